@@ -1,0 +1,245 @@
+//! The one error type: what went wrong, for which key, what was wanted, what was found, and where
+//! it was written.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a source, a layer or a property could not do its work.
+///
+/// Cloning is cheap: one failure is often shown to many subscribers. The message tells a person
+/// what to do; a program branches on [`kind`](Error::kind). Values that may be secret are masked
+/// before they get here.
+///
+/// # Examples
+///
+/// ```
+/// use liveprops::{ErrorKind, Properties, sources::Memory};
+///
+/// let props = Properties::builder()
+///     .source(Memory::from([("http.retries", "three")]))
+///     .build()?;
+/// let error = props.get::<u32>("http.retries").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Mismatch);
+/// assert_eq!(error.key(), Some("http.retries"));
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+/// What a caller can act on. New kinds may be added in a minor release.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ErrorKind {
+    /// No layer defines the key, and nothing stands in for it.
+    Missing,
+    /// The value exists and cannot become the requested type.
+    Mismatch,
+    /// A source answered, but not in the format it promised.
+    Malformed,
+    /// A key is not a valid path, or means two things at once.
+    InvalidKey,
+    /// A source did not answer; the values it gave before stay in force.
+    Unavailable,
+    /// A document, a key, a value or a nesting is over its limit.
+    TooLarge,
+    /// A validator refused the value.
+    Refused,
+    /// Somebody else committed first.
+    Conflict,
+    /// A `${reference}` cannot be followed: a cycle, a table, or a chain over the limit.
+    Reference,
+    /// A call was made from a place where it cannot be answered, such as a write from inside a
+    /// validator.
+    Reentrant,
+    /// Callbacks kept on triggering each other and were cut off.
+    Loop,
+    /// What was waited for did not happen in time.
+    Timeout,
+    /// The [`Properties`](crate::Properties) this belongs to is gone.
+    Closed,
+    /// User code (a validator, a `Deserialize`, a source) panicked.
+    Panicked,
+    /// Anything else.
+    Other,
+}
+
+#[derive(Clone, Default)]
+struct Inner {
+    kind: Option<ErrorKind>,
+    key: Option<Box<str>>,
+    wanted: Option<Box<str>>,
+    found: Option<Box<str>>,
+    origin: Option<Box<str>>,
+    detail: Option<Box<str>>,
+    related: Vec<Error>,
+    cause: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// Creates an error of `kind` that says `detail`.
+    ///
+    /// Sources use this to report what went wrong in words of their own.
+    ///
+    /// ```
+    /// use liveprops::{Error, ErrorKind};
+    ///
+    /// let error = Error::new(ErrorKind::Unavailable, "the fridge does not answer");
+    /// assert_eq!(error.to_string(), "the fridge does not answer");
+    /// ```
+    pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            kind: Some(kind),
+            detail: Some(detail.into().into()),
+            ..Inner::default()
+        }))
+    }
+
+    /// Bundles several errors into one; a single one stays itself.
+    pub(crate) fn all(mut errors: Vec<Error>) -> Self {
+        match errors.len() {
+            0 => Self::new(ErrorKind::Other, "no error was given"),
+            1 => errors.remove(0),
+            _ => {
+                let kind = errors[0].kind();
+                let key = errors[0].0.key.clone();
+                Self(Arc::new(Inner {
+                    kind: Some(kind),
+                    key,
+                    related: errors,
+                    ..Inner::default()
+                }))
+            }
+        }
+    }
+
+    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    /// Names the key the error is about.
+    #[must_use]
+    pub fn with_key(self, key: impl fmt::Display) -> Self {
+        self.edit(|inner| inner.key = Some(key.to_string().into()))
+    }
+
+    /// Names the place where the offending value was written.
+    #[must_use]
+    pub fn with_origin(self, origin: impl fmt::Display) -> Self {
+        self.edit(|inner| inner.origin = Some(origin.to_string().into()))
+    }
+
+    /// Keeps the failure of a library below as the [`source`](StdError::source) of this one.
+    #[must_use]
+    pub fn with_cause(self, cause: impl StdError + Send + Sync + 'static) -> Self {
+        self.edit(|inner| inner.cause = Some(Arc::new(cause)))
+    }
+
+    pub(crate) fn with_wanted(self, wanted: impl Into<String>) -> Self {
+        self.edit(|inner| inner.wanted = Some(wanted.into().into()))
+    }
+
+    pub(crate) fn with_found(self, found: impl Into<String>) -> Self {
+        self.edit(|inner| inner.found = Some(found.into().into()))
+    }
+
+    /// What a caller can branch on.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind.unwrap_or(ErrorKind::Other)
+    }
+
+    /// The key the error is about, in canonical form.
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
+    }
+
+    /// What the caller wanted, such as `u32`.
+    pub fn wanted(&self) -> Option<&str> {
+        self.0.wanted.as_deref()
+    }
+
+    /// What was found instead, cut to a readable length, `******` if it may be secret.
+    pub fn found(&self) -> Option<&str> {
+        self.0.found.as_deref()
+    }
+
+    /// Where the offending value was written, such as `file app.toml:12:7`.
+    pub fn origin(&self) -> Option<&str> {
+        self.0.origin.as_deref()
+    }
+
+    /// Every single error in here: those of all fields of a struct, or just this one.
+    pub fn iter(&self) -> impl Iterator<Item = &Error> {
+        let alone = self.0.related.is_empty().then_some(self);
+        alone.into_iter().chain(self.0.related.iter())
+    }
+}
+
+/// The text shown in place of a value that may be secret.
+pub(crate) const MASK: &str = "******";
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        if !inner.related.is_empty() {
+            write!(f, "{} problems", inner.related.len())?;
+            for error in &inner.related {
+                write!(f, "; {error}")?;
+            }
+            return Ok(());
+        }
+        let mut gap = "";
+        if let Some(key) = &inner.key {
+            write!(f, "`{}`", Plain(key))?;
+            gap = ": ";
+        }
+        if let Some(detail) = &inner.detail {
+            write!(f, "{gap}{}", Plain(detail))?;
+            gap = ", ";
+        }
+        if let Some(wanted) = &inner.wanted {
+            write!(f, "{gap}wanted {}", Plain(wanted))?;
+            gap = ", ";
+        }
+        if let Some(found) = &inner.found {
+            write!(f, "{gap}found {}", Plain(found))?;
+        }
+        if let Some(origin) = &inner.origin {
+            write!(f, " ({})", Plain(origin))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({:?}: {self})", self.kind())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0
+            .cause
+            .as_deref()
+            .map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
+
+/// Shows text without its control characters, so that a value cannot forge a log line.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            let steers = matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            if c.is_control() || steers {
+                write!(f, "{}", c.escape_unicode())?;
+            } else {
+                fmt::Write::write_char(f, c)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! Text to values, without I/O: one file a format.

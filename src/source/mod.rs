@@ -1,0 +1,361 @@
+//! The contract between a place that values come from and the engine: [`Source`], [`Update`] and
+//! [`Updates`], and the [`conformance`] suite that holds a source against it.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::value::Value;
+use crate::value::document::Document;
+use crate::value::key::Key;
+use crate::value::origin::Origin;
+
+pub mod conformance;
+
+/// The pause between two loads of a source that is polled, unless it says otherwise.
+pub const DEFAULT_POLL: Duration = Duration::from_secs(5);
+
+/// A place that values come from.
+///
+/// A source has two duties: say everything there is now ([`load`](Source::load)), and bring what
+/// comes later ([`watch`](Source::watch), or being polled). Both may block: each source has a
+/// thread of its own. Back-off after a failure, deadlines, health and restart are the engine's
+/// work, so a source simply returns its error. Nothing a source does or fails to do takes a good
+/// value away.
+///
+/// # Examples
+///
+/// A source of one value that is polled twice a second:
+///
+/// ```
+/// use std::time::Duration;
+/// use liveprops::{Document, Error, Origin, Properties, Source, Watching};
+///
+/// #[derive(Debug)]
+/// struct Uptime(std::time::Instant);
+///
+/// impl Source for Uptime {
+///     fn origin(&self) -> Origin {
+///         Origin::new("uptime", "this process")
+///     }
+///
+///     fn load(&self) -> Result<Document, Error> {
+///         let mut document = Document::new();
+///         document.set("uptime.seconds", self.0.elapsed().as_secs(), self.origin())?;
+///         Ok(document)
+///     }
+///
+///     fn watching(&self) -> Watching {
+///         Watching::Poll(Duration::from_millis(500))
+///     }
+/// }
+///
+/// let props = Properties::builder().source(Uptime(std::time::Instant::now())).build()?;
+/// assert!(props.get::<u64>("uptime.seconds")? < 60);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+pub trait Source: Send + Sync + 'static {
+    /// What and where this source is, such as `file app.toml`. It names the layer in messages.
+    fn origin(&self) -> Origin;
+
+    /// Says everything there is now.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the source from answering. The values it gave before stay in force.
+    fn load(&self) -> Result<Document, Error>;
+
+    /// How later changes reach the engine. The default is to load again every [`DEFAULT_POLL`].
+    fn watching(&self) -> Watching {
+        Watching::Poll(DEFAULT_POLL)
+    }
+
+    /// Brings later changes: called when [`watching`](Source::watching) says
+    /// [`Stream`](Watching::Stream) or [`Push`](Watching::Push).
+    ///
+    /// There must be no gap between the last load and the watch: begin to listen, then send
+    /// everything once more as [`Update::full`].
+    ///
+    /// # Errors
+    ///
+    /// Whatever ended the watch early. The engine calls again after a pause.
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        let _ = updates;
+        Ok(())
+    }
+
+    /// How far a refusal reaches when a value is not acceptable.
+    fn refusal(&self) -> Refusal {
+        Refusal::Whole
+    }
+}
+
+impl<S: Source + ?Sized> Source for Arc<S> {
+    fn origin(&self) -> Origin {
+        (**self).origin()
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        (**self).load()
+    }
+
+    fn watching(&self) -> Watching {
+        (**self).watching()
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        (**self).watch(updates)
+    }
+
+    fn refusal(&self) -> Refusal {
+        (**self).refusal()
+    }
+}
+
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn origin(&self) -> Origin {
+        (**self).origin()
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        (**self).load()
+    }
+
+    fn watching(&self) -> Watching {
+        (**self).watching()
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        (**self).watch(updates)
+    }
+
+    fn refusal(&self) -> Refusal {
+        (**self).refusal()
+    }
+}
+
+/// How later changes of a source reach the engine.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Watching {
+    /// Not at all: what was loaded stays.
+    Never,
+    /// The engine loads again after each pause.
+    Poll(Duration),
+    /// [`Source::watch`] runs on the source's thread and returns when [`Updates::is_stopped`].
+    Stream,
+    /// [`Source::watch`] only keeps a clone of the [`Updates`] and returns at once; the program
+    /// pushes changes from threads of its own. It is called before the builder returns, in place
+    /// of [`Source::load`], and must send [`Update::full`] itself.
+    Push,
+}
+
+/// How far a refusal reaches when one value of an update is not acceptable.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The update belongs together, as a file does: refuse all of it.
+    Whole,
+    /// Each key stands for itself, as in a key-value store: refuse that key.
+    PerKey,
+}
+
+/// What a source hands over.
+#[derive(Clone, Debug)]
+pub struct Update(pub(crate) Content);
+
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    Full(Document),
+    Delta(Vec<Edit>),
+}
+
+/// One change of one key.
+#[derive(Clone, Debug)]
+pub(crate) struct Edit {
+    pub(crate) key: Key,
+    /// `None` takes the key and all below it out of the layer.
+    pub(crate) value: Option<(Value, Origin)>,
+}
+
+impl Update {
+    /// Everything there is: what is missing from it is gone.
+    pub fn full(document: Document) -> Self {
+        Self(Content::Full(document))
+    }
+
+    /// A list of changes, applied in the order they are added, as one.
+    pub fn delta() -> Self {
+        Self(Content::Delta(Vec::new()))
+    }
+
+    /// Adds setting a key. [`Value::Unset`] sets a tombstone, which hides the key in lower layers.
+    /// On a full update it sets the key of the document.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) or
+    /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) if the key is not valid.
+    pub fn set(
+        mut self,
+        key: &str,
+        value: impl Into<Value>,
+        origin: Origin,
+    ) -> Result<Self, Error> {
+        match &mut self.0 {
+            Content::Full(document) => document.set(key, value, origin)?,
+            Content::Delta(edits) => edits.push(Edit {
+                key: Key::parse(key)?,
+                value: Some((value.into(), origin)),
+            }),
+        }
+        Ok(self)
+    }
+
+    /// Adds the removal of a key and all below it, so that lower layers show.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    pub fn remove(mut self, key: &str) -> Result<Self, Error> {
+        match &mut self.0 {
+            Content::Full(document) => drop(document.remove(key)),
+            Content::Delta(edits) => edits.push(Edit {
+                key: Key::parse(key)?,
+                value: None,
+            }),
+        }
+        Ok(self)
+    }
+}
+
+/// What became of an update.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Applied {
+    /// The generation that holds the update; the one before if nothing changed.
+    pub generation: u64,
+    /// How many keys of the merged tree changed.
+    pub changed: usize,
+    /// Keys that were refused, with the reason; the old values stay.
+    pub refused: Vec<Error>,
+}
+
+/// The way from a source to the engine. Cloning is cheap.
+#[derive(Clone)]
+pub struct Updates(Arc<dyn Sink>);
+
+/// What the engine, or a test, does with what a source says.
+pub(crate) trait Sink: Send + Sync {
+    fn queue(&self, update: Update) -> Box<dyn Ticket>;
+    fn failed(&self, error: Error);
+    fn alive(&self);
+    fn is_stopped(&self) -> bool;
+    fn wait(&self, pause: Duration) -> bool;
+    fn on_stop(&self, hook: Box<dyn Fn() + Send + Sync>);
+    fn shared(&self, kind: TypeId, make: Make<'_>) -> Arc<dyn Any + Send + Sync>;
+}
+
+/// Makes a value that several sources share.
+pub(crate) type Make<'a> = Box<dyn FnOnce() -> Arc<dyn Any + Send + Sync> + 'a>;
+
+/// An update that has its place in the order of commits.
+pub(crate) trait Ticket: Send {
+    fn commit(self: Box<Self>) -> Result<Applied, Error>;
+}
+
+impl Updates {
+    pub(crate) fn new(sink: Arc<dyn Sink>) -> Self {
+        Self(sink)
+    }
+
+    /// Commits an update: when this returns, every thread reads it.
+    ///
+    /// # Errors
+    ///
+    /// The reason if the update was refused as a whole;
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the properties are gone.
+    pub fn send(&self, update: Update) -> Result<Applied, Error> {
+        self.queue(update).commit()
+    }
+
+    /// Gives an update its place in the order of commits without committing it.
+    ///
+    /// For a source whose own lock keeps its updates in order: queue under that lock, commit after
+    /// releasing it, so that callbacks may call the source again. What is queued is committed by
+    /// the next commit of any source, or at the latest by [`Queued::commit`].
+    pub fn queue(&self, update: Update) -> Queued {
+        Queued(self.0.queue(update))
+    }
+
+    /// Reports a failure while the source goes on watching. Values stay as they are; the source's
+    /// health shows the reason until the next update or [`alive`](Self::alive).
+    pub fn failed(&self, error: Error) {
+        self.0.failed(error);
+    }
+
+    /// Reports that the source answered and nothing changed.
+    pub fn alive(&self) {
+        self.0.alive();
+    }
+
+    /// Whether the engine wants [`Source::watch`] to return.
+    pub fn is_stopped(&self) -> bool {
+        self.0.is_stopped()
+    }
+
+    /// Waits, at most `pause`, for the engine to want [`Source::watch`] to return; says whether it
+    /// does.
+    pub fn wait(&self, pause: Duration) -> bool {
+        self.0.wait(pause)
+    }
+
+    /// Has `hook` called once when the engine wants [`Source::watch`] to return, to wake it from
+    /// whatever it waits for. Called at once if that is so already.
+    pub fn on_stop(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.0.on_stop(Box::new(hook));
+    }
+
+    /// The one `T` that all sources of these properties share, such as a file watcher or a client
+    /// library's runtime; made at the first call, dropped with the last user.
+    pub fn shared<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        let any = self
+            .0
+            .shared(TypeId::of::<T>(), Box::new(|| Arc::new(make())));
+        match any.downcast() {
+            Ok(shared) => shared,
+            Err(_) => unreachable!("what is kept under the id of a type is of that type"),
+        }
+    }
+}
+
+impl fmt::Debug for Updates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Updates")
+            .field("stopped", &self.is_stopped())
+            .finish()
+    }
+}
+
+/// An update that has its place in the order of commits; see [`Updates::queue`].
+#[must_use = "commit it, or nobody tells the caller what became of it"]
+pub struct Queued(Box<dyn Ticket>);
+
+impl Queued {
+    /// Commits the update, with all that was queued before it, unless that has happened already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Updates::send`].
+    pub fn commit(self) -> Result<Applied, Error> {
+        self.0.commit()
+    }
+}
+
+impl fmt::Debug for Queued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Queued")
+    }
+}

@@ -1,0 +1,203 @@
+//! A document: everything one source says, as a tree with origins.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::error::{Error, ErrorKind};
+use crate::value::Value;
+use crate::value::key::{self, Key, MAX_DEPTH};
+use crate::value::node::{Leaf, Node, Table};
+use crate::value::origin::Origin;
+
+/// Everything a source says at one moment: keys, values, and where each was written.
+///
+/// ```
+/// use liveprops::{Document, Origin, Value};
+///
+/// let mut document = Document::new();
+/// document.set("fridge.temperature", 4, Origin::new("fridge", "door"))?;
+/// assert_eq!(document.get("fridge.temperature"), Some(&Value::Int(4)));
+/// assert!(document.set("fridge", true, Origin::new("fridge", "door")).is_err());
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Document {
+    root: Table,
+    problems: Vec<Error>,
+}
+
+impl Document {
+    /// Creates a document without keys.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn from_table(root: Table) -> Self {
+        Self {
+            root,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Sets a key; a table as value becomes a subtree.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] if the key is malformed, is the root, or would be a value and a
+    /// table at once; [`ErrorKind::TooLarge`] over the limits of a [`Key`].
+    pub fn set(&mut self, key: &str, value: impl Into<Value>, origin: Origin) -> Result<(), Error> {
+        let path = key::segments(key).collect::<Result<Vec<_>, _>>()?;
+        self.set_path(&path, value.into(), &origin)
+    }
+
+    /// Sets a key given as its segments, dots and all.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    pub fn set_path(
+        &mut self,
+        path: &[Cow<'_, str>],
+        value: Value,
+        origin: &Origin,
+    ) -> Result<(), Error> {
+        let key = Key::from_segments(path)?;
+        if key.is_root() {
+            return Err(
+                Error::new(ErrorKind::InvalidKey, "the root holds no value").with_origin(origin)
+            );
+        }
+        if path.len() + value.depth() > MAX_DEPTH {
+            let detail = format!("nested deeper than {MAX_DEPTH} levels");
+            return Err(Error::new(ErrorKind::TooLarge, detail)
+                .with_key(key)
+                .with_origin(origin));
+        }
+        match self.root.put_path(path, Node::of(value, origin)) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::new(
+                ErrorKind::InvalidKey,
+                "would be a value and a table at once",
+            )
+            .with_key(key)
+            .with_origin(origin)),
+        }
+    }
+
+    /// Removes a key and all below it; says whether there was something.
+    pub fn remove(&mut self, key: &str) -> bool {
+        match key::segments(key).collect::<Result<Vec<_>, _>>() {
+            Ok(path) => self.root.remove_path(&path).is_some(),
+            Err(_) => false,
+        }
+    }
+
+    /// The value of a key; `None` for a table.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.leaf(key).map(|leaf| &leaf.value)
+    }
+
+    /// Where the value of a key was written.
+    pub fn origin(&self, key: &str) -> Option<&Origin> {
+        self.leaf(key).map(|leaf| &leaf.origin)
+    }
+
+    fn leaf(&self, key: &str) -> Option<&Leaf> {
+        match &self
+            .root
+            .find(key::segments(key).map_while(Result::ok))?
+            .node
+        {
+            Node::Leaf(leaf) => Some(leaf),
+            _ => None,
+        }
+    }
+
+    /// All keys in order, with values and origins.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &Value, &Origin)> {
+        let mut all = Vec::new();
+        self.root.walk(&mut String::new(), &mut |key, entry| {
+            // Keys were checked on their way in, so none is lost here.
+            if let (Ok(key), Node::Leaf(_)) = (Key::parse(key), &entry.node) {
+                all.push(key);
+            }
+        });
+        all.sort_unstable();
+        all.into_iter().filter_map(|key| {
+            let leaf = self.leaf(key.as_str())?;
+            Some((key, &leaf.value, &leaf.origin))
+        })
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.root.leaves()
+    }
+
+    /// Whether there is no key and no table.
+    pub fn is_empty(&self) -> bool {
+        self.root.is_empty()
+    }
+
+    /// Lays another document over this one: tables merge, values and lists replace.
+    pub fn merge(&mut self, over: Document) {
+        overlay(&mut self.root, &over.root);
+        self.problems.extend(over.problems);
+    }
+
+    /// Notes something that was left out and why, to be shown in the source's health.
+    pub fn report(&mut self, problem: Error) {
+        self.problems.push(problem);
+    }
+
+    /// What was left out and why.
+    pub fn problems(&self) -> &[Error] {
+        &self.problems
+    }
+
+    pub(crate) fn root(&self) -> &Table {
+        &self.root
+    }
+
+    pub(crate) fn into_parts(self) -> (Table, Vec<Error>) {
+        (self.root, self.problems)
+    }
+}
+
+fn overlay(base: &mut Table, over: &Table) {
+    for entry in over.map().iter() {
+        let below = base
+            .get(&entry.name)
+            .and_then(|old| old.node.table().cloned());
+        match (&entry.node, below) {
+            (Node::Table(over), Some(mut merged)) => {
+                overlay(&mut merged, over);
+                base.put(&entry.name, Node::Table(merged));
+            }
+            _ => {
+                base.insert(entry.clone());
+            }
+        }
+    }
+}
+
+impl PartialEq for Document {
+    /// Whether both hold the same keys with the same values, wherever they were written.
+    fn eq(&self, other: &Self) -> bool {
+        let plain = |document: &Self| -> Vec<(Key, Value)> {
+            document.iter().map(|(k, v, _)| (k, v.clone())).collect()
+        };
+        plain(self) == plain(other)
+    }
+}
+
+impl fmt::Debug for Document {
+    /// Shows the keys and where they were written, never the values: one may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (key, _, origin) in self.iter() {
+            map.entry(&key, origin);
+        }
+        map.finish()
+    }
+}

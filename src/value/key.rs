@@ -1,0 +1,416 @@
+//! Keys: dotted paths, with quotes around a segment that holds a dot.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind};
+
+/// The longest key, in bytes of its canonical text.
+pub const MAX_KEY_BYTES: usize = 1024;
+
+/// The deepest nesting of a key or a document, in segments.
+pub const MAX_DEPTH: usize = 64;
+
+/// A dotted, case-sensitive path such as `ratelimit.qps`.
+///
+/// A segment that holds a dot, a quote or nothing is written in double quotes, with `\"` and `\\`
+/// inside: `hosts."db.example.com".port`. The empty text is the root of the tree. The text is
+/// canonical: two keys are equal when their segments are.
+///
+/// ```
+/// use liveprops::Key;
+///
+/// let key: Key = r#"hosts."db.example.com".port"#.parse()?;
+/// let segments: Vec<_> = key.segments().collect();
+/// assert_eq!(segments, ["hosts", "db.example.com", "port"]);
+/// assert!("a..b".parse::<Key>().is_err());
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Key(Arc<str>);
+
+#[derive(Debug, thiserror::Error)]
+enum KeyFault {
+    #[error("a segment between two dots is empty; write it as \"\" if it is meant")]
+    Empty,
+    #[error("a quote is not closed")]
+    Unclosed,
+    #[error("a quoted segment must end at a dot or at the end")]
+    Trailing,
+    #[error("a quote stands inside an unquoted segment; quote the whole segment")]
+    Stray,
+    #[error("longer than {MAX_KEY_BYTES} bytes")]
+    Long,
+    #[error("deeper than {MAX_DEPTH} segments")]
+    Deep,
+}
+
+impl KeyFault {
+    fn of(self, text: &str) -> Error {
+        let kind = match self {
+            KeyFault::Long | KeyFault::Deep => ErrorKind::TooLarge,
+            _ => ErrorKind::InvalidKey,
+        };
+        let shown: String = text.chars().take(80).collect();
+        Error::new(kind, format!("not a valid key: {self}")).with_key(shown)
+    }
+}
+
+impl Key {
+    /// The root of the tree, the empty key.
+    pub fn root() -> Self {
+        Self(Arc::from(""))
+    }
+
+    /// Parses a dotted path.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] for an empty segment or a wrong quote; [`ErrorKind::TooLarge`]
+    /// over [`MAX_KEY_BYTES`] or [`MAX_DEPTH`].
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let mut canonical = true;
+        let mut depth = 0;
+        for segment in Segments::of(text) {
+            let (segment, quoted) = segment.map_err(|fault| fault.of(text))?;
+            // An escape may be a needless one, so a segment with escapes is written anew.
+            canonical &= quoted == needs_quotes(&segment) && matches!(segment, Cow::Borrowed(_));
+            depth += 1;
+        }
+        if depth > MAX_DEPTH {
+            return Err(KeyFault::Deep.of(text));
+        }
+        if text.len() > MAX_KEY_BYTES {
+            return Err(KeyFault::Long.of(text));
+        }
+        if canonical {
+            return Ok(Self(Arc::from(text)));
+        }
+        Self::from_segments(Segments::of(text).filter_map(|s| s.ok().map(|(s, _)| s)))
+    }
+
+    /// Joins segments into a key; each is taken as it is, dots and all.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TooLarge`] over [`MAX_KEY_BYTES`] or [`MAX_DEPTH`].
+    pub fn from_segments<S: AsRef<str>>(
+        segments: impl IntoIterator<Item = S>,
+    ) -> Result<Self, Error> {
+        let mut text = String::new();
+        for (depth, segment) in segments.into_iter().enumerate() {
+            push_segment(&mut text, segment.as_ref());
+            if depth >= MAX_DEPTH {
+                return Err(KeyFault::Deep.of(&text));
+            }
+            if text.len() > MAX_KEY_BYTES {
+                return Err(KeyFault::Long.of(&text));
+            }
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The canonical text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The segments from the root down, without quotes.
+    pub fn segments(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        segments(&self.0).filter_map(Result::ok)
+    }
+
+    /// Whether this is the root.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// This key with one more segment, taken as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TooLarge`] over [`MAX_KEY_BYTES`] or [`MAX_DEPTH`].
+    pub fn child(&self, segment: &str) -> Result<Self, Error> {
+        let mut text = String::with_capacity(self.0.len() + segment.len() + 1);
+        text.push_str(&self.0);
+        push_segment(&mut text, segment);
+        Self::bounded(text)
+    }
+
+    /// This key with `tail` below it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TooLarge`] over [`MAX_KEY_BYTES`] or [`MAX_DEPTH`].
+    pub fn join(&self, tail: &Key) -> Result<Self, Error> {
+        if self.is_root() {
+            return Ok(tail.clone());
+        }
+        if tail.is_root() {
+            return Ok(self.clone());
+        }
+        Self::bounded(format!("{}.{}", self.0, tail.0))
+    }
+
+    fn bounded(text: String) -> Result<Self, Error> {
+        if text.len() > MAX_KEY_BYTES {
+            return Err(KeyFault::Long.of(&text));
+        }
+        if Segments::of(&text).count() > MAX_DEPTH {
+            return Err(KeyFault::Deep.of(&text));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Whether this key is `ancestor` or stands somewhere below it.
+    ///
+    /// Segments are compared whole: `app2.x` is not below `app`.
+    pub fn is_under(&self, ancestor: &Key) -> bool {
+        under(&self.0, &ancestor.0)
+    }
+
+    /// The texts of this key and of each of its ancestors, longest first, the root last.
+    pub(crate) fn lineage(&self) -> impl Iterator<Item = &str> {
+        let mut next = Some(&*self.0);
+        std::iter::from_fn(move || {
+            let now = next?;
+            next = if now.is_empty() {
+                None
+            } else {
+                Some(parent(now))
+            };
+            Some(now)
+        })
+    }
+}
+
+impl std::borrow::Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whether the canonical key `text` is `ancestor` or stands below it.
+pub(crate) fn under(text: &str, ancestor: &str) -> bool {
+    ancestor.is_empty()
+        || text
+            .strip_prefix(ancestor)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// The canonical text of the parent of a canonical key.
+fn parent(text: &str) -> &str {
+    if !text.ends_with('"') {
+        return &text[..text.rfind('.').unwrap_or(0)];
+    }
+    // A quoted last segment may hold dots: find where it begins by walking from the front.
+    let mut begin = 0;
+    let mut segments = Segments::of(text);
+    loop {
+        let here = text.len() - segments.rest.map_or(0, str::len);
+        match segments.next() {
+            Some(_) => begin = here,
+            None => return &text[..begin.saturating_sub(1)],
+        }
+    }
+}
+
+/// Adds one segment to the canonical text of a key.
+pub(crate) fn push_segment(text: &mut String, segment: &str) {
+    if !text.is_empty() {
+        text.push('.');
+    }
+    if needs_quotes(segment) {
+        text.push('"');
+        for c in segment.chars() {
+            if matches!(c, '"' | '\\') {
+                text.push('\\');
+            }
+            text.push(c);
+        }
+        text.push('"');
+    } else {
+        text.push_str(segment);
+    }
+}
+
+fn needs_quotes(segment: &str) -> bool {
+    segment.is_empty() || segment.bytes().any(|b| matches!(b, b'.' | b'"'))
+}
+
+/// The segments of a path as it was written, borrowed unless a quoted one holds escapes.
+///
+/// This is the parser of every by-name read, so it allocates nothing for an ordinary key.
+pub(crate) fn segments(text: &str) -> impl Iterator<Item = Result<Cow<'_, str>, Error>> {
+    Segments::of(text).map(move |item| item.map(|(s, _)| s).map_err(|fault| fault.of(text)))
+}
+
+struct Segments<'a> {
+    rest: Option<&'a str>,
+}
+
+impl<'a> Segments<'a> {
+    fn of(text: &'a str) -> Self {
+        Self {
+            rest: (!text.is_empty()).then_some(text),
+        }
+    }
+
+    fn quoted(&mut self, inside: &'a str) -> Result<(Cow<'a, str>, bool), KeyFault> {
+        let mut owned = String::new();
+        let mut escaped = false;
+        for (at, c) in inside.char_indices() {
+            if escaped {
+                owned.push(c);
+                escaped = false;
+            } else if c == '\\' {
+                if owned.is_empty() {
+                    owned.push_str(&inside[..at]);
+                }
+                escaped = true;
+            } else if c == '"' {
+                let after = &inside[at + 1..];
+                self.rest = match after.strip_prefix('.') {
+                    Some(more) => Some(more),
+                    None if after.is_empty() => None,
+                    None => return Err(KeyFault::Trailing),
+                };
+                let had_escapes = inside[..at].contains('\\');
+                let text = if had_escapes {
+                    Cow::Owned(owned)
+                } else {
+                    Cow::Borrowed(&inside[..at])
+                };
+                return Ok((text, true));
+            } else if !owned.is_empty() || inside[..at].contains('\\') {
+                owned.push(c);
+            }
+        }
+        Err(KeyFault::Unclosed)
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Result<(Cow<'a, str>, bool), KeyFault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.rest.take()?;
+        if let Some(inside) = rest.strip_prefix('"') {
+            return Some(self.quoted(inside));
+        }
+        let end = rest.bytes().position(|b| matches!(b, b'.' | b'"'));
+        let segment = match end {
+            None => rest,
+            Some(at) if rest.as_bytes()[at] == b'"' => return Some(Err(KeyFault::Stray)),
+            Some(at) => {
+                self.rest = Some(&rest[at + 1..]);
+                &rest[..at]
+            }
+        };
+        if segment.is_empty() {
+            return Some(Err(KeyFault::Empty));
+        }
+        Some(Ok((Cow::Borrowed(segment), false)))
+    }
+}
+
+impl std::str::FromStr for Key {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<&str> for Key {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self, Error> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &str) -> Vec<String> {
+        Key::parse(text)
+            .unwrap()
+            .segments()
+            .map(Cow::into_owned)
+            .collect()
+    }
+
+    #[test]
+    fn quoted_segments_keep_their_dots_and_escapes() {
+        assert_eq!(split("a.b.c"), ["a", "b", "c"]);
+        assert_eq!(split(r#"a."b.c".d"#), ["a", "b.c", "d"]);
+        assert_eq!(split(r#""\"x\\y".z"#), [r#""x\y"#, "z"]);
+        assert_eq!(split(r#"a."x\"y.z""#), ["a", r#"x"y.z"#]);
+        assert_eq!(split(r#"a."".b"#), ["a", "", "b"]);
+        assert_eq!(split(""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn needless_quotes_are_dropped_so_that_equal_paths_are_equal_keys() {
+        assert_eq!(
+            Key::parse(r#""a"."b""#).unwrap(),
+            Key::parse("a.b").unwrap()
+        );
+        assert_ne!(Key::parse(r#""a.b""#).unwrap(), Key::parse("a.b").unwrap());
+    }
+
+    #[test]
+    fn malformed_keys_are_refused() {
+        for bad in [
+            ".", "a.", ".a", "a..b", "\"a", "\"a\"b", "a\"b\"", "\"a\".", "\"",
+        ] {
+            assert!(Key::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(
+            Key::parse(&"a".repeat(1025)).unwrap_err().kind(),
+            ErrorKind::TooLarge
+        );
+        assert!(Key::parse(&"a".repeat(1024)).is_ok());
+        assert!(Key::parse(&vec!["a"; 64].join(".")).is_ok());
+        assert_eq!(
+            Key::parse(&vec!["a"; 65].join(".")).unwrap_err().kind(),
+            ErrorKind::TooLarge
+        );
+    }
+
+    #[test]
+    fn lineage_goes_up_to_the_root_across_quotes() {
+        let key = Key::parse(r#"a."b.c"."d\".e""#).unwrap();
+        let up: Vec<_> = key.lineage().collect();
+        assert_eq!(up, [r#"a."b.c"."d\".e""#, r#"a."b.c""#, "a", ""]);
+        assert_eq!(
+            Key::parse(r#""x.y""#)
+                .unwrap()
+                .lineage()
+                .collect::<Vec<_>>(),
+            [r#""x.y""#, ""]
+        );
+    }
+
+    #[test]
+    fn a_sibling_with_the_same_letters_is_not_below() {
+        let below = |a: &str, b: &str| Key::parse(a).unwrap().is_under(&Key::parse(b).unwrap());
+        assert!(below("app.x", "app") && below("app", "app") && below("app", ""));
+        assert!(!below("app2.x", "app") && !below("app", "app.x"));
+    }
+}

@@ -1,0 +1,197 @@
+//! What a property can hold: [`Value`], [`Key`], [`Origin`], and the trees made of them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+pub(crate) mod coerce;
+pub(crate) mod document;
+pub(crate) mod key;
+pub(crate) mod map;
+pub(crate) mod node;
+pub(crate) mod origin;
+pub(crate) mod secret;
+pub(crate) mod units;
+
+/// A value as a source wrote it, before it becomes the type a program asks for.
+///
+/// Text stays text: `"007"` from the environment is a number for who asks for a number, and three
+/// characters for who asks for text.
+///
+/// ```
+/// use liveprops::Value;
+///
+/// assert_eq!(Value::from(500u32), Value::Int(500));
+/// assert_eq!(Value::from("500").to_string(), "\"500\"");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Value {
+    /// A tombstone: the key reads as absent although lower layers define it.
+    Unset,
+    /// A boolean.
+    Bool(bool),
+    /// An integer that fits 64 signed bits.
+    Int(i64),
+    /// An integer that does not.
+    Big(Box<i128>),
+    /// A floating-point number.
+    Float(f64),
+    /// Text; also dates and times, as the source wrote them.
+    Text(Box<str>),
+    /// A list. It replaces the list of a lower layer as a whole.
+    List(Box<[Value]>),
+    /// Keys and values inside a list. Given to a setter it becomes a subtree.
+    Table(Box<BTreeMap<Box<str>, Value>>),
+}
+
+impl Value {
+    /// The word for this kind of value in a message.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Value::Unset => "nothing",
+            Value::Bool(_) => "boolean",
+            Value::Int(_) | Value::Big(_) => "integer",
+            Value::Float(_) => "float",
+            Value::Text(_) => "text",
+            Value::List(_) => "list",
+            Value::Table(_) => "table",
+        }
+    }
+
+    /// Whether a `${reference}` may hide in here.
+    pub(crate) fn may_refer(&self) -> bool {
+        match self {
+            Value::Text(text) => text.as_bytes().contains(&b'$') && text.contains("${"),
+            Value::List(items) => items.iter().any(Value::may_refer),
+            Value::Table(fields) => fields.values().any(Value::may_refer),
+            _ => false,
+        }
+    }
+
+    /// The tables and lists this value nests, itself included.
+    pub(crate) fn depth(&self) -> usize {
+        match self {
+            Value::List(items) => 1 + items.iter().map(Value::depth).max().unwrap_or(0),
+            Value::Table(fields) => 1 + fields.values().map(Value::depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Unset => f.write_str("unset"),
+            Value::Bool(value) => write!(f, "{value}"),
+            Value::Int(value) => write!(f, "{value}"),
+            Value::Big(value) => write!(f, "{value}"),
+            Value::Float(value) => write!(f, "{value:?}"),
+            Value::Text(value) => write!(f, "{value:?}"),
+            Value::List(items) => {
+                f.write_str("[")?;
+                for (i, item) in items.iter().enumerate() {
+                    write!(f, "{}{item}", if i == 0 { "" } else { ", " })?;
+                }
+                f.write_str("]")
+            }
+            Value::Table(fields) => {
+                f.write_str("{")?;
+                for (i, (name, value)) in fields.iter().enumerate() {
+                    write!(f, "{}{name} = {value}", if i == 0 { "" } else { ", " })?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
+macro_rules! small_integers {
+    ($($t:ty)*) => {$(
+        impl From<$t> for Value {
+            fn from(value: $t) -> Self {
+                Value::Int(i64::from(value))
+            }
+        }
+    )*};
+}
+small_integers!(i8 i16 i32 i64 u8 u16 u32);
+
+impl From<i128> for Value {
+    fn from(value: i128) -> Self {
+        match i64::try_from(value) {
+            Ok(small) => Value::Int(small),
+            Err(_) => Value::Big(Box::new(value)),
+        }
+    }
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Value::from(i128::from(value))
+    }
+}
+
+impl From<u128> for Value {
+    /// Beyond `i128::MAX` the digits are kept as text, which reads back as the same number.
+    fn from(value: u128) -> Self {
+        match i128::try_from(value) {
+            Ok(fits) => Value::from(fits),
+            Err(_) => Value::Text(value.to_string().into()),
+        }
+    }
+}
+
+impl From<usize> for Value {
+    fn from(value: usize) -> Self {
+        Value::from(value as u128)
+    }
+}
+
+impl From<isize> for Value {
+    fn from(value: isize) -> Self {
+        Value::from(value as i128)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Value::Float(value)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Value::Bool(value)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Value::Text(value.into())
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Value::Text(value.into())
+    }
+}
+
+impl<V: Into<Value>> From<Vec<V>> for Value {
+    fn from(value: Vec<V>) -> Self {
+        Value::List(value.into_iter().map(Into::into).collect())
+    }
+}
+
+impl<V: Into<Value>, const N: usize> From<[V; N]> for Value {
+    fn from(value: [V; N]) -> Self {
+        Value::List(value.into_iter().map(Into::into).collect())
+    }
+}
+
+impl<K: Into<Box<str>>, V: Into<Value>> From<BTreeMap<K, V>> for Value {
+    fn from(value: BTreeMap<K, V>) -> Self {
+        let fields = value.into_iter().map(|(k, v)| (k.into(), v.into()));
+        Value::Table(Box::new(fields.collect()))
+    }
+}

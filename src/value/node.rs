@@ -1,0 +1,224 @@
+//! The trees: tables of names, with values at the leaves.
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::value::Value;
+use crate::value::key;
+use crate::value::map::{Entry, Map};
+use crate::value::origin::Origin;
+
+/// What stands at one place of a tree.
+#[derive(Clone, Debug)]
+pub(crate) enum Node {
+    Leaf(Leaf),
+    Table(Table),
+    /// Only in a merged tree: a leaf whose text held references.
+    Resolved(Box<Resolved>),
+}
+
+/// A value and where it was written.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaf {
+    pub(crate) value: Value,
+    pub(crate) origin: Origin,
+}
+
+/// A leaf after its `${references}` were followed.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolved {
+    /// The value that results, or why there is none; the origin is that of the raw leaf.
+    pub(crate) value: Result<Value, Error>,
+    pub(crate) raw: Leaf,
+    /// References followed on the longest way to here.
+    pub(crate) chain: u32,
+    /// Whether a key that may hold a secret went in.
+    pub(crate) secret: bool,
+}
+
+/// A key that would be a value and a table at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clash;
+
+/// A table of names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    map: Map,
+    /// Whether a tombstone or a reference may stand somewhere below: such a table cannot be shared
+    /// between a layer and the merged tree as it is. Set by what comes in, never cleared.
+    special: bool,
+}
+
+impl Leaf {
+    pub(crate) fn new(value: Value, origin: Origin) -> Self {
+        Self { value, origin }
+    }
+}
+
+impl Node {
+    /// A value as a node: a table becomes a subtree, all of it from one origin.
+    pub(crate) fn of(value: Value, origin: &Origin) -> Node {
+        match value {
+            Value::Table(fields) => {
+                let mut table = Table::default();
+                for (name, value) in *fields {
+                    table.put(&name, Node::of(value, origin));
+                }
+                Node::Table(table)
+            }
+            value => Node::Leaf(Leaf::new(value, origin.clone())),
+        }
+    }
+
+    pub(crate) fn special(&self) -> bool {
+        match self {
+            Node::Leaf(leaf) => matches!(leaf.value, Value::Unset) || leaf.value.may_refer(),
+            Node::Table(table) => table.special,
+            Node::Resolved(_) => true,
+        }
+    }
+
+    pub(crate) fn table(&self) -> Option<&Table> {
+        match self {
+            Node::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// Where the value was written; a table has no single place.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        match self {
+            Node::Leaf(leaf) => Some(&leaf.origin),
+            Node::Resolved(resolved) => Some(&resolved.raw.origin),
+            Node::Table(_) => None,
+        }
+    }
+}
+
+impl Table {
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<Entry>> {
+        self.map.get(name)
+    }
+
+    pub(crate) fn insert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        self.special |= entry.node.special();
+        self.map.insert(entry)
+    }
+
+    pub(crate) fn put(&mut self, name: &str, node: Node) -> Option<Arc<Entry>> {
+        self.insert(Arc::new(Entry {
+            name: name.into(),
+            node,
+        }))
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Arc<Entry>> {
+        self.map.remove(name)
+    }
+
+    /// Puts a node at a path, making the tables on the way.
+    ///
+    /// Refused when a value stands where a table is needed or a table where a value is to go: the
+    /// key names the same thing twice. The path must not be empty.
+    pub(crate) fn put_path<S: AsRef<str>>(
+        &mut self,
+        path: &[S],
+        node: Node,
+    ) -> Result<Option<Arc<Entry>>, Clash> {
+        let Some((name, rest)) = path.split_first() else {
+            return Err(Clash);
+        };
+        let name = name.as_ref();
+        if rest.is_empty() {
+            return match self.map.get(name) {
+                Some(old) if old.node.table().is_some() != node.table().is_some() => Err(Clash),
+                _ => Ok(self.put(name, node)),
+            };
+        }
+        if self.map.get(name).is_none() {
+            self.put(name, Node::Table(Table::default()));
+        }
+        let Some(entry) = self.map.get_mut(name) else {
+            return Err(Clash);
+        };
+        if entry.node.table().is_none() {
+            return Err(Clash);
+        }
+        let Node::Table(table) = &mut Arc::make_mut(entry).node else {
+            return Err(Clash);
+        };
+        let old = table.put_path(rest, node)?;
+        self.special |= table.special;
+        Ok(old)
+    }
+
+    /// Takes out what stands at a path, and the tables on the way that are empty then.
+    pub(crate) fn remove_path<S: AsRef<str>>(&mut self, path: &[S]) -> Option<Arc<Entry>> {
+        let (name, rest) = path.split_first()?;
+        let name = name.as_ref();
+        if rest.is_empty() {
+            return self.map.remove(name);
+        }
+        self.find(path)?;
+        let Node::Table(table) = &mut Arc::make_mut(self.map.get_mut(name)?).node else {
+            return None;
+        };
+        let old = table.remove_path(rest);
+        if table.is_empty() {
+            self.map.remove(name);
+        }
+        old
+    }
+
+    pub(crate) fn map(&self) -> &Map {
+        &self.map
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    pub(crate) fn special(&self) -> bool {
+        self.special
+    }
+
+    /// The entry at a path below this table; `None` for an empty path.
+    pub(crate) fn find<S: AsRef<str>>(
+        &self,
+        path: impl IntoIterator<Item = S>,
+    ) -> Option<&Arc<Entry>> {
+        let mut table = self;
+        let mut path = path.into_iter().peekable();
+        loop {
+            let entry = table.get(path.next()?.as_ref())?;
+            if path.peek().is_none() {
+                return Some(entry);
+            }
+            table = entry.node.table()?;
+        }
+    }
+
+    /// How many leaves stand below, those of lists not counted.
+    pub(crate) fn leaves(&self) -> usize {
+        let mut count = 0;
+        self.walk(&mut String::new(), &mut |_, _| count += 1);
+        count
+    }
+
+    /// Calls `f` with the canonical key and the node of each leaf and each empty table below.
+    pub(crate) fn walk<'a>(&'a self, path: &mut String, f: &mut dyn FnMut(&str, &'a Arc<Entry>)) {
+        for entry in self.map.iter() {
+            let before = path.len();
+            key::push_segment(path, &entry.name);
+            match &entry.node {
+                Node::Table(table) if !table.is_empty() => table.walk(path, f),
+                _ => f(path, entry),
+            }
+            path.truncate(before);
+        }
+    }
+}

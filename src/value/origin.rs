@@ -1,0 +1,105 @@
+//! Where a value was written.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Where a value was written: `file app.toml:12:7`, `env CHECKOUT_RATELIMIT_QPS`,
+/// `consul config/checkout/qps @ 4711`.
+///
+/// Cloning is cheap: all values of one document share the name of their place.
+///
+/// ```
+/// use liveprops::Origin;
+///
+/// let file = Origin::new("file", "app.toml");
+/// assert_eq!(file.at(12, 7).to_string(), "file app.toml:12:7");
+/// assert_eq!(Origin::new("etcd", "app/qps").revision(4711).to_string(), "etcd app/qps @ 4711");
+/// ```
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub struct Origin {
+    place: Arc<Place>,
+    at: At,
+}
+
+#[derive(Debug, Eq, Hash, PartialEq)]
+struct Place {
+    kind: Box<str>,
+    name: Box<str>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum At {
+    Whole,
+    Line(u32, u32),
+    Revision(u64),
+}
+
+impl Origin {
+    /// Names a place: what kind of source it is, and which one.
+    pub fn new(kind: &str, name: impl Into<String>) -> Self {
+        let place = Place {
+            kind: kind.into(),
+            name: name.into().into(),
+        };
+        Self {
+            place: Arc::new(place),
+            at: At::Whole,
+        }
+    }
+
+    /// The same place at a line and a column, both counted from 1; the column counts characters.
+    #[must_use]
+    pub fn at(&self, line: u32, column: u32) -> Self {
+        Self {
+            place: Arc::clone(&self.place),
+            at: At::Line(line, column),
+        }
+    }
+
+    /// The same place at a revision of its store.
+    #[must_use]
+    pub fn revision(&self, revision: u64) -> Self {
+        Self {
+            place: Arc::clone(&self.place),
+            at: At::Revision(revision),
+        }
+    }
+
+    /// The kind of source: `file`, `env`, `memory`.
+    pub fn kind(&self) -> &str {
+        &self.place.kind
+    }
+
+    /// Which one: the path, the variable, the store's key.
+    pub fn name(&self) -> &str {
+        &self.place.name
+    }
+
+    /// The line and the column, where the source has them.
+    pub fn line(&self) -> Option<(u32, u32)> {
+        match self.at {
+            At::Line(line, column) => Some((line, column)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.place.kind)?;
+        if !self.place.name.is_empty() {
+            write!(f, " {}", self.place.name)?;
+        }
+        match self.at {
+            At::Whole => Ok(()),
+            At::Line(line, column) => write!(f, ":{line}:{column}"),
+            At::Revision(revision) => write!(f, " @ {revision}"),
+        }
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Origin({self})")
+    }
+}
