@@ -1,0 +1,490 @@
+//! The one way a value changes: new layer, changed keys, merge, references, decode for live
+//! handles, validate, publish, notify.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::error::{Error, ErrorKind};
+use crate::property::batch::Commit;
+use crate::property::listen::Listener;
+use crate::property::registry::Registry;
+use crate::property::slot::{AnySlot, Staged, panicked};
+use crate::source::{Applied, Content, Edit, Refusal, Update};
+use crate::sync::Cell;
+use crate::tree::diff::{self, LeafChange};
+use crate::tree::interpolate::{self, References};
+use crate::tree::layer::{Layer, LayerState, SourceId};
+use crate::tree::merge::Merge;
+use crate::tree::secrets::Secrets;
+use crate::tree::snapshot::{Found, Generation, Snapshot};
+use crate::value::Value;
+use crate::value::key::Key;
+use crate::value::node::{Node, Table};
+
+/// Refuses a candidate tree as a whole.
+pub(crate) type TreeValidator = Box<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;
+
+/// What a commit reads and never changes.
+pub(crate) struct Rules {
+    pub(crate) append: BTreeSet<Key>,
+    pub(crate) validators: Vec<TreeValidator>,
+    pub(crate) secrets: Secrets,
+}
+
+/// What one commit leaves to the next; guarded by the commit lock.
+pub(crate) struct Ledger {
+    pub(crate) references: References,
+    pub(crate) registry: Registry,
+    /// Generations that some reader may still hold. Kept until no one does, so that no reader has
+    /// to take a tree apart.
+    retired: Vec<Arc<Generation>>,
+    next_source: u64,
+}
+
+/// One thing to commit.
+pub(crate) enum Order {
+    /// A source says something.
+    Update { source: SourceId, update: Update, refusal: Refusal },
+    /// The program writes into the override layer.
+    Write { source: SourceId, edits: Vec<Edit>, conditions: Vec<Condition> },
+    /// Layers come in; the initial load of a build, or one source later on.
+    Add(Vec<LayerState>),
+    Remove(SourceId),
+    Move(SourceId, Layer),
+}
+
+/// What must hold for a write to happen.
+pub(crate) enum Condition {
+    Generation(u64),
+    Value(Key, Option<Value>),
+}
+
+/// What a commit did besides publishing.
+pub(crate) struct Done {
+    pub(crate) applied: Applied,
+    /// What its document left out, if it brought one.
+    pub(crate) problems: Option<Vec<Error>>,
+    pub(crate) clashes: Vec<Error>,
+    /// To be told once the lock is released.
+    pub(crate) told: Vec<Arc<dyn Listener>>,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self { references: References::default(), registry: Registry::default(), retired: Vec::new(), next_source: 1 }
+    }
+
+    pub(crate) fn new_source(&mut self) -> SourceId {
+        self.next_source += 1;
+        SourceId(self.next_source - 1)
+    }
+
+    /// Commits one order, or refuses it and changes nothing.
+    pub(crate) fn commit(&mut self, current: &Cell<Generation>, rules: &Rules, order: Order) -> Result<Done, Error> {
+        let old = current.full();
+        let mut layers = old.layers.clone();
+        let index_of = |layers: &[Arc<LayerState>], id: SourceId| {
+            let gone = || Error::new(ErrorKind::Closed, format!("{id} was removed"));
+            layers.iter().position(|layer| layer.id == id).ok_or_else(gone)
+        };
+        match order {
+            Order::Update { source, update: Update(Content::Full(document)), refusal } => {
+                let at = index_of(&layers, source)?;
+                let (root, problems) = document.into_parts();
+                let mut done = self.replace(current, rules, &old, &layers, at, root, refusal)?;
+                done.problems = Some(problems);
+                Ok(done)
+            }
+            Order::Update { source, update: Update(Content::Delta(edits)), refusal } => {
+                let at = index_of(&layers, source)?;
+                self.edit(current, rules, &old, &layers, at, edits, refusal)
+            }
+            Order::Write { source, edits, conditions } => {
+                check(&old, conditions)?;
+                let at = index_of(&layers, source)?;
+                self.edit(current, rules, &old, &layers, at, edits, Refusal::Whole)
+            }
+            Order::Add(new) => {
+                layers.extend(new.into_iter().map(Arc::new));
+                layers.sort_by_key(|layer| layer.order());
+                self.anew(current, rules, &old, layers)
+            }
+            Order::Remove(source) => {
+                layers.remove(index_of(&layers, source)?);
+                self.anew(current, rules, &old, layers)
+            }
+            Order::Move(source, to) => {
+                let at = index_of(&layers, source)?;
+                Arc::make_mut(&mut layers[at]).layer = to;
+                layers.sort_by_key(|layer| layer.order());
+                self.anew(current, rules, &old, layers)
+            }
+        }
+    }
+
+    /// A layer is replaced by what its source says now.
+    #[allow(clippy::too_many_arguments)] // the pieces of one step, each of its own kind
+    fn replace(
+        &mut self,
+        current: &Cell<Generation>,
+        rules: &Rules,
+        old: &Arc<Generation>,
+        layers: &[Arc<LayerState>],
+        at: usize,
+        mut root: Table,
+        refusal: Refusal,
+    ) -> Result<Done, Error> {
+        let before = &layers[at].root;
+        let mut refused = Vec::new();
+        let mut kept: BTreeSet<String> = BTreeSet::new();
+        loop {
+            let mut next = layers.to_vec();
+            Arc::make_mut(&mut next[at]).root = root.clone();
+            let (merged, merge) = merge_all(rules, &next);
+            match self.propose(rules, old, next, Some(at), merged, merge.referring) {
+                Ok(proposal) => return Ok(self.publish(current, rules, proposal, merge.clashes, refused)),
+                Err(refusals) if refusal == Refusal::PerKey => {
+                    let culprits = self.culprits(&refusals, |key| {
+                        let (now, was) = (Found::in_tree(&root, key), Found::in_tree(before, key));
+                        now.is_ok_and(|found| !found.is_nothing()) || was.is_ok_and(|found| !found.is_nothing())
+                    });
+                    let news = culprits.iter().any(|key| kept.insert(key.clone()));
+                    if !news || !keep_old(&mut root, before, &culprits) {
+                        return Err(Error::all(refusals.into_iter().map(|refusal| refusal.error).collect()));
+                    }
+                    refused.extend(refusals.into_iter().map(|refusal| refusal.error));
+                }
+                Err(refusals) => return Err(Error::all(refusals.into_iter().map(|r| r.error).collect())),
+            }
+        }
+    }
+
+    /// A few keys of a layer change.
+    #[allow(clippy::too_many_arguments)] // the pieces of one step, each of its own kind
+    fn edit(
+        &mut self,
+        current: &Cell<Generation>,
+        rules: &Rules,
+        old: &Arc<Generation>,
+        layers: &[Arc<LayerState>],
+        at: usize,
+        mut edits: Vec<Edit>,
+        refusal: Refusal,
+    ) -> Result<Done, Error> {
+        let mut refused = Vec::new();
+        loop {
+            let mut roots: Vec<Table> = layers.iter().map(|layer| layer.root.clone()).collect();
+            let mut merged = old.root.clone();
+            let mut merge = Merge::new(&rules.append);
+            let mut clashing = Vec::new();
+            for (i, edit) in edits.iter().enumerate() {
+                let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
+                let mut after = roots[at].clone();
+                match &edit.value {
+                    Some((value, origin)) => {
+                        if let Err(error) = set(&mut after, &edit.key, &path, value, origin) {
+                            clashing.push((i, error));
+                            continue;
+                        }
+                    }
+                    None if path.is_empty() => after = Table::default(),
+                    None => drop(after.remove_path(&path)),
+                }
+                if path.is_empty() {
+                    roots[at] = after;
+                    merged = merge.all(&roots.iter().collect::<Vec<_>>());
+                    continue;
+                }
+                let before = std::mem::replace(&mut roots[at], after);
+                let now: Vec<&Table> = roots.iter().collect();
+                let mut was = now.clone();
+                was[at] = &before;
+                merge.path(&mut merged, &was, &now, at, &path);
+            }
+            if !clashing.is_empty() {
+                let (places, errors): (Vec<_>, Vec<_>) = clashing.into_iter().unzip();
+                if refusal == Refusal::Whole {
+                    return Err(Error::all(errors));
+                }
+                refused.extend(errors);
+                let mut i = 0;
+                edits.retain(|_| {
+                    i += 1;
+                    !places.contains(&(i - 1))
+                });
+                continue;
+            }
+            let mut next = layers.to_vec();
+            Arc::make_mut(&mut next[at]).root = std::mem::take(&mut roots[at]);
+            let Merge { referring, clashes, .. } = merge;
+            match self.propose(rules, old, next, Some(at), merged, referring) {
+                Ok(proposal) => return Ok(self.publish(current, rules, proposal, clashes, refused)),
+                Err(refusals) if refusal == Refusal::PerKey => {
+                    let culprits = self.culprits(&refusals, |key| {
+                        edits.iter().any(|edit| related(edit.key.as_str(), key))
+                    });
+                    let before = edits.len();
+                    edits.retain(|edit| !culprits.iter().any(|key| related(edit.key.as_str(), key)));
+                    if edits.len() == before {
+                        return Err(Error::all(refusals.into_iter().map(|r| r.error).collect()));
+                    }
+                    refused.extend(refusals.into_iter().map(|refusal| refusal.error));
+                    if edits.is_empty() {
+                        // Nothing is left to apply: whoever sent it hears why.
+                        return Err(Error::all(refused));
+                    }
+                }
+                Err(refusals) => return Err(Error::all(refusals.into_iter().map(|r| r.error).collect())),
+            }
+        }
+    }
+
+    /// Layers came, went or changed places.
+    fn anew(
+        &mut self,
+        current: &Cell<Generation>,
+        rules: &Rules,
+        old: &Arc<Generation>,
+        layers: Vec<Arc<LayerState>>,
+    ) -> Result<Done, Error> {
+        let (merged, merge) = merge_all(rules, &layers);
+        match self.propose(rules, old, layers, None, merged, merge.referring) {
+            Ok(proposal) => Ok(self.publish(current, rules, proposal, merge.clashes, Vec::new())),
+            Err(refusals) => Err(Error::all(refusals.into_iter().map(|refusal| refusal.error).collect())),
+        }
+    }
+
+    /// Follows references, decodes for live handles and validates. Changes nothing.
+    fn propose(
+        &self,
+        rules: &Rules,
+        old: &Arc<Generation>,
+        mut layers: Vec<Arc<LayerState>>,
+        changed: Option<usize>,
+        mut merged: Table,
+        referring: Vec<Key>,
+    ) -> Result<Proposal, Vec<Refused>> {
+        // Who listens to nothing needs no list of what changed, which matters for a first load.
+        let detailed = !self.registry.is_empty() || !self.references.is_empty();
+        let diff::Diff { mut changes, uncounted } = diff::diff(&old.root, &merged, detailed);
+        let secret = |key: &str| rules.secrets.hides(key);
+        let references =
+            interpolate::follow(&mut merged, &old.root, &self.references, referring, &mut changes, &secret);
+        let effective = uncounted + changes.iter().filter(|change| !change.moved).count();
+        let number = old.number + u64::from(effective > 0);
+        let time = SystemTime::now();
+        for (i, layer) in layers.iter_mut().enumerate() {
+            if changed == Some(i) || (changed.is_none() && layer.generation == 0) {
+                let layer = Arc::make_mut(layer);
+                (layer.generation, layer.time) = (number, time);
+            }
+        }
+        let candidate = Arc::new(Generation {
+            number,
+            time: if effective > 0 { time } else { old.time },
+            root: merged,
+            layers,
+            secrets: rules.secrets.clone(),
+        });
+        let mut refusals = Vec::new();
+        let staged = self.stage(&candidate, &changes, &mut refusals);
+        if refusals.is_empty() && effective > 0 {
+            let view = Snapshot(Arc::clone(&candidate));
+            for validator in &rules.validators {
+                let verdict = catch_unwind(AssertUnwindSafe(|| validator(&view)));
+                let error = match verdict {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(reason)) => Error::new(ErrorKind::Refused, reason),
+                    Err(panic) => panicked("a validator", &*panic),
+                };
+                let mut keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
+                keys.truncate(MAX_CULPRITS);
+                refusals.push(Refused { error, keys });
+            }
+        }
+        if refusals.is_empty() {
+            Ok(Proposal { candidate, changes, effective, staged, references })
+        } else {
+            Err(refusals)
+        }
+    }
+
+    fn stage(&self, candidate: &Arc<Generation>, changes: &[LeafChange], refusals: &mut Vec<Refused>) -> Vec<Box<dyn Staged>> {
+        let mut staged = Vec::new();
+        let mut seen = HashSet::new();
+        if self.registry.is_empty() {
+            return staged;
+        }
+        // Real changes first: a slot under both kinds has changed.
+        for moved in [false, true] {
+            for change in changes.iter().filter(|change| change.moved == moved) {
+                for slot in self.registry.touched(change, &mut seen) {
+                    let mark = staged.len();
+                    if let Err(error) = Arc::clone(&slot).stage(candidate, None, moved, &mut staged) {
+                        staged.truncate(mark);
+                        refusals.push(Refused { error, keys: touching(changes, slot.keys()) });
+                    }
+                }
+            }
+        }
+        staged
+    }
+
+    /// Makes a proposal current and collects who is to be told. Cannot fail.
+    fn publish(
+        &mut self,
+        current: &Cell<Generation>,
+        _rules: &Rules,
+        proposal: Proposal,
+        clashes: Vec<Error>,
+        refused: Vec<Error>,
+    ) -> Done {
+        let Proposal { candidate, changes, effective, staged, references } = proposal;
+        for (leaf, keys) in references {
+            self.references.set(leaf, keys);
+        }
+        let mut told: Vec<Arc<dyn Listener>> = Vec::new();
+        for staged in &staged {
+            staged.publish(&mut told);
+        }
+        // The number of a generation is seen only after all its values are.
+        let old = current.full();
+        current.store(Arc::clone(&candidate));
+        self.retire(old);
+        if effective > 0 {
+            let mailboxes = self.registry.mailboxes();
+            if !mailboxes.is_empty() {
+                let snapshot = Snapshot(Arc::clone(&candidate));
+                let commit = Arc::new(Commit { snapshot, changes });
+                for mailbox in mailboxes {
+                    if mailbox.put(&commit) {
+                        told.push(Arc::<_>::clone(&mailbox.subscriber));
+                    }
+                }
+            }
+        }
+        let applied = Applied { generation: candidate.number, changed: effective, refused };
+        Done { applied, problems: None, clashes, told }
+    }
+
+    fn retire(&mut self, old: Arc<Generation>) {
+        self.retired.push(old);
+        self.retired.retain(|generation| Arc::strong_count(generation) > 1);
+    }
+
+    /// The keys of an update that led to a refusal, found by walking references back from the keys
+    /// of the tree that changed.
+    fn culprits(&self, refusals: &[Refused], concerned: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut culprits = Vec::new();
+        let mut seen: BTreeSet<Key> = BTreeSet::new();
+        let mut queue: Vec<Key> = refusals.iter().flat_map(|refusal| refusal.keys.iter().cloned()).collect();
+        while let Some(key) = queue.pop() {
+            if !seen.insert(key.clone()) {
+                continue;
+            }
+            if concerned(key.as_str()) {
+                culprits.push(key.as_str().to_owned());
+            } else {
+                queue.extend(self.references.of(&key).iter().cloned());
+            }
+        }
+        culprits
+    }
+}
+
+/// The keys named in one refusal are as many at most.
+const MAX_CULPRITS: usize = 4096;
+
+/// Why a proposal cannot be published, with the changed keys that led to it.
+struct Refused {
+    error: Error,
+    keys: Vec<Key>,
+}
+
+/// A generation that is ready to be published.
+struct Proposal {
+    candidate: Arc<Generation>,
+    changes: Vec<LeafChange>,
+    effective: usize,
+    staged: Vec<Box<dyn Staged>>,
+    references: Vec<(Key, Vec<Key>)>,
+}
+
+fn merge_all<'r>(rules: &'r Rules, layers: &[Arc<LayerState>]) -> (Table, Merge<'r>) {
+    let mut merge = Merge::new(&rules.append);
+    let roots: Vec<&Table> = layers.iter().map(|layer| &layer.root).collect();
+    let merged = merge.all(&roots);
+    (merged, merge)
+}
+
+/// The changes under a slot's keys.
+fn touching(changes: &[LeafChange], keys: &[Key]) -> Vec<Key> {
+    let touches = |change: &&LeafChange| keys.iter().any(|key| related(change.key.as_str(), key.as_str()));
+    changes.iter().filter(touches).take(MAX_CULPRITS).map(|change| change.key.clone()).collect()
+}
+
+/// Whether one key is the other or above it.
+fn related(a: &str, b: &str) -> bool {
+    use crate::value::key::under;
+    under(a, b) || under(b, a)
+}
+
+fn set(table: &mut Table, key: &Key, path: &[Cow<'_, str>], value: &Value, origin: &crate::value::origin::Origin) -> Result<(), Error> {
+    if path.is_empty() {
+        let detail = "the root holds no value; set the keys below it";
+        return Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(origin));
+    }
+    if path.len() + value.depth() > crate::value::key::MAX_DEPTH {
+        let detail = format!("nested deeper than {} levels", crate::value::key::MAX_DEPTH);
+        return Err(Error::new(ErrorKind::TooLarge, detail).with_key(key).with_origin(origin));
+    }
+    table.put_path(path, Node::of(value.clone(), origin)).map(drop).map_err(|_| {
+        let detail = "would be a value and a table at once in this layer; remove the other one first";
+        Error::new(ErrorKind::InvalidKey, detail).with_key(key).with_origin(origin)
+    })
+}
+
+/// Puts what the layer held before in place of each refused key; says whether that changed
+/// anything.
+fn keep_old(root: &mut Table, before: &Table, culprits: &[String]) -> bool {
+    let mut changed = false;
+    for key in culprits {
+        let path: Vec<_> = crate::value::key::segments(key).map_while(Result::ok).collect();
+        let old = before.find(&path).map(|entry| entry.node.clone());
+        changed |= root.remove_path(&path).is_some() || old.is_some();
+        if let Some(node) = old {
+            if root.put_path(&path, node).is_err() {
+                return false;
+            }
+        }
+    }
+    changed
+}
+
+fn check(old: &Generation, conditions: Vec<Condition>) -> Result<(), Error> {
+    for condition in conditions {
+        match condition {
+            Condition::Generation(wanted) if wanted != old.number => {
+                let detail = format!("generation {wanted} was expected and {} is in force; read again and retry", old.number);
+                return Err(Error::new(ErrorKind::Conflict, detail));
+            }
+            Condition::Generation(_) => {}
+            Condition::Value(key, wanted) => {
+                let found = Found::in_tree(&old.root, key.as_str())?;
+                let now = match &found {
+                    Found::Entry(entry) => diff::value(&entry.node),
+                    Found::Inside(value, _) => Some(*value),
+                    _ => None,
+                };
+                if now != wanted.as_ref() {
+                    let detail = "is not what was expected any more; read again and retry";
+                    return Err(Error::new(ErrorKind::Conflict, detail).with_key(key));
+                }
+            }
+        }
+    }
+    Ok(())
+}

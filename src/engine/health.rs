@@ -1,0 +1,318 @@
+//! What the operators of a program want to know: which source is fresh, which is stale since when,
+//! what was refused and why.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use crate::error::Error;
+use crate::property::registry::Host;
+use crate::property::subscription::{Subscriber, Subscription};
+use crate::tree::layer::{Layer, SourceId};
+
+/// How a source is doing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Status {
+    /// It has not answered yet.
+    Starting,
+    /// Its last contact succeeded.
+    Up,
+    /// Its values are in force, and it has not answered, or was refused, since then.
+    Stale {
+        /// When the trouble began.
+        since: SystemTime,
+        /// What went wrong last.
+        reason: Error,
+    },
+    /// It has never answered.
+    Down {
+        /// What went wrong last.
+        reason: Error,
+    },
+}
+
+/// The health of one source.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SourceHealth {
+    /// Which source.
+    pub source: SourceId,
+    /// Its name, such as `file app.toml`.
+    pub name: Arc<str>,
+    /// The layer it fills.
+    pub layer: Layer,
+    /// How it is doing.
+    pub status: Status,
+    /// When it last answered.
+    pub last_success: Option<SystemTime>,
+    /// How many of its updates brought a change.
+    pub commits: u64,
+    /// How many of its updates, or single keys, were refused.
+    pub refusals: u64,
+    /// What its last document left out and why.
+    pub problems: Vec<Error>,
+}
+
+/// The health of all sources at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Health {
+    /// The generation in force.
+    pub generation: u64,
+    /// Each source, the strongest first.
+    pub sources: Vec<SourceHealth>,
+    /// The newest refusals and clashes, the oldest first, at most 64.
+    pub refused: Vec<Error>,
+    /// How many callbacks have panicked.
+    pub callback_panics: u64,
+}
+
+impl Health {
+    /// Whether every source answered at its last contact and nothing it said was refused.
+    pub fn is_up(&self) -> bool {
+        self.sources.iter().all(|source| matches!(source.status, Status::Up))
+    }
+}
+
+/// Something in the life of a source.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SourceEvent {
+    /// Which source; `None` for what concerns the whole.
+    pub source: Option<SourceId>,
+    /// Its name, such as `file app.toml`.
+    pub name: Arc<str>,
+    /// What happened.
+    pub kind: SourceEventKind,
+    /// The generation in force then.
+    pub generation: u64,
+}
+
+/// What happened to a source.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum SourceEventKind {
+    /// Its first values are in force.
+    Initialized,
+    /// It brought a change.
+    Updated,
+    /// An update, or one key of it, was refused; the old values stay.
+    Rejected(Error),
+    /// It does not answer any more; its values stay.
+    Suspended(Error),
+    /// It answers again.
+    Reconnected,
+    /// It was removed with its layer.
+    Removed,
+    /// A callback panicked.
+    CallbackPanicked(Error),
+    /// A reading with a default met a malformed value.
+    Malformed(Error),
+}
+
+const MAX_REFUSED: usize = 64;
+const MAX_EVENTS: usize = 1024;
+
+/// Keeps the books.
+pub(crate) struct Books {
+    inner: Mutex<Inner>,
+    listeners: Mutex<Vec<Weak<EventBox>>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    sources: Vec<SourceHealth>,
+    refused: VecDeque<Error>,
+}
+
+struct EventBox {
+    waiting: Mutex<VecDeque<SourceEvent>>,
+    subscriber: Arc<Subscriber>,
+}
+
+impl Books {
+    pub(crate) fn new() -> Self {
+        Self { inner: Mutex::default(), listeners: Mutex::default() }
+    }
+
+    pub(crate) fn open(&self, source: SourceId, name: Arc<str>, layer: Layer) {
+        self.inner.lock().sources.push(SourceHealth {
+            source,
+            name,
+            layer,
+            status: Status::Starting,
+            last_success: None,
+            commits: 0,
+            refusals: 0,
+            problems: Vec::new(),
+        });
+    }
+
+    pub(crate) fn close(&self, source: SourceId, generation: u64) {
+        let name = self.edit(source, |health| Arc::clone(&health.name));
+        self.inner.lock().sources.retain(|health| health.source != source);
+        if let Some(name) = name {
+            self.tell(Some(source), name, generation, SourceEventKind::Removed);
+        }
+    }
+
+    pub(crate) fn moved(&self, source: SourceId, layer: Layer) {
+        self.edit(source, |health| health.layer = layer);
+    }
+
+    fn edit<R>(&self, source: SourceId, change: impl FnOnce(&mut SourceHealth) -> R) -> Option<R> {
+        let mut inner = self.inner.lock();
+        inner.sources.iter_mut().find(|health| health.source == source).map(change)
+    }
+
+    /// The source answered. `problems` replaces what its document left out, if it brought one.
+    pub(crate) fn answered(&self, source: SourceId, generation: u64, changed: bool, problems: Option<Vec<Error>>) {
+        let told = self.edit(source, |health| {
+            let before = std::mem::replace(&mut health.status, Status::Up);
+            health.last_success = Some(SystemTime::now());
+            health.commits += u64::from(changed);
+            if let Some(problems) = problems {
+                health.problems = problems;
+            }
+            (before, Arc::clone(&health.name))
+        });
+        let Some((before, name)) = told else {
+            return;
+        };
+        match before {
+            Status::Starting => self.tell(Some(source), name, generation, SourceEventKind::Initialized),
+            Status::Up if changed => self.tell(Some(source), name, generation, SourceEventKind::Updated),
+            Status::Up => {}
+            _ => {
+                self.tell(Some(source), Arc::clone(&name), generation, SourceEventKind::Reconnected);
+                if changed {
+                    self.tell(Some(source), name, generation, SourceEventKind::Updated);
+                }
+            }
+        }
+    }
+
+    /// The source does not answer, or answers nonsense.
+    pub(crate) fn failed(&self, source: SourceId, generation: u64, reason: Error) {
+        let told = self.edit(source, |health| {
+            let fresh = matches!(health.status, Status::Up | Status::Starting);
+            let news = match &health.status {
+                Status::Stale { reason: old, .. } | Status::Down { reason: old } => old.to_string() != reason.to_string(),
+                _ => true,
+            };
+            health.status = match (&health.status, health.last_success) {
+                (Status::Stale { since, .. }, _) => Status::Stale { since: *since, reason: reason.clone() },
+                (_, Some(_)) => Status::Stale { since: SystemTime::now(), reason: reason.clone() },
+                (_, None) => Status::Down { reason: reason.clone() },
+            };
+            (fresh || news).then(|| Arc::clone(&health.name))
+        });
+        if let Some(Some(name)) = told {
+            self.tell(Some(source), name, generation, SourceEventKind::Suspended(reason));
+        }
+    }
+
+    /// An update or one of its keys was refused.
+    pub(crate) fn refused(&self, source: SourceId, generation: u64, errors: &[Error], whole: bool) {
+        let name = self.edit(source, |health| {
+            health.refusals += errors.len() as u64;
+            if let (true, Some(reason)) = (whole, errors.first()) {
+                let since = match &health.status {
+                    Status::Stale { since, .. } => *since,
+                    _ => SystemTime::now(),
+                };
+                health.status = Status::Stale { since, reason: reason.clone() };
+            }
+            Arc::clone(&health.name)
+        });
+        for error in errors {
+            self.note(error.clone());
+            if let Some(name) = &name {
+                self.tell(Some(source), Arc::clone(name), generation, SourceEventKind::Rejected(error.clone()));
+            }
+        }
+    }
+
+    /// Remembers a refusal or a clash.
+    pub(crate) fn note(&self, error: Error) {
+        let mut inner = self.inner.lock();
+        let text = error.to_string();
+        inner.refused.retain(|old| old.to_string() != text);
+        if inner.refused.len() == MAX_REFUSED {
+            inner.refused.pop_front();
+        }
+        inner.refused.push_back(error);
+    }
+
+    pub(crate) fn whole(&self, generation: u64, kind: SourceEventKind) {
+        self.tell(None, Arc::from("liveprops"), generation, kind);
+    }
+
+    fn tell(&self, source: Option<SourceId>, name: Arc<str>, generation: u64, kind: SourceEventKind) {
+        let boxes: Vec<Arc<EventBox>> = {
+            let mut listeners = self.listeners.lock();
+            listeners.retain(|listener| listener.strong_count() > 0);
+            listeners.iter().filter_map(Weak::upgrade).collect()
+        };
+        for listener in boxes {
+            {
+                let mut waiting = listener.waiting.lock();
+                if waiting.len() == MAX_EVENTS {
+                    waiting.pop_front();
+                }
+                waiting.push_back(SourceEvent { source, name: Arc::clone(&name), kind: kind.clone(), generation });
+            }
+            crate::property::listen::Listener::tell(Arc::clone(&listener.subscriber));
+        }
+    }
+
+    pub(crate) fn subscribe(&self, host: Weak<dyn Host>, mut callback: impl FnMut(&SourceEvent) + Send + 'static) -> Subscription {
+        let events = Arc::new_cyclic(|events: &Weak<EventBox>| {
+            let events = Weak::clone(events);
+            let job = move || {
+                // One at a time, so that a panic loses one event and no more.
+                let Some(events) = events.upgrade() else {
+                    return;
+                };
+                let (event, more) = {
+                    let mut waiting = events.waiting.lock();
+                    (waiting.pop_front(), !waiting.is_empty())
+                };
+                if more {
+                    events.subscriber.poke();
+                }
+                if let Some(event) = event {
+                    callback(&event);
+                }
+            };
+            EventBox { waiting: Mutex::default(), subscriber: Subscriber::new(host, Box::new(job)) }
+        });
+        self.listeners.lock().push(Arc::downgrade(&events));
+        let subscriber = Arc::clone(&events.subscriber);
+        Subscription::holding(subscriber, events)
+    }
+
+    pub(crate) fn health(&self, generation: u64, callback_panics: u64) -> Health {
+        let inner = self.inner.lock();
+        let mut sources = inner.sources.clone();
+        sources.sort_by_key(|health| (health.layer.rank(), std::cmp::Reverse(health.source)));
+        Health { generation, sources, refused: inner.refused.iter().cloned().collect(), callback_panics }
+    }
+
+    /// The newest refusals of a key, its subtree or its parents.
+    pub(crate) fn refused_of(&self, key: &str) -> Vec<Error> {
+        use crate::value::key::under;
+        let concerns = |error: &Error| error.iter().any(|e| e.key().is_some_and(|k| under(k, key) || under(key, k)));
+        self.inner.lock().refused.iter().filter(|error| concerns(error)).cloned().collect()
+    }
+}
+
+impl fmt::Debug for Books {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Books")
+    }
+}

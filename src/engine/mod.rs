@@ -1,0 +1,8 @@
+//! The engine keeps the tree current: one commit path, supervised sources, a dispatcher.
+
+pub(crate) mod commit;
+pub(crate) mod core;
+pub(crate) mod dispatch;
+pub(crate) mod health;
+pub(crate) mod supervise;
+pub(crate) mod threads;

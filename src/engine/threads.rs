@@ -1,0 +1,64 @@
+//! A group of threads that ends within a bound.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+/// How long the end of a group waits for a thread that hangs, before it is left to itself.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(900);
+
+/// Threads that are ended together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Threads(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    handles: Mutex<Vec<JoinHandle<()>>>,
+    ended: Condvar,
+}
+
+/// Tells the group that a thread is about to end, however it does.
+struct Exit(Arc<Inner>);
+
+impl Drop for Exit {
+    fn drop(&mut self) {
+        let _held = self.0.handles.lock();
+        self.0.ended.notify_all();
+    }
+}
+
+impl Threads {
+    /// Starts a thread, or says why the system refused.
+    pub(crate) fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let exit = Exit(Arc::clone(&self.0));
+        let handle = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _exit = exit;
+            run();
+        })?;
+        let mut handles = self.0.handles.lock();
+        handles.retain(|handle| !handle.is_finished());
+        handles.push(handle);
+        Ok(())
+    }
+
+    /// Waits for all threads but the calling one, for as long as [`PATIENCE`] lasts.
+    pub(crate) fn join(&self) {
+        let me = thread::current().id();
+        let until = Instant::now() + PATIENCE;
+        let mut handles = self.0.handles.lock();
+        loop {
+            handles.retain(|handle| handle.thread().id() != me && !handle.is_finished());
+            let now = Instant::now();
+            if handles.is_empty() || now >= until {
+                // What hangs in foreign code is left to itself; it holds nothing of the engine.
+                handles.clear();
+                return;
+            }
+            // A thread tells just before it ends, so look again shortly after.
+            self.0.ended.wait_for(&mut handles, (until - now).min(Duration::from_millis(1)));
+        }
+    }
+}

@@ -1,0 +1,631 @@
+//! [`Properties`] and its builder: sources in, handles out.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::de::DeserializeOwned;
+
+use crate::engine::commit::{Order, Rules, TreeValidator};
+use crate::engine::core::Engine;
+use crate::engine::health::{Health, SourceEvent, SourceEventKind};
+use crate::error::{Error, ErrorKind};
+use crate::property::batch::{Batch, Mailbox};
+use crate::property::builder::PropertyBuilder;
+use crate::property::handle::DynamicProperty;
+use crate::property::registry::Host;
+use crate::property::subscription::Subscription;
+use crate::source::{Applied, Source, Update, Watching};
+use crate::transaction::Transaction;
+use crate::tree::explain::Explanation;
+use crate::tree::layer::{Layer, LayerState, SourceId};
+use crate::tree::secrets::Secrets;
+use crate::tree::snapshot::{Found, Snapshot};
+use crate::value::Value;
+use crate::value::document::Document;
+use crate::value::key::Key;
+use crate::value::node::Table;
+use crate::value::origin::Origin;
+
+/// The rank of the layer that [`Properties::set`] writes to: stronger than any other.
+const OVERRIDE_RANK: i32 = i32::MIN;
+/// The rank of the layer of [`Builder::default`]: weaker than any other.
+const DEFAULT_RANK: i32 = i32::MAX;
+
+/// Layered sources as one tree of live, typed properties.
+///
+/// A plain value: cloning is cheap, all clones are the same properties, and two that were built
+/// separately never know of each other. Dropping the last clone stops and joins every thread;
+/// handles made from it go on reading their last values.
+///
+/// ```
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let props = Properties::builder()
+///     .source(Memory::from([("ratelimit.qps", 100), ("ratelimit.burst", 10)])) // lowest
+///     .source(Memory::from([("ratelimit.qps", 500)]))                          // highest
+///     .build()?;
+///
+/// assert_eq!(props.get::<u32>("ratelimit.qps")?, 500);
+/// assert_eq!(props.get_or("ratelimit.burst", 1u32), 10);
+/// assert_eq!(props.get_opt::<u32>("ratelimit.window")?, None);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Properties(Arc<Owner>);
+
+/// Ends the engine with the last clone.
+struct Owner {
+    engine: Arc<Engine>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.engine.shut_down();
+    }
+}
+
+impl Properties {
+    /// Begins to build properties.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    fn host(&self) -> Weak<dyn Host> {
+        self.0.engine.weak()
+    }
+
+    /// The value of a key, now.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Missing`] if no layer defines it, [`ErrorKind::Mismatch`] if it cannot become
+    /// a `T`, [`ErrorKind::Reference`] if a reference in it is broken, [`ErrorKind::InvalidKey`]
+    /// for a malformed key. Weaker layers are not asked in place of a malformed value.
+    #[inline]
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
+        self.0.engine.current.load().get(key)
+    }
+
+    /// The value of a key, now, or `None` if no layer defines it.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), without [`ErrorKind::Missing`].
+    pub fn get_opt<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+        self.0.engine.current.load().get_opt(key)
+    }
+
+    /// The value of a key, now, or `default` if no layer defines it.
+    ///
+    /// A value that is there and malformed is answered with the default as well, and reported: in
+    /// [`health`](Self::health) and as a [`SourceEventKind::Malformed`].
+    pub fn get_or<T: DeserializeOwned>(&self, key: &str, default: T) -> T {
+        match self.get_opt(key) {
+            Ok(Some(value)) => value,
+            Ok(None) => default,
+            Err(error) => {
+                self.0.engine.books.note(error.clone());
+                self.0.engine.tell_whole(SourceEventKind::Malformed(error));
+                default
+            }
+        }
+    }
+
+    /// Begins a live handle on a key.
+    pub fn property<T: DeserializeOwned + Send + Sync + 'static>(&self, key: &str) -> PropertyBuilder<T> {
+        PropertyBuilder::new(self.host(), Key::root(), key, false)
+    }
+
+    /// Begins a live handle on a subtree as a struct, which is swapped as one.
+    ///
+    /// An absent subtree is decoded as an empty one, so that the fields' own defaults count; the
+    /// empty key binds the whole tree. Errors name every bad field at once.
+    pub fn bind<T: DeserializeOwned + Send + Sync + 'static>(&self, key: &str) -> PropertyBuilder<T> {
+        PropertyBuilder::new(self.host(), Key::root(), key, true)
+    }
+
+    /// The tree as it is now, for reading many keys from one generation.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.0.engine.current.full())
+    }
+
+    /// The number of the generation in force; it grows by one with each commit that changed
+    /// something.
+    pub fn generation(&self) -> u64 {
+        self.0.engine.current.load().number
+    }
+
+    /// A view of the keys under a prefix, by their names below it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] if the prefix is malformed.
+    pub fn scoped(&self, prefix: &str) -> Result<Scoped, Error> {
+        Ok(Scoped { props: self.clone(), prefix: Key::parse(prefix)? })
+    }
+
+    /// What every layer says about a key, which one wins, where it was written, and what was
+    /// refused.
+    pub fn explain(&self, key: &str) -> Explanation {
+        let mut explanation = self.snapshot().explain(key);
+        explanation.refused = self.0.engine.books.refused_of(key);
+        explanation
+    }
+
+    /// Calls `callback` once per generation with all its changes under a prefix; the empty prefix
+    /// is the whole tree.
+    ///
+    /// What [`DynamicProperty::on_change`] says of threads, slowness and panics holds here too.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] if the prefix is malformed, [`ErrorKind::Reentrant`] if called
+    /// from inside a validator.
+    pub fn on_change_under(&self, prefix: &str, callback: impl FnMut(&Batch) + Send + 'static) -> Result<Subscription, Error> {
+        self.subscribe(Key::parse(prefix)?, callback)
+    }
+
+    fn subscribe(&self, prefix: Key, callback: impl FnMut(&Batch) + Send + 'static) -> Result<Subscription, Error> {
+        let engine = &self.0.engine;
+        let mailbox = Mailbox::new(prefix, engine.rules.secrets.clone(), self.host(), callback);
+        engine.between_commits(&mut |_, registry| registry.subscribe(Arc::downgrade(&mailbox)))?;
+        Ok(Subscription::holding(Arc::clone(&mailbox.subscriber), mailbox))
+    }
+
+    /// Calls `callback` with what happens to the sources: initialized, updated, rejected,
+    /// suspended, reconnected, removed.
+    pub fn on_source_event(&self, callback: impl FnMut(&SourceEvent) + Send + 'static) -> Subscription {
+        self.0.engine.books.subscribe(self.host(), callback)
+    }
+
+    /// Sets a key in the override layer, which is stronger than all sources.
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction).
+    pub fn set(&self, key: &str, value: impl Into<Value>) -> Result<Applied, Error> {
+        self.transaction(|tx| tx.set(key, value))
+    }
+
+    /// Takes a key and all below it out of the override layer, so that the sources show again.
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction).
+    pub fn remove(&self, key: &str) -> Result<Applied, Error> {
+        self.transaction(|tx| tx.remove(key))
+    }
+
+    /// Writes several keys of the override layer as one: all become visible in one generation, or
+    /// none does.
+    ///
+    /// ```
+    /// use liveprops::{ErrorKind, Properties};
+    ///
+    /// let props = Properties::builder().build()?;
+    /// props.transaction(|tx| {
+    ///     tx.set("range.min", 1)?;
+    ///     tx.set("range.max", 9)
+    /// })?;
+    /// let seen = props.generation();
+    /// props.set("range.max", 10)?;
+    /// let late = props.transaction(|tx| {
+    ///     tx.if_generation(seen);
+    ///     tx.set("range.max", 11)
+    /// });
+    /// assert_eq!(late.unwrap_err().kind(), ErrorKind::Conflict);
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Whatever `write` returns; [`ErrorKind::Conflict`] if a condition does not hold;
+    /// [`ErrorKind::Refused`] or [`ErrorKind::Mismatch`], for all keys at once, if a validator or
+    /// a live handle does not accept what would result; [`ErrorKind::Loop`] if callbacks trigger
+    /// each other without end; [`ErrorKind::Reentrant`] from inside a validator.
+    pub fn transaction(&self, write: impl FnOnce(&mut Transaction) -> Result<(), Error>) -> Result<Applied, Error> {
+        let mut transaction = Transaction::new(self.snapshot());
+        write(&mut transaction)?;
+        let (edits, conditions) = transaction.into_parts();
+        self.0.engine.write(edits, conditions)
+    }
+
+    /// Adds a source, stronger than all others without a layer. Returns when its values are in
+    /// force.
+    ///
+    /// # Errors
+    ///
+    /// Whatever its first load returns, or why its values are refused; the properties are then as
+    /// they were.
+    pub fn add_source(&self, source: impl Source) -> Result<SourceId, Error> {
+        self.add_source_in(Layer::new("sources", Layer::RANK), source)
+    }
+
+    /// Adds a source in a layer. Returns when its values are in force.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_source`](Self::add_source).
+    pub fn add_source_in(&self, layer: Layer, source: impl Source) -> Result<SourceId, Error> {
+        self.add(layer, Box::new(source), DEFAULT_LOAD_TIMEOUT)
+    }
+
+    fn add(&self, layer: Layer, source: Box<dyn Source>, timeout: Duration) -> Result<SourceId, Error> {
+        let engine = &self.0.engine;
+        let started = Started::one(engine, layer, source)?;
+        let id = started.state.id;
+        let (state, loading, problems) = match started.finish(Instant::now() + timeout) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                engine.supervisor.remove(id);
+                engine.books.close(id, self.generation());
+                return Err(error);
+            }
+        };
+        match engine.commit(Order::Add(vec![state])) {
+            Ok(applied) => {
+                engine.books.answered(id, applied.generation, applied.changed > 0, Some(problems));
+                if let Some(loading) = loading {
+                    loading.go();
+                }
+                Ok(id)
+            }
+            Err(error) => {
+                engine.supervisor.remove(id);
+                engine.books.close(id, self.generation());
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes a source with its layer; what weaker layers say shows again.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] if it is not there; why the tree without it is refused, for example
+    /// because a live handle needs one of its keys.
+    pub fn remove_source(&self, id: SourceId) -> Result<Applied, Error> {
+        let engine = &self.0.engine;
+        let applied = engine.commit(Order::Remove(id))?;
+        engine.supervisor.remove(id);
+        engine.books.close(id, applied.generation);
+        Ok(applied)
+    }
+
+    /// Moves a source to another layer. Within one rank it keeps its place by age.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_source`](Self::remove_source).
+    pub fn move_source(&self, id: SourceId, layer: Layer) -> Result<Applied, Error> {
+        let applied = self.0.engine.commit(Order::Move(id, layer.clone()))?;
+        self.0.engine.books.moved(id, layer);
+        Ok(applied)
+    }
+
+    /// How the sources are doing, what was refused, and how many callbacks panicked.
+    pub fn health(&self) -> Health {
+        self.0.engine.books.health(self.generation(), self.0.engine.dispatcher.panics())
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Properties").field("generation", &self.generation()).finish_non_exhaustive()
+    }
+}
+
+/// How long the builder waits for the first load of all sources.
+const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Builds [`Properties`]: sources from the weakest to the strongest, and rules for all of them.
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct Builder {
+    sources: Vec<(Layer, Box<dyn Source>)>,
+    defaults: Document,
+    append: Vec<Result<Key, Error>>,
+    secrets: Vec<Result<Key, Error>>,
+    validators: Vec<TreeValidator>,
+    inline: bool,
+    timeout: Duration,
+    faults: Vec<Error>,
+}
+
+impl Builder {
+    fn new() -> Self {
+        Self {
+            sources: Vec::new(),
+            defaults: Document::new(),
+            append: Vec::new(),
+            secrets: Vec::new(),
+            validators: Vec::new(),
+            inline: false,
+            timeout: DEFAULT_LOAD_TIMEOUT,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Adds a source that overrides the ones before it.
+    pub fn source(self, source: impl Source) -> Self {
+        self.source_in(Layer::new("sources", Layer::RANK), source)
+    }
+
+    /// Adds a source in a layer: the layer with the lower rank wins, and within a rank the source
+    /// added later.
+    pub fn source_in(mut self, layer: Layer, source: impl Source) -> Self {
+        self.sources.push((layer, Box::new(source)));
+        self
+    }
+
+    /// Adds several sources, each overriding the ones before it.
+    pub fn sources<S: Source>(self, sources: impl IntoIterator<Item = S>) -> Self {
+        sources.into_iter().fold(self, |builder, source| builder.source(source))
+    }
+
+    /// Sets the value a key has while no source defines it.
+    pub fn default(mut self, key: &str, value: impl Into<Value>) -> Self {
+        if let Err(error) = self.defaults.set(key, value, Origin::new("default", "")) {
+            self.faults.push(error);
+        }
+        self
+    }
+
+    /// Joins the lists of all layers at a key, the weakest layer's items first, where lists
+    /// otherwise replace each other.
+    pub fn append(mut self, key: &str) -> Self {
+        self.append.push(Key::parse(key));
+        self
+    }
+
+    /// Never shows the values of a key and of all keys below it.
+    ///
+    /// Keys that look like secrets, such as `db.password`, and keys read as
+    /// [`Secret`](crate::Secret) are masked without being named here.
+    pub fn secret(mut self, key: &str) -> Self {
+        self.secrets.push(Key::parse(key));
+        self
+    }
+
+    /// Adds a rule for the tree as a whole: an update after which `check` fails is refused, and
+    /// the reason it returns is reported. It sees the candidate, so it can compare keys of several
+    /// sources.
+    ///
+    /// ```
+    /// use liveprops::{Properties, sources::Memory};
+    ///
+    /// let low = Memory::from([("min", 1)]);
+    /// let high = Memory::from([("max", 9)]);
+    /// let props = Properties::builder()
+    ///     .source(low.clone())
+    ///     .source(high.clone())
+    ///     .validate(|tree| match (tree.get::<u32>("min"), tree.get::<u32>("max")) {
+    ///         (Ok(min), Ok(max)) if min > max => Err("min must not exceed max".into()),
+    ///         _ => Ok(()),
+    ///     })
+    ///     .build()?;
+    /// assert!(low.set("min", 10).is_err());
+    /// assert_eq!(props.get::<u32>("min")?, 1);
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    pub fn validate(mut self, check: impl Fn(&Snapshot) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        self.validators.push(Box::new(check));
+        self
+    }
+
+    /// Runs callbacks on the thread that commits, before its call returns, in place of threads of
+    /// their own. For tests, and for callbacks that are short and must not wait for a thread.
+    pub fn inline_callbacks(mut self) -> Self {
+        self.inline = true;
+        self
+    }
+
+    /// How long [`build`](Self::build) waits for the first load of all sources together. The
+    /// default is 10 seconds.
+    pub fn load_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Loads every source and starts to watch them.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong at once: each source that cannot be loaded, each malformed key,
+    /// or why the tree is refused.
+    pub fn build(self) -> Result<Properties, Error> {
+        let mut faults = self.faults;
+        let mut keys = |keys: Vec<Result<Key, Error>>| -> Vec<Key> {
+            keys.into_iter().filter_map(|key| key.map_err(|error| faults.push(error)).ok()).collect()
+        };
+        let append: BTreeSet<Key> = keys(self.append).into_iter().collect();
+        let secrets = Secrets::default();
+        keys(self.secrets).into_iter().for_each(|key| secrets.add(key));
+        let rules = Rules { append, validators: self.validators, secrets };
+        let engine = Engine::new(rules, self.inline);
+        // From here on an early return ends what was started.
+        let props = Properties(Arc::new(Owner { engine: Arc::clone(&engine) }));
+        let deadline = Instant::now() + self.timeout;
+
+        let mut layers = vec![layer(engine.overrides, Layer::new("overrides", OVERRIDE_RANK), "overrides")];
+        if !self.defaults.is_empty() {
+            let mut defaults = layer(engine.new_source(), Layer::new("defaults", DEFAULT_RANK), "defaults");
+            defaults.root = self.defaults.into_parts().0;
+            layers.push(defaults);
+        }
+        let mut started = Vec::new();
+        for (layer, source) in self.sources {
+            match Started::one(&engine, layer, source) {
+                Ok(source) => started.push(source),
+                Err(error) => faults.push(error),
+            }
+        }
+        let mut follow = Vec::new();
+        for source in started {
+            match source.finish(deadline) {
+                Ok((state, loading, problems)) => {
+                    follow.push((state.id, loading, problems));
+                    layers.push(state);
+                }
+                Err(error) => faults.push(error),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Error::all(faults));
+        }
+        let applied = engine.begin(layers)?;
+        for (id, loading, problems) in follow {
+            engine.books.answered(id, applied.generation, true, Some(problems));
+            if let Some(loading) = loading {
+                loading.go();
+            }
+        }
+        Ok(props)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origins: Vec<Origin> = self.sources.iter().map(|(_, source)| source.origin()).collect();
+        f.debug_struct("Builder").field("sources", &origins).finish_non_exhaustive()
+    }
+}
+
+fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
+    LayerState { id, layer, name: name.into(), root: Table::default(), generation: 0, time: SystemTime::UNIX_EPOCH }
+}
+
+/// A source whose first load is on its way.
+struct Started {
+    state: LayerState,
+    loading: Option<crate::engine::supervise::Loading>,
+}
+
+impl Started {
+    fn one(engine: &Arc<Engine>, place: Layer, source: Box<dyn Source>) -> Result<Self, Error> {
+        let id = engine.new_source();
+        let state = layer(id, place.clone(), &source.origin().to_string());
+        engine.books.open(id, Arc::clone(&state.name), place);
+        let loading = match source.watching() {
+            Watching::Push => {
+                engine.supervisor.attach(engine, id, &*source)?;
+                None
+            }
+            _ => Some(engine.supervisor.start(engine, id, Arc::clone(&state.name), source)?),
+        };
+        Ok(Self { state, loading })
+    }
+
+    fn finish(mut self, deadline: Instant) -> Result<(LayerState, Option<crate::engine::supervise::Loading>, Vec<Error>), Error> {
+        let mut problems = Vec::new();
+        if let Some(loading) = &self.loading {
+            let document = loading.wait(deadline)?;
+            (self.state.root, problems) = document.into_parts();
+        }
+        Ok((self.state, self.loading, problems))
+    }
+}
+
+/// A view of the keys under a prefix, by their names below it; made by [`Properties::scoped`].
+///
+/// It reads, writes and subscribes as [`Properties`] does, and holds nothing but the prefix.
+#[derive(Clone, Debug)]
+pub struct Scoped {
+    props: Properties,
+    prefix: Key,
+}
+
+impl Scoped {
+    fn full(&self, key: &str) -> Result<Key, Error> {
+        self.prefix.join(&Key::parse(key)?)
+    }
+
+    /// The prefix.
+    pub fn prefix(&self) -> &Key {
+        &self.prefix
+    }
+
+    /// A view further down.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] if the prefix is malformed.
+    pub fn scoped(&self, prefix: &str) -> Result<Scoped, Error> {
+        Ok(Scoped { props: self.props.clone(), prefix: self.full(prefix)? })
+    }
+
+    /// As [`Properties::get`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
+        self.props.get(self.full(key)?.as_str())
+    }
+
+    /// As [`Properties::get_opt`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn get_opt<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+        self.props.get_opt(self.full(key)?.as_str())
+    }
+
+    /// As [`Properties::get_or`].
+    pub fn get_or<T: DeserializeOwned>(&self, key: &str, default: T) -> T {
+        match self.full(key) {
+            Ok(key) => self.props.get_or(key.as_str(), default),
+            // Let the malformed key be reported as any other bad reading.
+            Err(_) => self.props.get_or(key, default),
+        }
+    }
+
+    /// As [`Properties::property`].
+    pub fn property<T: DeserializeOwned + Send + Sync + 'static>(&self, key: &str) -> PropertyBuilder<T> {
+        PropertyBuilder::new(self.props.host(), self.prefix.clone(), key, false)
+    }
+
+    /// As [`Properties::bind`].
+    pub fn bind<T: DeserializeOwned + Send + Sync + 'static>(&self, key: &str) -> PropertyBuilder<T> {
+        PropertyBuilder::new(self.props.host(), self.prefix.clone(), key, true)
+    }
+
+    /// As [`Properties::on_change_under`]; the batch names keys in full.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn on_change_under(&self, prefix: &str, callback: impl FnMut(&Batch) + Send + 'static) -> Result<Subscription, Error> {
+        self.props.subscribe(self.full(prefix)?, callback)
+    }
+
+    /// As [`Properties::explain`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] if the key is malformed.
+    pub fn explain(&self, key: &str) -> Result<Explanation, Error> {
+        Ok(self.props.explain(self.full(key)?.as_str()))
+    }
+
+    /// As [`Properties::set`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set(&self, key: &str, value: impl Into<Value>) -> Result<Applied, Error> {
+        self.props.set(self.full(key)?.as_str(), value)
+    }
+
+    /// As [`Properties::remove`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn remove(&self, key: &str) -> Result<Applied, Error> {
+        self.props.remove(self.full(key)?.as_str())
+    }
+}
+

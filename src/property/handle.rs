@@ -1,0 +1,304 @@
+//! The typed handle on one key.
+
+use std::future::Future;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::error::{Error, ErrorKind, MASK};
+use crate::property::builder;
+use crate::property::listen::Changes;
+use crate::property::reader::Reader;
+use crate::property::slot::{AnySlot, Drawn, Rule, Slot, ValueGuard, Version};
+use crate::property::subscription::{After, Subscriber, Subscription};
+use crate::tree::snapshot::Snapshot;
+use crate::value::key::Key;
+use crate::value::origin::Origin;
+use crate::value::secret::looks_secret;
+
+/// A typed handle on one key that always reads the current value.
+///
+/// Cloning is cheap and handles on the same key and type share their value. Reading takes no lock,
+/// allocates nothing and parses nothing: that was done when the value came. A value that cannot
+/// become a `T`, or that a validator refuses, never gets here; the last good one stays.
+///
+/// The handle outlives its [`Properties`](crate::Properties): it then keeps its last value.
+///
+/// ```
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let memory = Memory::from([("ratelimit.qps", 100)]);
+/// let props = Properties::builder().source(memory.clone()).build()?;
+/// let qps = props.property::<u32>("ratelimit.qps").build()?;
+/// assert_eq!(qps.get(), 100);
+/// memory.set("ratelimit.qps", 500)?;
+/// assert_eq!(qps.get(), 500);
+/// assert!(memory.set("ratelimit.qps", "many").is_err());
+/// assert_eq!(qps.get(), 500);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+pub struct DynamicProperty<T> {
+    pub(crate) slot: Arc<Slot<T>>,
+}
+
+impl<T> Clone for DynamicProperty<T> {
+    fn clone(&self) -> Self {
+        Self { slot: Arc::clone(&self.slot) }
+    }
+}
+
+/// A change of one property, as a callback sees it.
+#[non_exhaustive]
+pub struct Change<'a, T> {
+    /// The value this subscriber saw last.
+    pub old: &'a T,
+    /// The value now.
+    pub new: &'a T,
+    /// The property's key.
+    pub key: &'a Key,
+    /// The generation that brought the new value.
+    pub generation: u64,
+    /// When that was, by the wall clock; for showing only.
+    pub time: SystemTime,
+    /// Where the old value was written.
+    pub old_origin: Option<&'a Origin>,
+    /// Where the new value is written; `None` for a default and for a struct.
+    pub origin: Option<&'a Origin>,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Change<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut old, mut new): (&dyn fmt::Debug, &dyn fmt::Debug) = (self.old, self.new);
+        if looks_secret(self.key.as_str()) {
+            (old, new) = (&MASK, &MASK);
+        }
+        f.debug_struct("Change")
+            .field("key", self.key)
+            .field("old", old)
+            .field("new", new)
+            .field("generation", &self.generation)
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + Sync + 'static> DynamicProperty<T> {
+    /// The current value. For numbers, `bool` and `char` this is one atomic load; for other types
+    /// a load and a clone, which [`load`](Self::load) and [`reader`](Self::reader) save.
+    #[inline]
+    pub fn get(&self) -> T
+    where
+        T: Clone,
+    {
+        match self.slot.small() {
+            Some(value) => value,
+            None => self.slot.load().value.clone(),
+        }
+    }
+
+    /// The current value without cloning it. Keep the guard short, and not across an `await`.
+    #[inline]
+    pub fn load(&self) -> ValueGuard<T> {
+        ValueGuard(self.slot.load())
+    }
+
+    /// A private view for one thread or task: the cheapest read of a type of any size.
+    pub fn reader(&self) -> Reader<T> {
+        Reader::new(Arc::clone(&self.slot))
+    }
+
+    /// The current value with its generation, time, layer and origin, which always belong to it.
+    ///
+    /// While a commit is on its way this may be one generation ahead of [`get`](Self::get), never
+    /// behind it.
+    pub fn versioned(&self) -> Arc<Version<T>> {
+        self.slot.full()
+    }
+
+    /// The value of this property in a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// As building the handle in that generation would have: a snapshot older than the handle may
+    /// hold a value that is not acceptable.
+    pub fn at(&self, snapshot: &Snapshot) -> Result<T, Error> {
+        self.slot.rule.draw(&snapshot.0, None).map(|drawn| drawn.value)
+    }
+
+    /// The key.
+    pub fn key(&self) -> &Key {
+        &self.slot.keys[0]
+    }
+
+    /// Calls `callback` after each change of the typed value, from now on.
+    ///
+    /// Calls come one at a time and in the order of generations, on a thread of the crate. A slow
+    /// callback delays nobody else: the changes that come meanwhile collapse into the newest, and
+    /// the last call always carries the final value. The callback may use any part of this crate
+    /// and may panic; the panic is counted and reported.
+    pub fn on_change(&self, mut callback: impl FnMut(&Change<'_, T>) + Send + 'static) -> Subscription
+    where
+        T: PartialEq,
+    {
+        let slot = Arc::clone(&self.slot);
+        let base = slot.full();
+        let mut last = Arc::clone(&base);
+        let subscriber = Subscriber::new(
+            self.slot.host.clone(),
+            Box::new(move || {
+                let now = slot.full();
+                let before = std::mem::replace(&mut last, now);
+                if last.value != before.value {
+                    callback(&Change {
+                        old: &before.value,
+                        new: &last.value,
+                        key: &slot.keys[0],
+                        generation: last.generation,
+                        time: last.time,
+                        old_origin: before.origin.as_ref(),
+                        origin: last.origin.as_ref(),
+                    });
+                }
+            }),
+        );
+        self.attach(&subscriber, &base);
+        Subscription::new(subscriber)
+    }
+
+    /// Calls `callback` with the current value before this returns, then after each change, as
+    /// [`on_change`](Self::on_change) does.
+    pub fn on_change_now(&self, mut callback: impl FnMut(&T) + Send + 'static) -> Subscription
+    where
+        T: PartialEq,
+    {
+        let slot = Arc::clone(&self.slot);
+        let mut last: Option<Arc<Version<T>>> = None;
+        let subscriber = Subscriber::new(
+            self.slot.host.clone(),
+            Box::new(move || {
+                let now = slot.full();
+                let before = last.replace(Arc::clone(&now));
+                if before.is_none_or(|before| before.value != now.value) {
+                    callback(&now.value);
+                }
+            }),
+        );
+        let listener: std::sync::Weak<Subscriber> = Arc::downgrade(&subscriber);
+        self.slot.listen(listener);
+        let ran = subscriber.run();
+        if let Some(host) = self.slot.host.upgrade() {
+            if let Some(panic) = ran.panic {
+                host.callback_panicked(panic);
+            }
+            if ran.after == After::Again {
+                host.schedule(Arc::clone(&subscriber));
+            }
+        }
+        Subscription::new(subscriber)
+    }
+
+    fn attach(&self, subscriber: &Arc<Subscriber>, base: &Arc<Version<T>>) {
+        let listener: std::sync::Weak<Subscriber> = Arc::downgrade(subscriber);
+        let now = self.slot.listen(listener);
+        if !Arc::ptr_eq(&now, base) {
+            // A commit came between reading the base and getting on the list.
+            crate::property::listen::Listener::tell(Arc::clone(subscriber));
+        }
+    }
+
+    /// A channel of the changes from now on, the newest only.
+    pub fn changes(&self) -> Changes<T>
+    where
+        T: PartialEq,
+    {
+        Changes::new(Arc::clone(&self.slot))
+    }
+
+    /// Resolves when the value differs from what it is at the first poll, on any executor.
+    ///
+    /// For a loop, keep a [`changes`](Self::changes) and await
+    /// [`changed`](crate::property::Changes::changed) on it, which misses nothing in between.
+    pub fn changed(&self) -> impl Future<Output = Arc<Version<T>>> + Send + use<T>
+    where
+        T: PartialEq,
+    {
+        let slot = Arc::clone(&self.slot);
+        async move { Changes::new(slot).changed().await }
+    }
+
+    /// Waits until the value satisfies `wanted`, at most `timeout`, and returns it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timeout`] if it did not in time.
+    pub fn wait_until(&self, mut wanted: impl FnMut(&T) -> bool, timeout: Duration) -> Result<T, Error>
+    where
+        T: Clone + PartialEq,
+    {
+        let late = || Error::new(ErrorKind::Timeout, format!("did not become what was waited for within {timeout:?}")).with_key(self.key());
+        let until = Instant::now().checked_add(timeout);
+        let mut changes = self.changes();
+        let mut now = changes.current();
+        loop {
+            if wanted(&now.value) {
+                return Ok(now.value.clone());
+            }
+            let left = match until {
+                Some(until) => until.saturating_duration_since(Instant::now()),
+                None => Duration::MAX,
+            };
+            now = changes.recv_timeout(left).map_err(|_| late())?;
+        }
+    }
+
+    /// A property computed from this one: once when it changes, not when it is read.
+    ///
+    /// It counts as changed when its own value differs. A panic in `compute` refuses the update
+    /// that led to it; the panic of the very first call is passed on to the caller.
+    pub fn map<U: Send + Sync + 'static>(&self, compute: impl Fn(&T) -> U + Send + Sync + 'static) -> DynamicProperty<U> {
+        let compute = Arc::new(compute);
+        let again = Arc::clone(&compute);
+        let parent = Arc::clone(&self.slot);
+        let rule = Rule::Map {
+            staged: Box::new(move |version| {
+                let version = version.downcast_ref::<Arc<Version<T>>>()?;
+                Some(Drawn {
+                    value: compute(&version.value),
+                    origin: version.origin.clone(),
+                    layer: version.layer.clone(),
+                })
+            }),
+            fresh: Box::new(move |generation| {
+                let drawn = parent.rule.draw(generation, None)?;
+                Ok(Drawn {
+                    value: again(&drawn.value),
+                    origin: drawn.origin,
+                    layer: drawn.layer,
+                })
+            }),
+        };
+        DynamicProperty { slot: Slot::mapped(&self.slot, rule) }
+    }
+
+    /// This property with one more key to fall back to, before its default.
+    ///
+    /// # Errors
+    ///
+    /// As building the handle; [`ErrorKind::Other`] for a property made by [`map`](Self::map).
+    pub fn or_key(&self, key: &str) -> Result<Self, Error> {
+        builder::with_fallback(&self.slot, key)
+    }
+}
+
+impl<T> fmt::Debug for DynamicProperty<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the value: it may be a secret.
+        f.debug_struct("DynamicProperty").field("key", &self.slot.keys[0]).finish_non_exhaustive()
+    }
+}
+
+/// Forgets the type of a slot.
+pub(crate) fn untyped<T: Send + Sync + 'static>(slot: &Arc<Slot<T>>) -> std::sync::Weak<dyn AnySlot> {
+    let weak: std::sync::Weak<Slot<T>> = Arc::downgrade(slot);
+    weak
+}

@@ -1,0 +1,151 @@
+//! Ways to hear of a change besides a callback: a channel, a future, a wait.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind};
+use crate::property::slot::{Slot, Version};
+use crate::sync::{Condvar, Mutex};
+
+/// Who is told after a commit is visible. Called with no lock of the engine held.
+pub(crate) trait Listener: Send + Sync {
+    fn tell(self: Arc<Self>);
+}
+
+/// The changes of one property, the newest first of all: whoever reads slowly sees pending changes
+/// collapse into the last one.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let memory = Memory::from([("qps", 1)]);
+/// let props = Properties::builder().source(memory.clone()).build()?;
+/// let qps = props.property::<u32>("qps").build()?;
+/// let mut changes = qps.changes();
+/// memory.set("qps", 2)?;
+/// memory.set("qps", 3)?;
+/// let change = changes.recv_timeout(Duration::from_secs(5))?;
+/// assert_eq!(change.value, 3);
+/// assert!(changes.try_recv().is_none());
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+pub struct Changes<T> {
+    slot: Arc<Slot<T>>,
+    bell: Arc<Bell>,
+    last: Arc<Version<T>>,
+}
+
+/// Rings when something may have changed, for a thread or for a task.
+#[derive(Default)]
+struct Bell {
+    state: Mutex<Rung>,
+    rang: Condvar,
+}
+
+#[derive(Default)]
+struct Rung {
+    rung: bool,
+    waker: Option<Waker>,
+}
+
+impl Listener for Bell {
+    fn tell(self: Arc<Self>) {
+        let waker = {
+            let mut state = self.state.lock();
+            state.rung = true;
+            self.rang.notify_all();
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
+    pub(crate) fn new(slot: Arc<Slot<T>>) -> Self {
+        let bell = Arc::new(Bell::default());
+        let listener: Weak<Bell> = Arc::downgrade(&bell);
+        let last = slot.listen(listener);
+        Self { slot, bell, last }
+    }
+
+    /// The version received last, or the one current when the channel was made.
+    pub(crate) fn current(&self) -> Arc<Version<T>> {
+        Arc::clone(&self.last)
+    }
+
+    /// The newest version if its value differs from the one received last, without waiting.
+    pub fn try_recv(&mut self) -> Option<Arc<Version<T>>> {
+        let now = self.slot.full();
+        let differs = now.value != self.last.value;
+        self.last = now;
+        differs.then(|| Arc::clone(&self.last))
+    }
+
+    /// Waits for a change, at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timeout`] if none came.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Arc<Version<T>>, Error> {
+        let until = Instant::now().checked_add(timeout);
+        loop {
+            self.bell.state.lock().rung = false;
+            if let Some(version) = self.try_recv() {
+                return Ok(version);
+            }
+            let mut state = self.bell.state.lock();
+            while !state.rung {
+                let left = match until {
+                    Some(until) => until.saturating_duration_since(Instant::now()),
+                    None => Duration::from_secs(3600),
+                };
+                if left.is_zero() {
+                    return Err(Error::new(ErrorKind::Timeout, format!("did not change within {timeout:?}"))
+                        .with_key(&self.slot.keys[0]));
+                }
+                self.bell.rang.wait_for(&mut state, left);
+            }
+        }
+    }
+
+    /// Resolves when the value differs from the one received last, on any executor.
+    ///
+    /// Dropping the future loses nothing: the next one starts where this one stood.
+    pub fn changed(&mut self) -> Changed<'_, T> {
+        Changed { changes: self }
+    }
+}
+
+impl<T> fmt::Debug for Changes<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changes").field("keys", &self.slot.keys).finish_non_exhaustive()
+    }
+}
+
+/// Resolves to the next change; see [`Changes::changed`].
+#[derive(Debug)]
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Changed<'a, T> {
+    changes: &'a mut Changes<T>,
+}
+
+impl<T: PartialEq + Send + Sync + 'static> Future for Changed<'_, T> {
+    type Output = Arc<Version<T>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let changes = &mut *self.get_mut().changes;
+        // The waker goes in first: a change after this line wakes it, one before is seen below.
+        changes.bell.state.lock().waker = Some(context.waker().clone());
+        match changes.try_recv() {
+            Some(version) => Poll::Ready(version),
+            None => Poll::Pending,
+        }
+    }
+}

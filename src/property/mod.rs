@@ -1,0 +1,11 @@
+//! What the program holds: handles that always read the current value, and subscriptions.
+
+pub(crate) mod batch;
+pub(crate) mod builder;
+pub(crate) mod handle;
+pub(crate) mod inline;
+pub(crate) mod listen;
+pub(crate) mod reader;
+pub(crate) mod registry;
+pub(crate) mod slot;
+pub(crate) mod subscription;

@@ -1,0 +1,222 @@
+//! Subscriptions: a callback that lives as long as its guard, runs on one thread at a time, and
+//! can be closed from anywhere.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::thread::{self, ThreadId};
+
+use crate::property::listen::Listener;
+use crate::property::registry::Host;
+use crate::sync::{AtomicU8, Condvar, Mutex, Ordering};
+
+/// A subscription: the callback lives as long as this guard.
+///
+/// Dropping it ends the subscription and waits for nothing: a call that is running on another
+/// thread finishes, and none begins afterwards. [`close_and_wait`](Self::close_and_wait) waits for
+/// the running one as well. [`forget`](Self::forget) keeps the callback for as long as the
+/// properties live.
+#[must_use = "dropping the guard ends the subscription at once"]
+pub struct Subscription {
+    subscriber: Arc<Subscriber>,
+    /// What else must live for the callback to be called.
+    holder: Option<Arc<dyn Any + Send + Sync>>,
+    kept: bool,
+}
+
+impl Subscription {
+    pub(crate) fn new(subscriber: Arc<Subscriber>) -> Self {
+        Self { subscriber, holder: None, kept: false }
+    }
+
+    pub(crate) fn holding(subscriber: Arc<Subscriber>, holder: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { subscriber, holder: Some(holder), kept: false }
+    }
+
+    /// Ends the subscription and waits until no call is running any more.
+    ///
+    /// Called from inside the callback itself it ends the subscription and returns at once, since
+    /// the call that is running is the caller.
+    pub fn close_and_wait(self) {
+        self.subscriber.close();
+        self.subscriber.wait();
+    }
+
+    /// Keeps the callback for as long as the properties live.
+    pub fn forget(mut self) {
+        self.kept = true;
+        if let Some(host) = self.subscriber.host.upgrade() {
+            let subscriber: Arc<dyn Any + Send + Sync> = Arc::<Subscriber>::clone(&self.subscriber);
+            host.keep(self.holder.take().unwrap_or(subscriber));
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.subscriber.close();
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Subscription")
+    }
+}
+
+/// What runs when something changed.
+type Job = Box<dyn FnMut() + Send>;
+
+/// A callback with the state that keeps it to one thread at a time.
+pub(crate) struct Subscriber {
+    host: Weak<dyn Host>,
+    state: AtomicU8,
+    job: Mutex<Option<Job>>,
+    /// The thread that is running the job, for whoever waits for it to end.
+    running: Mutex<Option<ThreadId>>,
+    ended: Condvar,
+}
+
+/// Waits in a queue to be run.
+const QUEUED: u8 = 1;
+/// A thread is inside the job.
+const RUNNING: u8 = 2;
+/// No call may begin any more.
+const CLOSED: u8 = 4;
+
+/// What is left to do after a run.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum After {
+    Nothing,
+    /// Something changed while the job ran: queue it again.
+    Again,
+}
+
+/// How a run went.
+pub(crate) struct Ran {
+    pub(crate) after: After,
+    /// What the callback panicked with.
+    pub(crate) panic: Option<Box<dyn Any + Send>>,
+}
+
+impl Subscriber {
+    pub(crate) fn new(host: Weak<dyn Host>, job: Job) -> Arc<Self> {
+        Arc::new(Self {
+            host,
+            state: AtomicU8::new(0),
+            job: Mutex::new(Some(job)),
+            running: Mutex::new(None),
+            ended: Condvar::default(),
+        })
+    }
+
+    /// Notes that something changed; says whether the caller has to put this into a queue.
+    pub(crate) fn poke(&self) -> bool {
+        // ORDERING: AcqRel; pairs with the AcqRel in `begin`, which takes the mark away.
+        // Orders: the change that was published before this poke is seen by the run that clears it.
+        // Weaker breaks: a run could clear the mark, read the value from before, and nobody would
+        // run again. Stronger buys nothing: one word carries the whole protocol.
+        // Proof: `a_change_during_a_run_is_not_lost` in the loom models.
+        let before = self.state.fetch_or(QUEUED, Ordering::AcqRel);
+        before & (QUEUED | RUNNING | CLOSED) == 0
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    fn begin(&self) -> bool {
+        let mut state = self.state.load(Ordering::Acquire);
+        loop {
+            if state & (CLOSED | RUNNING) != 0 {
+                // A running job sees the mark when it ends and asks to be queued again.
+                return false;
+            }
+            let next = (state & !QUEUED) | RUNNING;
+            // ORDERING: AcqRel; pairs with `poke` (see there) and with `close`.
+            // Orders: either the close came first and no call begins, or the call began first and
+            // the closer sees RUNNING. Weaker breaks: both could believe they were first.
+            // Proof: `no_call_begins_after_the_close_returned` in the loom models.
+            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Runs the job once unless it is closed or running elsewhere. A panic is caught.
+    pub(crate) fn run(&self) -> Ran {
+        if !self.begin() {
+            return Ran { after: After::Nothing, panic: None };
+        }
+        *self.running.lock() = Some(thread::current().id());
+        let job = self.job.lock().take();
+        let (job, mut panic) = match job {
+            Some(mut job) => {
+                let outcome = catch_unwind(AssertUnwindSafe(&mut job));
+                (Some(job), outcome.err())
+            }
+            None => (None, None),
+        };
+        *self.job.lock() = job;
+        let before = {
+            let mut running = self.running.lock();
+            *running = None;
+            // ORDERING: AcqRel; pairs with `close`: exactly one of the two drops the job.
+            let before = self.state.fetch_and(!RUNNING, Ordering::AcqRel);
+            self.ended.notify_all();
+            before
+        };
+        if before & CLOSED != 0 {
+            panic = panic.or(self.drop_job());
+            return Ran { after: After::Nothing, panic };
+        }
+        let after = if before & QUEUED != 0 { After::Again } else { After::Nothing };
+        Ran { after, panic }
+    }
+
+    /// Lets no further call begin.
+    pub(crate) fn close(&self) {
+        let before = self.state.fetch_or(CLOSED, Ordering::AcqRel);
+        if before & (RUNNING | CLOSED) == 0 {
+            // What the callback captured goes now; a panic in there stays in there.
+            drop(self.drop_job());
+        }
+    }
+
+    /// Waits until no call is running on another thread.
+    pub(crate) fn wait(&self) {
+        let me = thread::current().id();
+        let mut running = self.running.lock();
+        while self.state.load(Ordering::Acquire) & RUNNING != 0 {
+            if *running == Some(me) {
+                return;
+            }
+            self.ended.wait(&mut running);
+        }
+    }
+
+    fn drop_job(&self) -> Option<Box<dyn Any + Send>> {
+        let job = self.job.lock().take();
+        catch_unwind(AssertUnwindSafe(|| drop(job))).err()
+    }
+}
+
+impl Listener for Subscriber {
+    fn tell(self: Arc<Self>) {
+        if self.poke() {
+            if let Some(host) = self.host.upgrade() {
+                host.schedule(self);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Subscriber")
+    }
+}

@@ -1,0 +1,118 @@
+//! The command line: `--ratelimit.qps=500`.
+
+use std::ffi::OsString;
+
+use crate::error::{Error, ErrorKind};
+use crate::source::{Source, Watching};
+use crate::value::Value;
+use crate::value::document::Document;
+use crate::value::key::Key;
+use crate::value::origin::Origin;
+
+/// Reads properties from the command line.
+///
+/// `--ratelimit.qps=500` sets `ratelimit.qps` to the text `500`, which becomes a number for who
+/// asks for one; `--verbose` without a value sets `true`. Only arguments that begin with `--` are
+/// looked at, and none after a bare `--`; the last of several wins. `--ratelimit.qps 500` with a
+/// space is not understood, since nothing tells a value from the next argument.
+///
+/// ```
+/// use liveprops::{Properties, sources::Args};
+///
+/// let props = Properties::builder()
+///     .source(Args::from(["--ratelimit.qps=500", "--verbose", "input.txt"]))
+///     .build()?;
+/// assert_eq!(props.get::<u32>("ratelimit.qps")?, 500);
+/// assert!(props.get::<bool>("verbose")?);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Args(Vec<OsString>);
+
+impl Args {
+    /// The arguments of this process.
+    pub fn new() -> Self {
+        Self(std::env::args_os().skip(1).collect())
+    }
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S: Into<OsString>, const N: usize> From<[S; N]> for Args {
+    fn from(args: [S; N]) -> Self {
+        args.into_iter().collect()
+    }
+}
+
+impl<S: Into<OsString>> FromIterator<S> for Args {
+    /// Takes arguments, without the program's name.
+    fn from_iter<I: IntoIterator<Item = S>>(args: I) -> Self {
+        Self(args.into_iter().map(Into::into).collect())
+    }
+}
+
+impl Source for Args {
+    fn origin(&self) -> Origin {
+        Origin::new("args", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let mut document = Document::new();
+        for (place, arg) in self.0.iter().enumerate() {
+            if arg == "--" {
+                break;
+            }
+            let Some(bytes) = arg.as_encoded_bytes().strip_prefix(b"--") else {
+                continue;
+            };
+            let here = |name: &str| Origin::new("argument", format!("--{name}"));
+            let Ok(text) = std::str::from_utf8(bytes) else {
+                let origin = Origin::new("argument", format!("number {}", place + 1));
+                document.report(Error::new(ErrorKind::Malformed, "is not UTF-8 and was skipped").with_origin(origin));
+                continue;
+            };
+            let (name, value) = match split(text) {
+                Some((name, value)) => (name, Value::from(value)),
+                None => (text, Value::Bool(true)),
+            };
+            let put = Key::parse(name).and_then(|key| {
+                if document.get(key.as_str()).is_some() {
+                    document.remove(key.as_str());
+                }
+                document.set(key.as_str(), value, here(name))
+            });
+            if let Err(error) = put {
+                document.report(error.with_origin(here(name)));
+            }
+        }
+        Ok(document)
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Never
+    }
+}
+
+/// Splits at the first `=` outside quotes.
+fn split(text: &str) -> Option<(&str, &str)> {
+    let mut quoted = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'=' if !quoted => return Some((&text[..at], &text[at + 1..])),
+            _ => {}
+        }
+    }
+    None
+}
+
+impl std::fmt::Debug for Args {
+    /// Shows how many there are, not what they say: one may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Args({})", self.0.len())
+    }
+}

@@ -1,0 +1,227 @@
+//! The primitives the rest is built on: std and parking_lot, or loom's models of them under
+//! `--cfg loom`; and [`Cell`], the one place that touches arc-swap.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+#[cfg(not(loom))]
+pub(crate) use parking_lot::{Condvar, Mutex};
+
+#[cfg(not(loom))]
+pub(crate) use swapped::{Cached, Cell, Guard};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+#[cfg(loom)]
+pub(crate) use modelled::{Cached, Cell, Condvar, Guard, Mutex};
+
+use std::sync::Arc;
+
+/// Something that owns a [`Cell`], so that a [`Cached`] view can keep the owner alive.
+pub(crate) trait HasCell {
+    /// What the cell holds.
+    type Held;
+
+    fn cell(&self) -> &Cell<Self::Held>;
+}
+
+#[cfg(not(loom))]
+mod swapped {
+    use std::ops::Deref;
+
+    use arc_swap::{ArcSwap, Cache};
+
+    use super::{Arc, HasCell};
+
+    /// A shared pointer that is read without a lock and replaced as a whole.
+    ///
+    /// A stored value is seen by every load that happens after the store returned, on any thread.
+    #[derive(Debug)]
+    pub(crate) struct Cell<T>(ArcSwap<T>);
+
+    /// What a [`Cell`] held when it was read. Keep it short: a thread has cheap room for eight.
+    pub(crate) type Guard<T> = arc_swap::Guard<Arc<T>>;
+
+    impl<T> Cell<T> {
+        pub(crate) fn new(value: Arc<T>) -> Self {
+            Self(ArcSwap::new(value))
+        }
+
+        #[inline]
+        pub(crate) fn load(&self) -> Guard<T> {
+            self.0.load()
+        }
+
+        #[inline]
+        pub(crate) fn full(&self) -> Arc<T> {
+            self.0.load_full()
+        }
+
+        pub(crate) fn store(&self, value: Arc<T>) {
+            self.0.store(value);
+        }
+    }
+
+    /// A private copy of a cell's pointer, refreshed only when the cell has moved on.
+    #[derive(Debug)]
+    pub(crate) struct Cached<O: HasCell>(Cache<Via<O>, Arc<O::Held>>);
+
+    /// Lets the owner of a cell stand for the cell, as the cache wants it.
+    #[derive(Debug)]
+    struct Via<O>(Arc<O>);
+
+    impl<O: HasCell> Deref for Via<O> {
+        type Target = ArcSwap<O::Held>;
+
+        #[inline]
+        fn deref(&self) -> &Self::Target {
+            &self.0.cell().0
+        }
+    }
+
+    impl<O: HasCell> Cached<O> {
+        pub(crate) fn new(owner: Arc<O>) -> Self {
+            Self(Cache::new(Via(owner)))
+        }
+
+        #[inline]
+        pub(crate) fn load(&mut self) -> &O::Held {
+            self.0.load()
+        }
+    }
+}
+
+#[cfg(loom)]
+mod modelled {
+    use std::fmt;
+    use std::time::Duration;
+
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::{Arc, HasCell};
+
+    /// The model of the swap cell: an index, read and written through loom's atomics with the
+    /// orderings arc-swap promises, into a list of all values ever stored. The list's own lock is
+    /// invisible to loom and so orders nothing.
+    pub(crate) struct Cell<T> {
+        at: AtomicUsize,
+        stored: std::sync::Mutex<Vec<Arc<T>>>,
+    }
+
+    pub(crate) type Guard<T> = Arc<T>;
+
+    impl<T> Cell<T> {
+        pub(crate) fn new(value: Arc<T>) -> Self {
+            Self {
+                at: AtomicUsize::new(0),
+                stored: std::sync::Mutex::new(vec![value]),
+            }
+        }
+
+        pub(crate) fn load(&self) -> Guard<T> {
+            self.full()
+        }
+
+        pub(crate) fn full(&self) -> Arc<T> {
+            // ORDERING: arc-swap's load is an acquire; it pairs with the swap in `store`.
+            let at = self.at.load(Ordering::Acquire);
+            self.stored.lock().expect("never poisoned in a model")[at].clone()
+        }
+
+        pub(crate) fn store(&self, value: Arc<T>) {
+            let at = {
+                let mut stored = self.stored.lock().expect("never poisoned in a model");
+                stored.push(value);
+                stored.len() - 1
+            };
+            // ORDERING: arc-swap's store is a swap at least as strong as this.
+            self.at.swap(at, Ordering::AcqRel);
+        }
+    }
+
+    impl<T> fmt::Debug for Cell<T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Cell")
+        }
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct Cached<O: HasCell>(Arc<O>, Option<Arc<O::Held>>);
+
+    impl<O: HasCell> Cached<O> {
+        pub(crate) fn new(owner: Arc<O>) -> Self {
+            Self(owner, None)
+        }
+
+        pub(crate) fn load(&mut self) -> &O::Held {
+            self.1.insert(self.0.cell().full())
+        }
+    }
+
+    /// loom's mutex with the shape of parking_lot's.
+    #[derive(Debug)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            MutexGuard(Some(self.0.lock().expect("never poisoned in a model")))
+        }
+    }
+
+    impl<T: Default> Default for Mutex<T> {
+        fn default() -> Self {
+            Self::new(T::default())
+        }
+    }
+
+    /// Holds the lock; taken apart and put together again by [`Condvar::wait`].
+    pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
+
+    impl<T> std::ops::Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.0.as_ref().expect("held")
+        }
+    }
+
+    impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.0.as_mut().expect("held")
+        }
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct Condvar(loom::sync::Condvar);
+
+    impl Default for Condvar {
+        fn default() -> Self {
+            Self(loom::sync::Condvar::new())
+        }
+    }
+
+    impl Condvar {
+        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            let held = guard.0.take().expect("held");
+            guard.0 = Some(self.0.wait(held).expect("never poisoned in a model"));
+        }
+
+        /// Time does not pass in a model: this waits for the notification.
+        pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: Duration) {
+            self.wait(guard);
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+    }
+}

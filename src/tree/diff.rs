@@ -1,0 +1,154 @@
+//! What differs between two trees, leaf by leaf.
+
+use std::sync::Arc;
+
+use crate::value::Value;
+use crate::value::key::{self, Key};
+use crate::value::map::Entry;
+use crate::value::node::{Node, Table};
+
+/// One leaf (or empty table) of the merged tree that came, went or changed.
+#[derive(Clone, Debug)]
+pub(crate) struct LeafChange {
+    pub(crate) key: Key,
+    pub(crate) old: Option<Arc<Entry>>,
+    pub(crate) new: Option<Arc<Entry>>,
+    /// The value is the same and only the place where it is written differs.
+    pub(crate) moved: bool,
+}
+
+impl LeafChange {
+    /// Whether a key that may hold a secret went into the value, before or now.
+    pub(crate) fn derives_from_secret(&self) -> bool {
+        [&self.old, &self.new]
+            .into_iter()
+            .flatten()
+            .any(|entry| matches!(&entry.node, Node::Resolved(resolved) if resolved.secret))
+    }
+
+    /// Whether a list stands or stood here, into which keys may reach.
+    pub(crate) fn holds_list(&self) -> bool {
+        [&self.old, &self.new]
+            .into_iter()
+            .flatten()
+            .any(|entry| matches!(value(&entry.node), Some(Value::List(_) | Value::Table(_))))
+    }
+}
+
+/// The value at a node, after its references; `None` for a table or a broken reference.
+pub(crate) fn value(node: &Node) -> Option<&Value> {
+    match node {
+        Node::Leaf(leaf) => Some(&leaf.value),
+        Node::Resolved(resolved) => resolved.value.as_ref().ok(),
+        Node::Table(_) => None,
+    }
+}
+
+/// What differs between two trees.
+#[derive(Debug, Default)]
+pub(crate) struct Diff {
+    pub(crate) changes: Vec<LeafChange>,
+    /// How many leaves came, went or changed without being listed.
+    pub(crate) uncounted: usize,
+}
+
+/// Finds what differs: listed, or merely counted if nobody wants the list. Leaves whose references
+/// are still to be followed are left out: they are compared when they have been.
+pub(crate) fn diff(old: &Table, new: &Table, listed: bool) -> Diff {
+    let mut sink = Sink { listed, diff: Diff::default() };
+    tables(old, new, &mut String::new(), &mut sink);
+    sink.diff
+}
+
+struct Sink {
+    listed: bool,
+    diff: Diff,
+}
+
+fn tables(old: &Table, new: &Table, at: &mut String, sink: &mut Sink) {
+    old.map().diff(new.map(), &mut |x, y| {
+        let Some(either) = x.or(y) else {
+            return;
+        };
+        let length = at.len();
+        key::push_segment(at, &either.name);
+        match (x, y) {
+            (Some(x), Some(y)) => match (&x.node, &y.node) {
+                (Node::Table(a), Node::Table(b)) => tables(a, b, at, sink),
+                (Node::Table(a), _) => {
+                    whole(x, a, at, sink, true);
+                    leaf(None, Some(y), at, sink);
+                }
+                (_, Node::Table(b)) => {
+                    leaf(Some(x), None, at, sink);
+                    whole(y, b, at, sink, false);
+                }
+                _ => leaf(Some(x), Some(y), at, sink),
+            },
+            (Some(x), None) => match &x.node {
+                Node::Table(a) => whole(x, a, at, sink, true),
+                _ => leaf(Some(x), None, at, sink),
+            },
+            (None, Some(y)) => match &y.node {
+                Node::Table(b) => whole(y, b, at, sink, false),
+                _ => leaf(None, Some(y), at, sink),
+            },
+            (None, None) => {}
+        }
+        at.truncate(length);
+    });
+}
+
+/// A table that came or went with all it holds.
+fn whole(entry: &Arc<Entry>, table: &Table, at: &mut String, sink: &mut Sink, gone: bool) {
+    let mut tell = |at: &str, entry: &Arc<Entry>| {
+        if gone {
+            leaf(Some(entry), None, at, sink);
+        } else {
+            leaf(None, Some(entry), at, sink);
+        }
+    };
+    if table.is_empty() {
+        tell(at, entry);
+    } else {
+        table.walk(at, &mut tell);
+    }
+}
+
+fn leaf(old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>, at: &str, sink: &mut Sink) {
+    let mut moved = false;
+    if let Some(new) = new {
+        if matches!(&new.node, Node::Leaf(leaf) if leaf.value.may_refer()) {
+            return;
+        }
+        if let Some(old) = old {
+            if same(&old.node, &new.node) {
+                moved = old.node.origin() != new.node.origin();
+                if !moved {
+                    return;
+                }
+            }
+        }
+    }
+    if !sink.listed {
+        sink.diff.uncounted += usize::from(!moved);
+        return;
+    }
+    if let Ok(key) = Key::parse(at) {
+        let (old, new) = (old.cloned(), new.cloned());
+        sink.diff.changes.push(LeafChange { key, old, new, moved });
+    }
+}
+
+/// Whether two leaves read the same.
+pub(crate) fn same(a: &Node, b: &Node) -> bool {
+    match (a, b) {
+        (Node::Resolved(a), Node::Resolved(b)) => match (&a.value, &b.value) {
+            (Ok(a), Ok(b)) => a == b,
+            (Err(a), Err(b)) => a.to_string() == b.to_string(),
+            _ => false,
+        },
+        (Node::Table(a), Node::Table(b)) => a.is_empty() && b.is_empty(),
+        _ => matches!((value(a), value(b)), (Some(a), Some(b)) if a == b),
+    }
+}

@@ -1,0 +1,448 @@
+//! `${key}` inside a value stands for the value of that key in the merged tree.
+//!
+//! `${key:default}` takes the default if no layer defines the key, both parts may hold references
+//! themselves, `$${` is a literal `${`, and a reference to a key nobody defines stays as it is
+//! written. A value that is one reference and nothing else takes over the type as well: a list
+//! stays a list. Everything is bounded: the chain, the nesting and the size of what results.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind};
+use crate::tree::diff::{LeafChange, same, value};
+use crate::value::Value;
+use crate::value::coerce;
+use crate::value::key::Key;
+use crate::value::map::Entry;
+use crate::value::node::{Leaf, Node, Resolved, Table};
+
+/// References followed one after the other until a value is reached.
+const MAX_CHAIN: u32 = 64;
+/// References inside references.
+const MAX_NESTING: usize = 16;
+/// What one value may grow to, in bytes; an item of a list counts as 16.
+const MAX_SIZE: usize = 1024 * 1024;
+
+/// Which leaf refers to which keys, and the other way round.
+#[derive(Debug, Default)]
+pub(crate) struct References {
+    of: HashMap<Key, Vec<Key>>,
+    to: HashMap<Box<str>, BTreeSet<Key>>,
+}
+
+impl References {
+    /// Replaces what `leaf` refers to; an empty list forgets the leaf.
+    pub(crate) fn set(&mut self, leaf: Key, keys: Vec<Key>) {
+        for old in self.of.remove(&leaf).into_iter().flatten() {
+            for place in old.lineage() {
+                if let Some(leaves) = self.to.get_mut(place) {
+                    leaves.remove(&leaf);
+                    if leaves.is_empty() {
+                        self.to.remove(place);
+                    }
+                }
+            }
+        }
+        for key in &keys {
+            // A key may reach into a list, which is a leaf further up.
+            for place in key.lineage().filter(|place| !place.is_empty()) {
+                self.to.entry(place.into()).or_default().insert(leaf.clone());
+            }
+        }
+        if !keys.is_empty() {
+            self.of.insert(leaf, keys);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    /// The keys a leaf refers to.
+    pub(crate) fn of(&self, leaf: &Key) -> &[Key] {
+        self.of.get(leaf).map_or(&[], Vec::as_slice)
+    }
+
+    fn dependents(&self, key: &str) -> impl Iterator<Item = &Key> {
+        self.to.get(key).into_iter().flatten()
+    }
+}
+
+/// Follows the references of the leaves in `referring` and of all that depend on `changes`, writes
+/// the results into `merged`, adds what differs from `old` to `changes`, and tells what each leaf
+/// refers to now.
+pub(crate) fn follow(
+    merged: &mut Table,
+    old: &Table,
+    index: &References,
+    referring: Vec<Key>,
+    changes: &mut Vec<LeafChange>,
+    secret: &dyn Fn(&str) -> bool,
+) -> Vec<(Key, Vec<Key>)> {
+    let mut jobs: BTreeMap<Key, Job> = BTreeMap::new();
+    for key in referring {
+        if let Some(raw) = raw(merged, &key) {
+            jobs.insert(key, Job::new(raw));
+        }
+    }
+    let mut queue: Vec<Key> = jobs.keys().cloned().collect();
+    queue.extend(changes.iter().map(|change| change.key.clone()));
+    while let Some(key) = queue.pop() {
+        for dependent in index.dependents(key.as_str()) {
+            if !jobs.contains_key(dependent) {
+                if let Some(raw) = raw(merged, dependent) {
+                    jobs.insert(dependent.clone(), Job::new(raw));
+                    queue.push(dependent.clone());
+                }
+            }
+        }
+    }
+    for key in jobs.keys().cloned().collect::<Vec<_>>() {
+        settle(key, &mut jobs, merged, secret);
+    }
+    let mut references: Vec<(Key, Vec<Key>)> = Vec::new();
+    for change in changes.iter() {
+        let gone = matches!(&change.old, Some(old) if matches!(old.node, Node::Resolved(_)));
+        if gone && !jobs.contains_key(&change.key) {
+            references.push((change.key.clone(), Vec::new()));
+        }
+    }
+    for (key, job) in jobs {
+        let Some(done) = job.done else {
+            continue;
+        };
+        references.push((key.clone(), job.refers));
+        let path: Vec<_> = key.segments().collect();
+        let Some(name) = path.last() else {
+            continue;
+        };
+        let node = Node::Resolved(Box::new(done));
+        let new = Arc::new(Entry { name: name.as_ref().into(), node });
+        // The raw leaf stands there already, so this replaces a leaf by a leaf.
+        let _ = merged.put_path(&path, new.node.clone());
+        let old = old.find(&path).filter(|old| !matches!(&old.node, Node::Table(t) if !t.is_empty()));
+        let moved = old.is_some_and(|old| same(&old.node, &new.node));
+        if moved && old.is_some_and(|old| old.node.origin() == new.node.origin()) {
+            continue;
+        }
+        changes.push(LeafChange { key, old: old.cloned(), new: Some(new), moved });
+    }
+    references
+}
+
+/// The leaf as its layer wrote it.
+fn raw(merged: &Table, key: &Key) -> Option<Leaf> {
+    match &merged.find(key.segments())?.node {
+        Node::Resolved(resolved) => Some(resolved.raw.clone()),
+        Node::Leaf(leaf) => Some(leaf.clone()),
+        Node::Table(_) => None,
+    }
+}
+
+/// One leaf whose references are to be followed.
+struct Job {
+    raw: Leaf,
+    done: Option<Resolved>,
+    refers: Vec<Key>,
+}
+
+impl Job {
+    fn new(raw: Leaf) -> Self {
+        Self { raw, done: None, refers: Vec::new() }
+    }
+}
+
+/// Follows one leaf and, first, every unsettled leaf it refers to. Iterative, since a chain may be
+/// as long as a document.
+fn settle(key: Key, jobs: &mut BTreeMap<Key, Job>, merged: &Table, secret: &dyn Fn(&str) -> bool) {
+    let mut stack = vec![key];
+    let mut on_stack: BTreeSet<Key> = stack.iter().cloned().collect();
+    while let Some(key) = stack.last().cloned() {
+        let Some(job) = jobs.get(&key) else {
+            return;
+        };
+        if job.done.is_some() {
+            stack.pop();
+            on_stack.remove(&key);
+            continue;
+        }
+        let mut sight = Sight { jobs, merged, secret, refers: Vec::new(), chain: 0, hidden: false, size: 0 };
+        let outcome = sight.value(&job.raw.value);
+        let (refers, chain, hidden) = (sight.refers, sight.chain, sight.hidden);
+        let value = match outcome {
+            Ok(value) if chain <= MAX_CHAIN => Ok(value),
+            Ok(_) => Err(trouble(format!("follows more than {MAX_CHAIN} references in a row"))),
+            Err(Stop::Broken(error)) => Err(error),
+            Err(Stop::Needs(next)) => {
+                if on_stack.insert(next.clone()) {
+                    stack.push(next);
+                    continue;
+                }
+                close(&next, &stack, jobs);
+                continue;
+            }
+        };
+        let value = value.map_err(|error| error.with_key(&key).with_origin(&job.raw.origin));
+        let raw = job.raw.clone();
+        if let Some(job) = jobs.get_mut(&key) {
+            job.done = Some(Resolved { value, raw, chain, secret: hidden });
+            job.refers = refers;
+        }
+    }
+}
+
+/// Breaks every leaf of a cycle with an error that names it.
+fn close(first: &Key, stack: &[Key], jobs: &mut BTreeMap<Key, Job>) {
+    let from = stack.iter().position(|key| key == first).unwrap_or(0);
+    let cycle = &stack[from..];
+    let mut way: Vec<&str> = cycle.iter().take(8).map(Key::as_str).collect();
+    if cycle.len() > way.len() {
+        way.push("...");
+    }
+    way.push(first.as_str());
+    let detail = format!("refers to itself: {}", way.join(" -> "));
+    for (i, key) in cycle.iter().enumerate() {
+        let next = cycle.get(i + 1).unwrap_or(first).clone();
+        if let Some(job) = jobs.get_mut(key) {
+            let error = trouble(detail.clone()).with_key(key).with_origin(&job.raw.origin);
+            job.done = Some(Resolved { value: Err(error), raw: job.raw.clone(), chain: 0, secret: false });
+            job.refers = vec![next];
+        }
+    }
+}
+
+fn trouble(detail: String) -> Error {
+    Error::new(ErrorKind::Reference, detail)
+}
+
+enum Stop {
+    /// Another leaf must be settled first.
+    Needs(Key),
+    Broken(Error),
+}
+
+/// What following one leaf sees and notes on the way.
+struct Sight<'a> {
+    jobs: &'a BTreeMap<Key, Job>,
+    merged: &'a Table,
+    secret: &'a dyn Fn(&str) -> bool,
+    refers: Vec<Key>,
+    chain: u32,
+    hidden: bool,
+    size: usize,
+}
+
+impl Sight<'_> {
+    fn grow(&mut self, by: usize) -> Result<(), Stop> {
+        self.size += by;
+        if self.size > MAX_SIZE {
+            let detail = format!("grows beyond {MAX_SIZE} bytes through its references");
+            return Err(Stop::Broken(Error::new(ErrorKind::TooLarge, detail)));
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, raw: &Value) -> Result<Value, Stop> {
+        match raw {
+            Value::Text(text) if raw.may_refer() => {
+                let parts = Parts::of(text, 0).map_err(Stop::Broken)?;
+                if let [Part::Reference { .. }] = parts.0.as_slice() {
+                    return self.reference(&parts.0[0]);
+                }
+                self.text(&parts).map(Value::from)
+            }
+            Value::List(items) => {
+                self.grow(16 * items.len())?;
+                let items = items.iter().map(|item| self.value(item));
+                Ok(Value::List(items.collect::<Result<_, _>>()?))
+            }
+            Value::Table(fields) => {
+                self.grow(16 * fields.len())?;
+                let fields = fields.iter().map(|(name, value)| Ok((name.clone(), self.value(value)?)));
+                Ok(Value::Table(Box::new(fields.collect::<Result<_, Stop>>()?)))
+            }
+            other => {
+                self.grow(size(other))?;
+                Ok(other.clone())
+            }
+        }
+    }
+
+    fn text(&mut self, parts: &Parts<'_>) -> Result<String, Stop> {
+        let mut text = String::new();
+        for part in &parts.0 {
+            match part {
+                Part::Text(piece) => {
+                    self.grow(piece.len())?;
+                    text.push_str(piece);
+                }
+                Part::Reference { .. } => match self.reference(part)? {
+                    Value::Text(value) => text.push_str(&value),
+                    value @ (Value::List(_) | Value::Table(_)) => {
+                        let detail = format!("a {} cannot be put into a text", value.kind());
+                        return Err(Stop::Broken(trouble(detail)));
+                    }
+                    value => text.push_str(&value.to_string()),
+                },
+            }
+        }
+        Ok(text)
+    }
+
+    fn reference(&mut self, part: &Part<'_>) -> Result<Value, Stop> {
+        let Part::Reference { key, default, written } = part else {
+            return Ok(Value::from(""));
+        };
+        let name = self.text(key)?;
+        let name = name.trim();
+        let Ok(key) = Key::parse(name) else {
+            // Not a key of ours, such as a shell expression: left as it is written.
+            self.grow(written.len())?;
+            return Ok(Value::from(*written));
+        };
+        if !self.refers.contains(&key) {
+            self.refers.push(key.clone());
+        }
+        self.hidden |= (self.secret)(key.as_str());
+        if let Some(found) = self.look(&key)? {
+            self.grow(size(&found))?;
+            self.chain = self.chain.max(1);
+            return Ok(found);
+        }
+        match default {
+            Some(default) => match default.0.as_slice() {
+                [only @ Part::Reference { .. }] => self.reference(only),
+                _ => self.text(default).map(Value::from),
+            },
+            None => {
+                self.grow(written.len())?;
+                Ok(Value::from(*written))
+            }
+        }
+    }
+
+    fn look(&mut self, key: &Key) -> Result<Option<Value>, Stop> {
+        let path: Vec<_> = key.segments().collect();
+        // The deepest leaf on the way; the rest of the path may reach into a list.
+        let mut table = self.merged;
+        for (depth, name) in path.iter().enumerate() {
+            let Some(entry) = table.get(name) else {
+                return Ok(None);
+            };
+            if let Node::Table(below) = &entry.node {
+                table = below;
+                continue;
+            }
+            let here = if depth + 1 == path.len() { key.clone() } else { Key::from_segments(&path[..=depth]).map_err(Stop::Broken)? };
+            let rest = &path[depth + 1..];
+            let resolved = match self.jobs.get(&here) {
+                Some(Job { done: None, .. }) => return Err(Stop::Needs(here)),
+                Some(Job { done: Some(done), .. }) => Some(done),
+                None => match &entry.node {
+                    Node::Resolved(resolved) => Some(&**resolved),
+                    _ => None,
+                },
+            };
+            if let Some(resolved) = resolved {
+                self.chain = self.chain.max(resolved.chain + 1);
+                self.hidden |= resolved.secret;
+                return match &resolved.value {
+                    Ok(value) => Ok(coerce::descend(value, rest).cloned()),
+                    Err(error) => Err(Stop::Broken(
+                        trouble(format!("refers to `{here}`, which is broken: {error}")),
+                    )),
+                };
+            }
+            return Ok(value(&entry.node).and_then(|value| coerce::descend(value, rest)).cloned());
+        }
+        Err(Stop::Broken(trouble(format!("refers to `{key}`, which is a table"))))
+    }
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::List(items) => items.iter().map(|item| 16 + size(item)).sum(),
+        Value::Table(fields) => fields.iter().map(|(k, v)| 16 + k.len() + size(v)).sum(),
+        _ => 16,
+    }
+}
+
+/// A text taken apart at its references.
+struct Parts<'a>(Vec<Part<'a>>);
+
+enum Part<'a> {
+    Text(&'a str),
+    Reference {
+        key: Parts<'a>,
+        default: Option<Parts<'a>>,
+        written: &'a str,
+    },
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str, nesting: usize) -> Result<Self, Error> {
+        if nesting > MAX_NESTING {
+            return Err(trouble(format!("nests more than {MAX_NESTING} references in each other")));
+        }
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find("${") {
+            if rest[..at].ends_with('$') {
+                // `$${`: the first dollar says that the rest is meant as it stands.
+                parts.push(Part::Text(&rest[..at - 1]));
+                parts.push(Part::Text("${"));
+                rest = &rest[at + 2..];
+                continue;
+            }
+            let Some(end) = closing(&rest[at + 2..]) else {
+                break;
+            };
+            let inside = &rest[at + 2..at + 2 + end];
+            let written = &rest[at..at + 2 + end + 1];
+            parts.push(Part::Text(&rest[..at]));
+            let (key, default) = match colon(inside) {
+                Some(colon) => (&inside[..colon], Some(Self::of(&inside[colon + 1..], nesting + 1)?)),
+                None => (inside, None),
+            };
+            parts.push(Part::Reference { key: Self::of(key, nesting + 1)?, default, written });
+            rest = &rest[at + 2 + end + 1..];
+        }
+        parts.push(Part::Text(rest));
+        parts.retain(|part| !matches!(part, Part::Text("")));
+        Ok(Self(parts))
+    }
+}
+
+/// Where the brace closes that was opened just before `text`.
+fn closing(text: &str) -> Option<usize> {
+    let mut open = 0usize;
+    let bytes = text.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'{' if at > 0 && bytes[at - 1] == b'$' => open += 1,
+            b'}' if open == 0 => return Some(at),
+            b'}' => open -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Where the default begins: the first colon outside quotes and inner references.
+fn colon(inside: &str) -> Option<usize> {
+    let mut open = 0usize;
+    let mut quoted = false;
+    let bytes = inside.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'"' if open == 0 => quoted = !quoted,
+            b'{' if at > 0 && bytes[at - 1] == b'$' => open += 1,
+            b'}' if open > 0 => open -= 1,
+            b':' if open == 0 && !quoted => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
+

@@ -1,0 +1,82 @@
+//! A layer: one source's values at its place in the order.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::value::node::Table;
+
+/// A named place in the precedence order.
+///
+/// The layer with the lower rank wins. Within one rank, the source added later wins, which is why
+/// sources without a layer, all of rank [`Layer::RANK`], override each other in the order they are
+/// given to the builder.
+///
+/// ```
+/// use liveprops::{Layer, Properties, sources::Memory};
+///
+/// let props = Properties::builder()
+///     .source_in(Layer::new("emergency", 10), Memory::from([("limit", 1)]))
+///     .source(Memory::from([("limit", 100)]))
+///     .build()?;
+/// assert_eq!(props.get::<u32>("limit")?, 1);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Layer {
+    name: Arc<str>,
+    rank: i32,
+}
+
+impl Layer {
+    /// The rank of a source that names no layer.
+    pub const RANK: i32 = 500;
+
+    /// Names a layer and its rank; the lower rank wins.
+    pub fn new(name: impl AsRef<str>, rank: i32) -> Self {
+        Self {
+            name: name.as_ref().into(),
+            rank,
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The rank; the lower one wins.
+    pub fn rank(&self) -> i32 {
+        self.rank
+    }
+}
+
+/// Identifies a source of one [`Properties`](crate::Properties) for as long as that lives.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SourceId(pub(crate) u64);
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "source {}", self.0)
+    }
+}
+
+/// One source's values at one generation.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerState {
+    pub(crate) id: SourceId,
+    pub(crate) layer: Layer,
+    /// The text of the source's origin.
+    pub(crate) name: Arc<str>,
+    pub(crate) root: Table,
+    /// The generation that brought the newest change of this layer, and when.
+    pub(crate) generation: u64,
+    pub(crate) time: SystemTime,
+}
+
+impl LayerState {
+    /// What sorts layers from the strongest to the weakest.
+    pub(crate) fn order(&self) -> (i32, std::cmp::Reverse<u64>) {
+        (self.layer.rank, std::cmp::Reverse(self.id.0))
+    }
+}

@@ -1,0 +1,249 @@
+//! Many layers, one tree: at each place the strongest layer wins, tables merge.
+//!
+//! Looking down from the strongest layer, tables are gathered until a value or a tombstone stops
+//! the view. A value with no table above it wins; tables above hide it. What only one layer holds
+//! is shared with that layer, not copied, so a change costs the path to it.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind};
+use crate::value::Value;
+use crate::value::coerce;
+use crate::value::key::{self, Key};
+use crate::value::map::Entry;
+use crate::value::node::{Leaf, Node, Table};
+
+/// What merging takes into account and what it finds.
+#[derive(Debug)]
+pub(crate) struct Merge<'a> {
+    /// Lists under these keys are joined over all layers instead of replaced.
+    pub(crate) append: &'a BTreeSet<Key>,
+    /// Keys of merged leaves whose text holds references, still to be followed.
+    pub(crate) referring: Vec<Key>,
+    /// Places where a table and a value met.
+    pub(crate) clashes: Vec<Error>,
+}
+
+/// One layer's table at some place, with the layer's position from the strongest.
+type Seen<'a> = (usize, &'a Table);
+
+/// What shows at one place.
+enum Shown<'a> {
+    Nothing,
+    Leaf(usize, &'a Arc<Entry>),
+    Tables(Vec<(Seen<'a>, &'a Arc<Entry>)>),
+}
+
+impl<'m> Merge<'m> {
+    pub(crate) fn new(append: &'m BTreeSet<Key>) -> Self {
+        Self {
+            append,
+            referring: Vec::new(),
+            clashes: Vec::new(),
+        }
+    }
+
+    /// Merges whole layers, the strongest first.
+    pub(crate) fn all(&mut self, layers: &[&Table]) -> Table {
+        let seen: Vec<Seen<'_>> = layers.iter().copied().enumerate().collect();
+        self.tables(&seen, &mut String::new())
+    }
+
+    /// Brings the merged tree up to date after one layer changed at `path` and nowhere else.
+    ///
+    /// `before` and `after` are all layers, the strongest first; they differ in `changed` only.
+    pub(crate) fn path(
+        &mut self,
+        merged: &mut Table,
+        before: &[&Table],
+        after: &[&Table],
+        changed: usize,
+        path: &[Cow<'_, str>],
+    ) {
+        let before: Vec<Seen<'_>> = before.iter().copied().enumerate().collect();
+        let after: Vec<Seen<'_>> = after.iter().copied().enumerate().collect();
+        self.step(merged, &before, &after, changed, path, &mut String::new());
+    }
+
+    fn step(
+        &mut self,
+        merged: &mut Table,
+        before: &[Seen<'_>],
+        after: &[Seen<'_>],
+        changed: usize,
+        path: &[Cow<'_, str>],
+        at: &mut String,
+    ) {
+        let Some((name, rest)) = path.split_first() else {
+            return;
+        };
+        let length = at.len();
+        key::push_segment(at, name);
+        let now = self.shown(after, name, at);
+        if !rest.is_empty() {
+            let was = self.quiet(before, name);
+            if let (Shown::Tables(was), Shown::Tables(now)) = (&was, &now) {
+                let others = |tables: &[(Seen<'_>, &Arc<Entry>)]| -> Vec<usize> {
+                    tables.iter().map(|((i, _), _)| *i).filter(|i| *i != changed).collect()
+                };
+                let below = merged.get(name).and_then(|entry| entry.node.table().cloned());
+                if let (true, Some(mut below)) = (others(was) == others(now), below) {
+                    // The same other layers show here as before, so the difference lies further
+                    // down this path alone.
+                    let was: Vec<_> = was.iter().map(|(seen, _)| *seen).collect();
+                    let now: Vec<_> = now.iter().map(|(seen, _)| *seen).collect();
+                    self.step(&mut below, &was, &now, changed, rest, at);
+                    if below.is_empty() && !now.iter().any(|(_, table)| table.is_empty()) {
+                        merged.remove(name);
+                    } else {
+                        merged.put(name, Node::Table(below));
+                    }
+                    at.truncate(length);
+                    return;
+                }
+            }
+        }
+        match self.entry(now, after, name, at) {
+            Some(entry) => drop(merged.insert(entry)),
+            None => drop(merged.remove(name)),
+        }
+        at.truncate(length);
+    }
+
+    fn tables(&mut self, seen: &[Seen<'_>], at: &mut String) -> Table {
+        if let [(_, only)] = seen {
+            if !only.special() && !self.appends_under(at) {
+                return (*only).clone();
+            }
+        }
+        let mut merged = Table::default();
+        for (i, (_, table)) in seen.iter().enumerate() {
+            for entry in table.map().iter() {
+                let name = &*entry.name;
+                if seen[..i].iter().any(|(_, above)| above.get(name).is_some()) {
+                    continue;
+                }
+                let length = at.len();
+                key::push_segment(at, name);
+                let shown = self.shown(&seen[i..], name, at);
+                if let Some(entry) = self.entry(shown, &seen[i..], name, at) {
+                    merged.insert(entry);
+                }
+                at.truncate(length);
+            }
+        }
+        merged
+    }
+
+    fn entry(&mut self, shown: Shown<'_>, seen: &[Seen<'_>], name: &str, at: &mut String) -> Option<Arc<Entry>> {
+        match shown {
+            Shown::Nothing => None,
+            Shown::Leaf(_, entry) => {
+                let joined = self.append.contains(at.as_str()).then(|| join(seen, name)).flatten();
+                let entry = joined.unwrap_or_else(|| Arc::clone(entry));
+                if let Node::Leaf(leaf) = &entry.node {
+                    if leaf.value.may_refer() {
+                        self.referring.extend(Key::parse(at).ok());
+                    }
+                }
+                Some(entry)
+            }
+            Shown::Tables(tables) => {
+                if let [((_, only), entry)] = tables.as_slice() {
+                    if !only.special() && !self.appends_under(at) {
+                        return Some(Arc::clone(entry));
+                    }
+                }
+                let seen: Vec<_> = tables.iter().map(|(seen, _)| *seen).collect();
+                let merged = self.tables(&seen, at);
+                // What only tombstones emptied is not there; what a source wrote empty is.
+                if merged.is_empty() && !seen.iter().any(|(_, table)| table.is_empty()) {
+                    return None;
+                }
+                let node = Node::Table(merged);
+                Some(Arc::new(Entry { name: name.into(), node }))
+            }
+        }
+    }
+
+    fn shown<'a>(&mut self, seen: &[Seen<'a>], name: &str, at: &str) -> Shown<'a> {
+        let (shown, hidden) = look(seen, name);
+        if let Some((above, below)) = hidden {
+            let place = |entry: &Entry| match entry.node.origin() {
+                Some(origin) => format!("a value ({origin})"),
+                None => "a table".to_owned(),
+            };
+            let detail = format!("{} hides {} of a lower layer", place(above), place(below));
+            self.clashes.push(Error::new(ErrorKind::InvalidKey, detail).with_key(at));
+        }
+        shown
+    }
+
+    /// What shows, without telling of clashes once more.
+    fn quiet<'a>(&self, seen: &[Seen<'a>], name: &str) -> Shown<'a> {
+        look(seen, name).0
+    }
+
+    fn appends_under(&self, at: &str) -> bool {
+        !self.append.is_empty() && self.append.iter().any(|key| key::under(key.as_str(), at))
+    }
+}
+
+/// A table and the value it met, the stronger first.
+type Clashing<'a> = Option<(&'a Arc<Entry>, &'a Arc<Entry>)>;
+
+fn look<'a>(seen: &[Seen<'a>], name: &str) -> (Shown<'a>, Clashing<'a>) {
+    let mut tables: Vec<(Seen<'a>, &'a Arc<Entry>)> = Vec::new();
+    let mut winner: Option<(usize, &Arc<Entry>)> = None;
+    let mut hidden = None;
+    for (layer, table) in seen {
+        let Some(entry) = table.get(name) else {
+            continue;
+        };
+        match (&entry.node, winner) {
+            (Node::Table(_), Some((_, above))) => {
+                hidden = Some((above, entry));
+                break;
+            }
+            (_, Some(_)) => break,
+            (Node::Table(below), None) => tables.push(((*layer, below), entry)),
+            (Node::Leaf(Leaf { value: Value::Unset, .. }), None) => break,
+            (_, None) if tables.is_empty() => winner = Some((*layer, entry)),
+            (_, None) => {
+                hidden = tables.last().map(|(_, above)| (*above, entry));
+                break;
+            }
+        }
+    }
+    let shown = match winner {
+        Some((layer, entry)) => Shown::Leaf(layer, entry),
+        None if tables.is_empty() => Shown::Nothing,
+        None => Shown::Tables(tables),
+    };
+    (shown, hidden)
+}
+
+/// The lists of all layers at one place in one list, the weakest layer's items first.
+fn join(seen: &[Seen<'_>], name: &str) -> Option<Arc<Entry>> {
+    let mut lists = Vec::new();
+    let mut origin = None;
+    for (_, table) in seen {
+        let Some(entry) = table.get(name) else {
+            continue;
+        };
+        let Node::Leaf(leaf) = &entry.node else {
+            break;
+        };
+        let Some(items) = coerce::items(&leaf.value) else {
+            break;
+        };
+        origin.get_or_insert_with(|| leaf.origin.clone());
+        lists.push(items);
+    }
+    let origin = origin?;
+    let items: Vec<Value> = lists.into_iter().rev().flatten().collect();
+    let node = Node::Leaf(Leaf::new(Value::List(items.into()), origin));
+    Some(Arc::new(Entry { name: name.into(), node }))
+}

@@ -1,0 +1,9 @@
+//! Layers become one tree: merge, follow references, tell what changed, explain.
+
+pub(crate) mod diff;
+pub(crate) mod explain;
+pub(crate) mod interpolate;
+pub(crate) mod layer;
+pub(crate) mod merge;
+pub(crate) mod secrets;
+pub(crate) mod snapshot;

@@ -1,0 +1,318 @@
+//! The merged tree of one generation, and how a key is found in it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorKind};
+use crate::tree::diff;
+use crate::tree::explain::Explanation;
+use crate::tree::layer::LayerState;
+use crate::tree::secrets::Secrets;
+use crate::value::Value;
+use crate::value::coerce;
+use crate::value::key::{self, Key};
+use crate::value::map::Entry;
+use crate::value::node::{Node, Table};
+use crate::value::origin::Origin;
+
+/// All keys of one generation: a view that never changes and costs nothing to keep but memory.
+///
+/// Reading through a snapshot gives many keys from one commit; reading by name from the
+/// [`Properties`](crate::Properties) gives each key as of now.
+///
+/// ```
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let memory = Memory::from([("range.min", 1), ("range.max", 9)]);
+/// let props = Properties::builder().source(memory.clone()).build()?;
+/// let view = props.snapshot();
+/// memory.set("range.max", 100)?;
+/// assert_eq!(view.get::<u32>("range.max")?, 9);
+/// assert_eq!(props.get::<u32>("range.max")?, 100);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Snapshot(pub(crate) Arc<Generation>);
+
+/// What one commit published.
+pub(crate) struct Generation {
+    pub(crate) number: u64,
+    pub(crate) time: SystemTime,
+    pub(crate) root: Table,
+    /// The strongest first.
+    pub(crate) layers: Vec<Arc<LayerState>>,
+    pub(crate) secrets: Secrets,
+}
+
+/// What stands at a key.
+#[derive(Clone, Copy)]
+pub(crate) enum Found<'a> {
+    Nothing,
+    Root(&'a Table),
+    Entry(&'a Arc<Entry>),
+    /// Inside a list: the value, and the leaf that holds it.
+    Inside(&'a Value, &'a Arc<Entry>),
+}
+
+impl<'a> Found<'a> {
+    pub(crate) fn in_tree(root: &'a Table, key: &str) -> Result<Self, Error> {
+        let mut table = root;
+        let mut segments = key::segments(key);
+        let Some(first) = segments.next() else {
+            return Ok(Found::Root(root));
+        };
+        let mut name = first?;
+        loop {
+            let Some(entry) = table.get(&name) else {
+                // The rest of the key must be well formed all the same.
+                return segments.find_map(Result::err).map_or(Ok(Found::Nothing), Err);
+            };
+            let Some(next) = segments.next() else {
+                return Ok(Found::Entry(entry));
+            };
+            name = next?;
+            match &entry.node {
+                Node::Table(below) => table = below,
+                leaf => {
+                    let mut rest = vec![name];
+                    for segment in segments {
+                        rest.push(segment?);
+                    }
+                    let value = diff::value(leaf);
+                    let inside = value.and_then(|value| coerce::descend(value, &rest));
+                    return Ok(inside.map_or(Found::Nothing, |value| Found::Inside(value, entry)));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn is_nothing(&self) -> bool {
+        matches!(self, Found::Nothing)
+    }
+
+    pub(crate) fn origin(&self) -> Option<&'a Origin> {
+        match self {
+            Found::Entry(entry) | Found::Inside(_, entry) => entry.node.origin(),
+            Found::Nothing | Found::Root(_) => None,
+        }
+    }
+
+    /// The value for a message; `None` for a table.
+    pub(crate) fn shown(&self, masked: bool) -> Option<String> {
+        let (value, derived) = match self {
+            Found::Nothing | Found::Root(_) => return None,
+            Found::Entry(entry) => (diff::value(&entry.node)?, entry),
+            Found::Inside(value, entry) => (*value, entry),
+        };
+        let secret = matches!(&derived.node, Node::Resolved(r) if r.secret);
+        Some(coerce::shown(value, masked || secret))
+    }
+
+    pub(crate) fn decode<T: DeserializeOwned>(&self, key: &str, masked: bool) -> Result<T, Error> {
+        match self {
+            Found::Nothing => coerce::decode(key, None, masked),
+            Found::Root(table) => coerce::decode_table(key, Some(table), masked),
+            Found::Entry(entry) => coerce::decode(key, Some(&entry.node), masked),
+            Found::Inside(value, entry) => {
+                let secret = matches!(&entry.node, Node::Resolved(r) if r.secret);
+                let nowhere = Origin::new("", "");
+                let origin = entry.node.origin().unwrap_or(&nowhere);
+                coerce::decode_value(key, value, origin, masked || secret)
+            }
+        }
+    }
+}
+
+impl Generation {
+    /// Decodes what stands at a key; errors do not show what may be a secret.
+    pub(crate) fn decode<T: DeserializeOwned>(&self, key: &str, found: Found<'_>) -> Result<T, Error> {
+        // The masks cost a search, so only whoever asked wrongly pays for them.
+        found
+            .decode(key, false)
+            .or_else(|_| found.decode(key, self.secrets.hides(key)))
+    }
+
+    pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
+        self.decode(key, Found::in_tree(&self.root, key)?)
+            .map_err(|error| self.explain_missing(key, error))
+    }
+
+    pub(crate) fn get_opt<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+        match Found::in_tree(&self.root, key)? {
+            Found::Nothing => Ok(None),
+            found => self.decode(key, found).map(Some),
+        }
+    }
+
+    /// The name of the layer whose value at this origin is in the tree.
+    pub(crate) fn layer_of(&self, key: &str, origin: &Origin) -> Option<Arc<str>> {
+        let layer = self.layers.iter().find(|layer| {
+            Found::in_tree(&layer.root, key).is_ok_and(|found| found.origin() == Some(origin))
+        })?;
+        Some(Arc::clone(&layer.name))
+    }
+
+    /// Adds to "missing" the nearest key that is there.
+    fn explain_missing(&self, key: &str, error: Error) -> Error {
+        if error.kind() != ErrorKind::Missing || error.key() != Some(key) {
+            return error;
+        }
+        match self.nearest(key) {
+            Some(near) => Error::new(ErrorKind::Missing, format!("no layer defines it; did you mean `{near}`?")).with_key(key),
+            None => error,
+        }
+    }
+
+    fn nearest(&self, key: &str) -> Option<String> {
+        let mut seen = 0usize;
+        let mut best: Option<(usize, String)> = None;
+        self.root.walk(&mut String::new(), &mut |name, _| {
+            // Help for a person, not worth walking a million keys for.
+            seen += 1;
+            if seen > 2_000 || name.len().abs_diff(key.len()) > 2 {
+                return;
+            }
+            let far = distance(name, key);
+            if far <= 2 && best.as_ref().is_none_or(|(least, old)| (far, name) < (*least, old.as_str())) {
+                best = Some((far, name.to_owned()));
+            }
+        });
+        best.map(|(_, name)| name)
+    }
+}
+
+/// How many letters to insert, remove or replace to make one text of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = corner + usize::from(x != *y);
+            corner = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl Snapshot {
+    /// The generation this is a view of.
+    pub fn generation(&self) -> u64 {
+        self.0.number
+    }
+
+    /// When the generation was published, by the wall clock; for showing only.
+    pub fn time(&self) -> SystemTime {
+        self.0.time
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Missing`] if no layer defines it, [`ErrorKind::Mismatch`] if it cannot become
+    /// a `T`, [`ErrorKind::Reference`] if a reference in it is broken.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
+        self.0.get(key)
+    }
+
+    /// The value of a key, or `None` if no layer defines it.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), without [`ErrorKind::Missing`].
+    pub fn get_opt<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+        self.0.get_opt(key)
+    }
+
+    /// A subtree as a struct; an absent one is decoded as an empty table, so that the fields'
+    /// own defaults count.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the subtree in one error; see [`Error::iter`].
+    pub fn bind<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
+        match Found::in_tree(&self.0.root, key)? {
+            Found::Nothing => coerce::decode_table(key, None, self.0.secrets.hides(key)),
+            found => self.0.decode(key, found),
+        }
+    }
+
+    /// Whether any layer defines the key, as a value or as a table.
+    pub fn contains(&self, key: &str) -> bool {
+        Found::in_tree(&self.0.root, key).is_ok_and(|found| !found.is_nothing())
+    }
+
+    /// All keys that have a value, in order.
+    pub fn keys(&self) -> Vec<Key> {
+        let mut keys = Vec::new();
+        self.0.root.walk(&mut String::new(), &mut |key, entry| {
+            if entry.node.table().is_none() {
+                keys.extend(Key::parse(key).ok());
+            }
+        });
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Finds the key that is meant by a name whose letters' case and whose `-` and `_` may differ.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Missing`] if there is none, [`ErrorKind::InvalidKey`] naming all candidates if
+    /// there are several.
+    pub fn find_relaxed(&self, name: &str) -> Result<Key, Error> {
+        let fold = |text: &str| -> String {
+            text.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect()
+        };
+        let wanted: Vec<String> = Key::parse(name)?.segments().map(|s| fold(&s)).collect();
+        let mut places = vec![(Key::root(), Some(&self.0.root))];
+        for segment in &wanted {
+            let mut next = Vec::new();
+            for (key, table) in places {
+                for entry in table.into_iter().flat_map(|table| table.map().iter()) {
+                    if fold(&entry.name) == *segment {
+                        next.push((key.child(&entry.name)?, entry.node.table()));
+                    }
+                }
+            }
+            places = next;
+        }
+        let mut keys: Vec<Key> = places.into_iter().map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        match keys.as_slice() {
+            [] => Err(Error::new(ErrorKind::Missing, "no layer defines it, in whatever spelling").with_key(name)),
+            [only] => Ok(only.clone()),
+            several => {
+                let list: Vec<String> = several.iter().map(|key| format!("`{key}`")).collect();
+                let detail = format!("could be any of {}", list.join(", "));
+                Err(Error::new(ErrorKind::InvalidKey, detail).with_key(name))
+            }
+        }
+    }
+
+    /// What every layer says about a key, which one wins and where it was written.
+    pub fn explain(&self, key: &str) -> Explanation {
+        Explanation::of(&self.0, key)
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("generation", &self.0.number)
+            .field("layers", &self.0.layers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Generation({})", self.number)
+    }
+}
