@@ -7,8 +7,9 @@ use serde::de::{
 };
 
 use crate::value::Value;
-use crate::value::coerce::de::{De, Input, Path, Segment};
 use crate::value::coerce::fault::Fault;
+use crate::value::coerce::input::{Input, Path, Segment};
+use crate::value::coerce::place::De;
 use crate::value::node::Node;
 use crate::value::origin::Origin;
 

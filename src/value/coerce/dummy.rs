@@ -166,6 +166,12 @@ impl<'de> Deserializer<'de> for Dummy {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let dummy = self.inner()?;
+        // The names hold the aliases too, and a field that is set twice is refused: by position
+        // first. Types that know no positions get their turn at the next level.
+        if self.level % 2 == 0 && !fields.is_empty() {
+            let left = fields.len();
+            return visitor.visit_seq(Several { dummy, left });
+        }
         visitor.visit_map(Fields {
             dummy,
             names: fields.iter(),

@@ -6,6 +6,9 @@ use serde::de::{Expected, Unexpected};
 
 use crate::error::{Error, ErrorKind, MASK};
 
+/// Stands for the words of a user's type: they may quote the value, and that one may be secret.
+const UNSAID: &str = "cannot be read";
+
 /// A failure that learns its place while it travels up. Boxed, so that success stays small.
 #[derive(Debug)]
 pub(super) struct Fault(pub(super) Box<Inner>);
@@ -120,8 +123,7 @@ impl Fault {
             };
         }
         let detail = if inner.custom && masked {
-            // The words of a type may quote the value, and that one may be secret.
-            "cannot be read".to_owned()
+            UNSAID.to_owned()
         } else {
             inner.detail
         };
@@ -145,9 +147,13 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Serde types may wrap the text of an error into their own, so nothing of the value is
-        // in here unless the user's own type put it there.
-        f.write_str(&self.0.detail)
+        // A type may wrap these words into an error of its own, so a secret is kept out here too.
+        let masked = self.0.place.as_ref().is_some_and(|place| place.masked);
+        f.write_str(if self.0.custom && masked {
+            UNSAID
+        } else {
+            &self.0.detail
+        })
     }
 }
 

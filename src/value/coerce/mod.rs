@@ -32,6 +32,8 @@ mod access;
 mod de;
 mod dummy;
 mod fault;
+mod input;
+mod place;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -43,7 +45,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::value::Value;
-use crate::value::coerce::de::{Input, Root};
+use crate::value::coerce::input::Input;
+use crate::value::coerce::place::Root;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
 

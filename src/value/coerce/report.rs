@@ -9,9 +9,11 @@ use serde::de::value::SeqDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 
 use crate::error::Error;
-use crate::value::coerce::de::{De, Input, Root, visit_int};
+use crate::value::coerce::de::visit_int;
 use crate::value::coerce::dummy::{Dummy, LEVELS};
 use crate::value::coerce::fault::{Fault, Got, Place};
+use crate::value::coerce::input::Input;
+use crate::value::coerce::place::{De, Root};
 use crate::value::coerce::text::{self, Whole};
 use crate::value::key::{Key, push_segment, under};
 use crate::value::units;
@@ -144,12 +146,8 @@ impl Slow {
             .iter()
             .filter(|seen| seen.got == *got && under(&seen.place.path, &place.path));
         if let (Some(one), None) = (seen.next(), seen.next()) {
-            // What is masked stays masked: the outer place may know more about a secret.
-            let masked = one.place.masked;
-            fault.0.place = Some(Place {
-                masked,
-                ..one.place.clone()
-            });
+            // The mask of the outer place was for all it holds; here it is known what it was.
+            fault.0.place = Some(one.place.clone());
         }
     }
 
@@ -167,11 +165,14 @@ impl Slow {
             }
             return false;
         }
-        if let Some(level) = self.bad.get_mut(&path) {
+        // A fault inside of a placeholder: another placeholder may do.
+        let outermost = self.bad.keys().filter(|bad| under(&path, bad)).min();
+        if let Some(bad) = outermost.cloned() {
+            let level = self.bad.entry(bad.clone()).or_default();
             *level += 1;
-            return *level < LEVELS || self.give_up(&path, root);
+            return *level < LEVELS || self.give_up(&bad, root);
         }
-        // A fault about a buffered placeholder: another placeholder may do.
+        // The same, where serde has buffered the placeholder.
         let bumped = self.dummied.iter().find(|dummied| {
             fault.0.got.is_some()
                 && under(dummied, &path)
@@ -210,8 +211,12 @@ impl Slow {
         fault.0.missing.is_none() && self.bad.keys().any(below)
     }
 
-    /// No placeholder fits: replaces the whole table around it, whose other faults are lost.
+    /// No placeholder fits: leaves the value out, so that at least its siblings are looked at.
+    /// Where that was done, replaces the whole table around it.
     fn give_up(&mut self, path: &str, root: &str) -> bool {
+        if self.skipped.insert(path.to_owned()) {
+            return true;
+        }
         match parent(path) {
             Some(parent) if under(&parent, root) && parent != root => {
                 self.bad.insert(parent, 0).is_none()

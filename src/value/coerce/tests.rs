@@ -860,6 +860,74 @@ fn paths_look_inside_lists_and_tables() {
     assert_eq!(descend(&value, [""; 0]), Some(&value));
 }
 
+#[derive(Debug, Deserialize)]
+#[allow(dead_code)]
+struct Nest(Vec<Nest>);
+
+#[derive(Debug, Deserialize)]
+#[allow(dead_code)]
+struct Aliased {
+    #[serde(alias = "old")]
+    new: NonZeroU32,
+}
+
+#[derive(Debug, Deserialize)]
+#[allow(dead_code)]
+struct Around {
+    first: Aliased,
+    second: Tagged,
+    third: u8,
+}
+
+#[test]
+fn text_that_nests_without_end_is_refused() {
+    assert!(read::<Nest>("[[],[[]]]").is_ok());
+    let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+    let error = read::<Nest>(deep).unwrap_err();
+    assert!(error.to_string().contains("nested too deep"), "{error}");
+}
+
+#[test]
+fn a_struct_that_is_bad_as_a_whole_hides_no_other_problem() {
+    let bad = text(&[("first", "5"), ("second", "x"), ("third", "y")]);
+    let error = bind::<Around>(&bad).unwrap_err();
+    assert_eq!(keys(&error), ["first", "second", "third"]);
+}
+
+#[test]
+fn an_alias_is_read_like_the_name_itself() {
+    assert_eq!(
+        bind::<Aliased>(&text(&[("old", "5")])).unwrap().new.get(),
+        5
+    );
+}
+
+#[derive(Debug)]
+#[allow(dead_code)]
+struct Wrapper(Vec<Secret<Loud>>);
+
+impl<'de> Deserialize<'de> for Wrapper {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let inner = Vec::deserialize(deserializer);
+        inner
+            .map(Wrapper)
+            .map_err(|e| serde::de::Error::custom(format!("wrapped: {e}")))
+    }
+}
+
+#[test]
+fn a_type_that_wraps_an_error_cannot_show_a_secret() {
+    let error = read::<Wrapper>("hunter2, x").unwrap_err();
+    assert!(
+        !format!("{error:?}")
+            .split("found")
+            .next()
+            .unwrap()
+            .contains("hunter2"),
+        "{error}"
+    );
+}
+
 fn survives<T>(number: T)
 where
     T: DeserializeOwned + Copy + PartialEq + std::fmt::Debug + std::fmt::Display + Into<Value>,

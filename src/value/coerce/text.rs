@@ -190,7 +190,7 @@ pub(super) fn index(name: &str) -> Option<usize> {
 pub(super) fn items(text: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
     let mut rest = Pieces::new(unbracketed(text)?);
     let mut items = Vec::new();
-    while let Some((item, _)) = rest.next(&[b','])? {
+    while let Some((item, _)) = rest.next(b",")? {
         items.push(item);
     }
     Ok(items)
@@ -200,11 +200,11 @@ pub(super) fn items(text: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
 pub(super) fn pairs(text: &str) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, &'static str> {
     let mut rest = Pieces::new(text.trim());
     let mut pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::new();
-    while let Some((name, stop)) = rest.next(&[b'=', b','])? {
+    while let Some((name, stop)) = rest.next(b"=,")? {
         if stop != Some(b'=') {
             return Err("an entry without `=`");
         }
-        let value = match rest.next(&[b','])? {
+        let value = match rest.next(b",")? {
             Some((value, _)) => value,
             None => Cow::Borrowed(""),
         };
