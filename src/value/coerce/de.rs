@@ -22,6 +22,13 @@ macro_rules! integers {
     ($($method:ident $visit:ident $t:ident)*) => {$(
         #[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+            // The plain case, without a detour over 128 bits.
+            if let Input::Int(number) = self.input {
+                let fits: Option<$t> = number.try_into().ok();
+                if let Some(number) = fits {
+                    return visitor.$visit(number).map_err(|fault| self.place(fault));
+                }
+            }
             or_dummy!(self.$method(visitor));
             let range = || format!("{} ({} to {})", stringify!($t), $t::MIN, $t::MAX);
             let number = match self.whole(stringify!($t), &range)? {
@@ -286,7 +293,8 @@ impl De<'_> {
     pub(super) fn plain_any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let result = match self.input {
             Input::Bool(value) => visitor.visit_bool(value),
-            Input::Int(value) => visit_int(value, visitor),
+            Input::Int(value) => visitor.visit_i64(value),
+            Input::Big(value) => visit_int(*value, visitor),
             Input::Float(value) => visitor.visit_f64(value),
             Input::Text(text) => visitor.visit_str(text),
             Input::List(_) => return self.seq(None, visitor),

@@ -16,7 +16,9 @@ use crate::value::secret::{has_user_info, segment_looks_secret};
 pub(super) enum Input<'a> {
     Absent,
     Bool(bool),
-    Int(i128),
+    Int(i64),
+    /// By reference, so that the plain case stays small.
+    Big(&'a i128),
     Float(f64),
     Text(&'a str),
     List(&'a [Value]),
@@ -31,12 +33,13 @@ pub(super) enum Input<'a> {
 }
 
 impl<'a> Input<'a> {
+    #[inline]
     pub(super) fn of_value(value: &'a Value) -> Self {
         match value {
             Value::Unset => Input::Absent,
             Value::Bool(value) => Input::Bool(*value),
-            Value::Int(value) => Input::Int(i128::from(*value)),
-            Value::Big(value) => Input::Int(**value),
+            Value::Int(value) => Input::Int(*value),
+            Value::Big(value) => Input::Big(value),
             Value::Float(value) => Input::Float(*value),
             Value::Text(value) => Input::Text(value),
             Value::List(items) => Input::List(items),
@@ -45,6 +48,7 @@ impl<'a> Input<'a> {
     }
 
     /// The input, where it was written, and whether it may be secret.
+    #[inline]
     pub(super) fn of_node(node: &'a Node) -> (Self, Option<&'a Origin>, bool) {
         match node {
             Node::Leaf(leaf) => (Self::of_value(&leaf.value), Some(&leaf.origin), false),
@@ -65,6 +69,7 @@ impl<'a> Input<'a> {
             Input::Absent => "nothing".into(),
             Input::Bool(value) => format!("boolean {value}"),
             Input::Int(value) => format!("integer {value}"),
+            Input::Big(value) => format!("integer {value}"),
             Input::Float(value) => format!("float {value:?}"),
             Input::Text(value) => format!("text {}", shorten(value)),
             Input::List(items) => format!("list of {}", items.len()),
@@ -102,6 +107,7 @@ impl<'a> Input<'a> {
             Input::Text(value) => Some(Cow::Borrowed(value)),
             Input::Bool(value) => Some(Cow::Borrowed(if value { "true" } else { "false" })),
             Input::Int(value) => Some(Cow::Owned(value.to_string())),
+            Input::Big(value) => Some(Cow::Owned(value.to_string())),
             Input::Float(value) => Some(Cow::Owned(format!("{value:?}"))),
             _ => None,
         }

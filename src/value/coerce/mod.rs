@@ -101,10 +101,10 @@ pub(crate) fn decode_table_noting<T: DeserializeOwned>(
 }
 
 /// The value at a path inside a value: list items by index, table fields by name.
-pub(crate) fn descend<'a, S: AsRef<str>>(
-    value: &'a Value,
+pub(crate) fn descend<S: AsRef<str>>(
+    value: &Value,
     segments: impl IntoIterator<Item = S>,
-) -> Option<&'a Value> {
+) -> Option<&Value> {
     let mut value = value;
     for segment in segments {
         let segment = segment.as_ref();

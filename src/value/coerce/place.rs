@@ -11,7 +11,7 @@ use crate::value::coerce::dummy::Dummy;
 use crate::value::coerce::fault::{Fault, Place, type_name};
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::report::{self, Slow};
-use crate::value::coerce::text::{self, Float, NumberFault, Whole};
+use crate::value::coerce::text::{self, Float, NumberFault, Pair, Whole};
 use crate::value::key::{self, MAX_DEPTH};
 use crate::value::origin::Origin;
 use crate::value::secret::{has_user_info, looks_secret, segment_looks_secret};
@@ -65,6 +65,7 @@ impl<'a> Root<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn decode<T: DeserializeOwned>(self) -> Result<T, Error> {
         match self.run(None) {
             Ok(value) => Ok(value),
@@ -72,6 +73,7 @@ impl<'a> Root<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn run<T: DeserializeOwned>(self, slow: Option<&RefCell<Slow>>) -> Result<T, Fault> {
         let context = Context {
             key: self.key,
@@ -218,7 +220,8 @@ impl<'a> De<'a> {
 
     pub(super) fn whole(&self, wanted: &str, range: &dyn Fn() -> String) -> Result<Whole, Fault> {
         match self.input {
-            Input::Int(value) => Ok(Whole::Signed(value)),
+            Input::Int(value) => Ok(Whole::Signed(i128::from(value))),
+            Input::Big(value) => Ok(Whole::Signed(*value)),
             Input::Text(text) => text::whole(text).map_err(|fault| match fault {
                 NumberFault::Empty => self.fault("empty text", wanted),
                 NumberFault::Range => self.fault("out of range", range()),
@@ -232,7 +235,8 @@ impl<'a> De<'a> {
     pub(super) fn float<F: Float>(&self, wanted: &str) -> Result<F, Fault> {
         let float = match self.input {
             Input::Float(value) => F::of_f64(value).ok_or(NumberFault::Range),
-            Input::Int(value) => F::of_i128(value).ok_or(NumberFault::Inexact),
+            Input::Int(value) => F::of_i128(i128::from(value)).ok_or(NumberFault::Inexact),
+            Input::Big(value) => F::of_i128(*value).ok_or(NumberFault::Inexact),
             Input::Text(text) => text::float(text),
             _ => return Err(self.refuse(wanted)),
         };
@@ -244,6 +248,7 @@ impl<'a> De<'a> {
         })
     }
 
+    #[inline]
     pub(super) fn dummy(&self) -> Option<Dummy> {
         match self.input {
             Input::Dummy(level) => Some(Dummy::new(level)),
@@ -332,7 +337,7 @@ impl<'a> De<'a> {
     /// The entries of a table, or of text such as `a=1, b=2`.
     pub(super) fn pairs<'b>(
         &self,
-        held: &'b mut Vec<(Cow<'a, str>, Cow<'a, str>)>,
+        held: &'b mut Vec<Pair<'a>>,
         wanted: &dyn Fn() -> String,
     ) -> Result<Vec<Child<'b>>, Fault>
     where
@@ -393,7 +398,7 @@ impl<'a> De<'a> {
         let read = match self.input {
             Input::Text(text) => units::duration(text),
             Input::Int(0) => Ok(std::time::Duration::ZERO),
-            Input::Int(_) | Input::Float(_) => Err(units::NO_UNIT),
+            Input::Int(_) | Input::Big(_) | Input::Float(_) => Err(units::NO_UNIT),
             _ => return self.map(visitor),
         };
         let value = read.map_err(|detail| self.fault(detail, "Duration"))?;

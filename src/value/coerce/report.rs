@@ -296,6 +296,7 @@ pub(super) fn any<'de, V: Visitor<'de>>(
         Input::Text(text) => return any_text(de, text, slow, visitor),
         Input::Bool(value) => Got::Bool(value),
         Input::Int(value) => Got::Number(value.to_string()),
+        Input::Big(value) => Got::Number(value.to_string()),
         Input::Float(value) => Got::Number(format!("{value:?}")),
         _ => return de.plain_any(visitor),
     };

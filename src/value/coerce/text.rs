@@ -196,10 +196,13 @@ pub(super) fn items(text: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
     Ok(items)
 }
 
+/// A name and its value, borrowed unless they hold escapes.
+pub(super) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// Splits text such as `a=1, b=2` into its pairs.
-pub(super) fn pairs(text: &str) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, &'static str> {
+pub(super) fn pairs(text: &str) -> Result<Vec<Pair<'_>>, &'static str> {
     let mut rest = Pieces::new(text.trim());
-    let mut pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::new();
+    let mut pairs: Vec<Pair<'_>> = Vec::new();
     while let Some((name, stop)) = rest.next(b"=,")? {
         if stop != Some(b'=') {
             return Err("an entry without `=`");
