@@ -11,3 +11,5 @@ pub use value::Value;
 pub use value::document::Document;
 pub use value::key::Key;
 pub use value::origin::Origin;
+pub use value::secret::Secret;
+pub use value::units::ByteSize;

@@ -1,0 +1,281 @@
+//! Walking into lists, tables and variants.
+
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
+};
+
+use crate::value::Value;
+use crate::value::coerce::fault::Fault;
+use crate::value::coerce::input::{Input, Path, Segment};
+use crate::value::coerce::place::De;
+use crate::value::node::Node;
+use crate::value::origin::Origin;
+
+/// What stands below a place.
+#[derive(Clone, Copy)]
+pub(super) struct Child<'a> {
+    pub(super) name: &'a str,
+    pub(super) segment: Segment<'a>,
+    pub(super) input: Input<'a>,
+    /// `None` when it was written where its parent was.
+    pub(super) origin: Option<&'a Origin>,
+    pub(super) masked: bool,
+}
+
+impl<'a> Child<'a> {
+    pub(super) fn of_value(name: &'a str, value: &'a Value) -> Self {
+        Self {
+            name,
+            segment: Segment::Name(name),
+            input: Input::of_value(value),
+            origin: None,
+            masked: false,
+        }
+    }
+
+    pub(super) fn item(at: usize, input: Input<'a>) -> Self {
+        Self {
+            name: "",
+            segment: Segment::Index(at),
+            input,
+            origin: None,
+            masked: false,
+        }
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        !matches!(self.input, Input::Absent)
+    }
+
+    pub(super) fn de<'b>(&self, parent: &De<'b>, path: &'b Path<'b>) -> De<'b>
+    where
+        'a: 'b,
+    {
+        let mut de = De {
+            input: self.input,
+            path,
+            context: parent.context,
+            origin: self.origin.or(parent.origin),
+            masked: self.masked || parent.masked,
+            name: false,
+        };
+        if let Some(slow) = parent.context.slow {
+            if let Some(level) = slow.borrow().level(&de.path_text()) {
+                de.input = Input::Dummy(level);
+            }
+        }
+        de
+    }
+}
+
+impl<'a> Child<'a> {
+    /// An entry of a table; `name` may live shorter than the tree does.
+    pub(super) fn of_node<'b>(name: &'b str, node: &'a Node) -> Child<'b>
+    where
+        'a: 'b,
+    {
+        let (input, origin, masked) = Input::of_node(node);
+        Child {
+            name,
+            segment: Segment::Name(name),
+            input,
+            origin,
+            masked,
+        }
+    }
+}
+
+/// The items of a list.
+pub(super) struct Seq<'a> {
+    parent: De<'a>,
+    items: std::vec::IntoIter<Child<'a>>,
+}
+
+impl<'a> Seq<'a> {
+    pub(super) fn new(parent: De<'a>, items: Vec<Child<'a>>) -> Self {
+        Self {
+            parent,
+            items: items.into_iter(),
+        }
+    }
+}
+
+impl<'de> SeqAccess<'de> for Seq<'_> {
+    type Error = Fault;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Fault> {
+        let Some(child) = self.items.next() else {
+            return Ok(None);
+        };
+        let path = Path {
+            parent: Some(self.parent.path),
+            segment: child.segment,
+        };
+        let de = child.de(&self.parent, &path);
+        match seed.deserialize(de) {
+            Ok(value) => Ok(Some(value)),
+            Err(fault) => Err(de.place_as::<S::Value>(fault)),
+        }
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.items.len())
+    }
+}
+
+/// A list of one, which is how a secret is handed over.
+pub(super) struct One<'a>(pub(super) Option<De<'a>>);
+
+impl<'de> SeqAccess<'de> for One<'_> {
+    type Error = Fault;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Fault> {
+        let Some(de) = self.0.take() else {
+            return Ok(None);
+        };
+        match seed.deserialize(de) {
+            Ok(value) => Ok(Some(value)),
+            Err(fault) => Err(de.place_as::<S::Value>(fault)),
+        }
+    }
+}
+
+/// The entries of a table, and in the second pass the fields that it lacks.
+pub(super) struct Map<'a> {
+    parent: De<'a>,
+    entries: std::vec::IntoIter<Child<'a>>,
+    current: Option<Child<'a>>,
+}
+
+impl<'a> Map<'a> {
+    pub(super) fn new(parent: De<'a>, mut entries: Vec<Child<'a>>) -> Self {
+        if let Some(slow) = parent.context.slow {
+            let slow = slow.borrow();
+            let path = parent.path_text();
+            entries.retain(|child| !slow.is_skipped(&path, child.name));
+            for name in slow.missing_at(&path) {
+                entries.push(Child {
+                    name,
+                    segment: Segment::Name(name),
+                    input: Input::Absent,
+                    origin: None,
+                    masked: false,
+                });
+            }
+        }
+        Self {
+            parent,
+            entries: entries.into_iter(),
+            current: None,
+        }
+    }
+}
+
+impl<'de> MapAccess<'de> for Map<'_> {
+    type Error = Fault;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Fault> {
+        self.current = self.entries.next();
+        let Some(child) = &self.current else {
+            return Ok(None);
+        };
+        let path = Path {
+            parent: Some(self.parent.path),
+            segment: child.segment,
+        };
+        let de = De {
+            input: Input::Text(child.name),
+            path: &path,
+            context: self.parent.context,
+            origin: child.origin.or(self.parent.origin),
+            masked: child.masked || self.parent.masked,
+            name: true,
+        };
+        match seed.deserialize(de) {
+            Ok(value) => Ok(Some(value)),
+            // The struct says it with the names it knows: let the fault travel up to it.
+            Err(fault) if fault.0.unknown.is_some() => Err(fault),
+            Err(fault) => Err(de.place(fault)),
+        }
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
+        let Some(child) = self.current.take() else {
+            return Err(<Fault as serde::de::Error>::custom(
+                "a value without a name",
+            ));
+        };
+        let path = Path {
+            parent: Some(self.parent.path),
+            segment: child.segment,
+        };
+        let de = child.de(&self.parent, &path);
+        seed.deserialize(de)
+            .map_err(|fault| de.place_as::<S::Value>(fault))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.entries.len())
+    }
+}
+
+/// The variant of an enum and what it holds.
+pub(super) struct Variant<'a> {
+    pub(super) name: &'a str,
+    pub(super) content: De<'a>,
+}
+
+impl<'de, 'a> EnumAccess<'de> for Variant<'a> {
+    type Error = Fault;
+    type Variant = Content<'a>;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(
+        self,
+        seed: S,
+    ) -> Result<(S::Value, Content<'a>), Fault> {
+        let name: StrDeserializer<'_, Fault> = self.name.into_deserializer();
+        Ok((seed.deserialize(name)?, Content(self.content)))
+    }
+}
+
+/// What a variant holds.
+pub(super) struct Content<'a>(De<'a>);
+
+impl<'de> VariantAccess<'de> for Content<'_> {
+    type Error = Fault;
+
+    fn unit_variant(self) -> Result<(), Fault> {
+        match self.0.input {
+            Input::Absent => Ok(()),
+            _ => serde::Deserialize::deserialize(self.0),
+        }
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Fault> {
+        let de = self.0;
+        seed.deserialize(de).map_err(|fault| de.place(fault))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Fault> {
+        self.0.deserialize_tuple(len, visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        self.0.deserialize_struct("", fields, visitor)
+    }
+}

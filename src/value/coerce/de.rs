@@ -1,0 +1,325 @@
+//! The deserializer: one place of the tree, asked for one type.
+
+use serde::de::{Deserializer, Visitor};
+
+use crate::value::coerce::access::{One, Variant};
+use crate::value::coerce::fault::{Fault, type_name};
+use crate::value::coerce::input::{Input, Path, Segment};
+use crate::value::coerce::place::De;
+use crate::value::coerce::report;
+use crate::value::coerce::text::{self, Whole};
+use crate::value::secret::SECRET_NAME;
+
+macro_rules! or_dummy {
+    ($self:ident . $method:ident ( $($arg:expr),* )) => {
+        if let Some(dummy) = $self.dummy() {
+            return dummy.$method($($arg),*).map_err(|fault| $self.place(fault));
+        }
+    };
+}
+
+macro_rules! integers {
+    ($($method:ident $visit:ident $t:ident)*) => {$(
+        #[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+            // The plain case, without a detour over 128 bits.
+            if let Input::Int(number) = self.input {
+                let fits: Option<$t> = number.try_into().ok();
+                if let Some(number) = fits {
+                    return visitor.$visit(number).map_err(|fault| self.place(fault));
+                }
+            }
+            or_dummy!(self.$method(visitor));
+            let range = || format!("{} ({} to {})", stringify!($t), $t::MIN, $t::MAX);
+            let number = match self.whole(stringify!($t), &range)? {
+                Whole::Signed(number) => $t::try_from(number).ok(),
+                Whole::Huge(number) => $t::try_from(number).ok(),
+            };
+            match number {
+                Some(number) => visitor.$visit(number).map_err(|fault| self.place(fault)),
+                None => Err(self.fault("out of range", range())),
+            }
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for De<'_> {
+    type Error = Fault;
+
+    integers! {
+        deserialize_i8 visit_i8 i8
+        deserialize_i16 visit_i16 i16
+        deserialize_i32 visit_i32 i32
+        deserialize_i64 visit_i64 i64
+        deserialize_i128 visit_i128 i128
+        deserialize_u8 visit_u8 u8
+        deserialize_u16 visit_u16 u16
+        deserialize_u32 visit_u32 u32
+        deserialize_u64 visit_u64 u64
+        deserialize_u128 visit_u128 u128
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.context.any.set(true);
+        match self.context.slow {
+            Some(slow) if !self.name => report::any(self, slow, visitor),
+            _ => self.plain_any(visitor),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        or_dummy!(self.deserialize_bool(visitor));
+        let value = match self.input {
+            Input::Bool(value) => value,
+            Input::Text(text) if !text.trim().is_empty() => match text::boolean(text) {
+                Some(value) => value,
+                None => return Err(self.fault("not a boolean", "bool")),
+            },
+            _ => return Err(self.refuse("bool")),
+        };
+        visitor.visit_bool(value).map_err(|fault| self.place(fault))
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        or_dummy!(self.deserialize_f32(visitor));
+        let value = self.float::<f32>("f32")?;
+        visitor.visit_f32(value).map_err(|fault| self.place(fault))
+    }
+
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        or_dummy!(self.deserialize_f64(visitor));
+        let value = self.float::<f64>("f64")?;
+        visitor.visit_f64(value).map_err(|fault| self.place(fault))
+    }
+
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        or_dummy!(self.deserialize_char(visitor));
+        let Some(text) = self.input.text() else {
+            return Err(self.refuse("char"));
+        };
+        let only = |text: &str| {
+            let mut chars = text.chars();
+            chars.next().filter(|_| chars.next().is_none())
+        };
+        match only(&text).or_else(|| only(text.trim())) {
+            Some(c) => visitor.visit_char(c).map_err(|fault| self.place(fault)),
+            None if text.is_empty() => Err(self.fault("empty text", "char")),
+            None => Err(self.fault("not a single character", "char")),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        or_dummy!(self.deserialize_str(visitor));
+        match self.input.text() {
+            Some(text) => visitor
+                .visit_str(&text)
+                .map_err(|fault| self.place_as::<V::Value>(fault)),
+            None => Err(self.refuse(type_name::<V::Value>())),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        or_dummy!(self.deserialize_bytes(visitor));
+        match self.input {
+            Input::Text(text) => visitor
+                .visit_bytes(text.as_bytes())
+                .map_err(|fault| self.place(fault)),
+            _ => self.seq(None, visitor),
+        }
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_bytes(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        or_dummy!(self.deserialize_option(visitor));
+        let result = match self.input {
+            Input::Absent => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        };
+        result.map_err(|fault| self.place(fault))
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        or_dummy!(self.deserialize_unit(visitor));
+        let empty = match self.input {
+            Input::Text(text) => text.trim().is_empty(),
+            _ => self.entries().is_some_and(|entries| entries.is_empty()),
+        };
+        if empty {
+            visitor.visit_unit().map_err(|fault| self.place(fault))
+        } else {
+            Err(self.refuse("nothing but empty text"))
+        }
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        self.deserialize_unit(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        mut self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let result = if name == SECRET_NAME {
+            self.context.secret.set(true);
+            self.masked = true;
+            if let Some(notes) = self.context.notes {
+                notes.borrow_mut().push(self.path_text());
+            }
+            visitor.visit_seq(One(Some(self)))
+        } else {
+            visitor.visit_newtype_struct(self)
+        };
+        result.map_err(|fault| self.place(fault))
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        or_dummy!(self.deserialize_seq(visitor));
+        self.seq(None, visitor)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Fault> {
+        or_dummy!(self.deserialize_tuple(len, visitor));
+        self.seq(Some(len), visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        self.deserialize_tuple(len, visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        or_dummy!(self.deserialize_map(visitor));
+        self.map(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        or_dummy!(self.deserialize_struct(name, fields, visitor));
+        if name == "Duration" && fields == ["secs", "nanos"] {
+            return self.duration(visitor);
+        }
+        if let Input::Text(text) = self.input {
+            if !text.trim().is_empty() && !text.contains('=') {
+                return Err(self.refuse(type_name::<V::Value>()));
+            }
+        }
+        self.map(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        or_dummy!(self.deserialize_enum(name, variants, visitor));
+        let wanted = type_name::<V::Value>;
+        if let Some(text) = self.input.text() {
+            let text = text.trim();
+            if text.is_empty() {
+                return Err(self.fault("empty text", wanted()));
+            }
+            let variant = Self::variant(text, variants);
+            let path = Path {
+                parent: Some(self.path),
+                // An unknown name is just text, which may be secret.
+                segment: if variants.contains(&variant) {
+                    Segment::Name(variant)
+                } else {
+                    Segment::Hidden
+                },
+            };
+            let content = De {
+                input: Input::Absent,
+                path: &path,
+                ..self
+            };
+            return visitor
+                .visit_enum(Variant {
+                    name: variant,
+                    content,
+                })
+                .map_err(|fault| self.place(fault));
+        }
+        let Some(entries) = self.entries() else {
+            return Err(self.refuse(wanted()));
+        };
+        let [child] = entries.as_slice() else {
+            return Err(self.fault("not the name of a variant and nothing else", wanted()));
+        };
+        let path = Path {
+            parent: Some(self.path),
+            segment: child.segment,
+        };
+        visitor
+            .visit_enum(Variant {
+                name: Self::variant(child.name, variants),
+                content: child.de(&self, &path),
+            })
+            .map_err(|fault| self.place(fault))
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_unit().map_err(|fault| self.place(fault))
+    }
+}
+
+impl De<'_> {
+    /// Hands over what there is, text as text.
+    pub(super) fn plain_any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let result = match self.input {
+            Input::Bool(value) => visitor.visit_bool(value),
+            Input::Int(value) => visitor.visit_i64(value),
+            Input::Big(value) => visit_int(*value, visitor),
+            Input::Float(value) => visitor.visit_f64(value),
+            Input::Text(text) => visitor.visit_str(text),
+            Input::List(_) => return self.seq(None, visitor),
+            Input::Fields(_) | Input::Table(_) | Input::Nothing => return self.map(visitor),
+            // A null in a list.
+            Input::Absent if self.path.parent.is_some() => visitor.visit_unit(),
+            Input::Absent | Input::Failed(_) | Input::Dummy(_) => {
+                return Err(self.refuse(type_name::<V::Value>()));
+            }
+        };
+        result.map_err(|fault| self.place_as::<V::Value>(fault))
+    }
+
+    pub(super) fn list_any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.seq(None, visitor)
+    }
+}
+
+/// Hands an integer over in the smallest form: serde's buffer knows only 64 bits.
+pub(super) fn visit_int<'de, V: Visitor<'de>>(value: i128, visitor: V) -> Result<V::Value, Fault> {
+    if let Ok(small) = i64::try_from(value) {
+        visitor.visit_i64(small)
+    } else if let Ok(small) = u64::try_from(value) {
+        visitor.visit_u64(small)
+    } else {
+        visitor.visit_i128(value)
+    }
+}

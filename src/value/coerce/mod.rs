@@ -1,0 +1,143 @@
+//! Values to types: one lenient serde deserializer over the tree.
+//!
+//! The environment and most stores hold only text, so text becomes whatever type is asked for; a
+//! typed value is taken at its word. Integers never pass through floats and nothing is cut off
+//! silently.
+//!
+//! | asked for | accepted |
+//! |---|---|
+//! | integers | integers in range; text such as `42`, `+5`, `1_000`, `012` (decimal), `0x1f`, `0o17`, `0b1` |
+//! | floats | floats; integers that are exact; text such as `1.5`, `1e3`, and literally `nan`, `inf`, `-inf` |
+//! | `bool` | booleans; text `true t yes y on 1` and `false f no n off 0` in any case |
+//! | text | text as it is; numbers and booleans as their text |
+//! | `Duration` | text with units, ISO 8601, `0`, or a table of `secs` and `nanos` |
+//! | lists, tuples | lists; comma text; array text `[..]`; tables whose names are all decimal |
+//! | maps, structs | tables; text such as `a=1, b=2` |
+//! | enums | the name of a variant; a table of one name |
+//!
+//! # Text that serde buffers
+//!
+//! `#[serde(flatten)]`, internally tagged and untagged types are buffered by serde before it knows
+//! what each field is. Text stays text there, so that a password of digits is not forced into a
+//! number. Only when that fails are the texts that serde complains about read as what it wanted
+//! and the decoding repeated. An untagged enum does not say what it wanted, so there all texts
+//! that look like numbers are tried at once as a last resort.
+//!
+//! # Errors
+//!
+//! The first failure starts a slower second pass that replaces each bad field with a placeholder,
+//! to find them all. Success pays nothing for it.
+
+mod access;
+mod de;
+mod dummy;
+mod fault;
+mod input;
+mod place;
+mod report;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::cell::RefCell;
+
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+use crate::value::Value;
+use crate::value::coerce::input::Input;
+use crate::value::coerce::place::Root;
+use crate::value::node::{Node, Table};
+use crate::value::origin::Origin;
+
+/// Reads what stands at a key as a `T`; `None` is an absent key, which only an `Option` accepts.
+///
+/// `masked` hides the value in errors, beside the keys that look secret by name.
+pub(crate) fn decode<T: DeserializeOwned>(
+    key: &str,
+    node: Option<&Node>,
+    masked: bool,
+) -> Result<T, Error> {
+    root(key, node, masked).decode()
+}
+
+/// As [`decode`], and adds the keys that were read into a [`Secret`](crate::Secret) to `secrets`.
+pub(crate) fn decode_noting<T: DeserializeOwned>(
+    key: &str,
+    node: Option<&Node>,
+    masked: bool,
+    secrets: &mut Vec<String>,
+) -> Result<T, Error> {
+    noting(root(key, node, masked), secrets)
+}
+
+/// Reads a single value, such as an item of a list.
+pub(crate) fn decode_value<T: DeserializeOwned>(
+    key: &str,
+    value: &Value,
+    origin: &Origin,
+    masked: bool,
+) -> Result<T, Error> {
+    Root::new(key, Input::of_value(value), Some(origin), masked).decode()
+}
+
+/// Reads a table as a `T`; an absent one is an empty one, so that each missing field is named.
+pub(crate) fn decode_table<T: DeserializeOwned>(
+    key: &str,
+    table: Option<&Table>,
+    masked: bool,
+) -> Result<T, Error> {
+    table_root(key, table, masked).decode()
+}
+
+/// As [`decode_table`], and adds the keys that were read into a [`Secret`](crate::Secret).
+pub(crate) fn decode_table_noting<T: DeserializeOwned>(
+    key: &str,
+    table: Option<&Table>,
+    masked: bool,
+    secrets: &mut Vec<String>,
+) -> Result<T, Error> {
+    noting(table_root(key, table, masked), secrets)
+}
+
+/// The value at a path inside a value: list items by index, table fields by name.
+pub(crate) fn descend<S: AsRef<str>>(
+    value: &Value,
+    segments: impl IntoIterator<Item = S>,
+) -> Option<&Value> {
+    let mut value = value;
+    for segment in segments {
+        let segment = segment.as_ref();
+        value = match value {
+            Value::List(items) => items.get(text::index(segment)?)?,
+            Value::Table(fields) => fields.get(segment)?,
+            _ => return None,
+        };
+    }
+    (!matches!(value, Value::Unset)).then_some(value)
+}
+
+fn root<'a>(key: &'a str, node: Option<&'a Node>, masked: bool) -> Root<'a> {
+    match node {
+        Some(node) => {
+            let (input, origin, secret) = Input::of_node(node);
+            Root::new(key, input, origin, masked || secret)
+        }
+        None => Root::new(key, Input::Absent, None, masked),
+    }
+}
+
+fn table_root<'a>(key: &'a str, table: Option<&'a Table>, masked: bool) -> Root<'a> {
+    let input = table.map_or(Input::Nothing, Input::Table);
+    Root::new(key, input, None, masked)
+}
+
+fn noting<T: DeserializeOwned>(root: Root<'_>, secrets: &mut Vec<String>) -> Result<T, Error> {
+    let notes = RefCell::new(Vec::new());
+    let result = root.noting(&notes).decode();
+    let mut found = notes.into_inner();
+    found.sort_unstable();
+    found.dedup();
+    secrets.append(&mut found);
+    result
+}

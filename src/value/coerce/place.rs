@@ -1,0 +1,422 @@
+//! One place of the tree: what it holds in each of its spellings, and how its faults are told.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+
+use serde::de::{DeserializeOwned, Visitor};
+
+use crate::error::{Error, ErrorKind};
+use crate::value::coerce::access::{Child, Map, Seq};
+use crate::value::coerce::dummy::Dummy;
+use crate::value::coerce::fault::{Fault, Place, type_name};
+use crate::value::coerce::input::{Input, Path, Segment};
+use crate::value::coerce::report::{self, Slow};
+use crate::value::coerce::text::{self, Float, NumberFault, Pair, Whole};
+use crate::value::key::{self, MAX_DEPTH};
+use crate::value::origin::Origin;
+use crate::value::secret::{has_user_info, looks_secret, segment_looks_secret};
+use crate::value::units;
+
+/// What all places of one decoding share.
+pub(super) struct Context<'a> {
+    pub(super) key: &'a str,
+    /// Whether serde asked for whatever there is, which is where it may have buffered.
+    pub(super) any: Cell<bool>,
+    /// Whether a secret was asked for.
+    pub(super) secret: Cell<bool>,
+    pub(super) notes: Option<&'a RefCell<Vec<String>>>,
+    /// Only in the second pass.
+    pub(super) slow: Option<&'a RefCell<Slow>>,
+}
+
+/// Where a decoding begins.
+#[derive(Clone, Copy)]
+pub(super) struct Root<'a> {
+    pub(super) key: &'a str,
+    input: Input<'a>,
+    origin: Option<&'a Origin>,
+    masked: bool,
+    notes: Option<&'a RefCell<Vec<String>>>,
+}
+
+impl<'a> Root<'a> {
+    pub(super) fn new(
+        key: &'a str,
+        input: Input<'a>,
+        origin: Option<&'a Origin>,
+        masked: bool,
+    ) -> Self {
+        Self {
+            key,
+            input,
+            origin,
+            masked,
+            notes: None,
+        }
+    }
+
+    pub(super) fn noting<'b>(self, notes: &'b RefCell<Vec<String>>) -> Root<'b>
+    where
+        'a: 'b,
+    {
+        Root {
+            notes: Some(notes),
+            ..self
+        }
+    }
+
+    #[inline]
+    pub(super) fn decode<T: DeserializeOwned>(self) -> Result<T, Error> {
+        match self.run(None) {
+            Ok(value) => Ok(value),
+            Err(fault) => report::again(self, fault),
+        }
+    }
+
+    #[inline]
+    pub(super) fn run<T: DeserializeOwned>(self, slow: Option<&RefCell<Slow>>) -> Result<T, Fault> {
+        let context = Context {
+            key: self.key,
+            any: Cell::new(false),
+            secret: Cell::new(false),
+            notes: self.notes,
+            slow,
+        };
+        let path = Path {
+            parent: None,
+            segment: Segment::Hidden,
+        };
+        let de = De {
+            input: self.input,
+            path: &path,
+            context: &context,
+            origin: self.origin,
+            masked: self.masked,
+            name: false,
+        };
+        T::deserialize(de).map_err(|fault| de.place_as::<T>(fault))
+    }
+
+    /// Whether a second pass could find more than the first, or even succeed.
+    pub(super) fn worth_a_second_pass(&self) -> bool {
+        !matches!(self.input, Input::Absent | Input::Failed(_))
+    }
+}
+
+/// One place of the tree.
+#[derive(Clone, Copy)]
+pub(super) struct De<'a> {
+    pub(super) input: Input<'a>,
+    pub(super) path: &'a Path<'a>,
+    pub(super) context: &'a Context<'a>,
+    pub(super) origin: Option<&'a Origin>,
+    pub(super) masked: bool,
+    /// Whether this is the name of a table entry, not its value.
+    pub(super) name: bool,
+}
+
+impl<'a> De<'a> {
+    pub(super) fn path_text(&self) -> String {
+        let mut text = self.context.key.to_owned();
+        self.path.write(&mut text);
+        text
+    }
+
+    fn is_masked(&self, path: &str) -> bool {
+        self.masked
+            || looks_secret(path)
+            || matches!(self.input, Input::Text(text) if has_user_info(text))
+    }
+
+    pub(super) fn place_here(&self) -> Place {
+        let path = self.path_text();
+        Place {
+            found: match self.input {
+                Input::Absent | Input::Nothing => None,
+                input => Some(input.shown()),
+            },
+            origin: self.origin.map(ToString::to_string),
+            masked: self.is_masked(&path),
+            name: self.name,
+            path,
+        }
+    }
+
+    /// Adds key, found value and origin to a fault that has none yet: this is the nearest place.
+    #[cold]
+    pub(super) fn place(&self, mut fault: Fault) -> Fault {
+        let inner = &mut *fault.0;
+        // A struct that does not know a name says so itself, one level up.
+        if inner.place.is_some() || (self.name && inner.unknown.is_some()) {
+            return fault;
+        }
+        let mut place = self.place_here();
+        if self.input.is_container() && (inner.custom || inner.got.is_some()) {
+            // What serde quotes may come from any place below.
+            place.masked |= self.context.secret.get() || self.input.holds_secret();
+            if let Some(got) = &inner.got {
+                place.found = got.shown().or(place.found);
+            }
+        }
+        if inner.missing.is_some() {
+            place.found = None;
+        }
+        let below = match (inner.missing, &inner.unknown) {
+            (Some(field), _) => Some(field),
+            (None, Some(field)) if !place.masked => Some(&**field),
+            _ => None,
+        };
+        if let Some(field) = below {
+            key::push_segment(&mut place.path, field);
+            if let Some((input, origin)) = self.find(field) {
+                place.masked |= segment_looks_secret(field) || input.holds_secret();
+                place.found = Some(input.shown());
+                place.origin = origin.or(self.origin).map(ToString::to_string);
+            }
+        }
+        inner.place = Some(place);
+        fault
+    }
+
+    /// As [`place`](Self::place), where the words of a user's type do not say which type it was.
+    #[cold]
+    pub(super) fn place_as<T>(&self, mut fault: Fault) -> Fault {
+        if fault.0.place.is_none() && fault.0.custom && fault.0.wanted.is_none() {
+            fault.0.wanted = Some(type_name::<T>());
+        }
+        self.place(fault)
+    }
+
+    fn find(&self, name: &str) -> Option<(Input<'a>, Option<&'a Origin>)> {
+        match self.input {
+            Input::Table(table) => {
+                let (input, origin, _) = Input::of_node(&table.get(name)?.node);
+                Some((input, origin))
+            }
+            Input::Fields(fields) => Some((Input::of_value(fields.get(name)?), None)),
+            _ => None,
+        }
+    }
+
+    #[cold]
+    pub(super) fn fault(&self, detail: &str, wanted: impl Into<String>) -> Fault {
+        self.place(Fault::mismatch(detail, wanted))
+    }
+
+    /// The fault of an input that is nothing like what was wanted.
+    #[cold]
+    pub(super) fn refuse(&self, wanted: impl Into<String>) -> Fault {
+        match self.input {
+            Input::Absent => {
+                let mut fault = Fault::mismatch("not set", wanted);
+                fault.0.kind = ErrorKind::Missing;
+                self.place(fault)
+            }
+            Input::Failed(error) => self.place(Fault::done(error.clone())),
+            Input::Text(text) if text.trim().is_empty() => self.fault("empty text", wanted),
+            _ => self.fault("wrong type", wanted),
+        }
+    }
+
+    pub(super) fn whole(&self, wanted: &str, range: &dyn Fn() -> String) -> Result<Whole, Fault> {
+        match self.input {
+            Input::Int(value) => Ok(Whole::Signed(i128::from(value))),
+            Input::Big(value) => Ok(Whole::Signed(*value)),
+            Input::Text(text) => text::whole(text).map_err(|fault| match fault {
+                NumberFault::Empty => self.fault("empty text", wanted),
+                NumberFault::Range => self.fault("out of range", range()),
+                _ => self.fault("not an integer", wanted),
+            }),
+            Input::Float(_) => Err(self.fault("not an integer", wanted)),
+            _ => Err(self.refuse(wanted)),
+        }
+    }
+
+    pub(super) fn float<F: Float>(&self, wanted: &str) -> Result<F, Fault> {
+        let float = match self.input {
+            Input::Float(value) => F::of_f64(value).ok_or(NumberFault::Range),
+            Input::Int(value) => F::of_i128(i128::from(value)).ok_or(NumberFault::Inexact),
+            Input::Big(value) => F::of_i128(*value).ok_or(NumberFault::Inexact),
+            Input::Text(text) => text::float(text),
+            _ => return Err(self.refuse(wanted)),
+        };
+        float.map_err(|fault| match fault {
+            NumberFault::Empty => self.fault("empty text", wanted),
+            NumberFault::Malformed => self.fault("not a number", wanted),
+            NumberFault::Range => self.fault("out of range", wanted),
+            NumberFault::Inexact => self.fault("an integer this type cannot hold exactly", wanted),
+        })
+    }
+
+    #[inline]
+    pub(super) fn dummy(&self) -> Option<Dummy> {
+        match self.input {
+            Input::Dummy(level) => Some(Dummy::new(level)),
+            _ => None,
+        }
+    }
+
+    /// Cuts text up. A tree has its depth checked where it comes in; text nests only here.
+    fn cut<P>(
+        &self,
+        text: &'a str,
+        how: fn(&'a str) -> Result<Vec<P>, &'static str>,
+        wanted: &dyn Fn() -> String,
+    ) -> Result<Vec<P>, Fault> {
+        let pieces = if self.path.depth() < MAX_DEPTH {
+            how(text)
+        } else {
+            Err("nested too deep")
+        };
+        pieces.map_err(|detail| self.fault(detail, wanted()))
+    }
+
+    /// The items of a list in any of its spellings. `held` keeps what was cut out of text.
+    pub(super) fn items<'b>(
+        &self,
+        held: &'b mut Vec<Cow<'a, str>>,
+        wanted: &dyn Fn() -> String,
+    ) -> Result<Vec<Child<'b>>, Fault>
+    where
+        'a: 'b,
+    {
+        match self.input {
+            Input::List(items) => {
+                let children = items.iter().enumerate();
+                Ok(children
+                    .map(|(at, v)| Child::item(at, Input::of_value(v)))
+                    .collect())
+            }
+            Input::Text(text) => {
+                *held = self.cut(text, text::items, wanted)?;
+                let children = held.iter().enumerate();
+                Ok(children
+                    .map(|(at, t)| Child::item(at, Input::Text(t)))
+                    .collect())
+            }
+            Input::Table(_) | Input::Fields(_) | Input::Nothing => {
+                let children = self.entries().unwrap_or_default();
+                let mut numbered = Vec::with_capacity(children.len());
+                for child in children {
+                    let Some(at) = text::index(child.name) else {
+                        return Err(self.refuse(wanted()));
+                    };
+                    numbered.push((at, child));
+                }
+                numbered.sort_by_key(|(at, _)| *at);
+                if numbered.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+                    return Err(self.fault("two names with the same number", wanted()));
+                }
+                Ok(numbered.into_iter().map(|(_, child)| child).collect())
+            }
+            _ => Err(self.refuse(wanted())),
+        }
+    }
+
+    /// The entries of a table by name; `None` if this is no table.
+    pub(super) fn entries(&self) -> Option<Vec<Child<'a>>> {
+        let children = match self.input {
+            Input::Nothing => return Some(Vec::new()),
+            Input::Fields(fields) => fields
+                .iter()
+                .map(|(name, value)| Child::of_value(name, value))
+                .filter(Child::is_set)
+                .collect(),
+            Input::Table(table) => table
+                .map()
+                .sorted()
+                .into_iter()
+                .map(|entry| Child::of_node(&entry.name, &entry.node))
+                .filter(Child::is_set)
+                .collect(),
+            _ => return None,
+        };
+        Some(children)
+    }
+
+    /// The entries of a table, or of text such as `a=1, b=2`.
+    pub(super) fn pairs<'b>(
+        &self,
+        held: &'b mut Vec<Pair<'a>>,
+        wanted: &dyn Fn() -> String,
+    ) -> Result<Vec<Child<'b>>, Fault>
+    where
+        'a: 'b,
+    {
+        if let Some(entries) = self.entries() {
+            return Ok(entries);
+        }
+        let Input::Text(text) = self.input else {
+            return Err(self.refuse(wanted()));
+        };
+        *held = self.cut(text, text::pairs, wanted)?;
+        // A name cut out of a secret text is part of the secret: keep it out of every path.
+        let masked = self.is_masked(&self.path_text());
+        Ok(held
+            .iter()
+            .map(|(name, value)| Child {
+                name,
+                segment: if masked {
+                    Segment::Hidden
+                } else {
+                    Segment::Name(name)
+                },
+                input: Input::Text(value),
+                origin: None,
+                masked,
+            })
+            .collect())
+    }
+
+    pub(super) fn seq<'de, V: Visitor<'de>>(
+        self,
+        len: Option<usize>,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let mut held = Vec::new();
+        let items = self.items(&mut held, &type_name::<V::Value>)?;
+        if let Some(len) = len {
+            if items.len() != len {
+                let detail = format!("{} items instead of {len}", items.len());
+                return Err(self.fault(&detail, type_name::<V::Value>()));
+            }
+        }
+        visitor
+            .visit_seq(Seq::new(self, items))
+            .map_err(|fault| self.place(fault))
+    }
+
+    pub(super) fn map<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let mut held = Vec::new();
+        let entries = self.pairs(&mut held, &type_name::<V::Value>)?;
+        visitor
+            .visit_map(Map::new(self, entries))
+            .map_err(|fault| self.place(fault))
+    }
+
+    pub(super) fn duration<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let read = match self.input {
+            Input::Text(text) => units::duration(text),
+            Input::Int(0) => Ok(std::time::Duration::ZERO),
+            Input::Int(_) | Input::Big(_) | Input::Float(_) => Err(units::NO_UNIT),
+            _ => return self.map(visitor),
+        };
+        let value = read.map_err(|detail| self.fault(detail, "Duration"))?;
+        visitor
+            .visit_seq(report::duration_parts(value))
+            .map_err(|fault| self.place(fault))
+    }
+
+    /// The one of `variants` that a name means: itself, or the only one that differs in case.
+    pub(super) fn variant<'n>(name: &'n str, variants: &'static [&'static str]) -> &'n str {
+        if variants.contains(&name) {
+            return name;
+        }
+        let mut alike = variants.iter().filter(|v| v.eq_ignore_ascii_case(name));
+        match (alike.next(), alike.next()) {
+            (Some(one), None) => one,
+            // An alias or the catch-all of the enum may still know it.
+            _ => name,
+        }
+    }
+}
