@@ -10,18 +10,17 @@ use serde::de::DeserializeOwned;
 use crate::engine::commit::{Order, Rules, TreeValidator};
 use crate::engine::core::Engine;
 use crate::engine::health::{Health, SourceEvent, SourceEventKind};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::property::batch::{Batch, Mailbox};
 use crate::property::builder::PropertyBuilder;
-use crate::property::handle::DynamicProperty;
 use crate::property::registry::Host;
 use crate::property::subscription::Subscription;
-use crate::source::{Applied, Source, Update, Watching};
+use crate::source::{Applied, Source, Watching};
 use crate::transaction::Transaction;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::tree::secrets::Secrets;
-use crate::tree::snapshot::{Found, Snapshot};
+use crate::tree::snapshot::Snapshot;
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::key::Key;
@@ -80,8 +79,8 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Missing`] if no layer defines it, [`ErrorKind::Mismatch`] if it cannot become
-    /// a `T`, [`ErrorKind::Reference`] if a reference in it is broken, [`ErrorKind::InvalidKey`]
+    /// [`ErrorKind::Missing`](crate::ErrorKind::Missing) if no layer defines it, [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if it cannot become
+    /// a `T`, [`ErrorKind::Reference`](crate::ErrorKind::Reference) if a reference in it is broken, [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey)
     /// for a malformed key. Weaker layers are not asked in place of a malformed value.
     #[inline]
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
@@ -92,7 +91,7 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), without [`ErrorKind::Missing`].
+    /// As [`get`](Self::get), without [`ErrorKind::Missing`](crate::ErrorKind::Missing).
     pub fn get_opt<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         self.0.engine.current.load().get_opt(key)
     }
@@ -114,7 +113,10 @@ impl Properties {
     }
 
     /// Begins a live handle on a key.
-    pub fn property<T: DeserializeOwned + Send + Sync + 'static>(&self, key: &str) -> PropertyBuilder<T> {
+    pub fn property<T: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+        key: &str,
+    ) -> PropertyBuilder<T> {
         PropertyBuilder::new(self.host(), Key::root(), key, false)
     }
 
@@ -122,7 +124,10 @@ impl Properties {
     ///
     /// An absent subtree is decoded as an empty one, so that the fields' own defaults count; the
     /// empty key binds the whole tree. Errors name every bad field at once.
-    pub fn bind<T: DeserializeOwned + Send + Sync + 'static>(&self, key: &str) -> PropertyBuilder<T> {
+    pub fn bind<T: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+        key: &str,
+    ) -> PropertyBuilder<T> {
         PropertyBuilder::new(self.host(), Key::root(), key, true)
     }
 
@@ -141,9 +146,12 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] if the prefix is malformed.
+    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) if the prefix is malformed.
     pub fn scoped(&self, prefix: &str) -> Result<Scoped, Error> {
-        Ok(Scoped { props: self.clone(), prefix: Key::parse(prefix)? })
+        Ok(Scoped {
+            props: self.clone(),
+            prefix: Key::parse(prefix)?,
+        })
     }
 
     /// What every layer says about a key, which one wins, where it was written, and what was
@@ -157,26 +165,40 @@ impl Properties {
     /// Calls `callback` once per generation with all its changes under a prefix; the empty prefix
     /// is the whole tree.
     ///
-    /// What [`DynamicProperty::on_change`] says of threads, slowness and panics holds here too.
+    /// What [`DynamicProperty::on_change`](crate::DynamicProperty::on_change) says of threads, slowness and panics holds here too.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] if the prefix is malformed, [`ErrorKind::Reentrant`] if called
+    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) if the prefix is malformed, [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) if called
     /// from inside a validator.
-    pub fn on_change_under(&self, prefix: &str, callback: impl FnMut(&Batch) + Send + 'static) -> Result<Subscription, Error> {
+    pub fn on_change_under(
+        &self,
+        prefix: &str,
+        callback: impl FnMut(&Batch) + Send + 'static,
+    ) -> Result<Subscription, Error> {
         self.subscribe(Key::parse(prefix)?, callback)
     }
 
-    fn subscribe(&self, prefix: Key, callback: impl FnMut(&Batch) + Send + 'static) -> Result<Subscription, Error> {
+    fn subscribe(
+        &self,
+        prefix: Key,
+        callback: impl FnMut(&Batch) + Send + 'static,
+    ) -> Result<Subscription, Error> {
         let engine = &self.0.engine;
         let mailbox = Mailbox::new(prefix, engine.rules.secrets.clone(), self.host(), callback);
         engine.between_commits(&mut |_, registry| registry.subscribe(Arc::downgrade(&mailbox)))?;
-        Ok(Subscription::holding(Arc::clone(&mailbox.subscriber), mailbox))
+        Ok(Subscription::holding(
+            Arc::clone(&mailbox.subscriber),
+            mailbox,
+        ))
     }
 
     /// Calls `callback` with what happens to the sources: initialized, updated, rejected,
     /// suspended, reconnected, removed.
-    pub fn on_source_event(&self, callback: impl FnMut(&SourceEvent) + Send + 'static) -> Subscription {
+    pub fn on_source_event(
+        &self,
+        callback: impl FnMut(&SourceEvent) + Send + 'static,
+    ) -> Subscription {
         self.0.engine.books.subscribe(self.host(), callback)
     }
 
@@ -221,11 +243,14 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// Whatever `write` returns; [`ErrorKind::Conflict`] if a condition does not hold;
-    /// [`ErrorKind::Refused`] or [`ErrorKind::Mismatch`], for all keys at once, if a validator or
-    /// a live handle does not accept what would result; [`ErrorKind::Loop`] if callbacks trigger
-    /// each other without end; [`ErrorKind::Reentrant`] from inside a validator.
-    pub fn transaction(&self, write: impl FnOnce(&mut Transaction) -> Result<(), Error>) -> Result<Applied, Error> {
+    /// Whatever `write` returns; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if a condition does not hold;
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) or [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch), for all keys at once, if a validator or
+    /// a live handle does not accept what would result; [`ErrorKind::Loop`](crate::ErrorKind::Loop) if callbacks trigger
+    /// each other without end; [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from inside a validator.
+    pub fn transaction(
+        &self,
+        write: impl FnOnce(&mut Transaction) -> Result<(), Error>,
+    ) -> Result<Applied, Error> {
         let mut transaction = Transaction::new(self.snapshot());
         write(&mut transaction)?;
         let (edits, conditions) = transaction.into_parts();
@@ -252,7 +277,12 @@ impl Properties {
         self.add(layer, Box::new(source), DEFAULT_LOAD_TIMEOUT)
     }
 
-    fn add(&self, layer: Layer, source: Box<dyn Source>, timeout: Duration) -> Result<SourceId, Error> {
+    fn add(
+        &self,
+        layer: Layer,
+        source: Box<dyn Source>,
+        timeout: Duration,
+    ) -> Result<SourceId, Error> {
         let engine = &self.0.engine;
         let started = Started::one(engine, layer, source)?;
         let id = started.state.id;
@@ -266,7 +296,9 @@ impl Properties {
         };
         match engine.commit(Order::Add(vec![state])) {
             Ok(applied) => {
-                engine.books.answered(id, applied.generation, applied.changed > 0, Some(problems));
+                engine
+                    .books
+                    .answered(id, applied.generation, applied.changed > 0, Some(problems));
                 if let Some(loading) = loading {
                     loading.go();
                 }
@@ -284,7 +316,7 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Closed`] if it is not there; why the tree without it is refused, for example
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if it is not there; why the tree without it is refused, for example
     /// because a live handle needs one of its keys.
     pub fn remove_source(&self, id: SourceId) -> Result<Applied, Error> {
         let engine = &self.0.engine;
@@ -307,13 +339,18 @@ impl Properties {
 
     /// How the sources are doing, what was refused, and how many callbacks panicked.
     pub fn health(&self) -> Health {
-        self.0.engine.books.health(self.generation(), self.0.engine.dispatcher.panics())
+        self.0
+            .engine
+            .books
+            .health(self.generation(), self.0.engine.dispatcher.panics())
     }
 }
 
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Properties").field("generation", &self.generation()).finish_non_exhaustive()
+        f.debug_struct("Properties")
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
     }
 }
 
@@ -361,7 +398,9 @@ impl Builder {
 
     /// Adds several sources, each overriding the ones before it.
     pub fn sources<S: Source>(self, sources: impl IntoIterator<Item = S>) -> Self {
-        sources.into_iter().fold(self, |builder, source| builder.source(source))
+        sources
+            .into_iter()
+            .fold(self, |builder, source| builder.source(source))
     }
 
     /// Sets the value a key has while no source defines it.
@@ -409,7 +448,10 @@ impl Builder {
     /// assert_eq!(props.get::<u32>("min")?, 1);
     /// # Ok::<(), liveprops::Error>(())
     /// ```
-    pub fn validate(mut self, check: impl Fn(&Snapshot) -> Result<(), String> + Send + Sync + 'static) -> Self {
+    pub fn validate(
+        mut self,
+        check: impl Fn(&Snapshot) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
         self.validators.push(Box::new(check));
         self
     }
@@ -437,20 +479,38 @@ impl Builder {
     pub fn build(self) -> Result<Properties, Error> {
         let mut faults = self.faults;
         let mut keys = |keys: Vec<Result<Key, Error>>| -> Vec<Key> {
-            keys.into_iter().filter_map(|key| key.map_err(|error| faults.push(error)).ok()).collect()
+            keys.into_iter()
+                .filter_map(|key| key.map_err(|error| faults.push(error)).ok())
+                .collect()
         };
         let append: BTreeSet<Key> = keys(self.append).into_iter().collect();
         let secrets = Secrets::default();
-        keys(self.secrets).into_iter().for_each(|key| secrets.add(key));
-        let rules = Rules { append, validators: self.validators, secrets };
+        keys(self.secrets)
+            .into_iter()
+            .for_each(|key| secrets.add(key));
+        let rules = Rules {
+            append,
+            validators: self.validators,
+            secrets,
+        };
         let engine = Engine::new(rules, self.inline);
         // From here on an early return ends what was started.
-        let props = Properties(Arc::new(Owner { engine: Arc::clone(&engine) }));
+        let props = Properties(Arc::new(Owner {
+            engine: Arc::clone(&engine),
+        }));
         let deadline = Instant::now() + self.timeout;
 
-        let mut layers = vec![layer(engine.overrides, Layer::new("overrides", OVERRIDE_RANK), "overrides")];
+        let mut layers = vec![layer(
+            engine.overrides,
+            Layer::new("overrides", OVERRIDE_RANK),
+            "overrides",
+        )];
         if !self.defaults.is_empty() {
-            let mut defaults = layer(engine.new_source(), Layer::new("defaults", DEFAULT_RANK), "defaults");
+            let mut defaults = layer(
+                engine.new_source(),
+                Layer::new("defaults", DEFAULT_RANK),
+                "defaults",
+            );
             defaults.root = self.defaults.into_parts().0;
             layers.push(defaults);
         }
@@ -476,7 +536,9 @@ impl Builder {
         }
         let applied = engine.begin(layers)?;
         for (id, loading, problems) in follow {
-            engine.books.answered(id, applied.generation, true, Some(problems));
+            engine
+                .books
+                .answered(id, applied.generation, true, Some(problems));
             if let Some(loading) = loading {
                 loading.go();
             }
@@ -487,13 +549,26 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let origins: Vec<Origin> = self.sources.iter().map(|(_, source)| source.origin()).collect();
-        f.debug_struct("Builder").field("sources", &origins).finish_non_exhaustive()
+        let origins: Vec<Origin> = self
+            .sources
+            .iter()
+            .map(|(_, source)| source.origin())
+            .collect();
+        f.debug_struct("Builder")
+            .field("sources", &origins)
+            .finish_non_exhaustive()
     }
 }
 
 fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
-    LayerState { id, layer, name: name.into(), root: Table::default(), generation: 0, time: SystemTime::UNIX_EPOCH }
+    LayerState {
+        id,
+        layer,
+        name: name.into(),
+        root: Table::default(),
+        generation: 0,
+        time: SystemTime::UNIX_EPOCH,
+    }
 }
 
 /// A source whose first load is on its way.
@@ -512,12 +587,26 @@ impl Started {
                 engine.supervisor.attach(engine, id, &*source)?;
                 None
             }
-            _ => Some(engine.supervisor.start(engine, id, Arc::clone(&state.name), source)?),
+            _ => Some(
+                engine
+                    .supervisor
+                    .start(engine, id, Arc::clone(&state.name), source)?,
+            ),
         };
         Ok(Self { state, loading })
     }
 
-    fn finish(mut self, deadline: Instant) -> Result<(LayerState, Option<crate::engine::supervise::Loading>, Vec<Error>), Error> {
+    fn finish(
+        mut self,
+        deadline: Instant,
+    ) -> Result<
+        (
+            LayerState,
+            Option<crate::engine::supervise::Loading>,
+            Vec<Error>,
+        ),
+        Error,
+    > {
         let mut problems = Vec::new();
         if let Some(loading) = &self.loading {
             let document = loading.wait(deadline)?;
@@ -550,9 +639,12 @@ impl Scoped {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] if the prefix is malformed.
+    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) if the prefix is malformed.
     pub fn scoped(&self, prefix: &str) -> Result<Scoped, Error> {
-        Ok(Scoped { props: self.props.clone(), prefix: self.full(prefix)? })
+        Ok(Scoped {
+            props: self.props.clone(),
+            prefix: self.full(prefix)?,
+        })
     }
 
     /// As [`Properties::get`].
@@ -583,12 +675,18 @@ impl Scoped {
     }
 
     /// As [`Properties::property`].
-    pub fn property<T: DeserializeOwned + Send + Sync + 'static>(&self, key: &str) -> PropertyBuilder<T> {
+    pub fn property<T: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+        key: &str,
+    ) -> PropertyBuilder<T> {
         PropertyBuilder::new(self.props.host(), self.prefix.clone(), key, false)
     }
 
     /// As [`Properties::bind`].
-    pub fn bind<T: DeserializeOwned + Send + Sync + 'static>(&self, key: &str) -> PropertyBuilder<T> {
+    pub fn bind<T: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+        key: &str,
+    ) -> PropertyBuilder<T> {
         PropertyBuilder::new(self.props.host(), self.prefix.clone(), key, true)
     }
 
@@ -597,7 +695,11 @@ impl Scoped {
     /// # Errors
     ///
     /// As there.
-    pub fn on_change_under(&self, prefix: &str, callback: impl FnMut(&Batch) + Send + 'static) -> Result<Subscription, Error> {
+    pub fn on_change_under(
+        &self,
+        prefix: &str,
+        callback: impl FnMut(&Batch) + Send + 'static,
+    ) -> Result<Subscription, Error> {
         self.props.subscribe(self.full(prefix)?, callback)
     }
 
@@ -605,7 +707,7 @@ impl Scoped {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] if the key is malformed.
+    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) if the key is malformed.
     pub fn explain(&self, key: &str) -> Result<Explanation, Error> {
         Ok(self.props.explain(self.full(key)?.as_str()))
     }
@@ -628,4 +730,3 @@ impl Scoped {
         self.props.remove(self.full(key)?.as_str())
     }
 }
-

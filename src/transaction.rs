@@ -23,7 +23,12 @@ pub struct Transaction {
 
 impl Transaction {
     pub(crate) fn new(view: Snapshot) -> Self {
-        Self { view, edits: Vec::new(), conditions: Vec::new(), origin: Origin::new("override", "set by the program") }
+        Self {
+            view,
+            edits: Vec::new(),
+            conditions: Vec::new(),
+            origin: Origin::new("override", "set by the program"),
+        }
     }
 
     pub(crate) fn into_parts(self) -> (Vec<Edit>, Vec<Condition>) {
@@ -52,7 +57,10 @@ impl Transaction {
     /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) if the key is malformed.
     pub fn set(&mut self, key: &str, value: impl Into<Value>) -> Result<(), Error> {
         let value = Some((value.into(), self.origin.clone()));
-        self.edits.push(Edit { key: Key::parse(key)?, value });
+        self.edits.push(Edit {
+            key: Key::parse(key)?,
+            value,
+        });
         Ok(())
     }
 
@@ -62,7 +70,10 @@ impl Transaction {
     ///
     /// As [`set`](Self::set).
     pub fn remove(&mut self, key: &str) -> Result<(), Error> {
-        self.edits.push(Edit { key: Key::parse(key)?, value: None });
+        self.edits.push(Edit {
+            key: Key::parse(key)?,
+            value: None,
+        });
         Ok(())
     }
 
@@ -86,7 +97,8 @@ impl Transaction {
     ///
     /// As [`set`](Self::set).
     pub fn if_value(&mut self, key: &str, value: Option<Value>) -> Result<(), Error> {
-        self.conditions.push(Condition::Value(Key::parse(key)?, value));
+        self.conditions
+            .push(Condition::Value(Key::parse(key)?, value));
         Ok(())
     }
 }
@@ -95,6 +107,8 @@ impl fmt::Debug for Transaction {
     /// Shows the keys, never the values: one may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<&Key> = self.edits.iter().map(|edit| &edit.key).collect();
-        f.debug_struct("Transaction").field("keys", &keys).finish_non_exhaustive()
+        f.debug_struct("Transaction")
+            .field("keys", &keys)
+            .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,8 @@ use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
 use crate::property::listen::Listener;
 use crate::property::registry::Registry;
-use crate::property::slot::{AnySlot, Staged, panicked};
+use crate::property::slot::{Staged, panicked};
+use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Refusal, Update};
 use crate::sync::Cell;
 use crate::tree::diff::{self, LeafChange};
@@ -47,9 +48,17 @@ pub(crate) struct Ledger {
 /// One thing to commit.
 pub(crate) enum Order {
     /// A source says something.
-    Update { source: SourceId, update: Update, refusal: Refusal },
+    Update {
+        source: SourceId,
+        update: Update,
+        refusal: Refusal,
+    },
     /// The program writes into the override layer.
-    Write { source: SourceId, edits: Vec<Edit>, conditions: Vec<Condition> },
+    Write {
+        source: SourceId,
+        edits: Vec<Edit>,
+        conditions: Vec<Condition>,
+    },
     /// Layers come in; the initial load of a build, or one source later on.
     Add(Vec<LayerState>),
     Remove(SourceId),
@@ -74,7 +83,12 @@ pub(crate) struct Done {
 
 impl Ledger {
     pub(crate) fn new() -> Self {
-        Self { references: References::default(), registry: Registry::default(), retired: Vec::new(), next_source: 1 }
+        Self {
+            references: References::default(),
+            registry: Registry::default(),
+            retired: Vec::new(),
+            next_source: 1,
+        }
     }
 
     pub(crate) fn new_source(&mut self) -> SourceId {
@@ -83,26 +97,46 @@ impl Ledger {
     }
 
     /// Commits one order, or refuses it and changes nothing.
-    pub(crate) fn commit(&mut self, current: &Cell<Generation>, rules: &Rules, order: Order) -> Result<Done, Error> {
+    pub(crate) fn commit(
+        &mut self,
+        current: &Cell<Generation>,
+        rules: &Rules,
+        order: Order,
+    ) -> Result<Done, Error> {
         let old = current.full();
         let mut layers = old.layers.clone();
         let index_of = |layers: &[Arc<LayerState>], id: SourceId| {
             let gone = || Error::new(ErrorKind::Closed, format!("{id} was removed"));
-            layers.iter().position(|layer| layer.id == id).ok_or_else(gone)
+            layers
+                .iter()
+                .position(|layer| layer.id == id)
+                .ok_or_else(gone)
         };
         match order {
-            Order::Update { source, update: Update(Content::Full(document)), refusal } => {
+            Order::Update {
+                source,
+                update: Update(Content::Full(document)),
+                refusal,
+            } => {
                 let at = index_of(&layers, source)?;
                 let (root, problems) = document.into_parts();
                 let mut done = self.replace(current, rules, &old, &layers, at, root, refusal)?;
                 done.problems = Some(problems);
                 Ok(done)
             }
-            Order::Update { source, update: Update(Content::Delta(edits)), refusal } => {
+            Order::Update {
+                source,
+                update: Update(Content::Delta(edits)),
+                refusal,
+            } => {
                 let at = index_of(&layers, source)?;
                 self.edit(current, rules, &old, &layers, at, edits, refusal)
             }
-            Order::Write { source, edits, conditions } => {
+            Order::Write {
+                source,
+                edits,
+                conditions,
+            } => {
                 check(&old, conditions)?;
                 let at = index_of(&layers, source)?;
                 self.edit(current, rules, &old, &layers, at, edits, Refusal::Whole)
@@ -145,19 +179,26 @@ impl Ledger {
             Arc::make_mut(&mut next[at]).root = root.clone();
             let (merged, merge) = merge_all(rules, &next);
             match self.propose(rules, old, next, Some(at), merged, merge.referring) {
-                Ok(proposal) => return Ok(self.publish(current, rules, proposal, merge.clashes, refused)),
+                Ok(proposal) => {
+                    return Ok(self.publish(current, rules, proposal, merge.clashes, refused));
+                }
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let culprits = self.culprits(&refusals, |key| {
                         let (now, was) = (Found::in_tree(&root, key), Found::in_tree(before, key));
-                        now.is_ok_and(|found| !found.is_nothing()) || was.is_ok_and(|found| !found.is_nothing())
+                        now.is_ok_and(|found| !found.is_nothing())
+                            || was.is_ok_and(|found| !found.is_nothing())
                     });
                     let news = culprits.iter().any(|key| kept.insert(key.clone()));
                     if !news || !keep_old(&mut root, before, &culprits) {
-                        return Err(Error::all(refusals.into_iter().map(|refusal| refusal.error).collect()));
+                        return Err(Error::all(
+                            refusals.into_iter().map(|refusal| refusal.error).collect(),
+                        ));
                     }
                     refused.extend(refusals.into_iter().map(|refusal| refusal.error));
                 }
-                Err(refusals) => return Err(Error::all(refusals.into_iter().map(|r| r.error).collect())),
+                Err(refusals) => {
+                    return Err(Error::all(refusals.into_iter().map(|r| r.error).collect()));
+                }
             }
         }
     }
@@ -219,7 +260,9 @@ impl Ledger {
             }
             let mut next = layers.to_vec();
             Arc::make_mut(&mut next[at]).root = std::mem::take(&mut roots[at]);
-            let Merge { referring, clashes, .. } = merge;
+            let Merge {
+                referring, clashes, ..
+            } = merge;
             match self.propose(rules, old, next, Some(at), merged, referring) {
                 Ok(proposal) => return Ok(self.publish(current, rules, proposal, clashes, refused)),
                 Err(refusals) if refusal == Refusal::PerKey => {
@@ -227,7 +270,8 @@ impl Ledger {
                         edits.iter().any(|edit| related(edit.key.as_str(), key))
                     });
                     let before = edits.len();
-                    edits.retain(|edit| !culprits.iter().any(|key| related(edit.key.as_str(), key)));
+                    edits
+                        .retain(|edit| !culprits.iter().any(|key| related(edit.key.as_str(), key)));
                     if edits.len() == before {
                         return Err(Error::all(refusals.into_iter().map(|r| r.error).collect()));
                     }
@@ -237,7 +281,9 @@ impl Ledger {
                         return Err(Error::all(refused));
                     }
                 }
-                Err(refusals) => return Err(Error::all(refusals.into_iter().map(|r| r.error).collect())),
+                Err(refusals) => {
+                    return Err(Error::all(refusals.into_iter().map(|r| r.error).collect()));
+                }
             }
         }
     }
@@ -253,7 +299,9 @@ impl Ledger {
         let (merged, merge) = merge_all(rules, &layers);
         match self.propose(rules, old, layers, None, merged, merge.referring) {
             Ok(proposal) => Ok(self.publish(current, rules, proposal, merge.clashes, Vec::new())),
-            Err(refusals) => Err(Error::all(refusals.into_iter().map(|refusal| refusal.error).collect())),
+            Err(refusals) => Err(Error::all(
+                refusals.into_iter().map(|refusal| refusal.error).collect(),
+            )),
         }
     }
 
@@ -269,10 +317,19 @@ impl Ledger {
     ) -> Result<Proposal, Vec<Refused>> {
         // Who listens to nothing needs no list of what changed, which matters for a first load.
         let detailed = !self.registry.is_empty() || !self.references.is_empty();
-        let diff::Diff { mut changes, uncounted } = diff::diff(&old.root, &merged, detailed);
+        let diff::Diff {
+            mut changes,
+            uncounted,
+        } = diff::diff(&old.root, &merged, detailed);
         let secret = |key: &str| rules.secrets.hides(key);
-        let references =
-            interpolate::follow(&mut merged, &old.root, &self.references, referring, &mut changes, &secret);
+        let references = interpolate::follow(
+            &mut merged,
+            &old.root,
+            &self.references,
+            referring,
+            &mut changes,
+            &secret,
+        );
         let effective = uncounted + changes.iter().filter(|change| !change.moved).count();
         let number = old.number + u64::from(effective > 0);
         let time = SystemTime::now();
@@ -306,13 +363,24 @@ impl Ledger {
             }
         }
         if refusals.is_empty() {
-            Ok(Proposal { candidate, changes, effective, staged, references })
+            Ok(Proposal {
+                candidate,
+                changes,
+                effective,
+                staged,
+                references,
+            })
         } else {
             Err(refusals)
         }
     }
 
-    fn stage(&self, candidate: &Arc<Generation>, changes: &[LeafChange], refusals: &mut Vec<Refused>) -> Vec<Box<dyn Staged>> {
+    fn stage(
+        &self,
+        candidate: &Arc<Generation>,
+        changes: &[LeafChange],
+        refusals: &mut Vec<Refused>,
+    ) -> Vec<Box<dyn Staged>> {
         let mut staged = Vec::new();
         let mut seen = HashSet::new();
         if self.registry.is_empty() {
@@ -323,9 +391,13 @@ impl Ledger {
             for change in changes.iter().filter(|change| change.moved == moved) {
                 for slot in self.registry.touched(change, &mut seen) {
                     let mark = staged.len();
-                    if let Err(error) = Arc::clone(&slot).stage(candidate, None, moved, &mut staged) {
+                    if let Err(error) = Arc::clone(&slot).stage(candidate, None, moved, &mut staged)
+                    {
                         staged.truncate(mark);
-                        refusals.push(Refused { error, keys: touching(changes, slot.keys()) });
+                        refusals.push(Refused {
+                            error,
+                            keys: touching(changes, slot.keys()),
+                        });
                     }
                 }
             }
@@ -342,7 +414,13 @@ impl Ledger {
         clashes: Vec<Error>,
         refused: Vec<Error>,
     ) -> Done {
-        let Proposal { candidate, changes, effective, staged, references } = proposal;
+        let Proposal {
+            candidate,
+            changes,
+            effective,
+            staged,
+            references,
+        } = proposal;
         for (leaf, keys) in references {
             self.references.set(leaf, keys);
         }
@@ -361,18 +439,30 @@ impl Ledger {
                 let commit = Arc::new(Commit { snapshot, changes });
                 for mailbox in mailboxes {
                     if mailbox.put(&commit) {
-                        told.push(Arc::<_>::clone(&mailbox.subscriber));
+                        let subscriber: Arc<dyn Listener> =
+                            Arc::<Subscriber>::clone(&mailbox.subscriber);
+                        told.push(subscriber);
                     }
                 }
             }
         }
-        let applied = Applied { generation: candidate.number, changed: effective, refused };
-        Done { applied, problems: None, clashes, told }
+        let applied = Applied {
+            generation: candidate.number,
+            changed: effective,
+            refused,
+        };
+        Done {
+            applied,
+            problems: None,
+            clashes,
+            told,
+        }
     }
 
     fn retire(&mut self, old: Arc<Generation>) {
         self.retired.push(old);
-        self.retired.retain(|generation| Arc::strong_count(generation) > 1);
+        self.retired
+            .retain(|generation| Arc::strong_count(generation) > 1);
     }
 
     /// The keys of an update that led to a refusal, found by walking references back from the keys
@@ -380,7 +470,10 @@ impl Ledger {
     fn culprits(&self, refusals: &[Refused], concerned: impl Fn(&str) -> bool) -> Vec<String> {
         let mut culprits = Vec::new();
         let mut seen: BTreeSet<Key> = BTreeSet::new();
-        let mut queue: Vec<Key> = refusals.iter().flat_map(|refusal| refusal.keys.iter().cloned()).collect();
+        let mut queue: Vec<Key> = refusals
+            .iter()
+            .flat_map(|refusal| refusal.keys.iter().cloned())
+            .collect();
         while let Some(key) = queue.pop() {
             if !seen.insert(key.clone()) {
                 continue;
@@ -422,8 +515,16 @@ fn merge_all<'r>(rules: &'r Rules, layers: &[Arc<LayerState>]) -> (Table, Merge<
 
 /// The changes under a slot's keys.
 fn touching(changes: &[LeafChange], keys: &[Key]) -> Vec<Key> {
-    let touches = |change: &&LeafChange| keys.iter().any(|key| related(change.key.as_str(), key.as_str()));
-    changes.iter().filter(touches).take(MAX_CULPRITS).map(|change| change.key.clone()).collect()
+    let touches = |change: &&LeafChange| {
+        keys.iter()
+            .any(|key| related(change.key.as_str(), key.as_str()))
+    };
+    changes
+        .iter()
+        .filter(touches)
+        .take(MAX_CULPRITS)
+        .map(|change| change.key.clone())
+        .collect()
 }
 
 /// Whether one key is the other or above it.
@@ -432,19 +533,33 @@ fn related(a: &str, b: &str) -> bool {
     under(a, b) || under(b, a)
 }
 
-fn set(table: &mut Table, key: &Key, path: &[Cow<'_, str>], value: &Value, origin: &crate::value::origin::Origin) -> Result<(), Error> {
+fn set(
+    table: &mut Table,
+    key: &Key,
+    path: &[Cow<'_, str>],
+    value: &Value,
+    origin: &crate::value::origin::Origin,
+) -> Result<(), Error> {
     if path.is_empty() {
         let detail = "the root holds no value; set the keys below it";
         return Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(origin));
     }
     if path.len() + value.depth() > crate::value::key::MAX_DEPTH {
         let detail = format!("nested deeper than {} levels", crate::value::key::MAX_DEPTH);
-        return Err(Error::new(ErrorKind::TooLarge, detail).with_key(key).with_origin(origin));
+        return Err(Error::new(ErrorKind::TooLarge, detail)
+            .with_key(key)
+            .with_origin(origin));
     }
-    table.put_path(path, Node::of(value.clone(), origin)).map(drop).map_err(|_| {
-        let detail = "would be a value and a table at once in this layer; remove the other one first";
-        Error::new(ErrorKind::InvalidKey, detail).with_key(key).with_origin(origin)
-    })
+    table
+        .put_path(path, Node::of(value.clone(), origin))
+        .map(drop)
+        .map_err(|_| {
+            let detail =
+                "would be a value and a table at once in this layer; remove the other one first";
+            Error::new(ErrorKind::InvalidKey, detail)
+                .with_key(key)
+                .with_origin(origin)
+        })
 }
 
 /// Puts what the layer held before in place of each refused key; says whether that changed
@@ -452,7 +567,9 @@ fn set(table: &mut Table, key: &Key, path: &[Cow<'_, str>], value: &Value, origi
 fn keep_old(root: &mut Table, before: &Table, culprits: &[String]) -> bool {
     let mut changed = false;
     for key in culprits {
-        let path: Vec<_> = crate::value::key::segments(key).map_while(Result::ok).collect();
+        let path: Vec<_> = crate::value::key::segments(key)
+            .map_while(Result::ok)
+            .collect();
         let old = before.find(&path).map(|entry| entry.node.clone());
         changed |= root.remove_path(&path).is_some() || old.is_some();
         if let Some(node) = old {
@@ -468,7 +585,10 @@ fn check(old: &Generation, conditions: Vec<Condition>) -> Result<(), Error> {
     for condition in conditions {
         match condition {
             Condition::Generation(wanted) if wanted != old.number => {
-                let detail = format!("generation {wanted} was expected and {} is in force; read again and retry", old.number);
+                let detail = format!(
+                    "generation {wanted} was expected and {} is in force; read again and retry",
+                    old.number
+                );
                 return Err(Error::new(ErrorKind::Conflict, detail));
             }
             Condition::Generation(_) => {}

@@ -139,12 +139,19 @@ impl Engine {
         }
         let depth = dispatch::depth_of_commit();
         if depth > dispatch::MAX_DEPTH {
-            let detail = format!("callbacks triggered each other more than {} times in a row", dispatch::MAX_DEPTH);
+            let detail = format!(
+                "callbacks triggered each other more than {} times in a row",
+                dispatch::MAX_DEPTH
+            );
             let error = Error::new(ErrorKind::Loop, detail);
             self.books.note(error.clone());
             return Err(error);
         }
-        let placed = Arc::new(Placed { order: Mutex::new(Some(order)), outcome: Mutex::default(), depth });
+        let placed = Arc::new(Placed {
+            order: Mutex::new(Some(order)),
+            outcome: Mutex::default(),
+            depth,
+        });
         self.queue.lock().push_back(Arc::clone(&placed));
         Ok(placed)
     }
@@ -153,7 +160,11 @@ impl Engine {
     pub(crate) fn settle(&self, placed: &Placed) -> Result<Applied, Error> {
         if !self.open.load(Ordering::Acquire) {
             // Part of the initial load, which commits it.
-            return Ok(Applied { generation: 0, changed: 0, refused: Vec::new() });
+            return Ok(Applied {
+                generation: 0,
+                changed: 0,
+                refused: Vec::new(),
+            });
         }
         self.serve()?;
         let outcome = placed.outcome.lock().take();
@@ -173,7 +184,12 @@ impl Engine {
             let mut queue = self.queue.lock();
             queue.retain(|placed| {
                 let mut order = placed.order.lock();
-                let Some(Order::Update { source, update: Update(Content::Full(document)), .. }) = &*order else {
+                let Some(Order::Update {
+                    source,
+                    update: Update(Content::Full(document)),
+                    ..
+                }) = &*order
+                else {
                     return true;
                 };
                 let Some(layer) = layers.iter_mut().find(|layer| layer.id == *source) else {
@@ -184,7 +200,11 @@ impl Engine {
                 false
             });
             let order = Order::Add(layers);
-            let placed = Placed { order: Mutex::new(Some(order)), outcome: Mutex::default(), depth: 0 };
+            let placed = Placed {
+                order: Mutex::new(Some(order)),
+                outcome: Mutex::default(),
+                depth: 0,
+            };
             let placed = Arc::new(placed);
             queue.push_front(Arc::clone(&placed));
             placed
@@ -214,7 +234,13 @@ impl Engine {
         Ok(())
     }
 
-    fn serve_one(&self, ledger: &mut Ledger, order: Order, depth: u32, tell: &mut Vec<(u32, Told)>) -> Result<Applied, Error> {
+    fn serve_one(
+        &self,
+        ledger: &mut Ledger,
+        order: Order,
+        depth: u32,
+        tell: &mut Vec<(u32, Told)>,
+    ) -> Result<Applied, Error> {
         let (source, writes) = match &order {
             Order::Update { source, .. } => (Some(*source), false),
             Order::Write { source, .. } => (Some(*source), true),
@@ -223,7 +249,12 @@ impl Engine {
         let outcome = ledger.commit(&self.current, &self.rules, order);
         let books = Arc::clone(&self.books);
         match outcome {
-            Ok(Done { applied, problems, clashes, told }) => {
+            Ok(Done {
+                applied,
+                problems,
+                clashes,
+                told,
+            }) => {
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 let refused = applied.refused.clone();
                 tell.push((
@@ -246,7 +277,10 @@ impl Engine {
             Err(error) => {
                 if let (Some(source), false) = (source, writes) {
                     let (generation, error) = (self.current.load().number, error.clone());
-                    tell.push((depth, Box::new(move || books.refused(source, generation, &[error], true))));
+                    tell.push((
+                        depth,
+                        Box::new(move || books.refused(source, generation, &[error], true)),
+                    ));
                 }
                 Err(error)
             }
@@ -269,13 +303,30 @@ impl Engine {
     }
 
     /// Commits a write of the program into the override layer.
-    pub(crate) fn write(&self, edits: Vec<Edit>, conditions: Vec<Condition>) -> Result<Applied, Error> {
-        self.commit(Order::Write { source: self.overrides, edits, conditions })
+    pub(crate) fn write(
+        &self,
+        edits: Vec<Edit>,
+        conditions: Vec<Condition>,
+    ) -> Result<Applied, Error> {
+        self.commit(Order::Write {
+            source: self.overrides,
+            edits,
+            conditions,
+        })
     }
 
     /// Commits what a source says.
-    pub(crate) fn update(&self, source: SourceId, update: Update, refusal: Refusal) -> Result<Arc<Placed>, Error> {
-        self.place(Order::Update { source, update, refusal })
+    pub(crate) fn update(
+        &self,
+        source: SourceId,
+        update: Update,
+        refusal: Refusal,
+    ) -> Result<Arc<Placed>, Error> {
+        self.place(Order::Update {
+            source,
+            update,
+            refusal,
+        })
     }
 
     /// Stops and joins every thread.
@@ -293,7 +344,10 @@ impl Engine {
 type Told = Box<dyn FnOnce()>;
 
 impl Host for Engine {
-    fn between_commits(&self, f: &mut dyn FnMut(&Arc<Generation>, &mut Registry)) -> Result<(), Error> {
+    fn between_commits(
+        &self,
+        f: &mut dyn FnMut(&Arc<Generation>, &mut Registry),
+    ) -> Result<(), Error> {
         self.locked(|ledger| {
             let current = self.current.full();
             f(&current, &mut ledger.registry);
@@ -315,6 +369,8 @@ impl Host for Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("generation", &self.current.load().number).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("generation", &self.current.load().number)
+            .finish_non_exhaustive()
     }
 }

@@ -135,7 +135,12 @@ impl Dispatcher {
         } else if queue.workers < MAX_THREADS {
             let worker = self.clone();
             // If the system has no thread to give, the next change asks again.
-            if self.0.threads.spawn("liveprops-callbacks", move || worker.work()).is_ok() {
+            if self
+                .0
+                .threads
+                .spawn("liveprops-callbacks", move || worker.work())
+                .is_ok()
+            {
                 queue.workers += 1;
                 queue.idle += 1;
             }

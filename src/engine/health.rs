@@ -74,7 +74,9 @@ pub struct Health {
 impl Health {
     /// Whether every source answered at its last contact and nothing it said was refused.
     pub fn is_up(&self) -> bool {
-        self.sources.iter().all(|source| matches!(source.status, Status::Up))
+        self.sources
+            .iter()
+            .all(|source| matches!(source.status, Status::Up))
     }
 }
 
@@ -136,7 +138,10 @@ struct EventBox {
 
 impl Books {
     pub(crate) fn new() -> Self {
-        Self { inner: Mutex::default(), listeners: Mutex::default() }
+        Self {
+            inner: Mutex::default(),
+            listeners: Mutex::default(),
+        }
     }
 
     pub(crate) fn open(&self, source: SourceId, name: Arc<str>, layer: Layer) {
@@ -154,7 +159,10 @@ impl Books {
 
     pub(crate) fn close(&self, source: SourceId, generation: u64) {
         let name = self.edit(source, |health| Arc::clone(&health.name));
-        self.inner.lock().sources.retain(|health| health.source != source);
+        self.inner
+            .lock()
+            .sources
+            .retain(|health| health.source != source);
         if let Some(name) = name {
             self.tell(Some(source), name, generation, SourceEventKind::Removed);
         }
@@ -166,11 +174,21 @@ impl Books {
 
     fn edit<R>(&self, source: SourceId, change: impl FnOnce(&mut SourceHealth) -> R) -> Option<R> {
         let mut inner = self.inner.lock();
-        inner.sources.iter_mut().find(|health| health.source == source).map(change)
+        inner
+            .sources
+            .iter_mut()
+            .find(|health| health.source == source)
+            .map(change)
     }
 
     /// The source answered. `problems` replaces what its document left out, if it brought one.
-    pub(crate) fn answered(&self, source: SourceId, generation: u64, changed: bool, problems: Option<Vec<Error>>) {
+    pub(crate) fn answered(
+        &self,
+        source: SourceId,
+        generation: u64,
+        changed: bool,
+        problems: Option<Vec<Error>>,
+    ) {
         let told = self.edit(source, |health| {
             let before = std::mem::replace(&mut health.status, Status::Up);
             health.last_success = Some(SystemTime::now());
@@ -184,11 +202,20 @@ impl Books {
             return;
         };
         match before {
-            Status::Starting => self.tell(Some(source), name, generation, SourceEventKind::Initialized),
-            Status::Up if changed => self.tell(Some(source), name, generation, SourceEventKind::Updated),
+            Status::Starting => {
+                self.tell(Some(source), name, generation, SourceEventKind::Initialized)
+            }
+            Status::Up if changed => {
+                self.tell(Some(source), name, generation, SourceEventKind::Updated)
+            }
             Status::Up => {}
             _ => {
-                self.tell(Some(source), Arc::clone(&name), generation, SourceEventKind::Reconnected);
+                self.tell(
+                    Some(source),
+                    Arc::clone(&name),
+                    generation,
+                    SourceEventKind::Reconnected,
+                );
                 if changed {
                     self.tell(Some(source), name, generation, SourceEventKind::Updated);
                 }
@@ -201,18 +228,33 @@ impl Books {
         let told = self.edit(source, |health| {
             let fresh = matches!(health.status, Status::Up | Status::Starting);
             let news = match &health.status {
-                Status::Stale { reason: old, .. } | Status::Down { reason: old } => old.to_string() != reason.to_string(),
+                Status::Stale { reason: old, .. } | Status::Down { reason: old } => {
+                    old.to_string() != reason.to_string()
+                }
                 _ => true,
             };
             health.status = match (&health.status, health.last_success) {
-                (Status::Stale { since, .. }, _) => Status::Stale { since: *since, reason: reason.clone() },
-                (_, Some(_)) => Status::Stale { since: SystemTime::now(), reason: reason.clone() },
-                (_, None) => Status::Down { reason: reason.clone() },
+                (Status::Stale { since, .. }, _) => Status::Stale {
+                    since: *since,
+                    reason: reason.clone(),
+                },
+                (_, Some(_)) => Status::Stale {
+                    since: SystemTime::now(),
+                    reason: reason.clone(),
+                },
+                (_, None) => Status::Down {
+                    reason: reason.clone(),
+                },
             };
             (fresh || news).then(|| Arc::clone(&health.name))
         });
         if let Some(Some(name)) = told {
-            self.tell(Some(source), name, generation, SourceEventKind::Suspended(reason));
+            self.tell(
+                Some(source),
+                name,
+                generation,
+                SourceEventKind::Suspended(reason),
+            );
         }
     }
 
@@ -225,14 +267,22 @@ impl Books {
                     Status::Stale { since, .. } => *since,
                     _ => SystemTime::now(),
                 };
-                health.status = Status::Stale { since, reason: reason.clone() };
+                health.status = Status::Stale {
+                    since,
+                    reason: reason.clone(),
+                };
             }
             Arc::clone(&health.name)
         });
         for error in errors {
             self.note(error.clone());
             if let Some(name) = &name {
-                self.tell(Some(source), Arc::clone(name), generation, SourceEventKind::Rejected(error.clone()));
+                self.tell(
+                    Some(source),
+                    Arc::clone(name),
+                    generation,
+                    SourceEventKind::Rejected(error.clone()),
+                );
             }
         }
     }
@@ -252,7 +302,13 @@ impl Books {
         self.tell(None, Arc::from("liveprops"), generation, kind);
     }
 
-    fn tell(&self, source: Option<SourceId>, name: Arc<str>, generation: u64, kind: SourceEventKind) {
+    fn tell(
+        &self,
+        source: Option<SourceId>,
+        name: Arc<str>,
+        generation: u64,
+        kind: SourceEventKind,
+    ) {
         let boxes: Vec<Arc<EventBox>> = {
             let mut listeners = self.listeners.lock();
             listeners.retain(|listener| listener.strong_count() > 0);
@@ -264,13 +320,22 @@ impl Books {
                 if waiting.len() == MAX_EVENTS {
                     waiting.pop_front();
                 }
-                waiting.push_back(SourceEvent { source, name: Arc::clone(&name), kind: kind.clone(), generation });
+                waiting.push_back(SourceEvent {
+                    source,
+                    name: Arc::clone(&name),
+                    kind: kind.clone(),
+                    generation,
+                });
             }
             crate::property::listen::Listener::tell(Arc::clone(&listener.subscriber));
         }
     }
 
-    pub(crate) fn subscribe(&self, host: Weak<dyn Host>, mut callback: impl FnMut(&SourceEvent) + Send + 'static) -> Subscription {
+    pub(crate) fn subscribe(
+        &self,
+        host: Weak<dyn Host>,
+        mut callback: impl FnMut(&SourceEvent) + Send + 'static,
+    ) -> Subscription {
         let events = Arc::new_cyclic(|events: &Weak<EventBox>| {
             let events = Weak::clone(events);
             let job = move || {
@@ -289,7 +354,10 @@ impl Books {
                     callback(&event);
                 }
             };
-            EventBox { waiting: Mutex::default(), subscriber: Subscriber::new(host, Box::new(job)) }
+            EventBox {
+                waiting: Mutex::default(),
+                subscriber: Subscriber::new(host, Box::new(job)),
+            }
         });
         self.listeners.lock().push(Arc::downgrade(&events));
         let subscriber = Arc::clone(&events.subscriber);
@@ -300,14 +368,29 @@ impl Books {
         let inner = self.inner.lock();
         let mut sources = inner.sources.clone();
         sources.sort_by_key(|health| (health.layer.rank(), std::cmp::Reverse(health.source)));
-        Health { generation, sources, refused: inner.refused.iter().cloned().collect(), callback_panics }
+        Health {
+            generation,
+            sources,
+            refused: inner.refused.iter().cloned().collect(),
+            callback_panics,
+        }
     }
 
     /// The newest refusals of a key, its subtree or its parents.
     pub(crate) fn refused_of(&self, key: &str) -> Vec<Error> {
         use crate::value::key::under;
-        let concerns = |error: &Error| error.iter().any(|e| e.key().is_some_and(|k| under(k, key) || under(key, k)));
-        self.inner.lock().refused.iter().filter(|error| concerns(error)).cloned().collect()
+        let concerns = |error: &Error| {
+            error
+                .iter()
+                .any(|e| e.key().is_some_and(|k| under(k, key) || under(key, k)))
+        };
+        self.inner
+            .lock()
+            .refused
+            .iter()
+            .filter(|error| concerns(error))
+            .cloned()
+            .collect()
     }
 }
 

@@ -98,7 +98,10 @@ impl Ticket for EngineTicket {
 }
 
 fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the properties are gone, or the source was removed")
+    Error::new(
+        ErrorKind::Closed,
+        "the properties are gone, or the source was removed",
+    )
 }
 
 impl Sink for EngineSink {
@@ -107,7 +110,10 @@ impl Sink for EngineSink {
             Some(engine) if !self.stop.is_stopped() => engine.update(self.id, update, self.refusal),
             _ => Err(closed()),
         };
-        Box::new(EngineTicket { engine: Weak::clone(&self.engine), placed })
+        Box::new(EngineTicket {
+            engine: Weak::clone(&self.engine),
+            placed,
+        })
     }
 
     fn failed(&self, error: Error) {
@@ -152,7 +158,6 @@ impl Sink for EngineSink {
 
 /// The first load of a source, on its way.
 pub(crate) struct Loading {
-    pub(crate) id: SourceId,
     name: Arc<str>,
     answer: mpsc::Receiver<Result<Document, Error>>,
     go: mpsc::Sender<()>,
@@ -168,9 +173,11 @@ impl Loading {
                 let detail = "did not answer before the deadline of the initial load";
                 Err(Error::new(ErrorKind::Timeout, detail).with_origin(&self.name))
             }
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                Err(Error::new(ErrorKind::Panicked, "its thread ended during the first load").with_origin(&self.name))
-            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(Error::new(
+                ErrorKind::Panicked,
+                "its thread ended during the first load",
+            )
+            .with_origin(&self.name)),
         }
     }
 
@@ -183,7 +190,12 @@ impl Loading {
 
 impl Supervisor {
     /// Starts a source whose changes are pushed: it is asked to send all it has, now.
-    pub(crate) fn attach(&self, engine: &Engine, id: SourceId, source: &dyn Source) -> Result<(), Error> {
+    pub(crate) fn attach(
+        &self,
+        engine: &Engine,
+        id: SourceId,
+        source: &dyn Source,
+    ) -> Result<(), Error> {
         let (updates, stop) = self.sink(engine, id, source);
         self.running.lock().push((id, stop));
         let outcome = guarded(|| source.watch(&updates));
@@ -194,7 +206,13 @@ impl Supervisor {
     }
 
     /// Starts a source on a thread of its own and begins its first load.
-    pub(crate) fn start(&self, engine: &Engine, id: SourceId, name: Arc<str>, source: Box<dyn Source>) -> Result<Loading, Error> {
+    pub(crate) fn start(
+        &self,
+        engine: &Engine,
+        id: SourceId,
+        name: Arc<str>,
+        source: Box<dyn Source>,
+    ) -> Result<Loading, Error> {
         let (updates, stop) = self.sink(engine, id, &*source);
         self.running.lock().push((id, stop));
         let (answer, answers) = mpsc::channel();
@@ -211,15 +229,27 @@ impl Supervisor {
         };
         if let Err(cause) = self.threads.spawn("liveprops-source", run) {
             self.remove(id);
-            let error = Error::new(ErrorKind::Unavailable, format!("no thread can be started for it: {cause}"));
+            let error = Error::new(
+                ErrorKind::Unavailable,
+                format!("no thread can be started for it: {cause}"),
+            );
             return Err(error.with_origin(&name));
         }
-        Ok(Loading { id, name, answer: answers, go })
+        Ok(Loading {
+            name,
+            answer: answers,
+            go,
+        })
     }
 
     fn sink(&self, engine: &Engine, id: SourceId, source: &dyn Source) -> (Updates, Arc<Stop>) {
         let stop = Arc::new(Stop::default());
-        let sink = EngineSink { engine: engine.weak(), id, refusal: source.refusal(), stop: Arc::clone(&stop) };
+        let sink = EngineSink {
+            engine: engine.weak(),
+            id,
+            refusal: source.refusal(),
+            stop: Arc::clone(&stop),
+        };
         (Updates::new(Arc::new(sink)), stop)
     }
 
@@ -269,7 +299,10 @@ fn follow(source: &dyn Source, updates: &Updates) {
                 }
                 match outcome {
                     Ok(()) if updates.is_stopped() => return,
-                    Ok(()) => Err(Error::new(ErrorKind::Unavailable, "the watch ended by itself")),
+                    Ok(()) => Err(Error::new(
+                        ErrorKind::Unavailable,
+                        "the watch ended by itself",
+                    )),
                     Err(error) => Err(error),
                 }
             }
@@ -290,7 +323,9 @@ fn follow(source: &dyn Source, updates: &Updates) {
 /// A random pause up to a bound that doubles with each failure, so that many clients of one broken
 /// store do not come back in step.
 fn pause(failures: u32) -> Duration {
-    let bound = FIRST_PAUSE.saturating_mul(1 << failures.min(10).saturating_sub(1)).min(MAX_PAUSE);
+    let bound = FIRST_PAUSE
+        .saturating_mul(1 << failures.min(10).saturating_sub(1))
+        .min(MAX_PAUSE);
     // A fresh `RandomState` is seeded differently each time, which is randomness enough here.
     let random = RandomState::new().hash_one(failures) % 1_000;
     Duration::from_millis(1) + bound.mul_f64(random as f64 / 1_000.0)

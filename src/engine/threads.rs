@@ -34,10 +34,12 @@ impl Threads {
     /// Starts a thread, or says why the system refused.
     pub(crate) fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let exit = Exit(Arc::clone(&self.0));
-        let handle = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let _exit = exit;
-            run();
-        })?;
+        let handle = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let _exit = exit;
+                run();
+            })?;
         let mut handles = self.0.handles.lock();
         handles.retain(|handle| !handle.is_finished());
         handles.push(handle);
@@ -58,7 +60,9 @@ impl Threads {
                 return;
             }
             // A thread tells just before it ends, so look again shortly after.
-            self.0.ended.wait_for(&mut handles, (until - now).min(Duration::from_millis(1)));
+            self.0
+                .ended
+                .wait_for(&mut handles, (until - now).min(Duration::from_millis(1)));
         }
     }
 }

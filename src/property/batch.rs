@@ -101,7 +101,9 @@ impl KeyChange {
     /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if it cannot become one.
     pub fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
         match &self.new {
-            Some(entry) => coerce::decode(self.key.as_str(), Some(&entry.node), self.hidden).map(Some),
+            Some(entry) => {
+                coerce::decode(self.key.as_str(), Some(&entry.node), self.hidden).map(Some)
+            }
             None => Ok(None),
         }
     }
@@ -114,7 +116,13 @@ impl fmt::Display for KeyChange {
             Some(_) if self.hidden => MASK.to_owned(),
             Some(value) => value.to_string(),
         };
-        write!(f, "{}: {} -> {}", self.key, show(self.old()), show(self.new()))?;
+        write!(
+            f,
+            "{}: {} -> {}",
+            self.key,
+            show(self.old()),
+            show(self.new())
+        )?;
         match self.new_origin().or(self.old_origin()) {
             Some(origin) => write!(f, " ({origin})"),
             None => Ok(()),
@@ -143,7 +151,12 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     /// Makes a mailbox whose callback is called with one batch at a time.
-    pub(crate) fn new(prefix: Key, secrets: Secrets, host: Weak<dyn Host>, mut callback: impl FnMut(&Batch) + Send + 'static) -> Arc<Self> {
+    pub(crate) fn new(
+        prefix: Key,
+        secrets: Secrets,
+        host: Weak<dyn Host>,
+        mut callback: impl FnMut(&Batch) + Send + 'static,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|mailbox: &Weak<Mailbox>| {
             let mailbox = Weak::clone(mailbox);
             let job = move || {
@@ -169,7 +182,10 @@ impl Mailbox {
 
     /// Takes a commit in; says whether it concerns this subscriber.
     pub(crate) fn put(&self, commit: &Arc<Commit>) -> bool {
-        let concerns = commit.changes.iter().any(|change| !change.moved && change.key.is_under(&self.prefix));
+        let concerns = commit
+            .changes
+            .iter()
+            .any(|change| !change.moved && change.key.is_under(&self.prefix));
         if concerns {
             self.waiting.lock().push_back(Arc::clone(commit));
         }
@@ -206,7 +222,14 @@ impl Mailbox {
                 (old, new) => old.is_some() != new.is_some(),
             });
         }
-        Some((Batch { generation: snapshot.generation(), changes, snapshot }, more))
+        Some((
+            Batch {
+                generation: snapshot.generation(),
+                changes,
+                snapshot,
+            },
+            more,
+        ))
     }
 }
 

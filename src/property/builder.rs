@@ -30,7 +30,14 @@ pub struct PropertyBuilder<T> {
 impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
     pub(crate) fn new(host: Weak<dyn Host>, prefix: Key, key: &str, bind: bool) -> Self {
         let first = Key::parse(key).and_then(|key| prefix.join(&key));
-        Self { host, prefix, keys: vec![first], default: None, validators: Vec::new(), bind }
+        Self {
+            host,
+            prefix,
+            keys: vec![first],
+            default: None,
+            validators: Vec::new(),
+            bind,
+        }
     }
 
     /// The value while no layer defines the key. It counts for an absent key only, never in place
@@ -46,7 +53,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
     /// A key to fall back to while the ones before it are absent; may be given several times. The
     /// property follows it: a change of the fallback alone is a change of the property.
     pub fn or_key(mut self, key: &str) -> Self {
-        self.keys.push(Key::parse(key).and_then(|key| self.prefix.join(&key)));
+        self.keys
+            .push(Key::parse(key).and_then(|key| self.prefix.join(&key)));
         self
     }
 
@@ -60,7 +68,10 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
     }
 
     /// As [`validate`](Self::validate), with the reason in words.
-    pub fn validate_with(mut self, check: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static) -> Self {
+    pub fn validate_with(
+        mut self,
+        check: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
         self.validators.push(Arc::new(check));
         self
     }
@@ -84,25 +95,42 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
             true => |key| coerce::decode_table(key, None, false),
             false => |key| coerce::decode(key, None, false),
         };
-        let spec = Spec { keys, bind: self.bind, decode: decode::<T>, absent, default: self.default, validators: self.validators };
+        let spec = Spec {
+            keys,
+            bind: self.bind,
+            decode: decode::<T>,
+            absent,
+            default: self.default,
+            validators: self.validators,
+        };
         build(spec, &self.host)
     }
 }
 
 impl<T> fmt::Debug for PropertyBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PropertyBuilder").field("keys", &self.keys).finish_non_exhaustive()
+        f.debug_struct("PropertyBuilder")
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
     }
 }
 
-fn decode<T: DeserializeOwned>(generation: &Generation, key: &str, found: Found<'_>) -> Result<T, Error> {
-    generation.decode(key, found)
+fn decode<T: DeserializeOwned>(
+    generation: &Generation,
+    key: &str,
+    found: Found<'_>,
+) -> Result<T, Error> {
+    generation.decode_noting(key, found)
 }
 
 /// A handle like the one on `slot` with one more key before its default.
-pub(crate) fn with_fallback<T: Send + Sync + 'static>(slot: &Slot<T>, key: &str) -> Result<DynamicProperty<T>, Error> {
+pub(crate) fn with_fallback<T: Send + Sync + 'static>(
+    slot: &Slot<T>,
+    key: &str,
+) -> Result<DynamicProperty<T>, Error> {
     let Rule::Spec(spec) = &slot.rule else {
-        let detail = "a property made by `map` has no keys of its own; add the fallback before mapping";
+        let detail =
+            "a property made by `map` has no keys of its own; add the fallback before mapping";
         return Err(Error::new(ErrorKind::Other, detail).with_key(&slot.keys[0]));
     };
     let mut keys = spec.keys.to_vec();
@@ -118,10 +146,17 @@ pub(crate) fn with_fallback<T: Send + Sync + 'static>(slot: &Slot<T>, key: &str)
     build(spec, &slot.host)
 }
 
-fn build<T: Send + Sync + 'static>(spec: Spec<T>, host: &Weak<dyn Host>) -> Result<DynamicProperty<T>, Error> {
+fn build<T: Send + Sync + 'static>(
+    spec: Spec<T>,
+    host: &Weak<dyn Host>,
+) -> Result<DynamicProperty<T>, Error> {
     if let Some(default) = &spec.default {
         spec.validate(&default()).map_err(|reason| {
-            Error::new(ErrorKind::Refused, format!("the default is not acceptable: {reason}")).with_key(&spec.keys[0])
+            Error::new(
+                ErrorKind::Refused,
+                format!("the default is not acceptable: {reason}"),
+            )
+            .with_key(&spec.keys[0])
         })?;
     }
     let host_now = host.upgrade().ok_or_else(closed)?;
@@ -142,10 +177,19 @@ fn fresh<T: Send + Sync + 'static>(
     generation: &Generation,
     registry: &mut Registry,
 ) -> Result<DynamicProperty<T>, Error> {
-    let slot = Slot::new(spec.keys.clone(), Rule::Spec(Arc::clone(spec)), Weak::clone(host), generation)?;
+    let slot = Slot::new(
+        spec.keys.clone(),
+        Rule::Spec(Arc::clone(spec)),
+        Weak::clone(host),
+        generation,
+    )?;
     registry.add(&spec.keys, || {
         let typed: Weak<Slot<T>> = Arc::downgrade(&slot);
-        Shared { kind: TypeId::of::<T>(), slot: untyped(&slot), typed }
+        Shared {
+            kind: TypeId::of::<T>(),
+            slot: untyped(&slot),
+            typed,
+        }
     });
     Ok(DynamicProperty { slot })
 }
@@ -158,23 +202,27 @@ fn sharable<T: Send + Sync + 'static>(spec: &Spec<T>, registry: &Registry) -> Op
     if !spec.validators.is_empty() {
         return None;
     }
-    registry.at(&spec.keys[0]).iter().filter(|shared| shared.kind == TypeId::of::<T>()).find_map(|shared| {
-        let any: Arc<dyn Any + Send + Sync> = shared.typed.upgrade()?;
-        let slot: Arc<Slot<T>> = any.downcast().ok()?;
-        let Rule::Spec(other) = &slot.rule else {
-            return None;
-        };
-        let same_default = match (&spec.default, &other.default) {
-            (None, None) => true,
-            (Some(a), Some(b)) => inline::plain_eq(&a(), &b()) == Some(true),
-            _ => false,
-        };
-        let same = same_default
-            && other.validators.is_empty()
-            && other.keys == spec.keys
-            && other.bind == spec.bind;
-        same.then_some(slot)
-    })
+    registry
+        .at(&spec.keys[0])
+        .iter()
+        .filter(|shared| shared.kind == TypeId::of::<T>())
+        .find_map(|shared| {
+            let any: Arc<dyn Any + Send + Sync> = shared.typed.upgrade()?;
+            let slot: Arc<Slot<T>> = any.downcast().ok()?;
+            let Rule::Spec(other) = &slot.rule else {
+                return None;
+            };
+            let same_default = match (&spec.default, &other.default) {
+                (None, None) => true,
+                (Some(a), Some(b)) => inline::plain_eq(&a(), &b()) == Some(true),
+                _ => false,
+            };
+            let same = same_default
+                && other.validators.is_empty()
+                && other.keys == spec.keys
+                && other.bind == spec.bind;
+            same.then_some(slot)
+        })
 }
 
 fn closed() -> Error {

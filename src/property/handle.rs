@@ -1,7 +1,7 @@
 //! The typed handle on one key.
 
-use std::future::Future;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -43,7 +43,9 @@ pub struct DynamicProperty<T> {
 
 impl<T> Clone for DynamicProperty<T> {
     fn clone(&self) -> Self {
-        Self { slot: Arc::clone(&self.slot) }
+        Self {
+            slot: Arc::clone(&self.slot),
+        }
     }
 }
 
@@ -122,7 +124,10 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     /// As building the handle in that generation would have: a snapshot older than the handle may
     /// hold a value that is not acceptable.
     pub fn at(&self, snapshot: &Snapshot) -> Result<T, Error> {
-        self.slot.rule.draw(&snapshot.0, None).map(|drawn| drawn.value)
+        self.slot
+            .rule
+            .draw(&snapshot.0, None)
+            .map(|drawn| drawn.value)
     }
 
     /// The key.
@@ -136,7 +141,10 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     /// callback delays nobody else: the changes that come meanwhile collapse into the newest, and
     /// the last call always carries the final value. The callback may use any part of this crate
     /// and may panic; the panic is counted and reported.
-    pub fn on_change(&self, mut callback: impl FnMut(&Change<'_, T>) + Send + 'static) -> Subscription
+    pub fn on_change(
+        &self,
+        mut callback: impl FnMut(&Change<'_, T>) + Send + 'static,
+    ) -> Subscription
     where
         T: PartialEq,
     {
@@ -231,11 +239,21 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     /// # Errors
     ///
     /// [`ErrorKind::Timeout`] if it did not in time.
-    pub fn wait_until(&self, mut wanted: impl FnMut(&T) -> bool, timeout: Duration) -> Result<T, Error>
+    pub fn wait_until(
+        &self,
+        mut wanted: impl FnMut(&T) -> bool,
+        timeout: Duration,
+    ) -> Result<T, Error>
     where
         T: Clone + PartialEq,
     {
-        let late = || Error::new(ErrorKind::Timeout, format!("did not become what was waited for within {timeout:?}")).with_key(self.key());
+        let late = || {
+            Error::new(
+                ErrorKind::Timeout,
+                format!("did not become what was waited for within {timeout:?}"),
+            )
+            .with_key(self.key())
+        };
         let until = Instant::now().checked_add(timeout);
         let mut changes = self.changes();
         let mut now = changes.current();
@@ -255,7 +273,10 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     ///
     /// It counts as changed when its own value differs. A panic in `compute` refuses the update
     /// that led to it; the panic of the very first call is passed on to the caller.
-    pub fn map<U: Send + Sync + 'static>(&self, compute: impl Fn(&T) -> U + Send + Sync + 'static) -> DynamicProperty<U> {
+    pub fn map<U: Send + Sync + 'static>(
+        &self,
+        compute: impl Fn(&T) -> U + Send + Sync + 'static,
+    ) -> DynamicProperty<U> {
         let compute = Arc::new(compute);
         let again = Arc::clone(&compute);
         let parent = Arc::clone(&self.slot);
@@ -277,7 +298,9 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
                 })
             }),
         };
-        DynamicProperty { slot: Slot::mapped(&self.slot, rule) }
+        DynamicProperty {
+            slot: Slot::mapped(&self.slot, rule),
+        }
     }
 
     /// This property with one more key to fall back to, before its default.
@@ -293,12 +316,16 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
 impl<T> fmt::Debug for DynamicProperty<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the value: it may be a secret.
-        f.debug_struct("DynamicProperty").field("key", &self.slot.keys[0]).finish_non_exhaustive()
+        f.debug_struct("DynamicProperty")
+            .field("key", &self.slot.keys[0])
+            .finish_non_exhaustive()
     }
 }
 
 /// Forgets the type of a slot.
-pub(crate) fn untyped<T: Send + Sync + 'static>(slot: &Arc<Slot<T>>) -> std::sync::Weak<dyn AnySlot> {
+pub(crate) fn untyped<T: Send + Sync + 'static>(
+    slot: &Arc<Slot<T>>,
+) -> std::sync::Weak<dyn AnySlot> {
     let weak: std::sync::Weak<Slot<T>> = Arc::downgrade(slot);
     weak
 }

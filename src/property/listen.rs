@@ -107,8 +107,11 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
                     None => Duration::from_secs(3600),
                 };
                 if left.is_zero() {
-                    return Err(Error::new(ErrorKind::Timeout, format!("did not change within {timeout:?}"))
-                        .with_key(&self.slot.keys[0]));
+                    return Err(Error::new(
+                        ErrorKind::Timeout,
+                        format!("did not change within {timeout:?}"),
+                    )
+                    .with_key(&self.slot.keys[0]));
                 }
                 self.bell.rang.wait_for(&mut state, left);
             }
@@ -125,7 +128,9 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
 
 impl<T> fmt::Debug for Changes<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Changes").field("keys", &self.slot.keys).finish_non_exhaustive()
+        f.debug_struct("Changes")
+            .field("keys", &self.slot.keys)
+            .finish_non_exhaustive()
     }
 }
 

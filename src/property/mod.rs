@@ -9,3 +9,11 @@ pub(crate) mod reader;
 pub(crate) mod registry;
 pub(crate) mod slot;
 pub(crate) mod subscription;
+
+pub use batch::{Batch, KeyChange};
+pub use builder::PropertyBuilder;
+pub use handle::Change;
+pub use listen::{Changed, Changes};
+pub use reader::Reader;
+pub use slot::{ValueGuard, Version};
+pub use subscription::Subscription;

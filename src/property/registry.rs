@@ -16,7 +16,10 @@ use crate::value::key::Key;
 /// What a handle needs of the engine that keeps it current.
 pub(crate) trait Host: Send + Sync {
     /// Calls `f` between two commits, with the current generation and the registry.
-    fn between_commits(&self, f: &mut dyn FnMut(&Arc<Generation>, &mut Registry)) -> Result<(), Error>;
+    fn between_commits(
+        &self,
+        f: &mut dyn FnMut(&Arc<Generation>, &mut Registry),
+    ) -> Result<(), Error>;
 
     /// Has a subscriber run.
     fn schedule(&self, subscriber: Arc<Subscriber>);
@@ -62,7 +65,10 @@ impl Registry {
             let slots = self.slots.entry(key.clone()).or_default();
             slots.retain(|shared| shared.slot.strong_count() > 0);
             slots.push(make());
-            if key.segments().any(|segment| segment.bytes().all(|b| b.is_ascii_digit())) {
+            if key
+                .segments()
+                .any(|segment| segment.bytes().all(|b| b.is_ascii_digit()))
+            {
                 self.into_lists.insert(key.clone());
             }
         }
@@ -99,7 +105,11 @@ impl Registry {
     }
 
     /// The slots that one change touches, each once over all calls with the same `seen`.
-    pub(crate) fn touched(&self, change: &LeafChange, seen: &mut HashSet<*const ()>) -> Vec<Arc<dyn AnySlot>> {
+    pub(crate) fn touched(
+        &self,
+        change: &LeafChange,
+        seen: &mut HashSet<*const ()>,
+    ) -> Vec<Arc<dyn AnySlot>> {
         let mut touched = Vec::new();
         let mut take = |slots: &[Shared]| {
             for slot in slots.iter().filter_map(|shared| shared.slot.upgrade()) {
@@ -129,6 +139,8 @@ impl Registry {
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").field("keys", &self.slots.len()).finish_non_exhaustive()
+        f.debug_struct("Registry")
+            .field("keys", &self.slots.len())
+            .finish_non_exhaustive()
     }
 }

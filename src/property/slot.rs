@@ -83,7 +83,11 @@ pub(crate) struct Drawn<T> {
 impl<T> Rule<T> {
     /// Draws a value. A `Deserialize`, a validator or a mapping is the user's code, so a panic in
     /// it is an error like any other.
-    pub(crate) fn draw(&self, generation: &Generation, parent: Option<&dyn Any>) -> Result<Drawn<T>, Error> {
+    pub(crate) fn draw(
+        &self,
+        generation: &Generation,
+        parent: Option<&dyn Any>,
+    ) -> Result<Drawn<T>, Error> {
         let draw = AssertUnwindSafe(|| match self {
             Rule::Spec(spec) => spec.draw(generation),
             Rule::Map { staged, fresh } => match parent.and_then(staged) {
@@ -115,18 +119,30 @@ impl<T> Spec<T> {
                 }
             })?;
             let origin = found.origin().cloned();
-            let layer = origin.as_ref().and_then(|origin| generation.layer_of(key.as_str(), origin));
-            return Ok(Drawn { value, origin, layer });
+            let layer = origin
+                .as_ref()
+                .and_then(|origin| generation.layer_of(key.as_str(), origin));
+            return Ok(Drawn {
+                value,
+                origin,
+                layer,
+            });
         }
         let value = match &self.default {
             Some(default) => default(),
             None => (self.absent)(self.keys[0].as_str())?,
         };
-        Ok(Drawn { value, origin: None, layer: None })
+        Ok(Drawn {
+            value,
+            origin: None,
+            layer: None,
+        })
     }
 
     pub(crate) fn validate(&self, value: &T) -> Result<(), String> {
-        self.validators.iter().try_for_each(|validator| validator(value))
+        self.validators
+            .iter()
+            .try_for_each(|validator| validator(value))
     }
 }
 
@@ -154,13 +170,21 @@ impl<T> HasCell for Slot<T> {
 
 impl<T: Send + Sync + 'static> Slot<T> {
     /// Makes a slot and draws its first value.
-    pub(crate) fn new(keys: Box<[Key]>, rule: Rule<T>, host: Weak<dyn Host>, generation: &Generation) -> Result<Arc<Self>, Error> {
+    pub(crate) fn new(
+        keys: Box<[Key]>,
+        rule: Rule<T>,
+        host: Weak<dyn Host>,
+        generation: &Generation,
+    ) -> Result<Arc<Self>, Error> {
         let drawn = rule.draw(generation, None)?;
         Ok(Self::with(keys, rule, host, version(drawn, generation)))
     }
 
     /// Makes a slot that follows `parent`.
-    pub(crate) fn mapped<P: Send + Sync + 'static>(parent: &Arc<Slot<P>>, rule: Rule<T>) -> Arc<Self> {
+    pub(crate) fn mapped<P: Send + Sync + 'static>(
+        parent: &Arc<Slot<P>>,
+        rule: Rule<T>,
+    ) -> Arc<Self> {
         let mut rule = Some(rule);
         let mut make = || {
             let now = parent.full();
@@ -170,7 +194,12 @@ impl<T: Send + Sync + 'static> Slot<T> {
             };
             let drawn = staged(&now)?;
             let version = version_at(drawn, now.generation, now.time);
-            Some(Self::with(parent.keys.clone(), rule, parent.host.clone(), version))
+            Some(Self::with(
+                parent.keys.clone(),
+                rule,
+                parent.host.clone(),
+                version,
+            ))
         };
         let mut slot = None;
         if let Some(host) = parent.host.upgrade() {
@@ -190,7 +219,12 @@ impl<T: Send + Sync + 'static> Slot<T> {
         }
     }
 
-    fn with(keys: Box<[Key]>, rule: Rule<T>, host: Weak<dyn Host>, version: Version<T>) -> Arc<Self> {
+    fn with(
+        keys: Box<[Key]>,
+        rule: Rule<T>,
+        host: Weak<dyn Host>,
+        version: Version<T>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             bits: AtomicU64::new(inline::to_bits(&version.value).unwrap_or(0)),
             cell: Cell::new(Arc::new(version)),
@@ -337,8 +371,16 @@ impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
             (version.generation, version.time) = (current.generation, current.time);
         }
         let version = Arc::new(version);
-        let derived: Vec<_> = self.derived.lock().iter().filter_map(Weak::upgrade).collect();
-        let draft = Draft { slot: self, version: Arc::clone(&version) };
+        let derived: Vec<_> = self
+            .derived
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        let draft = Draft {
+            slot: self,
+            version: Arc::clone(&version),
+        };
         staged.push(Box::new(draft));
         for slot in derived {
             slot.stage(candidate, Some(&version), moved, staged)?;
@@ -356,7 +398,9 @@ impl<T: Send + Sync + 'static> Staged for Draft<T> {
 
 impl<T> fmt::Debug for Slot<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("keys", &self.keys).finish_non_exhaustive()
+        f.debug_struct("Slot")
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
     }
 }
 

@@ -27,11 +27,19 @@ pub struct Subscription {
 
 impl Subscription {
     pub(crate) fn new(subscriber: Arc<Subscriber>) -> Self {
-        Self { subscriber, holder: None, kept: false }
+        Self {
+            subscriber,
+            holder: None,
+            kept: false,
+        }
     }
 
     pub(crate) fn holding(subscriber: Arc<Subscriber>, holder: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { subscriber, holder: Some(holder), kept: false }
+        Self {
+            subscriber,
+            holder: Some(holder),
+            kept: false,
+        }
     }
 
     /// Ends the subscription and waits until no call is running any more.
@@ -124,10 +132,6 @@ impl Subscriber {
         before & (QUEUED | RUNNING | CLOSED) == 0
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.state.load(Ordering::Acquire) & CLOSED != 0
-    }
-
     fn begin(&self) -> bool {
         let mut state = self.state.load(Ordering::Acquire);
         loop {
@@ -140,7 +144,10 @@ impl Subscriber {
             // Orders: either the close came first and no call begins, or the call began first and
             // the closer sees RUNNING. Weaker breaks: both could believe they were first.
             // Proof: `no_call_begins_after_the_close_returned` in the loom models.
-            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire) {
+            match self
+                .state
+                .compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return true,
                 Err(now) => state = now,
             }
@@ -150,7 +157,10 @@ impl Subscriber {
     /// Runs the job once unless it is closed or running elsewhere. A panic is caught.
     pub(crate) fn run(&self) -> Ran {
         if !self.begin() {
-            return Ran { after: After::Nothing, panic: None };
+            return Ran {
+                after: After::Nothing,
+                panic: None,
+            };
         }
         *self.running.lock() = Some(thread::current().id());
         let job = self.job.lock().take();
@@ -172,9 +182,16 @@ impl Subscriber {
         };
         if before & CLOSED != 0 {
             panic = panic.or(self.drop_job());
-            return Ran { after: After::Nothing, panic };
+            return Ran {
+                after: After::Nothing,
+                panic,
+            };
         }
-        let after = if before & QUEUED != 0 { After::Again } else { After::Nothing };
+        let after = if before & QUEUED != 0 {
+            After::Again
+        } else {
+            After::Nothing
+        };
         Ran { after, panic }
     }
 

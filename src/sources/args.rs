@@ -72,7 +72,10 @@ impl Source for Args {
             let here = |name: &str| Origin::new("argument", format!("--{name}"));
             let Ok(text) = std::str::from_utf8(bytes) else {
                 let origin = Origin::new("argument", format!("number {}", place + 1));
-                document.report(Error::new(ErrorKind::Malformed, "is not UTF-8 and was skipped").with_origin(origin));
+                document.report(
+                    Error::new(ErrorKind::Malformed, "is not UTF-8 and was skipped")
+                        .with_origin(origin),
+                );
                 continue;
             };
             let (name, value) = match split(text) {

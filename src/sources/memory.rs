@@ -57,7 +57,10 @@ impl Memory {
 
     /// Creates an empty source with a name for messages and explanations.
     pub fn named(name: &str) -> Self {
-        Self { name: name.into(), shared: Arc::default() }
+        Self {
+            name: name.into(),
+            shared: Arc::default(),
+        }
     }
 
     /// Sets a key. [`Value::Unset`] sets a tombstone: the key reads as absent although weaker
@@ -95,7 +98,10 @@ impl Memory {
     ///
     /// As [`set`](Self::set); then nothing is replaced, except that the properties may refuse
     /// single keys, which keep their old values.
-    pub fn replace<K: AsRef<str>, V: Into<Value>>(&self, values: impl IntoIterator<Item = (K, V)>) -> Result<(), Error> {
+    pub fn replace<K: AsRef<str>, V: Into<Value>>(
+        &self,
+        values: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<(), Error> {
         let mut new = BTreeMap::new();
         for (key, value) in values {
             new.insert(Key::parse(key.as_ref())?, value.into());
@@ -104,16 +110,26 @@ impl Memory {
             let mut shared = self.shared.lock();
             shared.revision += 1;
             let revision = shared.revision;
-            shared.values = new.into_iter().map(|(key, value)| (key, Held { value, revision })).collect();
+            shared.values = new
+                .into_iter()
+                .map(|(key, value)| (key, Held { value, revision }))
+                .collect();
             let document = self.document(&shared)?;
-            shared.sinks.iter().map(|sink| sink.queue(Update::full(document.clone()))).collect()
+            shared
+                .sinks
+                .iter()
+                .map(|sink| sink.queue(Update::full(document.clone())))
+                .collect()
         };
         settle(queued)
     }
 
     fn change(&self, key: Key, value: Option<Value>) -> Result<(), Error> {
         if key.is_root() && value.is_some() {
-            return Err(Error::new(ErrorKind::InvalidKey, "the root holds no value; set the keys below it"));
+            return Err(Error::new(
+                ErrorKind::InvalidKey,
+                "the root holds no value; set the keys below it",
+            ));
         }
         let (queued, old, revision) = {
             let mut shared = self.shared.lock();
@@ -124,20 +140,32 @@ impl Memory {
             let revision = shared.revision;
             let old = shared.edit(&key, value.clone(), revision);
             let update = match &value {
-                Some(value) => Update::delta().set(key.as_str(), value.clone(), self.origin().revision(revision)),
+                Some(value) => Update::delta().set(
+                    key.as_str(),
+                    value.clone(),
+                    self.origin().revision(revision),
+                ),
                 None => Update::delta().remove(key.as_str()),
             }?;
             // Queued under the lock, so that changes are committed in the order they were made;
             // committed after it, so that callbacks may change this source again.
             shared.sinks.retain(|sink| !sink.is_stopped());
-            let queued: Vec<Queued> = shared.sinks.iter().map(|sink| sink.queue(update.clone())).collect();
+            let queued: Vec<Queued> = shared
+                .sinks
+                .iter()
+                .map(|sink| sink.queue(update.clone()))
+                .collect();
             (queued, old, revision)
         };
         let outcome = settle(queued);
         if outcome.is_err() && value.is_some() {
             // Refused: forget it, unless somebody has changed the key since.
             let mut shared = self.shared.lock();
-            if shared.values.get(&key).is_some_and(|held| held.revision == revision) {
+            if shared
+                .values
+                .get(&key)
+                .is_some_and(|held| held.revision == revision)
+            {
                 shared.values.remove(&key);
                 shared.values.extend(old);
             }
@@ -149,7 +177,11 @@ impl Memory {
         let mut document = Document::new();
         for (key, held) in &shared.values {
             let path: Vec<_> = key.segments().collect();
-            document.set_path(&path, held.value.clone(), &self.origin().revision(held.revision))?;
+            document.set_path(
+                &path,
+                held.value.clone(),
+                &self.origin().revision(held.revision),
+            )?;
         }
         Ok(document)
     }
@@ -159,10 +191,20 @@ impl Shared {
     /// Refuses a key that would be a value and a table at once.
     fn fits(&self, key: &Key, value: Option<&Value>) -> Result<(), Error> {
         let table = |value: &Value| matches!(value, Value::Table(_));
-        let above = key.lineage().skip(1).find(|above| self.values.get(*above).is_some_and(|held| !table(&held.value)));
+        let above = key.lineage().skip(1).find(|above| {
+            self.values
+                .get(*above)
+                .is_some_and(|held| !table(&held.value))
+        });
         let below = || {
-            let mut below = self.values.range(key.clone()..).map(|(other, _)| other).skip_while(|other| *other == key);
-            below.find(|other| other.is_under(key)).filter(|_| !value.is_some_and(table))
+            let mut below = self
+                .values
+                .range(key.clone()..)
+                .map(|(other, _)| other)
+                .skip_while(|other| *other == key);
+            below
+                .find(|other| other.is_under(key))
+                .filter(|_| !value.is_some_and(table))
         };
         let clash = match above {
             Some(above) => Some(above.to_owned()),
@@ -170,7 +212,9 @@ impl Shared {
         };
         match clash {
             Some(other) => {
-                let detail = format!("would be a value and a table at once, because of `{other}`; remove that first");
+                let detail = format!(
+                    "would be a value and a table at once, because of `{other}`; remove that first"
+                );
                 Err(Error::new(ErrorKind::InvalidKey, detail).with_key(key))
             }
             None => Ok(()),
@@ -185,8 +229,15 @@ impl Shared {
                 old.map(|held| (key.clone(), held)).into_iter().collect()
             }
             None => {
-                let gone: Vec<Key> = self.values.keys().filter(|old| old.is_under(key)).cloned().collect();
-                gone.into_iter().filter_map(|key| self.values.remove_entry(&key)).collect()
+                let gone: Vec<Key> = self
+                    .values
+                    .keys()
+                    .filter(|old| old.is_under(key))
+                    .cloned()
+                    .collect();
+                gone.into_iter()
+                    .filter_map(|key| self.values.remove_entry(&key))
+                    .collect()
             }
         }
     }
@@ -257,7 +308,13 @@ impl<K: AsRef<str>, V: Into<Value>> FromIterator<(K, V)> for Memory {
             let mut shared = memory.shared.lock();
             for (key, value) in values {
                 if let Ok(key) = Key::parse(key.as_ref()) {
-                    shared.values.insert(key, Held { value: value.into(), revision: 0 });
+                    shared.values.insert(
+                        key,
+                        Held {
+                            value: value.into(),
+                            revision: 0,
+                        },
+                    );
                 }
             }
         }
@@ -269,6 +326,9 @@ impl fmt::Debug for Memory {
     /// Shows the keys, never the values: one may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shared = self.shared.lock();
-        f.debug_struct("Memory").field("name", &self.name).field("keys", &shared.values.keys()).finish()
+        f.debug_struct("Memory")
+            .field("name", &self.name)
+            .field("keys", &shared.values.keys())
+            .finish()
     }
 }

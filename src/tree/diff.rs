@@ -55,7 +55,10 @@ pub(crate) struct Diff {
 /// Finds what differs: listed, or merely counted if nobody wants the list. Leaves whose references
 /// are still to be followed are left out: they are compared when they have been.
 pub(crate) fn diff(old: &Table, new: &Table, listed: bool) -> Diff {
-    let mut sink = Sink { listed, diff: Diff::default() };
+    let mut sink = Sink {
+        listed,
+        diff: Diff::default(),
+    };
     tables(old, new, &mut String::new(), &mut sink);
     sink.diff
 }
@@ -136,7 +139,12 @@ fn leaf(old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>, at: &str, sink: &mut
     }
     if let Ok(key) = Key::parse(at) {
         let (old, new) = (old.cloned(), new.cloned());
-        sink.diff.changes.push(LeafChange { key, old, new, moved });
+        sink.diff.changes.push(LeafChange {
+            key,
+            old,
+            new,
+            moved,
+        });
     }
 }
 

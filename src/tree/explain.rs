@@ -79,7 +79,11 @@ impl Explanation {
     pub(crate) fn of(generation: &Generation, key: &str) -> Self {
         let hidden = generation.secrets.hides(key);
         let show = |value: &Value, hidden: bool| {
-            if hidden { MASK.to_owned() } else { value.to_string() }
+            if hidden {
+                MASK.to_owned()
+            } else {
+                value.to_string()
+            }
         };
         let mut explanation = Self {
             key: key.to_owned(),
@@ -95,7 +99,8 @@ impl Explanation {
             Ok(Found::Entry(entry)) => {
                 explanation.origin = entry.node.origin().cloned();
                 let derived = matches!(&entry.node, Node::Resolved(r) if r.secret);
-                explanation.value = diff::value(&entry.node).map(|value| show(value, hidden || derived));
+                explanation.value =
+                    diff::value(&entry.node).map(|value| show(value, hidden || derived));
                 if let Node::Resolved(resolved) = &entry.node {
                     explanation.broken = resolved.value.as_ref().err().cloned();
                 }
@@ -115,13 +120,21 @@ impl Explanation {
                 Found::Root(table) => (Says::Table(table.leaves()), None),
                 Found::Entry(entry) => match &entry.node {
                     Node::Table(table) => (Says::Table(table.leaves()), None),
-                    Node::Leaf(leaf) if leaf.value == Value::Unset => (Says::Unset, Some(leaf.origin.clone())),
+                    Node::Leaf(leaf) if leaf.value == Value::Unset => {
+                        (Says::Unset, Some(leaf.origin.clone()))
+                    }
                     node => {
                         let text = diff::value(node).map(|value| show(value, hidden));
-                        (Says::Value(text.unwrap_or_default()), node.origin().cloned())
+                        (
+                            Says::Value(text.unwrap_or_default()),
+                            node.origin().cloned(),
+                        )
                     }
                 },
-                Found::Inside(value, entry) => (Says::Value(show(value, hidden)), entry.node.origin().cloned()),
+                Found::Inside(value, entry) => (
+                    Says::Value(show(value, hidden)),
+                    entry.node.origin().cloned(),
+                ),
             };
             let speaks = matches!(says, Says::Value(_) | Says::Unset);
             explanation.layers.push(LayerView {
@@ -152,7 +165,12 @@ impl fmt::Display for Explanation {
             (Some(value), None) => write!(f, " = {value}")?,
             (None, None) => write!(f, " has no value of its own")?,
         }
-        let width = self.layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0);
+        let width = self
+            .layers
+            .iter()
+            .map(|layer| layer.name.len())
+            .max()
+            .unwrap_or(0);
         for layer in &self.layers {
             let says = match &layer.says {
                 Says::Nothing => "-".to_owned(),

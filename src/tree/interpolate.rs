@@ -46,7 +46,10 @@ impl References {
         for key in &keys {
             // A key may reach into a list, which is a leaf further up.
             for place in key.lineage().filter(|place| !place.is_empty()) {
-                self.to.entry(place.into()).or_default().insert(leaf.clone());
+                self.to
+                    .entry(place.into())
+                    .or_default()
+                    .insert(leaf.clone());
             }
         }
         if !keys.is_empty() {
@@ -117,15 +120,25 @@ pub(crate) fn follow(
             continue;
         };
         let node = Node::Resolved(Box::new(done));
-        let new = Arc::new(Entry { name: name.as_ref().into(), node });
+        let new = Arc::new(Entry {
+            name: name.as_ref().into(),
+            node,
+        });
         // The raw leaf stands there already, so this replaces a leaf by a leaf.
         let _ = merged.put_path(&path, new.node.clone());
-        let old = old.find(&path).filter(|old| !matches!(&old.node, Node::Table(t) if !t.is_empty()));
+        let old = old
+            .find(&path)
+            .filter(|old| !matches!(&old.node, Node::Table(t) if !t.is_empty()));
         let moved = old.is_some_and(|old| same(&old.node, &new.node));
         if moved && old.is_some_and(|old| old.node.origin() == new.node.origin()) {
             continue;
         }
-        changes.push(LeafChange { key, old: old.cloned(), new: Some(new), moved });
+        changes.push(LeafChange {
+            key,
+            old: old.cloned(),
+            new: Some(new),
+            moved,
+        });
     }
     references
 }
@@ -148,7 +161,11 @@ struct Job {
 
 impl Job {
     fn new(raw: Leaf) -> Self {
-        Self { raw, done: None, refers: Vec::new() }
+        Self {
+            raw,
+            done: None,
+            refers: Vec::new(),
+        }
     }
 }
 
@@ -166,12 +183,22 @@ fn settle(key: Key, jobs: &mut BTreeMap<Key, Job>, merged: &Table, secret: &dyn 
             on_stack.remove(&key);
             continue;
         }
-        let mut sight = Sight { jobs, merged, secret, refers: Vec::new(), chain: 0, hidden: false, size: 0 };
+        let mut sight = Sight {
+            jobs,
+            merged,
+            secret,
+            refers: Vec::new(),
+            chain: 0,
+            hidden: false,
+            size: 0,
+        };
         let outcome = sight.value(&job.raw.value);
         let (refers, chain, hidden) = (sight.refers, sight.chain, sight.hidden);
         let value = match outcome {
             Ok(value) if chain <= MAX_CHAIN => Ok(value),
-            Ok(_) => Err(trouble(format!("follows more than {MAX_CHAIN} references in a row"))),
+            Ok(_) => Err(trouble(format!(
+                "follows more than {MAX_CHAIN} references in a row"
+            ))),
             Err(Stop::Broken(error)) => Err(error),
             Err(Stop::Needs(next)) => {
                 if on_stack.insert(next.clone()) {
@@ -185,7 +212,12 @@ fn settle(key: Key, jobs: &mut BTreeMap<Key, Job>, merged: &Table, secret: &dyn 
         let value = value.map_err(|error| error.with_key(&key).with_origin(&job.raw.origin));
         let raw = job.raw.clone();
         if let Some(job) = jobs.get_mut(&key) {
-            job.done = Some(Resolved { value, raw, chain, secret: hidden });
+            job.done = Some(Resolved {
+                value,
+                raw,
+                chain,
+                secret: hidden,
+            });
             job.refers = refers;
         }
     }
@@ -204,8 +236,15 @@ fn close(first: &Key, stack: &[Key], jobs: &mut BTreeMap<Key, Job>) {
     for (i, key) in cycle.iter().enumerate() {
         let next = cycle.get(i + 1).unwrap_or(first).clone();
         if let Some(job) = jobs.get_mut(key) {
-            let error = trouble(detail.clone()).with_key(key).with_origin(&job.raw.origin);
-            job.done = Some(Resolved { value: Err(error), raw: job.raw.clone(), chain: 0, secret: false });
+            let error = trouble(detail.clone())
+                .with_key(key)
+                .with_origin(&job.raw.origin);
+            job.done = Some(Resolved {
+                value: Err(error),
+                raw: job.raw.clone(),
+                chain: 0,
+                secret: false,
+            });
             job.refers = vec![next];
         }
     }
@@ -258,7 +297,9 @@ impl Sight<'_> {
             }
             Value::Table(fields) => {
                 self.grow(16 * fields.len())?;
-                let fields = fields.iter().map(|(name, value)| Ok((name.clone(), self.value(value)?)));
+                let fields = fields
+                    .iter()
+                    .map(|(name, value)| Ok((name.clone(), self.value(value)?)));
                 Ok(Value::Table(Box::new(fields.collect::<Result<_, Stop>>()?)))
             }
             other => {
@@ -290,7 +331,12 @@ impl Sight<'_> {
     }
 
     fn reference(&mut self, part: &Part<'_>) -> Result<Value, Stop> {
-        let Part::Reference { key, default, written } = part else {
+        let Part::Reference {
+            key,
+            default,
+            written,
+        } = part
+        else {
             return Ok(Value::from(""));
         };
         let name = self.text(key)?;
@@ -333,11 +379,17 @@ impl Sight<'_> {
                 table = below;
                 continue;
             }
-            let here = if depth + 1 == path.len() { key.clone() } else { Key::from_segments(&path[..=depth]).map_err(Stop::Broken)? };
+            let here = if depth + 1 == path.len() {
+                key.clone()
+            } else {
+                Key::from_segments(&path[..=depth]).map_err(Stop::Broken)?
+            };
             let rest = &path[depth + 1..];
             let resolved = match self.jobs.get(&here) {
                 Some(Job { done: None, .. }) => return Err(Stop::Needs(here)),
-                Some(Job { done: Some(done), .. }) => Some(done),
+                Some(Job {
+                    done: Some(done), ..
+                }) => Some(done),
                 None => match &entry.node {
                     Node::Resolved(resolved) => Some(&**resolved),
                     _ => None,
@@ -348,14 +400,18 @@ impl Sight<'_> {
                 self.hidden |= resolved.secret;
                 return match &resolved.value {
                     Ok(value) => Ok(coerce::descend(value, rest).cloned()),
-                    Err(error) => Err(Stop::Broken(
-                        trouble(format!("refers to `{here}`, which is broken: {error}")),
-                    )),
+                    Err(error) => Err(Stop::Broken(trouble(format!(
+                        "refers to `{here}`, which is broken: {error}"
+                    )))),
                 };
             }
-            return Ok(value(&entry.node).and_then(|value| coerce::descend(value, rest)).cloned());
+            return Ok(value(&entry.node)
+                .and_then(|value| coerce::descend(value, rest))
+                .cloned());
         }
-        Err(Stop::Broken(trouble(format!("refers to `{key}`, which is a table"))))
+        Err(Stop::Broken(trouble(format!(
+            "refers to `{key}`, which is a table"
+        ))))
     }
 }
 
@@ -383,7 +439,9 @@ enum Part<'a> {
 impl<'a> Parts<'a> {
     fn of(text: &'a str, nesting: usize) -> Result<Self, Error> {
         if nesting > MAX_NESTING {
-            return Err(trouble(format!("nests more than {MAX_NESTING} references in each other")));
+            return Err(trouble(format!(
+                "nests more than {MAX_NESTING} references in each other"
+            )));
         }
         let mut parts = Vec::new();
         let mut rest = text;
@@ -402,10 +460,17 @@ impl<'a> Parts<'a> {
             let written = &rest[at..at + 2 + end + 1];
             parts.push(Part::Text(&rest[..at]));
             let (key, default) = match colon(inside) {
-                Some(colon) => (&inside[..colon], Some(Self::of(&inside[colon + 1..], nesting + 1)?)),
+                Some(colon) => (
+                    &inside[..colon],
+                    Some(Self::of(&inside[colon + 1..], nesting + 1)?),
+                ),
                 None => (inside, None),
             };
-            parts.push(Part::Reference { key: Self::of(key, nesting + 1)?, default, written });
+            parts.push(Part::Reference {
+                key: Self::of(key, nesting + 1)?,
+                default,
+                written,
+            });
             rest = &rest[at + 2 + end + 1..];
         }
         parts.push(Part::Text(rest));
@@ -445,4 +510,3 @@ fn colon(inside: &str) -> Option<usize> {
     }
     None
 }
-

@@ -32,7 +32,7 @@ type Seen<'a> = (usize, &'a Table);
 /// What shows at one place.
 enum Shown<'a> {
     Nothing,
-    Leaf(usize, &'a Arc<Entry>),
+    Leaf(&'a Arc<Entry>),
     Tables(Vec<(Seen<'a>, &'a Arc<Entry>)>),
 }
 
@@ -86,9 +86,15 @@ impl<'m> Merge<'m> {
             let was = self.quiet(before, name);
             if let (Shown::Tables(was), Shown::Tables(now)) = (&was, &now) {
                 let others = |tables: &[(Seen<'_>, &Arc<Entry>)]| -> Vec<usize> {
-                    tables.iter().map(|((i, _), _)| *i).filter(|i| *i != changed).collect()
+                    tables
+                        .iter()
+                        .map(|((i, _), _)| *i)
+                        .filter(|i| *i != changed)
+                        .collect()
                 };
-                let below = merged.get(name).and_then(|entry| entry.node.table().cloned());
+                let below = merged
+                    .get(name)
+                    .and_then(|entry| entry.node.table().cloned());
                 if let (true, Some(mut below)) = (others(was) == others(now), below) {
                     // The same other layers show here as before, so the difference lies further
                     // down this path alone.
@@ -137,11 +143,21 @@ impl<'m> Merge<'m> {
         merged
     }
 
-    fn entry(&mut self, shown: Shown<'_>, seen: &[Seen<'_>], name: &str, at: &mut String) -> Option<Arc<Entry>> {
+    fn entry(
+        &mut self,
+        shown: Shown<'_>,
+        seen: &[Seen<'_>],
+        name: &str,
+        at: &mut String,
+    ) -> Option<Arc<Entry>> {
         match shown {
             Shown::Nothing => None,
-            Shown::Leaf(_, entry) => {
-                let joined = self.append.contains(at.as_str()).then(|| join(seen, name)).flatten();
+            Shown::Leaf(entry) => {
+                let joined = self
+                    .append
+                    .contains(at.as_str())
+                    .then(|| join(seen, name))
+                    .flatten();
                 let entry = joined.unwrap_or_else(|| Arc::clone(entry));
                 if let Node::Leaf(leaf) = &entry.node {
                     if leaf.value.may_refer() {
@@ -163,7 +179,10 @@ impl<'m> Merge<'m> {
                     return None;
                 }
                 let node = Node::Table(merged);
-                Some(Arc::new(Entry { name: name.into(), node }))
+                Some(Arc::new(Entry {
+                    name: name.into(),
+                    node,
+                }))
             }
         }
     }
@@ -176,7 +195,8 @@ impl<'m> Merge<'m> {
                 None => "a table".to_owned(),
             };
             let detail = format!("{} hides {} of a lower layer", place(above), place(below));
-            self.clashes.push(Error::new(ErrorKind::InvalidKey, detail).with_key(at));
+            self.clashes
+                .push(Error::new(ErrorKind::InvalidKey, detail).with_key(at));
         }
         shown
     }
@@ -196,21 +216,27 @@ type Clashing<'a> = Option<(&'a Arc<Entry>, &'a Arc<Entry>)>;
 
 fn look<'a>(seen: &[Seen<'a>], name: &str) -> (Shown<'a>, Clashing<'a>) {
     let mut tables: Vec<(Seen<'a>, &'a Arc<Entry>)> = Vec::new();
-    let mut winner: Option<(usize, &Arc<Entry>)> = None;
+    let mut winner: Option<&Arc<Entry>> = None;
     let mut hidden = None;
     for (layer, table) in seen {
         let Some(entry) = table.get(name) else {
             continue;
         };
         match (&entry.node, winner) {
-            (Node::Table(_), Some((_, above))) => {
+            (Node::Table(_), Some(above)) => {
                 hidden = Some((above, entry));
                 break;
             }
             (_, Some(_)) => break,
             (Node::Table(below), None) => tables.push(((*layer, below), entry)),
-            (Node::Leaf(Leaf { value: Value::Unset, .. }), None) => break,
-            (_, None) if tables.is_empty() => winner = Some((*layer, entry)),
+            (
+                Node::Leaf(Leaf {
+                    value: Value::Unset,
+                    ..
+                }),
+                None,
+            ) => break,
+            (_, None) if tables.is_empty() => winner = Some(entry),
             (_, None) => {
                 hidden = tables.last().map(|(_, above)| (*above, entry));
                 break;
@@ -218,7 +244,7 @@ fn look<'a>(seen: &[Seen<'a>], name: &str) -> (Shown<'a>, Clashing<'a>) {
         }
     }
     let shown = match winner {
-        Some((layer, entry)) => Shown::Leaf(layer, entry),
+        Some(entry) => Shown::Leaf(entry),
         None if tables.is_empty() => Shown::Nothing,
         None => Shown::Tables(tables),
     };
@@ -245,5 +271,8 @@ fn join(seen: &[Seen<'_>], name: &str) -> Option<Arc<Entry>> {
     let origin = origin?;
     let items: Vec<Value> = lists.into_iter().rev().flatten().collect();
     let node = Node::Leaf(Leaf::new(Value::List(items.into()), origin));
-    Some(Arc::new(Entry { name: name.into(), node }))
+    Some(Arc::new(Entry {
+        name: name.into(),
+        node,
+    }))
 }

@@ -68,7 +68,9 @@ impl<'a> Found<'a> {
         loop {
             let Some(entry) = table.get(&name) else {
                 // The rest of the key must be well formed all the same.
-                return segments.find_map(Result::err).map_or(Ok(Found::Nothing), Err);
+                return segments
+                    .find_map(Result::err)
+                    .map_or(Ok(Found::Nothing), Err);
             };
             let Some(next) = segments.next() else {
                 return Ok(Found::Entry(entry));
@@ -128,11 +130,39 @@ impl<'a> Found<'a> {
 
 impl Generation {
     /// Decodes what stands at a key; errors do not show what may be a secret.
-    pub(crate) fn decode<T: DeserializeOwned>(&self, key: &str, found: Found<'_>) -> Result<T, Error> {
+    pub(crate) fn decode<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        found: Found<'_>,
+    ) -> Result<T, Error> {
         // The masks cost a search, so only whoever asked wrongly pays for them.
         found
             .decode(key, false)
             .or_else(|_| found.decode(key, self.secrets.hides(key)))
+    }
+
+    /// As [`decode`](Self::decode), and from now on hides what was read as a secret.
+    pub(crate) fn decode_noting<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        found: Found<'_>,
+    ) -> Result<T, Error> {
+        let mut secrets = Vec::new();
+        let outcome = match found {
+            Found::Root(table) => {
+                coerce::decode_table_noting(key, Some(table), false, &mut secrets)
+            }
+            Found::Entry(entry) => {
+                coerce::decode_noting(key, Some(&entry.node), false, &mut secrets)
+            }
+            other => other.decode(key, false),
+        };
+        for secret in secrets {
+            if let Ok(key) = Key::parse(&secret) {
+                self.secrets.add(key);
+            }
+        }
+        outcome.or_else(|_| found.decode(key, self.secrets.hides(key)))
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
@@ -161,7 +191,11 @@ impl Generation {
             return error;
         }
         match self.nearest(key) {
-            Some(near) => Error::new(ErrorKind::Missing, format!("no layer defines it; did you mean `{near}`?")).with_key(key),
+            Some(near) => Error::new(
+                ErrorKind::Missing,
+                format!("no layer defines it; did you mean `{near}`?"),
+            )
+            .with_key(key),
             None => error,
         }
     }
@@ -176,7 +210,11 @@ impl Generation {
                 return;
             }
             let far = distance(name, key);
-            if far <= 2 && best.as_ref().is_none_or(|(least, old)| (far, name) < (*least, old.as_str())) {
+            if far <= 2
+                && best
+                    .as_ref()
+                    .is_none_or(|(least, old)| (far, name) < (*least, old.as_str()))
+            {
                 best = Some((far, name.to_owned()));
             }
         });
@@ -268,7 +306,10 @@ impl Snapshot {
     /// there are several.
     pub fn find_relaxed(&self, name: &str) -> Result<Key, Error> {
         let fold = |text: &str| -> String {
-            text.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect()
+            text.chars()
+                .filter(|c| !matches!(c, '-' | '_'))
+                .flat_map(char::to_lowercase)
+                .collect()
         };
         let wanted: Vec<String> = Key::parse(name)?.segments().map(|s| fold(&s)).collect();
         let mut places = vec![(Key::root(), Some(&self.0.root))];
@@ -286,7 +327,11 @@ impl Snapshot {
         let mut keys: Vec<Key> = places.into_iter().map(|(key, _)| key).collect();
         keys.sort_unstable();
         match keys.as_slice() {
-            [] => Err(Error::new(ErrorKind::Missing, "no layer defines it, in whatever spelling").with_key(name)),
+            [] => Err(Error::new(
+                ErrorKind::Missing,
+                "no layer defines it, in whatever spelling",
+            )
+            .with_key(name)),
             [only] => Ok(only.clone()),
             several => {
                 let list: Vec<String> = several.iter().map(|key| format!("`{key}`")).collect();

@@ -74,15 +74,6 @@ impl Map {
         self.len == 0
     }
 
-    /// Whether both are one and the same map, which needs no walk to know.
-    pub(crate) fn same(&self, other: &Map) -> bool {
-        match (&self.root, &other.root) {
-            (None, None) => true,
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            _ => false,
-        }
-    }
-
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<Entry>> {
         let mut branch = self.root.as_ref()?;
         let mut rest = hash(name);

@@ -141,3 +141,28 @@ fn noting<T: DeserializeOwned>(root: Root<'_>, secrets: &mut Vec<String>) -> Res
     secrets.append(&mut found);
     result
 }
+
+/// The items of a list, or of a text that spells one.
+pub(crate) fn items(value: &Value) -> Option<Vec<Value>> {
+    match value {
+        Value::List(items) => Some(items.to_vec()),
+        Value::Text(text) => {
+            let items = text::items(text).ok()?;
+            Some(
+                items
+                    .into_iter()
+                    .map(|item| Value::from(item.into_owned()))
+                    .collect(),
+            )
+        }
+        _ => None,
+    }
+}
+
+/// A value for a message: its kind and its text, cut to a readable length, or the mask.
+pub(crate) fn shown(value: &Value, masked: bool) -> String {
+    if masked {
+        return crate::error::MASK.to_owned();
+    }
+    Input::of_value(value).shown()
+}
