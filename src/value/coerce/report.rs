@@ -129,11 +129,34 @@ impl Slow {
                 _ => None,
             };
             if let Some(next) = next {
-                self.guesses.insert(seen.place.path.clone(), next);
+                let path = seen.place.path.clone();
+                if next != Guess::Text {
+                    self.guess_siblings(&path, wanted);
+                }
+                self.guesses.insert(path, next);
                 return true;
             }
         }
         false
+    }
+
+    /// The items of one list are of one type: guesses them all in one round.
+    fn guess_siblings(&mut self, path: &str, wanted: &str) {
+        let list = |path: &str| {
+            let (list, name) = path.rsplit_once('.')?;
+            text::index(name).map(|_| list.len())
+        };
+        let Some(end) = list(path) else { return };
+        for seen in &self.seen {
+            let other = &seen.place.path;
+            if list(other) != Some(end) || other[..end] != path[..end] {
+                continue;
+            }
+            let guess = seen.text.as_ref().and_then(|t| Guess::of(t, wanted));
+            if let Some(guess) = guess {
+                self.guesses.entry(other.clone()).or_insert(guess);
+            }
+        }
     }
 
     /// Moves a fault about a buffered value to where that value stands, if there is only one.

@@ -597,6 +597,16 @@ fn flattened_fields_read_from_text_and_a_password_of_digits_stays_text() {
 }
 
 #[test]
+fn a_long_flattened_list_reads_from_text() {
+    let ports: Vec<String> = (0..2000).map(|port| port.to_string()).collect();
+    let ports = ports.join(",");
+    let mut entries = FLAT;
+    entries[7].1 = &ports;
+    let flat: Flat = bind(&text(&entries)).unwrap();
+    assert_eq!(flat.rest.ports.len(), 2000);
+}
+
+#[test]
 fn problems_of_flattened_fields_name_the_field() {
     let mut entries = FLAT;
     entries[0].1 = "x";
