@@ -6,6 +6,7 @@ pub mod source;
 pub(crate) mod value;
 
 pub use error::{Error, ErrorKind};
+pub use format::{Format, MAX_DOCUMENT_BYTES};
 pub use source::{Refusal, Source, Update, Updates, Watching};
 pub use value::Value;
 pub use value::document::Document;

@@ -5,6 +5,7 @@ use std::fmt;
 
 pub(crate) mod coerce;
 pub(crate) mod document;
+pub(crate) mod envname;
 pub(crate) mod key;
 pub(crate) mod map;
 pub(crate) mod node;
