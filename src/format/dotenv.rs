@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(
             golden(Format::dotenv(), text),
             "a = \"1\" @3:3\n\
-             b.c_d = \"x y\" @4:17\n\
+             b.c_d = \"x y\" @4:19\n\
              e = \"$x \\\\n # \u{e9}\" @5:3\n\
              export = \"1\" @12:8\n\
              f = \"\u{e9}\\n\\\"$\\\\q\\nlm\" @6:3\n\

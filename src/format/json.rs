@@ -389,8 +389,8 @@ mod tests {
         assert_eq!(
             golden(Format::json(), text),
             "\"a.b\" = \"\\\"}\u{e9}\" @1:9\n\
-             f = -15.0 @4:32\n\
-             n = unset @4:21\n\
+             f = -15.0 @4:31\n\
+             n = unset @4:20\n\
              o.te = true @4:2\n\
              \u{e9} = [1, {x = [], y = unset}] @2:7\n"
         );

@@ -16,6 +16,8 @@ pub(crate) fn place(text: &[u8], offset: usize) -> (u32, u32) {
 pub(crate) struct Lines<'a> {
     text: &'a [u8],
     blocks: Vec<Block>,
+    /// Whether each character is one byte, so that columns need no counting.
+    ascii: bool,
 }
 
 /// What stands before a block.
@@ -35,6 +37,7 @@ const BLOCK: usize = 128;
 impl<'a> Lines<'a> {
     /// Indexes a text, which must be shorter than 4 GiB.
     pub(crate) fn new(text: &'a str) -> Self {
+        let ascii = text.is_ascii();
         let text = text.as_bytes();
         let mut blocks = Vec::with_capacity(text.len() / BLOCK + 1);
         let mut before = Block::default();
@@ -47,7 +50,11 @@ impl<'a> Lines<'a> {
             }
         }
         blocks.push(before);
-        Self { text, blocks }
+        Self {
+            text,
+            blocks,
+            ascii,
+        }
     }
 
     /// The line and the column of a byte offset.
@@ -58,6 +65,10 @@ impl<'a> Lines<'a> {
             Some(start) => offset - rest.len() + start,
             None => before.line_start as usize,
         };
+        if self.ascii {
+            let column = (offset - line_start) as u32 + 1;
+            return (before.newlines + newlines(rest) + 1, column);
+        }
         let (start, lead) = self.block(line_start);
         let column = before.characters + characters(rest) - start.characters - characters(lead) + 1;
         (before.newlines + newlines(rest) + 1, column)

@@ -22,6 +22,8 @@ struct Case {
     clash: &'static [&'static str],
 }
 
+// Not every set of features has a use for each helper.
+#[allow(dead_code)]
 fn lines(pairs: &[String]) -> String {
     pairs.join("\n") + "\n"
 }
@@ -274,7 +276,11 @@ fn a_key_of_a_kibibyte_is_read_and_a_longer_one_is_refused() {
             1,
             "{name}"
         );
-        let text = case.document(&[(&format!("{long}k"), "1")]);
+        let text = match name {
+            // YAML itself limits a key to 1,024 characters, unless it stands in braces.
+            "yaml" => format!("{{{long}k: 1}}"),
+            _ => case.document(&[(&format!("{long}k"), "1")]),
+        };
         assert_eq!(case.kind(text), ErrorKind::TooLarge, "{name}");
     }
 }
@@ -393,7 +399,7 @@ proptest! {
     }
 
     #[test]
-    fn random_signs_never_panic(text in "[][{}:=,.#'\"\\\\ \n\r\t&*!|>%@`<?~+u0-9a-cx\u{e9}-]{0,120}") {
+    fn random_signs_never_panic(text in "[\\]\\[{}:=,.#'\"\\\\ \n\r\t&*!|>%@`<?~+u0-9a-cx\u{e9}-]{0,120}") {
         for case in cases() {
             let _ = case.parse(&text);
         }
@@ -401,6 +407,7 @@ proptest! {
 }
 
 /// Writes each key with its value and place, for comparison with a golden text.
+#[allow(dead_code)]
 pub(super) fn golden(format: Format, text: &str) -> String {
     let document = format
         .parse(text.as_bytes(), &Origin::new("f", ""))
@@ -414,6 +421,7 @@ pub(super) fn golden(format: Format, text: &str) -> String {
 }
 
 /// The value of `v` in a document, or the kind of the error.
+#[allow(dead_code)]
 pub(super) fn value(format: Format, text: &str) -> Result<Value, ErrorKind> {
     let document = format.parse(text.as_bytes(), &origin());
     let document = document.map_err(|error| error.kind())?;

@@ -1,6 +1,7 @@
 //! TOML, through the spanned tables of the `toml` crate.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use toml::de::{DeArray, DeFloat, DeInteger, DeTable, DeValue};
 
@@ -23,6 +24,7 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
     }
     let table = DeTable::parse(text).map_err(|fault| refuse(text, &fault, at))?;
     let mut builder = Builder {
+        text,
         lines: Lines::new(text),
         origin,
         trail: Trail::default(),
@@ -51,7 +53,7 @@ fn refuse(text: &str, fault: &toml::de::Error, at: impl Fn(usize) -> Origin) -> 
 ///
 /// The parser tells only where the second one stands. So the document is read once more with
 /// another name in that place: the table that holds it then is the one that holds the first.
-fn earlier(text: &str, second: std::ops::Range<usize>) -> Option<(String, usize)> {
+fn earlier(text: &str, second: Range<usize>) -> Option<(String, usize)> {
     let name = text.get(second.clone())?;
     let alone = format!("{name} = 0");
     let alone = DeTable::parse(&alone).ok()?;
@@ -119,7 +121,10 @@ fn deeper(text: &[u8], limit: usize) -> Option<usize> {
                 at = string_end(text, at);
                 continue;
             }
-            _ => {}
+            _ => {
+                at += until(&text[at..], |b| MARKS[usize::from(b)]);
+                continue;
+            }
         }
         // A header's own brackets are no level, so there may be two more than the limit.
         if open > limit + 1 || dots > limit {
@@ -129,6 +134,18 @@ fn deeper(text: &[u8], limit: usize) -> Option<usize> {
     }
     None
 }
+
+/// The bytes that matter for the nesting.
+const MARKS: [bool; 256] = {
+    let mut marks = [false; 256];
+    let bytes = b"[]{}.\n=,#\"'";
+    let mut i = 0;
+    while i < bytes.len() {
+        marks[bytes[i] as usize] = true;
+        i += 1;
+    }
+    marks
+};
 
 fn until(text: &[u8], stop: impl Fn(u8) -> bool) -> usize {
     text.iter().position(|b| stop(*b)).unwrap_or(text.len())
@@ -162,6 +179,7 @@ fn string_end(text: &[u8], at: usize) -> usize {
 }
 
 struct Builder<'a> {
+    text: &'a str,
     lines: Lines<'a>,
     origin: &'a Origin,
     trail: Trail,
@@ -178,10 +196,11 @@ impl Builder<'_> {
         let mut table = Table::default();
         for (name, value) in from {
             let before = self.enter(name.get_ref(), name.span().start)?;
-            let start = value.span().start;
+            let span = value.span();
+            let start = span.start;
             let node = match value.into_inner() {
                 DeValue::Table(below) => Node::Table(self.table(below, start)?),
-                value => Node::Leaf(Leaf::new(self.value(value, start)?, self.at(start))),
+                value => Node::Leaf(Leaf::new(self.value(value, span)?, self.at(start))),
             };
             table.put(name.get_ref(), node);
             self.trail.leave(before);
@@ -190,21 +209,23 @@ impl Builder<'_> {
         Ok(table)
     }
 
-    fn value(&mut self, value: DeValue<'_>, offset: usize) -> Result<Value, Error> {
+    fn value(&mut self, value: DeValue<'_>, span: Range<usize>) -> Result<Value, Error> {
+        let offset = span.start;
         Ok(match value {
             DeValue::String(text) => Value::Text(text.into()),
             DeValue::Integer(digits) => self.integer(&digits, offset)?,
             DeValue::Float(digits) => self.float(&digits, offset)?,
             DeValue::Boolean(value) => Value::Bool(value),
-            DeValue::Datetime(value) => Value::from(value.to_string()),
+            // The parser's own rendering would not be as it was written.
+            DeValue::Datetime(_) => Value::from(self.text.get(span).unwrap_or_default()),
             DeValue::Array(items) => Value::List(self.list(items, offset)?),
             DeValue::Table(fields) => {
                 self.open(offset)?;
                 let mut table = BTreeMap::new();
                 for (name, value) in fields {
                     let before = self.enter(name.get_ref(), name.span().start)?;
-                    let start = value.span().start;
-                    let value = self.value(value.into_inner(), start)?;
+                    let span = value.span();
+                    let value = self.value(value.into_inner(), span)?;
                     table.insert(name.into_inner().into(), value);
                     self.trail.leave(before);
                 }
@@ -219,8 +240,8 @@ impl Builder<'_> {
         let list = items
             .into_iter()
             .map(|item| {
-                let start = item.span().start;
-                self.value(item.into_inner(), start)
+                let span = item.span();
+                self.value(item.into_inner(), span)
             })
             .collect();
         self.trail.close();
@@ -253,24 +274,16 @@ impl Builder<'_> {
     }
 
     fn enter(&mut self, name: &str, offset: usize) -> Result<usize, Error> {
-        let Self {
-            lines,
-            origin,
-            trail,
-        } = self;
-        trail.enter(name, || {
+        let (lines, origin) = (&self.lines, self.origin);
+        self.trail.enter(name, || {
             let (line, column) = lines.place(offset);
             origin.at(line, column)
         })
     }
 
     fn open(&mut self, offset: usize) -> Result<(), Error> {
-        let Self {
-            lines,
-            origin,
-            trail,
-        } = self;
-        trail.open(|| {
+        let (lines, origin) = (&self.lines, self.origin);
+        self.trail.open(|| {
             let (line, column) = lines.place(offset);
             origin.at(line, column)
         })
@@ -307,9 +320,14 @@ mod tests {
         assert_eq!(of(&i128::MIN.to_string()), Ok(Value::from(i128::MIN)));
         assert_eq!(of(&u128::MAX.to_string()), Err(ErrorKind::Malformed));
         assert_eq!(of("1e400"), Err(ErrorKind::Malformed));
+        assert_eq!(of("12:30"), Ok(Value::from("12:30")), "TOML 1.1 has times");
+        assert_eq!(
+            of("1979-05-27 07:32:00z"),
+            Ok(Value::from("1979-05-27 07:32:00z"))
+        );
         assert_eq!(of("-inf"), Ok(Value::Float(f64::NEG_INFINITY)));
         assert!(matches!(of("nan"), Ok(Value::Float(value)) if value.is_nan()));
-        for bad in ["012", "no", "12:30", "1__0", "\"\\ud800\""] {
+        for bad in ["012", "no", "1__0", "\"\\ud800\""] {
             assert_eq!(of(bad), Err(ErrorKind::Malformed), "{bad}");
         }
     }

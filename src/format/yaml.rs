@@ -552,9 +552,9 @@ mod tests {
         assert_eq!(
             golden(Format::yaml(), text),
             "\"a.b\" = \"\u{e9}\" @2:6\n\
-             block = \"one\\ntwo\\n\" @4:8\n\
-             list = [1.5, {k = \"v\"}] @8:1\n\
-             none = unset @10:6\n\
+             block = \"one\\ntwo\\n\" @5:3\n\
+             list = [1.5, {k = \"v\"}] @8:3\n\
+             none = unset @10:5\n\
              \u{e9}.x = 1 @3:8\n\
              \u{e9}.y = [2, {z = unset}] @3:14\n"
         );
@@ -642,7 +642,7 @@ mod tests {
         let long = format!(
             "a: &a {}\nl: [{}]",
             "x".repeat(1 << 20),
-            vec!["*a"; 11].join(", ")
+            ["*a"; 11].join(", ")
         );
         assert_eq!(parse(&long).unwrap_err().kind(), ErrorKind::TooLarge);
     }
