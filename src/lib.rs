@@ -31,6 +31,8 @@ pub use source::{Applied, Refusal, Source, Update, Updates, Watching};
 pub use transaction::Transaction;
 pub use tree::layer::{Layer, SourceId};
 pub use tree::snapshot::Snapshot;
+pub use format::{Format, MAX_DOCUMENT_BYTES};
+pub use source::{Refusal, Source, Update, Updates, Watching};
 pub use value::Value;
 pub use value::document::Document;
 pub use value::key::Key;

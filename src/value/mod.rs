@@ -5,6 +5,7 @@ use std::fmt;
 
 pub(crate) mod coerce;
 pub(crate) mod document;
+pub(crate) mod envname;
 pub(crate) mod key;
 pub(crate) mod map;
 pub(crate) mod node;
@@ -23,7 +24,7 @@ pub(crate) mod units;
 /// assert_eq!(Value::from(500u32), Value::Int(500));
 /// assert_eq!(Value::from("500").to_string(), "\"500\"");
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Value {
     /// A tombstone: the key reads as absent although lower layers define it.
@@ -74,6 +75,24 @@ impl Value {
             Value::List(items) => 1 + items.iter().map(Value::depth).max().unwrap_or(0),
             Value::Table(fields) => 1 + fields.values().map(Value::depth).max().unwrap_or(0),
             _ => 0,
+        }
+    }
+}
+
+impl PartialEq for Value {
+    /// Whether both are written the same. Floats compare by their bits: a value that did not change
+    /// is equal to itself, even if it is not a number.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Value::Unset, Value::Unset) => true,
+            (Value::Bool(a), Value::Bool(b)) => a == b,
+            (Value::Int(a), Value::Int(b)) => a == b,
+            (Value::Big(a), Value::Big(b)) => a == b,
+            (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+            (Value::Text(a), Value::Text(b)) => a == b,
+            (Value::List(a), Value::List(b)) => a == b,
+            (Value::Table(a), Value::Table(b)) => a == b,
+            _ => false,
         }
     }
 }

@@ -1,0 +1,473 @@
+//! JSON, through `serde_json`.
+//!
+//! `serde_json` tells neither where a value stands nor, beyond 64 bits, what digits it had. So a
+//! cursor goes through the text beside it: both see names and values in the same order, and the
+//! cursor knows the offset of each.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+
+use crate::error::Error;
+use crate::format::limits::{Trail, malformed, too_deep, twice};
+use crate::format::spans::{self, Lines};
+use crate::value::Value;
+use crate::value::document::Document;
+use crate::value::node::{Leaf, Node, Table};
+use crate::value::origin::Origin;
+
+pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
+    let mut builder = Builder {
+        text,
+        at: 0,
+        lines: Lines::new(text),
+        origin,
+        trail: Trail::default(),
+        fault: None,
+    };
+    let mut json = serde_json::Deserializer::from_str(text);
+    let slot = Slot {
+        builder: &mut builder,
+        in_list: false,
+    };
+    let built = slot
+        .deserialize(&mut json)
+        .and_then(|built| json.end().map(|()| built));
+    let fault = builder.fault.take();
+    match (fault, built) {
+        (Some(fault), _) => Err(fault),
+        (None, Err(fault)) => Err(refuse(text, &fault, origin)),
+        (None, Ok(Built::Table(root))) => Ok(Document::from_table(root)),
+        (None, Ok(Built::Value(_))) => {
+            let start = token(text.as_bytes(), 0).0;
+            Err(malformed(
+                "the document is not an object",
+                builder.place(start),
+            ))
+        }
+    }
+}
+
+/// Says where `serde_json` stopped; its columns count bytes.
+fn refuse(text: &str, fault: &serde_json::Error, origin: &Origin) -> Error {
+    let line_start = match fault.line() {
+        0 | 1 => 0,
+        line => text
+            .match_indices('\n')
+            .nth(line - 2)
+            .map_or(text.len(), |(at, _)| at + 1),
+    };
+    let mut offset = (line_start + fault.column().saturating_sub(1)).min(text.len());
+    while !text.is_char_boundary(offset) {
+        offset -= 1;
+    }
+    let (line, column) = spans::place(text.as_bytes(), offset);
+    let at = origin.at(line, column);
+    // A fault in the data would quote the data; all that this file raises are told elsewhere.
+    if fault.is_data() {
+        return malformed("not a JSON document", at);
+    }
+    let message = fault.to_string();
+    if message.starts_with("recursion limit") {
+        return too_deep(at);
+    }
+    let end = message.rfind(" at line ").unwrap_or(message.len());
+    malformed(&message[..end], at)
+}
+
+struct Builder<'a> {
+    text: &'a str,
+    /// Where the cursor stands.
+    at: usize,
+    lines: Lines<'a>,
+    origin: &'a Origin,
+    trail: Trail,
+    /// What was refused here; `serde_json` only learns that something was.
+    fault: Option<Error>,
+}
+
+impl Builder<'_> {
+    /// The offset of the next name or value, and a step beyond it, or into it if it nests.
+    fn next(&mut self) -> usize {
+        let (start, end) = token(self.text.as_bytes(), self.at);
+        self.at = end;
+        start
+    }
+
+    fn place(&self, offset: usize) -> Origin {
+        let (line, column) = self.lines.place(offset);
+        self.origin.at(line, column)
+    }
+
+    fn refuse<E: serde::de::Error>(&mut self, fault: Error) -> E {
+        self.fault = Some(fault);
+        E::custom("refused")
+    }
+
+    fn open(&mut self, offset: usize) -> Result<(), Error> {
+        let (lines, origin) = (&self.lines, self.origin);
+        self.trail.open(|| {
+            let (line, column) = lines.place(offset);
+            origin.at(line, column)
+        })
+    }
+
+    fn enter(&mut self, name: &str, offset: usize) -> Result<usize, Error> {
+        let (lines, origin) = (&self.lines, self.origin);
+        self.trail.enter(name, || {
+            let (line, column) = lines.place(offset);
+            origin.at(line, column)
+        })
+    }
+
+    fn number(&self, offset: usize) -> Result<Value, Error> {
+        let rest = &self.text[offset..];
+        let inside = |c: char| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E');
+        let digits = &rest[..rest.find(|c| !inside(c)).unwrap_or(rest.len())];
+        let fault = |detail| malformed(detail, self.place(offset)).with_key(self.trail.key());
+        if !digits.contains(['.', 'e', 'E']) {
+            let integer = digits.parse::<i128>().map(Value::from);
+            return integer.map_err(|_| fault("an integer beyond 128 bits"));
+        }
+        match digits.parse::<f64>() {
+            Ok(value) if value.is_finite() => Ok(Value::Float(value)),
+            Ok(_) => Err(fault("a number beyond the range of 64-bit floats")),
+            Err(_) => Err(fault("not a number")),
+        }
+    }
+
+    /// The line on which the object that begins at `object` first has a name.
+    #[cold]
+    fn first_line(&self, object: usize, name: &str) -> Option<u32> {
+        let text = self.text.as_bytes();
+        let mut at = object + 1;
+        loop {
+            let (start, end) = token(text, at);
+            let key: Cow<'_, str> = serde_json::from_str(self.text.get(start..end)?).ok()?;
+            if key == name {
+                return Some(self.lines.place(start).0);
+            }
+            at = skip(text, end)?;
+        }
+    }
+}
+
+/// Where the next token that is no separator begins and ends; a bracket ends after itself.
+fn token(text: &[u8], mut at: usize) -> (usize, usize) {
+    let between = |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n' | b',' | b':' | b']' | b'}');
+    while text.get(at).is_some_and(between) {
+        at += 1;
+    }
+    let start = at;
+    match text.get(at) {
+        None => {}
+        Some(b'{' | b'[') => at += 1,
+        Some(b'"') => {
+            at += 1;
+            while let Some(byte) = text.get(at) {
+                at += if *byte == b'\\' { 2 } else { 1 };
+                if *byte == b'"' {
+                    break;
+                }
+            }
+        }
+        Some(_) => {
+            while text.get(at).is_some_and(|b| !between(b)) {
+                at += 1;
+            }
+        }
+    }
+    (start.min(text.len()), at.min(text.len()))
+}
+
+/// The end of the value that begins after `at`, nested ones and all.
+fn skip(text: &[u8], at: usize) -> Option<usize> {
+    let (start, mut end) = token(text, at);
+    if !matches!(text.get(start)?, b'{' | b'[') {
+        return Some(end);
+    }
+    let mut depth = 1;
+    while depth > 0 {
+        match text.get(end)? {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            b'"' => {
+                end = token(text, end).1;
+                continue;
+            }
+            _ => {}
+        }
+        end += 1;
+    }
+    Some(end)
+}
+
+/// A value, or the subtree it becomes outside lists.
+enum Built {
+    Value(Value),
+    Table(Table),
+}
+
+/// A place where a value is to come.
+struct Slot<'b, 'a> {
+    builder: &'b mut Builder<'a>,
+    in_list: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Slot<'_, '_> {
+    type Value = Built;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Built, D::Error> {
+        let offset = self.builder.next();
+        from.deserialize_any(Here { slot: self, offset })
+    }
+}
+
+/// A place whose offset is known.
+struct Here<'b, 'a> {
+    slot: Slot<'b, 'a>,
+    offset: usize,
+}
+
+impl Here<'_, '_> {
+    fn number<E: serde::de::Error>(self) -> Result<Built, E> {
+        let builder = self.slot.builder;
+        match builder.number(self.offset) {
+            Ok(value) => Ok(Built::Value(value)),
+            Err(fault) => Err(builder.refuse(fault)),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Here<'_, '_> {
+    type Value = Built;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Built, E> {
+        Ok(Built::Value(Value::Unset))
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Built, E> {
+        Ok(Built::Value(Value::Bool(value)))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Built, E> {
+        Ok(Built::Value(Value::from(value)))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Built, E> {
+        Ok(Built::Value(Value::from(value)))
+    }
+
+    /// Also the integers that `serde_json` has no room for.
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Built, E> {
+        self.number()
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Built, E> {
+        Ok(Built::Value(Value::from(text)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Built, A::Error> {
+        let builder = self.slot.builder;
+        if let Err(fault) = builder.open(self.offset) {
+            return Err(builder.refuse(fault));
+        }
+        let mut list = Vec::new();
+        loop {
+            let slot = Slot {
+                builder: &mut *builder,
+                in_list: true,
+            };
+            match from.next_element_seed(slot)? {
+                None => break,
+                Some(Built::Value(value)) => list.push(value),
+                // A slot in a list builds no subtrees.
+                Some(Built::Table(_)) => return Err(A::Error::custom("refused")),
+            }
+        }
+        builder.trail.close();
+        Ok(Built::Value(Value::List(list.into())))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Built, A::Error> {
+        if self.slot.builder.text.as_bytes().get(self.offset) != Some(&b'{') {
+            // Another crate of the program turned on `arbitrary_precision`, which hands numbers
+            // over as maps.
+            while from.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return self.number();
+        }
+        let Slot { builder, in_list } = self.slot;
+        if let Err(fault) = builder.open(self.offset) {
+            return Err(builder.refuse(fault));
+        }
+        let mut table = Table::default();
+        let mut fields = BTreeMap::new();
+        while let Some(name) = from.next_key_seed(Name)? {
+            let at_name = builder.next();
+            let before = match builder.enter(&name, at_name) {
+                Ok(before) => before,
+                Err(fault) => return Err(builder.refuse(fault)),
+            };
+            let at_value = token(builder.text.as_bytes(), builder.at).0;
+            let value = from.next_value_seed(Slot {
+                builder: &mut *builder,
+                in_list,
+            })?;
+            let again = match value {
+                Built::Value(value) if in_list => fields.insert(name.into(), value).is_some(),
+                Built::Value(value) => {
+                    let leaf = Leaf::new(value, builder.place(at_value));
+                    table.put(&name, Node::Leaf(leaf)).is_some()
+                }
+                Built::Table(below) => table.put(&name, Node::Table(below)).is_some(),
+            };
+            if again {
+                let name = serde_json::from_str::<Cow<'_, str>>(
+                    &builder.text[at_name..token(builder.text.as_bytes(), at_name).1],
+                )
+                .unwrap_or_default();
+                let first = builder.first_line(self.offset, &name);
+                let fault = twice(builder.trail.key(), first, builder.place(at_name));
+                return Err(builder.refuse(fault));
+            }
+            builder.trail.leave(before);
+        }
+        builder.trail.close();
+        Ok(if in_list {
+            Built::Value(Value::Table(Box::new(fields)))
+        } else {
+            Built::Table(table)
+        })
+    }
+}
+
+/// A name, borrowed from the document unless it holds escapes.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E: serde::de::Error>(self, name: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(name))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::format::Format;
+    use crate::format::tests::{golden, value};
+
+    #[test]
+    fn every_value_has_its_place() {
+        let text = "{\"a.b\": \"\\\"}\u{e9}\",\r\n \"\u{e9}\": [1, {\"x\": [], \"y\": null}], \"o\": {\n\"t\\u0065\":\n true, \"u\":{}},\"n\":null, \"f\": -1.50e1}";
+        assert_eq!(
+            golden(Format::json(), text),
+            "\"a.b\" = \"\\\"}\u{e9}\" @1:9\n\
+             f = -15.0 @4:31\n\
+             n = unset @4:20\n\
+             o.te = true @4:2\n\
+             \u{e9} = [1, {x = [], y = unset}] @2:7\n"
+        );
+    }
+
+    #[test]
+    fn numbers_keep_their_digits_or_are_refused() {
+        let of = |text: &str| value(Format::json(), &format!("{{\"v\": {text}}}"));
+        assert_eq!(of("-7"), Ok(Value::Int(-7)));
+        assert_eq!(of("18446744073709551615"), Ok(Value::from(u64::MAX)));
+        assert_eq!(of("18446744073709551616"), Ok(Value::from(1i128 << 64)));
+        assert_eq!(of(&i128::MIN.to_string()), Ok(Value::from(i128::MIN)));
+        assert_eq!(
+            of("[1, 18446744073709551616]"),
+            Ok(Value::from(vec![1, 1i128 << 64]))
+        );
+        assert_eq!(of("1.5"), Ok(Value::Float(1.5)));
+        for bad in [
+            "1e400",
+            "012",
+            "no",
+            "12:30",
+            "NaN",
+            "+1",
+            "\"\\ud800\"",
+            "\"\\udc00x\"",
+        ] {
+            assert_eq!(of(bad), Err(ErrorKind::Malformed), "{bad}");
+        }
+        assert_eq!(of(&u128::MAX.to_string()), Err(ErrorKind::Malformed));
+    }
+
+    #[test]
+    fn a_repeated_name_is_told_with_its_whole_key() {
+        for (text, key, first, second) in [
+            (
+                "{\"a\": {\n\"b\": [\"}\", {\"x\": 1}],\n\"x\": 1,\n\"\\u0078\": 2}}",
+                "a.x",
+                3,
+                4,
+            ),
+            (
+                "{\"l\": [{\"y\": {\"x\": 1},\n\"x\": 1,\n\"x\": 2}]}",
+                "l.x",
+                2,
+                3,
+            ),
+        ] {
+            let origin = Origin::new("f", "");
+            let error = Format::json().parse(text.as_bytes(), &origin).unwrap_err();
+            assert_eq!(error.key(), Some(key), "{text}");
+            let lines = format!("first on line {first} and again on line {second}");
+            assert!(error.to_string().contains(&lines), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_an_object_is_a_document() {
+        let parse = |text: &str| Format::json().parse(text.as_bytes(), &Origin::new("f", ""));
+        for text in [
+            "",
+            "1",
+            "\"hunter2\"",
+            "[]",
+            "null",
+            "{} {}",
+            "{\"a\": 1,}",
+            "18446744073709551616",
+        ] {
+            assert_eq!(
+                parse(text).unwrap_err().kind(),
+                ErrorKind::Malformed,
+                "{text}"
+            );
+        }
+        assert!(parse(" {} ").unwrap().is_empty());
+        let error = parse("{\n  \"\u{e9}\": x}").unwrap_err();
+        assert_eq!(error.origin(), Some("f:2:8"), "{error}");
+    }
+}

@@ -1,0 +1,153 @@
+//! The environment of the process.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind};
+use crate::source::{Source, Watching};
+use crate::value::Value;
+use crate::value::document::Document;
+use crate::value::envname::env_name_to_key;
+use crate::value::key::Key;
+use crate::value::origin::Origin;
+
+/// Reads properties from environment variables.
+///
+/// The prefix is cut off, two underscores part the segments of the key, and letters become small:
+/// with `Env::prefix("CHECKOUT_")`, `CHECKOUT_RATELIMIT__MAX_BURST` is `ratelimit.max_burst`. A
+/// single underscore stays, so no name is ambiguous. Values stay text and become numbers,
+/// durations or lists for who asks for them.
+///
+/// What cannot be used is left out and told of in the source's health: a name or value that is
+/// not UTF-8, a name that maps to no key, and the later (in order of names) of two variables that
+/// map to one key or to a value and a table at once.
+///
+/// ```
+/// use liveprops::{Properties, sources::Env};
+///
+/// let env = Env::prefix("CHECKOUT_").vars([
+///     ("CHECKOUT_RATELIMIT__QPS", "500"),
+///     ("HTTP_PORT", "8080"),
+/// ]);
+/// let props = Properties::builder().source(env.name("HTTP_PORT", "http.port")).build()?;
+/// assert_eq!(props.get::<u32>("ratelimit.qps")?, 500);
+/// assert_eq!(props.get::<u16>("http.port")?, 8080);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Env {
+    prefix: String,
+    names: BTreeMap<String, String>,
+    reread: Option<Duration>,
+    vars: Vars,
+}
+
+/// Where the variables come from.
+type Vars = Arc<dyn Fn() -> Vec<(OsString, OsString)> + Send + Sync>;
+
+impl Env {
+    /// Reads the variables whose names begin with `prefix`, written as it stands: `CHECKOUT_`.
+    pub fn prefix(prefix: impl Into<String>) -> Self {
+        Self {
+            prefix: prefix.into(),
+            names: BTreeMap::new(),
+            reread: None,
+            vars: Arc::new(|| std::env::vars_os().collect()),
+        }
+    }
+
+    /// Reads one variable as one key, whatever the prefix and the mapping say of its name.
+    #[must_use]
+    pub fn name(mut self, variable: impl Into<String>, key: impl Into<String>) -> Self {
+        self.names.insert(variable.into(), key.into());
+        self
+    }
+
+    /// Reads the environment again after each pause. By default it is read once, since it rarely
+    /// changes and reading it while another thread writes it is not safe on every platform.
+    #[must_use]
+    pub fn reread(mut self, every: Duration) -> Self {
+        self.reread = Some(every);
+        self
+    }
+
+    /// Takes these variables instead of the process's own, for tests.
+    #[must_use]
+    pub fn vars<K: Into<OsString>, V: Into<OsString>>(mut self, vars: impl IntoIterator<Item = (K, V)>) -> Self {
+        let vars: Vec<_> = vars.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        self.vars = Arc::new(move || vars.clone());
+        self
+    }
+
+    /// The key a variable stands for; `None` if it is none of ours.
+    fn key(&self, variable: &str) -> Option<Result<Vec<String>, Error>> {
+        if let Some(key) = self.names.get(variable) {
+            let segments = |key: Key| key.segments().map(Cow::into_owned).collect();
+            return Some(Key::parse(key).map(segments));
+        }
+        let rest = variable.strip_prefix(self.prefix.as_str())?;
+        let unclear = || {
+            let detail = "maps to no key: two underscores part two names, so neither end nor three in a row can be read";
+            Error::new(ErrorKind::InvalidKey, detail)
+        };
+        Some(env_name_to_key(rest).ok_or_else(unclear))
+    }
+}
+
+impl Source for Env {
+    fn origin(&self) -> Origin {
+        Origin::new("env", &*self.prefix)
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let mut vars = (self.vars)();
+        vars.sort_unstable();
+        let mut document = Document::new();
+        for (name, value) in &vars {
+            let Some(variable) = name.to_str() else {
+                if begins_with(name, &self.prefix) {
+                    let error = Error::new(ErrorKind::Malformed, "a variable whose name is not UTF-8 was skipped");
+                    document.report(error.with_origin(self.origin()));
+                }
+                continue;
+            };
+            let Some(key) = self.key(variable) else {
+                continue;
+            };
+            let origin = Origin::new("env", variable);
+            let put = key.and_then(|path| {
+                let text = value.to_str().ok_or_else(|| Error::new(ErrorKind::Malformed, "its value is not UTF-8 and was skipped"))?;
+                let path: Vec<Cow<'_, str>> = path.into_iter().map(Cow::Owned).collect();
+                let key = Key::from_segments(&path)?;
+                if let Some(first) = document.origin(key.as_str()) {
+                    let detail = format!("is set twice: {first} counts, this one does not");
+                    return Err(Error::new(ErrorKind::InvalidKey, detail).with_key(key));
+                }
+                document.set_path(&path, Value::from(text), &origin)
+            });
+            if let Err(error) = put {
+                document.report(error.with_origin(&origin));
+            }
+        }
+        Ok(document)
+    }
+
+    fn watching(&self) -> Watching {
+        self.reread.map_or(Watching::Never, Watching::Poll)
+    }
+}
+
+/// Whether a name that is not UTF-8 begins with the prefix.
+fn begins_with(name: &OsStr, prefix: &str) -> bool {
+    name.as_encoded_bytes().starts_with(prefix.as_bytes())
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Env").field("prefix", &self.prefix).field("names", &self.names).finish_non_exhaustive()
+    }
+}
