@@ -25,17 +25,16 @@ pub mod health {
 }
 
 pub use error::{Error, ErrorKind};
+pub use format::{Format, MAX_DOCUMENT_BYTES};
 pub use properties::{Builder, Properties, Scoped};
 pub use property::handle::DynamicProperty;
 pub use source::{Applied, Refusal, Source, Update, Updates, Watching};
 pub use transaction::Transaction;
 pub use tree::layer::{Layer, SourceId};
 pub use tree::snapshot::Snapshot;
-pub use format::{Format, MAX_DOCUMENT_BYTES};
-pub use source::{Refusal, Source, Update, Updates, Watching};
 pub use value::Value;
 pub use value::document::Document;
-pub use value::key::Key;
+pub use value::key::{Key, MAX_DEPTH, MAX_KEY_BYTES};
 pub use value::origin::Origin;
 pub use value::secret::Secret;
 pub use value::units::ByteSize;

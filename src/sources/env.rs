@@ -77,8 +77,14 @@ impl Env {
 
     /// Takes these variables instead of the process's own, for tests.
     #[must_use]
-    pub fn vars<K: Into<OsString>, V: Into<OsString>>(mut self, vars: impl IntoIterator<Item = (K, V)>) -> Self {
-        let vars: Vec<_> = vars.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+    pub fn vars<K: Into<OsString>, V: Into<OsString>>(
+        mut self,
+        vars: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let vars: Vec<_> = vars
+            .into_iter()
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect();
         self.vars = Arc::new(move || vars.clone());
         self
     }
@@ -110,7 +116,10 @@ impl Source for Env {
         for (name, value) in &vars {
             let Some(variable) = name.to_str() else {
                 if begins_with(name, &self.prefix) {
-                    let error = Error::new(ErrorKind::Malformed, "a variable whose name is not UTF-8 was skipped");
+                    let error = Error::new(
+                        ErrorKind::Malformed,
+                        "a variable whose name is not UTF-8 was skipped",
+                    );
                     document.report(error.with_origin(self.origin()));
                 }
                 continue;
@@ -120,7 +129,12 @@ impl Source for Env {
             };
             let origin = Origin::new("env", variable);
             let put = key.and_then(|path| {
-                let text = value.to_str().ok_or_else(|| Error::new(ErrorKind::Malformed, "its value is not UTF-8 and was skipped"))?;
+                let text = value.to_str().ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::Malformed,
+                        "its value is not UTF-8 and was skipped",
+                    )
+                })?;
                 let path: Vec<Cow<'_, str>> = path.into_iter().map(Cow::Owned).collect();
                 let key = Key::from_segments(&path)?;
                 if let Some(first) = document.origin(key.as_str()) {
@@ -148,6 +162,9 @@ fn begins_with(name: &OsStr, prefix: &str) -> bool {
 
 impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Env").field("prefix", &self.prefix).field("names", &self.names).finish_non_exhaustive()
+        f.debug_struct("Env")
+            .field("prefix", &self.prefix)
+            .field("names", &self.names)
+            .finish_non_exhaustive()
     }
 }
