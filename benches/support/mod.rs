@@ -1,0 +1,126 @@
+//! A small harness: each case beside its floor in one run, as nanoseconds and, where valgrind is
+//! installed, as instructions, which repeat from run to run on a noisy machine.
+//!
+//! A case runs its operation `n` times. Its cost is the difference between two counts divided by
+//! the difference in `n`, so that setting up costs nothing.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// One operation to measure.
+pub struct Case {
+    pub name: &'static str,
+    /// The case this one is compared with.
+    pub floor: &'static str,
+    /// How much dearer than the floor it may be; 0 if there is no budget.
+    pub budget: f64,
+    /// How many times to run for one reading of the clock.
+    pub n: u64,
+    /// How many times to run under valgrind; 0 if counting instructions says nothing, as where
+    /// other threads do the work.
+    pub counted: u64,
+    /// Runs the operation so many times.
+    pub run: fn(u64),
+}
+
+struct Figures {
+    ns: f64,
+    instructions: Option<f64>,
+}
+
+/// Measures all cases and prints a Markdown table; or runs one case, when called by itself.
+pub fn main(title: &str, cases: &[Case]) {
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, flag, name, n, ..] = args.as_slice() {
+        if flag == "--case" {
+            let case = cases
+                .iter()
+                .find(|case| case.name == name)
+                .expect("a case of that name");
+            (case.run)(n.parse().expect("a number"));
+            return;
+        }
+    }
+    let valgrind = Command::new("valgrind")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok();
+    let figures: Vec<Figures> = cases.iter().map(|case| measure(case, valgrind)).collect();
+    println!("\n### {title}\n");
+    println!("| case | ns | instructions | floor | ratio (ns) | ratio (instructions) | budget |");
+    println!("|---|--:|--:|---|--:|--:|--:|");
+    for (case, figure) in cases.iter().zip(&figures) {
+        let floor = cases
+            .iter()
+            .position(|other| other.name == case.floor)
+            .map(|at| &figures[at]);
+        let ratio = |own: Option<f64>, floor: Option<f64>| match (own, floor) {
+            (Some(own), Some(floor)) if floor > 0.0 => format!("{:.2}", own / floor),
+            _ => "-".to_owned(),
+        };
+        let instructions = figure
+            .instructions
+            .map_or("-".to_owned(), |count| format!("{count:.0}"));
+        println!(
+            "| {} | {:.1} | {instructions} | {} | {} | {} | {} |",
+            case.name,
+            figure.ns,
+            if case.floor.is_empty() {
+                "-"
+            } else {
+                case.floor
+            },
+            ratio(Some(figure.ns), floor.map(|floor| floor.ns)),
+            ratio(
+                figure.instructions,
+                floor.and_then(|floor| floor.instructions)
+            ),
+            if case.budget > 0.0 {
+                format!("{}", case.budget)
+            } else {
+                "-".to_owned()
+            },
+        );
+    }
+    if !valgrind {
+        println!("\nInstructions are counted where valgrind is installed.");
+    }
+}
+
+fn measure(case: &Case, valgrind: bool) -> Figures {
+    let mut readings: Vec<f64> = (0..9)
+        .map(|_| {
+            // The difference of two runs, so that setting up does not count.
+            let clock = |n| {
+                let began = Instant::now();
+                (case.run)(n);
+                began.elapsed().as_secs_f64()
+            };
+            let once = clock(1);
+            (clock(case.n + 1) - once).max(0.0) * 1e9 / case.n as f64
+        })
+        .collect();
+    readings.sort_by(f64::total_cmp);
+    let instructions = (valgrind && case.counted > 0).then(|| {
+        let count = |n: u64| instructions(case.name, n);
+        Some((count(2 * case.counted)? - count(case.counted)?) / case.counted as f64)
+    });
+    Figures {
+        ns: readings[readings.len() / 2],
+        instructions: instructions.flatten(),
+    }
+}
+
+fn instructions(name: &str, n: u64) -> Option<f64> {
+    let own = std::env::current_exe().ok()?;
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(own)
+        .args(["--case", name, &n.to_string()])
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let line = text.lines().find(|line| line.contains("Collected :"))?;
+    line.split_whitespace().last()?.parse().ok()
+}

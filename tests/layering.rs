@@ -1,0 +1,180 @@
+//! The house has one direction: a module imports only what stands above it.
+
+#![allow(missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms from the top down. A room sees those above it and itself.
+const ROOMS: [&str; 10] = [
+    "sync",
+    "error",
+    "value",
+    "format",
+    "source",
+    "tree",
+    "property",
+    "engine",
+    "transaction",
+    "properties",
+];
+
+/// What backends see besides themselves.
+const BACKENDS_SEE: [&str; 4] = ["error", "value", "format", "source"];
+
+/// What several backends share: not a backend.
+const SHARED_BY_BACKENDS: [&str; 1] = ["disk"];
+
+/// Client crates and the only place that may name each.
+const CLIENTS: [(&str, &str); 7] = [
+    ("arc_swap", "sync.rs"),
+    ("loom", "sync.rs"),
+    ("toml", "format/toml.rs"),
+    ("serde_json", "format/json.rs"),
+    ("saphyr_parser", "format/yaml.rs"),
+    ("notify", "sources/disk/"),
+    ("foldhash", "value/map.rs"),
+];
+
+struct Import {
+    file: String,
+    line: usize,
+    /// The path below `crate::`.
+    path: Vec<String>,
+}
+
+fn sources(dir: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a readable folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// All lines of code of the crate, comments left out, as (file, line number, text).
+fn code() -> Vec<(String, usize, String)> {
+    let mut files = Vec::new();
+    sources(&root(), &mut files);
+    assert!(files.len() > 20, "the sources were not found");
+    let mut lines = Vec::new();
+    for path in files {
+        let name = path
+            .strip_prefix(root())
+            .expect("below src")
+            .to_string_lossy()
+            .replace('\\', "/");
+        // What tests import is their own affair.
+        if name.ends_with("tests.rs") || name.contains("/tests/") || name.ends_with("models.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("a readable file");
+        for (at, line) in text.lines().enumerate() {
+            if line.trim_start().starts_with("#[cfg(test)]") {
+                break;
+            }
+            let line = line.split("//").next().unwrap_or_default();
+            lines.push((name.clone(), at + 1, line.to_owned()));
+        }
+    }
+    lines
+}
+
+fn imports() -> Vec<Import> {
+    let mut imports = Vec::new();
+    for (file, line, text) in code() {
+        for (at, _) in text.match_indices("crate::") {
+            let rest = &text[at + "crate::".len()..];
+            let end = rest
+                .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'))
+                .unwrap_or(rest.len());
+            let path = rest[..end]
+                .split("::")
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect();
+            imports.push(Import {
+                file: file.clone(),
+                line,
+                path,
+            });
+        }
+    }
+    imports
+}
+
+fn room(file: &str) -> &str {
+    file.split('/')
+        .next()
+        .unwrap_or(file)
+        .trim_end_matches(".rs")
+}
+
+#[test]
+fn no_arrow_runs_back() {
+    let mut wrong = Vec::new();
+    for Import { file, line, path } in imports() {
+        let (own, Some(other)) = (room(&file), path.first()) else {
+            wrong.push(format!(
+                "{file}:{line}: imports from the crate root; name the defining module"
+            ));
+            continue;
+        };
+        let place = |name: &str| ROOMS.iter().position(|room| *room == name);
+        let fine = match own {
+            "lib" => true,
+            "sources" => other == "sources" || BACKENDS_SEE.contains(&other.as_str()),
+            own => match (place(own), place(other)) {
+                (Some(own), Some(other)) => other <= own,
+                _ => false,
+            },
+        };
+        if !fine {
+            wrong.push(format!("{file}:{line}: `{own}` may not see `{other}`"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_backend_imports_another() {
+    let mut wrong = Vec::new();
+    for Import { file, line, path } in imports() {
+        let Some(own) = file.strip_prefix("sources/").map(room) else {
+            continue;
+        };
+        if let [first, other, ..] = path.as_slice() {
+            let shared = SHARED_BY_BACKENDS.contains(&other.as_str());
+            if first == "sources" && own != "mod" && other != own && !shared {
+                wrong.push(format!("{file}:{line}: `{own}` imports `{other}`"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_client_crate_is_named_in_one_place_only() {
+    let mut wrong = Vec::new();
+    for (file, line, text) in code() {
+        for (client, home) in CLIENTS {
+            let word = format!("{client}::");
+            let used = text.match_indices(&word).any(|(at, _)| {
+                let before = text[..at].chars().last();
+                !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
+            });
+            if used && !file.starts_with(home) {
+                wrong.push(format!(
+                    "{file}:{line}: names `{client}`, which belongs to {home}"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
