@@ -9,10 +9,11 @@ mod support;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use liveprops::{Properties, sources::Memory};
-use support::Case;
+use support::{Case, timed};
 
 fn props(keys: usize) -> Properties {
     let memory: Memory = (0..keys)
@@ -31,21 +32,17 @@ fn text() -> Properties {
 /// What by-name reading is held against: a typed map from names behind an ArcSwap.
 type Map = std::collections::HashMap<String, u32, foldhash::fast::RandomState>;
 
-fn map(keys: usize, n: u64) {
+fn map(keys: usize, n: u64) -> Duration {
     let map: Map = (0..keys)
         .map(|i| (format!("section{}.key{}", i / 100, i % 100), i as u32))
         .collect();
     let swap = ArcSwap::from_pointee(map);
-    for _ in 0..n {
-        black_box(swap.load().get(black_box("section0.key7")).copied());
-    }
+    timed(n, || swap.load().get(black_box("section0.key7")).copied())
 }
 
-fn by_name(keys: usize, n: u64) {
+fn by_name(keys: usize, n: u64) -> Duration {
     let props = props(keys);
-    for _ in 0..n {
-        black_box(props.get::<u32>(black_box("section0.key7")).unwrap());
-    }
+    timed(n, || props.get::<u32>(black_box("section0.key7")).unwrap())
 }
 
 const N: u64 = 2_000_000;
@@ -65,46 +62,32 @@ fn main() {
         &[
             case("atomic load", "", 0.0, |n| {
                 let atomic = Arc::new(AtomicU64::new(7));
-                for _ in 0..n {
-                    black_box(black_box(&atomic).load(Ordering::Relaxed));
-                }
+                timed(n, || black_box(&atomic).load(Ordering::Relaxed))
             }),
             case("handle get u32", "atomic load", 2.0, |n| {
                 let handle = props(10).property::<u32>("section0.key7").build().unwrap();
-                for _ in 0..n {
-                    black_box(black_box(&handle).get());
-                }
+                timed(n, || black_box(&handle).get())
             }),
             case("handle get f64", "atomic load", 2.0, |n| {
                 let handle = props(10).property::<f64>("section0.key7").build().unwrap();
-                for _ in 0..n {
-                    black_box(black_box(&handle).get());
-                }
+                timed(n, || black_box(&handle).get())
             }),
             case("arc-swap cache", "", 0.0, |n| {
                 let swap = Arc::new(ArcSwap::from_pointee(String::from("a text of some length")));
                 let mut cache = Cache::new(swap);
-                for _ in 0..n {
-                    black_box(black_box(&mut cache).load());
-                }
+                timed(n, || black_box(&mut cache).load())
             }),
             case("reader get String", "arc-swap cache", 1.2, |n| {
                 let mut reader = text().property::<String>("motd").build().unwrap().reader();
-                for _ in 0..n {
-                    black_box(black_box(&mut reader).get());
-                }
+                timed(n, || black_box(&mut reader).get())
             }),
             case("arc-swap load", "", 0.0, |n| {
                 let swap = ArcSwap::from_pointee(String::from("a text of some length"));
-                for _ in 0..n {
-                    black_box(black_box(&swap).load());
-                }
+                timed(n, || black_box(&swap).load())
             }),
             case("handle load String", "arc-swap load", 1.1, |n| {
                 let handle = text().property::<String>("motd").build().unwrap();
-                for _ in 0..n {
-                    black_box(black_box(&handle).load());
-                }
+                timed(n, || black_box(&handle).load())
             }),
             case("map by name, 10 keys", "", 0.0, |n| map(10, n)),
             case("by name, 10 keys", "map by name, 10 keys", 2.0, |n| {
@@ -119,9 +102,7 @@ fn main() {
             ),
             case("snapshot", "arc-swap load", 0.0, |n| {
                 let props = props(10);
-                for _ in 0..n {
-                    black_box(black_box(&props).snapshot());
-                }
+                timed(n, || black_box(&props).snapshot())
             }),
         ],
     );

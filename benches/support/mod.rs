@@ -1,11 +1,12 @@
 //! A small harness: each case beside its floor in one run, as nanoseconds and, where valgrind is
 //! installed, as instructions, which repeat from run to run on a noisy machine.
 //!
-//! A case runs its operation `n` times. Its cost is the difference between two counts divided by
-//! the difference in `n`, so that setting up costs nothing.
+//! A case runs its operation `n` times and says how long that took, setting up left out. The
+//! instructions of one operation are the difference between two runs divided by the difference in
+//! `n`, which leaves out the setting up as well.
 
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One operation to measure.
 pub struct Case {
@@ -19,8 +20,17 @@ pub struct Case {
     /// How many times to run under valgrind; 0 if counting instructions says nothing, as where
     /// other threads do the work.
     pub counted: u64,
-    /// Runs the operation so many times.
-    pub run: fn(u64),
+    /// Runs the operation so many times and says how long that took.
+    pub run: fn(u64) -> Duration,
+}
+
+/// Runs an operation `n` times and says how long that took.
+pub fn timed<R>(n: u64, mut operation: impl FnMut() -> R) -> Duration {
+    let began = Instant::now();
+    for _ in 0..n {
+        std::hint::black_box(operation());
+    }
+    began.elapsed()
 }
 
 struct Figures {
@@ -90,16 +100,7 @@ pub fn main(title: &str, cases: &[Case]) {
 
 fn measure(case: &Case, valgrind: bool) -> Figures {
     let mut readings: Vec<f64> = (0..9)
-        .map(|_| {
-            // The difference of two runs, so that setting up does not count.
-            let clock = |n| {
-                let began = Instant::now();
-                (case.run)(n);
-                began.elapsed().as_secs_f64()
-            };
-            let once = clock(1);
-            (clock(case.n + 1) - once).max(0.0) * 1e9 / case.n as f64
-        })
+        .map(|_| (case.run)(case.n).as_secs_f64() * 1e9 / case.n as f64)
         .collect();
     readings.sort_by(f64::total_cmp);
     let instructions = (valgrind && case.counted > 0).then(|| {
