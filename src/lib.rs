@@ -3,6 +3,7 @@
 pub(crate) mod error;
 pub(crate) mod format;
 pub mod source;
+pub mod sources;
 pub(crate) mod value;
 
 pub use error::{Error, ErrorKind};
