@@ -91,18 +91,22 @@ fn foreign(name: &OsStr) -> bool {
 }
 
 impl Interest {
-    /// Calls `f` with each tag an event on `name` concerns.
-    pub(crate) fn tags(&self, name: &OsStr, mut f: impl FnMut(&OsStr)) {
+    /// Whom an event on `name` concerns.
+    pub(crate) fn tags<'a>(&'a self, name: &'a OsStr) -> Vec<&'a OsStr> {
         match self.names.get(name) {
-            Some(tags) => tags.iter().for_each(|tag| f(tag)),
-            None if self.every.takes(name) => f(name),
-            None => {}
+            Some(tags) => tags.iter().map(OsString::as_os_str).collect(),
+            None if self.every.takes(name) => vec![name],
+            None => Vec::new(),
         }
     }
 
-    /// Calls `f` with each tag that is known.
-    pub(crate) fn all(&self, mut f: impl FnMut(&OsStr)) {
-        self.names.values().flatten().for_each(|tag| f(tag));
+    /// Whom the directory as a whole concerns.
+    pub(crate) fn all(&self) -> Vec<&OsStr> {
+        self.names
+            .values()
+            .flatten()
+            .map(OsString::as_os_str)
+            .collect()
     }
 }
 

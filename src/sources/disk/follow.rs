@@ -201,8 +201,7 @@ impl Follower {
                 continue;
             }
             let pending = self.pending.get(&tag).map(|pending| &pending.stamp);
-            let same =
-                pending.is_some_and(|before| before.as_ref().is_none_or(|it| *it == stamp));
+            let same = pending.is_some_and(|before| before.as_ref().is_none_or(|it| *it == stamp));
             if same && !changed.torn {
                 settled.push((tag, stamp));
             } else {

@@ -196,7 +196,9 @@ impl Routes {
     /// Notes what a mailbox cares for now; returns the watches nobody needs any more.
     fn reroute(&mut self, mailbox: &Arc<Mailbox>, reach: &Reach) -> Vec<PathBuf> {
         for route in self.dirs.values_mut() {
-            route.followers.retain(|(who, _)| !Arc::ptr_eq(who, mailbox));
+            route
+                .followers
+                .retain(|(who, _)| !Arc::ptr_eq(who, mailbox));
         }
         for interest in reach.dirs.values() {
             let route = self.dirs.entry(interest.id.clone()).or_insert(Route {
@@ -273,7 +275,7 @@ impl Routes {
             if let Some(route) = self.dirs.get(&id) {
                 for (who, interest) in &route.followers {
                     who.rearm(false);
-                    interest.all(|tag| who.post(tag, Sign::Whole, true));
+                    who.post(&interest.all(), Sign::Whole, true);
                 }
             }
         }
@@ -287,7 +289,7 @@ impl Routes {
             return;
         };
         for (who, interest) in &route.followers {
-            interest.tags(name, |tag| who.post(tag, sign, moved));
+            who.post(&interest.tags(name), sign, moved);
         }
     }
 

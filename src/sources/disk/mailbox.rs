@@ -65,31 +65,18 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
-    pub(crate) fn post(&self, tag: &OsStr, sign: Sign, moved: bool) {
+    /// Puts one event in, for all it concerns at once: who takes the news sees all of it or none.
+    pub(crate) fn post(&self, tags: &[&OsStr], sign: Sign, moved: bool) {
+        if tags.is_empty() {
+            return;
+        }
         let now = Instant::now();
         let mut news = self.news.lock();
         news.moved |= moved;
-        let before = match news.notes.get(tag) {
-            Some(Note::Written(writing)) => Some(*writing),
-            _ => None,
-        };
-        let first = before.map_or(now, |writing| writing.first);
-        let closed = match sign {
-            Sign::Whole | Sign::Written => false,
-            Sign::Closed => true,
-            Sign::Touched => before.is_none_or(|writing| writing.closed),
-        };
-        let note = match sign {
-            Sign::Whole => Note::Whole,
-            // A rename sets no more than the change time, so what is whole stays whole.
-            Sign::Touched if matches!(news.notes.get(tag), Some(Note::Whole)) => Note::Whole,
-            _ => Note::Written(Writing {
-                first,
-                last: now,
-                closed,
-            }),
-        };
-        news.notes.insert(tag.to_os_string(), note);
+        for tag in tags {
+            let note = next(news.notes.get(*tag), sign, now);
+            news.notes.insert(tag.to_os_string(), note);
+        }
         self.bell.notify_all();
     }
 
@@ -124,4 +111,24 @@ impl Mailbox {
     pub(crate) fn take(&self) -> News {
         self.wait(Instant::now())
     }
+}
+
+/// What is known of a tag after one more event.
+fn next(before: Option<&Note>, sign: Sign, now: Instant) -> Note {
+    let writing = match before {
+        Some(Note::Written(writing)) => Some(writing),
+        _ => None,
+    };
+    let closed = match (sign, before) {
+        // A rename touches the change time too, so what is whole stays whole.
+        (Sign::Whole, _) | (Sign::Touched, Some(Note::Whole)) => return Note::Whole,
+        (Sign::Written, _) => false,
+        (Sign::Closed, _) => true,
+        (Sign::Touched, _) => writing.is_none_or(|writing| writing.closed),
+    };
+    Note::Written(Writing {
+        first: writing.map_or(now, |writing| writing.first),
+        last: now,
+        closed,
+    })
 }

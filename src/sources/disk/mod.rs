@@ -20,6 +20,8 @@ pub(super) mod hub;
 pub(super) mod hub;
 pub(super) mod mailbox;
 pub(super) mod read;
+#[cfg(test)]
+pub(super) mod testing;
 pub(super) mod verdict;
 
 /// The pause between two readings of content that no event announced.

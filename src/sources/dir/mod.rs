@@ -25,7 +25,7 @@ use crate::value::origin::Origin;
 /// How often a directory that changes while it is read is read anew before it has to settle.
 const ROUNDS: usize = 5;
 
-/// How long a broken fragment that was written moments ago is waited for at the start.
+/// How long a fragment that is being written is waited for at the start.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A directory of configuration fragments, such as `conf.d`.
@@ -235,7 +235,10 @@ impl Dir {
     }
 
     fn parse(&self, name: &OsStr, bytes: &[u8]) -> Result<Document, Error> {
-        let format = self.options.format.or_else(|| Format::of_path(name.as_ref()));
+        let format = self
+            .options
+            .format
+            .or_else(|| Format::of_path(name.as_ref()));
         match format {
             Some(format) => format.parse(bytes, &self.origin_of(name)),
             None => Err(Error::new(ErrorKind::Malformed, "no format is known")
@@ -425,6 +428,8 @@ impl Source for Dir {
             verdicts: Verdicts::default(),
             found: None,
             absent: None,
+            since: Instant::now(),
+            begun: false,
         };
         follow::run(
             &mut followed,
@@ -460,6 +465,9 @@ struct Followed<'a> {
     found: Option<Result<Scan, Fault>>,
     /// Since when the directory is away.
     absent: Option<Instant>,
+    since: Instant,
+    /// Whether anything was sent.
+    begun: bool,
 }
 
 impl Followed<'_> {
@@ -534,6 +542,13 @@ impl Target for Followed<'_> {
             Some(Ok(scan)) => scan,
         };
         self.absent = None;
+        if !self.begun {
+            // What is sent first must not lack what is about to settle.
+            if !held.is_empty() && self.since.elapsed() < PATIENCE {
+                return;
+            }
+            self.begun = true;
+        }
         let mut memory = self.dir.memory.lock();
         self.dir.absorb(&mut memory, scan, held, GAP);
         let (digest, document) = self.dir.compose(&memory);
@@ -555,3 +570,6 @@ impl Target for Followed<'_> {
             .min()
     }
 }
+
+#[cfg(test)]
+mod tests;
