@@ -1,6 +1,6 @@
 //! A directory of fragments that together are one configuration.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -273,6 +273,30 @@ impl Dir {
         });
     }
 
+    /// What is held, and what belongs together with it: links that lead to one directory elsewhere
+    /// are swung together, and so they change together.
+    fn group(&self, memory: &Memory, scan: &Scan, held: &HashSet<Tag>) -> HashSet<Tag> {
+        let mut all = held.clone();
+        let linked = |name: &OsString| scan.names.get(name) == Some(&true);
+        let homes: HashSet<_> = held
+            .iter()
+            .filter(|name| linked(name))
+            .map(|name| home(&self.path.join(name)))
+            .collect();
+        if homes.is_empty() {
+            return all;
+        }
+        let read = scan.files.keys().filter(|name| linked(name));
+        all.extend(
+            read.filter(|name| homes.contains(&home(&self.path.join(name))))
+                .cloned(),
+        );
+        // Nor must what the swing takes away go before the rest comes.
+        let gone = memory.fragments.keys();
+        all.extend(gone.filter(|name| !scan.files.contains_key(*name)).cloned());
+        all
+    }
+
     fn judge_one(
         &self,
         fragment: &mut Fragment,
@@ -374,6 +398,17 @@ struct Scan {
     /// The names of the fragments, and whether each is a link.
     names: BTreeMap<OsString, bool>,
     files: BTreeMap<OsString, Result<(u64, Content), Fault>>,
+}
+
+impl Scan {
+    fn stamps(&self, want: impl Fn(&OsString) -> bool) -> HashMap<Tag, Stamp> {
+        let read = self.files.iter().filter(|(name, _)| want(name));
+        read.filter_map(|(name, file)| {
+            let (_, content) = file.as_ref().ok()?;
+            Some((name.clone(), content.stamp.clone()))
+        })
+        .collect()
+    }
 }
 
 impl Clone for Dir {
@@ -527,30 +562,32 @@ impl Target for Followed<'_> {
         Stamp::at(&self.dir.path.join(tag))
     }
 
-    fn judge(&mut self, held: &HashSet<Tag>, updates: &Updates) {
-        // What concerns the directory itself concerns all of it: wait for the next look.
-        if held.contains(OsStr::new("")) {
-            return;
-        }
+    fn judge(&mut self, held: &HashSet<Tag>, updates: &Updates) -> HashMap<Tag, Stamp> {
         let scan = match self.found.take() {
-            None => return,
-            Some(Err(Fault::Missing)) => return self.judge_missing(updates),
+            None => return HashMap::new(),
+            Some(Err(Fault::Missing)) => {
+                self.judge_missing(updates);
+                return HashMap::new();
+            }
             Some(Err(fault)) => {
                 let error = explain(fault, &self.dir.origin());
-                return self.verdicts.failed(error, updates);
+                self.verdicts.failed(error, updates);
+                return HashMap::new();
             }
             Some(Ok(scan)) => scan,
         };
         self.absent = None;
-        if !self.begun {
-            // What is sent first must not lack what is about to settle.
-            if !held.is_empty() && self.since.elapsed() < PATIENCE {
-                return;
-            }
-            self.begun = true;
+        // What is sent first must not lack what is about to settle.
+        let early = !self.begun && !held.is_empty() && self.since.elapsed() < PATIENCE;
+        // What concerns the directory itself concerns all of it: the next look is near.
+        if early || held.contains(OsStr::new("")) {
+            return scan.stamps(|name| !held.contains(name));
         }
+        self.begun = true;
         let mut memory = self.dir.memory.lock();
-        self.dir.absorb(&mut memory, scan, held, GAP);
+        let all = self.dir.group(&memory, &scan, held);
+        let put_off = scan.stamps(|name| all.contains(name) && !held.contains(name));
+        self.dir.absorb(&mut memory, scan, &all, GAP);
         let (digest, document) = self.dir.compose(&memory);
         drop(memory);
         if self.verdicts.in_force(digest) {
@@ -558,6 +595,7 @@ impl Target for Followed<'_> {
         } else if !self.verdicts.known_bad(digest, updates) {
             self.verdicts.send(digest, document, updates);
         }
+        put_off
     }
 
     fn deadline(&self) -> Option<Instant> {

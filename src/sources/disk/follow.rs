@@ -39,8 +39,9 @@ pub(crate) trait Target {
     /// The state of something that was read, as it is now.
     fn stamp(&self, tag: &OsStr) -> Option<Stamp>;
 
-    /// Judges what was read, but for what is `held`, which stays as it was.
-    fn judge(&mut self, held: &HashSet<Tag>, updates: &Updates);
+    /// Judges what was read, but for what is `held`, which stays as it was. Returns what else was
+    /// put off because it belongs together with something held, in the state it was read in.
+    fn judge(&mut self, held: &HashSet<Tag>, updates: &Updates) -> HashMap<Tag, Stamp>;
 
     /// When to look again although nothing happens.
     fn deadline(&self) -> Option<Instant>;
@@ -101,6 +102,7 @@ pub(crate) fn run(
         poll,
         pending: HashMap::new(),
         whole: HashSet::new(),
+        trusted: HashMap::new(),
         rescan: false,
         stopped: false,
         told: false,
@@ -120,6 +122,8 @@ struct Follower {
     pending: HashMap<Tag, Pending>,
     /// What was replaced as a whole and not read since.
     whole: HashSet<Tag>,
+    /// What could have been judged and was put off.
+    trusted: HashMap<Tag, Stamp>,
     /// Whether anything may have changed.
     rescan: bool,
     stopped: bool,
@@ -196,7 +200,10 @@ impl Follower {
         let mut settled = Vec::new();
         for changed in target.look(&held) {
             let Changed { tag, stamp, .. } = changed;
-            let trusted = all || whole.contains(&tag) || (at_start && !changed.recent);
+            let trusted = all
+                || whole.contains(&tag)
+                || (at_start && !changed.recent)
+                || self.trusted.get(&tag) == Some(&stamp);
             if trusted && !changed.torn {
                 continue;
             }
@@ -233,7 +240,7 @@ impl Follower {
             self.pending.remove(tag);
         }
         if !self.stopped {
-            target.judge(&held, updates);
+            self.trusted = target.judge(&held, updates);
             if self.pending.is_empty() {
                 self.tell(updates);
             }

@@ -140,6 +140,19 @@ impl Hub {
         }
     }
 
+    /// Keeps the handler from getting anywhere while the result lives.
+    #[cfg(test)]
+    pub(crate) fn stall(&self) -> impl Sized + '_ {
+        self.routes.lock()
+    }
+
+    /// Alive as long as the hub or its watcher's thread.
+    #[cfg(test)]
+    pub(crate) fn pulse(&self) -> std::sync::Weak<dyn Send + Sync> {
+        let routes: Arc<dyn Send + Sync> = Arc::clone(&self.routes) as _;
+        Arc::downgrade(&routes)
+    }
+
     fn start(&self) -> notify::Result<Engine> {
         let (alive, gone) = channel();
         let handler = Handler {

@@ -1,6 +1,6 @@
 //! One file of configuration, followed wherever it goes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -416,22 +416,24 @@ impl Target for Followed<'_> {
         Stamp::at(&self.file.path)
     }
 
-    fn judge(&mut self, held: &HashSet<Tag>, updates: &Updates) {
+    fn judge(&mut self, held: &HashSet<Tag>, updates: &Updates) -> HashMap<Tag, Stamp> {
         if held.contains(OsStr::new("")) {
-            return;
+            return HashMap::new();
         }
-        let Some(found) = self.found.take() else {
-            return;
-        };
-        match found {
-            Err(Fault::Missing) => return self.judge_missing(updates),
-            Err(fault) => {
+        match self.found.take() {
+            None => {}
+            Some(Err(Fault::Missing)) => self.judge_missing(updates),
+            Some(Err(fault)) => {
+                self.absent = None;
                 let error = fault.error(&self.file.origin());
                 self.verdicts.failed(error, updates);
             }
-            Ok((digest, content)) => self.judge_content(digest, &content, updates),
+            Some(Ok((digest, content))) => {
+                self.absent = None;
+                self.judge_content(digest, &content, updates);
+            }
         }
-        self.absent = None;
+        HashMap::new()
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::sources::disk::testing::{Watched, replace, watch};
 
+#[cfg(feature = "watch")]
+mod events;
 mod odd;
 mod polled;
 #[cfg(all(feature = "watch", target_os = "linux"))]
