@@ -64,8 +64,10 @@ struct State {
     seen: Seen,
     stopped: bool,
     hooks: Vec<Box<dyn Fn() + Send + Sync>>,
-    refuse: Option<Box<dyn Fn(&Document) -> bool + Send>>,
+    refuse: Option<Refuse>,
 }
+
+type Refuse = Box<dyn Fn(&Document) -> bool + Send>;
 
 /// What a [`Recorder`] has heard.
 #[derive(Clone, Debug, Default)]
@@ -321,22 +323,22 @@ fn check_changes<S: Source>(make: &dyn Fn() -> S, editor: &dyn Editor, faults: &
         let (source, recorder) = (Arc::clone(&source), recorder.clone());
         std::thread::spawn(move || listen(&*source, &recorder))
     };
-    let mut want = |fault: &str, want: &dyn Fn(&Document) -> bool| {
+    let want = |faults: &mut Vec<String>, fault: &str, want: &dyn Fn(&Document) -> bool| {
         if !recorder.wait_for(DEADLINE, |seen| want(&seen.document)) {
             faults.push(format!("{fault} within {DEADLINE:?}"));
         }
     };
-    want("a watch does not send what is there", &|it| {
+    want(faults, "a watch does not send what is there", &|it| {
         is_text(it, FIRST, "one")
     });
     for text in ["two", "three", "four"] {
         editor.set(FIRST, text);
-        want("a changed value does not arrive", &|it| {
+        want(faults, "a changed value does not arrive", &|it| {
             is_text(it, FIRST, text)
         });
     }
     editor.set(SECOND, "here");
-    want("a new key does not arrive", &|it| {
+    want(faults, "a new key does not arrive", &|it| {
         is_text(it, SECOND, "here") && is_text(it, FIRST, "four")
     });
     let changes = recorder.seen().changes;
@@ -344,13 +346,8 @@ fn check_changes<S: Source>(make: &dyn Fn() -> S, editor: &dyn Editor, faults: &
     if recorder.wait_for(LULL, |seen| seen.changes > changes) {
         faults.push("content that did not change is sent as a change".to_owned());
     }
-    let mut want = |fault: &str, want: &dyn Fn(&Document) -> bool| {
-        if !recorder.wait_for(DEADLINE, |seen| want(&seen.document)) {
-            faults.push(format!("{fault} within {DEADLINE:?}"));
-        }
-    };
     editor.remove(SECOND);
-    want("a removal does not arrive", &|it| {
+    want(faults, "a removal does not arrive", &|it| {
         it.get(SECOND).is_none() && is_text(it, FIRST, "four")
     });
     match make().load() {

@@ -1,6 +1,7 @@
 //! Fragments that come, go, break and switch together.
 
 use std::fs;
+use std::path::Path;
 use std::thread::sleep;
 
 use super::*;

@@ -455,4 +455,5 @@ fn parent_stands(path: &Path) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Changes that events must bring, long before the slow poll.
 
+use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
@@ -376,4 +377,34 @@ fn the_last_of_many_quick_changes_wins() {
         replace(&path, &text(value));
     }
     watched.expect("a", 200);
+}
+
+/// Many more rewrites than the tests above, and how long a busy writer keeps a change back.
+#[test]
+#[ignore = "a measurement: takes a minute"]
+fn stress() {
+    for (chunks, rounds) in [(1, 5_000), (4, 2_500), (8, 2_500)] {
+        never_half(chunks, Duration::ZERO, rounds);
+        println!("{chunks} chunks: 0 of {rounds} half-applied");
+    }
+    for pause in [0, 500, 5_000, 30_000, 60_000] {
+        let dir = dir();
+        let path = dir.path().join("app.toml");
+        let watched = begin(&path);
+        let (begun, mut value) = (Instant::now(), 0);
+        let (mut gap, mut at, mut changes) = (Duration::ZERO, Instant::now(), 1);
+        while begun.elapsed() < Duration::from_secs(5) {
+            value += 1;
+            fs::write(&path, text(value)).unwrap();
+            sleep(Duration::from_micros(pause));
+            if watched.recorder.seen().changes > changes {
+                changes = watched.recorder.seen().changes;
+                gap = gap.max(at.elapsed());
+                at = Instant::now();
+            }
+        }
+        gap = gap.max(at.elapsed());
+        watched.expect("a", value);
+        println!("pause {pause} µs: {changes} of {value} seen, longest gap {gap:?}");
+    }
 }
