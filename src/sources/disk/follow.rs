@@ -223,7 +223,7 @@ impl Follower {
             held.extend(news.notes.keys().cloned());
             self.merge(news, target);
         } else {
-            let until = Instant::now() + ECHO;
+            let until = self.echo(&settled);
             while Instant::now() < until && !self.stopped {
                 let news = self.mailbox.wait(until);
                 held.extend(news.notes.keys().cloned());
@@ -245,6 +245,20 @@ impl Follower {
                 self.tell(updates);
             }
         }
+    }
+
+    /// Until when an event of before the reading may still arrive. A close that was seen counts
+    /// from when it was seen: a writer that pauses no longer than [`ECHO`] must have its turn.
+    fn echo(&self, settled: &[(Tag, Stamp)]) -> Instant {
+        let now = Instant::now();
+        let since = settled.iter().map(|(tag, _)| match self.pending.get(tag) {
+            Some(Pending { writing, .. }) if writing.closed && writing.last + ECHO > now => {
+                writing.last
+            }
+            _ => now,
+        });
+        let since = since.max().unwrap_or(now);
+        (since + ECHO).max(now + ECHO / 2)
     }
 
     /// What has settled, and what has not.
