@@ -196,9 +196,9 @@ impl File {
         self
     }
 
-    /// Uses no events of the operating system: the content is read at each
-    /// [`poll`](File::poll). Only a rename can be told from a pause of a writer with events, so
-    /// a file that is written in place is more easily seen half-written.
+    /// Uses no events of the operating system: the content is read at each [`poll`](File::poll)
+    /// and taken when it looks the same 30 ms later. That cannot tell a rename from a write in
+    /// place, nor a writer that pauses from one that is done.
     #[must_use]
     pub fn without_watch(mut self) -> Self {
         self.options.watch = false;

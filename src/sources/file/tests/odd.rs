@@ -42,7 +42,8 @@ fn a_file_keeps_the_contract_of_a_source() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let editor = Rewrite(path.clone(), Mutex::default());
-    assert_eq!(check(&|| File::new(&path), &editor), Ok(()));
+    let watched = || File::new(&path).poll(Duration::from_millis(200));
+    assert_eq!(check(&watched, &editor), Ok(()));
     let polled = || {
         File::new(&path)
             .without_watch()
