@@ -1,9 +1,17 @@
-//! Where values come from: one file or folder a backend.
+//! The places that values come from: one file or folder a backend.
+//!
+//! Each is a [`Source`](crate::Source) that a program hands to the builder. Files and directories
+//! share one private room, `disk`, which reads safely and watches.
 
 mod args;
+mod dir;
+mod disk;
 mod env;
+mod file;
 mod memory;
 
 pub use args::Args;
+pub use dir::Dir;
 pub use env::Env;
+pub use file::File;
 pub use memory::Memory;

@@ -1,0 +1,309 @@
+//! The files of a directory: read at one moment, judged one by one, put together.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind};
+use crate::format::{Format, MAX_DOCUMENT_BYTES};
+use crate::sources::dir::Dir;
+use crate::sources::disk::chain::{DirId, End, Reach};
+use crate::sources::disk::mailbox::Tag;
+use crate::sources::disk::read::{self, Content, Digest, Fault, Stamp};
+use crate::value::document::Document;
+use crate::value::key::Key;
+use crate::value::node::{Node, Table};
+use crate::value::origin::Origin;
+
+/// How often a directory that changes while it is read is read anew before it has to settle.
+const ROUNDS: usize = 5;
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Whether there has been a directory.
+    pub(super) seen: bool,
+    pub(super) digest: Digest,
+    pub(super) fragments: BTreeMap<OsString, Fragment>,
+}
+
+/// One file of the directory.
+#[derive(Debug, Default)]
+pub(super) struct Fragment {
+    /// The content that was judged last.
+    pub(super) last: Option<u64>,
+    pub(super) good: Option<(u64, Document)>,
+    /// Whether the last good content said something.
+    pub(super) full: bool,
+    pub(super) problem: Option<Error>,
+    pub(super) absent: Option<Instant>,
+    /// The directory in which it stands when all links are followed.
+    pub(super) home: Option<PathBuf>,
+}
+
+impl Dir {
+    /// The names of the fragments, and which of them are links.
+    pub(super) fn list(&self) -> Result<BTreeMap<OsString, bool>, Fault> {
+        let mut names = BTreeMap::new();
+        for entry in std::fs::read_dir(&self.path).map_err(Fault::of)? {
+            let entry = entry.map_err(Fault::of)?;
+            let name = entry.file_name();
+            if self.takes().takes(&name) {
+                let link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+                names.insert(name, link);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Reads all fragments but the held ones, at one moment: if anything changed meanwhile, again.
+    pub(super) fn scan(&self, digest: &Digest, held: &HashSet<Tag>) -> Result<Scan, Fault> {
+        let mut scan = self.scan_once(digest, held)?;
+        for _ in 1..ROUNDS {
+            if self.still(&scan) {
+                return Ok(scan);
+            }
+            scan = self.scan_once(digest, held)?;
+        }
+        if !self.still(&scan) {
+            for (_, content) in scan.files.values_mut().flatten() {
+                content.torn = true;
+            }
+        }
+        Ok(scan)
+    }
+
+    fn scan_once(&self, digest: &Digest, held: &HashSet<Tag>) -> Result<Scan, Fault> {
+        let place = self.place();
+        let names = self.list()?;
+        let mut files = BTreeMap::new();
+        let mut total = 0;
+        for name in names.keys().filter(|name| !held.contains(*name)) {
+            let content = match read::read(&self.path.join(name)) {
+                Err(Fault::Missing | Fault::Kind("a directory")) => continue,
+                other => other,
+            };
+            total += content.as_ref().map_or(0, |it| it.bytes.len());
+            let content = match content {
+                Ok(_) if total > MAX_DOCUMENT_BYTES => Err(Fault::Large),
+                other => other.map(|content| (digest.of(&content.bytes), content)),
+            };
+            files.insert(name.clone(), content);
+        }
+        Ok(Scan {
+            place,
+            names,
+            files,
+        })
+    }
+
+    /// Whether nothing has changed since a scan.
+    fn still(&self, scan: &Scan) -> bool {
+        scan.place == self.place()
+            && self.list().is_ok_and(|names| names == scan.names)
+            && scan.files.iter().all(|(name, content)| match content {
+                Ok((_, it)) => Stamp::at(&self.path.join(name)).as_ref() == Some(&it.stamp),
+                Err(_) => true,
+            })
+    }
+
+    /// Which directory the path leads to.
+    fn place(&self) -> Option<DirId> {
+        DirId::at(&self.path.canonicalize().ok()?)
+    }
+
+    fn origin_of(&self, name: &OsStr) -> Origin {
+        Origin::new("file", self.given.join(name).display().to_string())
+    }
+
+    fn parse(&self, name: &OsStr, bytes: &[u8]) -> Result<Document, Error> {
+        let format = self
+            .options
+            .format
+            .or_else(|| Format::of_path(name.as_ref()));
+        match format {
+            Some(format) => format.parse(bytes, &self.origin_of(name)),
+            None => Err(Error::new(ErrorKind::Malformed, "no format is known")
+                .with_origin(self.origin_of(name))),
+        }
+    }
+
+    /// Takes what a scan found into the memory. A fragment that is away goes after `gap`.
+    pub(super) fn absorb(
+        &self,
+        memory: &mut Memory,
+        scan: Scan,
+        held: &HashSet<Tag>,
+        gap: Duration,
+    ) {
+        memory.seen = true;
+        let mut here: HashSet<Tag> = held.clone();
+        for (name, found) in scan.files {
+            here.insert(name.clone());
+            if held.contains(&name) {
+                continue;
+            }
+            let fragment = memory.fragments.entry(name.clone()).or_default();
+            fragment.absent = None;
+            fragment.home = home(&self.path.join(&name));
+            self.judge_one(fragment, &name, found);
+        }
+        let now = Instant::now();
+        memory.fragments.retain(|name, fragment| {
+            if here.contains(name) {
+                return true;
+            }
+            // Its place was swapped for another that has no such file: that is no editor's gap.
+            if home(&self.path.join(name)) != fragment.home {
+                return false;
+            }
+            now.duration_since(*fragment.absent.get_or_insert(now)) < gap
+        });
+    }
+
+    /// What is held, and what belongs together with it: links that lead to one directory elsewhere
+    /// are swung together, and so they change together.
+    pub(super) fn group(&self, memory: &Memory, scan: &Scan, held: &HashSet<Tag>) -> HashSet<Tag> {
+        let mut all = held.clone();
+        let linked = |name: &OsString| scan.names.get(name) == Some(&true);
+        let homes: HashSet<_> = held
+            .iter()
+            .filter(|name| linked(name))
+            .map(|name| home(&self.path.join(name)))
+            .collect();
+        if homes.is_empty() {
+            return all;
+        }
+        let read = scan.files.keys().filter(|name| linked(name));
+        all.extend(
+            read.filter(|name| homes.contains(&home(&self.path.join(name))))
+                .cloned(),
+        );
+        // Nor must what the swing takes away go before the rest comes.
+        let gone = memory.fragments.keys();
+        all.extend(gone.filter(|name| !scan.files.contains_key(*name)).cloned());
+        all
+    }
+
+    fn judge_one(
+        &self,
+        fragment: &mut Fragment,
+        name: &OsStr,
+        found: Result<(u64, Content), Fault>,
+    ) {
+        let (digest, content) = match found {
+            Ok(found) => found,
+            Err(fault) => {
+                fragment.last = None;
+                fragment.problem = Some(fault.error(&self.origin_of(name)));
+                return;
+            }
+        };
+        if fragment.last.replace(digest) == Some(digest) {
+            return;
+        }
+        fragment.problem = None;
+        if matches!(&fragment.good, Some((good, _)) if *good == digest) {
+            return;
+        }
+        let blank = read::blank(&content.bytes);
+        if blank && fragment.full && !self.options.allow_empty {
+            let detail = "the file became empty; its last values stay until it has content again";
+            let error = Error::new(ErrorKind::Malformed, detail);
+            fragment.problem = Some(error.with_origin(self.origin_of(name)));
+            return;
+        }
+        match self.parse(name, &content.bytes) {
+            Ok(document) => {
+                fragment.full = !blank;
+                fragment.good = Some((digest, document));
+            }
+            Err(error) => fragment.problem = Some(error),
+        }
+    }
+
+    /// All fragments as one document, and a number that stands for it.
+    pub(super) fn compose(&self, memory: &Memory) -> (u64, Document) {
+        let mut whole = Document::new();
+        let mut parts = Vec::new();
+        for (name, fragment) in &memory.fragments {
+            if let Some((digest, document)) = &fragment.good {
+                let mut found = Vec::new();
+                clashes(whole.root(), document.root(), &mut Vec::new(), &mut found);
+                for clash in found {
+                    parts.push((name, 0, clash.to_string()));
+                    whole.report(clash);
+                }
+                whole.merge(document.clone());
+                parts.push((name, *digest, String::new()));
+            }
+            if let Some(problem) = &fragment.problem {
+                parts.push((name, 0, problem.to_string()));
+                whole.report(problem.clone());
+            }
+        }
+        (memory.digest.of(&parts), whole)
+    }
+}
+
+/// The directory in which a file stands, or would, when all links are followed.
+fn home(path: &Path) -> Option<PathBuf> {
+    match Reach::default().add(path, OsStr::new("")) {
+        End::Here(path) | End::Absent(path) => path.parent().map(Path::to_path_buf),
+        End::Lost | End::Broken => None,
+    }
+}
+
+/// Finds the keys that are a value in one tree and a table in the other.
+fn clashes<'a>(base: &Table, over: &'a Table, path: &mut Vec<&'a str>, found: &mut Vec<Error>) {
+    for entry in over.map().iter() {
+        let Some(old) = base.get(&entry.name) else {
+            continue;
+        };
+        path.push(&entry.name);
+        match (&old.node, &entry.node) {
+            (Node::Table(old), Node::Table(new)) => clashes(old, new, path, found),
+            (old, new) if old.table().is_some() != new.table().is_some() => {
+                let detail = "a value here and a table there; the later fragment wins";
+                let mut error = Error::new(ErrorKind::InvalidKey, detail);
+                if let Ok(key) = Key::from_segments(&*path) {
+                    error = error.with_key(key);
+                }
+                if let Some(origin) = new.origin().or(old.origin()) {
+                    error = error.with_origin(origin);
+                }
+                found.push(error);
+            }
+            _ => {}
+        }
+        path.pop();
+    }
+}
+
+/// What a directory held at one moment.
+pub(super) struct Scan {
+    pub(super) place: Option<DirId>,
+    /// The names of the fragments, and whether each is a link.
+    pub(super) names: BTreeMap<OsString, bool>,
+    pub(super) files: BTreeMap<OsString, Result<(u64, Content), Fault>>,
+}
+
+impl Scan {
+    pub(super) fn stamps(&self, want: impl Fn(&OsString) -> bool) -> HashMap<Tag, Stamp> {
+        let read = self.files.iter().filter(|(name, _)| want(name));
+        read.filter_map(|(name, file)| {
+            let (_, content) = file.as_ref().ok()?;
+            Some((name.clone(), content.stamp.clone()))
+        })
+        .collect()
+    }
+}
+
+/// The name of a file that was written moments ago.
+pub(super) fn young(
+    (name, found): (&OsString, &Result<(u64, Content), Fault>),
+) -> Option<OsString> {
+    let young = found.as_ref().is_ok_and(|(_, it)| it.recent || it.torn);
+    young.then(|| name.clone())
+}

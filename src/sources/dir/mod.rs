@@ -1,0 +1,333 @@
+//! A directory of fragments that together are one configuration.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, ErrorKind};
+use crate::format::Format;
+use crate::source::{Source, Updates, Watching};
+use crate::sources::dir::fragments::{Memory, Scan, young};
+use crate::sources::disk::chain::{End, Every, Reach};
+use crate::sources::disk::follow::{self, Changed, Target};
+use crate::sources::disk::mailbox::Tag;
+use crate::sources::disk::read::{Fault, Stamp};
+use crate::sources::disk::verdict::Verdicts;
+use crate::sources::disk::{GAP, POLL, absolute};
+use crate::value::document::Document;
+use crate::value::origin::Origin;
+
+mod fragments;
+
+/// How long a fragment that is being written is waited for at the start.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A directory of configuration fragments, such as `conf.d`.
+///
+/// Every file with the extension of a known format is read, in the order of the file names; later
+/// ones override earlier ones. Hidden files, back-ups, swap files, subdirectories and files of
+/// other extensions are left out.
+///
+/// A fragment that is broken is left out and reported; one that breaks while the program runs keeps
+/// its last good values. A fragment that is removed takes its keys with it. When the directory
+/// itself goes, all values stay. All fragments together hold at most 10 MiB.
+///
+/// Where the files are links through one link that is swung, as in a mounted Kubernetes ConfigMap,
+/// all of them change in one update. Watching and settling are as for a
+/// [`File`](crate::sources::File).
+///
+/// # Examples
+///
+/// ```
+/// use liveprops::{Source, sources::Dir};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path();
+/// std::fs::write(path.join("10-base.toml"), "retries = 3\n").unwrap();
+/// std::fs::write(path.join("20-local.toml"), "retries = 5\n").unwrap();
+/// let document = Dir::new(path).load()?;
+/// assert_eq!(document.get("retries"), Some(&5.into()));
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Dir {
+    given: PathBuf,
+    path: PathBuf,
+    options: Options,
+    /// Outlives a watch that the engine starts anew.
+    memory: Arc<Mutex<Memory>>,
+}
+
+#[derive(Clone, Debug)]
+struct Options {
+    format: Option<Format>,
+    optional: bool,
+    allow_empty: bool,
+    watch: bool,
+    poll: Duration,
+}
+
+impl Dir {
+    /// Creates a source over `path`. Touches nothing until the first load.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        let given = path.into();
+        Self {
+            path: absolute(&given),
+            given,
+            options: Options {
+                format: None,
+                optional: false,
+                allow_empty: false,
+                watch: true,
+                poll: POLL,
+            },
+            memory: Arc::default(),
+        }
+    }
+
+    /// Reads every file in this format, whatever its extension. Hidden files and the leavings of
+    /// editors stay out.
+    #[must_use]
+    pub fn format(mut self, format: Format) -> Self {
+        self.options.format = Some(format);
+        self
+    }
+
+    /// Lets the directory be missing at the start: it is picked up when it appears. By default
+    /// that is an error.
+    #[must_use]
+    pub fn optional(mut self) -> Self {
+        self.options.optional = true;
+        self
+    }
+
+    /// Takes an empty fragment for what it says: no keys. By default a fragment that had content
+    /// and is empty now is held for an accident, and its values stay.
+    #[must_use]
+    pub fn allow_empty(mut self) -> Self {
+        self.options.allow_empty = true;
+        self
+    }
+
+    /// Sets the pause between two readings of the content that no event asked for. The default is
+    /// 5 seconds; less than 1 millisecond counts as that.
+    #[must_use]
+    pub fn poll(mut self, every: Duration) -> Self {
+        self.options.poll = every.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Uses no events of the operating system: the content is read at each [`poll`](Dir::poll).
+    #[must_use]
+    pub fn without_watch(mut self) -> Self {
+        self.options.watch = false;
+        self
+    }
+
+    fn takes(&self) -> Every {
+        match self.options.format {
+            Some(_) => Every::Any,
+            None => Every::Known,
+        }
+    }
+}
+
+impl Clone for Dir {
+    /// The same directory with the same options; what one has seen means nothing to the other.
+    fn clone(&self) -> Self {
+        Self {
+            given: self.given.clone(),
+            path: self.path.clone(),
+            options: self.options.clone(),
+            memory: Arc::default(),
+        }
+    }
+}
+
+impl Source for Dir {
+    fn origin(&self) -> Origin {
+        Origin::new("dir", self.given.display().to_string())
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let begun = Instant::now();
+        let mut memory = self.memory.lock();
+        loop {
+            let scan = match self.scan(&memory.digest, &HashSet::new()) {
+                Ok(scan) => scan,
+                Err(Fault::Missing) if self.options.optional => return Ok(Document::new()),
+                Err(fault) => return Err(explain(fault, &self.origin())),
+            };
+            // Somebody may be half-way through writing: wait for what would be left out.
+            let young: Vec<OsString> = scan.files.iter().filter_map(young).collect();
+            self.absorb(&mut memory, scan, &HashSet::new(), Duration::ZERO);
+            let broken = |name: &OsString| {
+                memory
+                    .fragments
+                    .get(name)
+                    .is_some_and(|it| it.problem.is_some() || !it.full)
+            };
+            if !young.iter().any(broken) || begun.elapsed() >= PATIENCE {
+                return Ok(self.compose(&memory).1);
+            }
+            std::thread::sleep(follow::QUIET);
+        }
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Stream
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        let mut followed = Followed {
+            dir: self,
+            verdicts: Verdicts::default(),
+            found: None,
+            absent: None,
+            since: Instant::now(),
+            begun: false,
+        };
+        follow::run(
+            &mut followed,
+            updates,
+            self.options.poll,
+            self.options.watch,
+        )
+    }
+}
+
+fn explain(fault: Fault, origin: &Origin) -> Error {
+    match fault {
+        Fault::Missing => Error::new(
+            ErrorKind::Unavailable,
+            "the directory does not exist, or is none",
+        )
+        .with_origin(origin),
+        fault => fault.error(origin),
+    }
+}
+
+/// A directory that is being followed.
+struct Followed<'a> {
+    dir: &'a Dir,
+    verdicts: Verdicts,
+    /// What the last look found; `None` when it was judged.
+    found: Option<Result<Scan, Fault>>,
+    /// Since when the directory is away.
+    absent: Option<Instant>,
+    since: Instant,
+    /// Whether anything was sent.
+    begun: bool,
+}
+
+impl Followed<'_> {
+    fn judge_missing(&mut self, updates: &Updates) {
+        let since = *self.absent.get_or_insert_with(Instant::now);
+        if !self.dir.memory.lock().seen && self.dir.options.optional {
+            if self.verdicts.in_force(0) {
+                updates.alive();
+            } else {
+                self.verdicts.send(0, Document::new(), updates);
+            }
+        } else if since.elapsed() >= GAP {
+            let error = explain(Fault::Missing, &self.dir.origin());
+            self.verdicts.failed(error, updates);
+        }
+    }
+}
+
+impl Target for Followed<'_> {
+    fn reach(&mut self) -> Reach {
+        let mut reach = Reach::default();
+        if let End::Here(place) = reach.add(&self.dir.path, OsStr::new("")) {
+            reach.every(&place, self.dir.takes());
+            // A plain file is known by its name in the directory; a link leads elsewhere.
+            for (name, link) in self.dir.list().unwrap_or_default() {
+                if link {
+                    reach.add(&place.join(&name), &name);
+                }
+            }
+        }
+        reach
+    }
+
+    fn look(&mut self, held: &HashSet<Tag>) -> Vec<Changed> {
+        let memory = self.dir.memory.lock();
+        let found = self.dir.scan(&memory.digest, held);
+        let mut changed = Vec::new();
+        for (name, file) in found.iter().flat_map(|scan| &scan.files) {
+            let Ok((digest, content)) = file else {
+                continue;
+            };
+            let known = memory.fragments.get(name).and_then(|it| it.last);
+            if known != Some(*digest) {
+                changed.push(Changed {
+                    tag: name.clone(),
+                    stamp: content.stamp.clone(),
+                    torn: content.torn,
+                    recent: content.recent,
+                });
+            }
+        }
+        self.found = Some(found);
+        changed
+    }
+
+    fn stamp(&self, tag: &OsStr) -> Option<Stamp> {
+        Stamp::at(&self.dir.path.join(tag))
+    }
+
+    fn judge(&mut self, held: &HashSet<Tag>, updates: &Updates) -> HashMap<Tag, Stamp> {
+        let scan = match self.found.take() {
+            None => return HashMap::new(),
+            Some(Err(Fault::Missing)) => {
+                self.judge_missing(updates);
+                return HashMap::new();
+            }
+            Some(Err(fault)) => {
+                let error = explain(fault, &self.dir.origin());
+                self.verdicts.failed(error, updates);
+                return HashMap::new();
+            }
+            Some(Ok(scan)) => scan,
+        };
+        self.absent = None;
+        // What is sent first must not lack what is about to settle.
+        let early = !self.begun && !held.is_empty() && self.since.elapsed() < PATIENCE;
+        // What concerns the directory itself concerns all of it: the next look is near.
+        if early || held.contains(OsStr::new("")) {
+            return scan.stamps(|name| !held.contains(name));
+        }
+        self.begun = true;
+        let mut memory = self.dir.memory.lock();
+        let all = self.dir.group(&memory, &scan, held);
+        let put_off = scan.stamps(|name| all.contains(name) && !held.contains(name));
+        self.dir.absorb(&mut memory, scan, &all, GAP);
+        let (digest, document) = self.dir.compose(&memory);
+        drop(memory);
+        if self.verdicts.in_force(digest) {
+            self.verdicts.same(digest, updates);
+        } else if !self.verdicts.known_bad(digest, updates) {
+            self.verdicts.send(digest, document, updates);
+        }
+        put_off
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let memory = self.dir.memory.lock();
+        let away = memory.fragments.values().filter_map(|it| it.absent);
+        let now = Instant::now();
+        away.chain(self.absent)
+            .map(|since| since + GAP)
+            .filter(|at| *at > now)
+            .min()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,134 @@
+//! What the operating system said, kept until the source's thread comes for it.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+/// Whom an event concerns: the name of one fragment of a directory, or, when it is empty, all.
+pub(crate) type Tag = OsString;
+
+/// One event, as far as it matters.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Sign {
+    /// Something complete took the place, or what was there is gone.
+    Whole,
+    /// Bytes are being written.
+    Written,
+    /// A writer closed the file.
+    Closed,
+    /// Only permissions or time stamps changed.
+    Touched,
+}
+
+/// All events of one tag, oldest first, as one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Note {
+    /// Complete, and not written to since.
+    Whole,
+    Written(Writing),
+}
+
+/// A file that is being written in place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writing {
+    pub(crate) first: Instant,
+    pub(crate) last: Instant,
+    /// Whether the last that happened was a writer closing it.
+    pub(crate) closed: bool,
+}
+
+/// What came since the last visit.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    pub(crate) notes: HashMap<Tag, Note>,
+    /// Names came, went or moved: the directories to watch may be others now.
+    pub(crate) moved: bool,
+    /// Events may have been lost, or a watch has died.
+    pub(crate) rearm: bool,
+    /// Anything may have changed.
+    pub(crate) rescan: bool,
+    pub(crate) stopped: bool,
+}
+
+impl News {
+    fn any(&self) -> bool {
+        !self.notes.is_empty() || self.moved || self.rearm || self.rescan || self.stopped
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    news: Mutex<News>,
+    bell: Condvar,
+}
+
+impl Mailbox {
+    /// Puts one event in, for all it concerns at once: who takes the news sees all of it or none.
+    pub(crate) fn post(&self, tags: &[&OsStr], sign: Sign, moved: bool) {
+        if tags.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut news = self.news.lock();
+        news.moved |= moved;
+        for tag in tags {
+            let note = next(news.notes.get(*tag), sign, now);
+            news.notes.insert(tag.to_os_string(), note);
+        }
+        self.bell.notify_all();
+    }
+
+    pub(crate) fn rearm(&self, rescan: bool) {
+        let mut news = self.news.lock();
+        news.rearm = true;
+        news.rescan |= rescan;
+        self.bell.notify_all();
+    }
+
+    pub(crate) fn stop(&self) {
+        self.news.lock().stopped = true;
+        self.bell.notify_all();
+    }
+
+    /// Waits for news until `deadline` and takes them.
+    pub(crate) fn wait(&self, deadline: Instant) -> News {
+        let mut news = self.news.lock();
+        while !news.any() {
+            if self.bell.wait_until(&mut news, deadline).timed_out() {
+                break;
+            }
+        }
+        let stopped = news.stopped;
+        let taken = std::mem::take(&mut *news);
+        // A stop is for ever, whoever hears of it first.
+        news.stopped = stopped;
+        taken
+    }
+
+    /// Takes what is there.
+    pub(crate) fn take(&self) -> News {
+        self.wait(Instant::now())
+    }
+}
+
+/// What is known of a tag after one more event.
+fn next(before: Option<&Note>, sign: Sign, now: Instant) -> Note {
+    let writing = match before {
+        Some(Note::Written(writing)) => Some(writing),
+        _ => None,
+    };
+    let closed = match (sign, before) {
+        // A rename touches the change time too, so what is whole stays whole.
+        (Sign::Whole, _) | (Sign::Touched, Some(Note::Whole)) => return Note::Whole,
+        (Sign::Written, _) => false,
+        (Sign::Closed, _) => true,
+        (Sign::Touched, _) => writing.is_none_or(|writing| writing.closed),
+    };
+    Note::Written(Writing {
+        first: writing.map_or(now, |writing| writing.first),
+        last: now,
+        closed,
+    })
+}

@@ -1,0 +1,40 @@
+//! What files and directories share: reading that cannot hang, and watching that misses nothing.
+//!
+//! A path is followed as a *chain*: every directory on it, and on each hop of a symbolic link, is
+//! watched, and only the names that lead to the file count. So a swapped release link, a replaced
+//! parent and a file that is not there yet are all seen, and a noisy neighbour is not.
+//!
+//! `read` reads, `chain` finds the directories, `hub` shares one watcher of the operating system,
+//! `mailbox` carries what it says to the source's thread, `follow` decides when a reading can be
+//! trusted, `verdict` remembers what was done with it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[cfg_attr(not(feature = "watch"), allow(dead_code))]
+pub(super) mod chain;
+pub(super) mod follow;
+#[cfg(feature = "watch")]
+pub(super) mod hub;
+#[cfg(not(feature = "watch"))]
+#[path = "no_hub.rs"]
+pub(super) mod hub;
+// Without events nobody posts, and nobody asks whom an event concerns.
+#[cfg_attr(not(feature = "watch"), allow(dead_code))]
+pub(super) mod mailbox;
+pub(super) mod read;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(super) mod testing;
+pub(super) mod verdict;
+
+/// The pause between two readings of content that no event announced.
+pub(super) const POLL: Duration = Duration::from_secs(5);
+
+/// How long a file may be away before anybody is told: editors rename.
+pub(super) const GAP: Duration = Duration::from_millis(200);
+
+/// The path as it is from here: a later change of the working directory must not move it.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}

@@ -1,0 +1,114 @@
+//! What the tests of files and directories share.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::source::Source;
+use crate::source::conformance::Recorder;
+use crate::value::Value;
+
+/// Far below the slow poll, so that what arrives within was brought by an event.
+pub(crate) const SOON: Duration = Duration::from_millis(2500);
+
+/// A source that is being watched, until this is dropped.
+pub(crate) struct Watched {
+    pub(crate) recorder: Recorder,
+    thread: Option<JoinHandle<Result<(), Error>>>,
+}
+
+pub(crate) fn watch(source: impl Source) -> Watched {
+    watch_with(source, Recorder::new())
+}
+
+pub(crate) fn watch_with(source: impl Source, recorder: Recorder) -> Watched {
+    let source = Arc::new(source);
+    let updates = recorder.updates();
+    let thread = std::thread::spawn(move || source.watch(&updates));
+    Watched {
+        recorder,
+        thread: Some(thread),
+    }
+}
+
+impl Watched {
+    #[track_caller]
+    pub(crate) fn expect(&self, key: &str, value: i64) {
+        let want = Value::Int(value);
+        let came = self
+            .recorder
+            .wait_for(SOON, |seen| seen.document.get(key) == Some(&want));
+        assert!(came, "{key} = {value} within {SOON:?}: {}", self.story());
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_none(&self, key: &str) {
+        let gone = self
+            .recorder
+            .wait_for(SOON, |seen| seen.document.get(key).is_none());
+        assert!(gone, "{key} is gone within {SOON:?}: {}", self.story());
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_failure(&self, part: &str) {
+        let told = self.recorder.wait_for(SOON, |seen| {
+            seen.failures.iter().any(|it| it.to_string().contains(part))
+        });
+        assert!(told, "`{part}` is reported: {}", self.story());
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<i64> {
+        match self.recorder.seen().document.get(key) {
+            Some(Value::Int(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    fn story(&self) -> String {
+        let seen = self.recorder.seen();
+        let values: Vec<_> = seen.document.iter().take(8).collect();
+        format!("{values:?}, {} updates, {:?}", seen.updates, seen.failures)
+    }
+
+    /// Stops the watch; says how long it took to return.
+    pub(crate) fn stop(mut self) -> Duration {
+        self.end()
+    }
+
+    fn end(&mut self) -> Duration {
+        let begun = Instant::now();
+        self.recorder.stop();
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            if !std::thread::panicking() {
+                ended.unwrap().unwrap();
+            }
+        }
+        begun.elapsed()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Replaces a file by a rename.
+pub(crate) fn replace(path: &Path, text: &str) {
+    let mut aside = path.as_os_str().to_os_string();
+    aside.push(".new");
+    std::fs::write(&aside, text).unwrap();
+    std::fs::rename(aside, path).unwrap();
+}
+
+/// Swings a symbolic link at once.
+#[cfg(unix)]
+pub(crate) fn swing(link: &Path, target: &Path) {
+    let mut aside = link.as_os_str().to_os_string();
+    aside.push(".new");
+    std::os::unix::fs::symlink(target, &aside).unwrap();
+    std::fs::rename(aside, link).unwrap();
+}

@@ -1,0 +1,84 @@
+//! What was done with each reading, so that nothing is sent or said twice.
+
+use crate::error::{Error, ErrorKind};
+use crate::source::{Update, Updates};
+use crate::value::document::Document;
+
+/// The memory of one watch.
+#[derive(Debug, Default)]
+pub(crate) struct Verdicts {
+    /// The content that is in force.
+    sent: Option<u64>,
+    /// The content that was judged last, and what is wrong with it.
+    last: Option<(u64, Option<Error>)>,
+    /// The problem that was reported last and is not solved.
+    said: Option<String>,
+}
+
+impl Verdicts {
+    /// Whether this content would be news.
+    pub(crate) fn differs(&self, digest: u64) -> bool {
+        self.last.as_ref().is_none_or(|(last, _)| *last != digest)
+    }
+
+    /// Whether this content is in force.
+    pub(crate) fn in_force(&self, digest: u64) -> bool {
+        self.sent == Some(digest)
+    }
+
+    /// Everything is as it was sent.
+    pub(crate) fn same(&mut self, digest: u64, updates: &Updates) {
+        self.last = Some((digest, None));
+        self.said = None;
+        updates.alive();
+    }
+
+    /// Whether this content was found wanting before; then the reason is reported, if something
+    /// else was since.
+    pub(crate) fn known_bad(&mut self, digest: u64, updates: &Updates) -> bool {
+        match &self.last {
+            Some((last, Some(error))) if *last == digest => {
+                let error = error.clone();
+                self.failed(error, updates);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Reports a problem, unless it was the last that was reported.
+    pub(crate) fn failed(&mut self, error: Error, updates: &Updates) {
+        let text = error.to_string();
+        if self.said.as_ref() != Some(&text) {
+            self.said = Some(text);
+            updates.failed(error);
+        }
+    }
+
+    /// Content that will not be sent, now or when it is read again.
+    pub(crate) fn bad(&mut self, digest: u64, error: Error, updates: &Updates) {
+        self.last = Some((digest, Some(error.clone())));
+        self.failed(error, updates);
+    }
+
+    /// Sends content; says whether it was taken. A refusal is the last word on it until it changes.
+    pub(crate) fn send(&mut self, digest: u64, document: Document, updates: &Updates) -> bool {
+        match updates.send(Update::full(document)) {
+            Ok(_) => {
+                self.sent = Some(digest);
+                self.last = Some((digest, None));
+                self.said = None;
+                true
+            }
+            Err(error) => {
+                // The engine knows already and has told; it is said again only after another
+                // problem came between.
+                if error.kind() != ErrorKind::Closed {
+                    self.said = Some(error.to_string());
+                }
+                self.last = Some((digest, Some(error)));
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! One file of configuration, followed wherever it goes.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, ErrorKind};
+use crate::format::Format;
+use crate::source::{Source, Update, Updates, Watching};
+use crate::sources::disk::chain::{End, Reach};
+use crate::sources::disk::follow::{self, Changed, Target};
+use crate::sources::disk::mailbox::Tag;
+use crate::sources::disk::read::{self, Content, Digest, Fault, Stamp};
+use crate::sources::disk::verdict::Verdicts;
+use crate::sources::disk::{GAP, POLL, absolute};
+use crate::value::document::Document;
+use crate::value::origin::Origin;
+
+/// How long a file must be away before its values go, where they go at all.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A configuration file.
+///
+/// The format follows from the extension, or from [`format`](File::format). The file is watched
+/// through the operating system, and read every 5 seconds besides, for changes that cause no
+/// event: those on network file systems, through hard links and memory maps.
+///
+/// Content decides what changed, never time stamps. A file that is replaced by a rename, or by
+/// swinging a symbolic link, takes effect at once and whole. One that is written in place takes
+/// effect when it has been left alone for 30 ms; a writer that stops half-way for longer can be
+/// seen half-way, so let programs rename.
+///
+/// Nothing that goes wrong takes values away: a file that vanishes, becomes empty, cannot be read
+/// or parsed, or is over 10 MiB leaves the values as they were and shows in the source's health.
+///
+/// The path is fixed when the source is made: a later change of the working directory does not
+/// move it.
+///
+/// # Examples
+///
+/// ```
+/// use liveprops::{Source, sources::File};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("app.toml");
+/// std::fs::write(&path, "retries = 3\n").unwrap();
+/// let file = File::new(&path);
+/// assert_eq!(file.load()?.get("retries"), Some(&3.into()));
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct File {
+    given: PathBuf,
+    path: PathBuf,
+    options: Options,
+    /// Outlives a watch that the engine starts anew.
+    memory: Arc<Mutex<Memory>>,
+}
+
+#[derive(Clone, Debug)]
+struct Options {
+    format: Option<Format>,
+    optional: bool,
+    allow_empty: bool,
+    drop_when_missing: bool,
+    watch: bool,
+    poll: Duration,
+}
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Whether there has been a file.
+    seen: bool,
+    /// Whether the last good content said something.
+    full: bool,
+}
+
+impl File {
+    /// Creates a source over `path`. Touches nothing until the first load.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        let given = path.into();
+        Self {
+            path: absolute(&given),
+            given,
+            options: Options {
+                format: None,
+                optional: false,
+                allow_empty: false,
+                drop_when_missing: false,
+                watch: true,
+                poll: POLL,
+            },
+            memory: Arc::default(),
+        }
+    }
+
+    /// Creates the files of a profile and its refinements: `app.toml`, `app-prod.toml`,
+    /// `app-prod-eu.toml`.
+    ///
+    /// Later ones override earlier ones when handed to the builder in this order. The first is
+    /// required; the others may be missing, come and go.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] if a profile is not 1 to 64 letters, digits, `_`, `.` or `-`, is
+    /// `.` or `..`, or if `path` has no file name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use liveprops::{Source, sources::File};
+    ///
+    /// let files = File::cascade("config/app.toml", ["prod", "eu"])?;
+    /// let names: Vec<_> = files.iter().map(|file| file.origin().to_string()).collect();
+    /// assert_eq!(names[2], "file config/app-prod-eu.toml");
+    /// assert!(File::cascade("config/app.toml", ["../etc"]).is_err());
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    pub fn cascade<P: AsRef<str>>(
+        path: impl Into<PathBuf>,
+        profiles: impl IntoIterator<Item = P>,
+    ) -> Result<Vec<Self>, Error> {
+        let path = path.into();
+        let Some(stem) = path.file_stem() else {
+            let detail = format!("`{}` has no file name", path.display());
+            return Err(Error::new(ErrorKind::InvalidKey, detail));
+        };
+        let mut name = stem.to_os_string();
+        let mut files = vec![Self::new(&path)];
+        for profile in profiles {
+            let profile = profile.as_ref();
+            if !is_profile(profile) {
+                let shown: String = profile.chars().take(80).collect();
+                let detail = format!(
+                    "`{shown}` is not a profile: 1 to 64 of letters, digits, `_`, `.` and `-`"
+                );
+                return Err(Error::new(ErrorKind::InvalidKey, detail));
+            }
+            name.push("-");
+            name.push(profile);
+            let mut whole = name.clone();
+            if let Some(extension) = path.extension() {
+                whole.push(".");
+                whole.push(extension);
+            }
+            files.push(
+                Self::new(path.with_file_name(whole))
+                    .optional()
+                    .drop_when_missing(),
+            );
+        }
+        Ok(files)
+    }
+
+    /// Sets the format, whatever the extension says.
+    #[must_use]
+    pub fn format(mut self, format: Format) -> Self {
+        self.options.format = Some(format);
+        self
+    }
+
+    /// Lets the file be missing at the start: it is picked up when it appears. By default that is
+    /// an error.
+    #[must_use]
+    pub fn optional(mut self) -> Self {
+        self.options.optional = true;
+        self
+    }
+
+    /// Takes an empty file for what it says: no keys. By default a file that had content and is
+    /// empty now is held for an accident, and its values stay.
+    #[must_use]
+    pub fn allow_empty(mut self) -> Self {
+        self.options.allow_empty = true;
+        self
+    }
+
+    /// Drops the values when the file is away for 1 second and its directory is still there. By
+    /// default they stay and the source's health says that the file is missing.
+    #[must_use]
+    pub fn drop_when_missing(mut self) -> Self {
+        self.options.drop_when_missing = true;
+        self
+    }
+
+    /// Sets the pause between two readings of the content that no event asked for. The default is
+    /// 5 seconds; less than 1 millisecond counts as that.
+    #[must_use]
+    pub fn poll(mut self, every: Duration) -> Self {
+        self.options.poll = every.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Uses no events of the operating system: the content is read at each [`poll`](File::poll)
+    /// and taken when it looks the same 30 ms later. That cannot tell a rename from a write in
+    /// place, nor a writer that pauses from one that is done.
+    #[must_use]
+    pub fn without_watch(mut self) -> Self {
+        self.options.watch = false;
+        self
+    }
+
+    fn read(&self) -> Result<Content, Fault> {
+        read::read(&self.path)
+    }
+
+    fn parse(&self, content: &[u8]) -> Result<Document, Error> {
+        // Looked up here and not in `new`: a wrong extension is an error like any other.
+        let format = self.options.format.or_else(|| Format::of_path(&self.path));
+        match format {
+            Some(format) => format.parse(content, &self.origin()),
+            None => Err(Error::new(
+                ErrorKind::Malformed,
+                "no format is known for this extension; name one, or enable its feature",
+            )
+            .with_origin(self.origin())),
+        }
+    }
+}
+
+impl Clone for File {
+    /// The same file with the same options; what one has seen means nothing to the other.
+    fn clone(&self) -> Self {
+        Self {
+            given: self.given.clone(),
+            path: self.path.clone(),
+            options: self.options.clone(),
+            memory: Arc::default(),
+        }
+    }
+}
+
+impl Source for File {
+    fn origin(&self) -> Origin {
+        Origin::new("file", self.given.display().to_string())
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let begun = Instant::now();
+        loop {
+            let content = match self.read() {
+                Ok(content) => content,
+                Err(Fault::Missing) if self.options.optional => return Ok(Document::new()),
+                Err(fault) => return Err(fault.error(&self.origin())),
+            };
+            let blank = read::blank(&content.bytes);
+            let parsed = self.parse(&content.bytes);
+            // Somebody may be half-way through writing it: that is no reason not to start.
+            let doubtful = content.torn || (content.recent && (blank || parsed.is_err()));
+            if doubtful && begun.elapsed() < GRACE {
+                std::thread::sleep(follow::QUIET);
+                continue;
+            }
+            if parsed.is_ok() {
+                let mut memory = self.memory.lock();
+                memory.seen = true;
+                memory.full = !blank;
+            }
+            return parsed;
+        }
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Stream
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        let mut followed = Followed {
+            file: self,
+            digest: Digest::default(),
+            verdicts: Verdicts::default(),
+            found: None,
+            absent: None,
+            dropped: false,
+        };
+        follow::run(
+            &mut followed,
+            updates,
+            self.options.poll,
+            self.options.watch,
+        )
+    }
+}
+
+/// Whether a profile's name can be part of a file's name and nothing more.
+fn is_profile(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    (1..=64).contains(&name.len()) && name.bytes().all(plain) && name != "." && name != ".."
+}
+
+/// A file that is being followed.
+struct Followed<'a> {
+    file: &'a File,
+    digest: Digest,
+    verdicts: Verdicts,
+    /// What the last look found; `None` when it was judged.
+    found: Option<Result<(u64, Content), Fault>>,
+    absent: Option<Absent>,
+    /// Whether the values were dropped because the file is gone.
+    dropped: bool,
+}
+
+/// How long a file has been away.
+#[derive(Clone, Copy)]
+struct Absent {
+    since: Instant,
+    /// Whether its directory is there.
+    parent: bool,
+}
+
+impl Followed<'_> {
+    fn judge_missing(&mut self, updates: &Updates) {
+        let options = &self.file.options;
+        let seen = self.file.memory.lock().seen;
+        if !seen && options.optional {
+            // It was never there, and need not be.
+            return match self.dropped {
+                true => updates.alive(),
+                false => self.drop_values(updates),
+            };
+        }
+        let Some(absent) = self.absent else { return };
+        let away = absent.since.elapsed();
+        if away >= GRACE && absent.parent && options.drop_when_missing {
+            return match self.dropped {
+                true => updates.alive(),
+                false => self.drop_values(updates),
+            };
+        }
+        if away >= GAP && !self.dropped {
+            let error = Fault::Missing.error(&self.file.origin());
+            self.verdicts.failed(error, updates);
+        }
+    }
+
+    fn drop_values(&mut self, updates: &Updates) {
+        self.dropped = true;
+        self.verdicts = Verdicts::default();
+        *self.file.memory.lock() = Memory::default();
+        if let Err(error) = updates.send(Update::full(Document::new())) {
+            self.verdicts.failed(error, updates);
+        }
+    }
+
+    fn judge_content(&mut self, digest: u64, content: &Content, updates: &Updates) {
+        if self.verdicts.in_force(digest) {
+            return self.verdicts.same(digest, updates);
+        }
+        let origin = self.file.origin();
+        let blank = read::blank(&content.bytes);
+        let full = self.file.memory.lock().full;
+        if blank && full && !self.file.options.allow_empty {
+            let detail = "the file became empty; its last values stay until it has content again";
+            let error = Error::new(ErrorKind::Malformed, detail).with_origin(&origin);
+            return self.verdicts.bad(digest, error, updates);
+        }
+        if self.verdicts.known_bad(digest, updates) {
+            return;
+        }
+        match self.file.parse(&content.bytes) {
+            Err(error) => self.verdicts.bad(digest, error, updates),
+            Ok(document) => {
+                if self.verdicts.send(digest, document, updates) {
+                    self.dropped = false;
+                    let mut memory = self.file.memory.lock();
+                    memory.seen = true;
+                    memory.full = !blank;
+                }
+            }
+        }
+    }
+}
+
+impl Target for Followed<'_> {
+    fn reach(&mut self) -> Reach {
+        let mut reach = Reach::default();
+        reach.add(&self.file.path, OsStr::new(""));
+        reach
+    }
+
+    fn look(&mut self, held: &HashSet<Tag>) -> Vec<Changed> {
+        if held.contains(OsStr::new("")) {
+            return Vec::new();
+        }
+        let found = self.file.read();
+        let found = found.map(|content| (self.digest.of(&content.bytes), content));
+        let mut changed = Vec::new();
+        match &found {
+            Ok((digest, content)) if self.verdicts.differs(*digest) => changed.push(Changed {
+                tag: OsString::new(),
+                stamp: content.stamp.clone(),
+                torn: content.torn,
+                recent: content.recent,
+            }),
+            Err(Fault::Missing) => {
+                let parent = parent_stands(&self.file.path);
+                let since = match self.absent {
+                    // A directory that was away starts the grace anew when it is back.
+                    Some(absent) if absent.parent == parent => absent.since,
+                    _ => Instant::now(),
+                };
+                self.absent = Some(Absent { since, parent });
+            }
+            _ => {}
+        }
+        self.found = Some(found);
+        changed
+    }
+
+    fn stamp(&self, _: &OsStr) -> Option<Stamp> {
+        Stamp::at(&self.file.path)
+    }
+
+    fn judge(&mut self, held: &HashSet<Tag>, updates: &Updates) -> HashMap<Tag, Stamp> {
+        if held.contains(OsStr::new("")) {
+            return HashMap::new();
+        }
+        match self.found.take() {
+            None => {}
+            Some(Err(Fault::Missing)) => self.judge_missing(updates),
+            Some(Err(fault)) => {
+                self.absent = None;
+                let error = fault.error(&self.file.origin());
+                self.verdicts.failed(error, updates);
+            }
+            Some(Ok((digest, content))) => {
+                self.absent = None;
+                self.judge_content(digest, &content, updates);
+            }
+        }
+        HashMap::new()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let absent = self.absent?;
+        let now = Instant::now();
+        [GAP, GRACE]
+            .into_iter()
+            .map(|pause| absent.since + pause)
+            .find(|at| *at > now)
+    }
+}
+
+/// Whether the directory is there in which the file, with all links followed, would stand.
+fn parent_stands(path: &Path) -> bool {
+    matches!(
+        Reach::default().add(path, OsStr::new("")),
+        End::Absent(_) | End::Here(_)
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
