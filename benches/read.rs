@@ -75,11 +75,15 @@ fn main() {
             case("arc-swap cache", "", 0.0, |n| {
                 let swap = Arc::new(ArcSwap::from_pointee(String::from("a text of some length")));
                 let mut cache = Cache::new(swap);
-                timed(n, || black_box(&mut cache).load())
+                timed(n, || {
+                    black_box(black_box(&mut cache).load());
+                })
             }),
             case("reader get String", "arc-swap cache", 1.2, |n| {
                 let mut reader = text().property::<String>("motd").build().unwrap().reader();
-                timed(n, || black_box(&mut reader).get())
+                timed(n, || {
+                    black_box(black_box(&mut reader).get());
+                })
             }),
             case("arc-swap load", "", 0.0, |n| {
                 let swap = ArcSwap::from_pointee(String::from("a text of some length"));

@@ -26,14 +26,13 @@ const BACKENDS_SEE: [&str; 4] = ["error", "value", "format", "source"];
 const SHARED_BY_BACKENDS: [&str; 1] = ["disk"];
 
 /// Client crates and the only place that may name each.
-const CLIENTS: [(&str, &str); 7] = [
+const CLIENTS: [(&str, &str); 6] = [
     ("arc_swap", "sync.rs"),
     ("loom", "sync.rs"),
     ("toml", "format/toml.rs"),
     ("serde_json", "format/json.rs"),
     ("saphyr_parser", "format/yaml.rs"),
     ("notify", "sources/disk/"),
-    ("foldhash", "value/map.rs"),
 ];
 
 struct Import {

@@ -9,23 +9,23 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// One operation to measure.
-pub struct Case {
-    pub name: &'static str,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
     /// The case this one is compared with.
-    pub floor: &'static str,
+    pub(crate) floor: &'static str,
     /// How much dearer than the floor it may be; 0 if there is no budget.
-    pub budget: f64,
+    pub(crate) budget: f64,
     /// How many times to run for one reading of the clock.
-    pub n: u64,
+    pub(crate) n: u64,
     /// How many times to run under valgrind; 0 if counting instructions says nothing, as where
     /// other threads do the work.
-    pub counted: u64,
+    pub(crate) counted: u64,
     /// Runs the operation so many times and says how long that took.
-    pub run: fn(u64) -> Duration,
+    pub(crate) run: fn(u64) -> Duration,
 }
 
 /// Runs an operation `n` times and says how long that took.
-pub fn timed<R>(n: u64, mut operation: impl FnMut() -> R) -> Duration {
+pub(crate) fn timed<R>(n: u64, mut operation: impl FnMut() -> R) -> Duration {
     let began = Instant::now();
     for _ in 0..n {
         std::hint::black_box(operation());
@@ -39,7 +39,7 @@ struct Figures {
 }
 
 /// Measures all cases and prints a Markdown table; or runs one case, when called by itself.
-pub fn main(title: &str, cases: &[Case]) {
+pub(crate) fn main(title: &str, cases: &[Case]) {
     let args: Vec<String> = std::env::args().collect();
     if let [_, flag, name, n, ..] = args.as_slice() {
         if flag == "--case" {

@@ -75,12 +75,12 @@ impl KeyChange {
     }
 
     /// The value before; `None` if the key was absent. Not masked.
-    pub fn old(&self) -> Option<&Value> {
+    pub fn old_value(&self) -> Option<&Value> {
         self.old.as_ref().and_then(|entry| diff::value(&entry.node))
     }
 
     /// The value now; `None` if the key is absent. Not masked.
-    pub fn new(&self) -> Option<&Value> {
+    pub fn new_value(&self) -> Option<&Value> {
         self.new.as_ref().and_then(|entry| diff::value(&entry.node))
     }
 
@@ -120,8 +120,8 @@ impl fmt::Display for KeyChange {
             f,
             "{}: {} -> {}",
             self.key,
-            show(self.old()),
-            show(self.new())
+            show(self.old_value()),
+            show(self.new_value())
         )?;
         match self.new_origin().or(self.old_origin()) {
             Some(origin) => write!(f, " ({origin})"),

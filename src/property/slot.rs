@@ -53,11 +53,18 @@ pub(crate) enum Rule<T> {
     /// From another slot.
     Map {
         /// From the version a commit has drawn for that slot, an `Arc<Version<_>>`.
-        staged: Box<dyn Fn(&dyn Any) -> Option<Drawn<T>> + Send + Sync>,
+        staged: FromVersion<T>,
         /// From any generation, by that slot's own rule.
-        fresh: Box<dyn Fn(&Generation) -> Result<Drawn<T>, Error> + Send + Sync>,
+        fresh: FromGeneration<T>,
     },
 }
+
+/// Draws a value from another slot's version.
+pub(crate) type FromVersion<T> = Box<dyn Fn(&dyn Any) -> Option<Drawn<T>> + Send + Sync>;
+
+/// Draws a value from a generation.
+pub(crate) type FromGeneration<T> =
+    Box<dyn Fn(&Generation) -> Result<Drawn<T>, Error> + Send + Sync>;
 
 /// What a builder was told about a property.
 pub(crate) struct Spec<T> {
