@@ -1,7 +1,6 @@
 //! Values that the program sets itself: for tests, for defaults, for overrides with a place of
 //! their own among the layers.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::source::{Queued, Refusal, Source, Update, Updates, Watching};
 use crate::value::Value;
 use crate::value::document::Document;
-use crate::value::key::Key;
+use crate::value::key::under;
 use crate::value::origin::Origin;
 
 /// A source of values in memory. Clones share their values, so keep one to change them with.
@@ -38,14 +37,9 @@ pub struct Memory {
 
 #[derive(Default)]
 struct Shared {
-    values: BTreeMap<Key, Held>,
+    values: Document,
     /// Everybody who is told of changes.
     sinks: Vec<Updates>,
-    revision: u64,
-}
-
-struct Held {
-    value: Value,
     revision: u64,
 }
 
@@ -71,7 +65,7 @@ impl Memory {
     /// [`ErrorKind::InvalidKey`] if the key is malformed, the root, or would be a value and a
     /// table at once; why the properties refuse the value, if they do.
     pub fn set(&self, key: &str, value: impl Into<Value>) -> Result<(), Error> {
-        self.change(Key::parse(key)?, Some(value.into()))
+        self.change(key, Some(value.into()))
     }
 
     /// Makes a key read as absent although weaker layers define it.
@@ -89,7 +83,7 @@ impl Memory {
     ///
     /// As [`set`](Self::set).
     pub fn remove(&self, key: &str) -> Result<(), Error> {
-        self.change(Key::parse(key)?, None)
+        self.change(key, None)
     }
 
     /// Replaces everything as one: what is not given is gone.
@@ -102,144 +96,86 @@ impl Memory {
         &self,
         values: impl IntoIterator<Item = (K, V)>,
     ) -> Result<(), Error> {
-        let mut new = BTreeMap::new();
-        for (key, value) in values {
-            new.insert(Key::parse(key.as_ref())?, value.into());
-        }
         let queued: Vec<Queued> = {
             let mut shared = self.shared.lock();
+            let origin = self.origin().revision(shared.revision + 1);
+            let mut document = Document::new();
+            for (key, value) in values {
+                document.set(key.as_ref(), value, origin.clone())?;
+            }
             shared.revision += 1;
-            let revision = shared.revision;
-            shared.values = new
-                .into_iter()
-                .map(|(key, value)| (key, Held { value, revision }))
-                .collect();
-            let document = self.document(&shared)?;
-            shared
-                .sinks
-                .iter()
-                .map(|sink| sink.queue(Update::full(document.clone())))
-                .collect()
+            shared.values = document.clone();
+            shared.tell(&Update::full(document))
         };
         settle(queued)
     }
 
-    fn change(&self, key: Key, value: Option<Value>) -> Result<(), Error> {
-        if key.is_root() && value.is_some() {
-            return Err(Error::new(
-                ErrorKind::InvalidKey,
-                "the root holds no value; set the keys below it",
-            ));
-        }
-        let (queued, old, revision) = {
+    fn change(&self, key: &str, value: Option<Value>) -> Result<(), Error> {
+        let (queued, undo) = {
             let mut shared = self.shared.lock();
-            if value.is_some() {
-                shared.fits(&key, value.as_ref())?;
-            }
-            shared.revision += 1;
-            let revision = shared.revision;
-            let old = shared.edit(&key, value.clone(), revision);
-            let update = match &value {
-                Some(value) => Update::delta().set(
-                    key.as_str(),
-                    value.clone(),
-                    self.origin().revision(revision),
-                ),
-                None => Update::delta().remove(key.as_str()),
+            let revision = shared.revision + 1;
+            let mut values = shared.values.clone();
+            let update = match value {
+                Some(value) => {
+                    let origin = self.origin().revision(revision);
+                    values.set(key, value.clone(), origin.clone())?;
+                    Update::delta().set(key, value, origin)
+                }
+                None => {
+                    if key.is_empty() {
+                        values = Document::new();
+                    }
+                    values.remove(key);
+                    Update::delta().remove(key)
+                }
             }?;
+            shared.revision = revision;
+            let undo = std::mem::replace(&mut shared.values, values);
             // Queued under the lock, so that changes are committed in the order they were made;
             // committed after it, so that callbacks may change this source again.
-            shared.sinks.retain(|sink| !sink.is_stopped());
-            let queued: Vec<Queued> = shared
-                .sinks
-                .iter()
-                .map(|sink| sink.queue(update.clone()))
-                .collect();
-            (queued, old, revision)
+            (shared.tell(&update), (undo, revision))
         };
         let outcome = settle(queued);
-        if outcome.is_err() && value.is_some() {
-            // Refused: forget it, unless somebody has changed the key since.
-            let mut shared = self.shared.lock();
-            if shared
-                .values
-                .get(&key)
-                .is_some_and(|held| held.revision == revision)
-            {
-                shared.values.remove(&key);
-                shared.values.extend(old);
-            }
+        if outcome.is_err() {
+            let (before, revision) = undo;
+            self.shared
+                .lock()
+                .undo(&before, key, &self.origin().revision(revision));
         }
         outcome
-    }
-
-    fn document(&self, shared: &Shared) -> Result<Document, Error> {
-        let mut document = Document::new();
-        for (key, held) in &shared.values {
-            let path: Vec<_> = key.segments().collect();
-            document.set_path(
-                &path,
-                held.value.clone(),
-                &self.origin().revision(held.revision),
-            )?;
-        }
-        Ok(document)
     }
 }
 
 impl Shared {
-    /// Refuses a key that would be a value and a table at once.
-    fn fits(&self, key: &Key, value: Option<&Value>) -> Result<(), Error> {
-        let table = |value: &Value| matches!(value, Value::Table(_));
-        let above = key.lineage().skip(1).find(|above| {
-            self.values
-                .get(*above)
-                .is_some_and(|held| !table(&held.value))
-        });
-        let below = || {
-            let mut below = self
-                .values
-                .range(key.clone()..)
-                .map(|(other, _)| other)
-                .skip_while(|other| *other == key);
-            below
-                .find(|other| other.is_under(key))
-                .filter(|_| !value.is_some_and(table))
-        };
-        let clash = match above {
-            Some(above) => Some(above.to_owned()),
-            None => below().map(|below| below.as_str().to_owned()),
-        };
-        match clash {
-            Some(other) => {
-                let detail = format!(
-                    "would be a value and a table at once, because of `{other}`; remove that first"
-                );
-                Err(Error::new(ErrorKind::InvalidKey, detail).with_key(key))
+    /// Forgets a change that was refused, unless the key has been changed again since.
+    fn undo(&mut self, before: &Document, key: &str, origin: &Origin) {
+        match (self.values.origin(key), before.get(key), before.origin(key)) {
+            (Some(now), _, _) if now != origin => {}
+            (Some(_), Some(old), Some(place)) => {
+                let _ = self.values.set(key, old.clone(), place.clone());
             }
-            None => Ok(()),
+            (Some(_), _, _) => {
+                self.values.remove(key);
+            }
+            // It was a removal: what went with it and was not set anew comes back. What was may
+            // be set again, so nothing here can fail.
+            (None, _, _) => {
+                for (old, value, place) in before.iter() {
+                    if under(old.as_str(), key) && self.values.get(old.as_str()).is_none() {
+                        let _ = self.values.set(old.as_str(), value.clone(), place.clone());
+                    }
+                }
+            }
         }
     }
 
-    /// Changes one key and hands back what it replaces.
-    fn edit(&mut self, key: &Key, value: Option<Value>, revision: u64) -> Vec<(Key, Held)> {
-        match value {
-            Some(value) => {
-                let old = self.values.insert(key.clone(), Held { value, revision });
-                old.map(|held| (key.clone(), held)).into_iter().collect()
-            }
-            None => {
-                let gone: Vec<Key> = self
-                    .values
-                    .keys()
-                    .filter(|old| old.is_under(key))
-                    .cloned()
-                    .collect();
-                gone.into_iter()
-                    .filter_map(|key| self.values.remove_entry(&key))
-                    .collect()
-            }
-        }
+    /// Queues an update for everybody who is still there.
+    fn tell(&mut self, update: &Update) -> Vec<Queued> {
+        self.sinks.retain(|sink| !sink.is_stopped());
+        self.sinks
+            .iter()
+            .map(|sink| sink.queue(update.clone()))
+            .collect()
     }
 }
 
@@ -266,7 +202,7 @@ impl Source for Memory {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        self.document(&self.shared.lock())
+        Ok(self.shared.lock().values.clone())
     }
 
     fn watching(&self) -> Watching {
@@ -276,9 +212,8 @@ impl Source for Memory {
     fn watch(&self, updates: &Updates) -> Result<(), Error> {
         let queued = {
             let mut shared = self.shared.lock();
-            let document = self.document(&shared)?;
             shared.sinks.push(updates.clone());
-            updates.queue(Update::full(document))
+            updates.queue(Update::full(shared.values.clone()))
         };
         queued.commit().map(drop)
     }
@@ -304,19 +239,9 @@ impl<K: AsRef<str>, V: Into<Value>, const N: usize> From<[(K, V); N]> for Memory
 impl<K: AsRef<str>, V: Into<Value>> FromIterator<(K, V)> for Memory {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(values: I) -> Self {
         let memory = Self::new();
-        {
-            let mut shared = memory.shared.lock();
-            for (key, value) in values {
-                if let Ok(key) = Key::parse(key.as_ref()) {
-                    shared.values.insert(
-                        key,
-                        Held {
-                            value: value.into(),
-                            revision: 0,
-                        },
-                    );
-                }
-            }
+        for (key, value) in values {
+            // Nobody listens yet, so only a key can be wrong.
+            let _ = memory.set(key.as_ref(), value);
         }
         memory
     }
@@ -328,7 +253,7 @@ impl fmt::Debug for Memory {
         let shared = self.shared.lock();
         f.debug_struct("Memory")
             .field("name", &self.name)
-            .field("keys", &shared.values.keys())
+            .field("values", &shared.values)
             .finish()
     }
 }

@@ -32,6 +32,13 @@ impl Document {
         Self::default()
     }
 
+    #[cfg(any(
+        feature = "toml",
+        feature = "json",
+        feature = "yaml",
+        feature = "properties",
+        feature = "dotenv"
+    ))]
     pub(crate) fn from_table(root: Table) -> Self {
         Self {
             root,
