@@ -1,4 +1,69 @@
-//! Configuration that changes while the program runs.
+//! Configuration that changes while the program runs: layered sources become one tree of typed,
+//! live properties.
+//!
+//! ```
+//! use liveprops::{Properties, sources::Memory};
+//!
+//! let config = Memory::from([("ratelimit.qps", 100)]); // stands for a file, the environment, ...
+//! let props = Properties::builder().source(config.clone()).build()?;
+//!
+//! let qps = props.property::<u32>("ratelimit.qps").default(10).build()?;
+//! assert_eq!(qps.get(), 100);
+//!
+//! config.set("ratelimit.qps", 500)?; // somebody changes the configuration
+//! assert_eq!(qps.get(), 500);
+//! # Ok::<(), liveprops::Error>(())
+//! ```
+//!
+//! # The tour
+//!
+//! - [`Properties`] is the whole: build it from [`sources`], read by name with
+//!   [`get`](Properties::get), ask [`explain`](Properties::explain) and
+//!   [`health`](Properties::health).
+//! - [`DynamicProperty`] is a handle on one key, or on a struct
+//!   ([`bind`](Properties::bind)). Reading it costs about an atomic load.
+//! - [`on_change`](DynamicProperty::on_change) and
+//!   [`on_change_under`](Properties::on_change_under) subscribe;
+//!   [`property::Subscription`] is the guard.
+//! - [`Snapshot`] reads many keys of one generation, [`Transaction`] writes several as one.
+//! - [`Source`] is what to implement for a place of one's own.
+//!
+//! # The way of a value
+//!
+//! ```text
+//! Source ─► Update ─► Layer ─► Tree ─► Snapshot ─► DynamicProperty<T> ─► subscribers
+//! (where)   (what it  (its     (merged) (published, (typed, last good)   (told after all
+//!            says)     rank)             immutable)                       is visible)
+//! ```
+//!
+//! Whatever brings an update, a watcher, a poll, a transaction, it goes through one function:
+//! new layer, changed keys, merge, references, decode for live handles, validate, publish, notify.
+//! An update that a validator refuses or a live handle cannot decode changes nothing.
+//!
+//! # The house
+//!
+//! The modules stand in the order of that way, and each sees only those above it:
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `sync` | std or loom primitives, and the one wrapper around arc-swap |
+//! | `error` | [`Error`]: key, wanted, found, origin, cause |
+//! | `value` | [`Value`], [`Key`], [`Origin`], the persistent trie, coercion by serde, [`Secret`], [`ByteSize`] |
+//! | `format` | [`Format`]: text to values, one file a format |
+//! | [`source`] | the contract: [`Source`], [`Update`], [`Updates`], and a conformance suite |
+//! | `tree` | layers to one tree: merge, references, what changed, [`Snapshot`], [`explain`] |
+//! | [`property`] | what the program holds: handles, readers, builders, subscriptions |
+//! | `engine` | the commit, the supervisor of sources, the dispatcher of callbacks, [`health`] |
+//! | `properties` | [`Properties`] and its [`Builder`]: the only place that sees both ends |
+//! | [`sources`] | the backends, which see `value`, `format` and [`source`] only |
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `toml` | yes | TOML |
+//! | `watch` | yes | file events; without it files are polled |
+//! | `json`, `yaml`, `properties`, `dotenv` | no | these formats |
 
 mod engine;
 mod error;
@@ -9,10 +74,9 @@ mod transaction;
 mod tree;
 mod value;
 
+pub mod property;
 pub mod source;
 pub mod sources;
-
-pub mod property;
 
 pub mod explain {
     //! Why a key has the value it has.
@@ -38,3 +102,8 @@ pub use value::key::{Key, MAX_DEPTH, MAX_KEY_BYTES};
 pub use value::origin::Origin;
 pub use value::secret::Secret;
 pub use value::units::ByteSize;
+
+// The README's code is compiled and run with the doc tests.
+#[cfg(all(doctest, feature = "toml"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
