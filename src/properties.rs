@@ -83,7 +83,7 @@ impl Properties {
     /// a `T`, [`ErrorKind::Reference`](crate::ErrorKind::Reference) if a reference in it is broken, [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey)
     /// for a malformed key. Weaker layers are not asked in place of a malformed value.
     #[inline]
-    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
+    pub fn get<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
         self.0.engine.current.load().get(key)
     }
 
@@ -652,7 +652,7 @@ impl Scoped {
     /// # Errors
     ///
     /// As there.
-    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
+    pub fn get<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
         self.props.get(self.full(key)?.as_str())
     }
 

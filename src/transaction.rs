@@ -46,7 +46,7 @@ impl Transaction {
     /// # Errors
     ///
     /// As [`Snapshot::get`].
-    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
+    pub fn get<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
         self.view.get(key)
     }
 

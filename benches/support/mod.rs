@@ -1,9 +1,8 @@
 //! A small harness: each case beside its floor in one run, as nanoseconds and, where valgrind is
 //! installed, as instructions, which repeat from run to run on a noisy machine.
 //!
-//! A case runs its operation `n` times and says how long that took, setting up left out. The
-//! instructions of one operation are the difference between two runs divided by the difference in
-//! `n`, which leaves out the setting up as well.
+//! A case runs its operation `n` times inside [`timed`], and only what happens in there counts:
+//! for the clock and for valgrind.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -25,6 +24,7 @@ pub(crate) struct Case {
 }
 
 /// Runs an operation `n` times and says how long that took.
+#[inline(never)]
 pub(crate) fn timed<R>(n: u64, mut operation: impl FnMut() -> R) -> Duration {
     let began = Instant::now();
     for _ in 0..n {
@@ -103,10 +103,8 @@ fn measure(case: &Case, valgrind: bool) -> Figures {
         .map(|_| (case.run)(case.n).as_secs_f64() * 1e9 / case.n as f64)
         .collect();
     readings.sort_by(f64::total_cmp);
-    let instructions = (valgrind && case.counted > 0).then(|| {
-        let count = |n: u64| instructions(case.name, n);
-        Some((count(2 * case.counted)? - count(case.counted)?) / case.counted as f64)
-    });
+    let instructions = (valgrind && case.counted > 0)
+        .then(|| Some(instructions(case.name, case.counted)? / case.counted as f64));
     Figures {
         ns: readings[readings.len() / 2],
         instructions: instructions.flatten(),
@@ -116,7 +114,11 @@ fn measure(case: &Case, valgrind: bool) -> Figures {
 fn instructions(name: &str, n: u64) -> Option<f64> {
     let own = std::env::current_exe().ok()?;
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .args([
+            "--tool=callgrind",
+            "--callgrind-out-file=/dev/null",
+            "--toggle-collect=*::support::timed*",
+        ])
         .arg(own)
         .args(["--case", name, &n.to_string()])
         .output()

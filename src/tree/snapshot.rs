@@ -17,6 +17,7 @@ use crate::value::key::{self, Key};
 use crate::value::map::Entry;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
+use crate::value::plain::plain;
 
 /// All keys of one generation: a view that never changes and costs nothing to keep but memory.
 ///
@@ -165,7 +166,20 @@ impl Generation {
         outcome.or_else(|_| found.decode(key, self.secrets.hides(key)))
     }
 
-    pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
+    /// The value of a key, by the short way if there is one.
+    #[inline]
+    pub(crate) fn get<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
+        if let Some(entry) = self.root.find_bare(key) {
+            if let Node::Leaf(leaf) = &entry.node {
+                if let Some(value) = plain(&leaf.value) {
+                    return Ok(value);
+                }
+            }
+        }
+        self.get_slowly(key)
+    }
+
+    fn get_slowly<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
         self.decode(key, Found::in_tree(&self.root, key)?)
             .map_err(|error| self.explain_missing(key, error))
     }
@@ -255,7 +269,7 @@ impl Snapshot {
     ///
     /// [`ErrorKind::Missing`] if no layer defines it, [`ErrorKind::Mismatch`] if it cannot become
     /// a `T`, [`ErrorKind::Reference`] if a reference in it is broken.
-    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
+    pub fn get<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
         self.0.get(key)
     }
 

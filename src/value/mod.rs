@@ -10,6 +10,7 @@ pub(crate) mod key;
 pub(crate) mod map;
 pub(crate) mod node;
 pub(crate) mod origin;
+pub(crate) mod plain;
 pub(crate) mod secret;
 pub(crate) mod units;
 

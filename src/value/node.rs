@@ -202,6 +202,25 @@ impl Table {
         }
     }
 
+    /// The entry of a key without quotes; `None` also for a key that needs a closer look.
+    #[inline]
+    pub(crate) fn find_bare(&self, key: &str) -> Option<&Arc<Entry>> {
+        let mut table = self;
+        let mut rest = key;
+        loop {
+            let stop = key::first_stop(rest);
+            // An empty segment is the root, or not a key.
+            let name = rest.get(..stop).filter(|name| !name.is_empty())?;
+            let entry = table.get(name)?;
+            match rest.as_bytes().get(stop) {
+                None => return Some(entry),
+                Some(b'.') => rest = rest.get(stop + 1..)?,
+                Some(_) => return None,
+            }
+            table = entry.node.table()?;
+        }
+    }
+
     /// How many leaves stand below, those of lists not counted.
     pub(crate) fn leaves(&self) -> usize {
         let mut count = 0;

@@ -1,0 +1,56 @@
+//! The shortcut of reading: a number asked for where a number stands, without the deserializer.
+
+use std::any::Any;
+
+use crate::value::Value;
+
+/// The value as a `T`, if both are the same plain kind and it is in range; `None` leaves the
+/// answer, which may be an error, to the deserializer.
+///
+/// Which `T` it is, is decided by the compiler: what remains is a match and a conversion.
+#[inline(always)]
+pub(crate) fn plain<T: 'static>(value: &Value) -> Option<T> {
+    let mut answer: Option<T> = None;
+    macro_rules! integers {
+        ($value:expr, $($t:ty)*) => {$(
+            if let Some(answer) = (&mut answer as &mut dyn Any).downcast_mut::<Option<$t>>() {
+                *answer = <$t>::try_from($value).ok();
+            }
+        )*};
+    }
+    match value {
+        Value::Int(value) => {
+            integers!(*value, u8 u16 u32 u64 usize i8 i16 i32 i64 isize);
+        }
+        Value::Bool(value) => {
+            if let Some(answer) = (&mut answer as &mut dyn Any).downcast_mut::<Option<bool>>() {
+                *answer = Some(*value);
+            }
+        }
+        Value::Float(value) => {
+            if let Some(answer) = (&mut answer as &mut dyn Any).downcast_mut::<Option<f64>>() {
+                *answer = Some(*value);
+            }
+        }
+        _ => {}
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_in_range_is_taken_and_all_else_is_left() {
+        assert_eq!(plain::<u32>(&Value::Int(7)), Some(7));
+        assert_eq!(plain::<i64>(&Value::Int(-7)), Some(-7));
+        assert_eq!(plain::<u8>(&Value::Int(256)), None);
+        assert_eq!(plain::<u64>(&Value::Int(-1)), None);
+        assert_eq!(plain::<f64>(&Value::Float(0.5)), Some(0.5));
+        assert_eq!(plain::<bool>(&Value::Bool(true)), Some(true));
+        assert_eq!(plain::<bool>(&Value::Int(1)), None);
+        assert_eq!(plain::<u32>(&Value::from("7")), None);
+        assert_eq!(plain::<String>(&Value::from("7")), None);
+    }
+}
