@@ -84,7 +84,11 @@ impl Properties {
     /// for a malformed key. Weaker layers are not asked in place of a malformed value.
     #[inline]
     pub fn get<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
-        self.0.engine.current.load().get(key)
+        if let Some(value) = self.0.engine.current.load().get_plain(key) {
+            return Ok(value);
+        }
+        // What follows may run code of the user's, so it holds no guard on the cell.
+        self.0.engine.current.full().get_slowly(key)
     }
 
     /// The value of a key, now, or `None` if no layer defines it.
@@ -93,7 +97,7 @@ impl Properties {
     ///
     /// As [`get`](Self::get), without [`ErrorKind::Missing`](crate::ErrorKind::Missing).
     pub fn get_opt<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        self.0.engine.current.load().get_opt(key)
+        self.0.engine.current.full().get_opt(key)
     }
 
     /// The value of a key, now, or `default` if no layer defines it.

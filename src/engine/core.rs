@@ -4,6 +4,7 @@ use std::any::{Any, TypeId};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
@@ -261,7 +262,8 @@ impl Engine {
                     depth,
                     Box::new(move || {
                         for listener in told {
-                            listener.tell();
+                            // Waking a task is the executor's code.
+                            let _ = catch_unwind(AssertUnwindSafe(|| listener.tell()));
                         }
                         for clash in clashes {
                             books.note(clash);

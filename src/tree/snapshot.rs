@@ -166,20 +166,23 @@ impl Generation {
         outcome.or_else(|_| found.decode(key, self.secrets.hides(key)))
     }
 
-    /// The value of a key, by the short way if there is one.
-    #[inline]
     pub(crate) fn get<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
-        if let Some(entry) = self.root.find_bare(key) {
-            if let Node::Leaf(leaf) = &entry.node {
-                if let Some(value) = plain(&leaf.value) {
-                    return Ok(value);
-                }
-            }
+        match self.get_plain(key) {
+            Some(value) => Ok(value),
+            None => self.get_slowly(key),
         }
-        self.get_slowly(key)
     }
 
-    fn get_slowly<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
+    /// The value of a key by the short way, if there is one.
+    #[inline]
+    pub(crate) fn get_plain<T: 'static>(&self, key: &str) -> Option<T> {
+        match &self.root.find_bare(key)?.node {
+            Node::Leaf(leaf) => plain(&leaf.value),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn get_slowly<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
         self.decode(key, Found::in_tree(&self.root, key)?)
             .map_err(|error| self.explain_missing(key, error))
     }
