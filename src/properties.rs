@@ -289,8 +289,7 @@ impl Properties {
         let (state, loading, problems) = match started.finish(Instant::now() + timeout) {
             Ok(loaded) => loaded,
             Err(error) => {
-                engine.supervisor.remove(id);
-                engine.books.close(id, self.generation());
+                engine.give_up(id);
                 return Err(error);
             }
         };
@@ -298,15 +297,14 @@ impl Properties {
             Ok(applied) => {
                 engine
                     .books
-                    .answered(id, applied.generation, applied.changed > 0, Some(problems));
+                    .answered(id, applied.generation, applied.changed > 0, problems);
                 if let Some(loading) = loading {
                     loading.go();
                 }
                 Ok(id)
             }
             Err(error) => {
-                engine.supervisor.remove(id);
-                engine.books.close(id, self.generation());
+                engine.give_up(id);
                 Err(error)
             }
         }
@@ -320,6 +318,7 @@ impl Properties {
     /// because a live handle needs one of its keys.
     pub fn remove_source(&self, id: SourceId) -> Result<Applied, Error> {
         let engine = &self.0.engine;
+        engine.is_a_source(id)?;
         let applied = engine.commit(Order::Remove(id))?;
         engine.supervisor.remove(id);
         engine.books.close(id, applied.generation);
@@ -332,6 +331,7 @@ impl Properties {
     ///
     /// As [`remove_source`](Self::remove_source).
     pub fn move_source(&self, id: SourceId, layer: Layer) -> Result<Applied, Error> {
+        self.0.engine.is_a_source(id)?;
         let applied = self.0.engine.commit(Order::Move(id, layer.clone()))?;
         self.0.engine.books.moved(id, layer);
         Ok(applied)
@@ -507,7 +507,7 @@ impl Builder {
         )];
         if !self.defaults.is_empty() {
             let mut defaults = layer(
-                engine.new_source(),
+                engine.new_source()?,
                 Layer::new("defaults", DEFAULT_RANK),
                 "defaults",
             );
@@ -538,7 +538,7 @@ impl Builder {
         for (id, loading, problems) in follow {
             engine
                 .books
-                .answered(id, applied.generation, true, Some(problems));
+                .answered(id, applied.generation, true, problems);
             if let Some(loading) = loading {
                 loading.go();
             }
@@ -579,20 +579,22 @@ struct Started {
 
 impl Started {
     fn one(engine: &Arc<Engine>, place: Layer, source: Box<dyn Source>) -> Result<Self, Error> {
-        let id = engine.new_source();
+        let id = engine.new_source()?;
         let state = layer(id, place.clone(), &source.origin().to_string());
         engine.books.open(id, Arc::clone(&state.name), place);
         let loading = match source.watching() {
             Watching::Push => {
-                engine.supervisor.attach(engine, id, &*source)?;
-                None
+                engine.expect(id)?;
+                let attached = engine.supervisor.attach(engine, id, &*source);
+                attached.map(|()| None)
             }
-            _ => Some(
-                engine
-                    .supervisor
-                    .start(engine, id, Arc::clone(&state.name), source)?,
-            ),
+            _ => {
+                let name = Arc::clone(&state.name);
+                let started = engine.supervisor.start(engine, id, name, source);
+                started.map(Some)
+            }
         };
+        let loading = loading.inspect_err(|_| engine.give_up(id))?;
         Ok(Self { state, loading })
     }
 
@@ -603,14 +605,15 @@ impl Started {
         (
             LayerState,
             Option<crate::engine::supervise::Loading>,
-            Vec<Error>,
+            // What its document left out; of what is pushed the commit tells.
+            Option<Vec<Error>>,
         ),
         Error,
     > {
-        let mut problems = Vec::new();
+        let mut problems = None;
         if let Some(loading) = &self.loading {
-            let document = loading.wait(deadline)?;
-            (self.state.root, problems) = document.into_parts();
+            let (root, left_out) = loading.wait(deadline)?.into_parts();
+            (self.state.root, problems) = (root, Some(left_out));
         }
         Ok((self.state, self.loading, problems))
     }

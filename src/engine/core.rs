@@ -97,8 +97,30 @@ impl Engine {
         Weak::clone(&self.me)
     }
 
-    pub(crate) fn new_source(&self) -> SourceId {
-        self.ledger.lock().new_source()
+    pub(crate) fn new_source(&self) -> Result<SourceId, Error> {
+        self.locked(Ledger::new_source)
+    }
+
+    /// Refuses the layer of the program's own writes, which stays where it is.
+    pub(crate) fn is_a_source(&self, id: SourceId) -> Result<(), Error> {
+        if id == self.overrides {
+            let detail = "is the override layer, which always is there and always wins";
+            return Err(Error::new(ErrorKind::Other, format!("{id} {detail}")));
+        }
+        Ok(())
+    }
+
+    /// Keeps what a source pushes from now on until its layer is added.
+    pub(crate) fn expect(&self, source: SourceId) -> Result<(), Error> {
+        self.locked(|ledger| ledger.expect(source))
+    }
+
+    /// Ends what was begun for a source that is not added after all.
+    pub(crate) fn give_up(&self, source: SourceId) {
+        self.supervisor.remove(source);
+        self.books.close(source, self.current.load().number);
+        // Refused only inside a commit, where nothing is added.
+        let _ = self.locked(|ledger| ledger.expect_no_more(source));
     }
 
     fn address(&self) -> usize {
@@ -184,19 +206,25 @@ impl Engine {
             let mut queue = self.queue.lock();
             queue.retain(|placed| {
                 let mut order = placed.order.lock();
-                let Some(Order::Update {
-                    source,
-                    update: Update(Content::Full(document)),
-                    ..
-                }) = &*order
-                else {
+                let layer = match &*order {
+                    Some(Order::Update { source, .. }) => {
+                        layers.iter_mut().find(|layer| layer.id == *source)
+                    }
+                    _ => None,
+                };
+                let Some(layer) = layer else {
                     return true;
                 };
-                let Some(layer) = layers.iter_mut().find(|layer| layer.id == *source) else {
-                    return true;
-                };
-                layer.root = document.root().clone();
-                *order = None;
+                if let Some(Order::Update { source, update, .. }) = order.take() {
+                    if let Some(problems) = layer.take(update) {
+                        self.books.left_out(source, problems);
+                    }
+                }
+                *placed.outcome.lock() = Some(Ok(Applied {
+                    generation: 0,
+                    changed: 0,
+                    refused: Vec::new(),
+                }));
                 false
             });
             let order = Order::Add(layers);
@@ -242,9 +270,15 @@ impl Engine {
         tell: &mut Vec<(u32, Told)>,
     ) -> Result<Applied, Error> {
         let (source, writes) = match &order {
+            // What a source pushes before its layer is added is no news yet.
+            Order::Update { source, .. } if ledger.expects(*source) => (None, false),
             Order::Update { source, .. } => (Some(*source), false),
             Order::Write { source, .. } => (Some(*source), true),
             _ => (None, false),
+        };
+        let added = match &order {
+            Order::Add(layers) if layers.len() == 1 => Some(layers[0].id),
+            _ => None,
         };
         let outcome = ledger.commit(&self.current, &self.rules, order);
         let books = Arc::clone(&self.books);
@@ -257,6 +291,9 @@ impl Engine {
             }) => {
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 let refused = applied.refused.clone();
+                if let (Some(added), Some(problems)) = (added, &problems) {
+                    books.left_out(added, problems.clone());
+                }
                 tell.push((
                     depth,
                     Box::new(move || {

@@ -223,6 +223,11 @@ impl Books {
         }
     }
 
+    /// What the newest document of a source left out.
+    pub(crate) fn left_out(&self, source: SourceId, problems: Vec<Error>) {
+        self.edit(source, |health| health.problems = problems);
+    }
+
     /// The source does not answer, or answers nonsense.
     pub(crate) fn failed(&self, source: SourceId, generation: u64, reason: Error) {
         let told = self.edit(source, |health| {
