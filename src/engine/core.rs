@@ -17,7 +17,7 @@ use crate::engine::supervise::Supervisor;
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::{Host, Registry};
 use crate::property::subscription::Subscriber;
-use crate::source::{Applied, Content, Edit, Make, Refusal, Update};
+use crate::source::{Applied, Edit, Make, Refusal, Update};
 use crate::sync::Cell;
 use crate::tree::layer::{LayerState, SourceId};
 use crate::tree::snapshot::Generation;
@@ -393,6 +393,10 @@ impl Host for Engine {
 
     fn schedule(&self, subscriber: Arc<Subscriber>) {
         self.dispatcher.schedule(subscriber);
+    }
+
+    fn cause(&self) -> u32 {
+        dispatch::cause()
     }
 
     fn callback_panicked(&self, panic: Box<dyn Any + Send>) {

@@ -198,7 +198,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
             if let Some(panic) = ran.panic {
                 host.callback_panicked(panic);
             }
-            if ran.after == After::Again {
+            if ran.after != After::Nothing {
                 host.schedule(Arc::clone(&subscriber));
             }
         }

@@ -155,10 +155,6 @@ impl Document {
         &self.problems
     }
 
-    pub(crate) fn root(&self) -> &Table {
-        &self.root
-    }
-
     pub(crate) fn into_parts(self) -> (Table, Vec<Error>) {
         (self.root, self.problems)
     }
