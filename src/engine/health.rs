@@ -364,7 +364,12 @@ impl Books {
                 subscriber: Subscriber::new(host, Box::new(job)),
             }
         });
-        self.listeners.lock().push(Arc::downgrade(&events));
+        let mut listeners = self.listeners.lock();
+        if listeners.len() == listeners.capacity() {
+            listeners.retain(|listener| listener.strong_count() > 0);
+        }
+        listeners.push(Arc::downgrade(&events));
+        drop(listeners);
         let subscriber = Arc::clone(&events.subscriber);
         Subscription::holding(subscriber, events)
     }
