@@ -297,7 +297,7 @@ impl Properties {
             Ok(applied) => {
                 engine
                     .books
-                    .answered(id, applied.generation, applied.changed > 0, problems);
+                    .answered(id, applied.generation, applied.changed > 0, problems, None);
                 if let Some(loading) = loading {
                     loading.go();
                 }
@@ -538,7 +538,7 @@ impl Builder {
         for (id, loading, problems) in follow {
             engine
                 .books
-                .answered(id, applied.generation, true, problems);
+                .answered(id, applied.generation, true, problems, None);
             if let Some(loading) = loading {
                 loading.go();
             }

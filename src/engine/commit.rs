@@ -671,7 +671,9 @@ fn check(old: &Generation, conditions: Vec<Condition>) -> Result<(), Error> {
                     Found::Inside(value, _) => Some(*value),
                     _ => None,
                 };
-                if now != wanted.as_ref() {
+                // A table or a broken reference has no value and is there all the same.
+                let valueless = now.is_none() && !found.is_nothing();
+                if valueless || now != wanted.as_ref() {
                     let detail = "is not what was expected any more; read again and retry";
                     return Err(Error::new(ErrorKind::Conflict, detail).with_key(key));
                 }

@@ -304,7 +304,7 @@ impl Engine {
                             books.note(clash);
                         }
                         if let Some(source) = source {
-                            books.answered(source, generation, changed, problems);
+                            books.answered(source, generation, changed, problems, refused.first());
                             books.refused(source, generation, &refused, false);
                         }
                     }),

@@ -181,16 +181,29 @@ impl Books {
             .map(change)
     }
 
-    /// The source answered. `problems` replaces what its document left out, if it brought one.
+    /// The source answered. `problems` replaces what its document left out, if it brought one;
+    /// `refused` is why a part of what it said is not in force.
     pub(crate) fn answered(
         &self,
         source: SourceId,
         generation: u64,
         changed: bool,
         problems: Option<Vec<Error>>,
+        refused: Option<&Error>,
     ) {
         let told = self.edit(source, |health| {
-            let before = std::mem::replace(&mut health.status, Status::Up);
+            let now = match (&health.status, refused) {
+                (_, None) => Status::Up,
+                (Status::Stale { since, .. }, Some(reason)) => Status::Stale {
+                    since: *since,
+                    reason: reason.clone(),
+                },
+                (_, Some(reason)) => Status::Stale {
+                    since: SystemTime::now(),
+                    reason: reason.clone(),
+                },
+            };
+            let before = std::mem::replace(&mut health.status, now);
             health.last_success = Some(SystemTime::now());
             health.commits += u64::from(changed);
             if let Some(problems) = problems {
@@ -209,6 +222,11 @@ impl Books {
                 self.tell(Some(source), name, generation, SourceEventKind::Updated)
             }
             Status::Up => {}
+            _ if refused.is_some() => {
+                if changed {
+                    self.tell(Some(source), name, generation, SourceEventKind::Updated);
+                }
+            }
             _ => {
                 self.tell(
                     Some(source),

@@ -126,7 +126,9 @@ impl Sink for EngineSink {
     fn alive(&self) {
         if let Some(engine) = self.engine.upgrade() {
             let generation = engine.current.load().number;
-            engine.books.answered(self.id, generation, false, None);
+            engine
+                .books
+                .answered(self.id, generation, false, None, None);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Values that the program sets itself: for tests, for defaults, for overrides with a place of
 //! their own among the layers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -106,22 +106,53 @@ impl Memory {
         for (key, value) in values {
             new.insert(Key::parse(key.as_ref())?, value.into());
         }
-        let queued: Vec<Queued> = {
+        let (queued, old, revision) = {
             let mut shared = self.shared.lock();
             shared.revision += 1;
             let revision = shared.revision;
-            shared.values = new
-                .into_iter()
-                .map(|(key, value)| (key, Held { value, revision }))
-                .collect();
-            let document = self.document(&shared)?;
-            shared
-                .sinks
-                .iter()
+            let new = new.into_iter();
+            let new = new.map(|(key, value)| (key, Held { value, revision }));
+            let old = std::mem::replace(&mut shared.values, new.collect());
+            let document = match self.document(&shared) {
+                Ok(document) => document,
+                Err(error) => {
+                    shared.values = old;
+                    return Err(error);
+                }
+            };
+            let sinks = shared.sinks.iter();
+            let queued: Vec<Queued> = sinks
                 .map(|sink| sink.queue(Update::full(document.clone())))
-                .collect()
+                .collect();
+            (queued, old, revision)
         };
-        settle(queued)
+        let verdict = settle(queued);
+        self.undo(&verdict, old, revision);
+        verdict.outcome
+    }
+
+    /// Takes back what the properties have refused, unless somebody has changed it since.
+    fn undo(&self, verdict: &Verdict, old: BTreeMap<Key, Held>, revision: u64) {
+        if verdict.outcome.is_ok() {
+            return;
+        }
+        let refused = |key: &Key| verdict.whole || verdict.keys.iter().any(|k| related(k, key));
+        let mut shared = self.shared.lock();
+        let latest = shared.revision == revision;
+        let mut gone = BTreeSet::new();
+        shared.values.retain(|key, held| {
+            let undone = held.revision == revision && refused(key);
+            if undone {
+                gone.insert(key.clone());
+            }
+            !undone
+        });
+        for (key, held) in old {
+            let free = gone.contains(&key) || (latest && !shared.values.contains_key(&key));
+            if free && refused(&key) {
+                shared.values.insert(key, held);
+            }
+        }
     }
 
     fn change(&self, key: Key, value: Option<Value>) -> Result<(), Error> {
@@ -157,20 +188,9 @@ impl Memory {
                 .collect();
             (queued, old, revision)
         };
-        let outcome = settle(queued);
-        if outcome.is_err() && value.is_some() {
-            // Refused: forget it, unless somebody has changed the key since.
-            let mut shared = self.shared.lock();
-            if shared
-                .values
-                .get(&key)
-                .is_some_and(|held| held.revision == revision)
-            {
-                shared.values.remove(&key);
-                shared.values.extend(old);
-            }
-        }
-        outcome
+        let verdict = settle(queued);
+        self.undo(&verdict, old.into_iter().collect(), revision);
+        verdict.outcome
     }
 
     fn document(&self, shared: &Shared) -> Result<Document, Error> {
@@ -243,21 +263,47 @@ impl Shared {
     }
 }
 
-fn settle(queued: Vec<Queued>) -> Result<(), Error> {
-    let mut outcome = Ok(());
+/// What became of a change.
+struct Verdict {
+    outcome: Result<(), Error>,
+    /// Whether all of it was refused.
+    whole: bool,
+    /// The keys that were refused otherwise.
+    keys: Vec<Key>,
+}
+
+fn settle(queued: Vec<Queued>) -> Verdict {
+    let mut verdict = Verdict {
+        outcome: Ok(()),
+        whole: false,
+        keys: Vec::new(),
+    };
     for queued in queued {
         match queued.commit() {
             Ok(applied) => {
-                if let (Ok(()), Some(error)) = (&outcome, applied.refused.into_iter().next()) {
-                    outcome = Err(error);
+                let keys = applied.refused.iter().flat_map(Error::iter);
+                let keys = keys.filter_map(|error| Key::parse(error.key()?).ok());
+                verdict.keys.extend(keys);
+                if let (Ok(()), Some(error)) =
+                    (&verdict.outcome, applied.refused.into_iter().next())
+                {
+                    verdict.outcome = Err(error);
                 }
             }
             // Properties that are gone refuse nothing.
             Err(error) if error.kind() == ErrorKind::Closed => {}
-            Err(error) => outcome = Err(error),
+            Err(error) => {
+                verdict.outcome = Err(error);
+                verdict.whole = true;
+            }
         }
     }
-    outcome
+    verdict
+}
+
+/// Whether one key is the other or stands above it.
+fn related(a: &Key, b: &Key) -> bool {
+    a.is_under(b) || b.is_under(a)
 }
 
 impl Source for Memory {

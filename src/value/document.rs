@@ -155,6 +155,11 @@ impl Document {
         &self.problems
     }
 
+    #[cfg(test)]
+    pub(crate) fn root(&self) -> &Table {
+        &self.root
+    }
+
     pub(crate) fn into_parts(self) -> (Table, Vec<Error>) {
         (self.root, self.problems)
     }
