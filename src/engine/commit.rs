@@ -256,9 +256,15 @@ impl Ledger {
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let culprits = self.culprits(&refusals, |key| {
-                        let (now, was) = (Found::in_tree(&root, key), Found::in_tree(before, key));
-                        now.is_ok_and(|found| !found.is_nothing())
-                            || was.is_ok_and(|found| !found.is_nothing())
+                        // What the layer says as before did not lead here by itself.
+                        match (Found::in_tree(&root, key), Found::in_tree(before, key)) {
+                            (Ok(Found::Entry(now)), Ok(Found::Entry(was))) => {
+                                !diff::same(&now.node, &was.node)
+                            }
+                            (now, was) => [now, was]
+                                .into_iter()
+                                .any(|found| found.is_ok_and(|found| !found.is_nothing())),
+                        }
                     });
                     let news = culprits.iter().any(|key| kept.insert(key.clone()));
                     if !news || !keep_old(&mut root, before, &culprits) {
