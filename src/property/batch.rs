@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, MASK};
+use crate::error::{Error, MASK, Plain};
 use crate::property::registry::Host;
 use crate::property::subscription::Subscriber;
 use crate::sync::Mutex;
@@ -113,18 +113,18 @@ impl fmt::Display for KeyChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |value: Option<&Value>| match value {
             None => "absent".to_owned(),
-            Some(_) if self.hidden => MASK.to_owned(),
+            Some(value) if self.hidden || coerce::holds_secret(value) => MASK.to_owned(),
             Some(value) => value.to_string(),
         };
         write!(
             f,
             "{}: {} -> {}",
-            self.key,
-            show(self.old()),
-            show(self.new())
+            Plain(self.key.as_str()),
+            Plain(&show(self.old())),
+            Plain(&show(self.new()))
         )?;
         match self.new_origin().or(self.old_origin()) {
-            Some(origin) => write!(f, " ({origin})"),
+            Some(origin) => write!(f, " ({})", Plain(&origin.to_string())),
             None => Ok(()),
         }
     }
