@@ -571,6 +571,14 @@ fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
     }
 }
 
+/// A layer with its first values, what lets its source go on, and what its document left out; of
+/// what is pushed the commit tells.
+type Loaded = (
+    LayerState,
+    Option<crate::engine::supervise::Loading>,
+    Option<Vec<Error>>,
+);
+
 /// A source whose first load is on its way.
 struct Started {
     state: LayerState,
@@ -598,18 +606,7 @@ impl Started {
         Ok(Self { state, loading })
     }
 
-    fn finish(
-        mut self,
-        deadline: Instant,
-    ) -> Result<
-        (
-            LayerState,
-            Option<crate::engine::supervise::Loading>,
-            // What its document left out; of what is pushed the commit tells.
-            Option<Vec<Error>>,
-        ),
-        Error,
-    > {
+    fn finish(mut self, deadline: Instant) -> Result<Loaded, Error> {
         let mut problems = None;
         if let Some(loading) = &self.loading {
             let (root, left_out) = loading.wait(deadline)?.into_parts();

@@ -663,6 +663,43 @@ fn batches_come_in_order_and_lose_no_key_however_slow_the_subscriber_is() -> Res
     Ok(())
 }
 
+// What waits for a subscriber that is stuck is bounded by the keys, not by the commits.
+#[test]
+fn ten_thousand_commits_pile_up_no_memory_before_a_stuck_subscriber() -> Result<(), Error> {
+    let props = Properties::builder().build()?;
+    let gate = Arc::new(AtomicBool::new(false));
+    let open = Arc::clone(&gate);
+    let (report, inbox) = reports();
+    let _sub = props.on_change_under("", move |batch| {
+        report(
+            batch
+                .changes()
+                .last()
+                .and_then(|change| change.get::<String>().unwrap()),
+        );
+        while !open.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    })?;
+    let text = |i: u32| format!("{i:01000}");
+    props.set("k", text(0))?;
+    inbox.next();
+    let info = allocation_counter::measure(|| {
+        for i in 1..=10_000 {
+            props.set("k", text(i)).unwrap();
+        }
+    });
+    assert!(
+        info.bytes_current < 1_000_000,
+        "{} bytes wait",
+        info.bytes_current
+    );
+    gate.store(true, Ordering::Relaxed);
+    let seen = std::iter::from_fn(|| inbox.next()).position(|seen| seen == text(10_000));
+    assert!(seen.is_some_and(|calls| calls <= 65), "{seen:?}");
+    Ok(())
+}
+
 #[test]
 fn a_channel_of_changes_collapses_to_the_newest_and_times_out_by_name() -> Result<(), Error> {
     let (memory, _props, n) = one_key(1);

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -14,6 +14,7 @@ use crate::engine::commit::{Condition, Done, Ledger, Order, Rules};
 use crate::engine::dispatch::{self, Dispatcher};
 use crate::engine::health::{Books, SourceEventKind};
 use crate::engine::supervise::Supervisor;
+use crate::engine::threads::PATIENCE;
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::{Host, Registry};
 use crate::property::subscription::Subscriber;
@@ -369,8 +370,12 @@ impl Engine {
     /// Stops and joins every thread.
     pub(crate) fn shut_down(&self) {
         self.closed.store(true, Ordering::Release);
+        // One bound for all: a source that hangs uses up no more than a callback that does.
+        let until = Instant::now() + PATIENCE;
         self.supervisor.stop();
         self.dispatcher.stop();
+        self.dispatcher.join(until);
+        self.supervisor.join(until);
         // What was kept for good may hold the engine's last reference to itself.
         let kept = std::mem::take(&mut *self.kept.lock());
         drop(kept);

@@ -121,6 +121,11 @@ impl Dispatcher {
         (self.0.report)(panicked("a callback", panic));
     }
 
+    /// Waits for running callbacks, at the longest until `until`.
+    pub(crate) fn join(&self, until: Instant) {
+        self.0.threads.join(until);
+    }
+
     /// Lets running callbacks finish and starts no more.
     pub(crate) fn stop(&self) {
         let jobs = {
@@ -130,7 +135,6 @@ impl Dispatcher {
             std::mem::take(&mut queue.jobs)
         };
         drop(jobs);
-        self.0.threads.join();
     }
 
     /// Makes sure that somebody is there to look after the queue.

@@ -268,13 +268,17 @@ impl Supervisor {
         }
     }
 
-    /// Tells all sources to end and waits for their threads, within a bound.
+    /// Waits for the threads of the sources, at the longest until `until`.
+    pub(crate) fn join(&self, until: Instant) {
+        self.threads.join(until);
+    }
+
+    /// Tells all sources to end.
     pub(crate) fn stop(&self) {
         let running = std::mem::take(&mut *self.running.lock());
         for (_, stop) in running {
             stop.stop();
         }
-        self.threads.join();
     }
 }
 
