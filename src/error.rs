@@ -228,7 +228,7 @@ impl StdError for Error {
 }
 
 /// Shows text without its control characters, so that a value cannot forge a log line.
-struct Plain<'a>(&'a str);
+pub(crate) struct Plain<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -293,8 +293,7 @@ impl Properties {
         let (state, loading, problems) = match started.finish(Instant::now() + timeout) {
             Ok(loaded) => loaded,
             Err(error) => {
-                engine.supervisor.remove(id);
-                engine.books.close(id, self.generation());
+                engine.give_up(id);
                 return Err(error);
             }
         };
@@ -302,15 +301,14 @@ impl Properties {
             Ok(applied) => {
                 engine
                     .books
-                    .answered(id, applied.generation, applied.changed > 0, Some(problems));
+                    .answered(id, applied.generation, applied.changed > 0, problems, None);
                 if let Some(loading) = loading {
                     loading.go();
                 }
                 Ok(id)
             }
             Err(error) => {
-                engine.supervisor.remove(id);
-                engine.books.close(id, self.generation());
+                engine.give_up(id);
                 Err(error)
             }
         }
@@ -324,6 +322,7 @@ impl Properties {
     /// because a live handle needs one of its keys.
     pub fn remove_source(&self, id: SourceId) -> Result<Applied, Error> {
         let engine = &self.0.engine;
+        engine.is_a_source(id)?;
         let applied = engine.commit(Order::Remove(id))?;
         engine.supervisor.remove(id);
         engine.books.close(id, applied.generation);
@@ -336,6 +335,7 @@ impl Properties {
     ///
     /// As [`remove_source`](Self::remove_source).
     pub fn move_source(&self, id: SourceId, layer: Layer) -> Result<Applied, Error> {
+        self.0.engine.is_a_source(id)?;
         let applied = self.0.engine.commit(Order::Move(id, layer.clone()))?;
         self.0.engine.books.moved(id, layer);
         Ok(applied)
@@ -511,7 +511,7 @@ impl Builder {
         )];
         if !self.defaults.is_empty() {
             let mut defaults = layer(
-                engine.new_source(),
+                engine.new_source()?,
                 Layer::new("defaults", DEFAULT_RANK),
                 "defaults",
             );
@@ -542,7 +542,7 @@ impl Builder {
         for (id, loading, problems) in follow {
             engine
                 .books
-                .answered(id, applied.generation, true, Some(problems));
+                .answered(id, applied.generation, true, problems, None);
             if let Some(loading) = loading {
                 loading.go();
             }
@@ -575,6 +575,14 @@ fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
     }
 }
 
+/// A layer with its first values, what lets its source go on, and what its document left out; of
+/// what is pushed the commit tells.
+type Loaded = (
+    LayerState,
+    Option<crate::engine::supervise::Loading>,
+    Option<Vec<Error>>,
+);
+
 /// A source whose first load is on its way.
 struct Started {
     state: LayerState,
@@ -583,38 +591,30 @@ struct Started {
 
 impl Started {
     fn one(engine: &Arc<Engine>, place: Layer, source: Box<dyn Source>) -> Result<Self, Error> {
-        let id = engine.new_source();
+        let id = engine.new_source()?;
         let state = layer(id, place.clone(), &source.origin().to_string());
         engine.books.open(id, Arc::clone(&state.name), place);
         let loading = match source.watching() {
             Watching::Push => {
-                engine.supervisor.attach(engine, id, &*source)?;
-                None
+                engine.expect(id)?;
+                let attached = engine.supervisor.attach(engine, id, &*source);
+                attached.map(|()| None)
             }
-            _ => Some(
-                engine
-                    .supervisor
-                    .start(engine, id, Arc::clone(&state.name), source)?,
-            ),
+            _ => {
+                let name = Arc::clone(&state.name);
+                let started = engine.supervisor.start(engine, id, name, source);
+                started.map(Some)
+            }
         };
+        let loading = loading.inspect_err(|_| engine.give_up(id))?;
         Ok(Self { state, loading })
     }
 
-    fn finish(
-        mut self,
-        deadline: Instant,
-    ) -> Result<
-        (
-            LayerState,
-            Option<crate::engine::supervise::Loading>,
-            Vec<Error>,
-        ),
-        Error,
-    > {
-        let mut problems = Vec::new();
+    fn finish(mut self, deadline: Instant) -> Result<Loaded, Error> {
+        let mut problems = None;
         if let Some(loading) = &self.loading {
-            let document = loading.wait(deadline)?;
-            (self.state.root, problems) = document.into_parts();
+            let (root, left_out) = loading.wait(deadline)?.into_parts();
+            (self.state.root, problems) = (root, Some(left_out));
         }
         Ok((self.state, self.loading, problems))
     }

@@ -2,7 +2,7 @@
 //! handles, validate, publish, notify.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -42,6 +42,8 @@ pub(crate) struct Ledger {
     /// Generations that some reader may still hold. Kept until no one does, so that no reader has
     /// to take a tree apart.
     retired: Vec<Arc<Generation>>,
+    /// What sources have pushed that are not among the layers yet.
+    starting: HashMap<SourceId, Vec<Update>>,
     next_source: u64,
 }
 
@@ -81,12 +83,56 @@ pub(crate) struct Done {
     pub(crate) told: Vec<Arc<dyn Listener>>,
 }
 
+impl Done {
+    /// What a commit did that changed nothing.
+    fn nothing(generation: u64) -> Self {
+        Self {
+            applied: Applied {
+                generation,
+                changed: 0,
+                refused: Vec::new(),
+            },
+            problems: None,
+            clashes: Vec::new(),
+            told: Vec::new(),
+        }
+    }
+}
+
+impl LayerState {
+    /// Takes in what a source says before its layer is in force; hands back what its document left
+    /// out, if it brought one.
+    pub(crate) fn take(&mut self, update: Update) -> Option<Vec<Error>> {
+        let edits = match update.0 {
+            Content::Full(document) => {
+                let (root, problems) = document.into_parts();
+                self.root = root;
+                return Some(problems);
+            }
+            Content::Delta(edits) => edits,
+        };
+        for edit in edits {
+            let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
+            match &edit.value {
+                // What cannot stand beside the other values is left out, as by a commit.
+                Some((value, origin)) => {
+                    let _ = set(&mut self.root, &edit.key, &path, value, origin);
+                }
+                None if path.is_empty() => self.root = Table::default(),
+                None => drop(self.root.remove_path(&path)),
+            }
+        }
+        None
+    }
+}
+
 impl Ledger {
     pub(crate) fn new() -> Self {
         Self {
             references: References::default(),
             registry: Registry::default(),
             retired: Vec::new(),
+            starting: HashMap::new(),
             next_source: 1,
         }
     }
@@ -94,6 +140,20 @@ impl Ledger {
     pub(crate) fn new_source(&mut self) -> SourceId {
         self.next_source += 1;
         SourceId(self.next_source - 1)
+    }
+
+    /// Keeps what a source pushes from now on until its layer is added.
+    pub(crate) fn expect(&mut self, source: SourceId) {
+        self.starting.insert(source, Vec::new());
+    }
+
+    pub(crate) fn expects(&self, source: SourceId) -> bool {
+        self.starting.contains_key(&source)
+    }
+
+    /// Forgets a source that was expected and does not come.
+    pub(crate) fn expect_no_more(&mut self, source: SourceId) {
+        self.starting.remove(&source);
     }
 
     /// Commits one order, or refuses it and changes nothing.
@@ -113,6 +173,10 @@ impl Ledger {
                 .ok_or_else(gone)
         };
         match order {
+            Order::Update { source, update, .. } if self.starting.contains_key(&source) => {
+                self.starting.entry(source).or_default().push(update);
+                Ok(Done::nothing(old.number))
+            }
             Order::Update {
                 source,
                 update: Update(Content::Full(document)),
@@ -141,10 +205,18 @@ impl Ledger {
                 let at = index_of(&layers, source)?;
                 self.edit(current, rules, &old, &layers, at, edits, Refusal::Whole)
             }
-            Order::Add(new) => {
+            Order::Add(mut new) => {
+                let mut problems = None;
+                for layer in &mut new {
+                    for update in self.starting.remove(&layer.id).unwrap_or_default() {
+                        problems = layer.take(update).or(problems);
+                    }
+                }
                 layers.extend(new.into_iter().map(Arc::new));
                 layers.sort_by_key(|layer| layer.order());
-                self.anew(current, rules, &old, layers)
+                let mut done = self.anew(current, rules, &old, layers)?;
+                done.problems = problems;
+                Ok(done)
             }
             Order::Remove(source) => {
                 layers.remove(index_of(&layers, source)?);
@@ -184,9 +256,15 @@ impl Ledger {
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let culprits = self.culprits(&refusals, |key| {
-                        let (now, was) = (Found::in_tree(&root, key), Found::in_tree(before, key));
-                        now.is_ok_and(|found| !found.is_nothing())
-                            || was.is_ok_and(|found| !found.is_nothing())
+                        // What the layer says as before did not lead here by itself.
+                        match (Found::in_tree(&root, key), Found::in_tree(before, key)) {
+                            (Ok(Found::Entry(now)), Ok(Found::Entry(was))) => {
+                                !diff::same(&now.node, &was.node)
+                            }
+                            (now, was) => [now, was]
+                                .into_iter()
+                                .any(|found| found.is_ok_and(|found| !found.is_nothing())),
+                        }
                     });
                     let news = culprits.iter().any(|key| kept.insert(key.clone()));
                     if !news || !keep_old(&mut root, before, &culprits) {
@@ -599,7 +677,9 @@ fn check(old: &Generation, conditions: Vec<Condition>) -> Result<(), Error> {
                     Found::Inside(value, _) => Some(*value),
                     _ => None,
                 };
-                if now != wanted.as_ref() {
+                // A table or a broken reference has no value and is there all the same.
+                let valueless = now.is_none() && !found.is_nothing();
+                if valueless || now != wanted.as_ref() {
                     let detail = "is not what was expected any more; read again and retry";
                     return Err(Error::new(ErrorKind::Conflict, detail).with_key(key));
                 }

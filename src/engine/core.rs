@@ -7,7 +7,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -15,10 +15,11 @@ use crate::engine::commit::{Condition, Done, Ledger, Order, Rules};
 use crate::engine::dispatch::{self, Dispatcher};
 use crate::engine::health::{Books, SourceEventKind};
 use crate::engine::supervise::Supervisor;
+use crate::engine::threads::PATIENCE;
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::{Host, Registry};
 use crate::property::subscription::Subscriber;
-use crate::source::{Applied, Content, Edit, Make, Refusal, Update};
+use crate::source::{Applied, Edit, Make, Refusal, Update};
 use crate::sync::Cell;
 use crate::tree::layer::{LayerState, SourceId};
 use crate::tree::snapshot::Generation;
@@ -98,8 +99,30 @@ impl Engine {
         Weak::clone(&self.me)
     }
 
-    pub(crate) fn new_source(&self) -> SourceId {
-        self.ledger.lock().new_source()
+    pub(crate) fn new_source(&self) -> Result<SourceId, Error> {
+        self.locked(Ledger::new_source)
+    }
+
+    /// Refuses the layer of the program's own writes, which stays where it is.
+    pub(crate) fn is_a_source(&self, id: SourceId) -> Result<(), Error> {
+        if id == self.overrides {
+            let detail = "is the override layer, which always is there and always wins";
+            return Err(Error::new(ErrorKind::Other, format!("{id} {detail}")));
+        }
+        Ok(())
+    }
+
+    /// Keeps what a source pushes from now on until its layer is added.
+    pub(crate) fn expect(&self, source: SourceId) -> Result<(), Error> {
+        self.locked(|ledger| ledger.expect(source))
+    }
+
+    /// Ends what was begun for a source that is not added after all.
+    pub(crate) fn give_up(&self, source: SourceId) {
+        self.supervisor.remove(source);
+        self.books.close(source, self.current.load().number);
+        // Refused only inside a commit, where nothing is added.
+        let _ = self.locked(|ledger| ledger.expect_no_more(source));
     }
 
     fn address(&self) -> usize {
@@ -185,19 +208,25 @@ impl Engine {
             let mut queue = self.queue.lock();
             queue.retain(|placed| {
                 let mut order = placed.order.lock();
-                let Some(Order::Update {
-                    source,
-                    update: Update(Content::Full(document)),
-                    ..
-                }) = &*order
-                else {
+                let layer = match &*order {
+                    Some(Order::Update { source, .. }) => {
+                        layers.iter_mut().find(|layer| layer.id == *source)
+                    }
+                    _ => None,
+                };
+                let Some(layer) = layer else {
                     return true;
                 };
-                let Some(layer) = layers.iter_mut().find(|layer| layer.id == *source) else {
-                    return true;
-                };
-                layer.root = document.root().clone();
-                *order = None;
+                if let Some(Order::Update { source, update, .. }) = order.take() {
+                    if let Some(problems) = layer.take(update) {
+                        self.books.left_out(source, problems);
+                    }
+                }
+                *placed.outcome.lock() = Some(Ok(Applied {
+                    generation: 0,
+                    changed: 0,
+                    refused: Vec::new(),
+                }));
                 false
             });
             let order = Order::Add(layers);
@@ -243,9 +272,15 @@ impl Engine {
         tell: &mut Vec<(u32, Told)>,
     ) -> Result<Applied, Error> {
         let (source, writes) = match &order {
+            // What a source pushes before its layer is added is no news yet.
+            Order::Update { source, .. } if ledger.expects(*source) => (None, false),
             Order::Update { source, .. } => (Some(*source), false),
             Order::Write { source, .. } => (Some(*source), true),
             _ => (None, false),
+        };
+        let added = match &order {
+            Order::Add(layers) if layers.len() == 1 => Some(layers[0].id),
+            _ => None,
         };
         let outcome = ledger.commit(&self.current, &self.rules, order);
         let books = Arc::clone(&self.books);
@@ -258,6 +293,9 @@ impl Engine {
             }) => {
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 let refused = applied.refused.clone();
+                if let (Some(added), Some(problems)) = (added, &problems) {
+                    books.left_out(added, problems.clone());
+                }
                 tell.push((
                     depth,
                     Box::new(move || {
@@ -269,7 +307,7 @@ impl Engine {
                             books.note(clash);
                         }
                         if let Some(source) = source {
-                            books.answered(source, generation, changed, problems);
+                            books.answered(source, generation, changed, problems, refused.first());
                             books.refused(source, generation, &refused, false);
                         }
                     }),
@@ -334,8 +372,12 @@ impl Engine {
     /// Stops and joins every thread.
     pub(crate) fn shut_down(&self) {
         self.closed.store(true, Ordering::Release);
+        // One bound for all: a source that hangs uses up no more than a callback that does.
+        let until = Instant::now() + PATIENCE;
         self.supervisor.stop();
         self.dispatcher.stop();
+        self.dispatcher.join(until);
+        self.supervisor.join(until);
         // What was kept for good may hold the engine's last reference to itself.
         let kept = std::mem::take(&mut *self.kept.lock());
         drop(kept);
@@ -358,6 +400,10 @@ impl Host for Engine {
 
     fn schedule(&self, subscriber: Arc<Subscriber>) {
         self.dispatcher.schedule(subscriber);
+    }
+
+    fn cause(&self) -> u32 {
+        dispatch::cause()
     }
 
     fn callback_panicked(&self, panic: Box<dyn Any + Send>) {

@@ -6,7 +6,7 @@
 //! first callback is due and end when they have been idle for a while.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -34,13 +34,18 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     /// The depth of the commit whose subscribers this thread is telling.
     static CAUSE: Cell<u32> = const { Cell::new(0) };
-    /// Whether this thread is emptying the queue of an inline dispatcher.
-    static DRAINING: Cell<bool> = const { Cell::new(false) };
+    /// The inline dispatchers whose queue this thread is emptying, by address.
+    static DRAINING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The depth a commit made by this thread has.
 pub(crate) fn depth_of_commit() -> u32 {
     DEPTH.get()
+}
+
+/// The depth of the commit whose subscribers this thread is telling.
+pub(crate) fn cause() -> u32 {
+    CAUSE.get()
 }
 
 /// Has everything told inside `tell` count as caused by a commit of that depth.
@@ -116,6 +121,11 @@ impl Dispatcher {
         (self.0.report)(panicked("a callback", panic));
     }
 
+    /// Waits for running callbacks, at the longest until `until`.
+    pub(crate) fn join(&self, until: Instant) {
+        self.0.threads.join(until);
+    }
+
     /// Lets running callbacks finish and starts no more.
     pub(crate) fn stop(&self) {
         let jobs = {
@@ -125,7 +135,6 @@ impl Dispatcher {
             std::mem::take(&mut queue.jobs)
         };
         drop(jobs);
-        self.0.threads.join();
     }
 
     /// Makes sure that somebody is there to look after the queue.
@@ -198,7 +207,7 @@ impl Dispatcher {
         if let Some(panic) = ran.panic {
             self.panicked(&*panic);
         }
-        if ran.after == After::Again {
+        if let After::Again(depth) = ran.after {
             let mut queue = self.0.queue.lock();
             if !queue.stopped {
                 queue.jobs.push_back((subscriber, depth));
@@ -208,9 +217,11 @@ impl Dispatcher {
 
     /// Runs all that waits on this thread; what that triggers waits its turn.
     fn drain(&self) {
-        if DRAINING.replace(true) {
+        let me = Arc::as_ptr(&self.0).addr();
+        if DRAINING.with_borrow(|draining| draining.contains(&me)) {
             return;
         }
+        DRAINING.with_borrow_mut(|draining| draining.push(me));
         loop {
             let next = self.0.queue.lock().jobs.pop_front();
             match next {
@@ -218,7 +229,7 @@ impl Dispatcher {
                 None => break,
             }
         }
-        DRAINING.set(false);
+        DRAINING.with_borrow_mut(|draining| draining.retain(|other| *other != me));
     }
 }
 

@@ -181,16 +181,29 @@ impl Books {
             .map(change)
     }
 
-    /// The source answered. `problems` replaces what its document left out, if it brought one.
+    /// The source answered. `problems` replaces what its document left out, if it brought one;
+    /// `refused` is why a part of what it said is not in force.
     pub(crate) fn answered(
         &self,
         source: SourceId,
         generation: u64,
         changed: bool,
         problems: Option<Vec<Error>>,
+        refused: Option<&Error>,
     ) {
         let told = self.edit(source, |health| {
-            let before = std::mem::replace(&mut health.status, Status::Up);
+            let now = match (&health.status, refused) {
+                (_, None) => Status::Up,
+                (Status::Stale { since, .. }, Some(reason)) => Status::Stale {
+                    since: *since,
+                    reason: reason.clone(),
+                },
+                (_, Some(reason)) => Status::Stale {
+                    since: SystemTime::now(),
+                    reason: reason.clone(),
+                },
+            };
+            let before = std::mem::replace(&mut health.status, now);
             health.last_success = Some(SystemTime::now());
             health.commits += u64::from(changed);
             if let Some(problems) = problems {
@@ -209,6 +222,11 @@ impl Books {
                 self.tell(Some(source), name, generation, SourceEventKind::Updated)
             }
             Status::Up => {}
+            _ if refused.is_some() => {
+                if changed {
+                    self.tell(Some(source), name, generation, SourceEventKind::Updated);
+                }
+            }
             _ => {
                 self.tell(
                     Some(source),
@@ -221,6 +239,11 @@ impl Books {
                 }
             }
         }
+    }
+
+    /// What the newest document of a source left out.
+    pub(crate) fn left_out(&self, source: SourceId, problems: Vec<Error>) {
+        self.edit(source, |health| health.problems = problems);
     }
 
     /// The source does not answer, or answers nonsense.
@@ -359,7 +382,12 @@ impl Books {
                 subscriber: Subscriber::new(host, Box::new(job)),
             }
         });
-        self.listeners.lock().push(Arc::downgrade(&events));
+        let mut listeners = self.listeners.lock();
+        if listeners.len() == listeners.capacity() {
+            listeners.retain(|listener| listener.strong_count() > 0);
+        }
+        listeners.push(Arc::downgrade(&events));
+        drop(listeners);
         let subscriber = Arc::clone(&events.subscriber);
         Subscription::holding(subscriber, events)
     }

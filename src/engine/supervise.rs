@@ -126,7 +126,9 @@ impl Sink for EngineSink {
     fn alive(&self) {
         if let Some(engine) = self.engine.upgrade() {
             let generation = engine.current.load().number;
-            engine.books.answered(self.id, generation, false, None);
+            engine
+                .books
+                .answered(self.id, generation, false, None, None);
         }
     }
 
@@ -266,13 +268,17 @@ impl Supervisor {
         }
     }
 
-    /// Tells all sources to end and waits for their threads, within a bound.
+    /// Waits for the threads of the sources, at the longest until `until`.
+    pub(crate) fn join(&self, until: Instant) {
+        self.threads.join(until);
+    }
+
+    /// Tells all sources to end.
     pub(crate) fn stop(&self) {
         let running = std::mem::take(&mut *self.running.lock());
         for (_, stop) in running {
             stop.stop();
         }
-        self.threads.join();
     }
 }
 

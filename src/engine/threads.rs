@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// How long the end of a group waits for a thread that hangs, before it is left to itself.
+/// How long the end of an engine waits for threads that hang, before they are left to themselves.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(900);
 
 /// Threads that are ended together.
@@ -46,10 +46,9 @@ impl Threads {
         Ok(())
     }
 
-    /// Waits for all threads but the calling one, for as long as [`PATIENCE`] lasts.
-    pub(crate) fn join(&self) {
+    /// Waits for all threads but the calling one, at the longest until `until`.
+    pub(crate) fn join(&self, until: Instant) {
         let me = thread::current().id();
-        let until = Instant::now() + PATIENCE;
         let mut handles = self.0.handles.lock();
         loop {
             handles.retain(|handle| handle.thread().id() != me && !handle.is_finished());

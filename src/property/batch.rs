@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, MASK};
+use crate::error::{Error, MASK, Plain};
 use crate::property::registry::Host;
 use crate::property::subscription::Subscriber;
 use crate::sync::Mutex;
@@ -113,18 +113,18 @@ impl fmt::Display for KeyChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |value: Option<&Value>| match value {
             None => "absent".to_owned(),
-            Some(_) if self.hidden => MASK.to_owned(),
+            Some(value) if self.hidden || coerce::holds_secret(value) => MASK.to_owned(),
             Some(value) => value.to_string(),
         };
         write!(
             f,
             "{}: {} -> {}",
-            self.key,
-            show(self.old_value()),
-            show(self.new_value())
+            Plain(self.key.as_str()),
+            Plain(&show(self.old_value())),
+            Plain(&show(self.new_value()))
         )?;
         match self.new_origin().or(self.old_origin()) {
-            Some(origin) => write!(f, " ({origin})"),
+            Some(origin) => write!(f, " ({})", Plain(&origin.to_string())),
             None => Ok(()),
         }
     }
@@ -145,8 +145,23 @@ pub(crate) struct Commit {
 /// The changes that wait for one subscriber to a subtree.
 pub(crate) struct Mailbox {
     prefix: Key,
-    waiting: Mutex<VecDeque<Arc<Commit>>>,
+    waiting: Mutex<Waiting>,
+    secrets: Secrets,
     pub(crate) subscriber: Arc<Subscriber>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// The generations that were joined because too many wait; they come first.
+    joined: Option<Joined>,
+    commits: VecDeque<Arc<Commit>>,
+}
+
+/// Several generations as one.
+struct Joined {
+    snapshot: Snapshot,
+    changes: BTreeMap<Key, KeyChange>,
+    several: bool,
 }
 
 impl Mailbox {
@@ -163,18 +178,22 @@ impl Mailbox {
                 let Some(mailbox) = mailbox.upgrade() else {
                     return;
                 };
-                let Some((batch, more)) = mailbox.next(&secrets) else {
+                let Some((batch, more)) = mailbox.next() else {
                     return;
                 };
                 if more {
                     // Marked while it runs, the subscriber is queued again when this run ends.
                     mailbox.subscriber.poke();
                 }
-                callback(&batch);
+                // What was joined may have come back to where it was.
+                if !batch.changes.is_empty() {
+                    callback(&batch);
+                }
             };
             Self {
                 prefix,
-                waiting: Mutex::new(VecDeque::new()),
+                waiting: Mutex::new(Waiting::default()),
+                secrets,
                 subscriber: Subscriber::new(host, Box::new(job)),
             }
         })
@@ -182,41 +201,61 @@ impl Mailbox {
 
     /// Takes a commit in; says whether it concerns this subscriber.
     pub(crate) fn put(&self, commit: &Arc<Commit>) -> bool {
-        let concerns = commit
-            .changes
-            .iter()
-            .any(|change| !change.moved && change.key.is_under(&self.prefix));
+        let concerns = commit.changes.iter().any(|change| self.concerns(change));
         if concerns {
-            self.waiting.lock().push_back(Arc::clone(commit));
+            let mut waiting = self.waiting.lock();
+            waiting.commits.push_back(Arc::clone(commit));
+            if waiting.commits.len() > MAX_PENDING {
+                if let Some(oldest) = waiting.commits.pop_front() {
+                    let joined = waiting.joined.take();
+                    waiting.joined = Some(self.join(joined, &oldest));
+                }
+            }
         }
         concerns
     }
 
-    fn next(&self, secrets: &Secrets) -> Option<(Batch, bool)> {
-        let (taken, more) = {
-            let mut waiting = self.waiting.lock();
-            let surplus = waiting.len().saturating_sub(MAX_PENDING);
-            let end = waiting.len().min(1 + surplus);
-            let taken: Vec<_> = waiting.drain(..end).collect();
-            (taken, !waiting.is_empty())
-        };
-        let newest = taken.last()?;
-        let snapshot = newest.snapshot.clone();
-        let mut changes: BTreeMap<&Key, KeyChange> = BTreeMap::new();
-        for change in taken.iter().flat_map(|commit| &commit.changes) {
-            if change.moved || !change.key.is_under(&self.prefix) {
-                continue;
-            }
-            let entry = changes.entry(&change.key).or_insert_with(|| KeyChange {
-                key: change.key.clone(),
-                old: change.old.clone(),
-                new: None,
-                hidden: secrets.hides(change.key.as_str()) || change.derives_from_secret(),
-            });
+    fn concerns(&self, change: &LeafChange) -> bool {
+        !change.moved && change.key.is_under(&self.prefix)
+    }
+
+    /// Adds a generation to those that were joined before.
+    fn join(&self, joined: Option<Joined>, commit: &Commit) -> Joined {
+        let several = joined.is_some();
+        let mut changes = joined.map(|joined| joined.changes).unwrap_or_default();
+        for change in commit.changes.iter().filter(|change| self.concerns(change)) {
+            let hidden = self.secrets.hides(change.key.as_str()) || change.derives_from_secret();
+            let entry = changes
+                .entry(change.key.clone())
+                .or_insert_with(|| KeyChange {
+                    key: change.key.clone(),
+                    old: change.old.clone(),
+                    new: None,
+                    hidden,
+                });
             entry.new.clone_from(&change.new);
+            entry.hidden |= hidden;
         }
-        let mut changes: Vec<_> = changes.into_values().collect();
-        if taken.len() > 1 {
+        Joined {
+            snapshot: commit.snapshot.clone(),
+            changes,
+            several,
+        }
+    }
+
+    fn next(&self) -> Option<(Batch, bool)> {
+        let mut waiting = self.waiting.lock();
+        let joined = match waiting.joined.take() {
+            Some(joined) => joined,
+            None => {
+                let commit = waiting.commits.pop_front()?;
+                self.join(None, &commit)
+            }
+        };
+        let more = !waiting.commits.is_empty();
+        drop(waiting);
+        let mut changes: Vec<_> = joined.changes.into_values().collect();
+        if joined.several {
             changes.retain(|change| match (&change.old, &change.new) {
                 (Some(old), Some(new)) => !diff::same(&old.node, &new.node),
                 (old, new) => old.is_some() != new.is_some(),
@@ -224,9 +263,9 @@ impl Mailbox {
         }
         Some((
             Batch {
-                generation: snapshot.generation(),
+                generation: joined.snapshot.generation(),
                 changes,
-                snapshot,
+                snapshot: joined.snapshot,
             },
             more,
         ))

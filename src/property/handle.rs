@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::error::{Error, ErrorKind, MASK};
+use crate::error::{Error, ErrorKind};
 use crate::property::builder;
 use crate::property::listen::Changes;
 use crate::property::reader::Reader;
@@ -14,7 +14,6 @@ use crate::property::subscription::{After, Subscriber, Subscription};
 use crate::tree::snapshot::Snapshot;
 use crate::value::key::Key;
 use crate::value::origin::Origin;
-use crate::value::secret::looks_secret;
 
 /// A typed handle on one key that always reads the current value.
 ///
@@ -68,17 +67,13 @@ pub struct Change<'a, T> {
     pub origin: Option<&'a Origin>,
 }
 
-impl<T: fmt::Debug> fmt::Debug for Change<'_, T> {
+impl<T> fmt::Debug for Change<'_, T> {
+    /// Shows where the values were written, not the values: they may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut old, mut new): (&dyn fmt::Debug, &dyn fmt::Debug) = (self.old, self.new);
-        if looks_secret(self.key.as_str()) {
-            (old, new) = (&MASK, &MASK);
-        }
         f.debug_struct("Change")
             .field("key", self.key)
-            .field("old", old)
-            .field("new", new)
             .field("generation", &self.generation)
+            .field("old_origin", &self.old_origin)
             .field("origin", &self.origin)
             .finish_non_exhaustive()
     }
@@ -126,7 +121,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     pub fn at(&self, snapshot: &Snapshot) -> Result<T, Error> {
         self.slot
             .rule
-            .draw(&snapshot.0, None)
+            .draw(&self.slot.keys, &snapshot.0, None)
             .map(|drawn| drawn.value)
     }
 
@@ -198,7 +193,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
             if let Some(panic) = ran.panic {
                 host.callback_panicked(panic);
             }
-            if ran.after == After::Again {
+            if ran.after != After::Nothing {
                 host.schedule(Arc::clone(&subscriber));
             }
         }
@@ -290,7 +285,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
                 })
             }),
             fresh: Box::new(move |generation| {
-                let drawn = parent.rule.draw(generation, None)?;
+                let drawn = parent.rule.draw(&parent.keys, generation, None)?;
                 Ok(Drawn {
                     value: again(&drawn.value),
                     origin: drawn.origin,

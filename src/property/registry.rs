@@ -24,6 +24,9 @@ pub(crate) trait Host: Send + Sync {
     /// Has a subscriber run.
     fn schedule(&self, subscriber: Arc<Subscriber>);
 
+    /// How deep in a chain of callbacks the commit is that this thread is telling of.
+    fn cause(&self) -> u32;
+
     /// Reports a callback that panicked outside the dispatcher.
     fn callback_panicked(&self, panic: Box<dyn std::any::Any + Send>);
 

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, MASK};
 use crate::property::inline;
 use crate::property::listen::Listener;
 use crate::property::registry::Host;
@@ -92,6 +92,7 @@ impl<T> Rule<T> {
     /// it is an error like any other.
     pub(crate) fn draw(
         &self,
+        keys: &[Key],
         generation: &Generation,
         parent: Option<&dyn Any>,
     ) -> Result<Drawn<T>, Error> {
@@ -102,7 +103,15 @@ impl<T> Rule<T> {
                 None => fresh(generation),
             },
         });
-        catch_unwind(draw).unwrap_or_else(|panic| Err(panicked("reading the value", &*panic)))
+        catch_unwind(draw).unwrap_or_else(|panic| {
+            let panic: &(dyn Any + Send) = if generation.hides(keys) {
+                // What was panicked with may quote the value.
+                &MASK
+            } else {
+                &*panic
+            };
+            Err(panicked("reading the value", panic))
+        })
     }
 }
 
@@ -183,7 +192,7 @@ impl<T: Send + Sync + 'static> Slot<T> {
         host: Weak<dyn Host>,
         generation: &Generation,
     ) -> Result<Arc<Self>, Error> {
-        let drawn = rule.draw(generation, None)?;
+        let drawn = rule.draw(&keys, generation, None)?;
         Ok(Self::with(keys, rule, host, version(drawn, generation)))
     }
 
@@ -372,7 +381,7 @@ impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
         moved: bool,
         staged: &mut Vec<Box<dyn Staged>>,
     ) -> Result<(), Error> {
-        let mut version = version(self.rule.draw(candidate, parent)?, candidate);
+        let mut version = version(self.rule.draw(&self.keys, candidate, parent)?, candidate);
         if moved {
             let current = self.cell.full();
             (version.generation, version.time) = (current.generation, current.time);

@@ -82,6 +82,8 @@ type Job = Box<dyn FnMut() + Send>;
 pub(crate) struct Subscriber {
     host: Weak<dyn Host>,
     state: AtomicU8,
+    /// The deepest in a chain of callbacks of what changed while the job ran.
+    cause: Mutex<u32>,
     job: Mutex<Option<Job>>,
     /// The thread that is running the job, for whoever waits for it to end.
     running: Mutex<Option<ThreadId>>,
@@ -99,8 +101,8 @@ const CLOSED: u8 = 4;
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum After {
     Nothing,
-    /// Something changed while the job ran: queue it again.
-    Again,
+    /// Something changed while the job ran, that deep in a chain of callbacks: queue it again.
+    Again(u32),
 }
 
 /// How a run went.
@@ -115,6 +117,7 @@ impl Subscriber {
         Arc::new(Self {
             host,
             state: AtomicU8::new(0),
+            cause: Mutex::new(0),
             job: Mutex::new(Some(job)),
             running: Mutex::new(None),
             ended: Condvar::default(),
@@ -188,7 +191,7 @@ impl Subscriber {
             };
         }
         let after = if before & QUEUED != 0 {
-            After::Again
+            After::Again(std::mem::take(&mut *self.cause.lock()))
         } else {
             After::Nothing
         };
@@ -224,10 +227,17 @@ impl Subscriber {
 
 impl Listener for Subscriber {
     fn tell(self: Arc<Self>) {
+        let Some(host) = self.host.upgrade() else {
+            return;
+        };
+        // Noted before the mark is set, for whoever takes the mark away.
+        {
+            let mut cause = self.cause.lock();
+            *cause = host.cause().max(*cause);
+        }
         if self.poke() {
-            if let Some(host) = self.host.upgrade() {
-                host.schedule(self);
-            }
+            *self.cause.lock() = 0;
+            host.schedule(self);
         }
     }
 }

@@ -162,18 +162,30 @@ pub enum Refusal {
     PerKey,
 }
 
-/// What a source hands over.
-#[derive(Clone, Debug)]
+/// What a source hands over. Its `Debug` shows keys, never values: one may be a secret.
+#[derive(Clone)]
 pub struct Update(pub(crate) Content);
 
-#[derive(Clone, Debug)]
+impl fmt::Debug for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Content::Full(document) => f.debug_tuple("Full").field(document).finish(),
+            Content::Delta(edits) => {
+                let keys: Vec<&Key> = edits.iter().map(|edit| &edit.key).collect();
+                f.debug_tuple("Delta").field(&keys).finish()
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
 pub(crate) enum Content {
     Full(Document),
     Delta(Vec<Edit>),
 }
 
 /// One change of one key.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Edit {
     pub(crate) key: Key,
     /// `None` takes the key and all below it out of the layer.

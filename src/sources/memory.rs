@@ -1,6 +1,7 @@
 //! Values that the program sets itself: for tests, for defaults, for overrides with a place of
 //! their own among the layers.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::source::{Queued, Refusal, Source, Update, Updates, Watching};
 use crate::value::Value;
 use crate::value::document::Document;
-use crate::value::key::under;
+use crate::value::key::Key;
 use crate::value::origin::Origin;
 
 /// A source of values in memory. Clones share their values, so keep one to change them with.
@@ -96,7 +97,7 @@ impl Memory {
         &self,
         values: impl IntoIterator<Item = (K, V)>,
     ) -> Result<(), Error> {
-        let queued: Vec<Queued> = {
+        let (queued, before, origin) = {
             let mut shared = self.shared.lock();
             let origin = self.origin().revision(shared.revision + 1);
             let mut document = Document::new();
@@ -104,16 +105,19 @@ impl Memory {
                 document.set(key.as_ref(), value, origin.clone())?;
             }
             shared.revision += 1;
-            shared.values = document.clone();
-            shared.tell(&Update::full(document))
+            let before = std::mem::replace(&mut shared.values, document.clone());
+            (shared.tell(&Update::full(document)), before, origin)
         };
-        settle(queued)
+        let verdict = settle(queued);
+        self.shared.lock().undo(&verdict, &before, &origin, None);
+        verdict.outcome
     }
 
     fn change(&self, key: &str, value: Option<Value>) -> Result<(), Error> {
-        let (queued, undo) = {
+        let revision;
+        let (queued, before) = {
             let mut shared = self.shared.lock();
-            let revision = shared.revision + 1;
+            revision = shared.revision + 1;
             let mut values = shared.values.clone();
             let update = match value {
                 Some(value) => {
@@ -130,41 +134,43 @@ impl Memory {
                 }
             }?;
             shared.revision = revision;
-            let undo = std::mem::replace(&mut shared.values, values);
+            let before = std::mem::replace(&mut shared.values, values);
             // Queued under the lock, so that changes are committed in the order they were made;
             // committed after it, so that callbacks may change this source again.
-            (shared.tell(&update), (undo, revision))
+            (shared.tell(&update), before)
         };
-        let outcome = settle(queued);
-        if outcome.is_err() {
-            let (before, revision) = undo;
-            self.shared
-                .lock()
-                .undo(&before, key, &self.origin().revision(revision));
-        }
-        outcome
+        let verdict = settle(queued);
+        let mut shared = self.shared.lock();
+        let origin = self.origin().revision(revision);
+        shared.undo(&verdict, &before, &origin, Key::parse(key).ok().as_ref());
+        verdict.outcome
     }
 }
 
 impl Shared {
-    /// Forgets a change that was refused, unless the key has been changed again since.
-    fn undo(&mut self, before: &Document, key: &str, origin: &Origin) {
-        match (self.values.origin(key), before.get(key), before.origin(key)) {
-            (Some(now), _, _) if now != origin => {}
-            (Some(_), Some(old), Some(place)) => {
-                let _ = self.values.set(key, old.clone(), place.clone());
-            }
-            (Some(_), _, _) => {
-                self.values.remove(key);
-            }
-            // It was a removal: what went with it and was not set anew comes back. What was may
-            // be set again, so nothing here can fail.
-            (None, _, _) => {
-                for (old, value, place) in before.iter() {
-                    if under(old.as_str(), key) && self.values.get(old.as_str()).is_none() {
-                        let _ = self.values.set(old.as_str(), value.clone(), place.clone());
-                    }
-                }
+    /// Takes back what was refused of the change written at `origin`, which touched `only` that
+    /// key or all of them, unless it has been changed again since.
+    fn undo(&mut self, verdict: &Verdict, before: &Document, origin: &Origin, only: Option<&Key>) {
+        if verdict.outcome.is_ok() {
+            return;
+        }
+        let latest = *origin == Origin::revision(origin, self.revision);
+        let refused = |key: &Key| {
+            only.is_none_or(|only| related(only, key))
+                && (verdict.whole || verdict.keys.iter().any(|refused| related(refused, key)))
+        };
+        let written = |(key, _, place): (Key, &Value, &Origin)| {
+            (place == origin && refused(&key)).then_some(key)
+        };
+        let gone: BTreeSet<Key> = self.values.iter().filter_map(written).collect();
+        for key in &gone {
+            self.values.remove(key.as_str());
+        }
+        for (key, value, place) in before.iter() {
+            let free = gone.contains(&key) || (latest && self.values.get(key.as_str()).is_none());
+            if free && refused(&key) {
+                // What stood there before and has room again; if not, somebody was faster.
+                let _ = self.values.set(key.as_str(), value.clone(), place.clone());
             }
         }
     }
@@ -179,21 +185,47 @@ impl Shared {
     }
 }
 
-fn settle(queued: Vec<Queued>) -> Result<(), Error> {
-    let mut outcome = Ok(());
+/// What became of a change.
+struct Verdict {
+    outcome: Result<(), Error>,
+    /// Whether all of it was refused.
+    whole: bool,
+    /// The keys that were refused otherwise.
+    keys: Vec<Key>,
+}
+
+fn settle(queued: Vec<Queued>) -> Verdict {
+    let mut verdict = Verdict {
+        outcome: Ok(()),
+        whole: false,
+        keys: Vec::new(),
+    };
     for queued in queued {
         match queued.commit() {
             Ok(applied) => {
-                if let (Ok(()), Some(error)) = (&outcome, applied.refused.into_iter().next()) {
-                    outcome = Err(error);
+                let keys = applied.refused.iter().flat_map(Error::iter);
+                let keys = keys.filter_map(|error| Key::parse(error.key()?).ok());
+                verdict.keys.extend(keys);
+                if let (Ok(()), Some(error)) =
+                    (&verdict.outcome, applied.refused.into_iter().next())
+                {
+                    verdict.outcome = Err(error);
                 }
             }
             // Properties that are gone refuse nothing.
             Err(error) if error.kind() == ErrorKind::Closed => {}
-            Err(error) => outcome = Err(error),
+            Err(error) => {
+                verdict.outcome = Err(error);
+                verdict.whole = true;
+            }
         }
     }
-    outcome
+    verdict
+}
+
+/// Whether one key is the other or stands above it.
+fn related(a: &Key, b: &Key) -> bool {
+    a.is_under(b) || b.is_under(a)
 }
 
 impl Source for Memory {

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use crate::error::{Error, MASK};
+use crate::error::{Error, MASK, Plain};
 use crate::tree::diff;
 use crate::tree::layer::SourceId;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
+use crate::value::coerce;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
 
@@ -79,7 +80,7 @@ impl Explanation {
     pub(crate) fn of(generation: &Generation, key: &str) -> Self {
         let hidden = generation.secrets.hides(key);
         let show = |value: &Value, hidden: bool| {
-            if hidden {
+            if hidden || coerce::holds_secret(value) {
                 MASK.to_owned()
             } else {
                 value.to_string()
@@ -159,10 +160,10 @@ fn layer_says<'a>(root: &'a Table, key: &str) -> Found<'a> {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.key)?;
+        write!(f, "{}", Plain(&self.key))?;
         match (&self.value, &self.broken) {
             (_, Some(error)) => write!(f, " cannot be read: {error}")?,
-            (Some(value), None) => write!(f, " = {value}")?,
+            (Some(value), None) => write!(f, " = {}", Plain(value))?,
             (None, None) => write!(f, " has no value of its own")?,
         }
         let width = self
@@ -179,9 +180,10 @@ impl fmt::Display for Explanation {
                 Says::Table(keys) => format!("a table of {keys}"),
             };
             let mark = if layer.wins { '>' } else { ' ' };
-            write!(f, "\n  {mark} {:width$}  {says}", layer.name)?;
+            let name = Plain(&layer.name).to_string();
+            write!(f, "\n  {mark} {name:width$}  {}", Plain(&says))?;
             if let Some(origin) = &layer.origin {
-                write!(f, "  ({origin})")?;
+                write!(f, "  ({})", Plain(&origin.to_string()))?;
             }
         }
         for refused in &self.refused {

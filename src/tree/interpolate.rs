@@ -22,6 +22,8 @@ const MAX_CHAIN: u32 = 64;
 const MAX_NESTING: usize = 16;
 /// What one value may grow to, in bytes; an item of a list counts as 16.
 const MAX_SIZE: usize = 1024 * 1024;
+/// What all values with references that one commit follows may grow to, counted alike.
+const MAX_TOTAL: usize = 16 * 1024 * 1024;
 
 /// Which leaf refers to which keys, and the other way round.
 #[derive(Debug, Default)]
@@ -90,6 +92,8 @@ pub(crate) fn follow(
     }
     let mut queue: Vec<Key> = jobs.keys().cloned().collect();
     queue.extend(changes.iter().map(|change| change.key.clone()));
+    let turned = turned(merged, old, index, &queue);
+    queue.extend(turned);
     while let Some(key) = queue.pop() {
         for dependent in index.dependents(key.as_str()) {
             if !jobs.contains_key(dependent) {
@@ -100,8 +104,9 @@ pub(crate) fn follow(
             }
         }
     }
+    let mut spent = 0;
     for key in jobs.keys().cloned().collect::<Vec<_>>() {
-        settle(key, &mut jobs, merged, secret);
+        settle(key, &mut jobs, merged, secret, &mut spent);
     }
     let mut references: Vec<(Key, Vec<Key>)> = Vec::new();
     for change in changes.iter() {
@@ -143,6 +148,33 @@ pub(crate) fn follow(
     references
 }
 
+/// The places above the changes that have become a table or are none any more: a reference to one
+/// of them reads otherwise now, although the place itself is no leaf and so not among the changes.
+fn turned(merged: &Table, old: &Table, index: &References, changes: &[Key]) -> Vec<Key> {
+    let mut turned = BTreeSet::new();
+    if index.is_empty() {
+        return Vec::new();
+    }
+    for change in changes {
+        for place in change.lineage().skip(1) {
+            if place.is_empty() || turned.contains(place) || !index.to.contains_key(place) {
+                continue;
+            }
+            let Ok(key) = Key::parse(place) else {
+                continue;
+            };
+            let is_table = |tree: &Table| {
+                tree.find(key.segments())
+                    .is_some_and(|entry| entry.node.table().is_some())
+            };
+            if is_table(merged) != is_table(old) {
+                turned.insert(key);
+            }
+        }
+    }
+    turned.into_iter().collect()
+}
+
 /// The leaf as its layer wrote it.
 fn raw(merged: &Table, key: &Key) -> Option<Leaf> {
     match &merged.find(key.segments())?.node {
@@ -171,7 +203,13 @@ impl Job {
 
 /// Follows one leaf and, first, every unsettled leaf it refers to. Iterative, since a chain may be
 /// as long as a document.
-fn settle(key: Key, jobs: &mut BTreeMap<Key, Job>, merged: &Table, secret: &dyn Fn(&str) -> bool) {
+fn settle(
+    key: Key,
+    jobs: &mut BTreeMap<Key, Job>,
+    merged: &Table,
+    secret: &dyn Fn(&str) -> bool,
+    spent: &mut usize,
+) {
     let mut stack = vec![key];
     let mut on_stack: BTreeSet<Key> = stack.iter().cloned().collect();
     while let Some(key) = stack.last().cloned() {
@@ -191,8 +229,10 @@ fn settle(key: Key, jobs: &mut BTreeMap<Key, Job>, merged: &Table, secret: &dyn 
             chain: 0,
             hidden: false,
             size: 0,
+            left: MAX_TOTAL - *spent,
         };
         let outcome = sight.value(&job.raw.value);
+        let size = sight.size.min(sight.left);
         let (refers, chain, hidden) = (sight.refers, sight.chain, sight.hidden);
         let value = match outcome {
             Ok(value) if chain <= MAX_CHAIN => Ok(value),
@@ -201,6 +241,11 @@ fn settle(key: Key, jobs: &mut BTreeMap<Key, Job>, merged: &Table, secret: &dyn 
             ))),
             Err(Stop::Broken(error)) => Err(error),
             Err(Stop::Needs(next)) => {
+                // Kept in case it turns out to be a cycle: what was looked at on the way may break
+                // it open later.
+                if let Some(job) = jobs.get_mut(&key) {
+                    job.refers = refers;
+                }
                 if on_stack.insert(next.clone()) {
                     stack.push(next);
                     continue;
@@ -209,6 +254,9 @@ fn settle(key: Key, jobs: &mut BTreeMap<Key, Job>, merged: &Table, secret: &dyn 
                 continue;
             }
         };
+        if value.is_ok() {
+            *spent += size;
+        }
         let value = value.map_err(|error| error.with_key(&key).with_origin(&job.raw.origin));
         let raw = job.raw.clone();
         if let Some(job) = jobs.get_mut(&key) {
@@ -245,7 +293,9 @@ fn close(first: &Key, stack: &[Key], jobs: &mut BTreeMap<Key, Job>) {
                 chain: 0,
                 secret: false,
             });
-            job.refers = vec![next];
+            if !job.refers.contains(&next) {
+                job.refers.push(next);
+            }
         }
     }
 }
@@ -269,6 +319,8 @@ struct Sight<'a> {
     chain: u32,
     hidden: bool,
     size: usize,
+    /// What this commit may still spend on all its values.
+    left: usize,
 }
 
 impl Sight<'_> {
@@ -276,6 +328,11 @@ impl Sight<'_> {
         self.size += by;
         if self.size > MAX_SIZE {
             let detail = format!("grows beyond {MAX_SIZE} bytes through its references");
+            return Err(Stop::Broken(Error::new(ErrorKind::TooLarge, detail)));
+        }
+        if self.size > self.left {
+            let detail =
+                format!("all references of one update together grow beyond {MAX_TOTAL} bytes");
             return Err(Stop::Broken(Error::new(ErrorKind::TooLarge, detail)));
         }
         Ok(())
@@ -341,7 +398,7 @@ impl Sight<'_> {
         };
         let name = self.text(key)?;
         let name = name.trim();
-        let Ok(key) = Key::parse(name) else {
+        let Some(key) = Key::parse(name).ok().filter(|key| !key.is_root()) else {
             // Not a key of ours, such as a shell expression: left as it is written.
             self.grow(written.len())?;
             return Ok(Value::from(*written));
@@ -400,9 +457,14 @@ impl Sight<'_> {
                 self.hidden |= resolved.secret;
                 return match &resolved.value {
                     Ok(value) => Ok(coerce::descend(value, rest).cloned()),
-                    Err(error) => Err(Stop::Broken(trouble(format!(
-                        "refers to `{here}`, which is broken: {error}"
-                    )))),
+                    Err(error) => {
+                        // The first cause is told, not the whole chain up to here.
+                        let first = std::error::Error::source(error)
+                            .and_then(|cause| cause.downcast_ref::<Error>())
+                            .unwrap_or(error);
+                        let detail = format!("refers to `{here}`, which is broken: {first}");
+                        Err(Stop::Broken(trouble(detail).with_cause(first.clone())))
+                    }
                 };
             }
             return Ok(value(&entry.node)

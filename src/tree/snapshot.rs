@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, MASK};
 use crate::tree::diff;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::LayerState;
@@ -192,6 +192,15 @@ impl Generation {
             Found::Nothing => Ok(None),
             found => self.decode(key, found).map(Some),
         }
+    }
+
+    /// Whether what stands at one of the keys may be a secret.
+    pub(crate) fn hides(&self, keys: &[Key]) -> bool {
+        keys.iter().any(|key| {
+            let found = Found::in_tree(&self.root, key.as_str());
+            self.secrets.hides(key.as_str())
+                || found.is_ok_and(|found| found.shown(false).as_deref() == Some(MASK))
+        })
     }
 
     /// The name of the layer whose value at this origin is in the tree.

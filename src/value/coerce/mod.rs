@@ -161,8 +161,14 @@ pub(crate) fn items(value: &Value) -> Option<Vec<Value>> {
 
 /// A value for a message: its kind and its text, cut to a readable length, or the mask.
 pub(crate) fn shown(value: &Value, masked: bool) -> String {
-    if masked {
+    if masked || holds_secret(value) {
         return crate::error::MASK.to_owned();
     }
     Input::of_value(value).shown()
+}
+
+/// Whether a value looks secret whatever its key is: an address with a password, or a table with
+/// such a name in it.
+pub(crate) fn holds_secret(value: &Value) -> bool {
+    Input::of_value(value).holds_secret()
 }

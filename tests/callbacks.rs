@@ -1,0 +1,915 @@
+//! When callbacks are called, in which order, and what they may do (CBK-1 to CBK-6; faults L1 to
+//! L5 and L8).
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use liveprops::health::SourceEventKind;
+use liveprops::property::Subscription;
+use liveprops::sources::Memory;
+use liveprops::{DynamicProperty, Error, ErrorKind, Properties};
+use support::{DEADLINE, eventually, reports, within};
+
+fn one_key(value: u32) -> (Memory, Properties, DynamicProperty<u32>) {
+    let memory = Memory::from([("n", value)]);
+    let props = Properties::builder()
+        .source(memory.clone())
+        .build()
+        .unwrap();
+    let n = props.property::<u32>("n").build().unwrap();
+    (memory, props, n)
+}
+
+fn inline_key(value: u32) -> (Memory, Properties, DynamicProperty<u32>) {
+    let memory = Memory::from([("n", value)]);
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(memory.clone())
+        .build()
+        .unwrap();
+    let n = props.property::<u32>("n").build().unwrap();
+    (memory, props, n)
+}
+
+#[test]
+fn registering_calls_nobody_and_a_change_tells_old_new_origin_and_generation() -> Result<(), Error>
+{
+    let (memory, props, n) = inline_key(1);
+    let (report, inbox) = reports();
+    let _sub = n.on_change(move |change| {
+        let origin = change.origin.map(ToString::to_string);
+        let old_origin = change.old_origin.is_some();
+        let key = change.key.to_string();
+        report((
+            *change.old,
+            *change.new,
+            key,
+            origin,
+            old_origin,
+            change.generation,
+        ));
+    });
+    assert!(inbox.all().is_empty(), "not at registration");
+    memory.set("n", 2)?;
+    let generation = props.generation();
+    let origin = props.explain("n").origin.map(|origin| origin.to_string());
+    assert!(origin.is_some());
+    assert_eq!(
+        inbox.all(),
+        [(1, 2, "n".to_owned(), origin, true, generation)]
+    );
+    Ok(())
+}
+
+#[test]
+fn on_change_now_calls_once_before_it_returns_and_then_as_on_change_does() -> Result<(), Error> {
+    let (memory, _props, n) = one_key(7);
+    let (report, inbox) = reports();
+    let here = thread::current().id();
+    let _sub = n.on_change_now(move |value| report((*value, thread::current().id() == here)));
+    assert_eq!(inbox.all(), [(7, true)]);
+    memory.set("n", 8)?;
+    assert_eq!(inbox.next(), (8, false));
+    Ok(())
+}
+
+// dynamic-config fires its hooks when identical bytes are written again.
+#[test]
+fn only_a_different_typed_value_is_a_change() -> Result<(), Error> {
+    let memory = Memory::from([("n", "1")]);
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(memory.clone())
+        .build()?;
+    let number = props.property::<u32>("n").build()?;
+    let text = props.property::<String>("n").build()?;
+    let (report, numbers) = reports();
+    let _a = number.on_change(move |change| report(*change.new));
+    let (report, texts) = reports();
+    let _b = text.on_change(move |change| report(change.new.clone()));
+
+    memory.set("n", "1")?;
+    assert!(
+        numbers.all().is_empty() && texts.all().is_empty(),
+        "same text"
+    );
+    memory.set("n", "01")?;
+    assert!(numbers.all().is_empty(), "the same number");
+    assert_eq!(texts.all(), ["01"], "another text");
+    memory.set("n", 1)?;
+    assert!(numbers.all().is_empty());
+    assert_eq!(texts.all(), ["1"]);
+    Ok(())
+}
+
+#[test]
+fn a_value_that_goes_and_comes_back_is_two_changes_for_who_keeps_up() -> Result<(), Error> {
+    let (memory, _props, n) = inline_key(1);
+    let (report, inbox) = reports();
+    let _sub = n.on_change(move |change| report((*change.old, *change.new)));
+    memory.set("n", 2)?;
+    memory.set("n", 1)?;
+    assert_eq!(inbox.all(), [(1, 2), (2, 1)]);
+    Ok(())
+}
+
+#[test]
+fn no_call_begins_after_the_guard_was_dropped_in_a_race_with_ten_thousand_commits()
+-> Result<(), Error> {
+    let (memory, _props, n) = one_key(0);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (memory, stop) = (memory.clone(), Arc::clone(&stop));
+        thread::spawn(move || {
+            let mut i = 0;
+            while i < 10_000 || !stop.load(Ordering::Relaxed) {
+                i += 1;
+                memory.set("n", i).unwrap();
+            }
+        })
+    };
+    let late = Arc::new(AtomicU64::new(0));
+    let mut called = 0;
+    for round in 0..2_000 {
+        let dropped = Arc::new(AtomicBool::new(false));
+        let calls = Arc::new(AtomicU64::new(0));
+        let sub = {
+            let (dropped, late, calls) = (dropped.clone(), late.clone(), calls.clone());
+            n.on_change(move |_| {
+                calls.fetch_add(1, Ordering::Relaxed);
+                if dropped.load(Ordering::SeqCst) {
+                    late.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        };
+        if round % 4 == 0 {
+            eventually(Duration::from_millis(5), || {
+                calls.load(Ordering::Relaxed) > 0
+            });
+        }
+        // A running call may finish after a plain drop, so the flag is set when none runs.
+        sub.close_and_wait();
+        dropped.store(true, Ordering::SeqCst);
+        called += calls.load(Ordering::Relaxed);
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    assert_eq!(late.load(Ordering::Relaxed), 0);
+    assert!(called > 0, "the race was real");
+    Ok(())
+}
+
+#[test]
+fn closing_and_waiting_returns_when_no_call_is_running() -> Result<(), Error> {
+    let (memory, _props, n) = one_key(0);
+    let inside = Arc::new(AtomicBool::new(false));
+    let (report, inbox) = reports();
+    let sub = {
+        let inside = Arc::clone(&inside);
+        n.on_change(move |_| {
+            inside.store(true, Ordering::SeqCst);
+            report(());
+            thread::sleep(Duration::from_millis(100));
+            inside.store(false, Ordering::SeqCst);
+        })
+    };
+    memory.set("n", 1)?;
+    inbox.next();
+    assert!(inside.load(Ordering::SeqCst));
+    sub.close_and_wait();
+    assert!(!inside.load(Ordering::SeqCst));
+    Ok(())
+}
+
+#[test]
+fn a_dropped_guard_frees_what_its_callback_captured() -> Result<(), Error> {
+    let (memory, props, n) = one_key(0);
+    let captured = Arc::new(());
+    let sub = {
+        let captured = Arc::clone(&captured);
+        n.on_change(move |_| drop(Arc::clone(&captured)))
+    };
+    let under = {
+        let captured = Arc::clone(&captured);
+        props.on_change_under("", move |_| drop(Arc::clone(&captured)))?
+    };
+    memory.set("n", 1)?;
+    drop(sub);
+    drop(under);
+    assert!(eventually(DEADLINE, || Arc::strong_count(&captured) == 1));
+    Ok(())
+}
+
+#[test]
+fn a_forgotten_subscription_lives_as_long_as_the_properties() -> Result<(), Error> {
+    let (memory, props, n) = one_key(0);
+    let captured = Arc::new(());
+    let (report, inbox) = reports();
+    {
+        let captured = Arc::clone(&captured);
+        n.on_change(move |change| report((Arc::strong_count(&captured), *change.new).1))
+            .forget();
+    }
+    memory.set("n", 5)?;
+    assert_eq!(inbox.next(), 5);
+    drop(props);
+    assert!(eventually(DEADLINE, || Arc::strong_count(&captured) == 1));
+    Ok(())
+}
+
+#[test]
+fn a_callback_that_panics_is_counted_and_the_four_others_are_always_called() -> Result<(), Error> {
+    let (memory, props, n) = one_key(0);
+    let (event, events) = reports();
+    let _events = props.on_source_event(move |e| {
+        if let SourceEventKind::CallbackPanicked(error) = &e.kind {
+            event(error.to_string());
+        }
+    });
+    let newest: Vec<Arc<AtomicU32>> = (0..5).map(|_| Arc::default()).collect();
+    let _subs: Vec<Subscription> = newest
+        .iter()
+        .enumerate()
+        .map(|(i, newest)| {
+            let newest = Arc::clone(newest);
+            n.on_change(move |change| {
+                assert!(i != 2, "boom number {}", change.new);
+                newest.store(*change.new, Ordering::SeqCst);
+            })
+        })
+        .collect();
+    let rounds = 200;
+    for round in 1..=rounds {
+        memory.set("n", round)?;
+        let all = |seen: &Arc<AtomicU32>| seen.load(Ordering::SeqCst) == round;
+        assert!(eventually(DEADLINE, || {
+            newest.iter().filter(|seen| all(seen)).count() == 4
+                && props.health().callback_panics == u64::from(round)
+        }));
+    }
+    assert!(events.next().contains("boom number 1"));
+    assert_eq!(n.get(), rounds);
+    Ok(())
+}
+
+#[test]
+fn a_panic_inside_on_change_now_is_contained_too() -> Result<(), Error> {
+    let (memory, props, n) = one_key(0);
+    let (report, inbox) = reports();
+    let _sub = n.on_change_now(move |value| {
+        assert!(*value > 0, "not at zero");
+        report(*value);
+    });
+    assert_eq!(props.health().callback_panics, 1);
+    memory.set("n", 3)?;
+    assert_eq!(inbox.next(), 3, "and it is called again");
+    Ok(())
+}
+
+// notify 205, 463: deadlock when watch or unwatch is called from the handler.
+fn every_call_is_legal_in_a_callback(inline: bool) {
+    within(Duration::from_secs(20), move || {
+        let memory = Memory::from([("n", 0)]);
+        let mut builder = Properties::builder().source(memory.clone());
+        if inline {
+            builder = builder.inline_callbacks();
+        }
+        let props = builder.build().unwrap();
+        let n = props.property::<u32>("n").build().unwrap();
+        let kept: Arc<Mutex<Vec<Subscription>>> = Arc::default();
+        let own: Arc<Mutex<Option<Subscription>>> = Arc::default();
+        let (report, inbox) = reports();
+        let last = Arc::new(Mutex::new(Some(props.clone())));
+        let sub = {
+            let (memory, n, own, last) = (memory.clone(), n.clone(), own.clone(), last.clone());
+            n.clone().on_change(move |change| {
+                let Some(props) = last.lock().unwrap().clone() else {
+                    return;
+                };
+                assert_eq!(props.get::<u32>("n").unwrap(), *change.new);
+                assert_eq!(n.get(), *change.new);
+                assert_eq!(n.load().to_string(), change.new.to_string());
+                props.set("set", *change.new).unwrap();
+                memory.set("memory", *change.new).unwrap();
+                memory.replace([("n", *change.new)]).unwrap();
+                let other = props.property::<u32>("set").default(0).build().unwrap();
+                assert_eq!(other.get(), *change.new);
+                assert_eq!(other.map(|v| v + 1).get(), change.new + 1);
+                assert!(n.or_key("set").is_ok());
+                assert!(
+                    props
+                        .bind::<std::collections::BTreeMap<String, u32>>("")
+                        .build()
+                        .is_ok()
+                );
+                let mut kept = kept.lock().unwrap();
+                kept.push(other.on_change(|_| {}));
+                kept.push(other.on_change_now(|_| {}));
+                kept.push(props.on_change_under("", |_| {}).unwrap());
+                kept.push(props.on_source_event(|_| {}));
+                kept.pop().unwrap().close_and_wait();
+                let applied = props
+                    .transaction(|tx| tx.set("tx", tx.get::<u32>("n")?))
+                    .unwrap();
+                assert!(props.snapshot().generation() >= applied.generation);
+                let id = props.add_source(Memory::from([("added", 1)])).unwrap();
+                assert_eq!(props.get::<u32>("added").unwrap(), 1);
+                props.remove_source(id).unwrap();
+                props.remove("set").unwrap();
+                let _ = (
+                    props.health(),
+                    props.explain("n"),
+                    props.scoped("n"),
+                    n.versioned(),
+                );
+                assert_eq!(n.wait_until(|_| true, Duration::ZERO).unwrap(), *change.new);
+                drop(own.lock().unwrap().take());
+                drop(props);
+                drop(last.lock().unwrap().take());
+                report(*change.new);
+            })
+        };
+        *own.lock().unwrap() = Some(sub);
+        drop(props);
+        memory.set("n", 1).unwrap();
+        assert_eq!(inbox.next(), 1);
+        // It ended itself and the last clone: nothing is left to call.
+        assert!(last.lock().unwrap().is_none());
+        memory.set("n", 2).unwrap();
+        assert_eq!(n.get(), 1, "the handle keeps its last value");
+        assert!(inbox.within(Duration::from_millis(20)).is_none());
+    });
+}
+
+#[test]
+fn every_call_is_legal_in_a_callback_on_its_own_thread() {
+    every_call_is_legal_in_a_callback(false);
+}
+
+#[test]
+fn every_call_is_legal_in_an_inline_callback() {
+    every_call_is_legal_in_a_callback(true);
+}
+
+fn ping_pong(inline: bool) {
+    let mut builder = Properties::builder().default("a", 0).default("b", 0);
+    if inline {
+        builder = builder.inline_callbacks();
+    }
+    let props = builder.build().unwrap();
+    let a = props.property::<u32>("a").build().unwrap();
+    let b = props.property::<u32>("b").build().unwrap();
+    let (report, inbox) = reports();
+    let bounce = |to: &'static str| {
+        let (props, report) = (props.clone(), report.clone());
+        move |change: &liveprops::property::Change<'_, u32>| {
+            if let Err(error) = props.set(to, change.new + 1) {
+                report(error.kind());
+            }
+        }
+    };
+    let began = Instant::now();
+    let subs = [a.on_change(bounce("b")), b.on_change(bounce("a"))];
+    props.set("a", 1).unwrap();
+    assert_eq!(inbox.next(), ErrorKind::Loop);
+    assert!(
+        began.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(
+        inbox.within(Duration::from_millis(50)).is_none(),
+        "one error"
+    );
+    let values = (a.get(), b.get());
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!((a.get(), b.get()), values, "it stands still");
+    let reported = |error: &Error| error.kind() == ErrorKind::Loop;
+    assert_eq!(
+        props
+            .health()
+            .refused
+            .iter()
+            .filter(|e| reported(e))
+            .count(),
+        1
+    );
+    drop(subs);
+    props.set("a", 0).unwrap();
+    assert_eq!(a.get(), 0, "and the properties go on");
+}
+
+#[test]
+fn a_pair_of_callbacks_that_trigger_each_other_is_cut_off_and_reported_once() {
+    ping_pong(false);
+}
+
+#[test]
+fn an_inline_pair_of_callbacks_that_trigger_each_other_is_cut_off_too() {
+    ping_pong(true);
+}
+
+#[test]
+fn a_callback_that_triggers_itself_is_cut_off_and_reported() -> Result<(), Error> {
+    for inline in [false, true] {
+        let mut builder = Properties::builder().default("a", 0);
+        if inline {
+            builder = builder.inline_callbacks();
+        }
+        let props = builder.build()?;
+        let a = props.property::<u32>("a").build()?;
+        let (report, inbox) = reports();
+        let again = props.clone();
+        let sub = a.on_change(move |change| {
+            // A bound, so that the test ends if the crate finds none.
+            if *change.new < 5_000 {
+                if let Err(error) = again.set("a", change.new + 1) {
+                    report(error.kind());
+                }
+            } else {
+                report(ErrorKind::Other);
+            }
+        });
+        props.set("a", 1)?;
+        assert_eq!(inbox.next(), ErrorKind::Loop, "inline: {inline}");
+        assert!(a.get() < 100, "{}", a.get());
+        drop(sub);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_busy_callback_that_writes_other_keys_is_never_mistaken_for_a_loop() -> Result<(), Error> {
+    let (memory, props, n) = one_key(0);
+    let (report, inbox) = reports();
+    let writes = props.clone();
+    let _sub = n.on_change(move |change| {
+        report(writes.set("seen", *change.new).map(|_| *change.new));
+    });
+    for i in 1..=2_000 {
+        memory.set("n", i)?;
+    }
+    loop {
+        if inbox.next()? == 2_000 {
+            return Ok(());
+        }
+    }
+}
+
+#[test]
+fn a_slow_callback_delays_neither_commits_nor_others_and_sees_the_final_value_last()
+-> Result<(), Error> {
+    let (memory, _props, n) = one_key(0);
+    let (report, slow) = reports();
+    let _slow = n.on_change(move |change| {
+        report(*change.new);
+        thread::sleep(Duration::from_millis(400));
+    });
+    let (report, fast) = reports();
+    let _fast: Vec<_> = (0..99)
+        .map(|_| {
+            let report = report.clone();
+            n.on_change(move |change| report(*change.new))
+        })
+        .collect();
+    for i in 1..=20 {
+        let began = Instant::now();
+        memory.set("n", i)?;
+        assert!(
+            began.elapsed() < Duration::from_millis(100),
+            "commit {:?}",
+            began.elapsed()
+        );
+        let mut told = 0;
+        while told < 99 {
+            told += u32::from(fast.next() == i);
+        }
+        let took = began.elapsed();
+        assert!(
+            took < Duration::from_millis(300),
+            "the fast ones of {i} took {took:?}"
+        );
+    }
+    let seen: Vec<u32> = std::iter::from_fn(|| Some(slow.next()))
+        .take_while(|i| *i < 20)
+        .collect();
+    assert!(seen.len() <= 3, "pending changes collapse: {seen:?}");
+    assert!(seen.is_sorted());
+    Ok(())
+}
+
+#[test]
+fn several_stuck_callbacks_leave_room_for_the_others() -> Result<(), Error> {
+    let (memory, props, n) = one_key(0);
+    let release = Arc::new(AtomicBool::new(false));
+    let (report, inbox) = reports();
+    let mut subs = Vec::new();
+    for i in 0..12 {
+        let (release, report) = (Arc::clone(&release), report.clone());
+        subs.push(n.on_change(move |change| {
+            if i % 2 == 0 {
+                while !release.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            } else {
+                report(*change.new);
+            }
+        }));
+    }
+    for round in 1..=3 {
+        let began = Instant::now();
+        memory.set("n", round)?;
+        for _ in 0..6 {
+            assert_eq!(inbox.next(), round);
+        }
+        assert!(
+            began.elapsed() < Duration::from_millis(500),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+    release.store(true, Ordering::Relaxed);
+    drop(subs);
+    drop(props);
+    Ok(())
+}
+
+#[test]
+fn in_a_hundred_thousand_commits_no_subscriber_goes_back_and_all_end_on_the_last()
+-> Result<(), Error> {
+    let memory = Memory::new();
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let keys = ["k.a", "k.b", "k.c", "k.d"];
+    let mut newest: Vec<Arc<(AtomicU64, AtomicU64)>> = Vec::new();
+    let mut subs = Vec::new();
+    for key in keys {
+        let handle = props.property::<u64>(key).default(0).build()?;
+        for _ in 0..3 {
+            let state: Arc<(AtomicU64, AtomicU64)> = Arc::default();
+            newest.push(Arc::clone(&state));
+            subs.push(handle.on_change(move |change| {
+                let (value, generation) = (&state.0, &state.1);
+                // Values grow, generations grow, and the old value is what was seen last.
+                assert!(value.swap(*change.new, Ordering::SeqCst) == *change.old);
+                assert!(*change.new > *change.old);
+                assert!(generation.swap(change.generation, Ordering::SeqCst) < change.generation);
+            }));
+        }
+    }
+    let mut random = support::Random(42);
+    let mut finals = [0u64; 4];
+    for i in 1..=100_000u64 {
+        let k = random.below(4) as usize;
+        finals[k] = i;
+        memory.set(keys[k], i)?;
+    }
+    for (i, state) in newest.iter().enumerate() {
+        let last = finals[i / 3];
+        assert!(
+            eventually(DEADLINE, || state.0.load(Ordering::SeqCst) == last),
+            "{i}"
+        );
+    }
+    assert_eq!(props.health().callback_panics, 0);
+    Ok(())
+}
+
+// Archaius 65, 136: one callback per batch, not per key.
+#[test]
+fn a_transaction_of_twenty_keys_is_one_call_of_twenty_changes() -> Result<(), Error> {
+    let props = Properties::builder()
+        .inline_callbacks()
+        .default("db.k3", "old")
+        .build()?;
+    let (report, inbox) = reports();
+    let _sub = props.on_change_under("db", move |batch| {
+        let changes: Vec<_> = batch
+            .changes()
+            .iter()
+            .map(|c| {
+                (
+                    c.key().to_string(),
+                    c.old_value().cloned(),
+                    c.new_value().cloned(),
+                )
+            })
+            .collect();
+        let seen = batch.snapshot().get_opt::<u32>("db.k7").unwrap();
+        report((batch.generation(), changes, seen));
+    })?;
+    let applied = props.transaction(|tx| {
+        for i in 0..20 {
+            tx.set(&format!("db.k{i}"), i)?;
+        }
+        tx.set("other.key", 1)
+    })?;
+    assert_eq!(applied.changed, 21);
+    let calls = inbox.all();
+    assert_eq!(calls.len(), 1);
+    let (generation, changes, seen) = &calls[0];
+    assert_eq!(
+        (*generation, changes.len(), *seen),
+        (applied.generation, 20, Some(7))
+    );
+    assert!(changes.is_sorted_by_key(|(key, ..)| key.clone()));
+    let old = |key: &str| changes.iter().find(|(k, ..)| k == key).unwrap().1.clone();
+    assert_eq!((old("db.k3"), old("db.k4")), (Some("old".into()), None));
+
+    props.set("other.key", 2)?;
+    props.set("dbx", 2)?;
+    assert!(inbox.all().is_empty(), "nothing under the prefix changed");
+    props.remove("db")?;
+    let calls = inbox.all();
+    assert_eq!((calls.len(), calls[0].1.len()), (1, 20));
+    Ok(())
+}
+
+#[test]
+fn batches_come_in_order_and_lose_no_key_however_slow_the_subscriber_is() -> Result<(), Error> {
+    let props = Properties::builder().build()?;
+    let (report, inbox) = reports();
+    let gate = Arc::new(AtomicBool::new(false));
+    let open = Arc::clone(&gate);
+    let _sub = props.on_change_under("", move |batch| {
+        while !open.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let changes = batch.changes().iter();
+        let changes: Vec<_> = changes
+            .map(|c| (c.key().to_string(), c.new_value().cloned()))
+            .collect();
+        report((batch.generation(), changes));
+    })?;
+    for i in 0..1_000 {
+        props.set(&format!("k{}", i % 300), i)?;
+    }
+    let last = props.generation();
+    gate.store(true, Ordering::Relaxed);
+    let (mut at, mut model) = (0, std::collections::BTreeMap::new());
+    while at < last {
+        let (generation, changes) = inbox.next();
+        assert!(generation > at);
+        at = generation;
+        model.extend(changes);
+    }
+    for (key, value) in &model {
+        let number: i64 = key[1..].parse().unwrap();
+        let newest = (0..1_000).rev().find(|i| i % 300 == number).unwrap();
+        assert_eq!(value, &Some(newest.into()), "{key}");
+    }
+    assert_eq!(model.len(), 300);
+    Ok(())
+}
+
+// What waits for a subscriber that is stuck is bounded by the keys, not by the commits.
+#[test]
+fn ten_thousand_commits_pile_up_no_memory_before_a_stuck_subscriber() -> Result<(), Error> {
+    let props = Properties::builder().build()?;
+    let gate = Arc::new(AtomicBool::new(false));
+    let open = Arc::clone(&gate);
+    let (report, inbox) = reports();
+    let _sub = props.on_change_under("", move |batch| {
+        report(
+            batch
+                .changes()
+                .last()
+                .and_then(|change| change.get::<String>().unwrap()),
+        );
+        while !open.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    })?;
+    let text = |i: u32| format!("{i:01000}");
+    props.set("k", text(0))?;
+    inbox.next();
+    let info = allocation_counter::measure(|| {
+        for i in 1..=10_000 {
+            props.set("k", text(i)).unwrap();
+        }
+    });
+    assert!(
+        info.bytes_current < 1_000_000,
+        "{} bytes wait",
+        info.bytes_current
+    );
+    gate.store(true, Ordering::Relaxed);
+    let seen = std::iter::from_fn(|| inbox.next()).position(|seen| seen == text(10_000));
+    assert!(seen.is_some_and(|calls| calls <= 65), "{seen:?}");
+    Ok(())
+}
+
+#[test]
+fn a_channel_of_changes_collapses_to_the_newest_and_times_out_by_name() -> Result<(), Error> {
+    let (memory, _props, n) = one_key(1);
+    let mut changes = n.changes();
+    assert!(changes.try_recv().is_none());
+    memory.set("n", 2)?;
+    memory.set("n", 3)?;
+    assert_eq!(changes.recv_timeout(DEADLINE)?.value, 3);
+    assert!(changes.try_recv().is_none());
+    memory.set("n", "03")?;
+    let error = changes.recv_timeout(Duration::from_millis(20)).unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::Timeout, Some("n")));
+    let writer = thread::spawn(move || memory.set("n", 4));
+    assert_eq!(changes.recv_timeout(DEADLINE)?.value, 4);
+    writer.join().unwrap()
+}
+
+/// An executor of one thread, made by hand.
+fn block_on<F: Future>(future: F, limit: Duration) -> Option<F::Output> {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let until = Instant::now() + limit;
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Some(output);
+        }
+        let left = until.checked_duration_since(Instant::now())?;
+        thread::park_timeout(left);
+    }
+}
+
+#[test]
+fn a_change_wakes_a_task_on_a_hand_made_executor() -> Result<(), Error> {
+    let (memory, _props, n) = one_key(1);
+    assert!(
+        block_on(n.changed(), Duration::from_millis(20)).is_none(),
+        "nothing changed"
+    );
+
+    let mut changes = n.changes();
+    memory.set("n", 2)?;
+    // Between the channel and the await: not missed.
+    assert_eq!(block_on(changes.changed(), DEADLINE).unwrap().value, 2);
+    // A dropped future loses nothing.
+    {
+        let mut dropped = pin!(changes.changed());
+        let noop: Pin<&mut _> = dropped.as_mut();
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(noop.poll(&mut context).is_pending());
+    }
+    memory.set("n", 3)?;
+    assert_eq!(block_on(changes.changed(), DEADLINE).unwrap().value, 3);
+
+    let (started, start) = reports();
+    let task = thread::spawn({
+        let n = n.clone();
+        move || {
+            let mut future = pin!(n.changed());
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(future.as_mut().poll(&mut context).is_pending());
+            started(());
+            block_on(future, DEADLINE).map(|version| version.value)
+        }
+    });
+    start.next();
+    memory.set("n", 4)?;
+    assert_eq!(task.join().unwrap(), Some(4));
+    Ok(())
+}
+
+#[test]
+fn waiting_until_a_value_satisfies_ends_with_it_or_with_a_timeout() -> Result<(), Error> {
+    let (memory, _props, n) = one_key(1);
+    assert_eq!(n.wait_until(|v| *v == 1, Duration::ZERO)?, 1, "already so");
+    let began = Instant::now();
+    let error = n
+        .wait_until(|v| *v == 9, Duration::from_millis(50))
+        .unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::Timeout, Some("n")));
+    assert!((50..1_000).contains(&began.elapsed().as_millis()));
+    let writer = thread::spawn(move || {
+        for i in 2..=9 {
+            memory.set("n", i).unwrap();
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    assert_eq!(n.wait_until(|v| *v == 9, DEADLINE)?, 9);
+    writer.join().unwrap();
+    Ok(())
+}
+
+#[test]
+fn the_life_of_a_source_is_told_in_order() -> Result<(), Error> {
+    let props = Properties::builder().inline_callbacks().build()?;
+    let (report, inbox) = reports();
+    let _sub = props.on_source_event(move |event| {
+        let name = match &event.kind {
+            SourceEventKind::Initialized => "initialized",
+            SourceEventKind::Updated => "updated",
+            SourceEventKind::Rejected(_) => "rejected",
+            SourceEventKind::Reconnected => "reconnected",
+            SourceEventKind::Removed => "removed",
+            SourceEventKind::Malformed(_) => "malformed",
+            other => panic!("unexpected {other:?}"),
+        };
+        report((name, event.source));
+    });
+    let memory = Memory::from([("n", 1)]);
+    let id = props.add_source(memory.clone())?;
+    let _n = props.property::<u32>("n").build()?;
+    memory.set("n", 2)?;
+    memory.set("n", "two").unwrap_err();
+    memory.set("n", 3)?;
+    props.set("x", "text")?;
+    assert_eq!(props.get_or("x", 5u32), 5);
+    props.remove_source(id).unwrap_err();
+    memory.set("n", 4)?;
+    drop(_n);
+    props.remove_source(id)?;
+    let told: Vec<_> = inbox.all();
+    let expected = [
+        ("initialized", Some(id)),
+        ("updated", Some(id)),
+        ("rejected", Some(id)),
+        ("reconnected", Some(id)),
+        ("updated", Some(id)),
+        ("malformed", None),
+        ("updated", Some(id)),
+        ("removed", Some(id)),
+    ];
+    assert_eq!(told, expected);
+    Ok(())
+}
+
+#[test]
+fn inline_callbacks_have_run_when_the_commit_returns_on_its_thread() -> Result<(), Error> {
+    let (memory, _props, n) = inline_key(0);
+    let (report, inbox) = reports();
+    let _sub = n.on_change(move |change| report((*change.new, thread::current().id())));
+    for i in 1..=100 {
+        memory.set("n", i)?;
+        assert_eq!(inbox.all(), [(i, thread::current().id())]);
+    }
+    Ok(())
+}
+
+// Two instances never know of each other (Archaius: static singletons).
+#[test]
+fn an_inline_callback_of_one_instance_that_writes_to_another_runs_that_ones_callbacks()
+-> Result<(), Error> {
+    let (first, _one, a) = inline_key(0);
+    let (second, _two, b) = inline_key(0);
+    let (report, inbox) = reports();
+    let _a = a.on_change(move |change| second.set("n", *change.new).unwrap());
+    let _b = b.on_change(move |change| report(*change.new));
+    first.set("n", 1)?;
+    assert_eq!(inbox.all(), [1]);
+    Ok(())
+}
+
+#[test]
+fn a_subscriber_registered_while_a_storm_rages_ends_on_the_final_value() -> Result<(), Error> {
+    let (memory, _props, n) = one_key(0);
+    let done = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (memory, done) = (memory.clone(), Arc::clone(&done));
+        thread::spawn(move || {
+            let mut i = 0;
+            while !done.load(Ordering::Relaxed) {
+                i += 1;
+                memory.set("n", i).unwrap();
+            }
+            i
+        })
+    };
+    let mut subs = Vec::new();
+    for _ in 0..200 {
+        let newest = Arc::new(AtomicU32::new(0));
+        let seen = Arc::clone(&newest);
+        let handle = n.clone();
+        subs.push((
+            handle.get(),
+            newest,
+            n.on_change(move |change| {
+                seen.store(*change.new, Ordering::SeqCst);
+            }),
+        ));
+        thread::yield_now();
+    }
+    done.store(true, Ordering::Relaxed);
+    let last = writer.join().unwrap();
+    // Whoever registered after the last write has nothing to see.
+    memory.set("n", last + 1)?;
+    for (i, (_, newest, _sub)) in subs.iter().enumerate() {
+        assert!(
+            eventually(DEADLINE, || newest.load(Ordering::SeqCst) == last + 1),
+            "{i}"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! The environment and the command line of a real process (SRC-1; faults E1 to E3).
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use liveprops::sources::{Args, Env};
+use liveprops::{Error, ErrorKind, Properties};
+
+/// Says to the copy of this program that a test starts what it is to do.
+const ROLE: &str = "LIVEPROPS_TEST_ROLE";
+
+/// What the copy puts before each line it reports.
+const LINE: &str = "@@ ";
+
+/// Runs `test` of this program once more, as a process with exactly these variables.
+fn child<K: AsRef<OsStr>, V: AsRef<OsStr>>(
+    test: &str,
+    vars: impl IntoIterator<Item = (K, V)>,
+) -> Vec<String> {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env_clear()
+        .envs(vars)
+        .env(ROLE, test)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // The harness may print on the same line before us.
+    text.lines()
+        .filter_map(|line| Some(line.split_once(LINE)?.1.to_owned()))
+        .collect()
+}
+
+fn is_child() -> bool {
+    std::env::var_os(ROLE).is_some()
+}
+
+fn report(line: impl std::fmt::Display) {
+    println!("{LINE}{line}");
+}
+
+fn dump(props: &Properties) {
+    for key in props.snapshot().keys() {
+        report(format_args!(
+            "{key} = {}",
+            props.get::<String>(key.as_str()).unwrap()
+        ));
+    }
+    for problem in &props.health().sources[0].problems {
+        report(format_args!("problem: {problem}"));
+    }
+}
+
+#[test]
+fn six_variables_of_which_two_are_no_utf8_become_a_tree_and_two_warnings() -> Result<(), Error> {
+    if is_child() {
+        dump(&Properties::builder().source(Env::prefix("APP_")).build()?);
+        return Ok(());
+    }
+    let os = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+    let vars: [(OsString, OsString); 6] = [
+        ("APP_RATELIMIT__MAX_BURST".into(), "10".into()),
+        ("APP_TITLE".into(), "grüße".into()),
+        ("APP_EMPTY".into(), "".into()),
+        ("OTHER".into(), "not ours".into()),
+        (os(b"APP_BAD\xffNAME"), "x".into()),
+        ("APP_BADVALUE".into(), os(b"sec\xffret")),
+    ];
+    let lines = child(
+        "six_variables_of_which_two_are_no_utf8_become_a_tree_and_two_warnings",
+        vars,
+    );
+    assert_eq!(
+        lines[..3],
+        ["empty = ", "ratelimit.max_burst = 10", "title = grüße"]
+    );
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert!(
+        lines[3..]
+            .iter()
+            .all(|line| line.starts_with("problem: ") && line.contains("UTF-8"))
+    );
+    assert!(
+        lines[3..].iter().any(|line| line.contains("APP_BADVALUE")),
+        "{lines:?}"
+    );
+    assert!(
+        !lines.concat().contains("ret"),
+        "the bytes are not echoed: {lines:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn of_variables_that_collide_the_same_one_counts_in_every_process() -> Result<(), Error> {
+    if is_child() {
+        dump(&Properties::builder().source(Env::prefix("APP_")).build()?);
+        return Ok(());
+    }
+    let vars = [
+        ("APP_A__B", "upper"),
+        ("APP_a__b", "lower"),
+        ("APP_a.b", "dot"),
+        ("APP_C", "value"),
+        ("APP_C__D", "below"),
+        ("APP___X", "nothing"),
+        ("APP_", "nothing"),
+    ];
+    let test = "of_variables_that_collide_the_same_one_counts_in_every_process";
+    let first = child(test, vars);
+    assert_eq!(first[..2], ["a.b = upper", "c = value"]);
+    assert_eq!(
+        first
+            .iter()
+            .filter(|line| line.starts_with("problem"))
+            .count(),
+        5,
+        "{first:?}"
+    );
+    for _ in 0..10 {
+        let mut shuffled = vars;
+        shuffled.reverse();
+        assert_eq!(child(test, shuffled), first);
+    }
+    Ok(())
+}
+
+#[test]
+fn ten_thousand_variables_and_one_of_127_kib_are_read_quickly() -> Result<(), Error> {
+    if is_child() {
+        let began = Instant::now();
+        let props = Properties::builder().source(Env::prefix("APP_")).build()?;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        report(props.snapshot().keys().len());
+        report(props.get::<String>("big")?.len());
+        report(props.get::<u32>("section7.key_7777")?);
+        return Ok(());
+    }
+    // Linux takes 128 KiB for one string, the name and the end included.
+    let big = "x".repeat(127 * 1024);
+    let mut vars: Vec<(String, String)> = (0..10_000)
+        .map(|i| (format!("APP_SECTION{}__KEY_{i}", i % 10), i.to_string()))
+        .collect();
+    vars.push(("APP_BIG".into(), big));
+    let lines = child(
+        "ten_thousand_variables_and_one_of_127_kib_are_read_quickly",
+        vars,
+    );
+    assert_eq!(lines, ["10001", &(127 * 1024).to_string(), "7777"]);
+    Ok(())
+}
+
+#[test]
+fn the_environment_is_read_once_unless_asked_to_read_again() -> Result<(), Error> {
+    let props = Properties::builder()
+        .source(
+            Env::prefix("A_")
+                .vars([("A_X", "1")])
+                .reread(Duration::from_millis(1)),
+        )
+        .build()?;
+    let generation = props.generation();
+    std::thread::sleep(Duration::from_millis(30));
+    assert_eq!(
+        (props.generation(), props.get::<u32>("x")?),
+        (generation, 1)
+    );
+    assert!(props.health().is_up());
+    Ok(())
+}
+
+// config-rs 73, 391, 569, 596, 704; figment 13: one underscore is part of a name.
+#[test]
+fn names_map_by_two_underscores_or_by_an_exact_name() -> Result<(), Error> {
+    let env = Env::prefix("APP_")
+        .vars([
+            ("APP_DB__MAX_POOL_SIZE", "5"),
+            ("APP_LIST", "a, b ,c"),
+            ("PGPASSWORD", "hunter2"),
+            ("APP_ODD", "renamed"),
+            ("app_lower", "no"),
+        ])
+        .name("PGPASSWORD", "db.password")
+        .name("APP_ODD", "even");
+    let props = Properties::builder().source(env).build()?;
+    assert_eq!(props.get::<u32>("db.max_pool_size")?, 5);
+    assert_eq!(props.get::<Vec<String>>("list")?, ["a", "b", "c"]);
+    assert_eq!(props.get::<String>("db.password")?, "hunter2");
+    assert_eq!(props.get::<String>("even")?, "renamed");
+    assert_eq!(props.snapshot().keys().len(), 4);
+    // The exact variable is named (config-rs 532), the secret is not shown (rustic 1910).
+    let error = props.get::<u32>("db.password").unwrap_err();
+    assert_eq!(error.origin(), Some("env PGPASSWORD"));
+    assert!(!error.to_string().contains("hunter2"));
+    // A value of digits stays text for who asks for text (figment 17, 42, 70).
+    let env = Env::prefix("").vars([("PIN", "007"), ("BIG", "18446744073709551615")]);
+    let props = Properties::builder().source(env).build()?;
+    assert_eq!(
+        (
+            props.get::<String>("pin")?.as_str(),
+            props.get::<u8>("pin")?
+        ),
+        ("007", 7)
+    );
+    assert_eq!(props.get::<u64>("big")?, u64::MAX);
+    Ok(())
+}
+
+#[test]
+fn a_name_that_maps_to_no_key_fails_for_itself_alone() -> Result<(), Error> {
+    let env = Env::prefix("A_")
+        .vars([("A_OK", "1"), ("A_X", "2")])
+        .name("A_X", "a..b");
+    let props = Properties::builder().source(env).build()?;
+    assert_eq!(props.get::<u32>("ok")?, 1);
+    let problems = &props.health().sources[0].problems;
+    assert_eq!(
+        (problems.len(), problems[0].kind()),
+        (1, ErrorKind::InvalidKey)
+    );
+    Ok(())
+}
+
+#[test]
+fn arguments_set_keys_and_the_last_one_counts() -> Result<(), Error> {
+    let bad = OsStr::from_bytes(b"--bad=\xff").to_owned();
+    let args: Vec<OsString> = [
+        "input.txt",
+        "-v",
+        "--verbose",
+        "--a.b=1",
+        "--a.b=2",
+        "--empty=",
+        "--eq=x=y",
+        r#"--hosts."db.example.com=x".port=5"#,
+        "--a..c=1",
+        "--",
+        "--late=1",
+    ]
+    .into_iter()
+    .map(OsString::from)
+    .chain([bad.clone()])
+    .collect();
+    let props = Properties::builder()
+        .source(args.iter().cloned().collect::<Args>())
+        .build()?;
+    assert!(props.get::<bool>("verbose")?);
+    assert_eq!(props.get::<u32>("a.b")?, 2);
+    assert_eq!(props.get::<String>("empty")?, "");
+    assert_eq!(props.get::<String>("eq")?, "x=y");
+    assert_eq!(props.get::<u32>(r#"hosts."db.example.com=x".port"#)?, 5);
+    assert_eq!(props.get_opt::<u32>("late")?, None, "after a bare --");
+    assert_eq!(props.health().sources[0].problems.len(), 1);
+    let first: Args = [bad].into_iter().collect();
+    let props = Properties::builder().source(first).build()?;
+    assert_eq!(props.health().sources[0].problems.len(), 1);
+    Ok(())
+}

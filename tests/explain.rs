@@ -1,0 +1,393 @@
+//! Everything can be explained and no secret is shown (LAY-7, TYP-4; fault A2).
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+
+use liveprops::explain::Says;
+use liveprops::sources::{Args, Env, Memory};
+use liveprops::{Document, Error, Layer, Origin, Properties, Secret, Update, Value};
+use serde::Deserialize;
+
+#[test]
+fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
+    let file = Memory::named("file");
+    let env = Env::prefix("APP_").vars([("APP_RATE__QPS", "200"), ("APP_OTHER", "1")]);
+    let props = Properties::builder()
+        .default("rate.qps", 1)
+        .source(file.clone())
+        .source(env)
+        .source_in(Layer::new("top", 100), Args::from(["--rate.qps=300"]))
+        .build()?;
+    file.set("rate.qps", 100)?;
+    let qps = props.property::<u32>("rate.qps").build()?;
+    file.set("rate.qps", "many").ok();
+    let told = props.explain("rate.qps");
+    assert_eq!(told.key, "rate.qps");
+    assert_eq!(told.generation, props.generation());
+    assert_eq!(told.value.as_deref(), Some("\"300\""));
+    assert_eq!(
+        told.origin.as_ref().unwrap().to_string(),
+        "argument --rate.qps"
+    );
+    assert!(told.broken.is_none());
+    let layers: Vec<_> = told
+        .layers
+        .iter()
+        .map(|l| {
+            let origin = l.origin.as_ref().map(ToString::to_string);
+            let origin = origin.map(|o| o.split(" @").next().unwrap().to_owned());
+            (l.name.as_str(), l.rank, l.says.clone(), origin, l.wins)
+        })
+        .collect();
+    let value = |text: &str| Says::Value(text.to_owned());
+    let origin = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        layers,
+        [
+            ("overrides", i32::MIN, Says::Nothing, None, false),
+            (
+                "args",
+                100,
+                value("\"300\""),
+                origin("argument --rate.qps"),
+                true
+            ),
+            (
+                "env APP_",
+                500,
+                value("\"200\""),
+                origin("env APP_RATE__QPS"),
+                false
+            ),
+            (
+                "memory file",
+                500,
+                value("\"many\""),
+                origin("memory file"),
+                false
+            ),
+            ("defaults", i32::MAX, value("1"), origin("default"), false),
+        ]
+    );
+    let text = told.to_string();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[0], "rate.qps = \"300\"");
+    assert_eq!(lines.len(), 6);
+    assert!(
+        lines[2].starts_with("  > args") && lines[3].starts_with("    env APP_"),
+        "{text}"
+    );
+    assert_eq!(qps.get(), 300);
+    // A table is told as a table, an absent key as absent, a malformed one as what is wrong.
+    let table = props.explain("rate");
+    assert!(
+        table.value.is_none() && table.layers[1].says == Says::Table(1),
+        "{table}"
+    );
+    assert!(
+        props
+            .explain("none")
+            .layers
+            .iter()
+            .all(|l| l.says == Says::Nothing && !l.wins)
+    );
+    assert!(props.explain("a..b").broken.is_some());
+    Ok(())
+}
+
+// maelstrom 181: shadowed but invalid values go unnoticed. They are at least told.
+#[test]
+fn a_refused_value_is_told_with_its_origin_and_reason() -> Result<(), Error> {
+    let memory = Memory::named("m");
+    memory.set("n", 1)?;
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let _n = props.property::<u8>("n").build()?;
+    memory.set("n", 256).unwrap_err();
+    let told = props.explain("n");
+    assert_eq!(told.refused.len(), 1);
+    let error = &told.refused[0];
+    assert_eq!(
+        (error.key(), error.wanted()),
+        (Some("n"), Some("u8 (0 to 255)"))
+    );
+    assert!(error.found().unwrap().contains("256"));
+    assert!(error.origin().unwrap().starts_with("memory m @"), "{error}");
+    assert!(told.to_string().contains("refused"), "{told}");
+    Ok(())
+}
+
+const MARK: &str = "h0tp0tat0";
+
+/// Collects every text the crate puts out.
+#[derive(Clone, Default)]
+struct Outputs(Arc<Mutex<Vec<(String, String)>>>);
+
+impl Outputs {
+    fn text(&self, what: &str, text: impl ToString) {
+        self.0
+            .lock()
+            .unwrap()
+            .push((what.to_owned(), text.to_string()));
+    }
+
+    fn debug(&self, what: &str, item: &impl Debug) {
+        self.text(what, format!("{item:?} {item:#?}"));
+    }
+
+    fn error(&self, what: &str, error: &Error) {
+        self.text(what, error);
+        self.debug(what, error);
+        for part in error.iter() {
+            self.text(
+                what,
+                format!("{:?} {:?} {:?}", part.found(), part.origin(), part.wanted()),
+            );
+        }
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            self.text(what, format!("{error} {error:?}"));
+            cause = error.source();
+        }
+    }
+
+    fn check(&self) {
+        let all = self.0.lock().unwrap();
+        let leaks: Vec<_> = all.iter().filter(|(_, text)| text.contains(MARK)).collect();
+        assert!(!all.is_empty());
+        let first = leaks
+            .first()
+            .map(|(what, text)| (what, text.chars().take(600).collect::<String>()));
+        let names: Vec<_> = leaks.iter().map(|(what, _)| what).collect();
+        assert!(
+            leaks.is_empty(),
+            "{} leaks {names:?}, the first: {first:?}",
+            leaks.len()
+        );
+    }
+}
+
+/// Where secrets are planted. None of these values may ever be put out.
+fn planted() -> Vec<(&'static str, Value)> {
+    let mut table = BTreeMap::new();
+    table.insert("password", format!("{MARK}-in-a-list"));
+    vec![
+        ("db.password", format!("{MARK}-1").into()),
+        ("named.licence", format!("{MARK}-2").into()),
+        ("typed.plain", format!("{MARK}-3").into()),
+        ("derived.url", "x://${db.password}@h".into()),
+        ("derived.again", "${derived.url} ${typed.plain}".into()),
+        ("address", format!("redis://me:{MARK}@host/0").into()),
+        ("servers", Value::List(vec![Value::from(table)].into())),
+        ("urls", vec![format!("pg://u:{MARK}@h")].into()),
+    ]
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[allow(dead_code)]
+struct Typed {
+    plain: Secret<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[allow(dead_code)]
+struct Wrong {
+    password: u32,
+}
+
+#[test]
+fn a_planted_secret_is_in_no_output_of_a_full_run() -> Result<(), Error> {
+    let out = Outputs::default();
+    let memory = Memory::named("m");
+    let builder = Properties::builder()
+        .secret("named")
+        .inline_callbacks()
+        .source(memory.clone());
+    out.debug("builder", &builder);
+    let props = builder.build()?;
+    let bound = props.bind::<Option<Typed>>("typed");
+    out.debug("property builder", &bound);
+    memory.replace(planted())?;
+    let typed = bound.build()?;
+    out.debug("handle", &typed);
+    out.debug("version", &typed.versioned());
+    out.debug("guard", &typed.load());
+    out.debug("reader", &typed.reader());
+    out.debug("value of a secret type", &typed.get());
+
+    let events = out.clone();
+    let _events = props.on_source_event(move |event| events.debug("event", event));
+    let batches = out.clone();
+    let _batches = props.on_change_under("", move |batch| {
+        batches.debug("batch", batch);
+        for change in batch.changes() {
+            batches.text("key change", change);
+            if let Err(error) = change.get::<u32>() {
+                batches.error("key change as a number", &error);
+            }
+        }
+    })?;
+    let mut subs = Vec::new();
+    let mut handles = Vec::new();
+    for (key, value) in planted() {
+        if matches!(value, Value::List(_)) {
+            continue;
+        }
+        let handle = props.property::<Option<String>>(key).build()?;
+        let changes = out.clone();
+        subs.push(handle.on_change(move |change| changes.debug("change", change)));
+        out.debug("changes", &handle.changes());
+        out.debug("subscription", subs.last().unwrap());
+        handles.push(handle);
+    }
+
+    let ask = |when: &str| {
+        for (key, _) in planted() {
+            for key in [key, key.split('.').next().unwrap()] {
+                let told = props.explain(key);
+                out.text(&format!("explain {key} {when}"), &told);
+                out.debug(&format!("explain {key} {when}"), &told);
+                if let Err(error) = props.get::<u32>(key) {
+                    out.error(&format!("get {key}"), &error);
+                }
+                if let Err(error) = props.get::<Vec<u32>>(key) {
+                    out.error(&format!("get list {key}"), &error);
+                }
+                if let Err(error) = props.get::<BTreeMap<String, u32>>(key) {
+                    out.error(&format!("get map {key}"), &error);
+                }
+                if let Err(error) = props.snapshot().bind::<Wrong>(key) {
+                    out.error(&format!("bind {key}"), &error);
+                }
+                if let Err(error) = props.get::<Vec<Wrong>>(key) {
+                    out.error(&format!("get wrong {key}"), &error);
+                }
+                let _ = props.get_or(key, 1u32);
+                if let Err(error) = props.property::<u32>(key).build() {
+                    out.error(&format!("build {key}"), &error);
+                }
+                let refused = props
+                    .property::<Option<String>>(key)
+                    .validate(|v| v.is_none())
+                    .build();
+                if let Err(error) = refused {
+                    out.error(&format!("validate {key}"), &error);
+                }
+            }
+        }
+        for key in ["", "servers.0", "servers.0.password", "urls.0"] {
+            let told = props.explain(key);
+            out.text(&format!("explain {key} {when}"), &told);
+            out.debug(&format!("explain {key} {when}"), &told);
+            if let Err(error) = props.get::<u32>(key) {
+                out.error(&format!("get {key}"), &error);
+            }
+        }
+        out.debug("health", &props.health());
+        out.debug("properties", &props);
+        out.debug("snapshot", &props.snapshot());
+        out.debug("memory", &memory);
+        out.debug("scoped", &props.scoped("db").unwrap());
+    };
+    ask("at first");
+    for (i, (key, _)) in planted().into_iter().enumerate() {
+        // Values that live handles and validators refuse, and some that they do not.
+        let named = ["db.password", "named.licence", "typed.plain"].contains(&key);
+        // Elsewhere the text itself must show that it is an address with a password.
+        let changed = if named {
+            format!("{MARK}-{i}")
+        } else {
+            format!("a://b:{MARK}{i}@c")
+        };
+        memory.set(key, changed.clone()).ok();
+        props.set(key, vec![changed]).ok();
+        let conflict = props.transaction(|tx| {
+            out.debug("transaction", tx);
+            tx.if_value(key, Some(format!("{MARK}-expected").into()))?;
+            tx.set(key, format!("x://{MARK}@never"))
+        });
+        if let Err(error) = conflict {
+            out.error("conflict", &error);
+        }
+        props.remove(key).ok();
+    }
+    ask("after changes");
+    memory.replace(planted())?;
+    ask("after a replacement");
+
+    // What a source handles.
+    let origin = Origin::new("test", "here");
+    let mut document = Document::new();
+    document.set("db.password", MARK, origin.clone())?;
+    out.debug("document", &document);
+    out.debug("update", &Update::full(document.clone()));
+    out.debug(
+        "delta",
+        &Update::delta().set("db.password", MARK, origin.clone())?,
+    );
+    let clash = document.set("db.password.x", MARK, origin).unwrap_err();
+    out.error("clash", &clash);
+    out.debug("args", &Args::from([format!("--db.password={MARK}")]));
+    let env = Env::prefix("").vars([("DB__PASSWORD", MARK)]);
+    out.debug("env", &env);
+    out.debug("secret", &Secret::new(MARK));
+    out.text("secret", Secret::new(MARK));
+    out.check();
+    assert!(
+        handles
+            .iter()
+            .any(|handle| handle.get().unwrap_or_default().contains(MARK))
+    );
+    Ok(())
+}
+
+#[test]
+fn a_panic_over_a_secret_does_not_carry_it_into_reports() -> Result<(), Error> {
+    let out = Outputs::default();
+    let memory = Memory::from([("db.password", "fine")]);
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(memory.clone())
+        .build()?;
+    let _password = props
+        .property::<String>("db.password")
+        .validate(|value| {
+            assert!(value == "fine", "not fine: {value}");
+            true
+        })
+        .build()?;
+    let error = memory.set("db.password", MARK).unwrap_err();
+    out.error("panic of a validator", &error);
+    out.debug("health", &props.health());
+    out.text("explain", props.explain("db.password"));
+    out.check();
+    Ok(())
+}
+
+// An error must not be able to forge a line of a log.
+#[test]
+fn control_characters_of_keys_and_values_never_reach_a_message() -> Result<(), Error> {
+    let memory = Memory::new();
+    memory.set("a", "x\n[ERROR] forged \u{1b}[31m \u{202e}")?;
+    memory.set("b\nforged", "\r\nx")?;
+    let props = Properties::builder().source(memory).build()?;
+    let mut texts = vec![
+        props.get::<u32>("a").unwrap_err().to_string(),
+        props.get::<u32>("b\nforged").unwrap_err().to_string(),
+        props.get::<u32>("none\nforged").unwrap_err().to_string(),
+    ];
+    texts.push(props.explain("a").layers[1].name.clone());
+    texts.extend(props.explain("a").value);
+    for text in texts {
+        assert!(
+            !text.chars().any(|c| c.is_control() || c == '\u{202e}'),
+            "{text:?}"
+        );
+    }
+    let told = props.explain("b\nforged").to_string();
+    assert!(!told.contains("b\nforged"), "{told:?}");
+    Ok(())
+}

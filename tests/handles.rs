@@ -1,0 +1,833 @@
+//! Live handles: what they read, what they share, what they cost (HDL-1 to HDL-5, TYP-3, TYP-5;
+//! faults P1, P2, P7, P8, P10, L6, L7).
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use liveprops::health::Status;
+use liveprops::property::Subscription;
+use liveprops::sources::Memory;
+use liveprops::{DynamicProperty, Error, ErrorKind, Properties, Value};
+use serde::Deserialize;
+use support::{Inbox, reports};
+
+fn inline(memory: &Memory) -> Properties {
+    Properties::builder()
+        .inline_callbacks()
+        .source(memory.clone())
+        .build()
+        .unwrap()
+}
+
+fn news<T>(handle: &DynamicProperty<T>) -> (Subscription, Inbox<T>)
+where
+    T: Clone + PartialEq + Send + Sync + 'static,
+{
+    let (report, inbox) = reports();
+    (
+        handle.on_change(move |change| report(change.new.clone())),
+        inbox,
+    )
+}
+
+#[test]
+fn a_key_created_after_the_handle_shows_up_without_asking_again() -> Result<(), Error> {
+    let memory = Memory::new();
+    let props = inline(&memory);
+    let with_default = props.property::<u32>("late").default(7).build()?;
+    let optional = props.property::<Option<u32>>("late").build()?;
+    let (_a, defaults) = news(&with_default);
+    let (_b, options) = news(&optional);
+    assert_eq!((with_default.get(), optional.get()), (7, None));
+    memory.set("late", "8")?;
+    assert_eq!((with_default.get(), optional.get()), (8, Some(8)));
+    memory.remove("late")?;
+    assert_eq!((with_default.get(), optional.get()), (7, None));
+    assert_eq!(
+        (defaults.all(), options.all()),
+        (vec![8, 7], vec![Some(8), None])
+    );
+    // Coming to be with the very value of the default is no change for who sees only values.
+    memory.set("late", 7)?;
+    assert_eq!((defaults.all(), options.all()), (vec![], vec![Some(7)]));
+    Ok(())
+}
+
+#[test]
+fn a_missing_key_without_default_is_an_error_and_a_required_one_cannot_be_removed()
+-> Result<(), Error> {
+    let memory = Memory::new();
+    let props = inline(&memory);
+    let error = props.property::<u32>("n").build().unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::Missing, Some("n")));
+    memory.set("n", 1)?;
+    let n = props.property::<u32>("n").build()?;
+    let refused = memory.remove("n").unwrap_err();
+    assert_eq!(
+        (refused.kind(), refused.key()),
+        (ErrorKind::Missing, Some("n"))
+    );
+    assert_eq!((n.get(), props.get::<u32>("n")?), (1, 1));
+    drop(n);
+    memory.remove("n")?;
+    assert_eq!(props.get_opt::<u32>("n")?, None, "nobody needs it any more");
+    Ok(())
+}
+
+// Archaius 1 silently takes the default, Archaius 2 reads null, for a malformed value.
+#[test]
+fn missing_empty_and_malformed_are_three_things_and_the_default_stands_for_the_first()
+-> Result<(), Error> {
+    let memory = Memory::from([("empty", ""), ("bad", "abc")]);
+    let props = inline(&memory);
+    let (report, inbox) = reports();
+    let _sub = props.on_source_event(move |event| report(format!("{:?}", event.kind)));
+    assert_eq!(props.get_opt::<u32>("none")?, None);
+    assert_eq!(props.get_opt::<String>("empty")?.as_deref(), Some(""));
+    for key in ["empty", "bad"] {
+        let error = props.get_opt::<u32>(key).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.key()),
+            (ErrorKind::Mismatch, Some(key))
+        );
+        assert!(
+            error.origin().is_some() && error.wanted() == Some("u32"),
+            "{error}"
+        );
+        let error = props.property::<u32>(key).default(3).build().unwrap_err();
+        assert_eq!(
+            error.kind(),
+            ErrorKind::Mismatch,
+            "not the default: {error}"
+        );
+    }
+    assert_eq!(props.get_or("none", 3u32), 3);
+    assert!(inbox.all().is_empty());
+    assert_eq!(props.get_or("bad", 3u32), 3);
+    assert!(inbox.next().starts_with("Malformed"), "and it is reported");
+    assert!(
+        props
+            .health()
+            .refused
+            .iter()
+            .any(|error| error.key() == Some("bad"))
+    );
+    Ok(())
+}
+
+#[test]
+fn a_value_that_stops_parsing_keeps_the_last_good_one_until_it_recovers() -> Result<(), Error> {
+    let memory = Memory::from([("n", "5")]);
+    let props = inline(&memory);
+    let n = props.property::<u32>("n").default(1).build()?;
+    assert!(props.health().is_up());
+    let error = memory.set("n", "abc").unwrap_err();
+    assert_eq!(error.found(), Some("text \"abc\""));
+    assert_eq!(n.get(), 5, "neither the default nor nothing");
+    let health = props.health();
+    assert!(!health.is_up(), "{health:?}");
+    assert!(matches!(health.sources[0].status, Status::Stale { .. }));
+    assert_eq!(props.explain("n").refused.len(), 1);
+    memory.set("n", "7")?;
+    assert_eq!(n.get(), 7);
+    assert!(props.health().is_up());
+    Ok(())
+}
+
+// Archaius: a chained property ignores its fallback when only the fallback changes.
+#[test]
+fn a_chain_of_three_keys_follows_whichever_is_there_for_text_and_numbers() -> Result<(), Error> {
+    let memory = Memory::new();
+    let props = inline(&memory);
+    let chain = props
+        .property::<u32>("a")
+        .or_key("b")
+        .or_key("c")
+        .default(0)
+        .build()?;
+    let texts = props
+        .property::<String>("a")
+        .or_key("b")
+        .or_key("c")
+        .default("-".into())
+        .build()?;
+    let (_a, calls) = news(&chain);
+    let (_b, text_calls) = news(&texts);
+    type Step = (&'static str, Option<u32>, u32, usize);
+    let steps: [Step; 12] = [
+        ("c", Some(3), 3, 1),
+        ("c", Some(33), 33, 1), // only the last link changes
+        ("b", Some(2), 2, 1),
+        ("c", Some(3), 2, 0), // shadowed
+        ("a", Some(1), 1, 1),
+        ("b", Some(22), 1, 0),
+        ("c", None, 1, 0),
+        ("a", None, 22, 1),
+        ("b", Some(22), 22, 0), // the same again
+        ("b", None, 0, 1),
+        ("a", Some(0), 0, 0), // the same as the default
+        ("unrelated", Some(9), 0, 0),
+    ];
+    for (i, (key, value, expected, fired)) in steps.into_iter().enumerate() {
+        match value {
+            Some(value) => memory.set(key, value)?,
+            None => memory.remove(key)?,
+        }
+        assert_eq!(chain.get(), expected, "step {i}");
+        assert_eq!(calls.all().len(), fired, "calls at step {i}");
+        if i < 10 {
+            let text = if expected == 0 {
+                "-".to_owned()
+            } else {
+                expected.to_string()
+            };
+            assert_eq!(texts.get(), text, "step {i}");
+            assert_eq!(text_calls.all().len(), fired, "text calls at step {i}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_fallback_added_to_a_handle_does_the_same_and_a_malformed_link_is_no_absent_one()
+-> Result<(), Error> {
+    let memory = Memory::from([("b", 2)]);
+    let props = inline(&memory);
+    let plain = props.property::<Option<u32>>("a").build()?;
+    let chained = plain.or_key("b")?;
+    let (_sub, calls) = news(&chained);
+    assert_eq!((plain.get(), chained.get()), (None, Some(2)));
+    memory.set("b", 3)?;
+    assert_eq!(calls.all(), [Some(3)]);
+    assert!(memory.set("a", "x").is_err(), "refused, not passed over");
+    assert_eq!(chained.get(), Some(3));
+    assert!(
+        chained.map(|v| *v).or_key("c").is_err(),
+        "a mapped one has no keys"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_value_is_converted_and_mapped_once_a_change_and_never_by_a_read() -> Result<(), Error> {
+    static DECODED: AtomicUsize = AtomicUsize::new(0);
+    #[derive(Clone, PartialEq)]
+    struct Counted(u32);
+    impl<'de> Deserialize<'de> for Counted {
+        fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+            DECODED.fetch_add(1, Ordering::Relaxed);
+            u32::deserialize(d).map(Counted)
+        }
+    }
+    let memory = Memory::from([("n", "1"), ("other", "1")]);
+    let props = inline(&memory);
+    let n = props.property::<Counted>("n").build()?;
+    let mapped = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&mapped);
+    let double = n.map(move |n| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        n.0 * 2
+    });
+    let twice = double.map(|d| d * 2);
+    let (_sub, calls) = news(&double);
+    let counts = || {
+        (
+            DECODED.load(Ordering::Relaxed),
+            mapped.load(Ordering::Relaxed),
+        )
+    };
+    assert_eq!(counts(), (1, 1));
+    for _ in 0..1_000 {
+        let mut reader = n.reader();
+        assert!(reader.get().0 == 1 && n.get().0 == 1 && double.get() == 2);
+        let _ = (n.load(), n.versioned(), twice.get());
+    }
+    assert_eq!(counts(), (1, 1), "reading converts nothing");
+    memory.set("other", "2")?;
+    assert_eq!(counts(), (1, 1), "nor does an unrelated change");
+    for i in 2..=50u32 {
+        memory.set("n", i.to_string())?;
+        assert_eq!((double.get(), twice.get()), (i * 2, i * 4));
+        assert_eq!(counts(), (i as usize, i as usize));
+        assert_eq!(calls.all(), [i * 2]);
+    }
+    Ok(())
+}
+
+// Archaius 2: a bad custom mapping.
+#[test]
+fn a_mapping_that_panics_refuses_the_update_that_led_to_it() -> Result<(), Error> {
+    let memory = Memory::from([("n", 1)]);
+    let props = inline(&memory);
+    let n = props.property::<u32>("n").build()?;
+    let inverse = n.map(|n| 100 / n);
+    let error = memory.set("n", 0).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Panicked);
+    assert_eq!((n.get(), inverse.get()), (1, 100));
+    memory.set("n", 2)?;
+    assert_eq!((n.get(), inverse.get()), (2, 50));
+    Ok(())
+}
+
+#[test]
+fn handles_of_one_key_and_type_share_their_value_and_other_types_work_beside_them()
+-> Result<(), Error> {
+    let memory = Memory::from([("n", "5")]);
+    let props = inline(&memory);
+    let one = props.property::<String>("n").build()?;
+    let two = props.property::<String>("n").build()?;
+    let shares = |a: &DynamicProperty<String>, b: &DynamicProperty<String>| {
+        Arc::ptr_eq(&a.versioned(), &b.versioned())
+    };
+    assert!(shares(&one, &two) && shares(&one, &one.clone()));
+    let with_default = props.property::<String>("n").default("d".into()).build()?;
+    let checked = props.property::<String>("n").validate(|_| true).build()?;
+    assert!(!shares(&one, &with_default) && !shares(&one, &checked));
+    let numbers = (
+        props.property::<u8>("n").build()?,
+        props.property::<u64>("n").build()?,
+        props.property::<f64>("n").build()?,
+        props.property::<Duration>("n").build(),
+        props.property::<Vec<u32>>("n").build()?,
+    );
+    assert!(numbers.3.is_err(), "a number has no unit");
+    memory.set("n", "6")?;
+    assert_eq!((one.get().as_str(), two.get().as_str()), ("6", "6"));
+    assert_eq!(
+        (numbers.0.get(), numbers.1.get(), numbers.2.get()),
+        (6, 6, 6.0)
+    );
+    assert_eq!(numbers.4.get(), [6]);
+    Ok(())
+}
+
+// Archaius 51, 163, 487, 499: handles and callbacks are never freed.
+#[test]
+fn half_a_million_handles_made_and_dropped_over_a_thousand_keys_leave_the_memory_flat()
+-> Result<(), Error> {
+    let memory = Memory::new();
+    let props = inline(&memory);
+    let keys: Vec<String> = (0..1_000).map(|i| format!("app.key{i}")).collect();
+    for key in &keys {
+        memory.set(key, 1)?;
+    }
+    let churn = |rounds: usize| {
+        for _ in 0..rounds {
+            for key in &keys {
+                let handle = props.property::<u32>(key).build().unwrap();
+                drop(handle.on_change(|_| {}));
+            }
+        }
+    };
+    churn(5);
+    let info = allocation_counter::measure(|| churn(100));
+    let each = info.bytes_current as f64 / 100_000.0;
+    assert!(
+        each.abs() < 1.0,
+        "{} bytes stay of 100,000 handles",
+        info.bytes_current
+    );
+
+    // Subscriptions on one handle that lives on, and on the whole tree.
+    let kept = props.property::<u32>("app.key0").build()?;
+    let subscribe = |count: usize| {
+        for _ in 0..count {
+            drop(kept.on_change(|_| {}));
+            drop(kept.changes());
+            drop(kept.map(|v| *v));
+            drop(props.on_change_under("app", |_| {}));
+            drop(props.on_source_event(|_| {}));
+        }
+    };
+    subscribe(1_000);
+    memory.set("app.key0", 2)?;
+    let info = allocation_counter::measure(|| {
+        subscribe(20_000);
+        memory.set("app.key0", 3).unwrap();
+    });
+    assert!(
+        info.bytes_current < 20_000,
+        "{} bytes stay",
+        info.bytes_current
+    );
+    Ok(())
+}
+
+#[test]
+fn an_update_costs_the_same_after_a_hundred_thousand_handles_came_and_went() -> Result<(), Error> {
+    let memory = Memory::from([("n", 0)]);
+    let props = inline(&memory);
+    let update = |from: u32| {
+        let info = allocation_counter::measure(|| {
+            for i in 0..100 {
+                memory.set("n", from + i + 1).unwrap();
+            }
+        });
+        info.count_total
+    };
+    update(0);
+    let before = update(1_000);
+    for i in 0..100_000 {
+        drop(
+            props
+                .property::<Option<u32>>(&format!("gone.k{}", i % 5_000))
+                .build()?,
+        );
+    }
+    let after = update(2_000);
+    assert!(
+        after <= before + before / 10,
+        "{before} allocations before, {after} after"
+    );
+    Ok(())
+}
+
+#[test]
+fn ten_thousand_handles_on_one_key_all_follow_it() -> Result<(), Error> {
+    let memory = Memory::from([("n", 0)]);
+    let props = Properties::builder().source(memory.clone()).build()?;
+    // Validators keep the slots apart: ten thousand values to convert.
+    let own: Vec<_> = (0..10_000)
+        .map(|_| {
+            props
+                .property::<u32>("n")
+                .validate(|_| true)
+                .build()
+                .unwrap()
+        })
+        .collect();
+    let shared: Vec<_> = (0..10_000)
+        .map(|_| props.property::<u32>("n").build().unwrap())
+        .collect();
+    let began = Instant::now();
+    memory.set("n", 1)?;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?} in a debug build");
+    assert!(own.iter().chain(&shared).all(|n| n.get() == 1));
+    Ok(())
+}
+
+// Archaius: static singletons (46, 149, 562).
+#[test]
+fn two_properties_in_one_process_never_know_of_each_other() -> Result<(), Error> {
+    let (one, two) = (Memory::from([("n", 1)]), Memory::from([("n", 2)]));
+    let (first, second) = (inline(&one), inline(&two));
+    let (a, b) = (
+        first.property::<u32>("n").build()?,
+        second.property::<u32>("n").build()?,
+    );
+    let (_sub, calls) = news(&b);
+    first.set("n", 10)?;
+    assert_eq!((a.get(), b.get()), (10, 2));
+    assert!(calls.all().is_empty());
+    drop(first);
+    second.set("n", 20)?;
+    assert_eq!((a.get(), b.get()), (10, 20));
+    Ok(())
+}
+
+#[test]
+fn one_memory_can_serve_two_properties() -> Result<(), Error> {
+    let memory = Memory::from([("n", 1)]);
+    let (first, second) = (inline(&memory), inline(&memory));
+    memory.set("n", 2)?;
+    assert_eq!((first.get::<u32>("n")?, second.get::<u32>("n")?), (2, 2));
+    drop(first);
+    memory.set("n", 3)?;
+    assert_eq!(second.get::<u32>("n")?, 3);
+    Ok(())
+}
+
+#[test]
+fn the_metadata_always_belongs_to_the_value_under_a_writer_storm() -> Result<(), Error> {
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    low.set("n", 0u64)?;
+    let props = Properties::builder()
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    let n = props.property::<u64>("n").build()?;
+    let done = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (n, done) = (n.clone(), Arc::clone(&done));
+            thread::spawn(move || {
+                let (mut checked, mut last) = (0u64, 0u64);
+                let mut reader = n.reader();
+                while !done.load(Ordering::Relaxed) || checked == 0 {
+                    let small = n.get();
+                    let version = n.versioned();
+                    assert!(version.value >= small, "versioned is never behind get");
+                    // Even values are written by `low`, odd ones by `high`.
+                    let wanted = if version.value % 2 == 0 {
+                        "memory low"
+                    } else {
+                        "memory high"
+                    };
+                    let origin = version.origin.as_ref().unwrap();
+                    assert_eq!(format!("{} {}", origin.kind(), origin.name()), wanted);
+                    assert_eq!(version.layer.as_deref(), Some(wanted));
+                    assert!(version.generation >= last, "generations never go back");
+                    last = version.generation;
+                    let cached = reader.versioned();
+                    let layer = if cached.value % 2 == 0 {
+                        "memory low"
+                    } else {
+                        "memory high"
+                    };
+                    assert_eq!(cached.layer.as_deref(), Some(layer));
+                    assert!(cached.generation >= last);
+                    last = cached.generation;
+                    checked += 1;
+                }
+                checked
+            })
+        })
+        .collect();
+    for i in 0..10_000u64 {
+        // high shows an odd value; then low prepares the next even one, and high lets it show.
+        high.set("n", 4 * i + 1)?;
+        low.set("n", 4 * i + 2)?;
+        high.remove("n")?;
+    }
+    done.store(true, Ordering::Relaxed);
+    for reader in readers {
+        assert!(reader.join().unwrap() > 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_value_that_only_moves_to_another_layer_tells_its_new_origin_and_calls_nobody()
+-> Result<(), Error> {
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    low.set("n", 1)?;
+    let props = Properties::builder()
+        .inline_callbacks()
+        .sources([low, high.clone()])
+        .build()?;
+    let n = props.property::<u32>("n").build()?;
+    let (_sub, calls) = news(&n);
+    let before = n.versioned();
+    high.set("n", 1)?;
+    let after = n.versioned();
+    assert_eq!(after.layer.as_deref(), Some("memory high"));
+    assert_eq!(
+        after.generation, before.generation,
+        "the value is as old as it was"
+    );
+    assert!(calls.all().is_empty());
+    Ok(())
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Row {
+    k0: u32,
+    k1: u32,
+    k2: u32,
+    k3: u32,
+    k4: u32,
+    k5: u32,
+    k6: u32,
+    k7: u32,
+}
+
+impl Row {
+    fn whole(&self) -> bool {
+        let all = [
+            self.k0, self.k1, self.k2, self.k3, self.k4, self.k5, self.k6, self.k7,
+        ];
+        all.iter().all(|k| *k == all[0])
+    }
+}
+
+// Archaius 1: a poll is applied key by key, so readers see half of it.
+#[test]
+fn a_struct_is_swapped_as_one_whatever_way_it_is_read() -> Result<(), Error> {
+    let props = Properties::builder().build()?;
+    let write =
+        |i: u32| props.transaction(|tx| (0..8).try_for_each(|k| tx.set(&format!("row.k{k}"), i)));
+    write(0)?;
+    let row = props.bind::<Row>("row").build()?;
+    let done = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (row, props, done) = (row.clone(), props.clone(), Arc::clone(&done));
+            thread::spawn(move || {
+                let (mut reader, mut last, mut reads) = (row.reader(), 0, 0u64);
+                while !done.load(Ordering::Relaxed) {
+                    let now = row.load().k0;
+                    assert!(row.load().whole() && reader.get().whole() && row.get().whole());
+                    assert!(now >= last, "never back");
+                    last = now;
+                    let view = props.snapshot();
+                    let named = view.get::<u32>("row.k0").unwrap();
+                    assert_eq!(view.get::<u32>("row.k7").unwrap(), named);
+                    assert_eq!(row.at(&view).unwrap().k3, named);
+                    reads += 1;
+                }
+                reads
+            })
+        })
+        .collect();
+    for i in 1..=5_000 {
+        write(i)?;
+        assert_eq!(row.load().k7, i, "visible when the commit has returned");
+    }
+    done.store(true, Ordering::Relaxed);
+    for reader in readers {
+        assert!(reader.join().unwrap() > 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_struct_of_twelve_fields_with_three_broken_is_one_error_of_three_paths() -> Result<(), Error> {
+    #[derive(Clone, Debug, Deserialize, PartialEq)]
+    #[allow(dead_code)]
+    struct Twelve {
+        a: u8,
+        b: i16,
+        c: u32,
+        d: u64,
+        e: f64,
+        f: bool,
+        g: String,
+        h: Duration,
+        i: Vec<u16>,
+        j: Option<u32>,
+        k: std::collections::BTreeMap<String, u32>,
+        l: Inner,
+    }
+    #[derive(Clone, Debug, Deserialize, PartialEq)]
+    struct Inner {
+        min: u32,
+        #[serde(default)]
+        max: u32,
+    }
+    let memory = Memory::new();
+    let good: [(&str, &str); 11] = [
+        ("t.a", "1"),
+        ("t.b", "-2"),
+        ("t.c", "3"),
+        ("t.d", "18446744073709551615"),
+        ("t.e", "1.5"),
+        ("t.f", "yes"),
+        ("t.g", "007"),
+        ("t.h", "1m 30s"),
+        ("t.i", "1, 2, 3"),
+        ("t.k", "x=1, y=2"),
+        ("t.l.min", "4"),
+    ];
+    memory.replace(good)?;
+    let props = inline(&memory);
+    let twelve = props.bind::<Twelve>("t").build()?;
+    let before = twelve.get();
+    assert_eq!(
+        (before.d, before.g.as_str(), before.j),
+        (u64::MAX, "007", None)
+    );
+    assert_eq!((before.h, before.l.max), (Duration::from_secs(90), 0));
+
+    let error = props
+        .transaction(|tx| {
+            tx.set("t.a", "256")?;
+            tx.set("t.h", "soon")?;
+            tx.set("t.l.min", "few")?;
+            tx.set("t.g", "good")
+        })
+        .unwrap_err();
+    let mut keys: Vec<_> = error.iter().filter_map(Error::key).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["t.a", "t.h", "t.l.min"], "{error}");
+    assert_eq!(twelve.get(), before, "the old struct stays whole");
+    assert_eq!(props.get::<String>("t.g")?, "007");
+    Ok(())
+}
+
+#[test]
+fn an_absent_subtree_binds_through_the_defaults_of_its_fields() -> Result<(), Error> {
+    #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+    #[serde(default)]
+    struct Limit {
+        qps: u32,
+        name: String,
+    }
+    let memory = Memory::new();
+    let props = inline(&memory);
+    let limit = props.bind::<Limit>("limit").build()?;
+    let (_sub, calls) = news(&limit);
+    assert_eq!(limit.get(), Limit::default());
+    memory.set("limit.qps", 5)?;
+    assert_eq!(limit.get().qps, 5);
+    memory.remove("limit.qps")?;
+    assert_eq!(limit.get(), Limit::default());
+    assert_eq!(calls.all().len(), 2);
+    // The empty key binds the whole tree.
+    memory.set("qps", 9)?;
+    assert_eq!(props.bind::<Limit>("").build()?.get().qps, 9);
+    Ok(())
+}
+
+// Law 1; rivals: config-rs 3 allocations a get, dynamic-config's `current()` a reference count.
+#[test]
+fn a_million_reads_allocate_nothing() -> Result<(), Error> {
+    let memory = Memory::from([("n", Value::from(1)), ("text", Value::from("hello"))]);
+    let props = inline(&memory);
+    let n = props.property::<u32>("n").build()?;
+    let text = props.property::<String>("text").build()?;
+    let pair = props
+        .bind::<std::collections::BTreeMap<String, String>>("")
+        .build()?;
+    let (mut reader, mut table) = (text.reader(), pair.reader());
+    let mut sum = 0u64;
+    let mut pass = || {
+        for _ in 0..200_000 {
+            sum += u64::from(n.get()) + u64::from(*n.load());
+            sum += reader.get().len() as u64 + text.load().len() as u64;
+            sum += table.get().len() as u64;
+        }
+        for _ in 0..1_000 {
+            sum += u64::from(props.get::<u32>("n").unwrap());
+            sum += props.get_opt::<u64>("n").unwrap().unwrap();
+            sum += u64::from(props.get_or("absent", 1u8)) + props.generation();
+            sum += props.snapshot().get::<u64>("n").unwrap();
+        }
+    };
+    pass();
+    let info = allocation_counter::measure(pass);
+    assert_eq!((info.count_total, info.bytes_total), (0, 0));
+    assert!(sum > 0);
+    // After a change the first read refreshes, still without an allocation.
+    memory.set("text", "goodbye")?;
+    let info = allocation_counter::measure(|| assert_eq!(reader.get(), "goodbye"));
+    assert_eq!(info.count_total, 0);
+    Ok(())
+}
+
+#[test]
+fn reading_goes_on_after_the_properties_are_gone() -> Result<(), Error> {
+    let memory = Memory::from([("n", 1)]);
+    let props = inline(&memory);
+    let n = props.property::<u32>("n").build()?;
+    let mapped = n.map(|n| n + 1);
+    let view = props.snapshot();
+    let mut reader = n.reader();
+    let scoped = props.scoped("x")?;
+    drop(scoped);
+    let builder = props.property::<u32>("n");
+    drop(props);
+    memory.set("n", 2)?;
+    assert_eq!(
+        (n.get(), *n.load(), *reader.get(), mapped.get()),
+        (1, 1, 1, 2)
+    );
+    assert_eq!(
+        (n.versioned().value, n.at(&view)?, view.get::<u32>("n")?),
+        (1, 1, 1)
+    );
+    assert_eq!(builder.build().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(n.map(|n| n + 2).get(), 3, "even a new mapping");
+    drop(n.on_change(|_| {}));
+    let (report, inbox) = reports();
+    let _sub = n.on_change_now(move |value| report(*value));
+    assert_eq!(inbox.all(), [1]);
+    Ok(())
+}
+
+#[test]
+fn a_validator_of_a_handle_vetoes_on_set_on_add_and_at_build() -> Result<(), Error> {
+    let memory = Memory::from([("n", 5)]);
+    let props = inline(&memory);
+    let n = props.property::<u32>("n").validate(|n| *n < 10).build()?;
+    let reason = |n: &u32| {
+        if *n < 10 {
+            Ok(())
+        } else {
+            Err(format!("{n} is no digit"))
+        }
+    };
+    let late = props
+        .property::<u32>("late")
+        .default(1)
+        .validate_with(reason)
+        .build()?;
+    let error = memory.set("n", 10).unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::Refused, Some("n")));
+    let error = memory.set("late", 11).unwrap_err();
+    assert!(error.to_string().contains("11 is no digit"), "{error}");
+    assert_eq!(
+        (n.get(), late.get(), props.get_opt::<u32>("late")?),
+        (5, 1, None)
+    );
+    let error = props
+        .property::<u32>("n")
+        .validate(|n| *n > 5)
+        .build()
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    let error = props
+        .property::<u32>("x")
+        .default(50)
+        .validate(|n| *n < 10)
+        .build()
+        .unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ErrorKind::Refused,
+        "the default must pass too"
+    );
+    Ok(())
+}
+
+// Lost updates leave an Archaius handle stale in 1 of 300 rounds.
+#[test]
+fn handles_built_while_a_storm_rages_are_never_stale() -> Result<(), Error> {
+    let memory = Memory::from([("n", 0)]);
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let done = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (memory, done) = (memory.clone(), Arc::clone(&done));
+        thread::spawn(move || {
+            for i in 1.. {
+                memory.set("n", i).unwrap();
+                if done.load(Ordering::Relaxed) {
+                    return i;
+                }
+            }
+            0
+        })
+    };
+    let mut handles = Vec::new();
+    for i in 0..2_000 {
+        let handle = match i % 2 {
+            0 => props.property::<u32>("n").build()?,
+            _ => props.property::<u32>("n").validate(|_| true).build()?,
+        };
+        handles.push(handle.map(|n| *n));
+        handles.push(handle);
+    }
+    done.store(true, Ordering::Relaxed);
+    let last = writer.join().unwrap();
+    assert!(handles.iter().all(|handle| handle.get() == last));
+    Ok(())
+}
+
+#[test]
+fn an_item_of_a_list_and_a_table_inside_one_can_be_followed() -> Result<(), Error> {
+    let memory = Memory::from([("hosts", vec!["a", "b"])]);
+    let props = inline(&memory);
+    let second = props.property::<Option<String>>("hosts.1").build()?;
+    let (_sub, calls) = news(&second);
+    memory.set("hosts", vec!["a", "c"])?;
+    memory.set("hosts", vec!["z", "c"])?;
+    memory.set("hosts", vec!["z"])?;
+    assert_eq!(calls.all(), [Some("c".to_owned()), None]);
+    assert_eq!(second.get(), None);
+    Ok(())
+}

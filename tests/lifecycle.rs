@@ -1,0 +1,555 @@
+//! Sources of other people's making, and how everything ends (faults L4, L9, L10, I6, I10).
+//!
+//! Threads are counted, so the tests of this file take turns.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use liveprops::health::{SourceEventKind, Status};
+use liveprops::sources::Memory;
+use liveprops::{
+    Document, Error, ErrorKind, Origin, Properties, Source, Update, Updates, Watching,
+};
+use support::{DEADLINE, eventually, reports, within};
+
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// The threads of the crate in this process.
+fn threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|name| name.starts_with("liveprops"))
+        .count()
+}
+
+fn files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+type Load = Box<dyn Fn(u32) -> Result<Document, Error> + Send + Sync>;
+type Watch = Box<dyn Fn(u32, &Updates) -> Result<(), Error> + Send + Sync>;
+
+/// A source from outside the crate; each call is told how many came before it.
+struct Custom {
+    load: Load,
+    watch: Watch,
+    watching: Watching,
+    loads: AtomicU32,
+    watches: AtomicU32,
+}
+
+impl Custom {
+    fn new(watching: Watching) -> Self {
+        Self {
+            load: Box::new(|i| document(&[("n", i)])),
+            watch: Box::new(|_, _| Ok(())),
+            watching,
+            loads: AtomicU32::new(0),
+            watches: AtomicU32::new(0),
+        }
+    }
+
+    fn load(
+        mut self,
+        load: impl Fn(u32) -> Result<Document, Error> + Send + Sync + 'static,
+    ) -> Self {
+        self.load = Box::new(load);
+        self
+    }
+
+    fn watch(
+        mut self,
+        watch: impl Fn(u32, &Updates) -> Result<(), Error> + Send + Sync + 'static,
+    ) -> Self {
+        self.watch = Box::new(watch);
+        self
+    }
+}
+
+impl Source for Custom {
+    fn origin(&self) -> Origin {
+        Origin::new("custom", "here")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        (self.load)(self.loads.fetch_add(1, Ordering::SeqCst))
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        (self.watch)(self.watches.fetch_add(1, Ordering::SeqCst), updates)
+    }
+
+    fn watching(&self) -> Watching {
+        self.watching
+    }
+}
+
+fn document(values: &[(&str, u32)]) -> Result<Document, Error> {
+    let mut document = Document::new();
+    for (key, value) in values {
+        document.set(key, *value, Origin::new("custom", *key))?;
+    }
+    Ok(document)
+}
+
+const SOON: Watching = Watching::Poll(Duration::from_millis(1));
+
+#[test]
+fn a_polled_source_is_followed_and_a_deleted_key_goes() -> Result<(), Error> {
+    let _turn = turn();
+    let source = Custom::new(SOON).load(|i| {
+        if i < 50 {
+            document(&[("n", i), ("early", 1)])
+        } else {
+            document(&[("n", i.min(60))])
+        }
+    });
+    let props = Properties::builder().source(source).build()?;
+    let n = props.property::<u32>("n").build()?;
+    assert_eq!(n.wait_until(|n| *n == 60, DEADLINE)?, 60);
+    assert_eq!(props.get_opt::<u32>("early")?, None, "delete by omission");
+    let generation = props.generation();
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!(
+        props.generation(),
+        generation,
+        "the same again is no change"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_streaming_source_sends_deltas_and_documents() -> Result<(), Error> {
+    let _turn = turn();
+    let source = Custom::new(Watching::Stream).watch(|_, updates| {
+        let here = || Origin::new("custom", "stream");
+        updates.send(Update::full(document(&[("n", 1), ("gone", 1)])?))?;
+        updates.send(
+            Update::delta()
+                .set("n", 2, here())?
+                .set("m", 2, here())?
+                .remove("gone")?,
+        )?;
+        updates.send(Update::full(document(&[("n", 3)])?).set("k", 3, here())?)?;
+        while !updates.wait(Duration::from_millis(5)) {
+            updates.alive();
+        }
+        Ok(())
+    });
+    let props = Properties::builder().source(source).build()?;
+    assert!(eventually(DEADLINE, || props.get_opt::<u32>("k").unwrap() == Some(3)));
+    let keys: Vec<_> = props
+        .snapshot()
+        .keys()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(keys, ["k", "n"]);
+    assert!(props.health().is_up());
+    let began = Instant::now();
+    drop(props);
+    assert!(
+        began.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        began.elapsed()
+    );
+    Ok(())
+}
+
+// What a memory is told while another source still loads must be in force, in order.
+#[test]
+fn what_is_pushed_while_the_builder_still_loads_is_not_lost_or_reordered() -> Result<(), Error> {
+    let _turn = turn();
+    let memory = Memory::from([("a", 1)]);
+    let pushed = memory.clone();
+    let slow = Custom::new(Watching::Never).load(move |_| {
+        pushed.set("b", 1)?;
+        pushed.set("stale", 1)?;
+        pushed.replace([("a", 2), ("c", 2)])?;
+        pushed.set("d", 3)?;
+        Ok(Document::new())
+    });
+    let props = Properties::builder()
+        .source(memory.clone())
+        .source(slow)
+        .build()?;
+    let keys: Vec<_> = props
+        .snapshot()
+        .keys()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(keys, ["a", "c", "d"]);
+    assert_eq!(props.get::<u32>("a")?, 2);
+    memory.set("a", 4)?;
+    assert_eq!(props.get::<u32>("a")?, 4);
+    Ok(())
+}
+
+// Archaius 548: a first poll that fails blocks the start for ever, or the source is dropped for
+// ever.
+#[test]
+fn a_source_that_hangs_in_load_fails_the_build_at_the_deadline_by_name() {
+    let _turn = turn();
+    let release = Arc::new(AtomicBool::new(false));
+    let open = Arc::clone(&release);
+    let hung = Custom::new(SOON).load(move |_| {
+        while !open.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        document(&[])
+    });
+    let fails = Custom::new(SOON).load(|_| {
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            "the fridge does not answer",
+        ))
+    });
+    let began = Instant::now();
+    let error = Properties::builder()
+        .load_timeout(Duration::from_millis(100))
+        .source(hung)
+        .source(fails)
+        .build()
+        .unwrap_err();
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(1_500), "{took:?}");
+    let text = error.to_string();
+    assert!(
+        text.contains("custom here") && text.contains("deadline"),
+        "{text}"
+    );
+    assert!(
+        text.contains("the fridge does not answer"),
+        "both at once: {text}"
+    );
+    assert_eq!(error.iter().count(), 2);
+    release.store(true, Ordering::Relaxed);
+    assert!(
+        eventually(DEADLINE, || threads() == 0),
+        "{} threads stay",
+        threads()
+    );
+}
+
+#[test]
+fn a_source_that_panics_in_its_first_load_fails_the_build() {
+    let _turn = turn();
+    let source = Custom::new(SOON).load(|_| panic!("no fridge"));
+    let error = Properties::builder().source(source).build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Panicked);
+    assert!(error.to_string().contains("no fridge"), "{error}");
+    assert!(eventually(DEADLINE, || threads() == 0));
+}
+
+#[test]
+fn a_source_that_fails_and_panics_later_keeps_its_values_is_reported_and_comes_back()
+-> Result<(), Error> {
+    let _turn = turn();
+    let source = Custom::new(SOON).load(|i| match i {
+        0 => document(&[("n", 1)]),
+        1 => Err(Error::new(ErrorKind::Unavailable, "away")),
+        2 => panic!("burnt"),
+        3 => document(&[("n", 300)]), // refused by the handle below
+        _ => document(&[("n", 2)]),
+    });
+    let props = Properties::builder().source(source).build()?;
+    let n = props.property::<u8>("n").build()?;
+    let (report, inbox) = reports();
+    let _events = props.on_source_event(move |event| {
+        report(match &event.kind {
+            SourceEventKind::Suspended(error) => format!("suspended {error}"),
+            SourceEventKind::Reconnected => "reconnected".into(),
+            SourceEventKind::Rejected(error) => format!("rejected {:?}", error.key()),
+            other => format!("{other:?}"),
+        });
+    });
+    assert_eq!(n.wait_until(|n| *n == 2, DEADLINE)?, 2);
+    assert!(eventually(DEADLINE, || props.health().is_up()));
+    let told: Vec<String> =
+        std::iter::from_fn(|| inbox.within(Duration::from_millis(50))).collect();
+    let at = |what: &str| told.iter().position(|event| event.contains(what));
+    assert!(at("burnt").is_some(), "{told:?}");
+    assert!(at("rejected Some(\"n\")") > at("burnt"), "{told:?}");
+    assert!(at("reconnected") > at("rejected"), "{told:?}");
+    assert_eq!(props.health().sources[0].refusals, 1);
+    Ok(())
+}
+
+#[test]
+fn a_watch_that_panics_or_ends_is_begun_again() -> Result<(), Error> {
+    let _turn = turn();
+    let source = Custom::new(Watching::Stream).watch(|i, updates| match i {
+        0 => panic!("the wire broke"),
+        1 => Err(Error::new(ErrorKind::Unavailable, "refused")),
+        2 => Ok(()),
+        _ => {
+            updates.send(Update::full(document(&[("n", 9)])?))?;
+            updates.wait(DEADLINE);
+            Ok(())
+        }
+    });
+    let props = Properties::builder().source(source).build()?;
+    let began = Instant::now();
+    let stale = eventually(DEADLINE, || {
+        matches!(props.health().sources[0].status, Status::Stale { .. })
+    });
+    assert!(stale, "reported");
+    assert_eq!(
+        props
+            .property::<u32>("n")
+            .build()?
+            .wait_until(|n| *n == 9, DEADLINE)?,
+        9
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(props.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn dropping_the_last_clone_ends_every_thread_even_with_a_source_that_hangs() -> Result<(), Error> {
+    let _turn = turn();
+    let release = Arc::new(AtomicBool::new(false));
+    let open = Arc::clone(&release);
+    let hung = Custom::new(Watching::Stream).watch(move |_, _| {
+        while !open.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    });
+    let memory = Memory::from([("m", 1)]);
+    let props = Properties::builder()
+        .source(hung)
+        .source(Custom::new(Watching::Poll(Duration::from_secs(3_600))))
+        .source(memory.clone())
+        .build()?;
+    let (report, inbox) = reports();
+    let m = props.property::<u32>("m").build()?;
+    let _sub = m.on_change(move |change| report(*change.new));
+    memory.set("m", 2)?;
+    assert_eq!(inbox.next(), 2);
+    assert!(threads() >= 3);
+    let clone = props.clone();
+    drop(props);
+    assert!(threads() >= 3, "a clone keeps everything going");
+    let began = Instant::now();
+    drop(clone);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(threads() <= 1, "only the hung one: {}", threads());
+    release.store(true, Ordering::Relaxed);
+    assert!(eventually(DEADLINE, || threads() == 0));
+    Ok(())
+}
+
+#[test]
+fn a_callback_and_a_source_that_hang_together_keep_the_drop_no_longer_than_one() -> Result<(), Error>
+{
+    let _turn = turn();
+    let release = Arc::new(AtomicBool::new(false));
+    let open = Arc::clone(&release);
+    let gate = Arc::clone(&release);
+    let hung = Custom::new(Watching::Stream)
+        .load(|_| document(&[]))
+        .watch(move |_, _| {
+            while !gate.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Ok(())
+        });
+    let memory = Memory::from([("n", 1)]);
+    let props = Properties::builder()
+        .source(memory.clone())
+        .source(hung)
+        .build()?;
+    let (report, inbox) = reports();
+    let _sub = props.property::<u32>("n").build()?.on_change(move |_| {
+        report(());
+        while !open.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    memory.set("n", 2)?;
+    inbox.next();
+    let began = Instant::now();
+    drop(props);
+    assert!(
+        began.elapsed() < Duration::from_millis(1_200),
+        "{:?}",
+        began.elapsed()
+    );
+    release.store(true, Ordering::Relaxed);
+    assert!(eventually(DEADLINE, || threads() == 0));
+    Ok(())
+}
+
+#[test]
+fn a_removed_source_ends_its_thread() -> Result<(), Error> {
+    let _turn = turn();
+    let props = Properties::builder().build()?;
+    let id = props.add_source(Custom::new(SOON))?;
+    assert_eq!(threads(), 1);
+    props.remove_source(id)?;
+    assert!(eventually(DEADLINE, || threads() == 0));
+    assert!(props.health().sources.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_source_that_fails_to_load_is_not_added_and_leaves_no_thread() -> Result<(), Error> {
+    let _turn = turn();
+    let props = Properties::builder().build()?;
+    for _ in 0..20 {
+        let source =
+            Custom::new(SOON).load(|_| Err(Error::new(ErrorKind::Unavailable, "nobody home")));
+        let error = props.add_source(source).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+    assert!(props.health().sources.is_empty());
+    assert!(eventually(DEADLINE, || threads() == 0));
+    Ok(())
+}
+
+#[test]
+fn the_last_clone_may_be_dropped_on_a_thread_of_the_crate() -> Result<(), Error> {
+    let _turn = turn();
+    let memory = Memory::from([("n", 1)]);
+    let props = Properties::builder()
+        .source(memory.clone())
+        .source(Custom::new(SOON))
+        .build()?;
+    let slot = Arc::new(Mutex::new(Some(props.clone())));
+    let (report, inbox) = reports();
+    let last = Arc::clone(&slot);
+    let sub = props.on_change_under("x", move |_| {
+        let began = Instant::now();
+        drop(last.lock().unwrap().take());
+        report(began.elapsed());
+    })?;
+    props.set("x", 1)?;
+    // The callback may run before or after this: one of the two drops the last clone.
+    drop(props);
+    let took = inbox.next();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    drop(sub);
+    assert!(eventually(DEADLINE, || threads() == 0));
+    Ok(())
+}
+
+#[test]
+fn a_thousand_lives_leave_no_thread_and_no_file_behind() -> Result<(), Error> {
+    let _turn = turn();
+    let before = (threads(), files());
+    for i in 0..1_000u32 {
+        let memory = Memory::from([("n", 0)]);
+        let props = Properties::builder()
+            .source(memory.clone())
+            .source(Custom::new(Watching::Poll(Duration::from_secs(60))).load(|_| document(&[])))
+            .build()?;
+        let n = props.property::<u32>("n").build()?;
+        let (report, inbox) = reports();
+        let sub = n.on_change(move |change| report(*change.new));
+        memory.set("n", i + 1)?;
+        if i % 10 == 0 {
+            assert_eq!(inbox.next(), i + 1);
+        }
+        drop((props, sub));
+    }
+    assert!(
+        eventually(DEADLINE, || (threads(), files()) == before),
+        "{:?}",
+        (threads(), files())
+    );
+    Ok(())
+}
+
+#[test]
+fn sources_share_one_value_of_a_type_within_their_properties_and_not_beyond() -> Result<(), Error> {
+    let _turn = turn();
+    let seen: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let source = || {
+        let seen = Arc::clone(&seen);
+        Custom::new(Watching::Stream)
+            .load(|_| document(&[]))
+            .watch(move |_, updates| {
+                let shared = updates.shared(|| vec![0u8; 16]);
+                seen.lock().unwrap().push(shared.as_ptr().addr());
+                updates.wait(DEADLINE);
+                Ok(())
+            })
+    };
+    let first = Properties::builder()
+        .source(source())
+        .source(source())
+        .build()?;
+    let second = Properties::builder().source(source()).build()?;
+    assert!(eventually(DEADLINE, || seen.lock().unwrap().len() == 3));
+    let mut addresses = seen.lock().unwrap().clone();
+    addresses.sort_unstable();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 2);
+    drop((first, second));
+    Ok(())
+}
+
+#[test]
+fn a_wake_hook_runs_once_when_the_source_is_to_stop() -> Result<(), Error> {
+    let _turn = turn();
+    let (report, inbox) = reports();
+    let source = Custom::new(Watching::Stream).watch(move |_, updates| {
+        let (wake, woken) = std::sync::mpsc::channel();
+        let report = report.clone();
+        updates.on_stop(move || {
+            report(());
+            let _ = wake.send(());
+        });
+        let _ = woken.recv();
+        assert!(updates.is_stopped());
+        Ok(())
+    });
+    let props = Properties::builder().source(source).build()?;
+    thread::sleep(Duration::from_millis(20));
+    within(Duration::from_secs(1), move || drop(props));
+    inbox.next();
+    assert!(inbox.within(Duration::from_millis(20)).is_none());
+    Ok(())
+}
+
+// L13: after a suspension one catch-up, no burst of missed ticks.
+#[test]
+fn a_poll_that_took_long_is_not_made_up_for_by_a_burst() -> Result<(), Error> {
+    let _turn = turn();
+    let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let seen = Arc::clone(&times);
+    let source = Custom::new(Watching::Poll(Duration::from_millis(20))).load(move |i| {
+        seen.lock().unwrap().push(Instant::now());
+        if i == 1 {
+            thread::sleep(Duration::from_millis(300));
+        }
+        document(&[])
+    });
+    let _props = Properties::builder().source(source).build()?;
+    assert!(eventually(DEADLINE, || times.lock().unwrap().len() >= 5));
+    let times = times.lock().unwrap();
+    let gaps: Vec<_> = times.windows(2).skip(1).map(|w| w[1] - w[0]).collect();
+    assert!(
+        gaps.iter().all(|gap| *gap >= Duration::from_millis(19)),
+        "{gaps:?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,503 @@
+//! Which layer wins, and what happens when layers come, go and move (LAY-1 to LAY-4, LAY-8).
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use liveprops::explain::Says;
+use liveprops::sources::Memory;
+use liveprops::{Error, ErrorKind, Layer, Properties, Value};
+use support::{Inbox, reports};
+
+type Seen = Option<String>;
+
+/// A handle's changes as a list of new values.
+fn watch(props: &Properties, key: &str) -> (liveprops::property::Subscription, Inbox<Seen>) {
+    let handle = props.property::<Seen>(key).build().unwrap();
+    let (report, inbox) = reports();
+    let sub = handle.on_change(move |change| report(change.new.clone()));
+    (sub, inbox)
+}
+
+fn text(value: &str) -> Seen {
+    Some(value.to_owned())
+}
+
+// Archaius 1: the composite walk; override set and cleared, container (weakest) set and cleared.
+#[test]
+fn a_key_always_has_the_value_of_the_strongest_layer_that_defines_it() -> Result<(), Error> {
+    let container = Memory::named("container");
+    let file = Memory::named("file");
+    let system = Memory::named("system");
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(container.clone())
+        .source(file.clone())
+        .source(system.clone())
+        .build()?;
+    let prop = props.property::<Seen>("prop1").build()?;
+    let (_sub, inbox) = watch(&props, "prop1");
+    let expect = |value: Seen, calls: &[Seen], step: &str| {
+        assert_eq!(prop.get(), value, "handle at step {step}");
+        assert_eq!(props.get_opt::<String>("prop1").unwrap(), value, "{step}");
+        assert_eq!(inbox.all(), calls, "calls at step {step}");
+    };
+
+    expect(None, &[], "0: nobody defines it");
+    container.set("prop1", "container")?;
+    expect(text("container"), &[text("container")], "1: container set");
+    file.set("prop1", "file")?;
+    expect(text("file"), &[text("file")], "2: file over container");
+    system.set("prop1", "system")?;
+    expect(text("system"), &[text("system")], "3: system over file");
+    props.set("prop1", "override")?;
+    expect(text("override"), &[text("override")], "4: override set");
+    file.set("prop1", "file2")?;
+    expect(text("override"), &[], "5: a shadowed change is silent");
+    system.remove("prop1")?;
+    expect(text("override"), &[], "6: a shadowed removal is silent");
+    props.remove("prop1")?;
+    expect(text("file2"), &[text("file2")], "7: override cleared");
+    container.set("prop1", "container2")?;
+    expect(text("file2"), &[], "8: shadowed container");
+    file.remove("prop1")?;
+    expect(
+        text("container2"),
+        &[text("container2")],
+        "9: falls through",
+    );
+    props.set("prop1", "override2")?;
+    expect(
+        text("override2"),
+        &[text("override2")],
+        "10: override again",
+    );
+    container.remove("prop1")?;
+    expect(text("override2"), &[], "11: container cleared");
+    props.remove("prop1")?;
+    expect(None, &[None], "12: nothing left");
+    Ok(())
+}
+
+#[test]
+fn a_hundred_changes_of_a_shadowed_key_call_nobody_and_make_no_generation() -> Result<(), Error> {
+    let (low, high) = (Memory::new(), Memory::from([("k", "high")]));
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(low.clone())
+        .source(high)
+        .build()?;
+    let (_sub, inbox) = watch(&props, "k");
+    let before = props.generation();
+    for i in 0..100 {
+        low.set("k", i)?;
+    }
+    assert!(inbox.all().is_empty());
+    assert_eq!(props.generation(), before);
+    assert_eq!(props.get::<String>("k")?, "high");
+    Ok(())
+}
+
+#[test]
+fn the_lower_rank_wins_and_within_a_rank_the_later_source() -> Result<(), Error> {
+    let props = Properties::builder()
+        .source_in(Layer::new("strong", 10), Memory::from([("a", "strong")]))
+        .source_in(
+            Layer::new("twin", 100),
+            Memory::from([("a", "first"), ("b", "first")]),
+        )
+        .source_in(
+            Layer::new("twin", 100),
+            Memory::from([("a", "second"), ("b", "second")]),
+        )
+        .source_in(
+            Layer::new("weak", 900),
+            Memory::from([("b", "weak"), ("c", "weak")]),
+        )
+        .default("c", "default")
+        .default("d", "default")
+        .build()?;
+    let all = ["a", "b", "c", "d"].map(|key| props.get::<String>(key).unwrap());
+    assert_eq!(all, ["strong", "second", "weak", "default"]);
+    Ok(())
+}
+
+// Archaius 2 drops the whole layer with one named source of it; Archaius 1 tells nobody.
+#[test]
+fn removing_a_source_takes_only_its_own_keys_and_tells_their_handles() -> Result<(), Error> {
+    let props = Properties::builder().inline_callbacks().build()?;
+    let rank = || Layer::new("remote", 300);
+    let one = props.add_source_in(rank(), Memory::from([("one", "1"), ("both", "1")]))?;
+    let two = props.add_source_in(rank(), Memory::from([("two", "2"), ("both", "2")]))?;
+    let (_a, ones) = watch(&props, "one");
+    let (_b, twos) = watch(&props, "two");
+    let (_c, boths) = watch(&props, "both");
+
+    props.remove_source(two)?;
+    assert_eq!(props.get::<String>("one")?, "1", "the sibling's key stays");
+    assert_eq!(props.get::<String>("both")?, "1", "the sibling shows again");
+    assert_eq!(props.get_opt::<String>("two")?, None);
+    assert_eq!(twos.all(), [None], "the handle of a removed key fires");
+    assert_eq!(boths.all(), [text("1")]);
+    assert_eq!(ones.all(), [], "the sibling's handle does not");
+
+    props.remove_source(one)?;
+    assert_eq!((ones.all(), boths.all()), (vec![None], vec![None]));
+    let again = props.remove_source(one).unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Closed);
+    Ok(())
+}
+
+#[test]
+fn a_source_added_while_running_overrides_the_others_and_fires_once() -> Result<(), Error> {
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(Memory::from([("k", "old"), ("other", "o")]))
+        .build()?;
+    let (_sub, inbox) = watch(&props, "k");
+    let (_other, others) = watch(&props, "other");
+    let before = props.generation();
+    let added = Memory::named("late");
+    added.set("k", "new")?;
+    let id = props.add_source(added.clone())?;
+    assert_eq!(props.generation(), before + 1, "one commit");
+    assert_eq!(inbox.all(), [text("new")]);
+    added.set("k", "newer")?;
+    assert_eq!(inbox.all(), [text("newer")], "and it is live");
+
+    // Moved below everything: the old value shows again. Moved back: the new one.
+    props.move_source(id, Layer::new("bottom", 1_000))?;
+    assert_eq!(inbox.all(), [text("old")]);
+    props.move_source(id, Layer::new("top", 1))?;
+    assert_eq!(inbox.all(), [text("newer")]);
+    assert!(others.all().is_empty(), "a key it never had is untouched");
+    Ok(())
+}
+
+#[test]
+fn a_source_whose_values_are_refused_is_not_added() -> Result<(), Error> {
+    let props = Properties::builder()
+        .source(Memory::from([("n", 1)]))
+        .build()?;
+    let n = props.property::<u32>("n").build()?;
+    let before = (props.generation(), props.health().sources.len());
+    let error = props.add_source(Memory::from([("n", "many")])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
+    assert_eq!(n.get(), 1);
+    assert_eq!((props.generation(), props.health().sources.len()), before);
+    Ok(())
+}
+
+#[test]
+fn a_required_key_keeps_its_source_from_being_removed_until_another_has_it() -> Result<(), Error> {
+    let props = Properties::builder().build()?;
+    let id = props.add_source(Memory::from([("n", 1)]))?;
+    let n = props.property::<u32>("n").build()?;
+    let error = props.remove_source(id).unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::Missing, Some("n")));
+    assert_eq!(n.get(), 1);
+    props.add_source_in(Layer::new("base", 900), Memory::from([("n", 2)]))?;
+    props.remove_source(id)?;
+    assert_eq!(n.get(), 2);
+    Ok(())
+}
+
+// The layer of the program's own writes is no source: nothing may take it away.
+#[test]
+fn the_override_layer_cannot_be_removed_or_moved() -> Result<(), Error> {
+    let props = Properties::builder().build()?;
+    props.set("k", 1)?;
+    let own = props.explain("k").layers[0].source;
+    assert!(props.remove_source(own).is_err());
+    assert!(props.move_source(own, Layer::new("weak", 999)).is_err());
+    props.set("k", 2)?;
+    assert_eq!(props.get::<u32>("k")?, 2);
+    Ok(())
+}
+
+#[test]
+fn a_tombstone_hides_the_key_and_clearing_it_shows_the_key_again() -> Result<(), Error> {
+    let (low, high) = (Memory::from([("k", "low")]), Memory::named("high"));
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    let (_sub, inbox) = watch(&props, "k");
+
+    high.unset("k")?;
+    assert_eq!(props.get_opt::<String>("k")?, None, "absent, not empty");
+    assert_eq!(inbox.all(), [None]);
+    let told = props.explain("k");
+    assert!(
+        told.layers
+            .iter()
+            .any(|layer| layer.says == Says::Unset && layer.wins)
+    );
+    low.set("k", "changed below")?;
+    assert_eq!(inbox.all(), [], "what it hides stays hidden");
+
+    high.remove("k")?;
+    assert_eq!(inbox.all(), [text("changed below")]);
+    high.set("k", "")?;
+    assert_eq!(props.get::<String>("k")?, "", "empty text is a value");
+    assert_eq!(inbox.all(), [text("")]);
+    Ok(())
+}
+
+#[test]
+fn a_tombstone_hides_a_whole_table_and_the_program_can_set_one_too() -> Result<(), Error> {
+    let low = Memory::from([("db.host", "h"), ("db.port", "1")]);
+    let props = Properties::builder().source(low).build()?;
+    props.set("db", Value::Unset)?;
+    assert!(!props.snapshot().contains("db.host"));
+    assert!(!props.snapshot().contains("db"));
+    props.remove("db")?;
+    assert_eq!(props.get::<String>("db.host")?, "h");
+    props.transaction(|tx| tx.unset("db.port"))?;
+    assert_eq!(props.snapshot().keys().len(), 1);
+    Ok(())
+}
+
+// config-rs 78 asks for it: values above a tombstone are seen, those below are not.
+#[test]
+fn a_layer_above_a_tombstone_is_seen() -> Result<(), Error> {
+    let (low, mid, high) = (Memory::new(), Memory::new(), Memory::new());
+    let props = Properties::builder()
+        .sources([low.clone(), mid.clone(), high.clone()])
+        .build()?;
+    low.set("t.a", 1)?;
+    mid.unset("t")?;
+    high.set("t.b", 2)?;
+    let keys: Vec<String> = props
+        .snapshot()
+        .keys()
+        .iter()
+        .map(|key| key.to_string())
+        .collect();
+    assert_eq!(keys, ["t.b"]);
+    Ok(())
+}
+
+#[test]
+fn tables_merge_key_by_key_and_lists_replace() -> Result<(), Error> {
+    let low = Memory::new();
+    low.set("db.host", "low")?;
+    low.set("db.pool.min", 1)?;
+    low.set("db.tags", vec!["a", "b"])?;
+    let high = Memory::new();
+    high.set("db.host", "high")?;
+    high.set("db.pool.max", 9)?;
+    high.set("db.tags", vec!["c"])?;
+    let props = Properties::builder()
+        .source(low.clone())
+        .source(high)
+        .build()?;
+    assert_eq!(props.get::<String>("db.host")?, "high");
+    assert_eq!(props.get::<u32>("db.pool.min")?, 1);
+    assert_eq!(props.get::<u32>("db.pool.max")?, 9);
+    assert_eq!(props.get::<Vec<String>>("db.tags")?, ["c"]);
+    // The inputs are as they were.
+    let alone = Properties::builder().source(low).build()?;
+    assert_eq!(alone.get::<String>("db.host")?, "low");
+    assert_eq!(alone.get::<Vec<String>>("db.tags")?, ["a", "b"]);
+    Ok(())
+}
+
+#[test]
+fn a_table_that_meets_a_value_is_reported_and_the_stronger_wins() -> Result<(), Error> {
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    let props = Properties::builder()
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    low.set("db.host", "h")?;
+    high.set("db", "off")?;
+    assert_eq!(props.get::<String>("db")?, "off");
+    assert_eq!(props.get_opt::<String>("db.host")?, None);
+    let clash = |key: &str| {
+        let refused = props.health().refused;
+        refused
+            .iter()
+            .any(|error| error.key() == Some(key) && error.to_string().contains("hides"))
+    };
+    assert!(clash("db"), "{:?}", props.health().refused);
+
+    high.remove("db")?;
+    assert_eq!(props.get::<String>("db.host")?, "h");
+    high.set("x.y", 1)?;
+    low.set("x", "scalar")?;
+    assert_eq!(props.get::<u32>("x.y")?, 1);
+    assert!(clash("x"), "{:?}", props.health().refused);
+    Ok(())
+}
+
+#[test]
+fn lists_are_joined_where_the_builder_was_told_so_and_nowhere_else() -> Result<(), Error> {
+    let (low, high) = (Memory::new(), Memory::new());
+    let props = Properties::builder()
+        .append("plugins")
+        .source(low.clone())
+        .source(high.clone())
+        .inline_callbacks()
+        .build()?;
+    let plugins = props
+        .property::<Vec<String>>("plugins")
+        .default(vec![])
+        .build()?;
+    let (report, inbox) = reports();
+    let _sub = plugins.on_change(move |change| report(change.new.clone()));
+    low.set("plugins", vec!["a", "b"])?;
+    high.set("plugins", "c, d")?;
+    assert_eq!(plugins.get(), ["a", "b", "c", "d"]);
+    low.set("plugins", vec!["z"])?;
+    assert_eq!(
+        plugins.get(),
+        ["z", "c", "d"],
+        "a change of the weaker part shows"
+    );
+    high.remove("plugins")?;
+    assert_eq!(plugins.get(), ["z"]);
+    assert_eq!(inbox.all().len(), 4);
+    low.set("others", vec!["a"])?;
+    high.set("others", vec!["b"])?;
+    assert_eq!(props.get::<Vec<String>>("others")?, ["b"]);
+    Ok(())
+}
+
+#[test]
+fn a_scoped_view_reads_writes_and_calls_back_as_the_full_keys_do() -> Result<(), Error> {
+    let memory = Memory::from([("app.db.host", "h"), ("app2.db.host", "other")]);
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(memory.clone())
+        .build()?;
+    let view = props.scoped("app")?.scoped("db")?;
+    assert_eq!(view.prefix().as_str(), "app.db");
+    assert_eq!(view.get::<String>("host")?, "h");
+    assert_eq!(view.get_opt::<u16>("port")?, None);
+    assert_eq!(view.get_or("port", 1u16), 1);
+
+    let short = view.property::<Seen>("host").build()?;
+    let full = props.property::<Seen>("app.db.host").build()?;
+    assert_eq!(short.key(), full.key());
+    let (report, inbox) = reports();
+    let (one, two, three) = (report.clone(), report.clone(), report);
+    let _a = short.on_change(move |change| one(format!("short {:?}", change.new)));
+    let _b = full.on_change(move |change| two(format!("full {:?}", change.new)));
+    let _c = view.on_change_under("", move |batch| {
+        let keys: Vec<_> = batch
+            .changes()
+            .iter()
+            .map(|c| c.key().to_string())
+            .collect();
+        three(format!("under {keys:?}"));
+    })?;
+    memory.set("app.db.host", "i")?;
+    let mut calls = inbox.all();
+    calls.sort();
+    let expected = [
+        r#"full Some("i")"#,
+        r#"short Some("i")"#,
+        r#"under ["app.db.host"]"#,
+    ];
+    assert_eq!(calls, expected);
+    // A sibling whose name begins the same is no part of the view.
+    memory.set("app2.db.host", "x")?;
+    assert_eq!(inbox.all(), Vec::<String>::new());
+
+    view.set("host", "set")?;
+    assert_eq!(props.get::<String>("app.db.host")?, "set");
+    view.remove("host")?;
+    assert_eq!(full.get().as_deref(), Some("i"));
+    assert_eq!(view.explain("host")?.key, "app.db.host");
+    Ok(())
+}
+
+#[test]
+fn fallback_keys_of_a_scoped_handle_stay_in_the_scope() -> Result<(), Error> {
+    let memory = Memory::from([("app.old", 1), ("old", 2)]);
+    let props = Properties::builder().source(memory).build()?;
+    let view = props.scoped("app")?;
+    let new = view.property::<u32>("new").or_key("old").build()?;
+    assert_eq!(new.get(), 1);
+    Ok(())
+}
+
+#[test]
+fn relaxed_names_find_one_key_and_refuse_to_guess_between_two() -> Result<(), Error> {
+    let memory = Memory::from([
+        ("db.maxPoolSize", 1),
+        ("db.min_size", 2),
+        ("db.min-size", 3),
+    ]);
+    let props = Properties::builder().source(memory).build()?;
+    let tree = props.snapshot();
+    assert_eq!(
+        tree.find_relaxed("DB.max-pool_size")?.as_str(),
+        "db.maxPoolSize"
+    );
+    // Only when asked: the plain call stays strict.
+    assert_eq!(props.get_opt::<u32>("db.max-pool-size")?, None);
+    let error = tree.find_relaxed("db.minSize").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidKey);
+    let text = error.to_string();
+    assert!(
+        text.contains("db.min_size") && text.contains("db.min-size"),
+        "{text}"
+    );
+    assert_eq!(
+        tree.find_relaxed("db.nothing").unwrap_err().kind(),
+        ErrorKind::Missing
+    );
+    Ok(())
+}
+
+// config-rs 26, 340: keys keep their case. A misspelt one is told the nearest (config-rs 14).
+#[test]
+fn keys_are_case_sensitive_and_a_missing_one_is_told_its_neighbour() -> Result<(), Error> {
+    let props = Properties::builder()
+        .source(Memory::from([("http.Retries", 1)]))
+        .build()?;
+    let error = props.get::<u32>("http.retries").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Missing);
+    assert!(error.to_string().contains("http.Retries"), "{error}");
+    Ok(())
+}
+
+/// Merging against a plain model: for each leaf the first layer from the top that says something.
+#[test]
+fn merging_agrees_with_a_plain_model_for_random_layers() -> Result<(), Error> {
+    let mut random = support::Random(0x5eed_1234);
+    let keys = ["a", "b.x", "b.y", "c.d.e", "c.d.f", "g"];
+    let layers: Vec<Memory> = (0..4).map(|i| Memory::named(&format!("l{i}"))).collect();
+    let props = Properties::builder().sources(layers.clone()).build()?;
+    let mut model = vec![vec![None::<Option<i64>>; keys.len()]; layers.len()];
+    for step in 0..3_000 {
+        let (l, k) = (
+            random.below(4) as usize,
+            random.below(keys.len() as u64) as usize,
+        );
+        model[l][k] = match random.below(5) {
+            0 | 1 => {
+                layers[l].remove(keys[k])?;
+                None
+            }
+            2 => {
+                layers[l].unset(keys[k])?;
+                Some(None)
+            }
+            _ => {
+                layers[l].set(keys[k], step)?;
+                Some(Some(step))
+            }
+        };
+        for (k, key) in keys.iter().enumerate() {
+            let expected = (0..4).rev().find_map(|l| model[l][k]).flatten();
+            assert_eq!(props.get_opt::<i64>(key)?, expected, "{key} at step {step}");
+        }
+    }
+    // The tree built step by step is the tree built at once.
+    let fresh = Properties::builder().sources(layers).build()?;
+    assert_eq!(fresh.snapshot().keys(), props.snapshot().keys());
+    Ok(())
+}

@@ -1,0 +1,600 @@
+//! One batch, one generation: what is written together is seen together or not at all (TXN-1 to
+//! TXN-3, VAL-2; faults P1, P3, P4, P7, P8).
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use liveprops::sources::Memory;
+use liveprops::{Error, ErrorKind, Properties, Value};
+use support::{reports, within};
+
+#[test]
+fn a_sum_rewritten_a_hundred_thousand_times_is_never_seen_broken() -> Result<(), Error> {
+    let props = Properties::builder()
+        .default("a", 50)
+        .default("b", 50)
+        .build()?;
+    let a = props.property::<i64>("a").build()?;
+    let b = props.property::<i64>("b").build()?;
+    let done = Arc::new(AtomicBool::new(false));
+    let reader = {
+        let (props, a, b, done) = (props.clone(), a.clone(), b.clone(), Arc::clone(&done));
+        thread::spawn(move || {
+            let (mut reads, mut last) = (0u64, 0);
+            while !done.load(Ordering::Relaxed) || reads == 0 {
+                let view = props.snapshot();
+                let named = view.get::<i64>("a").unwrap() + view.get::<i64>("b").unwrap();
+                let handles = a.at(&view).unwrap() + b.at(&view).unwrap();
+                assert_eq!((named, handles), (100, 100));
+                assert!(view.generation() >= last);
+                last = view.generation();
+                reads += 1;
+            }
+            reads
+        })
+    };
+    let writers: Vec<_> = [1u64, 2]
+        .into_iter()
+        .map(|seed| {
+            let props = props.clone();
+            thread::spawn(move || {
+                let mut random = support::Random(seed * 77);
+                for _ in 0..50_000 {
+                    let x = random.below(101) as i64;
+                    props
+                        .transaction(|tx| {
+                            tx.set("a", x)?;
+                            tx.set("b", 100 - x)
+                        })
+                        .unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    done.store(true, Ordering::Relaxed);
+    assert!(reader.join().unwrap() > 0);
+    assert_eq!(a.get() + b.get(), 100);
+    Ok(())
+}
+
+#[test]
+fn one_commit_is_one_generation_and_one_that_changes_nothing_is_none() -> Result<(), Error> {
+    let props = Properties::builder().build()?;
+    let first = props.generation();
+    let applied = props.transaction(|tx| (0..20).try_for_each(|i| tx.set(&format!("k{i}"), i)))?;
+    assert_eq!((applied.generation, applied.changed), (first + 1, 20));
+    let again = props.transaction(|tx| (0..20).try_for_each(|i| tx.set(&format!("k{i}"), i)))?;
+    assert_eq!((again.generation, again.changed), (first + 1, 0));
+    assert_eq!(props.transaction(|_| Ok(()))?.changed, 0);
+    // Within one transaction the last word counts.
+    props.transaction(|tx| {
+        tx.set("k0", "x")?;
+        tx.remove("k0")?;
+        tx.set("k1", "x")?;
+        tx.set("k1", "y")
+    })?;
+    assert_eq!(props.get_opt::<String>("k0")?, None);
+    assert_eq!(props.get::<String>("k1")?, "y");
+    Ok(())
+}
+
+#[test]
+fn twenty_writes_of_which_some_are_invalid_apply_none_and_name_all_that_are_wrong()
+-> Result<(), Error> {
+    let props = Properties::builder()
+        .inline_callbacks()
+        .default("k3", 0)
+        .build()?;
+    let handles: Vec<_> = (0..20)
+        .map(|i| {
+            props
+                .property::<u32>(&format!("k{i}"))
+                .default(0)
+                .build()
+                .unwrap()
+        })
+        .collect();
+    let (report, inbox) = reports();
+    let _sub = props.on_change_under("", move |batch| report(batch.generation()))?;
+    let before = (props.generation(), props.snapshot().keys());
+    let error = props
+        .transaction(|tx| {
+            (0..20).try_for_each(|i| match i {
+                4 | 17 => tx.set(&format!("k{i}"), "bad"),
+                _ => tx.set(&format!("k{i}"), i),
+            })
+        })
+        .unwrap_err();
+    let mut keys: Vec<_> = error.iter().map(|e| (e.key().unwrap(), e.kind())).collect();
+    keys.sort_unstable_by_key(|(key, _)| *key);
+    assert_eq!(
+        keys,
+        [("k17", ErrorKind::Mismatch), ("k4", ErrorKind::Mismatch)]
+    );
+    assert_eq!((props.generation(), props.snapshot().keys()), before);
+    assert!(handles.iter().all(|handle| handle.get() == 0));
+    assert!(inbox.all().is_empty(), "and nobody is called");
+    Ok(())
+}
+
+#[test]
+fn a_malformed_key_or_an_error_of_the_closure_ends_the_transaction_before_it_begins()
+-> Result<(), Error> {
+    let props = Properties::builder().build()?;
+    let error = props.transaction(|tx| {
+        tx.set("good", 1)?;
+        tx.set("a..b", 1)
+    });
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidKey);
+    let error = props.transaction(|tx| {
+        tx.set("good", 1)?;
+        Err(Error::new(ErrorKind::Other, "changed my mind"))
+    });
+    assert_eq!(error.unwrap_err().to_string(), "changed my mind");
+    let root = props.transaction(|tx| tx.set("", 1)).unwrap_err();
+    assert_eq!(root.kind(), ErrorKind::InvalidKey);
+    let clash = props.transaction(|tx| {
+        tx.set("x", 1)?;
+        tx.set("x.y", 1)
+    });
+    assert_eq!(clash.unwrap_err().kind(), ErrorKind::InvalidKey);
+    assert!(props.snapshot().keys().is_empty());
+    Ok(())
+}
+
+#[test]
+fn of_two_writers_of_ten_thousand_increments_none_is_lost() -> Result<(), Error> {
+    let props = Properties::builder().default("n", 0).build()?;
+    let conflicts = Arc::new(AtomicU64::new(0));
+    let writers: Vec<_> = (0..2)
+        .map(|w| {
+            let (props, conflicts) = (props.clone(), Arc::clone(&conflicts));
+            thread::spawn(move || {
+                for _ in 0..5_000 {
+                    loop {
+                        let outcome = props.transaction(|tx| {
+                            let n = tx.get::<i64>("n")?;
+                            if w == 0 {
+                                tx.if_generation(tx.view().generation());
+                            } else {
+                                let seen = (n > 0).then_some(Value::Int(n));
+                                tx.if_value("n", seen.or(Some(Value::Int(0))))?;
+                            }
+                            tx.set("n", n + 1)
+                        });
+                        match outcome {
+                            Ok(_) => break,
+                            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict),
+                        }
+                        conflicts.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    assert_eq!(props.get::<u32>("n")?, 10_000);
+    Ok(())
+}
+
+#[test]
+fn a_condition_on_a_value_holds_for_values_absence_and_nothing_else() -> Result<(), Error> {
+    let props = Properties::builder()
+        .source(Memory::from([("a", "1"), ("table.x", "1")]))
+        .build()?;
+    let only_if = |key: &'static str, value: Option<Value>| {
+        props.transaction(|tx| {
+            tx.if_value(key, value)?;
+            tx.set("out", "x")?;
+            tx.remove("out")
+        })
+    };
+    assert!(only_if("a", Some("1".into())).is_ok());
+    assert!(only_if("none", None).is_ok());
+    for (key, value) in [
+        ("a", None),
+        ("a", Some("2".into())),
+        ("a", Some(1.into())),
+        ("none", Some("1".into())),
+        ("table", None), // it is there, as a table
+        ("table", Some("1".into())),
+    ] {
+        let error = only_if(key, value).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.key()),
+            (ErrorKind::Conflict, Some(key))
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_rule_over_two_keys_holds_whichever_source_would_break_it() -> Result<(), Error> {
+    let (low, high) = (Memory::from([("min", 1)]), Memory::from([("max", 9)]));
+    let props = Properties::builder()
+        .source(low.clone())
+        .source(high.clone())
+        .validate(
+            |tree| match (tree.get::<u32>("min"), tree.get::<u32>("max")) {
+                (Ok(min), Ok(max)) if min > max => Err(format!("min {min} exceeds max {max}")),
+                _ => Ok(()),
+            },
+        )
+        .build()?;
+    let both = || {
+        (
+            props.get::<u32>("min").unwrap(),
+            props.get::<u32>("max").unwrap(),
+        )
+    };
+    let error = low.set("min", 10).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(
+        error.to_string().contains("min 10 exceeds max 9"),
+        "{error}"
+    );
+    assert!(high.set("max", 0).is_err());
+    assert!(props.set("max", 0).is_err());
+    assert!(props.add_source(Memory::from([("max", 0)])).is_err());
+    assert_eq!(both(), (1, 9));
+    props.transaction(|tx| {
+        tx.set("min", 20)?;
+        tx.set("max", 30)
+    })?;
+    assert_eq!(both(), (20, 30), "together they may move");
+    // Taking the override away shows 1 and 9 again; one half of it would not do.
+    assert!(props.remove("max").is_err());
+    props.transaction(|tx| {
+        tx.remove("min")?;
+        tx.remove("max")
+    })?;
+    assert_eq!(both(), (1, 9));
+    // A refused key of a memory is not kept: it does not come back with the next change.
+    low.set("other", 1)?;
+    assert_eq!(both(), (1, 9));
+    Ok(())
+}
+
+#[test]
+fn a_tree_that_breaks_a_rule_is_not_built() {
+    let error = Properties::builder()
+        .source(Memory::from([("n", 1)]))
+        .validate(|_| Err("never good enough".into()))
+        .build()
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(error.to_string().contains("never good enough"));
+}
+
+#[test]
+fn a_source_of_single_keys_keeps_the_good_ones_of_a_replacement() -> Result<(), Error> {
+    let memory = Memory::from([("a", "1"), ("b", "2"), ("gone", "3")]);
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let a = props.property::<u32>("a").build()?;
+    let b = props.property::<u32>("b").build()?;
+    let before = props.generation();
+    let error = memory
+        .replace([("a", "bad"), ("b", "20"), ("new", "4")])
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.key()),
+        (ErrorKind::Mismatch, Some("a"))
+    );
+    assert_eq!(
+        (a.get(), b.get()),
+        (1, 20),
+        "the bad key keeps its old value"
+    );
+    assert_eq!(props.get::<u32>("new")?, 4);
+    assert_eq!(props.get_opt::<u32>("gone")?, None);
+    assert_eq!(props.generation(), before + 1);
+    let health = props.health();
+    assert_eq!(health.sources[0].refusals, 1);
+    assert!(!health.is_up(), "something it said was refused");
+    memory.set("a", "5")?;
+    assert!(props.health().is_up());
+
+    // A removal that a live handle cannot bear is such a key too.
+    let error = memory.replace([("b", "21")]).unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::Missing, Some("a")));
+    assert_eq!((a.get(), b.get()), (5, 21));
+    Ok(())
+}
+
+#[test]
+fn a_refused_change_of_a_memory_is_not_kept_for_other_properties() -> Result<(), Error> {
+    let memory = Memory::from([("a", "1"), ("b", "1")]);
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let _a = props.property::<u32>("a").build()?;
+    memory.set("a", "bad").unwrap_err();
+    memory.remove("a").unwrap_err();
+    memory.replace([("a", "bad"), ("b", "2")]).unwrap_err();
+    // Nor is half of what does not fit together.
+    memory.replace([("x", 1), ("x.y", 2)]).unwrap_err();
+    let other = Properties::builder().source(memory).build()?;
+    assert_eq!(other.get::<String>("a")?, "1");
+    assert_eq!(other.get::<String>("b")?, "2");
+    Ok(())
+}
+
+// Archaius 1: racing writers leave a handle stale in about 1 of 300 rounds; Archaius 2: two layers
+// written at once leave the composite stale in 36 of 5,000.
+#[test]
+fn two_layers_written_at_once_end_on_the_stronger_one_in_ten_thousand_rounds() -> Result<(), Error>
+{
+    const ROUNDS: u64 = 10_000;
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    let props = Properties::builder()
+        .sources([low.clone(), high.clone()])
+        .build()?;
+    let n = props.property::<u64>("n").default(0).build()?;
+    let only_low = props.property::<u64>("low").default(0).build()?;
+    let barrier = Arc::new(Barrier::new(3));
+    let writers: Vec<_> = [(low, "low"), (high, "high")]
+        .into_iter()
+        .map(|(memory, own)| {
+            let barrier = Arc::clone(&barrier);
+            thread::spawn(move || {
+                for round in 1..=ROUNDS {
+                    barrier.wait();
+                    memory
+                        .set("n", round * 2 + u64::from(own == "high"))
+                        .unwrap();
+                    memory.set(own, round).unwrap();
+                    barrier.wait();
+                }
+            })
+        })
+        .collect();
+    let mut stale = 0;
+    for round in 1..=ROUNDS {
+        barrier.wait();
+        barrier.wait();
+        let handle_ok = n.get() == round * 2 + 1 && only_low.get() == round;
+        let names_ok =
+            props.get::<u64>("n")? == round * 2 + 1 && props.get::<u64>("high")? == round;
+        stale += u64::from(!handle_ok || !names_ok);
+    }
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    assert_eq!(stale, 0);
+    Ok(())
+}
+
+#[test]
+fn when_a_commit_has_returned_every_thread_reads_at_least_its_generation() -> Result<(), Error> {
+    const ROUNDS: u64 = 20_000;
+    let props = Properties::builder()
+        .default("n", 0)
+        .default("t", "0")
+        .build()?;
+    let n = props.property::<u64>("n").build()?;
+    let text = props.property::<String>("t").build()?;
+    let returned = Arc::new(AtomicU64::new(0));
+    let generation = Arc::new(AtomicU64::new(0));
+    let reader = {
+        let (props, returned, generation) = (props.clone(), returned.clone(), generation.clone());
+        thread::spawn(move || {
+            let mut view = text.reader();
+            loop {
+                let least = returned.load(Ordering::SeqCst);
+                let least_generation = generation.load(Ordering::SeqCst);
+                assert!(n.get() >= least);
+                assert!(*n.load() >= least);
+                assert!(view.get().parse::<u64>().unwrap() >= least);
+                assert!(props.get::<u64>("n").unwrap() >= least);
+                assert!(props.generation() >= least_generation);
+                assert!(n.versioned().generation <= props.generation() + 1);
+                if least == ROUNDS {
+                    return;
+                }
+            }
+        })
+    };
+    for i in 1..=ROUNDS {
+        let applied = props.transaction(|tx| {
+            tx.set("n", i)?;
+            tx.set("t", i.to_string())
+        })?;
+        generation.store(applied.generation, Ordering::SeqCst);
+        returned.store(i, Ordering::SeqCst);
+    }
+    reader.join().unwrap();
+    Ok(())
+}
+
+#[test]
+fn a_callback_sees_everything_that_came_with_its_change() -> Result<(), Error> {
+    let props = Properties::builder()
+        .default("a", 0)
+        .default("b", 0)
+        .build()?;
+    let (report, inbox) = reports();
+    let a = props.property::<u32>("a").build()?;
+    let b = props.property::<u32>("b").build()?;
+    let view = props.clone();
+    let _sub = a.on_change(move |change| {
+        let named = view.get::<u32>("b").unwrap();
+        report((
+            *change.new,
+            b.get(),
+            named,
+            view.generation() >= change.generation,
+        ));
+    });
+    for i in 1..=500 {
+        props.transaction(|tx| {
+            tx.set("a", i)?;
+            tx.set("b", i)
+        })?;
+    }
+    loop {
+        let (new, handle, named, generation) = inbox.next();
+        assert!(handle >= new && named >= new && generation);
+        if new == 500 {
+            return Ok(());
+        }
+    }
+}
+
+#[test]
+fn a_validator_that_panics_refuses_and_breaks_nothing() -> Result<(), Error> {
+    let memory = Memory::from([("n", 1), ("m", 1)]);
+    let props = Properties::builder()
+        .source(memory.clone())
+        .validate(|tree| {
+            assert!(tree.get::<u32>("n").unwrap() != 13, "thirteen");
+            Ok(())
+        })
+        .build()?;
+    let m = props
+        .property::<i32>("m")
+        .validate(|m| 100 / (m - 7) < 200)
+        .build()?;
+    let error = memory.set("n", 13).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Panicked);
+    assert!(error.to_string().contains("thirteen"), "{error}");
+    let error = memory.set("m", 7).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Panicked);
+    assert_eq!((m.get(), props.get::<u32>("n")?), (1, 1));
+    memory.set("n", 14)?;
+    memory.set("m", 9)?;
+    assert_eq!((m.get(), props.get::<u32>("n")?), (9, 14));
+    Ok(())
+}
+
+#[test]
+fn a_validator_that_sleeps_delays_no_reader() -> Result<(), Error> {
+    let memory = Memory::from([("n", 1)]);
+    let (report, inbox) = reports();
+    let props = Properties::builder()
+        .source(memory.clone())
+        .validate(move |tree| {
+            if tree.get::<u32>("n").unwrap_or(0) == 2 {
+                report(());
+                thread::sleep(Duration::from_millis(300));
+            }
+            Ok(())
+        })
+        .build()?;
+    let n = props.property::<u32>("n").build()?;
+    let writer = thread::spawn(move || memory.set("n", 2));
+    inbox.next();
+    let began = Instant::now();
+    for _ in 0..1_000 {
+        assert_eq!((n.get(), *n.load(), props.get::<u32>("n")?), (1, 1, 1));
+        let _ = (props.snapshot(), n.versioned(), props.explain("n"));
+    }
+    assert!(
+        began.elapsed() < Duration::from_millis(200),
+        "{:?}",
+        began.elapsed()
+    );
+    writer.join().unwrap()?;
+    assert_eq!(n.get(), 2);
+    Ok(())
+}
+
+#[test]
+fn a_validator_may_read_and_every_write_from_inside_is_refused_not_stuck() {
+    within(Duration::from_secs(10), || {
+        let memory = Memory::from([("n", 1)]);
+        let cell: Arc<OnceLock<Properties>> = Arc::default();
+        let inner = Arc::clone(&cell);
+        let own = memory.clone();
+        let (report, inbox) = reports();
+        let props = Properties::builder()
+            .source(memory.clone())
+            .validate(move |tree| {
+                let Some(props) = inner.get() else {
+                    return Ok(());
+                };
+                let candidate = tree.get::<u32>("n").unwrap();
+                let kinds = [
+                    props.set("x", 1).map(drop).unwrap_err().kind(),
+                    props.remove("x").map(drop).unwrap_err().kind(),
+                    props
+                        .transaction(|tx| tx.set("x", 1))
+                        .map(drop)
+                        .unwrap_err()
+                        .kind(),
+                    own.set("x", 1).unwrap_err().kind(),
+                    props
+                        .property::<u32>("n")
+                        .build()
+                        .map(drop)
+                        .unwrap_err()
+                        .kind(),
+                    props
+                        .on_change_under("", |_| {})
+                        .map(drop)
+                        .unwrap_err()
+                        .kind(),
+                    props
+                        .add_source(Memory::new())
+                        .map(drop)
+                        .unwrap_err()
+                        .kind(),
+                ];
+                let _ = (props.health(), props.explain("n"), props.snapshot());
+                report((candidate, props.get::<u32>("n").unwrap(), kinds));
+                Ok(())
+            })
+            .build()
+            .unwrap();
+        cell.set(props.clone()).unwrap();
+        memory.set("n", 2).unwrap();
+        let (candidate, current, kinds) = inbox.next();
+        assert_eq!(
+            (candidate, current),
+            (2, 1),
+            "the old tree is still in force"
+        );
+        assert_eq!(kinds, [ErrorKind::Reentrant; 7]);
+        assert!(!props.snapshot().contains("x"));
+        props.set("x", 1).unwrap();
+        assert!(memory.remove("x").is_ok(), "the memory kept nothing of it");
+    });
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was_and_a_handle_reads_its_value_of_then() -> Result<(), Error> {
+    let props = Properties::builder().default("n", 1).build()?;
+    let old = props.snapshot();
+    let n = props.property::<u32>("n").build()?;
+    let mapped = n.map(|n| n * 10);
+    props.set("n", 2)?;
+    props.set("extra", 1)?;
+    assert_eq!((n.at(&old)?, mapped.at(&old)?), (1, 10));
+    assert_eq!(
+        (n.at(&props.snapshot())?, mapped.at(&props.snapshot())?),
+        (2, 20)
+    );
+    assert_eq!(old.get_opt::<u32>("extra")?, None);
+    assert!(old.generation() < props.generation() && old.time() <= props.snapshot().time());
+    Ok(())
+}
+
+#[test]
+fn a_transaction_sees_the_tree_of_its_beginning_and_never_shows_its_values() -> Result<(), Error> {
+    let props = Properties::builder().default("n", 1).build()?;
+    props.transaction(|tx| {
+        tx.set("n", "hunter2")?;
+        assert_eq!(tx.get::<u32>("n")?, 1);
+        let shown = format!("{tx:?}");
+        assert!(shown.contains('n') && !shown.contains("hunter2"));
+        Ok(())
+    })?;
+    Ok(())
+}
