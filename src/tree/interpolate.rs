@@ -201,6 +201,10 @@ fn settle(key: Key, jobs: &mut BTreeMap<Key, Job>, merged: &Table, secret: &dyn 
             ))),
             Err(Stop::Broken(error)) => Err(error),
             Err(Stop::Needs(next)) => {
+                // What led here counts even if it turns out to be part of a cycle.
+                if let Some(job) = jobs.get_mut(&key) {
+                    job.refers = refers;
+                }
                 if on_stack.insert(next.clone()) {
                     stack.push(next);
                     continue;
@@ -245,7 +249,9 @@ fn close(first: &Key, stack: &[Key], jobs: &mut BTreeMap<Key, Job>) {
                 chain: 0,
                 secret: false,
             });
-            job.refers = vec![next];
+            if !job.refers.contains(&next) {
+                job.refers.push(next);
+            }
         }
     }
 }
