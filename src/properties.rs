@@ -294,7 +294,7 @@ impl Properties {
                 return Err(error);
             }
         };
-        match engine.commit(Order::Add(vec![state])) {
+        match engine.admit(vec![state]) {
             Ok(applied) => {
                 engine
                     .books
@@ -534,7 +534,7 @@ impl Builder {
         if !faults.is_empty() {
             return Err(Error::all(faults));
         }
-        let applied = engine.begin(layers)?;
+        let applied = engine.admit(layers)?;
         for (id, loading, problems) in follow {
             engine
                 .books
@@ -584,7 +584,12 @@ impl Started {
         engine.books.open(id, Arc::clone(&state.name), place);
         let loading = match source.watching() {
             Watching::Push => {
-                engine.supervisor.attach(engine, id, &*source)?;
+                engine.arriving(id);
+                if let Err(error) = engine.supervisor.attach(engine, id, &*source) {
+                    engine.turn_away(id);
+                    engine.books.close(id, engine.current.load().number);
+                    return Err(error);
+                }
                 None
             }
             _ => Some(

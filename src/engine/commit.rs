@@ -42,7 +42,6 @@ pub(crate) struct Ledger {
     /// Generations that some reader may still hold. Kept until no one does, so that no reader has
     /// to take a tree apart.
     retired: Vec<Arc<Generation>>,
-    next_source: u64,
 }
 
 /// One thing to commit.
@@ -87,13 +86,7 @@ impl Ledger {
             references: References::default(),
             registry: Registry::default(),
             retired: Vec::new(),
-            next_source: 1,
         }
-    }
-
-    pub(crate) fn new_source(&mut self) -> SourceId {
-        self.next_source += 1;
-        SourceId(self.next_source - 1)
     }
 
     /// Commits one order, or refuses it and changes nothing.
