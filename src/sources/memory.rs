@@ -1,7 +1,7 @@
 //! Values that the program sets itself: for tests, for defaults, for overrides with a place of
 //! their own among the layers.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,12 +12,14 @@ use crate::source::{Queued, Refusal, Source, Update, Updates, Watching};
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::key::Key;
+use crate::value::map::Entry;
+use crate::value::node::Table;
 use crate::value::origin::Origin;
 
 /// A source of values in memory. Clones share their values, so keep one to change them with.
 ///
 /// A change is visible to every thread when the call that makes it returns. A value that the
-/// properties refuse is not kept.
+/// properties refuse is not kept, and a removal that they refuse is undone.
 ///
 /// ```
 /// use liveprops::{Properties, sources::Memory};
@@ -38,14 +40,12 @@ pub struct Memory {
 
 #[derive(Default)]
 struct Shared {
-    values: BTreeMap<Key, Held>,
+    /// Exactly what the layer made of it holds, unless that has refused something.
+    values: Table,
+    /// Why the values given at the start are no document.
+    fault: Option<Error>,
     /// Everybody who is told of changes.
     sinks: Vec<Updates>,
-    revision: u64,
-}
-
-struct Held {
-    value: Value,
     revision: u64,
 }
 
@@ -97,24 +97,22 @@ impl Memory {
     /// # Errors
     ///
     /// As [`set`](Self::set); then nothing is replaced, except that the properties may refuse
-    /// single keys, which keep their old values.
+    /// single keys, which keep their old values there.
     pub fn replace<K: AsRef<str>, V: Into<Value>>(
         &self,
         values: impl IntoIterator<Item = (K, V)>,
     ) -> Result<(), Error> {
-        let mut new = BTreeMap::new();
-        for (key, value) in values {
-            new.insert(Key::parse(key.as_ref())?, value.into());
-        }
+        let values: Vec<(K, V)> = values.into_iter().collect();
         let queued: Vec<Queued> = {
             let mut shared = self.shared.lock();
+            let origin = self.origin().revision(shared.revision + 1);
+            let mut document = Document::new();
+            for (key, value) in values {
+                document.set(key.as_ref(), value, origin.clone())?;
+            }
             shared.revision += 1;
-            let revision = shared.revision;
-            shared.values = new
-                .into_iter()
-                .map(|(key, value)| (key, Held { value, revision }))
-                .collect();
-            let document = self.document(&shared)?;
+            shared.values = document.root().clone();
+            shared.fault = None;
             shared
                 .sinks
                 .iter()
@@ -125,28 +123,31 @@ impl Memory {
     }
 
     fn change(&self, key: Key, value: Option<Value>) -> Result<(), Error> {
-        if key.is_root() && value.is_some() {
-            return Err(Error::new(
-                ErrorKind::InvalidKey,
-                "the root holds no value; set the keys below it",
-            ));
-        }
-        let (queued, old, revision) = {
+        let path: Vec<_> = key.segments().collect();
+        let (queued, change) = {
             let mut shared = self.shared.lock();
-            if value.is_some() {
-                shared.fits(&key, value.as_ref())?;
-            }
-            shared.revision += 1;
-            let revision = shared.revision;
-            let old = shared.edit(&key, value.clone(), revision);
+            let before = shared.values.clone();
+            let revision = shared.revision + 1;
+            let origin = self.origin().revision(revision);
             let update = match &value {
-                Some(value) => Update::delta().set(
-                    key.as_str(),
-                    value.clone(),
-                    self.origin().revision(revision),
-                ),
+                Some(value) => Update::delta().set(key.as_str(), value.clone(), origin.clone()),
                 None => Update::delta().remove(key.as_str()),
             }?;
+            match value {
+                Some(value) => {
+                    let mut document = Document::from_table(before.clone());
+                    document.set_path(&path, value, &origin)?;
+                    shared.values = document.into_parts().0;
+                }
+                None if path.is_empty() => shared.values = Table::default(),
+                None => drop(shared.values.remove_path(&path)),
+            }
+            shared.revision = revision;
+            let change = Change {
+                made: shared.values.find(&path).cloned(),
+                before,
+                revision,
+            };
             // Queued under the lock, so that changes are committed in the order they were made;
             // committed after it, so that callbacks may change this source again.
             shared.sinks.retain(|sink| !sink.is_stopped());
@@ -155,89 +156,47 @@ impl Memory {
                 .iter()
                 .map(|sink| sink.queue(update.clone()))
                 .collect();
-            (queued, old, revision)
+            (queued, change)
         };
         let outcome = settle(queued);
-        if outcome.is_err() && value.is_some() {
-            // Refused: forget it, unless somebody has changed the key since.
-            let mut shared = self.shared.lock();
-            if shared
-                .values
-                .get(&key)
-                .is_some_and(|held| held.revision == revision)
-            {
-                shared.values.remove(&key);
-                shared.values.extend(old);
-            }
+        if outcome.is_err() {
+            self.shared.lock().undo(&path, &change);
         }
         outcome
     }
+}
 
-    fn document(&self, shared: &Shared) -> Result<Document, Error> {
-        let mut document = Document::new();
-        for (key, held) in &shared.values {
-            let path: Vec<_> = key.segments().collect();
-            document.set_path(
-                &path,
-                held.value.clone(),
-                &self.origin().revision(held.revision),
-            )?;
-        }
-        Ok(document)
-    }
+/// What one call has changed, for undoing it if it is refused.
+struct Change {
+    before: Table,
+    made: Option<Arc<Entry>>,
+    revision: u64,
 }
 
 impl Shared {
-    /// Refuses a key that would be a value and a table at once.
-    fn fits(&self, key: &Key, value: Option<&Value>) -> Result<(), Error> {
-        let table = |value: &Value| matches!(value, Value::Table(_));
-        let above = key.lineage().skip(1).find(|above| {
-            self.values
-                .get(*above)
-                .is_some_and(|held| !table(&held.value))
-        });
-        let below = || {
-            let mut below = self
-                .values
-                .range(key.clone()..)
-                .map(|(other, _)| other)
-                .skip_while(|other| *other == key);
-            below
-                .find(|other| other.is_under(key))
-                .filter(|_| !value.is_some_and(table))
-        };
-        let clash = match above {
-            Some(above) => Some(above.to_owned()),
-            None => below().map(|below| below.as_str().to_owned()),
-        };
-        match clash {
-            Some(other) => {
-                let detail = format!(
-                    "would be a value and a table at once, because of `{other}`; remove that first"
-                );
-                Err(Error::new(ErrorKind::InvalidKey, detail).with_key(key))
-            }
-            None => Ok(()),
+    fn document(&self) -> Result<Document, Error> {
+        match &self.fault {
+            Some(fault) => Err(fault.clone()),
+            None => Ok(Document::from_table(self.values.clone())),
         }
     }
 
-    /// Changes one key and hands back what it replaces.
-    fn edit(&mut self, key: &Key, value: Option<Value>, revision: u64) -> Vec<(Key, Held)> {
-        match value {
-            Some(value) => {
-                let old = self.values.insert(key.clone(), Held { value, revision });
-                old.map(|held| (key.clone(), held)).into_iter().collect()
-            }
-            None => {
-                let gone: Vec<Key> = self
-                    .values
-                    .keys()
-                    .filter(|old| old.is_under(key))
-                    .cloned()
-                    .collect();
-                gone.into_iter()
-                    .filter_map(|key| self.values.remove_entry(&key))
-                    .collect()
+    /// Takes a refused change back, unless somebody has changed the key since.
+    fn undo(&mut self, path: &[Cow<'_, str>], change: &Change) {
+        if self.revision == change.revision {
+            self.values = change.before.clone();
+            return;
+        }
+        let same = match (self.values.find(path), &change.made) {
+            (Some(now), Some(made)) => Arc::ptr_eq(now, made),
+            (None, None) => true,
+            _ => false,
+        };
+        if same {
+            self.values.remove_path(path);
+            if let Some(old) = change.before.find(path) {
+                // In vain if the key lies below a value now: then that has taken its place.
+                let _ = self.values.put_path(path, old.node.clone());
             }
         }
     }
@@ -266,7 +225,7 @@ impl Source for Memory {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        self.document(&self.shared.lock())
+        self.shared.lock().document()
     }
 
     fn watching(&self) -> Watching {
@@ -276,7 +235,7 @@ impl Source for Memory {
     fn watch(&self, updates: &Updates) -> Result<(), Error> {
         let queued = {
             let mut shared = self.shared.lock();
-            let document = self.document(&shared)?;
+            let document = shared.document()?;
             shared.sinks.push(updates.clone());
             updates.queue(Update::full(document))
         };
@@ -295,7 +254,8 @@ impl Default for Memory {
 }
 
 impl<K: AsRef<str>, V: Into<Value>, const N: usize> From<[(K, V); N]> for Memory {
-    /// Takes keys and values. A malformed key is left out; [`Memory::set`] would tell.
+    /// Takes keys and values. A malformed key is left out; [`Memory::set`] would tell. A key that
+    /// is a value and a table at once makes the first load fail.
     fn from(values: [(K, V); N]) -> Self {
         values.into_iter().collect()
     }
@@ -306,17 +266,17 @@ impl<K: AsRef<str>, V: Into<Value>> FromIterator<(K, V)> for Memory {
         let memory = Self::new();
         {
             let mut shared = memory.shared.lock();
+            let origin = memory.origin().revision(0);
+            let mut document = Document::new();
             for (key, value) in values {
                 if let Ok(key) = Key::parse(key.as_ref()) {
-                    shared.values.insert(
-                        key,
-                        Held {
-                            value: value.into(),
-                            revision: 0,
-                        },
-                    );
+                    let path: Vec<_> = key.segments().collect();
+                    if let Err(error) = document.set_path(&path, value.into(), &origin) {
+                        shared.fault.get_or_insert(error);
+                    }
                 }
             }
+            shared.values = document.into_parts().0;
         }
         memory
     }
@@ -328,7 +288,7 @@ impl fmt::Debug for Memory {
         let shared = self.shared.lock();
         f.debug_struct("Memory")
             .field("name", &self.name)
-            .field("keys", &shared.values.keys())
+            .field("values", &Document::from_table(shared.values.clone()))
             .finish()
     }
 }
