@@ -587,12 +587,14 @@ fn check(old: &Generation, conditions: Vec<Condition>) -> Result<(), Error> {
             Condition::Generation(_) => {}
             Condition::Value(key, wanted) => {
                 let found = Found::in_tree(&old.root, key.as_str())?;
-                let now = match &found {
-                    Found::Entry(entry) => diff::value(&entry.node),
-                    Found::Inside(value, _) => Some(*value),
-                    _ => None,
+                let holds = match (&found, &wanted) {
+                    (Found::Nothing, None) => true,
+                    (Found::Entry(entry), Some(wanted)) => diff::value(&entry.node) == Some(wanted),
+                    (Found::Inside(value, _), Some(wanted)) => *value == wanted,
+                    // A table or a broken reference is there and has no value of its own.
+                    _ => false,
                 };
-                if now != wanted.as_ref() {
+                if !holds {
                     let detail = "is not what was expected any more; read again and retry";
                     return Err(Error::new(ErrorKind::Conflict, detail).with_key(key));
                 }
