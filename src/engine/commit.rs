@@ -22,7 +22,7 @@ use crate::tree::merge::Merge;
 use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::{Found, Generation, Snapshot};
 use crate::value::Value;
-use crate::value::key::Key;
+use crate::value::key::{Key, push_segment};
 use crate::value::node::{Node, Table};
 
 /// Refuses a candidate tree as a whole.
@@ -176,11 +176,7 @@ impl Ledger {
                     return Ok(self.publish(current, rules, proposal, merge.clashes, refused));
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
-                    let culprits = self.culprits(&refusals, |key| {
-                        let (now, was) = (Found::in_tree(&root, key), Found::in_tree(before, key));
-                        now.is_ok_and(|found| !found.is_nothing())
-                            || was.is_ok_and(|found| !found.is_nothing())
-                    });
+                    let culprits = self.culprits(&refusals, |key| place_of(key, [&root, before]));
                     let news = culprits.iter().any(|key| kept.insert(key.clone()));
                     if !news || !keep_old(&mut root, before, &culprits) {
                         return Err(Error::all(
@@ -260,7 +256,9 @@ impl Ledger {
                 Ok(proposal) => return Ok(self.publish(current, rules, proposal, clashes, refused)),
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let culprits = self.culprits(&refusals, |key| {
-                        edits.iter().any(|edit| related(edit.key.as_str(), key))
+                        let mut keys = edits.iter().map(|edit| edit.key.as_str());
+                        keys.any(|edited| related(edited, key.as_str()))
+                            .then(|| key.as_str().to_owned())
                     });
                     let before = edits.len();
                     edits
@@ -460,7 +458,11 @@ impl Ledger {
 
     /// The keys of an update that led to a refusal, found by walking references back from the keys
     /// of the tree that changed.
-    fn culprits(&self, refusals: &[Refused], concerned: impl Fn(&str) -> bool) -> Vec<String> {
+    fn culprits(
+        &self,
+        refusals: &[Refused],
+        concerned: impl Fn(&Key) -> Option<String>,
+    ) -> Vec<String> {
         let mut culprits = Vec::new();
         let mut seen: BTreeSet<Key> = BTreeSet::new();
         let mut queue: Vec<Key> = refusals
@@ -471,10 +473,9 @@ impl Ledger {
             if !seen.insert(key.clone()) {
                 continue;
             }
-            if concerned(key.as_str()) {
-                culprits.push(key.as_str().to_owned());
-            } else {
-                queue.extend(self.references.of(&key).iter().cloned());
+            match concerned(&key) {
+                Some(culprit) => culprits.push(culprit),
+                None => queue.extend(self.references.of(&key).iter().cloned()),
             }
         }
         culprits
@@ -553,6 +554,24 @@ fn set(
                 .with_key(key)
                 .with_origin(origin)
         })
+}
+
+/// Where a layer, before or after an update, has a say about a key: at the key, or further up if a
+/// value or a tombstone stands there.
+fn place_of(key: &Key, layers: [&Table; 2]) -> Option<String> {
+    let mut tables = layers.map(Some);
+    let mut place = String::new();
+    for segment in key.segments() {
+        push_segment(&mut place, &segment);
+        let here = tables.map(|table| table.and_then(|table| table.get(&segment)));
+        let mut there = here.iter().flatten().peekable();
+        there.peek()?;
+        if there.any(|entry| entry.node.table().is_none()) {
+            break;
+        }
+        tables = here.map(|entry| entry.and_then(|entry| entry.node.table()));
+    }
+    Some(place)
 }
 
 /// Puts what the layer held before in place of each refused key; says whether that changed
