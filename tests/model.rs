@@ -182,7 +182,11 @@ impl World {
         world.view = world.view_with(&world.placed(), &world.overrides);
         world.generation = world.props.generation();
         let something = !world.view.leaves.is_empty();
-        assert_eq!(world.generation, u64::from(something), "the first generation");
+        assert_eq!(
+            world.generation,
+            u64::from(something),
+            "the first generation"
+        );
         world
     }
 
@@ -315,6 +319,13 @@ impl World {
         let candidate = self.view_with(&placed, &self.overrides);
         let simple = plain(&self.view) && plain(&candidate) && !tree_is_refused(&candidate);
         for key in both {
+            let path = naive::path(key);
+            if (1..path.len())
+                .any(|end| matches!(naive::find(&left, &path[..end]), Some(Node::Leaf(_))))
+            {
+                // The key reaches into a list that was left here.
+                continue;
+            }
             let explained = self.props.explain(key);
             let view = explained.layers.iter().find(|l| l.source == layer.id);
             let says = &view.unwrap().says;
@@ -333,10 +344,10 @@ impl World {
                 old
             };
             match took {
-                Some(Node::Leaf(raw)) => naive::put(&mut left, &naive::path(key), raw).unwrap(),
+                Some(Node::Leaf(raw)) => naive::put(&mut left, &path, raw).unwrap(),
                 Some(Node::Table(_)) => {
                     let empty = Raw::Table(BTreeMap::new());
-                    naive::put(&mut left, &naive::path(key), &empty).unwrap();
+                    naive::put(&mut left, &path, &empty).unwrap();
                 }
                 None => {}
             }
@@ -424,10 +435,9 @@ impl World {
             return;
         }
         let tree = self.sources[at].holds.clone();
-        let outcome = self.props.add_source_in(
-            Layer::new("added", rank),
-            self.sources[at].memory.clone(),
-        );
+        let outcome = self
+            .props
+            .add_source_in(Layer::new("added", rank), self.sources[at].memory.clone());
         let id = match &outcome {
             Ok(id) => *id,
             Err(_) => self.newest(),
@@ -455,7 +465,11 @@ impl World {
         let Some(gone) = self.sources[at].layer.clone() else {
             return;
         };
-        let placed: Vec<Placed> = self.placed().into_iter().filter(|p| p.id != gone.id).collect();
+        let placed: Vec<Placed> = self
+            .placed()
+            .into_iter()
+            .filter(|p| p.id != gone.id)
+            .collect();
         let expected = match self.accepts(&placed, &self.overrides) {
             true => Expected::Done,
             false => Expected::Refused,
@@ -486,7 +500,8 @@ impl World {
             drop(self.handles.remove(0));
         }
         let oracle = Oracle::new(&self.view);
-        self.handles.extend(Handle::ask(&self.props, asked, &oracle));
+        self.handles
+            .extend(Handle::ask(&self.props, asked, &oracle));
     }
 
     fn watch_under(&mut self, prefix: &str) {
@@ -503,7 +518,9 @@ impl World {
                     (change.key().as_str().to_owned(), old, new)
                 });
                 assert_eq!(batch.generation(), batch.snapshot().generation());
-                log.lock().unwrap().push((batch.generation(), changes.collect()));
+                log.lock()
+                    .unwrap()
+                    .push((batch.generation(), changes.collect()));
             })
             .unwrap();
         self.unders.push(Under {
@@ -544,7 +561,11 @@ impl World {
         );
         self.generation = generation;
 
-        let keys: Vec<String> = snapshot.keys().iter().map(|k| k.as_str().to_owned()).collect();
+        let keys: Vec<String> = snapshot
+            .keys()
+            .iter()
+            .map(|k| k.as_str().to_owned())
+            .collect();
         assert_eq!(keys.iter().collect::<Vec<_>>(), view.keys(), "keys");
         for key in KEYS.iter().chain(ALSO_READ) {
             self.compare_reading(key);
@@ -559,9 +580,11 @@ impl World {
                 // A reason that reads differently is a change as well, of nothing to nothing.
                 for (_, changes) in &batches {
                     assert!(
-                        changes.iter().all(|(key, old, new)| still_broken(view.leaves.get(key))
-                            && old.is_none()
-                            && new.is_none()),
+                        changes
+                            .iter()
+                            .all(|(key, old, new)| still_broken(view.leaves.get(key))
+                                && old.is_none()
+                                && new.is_none()),
                         "told of nothing: {changes:?}"
                     );
                 }
@@ -599,9 +622,16 @@ impl World {
         });
         let trees = layers(&self.overrides, &[], &self.defaults);
         let mut trees: Vec<(&str, &Tree)> = vec![("overrides", trees[0]), ("defaults", trees[1])];
-        let names: Vec<String> = (0..self.sources.len()).map(|i| format!("memory m{i}")).collect();
+        let names: Vec<String> = (0..self.sources.len())
+            .map(|i| format!("memory m{i}"))
+            .collect();
         for (name, source) in names.iter().zip(&self.sources) {
-            trees.extend(source.layer.as_ref().map(|layer| (name.as_str(), &layer.tree)));
+            trees.extend(
+                source
+                    .layer
+                    .as_ref()
+                    .map(|layer| (name.as_str(), &layer.tree)),
+            );
         }
         assert_eq!(explained.layers.len(), trees.len());
         let path = naive::path(key);
@@ -629,7 +659,8 @@ impl World {
             assert_eq!(explained.origin, wanted.origin);
         } else if explained.value.is_none() {
             let winner = explained.layers.iter().find(|layer| layer.wins);
-            let unset = winner.is_none_or(|layer| layer.says == Says::Unset && read == Read::Missing);
+            let unset =
+                winner.is_none_or(|layer| layer.says == Says::Unset && read == Read::Missing);
             assert!(unset, "{key}: {explained}");
         }
     }
@@ -709,16 +740,12 @@ fn flat(tree: &Tree) -> BTreeMap<String, Node> {
 
 fn says_is(says: &Says, node: Option<&Node>) -> bool {
     match node {
-        None => matches!(says, Says::Nothing | Says::Table(_)) || says_inside(says),
-        Some(Node::Table(_)) => matches!(says, Says::Table(_)),
+        // Longer keys may make it a table.
+        None => matches!(says, Says::Nothing | Says::Table(1..)),
+        Some(Node::Table(below)) => matches!(says, Says::Table(n) if (*n == 0) == below.is_empty()),
         Some(Node::Leaf(Raw::Unset)) => *says == Says::Unset,
         Some(Node::Leaf(raw)) => *says == Says::Value(raw.value().to_string()),
     }
-}
-
-/// A key may reach into a list or a table in a list, which is no leaf of its own.
-fn says_inside(_: &Says) -> bool {
-    false
 }
 
 fn changes(old: &View, new: &View, prefix: &Key) -> Vec<Change> {
@@ -732,6 +759,8 @@ fn changes(old: &View, new: &View, prefix: &Key) -> Vec<Change> {
     keys.into_iter()
         .filter(|key| key.parse::<Key>().unwrap().is_under(prefix))
         .filter(|key| old.leaves.get(*key) != new.leaves.get(*key))
+        // A table that was or becomes empty is a table all the same: its keys have changed.
+        .filter(|key| !(find_table(old, key) && find_table(new, key)))
         .map(|key| {
             let (old, new) = (value(old.leaves.get(key)), value(new.leaves.get(key)));
             (key.clone(), old, new)

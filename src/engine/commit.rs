@@ -177,8 +177,23 @@ impl Ledger {
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let culprits = self.culprits(&refusals, |key| place_of(key, [&root, before]));
-                    let news = culprits.iter().any(|key| kept.insert(key.clone()));
-                    if !news || !keep_old(&mut root, before, &culprits) {
+                    // The most specific ones first: perhaps what stands above need not be refused.
+                    let news: BTreeSet<String> = culprits
+                        .into_iter()
+                        .filter(|key| !kept.contains(key))
+                        .collect();
+                    let has_more_specific = |key: &&String| {
+                        let below = format!("{key}.");
+                        let mut after = news.range(below.clone()..);
+                        after.next().is_some_and(|next| next.starts_with(&below))
+                    };
+                    let culprits: Vec<String> = news
+                        .iter()
+                        .filter(|key| !has_more_specific(key))
+                        .cloned()
+                        .collect();
+                    kept.extend(culprits.iter().cloned());
+                    if culprits.is_empty() || !keep_old(&mut root, before, &culprits) {
                         return Err(Error::all(
                             refusals.into_iter().map(|refusal| refusal.error).collect(),
                         ));

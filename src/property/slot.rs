@@ -219,7 +219,7 @@ impl<T: Send + Sync + 'static> Slot<T> {
         }
     }
 
-    fn with(
+    pub(super) fn with(
         keys: Box<[Key]>,
         rule: Rule<T>,
         host: Weak<dyn Host>,
@@ -284,7 +284,7 @@ impl<T: Send + Sync + 'static> Slot<T> {
     }
 
     /// Collects who is to be told, after the version was published.
-    fn notify(&self, told: &mut Vec<Arc<dyn Listener>>) {
+    pub(super) fn notify(&self, told: &mut Vec<Arc<dyn Listener>>) {
         let mut listeners = self.listeners.lock();
         listeners.retain(|listener| match listener.upgrade() {
             Some(listener) => {

@@ -5,11 +5,10 @@ use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::thread::{self, ThreadId};
 
 use crate::property::listen::Listener;
 use crate::property::registry::Host;
-use crate::sync::{AtomicU8, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicU8, Condvar, Mutex, Ordering, ThreadId, thread};
 
 /// A subscription: the callback lives as long as this guard.
 ///

@@ -114,9 +114,7 @@ impl Handle {
     /// Whether a change of a key, without references, can concern the handle.
     pub(crate) fn concerns(&self, key: &str) -> bool {
         let near = |a: &str, b: &str| a == b || a.starts_with(&format!("{b}."));
-        self.keys
-            .iter()
-            .any(|own| near(own, key) || near(key, own))
+        self.keys.iter().any(|own| near(own, key) || near(key, own))
     }
 
     pub(crate) fn compare(&mut self, oracle: &Oracle<'_>, generation: u64, grown: u64) {
@@ -181,9 +179,11 @@ fn mapped(
     let (default, accept) = ("dflt".to_owned(), |v: &String| v.len() < 6);
     let builder = terms(props.property(keys[0]), asked, &keys, &default, accept);
     let draw = expectation(asked, keys.clone(), default, accept, false);
-    let built = builder
-        .build()
-        .map(|parent| parent.map(|text| text.len() as u64).map(|length| length / 2));
+    let built = builder.build().map(|parent| {
+        parent
+            .map(|text| text.len() as u64)
+            .map(|length| length / 2)
+    });
     let draw = move |oracle: &Oracle<'_>| draw(oracle).map(|text| text.len() as u64 / 2);
     handle(built, keys, show(draw), oracle)
 }
