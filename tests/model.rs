@@ -307,15 +307,15 @@ impl World {
     }
 
     /// What a partly refused replacement has left of a layer: each key of it old or new.
-    fn left_by_refusal(&self, layer: &Placed, new: &Tree) -> Tree {
-        let (was, now) = (flat(&layer.tree), flat(new));
+    fn left_by_refusal(&self, layer: &Placed, new_tree: &Tree) -> Tree {
+        let (was, now) = (flat(&layer.tree), flat(new_tree));
         let mut left = Tree::new();
         let mut both: Vec<&String> = was.keys().chain(now.keys()).collect();
         both.sort();
         both.dedup();
         let plain = |tree: &View| !tree.merged.values().any(node_refers);
         let mut placed = self.placed();
-        placed.iter_mut().find(|p| p.id == layer.id).unwrap().tree = new.clone();
+        placed.iter_mut().find(|p| p.id == layer.id).unwrap().tree = new_tree.clone();
         let candidate = self.view_with(&placed, &self.overrides);
         let simple = plain(&self.view) && plain(&candidate) && !tree_is_refused(&candidate);
         for key in both {
@@ -337,8 +337,15 @@ impl World {
                     says_is(says, old),
                     "{key}: {says:?} is neither {old:?} nor {new:?}"
                 );
+                // A value and a table at one place are refused or taken together.
+                let leaf =
+                    |tree, end| matches!(naive::find(tree, &path[..end]), Some(Node::Leaf(_)));
+                let end =
+                    (1..path.len()).find(|end| leaf(&layer.tree, *end) || leaf(new_tree, *end));
+                let place = Key::from_segments(&path[..end.unwrap_or(path.len())]).unwrap();
+                let mut handles = self.handles.iter();
                 assert!(
-                    !simple || self.handles.iter().any(|handle| handle.concerns(key)),
+                    !simple || handles.any(|handle| handle.concerns(place.as_str())),
                     "{key} was refused although no handle is concerned"
                 );
                 old
