@@ -293,7 +293,7 @@ impl Engine {
             }
         })?;
         for (depth, told) in tell {
-            dispatch::caused_by(depth, || told());
+            dispatch::caused_by(depth, told);
         }
         Ok(())
     }

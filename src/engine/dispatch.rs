@@ -6,7 +6,7 @@
 //! first callback is due and end when they have been idle for a while.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -34,8 +34,8 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     /// The depth of the commit whose subscribers this thread is telling.
     static CAUSE: Cell<u32> = const { Cell::new(0) };
-    /// Whether this thread is emptying the queue of an inline dispatcher.
-    static DRAINING: Cell<bool> = const { Cell::new(false) };
+    /// The inline dispatchers whose queues this thread is emptying, by address.
+    static DRAINING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The depth a commit made by this thread has.
@@ -208,9 +208,11 @@ impl Dispatcher {
 
     /// Runs all that waits on this thread; what that triggers waits its turn.
     fn drain(&self) {
-        if DRAINING.replace(true) {
+        let me = Arc::as_ptr(&self.0).addr();
+        if DRAINING.with_borrow(|draining| draining.contains(&me)) {
             return;
         }
+        DRAINING.with_borrow_mut(|draining| draining.push(me));
         loop {
             let next = self.0.queue.lock().jobs.pop_front();
             match next {
@@ -218,7 +220,7 @@ impl Dispatcher {
                 None => break,
             }
         }
-        DRAINING.set(false);
+        DRAINING.with_borrow_mut(|draining| draining.retain(|other| *other != me));
     }
 }
 
