@@ -337,15 +337,9 @@ impl World {
                     says_is(says, old),
                     "{key}: {says:?} is neither {old:?} nor {new:?}"
                 );
-                // A value and a table at one place are refused or taken together.
-                let leaf =
-                    |tree, end| matches!(naive::find(tree, &path[..end]), Some(Node::Leaf(_)));
-                let end =
-                    (1..path.len()).find(|end| leaf(&layer.tree, *end) || leaf(new_tree, *end));
-                let place = Key::from_segments(&path[..end.unwrap_or(path.len())]).unwrap();
                 let mut handles = self.handles.iter();
                 assert!(
-                    !simple || handles.any(|handle| handle.concerns(place.as_str())),
+                    !simple || handles.any(|handle| handle.concerns(key)),
                     "{key} was refused although no handle is concerned"
                 );
                 old

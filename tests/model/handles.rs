@@ -9,7 +9,7 @@ use liveprops::{DynamicProperty, Error, ErrorKind, Properties, Value};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::naive::{Read, Seen, View};
+use crate::naive::{Read, Seen, View, path};
 use crate::steps::{Asked, KEYS};
 
 /// Reads typed values out of the model: fresh properties with a single layer that holds what the
@@ -111,10 +111,11 @@ impl Handle {
         self.watching.pop();
     }
 
-    /// Whether a change of a key, without references, can concern the handle.
+    /// Whether a change of a key, without references, can concern the handle. What hides or shows
+    /// a table changes all of it, so the first segment decides.
     pub(crate) fn concerns(&self, key: &str) -> bool {
-        let near = |a: &str, b: &str| a == b || a.starts_with(&format!("{b}."));
-        self.keys.iter().any(|own| near(own, key) || near(key, own))
+        let first = |key: &str| path(key).swap_remove(0);
+        self.keys.iter().any(|own| first(own) == first(key))
     }
 
     pub(crate) fn compare(&mut self, oracle: &Oracle<'_>, generation: u64, grown: u64) {
