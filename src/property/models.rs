@@ -214,6 +214,56 @@ fn a_callback_registered_during_a_commit_misses_no_change() {
 }
 
 #[test]
+fn a_callback_that_is_called_at_once_is_first_and_ends_on_the_final_value() {
+    loom::model(|| {
+        let host: Arc<dyn Host> = Arc::new(Inline);
+        let slot = slot(Arc::downgrade(&host));
+        let writer = {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || commit(&slot, 1))
+        };
+        let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let property = DynamicProperty { slot };
+        let log = Arc::clone(&calls);
+        let subscription = property.on_change_now(move |value| log.lock().unwrap().push(*value));
+        assert!(
+            !calls.lock().unwrap().is_empty(),
+            "called before this returned"
+        );
+        writer.join().unwrap();
+        let calls = std::mem::take(&mut *calls.lock().unwrap());
+        assert!(matches!(calls.as_slice(), [1] | [0, 1]), "{calls:?}");
+        drop(subscription);
+    });
+}
+
+#[test]
+fn whoever_runs_it_no_change_is_lost() {
+    loom::model(|| {
+        let value = Arc::new(AtomicU64::new(0));
+        let seen = Arc::new(AtomicU64::new(0));
+        let subscriber = {
+            let (value, seen) = (Arc::clone(&value), Arc::clone(&seen));
+            let job = move || seen.store(value.load(Ordering::Relaxed), Ordering::Relaxed);
+            Subscriber::new(nobody(), Box::new(job))
+        };
+        // Both run it, whether the poke asks for it or not.
+        let change = move |value: &AtomicU64, subscriber: &Subscriber| {
+            value.fetch_add(1, Ordering::Relaxed);
+            subscriber.poke();
+            run(subscriber);
+        };
+        let other = {
+            let (value, subscriber) = (Arc::clone(&value), Arc::clone(&subscriber));
+            thread::spawn(move || change(&value, &subscriber))
+        };
+        change(&value, &subscriber);
+        other.join().unwrap();
+        assert_eq!(seen.load(Ordering::Relaxed), 2);
+    });
+}
+
+#[test]
 fn a_change_before_a_poke_is_seen_by_the_run_that_takes_the_mark() {
     loom::model(|| {
         let value = Arc::new(AtomicU64::new(0));

@@ -126,7 +126,7 @@ impl Subscriber {
         // Orders: the change that was published before this poke is seen by the run that clears it.
         // Weaker breaks: a run could clear the mark, read the value from before, and nobody would
         // run again. Stronger buys nothing: one word carries the whole protocol.
-        // Proof: `a_change_during_a_run_is_not_lost` in the loom models.
+        // Proof: property/models.rs, `a_change_during_a_run_is_not_lost`.
         let before = self.state.fetch_or(QUEUED, Ordering::AcqRel);
         before & (QUEUED | RUNNING | CLOSED) == 0
     }
