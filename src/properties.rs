@@ -297,7 +297,7 @@ impl Properties {
                 return Err(error);
             }
         };
-        match engine.commit(Order::Add(vec![state])) {
+        match engine.admit(vec![state]) {
             Ok(applied) => {
                 engine
                     .books
@@ -511,7 +511,7 @@ impl Builder {
         )];
         if !self.defaults.is_empty() {
             let mut defaults = layer(
-                engine.new_source()?,
+                engine.new_source(),
                 Layer::new("defaults", DEFAULT_RANK),
                 "defaults",
             );
@@ -538,7 +538,7 @@ impl Builder {
         if !faults.is_empty() {
             return Err(Error::all(faults));
         }
-        let applied = engine.begin(layers)?;
+        let applied = engine.admit(layers)?;
         for (id, loading, problems) in follow {
             engine
                 .books
@@ -591,12 +591,12 @@ struct Started {
 
 impl Started {
     fn one(engine: &Arc<Engine>, place: Layer, source: Box<dyn Source>) -> Result<Self, Error> {
-        let id = engine.new_source()?;
+        let id = engine.new_source();
         let state = layer(id, place.clone(), &source.origin().to_string());
         engine.books.open(id, Arc::clone(&state.name), place);
         let loading = match source.watching() {
             Watching::Push => {
-                engine.expect(id)?;
+                engine.arriving(id);
                 let attached = engine.supervisor.attach(engine, id, &*source);
                 attached.map(|()| None)
             }

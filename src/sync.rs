@@ -5,6 +5,9 @@
 pub(crate) use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 #[cfg(not(loom))]
+pub(crate) use std::thread::{self, ThreadId};
+
+#[cfg(not(loom))]
 pub(crate) use parking_lot::{Condvar, Mutex};
 
 #[cfg(not(loom))]
@@ -12,6 +15,9 @@ pub(crate) use swapped::{Cached, Cell, Guard};
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+#[cfg(loom)]
+pub(crate) use loom::thread::{self, ThreadId};
 
 #[cfg(loom)]
 pub(crate) use modelled::{Cached, Cell, Condvar, Guard, Mutex};
@@ -218,10 +224,6 @@ mod modelled {
 
         pub(crate) fn notify_all(&self) {
             self.0.notify_all();
-        }
-
-        pub(crate) fn notify_one(&self) {
-            self.0.notify_one();
         }
     }
 }

@@ -91,7 +91,8 @@ impl Transaction {
         self.conditions.push(Condition::Generation(generation));
     }
 
-    /// Has the commit fail with a conflict unless the key has this value then; `None` for absent.
+    /// Has the commit fail with a conflict unless the key has this value then; `None` for absent,
+    /// which a table is not.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 //! handles, validate, publish, notify.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -22,7 +22,7 @@ use crate::tree::merge::Merge;
 use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::{Found, Generation, Snapshot};
 use crate::value::Value;
-use crate::value::key::Key;
+use crate::value::key::{Key, push_segment};
 use crate::value::node::{Node, Table};
 
 /// Refuses a candidate tree as a whole.
@@ -42,9 +42,6 @@ pub(crate) struct Ledger {
     /// Generations that some reader may still hold. Kept until no one does, so that no reader has
     /// to take a tree apart.
     retired: Vec<Arc<Generation>>,
-    /// What sources have pushed that are not among the layers yet.
-    starting: HashMap<SourceId, Vec<Update>>,
-    next_source: u64,
 }
 
 /// One thing to commit.
@@ -83,77 +80,13 @@ pub(crate) struct Done {
     pub(crate) told: Vec<Arc<dyn Listener>>,
 }
 
-impl Done {
-    /// What a commit did that changed nothing.
-    fn nothing(generation: u64) -> Self {
-        Self {
-            applied: Applied {
-                generation,
-                changed: 0,
-                refused: Vec::new(),
-            },
-            problems: None,
-            clashes: Vec::new(),
-            told: Vec::new(),
-        }
-    }
-}
-
-impl LayerState {
-    /// Takes in what a source says before its layer is in force; hands back what its document left
-    /// out, if it brought one.
-    pub(crate) fn take(&mut self, update: Update) -> Option<Vec<Error>> {
-        let edits = match update.0 {
-            Content::Full(document) => {
-                let (root, problems) = document.into_parts();
-                self.root = root;
-                return Some(problems);
-            }
-            Content::Delta(edits) => edits,
-        };
-        for edit in edits {
-            let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
-            match &edit.value {
-                // What cannot stand beside the other values is left out, as by a commit.
-                Some((value, origin)) => {
-                    let _ = set(&mut self.root, &edit.key, &path, value, origin);
-                }
-                None if path.is_empty() => self.root = Table::default(),
-                None => drop(self.root.remove_path(&path)),
-            }
-        }
-        None
-    }
-}
-
 impl Ledger {
     pub(crate) fn new() -> Self {
         Self {
             references: References::default(),
             registry: Registry::default(),
             retired: Vec::new(),
-            starting: HashMap::new(),
-            next_source: 1,
         }
-    }
-
-    pub(crate) fn new_source(&mut self) -> SourceId {
-        self.next_source += 1;
-        SourceId(self.next_source - 1)
-    }
-
-    /// Keeps what a source pushes from now on until its layer is added.
-    pub(crate) fn expect(&mut self, source: SourceId) {
-        self.starting.insert(source, Vec::new());
-    }
-
-    pub(crate) fn expects(&self, source: SourceId) -> bool {
-        self.starting.contains_key(&source)
-    }
-
-    /// Forgets a source that was expected and does not come.
-    pub(crate) fn expect_no_more(&mut self, source: SourceId) {
-        self.starting.remove(&source);
     }
 
     /// Commits one order, or refuses it and changes nothing.
@@ -173,10 +106,6 @@ impl Ledger {
                 .ok_or_else(gone)
         };
         match order {
-            Order::Update { source, update, .. } if self.starting.contains_key(&source) => {
-                self.starting.entry(source).or_default().push(update);
-                Ok(Done::nothing(old.number))
-            }
             Order::Update {
                 source,
                 update: Update(Content::Full(document)),
@@ -205,18 +134,10 @@ impl Ledger {
                 let at = index_of(&layers, source)?;
                 self.edit(current, rules, &old, &layers, at, edits, Refusal::Whole)
             }
-            Order::Add(mut new) => {
-                let mut problems = None;
-                for layer in &mut new {
-                    for update in self.starting.remove(&layer.id).unwrap_or_default() {
-                        problems = layer.take(update).or(problems);
-                    }
-                }
+            Order::Add(new) => {
                 layers.extend(new.into_iter().map(Arc::new));
                 layers.sort_by_key(|layer| layer.order());
-                let mut done = self.anew(current, rules, &old, layers)?;
-                done.problems = problems;
-                Ok(done)
+                self.anew(current, rules, &old, layers)
             }
             Order::Remove(source) => {
                 layers.remove(index_of(&layers, source)?);
@@ -256,18 +177,34 @@ impl Ledger {
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let culprits = self.culprits(&refusals, |key| {
-                        // What the layer says as before did not lead here by itself.
-                        match (Found::in_tree(&root, key), Found::in_tree(before, key)) {
-                            (Ok(Found::Entry(now)), Ok(Found::Entry(was))) => {
-                                !diff::same(&now.node, &was.node)
+                        let found = |tree| Found::in_tree(tree, key.as_str());
+                        match (found(&root), found(before)) {
+                            // What the layer says as before did not lead here by itself.
+                            (Ok(Found::Entry(now)), Ok(Found::Entry(was)))
+                                if diff::same(&now.node, &was.node) =>
+                            {
+                                None
                             }
-                            (now, was) => [now, was]
-                                .into_iter()
-                                .any(|found| found.is_ok_and(|found| !found.is_nothing())),
+                            _ => place_of(key, [&root, before]),
                         }
                     });
-                    let news = culprits.iter().any(|key| kept.insert(key.clone()));
-                    if !news || !keep_old(&mut root, before, &culprits) {
+                    // The most specific ones first: perhaps what stands above need not be refused.
+                    let news: BTreeSet<String> = culprits
+                        .into_iter()
+                        .filter(|key| !kept.contains(key))
+                        .collect();
+                    let has_more_specific = |key: &&String| {
+                        let below = format!("{key}.");
+                        let mut after = news.range(below.clone()..);
+                        after.next().is_some_and(|next| next.starts_with(&below))
+                    };
+                    let culprits: Vec<String> = news
+                        .iter()
+                        .filter(|key| !has_more_specific(key))
+                        .cloned()
+                        .collect();
+                    kept.extend(culprits.iter().cloned());
+                    if culprits.is_empty() || !keep_old(&mut root, before, &culprits) {
                         return Err(Error::all(
                             refusals.into_iter().map(|refusal| refusal.error).collect(),
                         ));
@@ -345,7 +282,9 @@ impl Ledger {
                 Ok(proposal) => return Ok(self.publish(current, rules, proposal, clashes, refused)),
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let culprits = self.culprits(&refusals, |key| {
-                        edits.iter().any(|edit| related(edit.key.as_str(), key))
+                        let mut keys = edits.iter().map(|edit| edit.key.as_str());
+                        keys.any(|edited| related(edited, key.as_str()))
+                            .then(|| key.as_str().to_owned())
                     });
                     let before = edits.len();
                     edits
@@ -545,7 +484,11 @@ impl Ledger {
 
     /// The keys of an update that led to a refusal, found by walking references back from the keys
     /// of the tree that changed.
-    fn culprits(&self, refusals: &[Refused], concerned: impl Fn(&str) -> bool) -> Vec<String> {
+    fn culprits(
+        &self,
+        refusals: &[Refused],
+        concerned: impl Fn(&Key) -> Option<String>,
+    ) -> Vec<String> {
         let mut culprits = Vec::new();
         let mut seen: BTreeSet<Key> = BTreeSet::new();
         let mut queue: Vec<Key> = refusals
@@ -556,10 +499,9 @@ impl Ledger {
             if !seen.insert(key.clone()) {
                 continue;
             }
-            if concerned(key.as_str()) {
-                culprits.push(key.as_str().to_owned());
-            } else {
-                queue.extend(self.references.of(&key).iter().cloned());
+            match concerned(&key) {
+                Some(culprit) => culprits.push(culprit),
+                None => queue.extend(self.references.of(&key).iter().cloned()),
             }
         }
         culprits
@@ -640,6 +582,24 @@ fn set(
         })
 }
 
+/// Where a layer, before or after an update, has a say about a key: at the key, or further up if a
+/// value or a tombstone stands there.
+fn place_of(key: &Key, layers: [&Table; 2]) -> Option<String> {
+    let mut tables = layers.map(Some);
+    let mut place = String::new();
+    for segment in key.segments() {
+        push_segment(&mut place, &segment);
+        let here = tables.map(|table| table.and_then(|table| table.get(&segment)));
+        let mut there = here.iter().flatten().peekable();
+        there.peek()?;
+        if there.any(|entry| entry.node.table().is_none()) {
+            break;
+        }
+        tables = here.map(|entry| entry.and_then(|entry| entry.node.table()));
+    }
+    Some(place)
+}
+
 /// Puts what the layer held before in place of each refused key; says whether that changed
 /// anything.
 fn keep_old(root: &mut Table, before: &Table, culprits: &[String]) -> bool {
@@ -672,14 +632,14 @@ fn check(old: &Generation, conditions: Vec<Condition>) -> Result<(), Error> {
             Condition::Generation(_) => {}
             Condition::Value(key, wanted) => {
                 let found = Found::in_tree(&old.root, key.as_str())?;
-                let now = match &found {
-                    Found::Entry(entry) => diff::value(&entry.node),
-                    Found::Inside(value, _) => Some(*value),
-                    _ => None,
+                let holds = match (&found, &wanted) {
+                    (Found::Nothing, None) => true,
+                    (Found::Entry(entry), Some(wanted)) => diff::value(&entry.node) == Some(wanted),
+                    (Found::Inside(value, _), Some(wanted)) => *value == wanted,
+                    // A table or a broken reference is there and has no value of its own.
+                    _ => false,
                 };
-                // A table or a broken reference has no value and is there all the same.
-                let valueless = now.is_none() && !found.is_nothing();
-                if valueless || now != wanted.as_ref() {
+                if !holds {
                     let detail = "is not what was expected any more; read again and retry";
                     return Err(Error::new(ErrorKind::Conflict, detail).with_key(key));
                 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
@@ -19,10 +19,11 @@ use crate::engine::threads::PATIENCE;
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::{Host, Registry};
 use crate::property::subscription::Subscriber;
-use crate::source::{Applied, Edit, Make, Refusal, Update};
+use crate::source::{Applied, Content, Edit, Make, Refusal, Update};
 use crate::sync::Cell;
 use crate::tree::layer::{LayerState, SourceId};
 use crate::tree::snapshot::Generation;
+use crate::value::document::Document;
 use crate::value::node::Table;
 
 thread_local! {
@@ -30,14 +31,15 @@ thread_local! {
     static COMMITTING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The layer that the program writes to.
+const OVERRIDES: SourceId = SourceId(1);
+
 /// Keeps one tree current.
 pub(crate) struct Engine {
     pub(crate) current: Cell<Generation>,
     ledger: Mutex<Ledger>,
-    /// Orders in the sequence they were given; whoever holds the commit lock serves all.
-    queue: Mutex<VecDeque<Arc<Placed>>>,
-    /// Whether the initial load is done; until then orders wait.
-    open: AtomicBool,
+    queue: Mutex<Queue>,
+    sources: AtomicU64,
     closed: AtomicBool,
     pub(crate) rules: Rules,
     pub(crate) dispatcher: Dispatcher,
@@ -50,12 +52,69 @@ pub(crate) struct Engine {
     me: Weak<Engine>,
 }
 
+/// Orders in the sequence they were given; whoever holds the commit lock serves all.
+#[derive(Default)]
+struct Queue {
+    orders: VecDeque<Arc<Placed>>,
+    /// Sources that push already and have no layer yet: what they say waits until they have.
+    arriving: Vec<SourceId>,
+}
+
+impl Queue {
+    fn next(&mut self) -> Option<Arc<Placed>> {
+        if self.arriving.is_empty() {
+            return self.orders.pop_front();
+        }
+        let waits = |placed: &Placed| placed.source.is_some_and(|id| self.arriving.contains(&id));
+        let at = self.orders.iter().position(|placed| !waits(placed))?;
+        self.orders.remove(at)
+    }
+
+    /// Takes the first document of a source that is arriving out of the sequence.
+    fn take_first_document(&mut self, id: SourceId) -> Option<Document> {
+        let ours = |placed: &Arc<Placed>| placed.source == Some(id);
+        let at = self.orders.iter().position(ours)?;
+        let mut order = self.orders[at].order.lock();
+        match order.take() {
+            Some(Order::Update {
+                update: Update(Content::Full(document)),
+                ..
+            }) => {
+                drop(order);
+                self.orders.remove(at);
+                Some(document)
+            }
+            other => {
+                *order = other;
+                None
+            }
+        }
+    }
+}
+
 /// An order with its place in the sequence, and its outcome once there is one.
 pub(crate) struct Placed {
     order: Mutex<Option<Order>>,
     outcome: Mutex<Option<Result<Applied, Error>>>,
+    /// Which source says it, if one does.
+    source: Option<SourceId>,
     /// How deep in a chain of callbacks it was given.
     depth: u32,
+}
+
+impl Placed {
+    fn new(order: Order, depth: u32) -> Arc<Self> {
+        let source = match &order {
+            Order::Update { source, .. } => Some(*source),
+            _ => None,
+        };
+        Arc::new(Self {
+            order: Mutex::new(Some(order)),
+            outcome: Mutex::default(),
+            source,
+            depth,
+        })
+    }
 }
 
 impl Engine {
@@ -75,19 +134,17 @@ impl Engine {
                 layers: Vec::new(),
                 secrets: rules.secrets.clone(),
             };
-            let mut ledger = Ledger::new();
-            let overrides = ledger.new_source();
             Self {
                 current: Cell::new(Arc::new(root)),
-                ledger: Mutex::new(ledger),
+                ledger: Mutex::new(Ledger::new()),
                 queue: Mutex::default(),
-                open: AtomicBool::new(false),
+                sources: AtomicU64::new(OVERRIDES.0 + 1),
                 closed: AtomicBool::new(false),
                 rules,
                 dispatcher,
                 books,
                 supervisor: Supervisor::default(),
-                overrides,
+                overrides: OVERRIDES,
                 shared: Mutex::default(),
                 kept: Mutex::default(),
                 me: Weak::clone(me),
@@ -99,8 +156,9 @@ impl Engine {
         Weak::clone(&self.me)
     }
 
-    pub(crate) fn new_source(&self) -> Result<SourceId, Error> {
-        self.locked(Ledger::new_source)
+    pub(crate) fn new_source(&self) -> SourceId {
+        // A counter: its order with other memory does not matter.
+        SourceId(self.sources.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Refuses the layer of the program's own writes, which stays where it is.
@@ -112,17 +170,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Keeps what a source pushes from now on until its layer is added.
-    pub(crate) fn expect(&self, source: SourceId) -> Result<(), Error> {
-        self.locked(|ledger| ledger.expect(source))
-    }
-
     /// Ends what was begun for a source that is not added after all.
     pub(crate) fn give_up(&self, source: SourceId) {
         self.supervisor.remove(source);
+        self.turn_away(source);
         self.books.close(source, self.current.load().number);
-        // Refused only inside a commit, where nothing is added.
-        let _ = self.locked(|ledger| ledger.expect_no_more(source));
     }
 
     fn address(&self) -> usize {
@@ -152,8 +204,20 @@ impl Engine {
         Ok(f(&mut ledger))
     }
 
-    /// Gives an order its place in the sequence.
-    pub(crate) fn place(&self, order: Order) -> Result<Arc<Placed>, Error> {
+    /// Has what a source pushes wait until [`admit`](Self::admit) gives it a layer.
+    pub(crate) fn arriving(&self, id: SourceId) {
+        self.queue.lock().arriving.push(id);
+    }
+
+    /// Drops what a source has pushed that is not let in.
+    pub(crate) fn turn_away(&self, id: SourceId) {
+        let mut queue = self.queue.lock();
+        queue.arriving.retain(|other| *other != id);
+        queue.orders.retain(|placed| placed.source != Some(id));
+    }
+
+    /// Whether an order may be given now, and how deep in a chain of callbacks it would be.
+    fn depth(&self) -> Result<u32, Error> {
         if self.is_committing() {
             let detail = "a validator or a decoder may not change properties";
             return Err(Error::new(ErrorKind::Reentrant, detail));
@@ -171,19 +235,21 @@ impl Engine {
             self.books.note(error.clone());
             return Err(error);
         }
-        let placed = Arc::new(Placed {
-            order: Mutex::new(Some(order)),
-            outcome: Mutex::default(),
-            depth,
-        });
-        self.queue.lock().push_back(Arc::clone(&placed));
+        Ok(depth)
+    }
+
+    /// Gives an order its place in the sequence.
+    pub(crate) fn place(&self, order: Order) -> Result<Arc<Placed>, Error> {
+        let placed = Placed::new(order, self.depth()?);
+        self.queue.lock().orders.push_back(Arc::clone(&placed));
         Ok(placed)
     }
 
     /// Commits everything up to and including a placed order and says what became of it.
     pub(crate) fn settle(&self, placed: &Placed) -> Result<Applied, Error> {
-        if !self.open.load(Ordering::Acquire) {
-            // Part of the initial load, which commits it.
+        let arriving = |id| self.queue.lock().arriving.contains(&id);
+        if placed.source.is_some_and(arriving) {
+            // Part of the source's first load, which commits it.
             return Ok(Applied {
                 generation: 0,
                 changed: 0,
@@ -201,53 +267,41 @@ impl Engine {
         self.settle(&placed)
     }
 
-    /// Commits the initial layers as one generation, with what sources have pushed meanwhile, and
-    /// from then on commits orders as they come.
-    pub(crate) fn begin(&self, mut layers: Vec<LayerState>) -> Result<Applied, Error> {
-        let order = {
+    /// Commits new layers as one generation, with the first documents their sources have pushed
+    /// meanwhile, and from then on commits what those sources say.
+    pub(crate) fn admit(&self, mut layers: Vec<LayerState>) -> Result<Applied, Error> {
+        let ids: Vec<SourceId> = layers.iter().map(|layer| layer.id).collect();
+        let placed = self.depth().map(|depth| {
             let mut queue = self.queue.lock();
-            queue.retain(|placed| {
-                let mut order = placed.order.lock();
-                let layer = match &*order {
-                    Some(Order::Update { source, .. }) => {
-                        layers.iter_mut().find(|layer| layer.id == *source)
-                    }
-                    _ => None,
-                };
-                let Some(layer) = layer else {
-                    return true;
-                };
-                if let Some(Order::Update { source, update, .. }) = order.take() {
-                    if let Some(problems) = layer.take(update) {
-                        self.books.left_out(source, problems);
+            for layer in &mut layers {
+                if queue.arriving.contains(&layer.id) {
+                    if let Some(document) = queue.take_first_document(layer.id) {
+                        let (root, problems) = document.into_parts();
+                        layer.root = root;
+                        self.books.left_out(layer.id, problems);
                     }
                 }
-                *placed.outcome.lock() = Some(Ok(Applied {
-                    generation: 0,
-                    changed: 0,
-                    refused: Vec::new(),
-                }));
-                false
-            });
-            let order = Order::Add(layers);
-            let placed = Placed {
-                order: Mutex::new(Some(order)),
-                outcome: Mutex::default(),
-                depth: 0,
-            };
-            let placed = Arc::new(placed);
-            queue.push_front(Arc::clone(&placed));
+            }
+            let placed = Placed::new(Order::Add(layers), depth);
+            // Before what the same sources said later.
+            queue.orders.push_front(Arc::clone(&placed));
+            queue.arriving.retain(|id| !ids.contains(id));
             placed
-        };
-        self.open.store(true, Ordering::Release);
-        self.settle(&order)
+        });
+        match placed {
+            Ok(placed) => self.settle(&placed),
+            Err(error) => {
+                ids.into_iter().for_each(|id| self.turn_away(id));
+                Err(error)
+            }
+        }
     }
 
     fn serve(&self) -> Result<(), Error> {
         let mut tell = Vec::new();
         self.locked(|ledger| {
             loop {
-                let next = self.queue.lock().pop_front();
+                let next = self.queue.lock().next();
                 let Some(placed) = next else {
                     break;
                 };
@@ -272,15 +326,9 @@ impl Engine {
         tell: &mut Vec<(u32, Told)>,
     ) -> Result<Applied, Error> {
         let (source, writes) = match &order {
-            // What a source pushes before its layer is added is no news yet.
-            Order::Update { source, .. } if ledger.expects(*source) => (None, false),
             Order::Update { source, .. } => (Some(*source), false),
             Order::Write { source, .. } => (Some(*source), true),
             _ => (None, false),
-        };
-        let added = match &order {
-            Order::Add(layers) if layers.len() == 1 => Some(layers[0].id),
-            _ => None,
         };
         let outcome = ledger.commit(&self.current, &self.rules, order);
         let books = Arc::clone(&self.books);
@@ -293,9 +341,6 @@ impl Engine {
             }) => {
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 let refused = applied.refused.clone();
-                if let (Some(added), Some(problems)) = (added, &problems) {
-                    books.left_out(added, problems.clone());
-                }
                 tell.push((
                     depth,
                     Box::new(move || {

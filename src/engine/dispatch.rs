@@ -34,7 +34,7 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     /// The depth of the commit whose subscribers this thread is telling.
     static CAUSE: Cell<u32> = const { Cell::new(0) };
-    /// The inline dispatchers whose queue this thread is emptying, by address.
+    /// The inline dispatchers whose queues this thread is emptying, by address.
     static DRAINING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 

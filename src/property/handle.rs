@@ -10,7 +10,7 @@ use crate::property::builder;
 use crate::property::listen::Changes;
 use crate::property::reader::Reader;
 use crate::property::slot::{AnySlot, Drawn, Rule, Slot, ValueGuard, Version};
-use crate::property::subscription::{After, Subscriber, Subscription};
+use crate::property::subscription::{Subscriber, Subscription};
 use crate::tree::snapshot::Snapshot;
 use crate::value::key::Key;
 use crate::value::origin::Origin;
@@ -186,17 +186,14 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
                 }
             }),
         );
-        let listener: std::sync::Weak<Subscriber> = Arc::downgrade(&subscriber);
-        self.slot.listen(listener);
-        let ran = subscriber.run();
-        if let Some(host) = self.slot.host.upgrade() {
-            if let Some(panic) = ran.panic {
+        // Before anybody knows the subscriber, so that this call is the first.
+        let base = self.slot.full();
+        if let Some(panic) = subscriber.run().panic {
+            if let Some(host) = self.slot.host.upgrade() {
                 host.callback_panicked(panic);
             }
-            if ran.after != After::Nothing {
-                host.schedule(Arc::clone(&subscriber));
-            }
         }
+        self.attach(&subscriber, &base);
         Subscription::new(subscriber)
     }
 

@@ -5,6 +5,8 @@ pub(crate) mod builder;
 pub(crate) mod handle;
 pub(crate) mod inline;
 pub(crate) mod listen;
+#[cfg(all(test, loom))]
+mod models;
 pub(crate) mod reader;
 pub(crate) mod registry;
 pub(crate) mod slot;

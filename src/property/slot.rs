@@ -235,7 +235,7 @@ impl<T: Send + Sync + 'static> Slot<T> {
         }
     }
 
-    fn with(
+    pub(super) fn with(
         keys: Box<[Key]>,
         rule: Rule<T>,
         host: Weak<dyn Host>,
@@ -262,7 +262,7 @@ impl<T: Send + Sync + 'static> Slot<T> {
         // Orders: whoever sees the new bits also sees the cell that was stored before them, so a
         // `get` followed by a `versioned` never goes back. Weaker breaks exactly that on machines
         // that reorder loads; on x86 both are the same instruction. Stronger buys nothing.
-        // Proof: `the_cell_is_never_older_than_the_bits` in the loom models.
+        // Proof: property/models.rs, `the_cell_is_never_older_than_the_bits`.
         inline::from_bits(self.bits.load(Ordering::Acquire))
     }
 
@@ -296,11 +296,12 @@ impl<T: Send + Sync + 'static> Slot<T> {
         listeners.push(listener);
         // Read under the lock that `notify` takes after publishing. A commit that takes the lock
         // before has published already and is seen here; one that takes it later finds the listener.
+        // Proof: property/models.rs, `each_change_is_in_the_answer_or_told`.
         self.cell.full()
     }
 
     /// Collects who is to be told, after the version was published.
-    fn notify(&self, told: &mut Vec<Arc<dyn Listener>>) {
+    pub(super) fn notify(&self, told: &mut Vec<Arc<dyn Listener>>) {
         let mut listeners = self.listeners.lock();
         listeners.retain(|listener| match listener.upgrade() {
             Some(listener) => {

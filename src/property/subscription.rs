@@ -5,11 +5,10 @@ use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::thread::{self, ThreadId};
 
 use crate::property::listen::Listener;
 use crate::property::registry::Host;
-use crate::sync::{AtomicU8, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicU8, Condvar, Mutex, Ordering, ThreadId, thread};
 
 /// A subscription: the callback lives as long as this guard.
 ///
@@ -130,7 +129,7 @@ impl Subscriber {
         // Orders: the change that was published before this poke is seen by the run that clears it.
         // Weaker breaks: a run could clear the mark, read the value from before, and nobody would
         // run again. Stronger buys nothing: one word carries the whole protocol.
-        // Proof: `a_change_during_a_run_is_not_lost` in the loom models.
+        // Proof: property/models.rs, `a_change_during_a_run_is_not_lost`.
         let before = self.state.fetch_or(QUEUED, Ordering::AcqRel);
         before & (QUEUED | RUNNING | CLOSED) == 0
     }
@@ -143,10 +142,13 @@ impl Subscriber {
                 return false;
             }
             let next = (state & !QUEUED) | RUNNING;
-            // ORDERING: AcqRel; pairs with `poke` (see there) and with `close`.
-            // Orders: either the close came first and no call begins, or the call began first and
-            // the closer sees RUNNING. Weaker breaks: both could believe they were first.
-            // Proof: `no_call_begins_after_the_close_returned` in the loom models.
+            // ORDERING: AcqRel; pairs with the AcqRel in `poke`, see there. Weaker breaks: the run
+            // takes the mark of a change it does not see.
+            // Proof: property/models.rs,
+            // `a_change_before_a_poke_is_seen_by_the_run_that_takes_the_mark`.
+            // Against `close` the one word is enough under any ordering: either the close came
+            // first and no call begins, or the call began first and the closer sees RUNNING.
+            // Proof: `no_call_begins_after_the_close_returned`.
             match self
                 .state
                 .compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire)
@@ -178,7 +180,12 @@ impl Subscriber {
         let before = {
             let mut running = self.running.lock();
             *running = None;
-            // ORDERING: AcqRel; pairs with `close`: exactly one of the two drops the job.
+            // ORDERING: any. The changes of one word come one after the other, so exactly one of
+            // this and `close` drops the job, which has a lock of its own; `wait` sees the change
+            // through the lock of `running`. Relaxed passes all models.
+            // Proof of the rule: property/models.rs,
+            // `what_the_callback_holds_is_dropped_once_and_with_the_close` and
+            // `no_call_is_running_once_the_wait_returned`.
             let before = self.state.fetch_and(!RUNNING, Ordering::AcqRel);
             self.ended.notify_all();
             before
@@ -200,6 +207,7 @@ impl Subscriber {
 
     /// Lets no further call begin.
     pub(crate) fn close(&self) {
+        // ORDERING: any; see the end of `run`.
         let before = self.state.fetch_or(CLOSED, Ordering::AcqRel);
         if before & (RUNNING | CLOSED) == 0 {
             // What the callback captured goes now; a panic in there stays in there.
@@ -211,6 +219,7 @@ impl Subscriber {
     pub(crate) fn wait(&self) {
         let me = thread::current().id();
         let mut running = self.running.lock();
+        // ORDERING: any; the lock of `running` is held here and around the end of a run.
         while self.state.load(Ordering::Acquire) & RUNNING != 0 {
             if *running == Some(me) {
                 return;

@@ -17,7 +17,7 @@ use crate::value::origin::Origin;
 /// A source of values in memory. Clones share their values, so keep one to change them with.
 ///
 /// A change is visible to every thread when the call that makes it returns. A value that the
-/// properties refuse is not kept.
+/// properties refuse is not kept, and a removal that they refuse is undone.
 ///
 /// ```
 /// use liveprops::{Properties, sources::Memory};
@@ -39,6 +39,8 @@ pub struct Memory {
 #[derive(Default)]
 struct Shared {
     values: Document,
+    /// What is wrong with the values given at the start.
+    fault: Option<Error>,
     /// Everybody who is told of changes.
     sinks: Vec<Updates>,
     revision: u64,
@@ -92,7 +94,7 @@ impl Memory {
     /// # Errors
     ///
     /// As [`set`](Self::set); then nothing is replaced, except that the properties may refuse
-    /// single keys, which keep their old values.
+    /// single keys, which keep their old values there.
     pub fn replace<K: AsRef<str>, V: Into<Value>>(
         &self,
         values: impl IntoIterator<Item = (K, V)>,
@@ -105,6 +107,7 @@ impl Memory {
                 document.set(key.as_ref(), value, origin.clone())?;
             }
             shared.revision += 1;
+            shared.fault = None;
             let before = std::mem::replace(&mut shared.values, document.clone());
             (shared.tell(&Update::full(document)), before, origin)
         };
@@ -148,6 +151,13 @@ impl Memory {
 }
 
 impl Shared {
+    fn document(&self) -> Result<Document, Error> {
+        match &self.fault {
+            Some(fault) => Err(fault.clone()),
+            None => Ok(self.values.clone()),
+        }
+    }
+
     /// Takes back what was refused of the change written at `origin`, which touched `only` that
     /// key or all of them, unless it has been changed again since.
     fn undo(&mut self, verdict: &Verdict, before: &Document, origin: &Origin, only: Option<&Key>) {
@@ -234,7 +244,7 @@ impl Source for Memory {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        Ok(self.shared.lock().values.clone())
+        self.shared.lock().document()
     }
 
     fn watching(&self) -> Watching {
@@ -244,8 +254,9 @@ impl Source for Memory {
     fn watch(&self, updates: &Updates) -> Result<(), Error> {
         let queued = {
             let mut shared = self.shared.lock();
+            let document = shared.document()?;
             shared.sinks.push(updates.clone());
-            updates.queue(Update::full(shared.values.clone()))
+            updates.queue(Update::full(document))
         };
         queued.commit().map(drop)
     }
@@ -262,7 +273,8 @@ impl Default for Memory {
 }
 
 impl<K: AsRef<str>, V: Into<Value>, const N: usize> From<[(K, V); N]> for Memory {
-    /// Takes keys and values. A malformed key is left out; [`Memory::set`] would tell.
+    /// Takes keys and values. A malformed key is left out; [`Memory::set`] would tell. A key that
+    /// is a value and a table at once makes the first load fail.
     fn from(values: [(K, V); N]) -> Self {
         values.into_iter().collect()
     }
@@ -271,9 +283,14 @@ impl<K: AsRef<str>, V: Into<Value>, const N: usize> From<[(K, V); N]> for Memory
 impl<K: AsRef<str>, V: Into<Value>> FromIterator<(K, V)> for Memory {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(values: I) -> Self {
         let memory = Self::new();
-        for (key, value) in values {
-            // Nobody listens yet, so only a key can be wrong.
-            let _ = memory.set(key.as_ref(), value);
+        {
+            let mut shared = memory.shared.lock();
+            let origin = memory.origin().revision(0);
+            for (key, value) in values {
+                if let Err(error) = shared.values.set(key.as_ref(), value, origin.clone()) {
+                    shared.fault.get_or_insert(error);
+                }
+            }
         }
         memory
     }

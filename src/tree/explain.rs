@@ -96,7 +96,9 @@ impl Explanation {
             refused: Vec::new(),
         };
         let mut decided = false;
-        match Found::in_tree(&generation.root, key) {
+        let found = Found::in_tree(&generation.root, key);
+        let absent = found.as_ref().is_ok_and(Found::is_nothing);
+        match found {
             Ok(Found::Entry(entry)) => {
                 explanation.origin = entry.node.origin().cloned();
                 let derived = matches!(&entry.node, Node::Resolved(r) if r.secret);
@@ -142,7 +144,12 @@ impl Explanation {
                 source: layer.id,
                 name: layer.name.to_string(),
                 rank: layer.layer.rank(),
-                wins: speaks && !decided && (explanation.origin == origin || says == Says::Unset),
+                wins: match says {
+                    // What a table of a stronger layer keeps in view is not absent.
+                    Says::Unset => !decided && absent,
+                    Says::Value(_) => !decided && explanation.origin == origin,
+                    Says::Nothing | Says::Table(_) => false,
+                },
                 says,
                 origin,
                 generation: layer.generation,

@@ -29,29 +29,48 @@ const MAX_TOTAL: usize = 16 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct References {
     of: HashMap<Key, Vec<Key>>,
-    to: HashMap<Box<str>, BTreeSet<Key>>,
+    /// The leaves that refer to a key.
+    to: Index,
+    /// The leaves that refer to something below a key.
+    below: Index,
+}
+
+#[derive(Debug, Default)]
+struct Index(HashMap<Box<str>, BTreeSet<Key>>);
+
+impl Index {
+    fn add(&mut self, place: &str, leaf: &Key) {
+        let leaves = self.0.entry(place.into()).or_default();
+        leaves.insert(leaf.clone());
+    }
+
+    fn remove(&mut self, place: &str, leaf: &Key) {
+        if let Some(leaves) = self.0.get_mut(place) {
+            leaves.remove(leaf);
+            if leaves.is_empty() {
+                self.0.remove(place);
+            }
+        }
+    }
+
+    fn at(&self, place: &str) -> impl Iterator<Item = &Key> {
+        self.0.get(place).into_iter().flatten()
+    }
 }
 
 impl References {
     /// Replaces what `leaf` refers to; an empty list forgets the leaf.
     pub(crate) fn set(&mut self, leaf: Key, keys: Vec<Key>) {
         for old in self.of.remove(&leaf).into_iter().flatten() {
-            for place in old.lineage() {
-                if let Some(leaves) = self.to.get_mut(place) {
-                    leaves.remove(&leaf);
-                    if leaves.is_empty() {
-                        self.to.remove(place);
-                    }
-                }
+            self.to.remove(old.as_str(), &leaf);
+            for place in old.lineage().skip(1) {
+                self.below.remove(place, &leaf);
             }
         }
         for key in &keys {
-            // A key may reach into a list, which is a leaf further up.
-            for place in key.lineage().filter(|place| !place.is_empty()) {
-                self.to
-                    .entry(place.into())
-                    .or_default()
-                    .insert(leaf.clone());
+            self.to.add(key.as_str(), &leaf);
+            for place in key.lineage().skip(1).filter(|place| !place.is_empty()) {
+                self.below.add(place, &leaf);
             }
         }
         if !keys.is_empty() {
@@ -68,8 +87,15 @@ impl References {
         self.of.get(leaf).map_or(&[], Vec::as_slice)
     }
 
-    fn dependents(&self, key: &str) -> impl Iterator<Item = &Key> {
-        self.to.get(key).into_iter().flatten()
+    /// The leaves that may read differently once `key` has changed.
+    fn dependents<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a Key> {
+        // A reference may reach into a list, which is a leaf further up; and what was absent or a
+        // value becomes a table through a change further down.
+        let above = key.lineage().skip(1);
+        self.to
+            .at(key.as_str())
+            .chain(self.below.at(key.as_str()))
+            .chain(above.flat_map(|place| self.to.at(place)))
     }
 }
 
@@ -92,10 +118,8 @@ pub(crate) fn follow(
     }
     let mut queue: Vec<Key> = jobs.keys().cloned().collect();
     queue.extend(changes.iter().map(|change| change.key.clone()));
-    let turned = turned(merged, old, index, &queue);
-    queue.extend(turned);
     while let Some(key) = queue.pop() {
-        for dependent in index.dependents(key.as_str()) {
+        for dependent in index.dependents(&key) {
             if !jobs.contains_key(dependent) {
                 if let Some(raw) = raw(merged, dependent) {
                     jobs.insert(dependent.clone(), Job::new(raw));
@@ -146,33 +170,6 @@ pub(crate) fn follow(
         });
     }
     references
-}
-
-/// The places above the changes that have become a table or are none any more: a reference to one
-/// of them reads otherwise now, although the place itself is no leaf and so not among the changes.
-fn turned(merged: &Table, old: &Table, index: &References, changes: &[Key]) -> Vec<Key> {
-    let mut turned = BTreeSet::new();
-    if index.is_empty() {
-        return Vec::new();
-    }
-    for change in changes {
-        for place in change.lineage().skip(1) {
-            if place.is_empty() || turned.contains(place) || !index.to.contains_key(place) {
-                continue;
-            }
-            let Ok(key) = Key::parse(place) else {
-                continue;
-            };
-            let is_table = |tree: &Table| {
-                tree.find(key.segments())
-                    .is_some_and(|entry| entry.node.table().is_some())
-            };
-            if is_table(merged) != is_table(old) {
-                turned.insert(key);
-            }
-        }
-    }
-    turned.into_iter().collect()
 }
 
 /// The leaf as its layer wrote it.

@@ -1,0 +1,417 @@
+//! The concurrent pieces under loom, which tries every interleaving and every stale read that the
+//! memory model allows:
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release --lib models
+//! ```
+//!
+//! Each model was seen to fail when what it proves was broken.
+
+use std::any::Any;
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
+
+use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use loom::thread;
+
+use crate::error::{Error, ErrorKind};
+use crate::property::handle::DynamicProperty;
+use crate::property::listen::Listener;
+use crate::property::reader::Reader;
+use crate::property::registry::{Host, Registry};
+use crate::property::slot::{Rule, Slot, Version};
+use crate::property::subscription::{After, Subscriber, Subscription};
+use crate::sync::Mutex;
+use crate::tree::snapshot::Generation;
+use crate::value::key::Key;
+
+/// Runs what is scheduled on the thread that schedules it, as often as it asks for.
+struct Inline;
+
+impl Host for Inline {
+    fn between_commits(
+        &self,
+        _: &mut dyn FnMut(&Arc<Generation>, &mut Registry),
+    ) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn schedule(&self, subscriber: Arc<Subscriber>) {
+        run(&subscriber);
+    }
+
+    fn callback_panicked(&self, _: Box<dyn Any + Send>) {}
+
+    fn keep(&self, _: Arc<dyn Any + Send + Sync>) {}
+}
+
+fn run(subscriber: &Subscriber) {
+    while subscriber.run().after == After::Again {}
+}
+
+fn nobody() -> Weak<dyn Host> {
+    let none: Weak<Inline> = Weak::new();
+    none
+}
+
+fn version(value: u64) -> Arc<Version<u64>> {
+    Arc::new(Version {
+        value,
+        generation: value,
+        time: SystemTime::UNIX_EPOCH,
+        origin: None,
+        layer: None,
+    })
+}
+
+/// A slot with the value 0 that nobody draws anything for.
+fn slot(host: Weak<dyn Host>) -> Arc<Slot<u64>> {
+    let rule = Rule::Map {
+        staged: Box::new(|_| None),
+        fresh: Box::new(|_| Err(Error::new(ErrorKind::Other, "has no keys"))),
+    };
+    let version = Version::clone(&version(0));
+    Slot::with(Box::new([Key::root()]), rule, host, version)
+}
+
+/// What a commit does with a slot.
+fn commit(slot: &Slot<u64>, value: u64) {
+    slot.publish(version(value));
+    let mut told = Vec::new();
+    slot.notify(&mut told);
+    told.into_iter().for_each(Listener::tell);
+}
+
+#[test]
+fn the_cell_is_never_older_than_the_bits() {
+    loom::model(|| {
+        let slot = slot(nobody());
+        let writer = {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || {
+                slot.publish(version(1));
+                slot.publish(version(2));
+            })
+        };
+        let bits = slot.small().unwrap();
+        assert!(slot.full().value >= bits);
+        assert!(slot.load().value >= bits);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn readers_never_go_back() {
+    loom::model(|| {
+        let slot = slot(nobody());
+        let writer = {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || {
+                slot.publish(version(1));
+                slot.publish(version(2));
+            })
+        };
+        let mut reader = Reader::new(Arc::clone(&slot));
+        let bits = slot.small().unwrap();
+        let full = slot.full().value;
+        let read = *reader.get();
+        assert!(bits <= full && full <= read);
+        assert!(bits <= slot.small().unwrap());
+        assert!(read <= slot.full().value);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn after_a_publish_returned_nobody_reads_what_was_before() {
+    loom::model(|| {
+        let slot = slot(nobody());
+        let returned = Arc::new(AtomicBool::new(false));
+        let writer = {
+            let (slot, returned) = (Arc::clone(&slot), Arc::clone(&returned));
+            thread::spawn(move || {
+                slot.publish(version(1));
+                // However the program tells another thread, it does at least this.
+                returned.store(true, Ordering::Release);
+            })
+        };
+        let mut reader = Reader::new(Arc::clone(&slot));
+        if returned.load(Ordering::Acquire) {
+            assert_eq!(slot.small(), Some(1));
+            assert_eq!(slot.full().value, 1);
+            assert_eq!(*reader.get(), 1);
+        }
+        writer.join().unwrap();
+        assert_eq!((slot.small(), slot.full().value), (Some(1), 1));
+        assert_eq!(*reader.get(), 1);
+    });
+}
+
+/// Remembers the newest value it was told of.
+struct Ear {
+    slot: Arc<Slot<u64>>,
+    heard: AtomicU64,
+}
+
+impl Listener for Ear {
+    fn tell(self: Arc<Self>) {
+        self.heard
+            .fetch_max(self.slot.full().value, Ordering::AcqRel);
+    }
+}
+
+#[test]
+fn each_change_is_in_the_answer_or_told() {
+    loom::model(|| {
+        let slot = slot(nobody());
+        let ear = Arc::new(Ear {
+            slot: Arc::clone(&slot),
+            heard: AtomicU64::new(0),
+        });
+        let writer = {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || {
+                commit(&slot, 1);
+                commit(&slot, 2);
+            })
+        };
+        let listener: Weak<Ear> = Arc::downgrade(&ear);
+        let answer = slot.listen(listener).value;
+        writer.join().unwrap();
+        let heard = ear.heard.load(Ordering::Acquire);
+        assert!(answer == 2 || heard == 2, "{answer}, {heard}");
+    });
+}
+
+#[test]
+fn a_callback_registered_during_a_commit_misses_no_change() {
+    loom::model(|| {
+        let host: Arc<dyn Host> = Arc::new(Inline);
+        let slot = slot(Arc::downgrade(&host));
+        let writer = {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || commit(&slot, 1))
+        };
+        let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let property = DynamicProperty {
+            slot: Arc::clone(&slot),
+        };
+        let log = Arc::clone(&calls);
+        let subscription: Subscription = property.on_change(move |change| {
+            log.lock().unwrap().push((*change.old, *change.new));
+        });
+        writer.join().unwrap();
+        commit(&slot, 2);
+        let calls = calls.lock().unwrap();
+        // If the first change was not told, it was there before the registration.
+        assert!(
+            matches!(calls.as_slice(), [(1, 2)] | [(0, 1), (1, 2)]),
+            "{calls:?}"
+        );
+        drop(calls);
+        drop(subscription);
+    });
+}
+
+#[test]
+fn a_callback_that_is_called_at_once_is_first_and_ends_on_the_final_value() {
+    loom::model(|| {
+        let host: Arc<dyn Host> = Arc::new(Inline);
+        let slot = slot(Arc::downgrade(&host));
+        let writer = {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || commit(&slot, 1))
+        };
+        let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let property = DynamicProperty { slot };
+        let log = Arc::clone(&calls);
+        let subscription = property.on_change_now(move |value| log.lock().unwrap().push(*value));
+        assert!(
+            !calls.lock().unwrap().is_empty(),
+            "called before this returned"
+        );
+        writer.join().unwrap();
+        let calls = std::mem::take(&mut *calls.lock().unwrap());
+        assert!(matches!(calls.as_slice(), [1] | [0, 1]), "{calls:?}");
+        drop(subscription);
+    });
+}
+
+#[test]
+fn whoever_runs_it_no_change_is_lost() {
+    loom::model(|| {
+        let value = Arc::new(AtomicU64::new(0));
+        let seen = Arc::new(AtomicU64::new(0));
+        let subscriber = {
+            let (value, seen) = (Arc::clone(&value), Arc::clone(&seen));
+            let job = move || seen.store(value.load(Ordering::Relaxed), Ordering::Relaxed);
+            Subscriber::new(nobody(), Box::new(job))
+        };
+        // Both run it, whether the poke asks for it or not.
+        let change = move |value: &AtomicU64, subscriber: &Subscriber| {
+            value.fetch_add(1, Ordering::Relaxed);
+            subscriber.poke();
+            run(subscriber);
+        };
+        let other = {
+            let (value, subscriber) = (Arc::clone(&value), Arc::clone(&subscriber));
+            thread::spawn(move || change(&value, &subscriber))
+        };
+        change(&value, &subscriber);
+        other.join().unwrap();
+        assert_eq!(seen.load(Ordering::Relaxed), 2);
+    });
+}
+
+#[test]
+fn a_change_before_a_poke_is_seen_by_the_run_that_takes_the_mark() {
+    loom::model(|| {
+        let value = Arc::new(AtomicU64::new(0));
+        let seen = Arc::new(AtomicU64::new(0));
+        let subscriber = {
+            let (value, seen) = (Arc::clone(&value), Arc::clone(&seen));
+            let job = move || seen.store(value.load(Ordering::Relaxed), Ordering::Relaxed);
+            Subscriber::new(nobody(), Box::new(job))
+        };
+        // It is in the queue already, so the poke below puts it into none.
+        assert!(subscriber.poke());
+        let worker = {
+            let subscriber = Arc::clone(&subscriber);
+            thread::spawn(move || run(&subscriber))
+        };
+        value.store(1, Ordering::Relaxed);
+        if subscriber.poke() {
+            run(&subscriber);
+        }
+        worker.join().unwrap();
+        assert_eq!(seen.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn a_change_during_a_run_is_not_lost() {
+    loom::model(|| {
+        let slot = slot(nobody());
+        let seen = Arc::new(AtomicU64::new(0));
+        let subscriber = {
+            let (slot, seen) = (Arc::clone(&slot), Arc::clone(&seen));
+            let job = move || seen.store(slot.full().value, Ordering::Relaxed);
+            Subscriber::new(nobody(), Box::new(job))
+        };
+        let one_at_a_time = Arc::new(Mutex::new(()));
+        let committers: Vec<_> = (0..2)
+            .map(|_| {
+                let (slot, subscriber) = (Arc::clone(&slot), Arc::clone(&subscriber));
+                let one_at_a_time = Arc::clone(&one_at_a_time);
+                thread::spawn(move || {
+                    {
+                        let _commit = one_at_a_time.lock();
+                        let next = slot.full().value + 1;
+                        slot.publish(version(next));
+                    }
+                    if subscriber.poke() {
+                        run(&subscriber);
+                    }
+                })
+            })
+            .collect();
+        for committer in committers {
+            committer.join().unwrap();
+        }
+        assert_eq!(seen.load(Ordering::Relaxed), slot.full().value);
+    });
+}
+
+#[test]
+fn no_call_begins_after_the_close_returned() {
+    loom::model(|| {
+        let closed = Arc::new(AtomicBool::new(false));
+        let subscriber = {
+            let closed = Arc::clone(&closed);
+            let job = move || assert!(!closed.load(Ordering::Relaxed) || thread::panicking());
+            Subscriber::new(nobody(), Box::new(job))
+        };
+        let worker = {
+            let subscriber = Arc::clone(&subscriber);
+            thread::spawn(move || {
+                if subscriber.poke() {
+                    // What the callback says of a late call is what it panics with.
+                    assert!(subscriber.run().panic.is_none());
+                }
+            })
+        };
+        subscriber.close();
+        subscriber.wait();
+        closed.store(true, Ordering::Relaxed);
+        if subscriber.poke() {
+            run(&subscriber);
+        }
+        assert!(subscriber.run().panic.is_none());
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn no_call_is_running_once_the_wait_returned() {
+    loom::model(|| {
+        let inside = Arc::new(AtomicUsize::new(0));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let subscriber = {
+            let (inside, calls) = (Arc::clone(&inside), Arc::clone(&calls));
+            let job = move || {
+                calls.fetch_add(1, Ordering::Relaxed);
+                inside.store(1, Ordering::Relaxed);
+                inside.store(0, Ordering::Relaxed);
+            };
+            Subscriber::new(nobody(), Box::new(job))
+        };
+        let worker = {
+            let subscriber = Arc::clone(&subscriber);
+            thread::spawn(move || {
+                if subscriber.poke() {
+                    run(&subscriber);
+                }
+            })
+        };
+        Subscription::new(Arc::clone(&subscriber)).close_and_wait();
+        assert_eq!(inside.load(Ordering::Relaxed), 0);
+        let before = calls.load(Ordering::Relaxed);
+        worker.join().unwrap();
+        assert_eq!(calls.load(Ordering::Relaxed), before);
+    });
+}
+
+/// Counts how often it is dropped.
+struct Dropped(Arc<AtomicUsize>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_the_callback_holds_is_dropped_once_and_with_the_close() {
+    loom::model(|| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let held = Dropped(Arc::clone(&drops));
+        let job = move || assert_eq!(held.0.load(Ordering::Relaxed), 0, "called when dropped");
+        let subscriber = Subscriber::new(nobody(), Box::new(job));
+        let worker = {
+            let subscriber = Arc::clone(&subscriber);
+            thread::spawn(move || {
+                if subscriber.poke() {
+                    assert!(subscriber.run().panic.is_none());
+                }
+            })
+        };
+        let closer = {
+            let subscriber = Arc::clone(&subscriber);
+            thread::spawn(move || subscriber.close())
+        };
+        subscriber.close();
+        worker.join().unwrap();
+        closer.join().unwrap();
+        assert_eq!(drops.load(Ordering::Relaxed), 1);
+    });
+}

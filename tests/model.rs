@@ -1,0 +1,801 @@
+//! Random steps on real properties and on a naive model, compared after every step.
+//!
+//! `PROPTEST_CASES=20000 cargo test --release --test model` runs it long.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "model/handles.rs"]
+mod handles;
+#[path = "model/naive.rs"]
+mod naive;
+#[path = "model/steps.rs"]
+mod steps;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use liveprops::explain::Says;
+use liveprops::property::Subscription;
+use liveprops::sources::Memory;
+use liveprops::{ErrorKind, Key, Layer, Properties, SourceId, Value};
+use proptest::prelude::*;
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
+
+use handles::{Handle, Oracle};
+use naive::{Node, Raw, Read, Seen, Tree, View};
+use steps::{Asked, Condition, KEYS, Step, Write};
+
+/// Read besides the keys that are written.
+const ALSO_READ: &[&str] = &["b.x.z.y", "a.1", "nothing", "a.x.0", "b.y", "b.z"];
+
+/// Only makes the steps; the model lives beside the real thing, since what a partly refused
+/// replacement leaves is for the properties to say.
+struct Steps;
+
+impl ReferenceStateMachine for Steps {
+    type State = Vec<(i32, Vec<Write>)>;
+    type Transition = Step;
+
+    fn init_state() -> BoxedStrategy<Self::State> {
+        steps::beginning().boxed()
+    }
+
+    fn transitions(_: &Self::State) -> BoxedStrategy<Step> {
+        steps::step().boxed()
+    }
+
+    fn apply(state: Self::State, _: &Step) -> Self::State {
+        state
+    }
+}
+
+struct Src {
+    memory: Memory,
+    /// What the memory itself holds.
+    holds: Tree,
+    /// What its layer holds, while it has one.
+    layer: Option<Placed>,
+}
+
+#[derive(Clone)]
+struct Placed {
+    id: SourceId,
+    rank: i32,
+    tree: Tree,
+}
+
+type Change = (String, Option<Value>, Option<Value>);
+type Batches = Arc<Mutex<Vec<(u64, Vec<Change>)>>>;
+
+struct Under {
+    prefix: Key,
+    seen: Batches,
+    _guard: Subscription,
+}
+
+/// The real properties and the model of them.
+struct World {
+    props: Properties,
+    sources: Vec<Src>,
+    overrides: Tree,
+    defaults: Tree,
+    view: View,
+    generation: u64,
+    handles: Vec<Handle>,
+    unders: Vec<Under>,
+}
+
+/// How a step is to end.
+enum Expected {
+    Done,
+    /// Nothing changes, for this reason.
+    Fails(ErrorKind),
+    /// Nothing changes, for whatever reason.
+    Refused,
+}
+
+fn tree_is_refused(view: &View) -> bool {
+    view.read("b") == Read::Value(Value::Int(3))
+}
+
+fn layers<'a>(overrides: &'a Tree, placed: &'a [Placed], defaults: &'a Tree) -> Vec<&'a Tree> {
+    let mut placed: Vec<&Placed> = placed.iter().collect();
+    placed.sort_by_key(|placed| (placed.rank, Reverse(placed.id)));
+    let middle = placed.into_iter().map(|placed| &placed.tree);
+    [overrides]
+        .into_iter()
+        .chain(middle)
+        .chain([defaults])
+        .collect()
+}
+
+impl World {
+    fn new(beginning: &[(i32, Vec<Write>)]) -> Self {
+        let mut defaults = Tree::new();
+        naive::put(&mut defaults, &naive::path("b.x.z"), &Raw::Int(7)).unwrap();
+        let mut sources: Vec<Src> = Vec::new();
+        for (i, (_, writes)) in beginning.iter().enumerate() {
+            let memory = Memory::named(&format!("m{i}"));
+            let mut holds = Tree::new();
+            for Write(key, raw) in writes {
+                write_memory(&memory, &mut holds, KEYS[*key], raw.as_ref());
+            }
+            sources.push(Src {
+                memory,
+                holds,
+                layer: None,
+            });
+        }
+        let build = |sources: &[Src]| {
+            let builder = Properties::builder()
+                .inline_callbacks()
+                .default("b.x.z", 7)
+                .validate(|tree| match tree.get::<Value>("b") {
+                    Ok(Value::Int(3)) => Err("b must not be 3".to_owned()),
+                    _ => Ok(()),
+                });
+            let with = |builder: liveprops::Builder, ((rank, _), source): (&(i32, _), &Src)| {
+                builder.source_in(Layer::new("given", *rank), source.memory.clone())
+            };
+            beginning
+                .iter()
+                .zip(sources)
+                .fold(builder, |builder, (place, source)| {
+                    with(builder, (place, source))
+                })
+                .build()
+        };
+        let mut built = build(&sources);
+        if built.is_err() {
+            let trees = in_order(beginning, &sources);
+            let mut trees: Vec<&Tree> = trees.into_iter().map(|i| &sources[i].holds).collect();
+            trees.push(&defaults);
+            assert!(tree_is_refused(&View::of(&trees)), "{built:?}");
+            for source in &mut sources {
+                source.memory.replace([("a", 1); 0]).unwrap();
+                source.holds.clear();
+            }
+            built = build(&sources);
+        }
+        let props = built.unwrap();
+        // The ids of sources from the builder are only shown by explanations.
+        let explained = props.explain("a");
+        for (i, source) in sources.iter_mut().enumerate() {
+            let name = format!("memory m{i}");
+            let layer = explained.layers.iter().find(|l| l.name == name).unwrap();
+            source.layer = Some(Placed {
+                id: layer.source,
+                rank: layer.rank,
+                tree: source.holds.clone(),
+            });
+        }
+        let mut world = Self {
+            generation: 0,
+            props,
+            sources,
+            overrides: Tree::new(),
+            defaults,
+            view: View::default(),
+            handles: Vec::new(),
+            unders: Vec::new(),
+        };
+        world.view = world.view_with(&world.placed(), &world.overrides);
+        world.generation = world.props.generation();
+        let something = !world.view.leaves.is_empty();
+        assert_eq!(
+            world.generation,
+            u64::from(something),
+            "the first generation"
+        );
+        world
+    }
+
+    fn placed(&self) -> Vec<Placed> {
+        self.sources
+            .iter()
+            .filter_map(|source| source.layer.clone())
+            .collect()
+    }
+
+    fn view_with(&self, placed: &[Placed], overrides: &Tree) -> View {
+        View::of(&layers(overrides, placed, &self.defaults))
+    }
+
+    fn acceptable(&self, view: &View, oracle: &Oracle) -> bool {
+        !tree_is_refused(view) && self.handles.iter().all(|h| (h.draw)(oracle).is_ok())
+    }
+
+    /// Whether the source's layer may become this tree.
+    fn accepts_layer(&self, at: usize, tree: &Tree) -> bool {
+        let mut placed = self.placed();
+        let id = self.sources[at].layer.as_ref().unwrap().id;
+        placed.iter_mut().find(|p| p.id == id).unwrap().tree = tree.clone();
+        self.accepts(&placed, &self.overrides)
+    }
+
+    fn accepts(&self, placed: &[Placed], overrides: &Tree) -> bool {
+        let view = self.view_with(placed, overrides);
+        self.acceptable(&view, &Oracle::new(&view))
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Set(at, Write(key, raw)) => self.set(at % self.sources.len(), *key, raw.as_ref()),
+            Step::Replace(at, all) => self.replace(at % self.sources.len(), all),
+            Step::Transaction(ops, condition) => self.transaction(ops, condition),
+            Step::Add(at, rank) => self.add(at % self.sources.len(), *rank),
+            Step::Remove(at) => self.remove(at % self.sources.len()),
+            Step::Move(at, rank) => self.shift(at % self.sources.len(), *rank),
+            Step::Handle(asked) => self.handle(asked),
+            Step::Drop(at) if !self.handles.is_empty() => {
+                drop(self.handles.swap_remove(at % self.handles.len()));
+            }
+            Step::Watch(at) if !self.handles.is_empty() => {
+                let at = at % self.handles.len();
+                self.handles[at].watch();
+            }
+            Step::WatchUnder(key) => self.watch_under(KEYS.get(*key).copied().unwrap_or("")),
+            Step::Unwatch(at) => self.unwatch(*at),
+            Step::Drop(_) | Step::Watch(_) => {}
+        }
+        self.compare();
+    }
+
+    fn set(&mut self, at: usize, key: usize, raw: Option<&Raw>) {
+        let path = naive::path(KEYS[key]);
+        let change = |tree: &Tree| {
+            let mut tree = tree.clone();
+            match raw {
+                Some(raw) => naive::put(&mut tree, &path, raw).map(|()| tree),
+                None => {
+                    naive::remove(&mut tree, &path);
+                    Ok(tree)
+                }
+            }
+        };
+        let source = &self.sources[at];
+        let holds = change(&source.holds);
+        let layer = source.layer.as_ref().map(|layer| change(&layer.tree));
+        let expected = match (&holds, &layer) {
+            (Err(_), _) | (_, Some(Err(_))) => Expected::Fails(ErrorKind::InvalidKey),
+            (Ok(_), None) => Expected::Done,
+            (Ok(_), Some(Ok(tree))) if self.accepts_layer(at, tree) => Expected::Done,
+            _ => Expected::Refused,
+        };
+        let outcome = match raw {
+            Some(Raw::Unset) => source.memory.unset(KEYS[key]),
+            Some(raw) => source.memory.set(KEYS[key], raw.value()),
+            None => source.memory.remove(KEYS[key]),
+        };
+        if agree(outcome, expected) {
+            let source = &mut self.sources[at];
+            source.holds = holds.unwrap();
+            if let (Some(layer), Some(tree)) = (&mut source.layer, layer) {
+                layer.tree = tree.unwrap();
+            }
+        }
+    }
+
+    fn replace(&mut self, at: usize, all: &[(usize, Raw)]) {
+        let mut tree = Tree::new();
+        let clash = all
+            .iter()
+            .any(|(key, raw)| naive::put(&mut tree, &naive::path(KEYS[*key]), raw).is_err());
+        let outcome = self.sources[at]
+            .memory
+            .replace(all.iter().map(|(key, raw)| (KEYS[*key], raw.value())));
+        if clash {
+            agree(outcome, Expected::Fails(ErrorKind::InvalidKey));
+            return;
+        }
+        self.sources[at].holds = tree.clone();
+        let Some(layer) = self.sources[at].layer.clone() else {
+            agree(outcome, Expected::Done);
+            return;
+        };
+        if self.accepts_layer(at, &tree) {
+            agree(outcome, Expected::Done);
+        } else {
+            agree(outcome, Expected::Refused);
+            tree = self.left_by_refusal(&layer, &tree);
+            assert!(
+                self.accepts_layer(at, &tree),
+                "what is left is not acceptable"
+            );
+        }
+        self.sources[at].layer = Some(Placed { tree, ..layer });
+    }
+
+    /// What a partly refused replacement has left of a layer: each key of it old or new.
+    fn left_by_refusal(&self, layer: &Placed, new_tree: &Tree) -> Tree {
+        let (was, now) = (flat(&layer.tree), flat(new_tree));
+        let mut left = Tree::new();
+        let mut both: Vec<&String> = was.keys().chain(now.keys()).collect();
+        both.sort();
+        both.dedup();
+        let plain = |tree: &View| !tree.merged.values().any(node_refers);
+        let mut placed = self.placed();
+        placed.iter_mut().find(|p| p.id == layer.id).unwrap().tree = new_tree.clone();
+        let candidate = self.view_with(&placed, &self.overrides);
+        let simple = plain(&self.view) && plain(&candidate) && !tree_is_refused(&candidate);
+        for key in both {
+            let path = naive::path(key);
+            if (1..path.len())
+                .any(|end| matches!(naive::find(&left, &path[..end]), Some(Node::Leaf(_))))
+            {
+                // The key reaches into a list that was left here.
+                continue;
+            }
+            let explained = self.props.explain(key);
+            let view = explained.layers.iter().find(|l| l.source == layer.id);
+            let says = &view.unwrap().says;
+            let (old, new) = (was.get(key), now.get(key));
+            let took = if says_is(says, new) {
+                new
+            } else {
+                assert!(
+                    says_is(says, old),
+                    "{key}: {says:?} is neither {old:?} nor {new:?}"
+                );
+                let mut handles = self.handles.iter();
+                assert!(
+                    !simple || handles.any(|handle| handle.concerns(key)),
+                    "{key} was refused although no handle is concerned"
+                );
+                old
+            };
+            match took {
+                Some(Node::Leaf(raw)) => naive::put(&mut left, &path, raw).unwrap(),
+                Some(Node::Table(_)) => {
+                    let empty = Raw::Table(BTreeMap::new());
+                    naive::put(&mut left, &path, &empty).unwrap();
+                }
+                None => {}
+            }
+        }
+        left
+    }
+
+    fn transaction(&mut self, ops: &[Write], condition: &Condition) {
+        let mut tree = self.overrides.clone();
+        let mut clash = false;
+        for Write(key, raw) in ops {
+            let path = naive::path(KEYS[*key]);
+            match raw {
+                Some(raw) => clash |= naive::put(&mut tree, &path, raw).is_err(),
+                None => drop(naive::remove(&mut tree, &path)),
+            }
+        }
+        let mut conflict = false;
+        let (props, view, generation) = (&self.props, &self.view, self.generation);
+        let outcome = props.transaction(|tx| {
+            match condition {
+                Condition::Nothing => {}
+                Condition::Generation(off) => {
+                    conflict = *off != 0;
+                    tx.if_generation(generation.wrapping_add_signed(*off));
+                }
+                Condition::Value(key, right) => {
+                    let found = view.read(KEYS[*key]);
+                    let table = find_table(view, KEYS[*key]);
+                    let now = match found {
+                        Read::Value(ref value) if !table => Some(value.clone()),
+                        _ => None,
+                    };
+                    conflict = found == Read::Broken || table || !right;
+                    let wanted = match (now, right) {
+                        (now, true) => now,
+                        (None, false) => Some(Value::Int(77)),
+                        (Some(_), false) => None,
+                    };
+                    tx.if_value(KEYS[*key], wanted)?;
+                }
+            }
+            for Write(key, raw) in ops {
+                match raw {
+                    Some(Raw::Unset) => tx.unset(KEYS[*key])?,
+                    Some(raw) => tx.set(KEYS[*key], raw.value())?,
+                    None => tx.remove(KEYS[*key])?,
+                }
+            }
+            Ok(())
+        });
+        let expected = if conflict {
+            Expected::Fails(ErrorKind::Conflict)
+        } else if clash {
+            Expected::Fails(ErrorKind::InvalidKey)
+        } else if self.accepts(&self.placed(), &tree) {
+            Expected::Done
+        } else {
+            Expected::Refused
+        };
+        if agree(outcome, expected) {
+            self.overrides = tree;
+        }
+    }
+
+    fn add(&mut self, at: usize, rank: i32) {
+        if self.sources[at].layer.is_some() && self.sources.len() < 5 {
+            let name = format!("m{}", self.sources.len());
+            self.sources.push(Src {
+                memory: Memory::named(&name),
+                holds: self.sources[at].holds.clone(),
+                layer: None,
+            });
+            let last = self.sources.last().unwrap();
+            for (key, node) in flat(&last.holds) {
+                let value = match node {
+                    Node::Leaf(raw) => raw.value(),
+                    Node::Table(_) => Raw::Table(BTreeMap::new()).value(),
+                };
+                last.memory.set(&key, value).unwrap();
+            }
+            return self.add(self.sources.len() - 1, rank);
+        }
+        if self.sources[at].layer.is_some() {
+            return;
+        }
+        let tree = self.sources[at].holds.clone();
+        let outcome = self
+            .props
+            .add_source_in(Layer::new("added", rank), self.sources[at].memory.clone());
+        let id = match &outcome {
+            Ok(id) => *id,
+            Err(_) => self.newest(),
+        };
+        let added = Placed { id, rank, tree };
+        let mut placed = self.placed();
+        placed.push(added.clone());
+        let expected = match self.accepts(&placed, &self.overrides) {
+            true => Expected::Done,
+            false => Expected::Refused,
+        };
+        if agree(outcome, expected) {
+            self.sources[at].layer = Some(added);
+        }
+    }
+
+    /// An id younger than those of all sources, for the model's order alone.
+    fn newest(&self) -> SourceId {
+        let probe = self.props.add_source(Memory::new()).unwrap();
+        self.props.remove_source(probe).unwrap();
+        probe
+    }
+
+    fn remove(&mut self, at: usize) {
+        let Some(gone) = self.sources[at].layer.clone() else {
+            return;
+        };
+        let placed: Vec<Placed> = self
+            .placed()
+            .into_iter()
+            .filter(|p| p.id != gone.id)
+            .collect();
+        let expected = match self.accepts(&placed, &self.overrides) {
+            true => Expected::Done,
+            false => Expected::Refused,
+        };
+        if agree(self.props.remove_source(gone.id), expected) {
+            self.sources[at].layer = None;
+        }
+    }
+
+    fn shift(&mut self, at: usize, rank: i32) {
+        let Some(moved) = self.sources[at].layer.clone() else {
+            return;
+        };
+        let mut placed = self.placed();
+        placed.iter_mut().find(|p| p.id == moved.id).unwrap().rank = rank;
+        let expected = match self.accepts(&placed, &self.overrides) {
+            true => Expected::Done,
+            false => Expected::Refused,
+        };
+        let outcome = self.props.move_source(moved.id, Layer::new("moved", rank));
+        if agree(outcome, expected) {
+            self.sources[at].layer = Some(Placed { rank, ..moved });
+        }
+    }
+
+    fn handle(&mut self, asked: &Asked) {
+        if self.handles.len() >= 6 {
+            drop(self.handles.remove(0));
+        }
+        let oracle = Oracle::new(&self.view);
+        self.handles
+            .extend(Handle::ask(&self.props, asked, &oracle));
+    }
+
+    fn watch_under(&mut self, prefix: &str) {
+        if self.unders.len() >= 4 {
+            drop(self.unders.remove(0));
+        }
+        let seen = Batches::default();
+        let log = Arc::clone(&seen);
+        let guard = self
+            .props
+            .on_change_under(prefix, move |batch| {
+                let changes = batch.changes().iter().map(|change| {
+                    let (old, new) = (change.old_value().cloned(), change.new_value().cloned());
+                    (change.key().as_str().to_owned(), old, new)
+                });
+                assert_eq!(batch.generation(), batch.snapshot().generation());
+                log.lock()
+                    .unwrap()
+                    .push((batch.generation(), changes.collect()));
+            })
+            .unwrap();
+        self.unders.push(Under {
+            prefix: prefix.parse().unwrap(),
+            seen,
+            _guard: guard,
+        });
+    }
+
+    fn unwatch(&mut self, at: usize) {
+        if at % 2 == 0 && !self.unders.is_empty() {
+            drop(self.unders.swap_remove(at / 2 % self.unders.len()));
+        } else if !self.handles.is_empty() {
+            let at = at / 2 % self.handles.len();
+            self.handles[at].unwatch();
+        }
+    }
+
+    /// Brings the model up to date and holds the real thing against it.
+    fn compare(&mut self) {
+        let next = self.view_with(&self.placed(), &self.overrides);
+        let old = std::mem::replace(&mut self.view, next);
+        let view = &self.view;
+        let oracle = Oracle::new(view);
+
+        let snapshot = self.props.snapshot();
+        let generation = snapshot.generation();
+        assert_eq!(generation, self.props.generation());
+        let grown = generation - self.generation;
+        let still_broken = |seen: Option<&Seen>| seen == Some(&Seen::Broken);
+        let may_grow = view.leaves.values().any(|s| still_broken(Some(s)));
+        let must_grow = old.leaves != view.leaves;
+        assert!(grown <= 1, "one step, one generation");
+        assert!(grown == 1 || !must_grow, "the generation stands still");
+        assert!(
+            grown == 0 || must_grow || may_grow,
+            "a generation for nothing"
+        );
+        self.generation = generation;
+
+        let keys: Vec<String> = snapshot
+            .keys()
+            .iter()
+            .map(|k| k.as_str().to_owned())
+            .collect();
+        assert_eq!(keys.iter().collect::<Vec<_>>(), view.keys(), "keys");
+        for key in KEYS.iter().chain(ALSO_READ) {
+            self.compare_reading(key);
+        }
+        for handle in &mut self.handles {
+            handle.compare(&oracle, generation, grown);
+        }
+        for under in &self.unders {
+            let batches = std::mem::take(&mut *under.seen.lock().unwrap());
+            let expected = changes(&old, view, &under.prefix);
+            if grown == 0 || expected.is_empty() {
+                // A reason that reads differently is a change as well, of nothing to nothing.
+                for (_, changes) in &batches {
+                    assert!(
+                        changes
+                            .iter()
+                            .all(|(key, old, new)| still_broken(view.leaves.get(key))
+                                && old.is_none()
+                                && new.is_none()),
+                        "told of nothing: {changes:?}"
+                    );
+                }
+                continue;
+            }
+            let [(told, changes)] = batches.as_slice() else {
+                panic!("{} batches for one generation", batches.len());
+            };
+            assert_eq!(*told, generation);
+            let changes: Vec<&Change> = changes
+                .iter()
+                .filter(|(key, ..)| {
+                    !(still_broken(old.leaves.get(key)) && still_broken(view.leaves.get(key)))
+                })
+                .collect();
+            assert_eq!(changes, expected.iter().collect::<Vec<_>>(), "batch");
+        }
+    }
+
+    fn compare_reading(&self, key: &str) {
+        let (props, view) = (&self.props, &self.view);
+        let read = view.read(key);
+        match (props.get::<Value>(key), &read) {
+            (Ok(real), Read::Value(wanted)) => assert_eq!(&real, wanted, "{key}"),
+            (Err(error), Read::Missing) => assert_eq!(error.kind(), ErrorKind::Missing, "{key}"),
+            (Err(error), Read::Broken) => assert_eq!(error.kind(), ErrorKind::Reference, "{key}"),
+            (real, wanted) => panic!("{key}: {real:?} and not {wanted:?}"),
+        }
+        let present = props.snapshot().contains(key);
+        assert_eq!(present, read != Read::Missing, "{key}");
+
+        let explained = props.explain(key);
+        assert_eq!(explained.broken.is_some(), {
+            matches!(view.leaves.get(canonical(key).as_str()), Some(Seen::Broken))
+        });
+        let trees = layers(&self.overrides, &[], &self.defaults);
+        let mut trees: Vec<(&str, &Tree)> = vec![("overrides", trees[0]), ("defaults", trees[1])];
+        let names: Vec<String> = (0..self.sources.len())
+            .map(|i| format!("memory m{i}"))
+            .collect();
+        for (name, source) in names.iter().zip(&self.sources) {
+            trees.extend(
+                source
+                    .layer
+                    .as_ref()
+                    .map(|layer| (name.as_str(), &layer.tree)),
+            );
+        }
+        assert_eq!(explained.layers.len(), trees.len());
+        let path = naive::path(key);
+        for layer in &explained.layers {
+            let (_, tree) = trees.iter().find(|(name, _)| *name == layer.name).unwrap();
+            match naive::find(tree, &path) {
+                Some(Node::Table(_)) => assert!(matches!(layer.says, Says::Table(_))),
+                Some(leaf) => assert!(says_is(&layer.says, Some(leaf)), "{key}: {layer:?}"),
+                // Perhaps inside a list.
+                None => assert_ne!(layer.says, Says::Unset),
+            }
+        }
+        // The winner is the strongest layer that holds a value, if a value is what shows.
+        if let (Some(Node::Leaf(_)), Some(wanted)) = (
+            naive::find(&view.merged, &path),
+            explained.layers.iter().find(|l| l.says != Says::Nothing),
+        ) {
+            let winners: Vec<&str> = explained
+                .layers
+                .iter()
+                .filter(|l| l.wins)
+                .map(|l| l.name.as_str())
+                .collect();
+            assert_eq!(winners, [wanted.name.as_str()], "{key}: {explained}");
+            assert_eq!(explained.origin, wanted.origin);
+        } else if explained.value.is_none() {
+            let winner = explained.layers.iter().find(|layer| layer.wins);
+            let unset =
+                winner.is_none_or(|layer| layer.says == Says::Unset && read == Read::Missing);
+            assert!(unset, "{key}: {explained}");
+        }
+    }
+}
+
+fn canonical(key: &str) -> String {
+    key.parse::<Key>().unwrap().as_str().to_owned()
+}
+
+fn find_table(view: &View, key: &str) -> bool {
+    matches!(
+        naive::find(&view.merged, &naive::path(key)),
+        Some(Node::Table(_))
+    )
+}
+
+fn node_refers(node: &Node) -> bool {
+    match node {
+        Node::Leaf(raw) => raw.refers(),
+        Node::Table(below) => below.values().any(node_refers),
+    }
+}
+
+fn in_order(beginning: &[(i32, Vec<Write>)], sources: &[Src]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..sources.len()).collect();
+    order.sort_by_key(|i| (beginning[*i].0, Reverse(*i)));
+    order
+}
+
+fn write_memory(memory: &Memory, holds: &mut Tree, key: &str, raw: Option<&Raw>) {
+    let path = naive::path(key);
+    match raw {
+        Some(raw) => {
+            let clash = naive::put(holds, &path, raw).is_err();
+            assert_eq!(memory.set(key, raw.value()).is_err(), clash);
+        }
+        None => {
+            naive::remove(holds, &path);
+            memory.remove(key).unwrap();
+        }
+    }
+}
+
+/// Whether a step was done, which must be as expected.
+fn agree<T: std::fmt::Debug>(outcome: Result<T, liveprops::Error>, expected: Expected) -> bool {
+    match (outcome, expected) {
+        (Ok(_), Expected::Done) => true,
+        (Err(error), Expected::Fails(kind)) => {
+            assert_eq!(error.kind(), kind, "{error}");
+            false
+        }
+        (Err(_), Expected::Refused) => false,
+        (Ok(_), _) => panic!("is not refused"),
+        (Err(error), Expected::Done) => panic!("is refused: {error}"),
+    }
+}
+
+/// The leaves and the empty tables of a layer by key.
+fn flat(tree: &Tree) -> BTreeMap<String, Node> {
+    fn walk(tree: &Tree, at: &mut Vec<String>, flat: &mut BTreeMap<String, Node>) {
+        for (name, node) in tree {
+            at.push(name.clone());
+            match node {
+                Node::Table(below) if !below.is_empty() => walk(below, at, flat),
+                node => {
+                    let key = Key::from_segments(&*at).unwrap();
+                    flat.insert(key.as_str().to_owned(), node.clone());
+                }
+            }
+            at.pop();
+        }
+    }
+    let mut all = BTreeMap::new();
+    walk(tree, &mut Vec::new(), &mut all);
+    all
+}
+
+fn says_is(says: &Says, node: Option<&Node>) -> bool {
+    match node {
+        // Longer keys may make it a table.
+        None => matches!(says, Says::Nothing | Says::Table(1..)),
+        Some(Node::Table(below)) => matches!(says, Says::Table(n) if (*n == 0) == below.is_empty()),
+        Some(Node::Leaf(Raw::Unset)) => *says == Says::Unset,
+        Some(Node::Leaf(raw)) => *says == Says::Value(raw.value().to_string()),
+    }
+}
+
+fn changes(old: &View, new: &View, prefix: &Key) -> Vec<Change> {
+    let value = |seen: Option<&Seen>| match seen {
+        Some(Seen::Value(value)) => Some(value.clone()),
+        _ => None,
+    };
+    let mut keys: Vec<&String> = old.leaves.keys().chain(new.leaves.keys()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys.into_iter()
+        .filter(|key| key.parse::<Key>().unwrap().is_under(prefix))
+        .filter(|key| old.leaves.get(*key) != new.leaves.get(*key))
+        // A table that was or becomes empty is a table all the same: its keys have changed.
+        .filter(|key| !(find_table(old, key) && find_table(new, key)))
+        .map(|key| {
+            let (old, new) = (value(old.leaves.get(key)), value(new.leaves.get(key)));
+            (key.clone(), old, new)
+        })
+        .collect()
+}
+
+struct Real;
+
+impl StateMachineTest for Real {
+    type SystemUnderTest = World;
+    type Reference = Steps;
+
+    fn init_test(beginning: &Vec<(i32, Vec<Write>)>) -> World {
+        let mut world = World::new(beginning);
+        world.compare();
+        world
+    }
+
+    fn apply(mut world: World, _: &Vec<(i32, Vec<Write>)>, step: Step) -> World {
+        world.step(&step);
+        world
+    }
+}
+
+prop_state_machine! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(
+            proptest::test_runner::FileFailurePersistence::Direct("proptest-regressions/model.txt"),
+        )),
+        max_shrink_iters: 20_000,
+        .. ProptestConfig::default()
+    })]
+
+    #[test]
+    fn the_properties_do_what_the_model_does(sequential 30..50 => Real);
+}

@@ -1,0 +1,283 @@
+//! Live handles of several types, each with its expectation.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+
+use liveprops::property::{PropertyBuilder, Reader, Subscription};
+use liveprops::sources::Memory;
+use liveprops::{DynamicProperty, Error, ErrorKind, Properties, Value};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::naive::{Read, Seen, View, path};
+use crate::steps::{Asked, KEYS};
+
+/// Reads typed values out of the model: fresh properties with a single layer that holds what the
+/// model says, so that nothing in them was ever changed, merged or followed.
+pub(crate) struct Oracle<'a> {
+    view: &'a View,
+    props: Properties,
+}
+
+impl<'a> Oracle<'a> {
+    pub(crate) fn new(view: &'a View) -> Self {
+        let values = view.leaves.iter().map(|(key, seen)| {
+            let value = match seen {
+                Seen::Value(value) => literal(value),
+                Seen::Broken => Value::from(format!("${{{key}}}")),
+                Seen::Empty => Value::Table(Box::default()),
+            };
+            (key.as_str(), value)
+        });
+        let memory: Memory = values.collect();
+        let props = Properties::builder()
+            .inline_callbacks()
+            .source(memory)
+            .build()
+            .unwrap();
+        Self { view, props }
+    }
+
+    fn get<T: DeserializeOwned + 'static>(&self, key: &str, bind: bool) -> Result<T, ErrorKind> {
+        let read = match bind {
+            true => self.props.snapshot().bind(key),
+            false => self.props.get(key),
+        };
+        read.map_err(|error| error.kind())
+    }
+}
+
+/// The value written so that nothing in it is taken for a reference.
+fn literal(value: &Value) -> Value {
+    match value {
+        Value::Text(text) => Value::from(text.replace("${", "$${")),
+        Value::List(items) => Value::List(items.iter().map(literal).collect()),
+        Value::Table(fields) => {
+            let fields = fields.iter().map(|(k, v)| (k.clone(), literal(v)));
+            Value::Table(Box::new(fields.collect()))
+        }
+        other => other.clone(),
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+struct Bound {
+    x: Option<u32>,
+    y: String,
+    z: Option<Value>,
+}
+
+/// What a subscription was told: old, new, generation.
+type Told = Arc<Mutex<Vec<(String, String, u64)>>>;
+
+pub(crate) struct Handle {
+    /// The value the model wants.
+    pub(crate) draw: Box<dyn Fn(&Oracle<'_>) -> Result<String, ErrorKind>>,
+    readings: Box<dyn FnMut() -> Vec<String>>,
+    subscribe: Box<dyn Fn(Told) -> Subscription>,
+    version: Box<dyn Fn() -> u64>,
+    keys: Vec<&'static str>,
+    value: String,
+    generation: u64,
+    watching: Vec<(Subscription, Told)>,
+}
+
+impl Handle {
+    /// Builds a handle; it must be there exactly if the model says so.
+    pub(crate) fn ask(props: &Properties, asked: &Asked, oracle: &Oracle<'_>) -> Option<Self> {
+        let key = KEYS[asked.key];
+        let own = vec![key];
+        let two = vec![key, KEYS[asked.fallback]];
+        match asked.kind {
+            0 => plain::<u32>(props, asked, own, 7, |v| *v != 2, oracle),
+            1 => plain::<String>(props, asked, own, "no".into(), |v| v.len() < 5, oracle),
+            2 => plain::<Option<u32>>(props, asked, own, Some(9), |v| *v != Some(1), oracle),
+            3 => plain::<Vec<String>>(props, asked, own, vec![], |v| v.len() < 2, oracle),
+            4 => bound(props, asked, key, oracle),
+            5 => plain::<u32>(props, asked, two, 7, |v| *v != 1, oracle),
+            6 => mapped(props, asked, two, oracle),
+            _ => plain::<Value>(props, asked, own, 0.into(), |v| *v != Value::Int(4), oracle),
+        }
+    }
+
+    pub(crate) fn watch(&mut self) {
+        let told = Told::default();
+        let guard = (self.subscribe)(Arc::clone(&told));
+        self.watching.push((guard, told));
+    }
+
+    pub(crate) fn unwatch(&mut self) {
+        self.watching.pop();
+    }
+
+    /// Whether a change of a key, without references, can concern the handle. What hides or shows
+    /// a table changes all of it, so the first segment decides.
+    pub(crate) fn concerns(&self, key: &str) -> bool {
+        let first = |key: &str| path(key).swap_remove(0);
+        self.keys.iter().any(|own| first(own) == first(key))
+    }
+
+    pub(crate) fn compare(&mut self, oracle: &Oracle<'_>, generation: u64, grown: u64) {
+        let wanted = (self.draw)(oracle).unwrap_or_else(|kind| {
+            panic!("a live handle on {:?} has no value: {kind:?}", self.keys)
+        });
+        for reading in (self.readings)() {
+            assert_eq!(reading, wanted, "{:?}", self.keys);
+        }
+        let version = (self.version)();
+        assert!(version >= self.generation, "a version went back");
+        assert!(version <= generation);
+        let old = std::mem::replace(&mut self.value, wanted);
+        let changed = old != self.value;
+        assert!(!changed || grown == 1);
+        if changed {
+            assert_eq!(version, generation);
+        }
+        self.generation = version;
+        for (_, told) in &self.watching {
+            let told = std::mem::take(&mut *told.lock().unwrap());
+            match changed {
+                true => assert_eq!(told, [(old.clone(), self.value.clone(), generation)]),
+                false => assert_eq!(told, []),
+            }
+        }
+    }
+}
+
+fn plain<T: DeserializeOwned + Clone + Debug + PartialEq + Send + Sync + 'static>(
+    props: &Properties,
+    asked: &Asked,
+    keys: Vec<&'static str>,
+    default: T,
+    accept: fn(&T) -> bool,
+    oracle: &Oracle<'_>,
+) -> Option<Handle> {
+    let builder = terms(props.property::<T>(keys[0]), asked, &keys, &default, accept);
+    let draw = expectation(asked, keys.clone(), default, accept, false);
+    handle(builder.build(), keys, show(draw), oracle)
+}
+
+fn bound(
+    props: &Properties,
+    asked: &Asked,
+    key: &'static str,
+    oracle: &Oracle<'_>,
+) -> Option<Handle> {
+    let (default, accept) = (Bound::default(), |v: &Bound| v.y.len() < 5);
+    let builder = terms(props.bind(key), asked, &[key], &default, accept);
+    let draw = expectation(asked, vec![key], default, accept, true);
+    handle(builder.build(), vec![key], show(draw), oracle)
+}
+
+/// A property computed from another one, whose own handle is gone.
+fn mapped(
+    props: &Properties,
+    asked: &Asked,
+    keys: Vec<&'static str>,
+    oracle: &Oracle<'_>,
+) -> Option<Handle> {
+    let (default, accept) = ("dflt".to_owned(), |v: &String| v.len() < 6);
+    let builder = terms(props.property(keys[0]), asked, &keys, &default, accept);
+    let draw = expectation(asked, keys.clone(), default, accept, false);
+    let built = builder.build().map(|parent| {
+        parent
+            .map(|text| text.len() as u64)
+            .map(|length| length / 2)
+    });
+    let draw = move |oracle: &Oracle<'_>| draw(oracle).map(|text| text.len() as u64 / 2);
+    handle(built, keys, show(draw), oracle)
+}
+
+fn terms<T: DeserializeOwned + Clone + Send + Sync + 'static>(
+    mut builder: PropertyBuilder<T>,
+    asked: &Asked,
+    keys: &[&str],
+    default: &T,
+    accept: fn(&T) -> bool,
+) -> PropertyBuilder<T> {
+    for key in &keys[1..] {
+        builder = builder.or_key(key);
+    }
+    if asked.default {
+        builder = builder.default(default.clone());
+    }
+    if asked.validator {
+        builder = builder.validate(accept);
+    }
+    builder
+}
+
+fn expectation<T: DeserializeOwned + Clone + 'static>(
+    asked: &Asked,
+    keys: Vec<&'static str>,
+    default: T,
+    accept: fn(&T) -> bool,
+    bind: bool,
+) -> impl Fn(&Oracle<'_>) -> Result<T, ErrorKind> + use<T> {
+    let default = asked.default.then_some(default);
+    let validator = asked.validator;
+    move |oracle| {
+        for key in &keys {
+            if oracle.view.read(key) == Read::Missing {
+                continue;
+            }
+            let value = oracle.get::<T>(key, false)?;
+            if validator && !accept(&value) {
+                return Err(ErrorKind::Refused);
+            }
+            return Ok(value);
+        }
+        match &default {
+            Some(default) => Ok(default.clone()),
+            None => oracle.get(keys[0], bind),
+        }
+    }
+}
+
+fn show<T: Debug>(
+    draw: impl Fn(&Oracle<'_>) -> Result<T, ErrorKind> + 'static,
+) -> Box<dyn Fn(&Oracle<'_>) -> Result<String, ErrorKind>> {
+    Box::new(move |oracle| draw(oracle).map(|value| format!("{value:?}")))
+}
+
+fn handle<T: Clone + Debug + PartialEq + Send + Sync + 'static>(
+    built: Result<DynamicProperty<T>, Error>,
+    keys: Vec<&'static str>,
+    draw: Box<dyn Fn(&Oracle<'_>) -> Result<String, ErrorKind>>,
+    oracle: &Oracle<'_>,
+) -> Option<Handle> {
+    let wanted = draw(oracle);
+    let prop = match (built, &wanted) {
+        (Ok(prop), Ok(_)) => prop,
+        (Err(error), Err(kind)) => {
+            assert_eq!(error.kind(), *kind, "{error}");
+            return None;
+        }
+        (built, wanted) => panic!("{keys:?}: {built:?} and not {wanted:?}"),
+    };
+    let mut reader: Reader<T> = prop.reader();
+    let (read, listen, version) = (prop.clone(), prop.clone(), prop);
+    Some(Handle {
+        draw,
+        readings: Box::new(move || {
+            vec![
+                format!("{:?}", read.get()),
+                format!("{:?}", *read.load()),
+                format!("{:?}", reader.get()),
+                format!("{:?}", read.versioned().value),
+            ]
+        }),
+        subscribe: Box::new(move |told| {
+            listen.on_change(move |change| {
+                let (old, new) = (format!("{:?}", change.old), format!("{:?}", change.new));
+                told.lock().unwrap().push((old, new, change.generation));
+            })
+        }),
+        version: Box::new(move || version.versioned().generation),
+        keys,
+        value: wanted.unwrap(),
+        generation: 0,
+        watching: Vec::new(),
+    })
+}
