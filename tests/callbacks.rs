@@ -148,6 +148,10 @@ fn no_call_begins_after_the_guard_was_dropped_in_a_race_with_ten_thousand_commit
                 if dropped.load(Ordering::SeqCst) {
                     late.fetch_add(1, Ordering::Relaxed);
                 }
+                // Long enough for the next change to wait for its turn when the guard goes.
+                if round % 4 == 0 {
+                    thread::sleep(Duration::from_micros(300));
+                }
             })
         };
         if round % 4 == 0 {

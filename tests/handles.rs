@@ -514,6 +514,7 @@ fn a_value_that_only_moves_to_another_layer_tells_its_new_origin_and_calls_nobod
     let n = props.property::<u32>("n").build()?;
     let (_sub, calls) = news(&n);
     let before = n.versioned();
+    props.set("unrelated", 1)?;
     high.set("n", 1)?;
     let after = n.versioned();
     assert_eq!(after.layer.as_deref(), Some("memory high"));
