@@ -158,10 +158,10 @@ fn committers(time: Duration) {
             assert!(before < batch.generation(), "batches out of order");
             let mut log = log.lock().unwrap();
             for change in batch.changes() {
-                let new = change.new().unwrap().clone();
+                let new = change.new_value().unwrap().clone();
                 let before = log.insert(change.key().to_string(), new);
                 let before = before.unwrap_or(Value::Int(0));
-                assert_eq!(change.old(), Some(&before), "a change was lost");
+                assert_eq!(change.old_value(), Some(&before), "a change was lost");
             }
         })
         .unwrap();
