@@ -303,6 +303,8 @@ impl World {
                 "what is left is not acceptable"
             );
         }
+        // What was refused is taken back in the source as well.
+        self.sources[at].holds = tree.clone();
         self.sources[at].layer = Some(Placed { tree, ..layer });
     }
 

@@ -173,7 +173,14 @@ impl Ledger {
             let (merged, merge) = merge_all(rules, &next);
             match self.propose(rules, old, next, Some(at), merged, merge.referring) {
                 Ok(proposal) => {
-                    return Ok(self.publish(current, rules, proposal, merge.clashes, refused));
+                    let kept = kept.iter().filter_map(|key| Key::parse(key).ok()).collect();
+                    return Ok(self.publish(
+                        current,
+                        rules,
+                        proposal,
+                        merge.clashes,
+                        (refused, kept),
+                    ));
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let culprits = self.culprits(&refusals, |key| {
@@ -231,6 +238,7 @@ impl Ledger {
         refusal: Refusal,
     ) -> Result<Done, Error> {
         let mut refused = Vec::new();
+        let mut kept: Vec<Key> = Vec::new();
         loop {
             let mut roots: Vec<Table> = layers.iter().map(|layer| layer.root.clone()).collect();
             let mut merged = old.root.clone();
@@ -266,6 +274,7 @@ impl Ledger {
                     return Err(Error::all(errors));
                 }
                 refused.extend(errors);
+                kept.extend(places.iter().map(|at| edits[*at].key.clone()));
                 let mut i = 0;
                 edits.retain(|_| {
                     i += 1;
@@ -279,7 +288,9 @@ impl Ledger {
                 referring, clashes, ..
             } = merge;
             match self.propose(rules, old, next, Some(at), merged, referring) {
-                Ok(proposal) => return Ok(self.publish(current, rules, proposal, clashes, refused)),
+                Ok(proposal) => {
+                    return Ok(self.publish(current, rules, proposal, clashes, (refused, kept)));
+                }
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let culprits = self.culprits(&refusals, |key| {
                         let mut keys = edits.iter().map(|edit| edit.key.as_str());
@@ -287,8 +298,13 @@ impl Ledger {
                             .then(|| key.as_str().to_owned())
                     });
                     let before = edits.len();
-                    edits
-                        .retain(|edit| !culprits.iter().any(|key| related(edit.key.as_str(), key)));
+                    edits.retain(|edit| {
+                        let stays = !culprits.iter().any(|key| related(edit.key.as_str(), key));
+                        if !stays {
+                            kept.push(edit.key.clone());
+                        }
+                        stays
+                    });
                     if edits.len() == before {
                         return Err(Error::all(refusals.into_iter().map(|r| r.error).collect()));
                     }
@@ -315,7 +331,9 @@ impl Ledger {
     ) -> Result<Done, Error> {
         let (merged, merge) = merge_all(rules, &layers);
         match self.propose(rules, old, layers, None, merged, merge.referring) {
-            Ok(proposal) => Ok(self.publish(current, rules, proposal, merge.clashes, Vec::new())),
+            Ok(proposal) => {
+                Ok(self.publish(current, rules, proposal, merge.clashes, Default::default()))
+            }
             Err(refusals) => Err(Error::all(
                 refusals.into_iter().map(|refusal| refusal.error).collect(),
             )),
@@ -429,7 +447,7 @@ impl Ledger {
         _rules: &Rules,
         proposal: Proposal,
         clashes: Vec<Error>,
-        refused: Vec<Error>,
+        (refused, kept): (Vec<Error>, Vec<Key>),
     ) -> Done {
         let Proposal {
             candidate,
@@ -467,6 +485,7 @@ impl Ledger {
             generation: candidate.number,
             changed: effective,
             refused,
+            kept,
         };
         Done {
             applied,

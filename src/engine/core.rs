@@ -254,6 +254,7 @@ impl Engine {
                 generation: 0,
                 changed: 0,
                 refused: Vec::new(),
+                kept: Vec::new(),
             });
         }
         self.serve()?;

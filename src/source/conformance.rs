@@ -150,6 +150,7 @@ impl Recorder {
             generation: state.seen.changes as u64,
             changed: usize::from(changed),
             refused: Vec::new(),
+            kept: Vec::new(),
         })
     }
 }

@@ -253,6 +253,8 @@ pub struct Applied {
     pub changed: usize,
     /// Keys that were refused, with the reason; the old values stay.
     pub refused: Vec<Error>,
+    /// The keys of the source's own layer that were left as they were because of that.
+    pub kept: Vec<Key>,
 }
 
 /// The way from a source to the engine. Cloning is cheap.

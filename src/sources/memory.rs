@@ -1,7 +1,6 @@
 //! Values that the program sets itself: for tests, for defaults, for overrides with a place of
 //! their own among the layers.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -99,7 +98,7 @@ impl Memory {
         &self,
         values: impl IntoIterator<Item = (K, V)>,
     ) -> Result<(), Error> {
-        let (queued, before, origin) = {
+        let (queued, before, revision) = {
             let mut shared = self.shared.lock();
             let origin = self.origin().revision(shared.revision + 1);
             let mut document = Document::new();
@@ -109,11 +108,13 @@ impl Memory {
             shared.revision += 1;
             shared.fault = None;
             let before = std::mem::replace(&mut shared.values, document.clone());
-            (shared.tell(&Update::full(document)), before, origin)
+            (
+                shared.tell(&Update::full(document)),
+                before,
+                shared.revision,
+            )
         };
-        let verdict = settle(queued);
-        self.shared.lock().undo(&verdict, &before, &origin, None);
-        verdict.outcome
+        self.conclude(settle(queued), &before, revision, None)
     }
 
     fn change(&self, key: &str, value: Option<Value>) -> Result<(), Error> {
@@ -142,11 +143,20 @@ impl Memory {
             // committed after it, so that callbacks may change this source again.
             (shared.tell(&update), before)
         };
-        let verdict = settle(queued);
-        let mut shared = self.shared.lock();
-        let origin = self.origin().revision(revision);
-        shared.undo(&verdict, &before, &origin, Key::parse(key).ok().as_ref());
-        verdict.outcome
+        self.conclude(settle(queued), &before, revision, Some(key))
+    }
+
+    /// Takes back what was refused, and tells why.
+    fn conclude(
+        &self,
+        verdict: Verdict,
+        before: &Document,
+        revision: u64,
+        only: Option<&str>,
+    ) -> Result<(), Error> {
+        let outcome = verdict.outcome.clone();
+        self.shared.lock().undo(verdict, before, revision, only);
+        outcome
     }
 }
 
@@ -158,29 +168,28 @@ impl Shared {
         }
     }
 
-    /// Takes back what was refused of the change written at `origin`, which touched `only` that
-    /// key or all of them, unless it has been changed again since.
-    fn undo(&mut self, verdict: &Verdict, before: &Document, origin: &Origin, only: Option<&Key>) {
-        if verdict.outcome.is_ok() {
-            return;
-        }
-        let latest = *origin == Origin::revision(origin, self.revision);
-        let refused = |key: &Key| {
-            only.is_none_or(|only| related(only, key))
-                && (verdict.whole || verdict.keys.iter().any(|refused| related(refused, key)))
+    /// Takes back what was refused of a change that touched `only` that key or all of them, unless
+    /// it has been changed again since.
+    fn undo(&mut self, verdict: Verdict, before: &Document, revision: u64, only: Option<&str>) {
+        let kept = match verdict.kept {
+            Some(_) if verdict.outcome.is_ok() => return,
+            Some(kept) => kept,
+            None if self.revision == revision => {
+                self.values = before.clone();
+                return;
+            }
+            None => only
+                .into_iter()
+                .filter_map(|key| Key::parse(key).ok())
+                .collect(),
         };
-        let written = |(key, _, place): (Key, &Value, &Origin)| {
-            (place == origin && refused(&key)).then_some(key)
-        };
-        let gone: BTreeSet<Key> = self.values.iter().filter_map(written).collect();
-        for key in &gone {
-            self.values.remove(key.as_str());
-        }
-        for (key, value, place) in before.iter() {
-            let free = gone.contains(&key) || (latest && self.values.get(key.as_str()).is_none());
-            if free && refused(&key) {
-                // What stood there before and has room again; if not, somebody was faster.
-                let _ = self.values.set(key.as_str(), value.clone(), place.clone());
+        for key in kept {
+            let written = |document: &Document, key: &Key| document.origin(key.as_str()).cloned();
+            let newer = written(&self.values, &key).is_some_and(|now| {
+                Some(now.clone()) != written(before, &key) && now != now.revision(revision)
+            });
+            if !newer {
+                self.values.restore(&key, before);
             }
         }
     }
@@ -198,24 +207,21 @@ impl Shared {
 /// What became of a change.
 struct Verdict {
     outcome: Result<(), Error>,
-    /// Whether all of it was refused.
-    whole: bool,
-    /// The keys that were refused otherwise.
-    keys: Vec<Key>,
+    /// The keys that somebody refused and left as they were; `None` if all of it was refused.
+    kept: Option<Vec<Key>>,
 }
 
 fn settle(queued: Vec<Queued>) -> Verdict {
     let mut verdict = Verdict {
         outcome: Ok(()),
-        whole: false,
-        keys: Vec::new(),
+        kept: Some(Vec::new()),
     };
     for queued in queued {
         match queued.commit() {
             Ok(applied) => {
-                let keys = applied.refused.iter().flat_map(Error::iter);
-                let keys = keys.filter_map(|error| Key::parse(error.key()?).ok());
-                verdict.keys.extend(keys);
+                if let Some(kept) = &mut verdict.kept {
+                    kept.extend(applied.kept);
+                }
                 if let (Ok(()), Some(error)) =
                     (&verdict.outcome, applied.refused.into_iter().next())
                 {
@@ -226,16 +232,11 @@ fn settle(queued: Vec<Queued>) -> Verdict {
             Err(error) if error.kind() == ErrorKind::Closed => {}
             Err(error) => {
                 verdict.outcome = Err(error);
-                verdict.whole = true;
+                verdict.kept = None;
             }
         }
     }
     verdict
-}
-
-/// Whether one key is the other or stands above it.
-fn related(a: &Key, b: &Key) -> bool {
-    a.is_under(b) || b.is_under(a)
 }
 
 impl Source for Memory {

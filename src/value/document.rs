@@ -99,6 +99,16 @@ impl Document {
         }
     }
 
+    /// Makes a key and all below it what it is in another document.
+    pub(crate) fn restore(&mut self, key: &Key, from: &Document) {
+        let path: Vec<_> = key.segments().collect();
+        self.root.remove_path(&path);
+        if let Some(entry) = from.root.find(&path) {
+            // In vain if a value stands further up by now: then that has taken its place.
+            let _ = self.root.put_path(&path, entry.node.clone());
+        }
+    }
+
     /// The value of a key; `None` for a table.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.leaf(key).map(|leaf| &leaf.value)

@@ -328,7 +328,8 @@ fn refer(root: &Tree, part: &Part, stack: &mut Stack) -> Result<Value, Broken> {
     };
     let path: Vec<String> = key.segments().map(|s| s.into_owned()).collect();
     if path.is_empty() {
-        return Err(Broken);
+        // No name at all, such as a shell writes it: not a reference of ours.
+        return as_written();
     }
     match find(root, &path) {
         Some(Node::Table(_)) => return Err(Broken),
