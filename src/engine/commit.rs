@@ -461,12 +461,15 @@ impl Ledger {
         }
         let mut told: Vec<Arc<dyn Listener>> = Vec::new();
         for staged in &staged {
-            staged.publish(&mut told);
+            staged.publish();
         }
         // The number of a generation is seen only after all its values are.
         let old = current.full();
         current.store(Arc::clone(&candidate));
         self.retire(old);
+        for staged in &staged {
+            staged.notify(&mut told);
+        }
         if effective > 0 {
             let mailboxes = self.registry.mailboxes();
             if !mailboxes.is_empty() {

@@ -444,6 +444,10 @@ impl Host for Engine {
         })
     }
 
+    fn generation(&self) -> u64 {
+        self.current.load().number
+    }
+
     fn schedule(&self, subscriber: Arc<Subscriber>) {
         self.dispatcher.schedule(subscriber);
     }

@@ -149,7 +149,9 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let subscriber = Subscriber::new(
             self.slot.host.clone(),
             Box::new(move || {
-                let now = slot.full();
+                let Some(now) = slot.settled() else {
+                    return;
+                };
                 let before = std::mem::replace(&mut last, now);
                 if last.value != before.value {
                     callback(&Change {
@@ -179,7 +181,11 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let subscriber = Subscriber::new(
             self.slot.host.clone(),
             Box::new(move || {
-                let now = slot.full();
+                let now = match (slot.settled(), &last) {
+                    (Some(now), _) => now,
+                    (None, None) => slot.full(),
+                    (None, Some(_)) => return,
+                };
                 let before = last.replace(Arc::clone(&now));
                 if before.is_none_or(|before| before.value != now.value) {
                     callback(&now.value);

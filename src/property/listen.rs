@@ -82,7 +82,7 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
 
     /// The newest version if its value differs from the one received last, without waiting.
     pub fn try_recv(&mut self) -> Option<Arc<Version<T>>> {
-        let now = self.slot.full();
+        let now = self.slot.settled()?;
         let differs = now.value != self.last.value;
         self.last = now;
         differs.then(|| Arc::clone(&self.last))

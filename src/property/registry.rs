@@ -21,6 +21,9 @@ pub(crate) trait Host: Send + Sync {
         f: &mut dyn FnMut(&Arc<Generation>, &mut Registry),
     ) -> Result<(), Error>;
 
+    /// The generation that is visible as a whole.
+    fn generation(&self) -> u64;
+
     /// Has a subscriber run.
     fn schedule(&self, subscriber: Arc<Subscriber>);
 

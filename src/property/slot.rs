@@ -276,6 +276,16 @@ impl<T: Send + Sync + 'static> Slot<T> {
         self.cell.full()
     }
 
+    /// The version for a subscriber: `None` while the commit that brought it is not visible as a
+    /// whole, since that commit tells all subscribers when it is.
+    pub(crate) fn settled(&self) -> Option<Arc<Version<T>>> {
+        let now = self.full();
+        match self.host.upgrade() {
+            Some(host) if now.generation > host.generation() => None,
+            _ => Some(now),
+        }
+    }
+
     /// Makes a version current. Only a commit calls this, one at a time.
     pub(crate) fn publish(&self, version: Arc<Version<T>>) {
         let bits = inline::to_bits(&version.value);
@@ -362,7 +372,11 @@ pub(crate) trait AnySlot: Send + Sync {
 
 /// A value drawn and not yet current.
 pub(crate) trait Staged: Send {
-    fn publish(&self, told: &mut Vec<Arc<dyn Listener>>);
+    /// Makes the value current.
+    fn publish(&self);
+
+    /// Collects who is to be told, after all values of the commit and its number are visible.
+    fn notify(&self, told: &mut Vec<Arc<dyn Listener>>);
 }
 
 struct Draft<T> {
@@ -407,8 +421,11 @@ impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
 }
 
 impl<T: Send + Sync + 'static> Staged for Draft<T> {
-    fn publish(&self, told: &mut Vec<Arc<dyn Listener>>) {
+    fn publish(&self) {
         self.slot.publish(Arc::clone(&self.version));
+    }
+
+    fn notify(&self, told: &mut Vec<Arc<dyn Listener>>) {
         self.slot.notify(told);
     }
 }
