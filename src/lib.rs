@@ -70,7 +70,6 @@ mod error;
 mod format;
 mod properties;
 mod sync;
-mod transaction;
 mod tree;
 mod value;
 
@@ -90,10 +89,12 @@ pub mod health {
 
 pub use error::{Error, ErrorKind};
 pub use format::{Format, MAX_DOCUMENT_BYTES};
-pub use properties::{Builder, Properties, Scoped};
+pub use properties::Properties;
+pub use properties::builder::Builder;
+pub use properties::scoped::Scoped;
+pub use properties::transaction::Transaction;
 pub use property::handle::DynamicProperty;
 pub use source::{Applied, Refusal, Source, Update, Updates, Watching};
-pub use transaction::Transaction;
 pub use tree::layer::{Layer, SourceId};
 pub use tree::snapshot::Snapshot;
 pub use value::Value;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the top down. A room sees those above it and itself.
-const ROOMS: [&str; 10] = [
+const ROOMS: [&str; 9] = [
     "sync",
     "error",
     "value",
@@ -15,7 +15,6 @@ const ROOMS: [&str; 10] = [
     "tree",
     "property",
     "engine",
-    "transaction",
     "properties",
 ];
 

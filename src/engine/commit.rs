@@ -2,38 +2,25 @@
 //! handles, validate, publish, notify.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::SystemTime;
 
+use crate::engine::propose::{Proposal, Rules, related};
 use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
 use crate::property::listen::Listener;
 use crate::property::registry::Registry;
-use crate::property::slot::{Staged, panicked};
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Refusal, Update};
 use crate::sync::Cell;
-use crate::tree::diff::{self, LeafChange};
-use crate::tree::interpolate::{self, References};
+use crate::tree::diff;
+use crate::tree::interpolate::References;
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::tree::merge::Merge;
-use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::{Found, Generation, Snapshot};
 use crate::value::Value;
 use crate::value::key::{Key, push_segment};
 use crate::value::node::{Node, Table};
-
-/// Refuses a candidate tree as a whole.
-pub(crate) type TreeValidator = Box<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;
-
-/// What a commit reads and never changes.
-pub(crate) struct Rules {
-    pub(crate) append: BTreeSet<Key>,
-    pub(crate) validators: Vec<TreeValidator>,
-    pub(crate) secrets: Secrets,
-}
 
 /// What one commit leaves to the next; guarded by the commit lock.
 pub(crate) struct Ledger {
@@ -340,106 +327,6 @@ impl Ledger {
         }
     }
 
-    /// Follows references, decodes for live handles and validates. Changes nothing.
-    fn propose(
-        &self,
-        rules: &Rules,
-        old: &Arc<Generation>,
-        mut layers: Vec<Arc<LayerState>>,
-        changed: Option<usize>,
-        mut merged: Table,
-        referring: Vec<Key>,
-    ) -> Result<Proposal, Vec<Refused>> {
-        // Who listens to nothing needs no list of what changed, which matters for a first load.
-        let detailed = !self.registry.is_empty() || !self.references.is_empty();
-        let diff::Diff {
-            mut changes,
-            uncounted,
-        } = diff::diff(&old.root, &merged, detailed);
-        let secret = |key: &str| rules.secrets.hides(key);
-        let references = interpolate::follow(
-            &mut merged,
-            &old.root,
-            &self.references,
-            referring,
-            &mut changes,
-            &secret,
-        );
-        let effective = uncounted + changes.iter().filter(|change| !change.moved).count();
-        let number = old.number + u64::from(effective > 0);
-        let time = SystemTime::now();
-        for (i, layer) in layers.iter_mut().enumerate() {
-            if changed == Some(i) || (changed.is_none() && layer.generation == 0) {
-                let layer = Arc::make_mut(layer);
-                (layer.generation, layer.time) = (number, time);
-            }
-        }
-        let candidate = Arc::new(Generation {
-            number,
-            time: if effective > 0 { time } else { old.time },
-            root: merged,
-            layers,
-            secrets: rules.secrets.clone(),
-        });
-        let mut refusals = Vec::new();
-        let staged = self.stage(&candidate, &changes, &mut refusals);
-        if refusals.is_empty() && effective > 0 {
-            let view = Snapshot(Arc::clone(&candidate));
-            for validator in &rules.validators {
-                let verdict = catch_unwind(AssertUnwindSafe(|| validator(&view)));
-                let error = match verdict {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(reason)) => Error::new(ErrorKind::Refused, reason),
-                    Err(panic) => panicked("a validator", &*panic),
-                };
-                let mut keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
-                keys.truncate(MAX_CULPRITS);
-                refusals.push(Refused { error, keys });
-            }
-        }
-        if refusals.is_empty() {
-            Ok(Proposal {
-                candidate,
-                changes,
-                effective,
-                staged,
-                references,
-            })
-        } else {
-            Err(refusals)
-        }
-    }
-
-    fn stage(
-        &self,
-        candidate: &Arc<Generation>,
-        changes: &[LeafChange],
-        refusals: &mut Vec<Refused>,
-    ) -> Vec<Box<dyn Staged>> {
-        let mut staged = Vec::new();
-        let mut seen = HashSet::new();
-        if self.registry.is_empty() {
-            return staged;
-        }
-        // Real changes first: a slot under both kinds has changed.
-        for moved in [false, true] {
-            for change in changes.iter().filter(|change| change.moved == moved) {
-                for slot in self.registry.touched(change, &mut seen) {
-                    let mark = staged.len();
-                    if let Err(error) = Arc::clone(&slot).stage(candidate, None, moved, &mut staged)
-                    {
-                        staged.truncate(mark);
-                        refusals.push(Refused {
-                            error,
-                            keys: touching(changes, slot.keys()),
-                        });
-                    }
-                }
-            }
-        }
-        staged
-    }
-
     /// Makes a proposal current and collects who is to be told. Cannot fail.
     fn publish(
         &mut self,
@@ -503,49 +390,6 @@ impl Ledger {
         self.retired
             .retain(|generation| Arc::strong_count(generation) > 1);
     }
-
-    /// The keys of an update that led to a refusal, found by walking references back from the keys
-    /// of the tree that changed.
-    fn culprits(
-        &self,
-        refusals: &[Refused],
-        concerned: impl Fn(&Key) -> Option<String>,
-    ) -> Vec<String> {
-        let mut culprits = Vec::new();
-        let mut seen: BTreeSet<Key> = BTreeSet::new();
-        let mut queue: Vec<Key> = refusals
-            .iter()
-            .flat_map(|refusal| refusal.keys.iter().cloned())
-            .collect();
-        while let Some(key) = queue.pop() {
-            if !seen.insert(key.clone()) {
-                continue;
-            }
-            match concerned(&key) {
-                Some(culprit) => culprits.push(culprit),
-                None => queue.extend(self.references.of(&key).iter().cloned()),
-            }
-        }
-        culprits
-    }
-}
-
-/// The keys named in one refusal are as many at most.
-const MAX_CULPRITS: usize = 4096;
-
-/// Why a proposal cannot be published, with the changed keys that led to it.
-struct Refused {
-    error: Error,
-    keys: Vec<Key>,
-}
-
-/// A generation that is ready to be published.
-struct Proposal {
-    candidate: Arc<Generation>,
-    changes: Vec<LeafChange>,
-    effective: usize,
-    staged: Vec<Box<dyn Staged>>,
-    references: Vec<(Key, Vec<Key>)>,
 }
 
 fn merge_all<'r>(rules: &'r Rules, layers: &[Arc<LayerState>]) -> (Table, Merge<'r>) {
@@ -553,26 +397,6 @@ fn merge_all<'r>(rules: &'r Rules, layers: &[Arc<LayerState>]) -> (Table, Merge<
     let roots: Vec<&Table> = layers.iter().map(|layer| &layer.root).collect();
     let merged = merge.all(&roots);
     (merged, merge)
-}
-
-/// The changes under a slot's keys.
-fn touching(changes: &[LeafChange], keys: &[Key]) -> Vec<Key> {
-    let touches = |change: &&LeafChange| {
-        keys.iter()
-            .any(|key| related(change.key.as_str(), key.as_str()))
-    };
-    changes
-        .iter()
-        .filter(touches)
-        .take(MAX_CULPRITS)
-        .map(|change| change.key.clone())
-        .collect()
-}
-
-/// Whether one key is the other or above it.
-fn related(a: &str, b: &str) -> bool {
-    use crate::value::key::under;
-    under(a, b) || under(b, a)
 }
 
 fn set(

@@ -11,9 +11,10 @@ use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use crate::engine::commit::{Condition, Done, Ledger, Order, Rules};
+use crate::engine::commit::{Condition, Done, Ledger, Order};
 use crate::engine::dispatch::{self, Dispatcher};
 use crate::engine::health::{Books, SourceEventKind};
+use crate::engine::propose::Rules;
 use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
 use crate::error::{Error, ErrorKind};

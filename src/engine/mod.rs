@@ -4,5 +4,6 @@ pub(crate) mod commit;
 pub(crate) mod core;
 pub(crate) mod dispatch;
 pub(crate) mod health;
+pub(crate) mod propose;
 pub(crate) mod supervise;
 pub(crate) mod threads;

@@ -1,0 +1,192 @@
+//! What would become of the tree: references followed, values drawn for live handles, validators
+//! asked. Nothing changes here.
+
+use std::collections::{BTreeSet, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::engine::commit::Ledger;
+use crate::error::{Error, ErrorKind};
+use crate::property::slot::{Staged, panicked};
+use crate::tree::diff::{self, LeafChange};
+use crate::tree::interpolate;
+use crate::tree::layer::LayerState;
+use crate::tree::secrets::Secrets;
+use crate::tree::snapshot::{Generation, Snapshot};
+use crate::value::key::{Key, under};
+use crate::value::node::Table;
+
+/// Refuses a candidate tree as a whole.
+pub(crate) type TreeValidator = Box<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;
+
+/// What a commit reads and never changes.
+pub(crate) struct Rules {
+    pub(crate) append: BTreeSet<Key>,
+    pub(crate) validators: Vec<TreeValidator>,
+    pub(crate) secrets: Secrets,
+}
+
+/// The keys named in one refusal are as many at most.
+const MAX_CULPRITS: usize = 4096;
+
+/// Why a proposal cannot be published, with the changed keys that led to it.
+pub(super) struct Refused {
+    pub(super) error: Error,
+    keys: Vec<Key>,
+}
+
+/// A generation that is ready to be published.
+pub(super) struct Proposal {
+    pub(super) candidate: Arc<Generation>,
+    pub(super) changes: Vec<LeafChange>,
+    pub(super) effective: usize,
+    pub(super) staged: Vec<Box<dyn Staged>>,
+    pub(super) references: Vec<(Key, Vec<Key>)>,
+}
+
+impl Ledger {
+    /// Follows references, decodes for live handles and validates. Changes nothing.
+    pub(super) fn propose(
+        &self,
+        rules: &Rules,
+        old: &Arc<Generation>,
+        mut layers: Vec<Arc<LayerState>>,
+        changed: Option<usize>,
+        mut merged: Table,
+        referring: Vec<Key>,
+    ) -> Result<Proposal, Vec<Refused>> {
+        // Who listens to nothing needs no list of what changed, which matters for a first load.
+        let detailed = !self.registry.is_empty() || !self.references.is_empty();
+        let diff::Diff {
+            mut changes,
+            uncounted,
+        } = diff::diff(&old.root, &merged, detailed);
+        let secret = |key: &str| rules.secrets.hides(key);
+        let references = interpolate::follow(
+            &mut merged,
+            &old.root,
+            &self.references,
+            referring,
+            &mut changes,
+            &secret,
+        );
+        let effective = uncounted + changes.iter().filter(|change| !change.moved).count();
+        let number = old.number + u64::from(effective > 0);
+        let time = SystemTime::now();
+        for (i, layer) in layers.iter_mut().enumerate() {
+            if changed == Some(i) || (changed.is_none() && layer.generation == 0) {
+                let layer = Arc::make_mut(layer);
+                (layer.generation, layer.time) = (number, time);
+            }
+        }
+        let candidate = Arc::new(Generation {
+            number,
+            time: if effective > 0 { time } else { old.time },
+            root: merged,
+            layers,
+            secrets: rules.secrets.clone(),
+        });
+        let mut refusals = Vec::new();
+        let staged = self.stage(&candidate, &changes, &mut refusals);
+        if refusals.is_empty() && effective > 0 {
+            let view = Snapshot(Arc::clone(&candidate));
+            for validator in &rules.validators {
+                let verdict = catch_unwind(AssertUnwindSafe(|| validator(&view)));
+                let error = match verdict {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(reason)) => Error::new(ErrorKind::Refused, reason),
+                    Err(panic) => panicked("a validator", &*panic),
+                };
+                let mut keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
+                keys.truncate(MAX_CULPRITS);
+                refusals.push(Refused { error, keys });
+            }
+        }
+        if refusals.is_empty() {
+            Ok(Proposal {
+                candidate,
+                changes,
+                effective,
+                staged,
+                references,
+            })
+        } else {
+            Err(refusals)
+        }
+    }
+
+    fn stage(
+        &self,
+        candidate: &Arc<Generation>,
+        changes: &[LeafChange],
+        refusals: &mut Vec<Refused>,
+    ) -> Vec<Box<dyn Staged>> {
+        let mut staged = Vec::new();
+        let mut seen = HashSet::new();
+        if self.registry.is_empty() {
+            return staged;
+        }
+        // Real changes first: a slot under both kinds has changed.
+        for moved in [false, true] {
+            for change in changes.iter().filter(|change| change.moved == moved) {
+                for slot in self.registry.touched(change, &mut seen) {
+                    let mark = staged.len();
+                    if let Err(error) = Arc::clone(&slot).stage(candidate, None, moved, &mut staged)
+                    {
+                        staged.truncate(mark);
+                        refusals.push(Refused {
+                            error,
+                            keys: touching(changes, slot.keys()),
+                        });
+                    }
+                }
+            }
+        }
+        staged
+    }
+
+    /// The keys of an update that led to a refusal, found by walking references back from the keys
+    /// of the tree that changed.
+    pub(super) fn culprits(
+        &self,
+        refusals: &[Refused],
+        concerned: impl Fn(&Key) -> Option<String>,
+    ) -> Vec<String> {
+        let mut culprits = Vec::new();
+        let mut seen: BTreeSet<Key> = BTreeSet::new();
+        let mut queue: Vec<Key> = refusals
+            .iter()
+            .flat_map(|refusal| refusal.keys.iter().cloned())
+            .collect();
+        while let Some(key) = queue.pop() {
+            if !seen.insert(key.clone()) {
+                continue;
+            }
+            match concerned(&key) {
+                Some(culprit) => culprits.push(culprit),
+                None => queue.extend(self.references.of(&key).iter().cloned()),
+            }
+        }
+        culprits
+    }
+}
+
+/// The changes under a slot's keys.
+fn touching(changes: &[LeafChange], keys: &[Key]) -> Vec<Key> {
+    let touches = |change: &&LeafChange| {
+        keys.iter()
+            .any(|key| related(change.key.as_str(), key.as_str()))
+    };
+    changes
+        .iter()
+        .filter(touches)
+        .take(MAX_CULPRITS)
+        .map(|change| change.key.clone())
+        .collect()
+}
+
+/// Whether one key is the other or above it.
+pub(super) fn related(a: &str, b: &str) -> bool {
+    under(a, b) || under(b, a)
+}

@@ -1,0 +1,291 @@
+//! Builds [`Properties`]: starts the sources, waits for their first values, commits them as one.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::engine::core::Engine;
+use crate::engine::propose::{Rules, TreeValidator};
+use crate::error::Error;
+use crate::properties::{Owner, Properties};
+use crate::source::{Source, Watching};
+use crate::tree::layer::{Layer, LayerState, SourceId};
+use crate::tree::secrets::Secrets;
+use crate::tree::snapshot::Snapshot;
+use crate::value::Value;
+use crate::value::document::Document;
+use crate::value::key::Key;
+use crate::value::node::Table;
+use crate::value::origin::Origin;
+
+/// The rank of the layer that [`Properties::set`] writes to: stronger than any other.
+const OVERRIDE_RANK: i32 = i32::MIN;
+/// The rank of the layer of [`Builder::default`]: weaker than any other.
+const DEFAULT_RANK: i32 = i32::MAX;
+
+/// How long the builder waits for the first load of all sources.
+pub(super) const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Builds [`Properties`]: sources from the weakest to the strongest, and rules for all of them.
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct Builder {
+    sources: Vec<(Layer, Box<dyn Source>)>,
+    defaults: Document,
+    append: Vec<Result<Key, Error>>,
+    secrets: Vec<Result<Key, Error>>,
+    validators: Vec<TreeValidator>,
+    inline: bool,
+    timeout: Duration,
+    faults: Vec<Error>,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            sources: Vec::new(),
+            defaults: Document::new(),
+            append: Vec::new(),
+            secrets: Vec::new(),
+            validators: Vec::new(),
+            inline: false,
+            timeout: DEFAULT_LOAD_TIMEOUT,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Adds a source that overrides the ones before it.
+    pub fn source(self, source: impl Source) -> Self {
+        self.source_in(Layer::new("sources", Layer::RANK), source)
+    }
+
+    /// Adds a source in a layer: the layer with the lower rank wins, and within a rank the source
+    /// added later.
+    pub fn source_in(mut self, layer: Layer, source: impl Source) -> Self {
+        self.sources.push((layer, Box::new(source)));
+        self
+    }
+
+    /// Adds several sources, each overriding the ones before it.
+    pub fn sources<S: Source>(self, sources: impl IntoIterator<Item = S>) -> Self {
+        sources
+            .into_iter()
+            .fold(self, |builder, source| builder.source(source))
+    }
+
+    /// Sets the value a key has while no source defines it.
+    pub fn default(mut self, key: &str, value: impl Into<Value>) -> Self {
+        if let Err(error) = self.defaults.set(key, value, Origin::new("default", "")) {
+            self.faults.push(error);
+        }
+        self
+    }
+
+    /// Joins the lists of all layers at a key, the weakest layer's items first, where lists
+    /// otherwise replace each other.
+    pub fn append(mut self, key: &str) -> Self {
+        self.append.push(Key::parse(key));
+        self
+    }
+
+    /// Never shows the values of a key and of all keys below it.
+    ///
+    /// Keys that look like secrets, such as `db.password`, and keys read as
+    /// [`Secret`](crate::Secret) are masked without being named here.
+    pub fn secret(mut self, key: &str) -> Self {
+        self.secrets.push(Key::parse(key));
+        self
+    }
+
+    /// Adds a rule for the tree as a whole: an update after which `check` fails is refused, and
+    /// the reason it returns is reported. It sees the candidate, so it can compare keys of several
+    /// sources.
+    ///
+    /// ```
+    /// use liveprops::{Properties, sources::Memory};
+    ///
+    /// let low = Memory::from([("min", 1)]);
+    /// let high = Memory::from([("max", 9)]);
+    /// let props = Properties::builder()
+    ///     .source(low.clone())
+    ///     .source(high.clone())
+    ///     .validate(|tree| match (tree.get::<u32>("min"), tree.get::<u32>("max")) {
+    ///         (Ok(min), Ok(max)) if min > max => Err("min must not exceed max".into()),
+    ///         _ => Ok(()),
+    ///     })
+    ///     .build()?;
+    /// assert!(low.set("min", 10).is_err());
+    /// assert_eq!(props.get::<u32>("min")?, 1);
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    pub fn validate(
+        mut self,
+        check: impl Fn(&Snapshot) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.validators.push(Box::new(check));
+        self
+    }
+
+    /// Runs callbacks on the thread that commits, before its call returns, in place of threads of
+    /// their own. For tests, and for callbacks that are short and must not wait for a thread.
+    pub fn inline_callbacks(mut self) -> Self {
+        self.inline = true;
+        self
+    }
+
+    /// How long [`build`](Self::build) waits for the first load of all sources together. The
+    /// default is 10 seconds.
+    pub fn load_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Loads every source and starts to watch them.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong at once: each source that cannot be loaded, each malformed key,
+    /// or why the tree is refused.
+    pub fn build(self) -> Result<Properties, Error> {
+        let mut faults = self.faults;
+        let mut keys = |keys: Vec<Result<Key, Error>>| -> Vec<Key> {
+            keys.into_iter()
+                .filter_map(|key| key.map_err(|error| faults.push(error)).ok())
+                .collect()
+        };
+        let append: BTreeSet<Key> = keys(self.append).into_iter().collect();
+        let secrets = Secrets::default();
+        keys(self.secrets)
+            .into_iter()
+            .for_each(|key| secrets.add(key));
+        let rules = Rules {
+            append,
+            validators: self.validators,
+            secrets,
+        };
+        let engine = Engine::new(rules, self.inline);
+        // From here on an early return ends what was started.
+        let props = Properties(Arc::new(Owner {
+            engine: Arc::clone(&engine),
+        }));
+        let deadline = Instant::now() + self.timeout;
+
+        let mut layers = vec![layer(
+            engine.overrides,
+            Layer::new("overrides", OVERRIDE_RANK),
+            "overrides",
+        )];
+        if !self.defaults.is_empty() {
+            let mut defaults = layer(
+                engine.new_source(),
+                Layer::new("defaults", DEFAULT_RANK),
+                "defaults",
+            );
+            defaults.root = self.defaults.into_parts().0;
+            layers.push(defaults);
+        }
+        let mut started = Vec::new();
+        for (layer, source) in self.sources {
+            match Started::one(&engine, layer, source) {
+                Ok(source) => started.push(source),
+                Err(error) => faults.push(error),
+            }
+        }
+        let mut follow = Vec::new();
+        for source in started {
+            match source.finish(deadline) {
+                Ok((state, loading, problems)) => {
+                    follow.push((state.id, loading, problems));
+                    layers.push(state);
+                }
+                Err(error) => faults.push(error),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Error::all(faults));
+        }
+        let applied = engine.admit(layers)?;
+        for (id, loading, problems) in follow {
+            engine
+                .books
+                .answered(id, applied.generation, true, problems, None);
+            if let Some(loading) = loading {
+                loading.go();
+            }
+        }
+        Ok(props)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origins: Vec<Origin> = self
+            .sources
+            .iter()
+            .map(|(_, source)| source.origin())
+            .collect();
+        f.debug_struct("Builder")
+            .field("sources", &origins)
+            .finish_non_exhaustive()
+    }
+}
+
+fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
+    LayerState {
+        id,
+        layer,
+        name: name.into(),
+        root: Table::default(),
+        generation: 0,
+        time: SystemTime::UNIX_EPOCH,
+    }
+}
+
+/// A layer with its first values, what lets its source go on, and what its document left out; of
+/// what is pushed the commit tells.
+type Loaded = (
+    LayerState,
+    Option<crate::engine::supervise::Loading>,
+    Option<Vec<Error>>,
+);
+
+/// A source whose first load is on its way.
+pub(super) struct Started {
+    pub(super) state: LayerState,
+    loading: Option<crate::engine::supervise::Loading>,
+}
+
+impl Started {
+    pub(super) fn one(
+        engine: &Arc<Engine>,
+        place: Layer,
+        source: Box<dyn Source>,
+    ) -> Result<Self, Error> {
+        let id = engine.new_source();
+        let state = layer(id, place.clone(), &source.origin().to_string());
+        engine.books.open(id, Arc::clone(&state.name), place);
+        let loading = match source.watching() {
+            Watching::Push => {
+                engine.arriving(id);
+                let attached = engine.supervisor.attach(engine, id, &*source);
+                attached.map(|()| None)
+            }
+            _ => {
+                let name = Arc::clone(&state.name);
+                let started = engine.supervisor.start(engine, id, name, source);
+                started.map(Some)
+            }
+        };
+        let loading = loading.inspect_err(|_| engine.give_up(id))?;
+        Ok(Self { state, loading })
+    }
+
+    pub(super) fn finish(mut self, deadline: Instant) -> Result<Loaded, Error> {
+        let mut problems = None;
+        if let Some(loading) = &self.loading {
+            let (root, left_out) = loading.wait(deadline)?.into_parts();
+            (self.state.root, problems) = (root, Some(left_out));
+        }
+        Ok((self.state, self.loading, problems))
+    }
+}

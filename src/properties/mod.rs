@@ -1,0 +1,355 @@
+//! [`Properties`] and its builder: sources in, handles out.
+
+pub(crate) mod builder;
+pub(crate) mod scoped;
+pub(crate) mod transaction;
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+
+use crate::engine::commit::Order;
+use crate::engine::core::Engine;
+use crate::engine::health::{Health, SourceEvent, SourceEventKind};
+use crate::error::Error;
+use crate::properties::builder::{Builder, DEFAULT_LOAD_TIMEOUT, Started};
+use crate::properties::scoped::Scoped;
+use crate::properties::transaction::Transaction;
+use crate::property::batch::{Batch, Mailbox};
+use crate::property::builder::PropertyBuilder;
+use crate::property::registry::Host;
+use crate::property::subscription::Subscription;
+use crate::source::{Applied, Source};
+use crate::tree::explain::Explanation;
+use crate::tree::layer::{Layer, SourceId};
+use crate::tree::snapshot::Snapshot;
+use crate::value::Value;
+use crate::value::key::Key;
+
+/// Layered sources as one tree of live, typed properties.
+///
+/// A plain value: cloning is cheap, all clones are the same properties, and two that were built
+/// separately never know of each other. Dropping the last clone stops and joins every thread;
+/// handles made from it go on reading their last values.
+///
+/// ```
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let props = Properties::builder()
+///     .source(Memory::from([("ratelimit.qps", 100), ("ratelimit.burst", 10)])) // lowest
+///     .source(Memory::from([("ratelimit.qps", 500)]))                          // highest
+///     .build()?;
+///
+/// assert_eq!(props.get::<u32>("ratelimit.qps")?, 500);
+/// assert_eq!(props.get_or("ratelimit.burst", 1u32), 10);
+/// assert_eq!(props.get_opt::<u32>("ratelimit.window")?, None);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Properties(Arc<Owner>);
+
+/// Ends the engine with the last clone.
+struct Owner {
+    engine: Arc<Engine>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.engine.shut_down();
+    }
+}
+
+impl Properties {
+    /// Begins to build properties.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    fn host(&self) -> Weak<dyn Host> {
+        self.0.engine.weak()
+    }
+
+    /// The value of a key, now.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Missing`](crate::ErrorKind::Missing) if no layer defines it, [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if it cannot become
+    /// a `T`, [`ErrorKind::Reference`](crate::ErrorKind::Reference) if a reference in it is broken, [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey)
+    /// for a malformed key. Weaker layers are not asked in place of a malformed value.
+    #[inline]
+    pub fn get<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
+        if let Some(value) = self.0.engine.current.load().get_plain(key) {
+            return Ok(value);
+        }
+        // What follows may run code of the user's, so it holds no guard on the cell.
+        self.0.engine.current.full().get_slowly(key)
+    }
+
+    /// The value of a key, now, or `None` if no layer defines it.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), without [`ErrorKind::Missing`](crate::ErrorKind::Missing).
+    pub fn get_opt<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+        self.0.engine.current.full().get_opt(key)
+    }
+
+    /// The value of a key, now, or `default` if no layer defines it.
+    ///
+    /// A value that is there and malformed is answered with the default as well, and reported: in
+    /// [`health`](Self::health) and as a [`SourceEventKind::Malformed`].
+    pub fn get_or<T: DeserializeOwned>(&self, key: &str, default: T) -> T {
+        match self.get_opt(key) {
+            Ok(Some(value)) => value,
+            Ok(None) => default,
+            Err(error) => {
+                self.0.engine.books.note(error.clone());
+                self.0.engine.tell_whole(SourceEventKind::Malformed(error));
+                default
+            }
+        }
+    }
+
+    /// Begins a live handle on a key.
+    pub fn property<T: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+        key: &str,
+    ) -> PropertyBuilder<T> {
+        PropertyBuilder::new(self.host(), Key::root(), key, false)
+    }
+
+    /// Begins a live handle on a subtree as a struct, which is swapped as one.
+    ///
+    /// An absent subtree is decoded as an empty one, so that the fields' own defaults count; the
+    /// empty key binds the whole tree. Errors name every bad field at once.
+    pub fn bind<T: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+        key: &str,
+    ) -> PropertyBuilder<T> {
+        PropertyBuilder::new(self.host(), Key::root(), key, true)
+    }
+
+    /// The tree as it is now, for reading many keys from one generation.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.0.engine.current.full())
+    }
+
+    /// The number of the generation in force; it grows by one with each commit that changed
+    /// something.
+    pub fn generation(&self) -> u64 {
+        self.0.engine.current.load().number
+    }
+
+    /// A view of the keys under a prefix, by their names below it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) if the prefix is malformed.
+    pub fn scoped(&self, prefix: &str) -> Result<Scoped, Error> {
+        Ok(Scoped {
+            props: self.clone(),
+            prefix: Key::parse(prefix)?,
+        })
+    }
+
+    /// What every layer says about a key, which one wins, where it was written, and what was
+    /// refused.
+    pub fn explain(&self, key: &str) -> Explanation {
+        let mut explanation = self.snapshot().explain(key);
+        explanation.refused = self.0.engine.books.refused_of(key);
+        explanation
+    }
+
+    /// Calls `callback` once per generation with all its changes under a prefix; the empty prefix
+    /// is the whole tree.
+    ///
+    /// What [`DynamicProperty::on_change`](crate::DynamicProperty::on_change) says of threads, slowness and panics holds here too.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) if the prefix is malformed, [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) if called
+    /// from inside a validator.
+    pub fn on_change_under(
+        &self,
+        prefix: &str,
+        callback: impl FnMut(&Batch) + Send + 'static,
+    ) -> Result<Subscription, Error> {
+        self.subscribe(Key::parse(prefix)?, callback)
+    }
+
+    fn subscribe(
+        &self,
+        prefix: Key,
+        callback: impl FnMut(&Batch) + Send + 'static,
+    ) -> Result<Subscription, Error> {
+        let engine = &self.0.engine;
+        let mailbox = Mailbox::new(prefix, engine.rules.secrets.clone(), self.host(), callback);
+        engine.between_commits(&mut |_, registry| registry.subscribe(Arc::downgrade(&mailbox)))?;
+        Ok(Subscription::holding(
+            Arc::clone(&mailbox.subscriber),
+            mailbox,
+        ))
+    }
+
+    /// Calls `callback` with what happens to the sources: initialized, updated, rejected,
+    /// suspended, reconnected, removed.
+    pub fn on_source_event(
+        &self,
+        callback: impl FnMut(&SourceEvent) + Send + 'static,
+    ) -> Subscription {
+        self.0.engine.books.subscribe(self.host(), callback)
+    }
+
+    /// Sets a key in the override layer, which is stronger than all sources.
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction).
+    pub fn set(&self, key: &str, value: impl Into<Value>) -> Result<Applied, Error> {
+        self.transaction(|tx| tx.set(key, value))
+    }
+
+    /// Takes a key and all below it out of the override layer, so that the sources show again.
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction).
+    pub fn remove(&self, key: &str) -> Result<Applied, Error> {
+        self.transaction(|tx| tx.remove(key))
+    }
+
+    /// Writes several keys of the override layer as one: all become visible in one generation, or
+    /// none does.
+    ///
+    /// ```
+    /// use liveprops::{ErrorKind, Properties};
+    ///
+    /// let props = Properties::builder().build()?;
+    /// props.transaction(|tx| {
+    ///     tx.set("range.min", 1)?;
+    ///     tx.set("range.max", 9)
+    /// })?;
+    /// let seen = props.generation();
+    /// props.set("range.max", 10)?;
+    /// let late = props.transaction(|tx| {
+    ///     tx.if_generation(seen);
+    ///     tx.set("range.max", 11)
+    /// });
+    /// assert_eq!(late.unwrap_err().kind(), ErrorKind::Conflict);
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Whatever `write` returns; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if a condition does not hold;
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) or [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch), for all keys at once, if a validator or
+    /// a live handle does not accept what would result; [`ErrorKind::Loop`](crate::ErrorKind::Loop) if callbacks trigger
+    /// each other without end; [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from inside a validator.
+    pub fn transaction(
+        &self,
+        write: impl FnOnce(&mut Transaction) -> Result<(), Error>,
+    ) -> Result<Applied, Error> {
+        let mut transaction = Transaction::new(self.snapshot());
+        write(&mut transaction)?;
+        let (edits, conditions) = transaction.into_parts();
+        self.0.engine.write(edits, conditions)
+    }
+
+    /// Adds a source, stronger than all others without a layer. Returns when its values are in
+    /// force.
+    ///
+    /// # Errors
+    ///
+    /// Whatever its first load returns, or why its values are refused; the properties are then as
+    /// they were.
+    pub fn add_source(&self, source: impl Source) -> Result<SourceId, Error> {
+        self.add_source_in(Layer::new("sources", Layer::RANK), source)
+    }
+
+    /// Adds a source in a layer. Returns when its values are in force.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_source`](Self::add_source).
+    pub fn add_source_in(&self, layer: Layer, source: impl Source) -> Result<SourceId, Error> {
+        self.add(layer, Box::new(source), DEFAULT_LOAD_TIMEOUT)
+    }
+
+    fn add(
+        &self,
+        layer: Layer,
+        source: Box<dyn Source>,
+        timeout: Duration,
+    ) -> Result<SourceId, Error> {
+        let engine = &self.0.engine;
+        let started = Started::one(engine, layer, source)?;
+        let id = started.state.id;
+        let (state, loading, problems) = match started.finish(Instant::now() + timeout) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                engine.give_up(id);
+                return Err(error);
+            }
+        };
+        match engine.admit(vec![state]) {
+            Ok(applied) => {
+                engine
+                    .books
+                    .answered(id, applied.generation, applied.changed > 0, problems, None);
+                if let Some(loading) = loading {
+                    loading.go();
+                }
+                Ok(id)
+            }
+            Err(error) => {
+                engine.give_up(id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes a source with its layer; what weaker layers say shows again.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if it is not there; why the tree without it is refused, for example
+    /// because a live handle needs one of its keys.
+    pub fn remove_source(&self, id: SourceId) -> Result<Applied, Error> {
+        let engine = &self.0.engine;
+        engine.is_a_source(id)?;
+        let applied = engine.commit(Order::Remove(id))?;
+        engine.supervisor.remove(id);
+        engine.books.close(id, applied.generation);
+        Ok(applied)
+    }
+
+    /// Moves a source to another layer. Within one rank it keeps its place by age.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove_source`](Self::remove_source).
+    pub fn move_source(&self, id: SourceId, layer: Layer) -> Result<Applied, Error> {
+        self.0.engine.is_a_source(id)?;
+        let applied = self.0.engine.commit(Order::Move(id, layer.clone()))?;
+        self.0.engine.books.moved(id, layer);
+        Ok(applied)
+    }
+
+    /// How the sources are doing, what was refused, and how many callbacks panicked.
+    pub fn health(&self) -> Health {
+        self.0
+            .engine
+            .books
+            .health(self.generation(), self.0.engine.dispatcher.panics())
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Properties")
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
+    }
+}
