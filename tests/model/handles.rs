@@ -71,9 +71,12 @@ struct Bound {
 /// What a subscription was told: old, new, generation.
 type Told = Arc<Mutex<Vec<(String, String, u64)>>>;
 
+/// What a handle would read, by the oracle.
+type Draw = Box<dyn Fn(&Oracle<'_>) -> Result<String, ErrorKind>>;
+
 pub(crate) struct Handle {
     /// The value the model wants.
-    pub(crate) draw: Box<dyn Fn(&Oracle<'_>) -> Result<String, ErrorKind>>,
+    pub(crate) draw: Draw,
     readings: Box<dyn FnMut() -> Vec<String>>,
     subscribe: Box<dyn Fn(Told) -> Subscription>,
     version: Box<dyn Fn() -> u64>,
@@ -235,16 +238,14 @@ fn expectation<T: DeserializeOwned + Clone + 'static>(
     }
 }
 
-fn show<T: Debug>(
-    draw: impl Fn(&Oracle<'_>) -> Result<T, ErrorKind> + 'static,
-) -> Box<dyn Fn(&Oracle<'_>) -> Result<String, ErrorKind>> {
+fn show<T: Debug>(draw: impl Fn(&Oracle<'_>) -> Result<T, ErrorKind> + 'static) -> Draw {
     Box::new(move |oracle| draw(oracle).map(|value| format!("{value:?}")))
 }
 
 fn handle<T: Clone + Debug + PartialEq + Send + Sync + 'static>(
     built: Result<DynamicProperty<T>, Error>,
     keys: Vec<&'static str>,
-    draw: Box<dyn Fn(&Oracle<'_>) -> Result<String, ErrorKind>>,
+    draw: Draw,
     oracle: &Oracle<'_>,
 ) -> Option<Handle> {
     let wanted = draw(oracle);
