@@ -33,7 +33,9 @@ fn number(props: &Properties, key: &str) -> Option<i64> {
 /// The changes of a property, as they arrive.
 fn changes(of: &DynamicProperty<i64>) -> (Receiver<(i64, i64)>, Subscription) {
     let (send, receive) = channel();
-    let guard = of.on_change(move |change| drop(send.send((*change.old, *change.new))));
+    let guard = of.on_change(move |change| {
+        let _ = send.send((*change.old, *change.new));
+    });
     (receive, guard)
 }
 
@@ -46,7 +48,7 @@ fn an_edit_by_rename_reaches_handle_and_callback_once_with_its_place() {
     let _guard = retries.on_change(move |change| {
         let place = |origin: Option<&liveprops::Origin>| origin.unwrap().to_string();
         let seen = (*change.old, *change.new, change.generation);
-        drop(send.send((seen, place(change.old_origin), place(change.origin))));
+        let _ = send.send((seen, place(change.old_origin), place(change.origin)));
     });
     let before = props.generation();
     replace(&desk.path, "\n[http]\n  retries =  4\n");
@@ -159,7 +161,9 @@ fn a_value_that_moved_to_another_line_is_no_change_and_shows_its_new_place() {
     let a = props.property::<i64>("a").build().unwrap();
     let (heard, _guard) = changes(&a);
     let (batches, told) = channel();
-    let _under = props.on_change_under("", move |batch| drop(batches.send(batch.generation())));
+    let _under = props.on_change_under("", move |batch| {
+        let _ = batches.send(batch.generation());
+    });
     let before = props.generation();
     let place = |props: &Properties| props.explain("a").origin.unwrap().to_string();
     assert_eq!(place(&props), desk.place("1:5"));
@@ -198,7 +202,7 @@ fn a_swap_of_a_mounted_config_map_is_one_generation_and_one_batch() {
     let props = open(Dir::new(dir.path()));
     let (send, batches) = channel();
     let _guard = props.on_change_under("", move |batch| {
-        drop(send.send((batch.generation(), batch.changes().len())));
+        let _ = send.send((batch.generation(), batch.changes().len()));
     });
     let (done, mixed) = (AtomicBool::new(false), AtomicUsize::new(0));
     let begin = props.generation();
