@@ -101,6 +101,12 @@ impl Running {
         assert!(sent.success());
     }
 
+    /// Its state as the kernel shows it: `T` when it is stopped.
+    pub(crate) fn state(&self) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    }
+
     /// Closes its input and waits for its end.
     pub(crate) fn ends_well(&mut self) -> bool {
         drop(self.process.stdin.take());
