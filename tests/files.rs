@@ -189,7 +189,7 @@ fn a_value_that_moved_to_another_line_is_no_change_and_shows_its_new_place() {
 #[test]
 fn a_swap_of_a_mounted_config_map_is_one_generation_and_one_batch() {
     const FILES: i64 = 5;
-    const SWAPS: i64 = 20;
+    const SWAPS: i64 = 200;
     let dir = tempfile::tempdir().unwrap();
     let version = |value: i64| {
         let name = format!("..v{value}");
