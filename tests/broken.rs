@@ -258,6 +258,9 @@ fn hostile() -> Vec<Hostile> {
 #[test]
 fn hostile_content_is_refused_with_its_place_at_the_start_and_later() {
     for case in hostile() {
+        if !support::disk::knows(case.extension) {
+            continue;
+        }
         let name = format!("{} in {}", case.name, case.extension);
         let desk = Desk::new("app.toml", "a = 42\n");
         let bad = desk.at(&format!("bad.{}", case.extension));
@@ -314,6 +317,9 @@ fn what_is_just_within_the_limits_is_taken() {
         ("properties", "\u{feff}a=42\n"),
         ("env", "\u{feff}A=42\n"),
     ] {
+        if !support::disk::knows(extension) {
+            continue;
+        }
         let desk = Desk::new(&format!("app.{extension}"), content);
         let got = desk.open().get::<u32>("a");
         assert_eq!(got.unwrap(), 42, "{extension}: the mark is part of the key");
@@ -426,6 +432,9 @@ fn a_secret_in_a_broken_file_is_shown_nowhere() {
         ("toml", "db.password = \"hunter2${db.password}\"\n"),
     ];
     for (extension, content) in bad {
+        if !support::disk::knows(extension) {
+            continue;
+        }
         let desk = Desk::new(&format!("app.{extension}"), content);
         let built = Properties::builder().source(File::new(&desk.path)).build();
         if let Err(error) = built {

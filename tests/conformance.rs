@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use liveprops::source::conformance::{Editor, check};
-use liveprops::sources::{Dir, Env, File, Memory};
+#[cfg(feature = "watch")]
+use liveprops::sources::Dir;
+use liveprops::sources::{Env, File, Memory};
 use liveprops::{Document, Error, Origin, Source, Update, Updates, Watching};
 
 const STEP: Duration = Duration::from_millis(10);
@@ -148,6 +150,7 @@ impl Editor for Store {
     }
 }
 
+#[cfg(feature = "watch")]
 #[test]
 fn a_file_keeps_the_contract() {
     let disk = Disk::new(false);
@@ -160,6 +163,7 @@ fn a_polled_file_keeps_the_contract() {
     passes(|| File::new(disk.path()).without_watch().poll(STEP), &disk);
 }
 
+#[cfg(feature = "watch")]
 #[test]
 fn a_directory_keeps_the_contract() {
     let disk = Disk::new(true);

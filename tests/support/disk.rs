@@ -81,6 +81,11 @@ pub(crate) fn format(extension: &str) -> Format {
     Format::from_extension(extension).unwrap()
 }
 
+/// Whether the feature of a format is on.
+pub(crate) fn knows(extension: &str) -> bool {
+    Format::from_extension(extension).is_some()
+}
+
 /// The health of the only source.
 pub(crate) fn health(props: &Properties) -> SourceHealth {
     let mut sources = props.health().sources;
