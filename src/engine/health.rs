@@ -55,6 +55,9 @@ pub struct SourceHealth {
     pub refusals: u64,
     /// What its last document left out and why.
     pub problems: Vec<Error>,
+    /// Why it does not work as it should although its changes arrive, as long as that is so: it
+    /// polls, for example, because there are no file events. The status does not change for it.
+    pub degraded: Option<Error>,
 }
 
 /// The health of all sources at one moment.
@@ -108,6 +111,9 @@ pub enum SourceEventKind {
     Suspended(Error),
     /// It answers again.
     Reconnected,
+    /// It does not work as it should, and its changes arrive all the same; for as long as that is
+    /// so, see [`SourceHealth::degraded`].
+    Degraded(Error),
     /// It was removed with its layer.
     Removed,
     /// A callback panicked.
@@ -154,6 +160,7 @@ impl Books {
             commits: 0,
             refusals: 0,
             problems: Vec::new(),
+            degraded: None,
         });
     }
 
@@ -278,6 +285,20 @@ impl Books {
                 generation,
                 SourceEventKind::Suspended(reason),
             );
+        }
+    }
+
+    /// The source works, but not as it should; `None`: it does again.
+    pub(crate) fn degraded(&self, source: SourceId, generation: u64, reason: Option<Error>) {
+        let told = self.edit(source, |health| {
+            let before = std::mem::replace(&mut health.degraded, reason.clone());
+            let text = |error: Option<&Error>| error.map(Error::to_string);
+            let news = text(before.as_ref()) != text(reason.as_ref());
+            news.then(|| Arc::clone(&health.name))
+        });
+        if let (Some(Some(name)), Some(reason)) = (told, reason) {
+            let kind = SourceEventKind::Degraded(reason);
+            self.tell(Some(source), name, generation, kind);
         }
     }
 

@@ -132,6 +132,13 @@ impl Sink for EngineSink {
         }
     }
 
+    fn degraded(&self, reason: Option<Error>) {
+        if let Some(engine) = self.engine.upgrade() {
+            let generation = engine.current.load().number;
+            engine.books.degraded(self.id, generation, reason);
+        }
+    }
+
     fn is_stopped(&self) -> bool {
         self.stop.is_stopped()
     }

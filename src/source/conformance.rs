@@ -85,6 +85,8 @@ pub struct Seen {
     pub failures: Vec<Error>,
     /// How often the source said that nothing has changed.
     pub alive: usize,
+    /// What keeps the source from working as it should; see [`Updates::degraded`].
+    pub degraded: Option<Error>,
 }
 
 impl Recorder {
@@ -195,6 +197,11 @@ impl Sink for Recorder {
 
     fn alive(&self) {
         self.0.state.lock().seen.alive += 1;
+        self.0.bell.notify_all();
+    }
+
+    fn degraded(&self, reason: Option<Error>) {
+        self.0.state.lock().seen.degraded = reason;
         self.0.bell.notify_all();
     }
 

@@ -266,6 +266,7 @@ pub(crate) trait Sink: Send + Sync {
     fn queue(&self, update: Update) -> Box<dyn Ticket>;
     fn failed(&self, error: Error);
     fn alive(&self);
+    fn degraded(&self, reason: Option<Error>);
     fn is_stopped(&self) -> bool;
     fn wait(&self, pause: Duration) -> bool;
     fn on_stop(&self, hook: Box<dyn Fn() + Send + Sync>);
@@ -313,6 +314,14 @@ impl Updates {
     /// Reports that the source answered and nothing changed.
     pub fn alive(&self) {
         self.0.alive();
+    }
+
+    /// Reports what keeps the source from working as it should although it brings its changes, such
+    /// as polling where there are no events; `None` takes that back. It changes no status and shows
+    /// in the source's health until it is replaced or taken back, whatever the source says besides.
+    /// Saying the same again costs nothing.
+    pub fn degraded(&self, reason: Option<Error>) {
+        self.0.degraded(reason);
     }
 
     /// Whether the engine wants [`Source::watch`] to return.

@@ -105,7 +105,6 @@ pub(crate) fn run(
         trusted: HashMap::new(),
         rescan: false,
         stopped: false,
-        told: false,
     };
     follower.aim(target, true);
     follower.look(target, updates, true);
@@ -127,8 +126,6 @@ struct Follower {
     /// Whether anything may have changed.
     rescan: bool,
     stopped: bool,
-    /// Whether it was said that there are no events.
-    told: bool,
 }
 
 impl Follower {
@@ -241,9 +238,7 @@ impl Follower {
         }
         if !self.stopped {
             self.trusted = target.judge(&held, updates);
-            if self.pending.is_empty() {
-                self.tell(updates);
-            }
+            self.tell(updates);
         }
     }
 
@@ -281,17 +276,16 @@ impl Follower {
             .insert(tag.to_os_string(), Pending { writing, stamp });
     }
 
-    /// Says once that there are no events, and why.
-    fn tell(&mut self, updates: &Updates) {
+    /// Says whether there are events, and why not.
+    fn tell(&self, updates: &Updates) {
         let failure = self.eyes.as_ref().and_then(|eyes| eyes.failure.as_ref());
-        if let (Some(why), false) = (failure, self.told) {
+        updates.degraded(failure.map(|why| {
             let detail = format!(
                 "file events are not available ({why}); polling every {:?}",
                 self.poll
             );
-            updates.failed(Error::new(ErrorKind::Unavailable, detail));
-        }
-        self.told = failure.is_some();
+            Error::new(ErrorKind::Unavailable, detail)
+        }));
     }
 }
 

@@ -59,6 +59,16 @@ impl Watched {
         assert!(told, "`{part}` is reported: {}", self.story());
     }
 
+    #[track_caller]
+    #[cfg_attr(not(feature = "watch"), allow(dead_code))]
+    pub(crate) fn expect_degraded(&self, part: &str) {
+        let told = self.recorder.wait_for(SOON, |seen| {
+            let degraded = seen.degraded.as_ref().map(Error::to_string);
+            degraded.is_some_and(|text| text.contains(part))
+        });
+        assert!(told, "`{part}` is shown: {}", self.story());
+    }
+
     pub(crate) fn get(&self, key: &str) -> Option<i64> {
         match self.recorder.seen().document.get(key) {
             Some(Value::Int(value)) => Some(*value),

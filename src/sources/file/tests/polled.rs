@@ -57,14 +57,23 @@ fn without_events_a_file_that_is_being_written_is_waited_for() {
     );
     watched.expect("b", 0);
     for value in 1..=3 {
+        let updates = watched.recorder.seen().updates;
+        let mut longest = Duration::ZERO;
+        let mut begun = Instant::now();
         let mut file = fs::File::create(&path).unwrap();
         for line in 0..20 {
             writeln!(file, "a{line} = {value}").unwrap();
+            longest = longest.max(begun.elapsed());
+            begun = Instant::now();
             sleep(Duration::from_millis(10));
         }
         writeln!(file, "b = {value}").unwrap();
+        longest = longest.max(begun.elapsed());
         drop(file);
         watched.expect("b", value);
-        assert_eq!(watched.recorder.seen().updates, 1 + value as usize);
+        // On a busy machine the writer itself may have stopped for too long.
+        if longest < follow::QUIET {
+            assert_eq!(watched.recorder.seen().updates, updates + 1);
+        }
     }
 }

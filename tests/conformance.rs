@@ -1,0 +1,433 @@
+//! The suite that any source can be held against, from outside: it passes what keeps the contract
+//! and names what does not.
+#![cfg(feature = "toml")]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use liveprops::source::conformance::{Editor, check};
+#[cfg(feature = "watch")]
+use liveprops::sources::Dir;
+use liveprops::sources::{Env, File, Memory};
+use liveprops::{Document, Error, Origin, Source, Update, Updates, Watching};
+
+const STEP: Duration = Duration::from_millis(10);
+
+type Outcome = Result<(), Vec<String>>;
+type Keys = BTreeMap<String, String>;
+
+fn passes<S: Source>(make: impl Fn() -> S, editor: &dyn Editor) {
+    assert_eq!(check(&make, editor), Ok(()));
+}
+
+/// Wants the suite to find this fault.
+#[track_caller]
+fn finds(outcome: Outcome, fault: &str) -> Vec<String> {
+    let faults = outcome.expect_err("the suite must not pass this");
+    let found = faults.iter().any(|it| it.contains(fault));
+    assert!(found, "wanted `{fault}`, found {faults:?}");
+    faults
+}
+
+/// Rewrites one file, or one file a key, by renaming.
+struct Disk {
+    dir: tempfile::TempDir,
+    keys: Mutex<Keys>,
+    split: bool,
+}
+
+impl Disk {
+    fn new(split: bool) -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            keys: Mutex::default(),
+            split,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("app.toml")
+    }
+
+    fn write(&self, path: PathBuf, text: &str) {
+        let aside = self.dir.path().join(".aside");
+        fs::write(&aside, text).unwrap();
+        fs::rename(aside, path).unwrap();
+    }
+
+    fn line((key, text): (&String, &String)) -> String {
+        format!("{key} = \"{text}\"\n")
+    }
+
+    fn rewrite(&self, keys: &Keys) {
+        let text: String = keys.iter().map(Self::line).collect();
+        self.write(self.path(), &text);
+    }
+}
+
+impl Editor for Disk {
+    fn set(&self, key: &str, text: &str) {
+        let mut keys = self.keys.lock().unwrap();
+        keys.insert(key.to_owned(), text.to_owned());
+        if self.split {
+            let path = self.dir.path().join(format!("{key}.toml"));
+            self.write(path, &Self::line((&key.to_owned(), &text.to_owned())));
+        } else {
+            self.rewrite(&keys);
+        }
+    }
+
+    fn remove(&self, key: &str) {
+        let mut keys = self.keys.lock().unwrap();
+        keys.remove(key);
+        if self.split {
+            fs::remove_file(self.dir.path().join(format!("{key}.toml"))).unwrap();
+        } else {
+            self.rewrite(&keys);
+        }
+    }
+}
+
+struct InMemory(Memory);
+
+impl Editor for InMemory {
+    fn set(&self, key: &str, text: &str) {
+        self.0.set(key, text).unwrap();
+    }
+
+    fn remove(&self, key: &str) {
+        self.0.remove(key).unwrap();
+    }
+}
+
+/// A store that can be listened to: the keys, and a number that grows with each write.
+#[derive(Clone, Default)]
+struct Store(Arc<(Mutex<(Keys, u64)>, Condvar)>);
+
+impl Store {
+    fn lock(&self) -> MutexGuard<'_, (Keys, u64)> {
+        self.0.0.lock().unwrap()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Keys)) {
+        let mut state = self.lock();
+        change(&mut state.0);
+        state.1 += 1;
+        self.0.1.notify_all();
+    }
+
+    fn document(&self, origin: &Origin) -> Result<(Document, u64), Error> {
+        let state = self.lock();
+        let mut document = Document::new();
+        for (key, text) in &state.0 {
+            document.set(key, text.as_str(), origin.clone())?;
+        }
+        Ok((document, state.1))
+    }
+
+    /// Waits until the store is past a revision, and not for long.
+    fn past(&self, revision: u64) -> bool {
+        let wait = self
+            .0
+            .1
+            .wait_timeout_while(self.lock(), STEP, |it| it.1 <= revision);
+        wait.unwrap().0.1 > revision
+    }
+}
+
+impl Editor for Store {
+    fn set(&self, key: &str, text: &str) {
+        self.change(|keys| drop(keys.insert(key.to_owned(), text.to_owned())));
+    }
+
+    fn remove(&self, key: &str) {
+        self.change(|keys| drop(keys.remove(key)));
+    }
+}
+
+#[cfg(feature = "watch")]
+#[test]
+fn a_file_keeps_the_contract() {
+    let disk = Disk::new(false);
+    passes(|| File::new(disk.path()), &disk);
+}
+
+#[test]
+fn a_polled_file_keeps_the_contract() {
+    let disk = Disk::new(false);
+    passes(|| File::new(disk.path()).without_watch().poll(STEP), &disk);
+}
+
+#[cfg(feature = "watch")]
+#[test]
+fn a_directory_keeps_the_contract() {
+    let disk = Disk::new(true);
+    passes(|| Dir::new(disk.dir.path()), &disk);
+}
+
+#[test]
+fn a_memory_keeps_the_contract() {
+    let memory = Memory::named("test");
+    passes(|| memory.clone(), &InMemory(memory.clone()));
+}
+
+/// The environment of a process, as it would be if it could be changed safely.
+struct Environment(Store);
+
+impl Environment {
+    fn env(&self) -> Env {
+        let keys = self.0.lock().0.clone();
+        let name = |key: &str| format!("APP_{}", key.to_uppercase().replace('.', "__"));
+        let vars = keys.into_iter().map(|(key, text)| (name(&key), text));
+        Env::prefix("APP_").reread(STEP).vars(vars)
+    }
+}
+
+impl Source for Environment {
+    fn origin(&self) -> Origin {
+        self.env().origin()
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        self.env().load()
+    }
+
+    fn watching(&self) -> Watching {
+        self.env().watching()
+    }
+}
+
+#[test]
+fn an_environment_that_is_read_again_keeps_the_contract() {
+    let store = Store::default();
+    passes(|| Environment(store.clone()), &store);
+}
+
+/// What a source of this file does wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wrong {
+    Nothing,
+    /// Sends only what changes after the watch has begun.
+    SendsNothingFirst,
+    /// Begins to listen some time after it has sent everything.
+    ListensLate,
+    /// Does not return when it is told to.
+    IgnoresStop,
+    /// Keys come without a place.
+    NoOrigin,
+    /// The source itself has no name.
+    NoName,
+    /// Never says that a key is gone.
+    KeepsRemoved,
+    /// Says something else each time.
+    Counts,
+    /// Sends as changed what is the same.
+    Jitters,
+    /// Returns an error when it is told to stop.
+    EndsBadly,
+}
+
+impl Wrong {
+    fn is_slow(self) -> bool {
+        use Wrong::{KeepsRemoved, ListensLate, SendsNothingFirst};
+        matches!(self, SendsNothingFirst | ListensLate | KeepsRemoved)
+    }
+}
+
+/// A source over a store, polled or streamed, right or wrong.
+struct Custom {
+    store: Store,
+    wrong: Wrong,
+    polled: bool,
+}
+
+impl Custom {
+    fn of(store: &Store, wrong: Wrong) -> Self {
+        Self {
+            store: store.clone(),
+            wrong,
+            polled: false,
+        }
+    }
+
+    fn polled(store: &Store, wrong: Wrong) -> Self {
+        let polled = true;
+        Self {
+            polled,
+            ..Self::of(store, wrong)
+        }
+    }
+
+    fn read(&self) -> Result<(Document, u64), Error> {
+        let origin = match self.wrong {
+            Wrong::NoOrigin => Origin::new("", ""),
+            _ => self.origin(),
+        };
+        self.store.document(&origin)
+    }
+}
+
+impl Source for Custom {
+    fn origin(&self) -> Origin {
+        match self.wrong {
+            Wrong::NoName => Origin::new("custom", ""),
+            _ => Origin::new("custom", "store"),
+        }
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let (mut document, _) = self.read()?;
+        if self.wrong == Wrong::Counts {
+            self.store.change(|_| {});
+            document.set("loads", self.store.lock().1, self.origin())?;
+        }
+        Ok(document)
+    }
+
+    fn watching(&self) -> Watching {
+        match self.polled {
+            true => Watching::Poll(STEP),
+            false => Watching::Stream,
+        }
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        let (document, mut seen) = self.read()?;
+        let mut last = document.clone();
+        if self.wrong != Wrong::SendsNothingFirst {
+            updates.send(Update::full(document))?;
+        }
+        if self.wrong == Wrong::ListensLate {
+            updates.wait(STEP * 10);
+            seen = self.store.lock().1;
+        }
+        while !updates.is_stopped() {
+            if !self.store.past(seen) {
+                continue;
+            }
+            let (mut document, revision) = self.read()?;
+            seen = revision;
+            if self.wrong == Wrong::KeepsRemoved {
+                let now = document;
+                document = last.clone();
+                document.merge(now);
+            }
+            if self.wrong == Wrong::Jitters {
+                document.set("revision", revision, self.origin())?;
+            }
+            last = document.clone();
+            updates.send(Update::full(document))?;
+        }
+        match self.wrong {
+            Wrong::IgnoresStop => thread::sleep(Duration::from_secs(60)),
+            Wrong::EndsBadly => {
+                let why = "told to stop";
+                return Err(Error::new(liveprops::ErrorKind::Other, why));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn held(wrong: Wrong) -> Outcome {
+    let store = Store::default();
+    check(&|| Custom::of(&store, wrong), &store)
+}
+
+/// Those for whose faults the suite waits until its deadline; all at once, to wait only once.
+static SLOW: LazyLock<[(Wrong, Outcome); 3]> = LazyLock::new(|| {
+    let slow = [
+        Wrong::SendsNothingFirst,
+        Wrong::ListensLate,
+        Wrong::KeepsRemoved,
+    ];
+    let threads = slow.map(|wrong| (wrong, thread::spawn(move || held(wrong))));
+    threads.map(|(wrong, thread)| (wrong, thread.join().unwrap()))
+});
+
+#[track_caller]
+fn wrong(wrong: Wrong, fault: &str) -> Vec<String> {
+    let outcome = if wrong.is_slow() {
+        let outcome = SLOW.iter().find(|(slow, _)| *slow == wrong);
+        outcome.unwrap().1.clone()
+    } else {
+        held(wrong)
+    };
+    finds(outcome, fault)
+}
+
+#[test]
+fn a_polled_and_a_streamed_source_of_ones_own_keep_the_contract() {
+    let store = Store::default();
+    passes(|| Custom::of(&store, Wrong::Nothing), &store);
+    let store = Store::default();
+    passes(|| Custom::polled(&store, Wrong::Nothing), &store);
+}
+
+#[test]
+fn a_source_that_does_not_begin_with_everything_is_found() {
+    let faults = wrong(
+        Wrong::SendsNothingFirst,
+        "a watch does not send what is there",
+    );
+    assert_eq!(faults.len(), 1, "{faults:?}");
+}
+
+#[test]
+fn a_source_with_a_gap_between_load_and_watch_is_found() {
+    wrong(Wrong::ListensLate, "a changed value does not arrive");
+}
+
+#[test]
+fn a_source_that_ignores_being_told_to_stop_is_found() {
+    let faults = wrong(Wrong::IgnoresStop, "does not return within 1 second");
+    assert_eq!(faults.len(), 1, "{faults:?}");
+}
+
+#[test]
+fn a_source_that_ends_with_an_error_when_told_to_stop_is_found() {
+    let faults = wrong(Wrong::EndsBadly, "the watch ends with an error");
+    assert_eq!(faults.len(), 1, "{faults:?}");
+}
+
+#[test]
+fn a_source_without_origins_or_a_name_is_found() {
+    let faults = wrong(Wrong::NoOrigin, "`conformance.first` has no origin");
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    let faults = wrong(Wrong::NoName, "no kind or no name");
+    assert_eq!(faults.len(), 1, "{faults:?}");
+}
+
+#[test]
+fn a_source_that_never_removes_is_found() {
+    wrong(Wrong::KeepsRemoved, "a removal does not arrive");
+}
+
+#[test]
+fn a_source_that_says_something_else_each_time_is_found() {
+    wrong(
+        Wrong::Counts,
+        "two loads with no change between them differ",
+    );
+}
+
+#[test]
+fn a_source_that_sends_what_is_the_same_as_a_change_is_found() {
+    wrong(
+        Wrong::Jitters,
+        "content that did not change is sent as a change",
+    );
+}
+
+#[test]
+fn a_source_that_polls_badly_is_found() {
+    let store = Store::default();
+    let outcome = check(&|| Custom::polled(&store, Wrong::Counts), &store);
+    finds(outcome, "content that did not change is sent as a change");
+}

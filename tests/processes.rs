@@ -1,0 +1,201 @@
+//! Whole processes: where there are no file events, stopped for a while, started and ended often.
+#![cfg(all(target_os = "linux", feature = "toml", feature = "watch"))]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support {
+    #[allow(dead_code)]
+    pub(crate) mod child;
+    #[allow(dead_code)]
+    pub(crate) mod disk;
+}
+
+use std::fs;
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use liveprops::Properties;
+use liveprops::health::SourceEventKind;
+use liveprops::sources::{Dir, Env, File};
+
+use support::child::{self, Child};
+use support::disk::{Desk, Diary, is_up, replace, soon, within};
+
+const POLL: Duration = Duration::from_millis(200);
+
+const INSTANCES: &str = "/proc/sys/user/max_inotify_instances";
+const WATCHES: &str = "/proc/sys/user/max_inotify_watches";
+
+#[test]
+fn without_inotify_instances_files_are_polled_and_health_shows_it_as_long_as_that_lasts() {
+    let test =
+        "without_inotify_instances_files_are_polled_and_health_shows_it_as_long_as_that_lasts";
+    run_dry(test, INSTANCES);
+}
+
+#[test]
+fn without_inotify_watches_files_are_polled_and_health_shows_it_as_long_as_that_lasts() {
+    let test = "without_inotify_watches_files_are_polled_and_health_shows_it_as_long_as_that_lasts";
+    run_dry(test, WATCHES);
+}
+
+/// Runs a test again where a limit is 0, which nobody outside notices.
+fn run_dry(test: &str, limit: &str) {
+    if child::role().is_some() {
+        return live_without_events(limit);
+    }
+    let dry = format!("echo 0 > {limit}; exec \"$@\"");
+    match Child::of(test).under(&["unshare", "-Ur", "sh", "-ec", &dry, "sh"]) {
+        None => println!("skipped: unshare is not permitted"),
+        Some(child) => child.succeeds(),
+    }
+}
+
+fn live_without_events(limit: &str) {
+    let props = Properties::builder().build().unwrap();
+    let diary = Diary::of(&props);
+    let desk = Desk::new("app.toml", "a = 0\n");
+    let conf = Desk::new("1.toml", "b = 0\n");
+    let file = File::new(&desk.path).poll(POLL);
+    props.add_source(file).unwrap();
+    let dir = Dir::new(conf.dir.path()).poll(POLL);
+    props.add_source(dir).unwrap();
+    let degraded = || {
+        let sources = props.health().sources;
+        let shown = sources.iter().filter_map(|source| source.degraded.as_ref());
+        shown.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let said = || {
+        let all = degraded();
+        all.len() == 2 && all.iter().all(|it| it.contains("events are not available"))
+    };
+    soon("both say that there are no events", said);
+    for value in 1..=3 {
+        replace(&desk.path, format!("a = {value}\n"));
+        fs::write(&conf.path, format!("b = {value}\n")).unwrap();
+        let seen = |key: &str| props.get::<i64>(key).unwrap() == value;
+        let slack = Duration::from_millis(800);
+        assert!(within(POLL * 2 + slack, || seen("a") && seen("b")).is_some());
+        assert!(said(), "an answer does not hide it: {:?}", degraded());
+    }
+    assert!(props.health().is_up(), "it is no failure");
+    let told = || diary.count(|kind| matches!(kind, SourceEventKind::Degraded(_)));
+    soon("each tells it once", || told() == 2);
+
+    fs::write(limit, "100").unwrap();
+    soon("with events again it is taken back", || {
+        degraded().is_empty()
+    });
+    assert_eq!(told(), 2);
+    child::say("checked without file events");
+}
+
+#[test]
+fn a_process_that_was_stopped_catches_up_once() {
+    let test = "a_process_that_was_stopped_catches_up_once";
+    if let Some(path) = child::role() {
+        return follow(&path);
+    }
+    let desk = Desk::new("app.toml", "a = 0\n");
+    let mut child = Child::of(test).role(desk.path.display()).start();
+    let patience = Duration::from_secs(10);
+    assert_eq!(child.said.recv_timeout(patience).unwrap(), "ready");
+    replace(&desk.path, "a = 1\n");
+    assert_eq!(child.said.recv_timeout(patience).unwrap(), "0 -> 1");
+    child.signal("-STOP");
+    soon("it is stopped", || child.state() == Some('T'));
+    for value in 2..=50 {
+        replace(&desk.path, format!("a = {value}\n"));
+        thread::sleep(Duration::from_millis(40));
+    }
+    assert_eq!(child.said.try_recv().ok(), None, "it was stopped");
+    child.signal("-CONT");
+    assert_eq!(child.said.recv_timeout(patience).unwrap(), "1 -> 50");
+    replace(&desk.path, "a = 51\n");
+    assert_eq!(child.said.recv_timeout(patience).unwrap(), "50 -> 51");
+    assert!(child.ends_well());
+    assert!(child.said.try_recv().is_err(), "nothing is told twice");
+}
+
+/// Tells of the changes of a file until the input ends.
+fn follow(path: &str) {
+    let props = support::disk::open(File::new(path));
+    let a = props.property::<i64>("a").build().unwrap();
+    let _guard = a.on_change(|change| child::say(format!("{} -> {}", change.old, change.new)));
+    child::say("ready");
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    assert!(is_up(&props));
+}
+
+#[test]
+fn two_hundred_short_lives_end_well() {
+    const LIVES: usize = 200;
+    let test = "two_hundred_short_lives_end_well";
+    if let Some(life) = child::role() {
+        return live(life.parse().unwrap());
+    }
+    let (next, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        // Something to compete with.
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let workers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut bad = Vec::new();
+                    loop {
+                        let life = next.fetch_add(1, Ordering::Relaxed);
+                        if life >= LIVES {
+                            return bad;
+                        }
+                        let mut child = Child::of(test).role(life).start();
+                        if !child.ends_well() {
+                            bad.push(life);
+                        }
+                    }
+                })
+            })
+            .collect();
+        let bad: Vec<_> = workers.into_iter().map(|it| it.join()).collect();
+        done.store(true, Ordering::Relaxed);
+        let bad: Vec<_> = bad.into_iter().flat_map(Result::unwrap).collect();
+        assert!(bad.is_empty(), "did not end well: {bad:?}");
+    });
+}
+
+/// A short life: everything is started, something is going on, and it ends.
+fn live(life: usize) {
+    let desk = Desk::new("app.toml", "a = 0\n");
+    let props = Properties::builder()
+        .source(File::new(&desk.path))
+        .source(Dir::new(desk.dir.path()))
+        .source(File::new(desk.at("no/such.toml")).optional())
+        .source(Env::prefix("LIVEPROPS_"))
+        .build()
+        .unwrap();
+    let a = props.property::<i64>("a").build().unwrap();
+    let guard = a.on_change(|change| assert!(*change.new > 0));
+    fs::write(&desk.path, "a = 1\n").unwrap();
+    match life % 5 {
+        // Ends with everything still running.
+        0 => std::process::exit(0),
+        // The callback outlives the properties.
+        1 => drop(props),
+        // Nobody waits for anything.
+        2 => guard.forget(),
+        // Ends from another thread while this one goes on.
+        3 => {
+            thread::spawn(|| std::process::exit(0));
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < Duration::from_secs(10) {
+                a.get();
+            }
+            panic!("still alive");
+        }
+        _ => soon("the change is seen", || a.get() == 1),
+    }
+}
