@@ -40,6 +40,7 @@ fn main() {
         counted: 1,
         run,
     };
+    #[cfg_attr(not(feature = "json"), allow(unused_mut))] // only JSON adds more
     let mut cases = vec![
         case("toml::Table", "", 0.0, |n| {
             let text = toml_text();
