@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use liveprops::health::{SourceEventKind, Status};
-use liveprops::sources::{Dir, File};
+use liveprops::sources::{Dir, File, Memory};
 use liveprops::{Error, ErrorKind, MAX_DOCUMENT_BYTES, Properties};
 
 use support::child::{self, Child};
@@ -521,4 +521,29 @@ fn a_panic_of_who_reads_takes_no_value_away() {
     assert_eq!(read.unwrap().unwrap(), 1);
     replace(&desk.path, "a = 2\n");
     soon("a good one is taken", || a.get() == 2 && is_up(&props));
+}
+
+#[test]
+fn a_file_that_was_refused_is_taken_when_another_source_makes_it_acceptable() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("low.toml");
+    fs::write(&path, "min = 1\n").unwrap();
+    let high = Memory::from([("max", 9)]);
+    let props = Properties::builder()
+        .source(File::new(&path).poll(Duration::from_millis(200)))
+        .source(high.clone())
+        .validate(|tree| {
+            let (min, max) = (tree.get::<u32>("min"), tree.get::<u32>("max"));
+            let fits = matches!((min, max), (Ok(min), Ok(max)) if min <= max);
+            fits.then_some(()).ok_or("min must not exceed max".into())
+        })
+        .build()
+        .unwrap();
+    replace(&path, "min = 10\n");
+    soon("the file is refused", || stale(&props).is_some());
+    assert_eq!(props.get::<u32>("min").unwrap(), 1);
+    high.set("max", 20).unwrap();
+    soon("the file is offered again", || {
+        props.get::<u32>("min").unwrap() == 10 && is_up(&props)
+    });
 }

@@ -305,6 +305,14 @@ impl Books {
     /// An update or one of its keys was refused.
     pub(crate) fn refused(&self, source: SourceId, generation: u64, errors: &[Error], whole: bool) {
         let name = self.edit(source, |health| {
+            if let (true, Some(reason), Status::Stale { reason: old, .. }) =
+                (whole, errors.first(), &health.status)
+            {
+                // The same document offered again is no news.
+                if old.to_string() == reason.to_string() {
+                    return None;
+                }
+            }
             health.refusals += errors.len() as u64;
             if let (true, Some(reason)) = (whole, errors.first()) {
                 let since = match &health.status {
@@ -316,8 +324,12 @@ impl Books {
                     reason: reason.clone(),
                 };
             }
-            Arc::clone(&health.name)
+            Some(Arc::clone(&health.name))
         });
+        if name == Some(None) {
+            return;
+        }
+        let name = name.flatten();
         for error in errors {
             self.note(error.clone());
             if let Some(name) = &name {

@@ -124,8 +124,14 @@ impl<T> Spec<T> {
             }
             let value = (self.decode)(generation, key.as_str(), found)?;
             self.validate(&value).map_err(|reason| {
+                let hidden = generation.secrets.hides(key.as_str());
+                let reason = match hidden {
+                    // The reason may quote the value.
+                    true => "refused by the property's validator".to_owned(),
+                    false => reason,
+                };
                 let error = Error::new(ErrorKind::Refused, reason).with_key(key);
-                let error = match found.shown(generation.secrets.hides(key.as_str())) {
+                let error = match found.shown(hidden) {
                     Some(shown) => error.with_found(shown),
                     None => error,
                 };

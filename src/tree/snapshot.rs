@@ -183,7 +183,7 @@ impl Generation {
     }
 
     pub(crate) fn get_slowly<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
-        self.decode(key, Found::in_tree(&self.root, key)?)
+        self.decode_noting(key, Found::in_tree(&self.root, key)?)
             .map_err(|error| self.explain_missing(key, error))
     }
 

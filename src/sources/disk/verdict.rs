@@ -1,8 +1,13 @@
 //! What was done with each reading, so that nothing is sent or said twice.
 
+use std::time::{Duration, Instant};
+
 use crate::error::{Error, ErrorKind};
 use crate::source::{Update, Updates};
 use crate::value::document::Document;
+
+/// How long refused content rests before it is offered again.
+const RETRY: Duration = Duration::from_secs(4);
 
 /// The memory of one watch.
 #[derive(Debug, Default)]
@@ -11,6 +16,9 @@ pub(crate) struct Verdicts {
     sent: Option<u64>,
     /// The content that was judged last, and what is wrong with it.
     last: Option<(u64, Option<Error>)>,
+    /// When `last` was refused by the properties. Their mind may change although the content does
+    /// not: a rule may compare it with other sources.
+    refused: Option<Instant>,
     /// The problem that was reported last and is not solved.
     said: Option<String>,
 }
@@ -28,6 +36,7 @@ impl Verdicts {
 
     /// Everything is as it was sent.
     pub(crate) fn same(&mut self, digest: u64, updates: &Updates) {
+        self.refused = None;
         self.last = Some((digest, None));
         self.said = None;
         updates.alive();
@@ -36,6 +45,9 @@ impl Verdicts {
     /// Whether this content was found wanting before; then the reason is reported, if something
     /// else was since.
     pub(crate) fn known_bad(&mut self, digest: u64, updates: &Updates) -> bool {
+        if self.refused.is_some_and(|at| at.elapsed() >= RETRY) {
+            return false;
+        }
         match &self.last {
             Some((last, Some(error))) if *last == digest => {
                 let error = error.clone();
@@ -57,15 +69,18 @@ impl Verdicts {
 
     /// Content that will not be sent, now or when it is read again.
     pub(crate) fn bad(&mut self, digest: u64, error: Error, updates: &Updates) {
+        self.refused = None;
         self.last = Some((digest, Some(error.clone())));
         self.failed(error, updates);
     }
 
-    /// Sends content; says whether it was taken. A refusal is the last word on it until it changes.
+    /// Sends content; says whether it was taken. What is refused is offered again when it changes,
+    /// and now and then as it is.
     pub(crate) fn send(&mut self, digest: u64, document: Document, updates: &Updates) -> bool {
         match updates.send(Update::full(document)) {
             Ok(_) => {
                 self.sent = Some(digest);
+                self.refused = None;
                 self.last = Some((digest, None));
                 self.said = None;
                 true
@@ -76,6 +91,7 @@ impl Verdicts {
                 if error.kind() != ErrorKind::Closed {
                     self.said = Some(error.to_string());
                 }
+                self.refused = Some(Instant::now());
                 self.last = Some((digest, Some(error)));
                 false
             }
