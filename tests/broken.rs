@@ -540,10 +540,10 @@ fn a_file_that_was_refused_is_taken_when_another_source_makes_it_acceptable() {
         .build()
         .unwrap();
     replace(&path, "min = 10\n");
-    soon("the file is refused", || stale(&props).is_some());
+    soon("the file is refused", || !props.health().is_up());
     assert_eq!(props.get::<u32>("min").unwrap(), 1);
     high.set("max", 20).unwrap();
     soon("the file is offered again", || {
-        props.get::<u32>("min").unwrap() == 10 && is_up(&props)
+        props.get::<u32>("min").unwrap() == 10 && props.health().is_up()
     });
 }
