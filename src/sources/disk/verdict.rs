@@ -6,8 +6,8 @@ use crate::error::{Error, ErrorKind};
 use crate::source::{Update, Updates};
 use crate::value::document::Document;
 
-/// How long refused content rests before it is offered again.
-const RETRY: Duration = Duration::from_secs(4);
+/// How long refused content rests at least before a look at it offers it again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The memory of one watch.
 #[derive(Debug, Default)]
