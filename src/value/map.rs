@@ -28,10 +28,12 @@ pub(crate) struct Map {
     len: usize,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Branch {
-    /// Bit i is set when the slot for hash digit i exists.
-    digits: u32,
+    /// Where the slot of each hash digit stands, or [`NONE`]. A byte a digit is 28 bytes more than a
+    /// bit a digit, and saves counting bits, which costs 15 instructions a level.
+    places: [u8; DIGITS],
+    /// In the order they came.
     slots: Vec<Slot>,
 }
 
@@ -44,6 +46,9 @@ enum Slot {
 }
 
 const DIGIT_BITS: u32 = 5;
+const DIGITS: usize = 1 << DIGIT_BITS;
+/// No slot stands there.
+const NONE: u8 = u8::MAX;
 
 /// All maps of a process hash alike, so that they can be walked side by side; the seed differs
 /// from process to process, so that nobody outside can prepare names that collide.
@@ -56,8 +61,26 @@ fn hash(name: &str) -> u64 {
     hasher.finish()
 }
 
-fn digit(hash: u64, shift: u32) -> u32 {
-    (hash >> shift) as u32 & ((1 << DIGIT_BITS) - 1)
+fn digit(hash: u64, shift: u32) -> usize {
+    (hash >> shift) as usize % DIGITS
+}
+
+/// Whether two names are equal. Names are short, and this is in the way of every by-name read: two
+/// words that may overlap spare the call of a general comparison.
+#[inline]
+fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    match (a.first_chunk::<8>(), b.first_chunk::<8>()) {
+        (Some(x), Some(y)) if a.len() <= 16 => x == y && a.last_chunk::<8>() == b.last_chunk::<8>(),
+        (Some(_), _) => a == b,
+        _ => match (a.first_chunk::<4>(), b.first_chunk::<4>()) {
+            (Some(x), Some(y)) => x == y && a.last_chunk::<4>() == b.last_chunk::<4>(),
+            _ => a.iter().eq(b),
+        },
+    }
 }
 
 /// Whether the hash has no more digits at this depth.
@@ -78,8 +101,8 @@ impl Map {
         let mut branch = self.root.as_ref()?;
         let mut rest = hash(name);
         loop {
-            match branch.slot((rest & 31) as u32)? {
-                Slot::Entry(entry) => return (*entry.name == *name).then_some(entry),
+            match branch.slot(digit(rest, 0))? {
+                Slot::Entry(entry) => return same(&entry.name, name).then_some(entry),
                 Slot::Branch(next) => branch = next,
                 Slot::Clash(entries) => return entries.iter().find(|e| *e.name == *name),
             }
@@ -93,9 +116,8 @@ impl Map {
         let mut branch = Arc::make_mut(self.root.as_mut()?);
         let mut rest = hash(name);
         loop {
-            let bit = 1 << (rest & 31) as u32;
-            let at = branch.place(bit);
-            match branch.slots.get_mut(at)? {
+            let at = branch.places[digit(rest, 0)];
+            match branch.slots.get_mut(usize::from(at))? {
                 Slot::Entry(entry) => return Some(entry),
                 Slot::Branch(next) => branch = Arc::make_mut(next),
                 Slot::Clash(entries) => {
@@ -156,27 +178,44 @@ impl Map {
     }
 }
 
-impl Branch {
-    fn slot(&self, digit: u32) -> Option<&Slot> {
-        let bit = 1 << digit;
-        if self.digits & bit == 0 {
-            return None;
+impl Default for Branch {
+    fn default() -> Self {
+        Self {
+            places: [NONE; DIGITS],
+            slots: Vec::new(),
         }
-        self.slots.get(self.place(bit))
+    }
+}
+
+impl Branch {
+    #[inline]
+    fn slot(&self, digit: usize) -> Option<&Slot> {
+        // Where no slot stands, the place is beyond any.
+        self.slots.get(usize::from(self.places[digit]))
     }
 
-    /// Where the slot of a digit stands: as many slots in as there are lower digits.
-    fn place(&self, bit: u32) -> usize {
-        (self.digits & (bit - 1)).count_ones() as usize
+    /// Puts a slot where none stands.
+    fn push(&mut self, digit: usize, slot: Slot) {
+        self.places[digit] = self.slots.len() as u8;
+        self.slots.reserve_exact(1);
+        self.slots.push(slot);
+    }
+
+    /// Takes a slot out; the last one moves to its place.
+    fn take(&mut self, digit: usize) {
+        let at = std::mem::replace(&mut self.places[digit], NONE);
+        self.slots.swap_remove(usize::from(at));
+        let last = self.slots.len() as u8;
+        if let Some(moved) = self.places.iter_mut().find(|place| **place == last) {
+            *moved = at;
+        }
     }
 
     fn insert(&mut self, hash: u64, shift: u32, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        let bit = 1 << digit(hash, shift);
-        let at = self.place(bit);
-        if self.digits & bit == 0 {
-            self.digits |= bit;
-            self.slots.reserve_exact(1);
-            self.slots.insert(at, Slot::Entry(entry));
+        let digit = digit(hash, shift);
+        let at = usize::from(self.places[digit]);
+        if self.places[digit] == NONE {
+            self.push(digit, Slot::Entry(entry));
             return None;
         }
         match &mut self.slots[at] {
@@ -201,11 +240,11 @@ impl Branch {
     }
 
     fn remove(&mut self, hash: u64, shift: u32, name: &str) -> Option<Arc<Entry>> {
-        let bit = 1 << digit(hash, shift);
-        if self.digits & bit == 0 {
+        let digit = digit(hash, shift);
+        if self.places[digit] == NONE {
             return None;
         }
-        let at = self.place(bit);
+        let at = usize::from(self.places[digit]);
         let (gone, left) = match &mut self.slots[at] {
             Slot::Entry(old) if *old.name == *name => (Arc::clone(old), None),
             Slot::Entry(_) => return None,
@@ -234,10 +273,7 @@ impl Branch {
         };
         match left {
             Some(slot) => self.slots[at] = slot,
-            None => {
-                self.slots.remove(at);
-                self.digits &= !bit;
-            }
+            None => self.take(digit),
         }
         Some(gone)
     }
@@ -250,10 +286,7 @@ impl Branch {
         if Arc::ptr_eq(a, b) {
             return;
         }
-        let mut digits = a.digits | b.digits;
-        while digits != 0 {
-            let digit = digits.trailing_zeros();
-            digits &= digits - 1;
+        for digit in 0..DIGITS {
             match (a.slot(digit), b.slot(digit)) {
                 (Some(Slot::Entry(x)), Some(Slot::Entry(y))) if x.name == y.name => {
                     if !Arc::ptr_eq(x, y) {
@@ -292,15 +325,14 @@ impl Slot {
         }
         let old_hash = hash(&old.name);
         let (a, b) = (digit(old_hash, shift), digit(new_hash, shift));
-        let slots = if a == b {
-            vec![Slot::pair(old, new, new_hash, shift + DIGIT_BITS)]
-        } else if a < b {
-            vec![Slot::Entry(old), Slot::Entry(new)]
+        let mut branch = Branch::default();
+        if a == b {
+            branch.push(a, Slot::pair(old, new, new_hash, shift + DIGIT_BITS));
         } else {
-            vec![Slot::Entry(new), Slot::Entry(old)]
-        };
-        let digits = (1 << a) | (1 << b);
-        Slot::Branch(Arc::new(Branch { digits, slots }))
+            branch.push(a, Slot::Entry(old));
+            branch.push(b, Slot::Entry(new));
+        }
+        Slot::Branch(Arc::new(branch))
     }
 
     fn iter(&self) -> Iter<'_> {
@@ -376,7 +408,8 @@ mod tests {
 
     fn shape(map: &Map) -> String {
         fn of(branch: &Branch) -> String {
-            let slots = branch.slots.iter().map(|slot| match slot {
+            let slots = (0..DIGITS).filter_map(|digit| branch.slot(digit));
+            let slots = slots.map(|slot| match slot {
                 Slot::Entry(entry) => entry.name.to_string(),
                 Slot::Branch(next) => of(next),
                 Slot::Clash(entries) => format!("clash{}", entries.len()),
@@ -387,6 +420,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn short_names_compare_as_texts_do(a in "[ab]{0,20}", b in "[ab]{0,20}") {
+            prop_assert_eq!(same(&a, &b), a == b);
+            prop_assert!(same(&a, &a.clone()));
+        }
+
         #[test]
         fn a_map_answers_as_a_btreemap_does(
             steps in prop::collection::vec(("[a-f]{0,3}", prop::option::weighted(0.7, 0i64..5)), 0..400)
