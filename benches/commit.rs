@@ -127,6 +127,8 @@ fn reload(n: u64) -> Duration {
         .unwrap();
     let texts = [toml_text(1_000), toml_text(2_000)];
     let origin = Origin::new("file", "large.toml");
+    let first = Format::toml().parse(texts[0].as_bytes(), &origin).unwrap();
+    updates.send(Update::full(first)).unwrap();
     let mut turn = 0;
     timed(n, || {
         turn += 1;

@@ -73,6 +73,12 @@ fn tables(old: &Table, new: &Table, at: &mut String, sink: &mut Sink) {
         let Some(either) = x.or(y) else {
             return;
         };
+        if let (Some(x), Some(y)) = (x, y) {
+            // Most leaves of a document that is loaded again: not worth writing the key for.
+            if is_as_before(&x.node, &y.node) {
+                return;
+            }
+        }
         let length = at.len();
         key::push_segment(at, &either.name);
         match (x, y) {
@@ -145,6 +151,16 @@ fn leaf(old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>, at: &str, sink: &mut
             new,
             moved,
         });
+    }
+}
+
+/// Whether a leaf reads the same and is written at the same place.
+fn is_as_before(old: &Node, new: &Node) -> bool {
+    match (old, new) {
+        (Node::Leaf(old), Node::Leaf(new)) => {
+            old.value == new.value && old.origin == new.origin && !new.value.may_refer()
+        }
+        _ => false,
     }
 }
 

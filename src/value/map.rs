@@ -197,7 +197,10 @@ impl Branch {
     /// Puts a slot where none stands.
     fn push(&mut self, digit: usize, slot: Slot) {
         self.places[digit] = self.slots.len() as u8;
-        self.slots.reserve_exact(1);
+        if self.slots.len() == self.slots.capacity() {
+            // Doubling would waste more than it saves: most branches are small, and there are many.
+            self.slots.reserve_exact(4);
+        }
         self.slots.push(slot);
     }
 
