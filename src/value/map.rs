@@ -291,6 +291,8 @@ impl Branch {
         }
         for digit in 0..DIGITS {
             match (a.slot(digit), b.slot(digit)) {
+                (None, None) => {}
+                (Some(x), Some(y)) if x.is(y) => {}
                 (Some(Slot::Entry(x)), Some(Slot::Entry(y))) if x.name == y.name => {
                     if !Arc::ptr_eq(x, y) {
                         f(Some(x), Some(y));
@@ -321,6 +323,16 @@ impl Branch {
 }
 
 impl Slot {
+    /// Whether both share what they hold, which needs no look inside.
+    #[inline]
+    fn is(&self, other: &Slot) -> bool {
+        match (self, other) {
+            (Slot::Entry(a), Slot::Entry(b)) => Arc::ptr_eq(a, b),
+            (Slot::Branch(a), Slot::Branch(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
     /// Two entries of one slot, pushed down to where their hashes differ.
     fn pair(old: Arc<Entry>, new: Arc<Entry>, new_hash: u64, shift: u32) -> Slot {
         if spent(shift) {
