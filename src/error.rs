@@ -95,8 +95,8 @@ impl Error {
         }))
     }
 
-    /// Bundles several errors into one; a single one stays itself.
-    pub(crate) fn all(mut errors: Vec<Error>) -> Self {
+    /// Bundles several errors into one, of the kind of the first; a single one stays itself.
+    pub fn all(mut errors: Vec<Error>) -> Self {
         match errors.len() {
             0 => Self::new(ErrorKind::Other, "no error was given"),
             1 => errors.remove(0),
@@ -136,11 +136,15 @@ impl Error {
         self.edit(|inner| inner.cause = Some(Arc::new(cause)))
     }
 
-    pub(crate) fn with_wanted(self, wanted: impl Into<String>) -> Self {
+    /// Says what was wanted, such as `u32`.
+    #[must_use]
+    pub fn with_wanted(self, wanted: impl Into<String>) -> Self {
         self.edit(|inner| inner.wanted = Some(wanted.into().into()))
     }
 
-    pub(crate) fn with_found(self, found: impl Into<String>) -> Self {
+    /// Says what was found instead. It is shown as it is: mask what may be a secret.
+    #[must_use]
+    pub fn with_found(self, found: impl Into<String>) -> Self {
         self.edit(|inner| inner.found = Some(found.into().into()))
     }
 

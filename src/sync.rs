@@ -67,6 +67,11 @@ mod swapped {
         pub(crate) fn store(&self, value: Arc<T>) {
             self.0.store(value);
         }
+
+        /// Stores a value and hands back the one before.
+        pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
+            self.0.swap(value)
+        }
     }
 
     /// A private copy of a cell's pointer, refreshed only when the cell has moved on.
@@ -143,6 +148,12 @@ mod modelled {
             };
             // ORDERING: arc-swap's store is a swap at least as strong as this.
             self.at.swap(at, Ordering::AcqRel);
+        }
+
+        pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
+            let before = self.full();
+            self.store(value);
+            before
         }
     }
 

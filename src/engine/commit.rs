@@ -1,6 +1,7 @@
 //! The one way a value changes: new layer, changed keys, merge, references, decode for live
 //! handles, validate, publish, notify.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -65,6 +66,9 @@ pub(crate) struct Done {
     pub(crate) clashes: Vec<Error>,
     /// To be told once the lock is released.
     pub(crate) told: Vec<Arc<dyn Listener>>,
+    /// Values that are no longer current, to be dropped once the lock is released: how they are
+    /// dropped is the user's code.
+    pub(crate) before: Vec<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Ledger {
@@ -347,8 +351,9 @@ impl Ledger {
             self.references.set(leaf, keys);
         }
         let mut told: Vec<Arc<dyn Listener>> = Vec::new();
+        let mut before = Vec::with_capacity(staged.len());
         for staged in &staged {
-            staged.publish();
+            staged.publish(&mut before);
         }
         // The number of a generation is seen only after all its values are.
         let old = current.full();
@@ -382,6 +387,7 @@ impl Ledger {
             problems: None,
             clashes,
             told,
+            before,
         }
     }
 

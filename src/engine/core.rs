@@ -19,6 +19,7 @@ use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::{Host, Registry};
+use crate::property::slot::panicked;
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Make, Refusal, Update};
 use crate::sync::Cell;
@@ -48,9 +49,16 @@ pub(crate) struct Engine {
     pub(crate) supervisor: Supervisor,
     /// The layer that the program writes to.
     pub(crate) overrides: SourceId,
-    shared: Mutex<HashMap<TypeId, Weak<dyn Any + Send + Sync>>>,
+    shared: Mutex<HashMap<TypeId, Shared>>,
     kept: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
     me: Weak<Engine>,
+}
+
+/// What several sources share, by type.
+#[derive(Default)]
+struct Shared {
+    gate: Arc<Mutex<()>>,
+    value: Option<Weak<dyn Any + Send + Sync>>,
 }
 
 /// Orders in the sequence they were given; whoever holds the commit lock serves all.
@@ -332,7 +340,10 @@ impl Engine {
             Order::Write { source, .. } => (Some(*source), true),
             _ => (None, false),
         };
-        let outcome = ledger.commit(&self.current, &self.rules, order);
+        // Publishing runs no code of the user's, so what panics has changed nothing yet.
+        let commit = AssertUnwindSafe(|| ledger.commit(&self.current, &self.rules, order));
+        let outcome = catch_unwind(commit)
+            .unwrap_or_else(|panic| Err(panicked("dropping a refused value", &*panic)));
         let books = Arc::clone(&self.books);
         match outcome {
             Ok(Done {
@@ -340,6 +351,7 @@ impl Engine {
                 problems,
                 clashes,
                 told,
+                before,
             }) => {
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 let refused = applied.refused.clone();
@@ -349,6 +361,9 @@ impl Engine {
                         for listener in told {
                             // Waking a task is the executor's code.
                             let _ = catch_unwind(AssertUnwindSafe(|| listener.tell()));
+                        }
+                        for value in before {
+                            let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
                         }
                         for clash in clashes {
                             books.note(clash);
@@ -380,12 +395,22 @@ impl Engine {
 
     /// The one value of a type that all sources share.
     pub(crate) fn shared(&self, kind: TypeId, make: Make<'_>) -> Arc<dyn Any + Send + Sync> {
-        let mut shared = self.shared.lock();
-        if let Some(there) = shared.get(&kind).and_then(Weak::upgrade) {
+        let gate = Arc::clone(&self.shared.lock().entry(kind).or_default().gate);
+        // One maker at a time for each type, and no lock over all of them: what is made may share
+        // something else, such as a client that needs the runtime.
+        let _one = gate.lock();
+        let there = self
+            .shared
+            .lock()
+            .get(&kind)
+            .and_then(|shared| shared.value.as_ref()?.upgrade());
+        if let Some(there) = there {
             return there;
         }
         let made = make();
-        shared.insert(kind, Arc::downgrade(&made));
+        if let Some(shared) = self.shared.lock().get_mut(&kind) {
+            shared.value = Some(Arc::downgrade(&made));
+        }
         made
     }
 

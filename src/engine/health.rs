@@ -1,8 +1,10 @@
 //! What the operators of a program want to know: which source is fresh, which is stale since when,
 //! what was refused and why.
 
-use std::collections::VecDeque;
+use std::cell::Cell;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
@@ -125,6 +127,11 @@ pub enum SourceEventKind {
 const MAX_REFUSED: usize = 64;
 const MAX_EVENTS: usize = 1024;
 
+thread_local! {
+    /// Whether this thread is inside a callback that listens to events.
+    static LISTENING: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Keeps the books.
 pub(crate) struct Books {
     inner: Mutex<Inner>,
@@ -133,6 +140,8 @@ pub(crate) struct Books {
 
 #[derive(Default)]
 struct Inner {
+    /// The keys whose malformed readings were told of in a generation.
+    malformed: (u64, BTreeSet<String>),
     sources: Vec<SourceHealth>,
     refused: VecDeque<Error>,
 }
@@ -343,6 +352,22 @@ impl Books {
         }
     }
 
+    /// A reading with a default met a malformed value: told once for each key and generation, since
+    /// the reading may be on a path that is run often.
+    pub(crate) fn malformed(&self, key: &str, generation: u64, error: Error) {
+        {
+            let mut inner = self.inner.lock();
+            if inner.malformed.0 != generation {
+                inner.malformed = (generation, BTreeSet::new());
+            }
+            if inner.malformed.1.len() >= MAX_EVENTS || !inner.malformed.1.insert(key.to_owned()) {
+                return;
+            }
+        }
+        self.note(error.clone());
+        self.whole(generation, SourceEventKind::Malformed(error));
+    }
+
     /// Remembers a refusal or a clash.
     pub(crate) fn note(&self, error: Error) {
         let mut inner = self.inner.lock();
@@ -355,6 +380,9 @@ impl Books {
     }
 
     pub(crate) fn whole(&self, generation: u64, kind: SourceEventKind) {
+        if LISTENING.get() {
+            return;
+        }
         self.tell(None, Arc::from("liveprops"), generation, kind);
     }
 
@@ -392,6 +420,7 @@ impl Books {
         host: Weak<dyn Host>,
         mut callback: impl FnMut(&SourceEvent) + Send + 'static,
     ) -> Subscription {
+        let reports = Weak::clone(&host);
         let events = Arc::new_cyclic(|events: &Weak<EventBox>| {
             let events = Weak::clone(events);
             let job = move || {
@@ -407,7 +436,14 @@ impl Books {
                     events.subscriber.poke();
                 }
                 if let Some(event) = event {
-                    callback(&event);
+                    // What the callback itself causes is counted and not told: it would be told to
+                    // the callback, for ever.
+                    let before = LISTENING.replace(true);
+                    let outcome = catch_unwind(AssertUnwindSafe(|| callback(&event)));
+                    if let (Err(panic), Some(host)) = (outcome, reports.upgrade()) {
+                        host.callback_panicked(panic);
+                    }
+                    LISTENING.set(before);
                 }
             };
             EventBox {

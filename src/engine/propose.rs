@@ -27,6 +27,8 @@ pub(crate) struct Rules {
     pub(crate) secrets: Secrets,
 }
 
+/// The keys a rule about the whole tree blames are as many at most.
+const MAX_BLAMED: usize = 4;
 /// The keys named in one refusal are as many at most.
 const MAX_CULPRITS: usize = 4096;
 
@@ -57,7 +59,10 @@ impl Ledger {
         referring: Vec<Key>,
     ) -> Result<Proposal, Vec<Refused>> {
         // Who listens to nothing needs no list of what changed, which matters for a first load.
-        let detailed = !self.registry.is_empty() || !self.references.is_empty();
+        let detailed = !self.registry.is_empty()
+            || !self.references.is_empty()
+            // A refusal names the keys that led to it; the first load names none.
+            || (!rules.validators.is_empty() && old.number > 0);
         let diff::Diff {
             mut changes,
             uncounted,
@@ -98,9 +103,16 @@ impl Ledger {
                     Ok(Err(reason)) => Error::new(ErrorKind::Refused, reason),
                     Err(panic) => panicked("a validator", &*panic),
                 };
-                let mut keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
-                keys.truncate(MAX_CULPRITS);
-                refusals.push(Refused { error, keys });
+                let real = changes.iter().filter(|change| !change.moved);
+                let keys: Vec<Key> = real
+                    .clone()
+                    .take(MAX_CULPRITS)
+                    .map(|change| change.key.clone())
+                    .collect();
+                refusals.push(Refused {
+                    error: blame(error, real),
+                    keys,
+                });
             }
         }
         if refusals.is_empty() {
@@ -169,6 +181,22 @@ impl Ledger {
             }
         }
         culprits
+    }
+}
+
+/// Says which changes a rule about the whole tree has refused: one error a key, for a few.
+fn blame<'a>(error: Error, changes: impl Iterator<Item = &'a LeafChange>) -> Error {
+    let of = |change: &LeafChange| {
+        let named = error.clone().with_key(&change.key);
+        match change.new.as_ref().and_then(|new| new.node.origin()) {
+            Some(origin) => named.with_origin(origin),
+            None => named,
+        }
+    };
+    let errors: Vec<Error> = changes.take(MAX_BLAMED).map(of).collect();
+    match errors.is_empty() {
+        true => error,
+        false => Error::all(errors),
     }
 }
 

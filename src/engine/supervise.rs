@@ -13,12 +13,14 @@ use crate::engine::core::{Engine, Placed};
 use crate::engine::threads::Threads;
 use crate::error::{Error, ErrorKind};
 use crate::property::slot::panicked;
-use crate::source::{Applied, Make, Sink, Source, Ticket, Update, Updates, Watching};
+use crate::source::{Applied, Make, Refusal, Sink, Source, Ticket, Update, Updates, Watching};
 use crate::tree::layer::SourceId;
 use crate::value::document::Document;
 
 /// The longest pause between two attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// The shortest pause between two loads.
+const MIN_POLL: Duration = Duration::from_millis(1);
 /// The pause after the first failure is at most this.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -60,6 +62,12 @@ impl Stop {
         self.state.lock().stopped
     }
 
+    fn forget_hooks(&self) {
+        let hooks = std::mem::take(&mut self.state.lock().hooks);
+        // What they hold is the source's.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(hooks)));
+    }
+
     fn wait(&self, pause: Duration) -> bool {
         let until = Instant::now().checked_add(pause);
         let mut state = self.state.lock();
@@ -81,7 +89,7 @@ impl Stop {
 pub(crate) struct EngineSink {
     engine: Weak<Engine>,
     id: SourceId,
-    refusal: crate::source::Refusal,
+    refusal: Refusal,
     stop: Arc<Stop>,
 }
 
@@ -203,9 +211,10 @@ impl Supervisor {
         &self,
         engine: &Engine,
         id: SourceId,
+        refusal: Refusal,
         source: &dyn Source,
     ) -> Result<(), Error> {
-        let (updates, stop) = self.sink(engine, id, source);
+        let (updates, stop) = self.sink(engine, id, refusal);
         self.running.lock().push((id, stop));
         let outcome = guarded(|| source.watch(&updates));
         if outcome.is_err() {
@@ -219,11 +228,12 @@ impl Supervisor {
         &self,
         engine: &Engine,
         id: SourceId,
+        refusal: Refusal,
         name: Arc<str>,
         source: Box<dyn Source>,
     ) -> Result<Loading, Error> {
-        let (updates, stop) = self.sink(engine, id, &*source);
-        self.running.lock().push((id, stop));
+        let (updates, stop) = self.sink(engine, id, refusal);
+        self.running.lock().push((id, Arc::clone(&stop)));
         let (answer, answers) = mpsc::channel();
         let (go, going) = mpsc::channel();
         let run = move || {
@@ -233,7 +243,7 @@ impl Supervisor {
             let _ = answer.send(first);
             drop(answer);
             if loaded && going.recv().is_ok() {
-                follow(&*source, &updates);
+                follow(&*source, &updates, &stop);
             }
         };
         if let Err(cause) = self.threads.spawn("liveprops-source", run) {
@@ -251,12 +261,12 @@ impl Supervisor {
         })
     }
 
-    fn sink(&self, engine: &Engine, id: SourceId, source: &dyn Source) -> (Updates, Arc<Stop>) {
+    fn sink(&self, engine: &Engine, id: SourceId, refusal: Refusal) -> (Updates, Arc<Stop>) {
         let stop = Arc::new(Stop::default());
         let sink = EngineSink {
             engine: engine.weak(),
             id,
-            refusal: source.refusal(),
+            refusal,
             stop: Arc::clone(&stop),
         };
         (Updates::new(Arc::new(sink)), stop)
@@ -290,38 +300,33 @@ impl Supervisor {
 }
 
 /// Watches or polls until told to stop, for ever, with a pause after each failure.
-fn follow(source: &dyn Source, updates: &Updates) {
+fn follow(source: &dyn Source, updates: &Updates, stop: &Stop) {
     let mut failures = 0u32;
     while !updates.is_stopped() {
-        let outcome = match source.watching() {
-            Watching::Never | Watching::Push => return,
-            Watching::Poll(every) => {
-                if updates.wait(every) {
-                    return;
-                }
-                guarded(|| source.load()).map(|document| {
-                    // A refusal is in the books already.
-                    let _ = updates.send(Update::full(document));
-                })
-            }
+        let outcome = guarded(|| Ok(source.watching())).and_then(|watching| match watching {
+            Watching::Never | Watching::Push => Ok(After::Done),
+            Watching::Poll(every) => poll(source, updates, every, failures > 0),
             Watching::Stream => {
                 let began = Instant::now();
                 let outcome = guarded(|| source.watch(updates));
+                // The hooks of this watch are done with it; the next one brings its own.
+                stop.forget_hooks();
                 if began.elapsed() > MAX_PAUSE {
                     failures = 0;
                 }
-                match outcome {
-                    Ok(()) if updates.is_stopped() => return,
-                    Ok(()) => Err(Error::new(
+                outcome?;
+                match updates.is_stopped() {
+                    true => Ok(After::Done),
+                    false => Err(Error::new(
                         ErrorKind::Unavailable,
                         "the watch ended by itself",
                     )),
-                    Err(error) => Err(error),
                 }
             }
-        };
+        });
         match outcome {
-            Ok(()) => failures = 0,
+            Ok(After::Done) => return,
+            Ok(After::GoOn) => failures = 0,
             Err(error) => {
                 updates.failed(error);
                 failures = failures.saturating_add(1);
@@ -331,6 +336,28 @@ fn follow(source: &dyn Source, updates: &Updates) {
             }
         }
     }
+}
+
+/// What follows a round of following.
+enum After {
+    Done,
+    GoOn,
+}
+
+/// Waits and loads again; after a failure the pause was waited for already.
+fn poll(
+    source: &dyn Source,
+    updates: &Updates,
+    every: Duration,
+    retry: bool,
+) -> Result<After, Error> {
+    if !retry && updates.wait(every.max(MIN_POLL)) {
+        return Ok(After::Done);
+    }
+    let document = guarded(|| source.load())?;
+    // A refusal is in the books already.
+    let _ = updates.send(Update::full(document));
+    Ok(After::GoOn)
 }
 
 /// A random pause up to a bound that doubles with each failure, so that many clients of one broken
@@ -345,7 +372,7 @@ fn pause(failures: u32) -> Duration {
 }
 
 /// Runs a source's code; a panic in it is an error.
-fn guarded<R>(run: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+pub(crate) fn guarded<R>(run: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panicked("the source", &*panic)))
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::core::Engine;
+use crate::engine::health::SourceEvent;
 use crate::engine::propose::{Rules, TreeValidator};
+use crate::engine::supervise::guarded;
 use crate::error::Error;
 use crate::properties::{Owner, Properties};
 use crate::source::{Source, Watching};
@@ -38,7 +40,11 @@ pub struct Builder {
     inline: bool,
     timeout: Duration,
     faults: Vec<Error>,
+    events: Vec<EventCallback>,
 }
+
+/// Hears of what happens to the sources.
+type EventCallback = Box<dyn FnMut(&SourceEvent) + Send>;
 
 impl Builder {
     pub(super) fn new() -> Self {
@@ -51,6 +57,7 @@ impl Builder {
             inline: false,
             timeout: DEFAULT_LOAD_TIMEOUT,
             faults: Vec::new(),
+            events: Vec::new(),
         }
     }
 
@@ -126,10 +133,20 @@ impl Builder {
         self
     }
 
-    /// Runs callbacks on the thread that commits, before its call returns, in place of threads of
-    /// their own. For tests, and for callbacks that are short and must not wait for a thread.
+    /// Runs callbacks on the thread that commits in place of threads of their own. For tests, and
+    /// for callbacks that are short and must not wait for a thread.
+    ///
+    /// While one thread commits at a time, they have run when its call returns. Of several that
+    /// commit at once, one may commit and call back for the others.
     pub fn inline_callbacks(mut self) -> Self {
         self.inline = true;
+        self
+    }
+
+    /// Calls `callback` with what happens to the sources from their first load on, for as long as
+    /// the properties live; see [`Properties::on_source_event`].
+    pub fn on_source_event(mut self, callback: impl FnMut(&SourceEvent) + Send + 'static) -> Self {
+        self.events.push(Box::new(callback));
         self
     }
 
@@ -168,17 +185,20 @@ impl Builder {
         let props = Properties(Arc::new(Owner {
             engine: Arc::clone(&engine),
         }));
-        let deadline = Instant::now() + self.timeout;
+        for callback in self.events {
+            props.on_source_event(callback).forget();
+        }
+        let deadline = after(self.timeout);
 
         let mut layers = vec![layer(
             engine.overrides,
-            Layer::new("overrides", OVERRIDE_RANK),
+            Layer::with_any_rank("overrides", OVERRIDE_RANK),
             "overrides",
         )];
         if !self.defaults.is_empty() {
             let mut defaults = layer(
                 engine.new_source(),
-                Layer::new("defaults", DEFAULT_RANK),
+                Layer::with_any_rank("defaults", DEFAULT_RANK),
                 "defaults",
             );
             defaults.root = self.defaults.into_parts().0;
@@ -219,15 +239,17 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let origins: Vec<Origin> = self
-            .sources
-            .iter()
-            .map(|(_, source)| source.origin())
-            .collect();
         f.debug_struct("Builder")
-            .field("sources", &origins)
+            .field("sources", &self.sources.len())
             .finish_non_exhaustive()
     }
+}
+
+/// When a time to wait is over; one too long for the clock is a year.
+pub(super) fn after(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    now.checked_add(timeout).unwrap_or(now + year)
 }
 
 fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
@@ -262,17 +284,21 @@ impl Started {
         source: Box<dyn Source>,
     ) -> Result<Self, Error> {
         let id = engine.new_source();
-        let state = layer(id, place.clone(), &source.origin().to_string());
+        // A source is the user's code, in whatever it says.
+        let about = guarded(|| Ok((source.origin(), source.watching(), source.refusal())))?;
+        let (origin, watching, refusal) = about;
+        let state = layer(id, place.clone(), &origin.to_string());
         engine.books.open(id, Arc::clone(&state.name), place);
-        let loading = match source.watching() {
+        let supervisor = &engine.supervisor;
+        let loading = match watching {
             Watching::Push => {
                 engine.arriving(id);
-                let attached = engine.supervisor.attach(engine, id, &*source);
+                let attached = supervisor.attach(engine, id, refusal, &*source);
                 attached.map(|()| None)
             }
             _ => {
                 let name = Arc::clone(&state.name);
-                let started = engine.supervisor.start(engine, id, name, source);
+                let started = supervisor.start(engine, id, refusal, name, source);
                 started.map(Some)
             }
         };

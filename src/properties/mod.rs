@@ -6,15 +6,15 @@ pub(crate) mod transaction;
 
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
 use crate::engine::commit::Order;
 use crate::engine::core::Engine;
-use crate::engine::health::{Health, SourceEvent, SourceEventKind};
+use crate::engine::health::{Health, SourceEvent};
 use crate::error::Error;
-use crate::properties::builder::{Builder, DEFAULT_LOAD_TIMEOUT, Started};
+use crate::properties::builder::{Builder, DEFAULT_LOAD_TIMEOUT, Started, after};
 use crate::properties::scoped::Scoped;
 use crate::properties::transaction::Transaction;
 use crate::property::batch::{Batch, Mailbox};
@@ -99,14 +99,14 @@ impl Properties {
     /// The value of a key, now, or `default` if no layer defines it.
     ///
     /// A value that is there and malformed is answered with the default as well, and reported: in
-    /// [`health`](Self::health) and as a [`SourceEventKind::Malformed`].
+    /// [`health`](Self::health) and as a [`SourceEventKind::Malformed`](crate::health::SourceEventKind::Malformed).
     pub fn get_or<T: DeserializeOwned>(&self, key: &str, default: T) -> T {
         match self.get_opt(key) {
             Ok(Some(value)) => value,
             Ok(None) => default,
             Err(error) => {
-                self.0.engine.books.note(error.clone());
-                self.0.engine.tell_whole(SourceEventKind::Malformed(error));
+                let engine = &self.0.engine;
+                engine.books.malformed(key, self.generation(), error);
                 default
             }
         }
@@ -158,7 +158,8 @@ impl Properties {
     /// refused.
     pub fn explain(&self, key: &str) -> Explanation {
         let mut explanation = self.snapshot().explain(key);
-        explanation.refused = self.0.engine.books.refused_of(key);
+        let key = Key::parse(key).unwrap_or_else(|_| Key::root());
+        explanation.refused = self.0.engine.books.refused_of(key.as_str());
         explanation
     }
 
@@ -286,7 +287,7 @@ impl Properties {
         let engine = &self.0.engine;
         let started = Started::one(engine, layer, source)?;
         let id = started.state.id;
-        let (state, loading, problems) = match started.finish(Instant::now() + timeout) {
+        let (state, loading, problems) = match started.finish(after(timeout)) {
             Ok(loaded) => loaded,
             Err(error) => {
                 engine.give_up(id);

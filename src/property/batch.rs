@@ -224,7 +224,12 @@ impl Mailbox {
         let several = joined.is_some();
         let mut changes = joined.map(|joined| joined.changes).unwrap_or_default();
         for change in commit.changes.iter().filter(|change| self.concerns(change)) {
-            let hidden = self.secrets.hides(change.key.as_str()) || change.derives_from_secret();
+            let hidden = self.secrets.hides(change.key.as_str())
+                || change.derives_from_secret()
+                || change
+                    .new
+                    .as_ref()
+                    .is_some_and(|new| commit.snapshot.0.derives_from_secret(new));
             let entry = changes
                 .entry(change.key.clone())
                 .or_insert_with(|| KeyChange {

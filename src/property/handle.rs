@@ -133,8 +133,8 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     /// Calls `callback` after each change of the typed value, from now on.
     ///
     /// Calls come one at a time and in the order of generations, on a thread of the crate. A slow
-    /// callback delays nobody else: the changes that come meanwhile collapse into the newest, and
-    /// the last call always carries the final value. The callback may use any part of this crate
+    /// callback delays nobody else, up to 64 that are slow at the same time: the changes that come
+    /// meanwhile collapse into the newest, and the last call always carries the final value. The callback may use any part of this crate
     /// and may panic; the panic is counted and reported.
     pub fn on_change(
         &self,
@@ -269,7 +269,8 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
 
     /// A property computed from this one: once when it changes, not when it is read.
     ///
-    /// It counts as changed when its own value differs. A panic in `compute` refuses the update
+    /// Not to be called from inside a validator or another mapping of the same properties: what is
+    /// made there keeps its first value. It counts as changed when its own value differs. A panic in `compute` refuses the update
     /// that led to it; the panic of the very first call is passed on to the caller.
     pub fn map<U: Send + Sync + 'static>(
         &self,

@@ -83,7 +83,8 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
     /// The newest version if its value differs from the one received last, without waiting.
     pub fn try_recv(&mut self) -> Option<Arc<Version<T>>> {
         let now = self.slot.settled()?;
-        let differs = now.value != self.last.value;
+        // The same version is no change, even of a value that is not equal to itself.
+        let differs = !Arc::ptr_eq(&now, &self.last) && now.value != self.last.value;
         self.last = now;
         differs.then(|| Arc::clone(&self.last))
     }

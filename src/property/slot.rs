@@ -104,7 +104,7 @@ impl<T> Rule<T> {
             },
         });
         catch_unwind(draw).unwrap_or_else(|panic| {
-            let panic: &(dyn Any + Send) = if generation.hides(keys) {
+            let panic: &(dyn Any + Send) = if generation.hides_any(keys) {
                 // What was panicked with may quote the value.
                 &MASK
             } else {
@@ -124,7 +124,7 @@ impl<T> Spec<T> {
             }
             let value = (self.decode)(generation, key.as_str(), found)?;
             self.validate(&value).map_err(|reason| {
-                let hidden = generation.secrets.hides(key.as_str());
+                let hidden = generation.hides(key.as_str(), found);
                 let reason = match hidden {
                     // The reason may quote the value.
                     true => "refused by the property's validator".to_owned(),
@@ -293,13 +293,15 @@ impl<T: Send + Sync + 'static> Slot<T> {
     }
 
     /// Makes a version current. Only a commit calls this, one at a time.
-    pub(crate) fn publish(&self, version: Arc<Version<T>>) {
+    /// Hands back the version before: dropping it is the user's code and has to wait.
+    pub(crate) fn publish(&self, version: Arc<Version<T>>) -> Arc<Version<T>> {
         let bits = inline::to_bits(&version.value);
-        self.cell.store(version);
+        let before = self.cell.swap(version);
         if let Some(bits) = bits {
             // ORDERING: Release; pairs with the Acquire in `small`, see there.
             self.bits.store(bits, Ordering::Release);
         }
+        before
     }
 
     /// Adds a listener and says what was current at that moment: of the changes to come, each is
@@ -378,8 +380,8 @@ pub(crate) trait AnySlot: Send + Sync {
 
 /// A value drawn and not yet current.
 pub(crate) trait Staged: Send {
-    /// Makes the value current.
-    fn publish(&self);
+    /// Makes the value current and keeps the one before for later.
+    fn publish(&self, before: &mut Vec<Arc<dyn Any + Send + Sync>>);
 
     /// Collects who is to be told, after all values of the commit and its number are visible.
     fn notify(&self, told: &mut Vec<Arc<dyn Listener>>);
@@ -427,8 +429,8 @@ impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
 }
 
 impl<T: Send + Sync + 'static> Staged for Draft<T> {
-    fn publish(&self) {
-        self.slot.publish(Arc::clone(&self.version));
+    fn publish(&self, before: &mut Vec<Arc<dyn Any + Send + Sync>>) {
+        before.push(self.slot.publish(Arc::clone(&self.version)));
     }
 
     fn notify(&self, told: &mut Vec<Arc<dyn Listener>>) {

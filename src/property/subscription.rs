@@ -15,7 +15,7 @@ use crate::sync::{AtomicU8, Condvar, Mutex, Ordering, ThreadId, thread};
 /// Dropping it ends the subscription and waits for nothing: a call that is running on another
 /// thread finishes, and none begins afterwards. [`close_and_wait`](Self::close_and_wait) waits for
 /// the running one as well. [`forget`](Self::forget) keeps the callback for as long as the
-/// properties live.
+/// properties live; if it holds a clone of them, that is for ever.
 #[must_use = "dropping the guard ends the subscription at once"]
 pub struct Subscription {
     subscriber: Arc<Subscriber>,

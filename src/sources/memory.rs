@@ -16,7 +16,9 @@ use crate::value::origin::Origin;
 /// A source of values in memory. Clones share their values, so keep one to change them with.
 ///
 /// A change is visible to every thread when the call that makes it returns. A value that the
-/// properties refuse is not kept, and a removal that they refuse is undone.
+/// properties refuse is not kept, and a removal that they refuse is undone. One memory may serve
+/// several properties; if only some of them refuse a value, the others keep it until the key is
+/// changed again.
 ///
 /// ```
 /// use liveprops::{Properties, sources::Memory};

@@ -101,7 +101,7 @@ impl Explanation {
         match found {
             Ok(Found::Entry(entry)) => {
                 explanation.origin = entry.node.origin().cloned();
-                let derived = matches!(&entry.node, Node::Resolved(r) if r.secret);
+                let derived = generation.derives_from_secret(entry);
                 explanation.value =
                     diff::value(&entry.node).map(|value| show(value, hidden || derived));
                 if let Node::Resolved(resolved) = &entry.node {
@@ -109,7 +109,7 @@ impl Explanation {
                 }
             }
             Ok(Found::Inside(value, entry)) => {
-                let derived = matches!(&entry.node, Node::Resolved(r) if r.secret);
+                let derived = generation.derives_from_secret(entry);
                 explanation.value = Some(show(value, hidden || derived));
                 explanation.origin = entry.node.origin().cloned();
             }

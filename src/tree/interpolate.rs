@@ -262,6 +262,7 @@ fn settle(
                 raw,
                 chain,
                 secret: hidden,
+                refers: refers.clone().into(),
             });
             job.refers = refers;
         }
@@ -289,6 +290,7 @@ fn close(first: &Key, stack: &[Key], jobs: &mut BTreeMap<Key, Job>) {
                 raw: job.raw.clone(),
                 chain: 0,
                 secret: false,
+                refers: Box::default(),
             });
             if !job.refers.contains(&next) {
                 job.refers.push(next);

@@ -22,6 +22,9 @@ impl Secrets {
 
     /// Whether the value of a key, or something below it, may be a secret.
     pub(crate) fn hides(&self, key: &str) -> bool {
+        // However it is spelled: `"a".b` is `a.b`.
+        let canonical = key.contains('"').then(|| Key::parse(key).ok()).flatten();
+        let key = canonical.as_ref().map_or(key, Key::as_str);
         secret::looks_secret(key)
             || self
                 .0

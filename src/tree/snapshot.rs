@@ -1,5 +1,6 @@
 //! The merged tree of one generation, and how a key is found in it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -139,7 +140,7 @@ impl Generation {
         // The masks cost a search, so only whoever asked wrongly pays for them.
         found
             .decode(key, false)
-            .or_else(|_| found.decode(key, self.secrets.hides(key)))
+            .or_else(|_| found.decode(key, self.hides(key, found)))
     }
 
     /// As [`decode`](Self::decode), and from now on hides what was read as a secret.
@@ -163,7 +164,42 @@ impl Generation {
                 self.secrets.add(key);
             }
         }
-        outcome.or_else(|_| found.decode(key, self.secrets.hides(key)))
+        outcome.or_else(|_| found.decode(key, self.hides(key, found)))
+    }
+
+    /// Whether what stands at a key may be a secret, or be made from one.
+    pub(crate) fn hides(&self, key: &str, found: Found<'_>) -> bool {
+        let entry = match found {
+            Found::Entry(entry) | Found::Inside(_, entry) => Some(entry),
+            Found::Nothing | Found::Root(_) => None,
+        };
+        self.secrets.hides(key) || entry.is_some_and(|entry| self.derives_from_secret(entry))
+    }
+
+    /// Whether a secret went into a value through its references. Asked when a value is to be
+    /// shown, since a key may turn out to be a secret after others have referred to it.
+    pub(crate) fn derives_from_secret(&self, entry: &Entry) -> bool {
+        let mut seen: BTreeSet<&Key> = BTreeSet::new();
+        let mut queue = vec![entry];
+        while let Some(entry) = queue.pop() {
+            let Node::Resolved(resolved) = &entry.node else {
+                continue;
+            };
+            if resolved.secret {
+                return true;
+            }
+            for key in resolved.refers.iter().filter(|key| seen.insert(key)) {
+                if self.secrets.hides(key.as_str()) {
+                    return true;
+                }
+                if let Ok(Found::Entry(next) | Found::Inside(_, next)) =
+                    Found::in_tree(&self.root, key.as_str())
+                {
+                    queue.push(next);
+                }
+            }
+        }
+        false
     }
 
     pub(crate) fn get<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
@@ -195,7 +231,7 @@ impl Generation {
     }
 
     /// Whether what stands at one of the keys may be a secret.
-    pub(crate) fn hides(&self, keys: &[Key]) -> bool {
+    pub(crate) fn hides_any(&self, keys: &[Key]) -> bool {
         keys.iter().any(|key| {
             let found = Found::in_tree(&self.root, key.as_str());
             self.secrets.hides(key.as_str())
@@ -226,25 +262,32 @@ impl Generation {
         }
     }
 
+    /// The key with the most similar last name that is there: help for a person, so only the
+    /// neighbours are looked at, and not all of a crowd.
     fn nearest(&self, key: &str) -> Option<String> {
-        let mut seen = 0usize;
-        let mut best: Option<(usize, String)> = None;
-        self.root.walk(&mut String::new(), &mut |name, _| {
-            // Help for a person, not worth walking a million keys for.
-            seen += 1;
-            if seen > 2_000 || name.len().abs_diff(key.len()) > 2 {
-                return;
+        let key = Key::parse(key).ok()?;
+        let path: Vec<_> = key.segments().collect();
+        let mut table = &self.root;
+        for (depth, wanted) in path.iter().enumerate() {
+            if let Some(below) = table.get(wanted).and_then(|entry| entry.node.table()) {
+                table = below;
+                continue;
             }
-            let far = distance(name, key);
-            if far <= 2
-                && best
-                    .as_ref()
-                    .is_none_or(|(least, old)| (far, name) < (*least, old.as_str()))
-            {
-                best = Some((far, name.to_owned()));
-            }
-        });
-        best.map(|(_, name)| name)
+            let similar = |entry: &&Arc<Entry>| {
+                let name = &*entry.name;
+                let near = name.len().abs_diff(wanted.len()) <= 2;
+                near.then(|| (distance(name, wanted), name.to_owned()))
+                    .filter(|(far, _)| *far <= 2)
+            };
+            let neighbours = table.map().iter().take(2_000);
+            let (_, name) = neighbours.filter_map(|entry| similar(&entry)).min()?;
+            let mut names: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
+            names[depth] = &name;
+            let near = Key::from_segments(names).ok()?;
+            let found = Found::in_tree(&self.root, near.as_str()).ok()?;
+            return (!found.is_nothing()).then(|| near.to_string());
+        }
+        None
     }
 }
 

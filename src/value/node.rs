@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::value::Value;
-use crate::value::key;
+use crate::value::key::{self, Key};
 use crate::value::map::{Entry, Map};
 use crate::value::origin::Origin;
 
@@ -32,8 +32,10 @@ pub(crate) struct Resolved {
     pub(crate) raw: Leaf,
     /// References followed on the longest way to here.
     pub(crate) chain: u32,
-    /// Whether a key that may hold a secret went in.
+    /// Whether a key that may hold a secret went in, as far as was known then.
     pub(crate) secret: bool,
+    /// The keys it refers to.
+    pub(crate) refers: Box<[Key]>,
 }
 
 /// A key that would be a value and a table at once.

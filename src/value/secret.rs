@@ -13,6 +13,10 @@ use crate::value::key;
 /// Errors about it, its entry in `explain` and everything derived from it are masked too. Keys
 /// whose names look secret are masked without it; this type makes sure.
 ///
+/// Inside what serde buffers (`#[serde(flatten)]`, internally tagged and untagged types) it is masked
+/// in errors but cannot be seen from outside: name such keys to
+/// [`Builder::secret`](crate::Builder::secret).
+///
 /// It does not implement `Serialize`: what can be written out by accident will be. Serialize
 /// [`expose`](Self::expose) where that is meant.
 ///

@@ -785,6 +785,7 @@ fn secrets_are_in_no_message() {
         raw: Leaf::new("${x}".into(), origin()),
         chain: 1,
         secret: true,
+        refers: Box::default(),
     }));
     let error = decode::<u8>("k", Some(&node), false).unwrap_err();
     assert_eq!(error.found(), Some(MASK));
@@ -826,6 +827,7 @@ fn an_unresolved_reference_is_its_own_error() {
         raw: Leaf::new("${k}".into(), origin()),
         chain: 1,
         secret: false,
+        refers: Box::default(),
     }));
     assert_eq!(
         decode::<u8>("k", Some(&node), false).unwrap_err().kind(),
