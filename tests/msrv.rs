@@ -1,0 +1,76 @@
+//! The stated Rust version is true: no dependency of the crate, with any feature, asks for a newer
+//! one. What the crate itself uses is held by clippy's `incompatible_msrv`.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+#[test]
+fn no_dependency_needs_a_newer_rust_than_the_crate_states() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--all-features",
+            "--offline",
+        ])
+        .args([
+            "--manifest-path",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+        ])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let packages: BTreeMap<String, Value> = list(&metadata["packages"])
+        .into_iter()
+        .map(|package| (text(&package["id"]), package))
+        .collect();
+    let nodes: BTreeMap<String, Value> = list(&metadata["resolve"]["nodes"])
+        .into_iter()
+        .map(|node| (text(&node["id"]), node))
+        .collect();
+
+    let root = text(&metadata["resolve"]["root"]);
+    let stated = version(&packages[&root]["rust_version"]).unwrap();
+    let (mut seen, mut queue) = (BTreeSet::new(), vec![root]);
+    let mut newer = Vec::new();
+    while let Some(id) = queue.pop() {
+        if !seen.insert(id.clone()) {
+            continue;
+        }
+        if version(&packages[&id]["rust_version"]).is_some_and(|needs| needs > stated) {
+            newer.push(id.clone());
+        }
+        for dependency in list(&nodes[&id]["deps"]) {
+            // Not those of tests, and not loom, which only a model ever builds.
+            let kinds = list(&dependency["dep_kinds"]);
+            let used = kinds.iter().any(|kind| {
+                kind["kind"].as_str() != Some("dev") && !text(&kind["target"]).contains("loom")
+            });
+            if used {
+                queue.push(text(&dependency["pkg"]));
+            }
+        }
+    }
+    assert!(seen.len() > 20, "the dependencies were not found: {seen:?}");
+    assert!(newer.is_empty(), "need a newer Rust: {newer:?}");
+}
+
+fn version(value: &Value) -> Option<(u32, u32)> {
+    let mut parts = value
+        .as_str()?
+        .split('.')
+        .map(|part| part.parse().unwrap_or(0));
+    Some((parts.next()?, parts.next().unwrap_or(0)))
+}
