@@ -4,10 +4,16 @@
 
 mod support;
 
+#[cfg(feature = "toml")]
+use std::sync::Arc;
+#[cfg(feature = "toml")]
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use liveprops::sources::Memory;
 use liveprops::{Error, ErrorKind, Properties, Value};
+#[cfg(feature = "toml")]
+use liveprops::{Format, Origin};
 use support::reports;
 
 fn with<const N: usize>(values: [(&str, &str); N]) -> (Memory, Properties) {
@@ -440,5 +446,59 @@ fn a_reference_whose_target_is_refused_keeps_the_last_good_value() -> Result<(),
             .is_err()
     );
     assert_eq!((limit.get(), props.get::<u32>("good")?), (5, 1));
+    Ok(())
+}
+
+#[cfg(feature = "toml")]
+#[test]
+fn of_a_list_of_cases_the_first_that_holds_is_the_value() -> Result<(), Error> {
+    let text = br#"
+        env = "test"
+        unrelated = 1
+        timeout = [
+            { if = { env = "prod", zone = ["eu", "us"] }, value = 5 },
+            { if = { env = "prod" }, value = "${base}0" },
+            { value = 30 },
+        ]
+        open = [{ if = { env = "prod" }, value = 1 }]
+        base = 7
+    "#;
+    let document = Format::toml().parse(text, &Origin::new("file", "app.toml"))?;
+    let file = Memory::new();
+    file.replace(
+        document
+            .iter()
+            .map(|(key, value, _)| (key.to_string(), value.clone())),
+    )?;
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(file.clone())
+        .build()?;
+    let timeout = props.property::<u32>("timeout").build()?;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let _sub = timeout.on_change(move |_| drop(counter.fetch_add(1, Ordering::SeqCst)));
+    let sees = |value, called| {
+        assert_eq!(timeout.get(), value);
+        assert_eq!(calls.load(Ordering::SeqCst), called);
+    };
+    sees(30, 0);
+    file.set("unrelated", 2)?;
+    sees(30, 0);
+    file.set("env", "prod")?;
+    sees(70, 1);
+    file.set("zone", "eu")?;
+    sees(5, 2);
+    file.set("zone", "moon")?;
+    sees(70, 3);
+    file.set("base", 8)?;
+    sees(80, 4);
+    assert_eq!(props.get::<u32>("open")?, 1);
+    file.set("env", "test")?;
+    sees(30, 5);
+    assert_eq!(
+        props.get::<u32>("open").unwrap_err().kind(),
+        ErrorKind::Reference
+    );
     Ok(())
 }

@@ -3,7 +3,8 @@
 //! `${key:default}` takes the default if no layer defines the key, both parts may hold references
 //! themselves, `$${` is a literal `${`, and a reference to a key nobody defines stays as it is
 //! written. A value that is one reference and nothing else takes over the type as well: a list
-//! stays a list. Everything is bounded: the chain, the nesting and the size of what results.
+//! stays a list. A list of `{if = {key = value}, value = ..}` is a contextual value: it stands for the
+//! first of its values whose keys read as wanted. Everything is bounded: the chain, the nesting and the size of what results.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -228,7 +229,7 @@ fn settle(
             size: 0,
             left: MAX_TOTAL - *spent,
         };
-        let outcome = sight.value(&job.raw.value);
+        let outcome = sight.leaf(&job.raw.value);
         let size = sight.size.min(sight.left);
         let (refers, chain, hidden) = (sight.refers, sight.chain, sight.hidden);
         let value = match outcome {
@@ -335,6 +336,40 @@ impl Sight<'_> {
             return Err(Stop::Broken(Error::new(ErrorKind::TooLarge, detail)));
         }
         Ok(())
+    }
+
+    /// The value of a leaf: of a list of cases, the first that holds.
+    fn leaf(&mut self, raw: &Value) -> Result<Value, Stop> {
+        let Some(cases) = raw.cases() else {
+            return self.value(raw);
+        };
+        for (wanted, value) in cases {
+            if self.holds(wanted)? {
+                return self.value(value);
+            }
+        }
+        let detail = "none of its cases holds; add one without `if`";
+        Err(Stop::Broken(trouble(detail.to_owned())))
+    }
+
+    /// Whether every key has the value, or one of the values, that is wanted of it.
+    fn holds(&mut self, wanted: Option<&BTreeMap<Box<str>, Value>>) -> Result<bool, Stop> {
+        let mut holds = true;
+        for (name, wanted) in wanted.into_iter().flatten() {
+            let key = Key::parse(name).map_err(Stop::Broken)?;
+            // Looked at even if another key has decided: a change of this one may matter next.
+            if !self.refers.contains(&key) {
+                self.refers.push(key.clone());
+            }
+            self.hidden |= (self.secret)(key.as_str());
+            let found = self.look(&key)?;
+            self.chain = self.chain.max(1);
+            holds &= found.is_some_and(|found| match wanted {
+                Value::List(any) => any.iter().any(|one| reads_alike(one, &found)),
+                one => reads_alike(one, &found),
+            });
+        }
+        Ok(holds)
     }
 
     fn value(&mut self, raw: &Value) -> Result<Value, Stop> {
@@ -474,6 +509,15 @@ impl Sight<'_> {
             "refers to `{key}`, which is a table"
         ))))
     }
+}
+
+/// Whether two values are the same to a person: the environment has only texts.
+fn reads_alike(a: &Value, b: &Value) -> bool {
+    let text = |value: &Value| match value {
+        Value::Text(text) => text.to_string(),
+        other => other.to_string(),
+    };
+    a == b || text(a) == text(b)
 }
 
 fn size(value: &Value) -> usize {

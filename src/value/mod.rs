@@ -64,10 +64,23 @@ impl Value {
     pub(crate) fn may_refer(&self) -> bool {
         match self {
             Value::Text(text) => text.as_bytes().contains(&b'$') && text.contains("${"),
-            Value::List(items) => items.iter().any(Value::may_refer),
+            Value::List(items) => self.cases().is_some() || items.iter().any(Value::may_refer),
             Value::Table(fields) => fields.values().any(Value::may_refer),
             _ => false,
         }
+    }
+
+    /// The cases of a contextual value: a list of tables of a `value` and, but for the last
+    /// resort, an `if` with the keys that must have certain values.
+    pub(crate) fn cases(&self) -> Option<Vec<Case<'_>>> {
+        let Value::List(items) = self else {
+            return None;
+        };
+        let cases: Vec<Case<'_>> = items.iter().map(case).collect::<Option<_>>()?;
+        cases
+            .iter()
+            .any(|(wanted, _)| wanted.is_some())
+            .then_some(cases)
     }
 
     /// The tables and lists this value nests, itself included.
@@ -79,6 +92,21 @@ impl Value {
         }
     }
 }
+
+fn case(item: &Value) -> Option<Case<'_>> {
+    let Value::Table(fields) = item else {
+        return None;
+    };
+    let value = fields.get("value")?;
+    match (fields.get("if"), fields.len()) {
+        (None, 1) => Some((None, value)),
+        (Some(Value::Table(wanted)), 2) => Some((Some(&**wanted), value)),
+        _ => None,
+    }
+}
+
+/// What must hold, and the value if it does.
+pub(crate) type Case<'a> = (Option<&'a BTreeMap<Box<str>, Value>>, &'a Value);
 
 impl PartialEq for Value {
     /// Whether both are written the same. Floats compare by their bits: a value that did not change
