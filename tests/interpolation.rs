@@ -477,7 +477,9 @@ fn of_a_list_of_cases_the_first_that_holds_is_the_value() -> Result<(), Error> {
     let timeout = props.property::<u32>("timeout").build()?;
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&calls);
-    let _sub = timeout.on_change(move |_| drop(counter.fetch_add(1, Ordering::SeqCst)));
+    let _sub = timeout.on_change(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
     let sees = |value, called| {
         assert_eq!(timeout.get(), value);
         assert_eq!(calls.load(Ordering::SeqCst), called);
