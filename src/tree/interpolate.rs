@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::tree::diff::{LeafChange, same, value};
+use crate::tree::parts::{Part, Parts};
 use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::Key;
@@ -19,8 +20,6 @@ use crate::value::node::{Leaf, Node, Resolved, Table};
 
 /// References followed one after the other until a value is reached.
 const MAX_CHAIN: u32 = 64;
-/// References inside references.
-const MAX_NESTING: usize = 16;
 /// What one value may grow to, in bytes; an item of a list counts as 16.
 const MAX_SIZE: usize = 1024 * 1024;
 /// What all values with references that one commit follows may grow to, counted alike.
@@ -300,7 +299,7 @@ fn close(first: &Key, stack: &[Key], jobs: &mut BTreeMap<Key, Job>) {
     }
 }
 
-fn trouble(detail: String) -> Error {
+pub(super) fn trouble(detail: String) -> Error {
     Error::new(ErrorKind::Reference, detail)
 }
 
@@ -527,91 +526,4 @@ fn size(value: &Value) -> usize {
         Value::Table(fields) => fields.iter().map(|(k, v)| 16 + k.len() + size(v)).sum(),
         _ => 16,
     }
-}
-
-/// A text taken apart at its references.
-struct Parts<'a>(Vec<Part<'a>>);
-
-enum Part<'a> {
-    Text(&'a str),
-    Reference {
-        key: Parts<'a>,
-        default: Option<Parts<'a>>,
-        written: &'a str,
-    },
-}
-
-impl<'a> Parts<'a> {
-    fn of(text: &'a str, nesting: usize) -> Result<Self, Error> {
-        if nesting > MAX_NESTING {
-            return Err(trouble(format!(
-                "nests more than {MAX_NESTING} references in each other"
-            )));
-        }
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find("${") {
-            if rest[..at].ends_with('$') {
-                // `$${`: the first dollar says that the rest is meant as it stands.
-                parts.push(Part::Text(&rest[..at - 1]));
-                parts.push(Part::Text("${"));
-                rest = &rest[at + 2..];
-                continue;
-            }
-            let Some(end) = closing(&rest[at + 2..]) else {
-                break;
-            };
-            let inside = &rest[at + 2..at + 2 + end];
-            let written = &rest[at..at + 2 + end + 1];
-            parts.push(Part::Text(&rest[..at]));
-            let (key, default) = match colon(inside) {
-                Some(colon) => (
-                    &inside[..colon],
-                    Some(Self::of(&inside[colon + 1..], nesting + 1)?),
-                ),
-                None => (inside, None),
-            };
-            parts.push(Part::Reference {
-                key: Self::of(key, nesting + 1)?,
-                default,
-                written,
-            });
-            rest = &rest[at + 2 + end + 1..];
-        }
-        parts.push(Part::Text(rest));
-        parts.retain(|part| !matches!(part, Part::Text("")));
-        Ok(Self(parts))
-    }
-}
-
-/// Where the brace closes that was opened just before `text`.
-fn closing(text: &str) -> Option<usize> {
-    let mut open = 0usize;
-    let bytes = text.as_bytes();
-    for (at, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'{' if at > 0 && bytes[at - 1] == b'$' => open += 1,
-            b'}' if open == 0 => return Some(at),
-            b'}' => open -= 1,
-            _ => {}
-        }
-    }
-    None
-}
-
-/// Where the default begins: the first colon outside quotes and inner references.
-fn colon(inside: &str) -> Option<usize> {
-    let mut open = 0usize;
-    let mut quoted = false;
-    let bytes = inside.as_bytes();
-    for (at, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'"' if open == 0 => quoted = !quoted,
-            b'{' if at > 0 && bytes[at - 1] == b'$' => open += 1,
-            b'}' if open > 0 => open -= 1,
-            b':' if open == 0 && !quoted => return Some(at),
-            _ => {}
-        }
-    }
-    None
 }

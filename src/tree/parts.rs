@@ -1,0 +1,94 @@
+//! A text with `${references}`, taken apart.
+
+use crate::error::Error;
+use crate::tree::interpolate::trouble;
+
+/// References inside references.
+const MAX_NESTING: usize = 16;
+
+/// A text taken apart at its references.
+pub(super) struct Parts<'a>(pub(super) Vec<Part<'a>>);
+
+pub(super) enum Part<'a> {
+    Text(&'a str),
+    Reference {
+        key: Parts<'a>,
+        default: Option<Parts<'a>>,
+        written: &'a str,
+    },
+}
+
+impl<'a> Parts<'a> {
+    pub(super) fn of(text: &'a str, nesting: usize) -> Result<Self, Error> {
+        if nesting > MAX_NESTING {
+            return Err(trouble(format!(
+                "nests more than {MAX_NESTING} references in each other"
+            )));
+        }
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find("${") {
+            if rest[..at].ends_with('$') {
+                // `$${`: the first dollar says that the rest is meant as it stands.
+                parts.push(Part::Text(&rest[..at - 1]));
+                parts.push(Part::Text("${"));
+                rest = &rest[at + 2..];
+                continue;
+            }
+            let Some(end) = closing(&rest[at + 2..]) else {
+                break;
+            };
+            let inside = &rest[at + 2..at + 2 + end];
+            let written = &rest[at..at + 2 + end + 1];
+            parts.push(Part::Text(&rest[..at]));
+            let (key, default) = match colon(inside) {
+                Some(colon) => (
+                    &inside[..colon],
+                    Some(Self::of(&inside[colon + 1..], nesting + 1)?),
+                ),
+                None => (inside, None),
+            };
+            parts.push(Part::Reference {
+                key: Self::of(key, nesting + 1)?,
+                default,
+                written,
+            });
+            rest = &rest[at + 2 + end + 1..];
+        }
+        parts.push(Part::Text(rest));
+        parts.retain(|part| !matches!(part, Part::Text("")));
+        Ok(Self(parts))
+    }
+}
+
+/// Where the brace closes that was opened just before `text`.
+fn closing(text: &str) -> Option<usize> {
+    let mut open = 0usize;
+    let bytes = text.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'{' if at > 0 && bytes[at - 1] == b'$' => open += 1,
+            b'}' if open == 0 => return Some(at),
+            b'}' => open -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Where the default begins: the first colon outside quotes and inner references.
+fn colon(inside: &str) -> Option<usize> {
+    let mut open = 0usize;
+    let mut quoted = false;
+    let bytes = inside.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'"' if open == 0 => quoted = !quoted,
+            b'{' if at > 0 && bytes[at - 1] == b'$' => open += 1,
+            b'}' if open > 0 => open -= 1,
+            b':' if open == 0 && !quoted => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
