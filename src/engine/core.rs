@@ -27,6 +27,7 @@ use crate::tree::layer::{LayerState, SourceId};
 use crate::tree::snapshot::Generation;
 use crate::value::document::Document;
 use crate::value::node::Table;
+use crate::value::scan::Seed;
 
 thread_local! {
     /// The engines whose commit lock this thread holds, by address.
@@ -142,6 +143,7 @@ impl Engine {
                 root: Table::default(),
                 layers: Vec::new(),
                 secrets: rules.secrets.clone(),
+                seed: Seed::get(),
             };
             Self {
                 current: Cell::new(Arc::new(root)),

@@ -16,6 +16,7 @@ use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::{Generation, Snapshot};
 use crate::value::key::{Key, under};
 use crate::value::node::Table;
+use crate::value::scan::Seed;
 
 /// Refuses a candidate tree as a whole.
 pub(crate) type TreeValidator = Box<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;
@@ -91,6 +92,7 @@ impl Ledger {
             root: merged,
             layers,
             secrets: rules.secrets.clone(),
+            seed: Seed::get(),
         });
         let mut refusals = Vec::new();
         let staged = self.stage(&candidate, &changes, &mut refusals);

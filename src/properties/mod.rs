@@ -92,15 +92,18 @@ impl Properties {
     /// # Errors
     ///
     /// As [`get`](Self::get), without [`ErrorKind::Missing`](crate::ErrorKind::Missing).
-    pub fn get_opt<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        self.0.engine.current.full().get_opt(key)
+    pub fn get_opt<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<Option<T>, Error> {
+        if let Some(value) = self.0.engine.current.load().get_plain(key) {
+            return Ok(Some(value));
+        }
+        self.0.engine.current.full().get_opt_slowly(key)
     }
 
     /// The value of a key, now, or `default` if no layer defines it.
     ///
     /// A value that is there and malformed is answered with the default as well, and reported: in
     /// [`health`](Self::health) and as a [`SourceEventKind::Malformed`](crate::health::SourceEventKind::Malformed).
-    pub fn get_or<T: DeserializeOwned>(&self, key: &str, default: T) -> T {
+    pub fn get_or<T: DeserializeOwned + 'static>(&self, key: &str, default: T) -> T {
         match self.get_opt(key) {
             Ok(Some(value)) => value,
             Ok(None) => default,

@@ -57,12 +57,12 @@ impl Scoped {
     /// # Errors
     ///
     /// As there.
-    pub fn get_opt<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+    pub fn get_opt<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<Option<T>, Error> {
         self.props.get_opt(self.full(key)?.as_str())
     }
 
     /// As [`Properties::get_or`].
-    pub fn get_or<T: DeserializeOwned>(&self, key: &str, default: T) -> T {
+    pub fn get_or<T: DeserializeOwned + 'static>(&self, key: &str, default: T) -> T {
         match self.full(key) {
             Ok(key) => self.props.get_or(key.as_str(), default),
             // Let the malformed key be reported as any other bad reading.

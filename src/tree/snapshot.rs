@@ -19,6 +19,7 @@ use crate::value::map::Entry;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
 use crate::value::plain::plain;
+use crate::value::scan::Seed;
 
 /// All keys of one generation: a view that never changes and costs nothing to keep but memory.
 ///
@@ -47,6 +48,7 @@ pub(crate) struct Generation {
     /// The strongest first.
     pub(crate) layers: Vec<Arc<LayerState>>,
     pub(crate) secrets: Secrets,
+    pub(crate) seed: Seed,
 }
 
 /// What stands at a key.
@@ -113,6 +115,15 @@ impl<'a> Found<'a> {
         };
         let secret = matches!(&derived.node, Node::Resolved(r) if r.secret);
         Some(coerce::shown(value, masked || secret))
+    }
+
+    /// The value by the short way, for a key that is not plain itself.
+    fn plain<T: 'static>(&self) -> Option<T> {
+        match self {
+            Found::Entry(entry) => plain(diff::value(&entry.node)?),
+            Found::Inside(value, _) => plain(value),
+            Found::Nothing | Found::Root(_) => None,
+        }
     }
 
     pub(crate) fn decode<T: DeserializeOwned>(&self, key: &str, masked: bool) -> Result<T, Error> {
@@ -212,21 +223,42 @@ impl Generation {
     /// The value of a key by the short way, if there is one.
     #[inline]
     pub(crate) fn get_plain<T: 'static>(&self, key: &str) -> Option<T> {
-        match &self.root.find_bare(key)?.node {
+        match &self.root.find_bare(key, self.seed)?.node {
             Node::Leaf(leaf) => plain(&leaf.value),
             _ => None,
         }
     }
 
-    pub(crate) fn get_slowly<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
-        self.decode_noting(key, Found::in_tree(&self.root, key)?)
-            .map_err(|error| self.explain_missing(key, error))
+    pub(crate) fn get_slowly<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
+        let found = Found::in_tree(&self.root, key)?;
+        match found.plain() {
+            Some(value) => Ok(value),
+            None => self
+                .decode_noting(key, found)
+                .map_err(|error| self.explain_missing(key, error)),
+        }
     }
 
-    pub(crate) fn get_opt<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+    pub(crate) fn get_opt<T: DeserializeOwned + 'static>(
+        &self,
+        key: &str,
+    ) -> Result<Option<T>, Error> {
+        match self.get_plain(key) {
+            Some(value) => Ok(Some(value)),
+            None => self.get_opt_slowly(key),
+        }
+    }
+
+    pub(crate) fn get_opt_slowly<T: DeserializeOwned + 'static>(
+        &self,
+        key: &str,
+    ) -> Result<Option<T>, Error> {
         match Found::in_tree(&self.root, key)? {
             Found::Nothing => Ok(None),
-            found => self.decode(key, found).map(Some),
+            found => match found.plain() {
+                Some(value) => Ok(Some(value)),
+                None => self.decode(key, found).map(Some),
+            },
         }
     }
 
@@ -333,7 +365,7 @@ impl Snapshot {
     /// # Errors
     ///
     /// As [`get`](Self::get), without [`ErrorKind::Missing`].
-    pub fn get_opt<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+    pub fn get_opt<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<Option<T>, Error> {
         self.0.get_opt(key)
     }
 

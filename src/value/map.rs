@@ -6,13 +6,10 @@
 //! layer and the merged tree share each entry. The shape depends on the names alone, so two maps
 //! are compared by walking them side by side and skipping what they share.
 
-use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, LazyLock};
-
-use foldhash::SharedSeed;
-use foldhash::fast::SeedableRandomState;
+use std::sync::Arc;
 
 use crate::value::node::Node;
+use crate::value::scan::{hash, same};
 
 /// One name and what it stands for.
 #[derive(Clone, Debug)]
@@ -24,7 +21,7 @@ pub(crate) struct Entry {
 /// A persistent map from names to [`Entry`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Map {
-    root: Option<Arc<Branch>>,
+    root: Arc<Branch>,
     len: usize,
 }
 
@@ -50,37 +47,8 @@ const DIGITS: usize = 1 << DIGIT_BITS;
 /// No slot stands there.
 const NONE: u8 = u8::MAX;
 
-/// All maps of a process hash alike, so that they can be walked side by side; the seed differs
-/// from process to process, so that nobody outside can prepare names that collide.
-static HASHER: LazyLock<SeedableRandomState> =
-    LazyLock::new(|| SeedableRandomState::with_seed(0, SharedSeed::global_random()));
-
-fn hash(name: &str) -> u64 {
-    let mut hasher = HASHER.build_hasher();
-    hasher.write(name.as_bytes());
-    hasher.finish()
-}
-
 fn digit(hash: u64, shift: u32) -> usize {
     (hash >> shift) as usize % DIGITS
-}
-
-/// Whether two names are equal. Names are short, and this is in the way of every by-name read: two
-/// words that may overlap spare the call of a general comparison.
-#[inline]
-fn same(a: &str, b: &str) -> bool {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    if a.len() != b.len() {
-        return false;
-    }
-    match (a.first_chunk::<8>(), b.first_chunk::<8>()) {
-        (Some(x), Some(y)) if a.len() <= 16 => x == y && a.last_chunk::<8>() == b.last_chunk::<8>(),
-        (Some(_), _) => a == b,
-        _ => match (a.first_chunk::<4>(), b.first_chunk::<4>()) {
-            (Some(x), Some(y)) => x == y && a.last_chunk::<4>() == b.last_chunk::<4>(),
-            _ => a.iter().eq(b),
-        },
-    }
 }
 
 /// Whether the hash has no more digits at this depth.
@@ -98,13 +66,21 @@ impl Map {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<Entry>> {
-        let mut branch = self.root.as_ref()?;
-        let mut rest = hash(name);
+        self.get_hashed(name.as_bytes(), hash(name))
+    }
+
+    /// As [`get`](Self::get), for a name that has been hashed already.
+    #[inline]
+    pub(crate) fn get_hashed(&self, name: &[u8], hash: u64) -> Option<&Arc<Entry>> {
+        let mut branch = &self.root;
+        let mut rest = hash;
         loop {
             match branch.slot(digit(rest, 0))? {
-                Slot::Entry(entry) => return same(&entry.name, name).then_some(entry),
+                Slot::Entry(entry) => return same(entry.name.as_bytes(), name).then_some(entry),
                 Slot::Branch(next) => branch = next,
-                Slot::Clash(entries) => return entries.iter().find(|e| *e.name == *name),
+                Slot::Clash(entries) => {
+                    return entries.iter().find(|e| e.name.as_bytes() == name);
+                }
             }
             rest >>= DIGIT_BITS;
         }
@@ -113,7 +89,7 @@ impl Map {
     /// The entry of a name for changing in place; what other maps share of the way is copied.
     pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Arc<Entry>> {
         self.get(name)?;
-        let mut branch = Arc::make_mut(self.root.as_mut()?);
+        let mut branch = Arc::make_mut(&mut self.root);
         let mut rest = hash(name);
         loop {
             let at = branch.places[digit(rest, 0)];
@@ -131,27 +107,22 @@ impl Map {
     /// Puts an entry in and hands back the one it replaces.
     pub(crate) fn insert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         let hash = hash(&entry.name);
-        let root = self.root.get_or_insert_with(Arc::default);
-        let old = Arc::make_mut(root).insert(hash, 0, entry);
+        let old = Arc::make_mut(&mut self.root).insert(hash, 0, entry);
         self.len += usize::from(old.is_none());
         old
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<Arc<Entry>> {
         self.get(name)?;
-        let root = self.root.as_mut()?;
-        let old = Arc::make_mut(root).remove(hash(name), 0, name);
+        let old = Arc::make_mut(&mut self.root).remove(hash(name), 0, name);
         self.len -= usize::from(old.is_some());
-        if self.len == 0 {
-            self.root = None;
-        }
         old
     }
 
     /// All entries, in an order of no meaning.
     pub(crate) fn iter(&self) -> Iter<'_> {
         Iter {
-            stack: self.root.iter().map(|root| root.slots.iter()).collect(),
+            stack: vec![self.root.slots.iter()],
             clash: [].iter(),
         }
     }
@@ -169,12 +140,7 @@ impl Map {
         other: &'a Map,
         f: &mut dyn FnMut(Option<&'a Arc<Entry>>, Option<&'a Arc<Entry>>),
     ) {
-        match (&self.root, &other.root) {
-            (Some(a), Some(b)) => Branch::diff(a, b, f),
-            (None, Some(_)) => other.iter().for_each(|entry| f(None, Some(entry))),
-            (Some(_), None) => self.iter().for_each(|entry| f(Some(entry), None)),
-            (None, None) => {}
-        }
+        Branch::diff(&self.root, &other.root, f);
     }
 }
 
@@ -431,16 +397,10 @@ mod tests {
             });
             format!("({})", slots.collect::<Vec<_>>().join(" "))
         }
-        map.root.as_deref().map(of).unwrap_or_default()
+        of(&map.root)
     }
 
     proptest! {
-        #[test]
-        fn short_names_compare_as_texts_do(a in "[ab]{0,20}", b in "[ab]{0,20}") {
-            prop_assert_eq!(same(&a, &b), a == b);
-            prop_assert!(same(&a, &a.clone()));
-        }
-
         #[test]
         fn a_map_answers_as_a_btreemap_does(
             steps in prop::collection::vec(("[a-f]{0,3}", prop::option::weighted(0.7, 0i64..5)), 0..400)

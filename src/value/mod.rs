@@ -11,6 +11,7 @@ pub(crate) mod map;
 pub(crate) mod node;
 pub(crate) mod origin;
 pub(crate) mod plain;
+pub(crate) mod scan;
 pub(crate) mod secret;
 pub(crate) mod units;
 

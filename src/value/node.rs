@@ -7,6 +7,7 @@ use crate::value::Value;
 use crate::value::key::{self, Key};
 use crate::value::map::{Entry, Map};
 use crate::value::origin::Origin;
+use crate::value::scan::{Scan, Seed};
 
 /// What stands at one place of a tree.
 #[derive(Clone, Debug)]
@@ -206,18 +207,23 @@ impl Table {
 
     /// The entry of a key without quotes; `None` also for a key that needs a closer look.
     #[inline]
-    pub(crate) fn find_bare(&self, key: &str) -> Option<&Arc<Entry>> {
+    pub(crate) fn find_bare(&self, key: &str, seed: Seed) -> Option<&Arc<Entry>> {
+        let key = key.as_bytes();
+        let scan = Scan::new(key, seed);
         let mut table = self;
         let mut rest = key;
         loop {
-            let stop = key::first_stop(rest);
-            // An empty segment is the root, or not a key.
-            let name = rest.get(..stop).filter(|name| !name.is_empty())?;
-            let entry = table.get(name)?;
-            match rest.as_bytes().get(stop) {
-                None => return Some(entry),
-                Some(b'.') => rest = rest.get(stop + 1..)?,
-                Some(_) => return None,
+            let (length, hash) = scan.segment(rest);
+            let (name, after) = rest.split_at_checked(length)?;
+            if name.is_empty() {
+                // The root, or not a key.
+                return None;
+            }
+            let entry = table.map.get_hashed(name, hash)?;
+            match after {
+                [] => return Some(entry),
+                [b'.', more @ ..] => rest = more,
+                _ => return None,
             }
             table = entry.node.table()?;
         }

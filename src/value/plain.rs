@@ -1,4 +1,5 @@
-//! The shortcut of reading: a number asked for where a number stands, without the deserializer.
+//! The shortcut of reading: a number asked for where a number stands, or text where text does,
+//! without the deserializer.
 
 use std::any::Any;
 
@@ -32,6 +33,11 @@ pub(crate) fn plain<T: 'static>(value: &Value) -> Option<T> {
                 *answer = Some(*value);
             }
         }
+        Value::Text(value) => {
+            if let Some(answer) = (&mut answer as &mut dyn Any).downcast_mut::<Option<String>>() {
+                *answer = Some(String::from(&**value));
+            }
+        }
         _ => {}
     }
     answer
@@ -51,6 +57,7 @@ mod tests {
         assert_eq!(plain::<bool>(&Value::Bool(true)), Some(true));
         assert_eq!(plain::<bool>(&Value::Int(1)), None);
         assert_eq!(plain::<u32>(&Value::from("7")), None);
-        assert_eq!(plain::<String>(&Value::from("7")), None);
+        assert_eq!(plain::<String>(&Value::from("7")).as_deref(), Some("7"));
+        assert_eq!(plain::<String>(&Value::Int(7)), None);
     }
 }
