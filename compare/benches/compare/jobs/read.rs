@@ -231,29 +231,37 @@ fn measure<R: FnMut() -> u32>(
     reader: impl Fn() -> R + Sync,
     write: impl Fn(u32) + Sync,
 ) -> Option<f64> {
+    let n = || calibrate(Duration::from_millis(15), &mut reader()).0;
+    let two = |n, write| two(n, &reader, write);
     match probe.how {
-        How::Two => Some(median((0..9).map(|_| two(&reader, None).0))),
-        How::TwoWritten => Some(median((0..9).map(|_| two(&reader, Some(&write)).0))),
-        How::Writes => Some(median((0..9).map(|_| two(&reader, Some(&write)).1))),
+        How::Two => {
+            let n = n();
+            Some(median((0..9).map(|_| two(n, None).0)))
+        }
+        How::TwoWritten => {
+            let n = n();
+            Some(median((0..9).map(|_| two(n, Some(&write)).0)))
+        }
+        How::Writes => Some(two(8 * n(), Some(&write)).1),
         _ => probe.time(reader()),
     }
 }
 
 /// Nanoseconds for one read while two threads read, and the writer's changes in a second.
 fn two<R: FnMut() -> u32>(
+    n: u64,
     reader: &(impl Fn() -> R + Sync),
     write: Option<&(dyn Fn(u32) + Sync)>,
 ) -> (f64, f64) {
-    let (n, _) = calibrate(Duration::from_millis(40), &mut reader());
     let together = Barrier::new(3);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..2)
             .map(|_| {
                 scope.spawn(|| {
-                    let read = reader();
+                    let mut read = reader();
                     together.wait();
-                    timed(n, read)
+                    timed(n, &mut read)
                 })
             })
             .collect();
