@@ -45,10 +45,11 @@ pub(crate) fn document_toml(bytes: usize) -> (String, usize) {
     (text, section * 100)
 }
 
-/// A text in a file that lives as long as the directory beside it.
+/// A text in a file that lives as long as the directory beside it. The path is the one that file
+/// events name, without symlinks.
 pub(crate) fn file(text: &str) -> (TempDir, PathBuf) {
     let dir = TempDir::new().unwrap();
-    let path = dir.path().join("app.toml");
+    let path = dir.path().canonicalize().unwrap().join("app.toml");
     std::fs::write(&path, text).unwrap();
     (dir, path)
 }
@@ -69,7 +70,6 @@ pub(crate) fn liveprops(keys: usize) -> (Memory, Properties) {
     (memory, props)
 }
 
-/// From a text in memory: `config` has no cheaper way to be given many keys.
 pub(crate) fn config_rs(text: &str) -> config::Config {
     config::Config::builder()
         .add_source(config::File::from_str(text, config::FileFormat::Toml))

@@ -63,7 +63,7 @@ fn cell(how: How, figure: Option<f64>) -> String {
 
 /// Prints which versions were compared, from the lock file this was built with.
 pub(crate) fn versions() {
-    const SHOWN: [&str; 11] = [
+    const SHOWN: [&str; 10] = [
         "liveprops",
         "config",
         "figment",
@@ -74,7 +74,6 @@ pub(crate) fn versions() {
         "parking_lot",
         "tokio",
         "toml",
-        "inotify",
     ];
     let lock = include_str!("../../Cargo.lock");
     println!("\n### Versions\n\n| crate | version |\n|---|---|");
@@ -82,7 +81,13 @@ pub(crate) fn versions() {
         let versions: Vec<&str> = lock
             .split("[[package]]")
             .filter(|package| package.contains(&format!("\nname = \"{name}\"\n")))
-            .filter_map(|package| package.split("\nversion = \"").nth(1)?.split('"').next())
+            .filter_map(|package| {
+                package
+                    .split("\nversion = \"")
+                    .nth(1)?
+                    .split(['"', '+'])
+                    .next()
+            })
             .collect();
         if !versions.is_empty() {
             println!("| {name} | {} |", versions.join(", "));

@@ -19,7 +19,8 @@ pub(crate) fn job() -> Job {
         name: "file",
         title: "A file is replaced by a rename",
         note: "From the rename to a reader that sees the new number; the median of 40 rounds. \
-               `config` and `figment` do not watch files.",
+               `config` and `figment` do not watch files. dynamic-config waits on purpose, so \
+               that a file written in place is complete; liveprops does so only for such files.",
         columns: vec![Column {
             title: "visible after",
             how: How::Time,
