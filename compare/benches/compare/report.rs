@@ -111,7 +111,7 @@ pub(crate) fn machine(valgrind: bool) {
     );
     println!(
         "Times are medians of nine by the wall clock and differ from run to run, ratios are of \
-         times; instructions repeat. `-`: cannot, or too slow to be counted."
+         times; instructions repeat to a few percent. `-`: cannot, or too slow to be counted."
     );
 }
 
