@@ -1,0 +1,83 @@
+//! The configurations that all contenders are given.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use liveprops::{Properties, sources::Memory};
+use tempfile::TempDir;
+
+/// The key that is read by name and that is changed.
+pub(crate) const KEY: &str = "section0.key7";
+
+fn name(i: usize) -> String {
+    format!("section{}.key{}", i / 100, i % 100)
+}
+
+pub(crate) fn names(keys: usize) -> impl Iterator<Item = String> {
+    (0..keys).map(name)
+}
+
+/// So many numbers, a hundred in each section, and all below `root` if it is not empty.
+pub(crate) fn numbers_toml(keys: usize, root: &str) -> String {
+    let mut text = String::new();
+    for i in 0..keys {
+        if i % 100 == 0 {
+            text.push_str(&format!("[{root}section{}]\n", i / 100));
+        }
+        text.push_str(&format!("key{} = {i}\n", i % 100));
+    }
+    text
+}
+
+/// At least so many bytes of numbers and texts, and how many keys that is.
+pub(crate) fn document_toml(bytes: usize) -> (String, usize) {
+    let mut text = String::new();
+    let mut section = 0;
+    while text.len() < bytes {
+        text.push_str(&format!("[section{section}]\n"));
+        for i in 0..50 {
+            text.push_str(&format!(
+                "number_of_things_{i} = {i}\nname_of_thing_{i} = \"the value of {i}\"\n"
+            ));
+        }
+        section += 1;
+    }
+    (text, section * 100)
+}
+
+/// A text in a file that lives as long as the directory beside it. The path is the one that file
+/// events name, without symlinks.
+pub(crate) fn file(text: &str) -> (TempDir, PathBuf) {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().canonicalize().unwrap().join("app.toml");
+    std::fs::write(&path, text).unwrap();
+    (dir, path)
+}
+
+/// What by-name reading is held against: names to numbers, with the fastest hash there is.
+pub(crate) type Map = HashMap<String, u32, foldhash::fast::RandomState>;
+
+pub(crate) fn map(keys: usize) -> Map {
+    names(keys).zip(0..).collect()
+}
+
+pub(crate) fn liveprops(keys: usize) -> (Memory, Properties) {
+    let memory: Memory = names(keys).zip(0u32..).collect();
+    let props = Properties::builder()
+        .source(memory.clone())
+        .build()
+        .unwrap();
+    (memory, props)
+}
+
+pub(crate) fn config_rs(text: &str) -> config::Config {
+    config::Config::builder()
+        .add_source(config::File::from_str(text, config::FileFormat::Toml))
+        .build()
+        .unwrap()
+}
+
+pub(crate) fn figment(text: &str) -> figment::Figment {
+    use figment::providers::{Format, Toml};
+    figment::Figment::from(Toml::string(text))
+}

@@ -1,0 +1,130 @@
+//! A file is replaced by renaming a new one over it: how long until a reader sees the new value.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use dynamic_config::{LogLevel, WatchOptions, dynamic_config};
+use liveprops::{Properties, sources::File};
+use notify::{RecursiveMode, Watcher};
+use serde::Deserialize;
+
+use super::{floor, ours, rival};
+use crate::harness::{Column, How, Job, Probe, median};
+use crate::inputs;
+
+pub(crate) fn job() -> Job {
+    Job {
+        name: "file",
+        title: "A file is replaced by a rename",
+        note: "From the rename to a reader that sees the new number; the median of 40 rounds. \
+               `config` and `figment` do not watch files. dynamic-config waits on purpose, so \
+               that a file written in place is complete; liveprops does so only for such files.",
+        columns: vec![Column {
+            title: "visible after",
+            how: How::Time,
+            size: 0,
+        }],
+        base: 0,
+        contenders: vec![
+            floor("`notify`, read, `toml::Table`, store", by_hand),
+            ours("liveprops `File`", liveprops),
+            rival("dynamic-config, debounce 250 ms", |_| {
+                dynamic_config(Duration::from_millis(250).into())
+            }),
+            rival("dynamic-config, debounce 1 ms", |_| {
+                dynamic_config(Duration::from_millis(1).into())
+            }),
+            rival("dynamic-config, debounce 1 ms, no grace", |_| {
+                let options = WatchOptions::new(Duration::from_millis(1));
+                dynamic_config(options.atomic_save_grace(Duration::ZERO))
+            }),
+        ],
+    }
+}
+
+fn text(qps: u32) -> String {
+    format!("[service]\nqps = {qps}\n")
+}
+
+/// The thinnest thing that works: watch the directory, because a rename puts another file in the
+/// place of the watched one; then read, parse, publish. No settling, no layers, no errors.
+fn by_hand(_: &Probe) -> Option<f64> {
+    let (dir, path) = inputs::file(&text(0));
+    let qps = Arc::new(AtomicU32::new(0));
+    let (sender, events) = mpsc::channel();
+    let mut watcher = notify::recommended_watcher(sender).unwrap();
+    watcher
+        .watch(dir.path(), RecursiveMode::NonRecursive)
+        .unwrap();
+    let (own, target) = (path.clone(), Arc::clone(&qps));
+    std::thread::spawn(move || {
+        for event in events.into_iter().flatten() {
+            if !event.paths.contains(&own) || event.kind.is_access() {
+                continue;
+            }
+            let Ok(text) = std::fs::read_to_string(&own) else {
+                continue;
+            };
+            let table: toml::Table = toml::from_str(&text).unwrap();
+            let new = table["service"]["qps"].as_integer().unwrap();
+            target.store(new as u32, Ordering::Relaxed);
+        }
+    });
+    rounds(&path, || qps.load(Ordering::Relaxed))
+}
+
+fn liveprops(_: &Probe) -> Option<f64> {
+    let (_dir, path) = inputs::file(&text(0));
+    let props = Properties::builder()
+        .source(File::new(&path))
+        .build()
+        .unwrap();
+    let qps = props.property::<u32>("service.qps").build().unwrap();
+    rounds(&path, || qps.get())
+}
+
+#[dynamic_config]
+#[derive(Deserialize)]
+struct Service {
+    qps: u32,
+}
+
+/// 250 ms is what its documentation uses. It waits out the debounce after every event, also after
+/// a rename, and then a grace of 25 ms unless told otherwise.
+fn dynamic_config(options: WatchOptions) -> Option<f64> {
+    dynamic_config::set_log_level(LogLevel::Off);
+    let (_dir, path) = inputs::file(&text(0));
+    let builder = Service::builder("service").file(path.to_str().unwrap());
+    builder.init().unwrap();
+    let _watching = builder.watch(options).unwrap();
+    rounds(&path, || Service::current().qps)
+}
+
+/// The median of up to 40 rounds, in nanoseconds; of fewer, if they take longer than 15 seconds.
+/// `None` if a change is never seen.
+fn rounds(path: &Path, read: impl Fn() -> u32) -> Option<f64> {
+    let next = path.with_extension("next");
+    let began = Instant::now();
+    let mut readings = Vec::new();
+    for value in 1..=40 {
+        // Whatever still echoes of the round before is not to be part of this one.
+        std::thread::sleep(Duration::from_millis(30));
+        if began.elapsed() > Duration::from_secs(15) {
+            break;
+        }
+        std::fs::write(&next, text(value)).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+        let renamed = Instant::now();
+        std::fs::rename(&next, path).unwrap();
+        while read() != value {
+            if renamed.elapsed() > Duration::from_secs(5) {
+                return None;
+            }
+            std::thread::yield_now();
+        }
+        readings.push(renamed.elapsed().as_nanos() as f64);
+    }
+    Some(median(readings.into_iter()))
+}

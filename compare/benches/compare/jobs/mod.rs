@@ -1,0 +1,36 @@
+//! The tables, one to a file.
+
+mod change;
+mod file;
+mod load;
+mod name;
+mod read;
+
+use crate::harness::{Contender, Job, Kind, Probe};
+
+pub(crate) fn all() -> Vec<Job> {
+    vec![
+        read::job(),
+        name::job(),
+        change::job(),
+        load::job(),
+        file::job(),
+    ]
+}
+
+type Run = fn(&Probe) -> Option<f64>;
+
+fn floor(name: &'static str, run: Run) -> Contender {
+    let kind = Kind::Floor;
+    Contender { kind, name, run }
+}
+
+fn ours(name: &'static str, run: Run) -> Contender {
+    let kind = Kind::Ours;
+    Contender { kind, name, run }
+}
+
+fn rival(name: &'static str, run: Run) -> Contender {
+    let kind = Kind::Rival;
+    Contender { kind, name, run }
+}
