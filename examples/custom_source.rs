@@ -58,7 +58,7 @@ fn main() -> Result<(), Error> {
     println!("waiting for it to change, 10 seconds at most ...");
     let mut changes = load.changes();
     match changes.recv_timeout(Duration::from_secs(10)) {
-        Ok(now) => println!("the load is {} ({:?})", now.value, now.origin),
+        Ok(now) => println!("the load is {} ({:?})", now.value, now.origin()),
         Err(error) => println!("{error}"),
     }
     Ok(())

@@ -177,7 +177,7 @@ fn a_value_that_moved_to_another_line_is_no_change_and_shows_its_new_place() {
     soon("explain shows the new line", || {
         place(&props) == desk.place("3:5")
     });
-    let origin = || a.versioned().origin.as_ref().map(ToString::to_string);
+    let origin = || a.versioned().origin().map(ToString::to_string);
     assert_eq!(origin(), Some(desk.place("3:5")));
     assert_eq!(props.generation(), before, "nothing changed");
     replace(&desk.path, "# a comment\n\na = 2\nb = 1\n");

@@ -469,20 +469,20 @@ fn the_metadata_always_belongs_to_the_value_under_a_writer_storm() -> Result<(),
                     } else {
                         "memory high"
                     };
-                    let origin = version.origin.as_ref().unwrap();
+                    let origin = version.origin().unwrap();
                     assert_eq!(format!("{} {}", origin.kind(), origin.name()), wanted);
-                    assert_eq!(version.layer.as_deref(), Some(wanted));
-                    assert!(version.generation >= last, "generations never go back");
-                    last = version.generation;
+                    assert_eq!(version.layer(), Some(wanted));
+                    assert!(version.generation() >= last, "generations never go back");
+                    last = version.generation();
                     let cached = reader.versioned();
                     let layer = if cached.value % 2 == 0 {
                         "memory low"
                     } else {
                         "memory high"
                     };
-                    assert_eq!(cached.layer.as_deref(), Some(layer));
-                    assert!(cached.generation >= last);
-                    last = cached.generation;
+                    assert_eq!(cached.layer(), Some(layer));
+                    assert!(cached.generation() >= last);
+                    last = cached.generation();
                     checked += 1;
                 }
                 checked
@@ -517,9 +517,10 @@ fn a_value_that_only_moves_to_another_layer_tells_its_new_origin_and_calls_nobod
     props.set("unrelated", 1)?;
     high.set("n", 1)?;
     let after = n.versioned();
-    assert_eq!(after.layer.as_deref(), Some("memory high"));
+    assert_eq!(after.layer(), Some("memory high"));
     assert_eq!(
-        after.generation, before.generation,
+        after.generation(),
+        before.generation(),
         "the value is as old as it was"
     );
     assert!(calls.all().is_empty());

@@ -395,7 +395,7 @@ fn when_a_commit_has_returned_every_thread_reads_at_least_its_generation() -> Re
                 assert!(view.get().parse::<u64>().unwrap() >= least);
                 assert!(props.get::<u64>("n").unwrap() >= least);
                 assert!(props.generation() >= least_generation);
-                assert!(n.versioned().generation <= props.generation() + 1);
+                assert!(n.versioned().generation() <= props.generation() + 1);
                 if least == ROUNDS {
                     return;
                 }

@@ -377,7 +377,7 @@ impl Ledger {
             }
         }
         let applied = Applied {
-            generation: candidate.number,
+            generation: candidate.number(),
             changed: effective,
             refused,
             kept,
@@ -474,10 +474,10 @@ fn keep_old(root: &mut Table, before: &Table, culprits: &[String]) -> bool {
 fn check(old: &Generation, conditions: Vec<Condition>) -> Result<(), Error> {
     for condition in conditions {
         match condition {
-            Condition::Generation(wanted) if wanted != old.number => {
+            Condition::Generation(wanted) if wanted != old.number() => {
                 let detail = format!(
                     "generation {wanted} was expected and {} is in force; read again and retry",
-                    old.number
+                    old.number()
                 );
                 return Err(Error::new(ErrorKind::Conflict, detail));
             }

@@ -18,13 +18,13 @@ use crate::engine::propose::Rules;
 use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
 use crate::error::{Error, ErrorKind};
-use crate::property::registry::{Host, Registry};
+use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::slot::panicked;
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Make, Refusal, Update};
 use crate::sync::Cell;
 use crate::tree::layer::{LayerState, SourceId};
-use crate::tree::snapshot::Generation;
+use crate::tree::snapshot::{Generation, Stamp};
 use crate::value::document::Document;
 use crate::value::node::Table;
 use crate::value::scan::Seed;
@@ -52,6 +52,7 @@ pub(crate) struct Engine {
     pub(crate) overrides: SourceId,
     shared: Mutex<HashMap<TypeId, Shared>>,
     kept: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+    host: HostRef,
     me: Weak<Engine>,
 }
 
@@ -130,6 +131,7 @@ impl Placed {
 impl Engine {
     pub(crate) fn new(rules: Rules, inline: bool) -> Arc<Self> {
         Arc::new_cyclic(|me: &Weak<Engine>| {
+            let host: Weak<Engine> = Weak::clone(me);
             let books = Arc::new(Books::new());
             let reports = Weak::clone(me);
             let dispatcher = Dispatcher::new(inline, move |error| {
@@ -138,8 +140,11 @@ impl Engine {
                 }
             });
             let root = Generation {
-                number: 0,
-                time: SystemTime::now(),
+                stamp: Arc::new(Stamp {
+                    number: 0,
+                    time: SystemTime::now(),
+                    layers: Arc::default(),
+                }),
                 root: Table::default(),
                 layers: Vec::new(),
                 secrets: rules.secrets.clone(),
@@ -158,9 +163,15 @@ impl Engine {
                 overrides: OVERRIDES,
                 shared: Mutex::default(),
                 kept: Mutex::default(),
+                host: Arc::new(host),
                 me: Weak::clone(me),
             }
         })
+    }
+
+    /// This engine, as handles see it.
+    pub(crate) fn host(&self) -> HostRef {
+        Arc::clone(&self.host)
     }
 
     pub(crate) fn weak(&self) -> Weak<Engine> {
@@ -185,7 +196,7 @@ impl Engine {
     pub(crate) fn give_up(&self, source: SourceId) {
         self.supervisor.remove(source);
         self.turn_away(source);
-        self.books.close(source, self.current.load().number);
+        self.books.close(source, self.current.load().number());
     }
 
     fn address(&self) -> usize {
@@ -380,7 +391,7 @@ impl Engine {
             }
             Err(error) => {
                 if let (Some(source), false) = (source, writes) {
-                    let (generation, error) = (self.current.load().number, error.clone());
+                    let (generation, error) = (self.current.load().number(), error.clone());
                     tell.push((
                         depth,
                         Box::new(move || books.refused(source, generation, &[error], true)),
@@ -392,7 +403,7 @@ impl Engine {
     }
 
     pub(crate) fn tell_whole(&self, kind: SourceEventKind) {
-        self.books.whole(self.current.load().number, kind);
+        self.books.whole(self.current.load().number(), kind);
     }
 
     /// The one value of a type that all sources share.
@@ -473,7 +484,7 @@ impl Host for Engine {
     }
 
     fn generation(&self) -> u64 {
-        self.current.load().number
+        self.current.load().number()
     }
 
     fn schedule(&self, subscriber: Arc<Subscriber>) {
@@ -496,7 +507,7 @@ impl Host for Engine {
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
-            .field("generation", &self.current.load().number)
+            .field("generation", &self.current.load().number())
             .finish_non_exhaustive()
     }
 }

@@ -1,19 +1,20 @@
 //! What would become of the tree: references followed, values drawn for live handles, validators
 //! asked. Nothing changes here.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::engine::commit::Ledger;
 use crate::error::{Error, ErrorKind};
+use crate::property::registry::Seen;
 use crate::property::slot::{Staged, panicked};
 use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate;
 use crate::tree::layer::LayerState;
 use crate::tree::secrets::Secrets;
-use crate::tree::snapshot::{Generation, Snapshot};
+use crate::tree::snapshot::{Generation, Snapshot, Stamp};
 use crate::value::key::{Key, under};
 use crate::value::node::Table;
 use crate::value::scan::Seed;
@@ -63,7 +64,7 @@ impl Ledger {
         let detailed = !self.registry.is_empty()
             || !self.references.is_empty()
             // A refusal names the keys that led to it; the first load names none.
-            || (!rules.validators.is_empty() && old.number > 0);
+            || (!rules.validators.is_empty() && old.number() > 0);
         let diff::Diff {
             mut changes,
             uncounted,
@@ -78,7 +79,7 @@ impl Ledger {
             &secret,
         );
         let effective = uncounted + changes.iter().filter(|change| !change.moved).count();
-        let number = old.number + u64::from(effective > 0);
+        let number = old.number() + u64::from(effective > 0);
         let time = SystemTime::now();
         for (i, layer) in layers.iter_mut().enumerate() {
             if changed == Some(i) || (changed.is_none() && layer.generation == 0) {
@@ -87,8 +88,14 @@ impl Ledger {
             }
         }
         let candidate = Arc::new(Generation {
-            number,
-            time: if effective > 0 { time } else { old.time },
+            stamp: Arc::new(Stamp {
+                number,
+                time: if effective > 0 { time } else { old.stamp.time },
+                layers: match changed {
+                    Some(_) => Arc::clone(&old.stamp.layers),
+                    None => layers.iter().map(|layer| Arc::clone(&layer.name)).collect(),
+                },
+            }),
             root: merged,
             layers,
             secrets: rules.secrets.clone(),
@@ -137,7 +144,7 @@ impl Ledger {
         refusals: &mut Vec<Refused>,
     ) -> Vec<Box<dyn Staged>> {
         let mut staged = Vec::new();
-        let mut seen = HashSet::new();
+        let mut seen = Seen::default();
         if self.registry.is_empty() {
             return staged;
         }
@@ -151,7 +158,7 @@ impl Ledger {
                         staged.truncate(mark);
                         refusals.push(Refused {
                             error,
-                            keys: touching(changes, slot.keys()),
+                            keys: touching(changes, &slot.keys()),
                         });
                     }
                 }

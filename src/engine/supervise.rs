@@ -126,14 +126,14 @@ impl Sink for EngineSink {
 
     fn failed(&self, error: Error) {
         if let Some(engine) = self.engine.upgrade() {
-            let generation = engine.current.load().number;
+            let generation = engine.current.load().number();
             engine.books.failed(self.id, generation, error);
         }
     }
 
     fn alive(&self) {
         if let Some(engine) = self.engine.upgrade() {
-            let generation = engine.current.load().number;
+            let generation = engine.current.load().number();
             engine
                 .books
                 .answered(self.id, generation, false, None, None);
@@ -142,7 +142,7 @@ impl Sink for EngineSink {
 
     fn degraded(&self, reason: Option<Error>) {
         if let Some(engine) = self.engine.upgrade() {
-            let generation = engine.current.load().number;
+            let generation = engine.current.load().number();
             engine.books.degraded(self.id, generation, reason);
         }
     }

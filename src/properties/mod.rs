@@ -19,7 +19,7 @@ use crate::properties::scoped::Scoped;
 use crate::properties::transaction::Transaction;
 use crate::property::batch::{Batch, Mailbox};
 use crate::property::builder::PropertyBuilder;
-use crate::property::registry::Host;
+use crate::property::registry::{Host, HostRef};
 use crate::property::subscription::Subscription;
 use crate::source::{Applied, Source};
 use crate::tree::explain::Explanation;
@@ -67,8 +67,8 @@ impl Properties {
         Builder::new()
     }
 
-    fn host(&self) -> Weak<dyn Host> {
-        self.0.engine.weak()
+    fn host(&self) -> HostRef {
+        self.0.engine.host()
     }
 
     /// The value of a key, now.
@@ -142,7 +142,7 @@ impl Properties {
     /// The number of the generation in force; it grows by one with each commit that changed
     /// something.
     pub fn generation(&self) -> u64 {
-        self.0.engine.current.load().number
+        self.0.engine.current.load().number()
     }
 
     /// A view of the keys under a prefix, by their names below it.
@@ -189,7 +189,12 @@ impl Properties {
         callback: impl FnMut(&Batch) + Send + 'static,
     ) -> Result<Subscription, Error> {
         let engine = &self.0.engine;
-        let mailbox = Mailbox::new(prefix, engine.rules.secrets.clone(), self.host(), callback);
+        let mailbox = Mailbox::new(
+            prefix,
+            engine.rules.secrets.clone(),
+            Weak::clone(&self.host()),
+            callback,
+        );
         engine.between_commits(&mut |_, registry| registry.subscribe(Arc::downgrade(&mailbox)))?;
         Ok(Subscription::holding(
             Arc::clone(&mailbox.subscriber),
@@ -203,7 +208,10 @@ impl Properties {
         &self,
         callback: impl FnMut(&SourceEvent) + Send + 'static,
     ) -> Subscription {
-        self.0.engine.books.subscribe(self.host(), callback)
+        self.0
+            .engine
+            .books
+            .subscribe(Weak::clone(&self.host()), callback)
     }
 
     /// Sets a key in the override layer, which is stronger than all sources.

@@ -1,16 +1,17 @@
 //! Builds a handle: default, validators, fallback keys.
 
-use std::any::{Any, TypeId};
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind};
-use crate::property::handle::{DynamicProperty, untyped};
+use crate::property::handle::DynamicProperty;
 use crate::property::inline;
-use crate::property::registry::{Host, Registry, Shared};
-use crate::property::slot::{Rule, Slot, Spec, Validator};
+use crate::property::registry::{HostRef, Registry};
+use crate::property::slot::{
+    AnySlot, Decoder, DefaultValue, Rule, Slot, Spec, Validator, validate,
+};
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::coerce;
 use crate::value::key::Key;
@@ -19,16 +20,16 @@ use crate::value::key::Key;
 /// [`Properties::bind`](crate::Properties::bind).
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct PropertyBuilder<T> {
-    host: Weak<dyn Host>,
+    host: HostRef,
     prefix: Key,
     keys: Vec<Result<Key, Error>>,
-    default: Option<Arc<dyn Fn() -> T + Send + Sync>>,
+    default: Option<DefaultValue<T>>,
     validators: Vec<Validator<T>>,
     bind: bool,
 }
 
 impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
-    pub(crate) fn new(host: Weak<dyn Host>, prefix: Key, key: &str, bind: bool) -> Self {
+    pub(crate) fn new(host: HostRef, prefix: Key, key: &str, bind: bool) -> Self {
         let first = Key::parse(key).and_then(|key| prefix.join(&key));
         Self {
             host,
@@ -46,7 +47,10 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
     where
         T: Clone,
     {
-        self.default = Some(Arc::new(move || value.clone()));
+        self.default = Some(DefaultValue {
+            value,
+            copy: T::clone,
+        });
         self
     }
 
@@ -90,20 +94,21 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
     /// [`ErrorKind::Closed`] if the properties are gone, [`ErrorKind::Reentrant`] if called from
     /// inside a validator.
     pub fn build(self) -> Result<DynamicProperty<T>, Error> {
-        let keys: Box<[Key]> = self.keys.into_iter().collect::<Result<_, _>>()?;
-        let absent: fn(&str) -> Result<T, Error> = match self.bind {
-            true => |key| coerce::decode_table(key, None, false),
-            false => |key| coerce::decode(key, None, false),
-        };
-        let spec = Spec {
-            keys,
-            bind: self.bind,
-            decode: decode::<T>,
-            absent,
+        let mut keys = self.keys.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let fallbacks = keys.split_off(1).into();
+        let terms = Spec {
+            decoder: Decoder {
+                bind: self.bind,
+                read: match self.bind {
+                    true => read_table,
+                    false => read_key,
+                },
+            },
+            fallbacks,
             default: self.default,
-            validators: self.validators,
+            validators: self.validators.into(),
         };
-        build(spec, &self.host)
+        build(keys.remove(0), terms, &self.host)
     }
 }
 
@@ -115,7 +120,7 @@ impl<T> fmt::Debug for PropertyBuilder<T> {
     }
 }
 
-fn decode<T: DeserializeOwned>(
+fn read_key<T: DeserializeOwned>(
     generation: &Generation,
     key: &str,
     found: Found<'_>,
@@ -123,74 +128,94 @@ fn decode<T: DeserializeOwned>(
     generation.decode_noting(key, found)
 }
 
+fn read_table<T: DeserializeOwned>(
+    generation: &Generation,
+    key: &str,
+    found: Found<'_>,
+) -> Result<T, Error> {
+    match found {
+        Found::Nothing => coerce::decode_table(key, None, false),
+        found => generation.decode_noting(key, found),
+    }
+}
+
 /// A handle like the one on `slot` with one more key before its default.
 pub(crate) fn with_fallback<T: Send + Sync + 'static>(
     slot: &Slot<T>,
     key: &str,
 ) -> Result<DynamicProperty<T>, Error> {
-    let Rule::Spec(spec) = &slot.rule else {
-        let detail =
-            "a property made by `map` has no keys of its own; add the fallback before mapping";
-        return Err(Error::new(ErrorKind::Other, detail).with_key(&slot.keys[0]));
+    let (decoder, default, validators) = match &slot.rule {
+        Rule::Plain(decoder) => (*decoder, None, Box::default()),
+        Rule::Spec(spec) => {
+            let again = |default: &DefaultValue<T>| DefaultValue {
+                value: (default.copy)(&default.value),
+                copy: default.copy,
+            };
+            let default = spec.default.as_ref().map(again);
+            (spec.decoder, default, spec.validators.clone())
+        }
+        Rule::Map(_) => {
+            let detail =
+                "a property made by `map` has no keys of its own; add the fallback before mapping";
+            return Err(Error::new(ErrorKind::Other, detail).with_key(&slot.key));
+        }
     };
-    let mut keys = spec.keys.to_vec();
-    keys.push(Key::parse(key)?);
-    let spec = Spec {
-        keys: keys.into(),
-        bind: spec.bind,
-        decode: spec.decode,
-        absent: spec.absent,
-        default: spec.default.clone(),
-        validators: spec.validators.clone(),
+    let mut fallbacks = slot.rule.fallbacks().to_vec();
+    fallbacks.push(Key::parse(key)?);
+    let terms = Spec {
+        decoder,
+        fallbacks: fallbacks.into(),
+        default,
+        validators,
     };
-    build(spec, &slot.host)
+    build(slot.key.clone(), terms, slot.host())
 }
 
 fn build<T: Send + Sync + 'static>(
-    spec: Spec<T>,
-    host: &Weak<dyn Host>,
+    key: Key,
+    terms: Spec<T>,
+    host: &HostRef,
 ) -> Result<DynamicProperty<T>, Error> {
-    if let Some(default) = &spec.default {
-        spec.validate(&default()).map_err(|reason| {
+    if let Some(default) = &terms.default {
+        validate(&terms.validators, &default.value).map_err(|reason| {
             Error::new(
                 ErrorKind::Refused,
                 format!("the default is not acceptable: {reason}"),
             )
-            .with_key(&spec.keys[0])
+            .with_key(&key)
         })?;
     }
     let host_now = host.upgrade().ok_or_else(closed)?;
-    let spec = Arc::new(spec);
+    let mut terms = Some(terms);
     let mut outcome = Err(closed());
     host_now.between_commits(&mut |generation, registry| {
-        outcome = match sharable(&spec, registry) {
+        let Some(terms) = terms.take() else {
+            return;
+        };
+        outcome = match sharable(&key, &terms, registry) {
             Some(slot) => Ok(DynamicProperty { slot }),
-            None => fresh(&spec, host, generation, registry),
+            None => fresh(&key, terms, host, generation, registry),
         };
     })?;
     outcome
 }
 
 fn fresh<T: Send + Sync + 'static>(
-    spec: &Arc<Spec<T>>,
-    host: &Weak<dyn Host>,
+    key: &Key,
+    terms: Spec<T>,
+    host: &HostRef,
     generation: &Generation,
     registry: &mut Registry,
 ) -> Result<DynamicProperty<T>, Error> {
-    let slot = Slot::new(
-        spec.keys.clone(),
-        Rule::Spec(Arc::clone(spec)),
-        Weak::clone(host),
-        generation,
-    )?;
-    registry.add(&spec.keys, || {
-        let typed: Weak<Slot<T>> = Arc::downgrade(&slot);
-        Shared {
-            kind: TypeId::of::<T>(),
-            slot: untyped(&slot),
-            typed,
-        }
-    });
+    let plain =
+        terms.fallbacks.is_empty() && terms.default.is_none() && terms.validators.is_empty();
+    let rule = match plain {
+        true => Rule::Plain(terms.decoder),
+        false => Rule::Spec(Box::new(terms)),
+    };
+    let slot = Slot::new(key.clone(), rule, Arc::clone(host), generation)?;
+    let untyped: Arc<dyn AnySlot> = Arc::<Slot<T>>::clone(&slot);
+    registry.add(&untyped);
     Ok(DynamicProperty { slot })
 }
 
@@ -198,31 +223,33 @@ fn fresh<T: Send + Sync + 'static>(
 ///
 /// Validators cannot be compared, and neither can defaults of unknown types: such slots are not
 /// shared.
-fn sharable<T: Send + Sync + 'static>(spec: &Spec<T>, registry: &Registry) -> Option<Arc<Slot<T>>> {
-    if !spec.validators.is_empty() {
+fn sharable<T: Send + Sync + 'static>(
+    key: &Key,
+    terms: &Spec<T>,
+    registry: &Registry,
+) -> Option<Arc<Slot<T>>> {
+    if !terms.validators.is_empty() {
         return None;
     }
-    registry
-        .at(&spec.keys[0])
-        .iter()
-        .filter(|shared| shared.kind == TypeId::of::<T>())
-        .find_map(|shared| {
-            let any: Arc<dyn Any + Send + Sync> = shared.typed.upgrade()?;
-            let slot: Arc<Slot<T>> = any.downcast().ok()?;
-            let Rule::Spec(other) = &slot.rule else {
-                return None;
-            };
-            let same_default = match (&spec.default, &other.default) {
-                (None, None) => true,
-                (Some(a), Some(b)) => inline::plain_eq(&a(), &b()) == Some(true),
-                _ => false,
-            };
-            let same = same_default
-                && other.validators.is_empty()
-                && other.keys == spec.keys
-                && other.bind == spec.bind;
-            same.then_some(slot)
-        })
+    registry.at(key.as_str()).find_map(|slot| {
+        let slot: Arc<Slot<T>> = slot.any().downcast().ok()?;
+        let (decoder, default, validators) = match &slot.rule {
+            Rule::Plain(decoder) => (*decoder, None, &[][..]),
+            Rule::Spec(spec) => (spec.decoder, spec.default.as_ref(), &*spec.validators),
+            Rule::Map(_) => return None,
+        };
+        let same_default = match (&terms.default, default) {
+            (None, None) => true,
+            (Some(a), Some(b)) => inline::plain_eq(&a.value, &b.value) == Some(true),
+            _ => false,
+        };
+        let same = same_default
+            && validators.is_empty()
+            && slot.key == *key
+            && *slot.rule.fallbacks() == *terms.fallbacks
+            && decoder.bind == terms.decoder.bind;
+        same.then_some(slot)
+    })
 }
 
 fn closed() -> Error {

@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, ErrorKind};
 use crate::property::builder;
 use crate::property::listen::Changes;
 use crate::property::reader::Reader;
-use crate::property::slot::{AnySlot, Drawn, Rule, Slot, ValueGuard, Version};
+use crate::property::slot::{Mapped, Slot, ValueGuard, Version};
 use crate::property::subscription::{Subscriber, Subscription};
 use crate::tree::snapshot::Snapshot;
 use crate::value::key::Key;
@@ -121,13 +121,13 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     pub fn at(&self, snapshot: &Snapshot) -> Result<T, Error> {
         self.slot
             .rule
-            .draw(&self.slot.keys, &snapshot.0, None)
+            .draw(&self.slot.key, &snapshot.0, None)
             .map(|drawn| drawn.value)
     }
 
     /// The key.
     pub fn key(&self) -> &Key {
-        &self.slot.keys[0]
+        &self.slot.key
     }
 
     /// Calls `callback` after each change of the typed value, from now on.
@@ -147,7 +147,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let base = slot.full();
         let mut last = Arc::clone(&base);
         let subscriber = Subscriber::new(
-            self.slot.host.clone(),
+            Weak::clone(self.slot.host()),
             Box::new(move || {
                 let Some(now) = slot.settled() else {
                     return;
@@ -157,11 +157,11 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
                     callback(&Change {
                         old: &before.value,
                         new: &last.value,
-                        key: &slot.keys[0],
-                        generation: last.generation,
-                        time: last.time,
-                        old_origin: before.origin.as_ref(),
-                        origin: last.origin.as_ref(),
+                        key: &slot.key,
+                        generation: last.generation(),
+                        time: last.time(),
+                        old_origin: before.origin(),
+                        origin: last.origin(),
                     });
                 }
             }),
@@ -179,7 +179,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let slot = Arc::clone(&self.slot);
         let mut last: Option<Arc<Version<T>>> = None;
         let subscriber = Subscriber::new(
-            self.slot.host.clone(),
+            Weak::clone(self.slot.host()),
             Box::new(move || {
                 let now = match (slot.settled(), &last) {
                     (Some(now), _) => now,
@@ -195,7 +195,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         // Before anybody knows the subscriber, so that this call is the first.
         let base = self.slot.full();
         if let Some(panic) = subscriber.run().panic {
-            if let Some(host) = self.slot.host.upgrade() {
+            if let Some(host) = self.slot.host().upgrade() {
                 host.callback_panicked(panic);
             }
         }
@@ -279,26 +279,18 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let compute = Arc::new(compute);
         let again = Arc::clone(&compute);
         let parent = Arc::clone(&self.slot);
-        let rule = Rule::Map {
+        let mapped = Mapped {
             staged: Box::new(move |version| {
                 let version = version.downcast_ref::<Arc<Version<T>>>()?;
-                Some(Drawn {
-                    value: compute(&version.value),
-                    origin: version.origin.clone(),
-                    layer: version.layer.clone(),
-                })
+                Some(version.derive(compute(&version.value)))
             }),
             fresh: Box::new(move |generation| {
-                let drawn = parent.rule.draw(&parent.keys, generation, None)?;
-                Ok(Drawn {
-                    value: again(&drawn.value),
-                    origin: drawn.origin,
-                    layer: drawn.layer,
-                })
+                let drawn = parent.rule.draw(&parent.key, generation, None)?;
+                Ok(drawn.map(&*again))
             }),
         };
         DynamicProperty {
-            slot: Slot::mapped(&self.slot, rule),
+            slot: Slot::mapped(&self.slot, mapped),
         }
     }
 
@@ -316,15 +308,7 @@ impl<T> fmt::Debug for DynamicProperty<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the value: it may be a secret.
         f.debug_struct("DynamicProperty")
-            .field("key", &self.slot.keys[0])
+            .field("key", &self.slot.key)
             .finish_non_exhaustive()
     }
-}
-
-/// Forgets the type of a slot.
-pub(crate) fn untyped<T: Send + Sync + 'static>(
-    slot: &Arc<Slot<T>>,
-) -> std::sync::Weak<dyn AnySlot> {
-    let weak: std::sync::Weak<Slot<T>> = Arc::downgrade(slot);
-    weak
 }

@@ -112,7 +112,7 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
                         ErrorKind::Timeout,
                         format!("did not change within {timeout:?}"),
                     )
-                    .with_key(&self.slot.keys[0]));
+                    .with_key(&self.slot.key));
                 }
                 self.bell.rang.wait_for(&mut state, left);
             }
@@ -130,7 +130,7 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
 impl<T> fmt::Debug for Changes<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Changes")
-            .field("keys", &self.slot.keys)
+            .field("key", &self.slot.key)
             .finish_non_exhaustive()
     }
 }

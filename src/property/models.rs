@@ -20,11 +20,11 @@ use crate::error::{Error, ErrorKind};
 use crate::property::handle::DynamicProperty;
 use crate::property::listen::Listener;
 use crate::property::reader::Reader;
-use crate::property::registry::{Host, Registry};
-use crate::property::slot::{Rule, Slot, Version};
+use crate::property::registry::{Host, HostRef, Registry};
+use crate::property::slot::{Drawn, Mapped, Rule, Slot, Version};
 use crate::property::subscription::{After, Subscriber, Subscription};
 use crate::sync::Mutex;
-use crate::tree::snapshot::Generation;
+use crate::tree::snapshot::{Generation, Stamp};
 use crate::value::key::Key;
 
 /// Runs what is scheduled on the thread that schedules it, as often as it asks for, and knows which
@@ -61,29 +61,32 @@ fn run(subscriber: &Subscriber) {
     while subscriber.run().after != After::Nothing {}
 }
 
-fn nobody() -> Weak<dyn Host> {
-    let none: Weak<Inline> = Weak::new();
-    none
+fn nobody() -> HostRef {
+    host_of(Weak::new())
+}
+
+fn host_of(host: Weak<Inline>) -> HostRef {
+    let host: Weak<dyn Host> = host;
+    Arc::new(host)
 }
 
 fn version(value: u64) -> Arc<Version<u64>> {
-    Arc::new(Version {
-        value,
-        generation: value,
+    let stamp = Arc::new(Stamp {
+        number: value,
         time: SystemTime::UNIX_EPOCH,
-        origin: None,
-        layer: None,
-    })
+        layers: Arc::default(),
+    });
+    Arc::new(Version::new(Drawn::default_of(value), stamp))
 }
 
 /// A slot with the value 0 that nobody draws anything for.
-fn slot(host: Weak<dyn Host>) -> Arc<Slot<u64>> {
-    let rule = Rule::Map {
+fn slot(host: HostRef) -> Arc<Slot<u64>> {
+    let rule = Rule::Map(Box::new(Mapped {
         staged: Box::new(|_| None),
         fresh: Box::new(|_| Err(Error::new(ErrorKind::Other, "has no keys"))),
-    };
+    }));
     let version = Version::clone(&version(0));
-    Slot::with(Box::new([Key::root()]), rule, host, version)
+    Slot::with(Key::root(), rule, host, version)
 }
 
 /// What a commit does with a slot.
@@ -207,8 +210,7 @@ fn each_change_is_in_the_answer_or_told() {
 fn a_callback_registered_during_a_commit_misses_no_change() {
     loom::model(|| {
         let host = Arc::new(Inline::default());
-        let weak: Weak<Inline> = Arc::downgrade(&host);
-        let slot = slot(weak);
+        let slot = slot(host_of(Arc::downgrade(&host)));
         let writer = {
             let (host, slot) = (Arc::clone(&host), Arc::clone(&slot));
             thread::spawn(move || commit_on(Some(&host), &slot, 1))
@@ -238,8 +240,7 @@ fn a_callback_registered_during_a_commit_misses_no_change() {
 fn a_callback_that_is_called_at_once_is_first_and_ends_on_the_final_value() {
     loom::model(|| {
         let host = Arc::new(Inline::default());
-        let weak: Weak<Inline> = Arc::downgrade(&host);
-        let slot = slot(weak);
+        let slot = slot(host_of(Arc::downgrade(&host)));
         let writer = {
             let (host, slot) = (Arc::clone(&host), Arc::clone(&slot));
             thread::spawn(move || commit_on(Some(&host), &slot, 1))
@@ -267,7 +268,7 @@ fn whoever_runs_it_no_change_is_lost() {
         let subscriber = {
             let (value, seen) = (Arc::clone(&value), Arc::clone(&seen));
             let job = move || seen.store(value.load(Ordering::Relaxed), Ordering::Relaxed);
-            Subscriber::new(nobody(), Box::new(job))
+            Subscriber::new(Weak::clone(&nobody()), Box::new(job))
         };
         // Both run it, whether the poke asks for it or not.
         let change = move |value: &AtomicU64, subscriber: &Subscriber| {
@@ -293,7 +294,7 @@ fn a_change_before_a_poke_is_seen_by_the_run_that_takes_the_mark() {
         let subscriber = {
             let (value, seen) = (Arc::clone(&value), Arc::clone(&seen));
             let job = move || seen.store(value.load(Ordering::Relaxed), Ordering::Relaxed);
-            Subscriber::new(nobody(), Box::new(job))
+            Subscriber::new(Weak::clone(&nobody()), Box::new(job))
         };
         // It is in the queue already, so the poke below puts it into none.
         assert!(subscriber.poke());
@@ -318,7 +319,7 @@ fn a_change_during_a_run_is_not_lost() {
         let subscriber = {
             let (slot, seen) = (Arc::clone(&slot), Arc::clone(&seen));
             let job = move || seen.store(slot.full().value, Ordering::Relaxed);
-            Subscriber::new(nobody(), Box::new(job))
+            Subscriber::new(Weak::clone(&nobody()), Box::new(job))
         };
         let one_at_a_time = Arc::new(Mutex::new(()));
         let committers: Vec<_> = (0..2)
@@ -351,7 +352,7 @@ fn no_call_begins_after_the_close_returned() {
         let subscriber = {
             let closed = Arc::clone(&closed);
             let job = move || assert!(!closed.load(Ordering::Relaxed) || thread::panicking());
-            Subscriber::new(nobody(), Box::new(job))
+            Subscriber::new(Weak::clone(&nobody()), Box::new(job))
         };
         let worker = {
             let subscriber = Arc::clone(&subscriber);
@@ -385,7 +386,7 @@ fn no_call_is_running_once_the_wait_returned() {
                 inside.store(1, Ordering::Relaxed);
                 inside.store(0, Ordering::Relaxed);
             };
-            Subscriber::new(nobody(), Box::new(job))
+            Subscriber::new(Weak::clone(&nobody()), Box::new(job))
         };
         let worker = {
             let subscriber = Arc::clone(&subscriber);
@@ -418,7 +419,7 @@ fn what_the_callback_holds_is_dropped_once_and_with_the_close() {
         let drops = Arc::new(AtomicUsize::new(0));
         let held = Dropped(Arc::clone(&drops));
         let job = move || assert_eq!(held.0.load(Ordering::Relaxed), 0, "called when dropped");
-        let subscriber = Subscriber::new(nobody(), Box::new(job));
+        let subscriber = Subscriber::new(Weak::clone(&nobody()), Box::new(job));
         let worker = {
             let subscriber = Arc::clone(&subscriber);
             thread::spawn(move || {

@@ -1,6 +1,5 @@
 //! Which slots and subscribers are alive, by key.
 
-use std::any::TypeId;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -12,6 +11,7 @@ use crate::property::subscription::Subscriber;
 use crate::tree::diff::LeafChange;
 use crate::tree::snapshot::Generation;
 use crate::value::key::Key;
+use crate::value::scan;
 
 /// What a handle needs of the engine that keeps it current.
 pub(crate) trait Host: Send + Sync {
@@ -37,22 +37,59 @@ pub(crate) trait Host: Send + Sync {
     fn keep(&self, holder: Arc<dyn std::any::Any + Send + Sync>);
 }
 
-/// A slot that may be shared, with what it takes to know that it fits.
-pub(crate) struct Shared {
-    pub(crate) kind: TypeId,
-    pub(crate) slot: Weak<dyn AnySlot>,
-    /// The same slot with its type, for the handle.
-    pub(crate) typed: Weak<dyn std::any::Any + Send + Sync>,
-}
+/// An engine that may be gone, as a thin pointer: every slot has one.
+pub(crate) type HostRef = Arc<Weak<dyn Host>>;
 
 /// All live slots and subscribers of one engine.
+///
+/// There may be as many slots as keys, so a place in here is small: 25 bytes at the hash of the
+/// key, 33 with the room a hash table leaves free. The key itself is in the slot.
 #[derive(Default)]
 pub(crate) struct Registry {
-    slots: HashMap<Key, Vec<Shared>>,
+    slots: HashMap<u64, Slots, foldhash::fast::RandomState>,
     /// The keys of slots that may reach into a list: those with a number in the path.
     into_lists: BTreeSet<Key>,
     mailboxes: Vec<Weak<Mailbox>>,
     added: usize,
+}
+
+/// The slots at one hash; nearly always one.
+enum Slots {
+    One(Weak<dyn AnySlot>),
+    #[allow(clippy::box_collection)] // a vector would make all the others larger
+    Many(Box<Vec<Weak<dyn AnySlot>>>),
+}
+
+/// The slots that were found so far, by address.
+pub(crate) type Seen = HashSet<*const (), foldhash::fast::RandomState>;
+
+impl Slots {
+    fn as_slice(&self) -> &[Weak<dyn AnySlot>] {
+        match self {
+            Slots::One(slot) => std::slice::from_ref(slot),
+            Slots::Many(slots) => slots,
+        }
+    }
+
+    fn push(&mut self, slot: Weak<dyn AnySlot>) {
+        self.sweep();
+        match self {
+            Slots::One(one) if one.strong_count() == 0 => *one = slot,
+            Slots::One(one) => *self = Slots::Many(Box::new(vec![Weak::clone(one), slot])),
+            Slots::Many(slots) => slots.push(slot),
+        }
+    }
+
+    /// Drops what is dead; says whether anything is left.
+    fn sweep(&mut self) -> bool {
+        match self {
+            Slots::One(slot) => slot.strong_count() > 0,
+            Slots::Many(slots) => {
+                slots.retain(|slot| slot.strong_count() > 0);
+                !slots.is_empty()
+            }
+        }
+    }
 }
 
 impl Registry {
@@ -60,22 +97,28 @@ impl Registry {
         self.slots.is_empty() && self.mailboxes.is_empty()
     }
 
-    /// The slots of a key, for finding one to share.
-    pub(crate) fn at(&self, key: &Key) -> &[Shared] {
-        self.slots.get(key).map_or(&[], Vec::as_slice)
+    /// The live slots of a key.
+    pub(crate) fn at(&self, key: &str) -> impl Iterator<Item = Arc<dyn AnySlot>> {
+        let slots = self.slots.get(&scan::hash(key));
+        slots
+            .map_or(&[][..], Slots::as_slice)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(move |slot| slot.is_on(key))
     }
 
     /// Adds a slot under each of its keys.
-    pub(crate) fn add(&mut self, keys: &[Key], mut make: impl FnMut() -> Shared) {
-        for key in keys {
-            let slots = self.slots.entry(key.clone()).or_default();
-            slots.retain(|shared| shared.slot.strong_count() > 0);
-            slots.push(make());
+    pub(crate) fn add(&mut self, slot: &Arc<dyn AnySlot>) {
+        for key in slot.keys() {
+            self.slots
+                .entry(scan::hash(key.as_str()))
+                .and_modify(|slots| slots.push(Arc::downgrade(slot)))
+                .or_insert_with(|| Slots::One(Arc::downgrade(slot)));
             if key
                 .segments()
                 .any(|segment| segment.bytes().all(|b| b.is_ascii_digit()))
             {
-                self.into_lists.insert(key.clone());
+                self.into_lists.insert(key);
             }
         }
         // Dead slots of keys that nobody asks for again go once as many were added as are kept, so
@@ -88,12 +131,9 @@ impl Registry {
     }
 
     fn sweep(&mut self) {
-        self.slots.retain(|_, slots| {
-            slots.retain(|shared| shared.slot.strong_count() > 0);
-            !slots.is_empty()
-        });
-        let slots = &self.slots;
-        self.into_lists.retain(|key| slots.contains_key(key));
+        self.slots.retain(|_, slots| slots.sweep());
+        let live = |key: &Key| self.slots.contains_key(&scan::hash(key.as_str()));
+        self.into_lists.retain(live);
         self.mailboxes.retain(|mailbox| mailbox.strong_count() > 0);
     }
 
@@ -111,31 +151,23 @@ impl Registry {
     }
 
     /// The slots that one change touches, each once over all calls with the same `seen`.
-    pub(crate) fn touched(
-        &self,
-        change: &LeafChange,
-        seen: &mut HashSet<*const ()>,
-    ) -> Vec<Arc<dyn AnySlot>> {
+    pub(crate) fn touched(&self, change: &LeafChange, seen: &mut Seen) -> Vec<Arc<dyn AnySlot>> {
         let mut touched = Vec::new();
-        let mut take = |slots: &[Shared]| {
-            for slot in slots.iter().filter_map(|shared| shared.slot.upgrade()) {
+        let mut take = |key: &str| {
+            for slot in self.at(key) {
                 if seen.insert(Arc::as_ptr(&slot).cast()) {
                     touched.push(slot);
                 }
             }
         };
-        for place in change.key.lineage() {
-            if let Some(slots) = self.slots.get(place) {
-                take(slots);
-            }
-        }
+        change.key.lineage().for_each(&mut take);
         if !self.into_lists.is_empty() && change.holds_list() {
             for key in self.into_lists.range(change.key.clone()..) {
                 if !key.as_str().starts_with(change.key.as_str()) {
                     break;
                 }
                 if key.is_under(&change.key) {
-                    take(self.at(key));
+                    take(key.as_str());
                 }
             }
         }

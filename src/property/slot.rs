@@ -13,50 +13,125 @@ use std::time::SystemTime;
 use crate::error::{Error, ErrorKind, MASK};
 use crate::property::inline;
 use crate::property::listen::Listener;
-use crate::property::registry::Host;
+use crate::property::registry::HostRef;
 use crate::sync::{AtomicU64, Cell, Guard, HasCell, Mutex, Ordering};
-use crate::tree::snapshot::{Found, Generation};
+use crate::tree::snapshot::{Found, Generation, Stamp};
 use crate::value::key::Key;
+use crate::value::map::Entry;
 use crate::value::origin::Origin;
 
 /// A value together with where and when it came from, always matching each other.
 #[derive(Clone)]
-#[non_exhaustive]
 pub struct Version<T> {
     /// The value.
     pub value: T,
-    /// The generation that brought it.
-    pub generation: u64,
+    /// Its layer among those of the stamp, counted from 1; 0 for none.
+    layer: u32,
+    stamp: Arc<Stamp>,
+    /// Where the value stands in the tree, for its origin.
+    leaf: Option<Arc<Entry>>,
+}
+
+impl<T> Version<T> {
+    pub(crate) fn new(drawn: Drawn<T>, stamp: Arc<Stamp>) -> Self {
+        Self {
+            value: drawn.value,
+            layer: drawn.layer,
+            stamp,
+            leaf: drawn.leaf,
+        }
+    }
+
+    /// The generation that brought the value.
+    pub fn generation(&self) -> u64 {
+        self.stamp.number
+    }
+
     /// When that was, by the wall clock; for showing only.
-    pub time: SystemTime,
-    /// Where it was written; `None` for a default and for a struct, whose fields may come from
-    /// many places.
-    pub origin: Option<Origin>,
-    /// The layer it came from, by the name of its source; `None` as for `origin`.
-    pub layer: Option<Arc<str>>,
+    pub fn time(&self) -> SystemTime {
+        self.stamp.time
+    }
+
+    /// Where the value was written; `None` for a default and for a struct, whose fields may come
+    /// from many places.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.leaf.as_ref()?.node.origin()
+    }
+
+    /// The layer it came from, by the name of its source; `None` as for [`origin`](Self::origin).
+    pub fn layer(&self) -> Option<&str> {
+        let at = (self.layer as usize).checked_sub(1)?;
+        self.stamp.layers.get(at).map(|name| &**name)
+    }
+
+    /// Another value drawn from the same place.
+    pub(crate) fn derive<U>(&self, value: U) -> Drawn<U> {
+        Drawn {
+            value,
+            leaf: self.leaf.clone(),
+            layer: self.layer,
+        }
+    }
 }
 
 impl<T> fmt::Debug for Version<T> {
     /// Shows where the value came from, not the value: it may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Version")
-            .field("generation", &self.generation)
-            .field("origin", &self.origin)
+            .field("generation", &self.generation())
+            .field("origin", &self.origin())
             .finish_non_exhaustive()
     }
 }
 
 /// How a slot gets its value out of a generation.
 pub(crate) enum Rule<T> {
+    /// From its one key and on no terms, which is most of all slots: nothing of their own to keep.
+    Plain(Decoder<T>),
     /// From its keys, as the builder was told.
-    Spec(Arc<Spec<T>>),
+    Spec(Box<Spec<T>>),
     /// From another slot.
-    Map {
-        /// From the version a commit has drawn for that slot, an `Arc<Version<_>>`.
-        staged: FromVersion<T>,
-        /// From any generation, by that slot's own rule.
-        fresh: FromGeneration<T>,
-    },
+    Map(Box<Mapped<T>>),
+}
+
+/// How a type is read.
+pub(crate) struct Decoder<T> {
+    /// Whether an absent key reads as an empty table.
+    pub(crate) bind: bool,
+    /// Reads what stands at a key, which may be nothing.
+    pub(crate) read: fn(&Generation, &str, Found<'_>) -> Result<T, Error>,
+}
+
+impl<T> Clone for Decoder<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Decoder<T> {}
+
+/// What a builder was told about a property besides its key.
+pub(crate) struct Spec<T> {
+    pub(crate) decoder: Decoder<T>,
+    /// The keys to fall back to.
+    pub(crate) fallbacks: Box<[Key]>,
+    pub(crate) default: Option<DefaultValue<T>>,
+    pub(crate) validators: Box<[Validator<T>]>,
+}
+
+/// A value to be copied when it is needed.
+#[derive(Clone)]
+pub(crate) struct DefaultValue<T> {
+    pub(crate) value: T,
+    pub(crate) copy: fn(&T) -> T,
+}
+
+/// How a slot follows another.
+pub(crate) struct Mapped<T> {
+    /// From the version a commit has drawn for that slot, an `Arc<Version<_>>`.
+    pub(crate) staged: FromVersion<T>,
+    /// From any generation, by that slot's own rule.
+    pub(crate) fresh: FromGeneration<T>,
 }
 
 /// Draws a value from another slot's version.
@@ -66,25 +141,33 @@ pub(crate) type FromVersion<T> = Box<dyn Fn(&dyn Any) -> Option<Drawn<T>> + Send
 pub(crate) type FromGeneration<T> =
     Box<dyn Fn(&Generation) -> Result<Drawn<T>, Error> + Send + Sync>;
 
-/// What a builder was told about a property.
-pub(crate) struct Spec<T> {
-    pub(crate) keys: Box<[Key]>,
-    /// Whether an absent key reads as an empty table.
-    pub(crate) bind: bool,
-    pub(crate) decode: fn(&Generation, &str, Found<'_>) -> Result<T, Error>,
-    pub(crate) absent: fn(&str) -> Result<T, Error>,
-    pub(crate) default: Option<Arc<dyn Fn() -> T + Send + Sync>>,
-    pub(crate) validators: Vec<Validator<T>>,
-}
-
 /// Says why a value is not acceptable.
 pub(crate) type Validator<T> = Arc<dyn Fn(&T) -> Result<(), String> + Send + Sync>;
 
 /// A value drawn from a generation.
 pub(crate) struct Drawn<T> {
     pub(crate) value: T,
-    pub(crate) origin: Option<Origin>,
-    pub(crate) layer: Option<Arc<str>>,
+    leaf: Option<Arc<Entry>>,
+    layer: u32,
+}
+
+impl<T> Drawn<T> {
+    /// A value that stands nowhere.
+    pub(super) fn default_of(value: T) -> Self {
+        Self {
+            value,
+            leaf: None,
+            layer: 0,
+        }
+    }
+
+    pub(crate) fn map<U>(self, compute: impl FnOnce(&T) -> U) -> Drawn<U> {
+        Drawn {
+            value: compute(&self.value),
+            leaf: self.leaf,
+            layer: self.layer,
+        }
+    }
 }
 
 impl<T> Rule<T> {
@@ -92,19 +175,26 @@ impl<T> Rule<T> {
     /// it is an error like any other.
     pub(crate) fn draw(
         &self,
-        keys: &[Key],
+        key: &Key,
         generation: &Generation,
         parent: Option<&dyn Any>,
     ) -> Result<Drawn<T>, Error> {
         let draw = AssertUnwindSafe(|| match self {
-            Rule::Spec(spec) => spec.draw(generation),
-            Rule::Map { staged, fresh } => match parent.and_then(staged) {
+            Rule::Plain(decoder) => decoder.draw(key, &[], generation, &[], None),
+            Rule::Spec(spec) => spec.decoder.draw(
+                key,
+                &spec.fallbacks,
+                generation,
+                &spec.validators,
+                spec.default.as_ref(),
+            ),
+            Rule::Map(mapped) => match parent.and_then(&mapped.staged) {
                 Some(drawn) => Ok(drawn),
-                None => fresh(generation),
+                None => (mapped.fresh)(generation),
             },
         });
         catch_unwind(draw).unwrap_or_else(|panic| {
-            let panic: &(dyn Any + Send) = if generation.hides_any(keys) {
+            let panic: &(dyn Any + Send) = if generation.hides_any(&self.keys(key)) {
                 // What was panicked with may quote the value.
                 &MASK
             } else {
@@ -113,72 +203,99 @@ impl<T> Rule<T> {
             Err(panicked("reading the value", panic))
         })
     }
+
+    /// All keys that the value may come from, the strongest first.
+    fn keys(&self, key: &Key) -> Vec<Key> {
+        let fallbacks = self.fallbacks().iter();
+        std::iter::once(key).chain(fallbacks).cloned().collect()
+    }
+
+    /// The keys to fall back to.
+    pub(crate) fn fallbacks(&self) -> &[Key] {
+        match self {
+            Rule::Spec(spec) => &spec.fallbacks,
+            Rule::Plain(_) | Rule::Map(_) => &[],
+        }
+    }
 }
 
-impl<T> Spec<T> {
-    fn draw(&self, generation: &Generation) -> Result<Drawn<T>, Error> {
-        for key in &self.keys {
+impl<T> Decoder<T> {
+    fn draw(
+        &self,
+        key: &Key,
+        fallbacks: &[Key],
+        generation: &Generation,
+        validators: &[Validator<T>],
+        default: Option<&DefaultValue<T>>,
+    ) -> Result<Drawn<T>, Error> {
+        for key in std::iter::once(key).chain(fallbacks) {
             let found = Found::in_tree(&generation.root, key.as_str())?;
             if found.is_nothing() {
                 continue;
             }
-            let value = (self.decode)(generation, key.as_str(), found)?;
-            self.validate(&value).map_err(|reason| {
-                let hidden = generation.hides(key.as_str(), found);
-                let reason = match hidden {
-                    // The reason may quote the value.
-                    true => "refused by the property's validator".to_owned(),
-                    false => reason,
-                };
-                let error = Error::new(ErrorKind::Refused, reason).with_key(key);
-                let error = match found.shown(hidden) {
-                    Some(shown) => error.with_found(shown),
-                    None => error,
-                };
-                match found.origin() {
-                    Some(origin) => error.with_origin(origin),
-                    None => error,
-                }
-            })?;
-            let origin = found.origin().cloned();
-            let layer = origin
-                .as_ref()
+            let value = (self.read)(generation, key.as_str(), found)?;
+            validate(validators, &value)
+                .map_err(|reason| refused(reason, key, generation, found))?;
+            let leaf = found.leaf().cloned();
+            let layer = found
+                .origin()
                 .and_then(|origin| generation.layer_of(key.as_str(), origin));
             return Ok(Drawn {
                 value,
-                origin,
-                layer,
+                leaf,
+                layer: layer.map_or(0, |at| at as u32 + 1),
             });
         }
-        let value = match &self.default {
-            Some(default) => default(),
-            None => (self.absent)(self.keys[0].as_str())?,
+        let value = match default {
+            Some(default) => (default.copy)(&default.value),
+            None => (self.read)(generation, key.as_str(), Found::Nothing)?,
         };
-        Ok(Drawn {
-            value,
-            origin: None,
-            layer: None,
-        })
+        Ok(Drawn::default_of(value))
     }
+}
 
-    pub(crate) fn validate(&self, value: &T) -> Result<(), String> {
-        self.validators
-            .iter()
-            .try_for_each(|validator| validator(value))
+/// What all validators say.
+pub(crate) fn validate<T>(validators: &[Validator<T>], value: &T) -> Result<(), String> {
+    validators.iter().try_for_each(|validator| validator(value))
+}
+
+fn refused(reason: String, key: &Key, generation: &Generation, found: Found<'_>) -> Error {
+    let hidden = generation.hides(key.as_str(), found);
+    let reason = match hidden {
+        // The reason may quote the value.
+        true => "refused by the property's validator".to_owned(),
+        false => reason,
+    };
+    let error = Error::new(ErrorKind::Refused, reason).with_key(key);
+    let error = match found.shown(hidden) {
+        Some(shown) => error.with_found(shown),
+        None => error,
+    };
+    match found.origin() {
+        Some(origin) => error.with_origin(origin),
+        None => error,
     }
 }
 
 /// The current value of one property.
+///
+/// There may be as many slots as keys, so it is kept small: a slot of a number with its version
+/// takes 128 bytes, a default 56 more.
 pub(crate) struct Slot<T> {
     /// The value as bits, if it fits; see [`inline`].
     bits: AtomicU64,
     cell: Cell<Version<T>>,
-    /// The key, then the keys it falls back to.
-    pub(crate) keys: Box<[Key]>,
+    followers: Mutex<Option<Box<Followers>>>,
+    host: HostRef,
+    pub(crate) key: Key,
     pub(crate) rule: Rule<T>,
-    pub(crate) host: Weak<dyn Host>,
-    listeners: Mutex<Vec<Weak<dyn Listener>>>,
-    derived: Mutex<Vec<Weak<dyn AnySlot>>>,
+}
+
+/// Who follows a slot; most have nobody.
+#[derive(Default)]
+struct Followers {
+    listeners: Vec<Weak<dyn Listener>>,
+    derived: Vec<Weak<dyn AnySlot>>,
 }
 
 impl<T> HasCell for Slot<T> {
@@ -193,33 +310,31 @@ impl<T> HasCell for Slot<T> {
 impl<T: Send + Sync + 'static> Slot<T> {
     /// Makes a slot and draws its first value.
     pub(crate) fn new(
-        keys: Box<[Key]>,
+        key: Key,
         rule: Rule<T>,
-        host: Weak<dyn Host>,
+        host: HostRef,
         generation: &Generation,
     ) -> Result<Arc<Self>, Error> {
-        let drawn = rule.draw(&keys, generation, None)?;
-        Ok(Self::with(keys, rule, host, version(drawn, generation)))
+        let drawn = rule.draw(&key, generation, None)?;
+        let version = Version::new(drawn, Arc::clone(&generation.stamp));
+        Ok(Self::with(key, rule, host, version))
     }
 
     /// Makes a slot that follows `parent`.
     pub(crate) fn mapped<P: Send + Sync + 'static>(
         parent: &Arc<Slot<P>>,
-        rule: Rule<T>,
+        mapped: Mapped<T>,
     ) -> Arc<Self> {
-        let mut rule = Some(rule);
+        let mut mapped = Some(mapped);
         let mut make = || {
             let now = parent.full();
-            let rule = rule.take()?;
-            let Rule::Map { staged, .. } = &rule else {
-                return None;
-            };
-            let drawn = staged(&now)?;
-            let version = version_at(drawn, now.generation, now.time);
+            let mapped = mapped.take()?;
+            let drawn = (mapped.staged)(&now)?;
+            let version = Version::new(drawn, Arc::clone(&now.stamp));
             Some(Self::with(
-                parent.keys.clone(),
-                rule,
-                parent.host.clone(),
+                parent.key.clone(),
+                Rule::Map(Box::new(mapped)),
+                Arc::clone(&parent.host),
                 version,
             ))
         };
@@ -234,28 +349,27 @@ impl<T: Send + Sync + 'static> Slot<T> {
                 }
             });
         }
-        // Without an engine nothing changes any more. (A rule other than a mapping never gets here.)
+        // Without an engine nothing changes any more.
         match slot.or_else(make) {
             Some(slot) => slot,
             None => unreachable!("a mapping of a slot's own version always has a value"),
         }
     }
 
-    pub(super) fn with(
-        keys: Box<[Key]>,
-        rule: Rule<T>,
-        host: Weak<dyn Host>,
-        version: Version<T>,
-    ) -> Arc<Self> {
+    pub(super) fn with(key: Key, rule: Rule<T>, host: HostRef, version: Version<T>) -> Arc<Self> {
         Arc::new(Self {
             bits: AtomicU64::new(inline::to_bits(&version.value).unwrap_or(0)),
             cell: Cell::new(Arc::new(version)),
-            keys,
-            rule,
+            followers: Mutex::default(),
             host,
-            listeners: Mutex::new(Vec::new()),
-            derived: Mutex::new(Vec::new()),
+            key,
+            rule,
         })
+    }
+
+    /// The engine that keeps this slot current, which may be gone.
+    pub(crate) fn host(&self) -> &HostRef {
+        &self.host
     }
 
     /// The value, if it fits a word.
@@ -287,7 +401,7 @@ impl<T: Send + Sync + 'static> Slot<T> {
     pub(crate) fn settled(&self) -> Option<Arc<Version<T>>> {
         let now = self.full();
         match self.host.upgrade() {
-            Some(host) if now.generation > host.generation() => None,
+            Some(host) if now.generation() > host.generation() => None,
             _ => Some(now),
         }
     }
@@ -307,7 +421,8 @@ impl<T: Send + Sync + 'static> Slot<T> {
     /// Adds a listener and says what was current at that moment: of the changes to come, each is
     /// either in the answer or told to the listener.
     pub(crate) fn listen(&self, listener: Weak<dyn Listener>) -> Arc<Version<T>> {
-        let mut listeners = self.listeners.lock();
+        let mut followers = self.followers.lock();
+        let listeners = &mut followers.get_or_insert_default().listeners;
         if listeners.len() == listeners.capacity() {
             listeners.retain(|listener| listener.strong_count() > 0);
         }
@@ -320,22 +435,34 @@ impl<T: Send + Sync + 'static> Slot<T> {
 
     /// Collects who is to be told, after the version was published.
     pub(super) fn notify(&self, told: &mut Vec<Arc<dyn Listener>>) {
-        let mut listeners = self.listeners.lock();
-        listeners.retain(|listener| match listener.upgrade() {
-            Some(listener) => {
-                told.push(listener);
-                true
-            }
-            None => false,
-        });
+        if let Some(followers) = &mut *self.followers.lock() {
+            followers
+                .listeners
+                .retain(|listener| match listener.upgrade() {
+                    Some(listener) => {
+                        told.push(listener);
+                        true
+                    }
+                    None => false,
+                });
+        }
     }
 
     pub(crate) fn derive(&self, slot: Weak<dyn AnySlot>) {
-        let mut derived = self.derived.lock();
+        let mut followers = self.followers.lock();
+        let derived = &mut followers.get_or_insert_default().derived;
         if derived.len() == derived.capacity() {
             derived.retain(|slot| slot.strong_count() > 0);
         }
         derived.push(slot);
+    }
+
+    /// The slots made of this one.
+    fn derived(&self) -> Vec<Arc<dyn AnySlot>> {
+        match &*self.followers.lock() {
+            Some(followers) => followers.derived.iter().filter_map(Weak::upgrade).collect(),
+            None => Vec::new(),
+        }
     }
 }
 
@@ -349,23 +476,16 @@ pub(crate) fn panicked(doing: &str, panic: &(dyn Any + Send)) -> Error {
     Error::new(ErrorKind::Panicked, format!("{doing} panicked: {text}"))
 }
 
-fn version<T>(drawn: Drawn<T>, generation: &Generation) -> Version<T> {
-    version_at(drawn, generation.number, generation.time)
-}
-
-fn version_at<T>(drawn: Drawn<T>, generation: u64, time: SystemTime) -> Version<T> {
-    Version {
-        value: drawn.value,
-        generation,
-        time,
-        origin: drawn.origin,
-        layer: drawn.layer,
-    }
-}
-
 /// A slot whatever its type, as a commit sees it.
 pub(crate) trait AnySlot: Send + Sync {
-    fn keys(&self) -> &[Key];
+    /// The key and the ones it falls back to.
+    fn keys(&self) -> Vec<Key>;
+
+    /// Whether the canonical `key` is one of them.
+    fn is_on(&self, key: &str) -> bool;
+
+    /// This slot for a handle that knows its type.
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
     /// Draws the value of a candidate generation without making it current. `moved`: only the
     /// place where the value is written differs, so it keeps its generation.
@@ -393,8 +513,17 @@ struct Draft<T> {
 }
 
 impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
-    fn keys(&self) -> &[Key] {
-        &self.keys
+    fn keys(&self) -> Vec<Key> {
+        self.rule.keys(&self.key)
+    }
+
+    fn is_on(&self, key: &str) -> bool {
+        let fallbacks = self.rule.fallbacks().iter();
+        self.key.as_str() == key || fallbacks.into_iter().any(|other| other.as_str() == key)
+    }
+
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
     }
 
     fn stage(
@@ -404,18 +533,18 @@ impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
         moved: bool,
         staged: &mut Vec<Box<dyn Staged>>,
     ) -> Result<(), Error> {
-        let mut version = version(self.rule.draw(&self.keys, candidate, parent)?, candidate);
+        let drawn = self.rule.draw(&self.key, candidate, parent)?;
+        let mut stamp = Arc::clone(&candidate.stamp);
         if moved {
-            let current = self.cell.full();
-            (version.generation, version.time) = (current.generation, current.time);
+            let current = self.cell.load();
+            stamp = Arc::new(Stamp {
+                number: current.stamp.number,
+                time: current.stamp.time,
+                layers: Arc::clone(&stamp.layers),
+            });
         }
-        let version = Arc::new(version);
-        let derived: Vec<_> = self
-            .derived
-            .lock()
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect();
+        let version = Arc::new(Version::new(drawn, stamp));
+        let derived = self.derived();
         let draft = Draft {
             slot: self,
             version: Arc::clone(&version),
@@ -441,7 +570,7 @@ impl<T: Send + Sync + 'static> Staged for Draft<T> {
 impl<T> fmt::Debug for Slot<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slot")
-            .field("keys", &self.keys)
+            .field("key", &self.key)
             .finish_non_exhaustive()
     }
 }

@@ -88,7 +88,7 @@ impl Explanation {
         };
         let mut explanation = Self {
             key: key.to_owned(),
-            generation: generation.number,
+            generation: generation.number(),
             value: None,
             origin: None,
             broken: None,

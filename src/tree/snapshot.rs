@@ -40,10 +40,17 @@ use crate::value::scan::Seed;
 #[derive(Clone)]
 pub struct Snapshot(pub(crate) Arc<Generation>);
 
-/// What one commit published.
-pub(crate) struct Generation {
+/// Which generation something belongs to; one for all the values that a commit brings.
+pub(crate) struct Stamp {
     pub(crate) number: u64,
     pub(crate) time: SystemTime,
+    /// The names of the layers, the strongest first.
+    pub(crate) layers: Arc<[Arc<str>]>,
+}
+
+/// What one commit published.
+pub(crate) struct Generation {
+    pub(crate) stamp: Arc<Stamp>,
     pub(crate) root: Table,
     /// The strongest first.
     pub(crate) layers: Vec<Arc<LayerState>>,
@@ -100,8 +107,15 @@ impl<'a> Found<'a> {
     }
 
     pub(crate) fn origin(&self) -> Option<&'a Origin> {
+        self.leaf().and_then(|entry| entry.node.origin())
+    }
+
+    /// The leaf that the value stands in; a table has none.
+    pub(crate) fn leaf(&self) -> Option<&'a Arc<Entry>> {
         match self {
-            Found::Entry(entry) | Found::Inside(_, entry) => entry.node.origin(),
+            Found::Entry(entry) | Found::Inside(_, entry) => {
+                entry.node.table().is_none().then_some(*entry)
+            }
             Found::Nothing | Found::Root(_) => None,
         }
     }
@@ -142,6 +156,10 @@ impl<'a> Found<'a> {
 }
 
 impl Generation {
+    pub(crate) fn number(&self) -> u64 {
+        self.stamp.number
+    }
+
     /// Decodes what stands at a key; errors do not show what may be a secret.
     pub(crate) fn decode<T: DeserializeOwned>(
         &self,
@@ -271,12 +289,11 @@ impl Generation {
         })
     }
 
-    /// The name of the layer whose value at this origin is in the tree.
-    pub(crate) fn layer_of(&self, key: &str, origin: &Origin) -> Option<Arc<str>> {
-        let layer = self.layers.iter().find(|layer| {
+    /// Which of the layers wrote the value that is in the tree with this origin.
+    pub(crate) fn layer_of(&self, key: &str, origin: &Origin) -> Option<usize> {
+        self.layers.iter().position(|layer| {
             Found::in_tree(&layer.root, key).is_ok_and(|found| found.origin() == Some(origin))
-        })?;
-        Some(Arc::clone(&layer.name))
+        })
     }
 
     /// Adds to "missing" the nearest key that is there.
@@ -342,12 +359,12 @@ fn distance(a: &str, b: &str) -> usize {
 impl Snapshot {
     /// The generation this is a view of.
     pub fn generation(&self) -> u64 {
-        self.0.number
+        self.0.number()
     }
 
     /// When the generation was published, by the wall clock; for showing only.
     pub fn time(&self) -> SystemTime {
-        self.0.time
+        self.0.stamp.time
     }
 
     /// The value of a key.
@@ -451,7 +468,7 @@ impl Snapshot {
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot")
-            .field("generation", &self.0.number)
+            .field("generation", &self.0.number())
             .field("layers", &self.0.layers.len())
             .finish_non_exhaustive()
     }
@@ -459,6 +476,6 @@ impl fmt::Debug for Snapshot {
 
 impl fmt::Debug for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Generation({})", self.number)
+        write!(f, "Generation({})", self.number())
     }
 }

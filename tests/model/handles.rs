@@ -275,7 +275,7 @@ fn handle<T: Clone + Debug + PartialEq + Send + Sync + 'static>(
                 told.lock().unwrap().push((old, new, change.generation));
             })
         }),
-        version: Box::new(move || version.versioned().generation),
+        version: Box::new(move || version.versioned().generation()),
         keys,
         value: wanted.unwrap(),
         generation: 0,
