@@ -62,6 +62,17 @@ impl<'m> Merge<'m> {
         changed: usize,
         path: &[Cow<'_, str>],
     ) {
+        let there = |tables: &[&'_ Table]| tables.iter().filter(|table| !table.is_empty()).count();
+        if there(after) == 1 && self.append.is_empty() {
+            if let Some(only) = after
+                .iter()
+                .find(|table| !table.is_empty() && !table.special())
+            {
+                // What only one layer says is shared with it from the root on.
+                *merged = (*only).clone();
+                return;
+            }
+        }
         let before: Vec<Seen<'_>> = before.iter().copied().enumerate().collect();
         let after: Vec<Seen<'_>> = after.iter().copied().enumerate().collect();
         self.step(merged, &before, &after, changed, path, &mut String::new());
@@ -95,9 +106,11 @@ impl<'m> Merge<'m> {
                 let below = merged
                     .get(name)
                     .and_then(|entry| entry.node.table().cloned());
-                if let (true, Some(mut below)) = (others(was) == others(now), below) {
+                let alone = matches!(now.as_slice(), [((_, only), _)]
+                    if !only.special() && !self.appends_under(at));
+                if let (false, true, Some(mut below)) = (alone, others(was) == others(now), below) {
                     // The same other layers show here as before, so the difference lies further
-                    // down this path alone.
+                    // down this path alone. (A table of one layer alone is shared, below.)
                     let was: Vec<_> = was.iter().map(|(seen, _)| *seen).collect();
                     let now: Vec<_> = now.iter().map(|(seen, _)| *seen).collect();
                     self.step(&mut below, &was, &now, changed, rest, at);

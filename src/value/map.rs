@@ -255,40 +255,57 @@ impl Branch {
         if Arc::ptr_eq(a, b) {
             return;
         }
-        for digit in 0..DIGITS {
-            match (a.slot(digit), b.slot(digit)) {
-                (None, None) => {}
-                (Some(x), Some(y)) if x.is(y) => {}
-                (Some(Slot::Entry(x)), Some(Slot::Entry(y))) if x.name == y.name => {
-                    if !Arc::ptr_eq(x, y) {
-                        f(Some(x), Some(y));
-                    }
-                }
-                (Some(Slot::Branch(x)), Some(Slot::Branch(y))) => Branch::diff(x, y, f),
-                (old, new) => {
-                    let find = |slot: Option<&'a Slot>, name: &str| {
-                        slot.into_iter()
-                            .flat_map(Slot::iter)
-                            .find(|e| *e.name == *name)
-                    };
-                    for x in old.into_iter().flat_map(Slot::iter) {
-                        match find(new, &x.name) {
-                            Some(y) if Arc::ptr_eq(x, y) => {}
-                            y => f(Some(x), y),
-                        }
-                    }
-                    for y in new.into_iter().flat_map(Slot::iter) {
-                        if find(old, &y.name).is_none() {
-                            f(None, Some(y));
-                        }
-                    }
+        if a.places == b.places {
+            // Nothing came or went, so the slots stand in the same order: most of all changes.
+            for (x, y) in a.slots.iter().zip(&b.slots) {
+                if !x.is(y) {
+                    Slot::diff(Some(x), Some(y), f);
                 }
             }
+            return;
+        }
+        for digit in 0..DIGITS {
+            Slot::diff(a.slot(digit), b.slot(digit), f);
         }
     }
 }
 
 impl Slot {
+    fn diff<'a>(
+        a: Option<&'a Slot>,
+        b: Option<&'a Slot>,
+        f: &mut dyn FnMut(Option<&'a Arc<Entry>>, Option<&'a Arc<Entry>>),
+    ) {
+        match (a, b) {
+            (None, None) => {}
+            (Some(x), Some(y)) if x.is(y) => {}
+            (Some(Slot::Entry(x)), Some(Slot::Entry(y))) if x.name == y.name => {
+                if !Arc::ptr_eq(x, y) {
+                    f(Some(x), Some(y));
+                }
+            }
+            (Some(Slot::Branch(x)), Some(Slot::Branch(y))) => Branch::diff(x, y, f),
+            (old, new) => {
+                let find = |slot: Option<&'a Slot>, name: &str| {
+                    slot.into_iter()
+                        .flat_map(Slot::iter)
+                        .find(|e| *e.name == *name)
+                };
+                for x in old.into_iter().flat_map(Slot::iter) {
+                    match find(new, &x.name) {
+                        Some(y) if Arc::ptr_eq(x, y) => {}
+                        y => f(Some(x), y),
+                    }
+                }
+                for y in new.into_iter().flat_map(Slot::iter) {
+                    if find(old, &y.name).is_none() {
+                        f(None, Some(y));
+                    }
+                }
+            }
+        }
+    }
+
     /// Whether both share what they hold, which needs no look inside.
     #[inline]
     fn is(&self, other: &Slot) -> bool {
