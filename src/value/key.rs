@@ -236,7 +236,7 @@ pub(crate) fn push_segment(text: &mut String, segment: &str) {
 }
 
 fn needs_quotes(segment: &str) -> bool {
-    segment.is_empty() || segment.bytes().any(|b| matches!(b, b'.' | b'"'))
+    segment.is_empty() || first_stop(segment) < segment.len()
 }
 
 /// The segments of a path as it was written, borrowed unless a quoted one holds escapes.
