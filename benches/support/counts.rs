@@ -14,7 +14,7 @@ pub(crate) fn available() -> bool {
 }
 
 /// Runs the one case this process was called for, if it was called for one.
-pub(crate) fn as_child(cases: &[Case]) -> bool {
+pub(crate) fn as_child<'a>(cases: impl IntoIterator<Item = &'a Case>) -> bool {
     let args: Vec<String> = std::env::args().collect();
     let [_, flag, name, n, ..] = args.as_slice() else {
         return false;
@@ -23,15 +23,18 @@ pub(crate) fn as_child(cases: &[Case]) -> bool {
         return false;
     }
     let case = cases
-        .iter()
-        .find(|case| case.name == name)
+        .into_iter()
+        .find(|case| case.counted > 0 && case.name == name)
         .expect("a case of that name");
     (case.run)(n.parse().expect("a number"));
     true
 }
 
-/// How many instructions one operation of a case takes.
+/// How many instructions one operation of a case takes, if it is one to be counted.
 pub(crate) fn instructions(case: &Case) -> Option<f64> {
+    if case.counted == 0 {
+        return None;
+    }
     let own = std::env::current_exe().ok()?;
     let output = Command::new("valgrind")
         .args([

@@ -60,17 +60,26 @@ struct Figures {
     instructions: Option<f64>,
 }
 
-/// Measures all cases and prints a Markdown table; or runs one case, when called by itself.
-pub(crate) fn main(title: &str, cases: &[Case]) {
-    if counts::as_child(cases) {
+/// Measures all cases and prints a Markdown table for each title; or runs one case, when called by
+/// itself.
+pub(crate) fn main(tables: &[(&str, Vec<Case>)]) {
+    if counts::as_child(tables.iter().flat_map(|(_, cases)| cases)) {
         return;
     }
     let valgrind = counts::available();
-    let figures = measure(cases, valgrind);
+    for (title, cases) in tables {
+        print(title, cases, &measure(cases, valgrind));
+    }
+    if !valgrind {
+        println!("\nInstructions are counted where valgrind is installed.");
+    }
+}
+
+fn print(title: &str, cases: &[Case], figures: &[Figures]) {
     println!("\n### {title}\n");
     println!("| case | ns | instructions | floor | ratio (ns) | ratio (instructions) | budget |");
     println!("|---|--:|--:|---|--:|--:|--:|");
-    for (case, figure) in cases.iter().zip(&figures) {
+    for (case, figure) in cases.iter().zip(figures) {
         let floor = cases
             .iter()
             .position(|other| other.name == case.floor)
@@ -97,9 +106,6 @@ pub(crate) fn main(title: &str, cases: &[Case]) {
                 .to_string()),
         );
     }
-    if !valgrind {
-        println!("\nInstructions are counted where valgrind is installed.");
-    }
 }
 
 fn measure(cases: &[Case], valgrind: bool) -> Vec<Figures> {
@@ -107,9 +113,7 @@ fn measure(cases: &[Case], valgrind: bool) -> Vec<Figures> {
         .iter()
         .map(|case| Figures {
             ns: Vec::new(),
-            instructions: (valgrind && case.counted > 0)
-                .then(|| counts::instructions(case))
-                .flatten(),
+            instructions: valgrind.then(|| counts::instructions(case)).flatten(),
         })
         .collect();
     for _ in 0..ROUNDS {
