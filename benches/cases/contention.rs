@@ -1,7 +1,7 @@
 //! Readers beside a writer. Times only: what they cost each other is not in the instructions.
 //!
-//! A machine with two cores runs one reader and the writer at once; two readers and a writer share
-//! them, so that row says what the writer takes of the readers' cores too.
+//! What counts is how long the readers had a core: whoever shares the machine does not distort it,
+//! and neither does the writer by being put on a reader's core.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use liveprops::{DynamicProperty, Properties, sources::Memory};
 
+use crate::support::cores::{Places, on_core};
 use crate::support::{Case, timed};
 
 /// How often the writer writes.
@@ -23,18 +24,24 @@ enum Writer {
     Restless,
 }
 
-/// Runs each reader `n` times on a thread of its own beside the writer; the mean of what they took.
+/// Runs each reader `n` times on a thread of its own beside the writer; the mean of how long they
+/// had a core for it.
 fn beside<R: FnMut() + Send>(
     n: u64,
     readers: Vec<R>,
     writer: Writer,
     mut write: impl FnMut(u32) + Send,
 ) -> Duration {
+    let count = readers.len();
+    let restless = matches!(writer, Writer::Restless);
+    let places = Places::of(count + usize::from(restless));
     let over = AtomicBool::new(false);
-    let over = &over;
-    let count = readers.len() as u32;
+    let (places, over) = (&places, &over);
     thread::scope(|scope| {
         scope.spawn(move || {
+            if restless {
+                places.spread(count);
+            }
             let began = Instant::now();
             let mut value = 0;
             while !matches!(writer, Writer::Absent) && !over.load(Ordering::Relaxed) {
@@ -46,13 +53,16 @@ fn beside<R: FnMut() + Send>(
                 }
             }
         });
-        let threads: Vec<_> = readers
-            .into_iter()
-            .map(|read| scope.spawn(move || timed(n, read)))
-            .collect();
+        let read = |(me, read)| {
+            scope.spawn(move || {
+                places.spread(me);
+                on_core(|| timed(n, read))
+            })
+        };
+        let threads: Vec<_> = readers.into_iter().enumerate().map(read).collect();
         let took: Duration = threads.into_iter().map(|it| it.join().unwrap()).sum();
         over.store(true, Ordering::Relaxed);
-        took / count
+        took / count as u32
     })
 }
 
@@ -205,8 +215,8 @@ fn case(
 }
 
 /// So many times take about 100 ms.
-const CHEAP: u64 = 50_000_000;
-const DEARER: u64 = 10_000_000;
+const CHEAP: u64 = 200_000_000;
+const DEARER: u64 = 25_000_000;
 
 #[rustfmt::skip] // a table
 pub(crate) fn beside_a_writer() -> Vec<Case> {

@@ -6,6 +6,7 @@
 
 #![allow(dead_code)] // no bench needs all of it
 
+pub(crate) mod cores;
 pub(crate) mod counts;
 pub(crate) mod latency;
 
