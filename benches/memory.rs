@@ -103,7 +103,7 @@ fn keys(dir: &Path) {
 fn held(
     name: &str,
     make: impl Fn(&Properties, &str) -> DynamicProperty<u32>,
-) -> Vec<DynamicProperty<u32>> {
+) -> (Properties, Vec<DynamicProperty<u32>>) {
     let (told, props) = Told::alone();
     told.say(parsed(&toml_text(1)));
     let keys: Vec<Key> = props.snapshot().keys();
@@ -112,9 +112,7 @@ fn held(
     let info = measure(|| handles.extend(keys.iter().map(|key| make(&props, key.as_str()))));
     let bytes = info.bytes_current as f64;
     row(name, bytes, bytes / KEYS as f64, None, Some(128.0));
-    // The handles alone would keep neither the registry nor the engine.
-    std::mem::forget(props);
-    handles
+    (props, handles)
 }
 
 fn handles() {
@@ -123,7 +121,7 @@ fn handles() {
         ["what", "bytes", "a handle", "ratio", "budget"],
     );
     held("u32", |props, key| props.property(key).build().unwrap());
-    let handles = held("u32 with a default", |props, key| {
+    let (_props, handles) = held("u32 with a default", |props, key| {
         props.property(key).default(1).build().unwrap()
     });
     let (clones, info) = measured(|| {

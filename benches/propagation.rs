@@ -60,7 +60,7 @@ impl Subscribed {
     }
 
     /// Commits and waits for the callback; says when it came.
-    fn to_callback(&mut self) -> Duration {
+    fn until_called(&mut self) -> Duration {
         self.value += 1;
         self.called.store(0, Ordering::Relaxed);
         let began = self.base.elapsed();
@@ -75,7 +75,7 @@ impl Subscribed {
     }
 
     /// Commits; says when that was over and the value visible to all.
-    fn to_return(&mut self) -> Duration {
+    fn until_returned(&mut self) -> Duration {
         self.value += 1;
         let began = Instant::now();
         self.memory.set("key7", self.value).unwrap();
@@ -137,19 +137,19 @@ fn main() {
                 "no subscriber, set to return",
                 "",
                 Budget::None,
-                Box::new(move || alone.to_return()),
+                Box::new(move || alone.until_returned()),
             ),
             case(
                 "inline, set to callback",
                 "no subscriber, set to return",
                 micros(2),
-                Box::new(move || inline.to_callback()),
+                Box::new(move || inline.until_called()),
             ),
             case(
                 "inline, set to return",
                 "no subscriber, set to return",
                 Budget::None,
-                Box::new(move || returned.to_return()),
+                Box::new(move || returned.until_returned()),
             ),
             case(
                 "waking a thread by a channel",
@@ -161,7 +161,7 @@ fn main() {
                 "dispatcher, set to callback",
                 "waking a thread by a channel",
                 micros(30),
-                Box::new(rested(move || dispatched.to_callback())),
+                Box::new(rested(move || dispatched.until_called())),
             ),
         ],
     );

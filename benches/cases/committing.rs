@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use liveprops::{DynamicProperty, Properties, sources::Memory};
 
-use crate::support::{Case, timed};
+use crate::support::{Case, timed, timed_over};
 
 /// Properties with live handles, built once a process.
 struct Rig {
@@ -92,14 +92,19 @@ fn ruled_often() -> &'static Rig {
     RIG.get_or_init(|| ruled(1_000))
 }
 
+/// Changes one key at a time: 64 in turn from all over the rig, as each process draws anew how
+/// deep a key lies.
 fn one_key(rig: &Rig, n: u64) -> Duration {
-    let key = key(0);
-    // A value that it does not have now: the rig may have been used before.
-    let mut value = rig.handles[0].get();
-    timed(n, || {
+    let held: [_; 64] = std::array::from_fn(|i| {
+        let handle = &rig.handles[i * 7919 % rig.handles.len()];
+        (handle.key().to_string(), handle)
+    });
+    // More than what they have now, so that each change is one.
+    let mut value = held.iter().map(|(_, handle)| handle.get()).max().unwrap();
+    timed_over(n, &held, |(key, handle)| {
         value += 1;
-        rig.memory.set(&key, value).unwrap();
-        assert_eq!(rig.handles[0].get(), value);
+        rig.memory.set(key, value).unwrap();
+        assert_eq!(handle.get(), value);
     })
 }
 

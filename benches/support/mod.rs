@@ -9,6 +9,7 @@
 pub(crate) mod cores;
 pub(crate) mod counts;
 pub(crate) mod latency;
+pub(crate) mod record;
 
 use std::time::{Duration, Instant};
 
