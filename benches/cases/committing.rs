@@ -153,9 +153,9 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         one_of_few(),
         case("one key of 100,000", ONE, 2.0, 20_000, 2_000, |n| one_key(more(), n)),
-        case(MANY, ONE, 2.0, 20_000, 0, |n| one_key(many(), n)),
+        case(MANY, ONE, 2.0, 20_000, 2_000, |n| one_key(many(), n)),
         case("one key, 100,000 handles on it that share", ONE, 0.0, 20_000, 2_000, |n| one_key(shared(), n)),
-        case("one key of 100,000, each with a handle", ONE, 2.0, 20_000, 0, |n| one_key(all_held(), n)),
+        case("one key of 100,000, each with a handle", ONE, 2.0, 20_000, 2_000, |n| one_key(all_held(), n)),
         case(RULED, ONE, 0.0, 20_000, 2_000, |n| one_key(ruled_once(), n)),
         case("one key, 1,000 handles with a validator", RULED, 1_000.0, 200, 100, |n| one_key(ruled_often(), n)),
     ]
@@ -165,9 +165,9 @@ pub(crate) fn cases() -> Vec<Case> {
 #[rustfmt::skip] // a table
 pub(crate) fn transactions() -> Vec<Case> {
     vec![
-        case(OF_MANY, "", 0.0, 20_000, 0, |n| transaction(many(), 1, n)),
-        case("1,000 keys of 1,000,000, one with a handle", OF_MANY, 1_000.0, 20, 0, |n| transaction(many(), 1_000, n)),
-        case(OF_ALL, "", 0.0, 20_000, 0, |n| transaction(all_held(), 1, n)),
-        case("1,000 keys of 100,000, each with a handle", OF_ALL, 1_000.0, 20, 0, |n| transaction(all_held(), 1_000, n)),
+        case(OF_MANY, "", 0.0, 20_000, 2_000, |n| transaction(many(), 1, n)),
+        case("1,000 keys of 1,000,000, one with a handle", OF_MANY, 1_000.0, 20, 10, |n| transaction(many(), 1_000, n)),
+        case(OF_ALL, "", 0.0, 20_000, 2_000, |n| transaction(all_held(), 1, n)),
+        case("1,000 keys of 100,000, each with a handle", OF_ALL, 1_000.0, 20, 10, |n| transaction(all_held(), 1_000, n)),
     ]
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use liveprops::{DynamicProperty, Properties};
 
 use crate::support::{Case, timed};
-use crate::told::{Told, parsed, toml_text};
+use crate::told::{CHANGED, Told, parsed, toml_text};
 
 struct Rig {
     told: Told,
@@ -23,7 +23,7 @@ fn rig() -> &'static Rig {
         told.say(parsed(&toml_text(1)));
         Rig {
             told,
-            handle: props.property("section500.key50").build().unwrap(),
+            handle: props.property(CHANGED).build().unwrap(),
             _props: props,
         }
     })

@@ -51,19 +51,20 @@ pub(crate) fn parsed(text: &str) -> Document {
         .unwrap()
 }
 
-/// 100,000 keys, 100 in each section; the one at section 500, key 50 is `changed`.
+/// The key whose value is `changed` in [`toml_text`].
+#[allow(dead_code)] // for the bench that changes it through a handle
+pub(crate) const CHANGED: &str = "section500.key50050";
+
+/// 100,000 keys, 100 in each section. No name comes twice: where a name lies in its section is
+/// drawn by each process, and the same draw for all sections would be luck.
 pub(crate) fn toml_text(changed: usize) -> String {
     let mut text = String::new();
-    for section in 0..1_000 {
-        text.push_str(&format!("[section{section}]\n"));
-        for i in 0..100 {
-            let value = if section == 500 && i == 50 {
-                changed
-            } else {
-                i
-            };
-            text.push_str(&format!("key{i} = {value}\n"));
+    for i in 0..100_000 {
+        if i % 100 == 0 {
+            text.push_str(&format!("[section{}]\n", i / 100));
         }
+        let value = if i == 50_050 { changed } else { i % 100 };
+        text.push_str(&format!("key{i} = {value}\n"));
     }
     text
 }
