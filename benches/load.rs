@@ -72,5 +72,5 @@ fn main() {
             },
         ));
     }
-    support::main("Loading 8 MB", &cases);
+    support::main(&[("Loading 8 MB", cases)]);
 }

@@ -1,113 +1,25 @@
-//! What reading costs: each way of reading beside its floor.
+//! What reading costs: each way of reading beside its floor, alone and beside a writer.
 //!
 //! `cargo bench --bench read`
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "cases/contention.rs"]
+mod contention;
+#[path = "cases/reading.rs"]
+mod reading;
 mod support;
 
-use std::hint::black_box;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-use arc_swap::{ArcSwap, Cache};
-use liveprops::{Properties, sources::Memory};
-use support::{Case, timed};
-
-fn props(keys: usize) -> Properties {
-    let memory: Memory = (0..keys)
-        .map(|i| (format!("section{}.key{}", i / 100, i % 100), i as u32))
-        .collect();
-    Properties::builder().source(memory).build().unwrap()
-}
-
-fn text() -> Properties {
-    Properties::builder()
-        .source(Memory::from([("motd", "a text of some length")]))
-        .build()
-        .unwrap()
-}
-
-/// What by-name reading is held against: a typed map from names behind an ArcSwap.
-type Map = std::collections::HashMap<String, u32, foldhash::fast::RandomState>;
-
-fn map(keys: usize, n: u64) -> Duration {
-    let map: Map = (0..keys)
-        .map(|i| (format!("section{}.key{}", i / 100, i % 100), i as u32))
-        .collect();
-    let swap = ArcSwap::from_pointee(map);
-    timed(n, || swap.load().get(black_box("section0.key7")).copied())
-}
-
-fn by_name(keys: usize, n: u64) -> Duration {
-    let props = props(keys);
-    timed(n, || props.get::<u32>(black_box("section0.key7")).unwrap())
-}
-
-const N: u64 = 2_000_000;
-const COUNTED: u64 = 20_000;
-
 fn main() {
-    let case = |name, floor, budget, run| Case {
-        name,
-        floor,
-        budget,
-        n: N,
-        counted: COUNTED,
-        run,
-    };
-    support::main(
-        "Reading",
-        &[
-            case("atomic load", "", 0.0, |n| {
-                let atomic = Arc::new(AtomicU64::new(7));
-                timed(n, || black_box(&atomic).load(Ordering::Relaxed))
-            }),
-            case("handle get u32", "atomic load", 2.0, |n| {
-                let handle = props(10).property::<u32>("section0.key7").build().unwrap();
-                timed(n, || black_box(&handle).get())
-            }),
-            case("handle get f64", "atomic load", 2.0, |n| {
-                let handle = props(10).property::<f64>("section0.key7").build().unwrap();
-                timed(n, || black_box(&handle).get())
-            }),
-            case("arc-swap cache", "", 0.0, |n| {
-                let swap = Arc::new(ArcSwap::from_pointee(String::from("a text of some length")));
-                let mut cache = Cache::new(swap);
-                timed(n, || {
-                    black_box(black_box(&mut cache).load());
-                })
-            }),
-            case("reader get String", "arc-swap cache", 1.2, |n| {
-                let mut reader = text().property::<String>("motd").build().unwrap().reader();
-                timed(n, || {
-                    black_box(black_box(&mut reader).get());
-                })
-            }),
-            case("arc-swap load", "", 0.0, |n| {
-                let swap = ArcSwap::from_pointee(String::from("a text of some length"));
-                timed(n, || black_box(&swap).load())
-            }),
-            case("handle load String", "arc-swap load", 1.1, |n| {
-                let handle = text().property::<String>("motd").build().unwrap();
-                timed(n, || black_box(&handle).load())
-            }),
-            case("map by name, 10 keys", "", 0.0, |n| map(10, n)),
-            case("by name, 10 keys", "map by name, 10 keys", 2.0, |n| {
-                by_name(10, n)
-            }),
-            case("map by name, 100,000 keys", "", 0.0, |n| map(100_000, n)),
-            case(
-                "by name, 100,000 keys",
-                "map by name, 100,000 keys",
-                2.0,
-                |n| by_name(100_000, n),
-            ),
-            case("snapshot", "arc-swap load", 0.0, |n| {
-                let props = props(10);
-                timed(n, || black_box(&props).snapshot())
-            }),
-        ],
-    );
+    support::main(&[
+        ("Reading", reading::cases()),
+        (
+            "Reading beside 1,000 commits a second",
+            contention::beside_a_writer(),
+        ),
+        (
+            "Reading beside commits without a pause",
+            contention::beside_a_neighbour(),
+        ),
+    ]);
 }

@@ -4,7 +4,13 @@
 //! A case runs its operation `n` times inside [`timed`], and only what happens in there counts:
 //! for the clock and for valgrind.
 
-use std::process::{Command, Stdio};
+#![allow(dead_code)] // no bench needs all of it
+
+pub(crate) mod cores;
+pub(crate) mod counts;
+pub(crate) mod latency;
+pub(crate) mod record;
+
 use std::time::{Duration, Instant};
 
 /// One operation to measure.
@@ -33,97 +39,100 @@ pub(crate) fn timed<R>(n: u64, mut operation: impl FnMut() -> R) -> Duration {
     began.elapsed()
 }
 
+/// As [`timed`], with one of 64 things after the other, where one alone would show luck.
+#[inline(never)]
+pub(crate) fn timed_over<T, R>(
+    n: u64,
+    things: &[T; 64],
+    mut operation: impl FnMut(&T) -> R,
+) -> Duration {
+    let began = Instant::now();
+    for i in 0..n {
+        std::hint::black_box(operation(&things[i as usize % 64]));
+    }
+    began.elapsed()
+}
+
+/// How often each case is read; the median counts.
+const ROUNDS: usize = 9;
+
 struct Figures {
-    ns: f64,
+    /// One reading a round.
+    ns: Vec<f64>,
     instructions: Option<f64>,
 }
 
-/// Measures all cases and prints a Markdown table; or runs one case, when called by itself.
-pub(crate) fn main(title: &str, cases: &[Case]) {
-    let args: Vec<String> = std::env::args().collect();
-    if let [_, flag, name, n, ..] = args.as_slice() {
-        if flag == "--case" {
-            let case = cases
-                .iter()
-                .find(|case| case.name == name)
-                .expect("a case of that name");
-            (case.run)(n.parse().expect("a number"));
-            return;
-        }
+/// Measures all cases and prints a Markdown table for each title; or runs one case, when called by
+/// itself.
+pub(crate) fn main(tables: &[(&str, Vec<Case>)]) {
+    if counts::as_child(tables.iter().flat_map(|(_, cases)| cases)) {
+        return;
     }
-    let valgrind = Command::new("valgrind")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status()
-        .is_ok();
-    let figures: Vec<Figures> = cases.iter().map(|case| measure(case, valgrind)).collect();
-    println!("\n### {title}\n");
-    println!("| case | ns | instructions | floor | ratio (ns) | ratio (instructions) | budget |");
-    println!("|---|--:|--:|---|--:|--:|--:|");
-    for (case, figure) in cases.iter().zip(&figures) {
-        let floor = cases
-            .iter()
-            .position(|other| other.name == case.floor)
-            .map(|at| &figures[at]);
-        let ratio = |own: Option<f64>, floor: Option<f64>| match (own, floor) {
-            (Some(own), Some(floor)) if floor > 0.0 => format!("{:.2}", own / floor),
-            _ => "-".to_owned(),
-        };
-        let instructions = figure
-            .instructions
-            .map_or("-".to_owned(), |count| format!("{count:.0}"));
-        println!(
-            "| {} | {:.1} | {instructions} | {} | {} | {} | {} |",
-            case.name,
-            figure.ns,
-            if case.floor.is_empty() {
-                "-"
-            } else {
-                case.floor
-            },
-            ratio(Some(figure.ns), floor.map(|floor| floor.ns)),
-            ratio(
-                figure.instructions,
-                floor.and_then(|floor| floor.instructions)
-            ),
-            if case.budget > 0.0 {
-                format!("{}", case.budget)
-            } else {
-                "-".to_owned()
-            },
-        );
+    let valgrind = counts::available();
+    for (title, cases) in tables {
+        print(title, cases, &measure(cases, valgrind));
     }
     if !valgrind {
         println!("\nInstructions are counted where valgrind is installed.");
     }
 }
 
-fn measure(case: &Case, valgrind: bool) -> Figures {
-    let mut readings: Vec<f64> = (0..9)
-        .map(|_| (case.run)(case.n).as_secs_f64() * 1e9 / case.n as f64)
-        .collect();
-    readings.sort_by(f64::total_cmp);
-    let instructions = (valgrind && case.counted > 0)
-        .then(|| Some(instructions(case.name, case.counted)? / case.counted as f64));
-    Figures {
-        ns: readings[readings.len() / 2],
-        instructions: instructions.flatten(),
+fn print(title: &str, cases: &[Case], figures: &[Figures]) {
+    println!("\n### {title}\n");
+    println!("| case | ns | instructions | floor | ratio (ns) | ratio (instructions) | budget |");
+    println!("|---|--:|--:|---|--:|--:|--:|");
+    for (case, figure) in cases.iter().zip(figures) {
+        let floor = cases
+            .iter()
+            .position(|other| other.name == case.floor)
+            .map(|at| &figures[at]);
+        // Round by round: what slows the machine down for a while slows both.
+        let times = floor.map(|floor| {
+            let pairs = figure.ns.iter().zip(&floor.ns);
+            median(pairs.map(|(own, floor)| own / floor).collect())
+        });
+        let counts = floor.and_then(|floor| Some(figure.instructions? / floor.instructions?));
+        println!(
+            "| {} | {:.1} | {} | {} | {} | {} | {} |",
+            case.name,
+            median(figure.ns.clone()),
+            or_dash(figure.instructions, |count| format!("{count:.0}")),
+            if case.floor.is_empty() {
+                "-"
+            } else {
+                case.floor
+            },
+            or_dash(times, |ratio| format!("{ratio:.2}")),
+            or_dash(counts, |ratio| format!("{ratio:.2}")),
+            or_dash((case.budget > 0.0).then_some(case.budget), |budget| budget
+                .to_string()),
+        );
     }
 }
 
-fn instructions(name: &str, n: u64) -> Option<f64> {
-    let own = std::env::current_exe().ok()?;
-    let output = Command::new("valgrind")
-        .args([
-            "--tool=callgrind",
-            "--callgrind-out-file=/dev/null",
-            "--toggle-collect=*::support::timed*",
-        ])
-        .arg(own)
-        .args(["--case", name, &n.to_string()])
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    let line = text.lines().find(|line| line.contains("Collected :"))?;
-    line.split_whitespace().last()?.parse().ok()
+fn measure(cases: &[Case], valgrind: bool) -> Vec<Figures> {
+    let mut figures: Vec<Figures> = cases
+        .iter()
+        .map(|case| Figures {
+            ns: Vec::new(),
+            instructions: valgrind.then(|| counts::instructions(case)).flatten(),
+        })
+        .collect();
+    for _ in 0..ROUNDS {
+        for (case, figure) in cases.iter().zip(&mut figures) {
+            let took = (case.run)(case.n).as_secs_f64();
+            figure.ns.push(took * 1e9 / case.n as f64);
+        }
+    }
+    figures
+}
+
+fn median(mut readings: Vec<f64>) -> f64 {
+    readings.sort_by(f64::total_cmp);
+    readings[readings.len() / 2]
+}
+
+/// A figure, or a dash where there is none.
+pub(crate) fn or_dash<T>(figure: Option<T>, show: impl FnOnce(T) -> String) -> String {
+    figure.map_or("-".to_owned(), show)
 }
