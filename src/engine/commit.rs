@@ -162,7 +162,7 @@ impl Ledger {
             let mut next = layers.to_vec();
             Arc::make_mut(&mut next[at]).root = root.clone();
             let (merged, merge) = merge_all(rules, &next);
-            match self.propose(rules, old, next, Some(at), merged, merge.referring) {
+            match self.propose(rules, old, next, Some(at), merged, merge.referring, None) {
                 Ok(proposal) => {
                     let kept = kept.iter().filter_map(|key| Key::parse(key).ok()).collect();
                     return Ok(self.publish(
@@ -278,7 +278,9 @@ impl Ledger {
             let Merge {
                 referring, clashes, ..
             } = merge;
-            match self.propose(rules, old, next, Some(at), merged, referring) {
+            let keys: Vec<&Key> = edits.iter().map(|edit| &edit.key).collect();
+            let only = (!keys.iter().any(|key| key.is_root())).then_some(&*keys);
+            match self.propose(rules, old, next, Some(at), merged, referring, only) {
                 Ok(proposal) => {
                     return Ok(self.publish(current, rules, proposal, clashes, (refused, kept)));
                 }
@@ -321,7 +323,7 @@ impl Ledger {
         layers: Vec<Arc<LayerState>>,
     ) -> Result<Done, Error> {
         let (merged, merge) = merge_all(rules, &layers);
-        match self.propose(rules, old, layers, None, merged, merge.referring) {
+        match self.propose(rules, old, layers, None, merged, merge.referring, None) {
             Ok(proposal) => {
                 Ok(self.publish(current, rules, proposal, merge.clashes, Default::default()))
             }

@@ -50,7 +50,9 @@ pub(super) struct Proposal {
 }
 
 impl Ledger {
-    /// Follows references, decodes for live handles and validates. Changes nothing.
+    /// Follows references, decodes for live handles and validates. Changes nothing. Where `only` is
+    /// given, `merged` differs from the tree in force at and below those keys and nowhere else.
+    #[allow(clippy::too_many_arguments)] // the pieces of one step, each of its own kind
     pub(super) fn propose(
         &self,
         rules: &Rules,
@@ -59,6 +61,7 @@ impl Ledger {
         changed: Option<usize>,
         mut merged: Table,
         referring: Vec<Key>,
+        only: Option<&[&Key]>,
     ) -> Result<Proposal, Vec<Refused>> {
         // Who listens to nothing needs no list of what changed, which matters for a first load.
         let detailed = !self.registry.is_empty()
@@ -68,7 +71,14 @@ impl Ledger {
         let diff::Diff {
             mut changes,
             uncounted,
-        } = diff::diff(&old.root, &merged, detailed);
+        } = match only {
+            Some(keys) => {
+                let along = diff::along(&old.root, &merged, keys, detailed);
+                debug_assert!(along.is(&diff::diff(&old.root, &merged, detailed)));
+                along
+            }
+            None => diff::diff(&old.root, &merged, detailed),
+        };
         let secret = |key: &str| rules.secrets.hides(key);
         let references = interpolate::follow(
             &mut merged,

@@ -203,6 +203,11 @@ impl Update {
         Self(Content::Delta(Vec::new()))
     }
 
+    /// The change of one key: its new value, or none.
+    pub(crate) fn edit(key: Key, value: Option<(Value, Origin)>) -> Self {
+        Self(Content::Delta(vec![Edit { key, value }]))
+    }
+
     /// Adds setting a key. [`Value::Unset`] sets a tombstone, which hides the key in lower layers.
     /// On a full update it sets the key of the document.
     ///

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::error::{Error, ErrorKind};
 use crate::source::{Queued, Refusal, Source, Update, Updates, Watching};
 use crate::value::Value;
-use crate::value::document::Document;
+use crate::value::document::{Document, Standing};
 use crate::value::key::Key;
 use crate::value::origin::Origin;
 
@@ -33,7 +33,7 @@ use crate::value::origin::Origin;
 /// ```
 #[derive(Clone)]
 pub struct Memory {
-    name: Arc<str>,
+    origin: Origin,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -56,7 +56,7 @@ impl Memory {
     /// Creates an empty source with a name for messages and explanations.
     pub fn named(name: &str) -> Self {
         Self {
-            name: name.into(),
+            origin: Origin::new("memory", name),
             shared: Arc::default(),
         }
     }
@@ -102,7 +102,7 @@ impl Memory {
     ) -> Result<(), Error> {
         let (queued, before, revision) = {
             let mut shared = self.shared.lock();
-            let origin = self.origin().revision(shared.revision + 1);
+            let origin = self.origin.revision(shared.revision + 1);
             let mut document = Document::new();
             for (key, value) in values {
                 document.set(key.as_ref(), value, origin.clone())?;
@@ -110,56 +110,61 @@ impl Memory {
             shared.revision += 1;
             shared.fault = None;
             let before = std::mem::replace(&mut shared.values, document.clone());
-            (
-                shared.tell(&Update::full(document)),
-                before,
-                shared.revision,
-            )
+            (shared.tell(Update::full(document)), before, shared.revision)
         };
-        self.conclude(settle(queued), &before, revision, None)
+        self.conclude(settle(queued), &Before::All(before), revision)
     }
 
     fn change(&self, key: &str, value: Option<Value>) -> Result<(), Error> {
-        let revision;
-        let (queued, before) = {
+        let key = Key::parse(key)?;
+        let (queued, before, revision) = {
             let mut shared = self.shared.lock();
-            revision = shared.revision + 1;
-            let mut values = shared.values.clone();
-            let update = match value {
+            let revision = shared.revision + 1;
+            let values = &mut shared.values;
+            // The values are changed in place: a copy of the way to the key, as the layers make it,
+            // would double what a change costs.
+            let before = match key.is_root() {
+                true => Before::All(values.clone()),
+                false => Before::One(key.clone(), values.standing(&key)),
+            };
+            let edit = match value {
                 Some(value) => {
-                    let origin = self.origin().revision(revision);
-                    values.set(key, value.clone(), origin.clone())?;
-                    Update::delta().set(key, value, origin)
+                    let origin = self.origin.revision(revision);
+                    values.set_key(&key, value.clone(), &origin)?;
+                    Some((value, origin))
                 }
                 None => {
-                    if key.is_empty() {
-                        values = Document::new();
-                    }
-                    values.remove(key);
-                    Update::delta().remove(key)
+                    values.remove_key(&key);
+                    None
                 }
-            }?;
+            };
             shared.revision = revision;
-            let before = std::mem::replace(&mut shared.values, values);
             // Queued under the lock, so that changes are committed in the order they were made;
             // committed after it, so that callbacks may change this source again.
-            (shared.tell(&update), before)
+            (shared.tell(Update::edit(key, edit)), before, revision)
         };
-        self.conclude(settle(queued), &before, revision, Some(key))
+        self.conclude(settle(queued), &before, revision)
     }
 
     /// Takes back what was refused, and tells why.
-    fn conclude(
-        &self,
-        verdict: Verdict,
-        before: &Document,
-        revision: u64,
-        only: Option<&str>,
-    ) -> Result<(), Error> {
-        let outcome = verdict.outcome.clone();
-        self.shared.lock().undo(verdict, before, revision, only);
-        outcome
+    fn conclude(&self, verdict: Verdict, before: &Before, revision: u64) -> Result<(), Error> {
+        if !matches!(
+            &verdict,
+            Verdict {
+                outcome: Ok(()),
+                kept: Some(_)
+            }
+        ) {
+            self.shared.lock().undo(&verdict, before, revision);
+        }
+        verdict.outcome
     }
+}
+
+/// What a change replaced.
+enum Before {
+    All(Document),
+    One(Key, Standing),
 }
 
 impl Shared {
@@ -170,39 +175,49 @@ impl Shared {
         }
     }
 
-    /// Takes back what was refused of a change that touched `only` that key or all of them, unless
-    /// it has been changed again since.
-    fn undo(&mut self, verdict: Verdict, before: &Document, revision: u64, only: Option<&str>) {
-        let kept = match verdict.kept {
-            Some(_) if verdict.outcome.is_ok() => return,
-            Some(kept) => kept,
-            None if self.revision == revision => {
+    /// Takes back what was refused of a change, unless it has been changed again since.
+    fn undo(&mut self, verdict: &Verdict, before: &Before, revision: u64) {
+        let kept = match (&verdict.kept, before) {
+            (Some(kept), _) => kept.as_slice(),
+            (None, Before::All(before)) if self.revision == revision => {
                 self.values = before.clone();
                 return;
             }
-            None => only
-                .into_iter()
-                .filter_map(|key| Key::parse(key).ok())
-                .collect(),
+            (None, Before::All(_)) => &[],
+            (None, Before::One(key, _)) => std::slice::from_ref(key),
         };
         for key in kept {
-            let written = |document: &Document, key: &Key| document.origin(key.as_str()).cloned();
-            let newer = written(&self.values, &key).is_some_and(|now| {
-                Some(now.clone()) != written(before, &key) && now != now.revision(revision)
-            });
+            let all;
+            let was = match before {
+                Before::One(only, was) if only == key => was,
+                Before::One(..) => continue,
+                Before::All(document) => {
+                    all = document.standing(key);
+                    &all
+                }
+            };
+            let newer = self
+                .values
+                .origin(key.as_str())
+                .is_some_and(|now| Some(now) != was.origin() && *now != now.revision(revision));
             if !newer {
-                self.values.restore(&key, before);
+                self.values.put_back(key, was);
             }
         }
     }
 
     /// Queues an update for everybody who is still there.
-    fn tell(&mut self, update: &Update) -> Vec<Queued> {
+    fn tell(&mut self, update: Update) -> Vec<Queued> {
         self.sinks.retain(|sink| !sink.is_stopped());
-        self.sinks
+        let Some((last, others)) = self.sinks.split_last() else {
+            return Vec::new();
+        };
+        let mut queued: Vec<_> = others
             .iter()
             .map(|sink| sink.queue(update.clone()))
-            .collect()
+            .collect();
+        queued.push(last.queue(update));
+        queued
     }
 }
 
@@ -243,7 +258,7 @@ fn settle(queued: Vec<Queued>) -> Verdict {
 
 impl Source for Memory {
     fn origin(&self) -> Origin {
-        Origin::new("memory", &*self.name)
+        self.origin.clone()
     }
 
     fn load(&self) -> Result<Document, Error> {
@@ -288,7 +303,7 @@ impl<K: AsRef<str>, V: Into<Value>> FromIterator<(K, V)> for Memory {
         let memory = Self::new();
         {
             let mut shared = memory.shared.lock();
-            let origin = memory.origin().revision(0);
+            let origin = memory.origin.revision(0);
             for (key, value) in values {
                 if let Err(error) = shared.values.set(key.as_ref(), value, origin.clone()) {
                     shared.fault.get_or_insert(error);
@@ -304,7 +319,7 @@ impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shared = self.shared.lock();
         f.debug_struct("Memory")
-            .field("name", &self.name)
+            .field("name", &self.origin.name())
             .field("values", &shared.values)
             .finish()
     }

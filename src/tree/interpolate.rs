@@ -110,6 +110,9 @@ pub(crate) fn follow(
     changes: &mut Vec<LeafChange>,
     secret: &dyn Fn(&str) -> bool,
 ) -> Vec<(Key, Vec<Key>)> {
+    if referring.is_empty() && index.is_empty() {
+        return Vec::new();
+    }
     let mut jobs: BTreeMap<Key, Job> = BTreeMap::new();
     for key in referring {
         if let Some(raw) = raw(merged, &key) {

@@ -2,12 +2,24 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::value::Value;
 use crate::value::key::{self, Key, MAX_DEPTH};
+use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
+
+/// What stands at one key of a document; perhaps nothing.
+pub(crate) struct Standing(Option<Arc<Entry>>);
+
+impl Standing {
+    /// Where it was written; `None` for nothing and for a table.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.0.as_ref()?.node.origin()
+    }
+}
 
 /// Everything a source says at one moment: keys, values, and where each was written.
 ///
@@ -53,8 +65,7 @@ impl Document {
     /// [`ErrorKind::InvalidKey`] if the key is malformed, is the root, or would be a value and a
     /// table at once; [`ErrorKind::TooLarge`] over the limits of a [`Key`].
     pub fn set(&mut self, key: &str, value: impl Into<Value>, origin: Origin) -> Result<(), Error> {
-        let path = key::segments(key).collect::<Result<Vec<_>, _>>()?;
-        self.set_path(&path, value.into(), &origin)
+        self.set_key(&Key::parse(key)?, value.into(), &origin)
     }
 
     /// Sets a key given as its segments, dots and all.
@@ -68,42 +79,70 @@ impl Document {
         value: Value,
         origin: &Origin,
     ) -> Result<(), Error> {
-        let key = Key::from_segments(path)?;
+        self.put(&Key::from_segments(path)?, path, value, origin)
+    }
+
+    pub(crate) fn set_key(
+        &mut self,
+        key: &Key,
+        value: Value,
+        origin: &Origin,
+    ) -> Result<(), Error> {
+        let path: Vec<_> = key.segments().collect();
+        self.put(key, &path, value, origin)
+    }
+
+    fn put(
+        &mut self,
+        key: &Key,
+        path: &[Cow<'_, str>],
+        value: Value,
+        origin: &Origin,
+    ) -> Result<(), Error> {
+        let refuse =
+            |kind, detail: &str| Err(Error::new(kind, detail).with_key(key).with_origin(origin));
         if key.is_root() {
-            return Err(
-                Error::new(ErrorKind::InvalidKey, "the root holds no value").with_origin(origin)
-            );
+            let detail = "the root holds no value";
+            return Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(origin));
         }
         if path.len() + value.depth() > MAX_DEPTH {
             let detail = format!("nested deeper than {MAX_DEPTH} levels");
-            return Err(Error::new(ErrorKind::TooLarge, detail)
-                .with_key(key)
-                .with_origin(origin));
+            return refuse(ErrorKind::TooLarge, &detail);
         }
         match self.root.put_path(path, Node::of(value, origin)) {
             Ok(_) => Ok(()),
-            Err(_) => Err(Error::new(
+            Err(_) => refuse(
                 ErrorKind::InvalidKey,
                 "would be a value and a table at once",
-            )
-            .with_key(key)
-            .with_origin(origin)),
+            ),
         }
     }
 
     /// Removes a key and all below it; says whether there was something.
     pub fn remove(&mut self, key: &str) -> bool {
-        match key::segments(key).collect::<Result<Vec<_>, _>>() {
-            Ok(path) => self.root.remove_path(&path).is_some(),
-            Err(_) => false,
-        }
+        Key::parse(key).is_ok_and(|key| !key.is_root() && self.remove_key(&key))
     }
 
-    /// Makes a key and all below it what it is in another document.
-    pub(crate) fn restore(&mut self, key: &Key, from: &Document) {
+    /// Removes a key and all below it, the root with all there is; says whether there was
+    /// something.
+    pub(crate) fn remove_key(&mut self, key: &Key) -> bool {
+        if key.is_root() {
+            return !std::mem::take(&mut self.root).is_empty();
+        }
+        let path: Vec<_> = key.segments().collect();
+        self.root.remove_path(&path).is_some()
+    }
+
+    /// What stands at a key and below it, for putting it back.
+    pub(crate) fn standing(&self, key: &Key) -> Standing {
+        Standing(self.root.find(key.segments()).cloned())
+    }
+
+    /// Makes a key and all below it what it was.
+    pub(crate) fn put_back(&mut self, key: &Key, was: &Standing) {
         let path: Vec<_> = key.segments().collect();
         self.root.remove_path(&path);
-        if let Some(entry) = from.root.find(&path) {
+        if let Some(entry) = &was.0 {
             // In vain if a value stands further up by now: then that has taken its place.
             let _ = self.root.put_path(&path, entry.node.clone());
         }
