@@ -88,10 +88,9 @@ impl Ledger {
         order: Order,
     ) -> Result<Done, Error> {
         let old = current.full();
-        let mut layers = old.layers.clone();
-        let index_of = |layers: &[Arc<LayerState>], id: SourceId| {
+        let index_of = |id: SourceId| {
             let gone = || Error::new(ErrorKind::Closed, format!("{id} was removed"));
-            layers
+            old.layers
                 .iter()
                 .position(|layer| layer.id == id)
                 .ok_or_else(gone)
@@ -102,9 +101,9 @@ impl Ledger {
                 update: Update(Content::Full(document)),
                 refusal,
             } => {
-                let at = index_of(&layers, source)?;
+                let at = index_of(source)?;
                 let (root, problems) = document.into_parts();
-                let mut done = self.replace(current, rules, &old, &layers, at, root, refusal)?;
+                let mut done = self.replace(current, rules, &old, at, root, refusal)?;
                 done.problems = Some(problems);
                 Ok(done)
             }
@@ -112,31 +111,30 @@ impl Ledger {
                 source,
                 update: Update(Content::Delta(edits)),
                 refusal,
-            } => {
-                let at = index_of(&layers, source)?;
-                self.edit(current, rules, &old, &layers, at, edits, refusal)
-            }
+            } => self.edit(current, rules, &old, index_of(source)?, edits, refusal),
             Order::Write {
                 source,
                 edits,
                 conditions,
             } => {
                 check(&old, conditions)?;
-                let at = index_of(&layers, source)?;
-                self.edit(current, rules, &old, &layers, at, edits, Refusal::Whole)
+                let at = index_of(source)?;
+                self.edit(current, rules, &old, at, edits, Refusal::Whole)
             }
             Order::Add(new) => {
+                let mut layers = old.layers.clone();
                 layers.extend(new.into_iter().map(Arc::new));
                 layers.sort_by_key(|layer| layer.order());
                 self.anew(current, rules, &old, layers)
             }
             Order::Remove(source) => {
-                layers.remove(index_of(&layers, source)?);
+                let mut layers = old.layers.clone();
+                layers.remove(index_of(source)?);
                 self.anew(current, rules, &old, layers)
             }
             Order::Move(source, to) => {
-                let at = index_of(&layers, source)?;
-                Arc::make_mut(&mut layers[at]).layer = to;
+                let mut layers = old.layers.clone();
+                Arc::make_mut(&mut layers[index_of(source)?]).layer = to;
                 layers.sort_by_key(|layer| layer.order());
                 self.anew(current, rules, &old, layers)
             }
@@ -144,17 +142,16 @@ impl Ledger {
     }
 
     /// A layer is replaced by what its source says now.
-    #[allow(clippy::too_many_arguments)] // the pieces of one step, each of its own kind
     fn replace(
         &mut self,
         current: &Cell<Generation>,
         rules: &Rules,
         old: &Arc<Generation>,
-        layers: &[Arc<LayerState>],
         at: usize,
         mut root: Table,
         refusal: Refusal,
     ) -> Result<Done, Error> {
+        let layers = &old.layers;
         let before = &layers[at].root;
         let mut refused = Vec::new();
         let mut kept: BTreeSet<String> = BTreeSet::new();
@@ -217,19 +214,18 @@ impl Ledger {
     }
 
     /// A few keys of a layer change.
-    #[allow(clippy::too_many_arguments)] // the pieces of one step, each of its own kind
     fn edit(
         &mut self,
         current: &Cell<Generation>,
         rules: &Rules,
         old: &Arc<Generation>,
-        layers: &[Arc<LayerState>],
         at: usize,
         mut edits: Vec<Edit>,
         refusal: Refusal,
     ) -> Result<Done, Error> {
         let mut refused = Vec::new();
         let mut kept: Vec<Key> = Vec::new();
+        let layers = &old.layers;
         loop {
             let mut roots: Vec<Table> = layers.iter().map(|layer| layer.root.clone()).collect();
             let mut merged = old.root.clone();
@@ -274,7 +270,7 @@ impl Ledger {
                 continue;
             }
             let mut next = layers.to_vec();
-            Arc::make_mut(&mut next[at]).root = std::mem::take(&mut roots[at]);
+            Arc::make_mut(&mut next[at]).root = roots.swap_remove(at);
             let Merge {
                 referring, clashes, ..
             } = merge;

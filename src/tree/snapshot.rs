@@ -70,6 +70,10 @@ pub(crate) enum Found<'a> {
 
 impl<'a> Found<'a> {
     pub(crate) fn in_tree(root: &'a Table, key: &str) -> Result<Self, Error> {
+        // Most keys are plain and there.
+        if let Some(entry) = root.find_bare(key, Seed::get()) {
+            return Ok(Found::Entry(entry));
+        }
         let mut table = root;
         let mut segments = key::segments(key);
         let Some(first) = segments.next() else {

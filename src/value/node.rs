@@ -138,15 +138,14 @@ impl Table {
                 _ => Ok(self.put(name, node)),
             };
         }
-        if self.map.get(name).is_none() {
-            self.put(name, Node::Table(Table::default()));
+        match self.map.get(name) {
+            Some(entry) if entry.node.table().is_none() => return Err(Clash),
+            Some(_) => {}
+            None => drop(self.put(name, Node::Table(Table::default()))),
         }
         let Some(entry) = self.map.get_mut(name) else {
             return Err(Clash);
         };
-        if entry.node.table().is_none() {
-            return Err(Clash);
-        }
         let Node::Table(table) = &mut Arc::make_mut(entry).node else {
             return Err(Clash);
         };
