@@ -60,8 +60,27 @@ enum Slots {
     Many(Box<Vec<Weak<dyn AnySlot>>>),
 }
 
-/// The slots that were found so far, by address.
-pub(crate) type Seen = HashSet<*const (), foldhash::fast::RandomState>;
+/// The slots that were found so far, by address: a list while there are few, as in most commits.
+#[derive(Default)]
+pub(crate) struct Seen {
+    few: Vec<*const ()>,
+    many: HashSet<*const (), foldhash::fast::RandomState>,
+}
+
+impl Seen {
+    /// Notes an address; says whether it is new.
+    fn insert(&mut self, address: *const ()) -> bool {
+        const FEW: usize = 8;
+        if self.few.contains(&address) {
+            return false;
+        }
+        if self.few.len() < FEW {
+            self.few.push(address);
+            return true;
+        }
+        self.many.insert(address)
+    }
+}
 
 impl Slots {
     fn as_slice(&self) -> &[Weak<dyn AnySlot>] {

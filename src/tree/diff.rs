@@ -88,7 +88,7 @@ pub(crate) fn along(old: &Table, new: &Table, keys: &[&Key], listed: bool) -> Di
         at_hand: None,
         diff: Diff::default(),
     };
-    let mut at = String::new();
+    let mut at = String::with_capacity(64);
     // The places compared so far, if there is more than one key.
     let mut done: HashSet<String, foldhash::fast::RandomState> = HashSet::default();
     let several = keys.len() > 1;
