@@ -30,20 +30,31 @@ pub const MAX_DEPTH: usize = 64;
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key(Arc<str>);
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 enum KeyFault {
-    #[error("a segment between two dots is empty; write it as \"\" if it is meant")]
     Empty,
-    #[error("a quote is not closed")]
     Unclosed,
-    #[error("a quoted segment must end at a dot or at the end")]
     Trailing,
-    #[error("a quote stands inside an unquoted segment; quote the whole segment")]
     Stray,
-    #[error("longer than {MAX_KEY_BYTES} bytes")]
     Long,
-    #[error("deeper than {MAX_DEPTH} segments")]
     Deep,
+}
+
+impl fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyFault::Empty => {
+                f.write_str("a segment between two dots is empty; write it as \"\" if it is meant")
+            }
+            KeyFault::Unclosed => f.write_str("a quote is not closed"),
+            KeyFault::Trailing => f.write_str("a quoted segment must end at a dot or at the end"),
+            KeyFault::Stray => {
+                f.write_str("a quote stands inside an unquoted segment; quote the whole segment")
+            }
+            KeyFault::Long => write!(f, "longer than {MAX_KEY_BYTES} bytes"),
+            KeyFault::Deep => write!(f, "deeper than {MAX_DEPTH} segments"),
+        }
+    }
 }
 
 impl KeyFault {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Unexpected, Visitor};
+use serde_core::de::{Deserialize, Deserializer, Unexpected, Visitor};
 
 use crate::error::{Error, ErrorKind};
 
@@ -286,16 +286,16 @@ impl Visitor<'_> for SizeVisitor {
         f.write_str("a size such as `10 MiB`")
     }
 
-    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<ByteSize, E> {
+    fn visit_u64<E: serde_core::de::Error>(self, value: u64) -> Result<ByteSize, E> {
         Ok(ByteSize(value))
     }
 
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<ByteSize, E> {
+    fn visit_i64<E: serde_core::de::Error>(self, value: i64) -> Result<ByteSize, E> {
         let refused = |_| E::invalid_value(Unexpected::Signed(value), &self);
         u64::try_from(value).map(ByteSize).map_err(refused)
     }
 
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteSize, E> {
+    fn visit_str<E: serde_core::de::Error>(self, text: &str) -> Result<ByteSize, E> {
         byte_size(text).map_err(E::custom)
     }
 }

@@ -1,5 +1,6 @@
 //! Reading a file that may be anything by now, and grow while it is read.
 
+use std::fmt;
 use std::fs::{Metadata, OpenOptions};
 use std::hash::BuildHasher;
 use std::io::{self, Read};
@@ -59,16 +60,23 @@ pub(crate) struct Content {
 }
 
 /// Why a file could not be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(crate) enum Fault {
-    #[error("the file does not exist")]
     Missing,
-    #[error("cannot be read: {0}")]
     Io(io::Error),
-    #[error("not a regular file but {0}")]
     Kind(&'static str),
-    #[error("larger than {MAX_DOCUMENT_BYTES} bytes")]
     Large,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Missing => f.write_str("the file does not exist"),
+            Fault::Io(error) => write!(f, "cannot be read: {error}"),
+            Fault::Kind(kind) => write!(f, "not a regular file but {kind}"),
+            Fault::Large => write!(f, "larger than {MAX_DOCUMENT_BYTES} bytes"),
+        }
+    }
 }
 
 impl Fault {

@@ -1,7 +1,7 @@
 //! Walking into lists, tables and variants.
 
-use serde::de::value::StrDeserializer;
-use serde::de::{
+use serde_core::de::value::StrDeserializer;
+use serde_core::de::{
     DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
     VariantAccess, Visitor,
 };
@@ -212,7 +212,7 @@ impl<'de> MapAccess<'de> for Map<'_> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
         let Some(child) = self.current.take() else {
-            return Err(<Fault as serde::de::Error>::custom(
+            return Err(<Fault as serde_core::de::Error>::custom(
                 "a value without a name",
             ));
         };
@@ -258,7 +258,7 @@ impl<'de> VariantAccess<'de> for Content<'_> {
     fn unit_variant(self) -> Result<(), Fault> {
         match self.0.input {
             Input::Absent => Ok(()),
-            _ => serde::Deserialize::deserialize(self.0),
+            _ => serde_core::Deserialize::deserialize(self.0),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The deserializer: one place of the tree, asked for one type.
 
-use serde::de::{Deserializer, Visitor};
+use serde_core::de::{Deserializer, Visitor};
 
 use crate::value::coerce::access::{One, Variant};
 use crate::value::coerce::fault::{Fault, type_name};

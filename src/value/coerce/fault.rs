@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Expected, Unexpected};
+use serde_core::de::{Expected, Unexpected};
 
 use crate::error::{Error, ErrorKind, MASK};
 
@@ -159,7 +159,7 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-impl serde::de::Error for Fault {
+impl serde_core::de::Error for Fault {
     fn custom<T: fmt::Display>(message: T) -> Self {
         let message = cut(&message.to_string(), 200);
         let mut fault = Self::new(ErrorKind::Mismatch, message);

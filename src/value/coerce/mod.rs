@@ -41,7 +41,7 @@ mod text;
 
 use std::cell::RefCell;
 
-use serde::de::DeserializeOwned;
+use serde_core::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::value::Value;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 
-use serde::de::{DeserializeOwned, Visitor};
+use serde_core::de::{DeserializeOwned, Visitor};
 
 use crate::error::{Error, ErrorKind};
 use crate::value::coerce::access::{Child, Map, Seq};
