@@ -383,6 +383,10 @@ impl Target for Followed<'_> {
         reach
     }
 
+    fn ends(&self) -> bool {
+        std::fs::symlink_metadata(&self.file.path).is_ok_and(|data| data.is_file())
+    }
+
     fn look(&mut self, held: &HashSet<Tag>) -> Vec<Changed> {
         if held.contains(OsStr::new("")) {
             return Vec::new();
