@@ -38,8 +38,9 @@ pub(crate) trait Target {
         false
     }
 
-    /// Reads everything but what is `held`, and says what differs from what was judged last.
-    fn look(&mut self, held: &HashSet<Tag>) -> Vec<Changed>;
+    /// Reads everything but what is `held`, and says what differs from what was judged last;
+    /// `ends` if [`ends`](Self::ends) has just been found true.
+    fn look(&mut self, held: &HashSet<Tag>, ends: bool) -> Vec<Changed>;
 
     /// The state of something that was read, as it is now.
     fn stamp(&self, tag: &OsStr) -> Option<Stamp>;
@@ -224,7 +225,10 @@ impl Follower {
         let all = whole.contains(OsStr::new(""));
         self.rescan = false;
         let mut settled = Vec::new();
-        for changed in target.look(&held) {
+        // Found in what came just before this, if at all: what a last glance finds is aimed at in
+        // the same look.
+        let ends = self.unaimed;
+        for changed in target.look(&held, ends) {
             let Changed { tag, stamp, .. } = changed;
             let trusted = all
                 || whole.contains(&tag)

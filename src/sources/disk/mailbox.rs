@@ -70,6 +70,16 @@ impl News {
             || self.rescan
             || self.stopped
     }
+
+    fn taken(&mut self) -> Self {
+        // A stop is for ever, whoever hears of it first.
+        let stopped = self.stopped;
+        let left = Self {
+            stopped,
+            ..Self::default()
+        };
+        std::mem::replace(self, left)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -116,16 +126,12 @@ impl Mailbox {
                 break;
             }
         }
-        let stopped = news.stopped;
-        let taken = std::mem::take(&mut *news);
-        // A stop is for ever, whoever hears of it first.
-        news.stopped = stopped;
-        taken
+        news.taken()
     }
 
     /// Takes what is there.
     pub(crate) fn take(&self) -> News {
-        self.wait(Instant::now())
+        self.news.lock().taken()
     }
 }
 
