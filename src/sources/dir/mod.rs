@@ -255,7 +255,7 @@ impl Target for Followed<'_> {
         reach
     }
 
-    fn look(&mut self, held: &HashSet<Tag>) -> Vec<Changed> {
+    fn look(&mut self, held: &HashSet<Tag>, _: bool) -> Vec<Changed> {
         let memory = self.dir.memory.lock();
         let found = self.dir.scan(&memory.digest, held);
         let mut changed = Vec::new();

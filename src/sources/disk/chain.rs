@@ -58,8 +58,17 @@ pub(crate) struct Reach {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Interest {
     pub(crate) id: DirId,
-    names: BTreeMap<OsString, Vec<Tag>>,
+    names: BTreeMap<OsString, Named>,
     every: Every,
+}
+
+/// What a name means to those who follow it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Named {
+    tags: Vec<Tag>,
+    /// Whether the path of each of them ended here: in something that led nowhere else, or in
+    /// nothing.
+    last: bool,
 }
 
 /// Whether names that nobody knows yet matter.
@@ -91,12 +100,15 @@ fn foreign(name: &OsStr) -> bool {
 }
 
 impl Interest {
-    /// Whom an event on `name` concerns.
-    pub(crate) fn tags<'a>(&'a self, name: &'a OsStr) -> Vec<&'a OsStr> {
+    /// Whom an event on `name` concerns, and whether nothing but their last names can have changed.
+    pub(crate) fn tags<'a>(&'a self, name: &'a OsStr) -> (Vec<&'a OsStr>, bool) {
         match self.names.get(name) {
-            Some(tags) => tags.iter().map(OsString::as_os_str).collect(),
-            None if self.every.takes(name) => vec![name],
-            None => Vec::new(),
+            Some(named) => (
+                named.tags.iter().map(OsString::as_os_str).collect(),
+                named.last,
+            ),
+            None if self.every.takes(name) => (vec![name], false),
+            None => (Vec::new(), false),
         }
     }
 
@@ -104,7 +116,7 @@ impl Interest {
     pub(crate) fn all(&self) -> Vec<&OsStr> {
         self.names
             .values()
-            .flatten()
+            .flat_map(|named| &named.tags)
             .map(OsString::as_os_str)
             .collect()
     }
@@ -148,9 +160,13 @@ impl Reach {
                 id = DirId::of(&at, &std::fs::metadata(&at)?);
                 continue;
             }
-            self.note(&at, &id, &name, tag);
-            at.push(&name);
-            let data = match std::fs::symlink_metadata(&at) {
+            let place = at.join(&name);
+            let found = std::fs::symlink_metadata(&place);
+            let on = |data: &Metadata| data.is_symlink() || data.is_dir();
+            let last = todo.is_empty() && !found.as_ref().is_ok_and(on);
+            self.note(&at, &id, name, tag, last);
+            at = place;
+            let data = match found {
                 Ok(data) => data,
                 Err(error) => {
                     return match error.kind() {
@@ -184,12 +200,15 @@ impl Reach {
         Ok(End::Here(at))
     }
 
-    fn note(&mut self, at: &Path, id: &DirId, name: &OsStr, tag: &OsStr) {
+    fn note(&mut self, at: &Path, id: &DirId, name: OsString, tag: &OsStr, last: bool) {
         let names = &mut self.interest(at, id).names;
-        match names.get_mut(name) {
-            Some(tags) if tags.iter().any(|known| known == tag) => {}
-            Some(tags) => tags.push(tag.to_os_string()),
-            None => drop(names.insert(name.to_os_string(), vec![tag.to_os_string()])),
+        let named = names.entry(name).or_insert_with(|| Named {
+            tags: Vec::new(),
+            last,
+        });
+        named.last &= last;
+        if !named.tags.iter().any(|known| known == tag) {
+            named.tags.push(tag.to_os_string());
         }
     }
 

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind};
 use crate::source::Updates;
 use crate::sources::disk::chain::Reach;
 use crate::sources::disk::hub::Hub;
-use crate::sources::disk::mailbox::{Mailbox, News, Note, Tag, Writing};
+use crate::sources::disk::mailbox::{Mailbox, News, Note, Shift, Tag, Writing};
 use crate::sources::disk::read::Stamp;
 
 /// How long a file that is written in place must be left alone.
@@ -33,8 +33,14 @@ pub(crate) trait Target {
     /// Which directories matter.
     fn reach(&mut self) -> Reach;
 
-    /// Reads everything but what is `held`, and says what differs from what was judged last.
-    fn look(&mut self, held: &HashSet<Tag>) -> Vec<Changed>;
+    /// Whether a plain file stands where the path ends, so that the path leads nowhere else.
+    fn ends(&self) -> bool {
+        false
+    }
+
+    /// Reads everything but what is `held`, and says what differs from what was judged last;
+    /// `ends` if [`ends`](Self::ends) has just been found true.
+    fn look(&mut self, held: &HashSet<Tag>, ends: bool) -> Vec<Changed>;
 
     /// The state of something that was read, as it is now.
     fn stamp(&self, tag: &OsStr) -> Option<Stamp>;
@@ -104,6 +110,8 @@ pub(crate) fn run(
         whole: HashSet::new(),
         trusted: HashMap::new(),
         rescan: false,
+        unaimed: false,
+        shifted: false,
         stopped: false,
     };
     follower.aim(target, true);
@@ -125,6 +133,10 @@ struct Follower {
     trusted: HashMap<Tag, Stamp>,
     /// Whether anything may have changed.
     rescan: bool,
+    /// Whether the directories are to be looked over once what was replaced is judged.
+    unaimed: bool,
+    /// Whether the directories were others than before when they were last looked over.
+    shifted: bool,
     stopped: bool,
 }
 
@@ -176,14 +188,31 @@ impl Follower {
                 }
             }
         }
-        if news.moved || news.rearm {
+        // A plain file in place of another leaves the path as it was: it is read first, for
+        // somebody waits for it. Anything else has to be watched before it is read, lest a change
+        // of it in between goes unseen.
+        if news.shift == Shift::End && !news.rearm && !self.whole.is_empty() && target.ends() {
+            self.unaimed = true;
+        } else if news.shift != Shift::None || news.rearm {
             self.aim(target, news.rearm);
         }
     }
 
     fn aim(&mut self, target: &mut dyn Target, always: bool) {
         if let Some(eyes) = &mut self.eyes {
-            eyes.aim(target, always);
+            self.shifted |= eyes.aim(target, always);
+        }
+    }
+
+    /// Looks over the directories after what was `replaced` has been judged. No event said that
+    /// they changed; if they did all the same, that was read before they were watched, and is read
+    /// again.
+    fn aim_late(&mut self, target: &mut dyn Target, replaced: HashSet<Tag>) {
+        self.aim(target, false);
+        if self.shifted {
+            let since = replaced.into_iter();
+            let since = since.filter(|tag| !self.pending.contains_key(tag));
+            self.whole.extend(since);
         }
     }
 
@@ -192,10 +221,14 @@ impl Follower {
         let now = Instant::now();
         let (due, mut held) = self.sort(now);
         let whole = std::mem::take(&mut self.whole);
+        self.shifted = false;
         let all = whole.contains(OsStr::new(""));
         self.rescan = false;
         let mut settled = Vec::new();
-        for changed in target.look(&held) {
+        // Found in what came just before this, if at all: what a last glance finds is aimed at in
+        // the same look.
+        let ends = self.unaimed;
+        for changed in target.look(&held, ends) {
             let Changed { tag, stamp, .. } = changed;
             let trusted = all
                 || whole.contains(&tag)
@@ -238,6 +271,9 @@ impl Follower {
         }
         if !self.stopped {
             self.trusted = target.judge(&held, updates);
+            if std::mem::take(&mut self.unaimed) {
+                self.aim_late(target, whole);
+            }
             self.tell(updates);
         }
     }
@@ -298,25 +334,30 @@ struct Eyes {
 }
 
 impl Eyes {
-    /// Watches the directories that lead to the target now.
-    fn aim(&mut self, target: &mut dyn Target, always: bool) {
+    /// Watches the directories that lead to the target now; says whether they are others than
+    /// before.
+    fn aim(&mut self, target: &mut dyn Target, always: bool) -> bool {
         let mut always = always;
+        let mut shifted = false;
         // A directory may change between being found and being watched, so look once more after
         // each watch that was made. Whoever swaps directories faster than this is met again by
         // the events of those swaps.
         for _ in 0..8 {
             let reach = target.reach();
-            if !always && reach == self.reach {
-                return;
+            let same = reach == self.reach;
+            if !always && same {
+                break;
             }
+            shifted |= !same;
             let followed = self.hub.follow(&self.mailbox, &reach);
             self.reach = reach;
             self.failure = followed.failure;
             always = false;
             if !followed.armed {
-                return;
+                break;
             }
         }
+        shifted
     }
 }
 

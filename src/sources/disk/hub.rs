@@ -14,7 +14,7 @@ use notify::{RecursiveMode, Watcher};
 use parking_lot::Mutex;
 
 use crate::sources::disk::chain::{DirId, Interest, Reach};
-use crate::sources::disk::mailbox::{Mailbox, Sign};
+use crate::sources::disk::mailbox::{Mailbox, Shift, Sign};
 
 type Boxed = Box<dyn Watcher + Send>;
 type Make = Box<dyn Fn(Handler) -> notify::Result<Boxed> + Send + Sync>;
@@ -288,7 +288,7 @@ impl Routes {
             if let Some(route) = self.dirs.get(&id) {
                 for (who, interest) in &route.followers {
                     who.rearm(false);
-                    who.post(&interest.all(), Sign::Whole, true);
+                    who.post(&interest.all(), Sign::Whole, Shift::Way);
                 }
             }
         }
@@ -302,7 +302,13 @@ impl Routes {
             return;
         };
         for (who, interest) in &route.followers {
-            who.post(&interest.tags(name), sign, moved);
+            let (tags, last) = interest.tags(name);
+            let shift = match (moved, last) {
+                (false, _) => Shift::None,
+                (true, true) => Shift::End,
+                (true, false) => Shift::Way,
+            };
+            who.post(&tags, sign, shift);
         }
     }
 

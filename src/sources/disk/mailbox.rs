@@ -22,6 +22,16 @@ pub(crate) enum Sign {
     Touched,
 }
 
+/// Whether an event may have made a path lead elsewhere.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Shift {
+    #[default]
+    None,
+    /// Only if what stands at its end now is a link or a directory.
+    End,
+    Way,
+}
+
 /// All events of one tag, oldest first, as one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Note {
@@ -43,8 +53,8 @@ pub(crate) struct Writing {
 #[derive(Debug, Default)]
 pub(crate) struct News {
     pub(crate) notes: HashMap<Tag, Note>,
-    /// Names came, went or moved: the directories to watch may be others now.
-    pub(crate) moved: bool,
+    /// Whether the directories to watch may be others now.
+    pub(crate) shift: Shift,
     /// Events may have been lost, or a watch has died.
     pub(crate) rearm: bool,
     /// Anything may have changed.
@@ -54,7 +64,21 @@ pub(crate) struct News {
 
 impl News {
     fn any(&self) -> bool {
-        !self.notes.is_empty() || self.moved || self.rearm || self.rescan || self.stopped
+        !self.notes.is_empty()
+            || self.shift != Shift::None
+            || self.rearm
+            || self.rescan
+            || self.stopped
+    }
+
+    fn taken(&mut self) -> Self {
+        // A stop is for ever, whoever hears of it first.
+        let stopped = self.stopped;
+        let left = Self {
+            stopped,
+            ..Self::default()
+        };
+        std::mem::replace(self, left)
     }
 }
 
@@ -66,17 +90,19 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     /// Puts one event in, for all it concerns at once: who takes the news sees all of it or none.
-    pub(crate) fn post(&self, tags: &[&OsStr], sign: Sign, moved: bool) {
+    pub(crate) fn post(&self, tags: &[&OsStr], sign: Sign, shift: Shift) {
         if tags.is_empty() {
             return;
         }
         let now = Instant::now();
         let mut news = self.news.lock();
-        news.moved |= moved;
+        news.shift = news.shift.max(shift);
         for tag in tags {
             let note = next(news.notes.get(*tag), sign, now);
             news.notes.insert(tag.to_os_string(), note);
         }
+        // Whoever is woken needs the lock.
+        drop(news);
         self.bell.notify_all();
     }
 
@@ -100,16 +126,12 @@ impl Mailbox {
                 break;
             }
         }
-        let stopped = news.stopped;
-        let taken = std::mem::take(&mut *news);
-        // A stop is for ever, whoever hears of it first.
-        news.stopped = stopped;
-        taken
+        news.taken()
     }
 
     /// Takes what is there.
     pub(crate) fn take(&self) -> News {
-        self.wait(Instant::now())
+        self.news.lock().taken()
     }
 }
 

@@ -100,6 +100,11 @@ impl Fault {
 pub(crate) fn read(path: &Path) -> Result<Content, Fault> {
     // Looked at before it is opened too: opening a device may already do something.
     regular(&std::fs::metadata(path).map_err(Fault::of)?)?;
+    read_regular(path)
+}
+
+/// Reads a file that was a regular one a moment ago.
+pub(crate) fn read_regular(path: &Path) -> Result<Content, Fault> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]

@@ -351,12 +351,11 @@ impl Followed<'_> {
         if self.verdicts.in_force(digest) {
             return self.verdicts.same(digest, updates);
         }
-        let origin = self.file.origin();
         let blank = read::blank(&content.bytes);
         let full = self.file.memory.lock().full;
         if blank && full && !self.file.options.allow_empty {
             let detail = "the file became empty; its last values stay until it has content again";
-            let error = Error::new(ErrorKind::Malformed, detail).with_origin(&origin);
+            let error = Error::new(ErrorKind::Malformed, detail).with_origin(self.file.origin());
             return self.verdicts.bad(digest, error, updates);
         }
         if self.verdicts.known_bad(digest, updates) {
@@ -383,11 +382,18 @@ impl Target for Followed<'_> {
         reach
     }
 
-    fn look(&mut self, held: &HashSet<Tag>) -> Vec<Changed> {
+    fn ends(&self) -> bool {
+        std::fs::symlink_metadata(&self.file.path).is_ok_and(|data| data.is_file())
+    }
+
+    fn look(&mut self, held: &HashSet<Tag>, ends: bool) -> Vec<Changed> {
         if held.contains(OsStr::new("")) {
             return Vec::new();
         }
-        let found = self.file.read();
+        let found = match ends {
+            true => read::read_regular(&self.file.path),
+            false => self.file.read(),
+        };
         let found = found.map(|content| (self.digest.of(&content.bytes), content));
         let mut changed = Vec::new();
         match &found {

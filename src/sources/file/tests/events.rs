@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use notify::event::{Event, EventKind, Flag};
+use notify::event::{Event, EventKind, Flag, ModifyKind, RenameMode};
 use notify::{EventHandler, RecursiveMode, Watcher, WatcherKind};
 
 use super::*;
@@ -90,6 +90,35 @@ fn an_overflow_has_everything_read_again() {
     fs::write(&path, text(4)).unwrap();
     fake.feed(Err(notify::Error::generic("the watcher has a problem")));
     watched.expect("a", 4);
+}
+
+#[test]
+fn a_directory_that_was_swapped_in_silence_is_read_again_once_it_is_watched() {
+    let dir = dir();
+    let conf = dir.path().join("conf");
+    fs::create_dir(&conf).unwrap();
+    let path = conf.join("app.toml");
+    let fake = Fake::default();
+    let recorder = fake.recorder();
+    let again = path.clone();
+    // Changed once more when it has been read and its directory is not watched yet.
+    recorder.refuse_when(move |document| {
+        if document.get("a") == Some(&crate::Value::Int(1)) {
+            replace(&again, &text(2));
+        }
+        false
+    });
+    let watched = begin(&path, 60_000, recorder);
+    fs::rename(&conf, dir.path().join("old")).unwrap();
+    fs::create_dir(&conf).unwrap();
+    fs::write(&path, text(1)).unwrap();
+    let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+    fake.feed(Ok(Event::new(renamed).add_path(path.clone())));
+    watched.expect("a", 2);
+    // By an event of the directory that stands there now.
+    replace(&path, &text(3));
+    fake.feed(Ok(Event::new(renamed).add_path(path.clone())));
+    watched.expect("a", 3);
 }
 
 #[cfg(target_os = "linux")]

@@ -238,6 +238,31 @@ fn the_target_of_a_link_elsewhere_is_followed() {
 }
 
 #[test]
+fn a_file_that_becomes_a_link_or_a_directory_and_a_file_again_is_followed() {
+    let (dir, other) = (dir(), dir());
+    let (path, target) = (dir.path().join("app.toml"), other.path().join("real.toml"));
+    let watched = begin(&path);
+    for round in 0..3 {
+        let value = round * 10;
+        fs::write(&target, text(value + 1)).unwrap();
+        swing(&path, &target);
+        watched.expect("a", value + 1);
+        replace(&target, &text(value + 2));
+        watched.expect("a", value + 2);
+        replace(&path, &text(value + 3));
+        watched.expect("a", value + 3);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        sleep(Duration::from_millis(20));
+        fs::remove_dir(&path).unwrap();
+        replace(&path, &text(value + 4));
+        watched.expect("a", value + 4);
+        replace(&path, &text(value + 5));
+        watched.expect("a", value + 5);
+    }
+}
+
+#[test]
 fn a_file_that_comes_back_after_a_gap_is_seen_and_its_values_stay_meanwhile() {
     let dir = dir();
     let path = dir.path().join("app.toml");
