@@ -103,8 +103,16 @@ fn in_pieces(text: &str, piece: usize) -> Result<bool, TestCaseError> {
     };
     let of_whole = of(parse_by(text, &origin, usize::MAX));
     prop_assert_eq!(of(parse_by(text, &origin, piece)), of_whole, "{}", text);
-    let cuts = scan::cuts(text.as_bytes(), MAX_DEPTH, piece);
-    Ok(cuts.is_ok_and(|cuts| pieces::parse(text, &cuts, &origin).is_some()))
+    let cuts = scan::cuts(text.as_bytes(), MAX_DEPTH, piece).unwrap_or_default();
+    for cut in &cuts {
+        prop_assert!(text[..*cut].ends_with('\n'));
+        prop_assert!(
+            text[*cut..]
+                .trim_start_matches([' ', '\t'])
+                .starts_with('[')
+        );
+    }
+    Ok(pieces::parse(text, &cuts, &origin).is_some())
 }
 
 #[test]
