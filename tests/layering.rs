@@ -28,7 +28,7 @@ const SHARED_BY_BACKENDS: [&str; 1] = ["disk"];
 const CLIENTS: [(&str, &str); 6] = [
     ("arc_swap", "sync.rs"),
     ("loom", "sync.rs"),
-    ("toml", "format/toml.rs"),
+    ("toml", "format/toml/"),
     ("serde_json", "format/json.rs"),
     ("saphyr_parser", "format/yaml.rs"),
     ("notify", "sources/disk/"),

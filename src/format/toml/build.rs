@@ -1,0 +1,175 @@
+//! From the parser's tables to ours, each value with its place.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeArray, DeFloat, DeInteger, DeTable, DeValue};
+
+use crate::error::Error;
+use crate::format::limits::{Trail, malformed};
+use crate::format::spans::Lines;
+use crate::format::toml::pieces::Inline;
+use crate::value::Value;
+use crate::value::node::{Leaf, Node, Table};
+use crate::value::origin::Origin;
+
+pub(super) struct Builder<'a> {
+    text: &'a str,
+    places: Places<'a>,
+    pub(super) trail: Trail,
+    /// Filled for the pieces that follow.
+    pub(super) inline: Option<Inline>,
+}
+
+/// Where the values of a text, or of a piece of it that begins with a line, were written.
+struct Places<'a> {
+    origin: &'a Origin,
+    lines: Lines<'a>,
+    /// Lines before the piece.
+    before: u32,
+}
+
+impl Places<'_> {
+    fn at(&self, offset: usize) -> Origin {
+        let (line, column) = self.lines.place(offset);
+        self.origin.at(self.before + line, column)
+    }
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(text: &'a str, origin: &'a Origin) -> Self {
+        Self {
+            text,
+            places: Places {
+                origin,
+                lines: Lines::new(text),
+                before: 0,
+            },
+            trail: Trail::default(),
+            inline: None,
+        }
+    }
+
+    /// Begins with the first of several pieces.
+    pub(super) fn of_pieces(first: &'a str, origin: &'a Origin) -> Self {
+        Self {
+            inline: Some(Inline::default()),
+            ..Self::new(first, origin)
+        }
+    }
+
+    /// Goes on to the piece that follows.
+    pub(super) fn turn(&mut self, next: &'a str) {
+        self.places.before += self.places.lines.place(self.text.len()).0 - 1;
+        self.places.lines = Lines::new(next);
+        self.text = next;
+    }
+
+    /// The sign an item begins with: a bracket for the table of a header, a brace for an inline
+    /// one; a table without a sign of its own begins with its name.
+    pub(super) fn sign(&self, offset: usize) -> Option<u8> {
+        self.text.as_bytes().get(offset).copied()
+    }
+
+    pub(super) fn table(&mut self, from: DeTable<'_>, offset: usize) -> Result<Table, Error> {
+        self.open(offset)?;
+        let mut table = Table::default();
+        for (name, value) in from {
+            let before = self.enter(name.get_ref(), name.span().start)?;
+            let node = self.node(value)?;
+            table.put(name.get_ref(), node);
+            self.trail.leave(before);
+        }
+        self.trail.close();
+        Ok(table)
+    }
+
+    pub(super) fn node(&mut self, value: Spanned<DeValue<'_>>) -> Result<Node, Error> {
+        let span = value.span();
+        let start = span.start;
+        Ok(match value.into_inner() {
+            DeValue::Table(below) => {
+                if self.sign(start) == Some(b'{') {
+                    if let Some(inline) = &mut self.inline {
+                        inline.note(self.trail.key());
+                    }
+                }
+                Node::Table(self.table(below, start)?)
+            }
+            value => Node::Leaf(Leaf::new(self.value(value, span)?, self.places.at(start))),
+        })
+    }
+
+    fn value(&mut self, value: DeValue<'_>, span: Range<usize>) -> Result<Value, Error> {
+        let offset = span.start;
+        Ok(match value {
+            DeValue::String(text) => Value::Text(text.into()),
+            DeValue::Integer(digits) => self.integer(&digits, offset)?,
+            DeValue::Float(digits) => self.float(&digits, offset)?,
+            DeValue::Boolean(value) => Value::Bool(value),
+            // The parser's own rendering would not be as it was written.
+            DeValue::Datetime(_) => Value::from(self.text.get(span).unwrap_or_default()),
+            DeValue::Array(items) => Value::List(self.list(items, offset)?),
+            DeValue::Table(fields) => {
+                self.open(offset)?;
+                let mut table = BTreeMap::new();
+                for (name, value) in fields {
+                    let before = self.enter(name.get_ref(), name.span().start)?;
+                    let span = value.span();
+                    let value = self.value(value.into_inner(), span)?;
+                    table.insert(name.into_inner().into(), value);
+                    self.trail.leave(before);
+                }
+                self.trail.close();
+                Value::Table(Box::new(table))
+            }
+        })
+    }
+
+    fn list(&mut self, items: DeArray<'_>, offset: usize) -> Result<Box<[Value]>, Error> {
+        self.open(offset)?;
+        let list = items
+            .into_iter()
+            .map(|item| {
+                let span = item.span();
+                self.value(item.into_inner(), span)
+            })
+            .collect();
+        self.trail.close();
+        list
+    }
+
+    fn integer(&self, digits: &DeInteger<'_>, offset: usize) -> Result<Value, Error> {
+        if let Ok(small) = i64::from_str_radix(digits.as_str(), digits.radix()) {
+            return Ok(Value::Int(small));
+        }
+        i128::from_str_radix(digits.as_str(), digits.radix())
+            .map(Value::from)
+            .map_err(|_| self.fault("an integer beyond 128 bits", offset))
+    }
+
+    fn float(&self, digits: &DeFloat<'_>, offset: usize) -> Result<Value, Error> {
+        let text = digits.as_str();
+        match text.parse::<f64>() {
+            Ok(value) if value.is_infinite() && !text.contains("inf") => {
+                Err(self.fault("a number beyond the range of 64-bit floats", offset))
+            }
+            Ok(value) => Ok(Value::Float(value)),
+            Err(_) => Err(self.fault("not a number", offset)),
+        }
+    }
+
+    fn fault(&self, detail: &str, offset: usize) -> Error {
+        let fault = malformed(detail, self.places.at(offset));
+        fault.with_key(self.trail.key())
+    }
+
+    pub(super) fn enter(&mut self, name: &str, offset: usize) -> Result<usize, Error> {
+        self.trail.enter(name, || self.places.at(offset))
+    }
+
+    pub(super) fn open(&mut self, offset: usize) -> Result<(), Error> {
+        self.trail.open(|| self.places.at(offset))
+    }
+}
