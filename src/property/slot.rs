@@ -280,7 +280,11 @@ fn refused(reason: String, key: &Key, generation: &Generation, found: Found<'_>)
 /// The current value of one property.
 ///
 /// There may be as many slots as keys, so it is kept small: a slot of a number with its version
-/// takes 128 bytes, a default 56 more.
+/// takes 128 bytes, a default 64 more.
+///
+/// What a commit writes stands first and together, 32 bytes of 88: so no line of 64 bytes holds
+/// the `bits` of one slot and what is written of another, however close they lie.
+#[repr(C)]
 pub(crate) struct Slot<T> {
     /// The value as bits, if it fits; see [`inline`].
     bits: AtomicU64,
@@ -596,5 +600,37 @@ impl<T: fmt::Debug> fmt::Debug for ValueGuard<T> {
 impl<T: fmt::Display> fmt::Display for ValueGuard<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
+    }
+}
+
+#[cfg(all(test, not(loom), target_pointer_width = "64"))]
+mod tests {
+    use std::mem::{offset_of, size_of};
+
+    use super::*;
+
+    #[test]
+    fn a_slot_of_a_number_takes_128_bytes_with_its_version() {
+        // Two counts stand before what an `Arc` holds.
+        let counts = 2 * size_of::<usize>();
+        let slot = counts + size_of::<Slot<u32>>();
+        let version = counts + size_of::<Version<u32>>();
+        assert_eq!((slot, version), (88, 40));
+        assert_eq!(size_of::<Spec<u32>>(), 64);
+    }
+
+    #[test]
+    fn what_a_commit_writes_of_one_slot_is_a_line_away_from_the_bits_of_the_next() {
+        const LINE: usize = 64;
+        let counts = 2 * size_of::<usize>();
+        let written =
+            counts + offset_of!(Slot<u32>, followers) + size_of::<Mutex<Option<Box<()>>>>();
+        let next = counts + size_of::<Slot<u32>>() + counts + offset_of!(Slot<u32>, bits);
+        // An allocation is aligned to 16 bytes.
+        assert!(
+            next.next_multiple_of(16) - written >= LINE,
+            "{written} {next}"
+        );
+        assert_eq!(offset_of!(Slot<u32>, bits), 0);
     }
 }
