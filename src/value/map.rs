@@ -5,11 +5,17 @@
 //! instructions a look-up; this one holds what the tree needs, an `Arc<Entry>` a name, so that a
 //! layer and the merged tree share each entry. The shape depends on the names alone, so two maps
 //! are compared by walking them side by side and skipping what they share.
+//!
+//! A branch keeps entries and further branches apart, so that a digit's byte alone tells where to
+//! go on: 8 instructions a level and 8 bytes a slot, where slots of either kind in one vector took
+//! 13 and 16.
 
+use std::mem;
+use std::slice;
 use std::sync::Arc;
 
 use crate::value::node::Node;
-use crate::value::scan::{hash, same};
+use crate::value::scan::{self, same};
 
 /// One name and what it stands for.
 #[derive(Clone, Debug)]
@@ -25,27 +31,42 @@ pub(crate) struct Map {
     len: usize,
 }
 
+/// The slices have no room to spare: most branches are small, and there are many. This and the
+/// smaller slots are some 12 bytes a key less than vectors that grow in steps of four.
 #[derive(Clone, Debug)]
 struct Branch {
-    /// Where the slot of each hash digit stands, or [`NONE`]. A byte a digit is 28 bytes more than a
-    /// bit a digit, and saves counting bits, which costs 15 instructions a level.
+    /// What stands at each hash digit: an index into `branches`, [`ENTRY`] and an index into
+    /// `entries`, [`NONE`], or [`LIST`]. A byte a digit is 28 bytes more than a bit a digit, and
+    /// saves counting bits, which costs 15 instructions a level.
     places: [u8; DIGITS],
-    /// In the order they came.
-    slots: Vec<Slot>,
+    /// In the order they came, as the branches are.
+    entries: Box<[Arc<Entry>]>,
+    branches: Box<[Arc<Branch>]>,
 }
 
-#[derive(Clone, Debug)]
-enum Slot {
-    Entry(Arc<Entry>),
-    Branch(Arc<Branch>),
-    /// Names whose whole hashes are equal.
-    Clash(Arc<Vec<Arc<Entry>>>),
+/// What stands at a digit.
+#[derive(Clone, Copy)]
+enum Slot<'a> {
+    Entry(&'a Arc<Entry>),
+    Branch(&'a Arc<Branch>),
 }
+
+/// Called with each name whose entries differ.
+type Differ<'a, 'f> = dyn FnMut(Option<&'a Arc<Entry>>, Option<&'a Arc<Entry>>) + 'f;
+
+/// What a name is hashed with: tests make names clash.
+type Hash = fn(&str) -> u64;
 
 const DIGIT_BITS: u32 = 5;
 const DIGITS: usize = 1 << DIGIT_BITS;
-/// No slot stands there.
-const NONE: u8 = u8::MAX;
+/// The place of an entry has this bit, so that it is beyond any branch: one comparison tells both
+/// whether to go on and that the index is good.
+const ENTRY: u8 = 0x80;
+/// Nothing stands there: beyond any entry.
+const NONE: u8 = ENTRY | 0x7F;
+/// All places of a branch below the last digit, where names whose hashes are equal are just a
+/// list. Only a name that was not found needs to ask for it.
+const LIST: u8 = ENTRY | 0x7E;
 
 fn digit(hash: u64, shift: u32) -> usize {
     (hash >> shift) as usize % DIGITS
@@ -66,7 +87,7 @@ impl Map {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<Entry>> {
-        self.get_hashed(name.as_bytes(), hash(name))
+        self.get_hashed(name.as_bytes(), scan::hash(name))
     }
 
     /// As [`get`](Self::get), for a name that has been hashed already.
@@ -75,30 +96,38 @@ impl Map {
         let mut branch = &self.root;
         let mut rest = hash;
         loop {
-            match branch.slot(digit(rest, 0))? {
-                Slot::Entry(entry) => return same(entry.name.as_bytes(), name).then_some(entry),
-                Slot::Branch(next) => branch = next,
-                Slot::Clash(entries) => {
-                    return entries.iter().find(|e| e.name.as_bytes() == name);
-                }
+            let place = usize::from(branch.places[digit(rest, 0)]);
+            if let Some(next) = branch.branches.get(place) {
+                branch = next;
+                rest >>= DIGIT_BITS;
+                continue;
             }
-            rest >>= DIGIT_BITS;
+            return match branch.entries.get(place ^ usize::from(ENTRY)) {
+                Some(entry) if same(entry.name.as_bytes(), name) => Some(entry),
+                // Asking for the place instead would cost an instruction a level to keep it.
+                _ if branch.is_list() => branch.listed(name),
+                _ => None,
+            };
         }
     }
 
     /// The entry of a name for changing in place; what other maps share of the way is copied.
     pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Arc<Entry>> {
-        self.get(name)?;
-        let mut branch = Arc::make_mut(&mut self.root);
+        self.get_mut_by(scan::hash, name)
+    }
+
+    fn get_mut_by(&mut self, hash: Hash, name: &str) -> Option<&mut Arc<Entry>> {
         let mut rest = hash(name);
+        self.get_hashed(name.as_bytes(), rest)?;
+        let mut branch = Arc::make_mut(&mut self.root);
         loop {
-            let at = branch.places[digit(rest, 0)];
-            match branch.slots.get_mut(usize::from(at))? {
-                Slot::Entry(entry) => return Some(entry),
-                Slot::Branch(next) => branch = Arc::make_mut(next),
-                Slot::Clash(entries) => {
-                    return Arc::make_mut(entries).iter_mut().find(|e| *e.name == *name);
+            let place = branch.places[digit(rest, 0)];
+            match branch.branches.get_mut(usize::from(place)) {
+                Some(next) => branch = Arc::make_mut(next),
+                None if place == LIST => {
+                    return branch.entries.iter_mut().find(|e| *e.name == *name);
                 }
+                None => return branch.entries.get_mut(usize::from(place ^ ENTRY)),
             }
             rest >>= DIGIT_BITS;
         }
@@ -106,25 +135,30 @@ impl Map {
 
     /// Puts an entry in and hands back the one it replaces.
     pub(crate) fn insert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        let hash = hash(&entry.name);
-        let old = Arc::make_mut(&mut self.root).insert(hash, 0, entry);
+        self.insert_by(scan::hash, entry)
+    }
+
+    fn insert_by(&mut self, hash: Hash, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        let old = Arc::make_mut(&mut self.root).insert(hash, hash(&entry.name), 0, entry);
         self.len += usize::from(old.is_none());
         old
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<Arc<Entry>> {
-        self.get(name)?;
-        let old = Arc::make_mut(&mut self.root).remove(hash(name), 0, name);
+        self.remove_by(scan::hash, name)
+    }
+
+    fn remove_by(&mut self, hash: Hash, name: &str) -> Option<Arc<Entry>> {
+        let hash = hash(name);
+        self.get_hashed(name.as_bytes(), hash)?;
+        let old = Arc::make_mut(&mut self.root).remove(hash, 0, name);
         self.len -= usize::from(old.is_some());
         old
     }
 
     /// All entries, in an order of no meaning.
     pub(crate) fn iter(&self) -> Iter<'_> {
-        Iter {
-            stack: vec![self.root.slots.iter()],
-            clash: [].iter(),
-        }
+        Slot::Branch(&self.root).iter()
     }
 
     /// All entries by name.
@@ -135,11 +169,7 @@ impl Map {
     }
 
     /// Calls `f` with each name whose entry is not the very same in both.
-    pub(crate) fn diff<'a>(
-        &'a self,
-        other: &'a Map,
-        f: &mut dyn FnMut(Option<&'a Arc<Entry>>, Option<&'a Arc<Entry>>),
-    ) {
+    pub(crate) fn diff<'a>(&'a self, other: &'a Map, f: &mut Differ<'a, '_>) {
         Branch::diff(&self.root, &other.root, f);
     }
 }
@@ -148,203 +178,224 @@ impl Default for Branch {
     fn default() -> Self {
         Self {
             places: [NONE; DIGITS],
-            slots: Vec::new(),
+            entries: Box::default(),
+            branches: Box::default(),
         }
     }
 }
 
 impl Branch {
-    #[inline]
-    fn slot(&self, digit: usize) -> Option<&Slot> {
-        // Where no slot stands, the place is beyond any.
-        self.slots.get(usize::from(self.places[digit]))
-    }
-
-    /// Puts a slot where none stands.
-    fn push(&mut self, digit: usize, slot: Slot) {
-        self.places[digit] = self.slots.len() as u8;
-        if self.slots.len() == self.slots.capacity() {
-            // Doubling would waste more than it saves: most branches are small, and there are many.
-            self.slots.reserve_exact(4);
-        }
-        self.slots.push(slot);
-    }
-
-    /// Takes a slot out; the last one moves to its place.
-    fn take(&mut self, digit: usize) {
-        let at = std::mem::replace(&mut self.places[digit], NONE);
-        self.slots.swap_remove(usize::from(at));
-        let last = self.slots.len() as u8;
-        if let Some(moved) = self.places.iter_mut().find(|place| **place == last) {
-            *moved = at;
+    fn slot(&self, digit: usize) -> Option<Slot<'_>> {
+        let place = self.places[digit];
+        match self.branches.get(usize::from(place)) {
+            Some(next) => Some(Slot::Branch(next)),
+            None => {
+                let entry = self.entries.get(usize::from(place ^ ENTRY))?;
+                Some(Slot::Entry(entry))
+            }
         }
     }
 
-    fn insert(&mut self, hash: u64, shift: u32, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+    fn is_list(&self) -> bool {
+        self.places[0] == LIST
+    }
+
+    #[cold]
+    fn listed(&self, name: &[u8]) -> Option<&Arc<Entry>> {
+        self.entries.iter().find(|e| e.name.as_bytes() == name)
+    }
+
+    /// Puts an entry where nothing stands.
+    fn push_entry(&mut self, digit: usize, entry: Arc<Entry>) {
+        self.places[digit] = ENTRY | self.entries.len() as u8;
+        push(&mut self.entries, entry);
+    }
+
+    /// Puts a branch where nothing stands.
+    fn push_branch(&mut self, digit: usize, branch: Branch) {
+        self.places[digit] = self.branches.len() as u8;
+        push(&mut self.branches, Arc::new(branch));
+    }
+
+    fn take_entry(&mut self, digit: usize) -> Arc<Entry> {
+        let place = mem::replace(&mut self.places[digit], NONE);
+        let entry = take(&mut self.entries, usize::from(place ^ ENTRY));
+        self.moved(ENTRY | self.entries.len() as u8, place);
+        entry
+    }
+
+    fn take_branch(&mut self, digit: usize) {
+        let place = mem::replace(&mut self.places[digit], NONE);
+        take(&mut self.branches, usize::from(place));
+        self.moved(self.branches.len() as u8, place);
+    }
+
+    /// The last of its kind stands where the one that was taken stood, unless that was the last.
+    fn moved(&mut self, last: u8, to: u8) {
+        if let Some(place) = self.places.iter_mut().find(|place| **place == last) {
+            *place = to;
+        }
+    }
+
+    fn insert(&mut self, by: Hash, hash: u64, shift: u32, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         let digit = digit(hash, shift);
-        let at = usize::from(self.places[digit]);
-        if self.places[digit] == NONE {
-            self.push(digit, Slot::Entry(entry));
+        let place = self.places[digit];
+        if let Some(next) = self.branches.get_mut(usize::from(place)) {
+            return Arc::make_mut(next).insert(by, hash, shift + DIGIT_BITS, entry);
+        }
+        if place == LIST {
+            let old = self.entries.iter_mut().find(|e| e.name == entry.name);
+            if let Some(old) = old {
+                return Some(mem::replace(old, entry));
+            }
+            push(&mut self.entries, entry);
             return None;
         }
-        match &mut self.slots[at] {
-            Slot::Entry(old) if old.name == entry.name => Some(std::mem::replace(old, entry)),
-            Slot::Entry(old) => {
-                let old = Arc::clone(old);
-                self.slots[at] = Slot::pair(old, entry, hash, shift + DIGIT_BITS);
-                None
-            }
-            Slot::Branch(next) => Arc::make_mut(next).insert(hash, shift + DIGIT_BITS, entry),
-            Slot::Clash(entries) => {
-                let entries = Arc::make_mut(entries);
-                match entries.iter_mut().find(|e| e.name == entry.name) {
-                    Some(old) => Some(std::mem::replace(old, entry)),
-                    None => {
-                        entries.push(entry);
-                        None
-                    }
-                }
+        match self.entries.get_mut(usize::from(place ^ ENTRY)) {
+            None => self.push_entry(digit, entry),
+            Some(old) if old.name == entry.name => return Some(mem::replace(old, entry)),
+            Some(_) => {
+                let old = self.take_entry(digit);
+                let pair = Branch::pair(by, old, entry, hash, shift + DIGIT_BITS);
+                self.push_branch(digit, pair);
             }
         }
+        None
+    }
+
+    /// Two entries of one digit, pushed down to where their hashes differ.
+    fn pair(by: Hash, old: Arc<Entry>, new: Arc<Entry>, new_hash: u64, shift: u32) -> Branch {
+        let mut branch = Branch::default();
+        if spent(shift) {
+            branch.places = [LIST; DIGITS];
+            branch.entries = Box::new([old, new]);
+            return branch;
+        }
+        let (a, b) = (digit(by(&old.name), shift), digit(new_hash, shift));
+        if a == b {
+            let next = Branch::pair(by, old, new, new_hash, shift + DIGIT_BITS);
+            branch.push_branch(a, next);
+        } else {
+            branch.places[a] = ENTRY;
+            branch.places[b] = ENTRY | 1;
+            branch.entries = Box::new([old, new]);
+        }
+        branch
     }
 
     fn remove(&mut self, hash: u64, shift: u32, name: &str) -> Option<Arc<Entry>> {
         let digit = digit(hash, shift);
-        if self.places[digit] == NONE {
-            return None;
-        }
-        let at = usize::from(self.places[digit]);
-        let (gone, left) = match &mut self.slots[at] {
-            Slot::Entry(old) if *old.name == *name => (Arc::clone(old), None),
-            Slot::Entry(_) => return None,
-            Slot::Branch(next) => {
-                let branch = Arc::make_mut(next);
-                let gone = branch.remove(hash, shift + DIGIT_BITS, name)?;
-                // A branch with a single entry left folds into its place: the shape must depend
-                // on the names alone.
-                let fold = match branch.slots.as_slice() {
-                    [Slot::Branch(_)] => return Some(gone),
-                    [one] => one.clone(),
-                    _ => return Some(gone),
-                };
-                (gone, Some(fold))
+        let place = self.places[digit];
+        if let Some(next) = self.branches.get_mut(usize::from(place)) {
+            let branch = Arc::make_mut(next);
+            let gone = branch.remove(hash, shift + DIGIT_BITS, name)?;
+            // A branch with a single entry left folds into its place: the shape must depend on the
+            // names alone.
+            if let ([one], []) = (&*branch.entries, &*branch.branches) {
+                let one = Arc::clone(one);
+                self.take_branch(digit);
+                self.push_entry(digit, one);
             }
-            Slot::Clash(entries) => {
-                let entries = Arc::make_mut(entries);
-                let found = entries.iter().position(|e| *e.name == *name)?;
-                let gone = entries.remove(found);
-                let left = match entries.as_slice() {
-                    [one] => Slot::Entry(Arc::clone(one)),
-                    _ => return Some(gone),
-                };
-                (gone, Some(left))
-            }
-        };
-        match left {
-            Some(slot) => self.slots[at] = slot,
-            None => self.take(digit),
+            return Some(gone);
         }
-        Some(gone)
+        if place == LIST {
+            let at = self.entries.iter().position(|e| *e.name == *name)?;
+            return Some(take(&mut self.entries, at));
+        }
+        let entry = self.entries.get(usize::from(place ^ ENTRY))?;
+        (*entry.name == *name).then(|| self.take_entry(digit))
     }
 
-    fn diff<'a>(
-        a: &'a Arc<Branch>,
-        b: &'a Arc<Branch>,
-        f: &mut dyn FnMut(Option<&'a Arc<Entry>>, Option<&'a Arc<Entry>>),
-    ) {
+    fn diff<'a>(a: &'a Arc<Branch>, b: &'a Arc<Branch>, f: &mut Differ<'a, '_>) {
         if Arc::ptr_eq(a, b) {
             return;
         }
-        if a.places == b.places {
-            // Nothing came or went, so the slots stand in the same order: most of all changes.
-            for (x, y) in a.slots.iter().zip(&b.slots) {
-                if !x.is(y) {
-                    Slot::diff(Some(x), Some(y), f);
-                }
+        if a.places != b.places {
+            for digit in 0..DIGITS {
+                Slot::diff(a.slot(digit), b.slot(digit), f);
             }
             return;
         }
-        for digit in 0..DIGITS {
-            Slot::diff(a.slot(digit), b.slot(digit), f);
+        if a.is_list() {
+            return Slot::diff_all(Some(Slot::Branch(a)), Some(Slot::Branch(b)), f);
+        }
+        // Nothing came or went, so all stand in the same order: most of all changes.
+        for (x, y) in a.entries.iter().zip(&b.entries) {
+            if !Arc::ptr_eq(x, y) {
+                Slot::diff(Some(Slot::Entry(x)), Some(Slot::Entry(y)), f);
+            }
+        }
+        for (x, y) in a.branches.iter().zip(&b.branches) {
+            Branch::diff(x, y, f);
         }
     }
 }
 
-impl Slot {
-    fn diff<'a>(
-        a: Option<&'a Slot>,
-        b: Option<&'a Slot>,
-        f: &mut dyn FnMut(Option<&'a Arc<Entry>>, Option<&'a Arc<Entry>>),
-    ) {
+/// Makes room for one more.
+fn push<T>(slots: &mut Box<[T]>, slot: T) {
+    let mut vec = mem::take(slots).into_vec();
+    vec.reserve_exact(1);
+    vec.push(slot);
+    *slots = vec.into_boxed_slice();
+}
+
+/// Takes one out; the last one moves to its place.
+fn take<T>(slots: &mut Box<[T]>, at: usize) -> T {
+    let mut vec = mem::take(slots).into_vec();
+    let slot = vec.swap_remove(at);
+    *slots = vec.into_boxed_slice();
+    slot
+}
+
+impl<'a> Slot<'a> {
+    fn diff(a: Option<Slot<'a>>, b: Option<Slot<'a>>, f: &mut Differ<'a, '_>) {
         match (a, b) {
             (None, None) => {}
-            (Some(x), Some(y)) if x.is(y) => {}
             (Some(Slot::Entry(x)), Some(Slot::Entry(y))) if x.name == y.name => {
                 if !Arc::ptr_eq(x, y) {
                     f(Some(x), Some(y));
                 }
             }
             (Some(Slot::Branch(x)), Some(Slot::Branch(y))) => Branch::diff(x, y, f),
-            (old, new) => {
-                let find = |slot: Option<&'a Slot>, name: &str| {
-                    slot.into_iter()
-                        .flat_map(Slot::iter)
-                        .find(|e| *e.name == *name)
-                };
-                for x in old.into_iter().flat_map(Slot::iter) {
-                    match find(new, &x.name) {
-                        Some(y) if Arc::ptr_eq(x, y) => {}
-                        y => f(Some(x), y),
-                    }
-                }
-                for y in new.into_iter().flat_map(Slot::iter) {
-                    if find(old, &y.name).is_none() {
-                        f(None, Some(y));
-                    }
-                }
+            (a, b) => Slot::diff_all(a, b, f),
+        }
+    }
+
+    /// Looks for each name of either in the other.
+    fn diff_all(a: Option<Slot<'a>>, b: Option<Slot<'a>>, f: &mut Differ<'a, '_>) {
+        let all = |slot: Option<Slot<'a>>| slot.into_iter().flat_map(Slot::iter);
+        for x in all(a) {
+            match all(b).find(|y| y.name == x.name) {
+                Some(y) if Arc::ptr_eq(x, y) => {}
+                y => f(Some(x), y),
+            }
+        }
+        for y in all(b) {
+            if !all(a).any(|x| x.name == y.name) {
+                f(None, Some(y));
             }
         }
     }
 
-    /// Whether both share what they hold, which needs no look inside.
-    #[inline]
-    fn is(&self, other: &Slot) -> bool {
-        match (self, other) {
-            (Slot::Entry(a), Slot::Entry(b)) => Arc::ptr_eq(a, b),
-            (Slot::Branch(a), Slot::Branch(b)) => Arc::ptr_eq(a, b),
-            _ => false,
-        }
-    }
-
-    /// Two entries of one slot, pushed down to where their hashes differ.
-    fn pair(old: Arc<Entry>, new: Arc<Entry>, new_hash: u64, shift: u32) -> Slot {
-        if spent(shift) {
-            return Slot::Clash(Arc::new(vec![old, new]));
-        }
-        let old_hash = hash(&old.name);
-        let (a, b) = (digit(old_hash, shift), digit(new_hash, shift));
-        let mut branch = Branch::default();
-        if a == b {
-            branch.push(a, Slot::pair(old, new, new_hash, shift + DIGIT_BITS));
-        } else {
-            branch.push(a, Slot::Entry(old));
-            branch.push(b, Slot::Entry(new));
-        }
-        Slot::Branch(Arc::new(branch))
-    }
-
-    fn iter(&self) -> Iter<'_> {
-        Iter {
-            stack: vec![std::slice::from_ref(self).iter()],
-            clash: [].iter(),
+    fn iter(self) -> Iter<'a> {
+        match self {
+            Slot::Entry(entry) => Iter {
+                entries: slice::from_ref(entry).iter(),
+                stack: Vec::new(),
+            },
+            Slot::Branch(branch) => Iter {
+                entries: branch.entries.iter(),
+                stack: vec![branch.branches.iter()],
+            },
         }
     }
 }
 
 /// Walks all entries of a map.
 pub(crate) struct Iter<'a> {
-    stack: Vec<std::slice::Iter<'a, Slot>>,
-    clash: std::slice::Iter<'a, Arc<Entry>>,
+    /// Those of the branch that was reached last.
+    entries: slice::Iter<'a, Arc<Entry>>,
+    stack: Vec<slice::Iter<'a, Arc<Branch>>>,
 }
 
 impl<'a> Iterator for Iter<'a> {
@@ -352,16 +403,17 @@ impl<'a> Iterator for Iter<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(entry) = self.clash.next() {
+            if let Some(entry) = self.entries.next() {
                 return Some(entry);
             }
             match self.stack.last_mut()?.next() {
-                None => {
-                    self.stack.pop();
+                None => drop(self.stack.pop()),
+                Some(branch) => {
+                    self.entries = branch.entries.iter();
+                    if !branch.branches.is_empty() {
+                        self.stack.push(branch.branches.iter());
+                    }
                 }
-                Some(Slot::Entry(entry)) => return Some(entry),
-                Some(Slot::Branch(branch)) => self.stack.push(branch.slots.iter()),
-                Some(Slot::Clash(entries)) => self.clash = entries.iter(),
             }
         }
     }
@@ -396,23 +448,43 @@ mod tests {
         }
     }
 
-    fn build(model: &BTreeMap<String, i64>) -> Map {
+    /// Four hashes for all names: two that clash, since no digit reaches the last four bits, one
+    /// that differs from them in the last digit, and one in the first.
+    fn clashing(name: &str) -> u64 {
+        [0, 0xF << 60, 1 << 55, 1][name.len() % 4]
+    }
+
+    fn hashes() -> impl Strategy<Value = Hash> {
+        prop::sample::select(vec![scan::hash as Hash, clashing])
+    }
+
+    fn build(hash: Hash, model: &BTreeMap<String, i64>) -> Map {
         let mut map = Map::default();
         for (name, value) in model {
-            map.insert(entry(name, *value));
+            map.insert_by(hash, entry(name, *value));
         }
         map
     }
 
+    fn get<'a>(hash: Hash, map: &'a Map, name: &str) -> Option<&'a Arc<Entry>> {
+        map.get_hashed(name.as_bytes(), hash(name))
+    }
+
     fn shape(map: &Map) -> String {
         fn of(branch: &Branch) -> String {
-            let slots = (0..DIGITS).filter_map(|digit| branch.slot(digit));
-            let slots = slots.map(|slot| match slot {
-                Slot::Entry(entry) => entry.name.to_string(),
-                Slot::Branch(next) => of(next),
-                Slot::Clash(entries) => format!("clash{}", entries.len()),
-            });
-            format!("({})", slots.collect::<Vec<_>>().join(" "))
+            if branch.is_list() {
+                assert!(branch.branches.is_empty() && branch.entries.len() > 1);
+                return format!("clash{}", branch.entries.len());
+            }
+            let slots: Vec<_> = (0..DIGITS)
+                .filter_map(|digit| branch.slot(digit))
+                .map(|slot| match slot {
+                    Slot::Entry(entry) => entry.name.to_string(),
+                    Slot::Branch(next) => of(next),
+                })
+                .collect();
+            assert_eq!(slots.len(), branch.entries.len() + branch.branches.len());
+            format!("({})", slots.join(" "))
         }
         of(&map.root)
     }
@@ -420,6 +492,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_map_answers_as_a_btreemap_does(
+            hash in hashes(),
             steps in prop::collection::vec(("[a-f]{0,3}", prop::option::weighted(0.7, 0i64..5)), 0..400)
         ) {
             let mut model = BTreeMap::new();
@@ -428,42 +501,49 @@ mod tests {
                 let before = map.clone();
                 let kept: Vec<_> = before.sorted().into_iter().map(|e| (e.name.to_string(), value(e))).collect();
                 let old = match step {
-                    Some(v) => (map.insert(entry(&name, v)).map(|e| value(&e)), model.insert(name.clone(), v)),
-                    None => (map.remove(&name).map(|e| value(&e)), model.remove(&name)),
+                    Some(v) => (map.insert_by(hash, entry(&name, v)).map(|e| value(&e)), model.insert(name.clone(), v)),
+                    None => (map.remove_by(hash, &name).map(|e| value(&e)), model.remove(&name)),
                 };
                 prop_assert_eq!(old.0, old.1);
                 prop_assert_eq!(map.len(), model.len());
-                prop_assert_eq!(map.get(&name).map(|e| value(e)), model.get(&name).copied());
+                prop_assert_eq!(get(hash, &map, &name).map(|e| value(e)), model.get(&name).copied());
+                let mut copy = map.clone();
+                let held = copy.get_mut_by(hash, &name);
+                let held = held.map(|e| value(&mem::replace::<Arc<Entry>>(e, entry(&name, 9))));
+                prop_assert_eq!(held, model.get(&name).copied());
+                prop_assert_eq!(get(hash, &copy, &name).map(|e| value(e)), held.map(|_| 9));
+                prop_assert_eq!(get(hash, &map, &name).map(|e| value(e)), held);
                 let still: Vec<_> = before.sorted().into_iter().map(|e| (e.name.to_string(), value(e))).collect();
                 prop_assert_eq!(kept, still, "an older copy changed");
             }
             let all: Vec<_> = map.sorted().into_iter().map(|e| (e.name.to_string(), value(e))).collect();
             prop_assert_eq!(all, model.clone().into_iter().collect::<Vec<_>>());
-            prop_assert_eq!(shape(&map), shape(&build(&model)), "the shape depends on history");
+            prop_assert_eq!(shape(&map), shape(&build(hash, &model)), "the shape depends on history");
         }
 
         #[test]
         fn diff_names_what_differs_and_nothing_else(
+            hash in hashes(),
             base in prop::collection::btree_map("[a-f]{0,3}", 0i64..5, 0..200),
             edits in prop::collection::vec(("[a-f]{0,3}", prop::option::of(0i64..5)), 0..40),
         ) {
-            let old = build(&base);
+            let old = build(hash, &base);
             let mut new = old.clone();
             for (name, edit) in edits {
                 match edit {
-                    Some(v) => drop(new.insert(entry(&name, v))),
-                    None => drop(new.remove(&name)),
+                    Some(v) => drop(new.insert_by(hash, entry(&name, v))),
+                    None => drop(new.remove_by(hash, &name)),
                 }
             }
             let mut told = BTreeSet::new();
             old.diff(&new, &mut |x, y| {
                 let name = x.or(y).map(|e| e.name.to_string()).unwrap_or_default();
-                assert_eq!(x.map(|e| value(e)), old.get(&name).map(|e| value(e)));
-                assert_eq!(y.map(|e| value(e)), new.get(&name).map(|e| value(e)));
+                assert_eq!(x.map(|e| value(e)), get(hash, &old, &name).map(|e| value(e)));
+                assert_eq!(y.map(|e| value(e)), get(hash, &new, &name).map(|e| value(e)));
                 assert!(told.insert(name), "told twice");
             });
             for entry in old.iter().chain(new.iter()) {
-                let same = match (old.get(&entry.name), new.get(&entry.name)) {
+                let same = match (get(hash, &old, &entry.name), get(hash, &new, &entry.name)) {
                     (Some(x), Some(y)) => Arc::ptr_eq(x, y),
                     _ => false,
                 };
