@@ -94,7 +94,7 @@ pub use properties::builder::Builder;
 pub use properties::scoped::Scoped;
 pub use properties::transaction::Transaction;
 pub use property::handle::DynamicProperty;
-pub use source::{Applied, Refusal, Source, Update, Updates, Watching};
+pub use source::{Applied, Policy, Refusal, Source, Update, Updates, Watching};
 pub use tree::layer::{Layer, SourceId};
 pub use tree::snapshot::Snapshot;
 pub use value::Value;

@@ -98,7 +98,11 @@ impl Ledger {
         match order {
             Order::Update {
                 source,
-                update: Update(Content::Full(document)),
+                update:
+                    Update {
+                        content: Content::Full(document),
+                        ..
+                    },
                 refusal,
             } => {
                 let at = index_of(source)?;
@@ -109,7 +113,11 @@ impl Ledger {
             }
             Order::Update {
                 source,
-                update: Update(Content::Delta(edits)),
+                update:
+                    Update {
+                        content: Content::Delta(edits),
+                        ..
+                    },
                 refusal,
             } => self.edit(current, rules, &old, index_of(source)?, edits, refusal),
             Order::Write {

@@ -88,7 +88,11 @@ impl Queue {
         let mut order = self.orders[at].order.lock();
         match order.take() {
             Some(Order::Update {
-                update: Update(Content::Full(document)),
+                update:
+                    Update {
+                        content: Content::Full(document),
+                        ..
+                    },
                 ..
             }) => {
                 drop(order);

@@ -6,16 +6,17 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
+use crate::engine::clock::Clock;
 use crate::error::Error;
 use crate::property::registry::Host;
 use crate::property::subscription::{Subscriber, Subscription};
 use crate::tree::layer::{Layer, SourceId};
 
-/// How a source is doing.
+/// How a source, or the whole, is doing.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Status {
@@ -51,6 +52,25 @@ pub struct SourceHealth {
     pub status: Status,
     /// When it last answered.
     pub last_success: Option<SystemTime>,
+    /// How long ago that was, whatever the wall clock did since.
+    pub age: Option<Duration>,
+    /// How old its values may grow before the whole counts as degraded.
+    pub max_stale: Duration,
+    /// Whether the program cannot start without it.
+    pub required: bool,
+    /// The store's revision of what is in force, if it names one.
+    pub revision: Option<Arc<str>>,
+    /// The generation that holds its newest change; 0 before the first.
+    pub generation: u64,
+    /// How late its newest change may have been: the time since it was last known to be unchanged
+    /// if it is polled, and from its being told to its being visible otherwise.
+    pub lag: Option<Duration>,
+    /// When its values were last confirmed, if they are those that were kept on disk and it has not
+    /// answered since.
+    pub cached: Option<SystemTime>,
+    /// Keys that an update would have taken away and that stay until it is confirmed; see
+    /// [`Properties::confirm`](crate::Properties::confirm).
+    pub held: Option<Held>,
     /// How many of its updates brought a change.
     pub commits: u64,
     /// How many of its updates, or single keys, were refused.
@@ -62,6 +82,34 @@ pub struct SourceHealth {
     pub degraded: Option<Error>,
 }
 
+/// An update that is held because it would take away most of what its source said before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Held {
+    /// How many keys it would take away.
+    pub gone: usize,
+    /// How many there are.
+    pub of: usize,
+    /// Since when it has been held.
+    pub since: SystemTime,
+}
+
+/// Something that was refused: an update, a key of one, or a clash of keys.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Refused {
+    /// Which source said it; `None` for what concerns several.
+    pub source: Option<SourceId>,
+    /// The reason, with the key and where it was written.
+    pub error: Error,
+    /// When it was refused last.
+    pub time: SystemTime,
+    /// How many times it was refused for the same reason.
+    pub count: u64,
+    /// The generation that stayed in force.
+    pub generation: u64,
+}
+
 /// The health of all sources at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -70,18 +118,21 @@ pub struct Health {
     pub generation: u64,
     /// Each source, the strongest first.
     pub sources: Vec<SourceHealth>,
+    /// How the whole is doing: [`Status::Down`] if a required source has never given values,
+    /// [`Status::Stale`] if values are older than the policy of their source allows or an optional
+    /// source is missing, [`Status::Starting`] while a source has not answered yet.
+    pub status: Status,
     /// The newest refusals and clashes, the oldest first, at most 64.
-    pub refused: Vec<Error>,
+    pub refused: Vec<Refused>,
     /// How many callbacks have panicked.
     pub callback_panics: u64,
 }
 
 impl Health {
-    /// Whether every source answered at its last contact and nothing it said was refused.
+    /// Whether every source answered at its last contact, or not longer ago than its policy allows,
+    /// and nothing it said is refused.
     pub fn is_up(&self) -> bool {
-        self.sources
-            .iter()
-            .all(|source| matches!(source.status, Status::Up))
+        matches!(self.status, Status::Up)
     }
 }
 
@@ -111,6 +162,8 @@ pub enum SourceEventKind {
     Rejected(Error),
     /// It does not answer any more; its values stay.
     Suspended(Error),
+    /// Its values are now older than its policy allows; they stay.
+    Stale(Error),
     /// It answers again.
     Reconnected,
     /// It does not work as it should, and its changes arrive all the same; for as long as that is
@@ -142,8 +195,39 @@ pub(crate) struct Books {
 struct Inner {
     /// The keys whose malformed readings were told of in a generation.
     malformed: (u64, BTreeSet<String>),
-    sources: Vec<SourceHealth>,
-    refused: VecDeque<Error>,
+    sources: Vec<Record>,
+    refused: VecDeque<Refused>,
+}
+
+/// The health of one source, and the monotonic moments behind it.
+struct Record {
+    health: SourceHealth,
+    /// When it last answered; of values kept on disk, when they were confirmed, as far as the wall
+    /// clock tells.
+    answered: Option<Instant>,
+    /// Since when it has been without an answer.
+    opened: SystemTime,
+    /// Whether it was told that its values grew too old.
+    told_old: bool,
+}
+
+impl Record {
+    fn is_polled(&self) -> bool {
+        self.health.polled
+    }
+
+    /// When its values will be too old, if it does not answer meanwhile.
+    fn too_old_at(&self) -> Option<Instant> {
+        match self.health.status {
+            Status::Stale { .. } => self.answered?.checked_add(self.health.max_stale),
+            _ => None,
+        }
+    }
+
+    fn is_too_old(&self, now: Instant) -> bool {
+        matches!(self.health.status, Status::Stale { .. })
+            && self.too_old_at().is_none_or(|at| at <= now)
+    }
 }
 
 struct EventBox {

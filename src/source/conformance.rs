@@ -165,7 +165,7 @@ impl fmt::Debug for Recorder {
 
 /// A document after an update.
 fn after(before: &Document, update: Update) -> Document {
-    let edits = match update.0 {
+    let edits = match update.content {
         Content::Full(document) => return document,
         Content::Delta(edits) => edits,
     };

@@ -13,6 +13,13 @@ use crate::value::key::Key;
 use crate::value::origin::Origin;
 
 pub mod conformance;
+mod policy;
+mod timing;
+
+pub use policy::{Cached, Guard, Policy, With};
+pub use timing::{DEFAULT_TIMEOUT, Timing};
+
+pub(crate) use policy::Start;
 
 /// The pause between two loads of a source that is polled, unless it says otherwise.
 pub const DEFAULT_POLL: Duration = Duration::from_secs(5);
@@ -67,6 +74,21 @@ pub trait Source: Send + Sync + 'static {
     /// Whatever kept the source from answering. The values it gave before stay in force.
     fn load(&self) -> Result<Document, Error>;
 
+    /// Says what there is now, or what has changed since the update of the revision `committed` was
+    /// committed. The engine calls it in place of [`load`](Source::load) for each poll after the
+    /// first load; the default loads.
+    ///
+    /// `committed` is the revision of the newest update that is in force as a whole. An update that
+    /// was refused, or a part of it, does not move it: what it brought is asked for again.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Source::load).
+    fn poll(&self, committed: Option<&str>) -> Result<Update, Error> {
+        let _ = committed;
+        self.load().map(Update::full)
+    }
+
     /// How later changes reach the engine. The default is to load again every [`DEFAULT_POLL`].
     fn watching(&self) -> Watching {
         Watching::Poll(DEFAULT_POLL)
@@ -90,6 +112,25 @@ pub trait Source: Send + Sync + 'static {
     fn refusal(&self) -> Refusal {
         Refusal::Whole
     }
+
+    /// How long the parts of the source's work may take.
+    fn timing(&self) -> Timing {
+        Timing::new()
+    }
+
+    /// What the program wants of the source unless it says otherwise by [`with`](Source::with).
+    fn policy(&self) -> Policy {
+        Policy::new()
+    }
+
+    /// This source with another policy: `edit` gets the one it has.
+    fn with(self, edit: impl FnOnce(Policy) -> Policy) -> With<Self>
+    where
+        Self: Sized,
+    {
+        let policy = edit(self.policy());
+        With::new(self, policy)
+    }
 }
 
 impl<S: Source + ?Sized> Source for Arc<S> {
@@ -112,6 +153,18 @@ impl<S: Source + ?Sized> Source for Arc<S> {
     fn refusal(&self) -> Refusal {
         (**self).refusal()
     }
+
+    fn poll(&self, committed: Option<&str>) -> Result<Update, Error> {
+        (**self).poll(committed)
+    }
+
+    fn timing(&self) -> Timing {
+        (**self).timing()
+    }
+
+    fn policy(&self) -> Policy {
+        (**self).policy()
+    }
 }
 
 impl<S: Source + ?Sized> Source for Box<S> {
@@ -133,6 +186,18 @@ impl<S: Source + ?Sized> Source for Box<S> {
 
     fn refusal(&self) -> Refusal {
         (**self).refusal()
+    }
+
+    fn poll(&self, committed: Option<&str>) -> Result<Update, Error> {
+        (**self).poll(committed)
+    }
+
+    fn timing(&self) -> Timing {
+        (**self).timing()
+    }
+
+    fn policy(&self) -> Policy {
+        (**self).policy()
     }
 }
 
@@ -164,11 +229,14 @@ pub enum Refusal {
 
 /// What a source hands over. Its `Debug` shows keys, never values: one may be a secret.
 #[derive(Clone)]
-pub struct Update(pub(crate) Content);
+pub struct Update {
+    pub(crate) content: Content,
+    pub(crate) revision: Option<Arc<str>>,
+}
 
 impl fmt::Debug for Update {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.content {
             Content::Full(document) => f.debug_tuple("Full").field(document).finish(),
             Content::Delta(edits) => {
                 let keys: Vec<&Key> = edits.iter().map(|edit| &edit.key).collect();
@@ -195,17 +263,40 @@ pub(crate) struct Edit {
 impl Update {
     /// Everything there is: what is missing from it is gone.
     pub fn full(document: Document) -> Self {
-        Self(Content::Full(document))
+        let revision = document.revision.clone();
+        Self {
+            content: Content::Full(document),
+            revision,
+        }
     }
 
     /// A list of changes, applied in the order they are added, as one.
     pub fn delta() -> Self {
-        Self(Content::Delta(Vec::new()))
+        Self {
+            content: Content::Delta(Vec::new()),
+            revision: None,
+        }
+    }
+
+    /// Names the store's revision that this update leads to; see [`Source::poll`]. The revision of
+    /// a full update is its document's unless it is named here.
+    #[must_use]
+    pub fn at_revision(mut self, revision: impl Into<Arc<str>>) -> Self {
+        self.revision = Some(revision.into());
+        self
+    }
+
+    /// The store's revision that this update leads to, if the source names one.
+    pub fn revision(&self) -> Option<&str> {
+        self.revision.as_deref()
     }
 
     /// The change of one key: its new value, or none.
     pub(crate) fn edit(key: Key, value: Option<(Value, Origin)>) -> Self {
-        Self(Content::Delta(vec![Edit { key, value }]))
+        Self {
+            content: Content::Delta(vec![Edit { key, value }]),
+            revision: None,
+        }
     }
 
     /// Adds setting a key. [`Value::Unset`] sets a tombstone, which hides the key in lower layers.
@@ -221,7 +312,7 @@ impl Update {
         value: impl Into<Value>,
         origin: Origin,
     ) -> Result<Self, Error> {
-        match &mut self.0 {
+        match &mut self.content {
             Content::Full(document) => document.set(key, value, origin)?,
             Content::Delta(edits) => edits.push(Edit {
                 key: Key::parse(key)?,
@@ -237,7 +328,7 @@ impl Update {
     ///
     /// As [`set`](Self::set).
     pub fn remove(mut self, key: &str) -> Result<Self, Error> {
-        match &mut self.0 {
+        match &mut self.content {
             Content::Full(document) => drop(document.remove(key)),
             Content::Delta(edits) => edits.push(Edit {
                 key: Key::parse(key)?,

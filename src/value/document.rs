@@ -36,6 +36,7 @@ impl Standing {
 pub struct Document {
     root: Table,
     problems: Vec<Error>,
+    pub(crate) revision: Option<Arc<str>>,
 }
 
 impl Document {
@@ -54,7 +55,7 @@ impl Document {
     pub(crate) fn from_table(root: Table) -> Self {
         Self {
             root,
-            problems: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -204,6 +205,17 @@ impl Document {
     /// Notes something that was left out and why, to be shown in the source's health.
     pub fn report(&mut self, problem: Error) {
         self.problems.push(problem);
+    }
+
+    /// Names the store's revision of this document, such as an index or an entity tag, to be shown
+    /// in the source's health.
+    pub fn set_revision(&mut self, revision: impl Into<Arc<str>>) {
+        self.revision = Some(revision.into());
+    }
+
+    /// The store's revision of this document, if the source names one.
+    pub fn revision(&self) -> Option<&str> {
+        self.revision.as_deref()
     }
 
     /// What was left out and why.

@@ -1,0 +1,128 @@
+//! Runs each source on a thread of its own: load, then watch or poll, again after a failure. A
+//! source that hangs is left to itself and asked again on another thread; nothing else waits for it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::engine::clock::Clock;
+use crate::engine::core::Engine;
+use crate::engine::supervise::monitor::Monitor;
+use crate::error::{Error, ErrorKind};
+use crate::source::Source;
+use crate::tree::layer::SourceId;
+
+pub(crate) mod keeper;
+mod life;
+mod monitor;
+mod pause;
+mod sink;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use keeper::{Keeper, Terms, guarded};
+
+/// All sources that run.
+pub(crate) struct Supervisor {
+    monitor: Arc<Monitor>,
+}
+
+impl Supervisor {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            monitor: Arc::new(Monitor::new(clock)),
+        }
+    }
+
+    /// Starts a source: one that pushes is asked to send all it has, now; any other begins its
+    /// first load on a thread of its own.
+    pub(crate) fn start(
+        &self,
+        engine: &Engine,
+        id: SourceId,
+        name: Arc<str>,
+        terms: Terms,
+        source: Box<dyn Source>,
+    ) -> Result<Arc<Keeper>, Error> {
+        let pushes = terms.watching == crate::source::Watching::Push;
+        let keeper = Keeper::new(engine, &self.monitor, id, name, terms, source);
+        self.monitor.add(Arc::clone(&keeper));
+        let started = match pushes {
+            true => keeper.attach(),
+            false => self
+                .monitor
+                .run(engine.weak())
+                .map_err(|cause| {
+                    let detail = format!("no thread can be started for it: {cause}");
+                    Error::new(ErrorKind::Unavailable, detail).with_origin(&keeper.name)
+                })
+                .and_then(|()| keeper.start(&self.monitor.threads)),
+        };
+        match started {
+            Ok(()) => Ok(keeper),
+            Err(error) => {
+                self.remove(id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells a source to end, and does not wait.
+    pub(crate) fn remove(&self, id: SourceId) {
+        if let Some(keeper) = self.monitor.remove(id) {
+            keeper.end();
+        }
+    }
+
+    /// Asks sources again, all or one, and waits for what comes of it.
+    pub(crate) fn refresh(&self, only: Option<SourceId>) -> Result<(), Error> {
+        let keepers = match only {
+            None => self.monitor.keepers(),
+            Some(id) => {
+                let gone = || Error::new(ErrorKind::Closed, format!("{id} is not there"));
+                vec![self.monitor.keeper(id).ok_or_else(gone)?]
+            }
+        };
+        let now = self.monitor.clock.now();
+        // All are asked before the first is waited for.
+        let rounds: Vec<_> = keepers
+            .iter()
+            .filter_map(|keeper| Some((keeper, keeper.want()?)))
+            .collect();
+        let errors: Vec<Error> = rounds
+            .into_iter()
+            .filter_map(|(keeper, round)| keeper.wait_for(round, now + keeper.patience()).err())
+            .collect();
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(Error::all(errors)),
+        }
+    }
+
+    /// Waits for the threads of the sources, at the longest until `until`.
+    pub(crate) fn join(&self, until: Instant) {
+        self.monitor.threads.join(until);
+    }
+
+    /// Tells all sources to end.
+    pub(crate) fn stop(&self) {
+        for keeper in self.monitor.end() {
+            keeper.end();
+        }
+    }
+
+    /// What the monitor waits for may come earlier than it knows.
+    pub(crate) fn ring(&self) {
+        self.monitor.ring();
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.monitor.clock
+    }
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Supervisor")
+    }
+}

@@ -1,0 +1,141 @@
+//! The way from one source to the engine.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crate::engine::core::{Engine, Placed};
+use crate::engine::supervise::keeper::Keeper;
+use crate::engine::supervise::life::Life;
+use crate::error::{Error, ErrorKind};
+use crate::source::{Applied, Make, Refusal, Sink, Ticket, Update};
+use crate::tree::layer::SourceId;
+
+/// What one thread's turn at a source says goes to the engine, until the turn is over.
+pub(super) struct EngineSink {
+    engine: Weak<Engine>,
+    keeper: Weak<Keeper>,
+    id: SourceId,
+    refusal: Refusal,
+    life: Arc<Life>,
+}
+
+impl EngineSink {
+    pub(super) fn new(
+        engine: Weak<Engine>,
+        keeper: Weak<Keeper>,
+        id: SourceId,
+        refusal: Refusal,
+        life: Arc<Life>,
+    ) -> Self {
+        Self {
+            engine,
+            keeper,
+            id,
+            refusal,
+            life,
+        }
+    }
+
+    /// The engine, unless what is said does not count any more.
+    fn engine(&self) -> Option<Arc<Engine>> {
+        let engine = self.engine.upgrade()?;
+        (!self.life.has_ended()).then_some(engine)
+    }
+
+    fn said(&self, outcome: Result<(), Error>) {
+        if let Some(keeper) = self.keeper.upgrade() {
+            keeper.said(&self.life, outcome);
+        }
+    }
+}
+
+struct EngineTicket {
+    engine: Weak<Engine>,
+    keeper: Weak<Keeper>,
+    life: Arc<Life>,
+    placed: Result<Arc<Placed>, Error>,
+}
+
+impl Ticket for EngineTicket {
+    fn commit(self: Box<Self>) -> Result<Applied, Error> {
+        let engine = self.engine.upgrade().ok_or_else(closed)?;
+        let outcome = engine.settle(&*self.placed?);
+        if let Some(keeper) = self.keeper.upgrade() {
+            let said = outcome.as_ref().map(drop).map_err(Error::clone);
+            keeper.said(&self.life, said);
+        }
+        outcome
+    }
+}
+
+fn closed() -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        "the properties are gone, or the source was removed",
+    )
+}
+
+impl Sink for EngineSink {
+    fn queue(&self, update: Update) -> Box<dyn Ticket> {
+        let placed = match self.engine() {
+            Some(engine) => engine.update(self.id, update, self.refusal),
+            None => Err(closed()),
+        };
+        Box::new(EngineTicket {
+            engine: Weak::clone(&self.engine),
+            keeper: Weak::clone(&self.keeper),
+            life: Arc::clone(&self.life),
+            placed,
+        })
+    }
+
+    fn failed(&self, error: Error) {
+        if let Some(engine) = self.engine() {
+            let generation = engine.current.load().number();
+            engine.books.failed(self.id, generation, error.clone());
+            self.said(Err(error));
+        }
+    }
+
+    fn alive(&self) {
+        if let Some(engine) = self.engine() {
+            let generation = engine.current.load().number();
+            engine.books.alive(self.id, generation);
+            self.said(Ok(()));
+        }
+    }
+
+    fn degraded(&self, reason: Option<Error>) {
+        if let Some(engine) = self.engine() {
+            let generation = engine.current.load().number();
+            engine.books.degraded(self.id, generation, reason);
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.life.is_stopped()
+    }
+
+    fn wait(&self, pause: Duration) -> bool {
+        self.life.wait(pause)
+    }
+
+    fn on_stop(&self, hook: Box<dyn Fn() + Send + Sync>) {
+        self.life.on_stop(hook);
+    }
+
+    fn shared(&self, kind: TypeId, make: Make<'_>) -> Arc<dyn Any + Send + Sync> {
+        match self.engine.upgrade() {
+            Some(engine) => engine.shared(kind, make),
+            None => make(),
+        }
+    }
+}
+
+impl fmt::Debug for EngineSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineSink").field("id", &self.id).finish_non_exhaustive()
+    }
+}

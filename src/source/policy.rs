@@ -1,0 +1,289 @@
+//! What the program wants of one source: whether it can start without it, how long its values may
+//! grow old, and what is not believed at once.
+
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::source::{Refusal, Source, Timing, Update, Updates, Watching};
+use crate::value::document::Document;
+use crate::value::origin::Origin;
+
+/// What the program wants of one source.
+///
+/// Given by [`Source::with`]; a source may bring its own by [`Source::policy`].
+///
+/// ```
+/// use std::time::Duration;
+/// use liveprops::{Properties, Source, sources::Memory};
+///
+/// let props = Properties::builder()
+///     .source(
+///         Memory::from([("qps", 100)])
+///             .with(|policy| policy.optional().max_stale(Duration::from_secs(60))),
+///     )
+///     .build()?;
+/// assert!(props.health().is_up());
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[must_use]
+pub struct Policy {
+    pub(crate) start: Start,
+    pub(crate) cache: Option<Cached>,
+    pub(crate) guard: Option<Guard>,
+    pub(crate) max_stale: Duration,
+    pub(crate) manual: bool,
+}
+
+/// What the start of the program does about a source that does not answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Start {
+    /// Fails, after this or after what the builder says.
+    Required(Option<Duration>),
+    /// Goes on without it after this.
+    Optional(Duration),
+    /// Waits for it, however long.
+    Waits,
+}
+
+/// How long a start waits for an optional source, unless told otherwise.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Policy {
+    /// A source that is required, is not cached, and is believed whatever it says.
+    pub fn new() -> Self {
+        Self {
+            start: Start::Required(None),
+            cache: None,
+            guard: None,
+            max_stale: Duration::ZERO,
+            manual: false,
+        }
+    }
+
+    /// The start fails if the source, or its cache, gives no values within the time of
+    /// [`Builder::load_timeout`](crate::Builder::load_timeout). This is the default.
+    pub fn required(mut self) -> Self {
+        self.start = Start::Required(None);
+        self
+    }
+
+    /// The start fails if the source, or its cache, gives no values within `time`.
+    pub fn required_within(mut self, time: Duration) -> Self {
+        self.start = Start::Required(Some(time));
+        self
+    }
+
+    /// The start goes on without the source if it gives no values within a second. It is asked
+    /// again until it does.
+    pub fn optional(self) -> Self {
+        self.optional_after(PATIENCE)
+    }
+
+    /// The start goes on without the source if it gives no values within `time`. It is asked
+    /// again until it does.
+    pub fn optional_after(mut self, time: Duration) -> Self {
+        self.start = Start::Optional(time);
+        self
+    }
+
+    /// The start waits for the source, or its cache, however long that takes.
+    pub fn waits(mut self) -> Self {
+        self.start = Start::Waits;
+        self
+    }
+
+    /// Keeps the newest accepted values in the directory of
+    /// [`Builder::state_dir`](crate::Builder::state_dir), and starts from there when the source does
+    /// not answer.
+    pub fn cached(self) -> Self {
+        self.cached_as(Cached::new())
+    }
+
+    /// As [`cached`](Self::cached), with limits.
+    pub fn cached_as(mut self, cached: Cached) -> Self {
+        self.cache = Some(cached);
+        self
+    }
+
+    /// Holds an update that would take away most of what the source says, until it is confirmed.
+    pub fn guarded(mut self, guard: Guard) -> Self {
+        self.guard = Some(guard);
+        self
+    }
+
+    /// Believes the source whatever it takes away.
+    pub fn unguarded(mut self) -> Self {
+        self.guard = None;
+        self
+    }
+
+    /// How old the source's values may grow while it does not answer before the whole counts as
+    /// degraded. The default is 0: at once.
+    pub fn max_stale(mut self, age: Duration) -> Self {
+        self.max_stale = age;
+        self
+    }
+
+    /// Loads a source that is polled only when
+    /// [`Properties::refresh`](crate::Properties::refresh) asks for it. For tests, and for programs
+    /// that decide themselves when to look.
+    pub fn manual(mut self) -> Self {
+        self.manual = true;
+        self
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How the newest values of a source are kept on disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub struct Cached {
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) secrets: bool,
+}
+
+impl Cached {
+    /// Of any age, without secrets.
+    pub fn new() -> Self {
+        Self {
+            max_age: None,
+            secrets: false,
+        }
+    }
+
+    /// Refuses to start from values that were confirmed longer ago than this.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+
+    /// Writes secrets as well, readable by the user of the process and in clear. Without this, keys
+    /// that are masked elsewhere are missing after a start from the cache.
+    pub fn with_secrets(mut self) -> Self {
+        self.secrets = true;
+        self
+    }
+}
+
+impl Default for Cached {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What of an update is not believed at once: that most keys are gone.
+///
+/// An expired bucket, a wiped prefix, an unmounted directory and a page that is not the
+/// configuration look like this.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[must_use]
+pub struct Guard {
+    pub(crate) share: f64,
+    pub(crate) at_least: usize,
+    pub(crate) repeated: Option<Duration>,
+}
+
+impl Eq for Guard {}
+
+impl Guard {
+    /// Holds an update that takes away all keys, or more than half of at least 8.
+    pub fn new() -> Self {
+        Self {
+            share: 0.5,
+            at_least: 8,
+            repeated: None,
+        }
+    }
+
+    /// Holds an update that takes away all keys, and no other.
+    pub fn all() -> Self {
+        Self::new().share(1.0)
+    }
+
+    /// Holds an update that takes away more than this share of the keys, from 0 to 1.
+    pub fn share(mut self, share: f64) -> Self {
+        self.share = share;
+        self
+    }
+
+    /// With fewer keys than this, only an update that takes away all of them is held.
+    pub fn at_least(mut self, keys: usize) -> Self {
+        self.at_least = keys;
+        self
+    }
+
+    /// Believes the update after all when the source has gone on saying so for this long. By
+    /// default it never does: only [`Properties::confirm`](crate::Properties::confirm) and values
+    /// that come back end it.
+    pub fn repeated_for(mut self, time: Duration) -> Self {
+        self.repeated = Some(time);
+        self
+    }
+
+    /// Whether an update that leaves out `gone` of `before` keys is held.
+    pub(crate) fn holds(&self, gone: usize, before: usize) -> bool {
+        if gone == 0 || before == 0 {
+            return false;
+        }
+        gone == before || (before >= self.at_least && gone as f64 > self.share * before as f64)
+    }
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A source with a policy; see [`Source::with`].
+#[derive(Clone, Debug)]
+pub struct With<S> {
+    source: S,
+    policy: Policy,
+}
+
+impl<S> With<S> {
+    pub(super) fn new(source: S, policy: Policy) -> Self {
+        Self { source, policy }
+    }
+}
+
+impl<S: Source> Source for With<S> {
+    fn origin(&self) -> Origin {
+        self.source.origin()
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        self.source.load()
+    }
+
+    fn poll(&self, committed: Option<&str>) -> Result<Update, Error> {
+        self.source.poll(committed)
+    }
+
+    fn watching(&self) -> Watching {
+        self.source.watching()
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        self.source.watch(updates)
+    }
+
+    fn refusal(&self) -> Refusal {
+        self.source.refusal()
+    }
+
+    fn timing(&self) -> Timing {
+        self.source.timing()
+    }
+
+    fn policy(&self) -> Policy {
+        self.policy.clone()
+    }
+}

@@ -1,0 +1,115 @@
+//! How long the parts of a source's work may take, and what they add up to.
+
+use std::time::Duration;
+
+use crate::source::Watching;
+
+/// How long one load may take once the program runs, unless the source says otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long the parts of a source's work may take: what its deadlines are, and how late a change
+/// may be seen at the worst.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveprops::{Watching, source::Timing};
+///
+/// let timing = Timing::new().timeout(Duration::from_secs(3));
+/// let every = Watching::Poll(Duration::from_secs(5));
+/// assert_eq!(timing.worst(every), Some(Duration::from_secs(8)));
+/// assert_eq!(timing.worst(Watching::Never), None);
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub struct Timing {
+    timeout: Duration,
+    settle: Duration,
+    look: Option<Duration>,
+    silence: Option<Duration>,
+}
+
+impl Timing {
+    /// Loads within [`DEFAULT_TIMEOUT`], nothing that settles first, and a watch that may be silent
+    /// for as long as nothing changes.
+    pub fn new() -> Self {
+        Self {
+            timeout: DEFAULT_TIMEOUT,
+            settle: Duration::ZERO,
+            look: None,
+            silence: None,
+        }
+    }
+
+    /// How long one load may take. The engine leaves a load that takes longer to itself, reports
+    /// it, and tries again on another thread.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long the source waits, at most, for a change to be complete before it tells of it.
+    pub fn settle(mut self, settle: Duration) -> Self {
+        self.settle = settle;
+        self
+    }
+
+    /// How often a watch looks for changes that no event told it of.
+    pub fn look(mut self, every: Duration) -> Self {
+        self.look = Some(every);
+        self
+    }
+
+    /// How long a watch may give no sign of life, by an update,
+    /// [`alive`](crate::Updates::alive) or [`failed`](crate::Updates::failed), before the engine
+    /// leaves it to itself and begins another.
+    pub fn silence(mut self, silence: Duration) -> Self {
+        self.silence = Some(silence);
+        self
+    }
+
+    /// How late a change may be at the worst while the source answers; `None` for a source that
+    /// brings no changes of its own accord, or whose store tells of each.
+    pub fn worst(&self, watching: Watching) -> Option<Duration> {
+        let interval = match watching {
+            Watching::Never | Watching::Push => return None,
+            Watching::Poll(every) => every,
+            // What a dead watch has missed is found when its silence is noticed.
+            Watching::Stream => self.look.into_iter().chain(self.silence).max()?,
+        };
+        Some(
+            interval
+                .saturating_add(self.settle)
+                .saturating_add(self.timeout),
+        )
+    }
+
+    /// The terms of [`worst`](Self::worst), for a person.
+    pub(crate) fn arithmetic(&self, watching: Watching) -> String {
+        let (what, interval) = match (watching, self.look.max(self.silence)) {
+            (Watching::Poll(every), _) => ("interval", every),
+            (_, Some(look)) if self.look >= self.silence => ("look", look),
+            (_, Some(silence)) => ("silence", silence),
+            (_, None) => ("interval", Duration::ZERO),
+        };
+        let mut text = format!("{what} {interval:?}");
+        if !self.settle.is_zero() {
+            text.push_str(&format!(" + settling {:?}", self.settle));
+        }
+        text.push_str(&format!(" + timeout {:?}", self.timeout));
+        text
+    }
+
+    pub(crate) fn load_deadline(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(crate) fn longest_silence(&self) -> Option<Duration> {
+        self.silence
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self::new()
+    }
+}
