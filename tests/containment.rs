@@ -312,3 +312,25 @@ fn a_listener_given_to_the_builder_hears_of_the_first_load() {
     let first = told.recv_timeout(SOON).unwrap();
     assert!(matches!(first, SourceEventKind::Initialized), "{first:?}");
 }
+
+#[test]
+fn what_a_mapping_of_a_secret_fallback_panics_with_is_masked() {
+    let memory = Memory::from([("db.password", "hunter2")]);
+    let props = Properties::builder()
+        .source(memory.clone())
+        .build()
+        .unwrap();
+    let p = props
+        .property::<String>("plain")
+        .or_key("db.password")
+        .build()
+        .unwrap();
+    let m = p.map(|v| {
+        assert!(v == "hunter2", "bad value {v}");
+        v.len()
+    });
+    let error = memory.set("db.password", "topsecret").unwrap_err();
+    assert_eq!(m.get(), 7);
+    let text = format!("{error} {error:?}");
+    assert!(!text.contains("topsecret"), "{text}");
+}

@@ -288,6 +288,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
                 let drawn = parent.rule.draw(&parent.key, generation, None)?;
                 Ok(drawn.map(&*again))
             }),
+            fallbacks: self.slot.rule.fallbacks().into(),
         };
         DynamicProperty {
             slot: Slot::mapped(&self.slot, mapped),

@@ -132,6 +132,8 @@ pub(crate) struct Mapped<T> {
     pub(crate) staged: FromVersion<T>,
     /// From any generation, by that slot's own rule.
     pub(crate) fresh: FromGeneration<T>,
+    /// The keys that slot falls back to: what is read there may be a secret too.
+    pub(crate) fallbacks: Box<[Key]>,
 }
 
 /// Draws a value from another slot's version.
@@ -214,7 +216,8 @@ impl<T> Rule<T> {
     pub(crate) fn fallbacks(&self) -> &[Key] {
         match self {
             Rule::Spec(spec) => &spec.fallbacks,
-            Rule::Plain(_) | Rule::Map(_) => &[],
+            Rule::Map(mapped) => &mapped.fallbacks,
+            Rule::Plain(_) => &[],
         }
     }
 }
