@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use liveprops::sources::Memory;
-use liveprops::{Properties, Value};
+use liveprops::{ErrorKind, Properties, Value};
 
 #[test]
 fn refused_set_below_an_empty_table_keeps_the_table() {
@@ -106,4 +106,58 @@ fn two_refused_sets_at_once_leave_the_good_value() {
         .build()
         .unwrap();
     assert_eq!(again.get::<u32>("k").unwrap(), 1);
+}
+
+#[test]
+fn a_shared_memory_is_what_it_says_after_refusals() {
+    let memory = Memory::from([("a.x", 1), ("b", 2)]);
+    let strict = Properties::builder()
+        .source(memory.clone())
+        .validate(|t| {
+            if t.get_opt::<i64>("b").ok().flatten() == Some(9) {
+                Err("9".into())
+            } else {
+                Ok(())
+            }
+        })
+        .build()
+        .unwrap();
+    let lax = Properties::builder()
+        .source(memory.clone())
+        .build()
+        .unwrap();
+    let need = strict.property::<i64>("a.x").build().unwrap();
+    // whole table away, refused by one
+    memory.remove("a").unwrap_err();
+    assert_eq!(need.get(), 1);
+    assert_eq!(
+        lax.get_opt::<i64>("a.x").unwrap(),
+        None,
+        "the others keep it"
+    );
+    let fresh = |m: &Memory| Properties::builder().source(m.clone()).build().unwrap();
+    assert_eq!(fresh(&memory).get::<i64>("a.x").unwrap(), 1);
+    // everything away
+    memory.remove("").unwrap_err();
+    assert_eq!(fresh(&memory).get::<i64>("a.x").unwrap(), 1);
+    assert_eq!(fresh(&memory).get::<i64>("b").unwrap(), 2);
+    // a table over a table
+    memory
+        .set("a", Value::Table(Default::default()))
+        .unwrap_err();
+    assert_eq!(fresh(&memory).get::<i64>("a.x").unwrap(), 1);
+    memory.set("b", 9).unwrap_err();
+    assert_eq!(
+        (
+            fresh(&memory).get::<i64>("b").unwrap(),
+            strict.get::<i64>("b").unwrap(),
+            lax.get::<i64>("b").unwrap_or(-1)
+        ),
+        (2, 2, 9)
+    );
+    // what clashes in one of them
+    memory.set("c.d", 1).unwrap();
+    let r = memory.set("c", 1);
+    assert_eq!(r.unwrap_err().kind(), ErrorKind::InvalidKey);
+    assert_eq!(fresh(&memory).get::<i64>("c.d").unwrap(), 1);
 }

@@ -315,18 +315,6 @@ impl<T> HasCell for Slot<T> {
 }
 
 impl<T: Send + Sync + 'static> Slot<T> {
-    /// Makes a slot and draws its first value.
-    pub(crate) fn new(
-        key: Key,
-        rule: Rule<T>,
-        host: HostRef,
-        generation: &Generation,
-    ) -> Result<Arc<Self>, Error> {
-        let drawn = rule.draw(&key, generation, None)?;
-        let version = Version::new(drawn, Arc::clone(&generation.stamp));
-        Ok(Self::with(key, rule, host, version))
-    }
-
     /// Makes a slot that follows `parent`.
     pub(crate) fn mapped<P: Send + Sync + 'static>(
         parent: &Arc<Slot<P>>,
