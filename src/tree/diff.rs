@@ -175,6 +175,7 @@ fn pair(x: Option<&Arc<Entry>>, y: Option<&Arc<Entry>>, at: &mut String, sink: &
 
 /// A table that came or went with all it holds.
 fn whole(entry: &Arc<Entry>, table: &Table, at: &mut String, sink: &mut Sink, gone: bool) {
+    let (listed, special) = (sink.listed, table.special());
     let mut tell = |at: &str, entry: &Arc<Entry>| {
         if gone {
             leaf(Some(entry), None, at, sink);
@@ -184,8 +185,11 @@ fn whole(entry: &Arc<Entry>, table: &Table, at: &mut String, sink: &mut Sink, go
     };
     if table.is_empty() {
         tell(at, entry);
-    } else {
+    } else if listed || special {
         table.walk(at, &mut tell);
+    } else {
+        // A first load: nobody asks which, and there are as many as the table knows it has.
+        sink.diff.uncounted += table.leaves();
     }
 }
 
