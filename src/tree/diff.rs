@@ -128,6 +128,11 @@ struct Sink {
 }
 
 fn tables(old: &Table, new: &Table, at: &mut String, sink: &mut Sink) {
+    if old.is_empty() && !new.is_empty() && !sink.listed && !new.special() {
+        // A first load: nobody asks which, and there are as many as the table knows it has.
+        sink.diff.uncounted += new.leaves();
+        return;
+    }
     old.map().diff(new.map(), &mut |x, y| {
         let Some(either) = x.or(y) else {
             return;
@@ -188,7 +193,6 @@ fn whole(entry: &Arc<Entry>, table: &Table, at: &mut String, sink: &mut Sink, go
     } else if listed || special {
         table.walk(at, &mut tell);
     } else {
-        // A first load: nobody asks which, and there are as many as the table knows it has.
         sink.diff.uncounted += table.leaves();
     }
 }
