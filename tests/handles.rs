@@ -714,6 +714,36 @@ fn a_million_reads_allocate_nothing() -> Result<(), Error> {
     Ok(())
 }
 
+// A name is split and looked up segment by segment, and a small tree is laid out otherwise.
+#[test]
+fn reads_by_name_in_a_large_tree_allocate_nothing() -> Result<(), Error> {
+    let name = |i: u32| match i % 2 {
+        0 => format!("section{}.key{}", i / 100, i % 100),
+        _ => format!("section{}.deep.key{}", i / 100, i % 100),
+    };
+    let memory: Memory = (0..100_000).map(|i| (name(i), i)).collect();
+    let props = inline(&memory);
+    assert_eq!(props.snapshot().keys().len(), 100_000);
+    let names: Vec<(u32, String)> = (0..1_000).map(|i| (i * 97, name(i * 97))).collect();
+    let pass = || {
+        for (i, name) in &names {
+            let name = name.as_str();
+            assert_eq!(props.get::<u32>(name).unwrap(), *i);
+            assert_eq!(props.get_opt::<u64>(name).unwrap(), Some(u64::from(*i)));
+            assert_eq!(props.get_or(name, u32::MAX), *i);
+            assert_eq!(props.snapshot().get::<u32>(name).unwrap(), *i);
+        }
+        for absent in ["absent", "section7.absent", "section7.deep.absent", "a.b.c"] {
+            assert_eq!(props.get_opt::<u32>(absent).unwrap(), None);
+            assert_eq!(props.get_or(absent, 7u32), 7);
+        }
+    };
+    pass();
+    let info = allocation_counter::measure(pass);
+    assert_eq!((info.count_total, info.bytes_total), (0, 0));
+    Ok(())
+}
+
 #[test]
 fn reading_goes_on_after_the_properties_are_gone() -> Result<(), Error> {
     let memory = Memory::from([("n", 1)]);
