@@ -1,7 +1,7 @@
 //! liveprops beside its rivals and beside what a program would write by hand.
 //!
 //! ```sh
-//! cargo bench --manifest-path compare/Cargo.toml            # everything, about four minutes
+//! cargo bench --manifest-path compare/Cargo.toml            # everything, about three minutes
 //! cargo bench --manifest-path compare/Cargo.toml -- read    # one table, or several
 //! ```
 //!
