@@ -35,20 +35,29 @@ const EXACT: Tolerance = Tolerance {
     processes: 1,
 };
 
-/// How the keys lie is drawn anew by each process; one alone differs from another by up to 6 %.
+/// How the keys lie in the trie is drawn anew by each process: one reads with up to 1 % more or
+/// less than another.
 const DRAWN: Tolerance = Tolerance {
-    percent: 8.0,
+    percent: 2.5,
     instructions: 0.0,
     processes: 4,
+};
+
+/// The same for a commit, where it is up to 3 %.
+const DRAWN_COMMIT: Tolerance = Tolerance {
+    percent: 4.0,
+    instructions: 0.0,
+    processes: 8,
 };
 
 /// Cases that are known to be over their budget. Empty is the aim.
 const OVER_BUDGET: &[&str] = &[];
 
 fn tolerance(case: &Case) -> Tolerance {
-    match case.name.contains("by name") || case.name.starts_with("one key") {
-        true => DRAWN,
-        false => EXACT,
+    match case.name {
+        name if name.contains("by name") => DRAWN,
+        name if name.starts_with("one key") => DRAWN_COMMIT,
+        _ => EXACT,
     }
 }
 
@@ -66,9 +75,10 @@ fn main() -> ExitCode {
     if !counts::available() {
         println!("Instructions cannot be counted: valgrind is not installed.");
         // A guard that is silently absent guards nothing.
-        return match std::env::var_os("CI") {
-            Some(_) => ExitCode::FAILURE,
-            None => ExitCode::SUCCESS,
+        let in_ci = std::env::var("CI").is_ok_and(|ci| !matches!(&*ci, "" | "false" | "0"));
+        return match in_ci {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
         };
     }
     let found = Record {

@@ -8,6 +8,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod support;
 #[path = "cases/told.rs"]
 mod told;
 
@@ -17,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 use allocation_counter::{AllocationInfo, measure};
 use liveprops::{Document, DynamicProperty, Key, Properties, Source, sources::File};
+use support::or_dash;
+use support::verdict::{Verdict, times};
 use told::{Told, parsed, toml_text};
 
 const KEYS: usize = 100_000;
@@ -35,13 +38,47 @@ fn table(title: &str, columns: [&str; 5]) {
     println!("|---|--:|--:|--:|--:|");
 }
 
-fn row(name: &str, bytes: f64, each: f64, floor: Option<f64>, budget: Option<f64>) {
-    let dash = |figure: Option<String>| figure.unwrap_or("-".to_owned());
-    println!(
-        "| {name} | {bytes:.0} | {each:.1} | {} | {} |",
-        dash(floor.map(|floor| format!("{:.2}", bytes / floor))),
-        dash(budget.map(|budget| budget.to_string())),
-    );
+/// What a row may be.
+enum Budget {
+    None,
+    /// So many times what it is compared with.
+    Times(f64),
+    /// So many bytes for each thing.
+    Each(f64),
+}
+
+struct Row<'a> {
+    name: &'a str,
+    bytes: f64,
+    each: f64,
+    /// The bytes it is compared with.
+    floor: Option<f64>,
+    budget: Budget,
+}
+
+impl Row<'_> {
+    fn print(&self, verdict: &mut Verdict) {
+        let (ratio, each) = match self.budget {
+            Budget::None => (0.0, None),
+            Budget::Times(ratio) => (ratio, None),
+            Budget::Each(bytes) => (0.0, Some(bytes)),
+        };
+        let text = match self.budget {
+            Budget::None => "-".to_owned(),
+            Budget::Times(ratio) => times(ratio),
+            Budget::Each(bytes) => format!("{bytes} bytes each"),
+        };
+        let over = each.filter(|most| self.each > *most).map(|_| text.clone());
+        println!(
+            "| {} | {:.0} | {} | {} | {text} |",
+            self.name,
+            self.bytes,
+            verdict.cell(self.name, "bytes each", &format!("{:.1}", self.each), over),
+            or_dash(self.floor, |floor| {
+                verdict.ratio(self.name, "bytes", self.bytes / floor, ratio)
+            }),
+        );
+    }
 }
 
 /// 100,000 keys with numbers, or with texts of about 20 bytes.
@@ -62,7 +99,7 @@ fn all_changed(text: &str) -> String {
     text.replace(" = ", " = 1").replace("= 1\"", "= \"1")
 }
 
-fn keys(dir: &Path) {
+fn keys(dir: &Path, verdict: &mut Verdict) {
     table(
         &format!("Live bytes of {KEYS} keys"),
         ["what", "bytes", "a key", "ratio", "budget"],
@@ -75,17 +112,25 @@ fn keys(dir: &Path) {
         };
         let (table, info) = measured(|| toml::from_str::<toml::Table>(&text).unwrap());
         let (floor, a_key) = each(&info);
-        row(&format!("toml::Table, {kind}"), floor, a_key, None, None);
+        Row {
+            name: &format!("toml::Table, {kind}"),
+            bytes: floor,
+            each: a_key,
+            floor: None,
+            budget: Budget::None,
+        }
+        .print(verdict);
         drop(table);
         let (document, info) = measured(|| load(&path));
         let (bytes, a_key) = each(&info);
-        row(
-            &format!("document, {kind}"),
+        Row {
+            name: &format!("document, {kind}"),
             bytes,
-            a_key,
-            Some(floor),
-            None,
-        );
+            each: a_key,
+            floor: Some(floor),
+            budget: Budget::None,
+        }
+        .print(verdict);
         drop(document);
         let (held, info) = measured(|| {
             let (told, props) = Told::alone();
@@ -94,7 +139,14 @@ fn keys(dir: &Path) {
         });
         let (bytes, a_key) = each(&info);
         let name = format!("properties with origins, {kind}");
-        row(&name, bytes, a_key, Some(floor), Some(1.5));
+        Row {
+            name: &name,
+            bytes,
+            each: a_key,
+            floor: Some(floor),
+            budget: Budget::Times(1.5),
+        }
+        .print(verdict);
         drop(held);
     }
 }
@@ -102,6 +154,7 @@ fn keys(dir: &Path) {
 /// What a handle on each key takes, with its share of the registry: in properties of their own.
 fn held(
     name: &str,
+    verdict: &mut Verdict,
     make: impl Fn(&Properties, &str) -> DynamicProperty<u32>,
 ) -> (Properties, Vec<DynamicProperty<u32>>) {
     let (told, props) = Told::alone();
@@ -111,17 +164,26 @@ fn held(
     let mut handles = Vec::with_capacity(KEYS);
     let info = measure(|| handles.extend(keys.iter().map(|key| make(&props, key.as_str()))));
     let bytes = info.bytes_current as f64;
-    row(name, bytes, bytes / KEYS as f64, None, Some(128.0));
+    Row {
+        name,
+        bytes,
+        each: bytes / KEYS as f64,
+        floor: None,
+        budget: Budget::Each(128.0),
+    }
+    .print(verdict);
     (props, handles)
 }
 
-fn handles() {
+fn handles(verdict: &mut Verdict) {
     table(
         &format!("Live bytes of {KEYS} handles, one on each of {KEYS} keys"),
         ["what", "bytes", "a handle", "ratio", "budget"],
     );
-    held("u32", |props, key| props.property(key).build().unwrap());
-    let (_props, handles) = held("u32 with a default", |props, key| {
+    held("u32", verdict, |props, key| {
+        props.property(key).build().unwrap()
+    });
+    let (_props, handles) = held("u32 with a default", verdict, |props, key| {
         props.property(key).default(1).build().unwrap()
     });
     let (clones, info) = measured(|| {
@@ -130,21 +192,29 @@ fn handles() {
         clones
     });
     let bytes = info.bytes_current as f64;
-    row(
-        "a clone, where it is kept",
+    Row {
+        name: "a clone, where it is kept",
         bytes,
-        bytes / KEYS as f64,
-        None,
-        None,
-    );
+        each: bytes / KEYS as f64,
+        floor: None,
+        budget: Budget::None,
+    }
+    .print(verdict);
     drop(black_box(clones));
     let mut subscriptions = Vec::with_capacity(KEYS);
     let info = measure(|| subscriptions.extend(handles.iter().map(|it| it.on_change(|_| {}))));
     let bytes = info.bytes_current as f64;
-    row("a subscription", bytes, bytes / KEYS as f64, None, None);
+    Row {
+        name: "a subscription",
+        bytes,
+        each: bytes / KEYS as f64,
+        floor: None,
+        budget: Budget::None,
+    }
+    .print(verdict);
 }
 
-fn reloads(dir: &Path) {
+fn reloads(dir: &Path, verdict: &mut Verdict) {
     table(
         &format!("Bytes at most while {KEYS} keys are reloaded"),
         ["what", "bytes", "a key", "of what lives before", "budget"],
@@ -157,23 +227,34 @@ fn reloads(dir: &Path) {
             (told, props)
         });
         let live = info.bytes_current as f64;
-        let say = |name: &str, over: u64, budget| {
+        let mut say = |name: &str, over: u64, budget| {
             let bytes = live + over as f64;
             let name = format!("{name}, {kind}");
-            row(&name, bytes, bytes / KEYS as f64, Some(live), budget);
+            Row {
+                name: &name,
+                bytes,
+                each: bytes / KEYS as f64,
+                floor: Some(live),
+                budget,
+            }
+            .print(verdict);
         };
-        say("before", 0, None);
-        say("beside its text", text.len() as u64, None);
+        say("before", 0, Budget::None);
+        say("beside its text", text.len() as u64, Budget::None);
         let (_, info) = measured(|| toml::from_str::<toml::Table>(&text).unwrap());
-        say("beside toml::Table being made", info.bytes_max, None);
+        say(
+            "beside toml::Table being made",
+            info.bytes_max,
+            Budget::None,
+        );
         let (_, info) = measured(|| parsed(&text));
-        say("beside a document being made", info.bytes_max, None);
+        say("beside a document being made", info.bytes_max, Budget::None);
         let document = parsed(&one);
         let (_, info) = measured(|| told.say(document));
         say(
             "a document made before, one key changed",
             info.bytes_max,
-            None,
+            Budget::None,
         );
         for (what, text) in [
             ("nothing changed", one.clone()),
@@ -185,7 +266,7 @@ fn reloads(dir: &Path) {
             say(
                 &format!("reload of the file, {what}"),
                 info.bytes_max,
-                Some(2.2),
+                Budget::Times(2.2),
             );
             // All was on this thread: what came is about what went.
             assert!((info.bytes_current as f64).abs() < live / 10.0);
@@ -205,7 +286,9 @@ fn put(dir: &Path, text: &str) -> PathBuf {
 
 fn main() {
     let dir = tempfile::tempdir().unwrap();
-    keys(dir.path());
-    handles();
-    reloads(dir.path());
+    let mut verdict = Verdict::default();
+    keys(dir.path(), &mut verdict);
+    handles(&mut verdict);
+    reloads(dir.path(), &mut verdict);
+    verdict.print();
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use liveprops::{DynamicProperty, Properties, property::Subscription, sources::Memory};
 use support::latency::{self, Budget, Latency};
+use support::verdict::Verdict;
 
 /// A property with one subscriber that says when it was called.
 struct Subscribed {
@@ -123,8 +124,11 @@ fn main() {
         budget,
         once,
     };
-    latency::main("A file renamed over", 100, files::renamed());
-    latency::main("A file renamed over by the same bytes", 20, files::same());
+    let mut verdict = Verdict::default();
+    let title = "A file renamed over";
+    latency::main(title, 100, files::renamed(), &mut verdict);
+    let title = "A file renamed over by the same bytes";
+    latency::main(title, 50, files::same(), &mut verdict);
     let micros = |us| Budget::AtMost(Duration::from_micros(us));
     let [mut inline, mut returned] = [(), ()].map(|()| Subscribed::new(true, true));
     let mut dispatched = Subscribed::new(false, true);
@@ -164,5 +168,7 @@ fn main() {
                 Box::new(rested(move || dispatched.until_called())),
             ),
         ],
+        &mut verdict,
     );
+    verdict.print();
 }

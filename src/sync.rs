@@ -135,9 +135,15 @@ mod modelled {
         }
 
         pub(crate) fn full(&self) -> Arc<T> {
+            self.numbered().1
+        }
+
+        /// The value and its number.
+        fn numbered(&self) -> (usize, Arc<T>) {
             // ORDERING: arc-swap's load is an acquire; it pairs with the swap in `store`.
             let at = self.at.load(Ordering::Acquire);
-            self.stored.lock().expect("never poisoned in a model")[at].clone()
+            let stored = self.stored.lock().expect("never poisoned in a model");
+            (at, Arc::clone(&stored[at]))
         }
 
         pub(crate) fn store(&self, value: Arc<T>) {
@@ -163,16 +169,27 @@ mod modelled {
         }
     }
 
+    /// The model of arc-swap's cache: it looks relaxed whether there is another value, and loads
+    /// the cell if there is.
     #[derive(Debug)]
-    pub(crate) struct Cached<O: HasCell>(Arc<O>, Option<Arc<O::Held>>);
+    pub(crate) struct Cached<O: HasCell> {
+        owner: Arc<O>,
+        at: usize,
+        held: Arc<O::Held>,
+    }
 
     impl<O: HasCell> Cached<O> {
         pub(crate) fn new(owner: Arc<O>) -> Self {
-            Self(owner, None)
+            let (at, held) = owner.cell().numbered();
+            Self { owner, at, held }
         }
 
         pub(crate) fn load(&mut self) -> &O::Held {
-            self.1.insert(self.0.cell().full())
+            let cell = self.owner.cell();
+            if cell.at.load(Ordering::Relaxed) != self.at {
+                (self.at, self.held) = cell.numbered();
+            }
+            &self.held
         }
     }
 

@@ -312,3 +312,58 @@ fn a_listener_given_to_the_builder_hears_of_the_first_load() {
     let first = told.recv_timeout(SOON).unwrap();
     assert!(matches!(first, SourceEventKind::Initialized), "{first:?}");
 }
+
+#[test]
+fn what_a_mapping_of_a_secret_fallback_panics_with_is_masked() {
+    let memory = Memory::from([("db.password", "hunter2")]);
+    let props = Properties::builder()
+        .source(memory.clone())
+        .build()
+        .unwrap();
+    let p = props
+        .property::<String>("plain")
+        .or_key("db.password")
+        .build()
+        .unwrap();
+    let m = p.map(|v| {
+        assert!(v == "hunter2", "bad value {v}");
+        v.len()
+    });
+    let error = memory.set("db.password", "topsecret").unwrap_err();
+    assert_eq!(m.get(), 7);
+    let text = format!("{error} {error:?}");
+    assert!(!text.contains("topsecret"), "{text}");
+}
+
+#[test]
+fn a_default_of_a_handle_that_cannot_be_built_is_dropped_outside_the_commit_lock() {
+    static PROPS: std::sync::OnceLock<Properties> = std::sync::OnceLock::new();
+    static DROPS: std::sync::Mutex<Vec<Option<ErrorKind>>> = std::sync::Mutex::new(Vec::new());
+
+    #[derive(Clone, serde::Deserialize)]
+    struct Loud {
+        #[allow(dead_code)]
+        x: u32,
+    }
+
+    impl Drop for Loud {
+        fn drop(&mut self) {
+            let outcome = PROPS.get().unwrap().set("dropped", 1);
+            DROPS
+                .lock()
+                .unwrap()
+                .push(outcome.err().map(|error| error.kind()));
+        }
+    }
+
+    let memory = Memory::from([("loud", "no table")]);
+    let props = Properties::builder().source(memory).build().unwrap();
+    PROPS.set(props.clone()).ok().unwrap();
+    let loud = props.property::<Loud>("loud").default(Loud { x: 1 });
+    assert!(loud.build().is_err());
+    let drops = DROPS.lock().unwrap().clone();
+    assert!(
+        !drops.is_empty() && drops.iter().all(Option::is_none),
+        "{drops:?}"
+    );
+}

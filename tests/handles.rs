@@ -714,6 +714,36 @@ fn a_million_reads_allocate_nothing() -> Result<(), Error> {
     Ok(())
 }
 
+// A name is split and looked up segment by segment, and a small tree is laid out otherwise.
+#[test]
+fn reads_by_name_in_a_large_tree_allocate_nothing() -> Result<(), Error> {
+    let name = |i: u32| match i % 2 {
+        0 => format!("section{}.key{}", i / 100, i % 100),
+        _ => format!("section{}.deep.key{}", i / 100, i % 100),
+    };
+    let memory: Memory = (0..100_000).map(|i| (name(i), i)).collect();
+    let props = inline(&memory);
+    assert_eq!(props.snapshot().keys().len(), 100_000);
+    let names: Vec<(u32, String)> = (0..1_000).map(|i| (i * 97, name(i * 97))).collect();
+    let pass = || {
+        for (i, name) in &names {
+            let name = name.as_str();
+            assert_eq!(props.get::<u32>(name).unwrap(), *i);
+            assert_eq!(props.get_opt::<u64>(name).unwrap(), Some(u64::from(*i)));
+            assert_eq!(props.get_or(name, u32::MAX), *i);
+            assert_eq!(props.snapshot().get::<u32>(name).unwrap(), *i);
+        }
+        for absent in ["absent", "section7.absent", "section7.deep.absent", "a.b.c"] {
+            assert_eq!(props.get_opt::<u32>(absent).unwrap(), None);
+            assert_eq!(props.get_or(absent, 7u32), 7);
+        }
+    };
+    pass();
+    let info = allocation_counter::measure(pass);
+    assert_eq!((info.count_total, info.bytes_total), (0, 0));
+    Ok(())
+}
+
 #[test]
 fn reading_goes_on_after_the_properties_are_gone() -> Result<(), Error> {
     let memory = Memory::from([("n", 1)]);
@@ -834,4 +864,99 @@ fn an_item_of_a_list_and_a_table_inside_one_can_be_followed() -> Result<(), Erro
     assert_eq!(calls.all(), [Some("c".to_owned()), None]);
     assert_eq!(second.get(), None);
     Ok(())
+}
+
+#[test]
+fn what_was_waited_for_is_read_by_handle_and_by_name() {
+    let memory = Memory::from([("n", 0u64)]);
+    let props = Properties::builder()
+        .source(memory.clone())
+        .build()
+        .unwrap();
+    let p = props.property::<u64>("n").build().unwrap();
+    // many more slots on the same key, to widen the window
+    let more: Vec<_> = (0..3000)
+        .map(|_| {
+            props
+                .property::<u64>("n")
+                .validate(|_| true)
+                .build()
+                .unwrap()
+        })
+        .collect();
+    let (q, pr) = (p.clone(), props.clone());
+    let back = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = Arc::clone(&back);
+    let t = std::thread::spawn(move || {
+        for n in 1..400u64 {
+            q.wait_until(|v| *v >= n, Duration::from_secs(20)).unwrap();
+            let (g, by) = (q.get(), pr.get::<u64>("n").unwrap());
+            if g < n || by < n {
+                log.lock().unwrap().push((n, g, by));
+            }
+        }
+    });
+    for n in 1..400u64 {
+        memory.set("n", n).unwrap();
+    }
+    t.join().unwrap();
+    drop(more);
+    let back = back.lock().unwrap();
+    assert!(
+        back.is_empty(),
+        "{} {:?}",
+        back.len(),
+        &back[..back.len().min(5)]
+    );
+}
+#[test]
+fn handles_on_other_terms_share_nothing_and_outlive_the_dead() {
+    let memory = Memory::from([("n", 1)]);
+    let props = Properties::builder()
+        .source(memory.clone())
+        .build()
+        .unwrap();
+    let mut kept = Vec::new();
+    for i in 0..2000u32 {
+        let a = props.property::<u32>("n").default(i % 7).build().unwrap();
+        let b = props.property::<Option<u32>>("n").build().unwrap();
+        let c = props.property::<u32>("m").or_key("n").build().unwrap();
+        let d = props.property::<u32>("m").default(i % 5).build().unwrap();
+        let e = props
+            .property::<u32>(&format!("n{i}"))
+            .or_key("n")
+            .build()
+            .unwrap();
+        if i % 13 == 0 {
+            kept.push((a, b, c, d, e, i));
+        }
+        if i % 100 == 0 {
+            memory.set("n", 10 + i).unwrap();
+            for (a, b, c, d, e, j) in &kept {
+                assert_eq!(
+                    (a.get(), b.get(), c.get(), d.get(), e.get()),
+                    (10 + i, Some(10 + i), 10 + i, j % 5, 10 + i)
+                );
+            }
+        }
+    }
+    // required handles (c, e) live: removal refused
+    memory.remove("n").unwrap_err();
+    kept.iter().for_each(|(a, ..)| assert!(a.get() >= 10));
+    let kept: Vec<_> = kept
+        .into_iter()
+        .map(|(a, b, _, d, _, j)| (a, b, d, j))
+        .collect();
+    memory.remove("n").unwrap();
+    for (a, b, d, j) in &kept {
+        assert_eq!((a.get(), b.get(), d.get()), (j % 7, None, j % 5));
+    }
+    memory.set("m", 77).unwrap();
+    for (_, _, d, _) in &kept {
+        assert_eq!(d.get(), 77);
+    }
+    drop(props);
+    for (a, b, d, j) in &kept {
+        assert_eq!((a.get(), b.get(), d.get()), (j % 7, None, 77));
+    }
 }

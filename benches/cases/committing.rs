@@ -92,6 +92,11 @@ fn ruled_often() -> &'static Rig {
     RIG.get_or_init(|| ruled(1_000))
 }
 
+fn ruled_very_often() -> &'static Rig {
+    static RIG: OnceLock<Rig> = OnceLock::new();
+    RIG.get_or_init(|| ruled(10_000))
+}
+
 /// Changes one key at a time: 64 in turn from all over the rig, as each process draws anew how
 /// deep a key lies.
 fn one_key(rig: &Rig, n: u64) -> Duration {
@@ -131,6 +136,7 @@ fn case(
         name,
         floor,
         budget,
+        at_most: None,
         n,
         counted,
         run,
@@ -141,6 +147,9 @@ const ONE: &str = "one key of 1,000";
 const MANY: &str = "one key of 1,000,000";
 const OF_MANY: &str = "one of 1,000,000";
 const OF_ALL: &str = "one of 100,000, each with a handle";
+const A_HANDLE: &str = "the same, a handle";
+/// In which one key of a million is to be visible.
+const VISIBLE: Duration = Duration::from_micros(5);
 const RULED: &str = "one key, 1 handle with a validator";
 
 /// The floor of the rest.
@@ -153,11 +162,14 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         one_of_few(),
         case("one key of 100,000", ONE, 2.0, 20_000, 2_000, |n| one_key(more(), n)),
-        case(MANY, ONE, 2.0, 20_000, 2_000, |n| one_key(many(), n)),
-        case("one key, 100,000 handles on it that share", ONE, 0.0, 20_000, 2_000, |n| one_key(shared(), n)),
+        case(MANY, ONE, 2.0, 20_000, 2_000, |n| one_key(many(), n)).within(VISIBLE),
+        case("one key, 100,000 handles on it, which share one slot", ONE, 0.0, 20_000, 2_000, |n| one_key(shared(), n)),
         case("one key of 100,000, each with a handle", ONE, 2.0, 20_000, 2_000, |n| one_key(all_held(), n)),
         case(RULED, ONE, 0.0, 20_000, 2_000, |n| one_key(ruled_once(), n)),
-        case("one key, 1,000 handles with a validator", RULED, 1_000.0, 200, 100, |n| one_key(ruled_often(), n)),
+        // A budget of as many times one handle's: each costs no more for the others being there.
+        case("one key, 1,000 handles with a validator, each a slot of its own", RULED, 1_000.0, 200, 100, |n| one_key(ruled_often(), n)),
+        case("one key, 10,000 handles with a validator, each a slot of its own", RULED, 10_000.0, 20, 5, |n| one_key(ruled_very_often(), n)),
+        case(A_HANDLE, RULED, 1.0, 20, 0, |n| one_key(ruled_very_often(), n) / 10_000),
     ]
 }
 

@@ -195,7 +195,7 @@ fn load_first(n: u64, other: Other) -> Duration {
 }
 
 /// Readers keep nine tenths of their throughput.
-const BUDGET: f64 = 1.0 / 0.9;
+const BUDGET: f64 = 1.1;
 
 fn case(
     name: &'static str,
@@ -207,7 +207,8 @@ fn case(
     Case {
         name,
         floor,
-        budget: (budget * 100.0).round() / 100.0,
+        budget,
+        at_most: None,
         n,
         counted: 0,
         run,
@@ -224,20 +225,20 @@ pub(crate) fn beside_a_writer() -> Vec<Case> {
     vec![
         case("atomic load", "", 0.0, CHEAP, |n| atomic(n, 1, Absent)),
         case("atomic load, writer", "atomic load", 0.0, CHEAP, |n| atomic(n, 1, Steady)),
-        case("atomic load, two readers", "", 0.0, CHEAP, |n| atomic(n, 2, Absent)),
+        case("atomic load, two readers", "atomic load", 0.0, CHEAP, |n| atomic(n, 2, Absent)),
         case("atomic load, two readers and writer", "atomic load, two readers", 0.0, CHEAP, |n| atomic(n, 2, Steady)),
         case("get u32", "", 0.0, CHEAP, |n| get(n, 1, Absent)),
         case("get u32, writer", "get u32", BUDGET, CHEAP, |n| get(n, 1, Steady)),
-        case("get u32, two readers", "", 0.0, CHEAP, |n| get(n, 2, Absent)),
-        case("get u32, two readers and writer", "get u32, two readers", 0.0, CHEAP, |n| get(n, 2, Steady)),
+        case("get u32, two readers", "get u32", BUDGET, CHEAP, |n| get(n, 2, Absent)),
+        case("get u32, two readers and writer", "get u32, two readers", BUDGET, CHEAP, |n| get(n, 2, Steady)),
         case("reader get String", "", 0.0, CHEAP, |n| reader(n, 1, Absent)),
         case("reader get String, writer", "reader get String", BUDGET, CHEAP, |n| reader(n, 1, Steady)),
-        case("reader get String, two readers", "", 0.0, CHEAP, |n| reader(n, 2, Absent)),
-        case("reader get String, two readers and writer", "reader get String, two readers", 0.0, CHEAP, |n| reader(n, 2, Steady)),
+        case("reader get String, two readers", "reader get String", BUDGET, CHEAP, |n| reader(n, 2, Absent)),
+        case("reader get String, two readers and writer", "reader get String, two readers", BUDGET, CHEAP, |n| reader(n, 2, Steady)),
         case("load String", "", 0.0, DEARER, |n| load(n, 1, Absent)),
         case("load String, writer", "load String", BUDGET, DEARER, |n| load(n, 1, Steady)),
-        case("load String, two readers", "", 0.0, DEARER, |n| load(n, 2, Absent)),
-        case("load String, two readers and writer", "load String, two readers", 0.0, DEARER, |n| load(n, 2, Steady)),
+        case("load String, two readers", "load String", BUDGET, DEARER, |n| load(n, 2, Absent)),
+        case("load String, two readers and writer", "load String, two readers", BUDGET, DEARER, |n| load(n, 2, Steady)),
     ]
 }
 
@@ -247,9 +248,9 @@ pub(crate) fn beside_a_neighbour() -> Vec<Case> {
     vec![
         case("get u32", "", 0.0, CHEAP, |n| get_first(n, Nobody)),
         case("get u32, commits elsewhere", "get u32", 0.0, CHEAP, |n| get_first(n, Stranger)),
-        case("get u32, commits of its neighbour", "get u32", 0.0, CHEAP, |n| get_first(n, Neighbour)),
+        case("get u32, commits of its neighbour", "get u32, commits elsewhere", BUDGET, CHEAP, |n| get_first(n, Neighbour)),
         case("load String", "", 0.0, DEARER, |n| load_first(n, Nobody)),
         case("load String, commits elsewhere", "load String", 0.0, DEARER, |n| load_first(n, Stranger)),
-        case("load String, commits of its neighbour", "load String", 0.0, DEARER, |n| load_first(n, Neighbour)),
+        case("load String, commits of its neighbour", "load String, commits elsewhere", BUDGET, DEARER, |n| load_first(n, Neighbour)),
     ]
 }

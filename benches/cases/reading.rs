@@ -59,6 +59,7 @@ fn case(name: &'static str, floor: &'static str, budget: f64, run: fn(u64) -> Du
         name,
         floor,
         budget,
+        at_most: None,
         n: N,
         counted: COUNTED,
         run,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::or_dash;
+use super::verdict::{Verdict, times};
 
 /// Something that happens some time after it was caused.
 pub(crate) struct Latency {
@@ -26,7 +27,7 @@ pub(crate) enum Budget {
 
 /// Measures all cases, one after the other in each round, and prints a Markdown table. The first
 /// rounds do not count: threads are started and caches filled in them.
-pub(crate) fn main(title: &str, rounds: usize, mut cases: Vec<Latency>) {
+pub(crate) fn main(title: &str, rounds: usize, mut cases: Vec<Latency>, verdict: &mut Verdict) {
     let mut readings = vec![Vec::with_capacity(rounds); cases.len()];
     for round in 0..rounds + rounds / 10 {
         for (case, readings) in cases.iter_mut().zip(&mut readings) {
@@ -45,20 +46,34 @@ pub(crate) fn main(title: &str, rounds: usize, mut cases: Vec<Latency>) {
     for (case, own) in cases.iter().zip(&readings) {
         let floor = cases.iter().position(|other| other.name == case.floor);
         let ratio = floor.map(|at| percentile(own, 50) / percentile(&readings[at], 50));
+        let median = percentile(own, 50);
+        let (budget, late) = match case.budget {
+            Budget::AtMost(time) => {
+                let limit = time.as_secs_f64() * 1e6;
+                let text = format!("{limit} µs");
+                (0.0, (median > limit).then_some(text))
+            }
+            Budget::Times(times) => (times, None),
+            Budget::None => (0.0, None),
+        };
         println!(
-            "| {} | {:.2} | {:.2} | {} | {} | {} |",
+            "| {} | {} | {:.2} | {} | {} | {} |",
             case.name,
-            percentile(own, 50),
+            verdict.cell(case.name, "µs (p50)", &format!("{median:.2}"), late),
             percentile(own, 99),
-            if case.floor.is_empty() {
-                "-"
-            } else {
-                case.floor
+            match case.floor {
+                "" => "-",
+                floor => floor,
             },
-            or_dash(ratio, |ratio| format!("{ratio:.2}")),
+            or_dash(ratio, |ratio| verdict.ratio(
+                case.name,
+                "time (p50)",
+                ratio,
+                budget
+            )),
             match case.budget {
                 Budget::None => "-".to_owned(),
-                Budget::Times(times) => format!("{times} x"),
+                Budget::Times(ratio) => times(ratio),
                 Budget::AtMost(time) => format!("{} µs", time.as_micros()),
             },
         );

@@ -10,8 +10,11 @@ pub(crate) mod cores;
 pub(crate) mod counts;
 pub(crate) mod latency;
 pub(crate) mod record;
+pub(crate) mod verdict;
 
 use std::time::{Duration, Instant};
+
+use verdict::{Verdict, time, times};
 
 /// One operation to measure.
 pub(crate) struct Case {
@@ -20,6 +23,8 @@ pub(crate) struct Case {
     pub(crate) floor: &'static str,
     /// How much dearer than the floor it may be; 0 if there is no budget.
     pub(crate) budget: f64,
+    /// What it may take at most, whatever the floor.
+    pub(crate) at_most: Option<Duration>,
     /// How many times to run for one reading of the clock.
     pub(crate) n: u64,
     /// How many times to run under valgrind; 0 if counting instructions says nothing, as where
@@ -53,6 +58,25 @@ pub(crate) fn timed_over<T, R>(
     began.elapsed()
 }
 
+impl Case {
+    /// The same, which besides may take so long at most.
+    pub(crate) fn within(mut self, at_most: Duration) -> Self {
+        self.at_most = Some(at_most);
+        self
+    }
+
+    /// What it may take, with units.
+    fn allowed(&self) -> String {
+        let ratio = (self.budget > 0.0).then(|| times(self.budget));
+        let at_most = self.at_most.map(|it| time(it.as_nanos() as f64));
+        let all: Vec<String> = [ratio, at_most].into_iter().flatten().collect();
+        match all.is_empty() {
+            true => "-".to_owned(),
+            false => all.join(", "),
+        }
+    }
+}
+
 /// How often each case is read; the median counts.
 const ROUNDS: usize = 9;
 
@@ -69,17 +93,21 @@ pub(crate) fn main(tables: &[(&str, Vec<Case>)]) {
         return;
     }
     let valgrind = counts::available();
+    let mut verdict = Verdict::default();
     for (title, cases) in tables {
-        print(title, cases, &measure(cases, valgrind));
+        print(title, cases, &measure(cases, valgrind), &mut verdict);
     }
     if !valgrind {
         println!("\nInstructions are counted where valgrind is installed.");
     }
+    verdict.print();
 }
 
-fn print(title: &str, cases: &[Case], figures: &[Figures]) {
+fn print(title: &str, cases: &[Case], figures: &[Figures], verdict: &mut Verdict) {
     println!("\n### {title}\n");
-    println!("| case | ns | instructions | floor | ratio (ns) | ratio (instructions) | budget |");
+    println!(
+        "| case | time | instructions | floor | ratio (time) | ratio (instructions) | budget |"
+    );
     println!("|---|--:|--:|---|--:|--:|--:|");
     for (case, figure) in cases.iter().zip(figures) {
         let floor = cases
@@ -92,20 +120,22 @@ fn print(title: &str, cases: &[Case], figures: &[Figures]) {
             median(pairs.map(|(own, floor)| own / floor).collect())
         });
         let counts = floor.and_then(|floor| Some(figure.instructions? / floor.instructions?));
+        let ns = median(figure.ns.clone());
+        let late = case.at_most.filter(|it| ns > it.as_nanos() as f64);
+        let late = late.map(|it| time(it.as_nanos() as f64));
+        let mut ratio = |of, ratio| verdict.ratio(case.name, of, ratio, case.budget);
+        let times = or_dash(times, |it| ratio("time", it));
+        let counts = or_dash(counts, |it| ratio("instructions", it));
         println!(
-            "| {} | {:.1} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {times} | {counts} | {} |",
             case.name,
-            median(figure.ns.clone()),
+            verdict.cell(case.name, "time", &time(ns), late),
             or_dash(figure.instructions, |count| format!("{count:.0}")),
-            if case.floor.is_empty() {
-                "-"
-            } else {
-                case.floor
+            match case.floor {
+                "" => "-",
+                floor => floor,
             },
-            or_dash(times, |ratio| format!("{ratio:.2}")),
-            or_dash(counts, |ratio| format!("{ratio:.2}")),
-            or_dash((case.budget > 0.0).then_some(case.budget), |budget| budget
-                .to_string()),
+            case.allowed(),
         );
     }
 }

@@ -10,7 +10,7 @@ use crate::property::handle::DynamicProperty;
 use crate::property::inline;
 use crate::property::registry::{HostRef, Registry};
 use crate::property::slot::{
-    AnySlot, Decoder, DefaultValue, Rule, Slot, Spec, Validator, validate,
+    AnySlot, Decoder, DefaultValue, Rule, Slot, Spec, Validator, Version, validate,
 };
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::coerce;
@@ -189,12 +189,12 @@ fn build<T: Send + Sync + 'static>(
     let mut terms = Some(terms);
     let mut outcome = Err(closed());
     host_now.between_commits(&mut |generation, registry| {
-        let Some(terms) = terms.take() else {
-            return;
-        };
-        outcome = match sharable(&key, &terms, registry) {
+        outcome = match terms
+            .as_ref()
+            .and_then(|terms| sharable(&key, terms, registry))
+        {
             Some(slot) => Ok(DynamicProperty { slot }),
-            None => fresh(&key, terms, host, generation, registry),
+            None => fresh(&key, &mut terms, host, generation, registry),
         };
     })?;
     outcome
@@ -202,18 +202,32 @@ fn build<T: Send + Sync + 'static>(
 
 fn fresh<T: Send + Sync + 'static>(
     key: &Key,
-    terms: Spec<T>,
+    left: &mut Option<Spec<T>>,
     host: &HostRef,
     generation: &Generation,
     registry: &mut Registry,
 ) -> Result<DynamicProperty<T>, Error> {
+    let Some(terms) = left.take() else {
+        return Err(closed());
+    };
     let plain =
         terms.fallbacks.is_empty() && terms.default.is_none() && terms.validators.is_empty();
     let rule = match plain {
         true => Rule::Plain(terms.decoder),
         false => Rule::Spec(Box::new(terms)),
     };
-    let slot = Slot::new(key.clone(), rule, Arc::clone(host), generation)?;
+    let drawn = match rule.draw(key, generation, None) {
+        Ok(drawn) => drawn,
+        Err(error) => {
+            // Dropped by the caller, once the lock is released.
+            if let Rule::Spec(terms) = rule {
+                *left = Some(*terms);
+            }
+            return Err(error);
+        }
+    };
+    let version = Version::new(drawn, Arc::clone(&generation.stamp));
+    let slot = Slot::with(key.clone(), rule, Arc::clone(host), version);
     let untyped: Arc<dyn AnySlot> = Arc::<Slot<T>>::clone(&slot);
     registry.add(&untyped);
     Ok(DynamicProperty { slot })

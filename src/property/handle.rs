@@ -17,8 +17,10 @@ use crate::value::origin::Origin;
 
 /// A typed handle on one key that always reads the current value.
 ///
-/// Cloning is cheap and handles on the same key and type share their value. Reading takes no lock,
-/// allocates nothing and parses nothing: that was done when the value came. A value that cannot
+/// Cloning is cheap and handles on the same key and type share their value. Reading takes no lock
+/// and parses nothing: that was done when the value came. It allocates nothing either, except for
+/// the copy that [`get`](Self::get) makes of a type like `String`; [`load`](Self::load) and
+/// [`reader`](Self::reader) make none. A value that cannot
 /// become a `T`, or that a validator refuses, never gets here; the last good one stays.
 ///
 /// The handle outlives its [`Properties`](crate::Properties): it then keeps its last value.
@@ -106,8 +108,8 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
 
     /// The current value with its generation, time, layer and origin, which always belong to it.
     ///
-    /// While a commit is on its way this may be one generation ahead of [`get`](Self::get), never
-    /// behind it.
+    /// While a commit is on its way this may be one change ahead of [`get`](Self::get), never behind
+    /// it.
     pub fn versioned(&self) -> Arc<Version<T>> {
         self.slot.full()
     }
@@ -134,8 +136,8 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     ///
     /// Calls come one at a time and in the order of generations, on a thread of the crate. A slow
     /// callback delays nobody else, up to 64 that are slow at the same time: the changes that come
-    /// meanwhile collapse into the newest, and the last call always carries the final value. The callback may use any part of this crate
-    /// and may panic; the panic is counted and reported.
+    /// meanwhile collapse into the newest, and the last call always carries the final value. The
+    /// callback may use any part of this crate and may panic; the panic is counted and reported.
     pub fn on_change(
         &self,
         mut callback: impl FnMut(&Change<'_, T>) + Send + 'static,
@@ -270,8 +272,9 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     /// A property computed from this one: once when it changes, not when it is read.
     ///
     /// Not to be called from inside a validator or another mapping of the same properties: what is
-    /// made there keeps its first value. It counts as changed when its own value differs. A panic in `compute` refuses the update
-    /// that led to it; the panic of the very first call is passed on to the caller.
+    /// made there keeps its first value. It counts as changed when its own value differs. A panic
+    /// in `compute` refuses the update that led to it; the panic of the very first call is passed on
+    /// to the caller.
     pub fn map<U: Send + Sync + 'static>(
         &self,
         compute: impl Fn(&T) -> U + Send + Sync + 'static,
@@ -288,6 +291,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
                 let drawn = parent.rule.draw(&parent.key, generation, None)?;
                 Ok(drawn.map(&*again))
             }),
+            fallbacks: self.slot.rule.fallbacks().into(),
         };
         DynamicProperty {
             slot: Slot::mapped(&self.slot, mapped),

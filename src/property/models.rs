@@ -84,6 +84,7 @@ fn slot(host: HostRef) -> Arc<Slot<u64>> {
     let rule = Rule::Map(Box::new(Mapped {
         staged: Box::new(|_| None),
         fresh: Box::new(|_| Err(Error::new(ErrorKind::Other, "has no keys"))),
+        fallbacks: Box::default(),
     }));
     let version = Version::clone(&version(0));
     Slot::with(Key::root(), rule, host, version)

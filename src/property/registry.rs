@@ -118,7 +118,7 @@ impl Registry {
 
     /// The live slots of a key.
     pub(crate) fn at(&self, key: &str) -> impl Iterator<Item = Arc<dyn AnySlot>> {
-        let slots = self.slots.get(&scan::hash(key));
+        let slots = self.slots.get(&scan::hash(key.as_bytes()));
         slots
             .map_or(&[][..], Slots::as_slice)
             .iter()
@@ -130,7 +130,7 @@ impl Registry {
     pub(crate) fn add(&mut self, slot: &Arc<dyn AnySlot>) {
         for key in slot.keys() {
             self.slots
-                .entry(scan::hash(key.as_str()))
+                .entry(scan::hash(key.as_str().as_bytes()))
                 .and_modify(|slots| slots.push(Arc::downgrade(slot)))
                 .or_insert_with(|| Slots::One(Arc::downgrade(slot)));
             if key
@@ -151,7 +151,10 @@ impl Registry {
 
     fn sweep(&mut self) {
         self.slots.retain(|_, slots| slots.sweep());
-        let live = |key: &Key| self.slots.contains_key(&scan::hash(key.as_str()));
+        let live = |key: &Key| {
+            self.slots
+                .contains_key(&scan::hash(key.as_str().as_bytes()))
+        };
         self.into_lists.retain(live);
         self.mailboxes.retain(|mailbox| mailbox.strong_count() > 0);
     }

@@ -132,6 +132,8 @@ pub(crate) struct Mapped<T> {
     pub(crate) staged: FromVersion<T>,
     /// From any generation, by that slot's own rule.
     pub(crate) fresh: FromGeneration<T>,
+    /// The keys that slot falls back to: what is read there may be a secret too.
+    pub(crate) fallbacks: Box<[Key]>,
 }
 
 /// Draws a value from another slot's version.
@@ -214,7 +216,8 @@ impl<T> Rule<T> {
     pub(crate) fn fallbacks(&self) -> &[Key] {
         match self {
             Rule::Spec(spec) => &spec.fallbacks,
-            Rule::Plain(_) | Rule::Map(_) => &[],
+            Rule::Map(mapped) => &mapped.fallbacks,
+            Rule::Plain(_) => &[],
         }
     }
 }
@@ -312,18 +315,6 @@ impl<T> HasCell for Slot<T> {
 }
 
 impl<T: Send + Sync + 'static> Slot<T> {
-    /// Makes a slot and draws its first value.
-    pub(crate) fn new(
-        key: Key,
-        rule: Rule<T>,
-        host: HostRef,
-        generation: &Generation,
-    ) -> Result<Arc<Self>, Error> {
-        let drawn = rule.draw(&key, generation, None)?;
-        let version = Version::new(drawn, Arc::clone(&generation.stamp));
-        Ok(Self::with(key, rule, host, version))
-    }
-
     /// Makes a slot that follows `parent`.
     pub(crate) fn mapped<P: Send + Sync + 'static>(
         parent: &Arc<Slot<P>>,

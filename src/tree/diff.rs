@@ -128,6 +128,11 @@ struct Sink {
 }
 
 fn tables(old: &Table, new: &Table, at: &mut String, sink: &mut Sink) {
+    if old.is_empty() && !new.is_empty() && !sink.listed && !new.special() {
+        // A first load: nobody asks which, and there are as many as the table knows it has.
+        sink.diff.uncounted += new.leaves();
+        return;
+    }
     old.map().diff(new.map(), &mut |x, y| {
         let Some(either) = x.or(y) else {
             return;
@@ -175,6 +180,7 @@ fn pair(x: Option<&Arc<Entry>>, y: Option<&Arc<Entry>>, at: &mut String, sink: &
 
 /// A table that came or went with all it holds.
 fn whole(entry: &Arc<Entry>, table: &Table, at: &mut String, sink: &mut Sink, gone: bool) {
+    let (listed, special) = (sink.listed, table.special());
     let mut tell = |at: &str, entry: &Arc<Entry>| {
         if gone {
             leaf(Some(entry), None, at, sink);
@@ -184,8 +190,10 @@ fn whole(entry: &Arc<Entry>, table: &Table, at: &mut String, sink: &mut Sink, go
     };
     if table.is_empty() {
         tell(at, entry);
-    } else {
+    } else if listed || special {
         table.walk(at, &mut tell);
+    } else {
+        sink.diff.uncounted += table.leaves();
     }
 }
 

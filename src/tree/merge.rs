@@ -132,7 +132,10 @@ impl<'m> Merge<'m> {
     }
 
     fn tables(&mut self, seen: &[Seen<'_>], at: &mut String) -> Table {
-        if let [(_, only)] = seen {
+        // What says nothing does not keep the other from being shared, as the layer of the program's
+        // own writes at the start.
+        let mut speaking = seen.iter().filter(|(_, table)| !table.is_empty());
+        if let (Some((_, only)), None) = (speaking.next(), speaking.next()) {
             if !only.special() && !self.appends_under(at) {
                 return (*only).clone();
             }

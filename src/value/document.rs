@@ -11,13 +11,20 @@ use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
 
-/// What stands at one key of a document; perhaps nothing.
-pub(crate) struct Standing(Option<Arc<Entry>>);
+/// What stands at one key of a document.
+pub(crate) enum Standing {
+    Entry(Arc<Entry>),
+    /// Nothing, below so many tables, the last of which may be empty.
+    Nothing(usize),
+}
 
 impl Standing {
-    /// Where it was written; `None` for nothing and for a table.
-    pub(crate) fn origin(&self) -> Option<&Origin> {
-        self.0.as_ref()?.node.origin()
+    /// Without the tables on the way.
+    pub(crate) fn alone(self) -> Self {
+        match self {
+            Standing::Entry(entry) => Standing::Entry(entry),
+            Standing::Nothing(_) => Standing::Nothing(0),
+        }
     }
 }
 
@@ -136,17 +143,38 @@ impl Document {
 
     /// What stands at a key and below it, for putting it back.
     pub(crate) fn standing(&self, key: &Key) -> Standing {
-        Standing(self.root.find(key.segments()).cloned())
+        let mut table = &self.root;
+        let mut segments = key.segments().peekable();
+        let mut tables = 0;
+        while let Some(segment) = segments.next() {
+            let Some(entry) = table.get(&segment) else {
+                break;
+            };
+            if segments.peek().is_none() {
+                return Standing::Entry(Arc::clone(entry));
+            }
+            let Some(below) = entry.node.table() else {
+                break;
+            };
+            (table, tables) = (below, tables + 1);
+        }
+        Standing::Nothing(tables)
     }
 
     /// Makes a key and all below it what it was.
     pub(crate) fn put_back(&mut self, key: &Key, was: &Standing) {
         let path: Vec<_> = key.segments().collect();
         self.root.remove_path(&path);
-        if let Some(entry) = &was.0 {
-            // In vain if a value stands further up by now: then that has taken its place.
-            let _ = self.root.put_path(&path, entry.node.clone());
-        }
+        // In vain if a value stands further up by now: then that has taken its place.
+        let _ = match was {
+            Standing::Entry(entry) => self.root.put_path(&path, entry.node.clone()),
+            // Removing what was below it has taken an empty table away.
+            Standing::Nothing(tables) if self.root.find(&path[..*tables]).is_none() => {
+                let empty = Node::Table(Table::default());
+                self.root.put_path(&path[..*tables], empty)
+            }
+            Standing::Nothing(_) => Ok(None),
+        };
     }
 
     /// The value of a key; `None` for a table.

@@ -14,13 +14,14 @@ use std::mem;
 use std::slice;
 use std::sync::Arc;
 
+use crate::value::name::Name;
 use crate::value::node::Node;
 use crate::value::scan::{self, same};
 
 /// One name and what it stands for.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(crate) name: Box<str>,
+    pub(crate) name: Name,
     pub(crate) node: Node,
 }
 
@@ -55,7 +56,7 @@ enum Slot<'a> {
 type Differ<'a, 'f> = dyn FnMut(Option<&'a Arc<Entry>>, Option<&'a Arc<Entry>>) + 'f;
 
 /// What a name is hashed with: tests make names clash.
-type Hash = fn(&str) -> u64;
+type Hash = fn(&[u8]) -> u64;
 
 const DIGIT_BITS: u32 = 5;
 const DIGITS: usize = 1 << DIGIT_BITS;
@@ -87,7 +88,7 @@ impl Map {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<Entry>> {
-        self.get_hashed(name.as_bytes(), scan::hash(name))
+        self.get_hashed(name.as_bytes(), scan::hash(name.as_bytes()))
     }
 
     /// As [`get`](Self::get), for a name that has been hashed already.
@@ -117,7 +118,7 @@ impl Map {
     }
 
     fn get_mut_by(&mut self, hash: Hash, name: &str) -> Option<&mut Arc<Entry>> {
-        let mut rest = hash(name);
+        let mut rest = hash(name.as_bytes());
         self.get_hashed(name.as_bytes(), rest)?;
         let mut branch = Arc::make_mut(&mut self.root);
         loop {
@@ -125,7 +126,10 @@ impl Map {
             match branch.branches.get_mut(usize::from(place)) {
                 Some(next) => branch = Arc::make_mut(next),
                 None if place == LIST => {
-                    return branch.entries.iter_mut().find(|e| *e.name == *name);
+                    return branch
+                        .entries
+                        .iter_mut()
+                        .find(|e| e.name.as_bytes() == name.as_bytes());
                 }
                 None => return branch.entries.get_mut(usize::from(place ^ ENTRY)),
             }
@@ -139,7 +143,7 @@ impl Map {
     }
 
     fn insert_by(&mut self, hash: Hash, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        let old = Arc::make_mut(&mut self.root).insert(hash, hash(&entry.name), 0, entry);
+        let old = Arc::make_mut(&mut self.root).insert(hash, hash(entry.name.as_bytes()), 0, entry);
         self.len += usize::from(old.is_none());
         old
     }
@@ -149,7 +153,7 @@ impl Map {
     }
 
     fn remove_by(&mut self, hash: Hash, name: &str) -> Option<Arc<Entry>> {
-        let hash = hash(name);
+        let hash = hash(name.as_bytes());
         self.get_hashed(name.as_bytes(), hash)?;
         let old = Arc::make_mut(&mut self.root).remove(hash, 0, name);
         self.len -= usize::from(old.is_some());
@@ -164,7 +168,7 @@ impl Map {
     /// All entries by name.
     pub(crate) fn sorted(&self) -> Vec<&Arc<Entry>> {
         let mut all: Vec<_> = self.iter().collect();
-        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        all.sort_unstable_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
         all
     }
 
@@ -271,7 +275,10 @@ impl Branch {
             branch.entries = Box::new([old, new]);
             return branch;
         }
-        let (a, b) = (digit(by(&old.name), shift), digit(new_hash, shift));
+        let (a, b) = (
+            digit(by(old.name.as_bytes()), shift),
+            digit(new_hash, shift),
+        );
         if a == b {
             let next = Branch::pair(by, old, new, new_hash, shift + DIGIT_BITS);
             branch.push_branch(a, next);
@@ -299,11 +306,14 @@ impl Branch {
             return Some(gone);
         }
         if place == LIST {
-            let at = self.entries.iter().position(|e| *e.name == *name)?;
+            let at = self
+                .entries
+                .iter()
+                .position(|e| e.name.as_bytes() == name.as_bytes())?;
             return Some(take(&mut self.entries, at));
         }
         let entry = self.entries.get(usize::from(place ^ ENTRY))?;
-        (*entry.name == *name).then(|| self.take_entry(digit))
+        (entry.name.as_bytes() == name.as_bytes()).then(|| self.take_entry(digit))
     }
 
     fn diff<'a>(a: &'a Arc<Branch>, b: &'a Arc<Branch>, f: &mut Differ<'a, '_>) {
@@ -450,7 +460,7 @@ mod tests {
 
     /// Four hashes for all names: two that clash, since no digit reaches the last four bits, one
     /// that differs from them in the last digit, and one in the first.
-    fn clashing(name: &str) -> u64 {
+    fn clashing(name: &[u8]) -> u64 {
         [0, 0xF << 60, 1 << 55, 1][name.len() % 4]
     }
 
@@ -467,7 +477,7 @@ mod tests {
     }
 
     fn get<'a>(hash: Hash, map: &'a Map, name: &str) -> Option<&'a Arc<Entry>> {
-        map.get_hashed(name.as_bytes(), hash(name))
+        map.get_hashed(name.as_bytes(), hash(name.as_bytes()))
     }
 
     fn shape(map: &Map) -> String {

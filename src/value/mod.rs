@@ -8,6 +8,7 @@ pub(crate) mod document;
 pub(crate) mod envname;
 pub(crate) mod key;
 pub(crate) mod map;
+pub(crate) mod name;
 pub(crate) mod node;
 pub(crate) mod origin;
 pub(crate) mod plain;

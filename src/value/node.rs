@@ -47,6 +47,8 @@ pub(crate) struct Clash;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     map: Map,
+    /// How many leaves stand below, an empty table being one.
+    leaves: u32,
     /// Whether a tombstone or a reference may stand somewhere below: such a table cannot be shared
     /// between a layer and the merged tree as it is. Set by what comes in, never cleared.
     special: bool,
@@ -81,6 +83,14 @@ impl Node {
         }
     }
 
+    /// How many leaves it is or holds; an empty table is one.
+    fn leaves(&self) -> u32 {
+        match self {
+            Node::Table(table) if !table.is_empty() => table.leaves,
+            _ => 1,
+        }
+    }
+
     pub(crate) fn table(&self) -> Option<&Table> {
         match self {
             Node::Table(table) => Some(table),
@@ -105,7 +115,16 @@ impl Table {
 
     pub(crate) fn insert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         self.special |= entry.node.special();
-        self.map.insert(entry)
+        self.leaves += entry.node.leaves();
+        let old = self.map.insert(entry);
+        self.gone(old.as_ref());
+        old
+    }
+
+    fn gone(&mut self, old: Option<&Arc<Entry>>) {
+        if let Some(old) = old {
+            self.leaves -= old.node.leaves();
+        }
     }
 
     pub(crate) fn put(&mut self, name: &str, node: Node) -> Option<Arc<Entry>> {
@@ -116,7 +135,9 @@ impl Table {
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<Arc<Entry>> {
-        self.map.remove(name)
+        let old = self.map.remove(name);
+        self.gone(old.as_ref());
+        old
     }
 
     /// Puts a node at a path, making the tables on the way.
@@ -146,11 +167,14 @@ impl Table {
         let Some(entry) = self.map.get_mut(name) else {
             return Err(Clash);
         };
+        let before = entry.node.leaves();
         let Node::Table(table) = &mut Arc::make_mut(entry).node else {
             return Err(Clash);
         };
+        // A clash further down has made no table on its way to it, so it has changed nothing.
         let old = table.put_path(rest, node)?;
         self.special |= table.special;
+        self.leaves = self.leaves - before + table.leaves;
         Ok(old)
     }
 
@@ -159,13 +183,16 @@ impl Table {
         let (name, rest) = path.split_first()?;
         let name = name.as_ref();
         if rest.is_empty() {
-            return self.map.remove(name);
+            return self.remove(name);
         }
         self.find(path)?;
-        let Node::Table(table) = &mut Arc::make_mut(self.map.get_mut(name)?).node else {
+        let entry = self.map.get_mut(name)?;
+        let before = entry.node.leaves();
+        let Node::Table(table) = &mut Arc::make_mut(entry).node else {
             return None;
         };
         let old = table.remove_path(rest);
+        self.leaves = self.leaves - before + table.leaves;
         if table.is_empty() {
             self.map.remove(name);
         }
@@ -228,8 +255,15 @@ impl Table {
         }
     }
 
-    /// How many leaves stand below, those of lists not counted.
+    /// How many leaves stand below, those of lists not counted and an empty table being one.
     pub(crate) fn leaves(&self) -> usize {
+        let leaves = self.leaves as usize;
+        debug_assert_eq!(leaves, self.counted(), "the count is kept by each change");
+        leaves
+    }
+
+    #[allow(dead_code)] // where assertions are off
+    fn counted(&self) -> usize {
         let mut count = 0;
         self.walk(&mut String::new(), &mut |_, _| count += 1);
         count

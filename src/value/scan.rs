@@ -36,8 +36,7 @@ pub(crate) struct Scan {
 
 /// The hash of a name, whatever bytes it is made of.
 #[inline]
-pub(crate) fn hash(name: &str) -> u64 {
-    let name = name.as_bytes();
+pub(crate) fn hash(name: &[u8]) -> u64 {
     Scan::new(name, Seed::get()).scan::<false>(name).1
 }
 
@@ -174,7 +173,7 @@ mod tests {
             let stop = from + length;
             prop_assert_eq!(stop, end(bytes, from));
             if let Some(name) = key.get(from..stop) {
-                prop_assert_eq!(hashed, hash(name));
+                prop_assert_eq!(hashed, hash(name.as_bytes()));
             }
         }
     }
@@ -184,7 +183,8 @@ mod tests {
         let mut names: Vec<String> = (0..40).map(|n| "x".repeat(n)).collect();
         names.extend((0..10_000).map(|n| format!("name{n}")));
         names.extend((0..10_000).map(|n| format!("a.longer.name.of.some.length.{n}")));
-        let hashes: std::collections::HashSet<u64> = names.iter().map(|name| hash(name)).collect();
+        let hashes: std::collections::HashSet<u64> =
+            names.iter().map(|name| hash(name.as_bytes())).collect();
         assert_eq!(hashes.len(), names.len());
     }
 }

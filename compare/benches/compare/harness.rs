@@ -1,6 +1,11 @@
 //! How a number is measured: each in a process of its own, some of those under valgrind.
+//!
+//! What is timed takes turns. All contenders of a column are set up, each in its process, and then
+//! asked for one reading after the other, round by round, so that a machine that is busy for a
+//! while is so for all of them and the ratios hold.
 
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// One table.
@@ -13,6 +18,10 @@ pub(crate) struct Job {
     pub(crate) columns: Vec<Column>,
     /// The column that the ratios and the order are taken from.
     pub(crate) base: usize,
+    /// The column that the ratios of instructions are taken from.
+    pub(crate) counted: Option<usize>,
+    /// What is to be said once the figures have been seen.
+    pub(crate) remark: &'static str,
     pub(crate) contenders: Vec<Contender>,
 }
 
@@ -70,13 +79,59 @@ impl Probe {
     /// often.
     pub(crate) fn time<R>(&self, mut operation: impl FnMut() -> R) -> Option<f64> {
         match self.how {
-            How::Time => Some(median_ns(&mut operation)),
+            How::Time => {
+                let (n, first) = calibrate(Duration::from_millis(5), &mut operation);
+                let ns = |took: Duration| took.as_secs_f64() * 1e9 / n as f64;
+                // A run that took several attempts to be long enough was a warm-up; a single slow
+                // one counts, because another might not fit into the time there is.
+                let counts = n == 1;
+                self.readings(counts.then(|| ns(first)), || {
+                    Some(ns(timed(n, &mut operation)))
+                })
+            }
             How::Instructions => {
                 timed(self.counted, &mut operation);
                 Some(self.counted as f64)
             }
             _ => None,
         }
+    }
+
+    /// As [`time`](Self::time), with one of 64 things after the other, where one alone would show
+    /// luck.
+    pub(crate) fn time_over<T, R>(
+        &self,
+        things: &[T; 64],
+        mut operation: impl FnMut(&T) -> R,
+    ) -> Option<f64> {
+        let mut turn = 0usize;
+        self.time(|| {
+            turn = turn.wrapping_add(1);
+            operation(&things[turn % 64])
+        })
+    }
+
+    /// Takes a reading whenever it is this contender's turn. `first` is one that was taken already.
+    /// Ends early when there is nothing to be read. What it returns was told already.
+    pub(crate) fn readings(
+        &self,
+        first: Option<f64>,
+        mut reading: impl FnMut() -> Option<f64>,
+    ) -> Option<f64> {
+        let say = |figure: Option<f64>| {
+            let mut out = std::io::stdout();
+            let text = figure.map_or(String::new(), |figure| figure.to_string());
+            writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+        };
+        let mut alive = say(first);
+        for turn in std::io::stdin().lock().lines() {
+            if turn.is_err() || !alive {
+                break;
+            }
+            let figure = reading();
+            alive = say(figure) && figure.is_some();
+        }
+        None
     }
 }
 
@@ -103,21 +158,6 @@ pub(crate) fn calibrate<R>(least: Duration, operation: &mut impl FnMut() -> R) -
     }
 }
 
-/// The median of nine readings; of fewer where one operation is so slow that nine would take more
-/// than four seconds.
-fn median_ns<R>(operation: &mut impl FnMut() -> R) -> f64 {
-    let (n, first) = calibrate(Duration::from_millis(5), operation);
-    let mut left = Duration::from_secs(4).saturating_sub(first);
-    // A run that took several attempts to be long enough was a warm-up; a single slow one counts.
-    let mut readings = if n == 1 { vec![first] } else { Vec::new() };
-    while readings.len() < 9 && (readings.is_empty() || left > first) {
-        let took = timed(n, &mut *operation);
-        left = left.saturating_sub(took);
-        readings.push(took);
-    }
-    median(readings.iter().map(Duration::as_secs_f64)) * 1e9 / n as f64
-}
-
 pub(crate) fn median(readings: impl Iterator<Item = f64>) -> f64 {
     let mut readings: Vec<f64> = readings.collect();
     readings.sort_by(f64::total_cmp);
@@ -127,83 +167,216 @@ pub(crate) fn median(readings: impl Iterator<Item = f64>) -> f64 {
 /// One row of figures, in the order of the columns.
 pub(crate) type Row = Vec<Option<f64>>;
 
-/// Measures a whole table.
+/// Measures a whole table, column by column.
 pub(crate) fn measure(job: &Job, valgrind: bool) -> Vec<Row> {
-    job.contenders
-        .iter()
-        .enumerate()
-        .map(|(at, _)| measure_row(job, at, valgrind))
+    let mut rows: Vec<Row> = vec![Vec::new(); job.contenders.len()];
+    for (at, column) in job.columns.iter().enumerate() {
+        let figures: Vec<Option<f64>> = match column.how {
+            How::Time | How::Two | How::TwoWritten => in_turn(job, at),
+            How::Instructions => (0..rows.len())
+                .map(|contender| instructions(job, &rows[contender], contender, at, valgrind))
+                .collect(),
+            How::Writes | How::PeakBytes | How::LiveBytes => (0..rows.len())
+                .map(|contender| alone(job, contender, at))
+                .collect(),
+        };
+        for (row, figure) in rows.iter_mut().zip(figures) {
+            row.push(figure);
+        }
+    }
+    rows
+}
+
+/// How many readings there are of every time.
+const READINGS: usize = 9;
+/// A contender so slow that its readings took longer than this is not asked again.
+const ENOUGH: Duration = Duration::from_secs(4);
+
+/// The median for every contender of readings that they take in turn.
+fn in_turn(job: &Job, column: usize) -> Vec<Option<f64>> {
+    let mut running: Vec<Option<Running>> = (0..job.contenders.len())
+        .map(|contender| Running::start(job, contender, column))
+        .collect();
+    for _ in 0..READINGS {
+        for one in running.iter_mut().flatten() {
+            one.take_turn();
+        }
+    }
+    (running.into_iter().enumerate())
+        .map(|(contender, one)| one?.finish(job, contender, column))
         .collect()
 }
 
-fn measure_row(job: &Job, contender: usize, valgrind: bool) -> Row {
-    let mut row: Row = Vec::new();
-    for (at, column) in job.columns.iter().enumerate() {
-        let figure = if column.how != How::Instructions {
-            child(job, contender, at, 0, false)
-        } else if !valgrind {
-            None
-        } else {
-            // What the clock said of the same operation tells how often to run it. The slow ones
-            // are left out: valgrind takes fifty times as long, and what is a thousand times
-            // dearer needs no exact count.
-            let known = job.columns[..at].iter().zip(&row).find_map(|(other, ns)| {
-                (other.how == How::Time && other.size == column.size).then_some(*ns)
-            });
-            match known {
-                None => child(job, contender, at, 1, true),
-                Some(Some(ns)) if ns < SLOW_NS => {
-                    let n = (2e6 / ns).clamp(1.0, 20_000.0) as u64;
-                    child(job, contender, at, n, true)
-                }
-                Some(_) => None,
-            }
+/// A process that is set up and waits for its turn.
+struct Running {
+    child: Child,
+    turns: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    readings: Vec<f64>,
+    spent: Duration,
+    dead: bool,
+}
+
+impl Running {
+    fn start(job: &Job, contender: usize, column: usize) -> Option<Self> {
+        let mut command = Command::new(std::env::current_exe().ok()?);
+        let mut child = asked(&mut command, job, contender, column, 0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .ok()?;
+        let mut one = Self {
+            turns: child.stdin.take()?,
+            answers: BufReader::new(child.stdout.take()?),
+            child,
+            readings: Vec::new(),
+            spent: Duration::ZERO,
+            dead: false,
         };
-        row.push(figure);
+        // It says that it is set up, with its first reading where setting up was one.
+        if let Some(line) = one.answer()
+            && let Ok(ns) = line.parse::<f64>()
+        {
+            one.readings.push(ns);
+            one.spent = Duration::from_nanos(ns as u64);
+        }
+        Some(one)
     }
-    row
+
+    fn answer(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.answers.read_line(&mut line) {
+            Ok(length) if length > 0 => Some(line.trim().to_owned()),
+            _ => {
+                self.dead = true;
+                None
+            }
+        }
+    }
+
+    fn take_turn(&mut self) {
+        // What has not been read yet must be, however slow; what was, only if it will fit.
+        let taken = self.readings.len() as u32;
+        let next = self.spent.checked_div(taken).unwrap_or(Duration::ZERO);
+        if self.dead || taken as usize == READINGS || self.spent + next > ENOUGH && taken > 0 {
+            return;
+        }
+        let began = Instant::now();
+        if writeln!(self.turns).is_err() {
+            self.dead = true;
+            return;
+        }
+        if let Some(line) = self.answer() {
+            self.spent += began.elapsed();
+            match line.parse() {
+                Ok(ns) => self.readings.push(ns),
+                // It tried and has nothing to show: no other turn will be better.
+                Err(_) => {
+                    self.readings.clear();
+                    self.dead = true;
+                }
+            }
+        }
+    }
+
+    fn finish(self, job: &Job, contender: usize, column: usize) -> Option<f64> {
+        let Self {
+            mut child,
+            turns,
+            readings,
+            ..
+        } = self;
+        // No turn will come any more, which ends it.
+        drop(turns);
+        if !child.wait().is_ok_and(|status| status.success()) {
+            let name = job.contenders[contender].name;
+            eprintln!("{name}, {}: failed", job.columns[column].title);
+            return None;
+        }
+        (!readings.is_empty()).then(|| median(readings.into_iter()))
+    }
+}
+
+/// What valgrind counts for one operation.
+fn instructions(
+    job: &Job,
+    row: &Row,
+    contender: usize,
+    column: usize,
+    valgrind: bool,
+) -> Option<f64> {
+    if !valgrind {
+        return None;
+    }
+    // What the clock said of the same operation tells how often to run it. The slow ones are left
+    // out: valgrind takes fifty times as long, and what is a thousand times dearer needs no exact
+    // count.
+    let size = job.columns[column].size;
+    let known = job.columns[..column]
+        .iter()
+        .zip(row)
+        .find_map(|(other, ns)| (other.how == How::Time && other.size == size).then_some(*ns));
+    let n = match known {
+        None => 1,
+        Some(Some(ns)) if ns < SLOW_NS => (2e6 / ns).clamp(1.0, 20_000.0) as u64,
+        Some(_) => return None,
+    };
+    let mut command = Command::new("valgrind");
+    command.args([
+        "--tool=callgrind",
+        "--callgrind-out-file=/dev/null",
+        "--toggle-collect=*::harness::timed*",
+    ]);
+    command.arg(std::env::current_exe().ok()?);
+    let (answer, errors) = run(&mut command, job, contender, column, n)?;
+    let line = errors.lines().find(|line| line.contains("Collected :"))?;
+    let instructions: f64 = line.split_whitespace().last()?.parse().ok()?;
+    Some(instructions / answer)
 }
 
 /// Operations slower than this are not counted.
 pub(crate) const SLOW_NS: f64 = 50e6;
 
-/// Has one figure measured by a process of its own.
-fn child(job: &Job, contender: usize, column: usize, n: u64, valgrind: bool) -> Option<f64> {
-    let own = std::env::current_exe().ok()?;
-    let mut command = if valgrind {
-        let mut command = Command::new("valgrind");
-        command.args([
-            "--tool=callgrind",
-            "--callgrind-out-file=/dev/null",
-            "--toggle-collect=*::harness::timed*",
-        ]);
-        command.arg(own);
-        command
-    } else {
-        Command::new(own)
-    };
-    let output = command
+/// One figure that is no time, or is a time that nothing is held against.
+fn alone(job: &Job, contender: usize, column: usize) -> Option<f64> {
+    let mut command = Command::new(std::env::current_exe().ok()?);
+    Some(run(&mut command, job, contender, column, 0)?.0)
+}
+
+fn asked<'a>(
+    command: &'a mut Command,
+    job: &Job,
+    contender: usize,
+    column: usize,
+    n: u64,
+) -> &'a mut Command {
+    command
         .arg(CHILD)
         .args([contender, column].map(|number| number.to_string()))
         .args([n.to_string(), job.name.to_owned()])
-        .output()
-        .ok()?;
-    let errors = String::from_utf8_lossy(&output.stderr);
+}
+
+/// What a process says that measures one figure, and what it complains of.
+fn run(
+    command: &mut Command,
+    job: &Job,
+    contender: usize,
+    column: usize,
+    n: u64,
+) -> Option<(f64, String)> {
+    let output = asked(command, job, contender, column, n).output().ok()?;
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     if !output.status.success() {
         let name = job.contenders[contender].name;
         eprintln!("{name}, {}: {errors}", job.columns[column].title);
         return None;
     }
-    let answer: f64 = String::from_utf8_lossy(&output.stdout)
+    let answer = String::from_utf8_lossy(&output.stdout)
         .trim()
         .parse()
         .ok()?;
-    if !valgrind {
-        return Some(answer);
-    }
-    let line = errors.lines().find(|line| line.contains("Collected :"))?;
-    let instructions: f64 = line.split_whitespace().last()?.parse().ok()?;
-    Some(instructions / answer)
+    Some((answer, errors))
 }
 
 const CHILD: &str = "--figure";

@@ -3,14 +3,19 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use liveprops::{Properties, sources::Memory};
+use liveprops::{DynamicProperty, Properties, sources::Memory};
 use tempfile::TempDir;
 
-/// The key that is read by name and that is changed.
+/// The key that is changed.
 pub(crate) const KEY: &str = "section0.key7";
 
 fn name(i: usize) -> String {
     format!("section{}.key{}", i / 100, i % 100)
+}
+
+/// Names from all over, to be read in turn.
+pub(crate) fn some_names(keys: usize) -> [String; 64] {
+    std::array::from_fn(|i| name(i * 7919 % keys))
 }
 
 pub(crate) fn names(keys: usize) -> impl Iterator<Item = String> {
@@ -68,6 +73,19 @@ pub(crate) fn liveprops(keys: usize) -> (Memory, Properties) {
         .build()
         .unwrap();
     (memory, props)
+}
+
+/// So many live handles, less the one that the caller has, on keys from all over.
+pub(crate) fn handles(
+    props: &Properties,
+    keys: usize,
+    handles: usize,
+) -> Vec<DynamicProperty<u32>> {
+    names(keys)
+        .step_by((keys / handles).max(1))
+        .skip(1)
+        .map(|name| props.property::<u32>(&name).build().unwrap())
+        .collect()
 }
 
 pub(crate) fn config_rs(text: &str) -> config::Config {

@@ -1,9 +1,11 @@
 //! liveprops beside its rivals and beside what a program would write by hand.
 //!
 //! ```sh
-//! cargo bench --manifest-path compare/Cargo.toml            # everything, about four minutes
-//! cargo bench --manifest-path compare/Cargo.toml -- read    # one table: read, name, change, load, file
+//! cargo bench --manifest-path compare/Cargo.toml            # everything, about three minutes
+//! cargo bench --manifest-path compare/Cargo.toml -- read    # one table, or several
 //! ```
+//!
+//! The tables are `read`, `name`, `change`, `load`, `memory`, `reload` and `file`.
 //!
 //! Every number is measured in a process of its own, which this program starts: so no contender
 //! sees another's heap, threads or watched files. Each table begins with its floor, then comes

@@ -7,8 +7,15 @@ use crate::harness::{How, Job, Kind, Row};
 pub(crate) fn table(job: &Job, rows: &[Row]) {
     let base = |at: usize| rows[at][job.base];
     let first = |kind: Kind| (0..rows.len()).find(|at| job.contenders[*at].kind == kind);
-    let floor = first(Kind::Floor).and_then(base);
-    let ours = first(Kind::Ours).and_then(base);
+    // Each figure that ratios are taken of, beside what it is held against.
+    let mut ratios = vec![(job.base, Kind::Floor), (job.base, Kind::Ours)];
+    let mut headings = vec!["× floor", "× liveprops"];
+    if let Some(counted) = job.counted {
+        ratios.insert(1, (counted, Kind::Floor));
+        ratios.push((counted, Kind::Ours));
+        headings.insert(1, "instructions × floor");
+        headings.push("instructions × liveprops");
+    }
 
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|a, b| {
@@ -23,8 +30,9 @@ pub(crate) fn table(job: &Job, rows: &[Row]) {
 
     println!("\n### {} (`{}`)\n\n{}\n", job.title, job.name, job.note);
     let titles: Vec<&str> = job.columns.iter().map(|column| column.title).collect();
-    println!("| | {} | × floor | × liveprops |", titles.join(" | "));
-    println!("|---|{}--:|--:|", "--:|".repeat(titles.len()));
+    let headings: Vec<&str> = titles.into_iter().chain(headings).collect();
+    println!("| | {} |", headings.join(" | "));
+    println!("|---|{}", "--:|".repeat(headings.len()));
     for at in order {
         let contender = &job.contenders[at];
         let name = match contender.kind {
@@ -32,22 +40,20 @@ pub(crate) fn table(job: &Job, rows: &[Row]) {
             Kind::Ours => format!("**{}**", contender.name),
             Kind::Rival => contender.name.to_owned(),
         };
-        let cells: Vec<String> = job
-            .columns
-            .iter()
-            .zip(&rows[at])
-            .map(|(column, figure)| cell(column.how, *figure))
-            .collect();
-        let ratio = |to: Option<f64>| match (base(at), to) {
-            (Some(own), Some(to)) => figures::ratio(own / to),
-            _ => "-".to_owned(),
-        };
-        println!(
-            "| {name} | {} | {} | {} |",
-            cells.join(" | "),
-            ratio(floor),
-            ratio(ours)
-        );
+        let figures =
+            (job.columns.iter().zip(&rows[at])).map(|(column, figure)| cell(column.how, *figure));
+        let ratios = ratios.iter().map(|(column, kind)| {
+            let against = first(*kind).and_then(|at| rows[at][*column]);
+            match (rows[at][*column], against) {
+                (Some(own), Some(against)) => figures::ratio(own / against),
+                _ => "-".to_owned(),
+            }
+        });
+        let cells: Vec<String> = figures.chain(ratios).collect();
+        println!("| {name} | {} |", cells.join(" | "));
+    }
+    if !job.remark.is_empty() {
+        println!("\n{}", job.remark);
     }
 }
 
@@ -110,8 +116,10 @@ pub(crate) fn machine(valgrind: bool) {
         }
     );
     println!(
-        "Times are medians of nine by the wall clock and differ from run to run, ratios are of \
-         times; instructions repeat to a few percent. `-`: cannot, or too slow to be counted."
+        "Times are medians of up to nine readings by the wall clock, which the rows of a column \
+         take in turn; they differ from run to run. Instructions repeat to a few percent. Ratios \
+         are to the floor and to the first row of liveprops. `-`: cannot, or too slow to be \
+         counted."
     );
 }
 

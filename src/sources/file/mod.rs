@@ -78,6 +78,10 @@ struct Memory {
     seen: bool,
     /// Whether the last good content said something.
     full: bool,
+    /// What the newest load has read, and what that said: the watch that follows reads the file
+    /// again, and need not parse it again.
+    loaded: Option<(u64, Document)>,
+    digest: Digest,
 }
 
 impl File {
@@ -256,10 +260,11 @@ impl Source for File {
                 std::thread::sleep(follow::QUIET);
                 continue;
             }
-            if parsed.is_ok() {
+            if let Ok(document) = &parsed {
                 let mut memory = self.memory.lock();
                 memory.seen = true;
                 memory.full = !blank;
+                memory.loaded = Some((memory.digest.of(&content.bytes), document.clone()));
             }
             return parsed;
         }
@@ -272,7 +277,7 @@ impl Source for File {
     fn watch(&self, updates: &Updates) -> Result<(), Error> {
         let mut followed = Followed {
             file: self,
-            digest: Digest::default(),
+            digest: self.memory.lock().digest.clone(),
             verdicts: Verdicts::default(),
             found: None,
             absent: None,
@@ -361,7 +366,12 @@ impl Followed<'_> {
         if self.verdicts.known_bad(digest, updates) {
             return;
         }
-        match self.file.parse(&content.bytes) {
+        let loaded = self.file.memory.lock().loaded.take();
+        let parsed = match loaded {
+            Some((same, document)) if same == digest => Ok(document),
+            _ => self.file.parse(&content.bytes),
+        };
+        match parsed {
             Err(error) => self.verdicts.bad(digest, error, updates),
             Ok(document) => {
                 if self.verdicts.send(digest, document, updates) {

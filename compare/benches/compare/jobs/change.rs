@@ -17,9 +17,11 @@ pub(crate) fn job() -> Job {
         name: "change",
         title: "Changing one key of many",
         note: "Each operation changes a number and reads it back by the cheapest way there is. \
-               The floor is one swapped number that belongs to no configuration at all. \
-               dynamic-config reads its file again, the others have parsed it before. Ratios are \
-               of 100,000 keys.",
+               The floor is one swapped number that belongs to no configuration at all. The first \
+               row of liveprops does what the rivals do, an override above a layer that has all \
+               keys, and has 1,000 live handles besides, as the last one has that changes the \
+               layer itself. dynamic-config reads its file again, the others have parsed it \
+               before. Ratios are of 100,000 keys.",
         columns: vec![
             column("1,000 keys", How::Time, 1_000),
             column("100,000", How::Time, 100_000),
@@ -27,13 +29,18 @@ pub(crate) fn job() -> Job {
             column("instructions, 100,000 keys", How::Instructions, 100_000),
         ],
         base: 1,
+        counted: Some(3),
+        remark: "",
         contenders: vec![
             floor("one `ArcSwap<u32>`", slot),
+            ours("liveprops `props.set`, override, 1,000 handles", |probe| {
+                liveprops(probe, 1_000, true)
+            }),
             ours("liveprops `Memory::set`, 1 handle", |probe| {
-                liveprops(probe, 1)
+                liveprops(probe, 1, false)
             }),
             ours("liveprops `Memory::set`, 1,000 handles", |probe| {
-                liveprops(probe, 1_000)
+                liveprops(probe, 1_000, false)
             }),
             rival("clone a `HashMap`, swap it", clone_map),
             rival("config, override and build", config_rs),
@@ -53,19 +60,18 @@ fn slot(probe: &Probe) -> Option<f64> {
     })
 }
 
-fn liveprops(probe: &Probe, handles: usize) -> Option<f64> {
+fn liveprops(probe: &Probe, handles: usize, over: bool) -> Option<f64> {
     let (memory, props) = inputs::liveprops(probe.size);
     let watched = props.property::<u32>(KEY).build().unwrap();
-    let step = (probe.size / handles).max(1);
-    let _others: Vec<_> = inputs::names(probe.size)
-        .step_by(step)
-        .skip(1)
-        .map(|name| props.property::<u32>(&name).build().unwrap())
-        .collect();
+    let _others = inputs::handles(&props, probe.size, handles);
     let mut value = 0u32;
     probe.time(|| {
         value += 1;
-        memory.set(KEY, value).unwrap();
+        if over {
+            props.set(KEY, value).unwrap();
+        } else {
+            memory.set(KEY, value).unwrap();
+        }
         assert_eq!(watched.get(), value);
     })
 }

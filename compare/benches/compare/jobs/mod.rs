@@ -3,8 +3,10 @@
 mod change;
 mod file;
 mod load;
+mod memory;
 mod name;
 mod read;
+mod reload;
 
 use crate::harness::{Contender, Job, Kind, Probe};
 
@@ -14,6 +16,8 @@ pub(crate) fn all() -> Vec<Job> {
         name::job(),
         change::job(),
         load::job(),
+        memory::job(),
+        reload::job(),
         file::job(),
     ]
 }

@@ -11,7 +11,7 @@ use liveprops::{Properties, sources::Memory};
 use serde::Deserialize;
 
 use super::{floor, ours, rival};
-use crate::harness::{Column, How, Job, Probe, calibrate, median, timed};
+use crate::harness::{Column, How, Job, Probe, calibrate, timed};
 use crate::inputs;
 
 pub(crate) fn job() -> Job {
@@ -24,7 +24,8 @@ pub(crate) fn job() -> Job {
         name: "read",
         title: "Reading one value that may change",
         note: "A `u32` in a struct of three fields, unless it says otherwise. The writer changes \
-               it 1,000 times a second, as far as it gets. Ratios are of one thread.",
+               it 1,000 times a second, as far as it gets. What is read is in the \
+               processor's nearest cache. Ratios are of one thread.",
         columns: vec![
             column("one thread", How::Time),
             column("instructions", How::Instructions),
@@ -33,6 +34,8 @@ pub(crate) fn job() -> Job {
             column("writes/s", How::Writes),
         ],
         base: 0,
+        counted: Some(1),
+        remark: "",
         contenders: vec![
             floor("`AtomicU64`, relaxed load", atomic),
             ours("liveprops `handle.get()`, `u32`", handle_get),
@@ -236,11 +239,11 @@ fn measure<R: FnMut() -> u32>(
     match probe.how {
         How::Two => {
             let n = n();
-            Some(median((0..9).map(|_| two(n, None).0)))
+            probe.readings(None, || Some(two(n, None).0))
         }
         How::TwoWritten => {
             let n = n();
-            Some(median((0..9).map(|_| two(n, Some(&write)).0)))
+            probe.readings(None, || Some(two(n, Some(&write)).0))
         }
         How::Writes => Some(two(8 * n(), Some(&write)).1),
         _ => probe.time(reader()),

@@ -9,9 +9,13 @@ use parking_lot::Mutex;
 use crate::error::{Error, ErrorKind};
 use crate::source::{Queued, Refusal, Source, Update, Updates, Watching};
 use crate::value::Value;
-use crate::value::document::{Document, Standing};
+use crate::value::document::Document;
 use crate::value::key::Key;
 use crate::value::origin::Origin;
+
+mod journal;
+
+use journal::{Journal, What};
 
 /// A source of values in memory. Clones share their values, so keep one to change them with.
 ///
@@ -45,6 +49,8 @@ struct Shared {
     /// Everybody who is told of changes.
     sinks: Vec<Updates>,
     revision: u64,
+    /// What may have to be taken back.
+    journal: Journal,
 }
 
 impl Memory {
@@ -100,71 +106,72 @@ impl Memory {
         &self,
         values: impl IntoIterator<Item = (K, V)>,
     ) -> Result<(), Error> {
-        let (queued, before, revision) = {
-            let mut shared = self.shared.lock();
-            let origin = self.origin.revision(shared.revision + 1);
-            let mut document = Document::new();
-            for (key, value) in values {
-                document.set(key.as_ref(), value, origin.clone())?;
-            }
-            shared.revision += 1;
-            shared.fault = None;
-            let before = std::mem::replace(&mut shared.values, document.clone());
-            (shared.tell(Update::full(document)), before, shared.revision)
-        };
-        self.conclude(settle(queued), &Before::All(before), revision)
+        let mut shared = self.shared.lock();
+        let revision = shared.revision + 1;
+        let origin = self.origin.revision(revision);
+        let mut document = Document::new();
+        for (key, value) in values {
+            document.set(key.as_ref(), value, origin.clone())?;
+        }
+        shared.fault = None;
+        let was = std::mem::replace(&mut shared.values, document.clone());
+        let now = document.clone();
+        let queued = shared.tell(Update::full(document), What::All { was, now });
+        drop(shared);
+        self.conclude(queued, revision)
     }
 
     fn change(&self, key: &str, value: Option<Value>) -> Result<(), Error> {
         let key = Key::parse(key)?;
-        let (queued, before, revision) = {
-            let mut shared = self.shared.lock();
-            let revision = shared.revision + 1;
-            let values = &mut shared.values;
-            // The values are changed in place: a copy of the way to the key, as the layers make it,
-            // would double what a change costs.
-            let before = match key.is_root() {
-                true => Before::All(values.clone()),
-                false => Before::One(key.clone(), values.standing(&key)),
-            };
-            let edit = match value {
-                Some(value) => {
-                    let origin = self.origin.revision(revision);
-                    values.set_key(&key, value.clone(), &origin)?;
-                    Some((value, origin))
-                }
-                None => {
-                    values.remove_key(&key);
-                    None
-                }
-            };
-            shared.revision = revision;
-            // Queued under the lock, so that changes are committed in the order they were made;
-            // committed after it, so that callbacks may change this source again.
-            (shared.tell(Update::edit(key, edit)), before, revision)
-        };
-        self.conclude(settle(queued), &before, revision)
-    }
-
-    /// Takes back what was refused, and tells why.
-    fn conclude(&self, verdict: Verdict, before: &Before, revision: u64) -> Result<(), Error> {
-        if !matches!(
-            &verdict,
-            Verdict {
-                outcome: Ok(()),
-                kept: Some(_)
+        let mut shared = self.shared.lock();
+        let revision = shared.revision + 1;
+        // The values are changed in place: a copy of the way to the key, as the layers make it,
+        // would double what a change costs.
+        let values = &mut shared.values;
+        let all = key.is_root().then(|| values.clone());
+        let was = values.standing(&key);
+        let edit = match value {
+            Some(value) => {
+                let origin = self.origin.revision(revision);
+                values.set_key(&key, value.clone(), &origin)?;
+                Some((value, origin))
             }
-        ) {
-            self.shared.lock().undo(&verdict, before, revision);
-        }
-        verdict.outcome
+            None => {
+                values.remove_key(&key);
+                None
+            }
+        };
+        let what = match all {
+            Some(was) => What::All {
+                was,
+                now: values.clone(),
+            },
+            None => What::One {
+                key: key.clone(),
+                was,
+                now: values.standing(&key).alone(),
+            },
+        };
+        // Queued under the lock, so that changes are committed in the order they were made;
+        // committed after it, so that callbacks may change this source again.
+        let queued = shared.tell(Update::edit(key, edit), what);
+        drop(shared);
+        self.conclude(queued, revision)
     }
-}
 
-/// What a change replaced.
-enum Before {
-    All(Document),
-    One(Key, Standing),
+    /// Commits a change, takes back what is refused of it, and tells why.
+    fn conclude(&self, queued: Vec<Queued>, revision: u64) -> Result<(), Error> {
+        if queued.is_empty() {
+            return Ok(());
+        }
+        let Verdict { outcome, kept } = settle(queued);
+        let mut shared = self.shared.lock();
+        let Shared {
+            journal, values, ..
+        } = &mut *shared;
+        journal.answered(values, revision, kept.as_deref());
+        outcome
+    }
 }
 
 impl Shared {
@@ -175,43 +182,14 @@ impl Shared {
         }
     }
 
-    /// Takes back what was refused of a change, unless it has been changed again since.
-    fn undo(&mut self, verdict: &Verdict, before: &Before, revision: u64) {
-        let kept = match (&verdict.kept, before) {
-            (Some(kept), _) => kept.as_slice(),
-            (None, Before::All(before)) if self.revision == revision => {
-                self.values = before.clone();
-                return;
-            }
-            (None, Before::All(_)) => &[],
-            (None, Before::One(key, _)) => std::slice::from_ref(key),
-        };
-        for key in kept {
-            let all;
-            let was = match before {
-                Before::One(only, was) if only == key => was,
-                Before::One(..) => continue,
-                Before::All(document) => {
-                    all = document.standing(key);
-                    &all
-                }
-            };
-            let newer = self
-                .values
-                .origin(key.as_str())
-                .is_some_and(|now| Some(now) != was.origin() && *now != now.revision(revision));
-            if !newer {
-                self.values.put_back(key, was);
-            }
-        }
-    }
-
-    /// Queues an update for everybody who is still there.
-    fn tell(&mut self, update: Update) -> Vec<Queued> {
+    /// Queues a change that was just made for everybody who is still there, if anybody is.
+    fn tell(&mut self, update: Update, what: What) -> Vec<Queued> {
+        self.revision += 1;
         self.sinks.retain(|sink| !sink.is_stopped());
         let Some((last, others)) = self.sinks.split_last() else {
             return Vec::new();
         };
+        self.journal.made(self.revision, what);
         let mut queued: Vec<_> = others
             .iter()
             .map(|sink| sink.queue(update.clone()))
