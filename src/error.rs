@@ -45,6 +45,8 @@ pub enum ErrorKind {
     TooLarge,
     /// A validator refused the value.
     Refused,
+    /// An update would take away most of what its source said before; it waits to be confirmed.
+    Held,
     /// Somebody else committed first.
     Conflict,
     /// A `${reference}` cannot be followed: a cycle, a table, or a chain over the limit.

@@ -84,7 +84,9 @@ pub mod explain {
 
 pub mod health {
     //! How the sources are doing.
-    pub use crate::engine::health::{Health, SourceEvent, SourceEventKind, SourceHealth, Status};
+    pub use crate::engine::health::{
+        Health, Held, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
+    };
 }
 
 pub use error::{Error, ErrorKind};

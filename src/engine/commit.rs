@@ -5,7 +5,10 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
+use crate::engine::clock::Clock;
+use crate::engine::guard::Guards;
 use crate::engine::propose::{Proposal, Rules, related};
 use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
@@ -30,6 +33,7 @@ pub(crate) struct Ledger {
     /// Generations that some reader may still hold. Kept until no one does, so that no reader has
     /// to take a tree apart.
     retired: Vec<Arc<Generation>>,
+    pub(crate) guards: Guards,
 }
 
 /// One thing to commit.
@@ -39,6 +43,8 @@ pub(crate) enum Order {
         source: SourceId,
         update: Update,
         refusal: Refusal,
+        /// When it was told.
+        told: Option<Instant>,
     },
     /// The program writes into the override layer.
     Write {
@@ -48,6 +54,8 @@ pub(crate) enum Order {
     },
     /// Layers come in; the initial load of a build, or one source later on.
     Add(Vec<LayerState>),
+    /// What a source says and is held is believed after all.
+    Confirm(SourceId),
     Remove(SourceId),
     Move(SourceId, Layer),
 }
@@ -72,11 +80,12 @@ pub(crate) struct Done {
 }
 
 impl Ledger {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(clock: Clock) -> Self {
         Self {
             references: References::default(),
             registry: Registry::default(),
             retired: Vec::new(),
+            guards: Guards::new(clock),
         }
     }
 
@@ -104,10 +113,13 @@ impl Ledger {
                         ..
                     },
                 refusal,
+                ..
             } => {
                 let at = index_of(source)?;
                 let (root, problems) = document.into_parts();
+                self.guards.judge(source, &old.layers[at].root, &root)?;
                 let mut done = self.replace(current, rules, &old, at, root, refusal)?;
+                self.believe(current, source);
                 done.problems = Some(problems);
                 Ok(done)
             }
@@ -119,7 +131,24 @@ impl Ledger {
                         ..
                     },
                 refusal,
-            } => self.edit(current, rules, &old, index_of(source)?, edits, refusal),
+                ..
+            } => {
+                let at = index_of(source)?;
+                match self.guards.watches(source) {
+                    true => self.edit_guarded(current, rules, &old, at, edits, refusal),
+                    false => self.edit(current, rules, &old, at, edits, refusal),
+                }
+            }
+            Order::Confirm(source) => {
+                let at = index_of(source)?;
+                let Some(root) = self.guards.says(source).cloned() else {
+                    let detail = format!("nothing of {source} waits to be confirmed");
+                    return Err(Error::new(ErrorKind::Other, detail));
+                };
+                let done = self.replace(current, rules, &old, at, root, Refusal::Whole)?;
+                self.believe(current, source);
+                Ok(done)
+            }
             Order::Write {
                 source,
                 edits,
@@ -145,6 +174,58 @@ impl Ledger {
                 Arc::make_mut(&mut layers[index_of(source)?]).layer = to;
                 layers.sort_by_key(|layer| layer.order());
                 self.anew(current, rules, &old, layers)
+            }
+        }
+    }
+
+    /// What a source says is in force.
+    fn believe(&mut self, current: &Cell<Generation>, source: SourceId) {
+        if self.guards.watches(source) {
+            let now = current.full();
+            if let Some(layer) = now.layers.iter().find(|layer| layer.id == source) {
+                self.guards.accepted(source, &layer.root);
+            }
+        }
+    }
+
+    /// A few keys of a layer change whose removals are looked at twice: if they are not believed,
+    /// the others are changed all the same.
+    fn edit_guarded(
+        &mut self,
+        current: &Cell<Generation>,
+        rules: &Rules,
+        old: &Arc<Generation>,
+        at: usize,
+        mut edits: Vec<Edit>,
+        refusal: Refusal,
+    ) -> Result<Done, Error> {
+        let (source, there) = (old.layers[at].id, &old.layers[at].root);
+        let held_before = self.guards.says(source).is_some();
+        let mut says = self.guards.says(source).unwrap_or(there).clone();
+        for edit in &edits {
+            let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
+            match &edit.value {
+                // What clashes is refused below.
+                Some((value, origin)) => drop(set(&mut says, &edit.key, &path, value, origin)),
+                None if path.is_empty() => says = Table::default(),
+                None => drop(says.remove_path(&path)),
+            }
+        }
+        match self.guards.judge(source, there, &says) {
+            Ok(()) if held_before => {
+                let done = self.replace(current, rules, old, at, says, refusal)?;
+                self.believe(current, source);
+                Ok(done)
+            }
+            Ok(()) => self.edit(current, rules, old, at, edits, refusal),
+            Err(held) => {
+                edits.retain(|edit| edit.value.is_some());
+                if edits.is_empty() {
+                    return Err(held);
+                }
+                let mut done = self.edit(current, rules, old, at, edits, refusal)?;
+                done.applied.refused.push(held);
+                Ok(done)
             }
         }
     }

@@ -11,9 +11,10 @@ use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 
+use crate::engine::clock::Clock;
 use crate::engine::commit::{Condition, Done, Ledger, Order};
 use crate::engine::dispatch::{self, Dispatcher};
-use crate::engine::health::{Books, SourceEventKind};
+use crate::engine::health::{Answer, Books, SourceEventKind};
 use crate::engine::propose::Rules;
 use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
@@ -21,7 +22,7 @@ use crate::error::{Error, ErrorKind};
 use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::slot::panicked;
 use crate::property::subscription::Subscriber;
-use crate::source::{Applied, Content, Edit, Make, Refusal, Update};
+use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
 use crate::sync::Cell;
 use crate::tree::layer::{LayerState, SourceId};
 use crate::tree::snapshot::{Generation, Stamp};
@@ -133,10 +134,10 @@ impl Placed {
 }
 
 impl Engine {
-    pub(crate) fn new(rules: Rules, inline: bool) -> Arc<Self> {
+    pub(crate) fn new(rules: Rules, inline: bool, clock: Clock) -> Arc<Self> {
         Arc::new_cyclic(|me: &Weak<Engine>| {
             let host: Weak<Engine> = Weak::clone(me);
-            let books = Arc::new(Books::new());
+            let books = Arc::new(Books::new(clock.clone()));
             let reports = Weak::clone(me);
             let dispatcher = Dispatcher::new(inline, move |error| {
                 if let Some(engine) = reports.upgrade() {
@@ -156,14 +157,14 @@ impl Engine {
             };
             Self {
                 current: Cell::new(Arc::new(root)),
-                ledger: Mutex::new(Ledger::new()),
+                ledger: Mutex::new(Ledger::new(clock.clone())),
                 queue: Mutex::default(),
                 sources: AtomicU64::new(OVERRIDES.0 + 1),
                 closed: AtomicBool::new(false),
                 rules,
                 dispatcher,
                 books,
-                supervisor: Supervisor::default(),
+                supervisor: Supervisor::new(clock),
                 overrides: OVERRIDES,
                 shared: Mutex::default(),
                 kept: Mutex::default(),
@@ -196,11 +197,23 @@ impl Engine {
         Ok(())
     }
 
+    /// Looks twice at what a source removes.
+    pub(crate) fn guard(&self, source: SourceId, guard: Guard) -> Result<(), Error> {
+        self.locked(|ledger| ledger.guards.add(source, guard))
+    }
+
     /// Ends what was begun for a source that is not added after all.
     pub(crate) fn give_up(&self, source: SourceId) {
-        self.supervisor.remove(source);
+        self.forget(source);
         self.turn_away(source);
         self.books.close(source, self.current.load().number());
+    }
+
+    /// Ends what is done for a source.
+    pub(crate) fn forget(&self, source: SourceId) {
+        self.supervisor.remove(source);
+        // Only a validator could hold the lock here; what is left then is a few bytes.
+        let _ = self.locked(|ledger| ledger.guards.remove(source));
     }
 
     fn address(&self) -> usize {
@@ -258,7 +271,7 @@ impl Engine {
                 dispatch::MAX_DEPTH
             );
             let error = Error::new(ErrorKind::Loop, detail);
-            self.books.note(error.clone());
+            self.books.note(self.current.load().number(), error.clone());
             return Err(error);
         }
         Ok(depth)
@@ -348,12 +361,24 @@ impl Engine {
     fn serve_one(
         &self,
         ledger: &mut Ledger,
-        order: Order,
+        mut order: Order,
         depth: u32,
         tell: &mut Vec<(u32, Told)>,
     ) -> Result<Applied, Error> {
-        let (source, writes) = match &order {
-            Order::Update { source, .. } => (Some(*source), false),
+        let mut revision = None;
+        let mut said = None;
+        let (source, writes) = match &mut order {
+            Order::Update {
+                source,
+                update,
+                told,
+                ..
+            } => {
+                revision = update.revision.take();
+                said = *told;
+                (Some(*source), false)
+            }
+            Order::Confirm(source) => (Some(*source), true),
             Order::Write { source, .. } => (Some(*source), true),
             _ => (None, false),
         };
@@ -362,6 +387,8 @@ impl Engine {
         let outcome = catch_unwind(commit)
             .unwrap_or_else(|panic| Err(panicked("dropping a refused value", &*panic)));
         let books = Arc::clone(&self.books);
+        let me = self.weak();
+        let held = source.map(|source| (ledger.guards.held(source), ledger.guards.believed_at(source)));
         match outcome {
             Ok(Done {
                 applied,
@@ -383,11 +410,22 @@ impl Engine {
                             let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
                         }
                         for clash in clashes {
-                            books.note(clash);
+                            books.note(generation, clash);
                         }
                         if let Some(source) = source {
-                            books.answered(source, generation, changed, problems, refused.first());
+                            let answer = Answer {
+                                generation,
+                                changed,
+                                problems,
+                                revision,
+                                refused: refused.first().cloned(),
+                                told: said,
+                            };
+                            books.answered(source, answer);
                             books.refused(source, generation, &refused, false);
+                            if let Some((held, believed)) = held {
+                                books.held(source, held, believed);
+                            }
                         }
                     }),
                 ));
@@ -398,7 +436,15 @@ impl Engine {
                     let (generation, error) = (self.current.load().number(), error.clone());
                     tell.push((
                         depth,
-                        Box::new(move || books.refused(source, generation, &[error], true)),
+                        Box::new(move || {
+                            books.refused(source, generation, &[error], true);
+                            if let Some((held, believed)) = held {
+                                books.held(source, held, believed);
+                            }
+                            if let Some(engine) = me.upgrade() {
+                                engine.supervisor.ring();
+                            }
+                        }),
                     ));
                 }
                 Err(error)
@@ -455,7 +501,18 @@ impl Engine {
             source,
             update,
             refusal,
+            told: Some(self.supervisor.clock().now()),
         })
+    }
+
+    /// Does what is due by now, and says when to look again.
+    pub(crate) fn grown_old(&self) -> Option<Instant> {
+        let (next, believed) = self.books.grown_old(self.current.load().number());
+        for source in believed {
+            // Why not is in the books already.
+            let _ = self.commit(Order::Confirm(source));
+        }
+        next
     }
 
     /// Stops and joins every thread.

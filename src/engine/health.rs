@@ -189,6 +189,7 @@ thread_local! {
 pub(crate) struct Books {
     inner: Mutex<Inner>,
     listeners: Mutex<Vec<Weak<EventBox>>>,
+    clock: Clock,
 }
 
 #[derive(Default)]
@@ -202,6 +203,8 @@ struct Inner {
 /// The health of one source, and the monotonic moments behind it.
 struct Record {
     health: SourceHealth,
+    /// Whether its changes are noticed by looking.
+    polled: bool,
     /// When it last answered; of values kept on disk, when they were confirmed, as far as the wall
     /// clock tells.
     answered: Option<Instant>,
@@ -209,13 +212,11 @@ struct Record {
     opened: SystemTime,
     /// Whether it was told that its values grew too old.
     told_old: bool,
+    /// When what is held of it is believed.
+    believed: Option<Instant>,
 }
 
 impl Record {
-    fn is_polled(&self) -> bool {
-        self.health.polled
-    }
-
     /// When its values will be too old, if it does not answer meanwhile.
     fn too_old_at(&self) -> Option<Instant> {
         match self.health.status {
@@ -230,69 +231,177 @@ impl Record {
     }
 }
 
+impl Inner {
+    fn status(&self, now: Instant) -> Status {
+        let mut down = None;
+        let mut stale: Option<(SystemTime, &Error)> = None;
+        let mut starting = false;
+        for record in &self.sources {
+            let since_then = match &record.health.status {
+                Status::Starting => {
+                    starting = true;
+                    None
+                }
+                Status::Up => None,
+                Status::Down { reason } if record.health.required => {
+                    down = Some(reason);
+                    None
+                }
+                Status::Down { reason } => Some((record.opened, reason)),
+                Status::Stale { since, reason } => {
+                    record.is_too_old(now).then_some((*since, reason))
+                }
+            };
+            // The oldest trouble is told of.
+            if let Some(found) = since_then {
+                if stale.is_none_or(|old| found.0 < old.0) {
+                    stale = Some(found);
+                }
+            }
+        }
+        match (down, stale) {
+            (Some(reason), _) => Status::Down {
+                reason: reason.clone(),
+            },
+            (None, Some((since, reason))) => Status::Stale {
+                since,
+                reason: reason.clone(),
+            },
+            _ if starting => Status::Starting,
+            _ => Status::Up,
+        }
+    }
+}
+
 struct EventBox {
     waiting: Mutex<VecDeque<SourceEvent>>,
     subscriber: Arc<Subscriber>,
 }
 
+/// What the program wants of a source, as far as its health is concerned.
+pub(crate) struct Expected {
+    pub(crate) required: bool,
+    pub(crate) max_stale: Duration,
+    pub(crate) polled: bool,
+}
+
+/// What a source said that was taken, as far as the books are concerned.
+#[derive(Default)]
+pub(crate) struct Answer {
+    pub(crate) generation: u64,
+    pub(crate) changed: bool,
+    /// Replaces what its document left out, if it brought one.
+    pub(crate) problems: Option<Vec<Error>>,
+    pub(crate) revision: Option<Arc<str>>,
+    /// Why a part of what it said is not in force.
+    pub(crate) refused: Option<Error>,
+    /// When it was told.
+    pub(crate) told: Option<Instant>,
+}
+
 impl Books {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(clock: Clock) -> Self {
         Self {
             inner: Mutex::default(),
             listeners: Mutex::default(),
+            clock,
         }
     }
 
-    pub(crate) fn open(&self, source: SourceId, name: Arc<str>, layer: Layer) {
-        self.inner.lock().sources.push(SourceHealth {
+    pub(crate) fn open(
+        &self,
+        source: SourceId,
+        name: Arc<str>,
+        layer: Layer,
+        Expected {
+            required,
+            max_stale,
+            polled,
+        }: Expected,
+    ) {
+        let health = SourceHealth {
             source,
             name,
             layer,
             status: Status::Starting,
             last_success: None,
+            age: None,
+            max_stale,
+            required,
+            revision: None,
+            generation: 0,
+            lag: None,
+            cached: None,
+            held: None,
             commits: 0,
             refusals: 0,
             problems: Vec::new(),
             degraded: None,
+        };
+        self.inner.lock().sources.push(Record {
+            health,
+            polled,
+            answered: None,
+            opened: SystemTime::now(),
+            told_old: false,
+            believed: None,
         });
     }
 
+    /// The revision of what is in force, which the source is asked from.
+    pub(crate) fn revision(&self, source: SourceId) -> Option<Arc<str>> {
+        self.edit(source, |record| record.health.revision.clone())?
+    }
+
     pub(crate) fn close(&self, source: SourceId, generation: u64) {
-        let name = self.edit(source, |health| Arc::clone(&health.name));
+        let name = self.edit(source, |record| Arc::clone(&record.health.name));
         self.inner
             .lock()
             .sources
-            .retain(|health| health.source != source);
+            .retain(|record| record.health.source != source);
         if let Some(name) = name {
             self.tell(Some(source), name, generation, SourceEventKind::Removed);
         }
     }
 
     pub(crate) fn moved(&self, source: SourceId, layer: Layer) {
-        self.edit(source, |health| health.layer = layer);
+        self.edit(source, |record| record.health.layer = layer);
     }
 
-    fn edit<R>(&self, source: SourceId, change: impl FnOnce(&mut SourceHealth) -> R) -> Option<R> {
+    fn edit<R>(&self, source: SourceId, change: impl FnOnce(&mut Record) -> R) -> Option<R> {
         let mut inner = self.inner.lock();
         inner
             .sources
             .iter_mut()
-            .find(|health| health.source == source)
+            .find(|record| record.health.source == source)
             .map(change)
     }
 
-    /// The source answered. `problems` replaces what its document left out, if it brought one;
-    /// `refused` is why a part of what it said is not in force.
-    pub(crate) fn answered(
-        &self,
-        source: SourceId,
-        generation: u64,
-        changed: bool,
-        problems: Option<Vec<Error>>,
-        refused: Option<&Error>,
-    ) {
-        let told = self.edit(source, |health| {
-            let now = match (&health.status, refused) {
+    /// The source answered, and nothing is new.
+    pub(crate) fn alive(&self, source: SourceId, generation: u64) {
+        self.answered(
+            source,
+            Answer {
+                generation,
+                ..Answer::default()
+            },
+        );
+    }
+
+    /// The source said something that was taken.
+    pub(crate) fn answered(&self, source: SourceId, answer: Answer) {
+        let Answer {
+            generation,
+            changed,
+            problems,
+            revision,
+            refused,
+            told,
+        } = answer;
+        let now = self.clock.now();
+        let told = self.edit(source, |record| {
+            let health = &mut record.health;
+            let status = match (&health.status, &refused) {
                 (_, None) => Status::Up,
                 (Status::Stale { since, .. }, Some(reason)) => Status::Stale {
                     since: *since,
@@ -303,11 +412,29 @@ impl Books {
                     reason: reason.clone(),
                 },
             };
-            let before = std::mem::replace(&mut health.status, now);
+            let before = std::mem::replace(&mut health.status, status);
+            if changed {
+                let since = match record.polled {
+                    true => record.answered,
+                    false => told,
+                };
+                health.lag = since.map(|since| now.saturating_duration_since(since));
+                health.generation = generation;
+                health.commits += 1;
+            }
             health.last_success = Some(SystemTime::now());
-            health.commits += u64::from(changed);
+            record.answered = Some(now);
+            health.cached = None;
             if let Some(problems) = problems {
                 health.problems = problems;
+            }
+            // What a part of was refused is asked for again.
+            if refused.is_none() {
+                record.told_old = false;
+                health.held = None;
+                if revision.is_some() {
+                    health.revision = revision;
+                }
             }
             (before, Arc::clone(&health.name))
         });
@@ -343,12 +470,13 @@ impl Books {
 
     /// What the newest document of a source left out.
     pub(crate) fn left_out(&self, source: SourceId, problems: Vec<Error>) {
-        self.edit(source, |health| health.problems = problems);
+        self.edit(source, |record| record.health.problems = problems);
     }
 
     /// The source does not answer, or answers nonsense.
     pub(crate) fn failed(&self, source: SourceId, generation: u64, reason: Error) {
-        let told = self.edit(source, |health| {
+        let told = self.edit(source, |record| {
+            let health = &mut record.health;
             let fresh = matches!(health.status, Status::Up | Status::Starting);
             let news = match &health.status {
                 Status::Stale { reason: old, .. } | Status::Down { reason: old } => {
@@ -383,7 +511,8 @@ impl Books {
 
     /// The source works, but not as it should; `None`: it does again.
     pub(crate) fn degraded(&self, source: SourceId, generation: u64, reason: Option<Error>) {
-        let told = self.edit(source, |health| {
+        let told = self.edit(source, |record| {
+            let health = &mut record.health;
             let before = std::mem::replace(&mut health.degraded, reason.clone());
             let text = |error: Option<&Error>| error.map(Error::to_string);
             let news = text(before.as_ref()) != text(reason.as_ref());
@@ -397,7 +526,8 @@ impl Books {
 
     /// An update or one of its keys was refused.
     pub(crate) fn refused(&self, source: SourceId, generation: u64, errors: &[Error], whole: bool) {
-        let name = self.edit(source, |health| {
+        let name = self.edit(source, |record| {
+            let health = &mut record.health;
             if let (true, Some(reason), Status::Stale { reason: old, .. }) =
                 (whole, errors.first(), &health.status)
             {
@@ -424,7 +554,7 @@ impl Books {
         }
         let name = name.flatten();
         for error in errors {
-            self.note(error.clone());
+            self.note_of(Some(source), generation, error.clone());
             if let Some(name) = &name {
                 self.tell(
                     Some(source),
@@ -448,19 +578,32 @@ impl Books {
                 return;
             }
         }
-        self.note(error.clone());
+        self.note(generation, error.clone());
         self.whole(generation, SourceEventKind::Malformed(error));
     }
 
-    /// Remembers a refusal or a clash.
-    pub(crate) fn note(&self, error: Error) {
+    /// Remembers what concerns the whole.
+    pub(crate) fn note(&self, generation: u64, error: Error) {
+        self.note_of(None, generation, error);
+    }
+
+    /// Remembers a refusal or a clash, the same one once.
+    fn note_of(&self, source: Option<SourceId>, generation: u64, error: Error) {
         let mut inner = self.inner.lock();
         let text = error.to_string();
-        inner.refused.retain(|old| old.to_string() != text);
+        let same = |old: &Refused| old.source == source && old.error.to_string() == text;
+        let before = inner.refused.iter().position(same);
+        let count = before.and_then(|at| inner.refused.remove(at));
         if inner.refused.len() == MAX_REFUSED {
             inner.refused.pop_front();
         }
-        inner.refused.push_back(error);
+        inner.refused.push_back(Refused {
+            source,
+            error,
+            time: SystemTime::now(),
+            count: count.map_or(1, |old| old.count + 1),
+            generation,
+        });
     }
 
     pub(crate) fn whole(&self, generation: u64, kind: SourceEventKind) {
@@ -546,15 +689,74 @@ impl Books {
     }
 
     pub(crate) fn health(&self, generation: u64, callback_panics: u64) -> Health {
+        let now = self.clock.now();
         let inner = self.inner.lock();
-        let mut sources = inner.sources.clone();
+        let of = |record: &Record| SourceHealth {
+            age: record
+                .answered
+                .map(|answered| now.saturating_duration_since(answered)),
+            ..record.health.clone()
+        };
+        let mut sources: Vec<_> = inner.sources.iter().map(of).collect();
         sources.sort_by_key(|health| (health.layer.rank(), std::cmp::Reverse(health.source)));
         Health {
             generation,
+            status: inner.status(now),
             sources,
             refused: inner.refused.iter().cloned().collect(),
             callback_panics,
         }
+    }
+
+    /// How the whole is doing.
+    pub(crate) fn status(&self) -> Status {
+        let now = self.clock.now();
+        self.inner.lock().status(now)
+    }
+
+    /// What is held of a source, and when it will be believed.
+    pub(crate) fn held(&self, source: SourceId, held: Option<Held>, believed: Option<Instant>) {
+        self.edit(source, |record| {
+            record.health.held = held;
+            record.believed = believed;
+        });
+    }
+
+    /// Tells of values that grew too old; says when to look again, and of which sources what is held
+    /// is to be believed.
+    pub(crate) fn grown_old(&self, generation: u64) -> (Option<Instant>, Vec<SourceId>) {
+        let now = self.clock.now();
+        let mut next = None;
+        let mut old = Vec::new();
+        let mut believed = Vec::new();
+        for record in &mut self.inner.lock().sources {
+            match record.believed {
+                Some(at) if at <= now => {
+                    record.believed = None;
+                    believed.push(record.health.source);
+                }
+                at => next = next.into_iter().chain(at).min(),
+            }
+            // What may not grow old at all has been told of as what it is.
+            if record.told_old || record.health.max_stale.is_zero() {
+                continue;
+            }
+            match (record.too_old_at(), &record.health.status) {
+                (Some(at), Status::Stale { reason, .. }) if at <= now => {
+                    record.told_old = true;
+                    old.push((
+                        record.health.source,
+                        Arc::clone(&record.health.name),
+                        reason.clone(),
+                    ));
+                }
+                (at, _) => next = next.into_iter().chain(at).min(),
+            }
+        }
+        for (source, name, reason) in old {
+            self.tell(Some(source), name, generation, SourceEventKind::Stale(reason));
+        }
+        (next, believed)
     }
 
     /// The newest refusals of a key, its subtree or its parents.
@@ -569,6 +771,7 @@ impl Books {
             .lock()
             .refused
             .iter()
+            .map(|refused| &refused.error)
             .filter(|error| concerns(error))
             .cloned()
             .collect()

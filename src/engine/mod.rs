@@ -1,8 +1,10 @@
 //! The engine keeps the tree current: one commit path, supervised sources, a dispatcher.
 
+pub(crate) mod clock;
 pub(crate) mod commit;
 pub(crate) mod core;
 pub(crate) mod dispatch;
+pub(crate) mod guard;
 pub(crate) mod health;
 pub(crate) mod propose;
 pub(crate) mod supervise;

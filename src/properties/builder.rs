@@ -5,13 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
-use crate::engine::health::SourceEvent;
+use crate::engine::health::{Answer, Expected, SourceEvent};
 use crate::engine::propose::{Rules, TreeValidator};
-use crate::engine::supervise::guarded;
-use crate::error::Error;
+use crate::engine::supervise::{Keeper, Terms, guarded};
+use crate::error::{Error, ErrorKind};
 use crate::properties::{Owner, Properties};
-use crate::source::{Source, Watching};
+use crate::source::{Source, Start, Watching};
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::Snapshot;
@@ -29,6 +30,9 @@ const DEFAULT_RANK: i32 = i32::MAX;
 /// How long the builder waits for the first load of all sources.
 pub(super) const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How late a change may be seen at the worst.
+const MAX_PROPAGATION: Duration = Duration::from_secs(10);
+
 /// Builds [`Properties`]: sources from the weakest to the strongest, and rules for all of them.
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
@@ -41,6 +45,8 @@ pub struct Builder {
     timeout: Duration,
     faults: Vec<Error>,
     events: Vec<EventCallback>,
+    max_propagation: Duration,
+    clock: Clock,
 }
 
 /// Hears of what happens to the sources.
@@ -58,6 +64,8 @@ impl Builder {
             timeout: DEFAULT_LOAD_TIMEOUT,
             faults: Vec::new(),
             events: Vec::new(),
+            max_propagation: MAX_PROPAGATION,
+            clock: Clock::default(),
         }
     }
 
@@ -157,6 +165,23 @@ impl Builder {
         self
     }
 
+    /// How late a change may be seen at the worst while its source answers. The default is 10
+    /// seconds.
+    ///
+    /// A source whose interval, settling and timeouts add up to more is refused by
+    /// [`build`](Self::build), with the sum in the message; one that is loaded once or only on
+    /// request is not.
+    pub fn max_propagation(mut self, time: Duration) -> Self {
+        self.max_propagation = time;
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Loads every source and starts to watch them.
     ///
     /// # Errors
@@ -180,10 +205,11 @@ impl Builder {
             validators: self.validators,
             secrets,
         };
-        let engine = Engine::new(rules, self.inline);
+        let engine = Engine::new(rules, self.inline, self.clock);
         // From here on an early return ends what was started.
         let props = Properties(Arc::new(Owner {
             engine: Arc::clone(&engine),
+            max_propagation: self.max_propagation,
         }));
         for callback in self.events {
             props.on_source_event(callback).forget();
@@ -206,7 +232,7 @@ impl Builder {
         }
         let mut started = Vec::new();
         for (layer, source) in self.sources {
-            match Started::one(&engine, layer, source) {
+            match Started::one(&engine, layer, source, self.max_propagation) {
                 Ok(source) => started.push(source),
                 Err(error) => faults.push(error),
             }
@@ -214,9 +240,9 @@ impl Builder {
         let mut follow = Vec::new();
         for source in started {
             match source.finish(deadline) {
-                Ok((state, loading, problems)) => {
-                    follow.push((state.id, loading, problems));
-                    layers.push(state);
+                Ok(loaded) => {
+                    layers.push(loaded.state.clone());
+                    follow.push(loaded);
                 }
                 Err(error) => faults.push(error),
             }
@@ -225,13 +251,8 @@ impl Builder {
             return Err(Error::all(faults));
         }
         let applied = engine.admit(layers)?;
-        for (id, loading, problems) in follow {
-            engine
-                .books
-                .answered(id, applied.generation, true, problems, None);
-            if let Some(loading) = loading {
-                loading.go();
-            }
+        for loaded in follow {
+            loaded.admitted(&engine, applied.generation, true);
         }
         Ok(props)
     }
@@ -263,18 +284,45 @@ fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
     }
 }
 
-/// A layer with its first values, what lets its source go on, and what its document left out; of
-/// what is pushed the commit tells.
-type Loaded = (
-    LayerState,
-    Option<crate::engine::supervise::Loading>,
-    Option<Vec<Error>>,
-);
+/// A layer with its first values, if there are any, and who keeps it current.
+pub(super) struct Loaded {
+    pub(super) state: LayerState,
+    pub(super) keeper: Arc<Keeper>,
+    /// Whether the source has given values; of what is pushed the commit tells.
+    loaded: bool,
+    /// What its document left out.
+    problems: Option<Vec<Error>>,
+    revision: Option<Arc<str>>,
+    /// Why it has given none.
+    failure: Option<Error>,
+}
+
+impl Loaded {
+    /// The layer is in the tree: says so in the books, and lets the source go on.
+    pub(super) fn admitted(self, engine: &Engine, generation: u64, changed: bool) {
+        let id = self.keeper.id;
+        match self.failure {
+            Some(failure) => engine.books.failed(id, generation, failure),
+            None if self.loaded => engine.books.answered(
+                id,
+                Answer {
+                    generation,
+                    changed,
+                    problems: self.problems,
+                    revision: self.revision,
+                    ..Answer::default()
+                },
+            ),
+            None => {}
+        }
+        self.keeper.admit(self.loaded);
+    }
+}
 
 /// A source whose first load is on its way.
 pub(super) struct Started {
     pub(super) state: LayerState,
-    loading: Option<crate::engine::supervise::Loading>,
+    keeper: Arc<Keeper>,
 }
 
 impl Started {
@@ -282,36 +330,89 @@ impl Started {
         engine: &Arc<Engine>,
         place: Layer,
         source: Box<dyn Source>,
+        max_propagation: Duration,
     ) -> Result<Self, Error> {
         let id = engine.new_source();
         // A source is the user's code, in whatever it says.
-        let about = guarded(|| Ok((source.origin(), source.watching(), source.refusal())))?;
-        let (origin, watching, refusal) = about;
+        let (origin, terms) = guarded(|| {
+            let terms = Terms {
+                watching: source.watching(),
+                refusal: source.refusal(),
+                timing: source.timing(),
+                policy: source.policy(),
+            };
+            Ok((source.origin(), terms))
+        })?;
         let state = layer(id, place.clone(), &origin.to_string());
-        engine.books.open(id, Arc::clone(&state.name), place);
-        let supervisor = &engine.supervisor;
-        let loading = match watching {
-            Watching::Push => {
-                engine.arriving(id);
-                let attached = supervisor.attach(engine, id, refusal, &*source);
-                attached.map(|()| None)
-            }
-            _ => {
-                let name = Arc::clone(&state.name);
-                let started = supervisor.start(engine, id, refusal, name, source);
-                started.map(Some)
-            }
+        in_time(&state.name, &terms, max_propagation)?;
+        let policy = &terms.policy;
+        let expected = Expected {
+            required: !matches!(policy.start, Start::Optional(_)),
+            max_stale: policy.max_stale,
+            polled: matches!(terms.watching, Watching::Poll(_)),
         };
-        let loading = loading.inspect_err(|_| engine.give_up(id))?;
-        Ok(Self { state, loading })
+        engine
+            .books
+            .open(id, Arc::clone(&state.name), place, expected);
+        if let Some(guard) = policy.guard {
+            engine.guard(id, guard)?;
+        }
+        if terms.watching == Watching::Push {
+            engine.arriving(id);
+        }
+        let name = Arc::clone(&state.name);
+        let keeper = engine.supervisor.start(engine, id, name, terms, source);
+        let keeper = keeper.inspect_err(|_| engine.give_up(id))?;
+        Ok(Self { state, keeper })
     }
 
-    pub(super) fn finish(mut self, deadline: Instant) -> Result<Loaded, Error> {
-        let mut problems = None;
-        if let Some(loading) = &self.loading {
-            let (root, left_out) = loading.wait(deadline)?.into_parts();
-            (self.state.root, problems) = (root, Some(left_out));
+    /// Waits for the first values, as the policy of the source wants it.
+    pub(super) fn finish(self, deadline: Instant) -> Result<Loaded, Error> {
+        let Self { mut state, keeper } = self;
+        let mut loaded = Loaded {
+            state: state.clone(),
+            loaded: true,
+            problems: None,
+            revision: None,
+            failure: None,
+            keeper,
+        };
+        if loaded.keeper.terms.watching == Watching::Push {
+            return Ok(loaded);
         }
-        Ok((self.state, self.loading, problems))
+        match loaded.keeper.wait_for_first(deadline, false) {
+            Ok(document) => {
+                loaded.revision = document.revision.clone();
+                let (root, left_out) = document.into_parts();
+                state.root = root;
+                loaded.problems = Some(left_out);
+            }
+            Err(error) if matches!(loaded.keeper.terms.policy.start, Start::Optional(_)) => {
+                loaded.loaded = false;
+                loaded.failure = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+        loaded.state = state;
+        Ok(loaded)
+    }
+}
+
+/// Refuses a source whose changes may be seen later than the program wants.
+fn in_time(name: &str, terms: &Terms, max_propagation: Duration) -> Result<(), Error> {
+    let Terms {
+        watching, timing, ..
+    } = terms;
+    match timing.worst(*watching) {
+        Some(worst) if worst > max_propagation && !terms.policy.manual => {
+            let detail = format!(
+                "a change may be seen {worst:?} late ({}), and {max_propagation:?} is the most that \
+                 `Builder::max_propagation` allows; look more often, shorten the timeout, or allow \
+                 more",
+                timing.arithmetic(*watching),
+            );
+            Err(Error::new(ErrorKind::Other, detail).with_origin(name))
+        }
+        _ => Ok(()),
     }
 }

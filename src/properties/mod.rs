@@ -12,7 +12,7 @@ use serde_core::de::DeserializeOwned;
 
 use crate::engine::commit::Order;
 use crate::engine::core::Engine;
-use crate::engine::health::{Health, SourceEvent};
+use crate::engine::health::{Health, SourceEvent, Status};
 use crate::error::Error;
 use crate::properties::builder::{Builder, DEFAULT_LOAD_TIMEOUT, Started, after};
 use crate::properties::scoped::Scoped;
@@ -53,6 +53,7 @@ pub struct Properties(Arc<Owner>);
 /// Ends the engine with the last clone.
 struct Owner {
     engine: Arc<Engine>,
+    max_propagation: Duration,
 }
 
 impl Drop for Owner {
@@ -296,23 +297,18 @@ impl Properties {
         timeout: Duration,
     ) -> Result<SourceId, Error> {
         let engine = &self.0.engine;
-        let started = Started::one(engine, layer, source)?;
+        let started = Started::one(engine, layer, source, self.0.max_propagation)?;
         let id = started.state.id;
-        let (state, loading, problems) = match started.finish(after(timeout)) {
+        let loaded = match started.finish(after(timeout)) {
             Ok(loaded) => loaded,
             Err(error) => {
                 engine.give_up(id);
                 return Err(error);
             }
         };
-        match engine.admit(vec![state]) {
+        match engine.admit(vec![loaded.state.clone()]) {
             Ok(applied) => {
-                engine
-                    .books
-                    .answered(id, applied.generation, applied.changed > 0, problems, None);
-                if let Some(loading) = loading {
-                    loading.go();
-                }
+                loaded.admitted(engine, applied.generation, applied.changed > 0);
                 Ok(id)
             }
             Err(error) => {
@@ -332,7 +328,7 @@ impl Properties {
         let engine = &self.0.engine;
         engine.is_a_source(id)?;
         let applied = engine.commit(Order::Remove(id))?;
-        engine.supervisor.remove(id);
+        engine.forget(id);
         engine.books.close(id, applied.generation);
         Ok(applied)
     }
@@ -347,6 +343,46 @@ impl Properties {
         let applied = self.0.engine.commit(Order::Move(id, layer.clone()))?;
         self.0.engine.books.moved(id, layer);
         Ok(applied)
+    }
+
+    /// Asks all sources again, now, and waits for what comes of it: when this returns, what they
+    /// said is in force, or refused.
+    ///
+    /// Sources that are polled are loaded, those that watch begin their watch again, those that are
+    /// loaded once, such as the environment, are loaded again; a source that pushes is always
+    /// current. Each source has as long as its [`Timing`](crate::source::Timing) says. A call made
+    /// while a poll runs waits for one more, and all calls made meanwhile share that one.
+    ///
+    /// # Errors
+    ///
+    /// Why sources did not answer, or what of theirs is refused, for all of them at once.
+    pub fn refresh_now(&self) -> Result<(), Error> {
+        self.0.engine.supervisor.refresh(None)
+    }
+
+    /// Asks one source again, as [`refresh_now`](Self::refresh_now) asks all.
+    ///
+    /// # Errors
+    ///
+    /// As [`refresh_now`](Self::refresh_now); [`ErrorKind::Closed`](crate::ErrorKind::Closed) if it is not there.
+    pub fn refresh_source(&self, id: SourceId) -> Result<(), Error> {
+        self.0.engine.supervisor.refresh(Some(id))
+    }
+
+    /// Believes an update that is held because it takes away most of what its source said before;
+    /// see [`Guard`](crate::source::Guard) and [`SourceHealth::held`](crate::health::SourceHealth::held).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the source is not there, [`ErrorKind::Other`](crate::ErrorKind::Other) if nothing of it is
+    /// held; why the tree without those keys is refused.
+    pub fn confirm(&self, id: SourceId) -> Result<Applied, Error> {
+        self.0.engine.commit(Order::Confirm(id))
+    }
+
+    /// How the whole is doing, which is cheaper to ask than [`health`](Self::health).
+    pub fn status(&self) -> Status {
+        self.0.engine.books.status()
     }
 
     /// How the sources are doing, what was refused, and how many callbacks panicked.

@@ -59,9 +59,9 @@ impl Timing {
         self
     }
 
-    /// How long a watch may give no sign of life, by an update,
-    /// [`alive`](crate::Updates::alive) or [`failed`](crate::Updates::failed), before the engine
-    /// leaves it to itself and begins another.
+    /// How long a watch may give no sign of life, by a call of anything that
+    /// [`Updates`](crate::Updates) reports with, before the engine leaves it to itself and begins
+    /// another.
     pub fn silence(mut self, silence: Duration) -> Self {
         self.silence = Some(silence);
         self
@@ -74,7 +74,7 @@ impl Timing {
             Watching::Never | Watching::Push => return None,
             Watching::Poll(every) => every,
             // What a dead watch has missed is found when its silence is noticed.
-            Watching::Stream => self.look.into_iter().chain(self.silence).max()?,
+            Watching::Stream => self.look.or(self.silence)?,
         };
         Some(
             interval
@@ -85,11 +85,10 @@ impl Timing {
 
     /// The terms of [`worst`](Self::worst), for a person.
     pub(crate) fn arithmetic(&self, watching: Watching) -> String {
-        let (what, interval) = match (watching, self.look.max(self.silence)) {
-            (Watching::Poll(every), _) => ("interval", every),
-            (_, Some(look)) if self.look >= self.silence => ("look", look),
-            (_, Some(silence)) => ("silence", silence),
-            (_, None) => ("interval", Duration::ZERO),
+        let (what, interval) = match (watching, self.look, self.silence) {
+            (Watching::Poll(every), ..) => ("interval", every),
+            (_, Some(look), _) => ("look", look),
+            (_, None, silence) => ("silence", silence.unwrap_or_default()),
         };
         let mut text = format!("{what} {interval:?}");
         if !self.settle.is_zero() {

@@ -120,6 +120,21 @@ pub(crate) fn along(old: &Table, new: &Table, keys: &[&Key], listed: bool) -> Di
     sink.diff
 }
 
+/// How many leaves of a layer are not there any more, wherever their values went.
+pub(crate) fn gone(old: &Table, new: &Table) -> usize {
+    let mut count = 0;
+    old.map().diff(new.map(), &mut |x, y| {
+        let Some(x) = x else { return };
+        count += match (&x.node, y.map(|y| &y.node)) {
+            (Node::Table(a), Some(Node::Table(b))) => gone(a, b),
+            (Node::Table(a), _) => a.leaves().max(1),
+            (_, Some(Node::Leaf(_) | Node::Resolved(_))) => 0,
+            (_, _) => 1,
+        };
+    });
+    count
+}
+
 struct Sink {
     listed: bool,
     /// A key that is there already, perhaps the one to be listed.

@@ -44,6 +44,7 @@ pub(crate) struct Keeper {
     source: Box<dyn Source>,
     engine: Weak<Engine>,
     clock: Clock,
+    began: Instant,
     monitor: Weak<Monitor>,
     state: Mutex<State>,
     bell: Condvar,
@@ -99,6 +100,7 @@ impl Keeper {
             source,
             engine: engine.weak(),
             clock: monitor.clock.clone(),
+            began: monitor.clock.now(),
             monitor: Arc::downgrade(monitor),
             state: Mutex::default(),
             bell: Condvar::new(),
@@ -121,10 +123,9 @@ impl Keeper {
 
     /// Waits for the first load until `deadline`, as long as the policy wants to.
     pub(crate) fn wait_for_first(&self, deadline: Instant, cached: bool) -> Result<Document, Error> {
-        let now = self.clock.now();
         let until = match self.terms.policy.start {
             Start::Required(None) => Some(deadline),
-            Start::Required(Some(time)) | Start::Optional(time) => now.checked_add(time),
+            Start::Required(Some(time)) | Start::Optional(time) => self.began.checked_add(time),
             Start::Waits => None,
         };
         // With the values of last time at hand, the first failure is enough.

@@ -96,6 +96,8 @@ impl Sink for EngineSink {
             let generation = engine.current.load().number();
             engine.books.failed(self.id, generation, error.clone());
             self.said(Err(error));
+            // From now on its values grow old.
+            engine.supervisor.ring();
         }
     }
 
@@ -111,6 +113,7 @@ impl Sink for EngineSink {
         if let Some(engine) = self.engine() {
             let generation = engine.current.load().number();
             engine.books.degraded(self.id, generation, reason);
+            self.life.sign();
         }
     }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::Format;
-use crate::source::{Source, Updates, Watching};
+use crate::source::{Source, Timing, Updates, Watching};
 use crate::sources::dir::fragments::{Memory, Scan, young};
 use crate::sources::disk::chain::{End, Every, Reach};
 use crate::sources::disk::follow::{self, Changed, Target};
@@ -180,6 +180,10 @@ impl Source for Dir {
 
     fn watching(&self) -> Watching {
         Watching::Stream
+    }
+
+    fn timing(&self) -> Timing {
+        follow::timing(self.options.poll)
     }
 
     fn watch(&self, updates: &Updates) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::Updates;
+use crate::source::{DEFAULT_TIMEOUT, Timing, Updates};
 use crate::sources::disk::chain::Reach;
 use crate::sources::disk::hub::Hub;
 use crate::sources::disk::mailbox::{Mailbox, News, Note, Shift, Tag, Writing};
@@ -27,6 +27,16 @@ const PATIENCE: Duration = Duration::from_millis(750);
 /// How long after a reading an event of before it may still arrive; above the 4 ms at which some
 /// kernels step the time stamps of files.
 const ECHO: Duration = Duration::from_millis(5);
+
+/// How long a change may wait to be complete.
+const SETTLE: Duration = PATIENCE.saturating_add(ECHO);
+
+/// How long the parts of following take.
+pub(crate) fn timing(look: Duration) -> Timing {
+    let timing = Timing::new().settle(SETTLE).look(look);
+    // Each look is a sign of life; a file system that hangs gives none.
+    timing.silence(look.saturating_add(DEFAULT_TIMEOUT))
+}
 
 /// What is followed: one file, or a directory of them.
 pub(crate) trait Target {

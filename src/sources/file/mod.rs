@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::Format;
-use crate::source::{Source, Update, Updates, Watching};
+use crate::source::{Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::chain::{End, Reach};
 use crate::sources::disk::follow::{self, Changed, Target};
 use crate::sources::disk::mailbox::Tag;
@@ -272,6 +272,10 @@ impl Source for File {
 
     fn watching(&self) -> Watching {
         Watching::Stream
+    }
+
+    fn timing(&self) -> Timing {
+        follow::timing(self.options.poll)
     }
 
     fn watch(&self, updates: &Updates) -> Result<(), Error> {

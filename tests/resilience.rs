@@ -1,0 +1,703 @@
+//! Values stay good whatever happens to their source (POL-1 to POL-3, POL-8, RES-1, RES-3, RES-6;
+//! faults L10, K17, B4).
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use liveprops::health::{SourceHealth, Status};
+use liveprops::source::{Guard, Timing};
+use liveprops::sources::Memory;
+use liveprops::{
+    Document, Error, ErrorKind, Origin, Properties, Refusal, Source, Update, Updates, Watching,
+};
+use store::{Gate, Values};
+use support::eventually;
+
+/// How long anything may take that has to happen.
+const SOON: Duration = Duration::from_secs(10);
+
+/// What a store holds and does, for all sources of it.
+mod store {
+    use super::*;
+    use std::sync::{Condvar, Mutex};
+
+    /// Closed, it stops whoever comes through.
+    #[derive(Clone, Default)]
+    pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+    impl Gate {
+        pub(crate) fn close(&self) {
+            *self.0.0.lock().unwrap() = true;
+        }
+
+        pub(crate) fn open(&self) {
+            *self.0.0.lock().unwrap() = false;
+            self.0.1.notify_all();
+        }
+
+        pub(crate) fn pass(&self) {
+            let mut closed = self.0.0.lock().unwrap();
+            while *closed {
+                closed = self.0.1.wait(closed).unwrap();
+            }
+        }
+    }
+
+    #[derive(Clone, Default)]
+    pub(crate) struct Values(Arc<Mutex<BTreeMap<String, i64>>>);
+
+    impl Values {
+        pub(crate) fn set(&self, key: &str, value: i64) {
+            self.0.lock().unwrap().insert(key.to_owned(), value);
+        }
+
+        pub(crate) fn clear(&self) {
+            self.0.lock().unwrap().clear();
+        }
+
+        pub(crate) fn document(&self) -> Document {
+            let mut document = Document::new();
+            for (key, value) in self.0.lock().unwrap().iter() {
+                let origin = Origin::new("store", "test");
+                document.set(key, *value, origin).unwrap();
+            }
+            document
+        }
+    }
+}
+
+/// A store that can be down, slow, or hang, and the source over it.
+#[derive(Clone)]
+struct Store {
+    values: Values,
+    gate: Gate,
+    down: Arc<AtomicBool>,
+    loads: Arc<AtomicUsize>,
+    every: Duration,
+    timeout: Duration,
+}
+
+impl Store {
+    fn new() -> Self {
+        let store = Self {
+            values: Values::default(),
+            gate: Gate::default(),
+            down: Arc::default(),
+            loads: Arc::default(),
+            every: Duration::from_millis(20),
+            timeout: Duration::from_millis(300),
+        };
+        store.values.set("n", 1);
+        store
+    }
+
+    fn every(mut self, every: Duration) -> Self {
+        self.every = every;
+        self
+    }
+
+    fn loads(&self) -> usize {
+        self.loads.load(Ordering::SeqCst)
+    }
+
+    fn is_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+}
+
+impl Source for Store {
+    fn origin(&self) -> Origin {
+        Origin::new("store", "test")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        self.gate.pass();
+        match self.down.load(Ordering::SeqCst) {
+            true => Err(Error::new(ErrorKind::Unavailable, "the store is down")),
+            false => Ok(self.values.document()),
+        }
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Poll(self.every)
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::new().timeout(self.timeout)
+    }
+}
+
+fn only(props: &Properties) -> SourceHealth {
+    props.health().sources[0].clone()
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[test]
+fn a_source_that_hangs_is_left_to_itself_and_asked_again_and_disturbs_nobody() -> Result<(), Error> {
+    let store = Store::new();
+    let memory = Memory::from([("m", 0)]);
+    let props = Properties::builder()
+        .source(memory.clone())
+        .source(store.clone())
+        .build()?;
+    store.gate.close();
+    assert!(eventually(SOON, || {
+        matches!(&only(&props).status, Status::Stale { reason, .. } if reason.kind() == ErrorKind::Timeout)
+    }));
+    // Others go on meanwhile, and its own values stay.
+    for n in 1..100 {
+        memory.set("m", n)?;
+        assert_eq!((props.get::<i64>("m")?, props.get::<i64>("n")?), (n, 1));
+    }
+    // However long it hangs, not more than a few threads wait for it.
+    assert!(eventually(SOON, || store.loads() >= 4));
+    thread::sleep(Duration::from_secs(2));
+    let hanging = store.loads();
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(store.loads(), hanging, "no thread is started for ever");
+    store.values.set("n", 2);
+    store.gate.open();
+    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
+    assert!(eventually(SOON, || props.health().is_up()));
+    Ok(())
+}
+
+#[test]
+fn an_answer_that_came_too_late_changes_nothing() -> Result<(), Error> {
+    struct Late(Store);
+    impl Source for Late {
+        fn origin(&self) -> Origin {
+            self.0.origin()
+        }
+        fn load(&self) -> Result<Document, Error> {
+            // What it says is what was there before it was stopped.
+            let document = self.0.values.document();
+            self.0.loads.fetch_add(1, Ordering::SeqCst);
+            self.0.gate.pass();
+            Ok(document)
+        }
+        fn watching(&self) -> Watching {
+            self.0.watching()
+        }
+        fn timing(&self) -> Timing {
+            self.0.timing()
+        }
+    }
+    let store = Store::new();
+    let props = Properties::builder().source(Late(store.clone())).build()?;
+    store.gate.close();
+    let before = store.loads();
+    assert!(eventually(SOON, || store.loads() >= before + 2));
+    store.values.set("n", 2);
+    store.gate.open();
+    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
+    let end = Instant::now() + Duration::from_millis(300);
+    while Instant::now() < end {
+        assert_eq!(props.get::<i64>("n")?, 2, "an old answer came back");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_watch_that_falls_silent_is_begun_again() -> Result<(), Error> {
+    /// Its watch says something only when it begins.
+    struct Mute(Store);
+    impl Source for Mute {
+        fn origin(&self) -> Origin {
+            self.0.origin()
+        }
+        fn load(&self) -> Result<Document, Error> {
+            Ok(self.0.values.document())
+        }
+        fn watching(&self) -> Watching {
+            Watching::Stream
+        }
+        fn watch(&self, updates: &Updates) -> Result<(), Error> {
+            updates.send(Update::full(self.0.values.document()))?;
+            self.0.loads.fetch_add(1, Ordering::SeqCst);
+            while !updates.wait(Duration::from_secs(60)) {}
+            Ok(())
+        }
+        fn timing(&self) -> Timing {
+            Timing::new().silence(Duration::from_millis(200))
+        }
+    }
+    let store = Store::new();
+    let props = Properties::builder().source(Mute(store.clone())).build()?;
+    assert!(eventually(SOON, || store.loads() == 1));
+    store.values.set("n", 2);
+    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
+    assert!(store.loads() >= 2);
+    Ok(())
+}
+
+#[test]
+fn refreshing_waits_for_what_the_source_says_now() -> Result<(), Error> {
+    let store = Store::new().every(Duration::from_secs(5));
+    let props = Properties::builder()
+        .source(store.clone().with(|policy| policy.manual()))
+        .build()?;
+    for n in 2..50 {
+        store.values.set("n", n);
+        props.refresh_now()?;
+        assert_eq!(props.get::<i64>("n")?, n);
+    }
+    let loads = store.loads();
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(store.loads(), loads, "nobody asked");
+
+    store.is_down(true);
+    let error = props.refresh_now().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(!props.health().is_up());
+    store.is_down(false);
+    props.refresh_now()?;
+    assert!(props.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn refreshes_asked_for_during_a_poll_share_one_more() -> Result<(), Error> {
+    let mut store = Store::new();
+    store.timeout = Duration::from_secs(5);
+    let props = Properties::builder()
+        .source(store.clone().with(|policy| policy.manual()))
+        .build()?;
+    store.gate.close();
+    let ask = || {
+        let props = props.clone();
+        thread::spawn(move || props.refresh_now())
+    };
+    let first = ask();
+    assert!(eventually(SOON, || store.loads() == 2));
+    store.values.set("n", 7);
+    let more: Vec<_> = (0..10).map(|_| ask()).collect();
+    thread::sleep(Duration::from_millis(100));
+    store.gate.open();
+    first.join().unwrap()?;
+    for one in more {
+        one.join().unwrap()?;
+    }
+    assert_eq!(props.get::<i64>("n")?, 7);
+    assert_eq!(store.loads(), 3);
+    Ok(())
+}
+
+#[test]
+fn the_environment_and_files_are_read_again_on_request() -> Result<(), Error> {
+    use liveprops::sources::{Env, File};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.properties");
+    if liveprops::Format::of_path(&path).is_none() {
+        return Ok(());
+    }
+    std::fs::write(&path, "a = 1\n").unwrap();
+    let props = Properties::builder()
+        .source(File::new(&path))
+        .source(Env::prefix("RESILIENCE_").vars([("RESILIENCE_B", "2")]))
+        .build()?;
+    let beside = dir.path().join("new");
+    for n in 2..20 {
+        std::fs::write(&beside, format!("a = {n}\n")).unwrap();
+        std::fs::rename(&beside, &path).unwrap();
+        props.refresh_now()?;
+        assert_eq!(props.get::<i64>("a")?, n);
+        assert_eq!(props.get::<i64>("b")?, 2);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_source_whose_changes_may_come_too_late_is_refused_with_the_sum() {
+    let store = Store::new().every(Duration::from_secs(60));
+    let error = Properties::builder()
+        .source(store.clone())
+        .build()
+        .unwrap_err()
+        .to_string();
+    for part in ["60.3s", "interval 60s", "timeout 300ms", "10s", "max_propagation"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    let allowed = Properties::builder()
+        .max_propagation(Duration::from_secs(61))
+        .source(store.clone())
+        .build();
+    assert!(allowed.is_ok());
+    let manual = Properties::builder()
+        .source(store.with(|policy| policy.manual()))
+        .build();
+    assert!(manual.is_ok());
+}
+
+#[test]
+fn an_optional_source_that_is_down_is_picked_up_when_it_comes() -> Result<(), Error> {
+    let store = Store::new();
+    store.is_down(true);
+    let began = Instant::now();
+    let props = Properties::builder()
+        .source(Memory::from([("n", 0)]))
+        .source(store.clone().with(|policy| policy.optional()))
+        .build()?;
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert_eq!(props.get::<i64>("n")?, 0);
+    assert!(matches!(only(&props).status, Status::Down { .. }));
+    assert!(!props.health().is_up());
+    store.is_down(false);
+    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 1));
+    assert!(props.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn an_optional_source_that_hangs_delays_the_start_by_its_patience_and_no_more() -> Result<(), Error> {
+    let mut store = Store::new();
+    store.timeout = Duration::from_secs(3);
+    store.gate.close();
+    let began = Instant::now();
+    let props = Properties::builder()
+        .source(
+            store
+                .clone()
+                .with(|policy| policy.optional_after(Duration::from_millis(200))),
+        )
+        .build()?;
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(props.get_opt::<i64>("n")?, None);
+    // What it then says is not asked for twice.
+    store.gate.open();
+    assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(1)));
+    Ok(())
+}
+
+#[test]
+fn a_required_source_is_waited_for_as_long_as_it_was_given() -> Result<(), Error> {
+    let store = Store::new();
+    store.is_down(true);
+    let late = store.clone();
+    let waker = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(400));
+        late.is_down(false);
+    });
+    let props = Properties::builder()
+        .source(store.clone().with(|policy| policy.required_within(SOON)))
+        .build()?;
+    assert_eq!(props.get::<i64>("n")?, 1);
+    waker.join().unwrap();
+
+    store.is_down(true);
+    let began = Instant::now();
+    let error = Properties::builder()
+        .source(
+            store
+                .clone()
+                .with(|policy| policy.required_within(Duration::from_millis(300))),
+        )
+        .build()
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    // Without a time of its own, the first failure is the answer.
+    let began = Instant::now();
+    assert!(Properties::builder().source(store.clone()).build().is_err());
+    assert!(began.elapsed() < Duration::from_secs(1));
+    Ok(())
+}
+
+#[test]
+fn a_start_that_waits_goes_on_when_the_source_is_there() -> Result<(), Error> {
+    let store = Store::new();
+    store.is_down(true);
+    let late = store.clone();
+    let waker = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(600));
+        late.is_down(false);
+    });
+    let props = Properties::builder()
+        .load_timeout(Duration::from_millis(100))
+        .source(store.with(|policy| policy.waits()))
+        .build()?;
+    assert_eq!(props.get::<i64>("n")?, 1);
+    waker.join().unwrap();
+    Ok(())
+}
+
+#[test]
+fn an_update_that_takes_most_keys_away_is_held_until_it_is_confirmed() -> Result<(), Error> {
+    let store = Store::new();
+    for i in 0..100 {
+        store.values.set(&format!("k{i}"), i);
+    }
+    let guarded = store.clone().with(|policy| policy.manual().guarded(Guard::new()));
+    let props = Properties::builder().source(guarded).build()?;
+    let kept = store.values.clone();
+    store.values.clear();
+    let error = props.refresh_now().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Held);
+    assert!(error.to_string().contains("101 of 101"), "{error}");
+    assert_eq!(props.get::<i64>("k7")?, 7);
+    let held = only(&props).held.unwrap();
+    assert_eq!((held.gone, held.of), (101, 101));
+    // Saying it again does not make it true.
+    assert!(props.refresh_now().is_err());
+    // Half of it back is no mass deletion.
+    for i in 0..60 {
+        kept.set(&format!("k{i}"), i + 1);
+    }
+    props.refresh_now()?;
+    assert_eq!(props.get::<i64>("k7")?, 8);
+    assert_eq!(props.get_opt::<i64>("k80")?, None);
+    assert_eq!(only(&props).held, None);
+
+    store.values.clear();
+    assert!(props.refresh_now().is_err());
+    let id = only(&props).source;
+    assert_eq!(props.confirm(id)?.changed, 60);
+    assert_eq!(props.get_opt::<i64>("k7")?, None);
+    assert!(props.health().is_up());
+    assert!(props.confirm(id).is_err(), "nothing is held any more");
+    Ok(())
+}
+
+#[test]
+fn an_update_that_goes_on_taking_most_keys_away_is_believed_when_that_was_asked_for()
+-> Result<(), Error> {
+    let store = Store::new();
+    let guard = Guard::new().repeated_for(Duration::from_millis(300));
+    let props = Properties::builder()
+        .source(store.clone().with(|policy| policy.guarded(guard)))
+        .build()?;
+    store.values.clear();
+    assert!(eventually(SOON, || only(&props).held.is_some()));
+    assert_eq!(props.get::<i64>("n")?, 1);
+    assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap().is_none()));
+    assert!(eventually(SOON, || props.health().is_up()));
+    Ok(())
+}
+
+/// A store whose changes come key by key, as a watched prefix does.
+#[derive(Clone, Default)]
+struct Watched(Arc<std::sync::Mutex<Option<Updates>>>);
+
+impl Watched {
+    fn send(&self, update: Update) -> Result<liveprops::Applied, Error> {
+        let updates = self.0.lock().unwrap().clone().unwrap();
+        updates.send(update)
+    }
+}
+
+impl Source for Watched {
+    fn origin(&self) -> Origin {
+        Origin::new("watched", "test")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        Ok(Document::new())
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Push
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        *self.0.lock().unwrap() = Some(updates.clone());
+        let mut document = Document::new();
+        for i in 0..20 {
+            document.set(&format!("k{i}"), i, self.origin())?;
+        }
+        updates.send(Update::full(document)).map(drop)
+    }
+
+    fn refusal(&self) -> Refusal {
+        Refusal::PerKey
+    }
+}
+
+#[test]
+fn a_prefix_that_is_wiped_key_by_key_is_held_as_well() -> Result<(), Error> {
+    let store = Watched::default();
+    let props = Properties::builder()
+        .source(store.clone().with(|policy| policy.guarded(Guard::new())))
+        .build()?;
+    let mut held = 0;
+    for i in 0..20 {
+        held += usize::from(store.send(Update::delta().remove(&format!("k{i}"))?).is_err());
+    }
+    assert_eq!(held, 10, "up to half of them may go");
+    assert_eq!(props.get_opt::<i64>("k9")?, None);
+    assert_eq!(props.get::<i64>("k10")?, 10);
+    // What is set meanwhile is in force.
+    let set = Update::delta().set("new", 1, store.origin())?;
+    let applied = store.send(set)?;
+    assert_eq!(applied.refused[0].kind(), ErrorKind::Held);
+    assert_eq!(props.get::<i64>("new")?, 1);
+    assert_eq!(props.get::<i64>("k10")?, 10);
+
+    let id = only(&props).source;
+    props.confirm(id)?;
+    assert_eq!(props.get_opt::<i64>("k10")?, None);
+    assert_eq!(props.get::<i64>("new")?, 1);
+    Ok(())
+}
+
+#[test]
+fn a_removal_that_was_held_and_is_taken_back_leaves_nothing_behind() -> Result<(), Error> {
+    let store = Watched::default();
+    let props = Properties::builder()
+        .source(store.clone().with(|policy| policy.guarded(Guard::all())))
+        .build()?;
+    let mut wipe = Update::delta();
+    for i in 0..20 {
+        wipe = wipe.remove(&format!("k{i}"))?;
+    }
+    assert_eq!(store.send(wipe).unwrap_err().kind(), ErrorKind::Held);
+    assert_eq!(props.get::<i64>("k3")?, 3);
+    // The store is filled again, with less than before: that is what it says.
+    store.send(Update::delta().set("k3", 33, store.origin())?)?;
+    assert_eq!(props.get::<i64>("k3")?, 33);
+    assert_eq!(props.get_opt::<i64>("k4")?, None);
+    assert_eq!(only(&props).held, None);
+    assert!(props.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn what_was_refused_is_asked_for_again_from_where_all_was_taken() -> Result<(), Error> {
+    /// Numbered changes of one key; says those after the number it is asked from.
+    struct Log {
+        changes: Arc<std::sync::Mutex<Vec<i64>>>,
+        asked: Arc<std::sync::Mutex<Vec<Option<String>>>>,
+    }
+    impl Source for Log {
+        fn origin(&self) -> Origin {
+            Origin::new("log", "test")
+        }
+        fn load(&self) -> Result<Document, Error> {
+            let changes = self.changes.lock().unwrap();
+            let mut document = Document::new();
+            document.set("n", *changes.last().unwrap(), self.origin())?;
+            document.set_revision(changes.len().to_string());
+            Ok(document)
+        }
+        fn poll(&self, committed: Option<&str>) -> Result<Update, Error> {
+            self.asked.lock().unwrap().push(committed.map(str::to_owned));
+            let changes = self.changes.lock().unwrap();
+            let from: usize = committed.unwrap().parse().unwrap();
+            let mut update = Update::delta();
+            for n in &changes[from..] {
+                update = update.set("n", *n, self.origin())?;
+            }
+            Ok(update.at_revision(changes.len().to_string()))
+        }
+        fn watching(&self) -> Watching {
+            Watching::Poll(Duration::from_secs(5))
+        }
+    }
+    let (changes, asked) = (Arc::default(), Arc::default());
+    let log = Log {
+        changes: Arc::clone(&changes),
+        asked: Arc::clone(&asked),
+    };
+    changes.lock().unwrap().extend([1, 2, 3, 4]);
+    let limit = Memory::from([("limit", 4)]);
+    let props = Properties::builder()
+        .source(limit.clone())
+        .source(log.with(|policy| policy.manual()))
+        .validate(|tree| match (tree.get::<i64>("n"), tree.get::<i64>("limit")) {
+            (Ok(n), Ok(limit)) if n > limit => Err("over the limit".into()),
+            _ => Ok(()),
+        })
+        .build()?;
+    changes.lock().unwrap().push(5);
+    assert!(props.refresh_now().is_err());
+    assert_eq!(props.get::<i64>("n")?, 4);
+    assert_eq!(only(&props).revision.as_deref(), Some("4"));
+    assert!(props.refresh_now().is_err());
+    limit.set("limit", 9)?;
+    props.refresh_now()?;
+    assert_eq!(props.get::<i64>("n")?, 5);
+    assert_eq!(only(&props).revision.as_deref(), Some("5"));
+    props.refresh_now()?;
+    let asked = asked.lock().unwrap().clone();
+    let from: Vec<_> = asked.iter().map(|from| from.as_deref().unwrap()).collect();
+    assert_eq!(from, ["4", "4", "4", "5"]);
+    Ok(())
+}
+
+#[test]
+fn health_says_which_revision_is_in_force_since_when_and_how_late_it_was() -> Result<(), Error> {
+    let store = Store::new();
+    let props = Properties::builder().source(store.clone()).build()?;
+    store.values.set("n", 2);
+    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
+    assert!(eventually(SOON, || only(&props).commits == 2));
+    let source = only(&props);
+    assert_eq!(source.generation, props.generation());
+    assert!(source.lag.unwrap() < Duration::from_secs(5), "{:?}", source.lag);
+    assert!(source.age.unwrap() < Duration::from_secs(5));
+    assert!(source.required);
+    store.is_down(true);
+    assert!(eventually(SOON, || !props.health().is_up()));
+    let before = only(&props).age.unwrap();
+    thread::sleep(Duration::from_millis(50));
+    assert!(only(&props).age.unwrap() >= before + Duration::from_millis(50));
+    Ok(())
+}
+
+#[test]
+fn what_is_refused_is_kept_for_inspection_with_source_reason_time_and_count() -> Result<(), Error> {
+    let store = Store::new();
+    let props = Properties::builder()
+        .source(store.clone().with(|policy| policy.manual()))
+        .validate(|tree| match tree.get::<i64>("n") {
+            Ok(n) if n > 5 => Err("too many".into()),
+            _ => Ok(()),
+        })
+        .build()?;
+    store.values.set("n", 6);
+    assert!(props.refresh_now().is_err());
+    store.values.set("n", 7);
+    assert!(props.refresh_now().is_err());
+    let refused = props.health().refused;
+    let last = refused.last().unwrap();
+    assert_eq!(last.source, Some(only(&props).source));
+    assert!(last.error.to_string().contains("too many"));
+    assert_eq!(last.error.key(), Some("n"));
+    assert!(last.time.elapsed().unwrap() < SOON);
+    assert_eq!(last.generation, props.generation());
+    assert!(last.count >= 1);
+    Ok(())
+}
+
+#[test]
+fn a_thousand_starts_and_ends_leave_no_thread_and_no_file_open() -> Result<(), Error> {
+    let files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let round = || -> Result<(), Error> {
+        let store = Store::new();
+        let props = Properties::builder()
+            .source(Memory::from([("m", 0)]))
+            .source(store.clone())
+            .source(store.clone().with(|policy| policy.optional()))
+            .build()?;
+        assert_eq!(props.get::<i64>("n")?, 1);
+        Ok(())
+    };
+    round()?;
+    let (threads_before, files_before) = (threads(), files());
+    for _ in 0..1_000 {
+        round()?;
+    }
+    // Other tests of this process come and go.
+    assert!(eventually(SOON, || threads() <= threads_before + 16 && files() <= files_before + 16));
+    Ok(())
+}
