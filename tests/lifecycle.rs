@@ -472,7 +472,8 @@ fn a_thousand_lives_leave_no_thread_and_no_file_behind() -> Result<(), Error> {
         drop((props, sub));
     }
     assert!(
-        eventually(DEADLINE, || (threads(), files()) == before),
+        // What another test has left hanging may end meanwhile.
+        eventually(DEADLINE, || threads() <= before.0 && files() <= before.1),
         "{:?}",
         (threads(), files())
     );
