@@ -101,6 +101,7 @@ fn case(
         name,
         floor,
         budget,
+        in_instructions: false,
         at_most: None,
         n: 2,
         counted,

@@ -136,6 +136,7 @@ fn case(
         name,
         floor,
         budget,
+        in_instructions: false,
         at_most: None,
         n,
         counted,

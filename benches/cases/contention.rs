@@ -208,6 +208,7 @@ fn case(
         name,
         floor,
         budget,
+        in_instructions: false,
         at_most: None,
         n,
         counted: 0,

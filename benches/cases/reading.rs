@@ -59,6 +59,7 @@ fn case(name: &'static str, floor: &'static str, budget: f64, run: fn(u64) -> Du
         name,
         floor,
         budget,
+        in_instructions: false,
         at_most: None,
         n: N,
         counted: COUNTED,
@@ -104,14 +105,16 @@ pub(crate) fn cases() -> Vec<Case> {
         case("map by name, 10 keys", "", 0.0, |n| map(10, n)),
         case("by name, 10 keys", "map by name, 10 keys", 2.0, |n| {
             by_name(10, n)
-        }),
+        })
+        .in_instructions(),
         case("map by name, 100,000 keys", "", 0.0, |n| map(100_000, n)),
         case(
             "by name, 100,000 keys",
             "map by name, 100,000 keys",
             2.0,
             |n| by_name(100_000, n),
-        ),
+        )
+        .in_instructions(),
         case("snapshot", "arc-swap load", 0.0, |n| {
             let props = props(10);
             timed(n, || black_box(&props).snapshot())

@@ -23,6 +23,8 @@ pub(crate) struct Case {
     pub(crate) floor: &'static str,
     /// How much dearer than the floor it may be; 0 if there is no budget.
     pub(crate) budget: f64,
+    /// Whether the budget is one of instructions, and time has none.
+    pub(crate) in_instructions: bool,
     /// What it may take at most, whatever the floor.
     pub(crate) at_most: Option<Duration>,
     /// How many times to run for one reading of the clock.
@@ -65,9 +67,20 @@ impl Case {
         self
     }
 
+    /// The same, with a budget of instructions alone.
+    pub(crate) fn in_instructions(mut self) -> Self {
+        self.in_instructions = true;
+        self
+    }
+
     /// What it may take, with units.
     fn allowed(&self) -> String {
-        let ratio = (self.budget > 0.0).then(|| times(self.budget));
+        let unit = if self.in_instructions {
+            " instructions"
+        } else {
+            ""
+        };
+        let ratio = (self.budget > 0.0).then(|| format!("{}{unit}", times(self.budget)));
         let at_most = self.at_most.map(|it| time(it.as_nanos() as f64));
         let all: Vec<String> = [ratio, at_most].into_iter().flatten().collect();
         match all.is_empty() {
@@ -123,9 +136,14 @@ fn print(title: &str, cases: &[Case], figures: &[Figures], verdict: &mut Verdict
         let ns = median(figure.ns.clone());
         let late = case.at_most.filter(|it| ns > it.as_nanos() as f64);
         let late = late.map(|it| time(it.as_nanos() as f64));
-        let mut ratio = |of, ratio| verdict.ratio(case.name, of, ratio, case.budget);
-        let times = or_dash(times, |it| ratio("time", it));
-        let counts = or_dash(counts, |it| ratio("instructions", it));
+        let mut ratio = |of, ratio, budget| verdict.ratio(case.name, of, ratio, budget);
+        let in_time = if case.in_instructions {
+            0.0
+        } else {
+            case.budget
+        };
+        let times = or_dash(times, |it| ratio("time", it, in_time));
+        let counts = or_dash(counts, |it| ratio("instructions", it, case.budget));
         println!(
             "| {} | {} | {} | {} | {times} | {counts} | {} |",
             case.name,
