@@ -137,7 +137,7 @@ fn without_a_live_handle_a_bad_value_is_an_error_of_who_reads_it() {
     assert_eq!(props.get_or("absent", 6u32), 6);
     let refused = props.health().refused;
     assert_eq!(refused.len(), 1, "absent is not malformed: {refused:?}");
-    assert!(refused[0].to_string().contains(&place));
+    assert!(refused[0].error.to_string().contains(&place));
     soon("the malformed value is told", || {
         diary.count(|kind| matches!(kind, SourceEventKind::Malformed(_))) == 1
     });
@@ -377,7 +377,11 @@ fn told(props: &Properties, diary: &Diary) -> String {
             chain(reason);
         }
     }
-    props.health().refused.iter().for_each(&mut chain);
+    props
+        .health()
+        .refused
+        .iter()
+        .for_each(|refused| chain(&refused.error));
     for key in ["db.password", "db", "password", "", "port"] {
         let explanation = props.explain(key);
         explanation.refused.iter().for_each(&mut chain);

@@ -402,7 +402,7 @@ fn ping_pong(inline: bool) {
             .health()
             .refused
             .iter()
-            .filter(|e| reported(e))
+            .filter(|e| reported(&e.error))
             .count(),
         1
     );

@@ -115,7 +115,7 @@ fn missing_empty_and_malformed_are_three_things_and_the_default_stands_for_the_f
             .health()
             .refused
             .iter()
-            .any(|error| error.key() == Some("bad"))
+            .any(|error| error.error.key() == Some("bad"))
     );
     Ok(())
 }

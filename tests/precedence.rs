@@ -316,9 +316,9 @@ fn a_table_that_meets_a_value_is_reported_and_the_stronger_wins() -> Result<(), 
     assert_eq!(props.get_opt::<String>("db.host")?, None);
     let clash = |key: &str| {
         let refused = props.health().refused;
-        refused
-            .iter()
-            .any(|error| error.key() == Some(key) && error.to_string().contains("hides"))
+        refused.iter().any(|error| {
+            error.error.key() == Some(key) && error.error.to_string().contains("hides")
+        })
     };
     assert!(clash("db"), "{:?}", props.health().refused);
 

@@ -143,7 +143,8 @@ fn threads() -> usize {
 }
 
 #[test]
-fn a_source_that_hangs_is_left_to_itself_and_asked_again_and_disturbs_nobody() -> Result<(), Error> {
+fn a_source_that_hangs_is_left_to_itself_and_asked_again_and_disturbs_nobody() -> Result<(), Error>
+{
     let store = Store::new();
     let memory = Memory::from([("m", 0)]);
     let props = Properties::builder()
@@ -325,7 +326,13 @@ fn a_source_whose_changes_may_come_too_late_is_refused_with_the_sum() {
         .build()
         .unwrap_err()
         .to_string();
-    for part in ["60.3s", "interval 60s", "timeout 300ms", "10s", "max_propagation"] {
+    for part in [
+        "60.3s",
+        "interval 60s",
+        "timeout 300ms",
+        "10s",
+        "max_propagation",
+    ] {
         assert!(error.contains(part), "{part}: {error}");
     }
     let allowed = Properties::builder()
@@ -359,7 +366,8 @@ fn an_optional_source_that_is_down_is_picked_up_when_it_comes() -> Result<(), Er
 }
 
 #[test]
-fn an_optional_source_that_hangs_delays_the_start_by_its_patience_and_no_more() -> Result<(), Error> {
+fn an_optional_source_that_hangs_delays_the_start_by_its_patience_and_no_more() -> Result<(), Error>
+{
     let mut store = Store::new();
     store.timeout = Duration::from_secs(3);
     store.gate.close();
@@ -372,7 +380,10 @@ fn an_optional_source_that_hangs_delays_the_start_by_its_patience_and_no_more() 
         )
         .build()?;
     let took = began.elapsed();
-    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(1), "{took:?}");
+    assert!(
+        took >= Duration::from_millis(200) && took < Duration::from_secs(1),
+        "{took:?}"
+    );
     assert_eq!(props.get_opt::<i64>("n")?, None);
     // What it then says is not asked for twice.
     store.gate.open();
@@ -438,7 +449,9 @@ fn an_update_that_takes_most_keys_away_is_held_until_it_is_confirmed() -> Result
     for i in 0..100 {
         store.values.set(&format!("k{i}"), i);
     }
-    let guarded = store.clone().with(|policy| policy.manual().guarded(Guard::new()));
+    let guarded = store
+        .clone()
+        .with(|policy| policy.manual().guarded(Guard::new()));
     let props = Properties::builder().source(guarded).build()?;
     let kept = store.values.clone();
     store.values.clear();
@@ -480,7 +493,10 @@ fn an_update_that_goes_on_taking_most_keys_away_is_believed_when_that_was_asked_
     store.values.clear();
     assert!(eventually(SOON, || only(&props).held.is_some()));
     assert_eq!(props.get::<i64>("n")?, 1);
-    assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap().is_none()));
+    assert!(eventually(SOON, || props
+        .get_opt::<i64>("n")
+        .unwrap()
+        .is_none()));
     assert!(eventually(SOON, || props.health().is_up()));
     Ok(())
 }
@@ -531,7 +547,11 @@ fn a_prefix_that_is_wiped_key_by_key_is_held_as_well() -> Result<(), Error> {
         .build()?;
     let mut held = 0;
     for i in 0..20 {
-        held += usize::from(store.send(Update::delta().remove(&format!("k{i}"))?).is_err());
+        held += usize::from(
+            store
+                .send(Update::delta().remove(&format!("k{i}"))?)
+                .is_err(),
+        );
     }
     assert_eq!(held, 10, "up to half of them may go");
     assert_eq!(props.get_opt::<i64>("k9")?, None);
@@ -590,7 +610,10 @@ fn what_was_refused_is_asked_for_again_from_where_all_was_taken() -> Result<(), 
             Ok(document)
         }
         fn poll(&self, committed: Option<&str>) -> Result<Update, Error> {
-            self.asked.lock().unwrap().push(committed.map(str::to_owned));
+            self.asked
+                .lock()
+                .unwrap()
+                .push(committed.map(str::to_owned));
             let changes = self.changes.lock().unwrap();
             let from: usize = committed.unwrap().parse().unwrap();
             let mut update = Update::delta();
@@ -613,10 +636,12 @@ fn what_was_refused_is_asked_for_again_from_where_all_was_taken() -> Result<(), 
     let props = Properties::builder()
         .source(limit.clone())
         .source(log.with(|policy| policy.manual()))
-        .validate(|tree| match (tree.get::<i64>("n"), tree.get::<i64>("limit")) {
-            (Ok(n), Ok(limit)) if n > limit => Err("over the limit".into()),
-            _ => Ok(()),
-        })
+        .validate(
+            |tree| match (tree.get::<i64>("n"), tree.get::<i64>("limit")) {
+                (Ok(n), Ok(limit)) if n > limit => Err("over the limit".into()),
+                _ => Ok(()),
+            },
+        )
         .build()?;
     changes.lock().unwrap().push(5);
     assert!(props.refresh_now().is_err());
@@ -643,7 +668,11 @@ fn health_says_which_revision_is_in_force_since_when_and_how_late_it_was() -> Re
     assert!(eventually(SOON, || only(&props).commits == 2));
     let source = only(&props);
     assert_eq!(source.generation, props.generation());
-    assert!(source.lag.unwrap() < Duration::from_secs(5), "{:?}", source.lag);
+    assert!(
+        source.lag.unwrap() < Duration::from_secs(5),
+        "{:?}",
+        source.lag
+    );
     assert!(source.age.unwrap() < Duration::from_secs(5));
     assert!(source.required);
     store.is_down(true);
@@ -698,6 +727,7 @@ fn a_thousand_starts_and_ends_leave_no_thread_and_no_file_open() -> Result<(), E
         round()?;
     }
     // Other tests of this process come and go.
-    assert!(eventually(SOON, || threads() <= threads_before + 16 && files() <= files_before + 16));
+    assert!(eventually(SOON, || threads() <= threads_before + 16
+        && files() <= files_before + 16));
     Ok(())
 }

@@ -388,7 +388,12 @@ impl Engine {
             .unwrap_or_else(|panic| Err(panicked("dropping a refused value", &*panic)));
         let books = Arc::clone(&self.books);
         let me = self.weak();
-        let held = source.map(|source| (ledger.guards.held(source), ledger.guards.believed_at(source)));
+        let held = source.map(|source| {
+            (
+                ledger.guards.held(source),
+                ledger.guards.believed_at(source),
+            )
+        });
         match outcome {
             Ok(Done {
                 applied,

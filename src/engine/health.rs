@@ -754,7 +754,12 @@ impl Books {
             }
         }
         for (source, name, reason) in old {
-            self.tell(Some(source), name, generation, SourceEventKind::Stale(reason));
+            self.tell(
+                Some(source),
+                name,
+                generation,
+                SourceEventKind::Stale(reason),
+            );
         }
         (next, believed)
     }

@@ -122,7 +122,11 @@ impl Keeper {
     }
 
     /// Waits for the first load until `deadline`, as long as the policy wants to.
-    pub(crate) fn wait_for_first(&self, deadline: Instant, cached: bool) -> Result<Document, Error> {
+    pub(crate) fn wait_for_first(
+        &self,
+        deadline: Instant,
+        cached: bool,
+    ) -> Result<Document, Error> {
         let until = match self.terms.policy.start {
             Start::Required(None) => Some(deadline),
             Start::Required(Some(time)) | Start::Optional(time) => self.began.checked_add(time),
@@ -252,7 +256,8 @@ impl Keeper {
                         None => "gave no answer to the first load in time",
                         Some(_) => "gave no answer in time",
                     };
-                    let detail = format!("{detail}; left to itself, and asked again on another thread");
+                    let detail =
+                        format!("{detail}; left to itself, and asked again on another thread");
                     let error = Error::new(ErrorKind::Timeout, detail).with_origin(&self.name);
                     state.hooks = hooks;
                     state.life = None;
@@ -295,11 +300,7 @@ impl Keeper {
         self.start_on(&mut self.state.lock(), threads)
     }
 
-    fn start_on(
-        self: &Arc<Self>,
-        state: &mut State,
-        threads: &Threads,
-    ) -> Result<(), Error> {
+    fn start_on(self: &Arc<Self>, state: &mut State, threads: &Threads) -> Result<(), Error> {
         let life = Arc::new(Life::new(self.clock.clone()));
         let hooks = std::mem::take(&mut state.hooks);
         let (keeper, its_life) = (Arc::clone(self), Arc::clone(&life));
@@ -310,7 +311,11 @@ impl Keeper {
                 life: its_life,
             };
             // They wake a thread that was left to itself, and may hang as it does.
-            if turn.bounded(|| Ok(life::call(hooks))).is_some() {
+            let woken = turn.bounded(|| {
+                life::call(hooks);
+                Ok(())
+            });
+            if woken.is_some() {
                 turn.run();
             }
         };
@@ -652,6 +657,8 @@ impl Source for Gone {
 
 impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeper").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Keeper")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

@@ -139,6 +139,8 @@ impl Sink for EngineSink {
 
 impl fmt::Debug for EngineSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EngineSink").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("EngineSink")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }

@@ -96,7 +96,10 @@ fn polls_begin_spread_over_the_interval_and_then_keep_it() -> Result<(), Error> 
         assert!(props.get::<u32>("asked")? >= 3);
     }
     starts.sort();
-    assert!(starts[5] - starts[0] > Duration::from_millis(500), "{starts:?}");
+    assert!(
+        starts[5] - starts[0] > Duration::from_millis(500),
+        "{starts:?}"
+    );
     Ok(())
 }
 
@@ -123,7 +126,11 @@ fn a_store_that_is_down_for_ten_minutes_is_asked_all_the_time_and_taken_back_at_
     assert!(asked.len() > 120, "{}", asked.len());
     let source = props.health().sources[0].clone();
     assert!(matches!(source.status, Status::Stale { .. }));
-    assert!(source.age >= Some(Duration::from_secs(590)), "{:?}", source.age);
+    assert!(
+        source.age >= Some(Duration::from_secs(590)),
+        "{:?}",
+        source.age
+    );
 
     *store.down.lock() = false;
     store.until(step, Duration::from_secs(6), || props.health().is_up());
