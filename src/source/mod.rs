@@ -30,7 +30,12 @@ pub const DEFAULT_POLL: Duration = Duration::from_secs(5);
 /// comes later ([`watch`](Source::watch), or being polled). Both may block: each source has a
 /// thread of its own. Back-off after a failure, deadlines, health and restart are the engine's
 /// work, so a source simply returns its error. Nothing a source does or fails to do takes a good
-/// value away.
+/// value away. A call that hangs is left to itself, and the source is asked again on another thread,
+/// so calls of a source that hangs may overlap.
+///
+/// What a source says of itself ([`origin`](Source::origin), [`watching`](Source::watching),
+/// [`timing`](Source::timing), [`refusal`](Source::refusal), [`policy`](Source::policy)) is asked
+/// once, when it is added.
 ///
 /// # Examples
 ///

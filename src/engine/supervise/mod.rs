@@ -45,19 +45,21 @@ impl Supervisor {
         source: Box<dyn Source>,
     ) -> Result<Arc<Keeper>, Error> {
         let pushes = terms.watching == crate::source::Watching::Push;
+        let grows_old = !terms.policy.max_stale.is_zero();
+        let watched = !pushes || grows_old || terms.policy.guard.is_some();
         let keeper = Keeper::new(engine, &self.monitor, id, name, terms, source);
         self.monitor.add(Arc::clone(&keeper));
-        let started = match pushes {
-            true => keeper.attach(),
-            false => self
-                .monitor
-                .run(engine.weak())
-                .map_err(|cause| {
-                    let detail = format!("no thread can be started for it: {cause}");
-                    Error::new(ErrorKind::Unavailable, detail).with_origin(&keeper.name)
-                })
-                .and_then(|()| keeper.start(&self.monitor.threads)),
+        let run = match watched {
+            true => self.monitor.run(engine.weak()).map_err(|cause| {
+                let detail = format!("no thread can be started for it: {cause}");
+                Error::new(ErrorKind::Unavailable, detail).with_origin(&keeper.name)
+            }),
+            false => Ok(()),
         };
+        let started = run.and_then(|()| match pushes {
+            true => keeper.attach(),
+            false => keeper.start(&self.monitor.threads),
+        });
         match started {
             Ok(()) => Ok(keeper),
             Err(error) => {

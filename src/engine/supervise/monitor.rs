@@ -58,6 +58,7 @@ impl Monitor {
     pub(super) fn remove(&self, id: SourceId) -> Option<Arc<Keeper>> {
         let mut state = self.state.lock();
         let at = state.keepers.iter().position(|keeper| keeper.id == id)?;
+        self.bell.notify_all();
         Some(state.keepers.swap_remove(at))
     }
 
@@ -103,7 +104,9 @@ impl Monitor {
         }
         let mut state = self.state.lock();
         loop {
-            if state.ended {
+            if state.ended || state.keepers.is_empty() {
+                // The next source starts another.
+                state.running = false;
                 return false;
             }
             let now = self.clock.now();
