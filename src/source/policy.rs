@@ -94,7 +94,7 @@ impl Policy {
     }
 
     /// Keeps the newest accepted values in the directory of
-    /// [`Builder::state_dir`](crate::Builder::state_dir), and starts from there when the source does
+    /// `Builder::state_dir`, and starts from there when the source does
     /// not answer.
     pub fn cached(self) -> Self {
         self.cached_as(Cached::new())
@@ -126,7 +126,7 @@ impl Policy {
     }
 
     /// Loads a source that is polled only when
-    /// [`Properties::refresh`](crate::Properties::refresh) asks for it. For tests, and for programs
+    /// [`Properties::refresh_now`](crate::Properties::refresh_now) asks for it. For tests, and for programs
     /// that decide themselves when to look.
     pub fn manual(mut self) -> Self {
         self.manual = true;
