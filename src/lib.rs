@@ -85,16 +85,16 @@ pub mod explain {
 pub mod health {
     //! How the sources are doing.
     pub use crate::engine::health::{
-        Health, Held, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
+        Health, Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
     };
 }
 
 pub use error::{Error, ErrorKind};
 pub use format::{Format, MAX_DOCUMENT_BYTES};
-pub use properties::Properties;
 pub use properties::builder::Builder;
 pub use properties::scoped::Scoped;
 pub use properties::transaction::Transaction;
+pub use properties::{Checked, Properties};
 pub use property::handle::DynamicProperty;
 pub use source::{Applied, Policy, Refusal, Source, Update, Updates, Watching};
 pub use tree::layer::{Layer, SourceId};

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::engine::clock::Clock;
 use crate::engine::guard::Guards;
+use crate::engine::pins::{self, Pins, Waiting};
 use crate::engine::propose::{Proposal, Rules, related};
 use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
@@ -34,6 +35,7 @@ pub(crate) struct Ledger {
     /// to take a tree apart.
     retired: Vec<Arc<Generation>>,
     pub(crate) guards: Guards,
+    pub(crate) pins: Pins,
 }
 
 /// One thing to commit.
@@ -56,6 +58,8 @@ pub(crate) enum Order {
     Add(Vec<LayerState>),
     /// What a source says and is held is believed after all.
     Confirm(SourceId),
+    /// The tree of a generation stays in force whatever the layers say; `None`: not any more.
+    Pin(Option<u64>),
     Remove(SourceId),
     Move(SourceId, Layer),
 }
@@ -72,11 +76,21 @@ pub(crate) struct Done {
     /// What its document left out, if it brought one.
     pub(crate) problems: Option<Vec<Error>>,
     pub(crate) clashes: Vec<Error>,
+    /// The keys that wait for a restart, if others do than before, and the tree in force.
+    pub(crate) waiting: Option<(Arc<Generation>, Waiting)>,
     /// To be told once the lock is released.
     pub(crate) told: Vec<Arc<dyn Listener>>,
     /// Values that are no longer current, to be dropped once the lock is released: how they are
     /// dropped is the user's code.
     pub(crate) before: Vec<Arc<dyn Any + Send + Sync>>,
+}
+
+/// A layer that can be replaced.
+struct Prepared {
+    proposal: Proposal,
+    clashes: Vec<Error>,
+    refused: Vec<Error>,
+    kept: Vec<Key>,
 }
 
 impl Ledger {
@@ -86,6 +100,7 @@ impl Ledger {
             registry: Registry::default(),
             retired: Vec::new(),
             guards: Guards::new(clock),
+            pins: Pins::default(),
         }
     }
 
@@ -156,13 +171,43 @@ impl Ledger {
             } => {
                 check(&old, conditions)?;
                 let at = index_of(source)?;
+                refuse_bootstrap(&old, &edits)?;
                 self.edit(current, rules, &old, at, edits, Refusal::Whole)
             }
             Order::Add(new) => {
                 let mut layers = old.layers.clone();
                 layers.extend(new.into_iter().map(Arc::new));
                 layers.sort_by_key(|layer| layer.order());
-                self.anew(current, rules, &old, layers)
+                let ignored: Vec<Error> = (0..layers.len())
+                    .flat_map(|at| pins::ignored(&layers, at, None))
+                    .collect();
+                let mut done = self.anew(current, rules, &old, layers)?;
+                done.clashes.extend(ignored);
+                if old.number() == 0 && !rules.frozen.is_empty() {
+                    self.pins.freeze(&rules.frozen, &current.full());
+                }
+                Ok(done)
+            }
+            Order::Pin(generation) => {
+                let tree = match generation {
+                    None => None,
+                    Some(number) => {
+                        let kept = self.pins.past().chain([&old]);
+                        let found = kept.into_iter().find(|kept| kept.number() == number);
+                        let Some(found) = found else {
+                            let detail =
+                                format!("generation {number} is not kept; see `Builder::history`");
+                            return Err(Error::new(ErrorKind::Missing, detail));
+                        };
+                        Some((number, found.root.clone()))
+                    }
+                };
+                let before = self.pins.pin(tree);
+                let done = self.anew(current, rules, &old, old.layers.clone());
+                if done.is_err() {
+                    self.pins.pin(before);
+                }
+                done
             }
             Order::Remove(source) => {
                 let mut layers = old.layers.clone();
@@ -237,9 +282,44 @@ impl Ledger {
         rules: &Rules,
         old: &Arc<Generation>,
         at: usize,
-        mut root: Table,
+        root: Table,
         refusal: Refusal,
     ) -> Result<Done, Error> {
+        let Prepared {
+            proposal,
+            clashes,
+            refused,
+            kept,
+        } = self.prepare(rules, old, at, root, refusal)?;
+        Ok(self.publish(current, rules, proposal, clashes, (refused, kept)))
+    }
+
+    /// What would become of a layer that is replaced; changes nothing.
+    pub(crate) fn try_out(
+        &self,
+        rules: &Rules,
+        old: &Arc<Generation>,
+        source: SourceId,
+        root: Table,
+        refusal: Refusal,
+    ) -> Result<(Arc<Generation>, Vec<Error>), Error> {
+        let gone = || Error::new(ErrorKind::Closed, format!("{source} was removed"));
+        let at = old.layers.iter().position(|layer| layer.id == source);
+        let at = at.ok_or_else(gone)?;
+        self.guards
+            .would_hold(source, &old.layers[at].root, &root)?;
+        let prepared = self.prepare(rules, old, at, root, refusal)?;
+        Ok((prepared.proposal.candidate, prepared.refused))
+    }
+
+    fn prepare(
+        &self,
+        rules: &Rules,
+        old: &Arc<Generation>,
+        at: usize,
+        mut root: Table,
+        refusal: Refusal,
+    ) -> Result<Prepared, Error> {
         let layers = &old.layers;
         let before = &layers[at].root;
         let mut refused = Vec::new();
@@ -248,16 +328,17 @@ impl Ledger {
             let mut next = layers.to_vec();
             Arc::make_mut(&mut next[at]).root = root.clone();
             let (merged, merge) = merge_all(rules, &next);
+            let mut clashes = merge.clashes;
+            clashes.extend(pins::ignored(&next, at, None));
             match self.propose(rules, old, next, Some(at), merged, merge.referring, None) {
                 Ok(proposal) => {
                     let kept = kept.iter().filter_map(|key| Key::parse(key).ok()).collect();
-                    return Ok(self.publish(
-                        current,
-                        rules,
+                    return Ok(Prepared {
                         proposal,
-                        merge.clashes,
-                        (refused, kept),
-                    ));
+                        clashes,
+                        refused,
+                        kept,
+                    });
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let culprits = self.culprits(&refusals, |key| {
@@ -318,6 +399,7 @@ impl Ledger {
         loop {
             let mut roots: Vec<Table> = layers.iter().map(|layer| layer.root.clone()).collect();
             let mut merged = old.root.clone();
+            self.pins.release(&mut merged);
             let mut merge = Merge::new(&rules.append);
             let mut clashing = Vec::new();
             for (i, edit) in edits.iter().enumerate() {
@@ -361,10 +443,13 @@ impl Ledger {
             let mut next = layers.to_vec();
             Arc::make_mut(&mut next[at]).root = roots.swap_remove(at);
             let Merge {
-                referring, clashes, ..
+                referring,
+                mut clashes,
+                ..
             } = merge;
             let keys: Vec<&Key> = edits.iter().map(|edit| &edit.key).collect();
             let only = (!keys.iter().any(|key| key.is_root())).then_some(&*keys);
+            clashes.extend(pins::ignored(&next, at, only));
             match self.propose(rules, old, next, Some(at), merged, referring, only) {
                 Ok(proposal) => {
                     return Ok(self.publish(current, rules, proposal, clashes, (refused, kept)));
@@ -422,7 +507,7 @@ impl Ledger {
     fn publish(
         &mut self,
         current: &Cell<Generation>,
-        _rules: &Rules,
+        rules: &Rules,
         proposal: Proposal,
         clashes: Vec<Error>,
         (refused, kept): (Vec<Error>, Vec<Key>),
@@ -433,6 +518,7 @@ impl Ledger {
             effective,
             staged,
             references,
+            waiting,
         } = proposal;
         for (leaf, keys) in references {
             self.references.set(leaf, keys);
@@ -445,7 +531,11 @@ impl Ledger {
         // The number of a generation is seen only after all its values are.
         let old = current.full();
         current.store(Arc::clone(&candidate));
+        if effective > 0 {
+            self.pins.keep(&old, rules.history);
+        }
         self.retire(old);
+        let waiting = waiting.filter(|waiting| self.pins.wait(waiting));
         for staged in &staged {
             staged.notify(&mut told);
         }
@@ -472,6 +562,7 @@ impl Ledger {
         Done {
             applied,
             problems: None,
+            waiting: waiting.map(|waiting| (candidate, waiting)),
             clashes,
             told,
             before,
@@ -556,6 +647,26 @@ fn keep_old(root: &mut Table, before: &Table, culprits: &[String]) -> bool {
         }
     }
     changed
+}
+
+/// Refuses to write what only the start of the program sets.
+fn refuse_bootstrap(old: &Generation, edits: &[Edit]) -> Result<(), Error> {
+    let set_at_start = old
+        .layers
+        .iter()
+        .filter(|layer| layer.layer.rank() == pins::BOOTSTRAP_RANK);
+    for bootstrap in set_at_start {
+        for edit in edits {
+            if bootstrap.root.find(edit.key.segments()).is_some() {
+                let detail = format!(
+                    "was set at the start by {}, and only a start sets it",
+                    bootstrap.name
+                );
+                return Err(Error::new(ErrorKind::Refused, detail).with_key(&edit.key));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check(old: &Generation, conditions: Vec<Condition>) -> Result<(), Error> {

@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 use crate::engine::clock::Clock;
 use crate::engine::commit::{Condition, Done, Ledger, Order};
 use crate::engine::dispatch::{self, Dispatcher};
-use crate::engine::health::{Answer, Books, SourceEventKind};
+use crate::engine::health::{Answer, Books, PendingRestart, SourceEventKind};
+use crate::engine::pins::Waiting;
 use crate::engine::propose::Rules;
 use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
@@ -24,9 +25,11 @@ use crate::property::slot::panicked;
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
 use crate::sync::Cell;
+use crate::tree::diff;
 use crate::tree::layer::{LayerState, SourceId};
 use crate::tree::snapshot::{Generation, Stamp};
 use crate::value::document::Document;
+use crate::value::map::Entry;
 use crate::value::node::Table;
 use crate::value::scan::Seed;
 
@@ -149,6 +152,7 @@ impl Engine {
                     number: 0,
                     time: SystemTime::now(),
                     layers: Arc::default(),
+                    pinned: None,
                 }),
                 root: Table::default(),
                 layers: Vec::new(),
@@ -398,6 +402,7 @@ impl Engine {
             Ok(Done {
                 applied,
                 problems,
+                waiting,
                 clashes,
                 told,
                 before,
@@ -416,6 +421,9 @@ impl Engine {
                         }
                         for clash in clashes {
                             books.note(generation, clash);
+                        }
+                        if let Some((now, waiting)) = waiting {
+                            books.waits_for_restart(generation, waiting_keys(&now, waiting));
                         }
                         if let Some(source) = source {
                             let answer = Answer {
@@ -510,6 +518,33 @@ impl Engine {
         })
     }
 
+    /// The generations that are kept, the newest last, which is in force.
+    pub(crate) fn history(&self) -> Result<Vec<Arc<Generation>>, Error> {
+        self.locked(|ledger| {
+            let past = ledger.pins.past().cloned();
+            past.chain([self.current.full()]).collect()
+        })
+    }
+
+    /// What would become of the tree if a source said this; changes nothing.
+    pub(crate) fn try_out(&self, source: SourceId, document: Document) -> Result<Tried, Error> {
+        let refusal = self.supervisor.refusal(source);
+        let (root, _) = document.into_parts();
+        self.locked(|ledger| {
+            let old = self.current.full();
+            // The decoders and validators are the user's code.
+            let tried =
+                AssertUnwindSafe(|| ledger.try_out(&self.rules, &old, source, root, refusal));
+            let tried = catch_unwind(tried)
+                .unwrap_or_else(|panic| Err(panicked("trying an update", &*panic)))?;
+            Ok(Tried {
+                before: old,
+                after: tried.0,
+                refused: tried.1,
+            })
+        })?
+    }
+
     /// Does what is due by now, and says when to look again.
     pub(crate) fn grown_old(&self) -> Option<Instant> {
         let (next, believed) = self.books.grown_old(self.current.load().number());
@@ -533,6 +568,32 @@ impl Engine {
         let kept = std::mem::take(&mut *self.kept.lock());
         drop(kept);
     }
+}
+
+/// What would become of the tree.
+pub(crate) struct Tried {
+    pub(crate) before: Arc<Generation>,
+    pub(crate) after: Arc<Generation>,
+    /// The keys that would be refused.
+    pub(crate) refused: Vec<Error>,
+}
+
+/// The keys that wait for a restart, as the operators see them.
+fn waiting_keys(now: &Arc<Generation>, waiting: Waiting) -> Vec<PendingRestart> {
+    waiting
+        .into_iter()
+        .map(|(key, says)| {
+            let running = now.root.find(key.segments());
+            let hidden = now.secrets.hides(key.as_str());
+            let show = |entry: Option<&Arc<Entry>>| Some(diff::shown(&entry?.node, hidden));
+            PendingRestart {
+                running: show(running),
+                waiting: show(says.as_ref()),
+                origin: says.as_ref().and_then(|entry| entry.node.origin().cloned()),
+                key,
+            }
+        })
+        .collect()
 }
 
 /// Tells whoever is to hear of a commit.

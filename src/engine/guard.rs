@@ -128,11 +128,24 @@ impl Guards {
                 since: shown_since,
             },
         });
-        let detail = format!(
-            "would take away {gone} of {of} keys; they stay until they come back, or until \
-             `Properties::confirm` says that it is meant"
-        );
-        Err(Error::new(ErrorKind::Held, detail))
+        Err(too_much(gone, of))
+    }
+
+    /// Whether what a layer would become would be held; changes nothing.
+    pub(crate) fn would_hold(
+        &self,
+        source: SourceId,
+        now_there: &Table,
+        next: &Table,
+    ) -> Result<(), Error> {
+        let Some(watched) = self.watched.get(&source) else {
+            return Ok(());
+        };
+        let (gone, of) = (diff::gone(now_there, next), now_there.leaves());
+        match watched.guard.holds(gone, of) {
+            true => Err(too_much(gone, of)),
+            false => Ok(()),
+        }
     }
 
     /// A layer is what its source says.
@@ -144,4 +157,12 @@ impl Guards {
             }
         }
     }
+}
+
+fn too_much(gone: usize, of: usize) -> Error {
+    let detail = format!(
+        "would take away {gone} of {of} keys; they stay until they come back, or until \
+         `Properties::confirm` says that it is meant"
+    );
+    Error::new(ErrorKind::Held, detail)
 }

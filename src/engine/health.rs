@@ -15,6 +15,8 @@ use crate::error::Error;
 use crate::property::registry::Host;
 use crate::property::subscription::{Subscriber, Subscription};
 use crate::tree::layer::{Layer, SourceId};
+use crate::value::key::Key;
+use crate::value::origin::Origin;
 
 /// How a source, or the whole, is doing.
 #[derive(Clone, Debug)]
@@ -110,6 +112,21 @@ pub struct Refused {
     pub generation: u64,
 }
 
+/// A key that keeps the value it had at the start, and would have another after a restart; secrets
+/// are masked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct PendingRestart {
+    /// The key.
+    pub key: Key,
+    /// The value in force, as it would be written; `None` if the key is absent.
+    pub running: Option<String>,
+    /// The value that waits; `None` if the key would be absent.
+    pub waiting: Option<String>,
+    /// Where that is written.
+    pub origin: Option<Origin>,
+}
+
 /// The health of all sources at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -124,6 +141,8 @@ pub struct Health {
     pub status: Status,
     /// The newest refusals and clashes, the oldest first, at most 64.
     pub refused: Vec<Refused>,
+    /// The keys whose new values wait for a restart.
+    pub pending_restart: Vec<PendingRestart>,
     /// How many callbacks have panicked.
     pub callback_panics: u64,
 }
@@ -171,6 +190,9 @@ pub enum SourceEventKind {
     Degraded(Error),
     /// It was removed with its layer.
     Removed,
+    /// The value of a key has changed that keeps the one it had at the start: only a restart brings
+    /// it. Told once for each new value.
+    RestartRequired(PendingRestart),
     /// A callback panicked.
     CallbackPanicked(Error),
     /// A reading with a default met a malformed value.
@@ -198,6 +220,7 @@ struct Inner {
     malformed: (u64, BTreeSet<String>),
     sources: Vec<Record>,
     refused: VecDeque<Refused>,
+    pending_restart: Vec<PendingRestart>,
 }
 
 /// The health of one source, and the monotonic moments behind it.
@@ -582,6 +605,16 @@ impl Books {
         self.whole(generation, SourceEventKind::Malformed(error));
     }
 
+    /// The keys that wait for a restart now.
+    pub(crate) fn waits_for_restart(&self, generation: u64, pending: Vec<PendingRestart>) {
+        let before = std::mem::replace(&mut self.inner.lock().pending_restart, pending.clone());
+        for one in pending {
+            if !before.contains(&one) {
+                self.whole(generation, SourceEventKind::RestartRequired(one));
+            }
+        }
+    }
+
     /// Remembers what concerns the whole.
     pub(crate) fn note(&self, generation: u64, error: Error) {
         self.note_of(None, generation, error);
@@ -704,6 +737,7 @@ impl Books {
             status: inner.status(now),
             sources,
             refused: inner.refused.iter().cloned().collect(),
+            pending_restart: inner.pending_restart.clone(),
             callback_panics,
         }
     }

@@ -6,6 +6,7 @@ pub(crate) mod core;
 pub(crate) mod dispatch;
 pub(crate) mod guard;
 pub(crate) mod health;
+pub(crate) mod pins;
 pub(crate) mod propose;
 pub(crate) mod supervise;
 pub(crate) mod threads;

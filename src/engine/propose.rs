@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::engine::commit::Ledger;
+use crate::engine::pins::Waiting;
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::Seen;
 use crate::property::slot::{Staged, panicked};
@@ -27,6 +28,10 @@ pub(crate) struct Rules {
     pub(crate) append: BTreeSet<Key>,
     pub(crate) validators: Vec<TreeValidator>,
     pub(crate) secrets: Secrets,
+    /// The keys that keep the value they have at the start.
+    pub(crate) frozen: Vec<Key>,
+    /// How many generations before the one in force are kept.
+    pub(crate) history: usize,
 }
 
 /// The keys a rule about the whole tree blames are as many at most.
@@ -47,6 +52,8 @@ pub(super) struct Proposal {
     pub(super) effective: usize,
     pub(super) staged: Vec<Box<dyn Staged>>,
     pub(super) references: Vec<(Key, Vec<Key>)>,
+    /// The keys that wait for a restart, if that was looked at.
+    pub(super) waiting: Option<Waiting>,
 }
 
 impl Ledger {
@@ -60,9 +67,18 @@ impl Ledger {
         mut layers: Vec<Arc<LayerState>>,
         changed: Option<usize>,
         mut merged: Table,
-        referring: Vec<Key>,
-        only: Option<&[&Key]>,
+        mut referring: Vec<Key>,
+        mut only: Option<&[&Key]>,
     ) -> Result<Proposal, Vec<Refused>> {
+        let pinned = self.pins.tree();
+        let mut waiting = None;
+        match pinned {
+            Some((_, tree)) => {
+                merged = tree.clone();
+                (referring, only) = (Vec::new(), None);
+            }
+            None => waiting = self.pins.hold(&mut merged),
+        }
         // Who listens to nothing needs no list of what changed, which matters for a first load.
         let detailed = !self.registry.is_empty()
             || !self.references.is_empty()
@@ -80,14 +96,18 @@ impl Ledger {
             None => diff::diff(&old.root, &merged, detailed),
         };
         let secret = |key: &str| rules.secrets.hides(key);
-        let references = interpolate::follow(
-            &mut merged,
-            &old.root,
-            &self.references,
-            referring,
-            &mut changes,
-            &secret,
-        );
+        let references = match pinned {
+            // Its references were followed when it was in force.
+            Some(_) => Vec::new(),
+            None => interpolate::follow(
+                &mut merged,
+                &old.root,
+                &self.references,
+                referring,
+                &mut changes,
+                &secret,
+            ),
+        };
         let effective = uncounted + changes.iter().filter(|change| !change.moved).count();
         let number = old.number() + u64::from(effective > 0);
         let time = SystemTime::now();
@@ -105,6 +125,7 @@ impl Ledger {
                     Some(_) => Arc::clone(&old.stamp.layers),
                     None => layers.iter().map(|layer| Arc::clone(&layer.name)).collect(),
                 },
+                pinned: pinned.map(|(generation, _)| *generation),
             }),
             root: merged,
             layers,
@@ -141,6 +162,7 @@ impl Ledger {
                 effective,
                 staged,
                 references,
+                waiting,
             })
         } else {
             Err(refusals)

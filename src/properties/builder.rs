@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
 use crate::engine::health::{Answer, Expected, SourceEvent};
+use crate::engine::pins::BOOTSTRAP_RANK;
 use crate::engine::propose::{Rules, TreeValidator};
 use crate::engine::supervise::{Keeper, Terms, guarded};
 use crate::error::{Error, ErrorKind};
@@ -22,8 +23,9 @@ use crate::value::key::Key;
 use crate::value::node::Table;
 use crate::value::origin::Origin;
 
-/// The rank of the layer that [`Properties::set`] writes to: stronger than any other.
-const OVERRIDE_RANK: i32 = i32::MIN;
+/// The rank of the layer that [`Properties::set`] writes to: stronger than any but what only the
+/// start sets.
+const OVERRIDE_RANK: i32 = BOOTSTRAP_RANK + 1;
 /// The rank of the layer of [`Builder::default`]: weaker than any other.
 const DEFAULT_RANK: i32 = i32::MAX;
 
@@ -37,6 +39,8 @@ const MAX_PROPAGATION: Duration = Duration::from_secs(10);
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
     sources: Vec<(Layer, Box<dyn Source>)>,
+    restart_required: Vec<Result<Key, Error>>,
+    history: usize,
     defaults: Document,
     append: Vec<Result<Key, Error>>,
     secrets: Vec<Result<Key, Error>>,
@@ -56,6 +60,8 @@ impl Builder {
     pub(super) fn new() -> Self {
         Self {
             sources: Vec::new(),
+            restart_required: Vec::new(),
+            history: 0,
             defaults: Document::new(),
             append: Vec::new(),
             secrets: Vec::new(),
@@ -78,6 +84,53 @@ impl Builder {
     /// added later.
     pub fn source_in(mut self, layer: Layer, source: impl Source) -> Self {
         self.sources.push((layer, Box::new(source)));
+        self
+    }
+
+    /// Adds a source whose values are fixed from the start on: it is loaded once, it is stronger than
+    /// all others, and what they, or the program itself, say of its keys is ignored and reported.
+    ///
+    /// For what a program needs to reach its other sources, such as the address of a store, which the
+    /// store must not be able to change. Several of them override each other in their order.
+    ///
+    /// ```
+    /// use liveprops::{Properties, sources::Memory};
+    ///
+    /// let remote = Memory::from([("store.url", "https://elsewhere.example"), ("qps", "5")]);
+    /// let props = Properties::builder()
+    ///     .bootstrap(Memory::from([("store.url", "https://store.example")]))
+    ///     .source(remote.clone())
+    ///     .build()?;
+    /// assert_eq!(props.get::<String>("store.url")?, "https://store.example");
+    /// assert_eq!(props.get::<u32>("qps")?, 5);
+    /// assert_eq!(props.health().refused[0].error.key(), Some("store.url"));
+    /// assert!(props.set("store.url", "https://third.example").is_err());
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    pub fn bootstrap(mut self, source: impl Source) -> Self {
+        let layer = Layer::with_any_rank("bootstrap", BOOTSTRAP_RANK);
+        self.sources.push((layer, Box::new(source)));
+        self
+    }
+
+    /// Has a key, and all below it, keep the value it has at the start: a change of it waits for the
+    /// program to be restarted, see
+    /// [`Health::pending_restart`](crate::health::Health::pending_restart).
+    ///
+    /// For what a program reads once, such as the port it listens on. A
+    /// [`RestartRequired`](crate::health::SourceEventKind::RestartRequired) event tells of each new
+    /// value, so that the program can end itself when that suits it.
+    pub fn restart_required(mut self, key: &str) -> Self {
+        self.restart_required.push(Key::parse(key));
+        self
+    }
+
+    /// How many generations before the one in force are kept, for
+    /// [`Properties::history`] and [`Properties::rollback_to`]. The default is 0.
+    ///
+    /// Generations share what they have in common, so one costs what it changed.
+    pub fn history(mut self, generations: usize) -> Self {
+        self.history = generations;
         self
     }
 
@@ -204,6 +257,8 @@ impl Builder {
             append,
             validators: self.validators,
             secrets,
+            frozen: keys(self.restart_required),
+            history: self.history,
         };
         let engine = Engine::new(rules, self.inline, self.clock);
         // From here on an early return ends what was started.
@@ -334,9 +389,14 @@ impl Started {
     ) -> Result<Self, Error> {
         let id = engine.new_source();
         // A source is the user's code, in whatever it says.
+        let bootstrap = place.rank() == BOOTSTRAP_RANK;
         let (origin, terms) = guarded(|| {
             let terms = Terms {
-                watching: source.watching(),
+                watching: match bootstrap {
+                    true => Watching::Never,
+                    false => source.watching(),
+                },
+                bootstrap,
                 refusal: source.refusal(),
                 timing: source.timing(),
                 policy: source.policy(),

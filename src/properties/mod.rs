@@ -6,14 +6,14 @@ pub(crate) mod transaction;
 
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_core::de::DeserializeOwned;
 
 use crate::engine::commit::Order;
 use crate::engine::core::Engine;
 use crate::engine::health::{Health, SourceEvent, Status};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::properties::builder::{Builder, DEFAULT_LOAD_TIMEOUT, Started, after};
 use crate::properties::scoped::Scoped;
 use crate::properties::transaction::Transaction;
@@ -22,10 +22,12 @@ use crate::property::builder::PropertyBuilder;
 use crate::property::registry::{Host, HostRef};
 use crate::property::subscription::Subscription;
 use crate::source::{Applied, Source};
+use crate::tree::change::KeyChange;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::{Layer, SourceId};
 use crate::tree::snapshot::Snapshot;
 use crate::value::Value;
+use crate::value::document::Document;
 use crate::value::key::Key;
 
 /// Layered sources as one tree of live, typed properties.
@@ -380,6 +382,116 @@ impl Properties {
         self.0.engine.commit(Order::Confirm(id))
     }
 
+    /// The generations that are kept, see [`Builder::history`], the oldest first; the last is the one
+    /// in force. [`Snapshot::changes_since`] tells what one changed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) if called from inside a validator.
+    pub fn history(&self) -> Result<Vec<Snapshot>, Error> {
+        let kept = self.0.engine.history()?;
+        Ok(kept.into_iter().map(Snapshot).collect())
+    }
+
+    /// Puts the tree of an earlier generation in force, as a generation of its own, until
+    /// [`unpin`](Self::unpin): what the sources and the program say meanwhile waits in the layers.
+    ///
+    /// ```
+    /// use liveprops::{Properties, sources::Memory};
+    ///
+    /// let memory = Memory::from([("qps", 100)]);
+    /// let props = Properties::builder().history(8).source(memory.clone()).build()?;
+    /// let good = props.generation();
+    /// memory.set("qps", 1)?; // a bad push
+    /// props.rollback_to(good)?;
+    /// memory.set("qps", 2)?; // and another
+    /// assert_eq!(props.get::<u32>("qps")?, 100);
+    /// props.unpin()?;
+    /// assert_eq!(props.get::<u32>("qps")?, 2);
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Missing`](crate::ErrorKind::Missing) if the generation is not kept; why its tree is refused, if a live
+    /// handle or a validator does not accept it any more.
+    pub fn rollback_to(&self, generation: u64) -> Result<Applied, Error> {
+        self.0.engine.commit(Order::Pin(Some(generation)))
+    }
+
+    /// Ends [`rollback_to`](Self::rollback_to): what the layers say is in force again.
+    ///
+    /// # Errors
+    ///
+    /// Why that is refused, if it is; the tree then stays pinned.
+    pub fn unpin(&self) -> Result<Applied, Error> {
+        self.0.engine.commit(Order::Pin(None))
+    }
+
+    /// The generation that was rolled back to and is in force.
+    pub fn pinned(&self) -> Option<u64> {
+        self.0.engine.current.load().stamp.pinned
+    }
+
+    /// What would become of the tree if a source said this now; changes nothing.
+    ///
+    /// The way is that of an update that is committed: merging, references, decoding for the live
+    /// handles, validators, the guard.
+    ///
+    /// # Errors
+    ///
+    /// Why it would be refused as a whole; [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the source is not there.
+    pub fn check(&self, source: SourceId, candidate: Document) -> Result<Checked, Error> {
+        let tried = self.0.engine.try_out(source, candidate)?;
+        let snapshot = Snapshot(tried.after);
+        Ok(Checked {
+            changes: snapshot.changes_since(&Snapshot(tried.before)),
+            snapshot,
+            refused: tried.refused,
+        })
+    }
+
+    /// Waits until all keys have a value, or a table.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), which names the keys that are missing, after `within`;
+    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) for a malformed key.
+    pub fn wait_for<K: AsRef<str>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        within: Duration,
+    ) -> Result<(), Error> {
+        let keys: Vec<Key> = keys
+            .into_iter()
+            .map(|key| Key::parse(key.as_ref()))
+            .collect::<Result<_, _>>()?;
+        let (ring, bell) = std::sync::mpsc::channel();
+        let _subscription = self.on_change_under("", move |_| {
+            // Whoever waited may have given up.
+            let _ = ring.send(());
+        })?;
+        let until = after(within);
+        loop {
+            let now = self.snapshot();
+            let missing: Vec<&Key> = keys
+                .iter()
+                .filter(|key| !now.contains(key.as_str()))
+                .collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            // What came meanwhile is looked at as one.
+            if left.is_zero() || bell.recv_timeout(left).is_err() {
+                let names: Vec<String> = missing.iter().map(|key| format!("`{key}`")).collect();
+                let detail = format!("still missing after {within:?}: {}", names.join(", "));
+                return Err(Error::new(ErrorKind::Timeout, detail));
+            }
+            while bell.try_recv().is_ok() {}
+        }
+    }
+
     /// How the whole is doing, which is cheaper to ask than [`health`](Self::health).
     pub fn status(&self) -> Status {
         self.0.engine.books.status()
@@ -392,6 +504,18 @@ impl Properties {
             .books
             .health(self.generation(), self.0.engine.dispatcher.panics())
     }
+}
+
+/// What would become of the tree; see [`Properties::check`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Checked {
+    /// The tree that would be in force.
+    pub snapshot: Snapshot,
+    /// What would change.
+    pub changes: Vec<KeyChange>,
+    /// The keys that would be refused, with the reason, while the rest is taken.
+    pub refused: Vec<Error>,
 }
 
 impl fmt::Debug for Properties {

@@ -4,20 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use serde_core::de::DeserializeOwned;
-
-use crate::error::{Error, MASK, Plain};
 use crate::property::registry::Host;
 use crate::property::subscription::Subscriber;
 use crate::sync::Mutex;
+use crate::tree::change::{self, KeyChange};
 use crate::tree::diff::{self, LeafChange};
 use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::Snapshot;
-use crate::value::Value;
-use crate::value::coerce;
 use crate::value::key::Key;
-use crate::value::map::Entry;
-use crate::value::origin::Origin;
 
 /// The generations that wait for a slow subscriber before they are joined into one batch.
 const MAX_PENDING: usize = 64;
@@ -56,83 +50,6 @@ impl fmt::Debug for Batch {
             .field("generation", &self.generation)
             .field("changes", &self.changes)
             .finish_non_exhaustive()
-    }
-}
-
-/// One key that came, went or changed. Shown with its secrets masked.
-#[derive(Clone)]
-pub struct KeyChange {
-    key: Key,
-    old: Option<Arc<Entry>>,
-    new: Option<Arc<Entry>>,
-    hidden: bool,
-}
-
-impl KeyChange {
-    /// The key.
-    pub fn key(&self) -> &Key {
-        &self.key
-    }
-
-    /// The value before; `None` if the key was absent. Not masked.
-    pub fn old_value(&self) -> Option<&Value> {
-        self.old.as_ref().and_then(|entry| diff::value(&entry.node))
-    }
-
-    /// The value now; `None` if the key is absent. Not masked.
-    pub fn new_value(&self) -> Option<&Value> {
-        self.new.as_ref().and_then(|entry| diff::value(&entry.node))
-    }
-
-    /// Where the value was written before.
-    pub fn old_origin(&self) -> Option<&Origin> {
-        self.old.as_ref().and_then(|entry| entry.node.origin())
-    }
-
-    /// Where the value is written now.
-    pub fn new_origin(&self) -> Option<&Origin> {
-        self.new.as_ref().and_then(|entry| entry.node.origin())
-    }
-
-    /// The value now as a `T`, `None` if the key is absent.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if it cannot become one.
-    pub fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
-        match &self.new {
-            Some(entry) => {
-                coerce::decode(self.key.as_str(), Some(&entry.node), self.hidden).map(Some)
-            }
-            None => Ok(None),
-        }
-    }
-}
-
-impl fmt::Display for KeyChange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let show = |value: Option<&Value>| match value {
-            None => "absent".to_owned(),
-            Some(value) if self.hidden || coerce::holds_secret(value) => MASK.to_owned(),
-            Some(value) => value.to_string(),
-        };
-        write!(
-            f,
-            "{}: {} -> {}",
-            Plain(self.key.as_str()),
-            Plain(&show(self.old_value())),
-            Plain(&show(self.new_value()))
-        )?;
-        match self.new_origin().or(self.old_origin()) {
-            Some(origin) => write!(f, " ({})", Plain(&origin.to_string())),
-            None => Ok(()),
-        }
-    }
-}
-
-impl fmt::Debug for KeyChange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 
@@ -224,12 +141,7 @@ impl Mailbox {
         let several = joined.is_some();
         let mut changes = joined.map(|joined| joined.changes).unwrap_or_default();
         for change in commit.changes.iter().filter(|change| self.concerns(change)) {
-            let hidden = self.secrets.hides(change.key.as_str())
-                || change.derives_from_secret()
-                || change
-                    .new
-                    .as_ref()
-                    .is_some_and(|new| commit.snapshot.0.derives_from_secret(new));
+            let hidden = change::is_hidden(change, &self.secrets, &commit.snapshot.0);
             let entry = changes
                 .entry(change.key.clone())
                 .or_insert_with(|| KeyChange {

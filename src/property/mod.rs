@@ -12,7 +12,8 @@ pub(crate) mod registry;
 pub(crate) mod slot;
 pub(crate) mod subscription;
 
-pub use batch::{Batch, KeyChange};
+pub use crate::tree::change::KeyChange;
+pub use batch::Batch;
 pub use builder::PropertyBuilder;
 pub use handle::Change;
 pub use listen::{Changed, Changes};

@@ -75,6 +75,7 @@ fn version(value: u64) -> Arc<Version<u64>> {
         number: value,
         time: SystemTime::UNIX_EPOCH,
         layers: Arc::default(),
+        pinned: None,
     });
     Arc::new(Version::new(Drawn::default_of(value), stamp))
 }

@@ -536,6 +536,7 @@ impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
                 number: current.stamp.number,
                 time: current.stamp.time,
                 layers: Arc::clone(&stamp.layers),
+                pinned: None,
             });
         }
         let version = Arc::new(Version::new(drawn, stamp));

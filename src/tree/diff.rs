@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::error::MASK;
 use crate::value::Value;
+use crate::value::coerce;
 use crate::value::key::{self, Key};
 use crate::value::map::Entry;
 use crate::value::node::{Node, Table};
@@ -42,6 +44,18 @@ pub(crate) fn value(node: &Node) -> Option<&Value> {
         Node::Leaf(leaf) => Some(&leaf.value),
         Node::Resolved(resolved) => resolved.value.as_ref().ok(),
         Node::Table(_) => None,
+    }
+}
+
+/// What a node reads as, for showing.
+pub(crate) fn shown(node: &Node, hidden: bool) -> String {
+    match value(node) {
+        Some(value) if hidden || coerce::holds_secret(value) => MASK.to_owned(),
+        Some(value) => value.to_string(),
+        None => match node {
+            Node::Table(table) => format!("a table of {}", table.leaves()),
+            _ => "a broken reference".to_owned(),
+        },
     }
 }
 

@@ -36,6 +36,9 @@ pub struct Explanation {
     pub broken: Option<Error>,
     /// All layers, the strongest first.
     pub layers: Vec<LayerView>,
+    /// The generation that was rolled back to, if one was: then its value is in force, whatever the
+    /// layers say.
+    pub pinned: Option<u64>,
     /// Updates of this key that were refused of late, with the reason.
     pub refused: Vec<Error>,
 }
@@ -93,6 +96,7 @@ impl Explanation {
             origin: None,
             broken: None,
             layers: Vec::new(),
+            pinned: generation.stamp.pinned,
             refused: Vec::new(),
         };
         let mut decided = false;
@@ -192,6 +196,12 @@ impl fmt::Display for Explanation {
             if let Some(origin) = &layer.origin {
                 write!(f, "  ({})", Plain(&origin.to_string()))?;
             }
+        }
+        if let Some(pinned) = self.pinned {
+            write!(
+                f,
+                "\n  rolled back to generation {pinned}; the layers wait until it is unpinned"
+            )?;
         }
         for refused in &self.refused {
             write!(f, "\n  refused: {refused}")?;

@@ -34,10 +34,10 @@ impl Layer {
 
     /// Names a layer and its rank; the lower rank wins.
     ///
-    /// The lowest and the highest `i32` belong to the override layer and to the defaults of the
-    /// builder; a rank is moved just inside of them.
+    /// The two lowest and the highest `i32` belong to what only the start sets, to the override layer
+    /// and to the defaults of the builder; a rank is moved just inside of them.
     pub fn new(name: impl AsRef<str>, rank: i32) -> Self {
-        Self::with_any_rank(name.as_ref(), rank.clamp(i32::MIN + 1, i32::MAX - 1))
+        Self::with_any_rank(name.as_ref(), rank.clamp(i32::MIN + 2, i32::MAX - 1))
     }
 
     pub(crate) fn with_any_rank(name: &str, rank: i32) -> Self {

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use serde_core::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, MASK};
+use crate::tree::change::{self, KeyChange};
 use crate::tree::diff;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::LayerState;
@@ -46,6 +47,8 @@ pub(crate) struct Stamp {
     pub(crate) time: SystemTime,
     /// The names of the layers, the strongest first.
     pub(crate) layers: Arc<[Arc<str>]>,
+    /// The generation whose tree this is, if it was rolled back to.
+    pub(crate) pinned: Option<u64>,
 }
 
 /// What one commit published.
@@ -406,6 +409,15 @@ impl Snapshot {
     /// Whether any layer defines the key, as a value or as a table.
     pub fn contains(&self, key: &str) -> bool {
         Found::in_tree(&self.0.root, key).is_ok_and(|found| !found.is_nothing())
+    }
+
+    /// What changed from an older snapshot to this one, in the order of the keys; secrets are masked
+    /// when it is shown.
+    ///
+    /// The snapshots may be of different properties, as the one before and the one after a change
+    /// that was tried elsewhere.
+    pub fn changes_since(&self, older: &Snapshot) -> Vec<KeyChange> {
+        change::between(&older.0, &self.0)
     }
 
     /// All keys that have a value, in order.

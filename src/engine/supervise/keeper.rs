@@ -34,6 +34,8 @@ pub(crate) struct Terms {
     pub(crate) refusal: Refusal,
     pub(crate) timing: Timing,
     pub(crate) policy: Policy,
+    /// Whether only the start of the program loads it.
+    pub(crate) bootstrap: bool,
 }
 
 /// One source and what runs it.
@@ -179,7 +181,7 @@ impl Keeper {
     /// Wants another round, and says which; `None` for a source that pushes, which is always
     /// current.
     pub(super) fn want(self: &Arc<Self>) -> Option<u64> {
-        if self.terms.watching == Watching::Push {
+        if self.terms.watching == Watching::Push || self.terms.bootstrap {
             return None;
         }
         let (number, life) = {

@@ -9,7 +9,7 @@ use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
 use crate::engine::supervise::monitor::Monitor;
 use crate::error::{Error, ErrorKind};
-use crate::source::Source;
+use crate::source::{Refusal, Source};
 use crate::tree::layer::SourceId;
 
 pub(crate) mod keeper;
@@ -99,6 +99,13 @@ impl Supervisor {
             true => Ok(()),
             false => Err(Error::all(errors)),
         }
+    }
+
+    /// How far a refusal of what a source says reaches.
+    pub(crate) fn refusal(&self, id: SourceId) -> Refusal {
+        self.monitor
+            .keeper(id)
+            .map_or(Refusal::Whole, |keeper| keeper.terms.refusal)
     }
 
     /// Waits for the threads of the sources, at the longest until `until`.

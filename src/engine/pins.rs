@@ -1,0 +1,205 @@
+//! What stays as it is whatever the layers say: a tree that was rolled back to, and keys that only
+//! the start of the program sets.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind};
+use crate::tree::diff;
+use crate::tree::layer::LayerState;
+use crate::tree::snapshot::Generation;
+use crate::value::key::{Key, under};
+use crate::value::map::Entry;
+use crate::value::node::{Leaf, Node, Table};
+
+/// The rank of layers that only the start of the program sets: stronger than any other.
+pub(crate) const BOOTSTRAP_RANK: i32 = i32::MIN;
+
+/// What stays as it is.
+#[derive(Debug, Default)]
+pub(crate) struct Pins {
+    /// The generations before the one in force, the oldest first.
+    past: VecDeque<Arc<Generation>>,
+    /// The tree that was rolled back to, and the number of its generation.
+    tree: Option<(u64, Table)>,
+    frozen: Vec<Frozen>,
+    /// What the keys that need a restart would be after it.
+    waiting: Waiting,
+}
+
+/// Keys with what stands there in the layers; nothing if it is gone.
+pub(crate) type Waiting = BTreeMap<Key, Option<Arc<Entry>>>;
+
+/// A key that keeps the value it had at the start.
+#[derive(Debug)]
+struct Frozen {
+    key: Key,
+    path: Vec<String>,
+    /// What stood there as it was written, and as it read.
+    raw: Option<Node>,
+    node: Option<Node>,
+}
+
+impl Pins {
+    /// Keeps a generation that is replaced, and forgets those over the limit.
+    pub(crate) fn keep(&mut self, replaced: &Arc<Generation>, most: usize) {
+        if most == 0 || replaced.number() == 0 {
+            return;
+        }
+        self.past.push_back(Arc::clone(replaced));
+        while self.past.len() > most {
+            self.past.pop_front();
+        }
+    }
+
+    /// The generations before the one in force, the oldest first.
+    pub(crate) fn past(&self) -> impl Iterator<Item = &Arc<Generation>> {
+        self.past.iter()
+    }
+
+    /// The tree that is pinned, with the number of its generation.
+    pub(crate) fn tree(&self) -> Option<&(u64, Table)> {
+        self.tree.as_ref()
+    }
+
+    /// Pins the tree of a generation, or none; hands back what was pinned before.
+    pub(crate) fn pin(&mut self, tree: Option<(u64, Table)>) -> Option<(u64, Table)> {
+        std::mem::replace(&mut self.tree, tree)
+    }
+
+    /// Has keys keep what they are now.
+    pub(crate) fn freeze(&mut self, keys: &[Key], now: &Generation) {
+        self.frozen = keys
+            .iter()
+            .filter_map(|key| {
+                let path: Vec<String> = key.segments().map(|name| name.into_owned()).collect();
+                let node = now.root.find(&path).map(|entry| entry.node.clone());
+                let (raw, node) = match node {
+                    Some(Node::Resolved(resolved)) => {
+                        let origin = resolved.raw.origin.clone();
+                        let value = resolved.value.clone().ok()?;
+                        let read = Node::Leaf(Leaf::new(value, origin));
+                        (Some(Node::Leaf(resolved.raw)), Some(read))
+                    }
+                    node => (node.clone(), node),
+                };
+                let key = key.clone();
+                Some(Frozen {
+                    key,
+                    path,
+                    raw,
+                    node,
+                })
+            })
+            .collect();
+    }
+
+    /// Puts what the layers say in place of what is frozen, so that a change can be merged into it.
+    pub(crate) fn release(&self, merged: &mut Table) {
+        for frozen in &self.frozen {
+            let says = match (self.waiting.get(&frozen.key), &frozen.raw) {
+                (Some(says), _) => says.as_ref().map(|entry| entry.node.clone()),
+                (None, Some(raw)) if raw.special() => Some(raw.clone()),
+                // It is what is frozen.
+                (None, _) => continue,
+            };
+            merged.remove_path(&frozen.path);
+            if let Some(node) = says {
+                let _ = merged.put_path(&frozen.path, node);
+            }
+        }
+    }
+
+    /// Puts what is frozen in place of what the layers say; says which keys wait for a restart then.
+    ///
+    /// All of them, whatever changed: a merged tree may be that of a layer, and hold none of it.
+    pub(crate) fn hold(&self, merged: &mut Table) -> Option<Waiting> {
+        let mut waiting = None;
+        for frozen in &self.frozen {
+            let says = merged.find(&frozen.path).cloned();
+            let same = match (&says, &frozen.raw) {
+                (None, None) => true,
+                (Some(now), Some(raw)) => alike(&now.node, raw),
+                _ => false,
+            };
+            let waiting = waiting.get_or_insert_with(|| self.waiting.clone());
+            if same {
+                waiting.remove(&frozen.key);
+            } else {
+                waiting.insert(frozen.key.clone(), says);
+            }
+            let refers = matches!(&frozen.raw, Some(raw) if raw.special());
+            if !same || refers {
+                merged.remove_path(&frozen.path);
+                if let Some(node) = &frozen.node {
+                    // In vain if a value stands further up by now: then nothing can stand here.
+                    let _ = merged.put_path(&frozen.path, node.clone());
+                }
+            }
+        }
+        waiting
+    }
+
+    /// The keys wait for a restart from now on; says whether they did not before.
+    pub(crate) fn wait(&mut self, waiting: &Waiting) -> bool {
+        let same = self.waiting.len() == waiting.len()
+            && self.waiting.iter().zip(waiting).all(|((a, x), (b, y))| {
+                let same = match (x, y) {
+                    (None, None) => true,
+                    (Some(x), Some(y)) => alike(&x.node, &y.node),
+                    _ => false,
+                };
+                a == b && same
+            });
+        self.waiting.clone_from(waiting);
+        !same
+    }
+}
+
+/// Whether two nodes read the same.
+fn alike(a: &Node, b: &Node) -> bool {
+    match (a, b) {
+        (Node::Table(a), Node::Table(b)) => {
+            let diff = diff::diff(a, b, false);
+            diff.uncounted == 0 && a.leaves() == b.leaves()
+        }
+        _ => diff::same(a, b),
+    }
+}
+
+/// Why what a layer says is not in force: only the start of the program sets those keys.
+pub(crate) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key]>) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let said = &layers[at];
+    if said.layer.rank() == BOOTSTRAP_RANK {
+        return errors;
+    }
+    let set_at_start = layers
+        .iter()
+        .filter(|layer| layer.layer.rank() == BOOTSTRAP_RANK);
+    for bootstrap in set_at_start {
+        bootstrap.root.walk(&mut String::new(), &mut |key, entry| {
+            let concerns = |other: &&Key| under(other.as_str(), key) || under(key, other.as_str());
+            if !only.is_none_or(|only| only.iter().any(concerns)) {
+                return;
+            }
+            let Ok(key) = Key::parse(key) else { return };
+            let Some(there) = said.root.find(key.segments()) else {
+                return;
+            };
+            if alike(&there.node, &entry.node) {
+                return;
+            }
+            let detail = format!(
+                "is ignored: {} has set it at the start, and only a start sets it",
+                bootstrap.name
+            );
+            let error = Error::new(ErrorKind::Refused, detail).with_key(&key);
+            errors.push(match there.node.origin() {
+                Some(origin) => error.with_origin(origin),
+                None => error,
+            });
+        });
+    }
+    errors
+}

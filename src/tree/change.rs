@@ -1,0 +1,118 @@
+//! What changed from one tree to another, for showing and reading.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_core::de::DeserializeOwned;
+
+use crate::error::{Error, MASK, Plain};
+use crate::tree::diff::{self, LeafChange};
+use crate::tree::secrets::Secrets;
+use crate::tree::snapshot::Generation;
+use crate::value::Value;
+use crate::value::coerce;
+use crate::value::key::Key;
+use crate::value::map::Entry;
+use crate::value::origin::Origin;
+
+/// One key that came, went or changed. Shown with its secrets masked.
+#[derive(Clone)]
+pub struct KeyChange {
+    pub(crate) key: Key,
+    pub(crate) old: Option<Arc<Entry>>,
+    pub(crate) new: Option<Arc<Entry>>,
+    pub(crate) hidden: bool,
+}
+
+impl KeyChange {
+    /// The key.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The value before; `None` if the key was absent. Not masked.
+    pub fn old_value(&self) -> Option<&Value> {
+        self.old.as_ref().and_then(|entry| diff::value(&entry.node))
+    }
+
+    /// The value now; `None` if the key is absent. Not masked.
+    pub fn new_value(&self) -> Option<&Value> {
+        self.new.as_ref().and_then(|entry| diff::value(&entry.node))
+    }
+
+    /// Where the value was written before.
+    pub fn old_origin(&self) -> Option<&Origin> {
+        self.old.as_ref().and_then(|entry| entry.node.origin())
+    }
+
+    /// Where the value is written now.
+    pub fn new_origin(&self) -> Option<&Origin> {
+        self.new.as_ref().and_then(|entry| entry.node.origin())
+    }
+
+    /// The value now as a `T`, `None` if the key is absent.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if it cannot become one.
+    pub fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
+        match &self.new {
+            Some(entry) => {
+                coerce::decode(self.key.as_str(), Some(&entry.node), self.hidden).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+impl fmt::Display for KeyChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |value: Option<&Value>| match value {
+            None => "absent".to_owned(),
+            Some(value) if self.hidden || coerce::holds_secret(value) => MASK.to_owned(),
+            Some(value) => value.to_string(),
+        };
+        write!(
+            f,
+            "{}: {} -> {}",
+            Plain(self.key.as_str()),
+            Plain(&show(self.old_value())),
+            Plain(&show(self.new_value()))
+        )?;
+        match self.new_origin().or(self.old_origin()) {
+            Some(origin) => write!(f, " ({})", Plain(&origin.to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for KeyChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Whether a change may show a secret, in the tree that it leads to.
+pub(crate) fn is_hidden(change: &LeafChange, secrets: &Secrets, after: &Generation) -> bool {
+    let new = change.new.as_ref();
+    secrets.hides(change.key.as_str())
+        || change.derives_from_secret()
+        || new.is_some_and(|new| after.derives_from_secret(new))
+}
+
+/// What changed from one generation to another, in the order of the keys.
+pub(crate) fn between(before: &Generation, after: &Generation) -> Vec<KeyChange> {
+    let mut changes: Vec<KeyChange> = diff::diff(&before.root, &after.root, true)
+        .changes
+        .into_iter()
+        .filter(|change| !change.moved)
+        .map(|change| KeyChange {
+            hidden: is_hidden(&change, &after.secrets, after),
+            key: change.key,
+            old: change.old,
+            new: change.new,
+        })
+        .collect();
+    changes.sort_by(|a, b| a.key.cmp(&b.key));
+    changes
+}
