@@ -509,12 +509,13 @@ impl Engine {
         source: SourceId,
         update: Update,
         refusal: Refusal,
+        told: Option<Instant>,
     ) -> Result<Arc<Placed>, Error> {
         self.place(Order::Update {
             source,
             update,
             refusal,
-            told: Some(self.supervisor.clock().now()),
+            told,
         })
     }
 

@@ -65,7 +65,8 @@ pub struct SourceHealth {
     /// The generation that holds its newest change; 0 before the first.
     pub generation: u64,
     /// How late its newest change may have been: the time since it was last known to be unchanged
-    /// if it is polled, and from its being told to its being visible otherwise.
+    /// if it is polled, and from its being told to its being visible if it is watched; `None` if it
+    /// pushes.
     pub lag: Option<Duration>,
     /// When its values were last confirmed, if they are those that were kept on disk and it has not
     /// answered since.

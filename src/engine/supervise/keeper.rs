@@ -340,9 +340,7 @@ impl Keeper {
     fn updates(self: &Arc<Self>, life: &Arc<Life>) -> Updates {
         Updates::new(Arc::new(EngineSink::new(
             Weak::clone(&self.engine),
-            Arc::downgrade(self),
-            self.id,
-            self.terms.refusal,
+            self,
             Arc::clone(life),
         )))
     }

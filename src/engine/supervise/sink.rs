@@ -9,7 +9,7 @@ use crate::engine::core::{Engine, Placed};
 use crate::engine::supervise::keeper::Keeper;
 use crate::engine::supervise::life::Life;
 use crate::error::{Error, ErrorKind};
-use crate::source::{Applied, Make, Refusal, Sink, Ticket, Update};
+use crate::source::{Applied, Make, Refusal, Sink, Ticket, Update, Watching};
 use crate::tree::layer::SourceId;
 
 /// What one thread's turn at a source says goes to the engine, until the turn is over.
@@ -18,22 +18,19 @@ pub(super) struct EngineSink {
     keeper: Weak<Keeper>,
     id: SourceId,
     refusal: Refusal,
+    /// Whether to tell how late its changes are from when it says them.
+    timed: bool,
     life: Arc<Life>,
 }
 
 impl EngineSink {
-    pub(super) fn new(
-        engine: Weak<Engine>,
-        keeper: Weak<Keeper>,
-        id: SourceId,
-        refusal: Refusal,
-        life: Arc<Life>,
-    ) -> Self {
+    pub(super) fn new(engine: Weak<Engine>, keeper: &Arc<Keeper>, life: Arc<Life>) -> Self {
         Self {
             engine,
-            keeper,
-            id,
-            refusal,
+            keeper: Arc::downgrade(keeper),
+            id: keeper.id,
+            refusal: keeper.terms.refusal,
+            timed: keeper.terms.watching == Watching::Stream,
             life,
         }
     }
@@ -80,7 +77,10 @@ fn closed() -> Error {
 impl Sink for EngineSink {
     fn queue(&self, update: Update) -> Box<dyn Ticket> {
         let placed = match self.engine() {
-            Some(engine) => engine.update(self.id, update, self.refusal),
+            Some(engine) => {
+                let told = self.timed.then(|| engine.supervisor.clock().now());
+                engine.update(self.id, update, self.refusal, told)
+            }
             None => Err(closed()),
         };
         Box::new(EngineTicket {
