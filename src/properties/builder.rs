@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
-use crate::engine::health::{Answer, Expected, SourceEvent};
+use crate::engine::health::SourceEvent;
+use crate::engine::health::books::{Answer, Expected};
 use crate::engine::pins::BOOTSTRAP_RANK;
 use crate::engine::propose::{Rules, TreeValidator};
 use crate::engine::supervise::{Keeper, Terms, guarded};

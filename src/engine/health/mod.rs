@@ -1,0 +1,194 @@
+//! What the operators of a program want to know: which source is fresh, which is stale since when,
+//! what was refused and why.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::error::Error;
+use crate::tree::layer::{Layer, SourceId};
+use crate::value::key::Key;
+use crate::value::origin::Origin;
+
+pub(crate) mod books;
+
+/// How a source, or the whole, is doing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Status {
+    /// It has not answered yet.
+    Starting,
+    /// Its last contact succeeded.
+    Up,
+    /// Its values are in force, and it has not answered, or was refused, since then.
+    Stale {
+        /// When the trouble began.
+        since: SystemTime,
+        /// What went wrong last.
+        reason: Error,
+    },
+    /// It has never answered.
+    Down {
+        /// What went wrong last.
+        reason: Error,
+    },
+}
+
+/// The health of one source.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SourceHealth {
+    /// Which source.
+    pub source: SourceId,
+    /// Its name, such as `file app.toml`.
+    pub name: Arc<str>,
+    /// The layer it fills.
+    pub layer: Layer,
+    /// How it is doing.
+    pub status: Status,
+    /// When it last answered.
+    pub last_success: Option<SystemTime>,
+    /// How long ago that was, whatever the wall clock did since.
+    pub age: Option<Duration>,
+    /// How old its values may grow before the whole counts as degraded.
+    pub max_stale: Duration,
+    /// Whether the program cannot start without it.
+    pub required: bool,
+    /// The store's revision of what is in force, if it names one.
+    pub revision: Option<Arc<str>>,
+    /// The generation that holds its newest change; 0 before the first.
+    pub generation: u64,
+    /// How late its newest change may have been: the time since it was last known to be unchanged
+    /// if it is polled, and from its being told to its being visible if it is watched; `None` if it
+    /// pushes.
+    pub lag: Option<Duration>,
+    /// When its values were last confirmed, if they are those that were kept on disk and it has not
+    /// answered since.
+    pub cached: Option<SystemTime>,
+    /// Keys that an update would have taken away and that stay until it is confirmed; see
+    /// [`Properties::confirm`](crate::Properties::confirm).
+    pub held: Option<Held>,
+    /// How many of its updates brought a change.
+    pub commits: u64,
+    /// How many of its updates, or single keys, were refused.
+    pub refusals: u64,
+    /// What its last document left out and why.
+    pub problems: Vec<Error>,
+    /// Why it does not work as it should although its changes arrive, as long as that is so: it
+    /// polls, for example, because there are no file events. The status does not change for it.
+    pub degraded: Option<Error>,
+}
+
+/// An update that is held because it would take away most of what its source said before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Held {
+    /// How many keys it would take away.
+    pub gone: usize,
+    /// How many there are.
+    pub of: usize,
+    /// Since when it has been held.
+    pub since: SystemTime,
+}
+
+/// Something that was refused: an update, a key of one, or a clash of keys.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Refused {
+    /// Which source said it; `None` for what concerns several.
+    pub source: Option<SourceId>,
+    /// The reason, with the key and where it was written.
+    pub error: Error,
+    /// When it was refused last.
+    pub time: SystemTime,
+    /// How many times it was refused for the same reason.
+    pub count: u64,
+    /// The generation that stayed in force.
+    pub generation: u64,
+}
+
+/// A key that keeps the value it had at the start, and would have another after a restart; secrets
+/// are masked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct PendingRestart {
+    /// The key.
+    pub key: Key,
+    /// The value in force, as it would be written; `None` if the key is absent.
+    pub running: Option<String>,
+    /// The value that waits; `None` if the key would be absent.
+    pub waiting: Option<String>,
+    /// Where that is written.
+    pub origin: Option<Origin>,
+}
+
+/// The health of all sources at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Health {
+    /// The generation in force.
+    pub generation: u64,
+    /// Each source, the strongest first.
+    pub sources: Vec<SourceHealth>,
+    /// How the whole is doing: [`Status::Down`] if a required source has never given values,
+    /// [`Status::Stale`] if values are older than the policy of their source allows or an optional
+    /// source is missing, [`Status::Starting`] while a source has not answered yet.
+    pub status: Status,
+    /// The newest refusals and clashes, the oldest first, at most 64.
+    pub refused: Vec<Refused>,
+    /// The keys whose new values wait for a restart.
+    pub pending_restart: Vec<PendingRestart>,
+    /// How many callbacks have panicked.
+    pub callback_panics: u64,
+}
+
+impl Health {
+    /// Whether every source answered at its last contact, or not longer ago than its policy allows,
+    /// and nothing it said is refused.
+    pub fn is_up(&self) -> bool {
+        matches!(self.status, Status::Up)
+    }
+}
+
+/// Something in the life of a source.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SourceEvent {
+    /// Which source; `None` for what concerns the whole.
+    pub source: Option<SourceId>,
+    /// Its name, such as `file app.toml`.
+    pub name: Arc<str>,
+    /// What happened.
+    pub kind: SourceEventKind,
+    /// The generation in force then.
+    pub generation: u64,
+}
+
+/// What happened to a source.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum SourceEventKind {
+    /// Its first values are in force.
+    Initialized,
+    /// It brought a change.
+    Updated,
+    /// An update, or one key of it, was refused; the old values stay.
+    Rejected(Error),
+    /// It does not answer any more; its values stay.
+    Suspended(Error),
+    /// Its values are now older than its policy allows; they stay.
+    Stale(Error),
+    /// It answers again.
+    Reconnected,
+    /// It does not work as it should, and its changes arrive all the same; for as long as that is
+    /// so, see [`SourceHealth::degraded`].
+    Degraded(Error),
+    /// It was removed with its layer.
+    Removed,
+    /// The value of a key has changed that keeps the one it had at the start: only a restart brings
+    /// it. Told once for each new value.
+    RestartRequired(PendingRestart),
+    /// A callback panicked.
+    CallbackPanicked(Error),
+    /// A reading with a default met a malformed value.
+    Malformed(Error),
+}
