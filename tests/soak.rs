@@ -1,0 +1,383 @@
+//! Five sources that fail at random, a thousand handles, writers, readers, slow and panicking
+//! callbacks, for minutes:
+//!
+//! ```text
+//! SOAK_SECONDS=300 cargo test --release --test soak -- --ignored --nocapture
+//! ```
+#![cfg(all(feature = "toml", target_os = "linux"))]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use liveprops::source::{Guard, Timing};
+use liveprops::sources::{File, Memory};
+use liveprops::{
+    Document, DynamicProperty, Error, ErrorKind, Origin, Properties, Refusal, Source, Update,
+    Updates, Watching,
+};
+use support::{Random, eventually};
+
+/// What a handle reads if its key is gone, which must never be seen.
+const GONE: u64 = u64::MAX;
+const HANDLES: usize = 1_000;
+
+/// What a store does when it is asked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mood {
+    Well,
+    Down,
+    Panics,
+    Hangs,
+    Slow,
+    /// Says that all is gone.
+    Empty,
+    /// Says something that a handle cannot decode.
+    Nonsense,
+}
+
+const MOODS: [Mood; 7] = [
+    Mood::Well,
+    Mood::Down,
+    Mood::Panics,
+    Mood::Hangs,
+    Mood::Slow,
+    Mood::Empty,
+    Mood::Nonsense,
+];
+
+/// A store with one number under many keys.
+struct Store {
+    name: &'static str,
+    keys: Vec<String>,
+    value: AtomicU64,
+    mood: Mutex<Mood>,
+    bell: Condvar,
+}
+
+impl Store {
+    fn new(name: &'static str, keys: usize) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            keys: (0..keys).map(|i| format!("{name}.k{i}")).collect(),
+            value: AtomicU64::new(1),
+            mood: Mutex::new(Mood::Well),
+            bell: Condvar::new(),
+        })
+    }
+
+    fn is(&self, mood: Mood) {
+        *self.mood.lock().unwrap_or_else(|held| held.into_inner()) = mood;
+        self.bell.notify_all();
+    }
+
+    fn mood(&self) -> Mood {
+        *self.mood.lock().unwrap_or_else(|held| held.into_inner())
+    }
+
+    fn says(&self) -> Result<Document, Error> {
+        let mut document = Document::new();
+        let origin = Origin::new("store", self.name);
+        match self.mood() {
+            Mood::Down => return Err(Error::new(ErrorKind::Unavailable, "is down")),
+            Mood::Panics => panic!("{} panics", self.name),
+            Mood::Hangs => {
+                let mut mood = self.mood.lock().unwrap();
+                while *mood == Mood::Hangs {
+                    mood = self.bell.wait(mood).unwrap();
+                }
+                return Err(Error::new(ErrorKind::Unavailable, "hung"));
+            }
+            Mood::Empty => return Ok(document),
+            Mood::Nonsense => {
+                for key in &self.keys {
+                    document.set(key, "nonsense", origin.clone())?;
+                }
+                return Ok(document);
+            }
+            Mood::Slow => thread::sleep(Duration::from_millis(100)),
+            Mood::Well => {}
+        }
+        let value = self.value.load(Ordering::SeqCst);
+        for key in &self.keys {
+            document.set(key, value, origin.clone())?;
+        }
+        Ok(document)
+    }
+}
+
+/// A store that is polled, or that is watched.
+struct Over(Arc<Store>, Watching);
+
+impl Source for Over {
+    fn origin(&self) -> Origin {
+        Origin::new("store", self.0.name)
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        self.0.says()
+    }
+
+    fn watching(&self) -> Watching {
+        self.1
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        while !updates.is_stopped() {
+            // What is refused is told by the engine.
+            let _ = updates.send(Update::full(self.0.says()?));
+            updates.wait(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::new()
+            .timeout(Duration::from_millis(200))
+            .silence(Duration::from_millis(500))
+    }
+
+    fn refusal(&self) -> Refusal {
+        match self.1 {
+            Watching::Stream => Refusal::PerKey,
+            _ => Refusal::Whole,
+        }
+    }
+}
+
+/// Rewrites the file of numbers in all the ways there are.
+fn write(path: &Path, value: u64, way: u64) {
+    let mut text = String::from("[file]\n");
+    for i in 0..200 {
+        text.push_str(&format!("k{i} = {value}\n"));
+    }
+    match way {
+        0 => fs::write(path, text).unwrap(),
+        1 => fs::write(path, "").unwrap(),
+        2 => fs::write(path, "[file\nk0 = ").unwrap(),
+        3 => drop(fs::remove_file(path)),
+        _ => {
+            let beside = path.with_extension("new");
+            fs::write(&beside, text).unwrap();
+            fs::rename(beside, path).unwrap();
+        }
+    }
+}
+
+fn proc_number(file: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with(name));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+        .unwrap_or(0)
+}
+
+fn threads() -> u64 {
+    proc_number("/proc/self/status", "Threads:")
+}
+
+fn resident_kib() -> u64 {
+    proc_number("/proc/self/status", "VmRSS:")
+}
+
+/// How often the calling thread was taken off its core, by its will or not.
+fn switches() -> u64 {
+    let file = "/proc/thread-self/status";
+    proc_number(file, "voluntary_ctxt_switches:") + proc_number(file, "nonvoluntary_ctxt_switches:")
+}
+
+/// What a reader saw.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    reads: u64,
+    /// Rounds with a read over a millisecond in which the thread was on its core all the time.
+    slow: u64,
+    /// The same of reading numbers of the test's own: a machine that is shared stops its guests
+    /// without telling them.
+    slow_anyway: u64,
+}
+
+/// Reads all handles again and again.
+fn read(handles: &[DynamicProperty<u64>], done: &AtomicBool) -> Seen {
+    let own: Vec<AtomicU64> = handles.iter().map(|_| AtomicU64::new(1)).collect();
+    let mut seen = Seen::default();
+    while !done.load(Ordering::Relaxed) {
+        seen.slow += u64::from(is_slow(handles, |handle| {
+            let value = handle.get();
+            assert_ne!(value, GONE, "{} flipped to its default", handle.key());
+        }));
+        seen.slow_anyway += u64::from(is_slow(&own, |number| {
+            assert_ne!(number.load(Ordering::Acquire), GONE);
+        }));
+        seen.reads += 20 * handles.len() as u64;
+    }
+    seen
+}
+
+/// Whether one of many reads took over a millisecond, and not because the thread was off its core.
+fn is_slow<T>(all: &[T], read: impl Fn(&T)) -> bool {
+    let before = switches();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..20 {
+        for one in all {
+            let began = Instant::now();
+            read(one);
+            slowest = slowest.max(began.elapsed());
+        }
+    }
+    slowest > Duration::from_millis(1) && switches() == before
+}
+
+#[test]
+#[ignore = "takes minutes: see the top of the file"]
+fn a_long_bad_day_changes_no_good_value() -> Result<(), Error> {
+    let seconds = std::env::var("SOAK_SECONDS").ok();
+    let seconds: u64 = seconds.and_then(|it| it.parse().ok()).unwrap_or(60);
+    // Its panics are part of it.
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string();
+        if !text.contains("panics") {
+            eprintln!("{text}");
+        }
+    }));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("soak.toml");
+    write(&path, 1, 9);
+    let polled = Store::new("polled", 200);
+    let other = Store::new("other", 200);
+    let watched = Store::new("watched", 200);
+    let memory: Memory = (0..200).map(|i| (format!("memory.k{i}"), 1u64)).collect();
+    let every = Watching::Poll(Duration::from_millis(30));
+    let guarded = |source| Over::with(source, |policy| policy.guarded(Guard::new()));
+    let props = Properties::builder()
+        .source(File::new(&path).poll(Duration::from_millis(500)))
+        .source(guarded(Over(Arc::clone(&polled), every)))
+        .source(guarded(Over(Arc::clone(&other), every)))
+        .source(guarded(Over(Arc::clone(&watched), Watching::Stream)))
+        .source(memory.clone())
+        .build()?;
+    let names = ["file", "polled", "other", "watched", "memory"];
+    let handles: Vec<DynamicProperty<u64>> = (0..HANDLES)
+        .map(|i| {
+            let key = format!("{}.k{}", names[i % 5], i / 5);
+            props.property::<u64>(&key).default(GONE).build()
+        })
+        .collect::<Result<_, _>>()?;
+    let called = Arc::new(AtomicUsize::new(0));
+    let subscriptions: Vec<_> = handles
+        .iter()
+        .enumerate()
+        .map(|(i, handle)| {
+            let called = Arc::clone(&called);
+            handle.on_change(move |_| {
+                called.fetch_add(1, Ordering::Relaxed);
+                match i % 100 {
+                    0 => thread::sleep(Duration::from_millis(200)),
+                    1 => panic!("a callback panics"),
+                    _ => {}
+                }
+            })
+        })
+        .collect();
+
+    let done = Arc::new(AtomicBool::new(false));
+    let mut workers = Vec::new();
+    for (i, store) in [&polled, &other, &watched].into_iter().enumerate() {
+        let (store, done) = (Arc::clone(store), Arc::clone(&done));
+        workers.push(thread::spawn(move || {
+            let mut random = Random(7 + i as u64);
+            while !done.load(Ordering::Relaxed) {
+                store.value.fetch_add(1, Ordering::SeqCst);
+                store.is(MOODS[random.below(MOODS.len() as u64) as usize]);
+                thread::sleep(Duration::from_millis(20 + random.below(400)));
+            }
+        }));
+    }
+    {
+        let (path, done, memory) = (path.clone(), Arc::clone(&done), memory.clone());
+        workers.push(thread::spawn(move || {
+            let mut random = Random(11);
+            let mut value = 1;
+            while !done.load(Ordering::Relaxed) {
+                value += 1;
+                write(&path, value, random.below(6));
+                // Some of it is refused.
+                let key = format!("memory.k{}", random.below(200));
+                let _ = memory.set(&key, value);
+                let _ = memory.set(&key, "nonsense");
+                thread::sleep(Duration::from_millis(random.below(30)));
+            }
+        }));
+    }
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (handles, done) = (handles.clone(), Arc::clone(&done));
+            thread::spawn(move || read(&handles, &done))
+        })
+        .collect();
+
+    // What there is after a while is what there is to be at the end.
+    let quarter = Duration::from_millis(seconds * 250);
+    thread::sleep(quarter);
+    let (threads_before, memory_before) = (threads(), resident_kib());
+    thread::sleep(quarter * 3);
+    let (threads_after, memory_after) = (threads(), resident_kib());
+    done.store(true, Ordering::Relaxed);
+    for worker in workers {
+        worker.join().unwrap();
+    }
+    let mut seen = Seen::default();
+    for reader in readers {
+        let one = reader.join().unwrap();
+        seen.reads += one.reads;
+        seen.slow += one.slow;
+        seen.slow_anyway += one.slow_anyway;
+    }
+
+    // All is well again, and converges by itself.
+    for store in [&polled, &other, &watched] {
+        store.value.store(1_000_000, Ordering::SeqCst);
+        store.is(Mood::Well);
+    }
+    write(&path, 1_000_000, 9);
+    memory.replace((0..200).map(|i| (format!("memory.k{i}"), 1_000_000u64)))?;
+    let all = || handles.iter().all(|handle| handle.get() == 1_000_000);
+    let began = Instant::now();
+    assert!(
+        eventually(Duration::from_secs(20), all),
+        "{:?}",
+        props.health()
+    );
+    let converged = began.elapsed();
+    assert!(eventually(Duration::from_secs(20), || props
+        .health()
+        .is_up()));
+    let health = props.health();
+    println!(
+        "{seconds} s: {seen:?}; {} generations, {} calls, {} panics; \
+         threads {threads_before} -> {threads_after}, KiB {memory_before} -> {memory_after}; \
+         converged in {converged:?}",
+        props.generation(),
+        called.load(Ordering::Relaxed),
+        health.callback_panics,
+    );
+    assert!(
+        seen.slow <= 2 * seen.slow_anyway + 3,
+        "slow reads: {seen:?}"
+    );
+    assert!(threads_after <= threads_before + 16, "threads grow");
+    let grown = memory_after.saturating_sub(memory_before);
+    assert!(grown <= memory_before / 20 + 4_096, "memory grows");
+    drop((subscriptions, props));
+    assert!(
+        eventually(Duration::from_secs(5), || threads() <= 12),
+        "{}",
+        threads()
+    );
+    Ok(())
+}
