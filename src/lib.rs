@@ -26,7 +26,11 @@
 //!   [`on_change_under`](Properties::on_change_under) subscribe;
 //!   [`property::Subscription`] is the guard.
 //! - [`Snapshot`] reads many keys of one generation, [`Transaction`] writes several as one.
-//! - [`Source`] is what to implement for a place of one's own.
+//! - [`Source`] is what to implement for a place of one's own; [`Source::with`] says what the program
+//!   wants of one: required or not, how stale, what to hold.
+//! - [`Properties::history`], [`rollback_to`](Properties::rollback_to),
+//!   [`check`](Properties::check) and [`Snapshot::changes_since`] compare and go back;
+//!   [`Builder::bootstrap`] and [`Builder::restart_required`] fix what must not change.
 //!
 //! # The way of a value
 //!

@@ -114,7 +114,8 @@ impl Dir {
     }
 
     /// Sets the pause between two readings of the content that no event asked for. The default is
-    /// 5 seconds; less than 1 millisecond counts as that.
+    /// 5 seconds; less than 1 millisecond counts as that. Much more than 5 seconds needs a
+    /// [`Builder::max_propagation`](crate::Builder::max_propagation) that allows it.
     #[must_use]
     pub fn poll(mut self, every: Duration) -> Self {
         self.options.poll = every.max(Duration::from_millis(1));
