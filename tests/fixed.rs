@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use liveprops::health::SourceEventKind;
 use liveprops::sources::Memory;
 use liveprops::{Error, ErrorKind, Properties, Value};
-use support::reports;
+use support::{Random, reports};
 
 #[test]
 fn a_key_that_needs_a_restart_keeps_its_value_and_says_what_waits() -> Result<(), Error> {
@@ -177,5 +177,81 @@ fn waiting_for_keys_ends_when_they_are_there_and_names_who_is_missing() -> Resul
     props.wait_for(["a", "b.c", "d"], Duration::from_secs(10))?;
     assert!(began.elapsed() < Duration::from_secs(5));
     writer.join().unwrap();
+    Ok(())
+}
+
+#[test]
+fn whatever_happens_frozen_keys_stay_and_all_others_are_what_the_layers_say() -> Result<(), Error> {
+    const KEYS: [&str; 8] = ["a", "t.u", "t.v.w", "t.v.x", "t.v", "t", "l", "b.c"];
+    const FROZEN: [&str; 3] = ["t.v", "a", "b.c"];
+    for seed in 1..60 {
+        let mut random = Random(seed * 0x9E37_79B9);
+        let memories: Vec<Memory> = (0..3).map(|_| Memory::new()).collect();
+        let change = |random: &mut Random| {
+            let memory = &memories[random.below(3) as usize];
+            let key = KEYS[random.below(8) as usize];
+            // What clashes is refused, here as there.
+            let _ = match random.below(6) {
+                0 => memory.remove(key),
+                1 => memory.unset(key),
+                2 => memory.set(key, Value::Table(Box::default())),
+                _ => memory.set(key, random.below(4) as i64),
+            };
+        };
+        (0..6).for_each(|_| change(&mut random));
+        let build = || {
+            let mut builder = Properties::builder().inline_callbacks();
+            for memory in &memories {
+                builder = builder.source(memory.clone());
+            }
+            builder
+        };
+        let frozen = FROZEN.into_iter();
+        let props = frozen
+            .fold(build(), |b, key| b.restart_required(key))
+            .build()?;
+        let first = props.snapshot();
+        let under = |key: &str, top: &str| key == top || key.starts_with(&format!("{top}."));
+        let is_frozen = |key: &str| FROZEN.iter().any(|top| under(key, top));
+        let read = |tree: &liveprops::Snapshot, key: &str| tree.get_opt::<Value>(key).ok();
+        for step in 0..40 {
+            change(&mut random);
+            let (now, anew) = (props.snapshot(), build().build()?.snapshot());
+            let keys = |tree: &liveprops::Snapshot, frozen: bool| -> Vec<String> {
+                let keys = tree.keys().into_iter().map(|key| key.to_string());
+                keys.filter(|key| is_frozen(key) == frozen).collect()
+            };
+            let at = format!("seed {seed} step {step}");
+            // A value further up leaves no room for what is frozen below it.
+            let hidden = |top: &str| {
+                matches!(read(&anew, "t"), Some(Some(Value::Int(_)))) && under(top, "t")
+            };
+            if !hidden("t.v") {
+                assert_eq!(keys(&now, true), keys(&first, true), "{at}");
+                for key in keys(&first, true) {
+                    assert_eq!(read(&now, &key), read(&first, &key), "{at} {key}");
+                }
+            }
+            assert_eq!(keys(&now, false), keys(&anew, false), "{at}");
+            for key in keys(&anew, false) {
+                assert_eq!(read(&now, &key), read(&anew, &key), "{at} {key}");
+            }
+            let waits = props.health().pending_restart.into_iter();
+            let waits: Vec<String> = waits.map(|pending| pending.key.to_string()).collect();
+            for top in FROZEN {
+                let differs = read(&anew, top) != read(&first, top)
+                    || keys(&anew, true)
+                        .iter()
+                        .any(|key| under(key, top) && read(&anew, key) != read(&first, key))
+                    || keys(&first, true)
+                        .iter()
+                        .any(|key| under(key, top) && read(&anew, key) != read(&first, key));
+                assert!(
+                    !differs || waits.contains(&top.to_owned()),
+                    "{at} {top} {waits:?}"
+                );
+            }
+        }
+    }
     Ok(())
 }

@@ -199,3 +199,97 @@ fn live(life: usize) {
         _ => soon("the change is seen", || a.get() == 1),
     }
 }
+
+/// Sets a limit of this process by a program of the system; `unlimited` lifts it.
+fn limit(what: &str, most: impl std::fmt::Display) {
+    // The soft limit alone, which can be lifted again.
+    let limit = format!("--{what}={most}:");
+    let pid = std::process::id().to_string();
+    let set = std::process::Command::new("prlimit")
+        .args(["--pid", &pid, &limit])
+        .status();
+    assert!(set.unwrap().success(), "prlimit {limit}");
+}
+
+#[test]
+fn where_no_thread_can_be_started_the_build_fails_and_leaves_none_and_a_later_one_succeeds() {
+    let test =
+        "where_no_thread_can_be_started_the_build_fails_and_leaves_none_and_a_later_one_succeeds";
+    if child::role().is_none() {
+        return Child::of(test).succeeds();
+    }
+    let desk = Desk::new("app.toml", "a = 1\n");
+    let threads = || fs::read_dir("/proc/self/task").unwrap().count();
+    let before = threads();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let size = status.lines().find(|line| line.starts_with("VmSize:"));
+    let kib: u64 = size
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    // Room for this and that, and not for the stack of a thread.
+    limit("as", (kib + 1024) * 1024);
+    for _ in 0..20 {
+        let error = Properties::builder()
+            .source(File::new(&desk.path))
+            .build()
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("no thread can be started"),
+            "{error}"
+        );
+    }
+    limit("as", "unlimited");
+    assert_eq!(threads(), before);
+    let props = Properties::builder()
+        .source(File::new(&desk.path))
+        .build()
+        .unwrap();
+    replace(&desk.path, "a = 2\n");
+    soon("the change is seen", || props.get_or("a", 0) == 2);
+    child::say("refused, and then built");
+}
+
+#[test]
+fn a_process_out_of_file_handles_keeps_its_values_and_goes_on_when_there_are_some_again() {
+    let test =
+        "a_process_out_of_file_handles_keeps_its_values_and_goes_on_when_there_are_some_again";
+    if child::role().is_none() {
+        return Child::of(test).succeeds();
+    }
+    let desk = Desk::new("app.toml", "a = 1\n");
+    let props = Properties::builder()
+        .source(File::new(&desk.path).poll(POLL))
+        .build()
+        .unwrap();
+    let a = props.property::<u32>("a").build().unwrap();
+    soon("it is watched", || is_up(&props));
+    replace(&desk.path, "a = 2\n");
+    soon("the change is seen", || a.get() == 2);
+    // Who lifts the limit again has to be there before it is set: it would inherit it.
+    let lift = format!(
+        "read x; exec prlimit --pid {} --nofile=256:",
+        std::process::id()
+    );
+    let mut lifter = std::process::Command::new("sh")
+        .args(["-c", &lift])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // None left: those that are open stay open.
+    limit("nofile", 3);
+    fs::rename(&desk.path, desk.path.with_extension("away")).unwrap();
+    soon("health shows that it cannot be read", || !is_up(&props));
+    assert_eq!(a.get(), 2);
+    assert!(props.get::<u32>("a").is_ok());
+    // Its input ends, and it goes on.
+    drop(lifter.stdin.take());
+    assert!(lifter.wait().unwrap().success());
+    fs::write(&desk.path, "a = 3\n").unwrap();
+    soon("the change is seen", || a.get() == 3);
+    soon("all is well again", || is_up(&props));
+    child::say("kept its values");
+}
