@@ -1,0 +1,85 @@
+//! The example `check`, as a gate before a deployment runs it (VAL-6).
+#![cfg(feature = "toml")]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::Command;
+
+/// Runs the example in a directory: its exit code, and what it printed.
+fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
+    // Beside the tests, where the same build has put it.
+    let tests = std::env::current_exe().unwrap();
+    let example = tests.ancestors().nth(2).unwrap().join("examples/check");
+    if !example.exists() {
+        // Only a run of all tests builds the examples.
+        let mut cargo = Command::new(env!("CARGO"));
+        let built = cargo.args(["build", "--example", "check"]).status();
+        assert!(built.unwrap().success());
+    }
+    let output = Command::new(example).args(args).current_dir(dir).output();
+    let output = output.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let code = output.status.code().unwrap();
+    (code, text(output.stdout), text(output.stderr))
+}
+
+const BASE: &str = "[ratelimit]\nqps = 100\n[db]\npassword = \"hunter2\"\n";
+const PROD: &str = "[ratelimit]\nqps = 500\nburst = 9\n[db]\npassword = \"c0rrect\"\n";
+
+#[test]
+fn good_files_pass_and_bad_ones_fail_with_the_place_of_the_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("base.toml", BASE);
+    write("prod.toml", PROD);
+    write("broken.toml", "[ratelimit]\nqps = \n");
+    write("wrong.toml", "[ratelimit]\nqps = \"many\"\n");
+    write("zero.toml", "[ratelimit]\nqps = 0\n");
+    let check = |files: &[&str]| run(dir.path(), &[&["check"], files].concat());
+    assert_eq!(
+        check(&["base.toml", "prod.toml"]),
+        (0, "3 keys, all acceptable\n".into(), String::new())
+    );
+    for (file, place) in [
+        ("broken.toml", "broken.toml:2:"),
+        ("wrong.toml", "wrong.toml:2:7"),
+        ("zero.toml", "must not be 0"),
+        ("absent.toml", "absent.toml"),
+    ] {
+        let (code, out, err) = check(&["base.toml", file]);
+        assert_eq!((code, out.as_str()), (1, ""), "{file}");
+        assert!(err.contains(place), "{file}: {err}");
+    }
+    assert_eq!(run(dir.path(), &["explode"]).0, 2);
+}
+
+#[test]
+fn what_is_dumped_explained_and_compared_is_as_recorded_and_masks_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("base.toml"), BASE).unwrap();
+    std::fs::write(dir.path().join("prod.toml"), PROD).unwrap();
+    let printed = |args: &[&str]| {
+        let (code, out, err) = run(dir.path(), args);
+        assert_eq!((code, err.as_str()), (0, ""), "{args:?}");
+        out
+    };
+    assert_eq!(
+        printed(&["dump", "base.toml", "prod.toml"]),
+        "db.password = ******  (file prod.toml:5:12)\n\
+         ratelimit.burst = 9  (file prod.toml:3:9)\n\
+         ratelimit.qps = 500  (file prod.toml:2:7)\n"
+    );
+    assert_eq!(
+        printed(&["explain", "ratelimit.qps", "base.toml", "prod.toml"]),
+        "ratelimit.qps = 500\n\
+         \x20   overrides       -\n\
+         \x20 > file prod.toml  500  (file prod.toml:2:7)\n\
+         \x20   file base.toml  100  (file base.toml:2:7)\n"
+    );
+    assert_eq!(
+        printed(&["diff", "base.toml", "prod.toml"]),
+        "db.password: ****** -> ****** (file prod.toml:5:12)\n\
+         ratelimit.burst: absent -> 9 (file prod.toml:3:9)\n\
+         ratelimit.qps: 100 -> 500 (file prod.toml:2:7)\n"
+    );
+}
