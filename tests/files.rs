@@ -510,3 +510,33 @@ fn a_file_that_is_away_and_back_keeps_its_values_meanwhile() {
     soon("and that is told", || diary.reconnected() == 1);
     assert_eq!(diary.updated(), 0, "nothing changed");
 }
+
+#[test]
+fn an_app_is_over_what_is_common_and_a_profile_over_both_as_files_come_and_go() {
+    use liveprops::source::Scope;
+    let dir = tempfile::tempdir().unwrap();
+    let scope = Scope::app("checkout").profile("prod");
+    let names = ["common", "common-prod", "checkout", "checkout-prod"];
+    let path = |name: &str| dir.path().join(format!("{name}.toml"));
+    for name in names {
+        fs::write(path(name), format!("who = \"{name}\"\n")).unwrap();
+    }
+    let props = Properties::builder()
+        .sources(File::of_scope(dir.path(), &scope, "toml").unwrap())
+        .build()
+        .unwrap();
+    let who = props
+        .property::<String>("who")
+        .default("nobody".into())
+        .build()
+        .unwrap();
+    for name in names.into_iter().rev() {
+        soon(name, || who.get() == name);
+        fs::remove_file(path(name)).unwrap();
+    }
+    soon("nobody is left", || who.get() == "nobody");
+    fs::write(path("common-prod"), "who = \"back\"\n").unwrap();
+    soon("it is back", || who.get() == "back");
+    assert!(File::of_scope("", &Scope::app("../etc"), "toml").is_err());
+    assert!(File::of_scope("", &Scope::app("a").profile("b/c"), "toml").is_err());
+}

@@ -731,3 +731,52 @@ fn a_thousand_starts_and_ends_leave_no_thread_and_no_file_open() -> Result<(), E
         && files() <= files_before + 16));
     Ok(())
 }
+
+#[test]
+fn a_store_that_goes_and_comes_is_told_of_in_exactly_these_steps() -> Result<(), Error> {
+    let store = Store::new();
+    let (report, told) = support::reports();
+    let props = Properties::builder()
+        .inline_callbacks()
+        .on_source_event(move |event| {
+            let kind = format!("{:?}", event.kind);
+            report(kind.split('(').next().unwrap().to_owned());
+        })
+        .source(
+            store
+                .clone()
+                .with(|policy| policy.max_stale(Duration::from_millis(300))),
+        )
+        .build()?;
+    store.values.set("n", 2);
+    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
+    store.is_down(true);
+    assert!(eventually(SOON, || matches!(
+        props.status(),
+        Status::Stale { .. }
+    )));
+    let stale_told = Instant::now() + SOON;
+    let mut steps = Vec::new();
+    while !steps.contains(&"Stale".to_owned()) && Instant::now() < stale_told {
+        steps.extend(told.within(Duration::from_millis(50)));
+    }
+    store.values.set("n", 3);
+    store.is_down(false);
+    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 3));
+    assert!(eventually(SOON, || props.health().is_up()));
+    // Nothing changes any more, and nothing is told.
+    thread::sleep(Duration::from_millis(200));
+    steps.extend(told.all());
+    assert_eq!(
+        steps,
+        [
+            "Initialized",
+            "Updated",
+            "Suspended",
+            "Stale",
+            "Reconnected",
+            "Updated"
+        ]
+    );
+    Ok(())
+}

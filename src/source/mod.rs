@@ -14,12 +14,15 @@ use crate::value::origin::Origin;
 
 pub mod conformance;
 mod policy;
+mod scope;
 mod timing;
 
 pub use policy::{Cached, Guard, Policy, With};
+pub use scope::Scope;
 pub use timing::{DEFAULT_TIMEOUT, Timing};
 
 pub(crate) use policy::Start;
+pub(crate) use scope::is_name;
 
 /// The pause between two loads of a source that is polled, unless it says otherwise.
 pub const DEFAULT_POLL: Duration = Duration::from_secs(5);

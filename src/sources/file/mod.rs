@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::Format;
-use crate::source::{Source, Timing, Update, Updates, Watching};
+use crate::source::{Scope, Source, Timing, Update, Updates, Watching, is_name};
 use crate::sources::disk::chain::{End, Reach};
 use crate::sources::disk::follow::{self, Changed, Target};
 use crate::sources::disk::mailbox::Tag;
@@ -138,7 +138,7 @@ impl File {
         let mut files = vec![Self::new(&path)];
         for profile in profiles {
             let profile = profile.as_ref();
-            if !is_profile(profile) {
+            if !is_name(profile) {
                 let shown: String = profile.chars().take(80).collect();
                 let detail = format!(
                     "`{shown}` is not a profile: 1 to 64 of letters, digits, `_`, `.` and `-`"
@@ -159,6 +159,36 @@ impl File {
             );
         }
         Ok(files)
+    }
+
+    /// Creates the files of a scope in a directory, the weakest first: `common.toml`,
+    /// `common-prod.toml`, `checkout.toml`, `checkout-prod.toml`. Each may be missing, come and go.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scope::names`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use liveprops::{Properties, source::Scope, sources::File};
+    ///
+    /// let scope = Scope::app("checkout").profile("prod");
+    /// let props = Properties::builder()
+    ///     .sources(File::of_scope("config", &scope, "toml")?)
+    ///     .build()?;
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    pub fn of_scope(
+        dir: impl AsRef<Path>,
+        scope: &Scope,
+        extension: &str,
+    ) -> Result<Vec<Self>, Error> {
+        let file = |name| {
+            let path = dir.as_ref().join(format!("{name}.{extension}"));
+            Self::new(path).optional().drop_when_missing()
+        };
+        Ok(scope.names()?.into_iter().map(file).collect())
     }
 
     /// Sets the format, whatever the extension says.
@@ -295,12 +325,6 @@ impl Source for File {
             self.options.watch,
         )
     }
-}
-
-/// Whether a profile's name can be part of a file's name and nothing more.
-fn is_profile(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-    (1..=64).contains(&name.len()) && name.bytes().all(plain) && name != "." && name != ".."
 }
 
 /// A file that is being followed.

@@ -1,0 +1,95 @@
+//! Whose configuration is meant: an application's own over what all share, and profiles over both.
+
+use crate::error::{Error, ErrorKind};
+
+/// The names under which one program's configuration stands in a place that several programs share.
+///
+/// A file `checkout.toml` beside a `common.toml`, a prefix `checkout` beside `common` in a store:
+/// what the program's own says is stronger than what is common to all, and what a profile says is
+/// stronger than what holds without it.
+///
+/// ```
+/// use liveprops::source::Scope;
+///
+/// let scope = Scope::app("checkout").profile("prod").profile("eu");
+/// assert_eq!(
+///     scope.names()?,
+///     [
+///         "common", "common-prod", "common-eu", // lowest first
+///         "checkout", "checkout-prod", "checkout-eu",
+///     ],
+/// );
+/// # Ok::<(), liveprops::Error>(())
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[must_use]
+pub struct Scope {
+    app: String,
+    common: Option<String>,
+    profiles: Vec<String>,
+}
+
+impl Scope {
+    /// The configuration of an application, over one named `common`, without profiles.
+    pub fn app(name: impl Into<String>) -> Self {
+        Self {
+            app: name.into(),
+            common: Some("common".to_owned()),
+            profiles: Vec::new(),
+        }
+    }
+
+    /// Names what all applications share.
+    pub fn common(mut self, name: impl Into<String>) -> Self {
+        self.common = Some(name.into());
+        self
+    }
+
+    /// Leaves out what all applications share.
+    pub fn without_common(mut self) -> Self {
+        self.common = None;
+        self
+    }
+
+    /// Adds a profile, or another field such as a region, a cluster or a zone; a later one is
+    /// stronger.
+    pub fn profile(mut self, name: impl Into<String>) -> Self {
+        self.profiles.push(name.into());
+        self
+    }
+
+    /// The names, the weakest first.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] if a name or a profile is not 1 to 64 letters, digits, `_`, `.` or
+    /// `-`, or is `.` or `..`: it becomes part of a path or of a store's key.
+    pub fn names(&self) -> Result<Vec<String>, Error> {
+        let mut names = Vec::new();
+        for base in self.common.iter().chain([&self.app]) {
+            names.push(checked(base)?.to_owned());
+            for profile in &self.profiles {
+                names.push(format!("{base}-{}", checked(profile)?));
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// A name that can be part of a path and is nothing more.
+fn checked(name: &str) -> Result<&str, Error> {
+    if is_name(name) {
+        return Ok(name);
+    }
+    let shown: String = name.chars().take(80).collect();
+    let detail = format!(
+        "`{shown}` is not a name or a profile: 1 to 64 of letters, digits, `_`, `.` and `-`"
+    );
+    Err(Error::new(ErrorKind::InvalidKey, detail))
+}
+
+/// Whether a name or a profile can be part of a path and is nothing more.
+pub(crate) fn is_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    (1..=64).contains(&name.len()) && name.bytes().all(plain) && name != "." && name != ".."
+}
