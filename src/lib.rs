@@ -26,6 +26,7 @@
 //!   [`on_change_under`](Properties::on_change_under) subscribe;
 //!   [`property::Subscription`] is the guard.
 //! - [`Snapshot`] reads many keys of one generation, [`Transaction`] writes several as one.
+//! - [`Schema`] declares keys with their types and rules; what breaks it is told all at once.
 //! - [`Source`] is what to implement for a place of one's own.
 //!
 //! # The way of a value
@@ -53,6 +54,7 @@
 //! | [`source`] | the contract: [`Source`], [`Update`], [`Updates`], and a conformance suite |
 //! | `tree` | layers to one tree: merge, references, what changed, [`Snapshot`], [`explain`] |
 //! | [`property`] | what the program holds: handles, readers, builders, subscriptions |
+//! | [`schema`] | what is declared of keys: [`Schema`], its rules, unknown keys, export |
 //! | `engine` | the commit, the supervisor of sources, the dispatcher of callbacks, [`health`] |
 //! | `properties` | [`Properties`] and its [`Builder`]: the only place that sees both ends |
 //! | [`sources`] | the backends, which see `value`, `format` and [`source`] only |
@@ -74,6 +76,7 @@ mod tree;
 mod value;
 
 pub mod property;
+pub mod schema;
 pub mod source;
 pub mod sources;
 
@@ -96,6 +99,7 @@ pub use properties::builder::Builder;
 pub use properties::scoped::Scoped;
 pub use properties::transaction::Transaction;
 pub use property::handle::DynamicProperty;
+pub use schema::Schema;
 pub use source::{Applied, Policy, Refusal, Source, Update, Updates, Watching};
 pub use tree::layer::{Layer, SourceId};
 pub use tree::snapshot::Snapshot;

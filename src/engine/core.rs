@@ -154,6 +154,7 @@ impl Engine {
                 layers: Vec::new(),
                 secrets: rules.secrets.clone(),
                 seed: Seed::get(),
+                usage: rules.usage.clone(),
             };
             Self {
                 current: Cell::new(Arc::new(root)),

@@ -12,6 +12,7 @@ use crate::tree::diff;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::LayerState;
 use crate::tree::secrets::Secrets;
+use crate::tree::usage::Usage;
 use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::{self, Key};
@@ -56,6 +57,8 @@ pub(crate) struct Generation {
     pub(crate) layers: Vec<Arc<LayerState>>,
     pub(crate) secrets: Secrets,
     pub(crate) seed: Seed,
+    /// Who notes what is read, if somebody wants to know.
+    pub(crate) usage: Option<Arc<Usage>>,
 }
 
 /// What stands at a key.
@@ -245,6 +248,10 @@ impl Generation {
     /// The value of a key by the short way, if there is one.
     #[inline]
     pub(crate) fn get_plain<T: 'static>(&self, key: &str) -> Option<T> {
+        if self.usage.is_some() {
+            // What is noted goes the long way.
+            return None;
+        }
         match &self.root.find_bare(key, self.seed)?.node {
             Node::Leaf(leaf) => plain(&leaf.value),
             _ => None,
@@ -253,6 +260,7 @@ impl Generation {
 
     pub(crate) fn get_slowly<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
         let found = Found::in_tree(&self.root, key)?;
+        self.note(key, found);
         match found.plain() {
             Some(value) => Ok(value),
             None => self
@@ -275,7 +283,9 @@ impl Generation {
         &self,
         key: &str,
     ) -> Result<Option<T>, Error> {
-        match Found::in_tree(&self.root, key)? {
+        let found = Found::in_tree(&self.root, key)?;
+        self.note(key, found);
+        match found {
             Found::Nothing => Ok(None),
             found => match found.plain() {
                 Some(value) => Ok(Some(value)),
@@ -317,7 +327,7 @@ impl Generation {
 
     /// The key with the most similar last name that is there: help for a person, so only the
     /// neighbours are looked at, and not all of a crowd.
-    fn nearest(&self, key: &str) -> Option<String> {
+    pub(crate) fn nearest(&self, key: &str) -> Option<String> {
         let key = Key::parse(key).ok()?;
         let path: Vec<_> = key.segments().collect();
         let mut table = &self.root;
@@ -345,7 +355,7 @@ impl Generation {
 }
 
 /// How many letters to insert, remove or replace to make one text of the other.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {
@@ -397,7 +407,9 @@ impl Snapshot {
     ///
     /// Everything that is wrong with the subtree in one error; see [`Error::iter`].
     pub fn bind<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
-        match Found::in_tree(&self.0.root, key)? {
+        let found = Found::in_tree(&self.0.root, key)?;
+        self.0.note(key, found);
+        match found {
             Found::Nothing => coerce::decode_table(key, None, self.0.secrets.hides(key)),
             found => self.0.decode(key, found),
         }

@@ -1,0 +1,112 @@
+//! What of a candidate tree breaks the schema.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use crate::error::{Error, ErrorKind};
+use crate::schema::Schema;
+use crate::schema::declaration::Field;
+use crate::tree::diff::LeafChange;
+use crate::tree::snapshot::Generation;
+use crate::value::key::Key;
+
+/// As many undeclared keys are told one by one; of more only how many there are.
+const MAX_TOLD: usize = 100;
+
+impl Schema {
+    /// What is wrong with a generation, by the key that is declared or should not be there. Where
+    /// `news` is given, all else was looked at before.
+    pub(crate) fn faults(
+        &self,
+        generation: &Generation,
+        news: Option<&[LeafChange]>,
+    ) -> Vec<(Key, Error)> {
+        let mut faults = Vec::new();
+        let mut ask = |key: &Key, field: &Field| {
+            if let Some(error) = field.fault(key, generation) {
+                // A struct may have several bad fields.
+                faults.extend(error.iter().map(|error| (key.clone(), error.clone())));
+            }
+        };
+        match news {
+            None => self.fields.iter().for_each(|(key, field)| ask(key, field)),
+            Some(changes) => {
+                for key in self.concerned(changes) {
+                    if let Some(field) = self.fields.get(key) {
+                        ask(key, field);
+                    }
+                }
+            }
+        }
+        if self.deny_unknown {
+            faults.extend(self.denied(generation, news));
+        }
+        faults
+    }
+
+    /// The declared keys that changes have to do with, each once.
+    fn concerned<'a>(&'a self, changes: &[LeafChange]) -> BTreeSet<&'a Key> {
+        let mut keys = BTreeSet::new();
+        for change in changes.iter().filter(|change| !change.moved) {
+            let above = change.key.lineage();
+            keys.extend(above.filter_map(|place| Some(self.fields.get_key_value(place)?.0)));
+            keys.extend(self.below(change.key.as_str()));
+            if keys.len() == self.fields.len() {
+                break;
+            }
+        }
+        keys
+    }
+
+    /// The declared keys below a key.
+    pub(super) fn below<'a>(&'a self, key: &str) -> impl Iterator<Item = &'a Key> {
+        self.fields
+            .range::<str, _>((Bound::Excluded(key), Bound::Unbounded))
+            .map(|(other, _)| other)
+            .take_while(move |other| other.as_str().starts_with(key))
+            .filter(move |other| crate::value::key::under(other.as_str(), key))
+    }
+
+    fn denied(
+        &self,
+        generation: &Generation,
+        news: Option<&[LeafChange]>,
+    ) -> impl Iterator<Item = (Key, Error)> {
+        let mut unknown = match news {
+            None => self.undeclared(generation),
+            Some(changes) => changes
+                .iter()
+                .filter(|change| !change.moved && self.is_strict(&change.key))
+                .filter_map(|change| {
+                    let entry = change.new.as_ref()?;
+                    (!self.declares(change.key.as_str(), entry)).then(|| (change.key.clone(), entry))
+                })
+                .collect(),
+        };
+        let more = unknown.split_off(unknown.len().min(MAX_TOLD));
+        let count = more.len();
+        let told = unknown.into_iter().map(|(key, entry)| {
+            let mut detail = String::from("not declared in the schema");
+            if let Some(near) = self.nearest(key.as_str()) {
+                detail.push_str(&format!("; did you mean `{near}`?"));
+            }
+            (key, Error::new(ErrorKind::Refused, detail), entry.node.origin())
+        });
+        let rest = more.into_iter().map(move |(key, entry)| {
+            let detail = format!("not declared in the schema, as {count} keys more");
+            (key, Error::new(ErrorKind::Refused, detail), entry.node.origin())
+        });
+        let all: Vec<_> = told
+            .chain(rest)
+            .map(|(key, error, origin)| {
+                let error = error.with_key(&key);
+                let error = match origin {
+                    Some(origin) => error.with_origin(origin),
+                    None => error,
+                };
+                (key, error)
+            })
+            .collect();
+        all.into_iter()
+    }
+}
