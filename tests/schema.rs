@@ -93,7 +93,11 @@ fn each_rule_tells_its_violation() {
 fn what_is_as_declared_is_accepted() -> Result<(), Error> {
     let schema = Schema::new()
         .declare(Schema::key::<u32>("n").range(1..=9).one_of([3, 5]))
-        .declare(Schema::key::<String>("mode").one_of(["dev", "prod"]).length(1..))
+        .declare(
+            Schema::key::<String>("mode")
+                .one_of(["dev", "prod"])
+                .length(1..),
+        )
         .declare(Schema::key::<Vec<u16>>("ports"))
         .declare(Schema::key::<u8>("absent").range(5..))
         .strict("")
@@ -107,7 +111,11 @@ fn what_is_as_declared_is_accepted() -> Result<(), Error> {
 
 fn five() -> Schema {
     Schema::new()
-        .declare(Schema::key::<u32>("ratelimit.qps").range(1..=10_000).default(100))
+        .declare(
+            Schema::key::<u32>("ratelimit.qps")
+                .range(1..=10_000)
+                .default(100),
+        )
         .declare(Schema::key::<u32>("db.pin").required().secret())
         .declare(Schema::key::<u16>("http.port").required())
         .declare(Schema::key::<String>("mode").one_of(["dev", "prod"]))
@@ -129,10 +137,10 @@ fn five_faults_are_one_report_of_five() {
         told(&error),
         [
             "`db.pin`: not an integer, wanted u32, found ****** (memory @ 0)",
-            "`http.port`: out of range, wanted u16, found text \"70000\" (memory @ 0)",
+            "`http.port`: out of range, wanted u16 (0 to 65535), found text \"70000\" (memory @ 0)",
             "`mode`: not one of the allowed values, wanted one of \"dev\", \"prod\", found text \
              \"live\" (memory @ 0)",
-            "`name`: required, and no layer defines it; is `nmae` meant to be it?, wanted string",
+            "`name`: required, and no layer defines it (`nmae` is there), wanted string",
             "`ratelimit.qps`: out of range, wanted 1..=10000, found text \"0\" (memory @ 0)",
         ]
     );
@@ -203,7 +211,12 @@ fn of_several_keys_only_the_bad_ones_keep_their_old_values() -> Result<(), Error
     let source = Memory::from([("db.pin", "1"), ("http.port", "80"), ("name", "shop")]);
     let props = build(five(), &source)?;
     // A source of single values that replaces all of them at once.
-    let next = [("db.pin", "2"), ("http.port", "x"), ("name", "store"), ("mode", "live")];
+    let next = [
+        ("db.pin", "2"),
+        ("http.port", "x"),
+        ("name", "store"),
+        ("mode", "live"),
+    ];
     // The source hears of it in `health` and `explain`.
     source.replace(next).ok();
     for key in ["http.port", "mode"] {
@@ -369,17 +382,18 @@ fn only_strict_prefixes_are_listed() -> Result<(), Error> {
 #[test]
 fn of_ten_keys_three_are_used() -> Result<(), Error> {
     let source: Memory = (0..10).map(|i| (format!("k{i}"), i)).collect();
-    let props = Properties::builder()
-        .source(source)
-        .track_usage()
-        .build()?;
+    let props = Properties::builder().source(source).track_usage().build()?;
     assert_eq!(props.unused_keys().len(), 10);
     assert_eq!(props.get::<u32>("k1")?, 1);
     assert_eq!(props.get_or("k2", 9u32), 2);
     assert_eq!(props.snapshot().get_opt::<u32>("k3")?, Some(3));
     assert_eq!(props.get_opt::<u32>("made.up")?, None);
     props.explain("k4");
-    let unused: Vec<String> = props.unused_keys().iter().map(ToString::to_string).collect();
+    let unused: Vec<String> = props
+        .unused_keys()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(unused, ["k0", "k4", "k5", "k6", "k7", "k8", "k9"]);
     Ok(())
 }
@@ -460,7 +474,12 @@ fn a_commit_asks_only_the_rules_of_the_keys_that_changed() -> Result<(), Error> 
 #[test]
 fn secrets_of_the_schema_are_masked_everywhere() -> Result<(), Error> {
     let schema = Schema::new()
-        .declare(Schema::key::<String>("a.b").length(..20).secret().default("hunter2"))
+        .declare(
+            Schema::key::<String>("a.b")
+                .length(..20)
+                .secret()
+                .default("hunter2"),
+        )
         .declare(Schema::key::<Secret<u32>>("c"))
         .declare(
             Schema::key::<String>("d")
@@ -496,7 +515,11 @@ fn documented() -> Schema {
                 .default(100)
                 .describe("requests a second"),
         )
-        .declare(Schema::key::<String>("db.password").required().default("hunter2"))
+        .declare(
+            Schema::key::<String>("db.password")
+                .required()
+                .default("hunter2"),
+        )
         .declare(
             Schema::key::<u16>("http.port")
                 .required()
@@ -512,11 +535,44 @@ fn documented() -> Schema {
         .declare(Schema::key::<Duration>("http.timeout").default("30s"))
         .declare(Schema::key::<ByteSize>("http.body").range(..=ByteSize(1 << 20)))
         .declare(Schema::key::<Vec<String>>("hosts").default(vec!["a", "b"]))
-        .declare(Schema::key::<f64>("ratio").range(0.0..1.0).check("not a half", |r| *r != 0.5))
+        .declare(
+            Schema::key::<f64>("ratio")
+                .range(0.0..1.0)
+                .check("not a half", |r| *r != 0.5)
+                .check("real", |_| true),
+        )
         .declare(Schema::key::<bool>("\"a.b\".on").default(true))
-        .declare(Schema::key::<std::collections::BTreeMap<String, u8>>("weights"))
+        .declare(Schema::key::<std::collections::BTreeMap<String, u8>>(
+            "weights",
+        ))
         .declare(Schema::key::<String>("name").length(1..21))
         .strict("http")
+}
+
+#[test]
+fn a_crowd_of_unknown_keys_is_one_fault_more() -> Result<(), Error> {
+    let schema = Schema::new()
+        .declare(Schema::key::<u32>("known"))
+        .strict("")
+        .deny_unknown();
+    let crowd = || {
+        (0..500)
+            .map(|i| (format!("k{i:03}"), 1))
+            .chain([("known".to_owned(), 1)])
+    };
+    let error = build(schema.clone(), &crowd().collect()).unwrap_err();
+    assert_eq!(error.iter().count(), 101);
+    assert!(
+        error
+            .to_string()
+            .contains("`k100`: not declared in the schema, one of 400 more")
+    );
+    let source = Memory::default();
+    let props = build(schema, &source)?;
+    source.replace(crowd()).ok();
+    assert_eq!(props.snapshot().keys().len(), 1, "the others are refused");
+    assert_eq!(props.get::<u32>("known")?, 1);
+    Ok(())
 }
 
 #[test]

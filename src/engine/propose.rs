@@ -121,10 +121,9 @@ impl Ledger {
         if let Some(schema) = &rules.schema {
             // A first load may bring nothing, and keys be missing for that.
             let news = (old.number() > 0).then_some(&*changes);
-            for (key, error) in schema.faults(&candidate, news) {
+            for (error, keys) in schema.faults(&candidate, news) {
                 // What a handle does not accept has been said.
                 if !refusals.iter().any(|r| r.error.key() == error.key()) {
-                    let keys = touching(&changes, &[key]);
                     refusals.push(Refused { error, keys });
                 }
             }

@@ -14,19 +14,25 @@ use crate::value::key::Key;
 const MAX_TOLD: usize = 100;
 
 impl Schema {
-    /// What is wrong with a generation, by the key that is declared or should not be there. Where
-    /// `news` is given, all else was looked at before.
+    /// What is wrong with a generation, each with the changed keys that led to it. Where `news` is
+    /// given, all else was looked at before.
     pub(crate) fn faults(
         &self,
         generation: &Generation,
         news: Option<&[LeafChange]>,
-    ) -> Vec<(Key, Error)> {
+    ) -> Vec<(Error, Vec<Key>)> {
         let mut faults = Vec::new();
         let mut ask = |key: &Key, field: &Field| {
-            if let Some(error) = field.fault(key, generation) {
-                // A struct may have several bad fields.
-                faults.extend(error.iter().map(|error| (key.clone(), error.clone())));
-            }
+            let Some(error) = field.fault(key, generation) else {
+                return;
+            };
+            let changed = news.unwrap_or_default().iter().map(|change| &change.key);
+            let keys: Vec<Key> = changed
+                .filter(|changed| changed.is_under(key) || key.is_under(changed))
+                .cloned()
+                .collect();
+            // A struct may have several bad fields.
+            faults.extend(error.iter().map(|error| (error.clone(), keys.clone())));
         };
         match news {
             None => self.fields.iter().for_each(|(key, field)| ask(key, field)),
@@ -39,7 +45,7 @@ impl Schema {
             }
         }
         if self.deny_unknown {
-            faults.extend(self.denied(generation, news));
+            self.deny(generation, news, &mut faults);
         }
         faults
     }
@@ -67,46 +73,39 @@ impl Schema {
             .filter(move |other| crate::value::key::under(other.as_str(), key))
     }
 
-    fn denied(
+    /// Tells of undeclared keys.
+    fn deny(
         &self,
         generation: &Generation,
         news: Option<&[LeafChange]>,
-    ) -> impl Iterator<Item = (Key, Error)> {
+        faults: &mut Vec<(Error, Vec<Key>)>,
+    ) {
         let mut unknown = match news {
             None => self.undeclared(generation),
             Some(changes) => changes
                 .iter()
                 .filter(|change| !change.moved && self.is_strict(&change.key))
-                .filter_map(|change| {
-                    let entry = change.new.as_ref()?;
-                    (!self.declares(change.key.as_str(), entry)).then(|| (change.key.clone(), entry))
-                })
+                .filter_map(|change| Some((change.key.clone(), change.new.as_ref()?)))
+                .filter(|(key, entry)| !self.declares(key.as_str(), entry))
                 .collect(),
         };
         let more = unknown.split_off(unknown.len().min(MAX_TOLD));
-        let count = more.len();
-        let told = unknown.into_iter().map(|(key, entry)| {
+        for (key, entry) in unknown {
             let mut detail = String::from("not declared in the schema");
             if let Some(near) = self.nearest(key.as_str()) {
                 detail.push_str(&format!("; did you mean `{near}`?"));
             }
-            (key, Error::new(ErrorKind::Refused, detail), entry.node.origin())
-        });
-        let rest = more.into_iter().map(move |(key, entry)| {
-            let detail = format!("not declared in the schema, as {count} keys more");
-            (key, Error::new(ErrorKind::Refused, detail), entry.node.origin())
-        });
-        let all: Vec<_> = told
-            .chain(rest)
-            .map(|(key, error, origin)| {
-                let error = error.with_key(&key);
-                let error = match origin {
-                    Some(origin) => error.with_origin(origin),
-                    None => error,
-                };
-                (key, error)
-            })
-            .collect();
-        all.into_iter()
+            let error = Error::new(ErrorKind::Refused, detail).with_key(&key);
+            let error = match entry.node.origin() {
+                Some(origin) => error.with_origin(origin),
+                None => error,
+            };
+            faults.push((error, vec![key]));
+        }
+        if let Some((first, _)) = more.first() {
+            let detail = format!("not declared in the schema, one of {} more", more.len());
+            let error = Error::new(ErrorKind::Refused, detail).with_key(first);
+            faults.push((error, more.into_iter().map(|(key, _)| key).collect()));
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_core::de::DeserializeOwned;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, MASK};
 use crate::property::slot::panicked;
 use crate::schema::shape::Shape;
 use crate::tree::snapshot::{Found, Generation};
@@ -18,6 +18,7 @@ use crate::value::coerce;
 use crate::value::key::Key;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
+use crate::value::secret::looks_secret;
 use crate::value::units::ByteSize;
 
 /// What is declared of one key that holds a `T`; made by [`Schema::key`](crate::Schema::key).
@@ -73,7 +74,12 @@ type Judge =
 
 impl<T: DeserializeOwned + 'static> Declaration<T> {
     pub(super) fn new(key: &str) -> Self {
-        let root = || Err(Error::new(ErrorKind::InvalidKey, "the root cannot be declared"));
+        let root = || {
+            Err(Error::new(
+                ErrorKind::InvalidKey,
+                "the root cannot be declared",
+            ))
+        };
         let key = Key::parse(key).and_then(|key| if key.is_root() { root() } else { Ok(key) });
         Self {
             key,
@@ -184,10 +190,15 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
 
     /// The declaration without its type, if its key is one; its default is held against its rules.
     pub(super) fn finish(self, faults: &mut Vec<Error>) -> Option<(Key, Field)> {
-        faults.extend(self.faults);
         let key = self.key.map_err(|error| faults.push(error)).ok()?;
         let shape = Shape::of::<T>();
         let secret = self.secret || shape.secret;
+        faults.extend(self.faults.into_iter().map(|fault| match secret {
+            true => {
+                Error::new(fault.kind(), "a value in `one_of` is not of its type").with_key(&key)
+            }
+            false => fault,
+        }));
         let rules = self.rules;
         let field = Field {
             shape,
@@ -205,8 +216,12 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         if let Some(default) = field.default.as_ref().filter(|value| !value.may_refer()) {
             let mut alone = Table::default();
             let node = Node::of(default.clone(), &origin());
-            if let Some(entry) = alone.put_path(&["default"], node).ok().and(alone.get("default")) {
-                let masked = secret || coerce::holds_secret(default);
+            if let Some(entry) = alone
+                .put_path(&["default"], node)
+                .ok()
+                .and(alone.get("default"))
+            {
+                let masked = secret || looks_secret(key.as_str()) || coerce::holds_secret(default);
                 if let Err(error) = field.ask(key.as_str(), Found::Entry(entry), masked, None) {
                     faults.extend(error.iter().cloned());
                 }
@@ -242,7 +257,7 @@ impl Field {
         }
         let mut detail = String::from("required, and no layer defines it");
         if let Some(near) = generation.nearest(key.as_str()) {
-            detail.push_str(&format!("; is `{near}` meant to be it?"));
+            detail.push_str(&format!(" (`{near}` is there)"));
         }
         let missing = Error::new(ErrorKind::Missing, detail).with_key(key);
         Some(missing.with_wanted(self.shape.name.clone()))
@@ -259,7 +274,7 @@ impl Field {
         let ask = AssertUnwindSafe(|| (self.judge)(key, found, masked, generation));
         catch_unwind(ask).unwrap_or_else(|panic| {
             // What it panicked with may quote the value.
-            let panic: &(dyn Any + Send) = if masked { &"******" } else { &*panic };
+            let panic: &(dyn Any + Send) = if masked { &MASK } else { &*panic };
             Err(placed(panicked("a rule of the schema", panic), key, found))
         })
     }

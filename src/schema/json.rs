@@ -97,24 +97,30 @@ impl Schema {
             }
             false => kind(field, &mut put),
         }
-        for limit in &field.limits {
-            match limit {
-                // The bounds are with the type.
-                Limit::Range(..) => {}
-                Limit::Length(min, max) => {
-                    if let Some(min) = whole(min, 1) {
-                        put("minLength", text(min.to_string()));
-                    }
-                    if let Some(max) = whole(max, -1) {
-                        put("maxLength", text(max.to_string()));
-                    }
-                }
-                Limit::OneOf(values) if !masked => {
-                    put("enum", Json::List(values.iter().map(value).collect()));
-                }
-                Limit::OneOf(_) => {}
-                Limit::Check(name) => put("$comment", string(name)),
+        // Of several rules of a kind the last one is told; bounds are with the type.
+        let mut limits = field.limits.iter().rev();
+        if let Some(Limit::Length(min, max)) =
+            limits.clone().find(|l| matches!(l, Limit::Length(..)))
+        {
+            if let Some(min) = whole(min, 1) {
+                put("minLength", text(min.to_string()));
             }
+            if let Some(max) = whole(max, -1) {
+                put("maxLength", text(max.to_string()));
+            }
+        }
+        if let Some(Limit::OneOf(values)) = limits.find(|l| matches!(l, Limit::OneOf(_))) {
+            if !masked {
+                put("enum", Json::List(values.iter().map(value).collect()));
+            }
+        }
+        let checks = field.limits.iter().filter_map(|limit| match limit {
+            Limit::Check(name) => Some(name.as_str()),
+            _ => None,
+        });
+        let checks: Vec<&str> = checks.collect();
+        if !checks.is_empty() {
+            put("$comment", string(&checks.join("; ")));
         }
         if let Some(default) = field.default.as_ref().filter(|_| !masked) {
             put("default", value(default));
@@ -124,6 +130,9 @@ impl Schema {
         }
         if field.deprecated.is_some() {
             put("deprecated", text("true"));
+        }
+        if field.restart {
+            put("x-restart-required", text("true"));
         }
         object
     }
@@ -140,7 +149,8 @@ impl Branch<'_> {
 
     /// Whether it has to be there: a default stands in for what is not.
     fn is_required(&self) -> bool {
-        self.field.is_some_and(|f| f.required && f.default.is_none())
+        self.field
+            .is_some_and(|f| f.required && f.default.is_none())
             || self.below.values().any(Branch::is_required)
     }
 }
@@ -159,7 +169,10 @@ fn kind(field: &Field, put: &mut dyn FnMut(&str, Json)) {
         Kind::Bool => put("type", string("boolean")),
         Kind::Text | Kind::Duration => put("type", string("string")),
         Kind::ByteSize => {
-            put("type", Json::List(vec![string("string"), string("integer")]));
+            put(
+                "type",
+                Json::List(vec![string("string"), string("integer")]),
+            );
             put("minimum", text("0"));
         }
         Kind::Any => {}
@@ -167,17 +180,14 @@ fn kind(field: &Field, put: &mut dyn FnMut(&str, Json)) {
 }
 
 /// The bounds of the last range, or else those of the type.
-fn bounds(
-    field: &Field,
-    least: Option<i128>,
-    most: Option<i128>,
-    put: &mut dyn FnMut(&str, Json),
-) {
+fn bounds(field: &Field, least: Option<i128>, most: Option<i128>, put: &mut dyn FnMut(&str, Json)) {
     let ranges = field.limits.iter().filter_map(|limit| match limit {
         Limit::Range(start, end) if !field.shape.list => Some((start, end)),
         _ => None,
     });
-    let (start, end) = ranges.last().unwrap_or((&Bound::Unbounded, &Bound::Unbounded));
+    let (start, end) = ranges
+        .last()
+        .unwrap_or((&Bound::Unbounded, &Bound::Unbounded));
     let mut side = |side: &Side, of_type: Option<i128>, included: &str, excluded: &str| match side {
         Bound::Included(bound) if is_number(bound) => put(included, text(bound)),
         Bound::Excluded(bound) if is_number(bound) => put(excluded, text(bound)),
@@ -237,7 +247,11 @@ fn value(of: &Value) -> Json {
         Value::List(items) => Json::List(items.iter().map(value).collect()),
         Value::Table(fields) => {
             let fields = fields.iter();
-            Json::Object(fields.map(|(name, v)| (name.to_string(), value(v))).collect())
+            Json::Object(
+                fields
+                    .map(|(name, v)| (name.to_string(), value(v)))
+                    .collect(),
+            )
         }
     }
 }

@@ -52,6 +52,7 @@ use crate::value::coerce;
 use crate::value::document::Document;
 use crate::value::key::Key;
 use crate::value::origin::Origin;
+use crate::value::secret::looks_secret;
 
 pub use crate::schema::declaration::Declaration;
 pub use crate::schema::unknown::Unknown;
@@ -180,9 +181,10 @@ impl Schema {
 
     /// Whether what a key holds is not to be shown.
     fn hides(&self, key: &Key, field: &Field) -> bool {
-        let secrets = Secrets::default();
-        let default = field.default.as_ref();
-        field.secret || secrets.hides(key.as_str()) || default.is_some_and(coerce::holds_secret)
+        let mut above = key.lineage().filter_map(|place| self.fields.get(place));
+        above.any(|field| field.secret)
+            || looks_secret(key.as_str())
+            || field.default.as_ref().is_some_and(coerce::holds_secret)
     }
 }
 

@@ -55,10 +55,15 @@ impl Schema {
         ] {
             flags.extend(set.then(|| flag.to_owned()));
         }
-        flags.extend(field.deprecated.as_ref().map(|instead| match instead.is_empty() {
-            true => "deprecated".to_owned(),
-            false => format!("deprecated: {instead}"),
-        }));
+        flags.extend(
+            field
+                .deprecated
+                .as_ref()
+                .map(|instead| match instead.is_empty() {
+                    true => "deprecated".to_owned(),
+                    false => format!("deprecated: {instead}"),
+                }),
+        );
         let or_dash = |text: String| match text.is_empty() {
             true => "-".to_owned(),
             false => Plain(&text).to_string(),
@@ -69,7 +74,7 @@ impl Schema {
             limits.join("; "),
             default.unwrap_or_default(),
             flags.join(", "),
-            field.description.clone(),
+            field.description.replace('\n', " "),
         ]
         .map(or_dash)
     }

@@ -38,9 +38,8 @@ impl Generation {
                 // The leaf that holds it counts as read.
                 let key = Key::parse(key);
                 let mut places = key.iter().flat_map(Key::lineage);
-                let leaf = places.find(|place| {
-                    matches!(Found::in_tree(&self.root, place), Ok(Found::Entry(_)))
-                });
+                let leaf = places
+                    .find(|place| matches!(Found::in_tree(&self.root, place), Ok(Found::Entry(_))));
                 if let Some(leaf) = leaf {
                     usage.note(leaf);
                 }
