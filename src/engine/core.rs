@@ -151,6 +151,7 @@ impl Engine {
                     layers: Arc::default(),
                 }),
                 root: Table::default(),
+                at_hand: Table::default(),
                 layers: Vec::new(),
                 secrets: rules.secrets.clone(),
                 seed: Seed::get(),

@@ -110,6 +110,7 @@ impl Ledger {
                     None => layers.iter().map(|layer| Arc::clone(&layer.name)).collect(),
                 },
             }),
+            at_hand: Generation::short_way(&merged, rules.usage.as_ref()),
             root: merged,
             layers,
             secrets: rules.secrets.clone(),

@@ -181,12 +181,12 @@ fn kind(field: &Field, put: &mut dyn FnMut(&str, Json)) {
 
 /// The bounds of the last range, or else those of the type.
 fn bounds(field: &Field, least: Option<i128>, most: Option<i128>, put: &mut dyn FnMut(&str, Json)) {
-    let ranges = field.limits.iter().filter_map(|limit| match limit {
+    let mut ranges = field.limits.iter().filter_map(|limit| match limit {
         Limit::Range(start, end) if !field.shape.list => Some((start, end)),
         _ => None,
     });
     let (start, end) = ranges
-        .last()
+        .next_back()
         .unwrap_or((&Bound::Unbounded, &Bound::Unbounded));
     let mut side = |side: &Side, of_type: Option<i128>, included: &str, excluded: &str| match side {
         Bound::Included(bound) if is_number(bound) => put(included, text(bound)),

@@ -41,6 +41,7 @@ mod text;
 mod unknown;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
 use serde_core::de::DeserializeOwned;
@@ -109,12 +110,15 @@ impl Schema {
     }
 
     fn put(mut self, key: Key, field: Field) -> Self {
-        if self.fields.contains_key(&key) {
-            let detail = "declared twice in the schema";
-            let fault = Error::new(ErrorKind::InvalidKey, detail).with_key(&key);
-            self.faults.push(fault);
-        } else {
-            self.fields.insert(key, field);
+        match self.fields.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert(field);
+            }
+            Entry::Occupied(place) => {
+                let detail = "declared twice in the schema";
+                let fault = Error::new(ErrorKind::InvalidKey, detail).with_key(place.key());
+                self.faults.push(fault);
+            }
         }
         self
     }

@@ -53,6 +53,9 @@ pub(crate) struct Stamp {
 pub(crate) struct Generation {
     pub(crate) stamp: Arc<Stamp>,
     pub(crate) root: Table,
+    /// What is read by the short way: the root, or nothing where each read is noted. That spares
+    /// reading a branch, which costs nine instructions.
+    pub(crate) at_hand: Table,
     /// The strongest first.
     pub(crate) layers: Vec<Arc<LayerState>>,
     pub(crate) secrets: Secrets,
@@ -163,6 +166,14 @@ impl<'a> Found<'a> {
 }
 
 impl Generation {
+    /// What is to be read by the short way of a tree.
+    pub(crate) fn short_way(root: &Table, usage: Option<&Arc<Usage>>) -> Table {
+        match usage {
+            Some(_) => Table::default(),
+            None => root.clone(),
+        }
+    }
+
     pub(crate) fn number(&self) -> u64 {
         self.stamp.number
     }
@@ -248,11 +259,7 @@ impl Generation {
     /// The value of a key by the short way, if there is one.
     #[inline]
     pub(crate) fn get_plain<T: 'static>(&self, key: &str) -> Option<T> {
-        if self.usage.is_some() {
-            // What is noted goes the long way.
-            return None;
-        }
-        match &self.root.find_bare(key, self.seed)?.node {
+        match &self.at_hand.find_bare(key, self.seed)?.node {
             Node::Leaf(leaf) => plain(&leaf.value),
             _ => None,
         }
