@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use liveprops::sources::Memory;
-use liveprops::{ByteSize, Error, ErrorKind, Properties, Schema, Secret, Value};
+use liveprops::{
+    ByteSize, Document, Error, ErrorKind, Origin, Properties, Schema, Secret, Source, Value,
+    Watching,
+};
 use serde::Deserialize;
 
 fn build(schema: Schema, source: &Memory) -> Result<Properties, Error> {
@@ -270,6 +273,72 @@ fn a_value_that_changes_through_a_reference_is_looked_at() -> Result<(), Error> 
     let props = build(schema, &source)?;
     assert_eq!(source.set("a", "50").unwrap_err().key(), Some("b"));
     assert_eq!(props.get::<u32>("a")?, 5);
+    Ok(())
+}
+
+#[test]
+fn a_value_in_the_way_of_a_declared_key_is_refused() -> Result<(), Error> {
+    let schema = Schema::new()
+        .declare(Schema::key::<u32>("a.b").required())
+        .declare(Schema::key::<u32>("list.1").range(..5));
+    let (low, high) = (Memory::from([("a.b", 1)]), Memory::default());
+    let props = Properties::builder()
+        .source(low)
+        .source(high.clone())
+        .schema(schema)
+        .build()?;
+    assert_eq!(high.set("a", 5).unwrap_err().key(), Some("a.b"));
+    assert_eq!(props.get::<u32>("a.b")?, 1);
+    high.set("list", vec![9, 4, 9])?;
+    let error = high.set("list", vec![9, 5, 9]).unwrap_err();
+    assert_eq!(error.key(), Some("list.1"));
+    assert_eq!(props.get::<Vec<u32>>("list")?, [9, 4, 9]);
+    Ok(())
+}
+
+/// A source whose documents belong together; each load gives the next one.
+struct Documents(AtomicUsize, &'static [&'static [(&'static str, u32)]]);
+
+impl Source for Documents {
+    fn origin(&self) -> Origin {
+        Origin::new("documents", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let at = self.0.fetch_add(1, Ordering::Relaxed);
+        let mut document = Document::new();
+        for (key, value) in self.1[at] {
+            document.set(key, *value, self.origin())?;
+        }
+        Ok(document)
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Never
+    }
+}
+
+#[test]
+fn a_document_is_refused_as_a_whole() -> Result<(), Error> {
+    let schema = Schema::new()
+        .declare(Schema::key::<u32>("a").range(..10))
+        .declare(Schema::key::<u32>("b").range(..10));
+    let source = Documents(
+        AtomicUsize::new(0),
+        &[&[("a", 1), ("b", 1)], &[("a", 2), ("b", 20)], &[("a", 3)]],
+    );
+    let props = Properties::builder()
+        .source(source)
+        .schema(schema)
+        .build()?;
+    let error = props.refresh_now().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`b`: out of range, wanted ..10, found integer 20 (documents)"
+    );
+    assert_eq!((props.get::<u32>("a")?, props.get::<u32>("b")?), (1, 1));
+    props.refresh_now()?;
+    assert_eq!(props.get::<u32>("a")?, 3);
     Ok(())
 }
 

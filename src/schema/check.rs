@@ -1,6 +1,7 @@
 //! What of a candidate tree breaks the schema.
 
-use std::collections::BTreeSet;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::error::{Error, ErrorKind};
@@ -8,7 +9,7 @@ use crate::schema::Schema;
 use crate::schema::declaration::Field;
 use crate::tree::diff::LeafChange;
 use crate::tree::snapshot::Generation;
-use crate::value::key::Key;
+use crate::value::key::{Key, under};
 
 /// As many undeclared keys are told one by one; of more only how many there are.
 const MAX_TOLD: usize = 100;
@@ -22,15 +23,19 @@ impl Schema {
         news: Option<&[LeafChange]>,
     ) -> Vec<(Error, Vec<Key>)> {
         let mut faults = Vec::new();
+        // Made for the first fault: most commits have none.
+        let mut changed: Option<BTreeMap<&str, &Key>> = None;
         let mut ask = |key: &Key, field: &Field| {
-            let Some(error) = field.fault(key, generation) else {
+            let Some(error) = field.fault(key, generation, self) else {
                 return;
             };
-            let changed = news.unwrap_or_default().iter().map(|change| &change.key);
-            let keys: Vec<Key> = changed
-                .filter(|changed| changed.is_under(key) || key.is_under(changed))
-                .cloned()
-                .collect();
+            let changed = changed.get_or_insert_with(|| {
+                let keys = news.unwrap_or_default().iter().map(|change| &change.key);
+                keys.map(|key| (key.as_str(), key)).collect()
+            });
+            let above = key.lineage().filter_map(|place| changed.get(place));
+            let below = after(changed, key.as_str()).map(|(_, key)| key);
+            let keys: Vec<Key> = above.chain(below).map(|key| (*key).clone()).collect();
             // A struct may have several bad fields.
             faults.extend(error.iter().map(|error| (error.clone(), keys.clone())));
         };
@@ -66,11 +71,7 @@ impl Schema {
 
     /// The declared keys below a key.
     pub(super) fn below<'a>(&'a self, key: &str) -> impl Iterator<Item = &'a Key> {
-        self.fields
-            .range::<str, _>((Bound::Excluded(key), Bound::Unbounded))
-            .map(|(other, _)| other)
-            .take_while(move |other| other.as_str().starts_with(key))
-            .filter(move |other| crate::value::key::under(other.as_str(), key))
+        after(&self.fields, key).map(|(key, _)| key)
     }
 
     /// Tells of undeclared keys.
@@ -108,4 +109,14 @@ impl Schema {
             faults.push((error, more.into_iter().map(|(key, _)| key).collect()));
         }
     }
+}
+
+/// What stands below a key in a map by keys.
+fn after<'a, K: Borrow<str> + Ord, V>(
+    map: &'a BTreeMap<K, V>,
+    key: &str,
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    map.range::<str, _>((Bound::Excluded(key), Bound::Unbounded))
+        .take_while(move |(other, _)| (*other).borrow().starts_with(key))
+        .filter(move |(other, _)| under((*other).borrow(), key))
 }

@@ -11,6 +11,7 @@ use serde_core::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, MASK};
 use crate::property::slot::panicked;
+use crate::schema::Schema;
 use crate::schema::shape::Shape;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
@@ -242,7 +243,12 @@ impl<T> fmt::Debug for Declaration<T> {
 
 impl Field {
     /// What is wrong with what stands at the key in a generation.
-    pub(super) fn fault(&self, key: &Key, generation: &Generation) -> Option<Error> {
+    pub(super) fn fault(
+        &self,
+        key: &Key,
+        generation: &Generation,
+        schema: &Schema,
+    ) -> Option<Error> {
         let found = match Found::in_tree(&generation.root, key.as_str()) {
             Ok(found) => found,
             Err(error) => return Some(error),
@@ -256,7 +262,8 @@ impl Field {
             return None;
         }
         let mut detail = String::from("required, and no layer defines it");
-        if let Some(near) = generation.nearest(key.as_str()) {
+        let near = generation.nearest(key.as_str());
+        if let Some(near) = near.filter(|near| !schema.has(near)) {
             detail.push_str(&format!(" (`{near}` is there)"));
         }
         let missing = Error::new(ErrorKind::Missing, detail).with_key(key);

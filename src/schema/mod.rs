@@ -183,6 +183,11 @@ impl Schema {
         *defaults = below;
     }
 
+    /// Whether a key is declared by its own name.
+    fn has(&self, key: &str) -> bool {
+        self.fields.contains_key(key)
+    }
+
     /// Whether what a key holds is not to be shown.
     fn hides(&self, key: &Key, field: &Field) -> bool {
         let mut above = key.lineage().filter_map(|place| self.fields.get(place));
