@@ -479,6 +479,7 @@ fn handles_structs_fallbacks_lists_and_references_are_uses() -> Result<(), Error
         ("handle", 1.into()),
         ("fallback", 1.into()),
         ("list", vec![1, 2].into()),
+        ("items", vec![1, 2].into()),
         ("refers", "${referred}".into()),
         ("referred", "${further}".into()),
         ("further", 1.into()),
@@ -492,6 +493,7 @@ fn handles_structs_fallbacks_lists_and_references_are_uses() -> Result<(), Error
     drop(props.property::<u32>("handle").or_key("fallback").build()?);
     let db = props.bind::<Db>("db").build()?;
     assert_eq!(props.get::<u32>("list.0")?, 1);
+    assert_eq!(props.property::<u32>("items.1").build()?.get(), 2);
     assert_eq!(props.get::<u32>("refers")?, 1);
     assert_eq!(props.get::<u32>("\"quoted\".\"a b\"")?, 1);
     assert_eq!(db.load().host, "h");

@@ -177,8 +177,8 @@ impl Properties {
     }
 
     /// The keys that have a value which nobody has read since the start: by name, by a snapshot, by
-    /// a handle or a struct bound to them or above them, or by a reference from a key that was
-    /// read. Empty unless [`Builder::track_usage`] was asked for.
+    /// a handle or a struct bound to them or above them, by a validator, or by a reference from a
+    /// key that was read. Empty unless [`Builder::track_usage`] was asked for.
     pub fn unused_keys(&self) -> Vec<Key> {
         self.0.engine.current.full().unused()
     }

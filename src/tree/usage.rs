@@ -1,6 +1,7 @@
 //! Which keys were ever read, if somebody wants to know.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use parking_lot::RwLock;
 
@@ -28,22 +29,8 @@ impl Generation {
     /// Notes that what was found at a key is read. What is not there is not noted: names that are
     /// made up on the way would add up.
     pub(crate) fn note(&self, key: &str, found: Found<'_>) {
-        let Some(usage) = &self.usage else {
-            return;
-        };
-        match found {
-            Found::Nothing => {}
-            Found::Root(_) | Found::Entry(_) => usage.note(key),
-            Found::Inside(..) => {
-                // The leaf that holds it counts as read.
-                let key = Key::parse(key);
-                let mut places = key.iter().flat_map(Key::lineage);
-                let leaf = places
-                    .find(|place| matches!(Found::in_tree(&self.root, place), Ok(Found::Entry(_))));
-                if let Some(leaf) = leaf {
-                    usage.note(leaf);
-                }
-            }
+        if let Some(usage) = self.usage.as_ref().filter(|_| !found.is_nothing()) {
+            usage.note(key);
         }
     }
 
@@ -60,9 +47,8 @@ impl Generation {
             }
         });
         loop {
-            let (used, rest): (Vec<_>, Vec<_>) = leaves
-                .into_iter()
-                .partition(|(key, _)| key.lineage().any(|place| read.contains(place)));
+            let (used, rest): (Vec<_>, Vec<_>) =
+                leaves.into_iter().partition(|(key, _)| is_read(&read, key));
             leaves = rest;
             let before = read.len();
             for (_, entry) in used {
@@ -78,4 +64,13 @@ impl Generation {
         keys.sort_unstable();
         keys
     }
+}
+
+/// Whether a key was read, or one above it, or an item of the list that stands there.
+fn is_read(read: &BTreeSet<Key>, key: &Key) -> bool {
+    let text = key.as_str();
+    let mut after = read
+        .range::<str, _>((Bound::Excluded(text), Bound::Unbounded))
+        .take_while(|other| other.as_str().starts_with(text));
+    key.lineage().any(|place| read.contains(place)) || after.any(|other| other.is_under(key))
 }
