@@ -31,6 +31,7 @@
 //! - [`Properties::history`], [`rollback_to`](Properties::rollback_to),
 //!   [`check`](Properties::check) and [`Snapshot::changes_since`] compare and go back;
 //!   [`Builder::bootstrap`] and [`Builder::restart_required`] fix what must not change.
+//! - [`Schema`] declares keys with their types and rules; what breaks it is told all at once.
 //!
 //! # The way of a value
 //!
@@ -57,6 +58,7 @@
 //! | [`source`] | the contract: [`Source`], [`Update`], [`Updates`], and a conformance suite |
 //! | `tree` | layers to one tree: merge, references, what changed, [`Snapshot`], [`explain`] |
 //! | [`property`] | what the program holds: handles, readers, builders, subscriptions |
+//! | [`schema`] | what is declared of keys: [`Schema`], its rules, unknown keys, export |
 //! | `engine` | the commit, the supervisor of sources, the dispatcher of callbacks, [`health`] |
 //! | `properties` | [`Properties`] and its [`Builder`]: the only place that sees both ends |
 //! | [`sources`] | the backends, which see `value`, `format` and [`source`] only |
@@ -78,6 +80,7 @@ mod tree;
 mod value;
 
 pub mod property;
+pub mod schema;
 pub mod source;
 pub mod sources;
 
@@ -100,6 +103,7 @@ pub use properties::scoped::Scoped;
 pub use properties::transaction::Transaction;
 pub use properties::{Checked, Properties};
 pub use property::handle::DynamicProperty;
+pub use schema::Schema;
 pub use source::{Applied, Policy, Refusal, Source, Update, Updates, Watching};
 pub use tree::layer::{Layer, SourceId};
 pub use tree::snapshot::Snapshot;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the top down. A room sees those above it and itself.
-const ROOMS: [&str; 9] = [
+const ROOMS: [&str; 10] = [
     "sync",
     "error",
     "value",
@@ -14,6 +14,7 @@ const ROOMS: [&str; 9] = [
     "source",
     "tree",
     "property",
+    "schema",
     "engine",
     "properties",
 ];

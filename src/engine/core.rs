@@ -156,9 +156,11 @@ impl Engine {
                     pinned: None,
                 }),
                 root: Table::default(),
+                at_hand: Table::default(),
                 layers: Vec::new(),
                 secrets: rules.secrets.clone(),
                 seed: Seed::get(),
+                usage: rules.usage.clone(),
             };
             Self {
                 current: Cell::new(Arc::new(root)),

@@ -11,11 +11,13 @@ use crate::engine::pins::Waiting;
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::Seen;
 use crate::property::slot::{Staged, panicked};
+use crate::schema::Schema;
 use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate;
 use crate::tree::layer::LayerState;
 use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::{Generation, Snapshot, Stamp};
+use crate::tree::usage::Usage;
 use crate::value::key::{Key, under};
 use crate::value::node::Table;
 use crate::value::scan::Seed;
@@ -32,6 +34,8 @@ pub(crate) struct Rules {
     pub(crate) frozen: Vec<Key>,
     /// How many generations before the one in force are kept.
     pub(crate) history: usize,
+    pub(crate) schema: Option<Schema>,
+    pub(crate) usage: Option<Arc<Usage>>,
 }
 
 /// The keys a rule about the whole tree blames are as many at most.
@@ -83,7 +87,7 @@ impl Ledger {
         let detailed = !self.registry.is_empty()
             || !self.references.is_empty()
             // A refusal names the keys that led to it; the first load names none.
-            || (!rules.validators.is_empty() && old.number() > 0);
+            || ((!rules.validators.is_empty() || rules.schema.is_some()) && old.number() > 0);
         let diff::Diff {
             mut changes,
             uncounted,
@@ -127,13 +131,25 @@ impl Ledger {
                 },
                 pinned: pinned.map(|(generation, _)| *generation),
             }),
+            at_hand: Generation::short_way(&merged, rules.usage.as_ref()),
             root: merged,
             layers,
             secrets: rules.secrets.clone(),
             seed: Seed::get(),
+            usage: rules.usage.clone(),
         });
         let mut refusals = Vec::new();
         let staged = self.stage(&candidate, &changes, &mut refusals);
+        if let Some(schema) = &rules.schema {
+            // A first load may bring nothing, and keys be missing for that.
+            let news = (old.number() > 0).then_some(&*changes);
+            for (error, keys) in schema.faults(&candidate, news) {
+                // What a handle does not accept has been said.
+                if !refusals.iter().any(|r| r.error.key() == error.key()) {
+                    refusals.push(Refused { error, keys });
+                }
+            }
+        }
         if refusals.is_empty() && effective > 0 {
             let view = Snapshot(Arc::clone(&candidate));
             for validator in &rules.validators {

@@ -14,10 +14,12 @@ use crate::engine::propose::{Rules, TreeValidator};
 use crate::engine::supervise::{Keeper, Terms, guarded};
 use crate::error::{Error, ErrorKind};
 use crate::properties::{Owner, Properties};
+use crate::schema::Schema;
 use crate::source::{Source, Start, Watching};
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::Snapshot;
+use crate::tree::usage::Usage;
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::key::Key;
@@ -46,6 +48,8 @@ pub struct Builder {
     append: Vec<Result<Key, Error>>,
     secrets: Vec<Result<Key, Error>>,
     validators: Vec<TreeValidator>,
+    schema: Option<Schema>,
+    usage: Option<Arc<Usage>>,
     inline: bool,
     timeout: Duration,
     faults: Vec<Error>,
@@ -67,6 +71,8 @@ impl Builder {
             append: Vec::new(),
             secrets: Vec::new(),
             validators: Vec::new(),
+            schema: None,
+            usage: None,
             inline: false,
             timeout: DEFAULT_LOAD_TIMEOUT,
             faults: Vec::new(),
@@ -195,6 +201,26 @@ impl Builder {
         self
     }
 
+    /// Declares keys: what they are, what they may be and what they must not lack; see
+    /// [`Schema`]. A second schema adds to the first.
+    ///
+    /// What breaks the schema in the first load is told by [`build`](Self::build), all at once;
+    /// later an update that breaks it is refused as by a validator, and the old values stay.
+    pub fn schema(mut self, schema: Schema) -> Self {
+        self.schema = Some(match self.schema.take() {
+            Some(first) => first.and(schema),
+            None => schema,
+        });
+        self
+    }
+
+    /// Notes which keys are read, for [`Properties::unused_keys`]. Reading by name is slower then,
+    /// about as slow as a search in a map behind a lock; reading a handle is not.
+    pub fn track_usage(mut self) -> Self {
+        self.usage = Some(Arc::default());
+        self
+    }
+
     /// Runs callbacks on the thread that commits in place of threads of their own. For tests, and
     /// for callbacks that are short and must not wait for a thread.
     ///
@@ -254,12 +280,20 @@ impl Builder {
         keys(self.secrets)
             .into_iter()
             .for_each(|key| secrets.add(key));
+        let mut frozen = keys(self.restart_required);
+        let mut defaults = self.defaults;
+        if let Some(schema) = &self.schema {
+            schema.settle(&mut defaults, &secrets, &mut faults);
+            frozen.extend(schema.restart_required().cloned());
+        }
         let rules = Rules {
             append,
             validators: self.validators,
             secrets,
-            frozen: keys(self.restart_required),
+            frozen,
             history: self.history,
+            schema: self.schema,
+            usage: self.usage,
         };
         let engine = Engine::new(rules, self.inline, self.clock);
         // From here on an early return ends what was started.
@@ -277,14 +311,14 @@ impl Builder {
             Layer::with_any_rank("overrides", OVERRIDE_RANK),
             "overrides",
         )];
-        if !self.defaults.is_empty() {
-            let mut defaults = layer(
+        if !defaults.is_empty() {
+            let mut layer = layer(
                 engine.new_source(),
                 Layer::with_any_rank("defaults", DEFAULT_RANK),
                 "defaults",
             );
-            defaults.root = self.defaults.into_parts().0;
-            layers.push(defaults);
+            layer.root = defaults.into_parts().0;
+            layers.push(layer);
         }
         let mut started = Vec::new();
         for (layer, source) in self.sources {

@@ -21,6 +21,7 @@ use crate::property::batch::{Batch, Mailbox};
 use crate::property::builder::PropertyBuilder;
 use crate::property::registry::{Host, HostRef};
 use crate::property::subscription::Subscription;
+use crate::schema::Unknown;
 use crate::source::{Applied, Source};
 use crate::tree::change::KeyChange;
 use crate::tree::explain::Explanation;
@@ -167,6 +168,21 @@ impl Properties {
         let key = Key::parse(key).unwrap_or_else(|_| Key::root());
         explanation.refused = self.0.engine.books.refused_of(key.as_str());
         explanation
+    }
+
+    /// The keys under the strict prefixes of the [`Schema`](crate::Schema) that it does not
+    /// declare, in order, each with where it was written and the declared key that may be meant.
+    pub fn unknown_keys(&self) -> Vec<Unknown> {
+        let now = self.0.engine.current.full();
+        let schema = self.0.engine.rules.schema.as_ref();
+        schema.map_or_else(Vec::new, |schema| schema.unknown(&now))
+    }
+
+    /// The keys that have a value which nobody has read since the start: by name, by a snapshot, by
+    /// a handle or a struct bound to them or above them, by a validator, or by a reference from a
+    /// key that was read. Empty unless [`Builder::track_usage`] was asked for.
+    pub fn unused_keys(&self) -> Vec<Key> {
+        self.0.engine.current.full().unused()
     }
 
     /// Calls `callback` once per generation with all its changes under a prefix; the empty prefix

@@ -231,6 +231,10 @@ impl<T> Decoder<T> {
         validators: &[Validator<T>],
         default: Option<&DefaultValue<T>>,
     ) -> Result<Drawn<T>, Error> {
+        if let Some(usage) = &generation.usage {
+            let keys = std::iter::once(key).chain(fallbacks);
+            keys.for_each(|key| usage.note(key.as_str()));
+        }
         for key in std::iter::once(key).chain(fallbacks) {
             let found = Found::in_tree(&generation.root, key.as_str())?;
             if found.is_nothing() {

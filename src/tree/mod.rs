@@ -9,3 +9,4 @@ pub(crate) mod merge;
 pub(crate) mod parts;
 pub(crate) mod secrets;
 pub(crate) mod snapshot;
+pub(crate) mod usage;

@@ -13,6 +13,7 @@ use crate::tree::diff;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::LayerState;
 use crate::tree::secrets::Secrets;
+use crate::tree::usage::Usage;
 use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::{self, Key};
@@ -55,10 +56,15 @@ pub(crate) struct Stamp {
 pub(crate) struct Generation {
     pub(crate) stamp: Arc<Stamp>,
     pub(crate) root: Table,
+    /// What is read by the short way: the root, or nothing where each read is noted. That spares
+    /// reading a branch, which costs nine instructions.
+    pub(crate) at_hand: Table,
     /// The strongest first.
     pub(crate) layers: Vec<Arc<LayerState>>,
     pub(crate) secrets: Secrets,
     pub(crate) seed: Seed,
+    /// Who notes what is read, if somebody wants to know.
+    pub(crate) usage: Option<Arc<Usage>>,
 }
 
 /// What stands at a key.
@@ -163,6 +169,14 @@ impl<'a> Found<'a> {
 }
 
 impl Generation {
+    /// What is to be read by the short way of a tree.
+    pub(crate) fn short_way(root: &Table, usage: Option<&Arc<Usage>>) -> Table {
+        match usage {
+            Some(_) => Table::default(),
+            None => root.clone(),
+        }
+    }
+
     pub(crate) fn number(&self) -> u64 {
         self.stamp.number
     }
@@ -248,7 +262,7 @@ impl Generation {
     /// The value of a key by the short way, if there is one.
     #[inline]
     pub(crate) fn get_plain<T: 'static>(&self, key: &str) -> Option<T> {
-        match &self.root.find_bare(key, self.seed)?.node {
+        match &self.at_hand.find_bare(key, self.seed)?.node {
             Node::Leaf(leaf) => plain(&leaf.value),
             _ => None,
         }
@@ -256,6 +270,7 @@ impl Generation {
 
     pub(crate) fn get_slowly<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
         let found = Found::in_tree(&self.root, key)?;
+        self.note(key, found);
         match found.plain() {
             Some(value) => Ok(value),
             None => self
@@ -278,7 +293,9 @@ impl Generation {
         &self,
         key: &str,
     ) -> Result<Option<T>, Error> {
-        match Found::in_tree(&self.root, key)? {
+        let found = Found::in_tree(&self.root, key)?;
+        self.note(key, found);
+        match found {
             Found::Nothing => Ok(None),
             found => match found.plain() {
                 Some(value) => Ok(Some(value)),
@@ -320,7 +337,7 @@ impl Generation {
 
     /// The key with the most similar last name that is there: help for a person, so only the
     /// neighbours are looked at, and not all of a crowd.
-    fn nearest(&self, key: &str) -> Option<String> {
+    pub(crate) fn nearest(&self, key: &str) -> Option<String> {
         let key = Key::parse(key).ok()?;
         let path: Vec<_> = key.segments().collect();
         let mut table = &self.root;
@@ -348,7 +365,7 @@ impl Generation {
 }
 
 /// How many letters to insert, remove or replace to make one text of the other.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {
@@ -400,7 +417,9 @@ impl Snapshot {
     ///
     /// Everything that is wrong with the subtree in one error; see [`Error::iter`].
     pub fn bind<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
-        match Found::in_tree(&self.0.root, key)? {
+        let found = Found::in_tree(&self.0.root, key)?;
+        self.0.note(key, found);
+        match found {
             Found::Nothing => coerce::decode_table(key, None, self.0.secrets.hides(key)),
             found => self.0.decode(key, found),
         }

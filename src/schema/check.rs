@@ -1,0 +1,122 @@
+//! What of a candidate tree breaks the schema.
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use crate::error::{Error, ErrorKind};
+use crate::schema::Schema;
+use crate::schema::declaration::Field;
+use crate::tree::diff::LeafChange;
+use crate::tree::snapshot::Generation;
+use crate::value::key::{Key, under};
+
+/// As many undeclared keys are told one by one; of more only how many there are.
+const MAX_TOLD: usize = 100;
+
+impl Schema {
+    /// What is wrong with a generation, each with the changed keys that led to it. Where `news` is
+    /// given, all else was looked at before.
+    pub(crate) fn faults(
+        &self,
+        generation: &Generation,
+        news: Option<&[LeafChange]>,
+    ) -> Vec<(Error, Vec<Key>)> {
+        let mut faults = Vec::new();
+        // Made for the first fault: most commits have none.
+        let mut changed: Option<BTreeMap<&str, &Key>> = None;
+        let mut ask = |key: &Key, field: &Field| {
+            let Some(error) = field.fault(key, generation, self) else {
+                return;
+            };
+            let changed = changed.get_or_insert_with(|| {
+                let keys = news.unwrap_or_default().iter().map(|change| &change.key);
+                keys.map(|key| (key.as_str(), key)).collect()
+            });
+            let above = key.lineage().filter_map(|place| changed.get(place));
+            let below = after(changed, key.as_str()).map(|(_, key)| key);
+            let keys: Vec<Key> = above.chain(below).map(|key| (*key).clone()).collect();
+            // A struct may have several bad fields.
+            faults.extend(error.iter().map(|error| (error.clone(), keys.clone())));
+        };
+        match news {
+            None => self.fields.iter().for_each(|(key, field)| ask(key, field)),
+            Some(changes) => {
+                for key in self.concerned(changes) {
+                    if let Some(field) = self.fields.get(key) {
+                        ask(key, field);
+                    }
+                }
+            }
+        }
+        if self.deny_unknown {
+            self.deny(generation, news, &mut faults);
+        }
+        faults
+    }
+
+    /// The declared keys that changes have to do with, each once.
+    fn concerned<'a>(&'a self, changes: &[LeafChange]) -> BTreeSet<&'a Key> {
+        let mut keys = BTreeSet::new();
+        for change in changes.iter().filter(|change| !change.moved) {
+            let above = change.key.lineage();
+            keys.extend(above.filter_map(|place| Some(self.fields.get_key_value(place)?.0)));
+            keys.extend(self.below(change.key.as_str()));
+            if keys.len() == self.fields.len() {
+                break;
+            }
+        }
+        keys
+    }
+
+    /// The declared keys below a key.
+    pub(super) fn below<'a>(&'a self, key: &str) -> impl Iterator<Item = &'a Key> {
+        after(&self.fields, key).map(|(key, _)| key)
+    }
+
+    /// Tells of undeclared keys.
+    fn deny(
+        &self,
+        generation: &Generation,
+        news: Option<&[LeafChange]>,
+        faults: &mut Vec<(Error, Vec<Key>)>,
+    ) {
+        let mut unknown = match news {
+            None => self.undeclared(generation),
+            Some(changes) => changes
+                .iter()
+                .filter(|change| !change.moved && self.is_strict(&change.key))
+                .filter_map(|change| Some((change.key.clone(), change.new.as_ref()?)))
+                .filter(|(key, entry)| !self.declares(key.as_str(), entry))
+                .collect(),
+        };
+        let more = unknown.split_off(unknown.len().min(MAX_TOLD));
+        for (key, entry) in unknown {
+            let mut detail = String::from("not declared in the schema");
+            if let Some(near) = self.nearest(key.as_str()) {
+                detail.push_str(&format!("; did you mean `{near}`?"));
+            }
+            let error = Error::new(ErrorKind::Refused, detail).with_key(&key);
+            let error = match entry.node.origin() {
+                Some(origin) => error.with_origin(origin),
+                None => error,
+            };
+            faults.push((error, vec![key]));
+        }
+        if let Some((first, _)) = more.first() {
+            let detail = format!("not declared in the schema, one of {} more", more.len());
+            let error = Error::new(ErrorKind::Refused, detail).with_key(first);
+            faults.push((error, more.into_iter().map(|(key, _)| key).collect()));
+        }
+    }
+}
+
+/// What stands below a key in a map by keys.
+fn after<'a, K: Borrow<str> + Ord, V>(
+    map: &'a BTreeMap<K, V>,
+    key: &str,
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    map.range::<str, _>((Bound::Excluded(key), Bound::Unbounded))
+        .take_while(move |(other, _)| (*other).borrow().starts_with(key))
+        .filter(move |(other, _)| under((*other).borrow(), key))
+}

@@ -1,0 +1,370 @@
+//! One declared key: its type and its rules, first with the type and then without.
+
+use std::any::Any;
+use std::fmt::{self, Debug};
+use std::marker::PhantomData;
+use std::ops::{Bound, RangeBounds};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use serde_core::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorKind, MASK};
+use crate::property::slot::panicked;
+use crate::schema::Schema;
+use crate::schema::shape::Shape;
+use crate::tree::snapshot::{Found, Generation};
+use crate::value::Value;
+use crate::value::coerce;
+use crate::value::key::Key;
+use crate::value::node::{Node, Table};
+use crate::value::origin::Origin;
+use crate::value::secret::looks_secret;
+use crate::value::units::ByteSize;
+
+/// What is declared of one key that holds a `T`; made by [`Schema::key`](crate::Schema::key).
+#[must_use = "a declaration does nothing until `Schema::declare` takes it"]
+pub struct Declaration<T> {
+    key: Result<Key, Error>,
+    rules: Vec<Rule<T>>,
+    default: Option<Value>,
+    required: bool,
+    secret: bool,
+    restart: bool,
+    deprecated: Option<String>,
+    description: String,
+    faults: Vec<Error>,
+}
+
+/// A rule with how it is told.
+struct Rule<T> {
+    limit: Limit,
+    holds: Box<dyn Fn(&T) -> bool + Send + Sync>,
+}
+
+/// What a rule asks for, to be shown.
+#[derive(Clone, Debug)]
+pub(super) enum Limit {
+    Range(Side, Side),
+    Length(Bound<usize>, Bound<usize>),
+    OneOf(Vec<Value>),
+    Check(String),
+}
+
+/// One end of a range as text.
+pub(super) type Side = Bound<String>;
+
+/// A declared key whatever its type.
+#[derive(Clone)]
+pub(super) struct Field {
+    pub(super) shape: Shape,
+    pub(super) limits: Vec<Limit>,
+    pub(super) default: Option<Value>,
+    pub(super) required: bool,
+    pub(super) secret: bool,
+    pub(super) restart: bool,
+    pub(super) deprecated: Option<String>,
+    pub(super) description: String,
+    judge: Judge,
+}
+
+/// Reads what stands at a key as the declared type and asks the rules; the generation is `None` for
+/// a default that is in no tree yet.
+type Judge =
+    Arc<dyn Fn(&str, Found<'_>, bool, Option<&Generation>) -> Result<(), Error> + Send + Sync>;
+
+impl<T: DeserializeOwned + 'static> Declaration<T> {
+    pub(super) fn new(key: &str) -> Self {
+        let root = || {
+            Err(Error::new(
+                ErrorKind::InvalidKey,
+                "the root cannot be declared",
+            ))
+        };
+        let key = Key::parse(key).and_then(|key| if key.is_root() { root() } else { Ok(key) });
+        Self {
+            key,
+            rules: Vec::new(),
+            default: None,
+            required: false,
+            secret: false,
+            restart: false,
+            deprecated: None,
+            description: String::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    fn rule(mut self, limit: Limit, holds: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
+        let holds = Box::new(holds);
+        self.rules.push(Rule { limit, holds });
+        self
+    }
+
+    /// Wants the value to be within a range.
+    pub fn range(self, range: impl RangeBounds<T> + Send + Sync + 'static) -> Self
+    where
+        T: PartialOrd + Debug,
+    {
+        let limit = Limit::Range(
+            range.start_bound().map(shown_bound),
+            range.end_bound().map(shown_bound),
+        );
+        self.rule(limit, move |value| range.contains(value))
+    }
+
+    /// Wants a text to have so many characters.
+    pub fn length(self, range: impl RangeBounds<usize> + Send + Sync + 'static) -> Self
+    where
+        T: AsRef<str>,
+    {
+        let limit = Limit::Length(range.start_bound().cloned(), range.end_bound().cloned());
+        self.rule(limit, move |value| {
+            range.contains(&value.as_ref().chars().count())
+        })
+    }
+
+    /// Wants the value to be one of a few, which are given as a source would write them.
+    pub fn one_of<V: Into<Value>>(mut self, values: impl IntoIterator<Item = V>) -> Self
+    where
+        T: PartialEq + Send + Sync,
+    {
+        let values: Vec<Value> = values.into_iter().map(Into::into).collect();
+        let key = self.key.as_ref().map_or("", Key::as_str);
+        let mut allowed: Vec<T> = Vec::new();
+        for value in &values {
+            match coerce::decode_value(key, value, &origin(), false) {
+                Ok(value) => allowed.push(value),
+                Err(error) => self.faults.push(error),
+            }
+        }
+        self.rule(Limit::OneOf(values), move |value| allowed.contains(value))
+    }
+
+    /// Wants `holds` to say yes; `name` tells of it, such as `"a power of two"`.
+    pub fn check(
+        self,
+        name: impl Into<String>,
+        holds: impl Fn(&T) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.rule(Limit::Check(name.into()), holds)
+    }
+
+    /// The value while no source defines the key, as a source would write it. What is given to
+    /// [`Builder::default`](crate::Builder::default) comes before it.
+    pub fn default(mut self, value: impl Into<Value>) -> Self {
+        self.default = Some(value.into());
+        self
+    }
+
+    /// Wants the key to be there.
+    pub fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    /// Never shows the value of this key and of all keys below it, as
+    /// [`Builder::secret`](crate::Builder::secret) does.
+    pub fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    /// Says that a change takes effect with the next start only.
+    pub fn restart_required(mut self) -> Self {
+        self.restart = true;
+        self
+    }
+
+    /// Says that the key should not be used any more, and what to do about it, such as
+    /// `"use http.port"`. Shown where the schema is written out.
+    pub fn deprecated(mut self, instead: impl Into<String>) -> Self {
+        self.deprecated = Some(instead.into());
+        self
+    }
+
+    /// Says what the key is for.
+    pub fn describe(mut self, text: impl Into<String>) -> Self {
+        self.description = text.into();
+        self
+    }
+
+    /// The declaration without its type, if its key is one; its default is held against its rules.
+    pub(super) fn finish(self, faults: &mut Vec<Error>) -> Option<(Key, Field)> {
+        let key = self.key.map_err(|error| faults.push(error)).ok()?;
+        let shape = Shape::of::<T>();
+        let secret = self.secret || shape.secret;
+        faults.extend(self.faults.into_iter().map(|fault| match secret {
+            true => {
+                Error::new(fault.kind(), "a value in `one_of` is not of its type").with_key(&key)
+            }
+            false => fault,
+        }));
+        let rules = self.rules;
+        let field = Field {
+            shape,
+            limits: rules.iter().map(|rule| rule.limit.clone()).collect(),
+            default: self.default,
+            required: self.required,
+            secret,
+            restart: self.restart,
+            deprecated: self.deprecated,
+            description: self.description,
+            judge: Arc::new(move |key, found, masked, generation| {
+                judge(&rules, key, found, masked, generation)
+            }),
+        };
+        if let Some(default) = field.default.as_ref().filter(|value| !value.may_refer()) {
+            let mut alone = Table::default();
+            let node = Node::of(default.clone(), &origin());
+            if let Some(entry) = alone
+                .put_path(&["default"], node)
+                .ok()
+                .and(alone.get("default"))
+            {
+                let masked = secret || looks_secret(key.as_str()) || coerce::holds_secret(default);
+                if let Err(error) = field.ask(key.as_str(), Found::Entry(entry), masked, None) {
+                    faults.extend(error.iter().cloned());
+                }
+            }
+        }
+        Some((key, field))
+    }
+}
+
+impl<T> fmt::Debug for Declaration<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Declaration")
+            .field("key", &self.key)
+            .field("type", &PhantomData::<T>)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Field {
+    /// What is wrong with what stands at the key in a generation.
+    pub(super) fn fault(
+        &self,
+        key: &Key,
+        generation: &Generation,
+        schema: &Schema,
+    ) -> Option<Error> {
+        let found = match Found::in_tree(&generation.root, key.as_str()) {
+            Ok(found) => found,
+            Err(error) => return Some(error),
+        };
+        if !found.is_nothing() {
+            let masked = generation.hides(key.as_str(), found);
+            let verdict = self.ask(key.as_str(), found, masked, Some(generation));
+            return verdict.err();
+        }
+        if !self.required {
+            return None;
+        }
+        let mut detail = String::from("required, and no layer defines it");
+        let near = generation.nearest(key.as_str());
+        if let Some(near) = near.filter(|near| !schema.has(near)) {
+            detail.push_str(&format!(" (`{near}` is there)"));
+        }
+        let missing = Error::new(ErrorKind::Missing, detail).with_key(key);
+        Some(missing.with_wanted(self.shape.name.clone()))
+    }
+
+    /// What the type and the rules say; both may be the user's code.
+    fn ask(
+        &self,
+        key: &str,
+        found: Found<'_>,
+        masked: bool,
+        generation: Option<&Generation>,
+    ) -> Result<(), Error> {
+        let ask = AssertUnwindSafe(|| (self.judge)(key, found, masked, generation));
+        catch_unwind(ask).unwrap_or_else(|panic| {
+            // What it panicked with may quote the value.
+            let panic: &(dyn Any + Send) = if masked { &MASK } else { &*panic };
+            Err(placed(panicked("a rule of the schema", panic), key, found))
+        })
+    }
+}
+
+fn judge<T: DeserializeOwned>(
+    rules: &[Rule<T>],
+    key: &str,
+    found: Found<'_>,
+    masked: bool,
+    generation: Option<&Generation>,
+) -> Result<(), Error> {
+    let value: T = match generation {
+        Some(generation) => generation.decode_noting(key, found),
+        None => found.decode(key, masked),
+    }?;
+    let Some(broken) = rules.iter().find(|rule| !(rule.holds)(&value)) else {
+        return Ok(());
+    };
+    // Reading it may have shown that it is a secret.
+    let masked = masked || generation.is_some_and(|generation| generation.hides(key, found));
+    let error = Error::new(ErrorKind::Refused, broken.limit.fault());
+    let error = error.with_wanted(broken.limit.shown(masked));
+    let error = match found.shown(masked) {
+        Some(shown) => error.with_found(shown),
+        None => error,
+    };
+    Err(placed(error, key, found))
+}
+
+fn placed(error: Error, key: &str, found: Found<'_>) -> Error {
+    let error = error.with_key(key);
+    match found.origin() {
+        Some(origin) => error.with_origin(origin),
+        None => error,
+    }
+}
+
+fn origin() -> Origin {
+    Origin::new("schema", "")
+}
+
+fn shown_bound<T: Debug + 'static>(value: &T) -> String {
+    match (value as &dyn Any).downcast_ref::<ByteSize>() {
+        Some(size) => size.to_string(),
+        None => format!("{value:?}"),
+    }
+}
+
+impl Limit {
+    fn fault(&self) -> &'static str {
+        match self {
+            Limit::Range(..) => "out of range",
+            Limit::Length(..) => "not of the right length",
+            Limit::OneOf(_) => "not one of the allowed values",
+            Limit::Check(_) => "does not pass the check of the schema",
+        }
+    }
+
+    /// The rule as text; values that are allowed for a secret are not shown.
+    pub(super) fn shown(&self, masked: bool) -> String {
+        match self {
+            Limit::Range(start, end) => shown_range(start, end),
+            Limit::Length(start, end) => format!("length {}", shown_range(start, end)),
+            Limit::OneOf(_) if masked => "one of a few".to_owned(),
+            Limit::OneOf(values) => {
+                let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+                format!("one of {}", values.join(", "))
+            }
+            Limit::Check(name) => name.clone(),
+        }
+    }
+}
+
+fn shown_range<B: fmt::Display>(start: &Bound<B>, end: &Bound<B>) -> String {
+    let start = match start {
+        Bound::Included(start) => start.to_string(),
+        Bound::Excluded(start) => format!("{start}<"),
+        Bound::Unbounded => String::new(),
+    };
+    match end {
+        Bound::Included(end) => format!("{start}..={end}"),
+        Bound::Excluded(end) => format!("{start}..{end}"),
+        Bound::Unbounded => format!("{start}.."),
+    }
+}

@@ -1,0 +1,93 @@
+//! What a type is called where a schema is written out.
+
+use std::any::TypeId;
+use std::time::Duration;
+
+use crate::value::secret::Secret;
+use crate::value::units::ByteSize;
+
+/// A type as a schema shows it.
+///
+/// Types are compared, not their names: what the compiler calls them is not promised.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    /// The name, such as `list of u32`.
+    pub(super) name: String,
+    /// What it is, or what the items of a list are.
+    pub(super) kind: Kind,
+    pub(super) list: bool,
+    /// Whether it is a [`Secret`].
+    pub(super) secret: bool,
+}
+
+/// Kinds of values.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    /// An integer with the bounds of its type.
+    Integer(i128, i128),
+    Float,
+    Bool,
+    Text,
+    Duration,
+    ByteSize,
+    /// Anything else: a struct, an enum, a map.
+    Any,
+}
+
+impl Shape {
+    pub(super) fn of<T: 'static>() -> Self {
+        let wanted = TypeId::of::<T>();
+        macro_rules! known {
+            ($($t:ty, $name:expr, $kind:expr;)*) => {$(
+                let (kind, name) = ($kind, $name);
+                let is = |other: TypeId| wanted == other;
+                let list = is(TypeId::of::<Vec<$t>>()) || is(TypeId::of::<Option<Vec<$t>>>());
+                let secret = is(TypeId::of::<Secret<$t>>()) || is(TypeId::of::<Option<Secret<$t>>>());
+                if list || secret || is(TypeId::of::<$t>()) || is(TypeId::of::<Option<$t>>()) {
+                    let name = match list {
+                        true => format!("list of {name}"),
+                        false => name.to_owned(),
+                    };
+                    return Self { name, kind, list, secret };
+                }
+            )*};
+        }
+        macro_rules! integers {
+            ($($t:ident)*) => {
+                known! { $($t, stringify!($t), Kind::Integer(<$t>::MIN as i128, <$t>::MAX as i128);)* }
+            };
+        }
+        integers!(u8 u16 u32 u64 usize i8 i16 i32 i64 i128 isize);
+        known! {
+            u128, "u128", Kind::Integer(0, i128::MAX);
+            f32, "f32", Kind::Float;
+            f64, "f64", Kind::Float;
+            bool, "bool", Kind::Bool;
+            String, "string", Kind::Text;
+            char, "char", Kind::Text;
+            Duration, "duration", Kind::Duration;
+            ByteSize, "size", Kind::ByteSize;
+        }
+        Self {
+            name: "any".to_owned(),
+            kind: Kind::Any,
+            list: false,
+            secret: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_have_names() {
+        assert_eq!(Shape::of::<u16>().name, "u16");
+        assert_eq!(Shape::of::<Option<u16>>().name, "u16");
+        assert_eq!(Shape::of::<Vec<Duration>>().name, "list of duration");
+        assert_eq!(Shape::of::<Vec<Vec<u8>>>().name, "any");
+        let secret = Shape::of::<Secret<String>>();
+        assert!(secret.secret && secret.kind == Kind::Text);
+    }
+}

@@ -1,0 +1,81 @@
+//! A schema as a table for a person.
+
+use std::fmt::Write;
+
+use crate::error::{MASK, Plain};
+use crate::schema::Schema;
+use crate::schema::declaration::Field;
+use crate::value::key::Key;
+
+const HEAD: [&str; 6] = ["key", "type", "range", "default", "flags", "description"];
+
+impl Schema {
+    /// The declared keys as a table for a person, in order; defaults of secrets are masked.
+    ///
+    /// ```
+    /// use liveprops::Schema;
+    ///
+    /// let schema = Schema::new()
+    ///     .declare(Schema::key::<u32>("qps").range(1..=9).default(5).describe("requests a second"));
+    /// assert_eq!(schema.to_text(), "\
+    /// key  type  range  default  flags  description
+    /// qps  u32   1..=9  5        -      requests a second
+    /// ");
+    /// ```
+    pub fn to_text(&self) -> String {
+        let mut rows = vec![HEAD.map(str::to_owned)];
+        rows.extend(self.fields.iter().map(|(key, field)| self.row(key, field)));
+        let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max();
+        let widths: Vec<usize> = (0..HEAD.len()).filter_map(width).collect();
+        let mut text = String::new();
+        for row in &rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                // Writing to a text does not fail.
+                let _ = write!(line, "{cell:width$}  ");
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    fn row(&self, key: &Key, field: &Field) -> [String; 6] {
+        let masked = self.hides(key, field);
+        let limits: Vec<String> = field.limits.iter().map(|l| l.shown(masked)).collect();
+        let default = field.default.as_ref().map(|default| match masked {
+            true => MASK.to_owned(),
+            false => default.to_string(),
+        });
+        let mut flags = Vec::new();
+        for (flag, set) in [
+            ("required", field.required),
+            ("secret", masked),
+            ("restart", field.restart),
+        ] {
+            flags.extend(set.then(|| flag.to_owned()));
+        }
+        flags.extend(
+            field
+                .deprecated
+                .as_ref()
+                .map(|instead| match instead.is_empty() {
+                    true => "deprecated".to_owned(),
+                    false => format!("deprecated: {instead}"),
+                }),
+        );
+        let or_dash = |text: String| match text.is_empty() {
+            true => "-".to_owned(),
+            false => Plain(&text).to_string(),
+        };
+        [
+            key.to_string(),
+            field.shape.name.clone(),
+            limits.join("; "),
+            default.unwrap_or_default(),
+            flags.join(", "),
+            field.description.replace('\n', " "),
+        ]
+        .map(or_dash)
+    }
+}

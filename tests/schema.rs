@@ -1,0 +1,687 @@
+//! What a schema declares holds from the start on; what is unknown and what is never read is told.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use liveprops::sources::Memory;
+use liveprops::{
+    ByteSize, Document, Error, ErrorKind, Origin, Properties, Schema, Secret, Source, Value,
+    Watching,
+};
+use serde::Deserialize;
+
+fn build(schema: Schema, source: &Memory) -> Result<Properties, Error> {
+    Properties::builder()
+        .source(source.clone())
+        .schema(schema)
+        .build()
+}
+
+/// The one thing that is wrong, as it is told.
+fn fault(schema: Schema, source: &Memory) -> String {
+    let error = build(schema, source).unwrap_err();
+    assert_eq!(error.iter().count(), 1, "{error}");
+    error.to_string()
+}
+
+fn told(error: &Error) -> Vec<String> {
+    error.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn each_rule_tells_its_violation() {
+    let wrong = |value: Value| Memory::from([("a.b", value)]);
+    let key = "a.b";
+
+    let schema = Schema::new().declare(Schema::key::<u32>(key).required());
+    assert_eq!(
+        fault(schema, &Memory::default()),
+        "`a.b`: required, and no layer defines it, wanted u32"
+    );
+    let schema = Schema::new().declare(Schema::key::<u32>(key));
+    assert_eq!(
+        fault(schema, &wrong("many".into())),
+        "`a.b`: not an integer, wanted u32, found text \"many\" (memory @ 0)"
+    );
+    let schema = Schema::new().declare(Schema::key::<u32>(key).range(1..=9));
+    assert_eq!(
+        fault(schema, &wrong(10.into())),
+        "`a.b`: out of range, wanted 1..=9, found integer 10 (memory @ 0)"
+    );
+    let schema = Schema::new().declare(Schema::key::<f64>(key).range(0.0..1.0));
+    assert_eq!(
+        fault(schema, &wrong(1.0.into())),
+        "`a.b`: out of range, wanted 0.0..1.0, found float 1.0 (memory @ 0)"
+    );
+    let day = Duration::from_secs(86_400);
+    let schema = Schema::new().declare(Schema::key::<Duration>(key).range(..day));
+    assert_eq!(
+        fault(schema, &wrong("2d".into())),
+        "`a.b`: out of range, wanted ..86400s, found text \"2d\" (memory @ 0)"
+    );
+    let schema = Schema::new().declare(Schema::key::<ByteSize>(key).range(ByteSize(1 << 10)..));
+    assert_eq!(
+        fault(schema, &wrong("3 B".into())),
+        "`a.b`: out of range, wanted 1 KiB.., found text \"3 B\" (memory @ 0)"
+    );
+    let schema = Schema::new().declare(Schema::key::<String>(key).length(1..=3));
+    assert_eq!(
+        fault(schema, &wrong("four".into())),
+        "`a.b`: not of the right length, wanted length 1..=3, found text \"four\" (memory @ 0)"
+    );
+    let schema = Schema::new().declare(Schema::key::<String>(key).one_of(["dev", "prod"]));
+    assert_eq!(
+        fault(schema, &wrong("live".into())),
+        "`a.b`: not one of the allowed values, wanted one of \"dev\", \"prod\", found text \
+         \"live\" (memory @ 0)"
+    );
+    let even = |n: &u32| n % 2 == 0;
+    let schema = Schema::new().declare(Schema::key::<u32>(key).check("an even number", even));
+    assert_eq!(
+        fault(schema, &wrong(3.into())),
+        "`a.b`: does not pass the check of the schema, wanted an even number, found integer 3 \
+         (memory @ 0)"
+    );
+    let panics = |_: &u32| panic!("oh");
+    let schema = Schema::new().declare(Schema::key::<u32>(key).check("never", panics));
+    assert_eq!(
+        fault(schema, &wrong(3.into())),
+        "`a.b`: a rule of the schema panicked: oh (memory @ 0)"
+    );
+}
+
+#[test]
+fn what_is_as_declared_is_accepted() -> Result<(), Error> {
+    let schema = Schema::new()
+        .declare(Schema::key::<u32>("n").range(1..=9).one_of([3, 5]))
+        .declare(
+            Schema::key::<String>("mode")
+                .one_of(["dev", "prod"])
+                .length(1..),
+        )
+        .declare(Schema::key::<Vec<u16>>("ports"))
+        .declare(Schema::key::<u8>("absent").range(5..))
+        .strict("")
+        .deny_unknown();
+    let source = Memory::from([("n", "5"), ("mode", "prod"), ("ports", "80, 81")]);
+    let props = build(schema, &source)?;
+    assert_eq!(props.get::<Vec<u16>>("ports")?, [80, 81]);
+    assert!(props.unknown_keys().is_empty());
+    Ok(())
+}
+
+fn five() -> Schema {
+    Schema::new()
+        .declare(
+            Schema::key::<u32>("ratelimit.qps")
+                .range(1..=10_000)
+                .default(100),
+        )
+        .declare(Schema::key::<u32>("db.pin").required().secret())
+        .declare(Schema::key::<u16>("http.port").required())
+        .declare(Schema::key::<String>("mode").one_of(["dev", "prod"]))
+        .declare(Schema::key::<String>("name").required())
+        .strict("")
+}
+
+#[test]
+fn five_faults_are_one_report_of_five() {
+    let source = Memory::from([
+        ("ratelimit.qps", "0"),
+        ("db.pin", "hunter2"),
+        ("http.port", "70000"),
+        ("mode", "live"),
+        ("nmae", "shop"),
+    ]);
+    let error = build(five(), &source).unwrap_err();
+    assert_eq!(
+        told(&error),
+        [
+            "`db.pin`: not an integer, wanted u32, found ****** (memory @ 0)",
+            "`http.port`: out of range, wanted u16 (0 to 65535), found text \"70000\" (memory @ 0)",
+            "`mode`: not one of the allowed values, wanted one of \"dev\", \"prod\", found text \
+             \"live\" (memory @ 0)",
+            "`name`: required, and no layer defines it (`nmae` is there), wanted string",
+            "`ratelimit.qps`: out of range, wanted 1..=10000, found text \"0\" (memory @ 0)",
+        ]
+    );
+    // With unknown keys denied there is one more.
+    let error = build(five().deny_unknown(), &source).unwrap_err();
+    let told = told(&error);
+    assert_eq!(told.len(), 6);
+    assert_eq!(
+        told[5],
+        "`nmae`: not declared in the schema; did you mean `name`? (memory @ 0)"
+    );
+}
+
+#[test]
+fn all_bad_fields_of_a_declared_struct_are_told() {
+    #[derive(Deserialize)]
+    #[allow(dead_code)]
+    struct Upstream {
+        port: u16,
+        retries: u8,
+    }
+    let schema = Schema::new()
+        .declare(Schema::key::<Upstream>("upstream"))
+        .strict("");
+    let source = Memory::from([("upstream.port", "x"), ("upstream.retries", "y")]);
+    let error = build(schema.clone(), &source).unwrap_err();
+    let keys: Vec<_> = error.iter().filter_map(Error::key).collect();
+    assert_eq!(keys, ["upstream.port", "upstream.retries"]);
+    let source = Memory::from([("upstream.port", "1"), ("upstream.retries", "2")]);
+    let props = build(schema, &source).unwrap();
+    assert!(props.unknown_keys().is_empty(), "what is below is declared");
+}
+
+#[test]
+fn a_later_update_is_refused_key_by_key() -> Result<(), Error> {
+    let source = Memory::from([
+        ("ratelimit.qps", "5"),
+        ("db.pin", "1234"),
+        ("http.port", "80"),
+        ("name", "shop"),
+    ]);
+    let props = build(five().deny_unknown(), &source)?;
+    let wrong = |key: &str, value: &str| source.set(key, value).unwrap_err();
+
+    let refused = wrong("ratelimit.qps", "0");
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    assert_eq!(refused.key(), Some("ratelimit.qps"));
+    assert_eq!(refused.wanted(), Some("1..=10000"));
+    assert_eq!(props.get::<u32>("ratelimit.qps")?, 5);
+    assert!(!wrong("db.pin", "hunter2").to_string().contains("hunter2"));
+    assert_eq!(wrong("db.pin", "hunter2").kind(), ErrorKind::Mismatch);
+    let unknown = wrong("http.prot", "1");
+    assert_eq!(
+        unknown.to_string().split(" (").next(),
+        Some("`http.prot`: not declared in the schema; did you mean `http.port`?")
+    );
+    let missing = source.remove("http.port").unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::Missing);
+    assert_eq!(props.get::<u16>("http.port")?, 80);
+    assert!(props.explain("ratelimit.qps").refused.len() == 1);
+    source.remove("ratelimit.qps")?;
+    assert_eq!(props.get::<u32>("ratelimit.qps")?, 100, "the default");
+    Ok(())
+}
+
+#[test]
+fn of_several_keys_only_the_bad_ones_keep_their_old_values() -> Result<(), Error> {
+    let source = Memory::from([("db.pin", "1"), ("http.port", "80"), ("name", "shop")]);
+    let props = build(five(), &source)?;
+    // A source of single values that replaces all of them at once.
+    let next = [
+        ("db.pin", "2"),
+        ("http.port", "x"),
+        ("name", "store"),
+        ("mode", "live"),
+    ];
+    // The source hears of it in `health` and `explain`.
+    source.replace(next).ok();
+    for key in ["http.port", "mode"] {
+        let refused = props.explain(key).refused;
+        assert_eq!(refused.len(), 1);
+        assert_eq!(refused[0].key(), Some(key));
+    }
+    assert_eq!(props.get::<u32>("db.pin")?, 2);
+    assert_eq!(props.get::<u16>("http.port")?, 80);
+    assert_eq!(props.get::<String>("name")?, "store");
+    assert_eq!(props.get_opt::<String>("mode")?, None);
+    Ok(())
+}
+
+#[test]
+fn a_transaction_is_refused_as_a_whole() -> Result<(), Error> {
+    let source = Memory::from([("db.pin", "1"), ("http.port", "80"), ("name", "shop")]);
+    let props = build(five(), &source)?;
+    let seen = props.generation();
+    let error = props
+        .transaction(|tx| {
+            tx.set("name", "store")?;
+            tx.set("http.port", 0.5)?;
+            tx.set("mode", "live")
+        })
+        .unwrap_err();
+    let keys: Vec<_> = error.iter().filter_map(Error::key).collect();
+    assert_eq!(keys, ["http.port", "mode"]);
+    assert_eq!(props.get::<String>("name")?, "shop");
+    assert_eq!(props.generation(), seen);
+    Ok(())
+}
+
+#[test]
+fn a_source_that_leaves_with_a_required_key_is_held() -> Result<(), Error> {
+    let schema = Schema::new().declare(Schema::key::<u16>("port").required());
+    let props = Properties::builder()
+        .default("port", 80)
+        .schema(schema)
+        .build()?;
+    let error = props.set("port", Value::Unset).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Missing);
+    assert_eq!(error.key(), Some("port"));
+    Ok(())
+}
+
+#[test]
+fn a_value_that_changes_through_a_reference_is_looked_at() -> Result<(), Error> {
+    let schema = Schema::new().declare(Schema::key::<u32>("b").range(..10));
+    let source = Memory::from([("a", "5"), ("b", "${a}")]);
+    let props = build(schema, &source)?;
+    assert_eq!(source.set("a", "50").unwrap_err().key(), Some("b"));
+    assert_eq!(props.get::<u32>("a")?, 5);
+    Ok(())
+}
+
+#[test]
+fn a_value_in_the_way_of_a_declared_key_is_refused() -> Result<(), Error> {
+    let schema = Schema::new()
+        .declare(Schema::key::<u32>("a.b").required())
+        .declare(Schema::key::<u32>("list.1").range(..5));
+    let (low, high) = (Memory::from([("a.b", 1)]), Memory::default());
+    let props = Properties::builder()
+        .source(low)
+        .source(high.clone())
+        .schema(schema)
+        .build()?;
+    assert_eq!(high.set("a", 5).unwrap_err().key(), Some("a.b"));
+    assert_eq!(props.get::<u32>("a.b")?, 1);
+    high.set("list", vec![9, 4, 9])?;
+    let error = high.set("list", vec![9, 5, 9]).unwrap_err();
+    assert_eq!(error.key(), Some("list.1"));
+    assert_eq!(props.get::<Vec<u32>>("list")?, [9, 4, 9]);
+    Ok(())
+}
+
+/// A source whose documents belong together; each load gives the next one.
+struct Documents(AtomicUsize, &'static [&'static [(&'static str, u32)]]);
+
+impl Source for Documents {
+    fn origin(&self) -> Origin {
+        Origin::new("documents", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let at = self.0.fetch_add(1, Ordering::Relaxed);
+        let mut document = Document::new();
+        for (key, value) in self.1[at] {
+            document.set(key, *value, self.origin())?;
+        }
+        Ok(document)
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Never
+    }
+}
+
+#[test]
+fn a_document_is_refused_as_a_whole() -> Result<(), Error> {
+    let schema = Schema::new()
+        .declare(Schema::key::<u32>("a").range(..10))
+        .declare(Schema::key::<u32>("b").range(..10));
+    let source = Documents(
+        AtomicUsize::new(0),
+        &[&[("a", 1), ("b", 1)], &[("a", 2), ("b", 20)], &[("a", 3)]],
+    );
+    let props = Properties::builder()
+        .source(source)
+        .schema(schema)
+        .build()?;
+    let error = props.refresh_now().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`b`: out of range, wanted ..10, found integer 20 (documents)"
+    );
+    assert_eq!((props.get::<u32>("a")?, props.get::<u32>("b")?), (1, 1));
+    props.refresh_now()?;
+    assert_eq!(props.get::<u32>("a")?, 3);
+    Ok(())
+}
+
+#[test]
+fn a_handle_and_the_schema_refuse_with_one_voice() -> Result<(), Error> {
+    let schema = Schema::new().declare(Schema::key::<u32>("n").range(..10));
+    let source = Memory::from([("n", 1)]);
+    let props = build(schema, &source)?;
+    let n = props.property::<u32>("n").build()?;
+    let error = source.set("n", "many").unwrap_err();
+    assert_eq!(error.iter().count(), 1, "{error}");
+    assert!(source.set("n", 10).is_err());
+    assert_eq!(n.get(), 1);
+    Ok(())
+}
+
+#[test]
+fn defaults_stand_in_the_weakest_layer_and_name_the_schema() -> Result<(), Error> {
+    let schema = Schema::new()
+        .declare(Schema::key::<u32>("a").default(1))
+        .declare(Schema::key::<u32>("b").default(1));
+    let props = Properties::builder()
+        .default("b", 2)
+        .schema(schema)
+        .build()?;
+    assert_eq!(props.get::<u32>("a")?, 1);
+    assert_eq!(props.get::<u32>("b")?, 2, "the program's default");
+    let told = props.explain("a");
+    assert_eq!(told.origin.unwrap().kind(), "schema");
+    Ok(())
+}
+
+#[test]
+fn what_is_wrong_with_the_schema_itself_is_told_at_once() {
+    let schema = Schema::new()
+        .declare(Schema::key::<u32>("a..b"))
+        .declare(Schema::key::<u32>("a").default("x"))
+        .declare(Schema::key::<u32>("b").range(..5).default(9))
+        .declare(Schema::key::<u32>("c").one_of(["d"]))
+        .declare(Schema::key::<u32>("c"))
+        .strict(".");
+    let error = build(schema, &Memory::default()).unwrap_err();
+    assert_eq!(error.iter().count(), 6, "{error}");
+    let told = told(&error);
+    assert_eq!(
+        told[2],
+        "`b`: out of range, wanted ..5, found integer 9 (schema)"
+    );
+}
+
+#[test]
+fn two_schemas_are_one() {
+    let first = Schema::new().declare(Schema::key::<u32>("a").required());
+    let second = Schema::new().declare(Schema::key::<u32>("b").required());
+    let both = Properties::builder().schema(first).schema(second).build();
+    assert_eq!(both.unwrap_err().iter().count(), 2);
+}
+
+#[test]
+fn undeclared_keys_are_listed_with_the_nearest_name() -> Result<(), Error> {
+    let schema = Schema::new()
+        .declare(Schema::key::<u32>("ratelimit.qps"))
+        .declare(Schema::key::<Vec<u32>>("list"))
+        .strict("");
+    let source = Memory::from([
+        ("ratelimt.qps", "hunter2"),
+        ("ratelimit.qsp", "1"),
+        ("other", "1"),
+        ("list", "1, 2"),
+    ]);
+    let props = build(schema, &source)?;
+    let unknown = props.unknown_keys();
+    let seen: Vec<_> = unknown
+        .iter()
+        .map(|u| (u.key.as_str(), u.nearest.as_ref().map(|key| key.as_str())))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("other", None),
+            ("ratelimit.qsp", Some("ratelimit.qps")),
+            ("ratelimt.qps", Some("ratelimit.qps")),
+        ]
+    );
+    assert!(!format!("{unknown:?}{}", unknown[2]).contains("hunter2"));
+    source.remove("other")?;
+    assert_eq!(props.unknown_keys().len(), 2, "as of now");
+    Ok(())
+}
+
+#[test]
+fn only_strict_prefixes_are_listed() -> Result<(), Error> {
+    let schema = Schema::new()
+        .declare(Schema::key::<u32>("a.b"))
+        .strict("a")
+        .strict("a.c")
+        .strict("list");
+    let source = Memory::from([("a.c.x", 1), ("a.b", 2), ("ab", 3), ("z", 4)]);
+    let props = build(schema.clone(), &source)?;
+    let keys = |props: &Properties| -> Vec<String> {
+        let keys = props.unknown_keys().into_iter();
+        keys.map(|unknown| unknown.key.to_string()).collect()
+    };
+    assert_eq!(keys(&props), ["a.c.x"]);
+    let props = Properties::builder().source(source).build()?;
+    assert!(keys(&props).is_empty(), "without a schema");
+    Ok(())
+}
+
+#[test]
+fn of_ten_keys_three_are_used() -> Result<(), Error> {
+    let source: Memory = (0..10).map(|i| (format!("k{i}"), i)).collect();
+    let props = Properties::builder().source(source).track_usage().build()?;
+    assert_eq!(props.unused_keys().len(), 10);
+    assert_eq!(props.get::<u32>("k1")?, 1);
+    assert_eq!(props.get_or("k2", 9u32), 2);
+    assert_eq!(props.snapshot().get_opt::<u32>("k3")?, Some(3));
+    assert_eq!(props.get_opt::<u32>("made.up")?, None);
+    props.explain("k4");
+    let unused: Vec<String> = props
+        .unused_keys()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(unused, ["k0", "k4", "k5", "k6", "k7", "k8", "k9"]);
+    Ok(())
+}
+
+#[test]
+fn handles_structs_fallbacks_lists_and_references_are_uses() -> Result<(), Error> {
+    #[derive(Clone, PartialEq, Deserialize)]
+    struct Db {
+        host: String,
+    }
+    let source = Memory::from([
+        ("db.host", Value::from("h")),
+        ("db.left.over", 1.into()),
+        ("handle", 1.into()),
+        ("fallback", 1.into()),
+        ("list", vec![1, 2].into()),
+        ("items", vec![1, 2].into()),
+        ("refers", "${referred}".into()),
+        ("referred", "${further}".into()),
+        ("further", 1.into()),
+        ("quoted.a b", 1.into()),
+        ("never", 1.into()),
+    ]);
+    let props = Properties::builder()
+        .source(source.clone())
+        .track_usage()
+        .build()?;
+    drop(props.property::<u32>("handle").or_key("fallback").build()?);
+    let db = props.bind::<Db>("db").build()?;
+    assert_eq!(props.get::<u32>("list.0")?, 1);
+    assert_eq!(props.property::<u32>("items.1").build()?.get(), 2);
+    assert_eq!(props.get::<u32>("refers")?, 1);
+    assert_eq!(props.get::<u32>("\"quoted\".\"a b\"")?, 1);
+    assert_eq!(db.load().host, "h");
+    let unused = || -> Vec<String> {
+        let keys = props.unused_keys().into_iter();
+        keys.map(|key| key.to_string()).collect()
+    };
+    assert_eq!(unused(), ["never"]);
+    source.set("new", 1)?;
+    assert_eq!(unused(), ["never", "new"]);
+    Ok(())
+}
+
+#[test]
+fn usage_is_not_tracked_unless_asked_for() -> Result<(), Error> {
+    let props = Properties::builder().default("a", 1).build()?;
+    assert!(props.unused_keys().is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_commit_asks_only_the_rules_of_the_keys_that_changed() -> Result<(), Error> {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut schema = Schema::new();
+    for i in 0..1_000 {
+        let asked = Arc::clone(&asked);
+        let count = move |_: &u32| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            true
+        };
+        schema = schema.declare(Schema::key::<u32>(&format!("s.k{i}")).check("counted", count));
+    }
+    let keys = |n: u32| (0..1_000).map(move |i| (format!("s.k{i}"), i + n / 1_000));
+    let source: Memory = keys(0).chain([("other".to_owned(), 0)]).collect();
+    let props = build(schema, &source)?;
+    let since = || asked.swap(0, Ordering::Relaxed);
+    assert_eq!(since(), 1_000, "the first load asks all");
+    source.set("other", 1)?;
+    assert_eq!(since(), 0);
+    source.set("s.k7", 70_000)?;
+    assert_eq!(since(), 1);
+    props.set("s.k8", 1)?;
+    assert_eq!(since(), 1);
+    source.replace(keys(0).chain([("s.k9".to_owned(), 1)]))?;
+    assert_eq!(since(), 2, "k7 is as before again, and k9 is new");
+    Ok(())
+}
+
+#[test]
+fn secrets_of_the_schema_are_masked_everywhere() -> Result<(), Error> {
+    let schema = Schema::new()
+        .declare(
+            Schema::key::<String>("a.b")
+                .length(..20)
+                .secret()
+                .default("hunter2"),
+        )
+        .declare(Schema::key::<Secret<u32>>("c"))
+        .declare(
+            Schema::key::<String>("d")
+                .secret()
+                .one_of(["hunter2", "hunter3"])
+                .check("named", |_| panic!("hunter2")),
+        );
+    for text in [schema.to_text(), schema.to_json_schema()] {
+        assert!(!text.contains("hunter"), "{text}");
+    }
+    let source = Memory::from([("x", "y")]);
+    let props = build(schema, &source)?;
+    assert!(!props.explain("a.b").to_string().contains("hunter2"));
+    for (key, value) in [
+        ("a.b", "hunter2 and much more text"),
+        ("c", "hunter2"),
+        ("d", "hunter4"),
+        ("d", "hunter3"),
+    ] {
+        let error = source.set(key, value).unwrap_err();
+        assert_eq!(error.key(), Some(key));
+        assert!(!format!("{error} {error:?}").contains("hunter"), "{error}");
+    }
+    assert!(!format!("{:?}", props.health()).contains("hunter"));
+    Ok(())
+}
+
+fn documented() -> Schema {
+    Schema::new()
+        .declare(
+            Schema::key::<u32>("ratelimit.qps")
+                .range(1..=10_000)
+                .default(100)
+                .describe("requests a second"),
+        )
+        .declare(
+            Schema::key::<String>("db.password")
+                .required()
+                .default("hunter2"),
+        )
+        .declare(
+            Schema::key::<u16>("http.port")
+                .required()
+                .restart_required(),
+        )
+        .declare(Schema::key::<u16>("port").deprecated("use http.port"))
+        .declare(
+            Schema::key::<String>("mode")
+                .one_of(["dev", "prod"])
+                .default("dev")
+                .describe("a \"quoted\"\nline"),
+        )
+        .declare(Schema::key::<Duration>("http.timeout").default("30s"))
+        .declare(Schema::key::<ByteSize>("http.body").range(..=ByteSize(1 << 20)))
+        .declare(Schema::key::<Vec<String>>("hosts").default(vec!["a", "b"]))
+        .declare(
+            Schema::key::<f64>("ratio")
+                .range(0.0..1.0)
+                .check("not a half", |r| *r != 0.5)
+                .check("real", |_| true),
+        )
+        .declare(Schema::key::<bool>("\"a.b\".on").default(true))
+        .declare(Schema::key::<std::collections::BTreeMap<String, u8>>(
+            "weights",
+        ))
+        .declare(Schema::key::<String>("name").length(1..21))
+        .strict("http")
+}
+
+#[test]
+fn a_crowd_of_unknown_keys_is_one_fault_more() -> Result<(), Error> {
+    let schema = Schema::new()
+        .declare(Schema::key::<u32>("known"))
+        .strict("")
+        .deny_unknown();
+    let crowd = || {
+        (0..500)
+            .map(|i| (format!("k{i:03}"), 1))
+            .chain([("known".to_owned(), 1)])
+    };
+    let error = build(schema.clone(), &crowd().collect()).unwrap_err();
+    assert_eq!(error.iter().count(), 101);
+    assert!(
+        error
+            .to_string()
+            .contains("`k100`: not declared in the schema, one of 400 more")
+    );
+    let source = Memory::default();
+    let props = build(schema, &source)?;
+    source.replace(crowd()).ok();
+    assert_eq!(props.snapshot().keys().len(), 1, "the others are refused");
+    assert_eq!(props.get::<u32>("known")?, 1);
+    Ok(())
+}
+
+#[test]
+fn the_text_is_as_ever() {
+    golden("tests/golden/schema.txt", &documented().to_text());
+}
+
+#[test]
+fn the_json_schema_is_as_ever() {
+    let text = documented().to_json_schema();
+    golden("tests/golden/schema.json", &text);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["properties"]["http"]["additionalProperties"], false);
+    assert_eq!(json["required"], serde_json::json!(["http"]));
+}
+
+/// Compares with a file; `GOLDEN=write` writes it.
+fn golden(path: &str, now: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var("GOLDEN").is_ok_and(|what| what == "write") {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, now).unwrap();
+    }
+    let then = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(now, then.replace("\r\n", "\n"));
+}
+
+#[test]
+fn a_declared_key_that_needs_a_restart_keeps_its_value_until_then() {
+    let memory = Memory::from([("http.port", 80)]);
+    let schema = Schema::new().declare(Schema::key::<u16>("http.port").restart_required());
+    let props = Properties::builder()
+        .source(memory.clone())
+        .schema(schema)
+        .build()
+        .unwrap();
+    memory.set("http.port", 81).unwrap();
+    assert_eq!(props.get::<u16>("http.port").unwrap(), 80);
+    let pending = props.health().pending_restart;
+    assert_eq!(pending[0].waiting.as_deref(), Some("81"));
+}
