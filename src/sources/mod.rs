@@ -8,10 +8,14 @@ mod dir;
 mod disk;
 mod env;
 mod file;
+#[cfg(feature = "http")]
+mod http;
 mod memory;
 
 pub use args::Args;
 pub use dir::Dir;
 pub use env::Env;
 pub use file::File;
+#[cfg(feature = "http")]
+pub use http::Http;
 pub use memory::Memory;
