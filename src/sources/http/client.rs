@@ -356,7 +356,12 @@ fn explain(fault: ureq::Error, limits: Limits, end: &str) -> Error {
         }
         ureq::Error::Timeout(_) => too_slow(limits, end),
         ureq::Error::Io(fault) if fault.kind() == io::ErrorKind::TimedOut => too_slow(limits, end),
-        ureq::Error::Io(fault) => unavailable(format!("the exchange failed: {fault}")),
+        ureq::Error::Io(fault) => {
+            let within = fault.get_ref();
+            let tls = within.is_some_and(|it| it.is::<rustls::Error>());
+            let what = if tls { "TLS" } else { "the exchange" };
+            unavailable(format!("{what} failed: {fault}"))
+        }
         ureq::Error::Rustls(fault) => unavailable(format!("TLS failed: {fault}")),
         ureq::Error::Tls(fault) => unavailable(format!("TLS failed: {fault}")),
         ureq::Error::HostNotFound => unavailable("the host's name has no address"),
@@ -401,7 +406,7 @@ fn unavailable(detail: impl Into<String>) -> Error {
 }
 
 fn timeout(detail: String) -> Error {
-    Error::new(ErrorKind::Unavailable, detail)
+    Error::new(ErrorKind::Timeout, detail)
 }
 
 /// The whole took too long.
