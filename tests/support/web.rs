@@ -24,6 +24,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     date_time_ymd,
 };
+use tokio::net::TcpSocket;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -34,7 +35,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use super::child::{self, Child, Running};
 
 /// The doors of the server, in the order in which it names their ports.
-const DOORS: [&str; 6] = ["http", "raw", "tls", "expired", "wrong", "mutual"];
+const DOORS: [&str; 7] = ["http", "raw", "full", "tls", "expired", "wrong", "mutual"];
 
 /// Who is known to the server, and what it shows.
 const CERTIFICATES: [&str; 4] = ["tls", "expired", "wrong", "client"];
@@ -86,7 +87,7 @@ impl Web {
     /// The address of a name at a door.
     pub(crate) fn url(&self, door: &str, name: &str) -> String {
         let at = DOORS.iter().position(|it| *it == door).unwrap();
-        let scheme = if at < 2 { "http" } else { "https" };
+        let scheme = if at < 3 { "http" } else { "https" };
         format!("{scheme}://127.0.0.1:{}/{name}", self.ports[at])
     }
 
@@ -164,33 +165,53 @@ pub(crate) fn serve_if_asked() {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    let doors: Vec<_> = ports
-        .iter()
-        .map(|port| TcpListener::bind(("127.0.0.1", *port)).unwrap())
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _guard = runtime.enter();
+    let doors: Vec<_> = DOORS
+        .into_iter()
+        .zip(&ports)
+        .map(|(name, port)| listen(name, *port))
         .collect();
     let ports: Vec<_> = doors
         .iter()
         .map(|it| it.local_addr().unwrap().port().to_string())
         .collect();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
     runtime.block_on(async {
         for (name, door) in DOORS.into_iter().zip(doors) {
             let dir = dir.clone();
-            if name == "raw" {
-                std::thread::spawn(move || raw(&door, &dir));
-                continue;
+            match name {
+                "raw" => {
+                    let door = door.into_std().unwrap();
+                    door.set_nonblocking(false).unwrap();
+                    std::thread::spawn(move || raw(&door, &dir));
+                }
+                // Open, and nobody is ever let in.
+                "full" => std::mem::forget(door),
+                "http" => drop(tokio::spawn(accept(door, None, dir))),
+                _ => {
+                    let tls = acceptor(&dir, name);
+                    tokio::spawn(accept(door, Some(tls), dir));
+                }
             }
-            let tls = (name != "http").then(|| acceptor(&dir, name));
-            door.set_nonblocking(true).unwrap();
-            let door = tokio::net::TcpListener::from_std(door).unwrap();
-            tokio::spawn(accept(door, tls, dir));
         }
         child::say(ports.join(","));
         std::future::pending::<()>().await;
     });
+}
+
+fn listen(name: &str, port: u16) -> tokio::net::TcpListener {
+    let socket = TcpSocket::new_v4().unwrap();
+    // After a kill, connections of before may still be winding down.
+    socket.set_reuseaddr(true).unwrap();
+    socket
+        .bind(SocketAddr::from(([127, 0, 0, 1], port)))
+        .unwrap();
+    socket
+        .listen(if name == "full" { 1 } else { 1024 })
+        .unwrap()
 }
 
 fn acceptor(dir: &Path, name: &str) -> TlsAcceptor {

@@ -301,8 +301,10 @@ fn document(response: Response<Body>, ask: &Ask<'_>) -> Result<Answer, Error> {
 }
 
 fn all(mut reader: impl Read, length: Option<u64>) -> io::Result<Vec<u8>> {
-    // At most the limit: a longer one was refused.
-    let mut bytes = Vec::with_capacity(length.unwrap_or_default() as usize);
+    // Room for all at once: growing would hold what is there twice, and what is not touched costs
+    // nothing. A longer one was refused.
+    let room = length.map_or(MAX_DOCUMENT_BYTES, |length| length as usize);
+    let mut bytes = Vec::with_capacity(room);
     reader.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
