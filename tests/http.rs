@@ -10,8 +10,8 @@ mod support {
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
-use std::net::{TcpStream, UdpSocket};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -349,6 +349,52 @@ fn ask_a_silent_resolver() {
     child::say(format!(
         "{asked} bytes were asked; given up after {took:?}: {error}"
     ));
+}
+
+#[test]
+fn the_proxy_of_the_environment_is_used_unless_told_otherwise() {
+    let test = "the_proxy_of_the_environment_is_used_unless_told_otherwise";
+    let url = "http://nobody.invalid/app.toml";
+    if child::role().is_some() {
+        let document = Http::new(url).load().unwrap();
+        assert_eq!(qps(&document), Some(&7.into()));
+        assert!(source(url).load().is_err(), "there is no such host");
+        return child::say("read through the proxy");
+    }
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let variable = format!("HTTP_PROXY=http://{}", proxy.local_addr().unwrap());
+    let tunnel = thread::spawn(move || {
+        let (mut stream, _) = proxy.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let mut head = || -> String {
+            let lines = lines.by_ref().map_while(Result::ok);
+            let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+            head.join("\n")
+        };
+        let connect = head();
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let get = head();
+        let answer = wire("content-length: 8\r\n", "qps = 7\n");
+        stream.write_all(answer.as_bytes()).unwrap();
+        (connect, get)
+    });
+    let env = [
+        "env",
+        "-u",
+        "NO_PROXY",
+        "-u",
+        "no_proxy",
+        "-u",
+        "ALL_PROXY",
+        &variable,
+    ];
+    Child::of(test).under(&env).unwrap().succeeds();
+    let (connect, get) = tunnel.join().unwrap();
+    assert!(
+        connect.starts_with("CONNECT nobody.invalid:80 "),
+        "{connect}"
+    );
+    assert!(get.starts_with("GET /app.toml "), "{get}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The places that values come from: one file or folder a backend.
 //!
 //! Each is a [`Source`](crate::Source) that a program hands to the builder. Files and directories
-//! share one private room, `disk`, which reads safely and watches.
+//! share one private room, `disk`, which reads safely and watches; `Http` reads by it too.
 
 mod args;
 mod dir;

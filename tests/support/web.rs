@@ -42,9 +42,10 @@ const CERTIFICATES: [&str; 4] = ["tls", "expired", "wrong", "client"];
 
 /// The server, seen from a test. It ends with this.
 pub(crate) struct Web {
+    /// Ends before its directory does.
+    process: Option<Running>,
     dir: tempfile::TempDir,
     test: &'static str,
-    process: Option<Running>,
     ports: Vec<u16>,
 }
 

@@ -69,6 +69,24 @@ pub(super) struct Limits {
     pub(super) timeout: Duration,
 }
 
+impl Limits {
+    /// A part took too long, on its own or because nothing was left for it; `end` is what had to
+    /// happen in time.
+    fn over(self, what: &str, limit: Duration, end: &str) -> Error {
+        if Instant::now() >= self.deadline {
+            return self.whole_over(end);
+        }
+        let detail = format!("given up before {end}: the {what} timeout of {limit:?} is over");
+        Error::new(ErrorKind::Timeout, detail)
+    }
+
+    fn whole_over(self, end: &str) -> Error {
+        let limit = self.timeout;
+        let detail = format!("given up before {end}: the timeout of {limit:?} is over");
+        Error::new(ErrorKind::Timeout, detail)
+    }
+}
+
 /// What a server marks a version of a document with.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Marks {
@@ -218,7 +236,7 @@ fn send(agent: &Agent, ask: &Ask<'_>, url: &Url) -> Result<Response<Body>, Error
     let limits = ask.limits;
     let left = limits.deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
-        return Err(too_slow(limits, "the answer was complete"));
+        return Err(limits.whole_over("the answer was complete"));
     }
     let mut request = agent.get(url.whole());
     for (name, value) in ask.headers {
@@ -347,17 +365,16 @@ fn body_fault(fault: io::Error, length: Option<u64>, packed: bool, limits: Limit
 fn explain(fault: ureq::Error, limits: Limits, end: &str) -> Error {
     match fault {
         ureq::Error::Timeout(Timeout::Resolve) => {
-            let time = limits.connect;
-            timeout(format!("the host's name was not resolved within {time:?}"))
+            limits.over("connect", limits.connect, "the host's name was resolved")
         }
         ureq::Error::Timeout(Timeout::Connect) => {
-            timeout(format!("no connection within {:?}", limits.connect))
+            limits.over("connect", limits.connect, "there was a connection")
         }
         ureq::Error::Timeout(Timeout::RecvResponse) => {
-            timeout(format!("no response within {:?}", limits.response))
+            limits.over("response", limits.response, end)
         }
-        ureq::Error::Timeout(_) => too_slow(limits, end),
-        ureq::Error::Io(fault) if fault.kind() == io::ErrorKind::TimedOut => too_slow(limits, end),
+        ureq::Error::Timeout(_) => limits.whole_over(end),
+        ureq::Error::Io(fault) if fault.kind() == io::ErrorKind::TimedOut => limits.whole_over(end),
         ureq::Error::Io(fault) => {
             let within = fault.get_ref();
             let tls = within.is_some_and(|it| it.is::<rustls::Error>());
@@ -405,18 +422,6 @@ fn refused(status: u16, response: &Response<Body>) -> Error {
 
 fn unavailable(detail: impl Into<String>) -> Error {
     Error::new(ErrorKind::Unavailable, detail)
-}
-
-fn timeout(detail: String) -> Error {
-    Error::new(ErrorKind::Timeout, detail)
-}
-
-/// The whole took too long.
-pub(super) fn too_slow(limits: Limits, end: &str) -> Error {
-    timeout(format!(
-        "given up before {end}: the timeout of {:?} is over",
-        limits.timeout
-    ))
 }
 
 fn too_large() -> Error {
