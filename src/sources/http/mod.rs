@@ -64,6 +64,9 @@ const SETTLES: Duration = Duration::from_millis(300);
 /// anew, for each poll. Name resolution that is given up goes on by itself on a thread until the
 /// system's resolver returns.
 ///
+/// In a program that turns on the `gzip` feature of the crate `ureq`, an answer that is compressed
+/// though the source asked for none, and has no chunks, is refused: its length is no longer known.
+///
 /// A faulty address or header is no panic but the error of each load.
 ///
 /// # Examples
