@@ -782,6 +782,10 @@ fn what_could_smuggle_a_header_or_a_secret_is_refused_before_anybody_is_asked() 
             source(url.replace("//", "//a:b@")).bearer("a".to_owned()),
             "exclude",
         ),
+        (
+            at().bearer("a".to_owned()).header("authorization", "b"),
+            "exclude",
+        ),
         (Http::union(Vec::<String>::new()), "no address"),
     ] {
         refused(http.load(), ErrorKind::Other, says);

@@ -367,9 +367,15 @@ impl Http {
             return Err(wrong("no address was given".to_owned(), &self.origin()));
         }
         let web: Vec<_> = all.iter().filter_map(|(it, _)| it.web()).collect();
-        let own = web.iter().any(|url| url.has_user_info());
-        if own && self.options.bearer.is_some() {
-            let detail = "a user in the address and a bearer token exclude each other";
+        let named = |(name, _): &(String, _)| name.eq_ignore_ascii_case("authorization");
+        let ways = [
+            web.iter().any(|url| url.has_user_info()),
+            self.options.bearer.is_some(),
+            self.options.headers.iter().any(named),
+        ];
+        if ways.into_iter().filter(|way| *way).count() > 1 {
+            let detail = "a user in the address, a bearer token and an `Authorization` header \
+                          exclude each other";
             return Err(wrong(detail.to_owned(), &self.origin()));
         }
         let sends = self.options.bearer.is_some()
