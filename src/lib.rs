@@ -70,6 +70,7 @@
 //! | `toml` | yes | TOML |
 //! | `watch` | yes | file events; without it files are polled |
 //! | `json`, `yaml`, `properties`, `dotenv` | no | these formats |
+//! | `http` | no | documents on web servers: [`sources`]`::Http` |
 
 mod engine;
 mod error;

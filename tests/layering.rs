@@ -26,13 +26,16 @@ const BACKENDS_SEE: [&str; 4] = ["error", "value", "format", "source"];
 const SHARED_BY_BACKENDS: [&str; 1] = ["disk"];
 
 /// Client crates and the only place that may name each.
-const CLIENTS: [(&str, &str); 6] = [
+const CLIENTS: [(&str, &str); 9] = [
     ("arc_swap", "sync.rs"),
     ("loom", "sync.rs"),
     ("toml", "format/toml/"),
     ("serde_json", "format/json.rs"),
     ("saphyr_parser", "format/yaml.rs"),
     ("notify", "sources/disk/"),
+    ("ureq", "sources/http/"),
+    ("rustls", "sources/http/"),
+    ("flate2", "sources/http/"),
 ];
 
 struct Import {

@@ -1,17 +1,21 @@
 //! The places that values come from: one file or folder a backend.
 //!
 //! Each is a [`Source`](crate::Source) that a program hands to the builder. Files and directories
-//! share one private room, `disk`, which reads safely and watches.
+//! share one private room, `disk`, which reads safely and watches; `Http` reads by it too.
 
 mod args;
 mod dir;
 mod disk;
 mod env;
 mod file;
+#[cfg(feature = "http")]
+mod http;
 mod memory;
 
 pub use args::Args;
 pub use dir::Dir;
 pub use env::Env;
 pub use file::File;
+#[cfg(feature = "http")]
+pub use http::Http;
 pub use memory::Memory;

@@ -1,0 +1,919 @@
+//! Documents on a web server that misbehaves in every way (SRC-4; faults H1 to H8, H10, H11).
+#![cfg(all(target_os = "linux", feature = "http", feature = "toml"))]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support {
+    #[allow(dead_code)]
+    pub(crate) mod child;
+    pub(crate) mod web;
+}
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use liveprops::health::{SourceHealth, Status};
+use liveprops::source::conformance::{Editor, check};
+use liveprops::sources::{Http, Memory};
+use liveprops::{
+    Document, Error, ErrorKind, Format, MAX_DOCUMENT_BYTES, Properties, Secret, Source, Value,
+};
+use support::child::{self, Child};
+use support::web::{Web, nobody, serve_if_asked};
+
+const POLL: Duration = Duration::from_millis(100);
+const SOON: Duration = Duration::from_secs(10);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+const GOOD: &str = "qps = 100\nname = \"checkout\"\n";
+
+/// No test: the process that all others talk to.
+#[test]
+fn the_server_of_these_tests() {
+    serve_if_asked();
+}
+
+fn web() -> Web {
+    Web::start("the_server_of_these_tests")
+}
+
+fn source(url: impl AsRef<str>) -> Http {
+    Http::new(url).without_proxy().poll(POLL)
+}
+
+#[track_caller]
+fn soon(what: &str, mut want: impl FnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !want() {
+        assert!(begun.elapsed() < SOON, "not within {SOON:?}: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+    begun.elapsed()
+}
+
+fn only(props: &Properties) -> SourceHealth {
+    props.health().sources.remove(0)
+}
+
+/// Why the only source is not up.
+fn trouble(props: &Properties) -> Option<Error> {
+    match only(props).status {
+        Status::Stale { reason, .. } | Status::Down { reason } => Some(reason),
+        _ => None,
+    }
+}
+
+fn qps(document: &Document) -> Option<&Value> {
+    document.get("qps")
+}
+
+#[track_caller]
+fn number(props: &Properties, key: &str) -> i64 {
+    props.get(key).unwrap()
+}
+
+/// Wants a failure that says this.
+#[track_caller]
+fn refused(loaded: Result<Document, Error>, kind: ErrorKind, says: &str) -> Error {
+    let error = loaded.expect_err(says);
+    let text = error.to_string();
+    assert!(text.contains(says), "wanted `{says}`, got `{text}`");
+    assert_eq!(error.kind(), kind, "{text}");
+    error
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A response as it goes over the wire.
+fn wire(head: &str, body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\n{head}\r\n{body}")
+}
+
+#[test]
+fn what_has_not_changed_is_not_sent_again_and_makes_no_generation() {
+    let web = web();
+    for (mode, condition) in [
+        ("ok", "match=\""),
+        (
+            "dated Wed, 21 Oct 2015 07:28:00 GMT",
+            "since=Wed, 21 Oct 2015",
+        ),
+    ] {
+        let name = format!("{}.toml", mode.split(' ').next().unwrap());
+        web.set(&name, mode, GOOD);
+        let props = Properties::builder()
+            .source(source(web.url("http", &name)))
+            .build()
+            .unwrap();
+        let before = props.health().generation;
+        soon("five polls", || web.log(&name).len() > 5);
+        assert_eq!(props.health().generation, before);
+        assert_eq!(trouble(&props).map(|it| it.to_string()), None);
+        let log = web.log(&name);
+        let bare = log.iter().filter(|line| !line.contains(condition)).count();
+        assert_eq!(bare, 1, "only the first asks without condition: {log:?}");
+
+        let was = only(&props).revision.unwrap();
+        let mode = mode.replace("2015", "2016");
+        web.set(&name, &mode, GOOD.replace("100", "200"));
+        soon("the new value", || number(&props, "qps") == 200);
+        assert_eq!(props.health().generation, before + 1);
+        assert_ne!(only(&props).revision.unwrap(), was);
+    }
+}
+
+#[test]
+fn the_same_bytes_under_other_marks_make_no_generation() {
+    let web = web();
+    web.set("app.toml", "status 200 etag: \"1\"", GOOD);
+    let props = Properties::builder()
+        .source(source(web.url("http", "app.toml")))
+        .build()
+        .unwrap();
+    let before = props.health().generation;
+    web.set("app.toml", "status 200 etag: W/\"2\"", GOOD);
+    soon("the new mark", || {
+        only(&props).revision.as_deref() == Some("W/\"2\"")
+            || web.log("app.toml").iter().any(|it| it.contains("W/\"2\""))
+    });
+    assert_eq!(props.health().generation, before);
+}
+
+#[test]
+fn a_304_that_lies_is_found_at_the_next_poll_without_condition() {
+    let web = web();
+    web.set("app.toml", "liar", GOOD);
+    let props = Properties::builder()
+        .source(source(web.url("http", "app.toml")).unconditional_every(4))
+        .build()
+        .unwrap();
+    soon("some polls", || web.log("app.toml").len() >= 3);
+    let polls = web.log("app.toml").len();
+    web.set("app.toml", "liar", GOOD.replace("100", "200"));
+    soon("the truth", || number(&props, "qps") == 200);
+    let polls = web.log("app.toml").len() - polls;
+    assert!(polls <= 5, "found after {polls} polls");
+    let free = web.log("app.toml");
+    let free = free.iter().filter(|it| it.contains("match=- ")).count();
+    assert!(free >= 2, "{free} polls without condition");
+}
+
+#[test]
+fn no_answer_but_a_whole_200_takes_a_value_away() {
+    let web = web();
+    web.set("app.toml", "ok", GOOD);
+    let props = Properties::builder()
+        .source(source(web.url("http", "app.toml")).timeout(Duration::from_millis(500)))
+        .build()
+        .unwrap();
+    let before = props.health().generation;
+    let (stop, reads) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
+    let reader = {
+        let (props, stop, reads) = (props.clone(), Arc::clone(&stop), Arc::clone(&reads));
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(number(&props, "qps"), 100);
+                reads.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(Duration::from_micros(200));
+            }
+        })
+    };
+    let large = vec![b'#'; MAX_DOCUMENT_BYTES + 1];
+    let faults: [(&str, &[u8], &str); 14] = [
+        ("status 500", b"qps = 7", "500 Internal Server Error"),
+        ("status 503 retry-after: 120", b"", "retry after `120`"),
+        ("status 429 retry-after: 30", b"qps = 7", "poll less often"),
+        ("status 404", b"qps = 7", "404 Not Found"),
+        ("status 401", b"qps = 7", "check the credentials"),
+        ("status 204", b"", "204 No Content"),
+        ("status 206 content-range: bytes 0-6/20", b"qps = 7", "206"),
+        ("status 200 content-type: text/html", b"<html>", "web page"),
+        ("status 200", b"qps = ", "app.toml"),
+        ("status 200", b"\xff\xfe", "not UTF-8"),
+        ("status 200", &large, "longer than 10485760 bytes"),
+        ("status 200 content-encoding: br", b"qps = 7", "`br`"),
+        (
+            "status 200 content-encoding: gzip",
+            b"qps = 7 and no gzip at all",
+            "not the gzip",
+        ),
+        ("hang", b"", "given up"),
+    ];
+    for (mode, body, says) in faults {
+        web.set("app.toml", mode, body);
+        soon(says, || {
+            trouble(&props).is_some_and(|it| it.to_string().contains(says))
+        });
+        let reason = trouble(&props).unwrap().to_string();
+        assert!(reason.contains(&web.url("http", "app.toml")), "{reason}");
+        web.set("app.toml", "ok", GOOD);
+        soon("up again", || trouble(&props).is_none());
+    }
+    assert_eq!(props.health().generation, before);
+    stop.store(true, Ordering::Relaxed);
+    reader.join().unwrap();
+    let reads = reads.load(Ordering::Relaxed);
+    println!("{reads} reads during {} faults, all good", faults.len());
+    assert!(reads > 1000);
+}
+
+#[test]
+fn whatever_is_slow_is_given_up_in_time() {
+    let web = web();
+    let timeout = Duration::from_secs(2);
+    web.set("hang.toml", "hang", "");
+    web.set("body.toml", "drip", GOOD);
+    web.set("silent.toml", "silent", "");
+    web.set(
+        "head.toml",
+        "drip",
+        wire("content-length: 7\r\n", "qps = 7"),
+    );
+    // A queue that is full: the system answers no further connection.
+    let full = web.url("full", "app.toml");
+    let at = full.split('/').nth(2).unwrap().parse().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&at, Duration::from_millis(200)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "the queue is never full");
+    }
+    // The raw door never answers a handshake.
+    let tls = web.url("raw", "app.toml").replace("http:", "https:");
+
+    let slow = |url: &str| source(url).timeout(timeout);
+    let in_vain = timeout * 2;
+    let mut cases = Vec::new();
+    for (door, name) in [
+        ("http", "hang.toml"),
+        ("raw", "silent.toml"),
+        ("raw", "head.toml"),
+    ] {
+        let url = web.url(door, name);
+        cases.push((timeout, slow(&url).response_timeout(in_vain)));
+        cases.push((timeout / 2, slow(&url).response_timeout(timeout / 2)));
+    }
+    for url in [&full, &tls] {
+        cases.push((timeout, slow(url).connect_timeout(in_vain)));
+        cases.push((timeout / 2, slow(url).connect_timeout(timeout / 2)));
+    }
+    let body = web.url("http", "body.toml");
+    cases.push((timeout, slow(&body)));
+    // All addresses together have one time.
+    cases.push((timeout, slow(&body).and(web.url("http", "hang.toml"))));
+    thread::scope(|scope| {
+        for (most, http) in &cases {
+            scope.spawn(|| gives_up_within(http, *most));
+        }
+    });
+
+    // A whole process that is frozen.
+    web.set("app.toml", "ok", GOOD);
+    web.signal("-STOP");
+    gives_up_within(&slow(&web.url("http", "app.toml")), timeout);
+    web.signal("-CONT");
+}
+
+#[track_caller]
+fn gives_up_within(http: &Http, most: Duration) {
+    let begun = Instant::now();
+    let error = http.load().unwrap_err();
+    let took = begun.elapsed();
+    println!("within {most:?}: after {took:?}: {error}");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(took <= most + most / 10, "{took:?}, {error}");
+    assert!(took >= most / 2, "{took:?}, {error}");
+}
+
+#[test]
+fn a_resolver_that_says_nothing_is_given_up_in_time() {
+    let test = "a_resolver_that_says_nothing_is_given_up_in_time";
+    if child::role().is_some() {
+        return ask_a_silent_resolver();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let conf = dir.path().join("resolv.conf");
+    fs::write(&conf, "nameserver 127.0.0.1\n").unwrap();
+    let alone = format!(
+        "mount --bind {} /etc/resolv.conf; ip link set lo up; exec \"$@\"",
+        conf.display()
+    );
+    match Child::of(test).under(&["unshare", "-Urnm", "sh", "-ec", &alone, "sh"]) {
+        None => println!("skipped: unshare is not permitted"),
+        Some(child) => child.succeeds(),
+    }
+}
+
+fn ask_a_silent_resolver() {
+    let resolver = UdpSocket::bind("127.0.0.1:53").unwrap();
+    let timeout = Duration::from_secs(1);
+    let http = source("http://config.example.com/app.toml").timeout(timeout);
+    gives_up_within(&http, timeout);
+    resolver
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let asked = resolver.recv(&mut [0; 512]).unwrap();
+    child::say(format!("{asked} bytes were asked"));
+}
+
+#[test]
+fn the_proxy_of_the_environment_is_used_unless_told_otherwise() {
+    let test = "the_proxy_of_the_environment_is_used_unless_told_otherwise";
+    let url = "http://nobody.invalid/app.toml";
+    if child::role().is_some() {
+        let document = Http::new(url).load().unwrap();
+        assert_eq!(qps(&document), Some(&7.into()));
+        assert!(source(url).load().is_err(), "there is no such host");
+        return child::say("read through the proxy");
+    }
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let variable = format!("HTTP_PROXY=http://{}", proxy.local_addr().unwrap());
+    let tunnel = thread::spawn(move || {
+        let (mut stream, _) = proxy.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let mut head = || -> String {
+            let lines = lines.by_ref().map_while(Result::ok);
+            let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+            head.join("\n")
+        };
+        let connect = head();
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let get = head();
+        let answer = wire("content-length: 8\r\n", "qps = 7\n");
+        stream.write_all(answer.as_bytes()).unwrap();
+        (connect, get)
+    });
+    let env = [
+        "env",
+        "-u",
+        "NO_PROXY",
+        "-u",
+        "no_proxy",
+        "-u",
+        "ALL_PROXY",
+        &variable,
+    ];
+    Child::of(test).under(&env).unwrap().succeeds();
+    let (connect, get) = tunnel.join().unwrap();
+    assert!(
+        connect.starts_with("CONNECT nobody.invalid:80 "),
+        "{connect}"
+    );
+    assert!(get.starts_with("GET /app.toml "), "{get}");
+}
+
+#[test]
+fn a_body_that_is_cut_or_may_be_is_refused() {
+    let web = web();
+    let raw = |name: &str, mode: &str, text: String| {
+        web.set(name, mode, text);
+        source(web.url("raw", name)).load()
+    };
+    let down = ErrorKind::Unavailable;
+    let long = wire("content-length: 20\r\n", "qps = 7\n");
+    let cut = wire("transfer-encoding: chunked\r\n", "8\r\nqps = 7\n\r\n");
+    let part = wire("transfer-encoding: chunked\r\n", "20\r\nqps = 7\n");
+    let none = wire("connection: close\r\n", "qps = 7\n");
+    let two = wire("content-length: 8\r\ncontent-length: 7\r\n", "qps = 7\n");
+    refused(
+        raw("long.toml", "close", long.clone()),
+        down,
+        "body of 20 bytes was cut off",
+    );
+    refused(raw("reset.toml", "reset", long), down, "cut off");
+    refused(raw("cut.toml", "close", cut), down, "cut off");
+    refused(raw("part.toml", "close", part), down, "cut off");
+    refused(
+        raw("none.toml", "close", none),
+        down,
+        "Content-Length or chunks",
+    );
+    refused(raw("two.toml", "close", two), down, "");
+    refused(
+        raw("rubbish.toml", "close", "\x01\x02rubbish\r\n\r\n".into()),
+        down,
+        "not valid HTTP",
+    );
+    refused(raw("nothing.toml", "close", String::new()), down, "");
+    refused(
+        raw("head.toml", "reset", "HTTP/1.1 200 OK\r\ncont".into()),
+        down,
+        "",
+    );
+    let headers = format!("x: {}\r\n", "y".repeat(200_000));
+    refused(
+        raw("headers.toml", "close", wire(&headers, "")),
+        down,
+        "headers are too large",
+    );
+
+    let packed = gzip(GOOD.as_bytes());
+    let torn = &packed[..packed.len() - 4];
+    web.set("torn.toml", "chunked content-encoding: gzip", torn);
+    refused(
+        source(web.url("http", "torn.toml")).load(),
+        down,
+        "gzip body was cut off",
+    );
+
+    let whole = wire("content-length: 8\r\n", "qps = 7\n");
+    assert_eq!(
+        qps(&raw("whole.toml", "close", whole).unwrap()),
+        Some(&7.into())
+    );
+    let chunks = wire(
+        "transfer-encoding: chunked\r\n",
+        "8\r\nqps = 7\n\r\n0\r\n\r\n",
+    );
+    assert_eq!(
+        qps(&raw("chunks.toml", "close", chunks).unwrap()),
+        Some(&7.into())
+    );
+}
+
+#[test]
+fn gzip_and_chunks_are_read() {
+    let web = web();
+    let packed = gzip(GOOD.as_bytes());
+    web.set("a.toml", "status 200 content-encoding: gzip", &packed);
+    web.set("b.toml", "chunked content-encoding: gzip", &packed);
+    web.set("c.toml", "chunked", GOOD);
+    for name in ["a.toml", "b.toml", "c.toml"] {
+        let document = source(web.url("http", name)).load().unwrap();
+        assert_eq!(qps(&document), Some(&100.into()));
+    }
+}
+
+#[test]
+fn memory_and_time_are_bounded_whatever_the_server_sends() {
+    let test = "memory_and_time_are_bounded_whatever_the_server_sends";
+    if let Some(url) = child::role() {
+        return measure(&url);
+    }
+    let web = web();
+    // 1 MiB that becomes 1 GiB.
+    let bomb = gzip(&vec![b'\n'; 16 << 20]).repeat(64);
+    println!("the bomb: {} KiB", bomb.len() / 1024);
+    web.set("bomb.toml", "status 200 content-encoding: gzip", &bomb);
+    web.set("blown.toml", "chunked content-encoding: gzip", &bomb);
+    web.set("endless.toml", "endless", "");
+    let large = vec![b'#'; MAX_DOCUMENT_BYTES + 1];
+    web.set("large.toml", "status 200", &large);
+    web.set(
+        "chunks.toml",
+        "status 200 content-encoding: gzip",
+        gzip(&large),
+    );
+    for name in ["bomb", "blown", "endless", "large", "chunks"] {
+        let url = web.url("http", &format!("{name}.toml"));
+        Child::of(test).role(url).succeeds();
+    }
+    let most = &large[..MAX_DOCUMENT_BYTES];
+    web.set("most.toml", "ok", most);
+    assert!(
+        source(web.url("http", "most.toml"))
+            .load()
+            .unwrap()
+            .is_empty()
+    );
+}
+
+fn measure(url: &str) {
+    let peak = || -> usize {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|it| it.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let http = source(url);
+    let (before, begun) = (peak(), Instant::now());
+    let error = refused(http.load(), ErrorKind::TooLarge, "longer than");
+    let (took, grown) = (begun.elapsed(), (peak() - before) / 1024);
+    child::say(format!("{took:?} and {grown} MiB: {error}"));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(grown <= 2 * MAX_DOCUMENT_BYTES / (1 << 20), "{grown} MiB");
+}
+
+#[test]
+fn redirects_stay_where_they_are_and_end() {
+    let web = web();
+    let load = |name: &str| {
+        source(web.url("http", name))
+            .bearer("word".to_owned())
+            .load()
+    };
+    web.set("end.toml", "ok", GOOD);
+    web.set("near.toml", "status 302 location: /end.toml", "");
+    web.set("nearer.toml", "status 308 location: near.toml", "");
+    assert_eq!(qps(&load("nearer.toml").unwrap()), Some(&100.into()));
+    let log = web.log("end.toml");
+    assert!(log[0].contains("authorization=Bearer word"), "{log:?}");
+
+    let elsewhere = web.url("raw", "end.toml");
+    web.set("far.toml", &format!("status 302 location: {elsewhere}"), "");
+    refused(load("far.toml"), ErrorKind::Unavailable, "another origin");
+    let named = web
+        .url("http", "end.toml")
+        .replace("127.0.0.1", "localhost");
+    web.set("named.toml", &format!("status 301 location: {named}"), "");
+    refused(load("named.toml"), ErrorKind::Unavailable, "another origin");
+    web.set("local.toml", "status 302 location: file:///etc/passwd", "");
+    refused(load("local.toml"), ErrorKind::Unavailable, "not valid");
+    web.set("loop.toml", "status 307 location: /loop.toml", "");
+    refused(
+        load("loop.toml"),
+        ErrorKind::Unavailable,
+        "more than 5 redirects",
+    );
+    assert_eq!(web.log("loop.toml").len(), 6);
+    web.set("where.toml", "status 302", "");
+    refused(load("where.toml"), ErrorKind::Unavailable, "where to");
+    web.set("many.toml", "status 300 location: /end.toml", "");
+    refused(
+        load("many.toml"),
+        ErrorKind::Unavailable,
+        "300 Multiple Choices",
+    );
+
+    let plain = web.url("http", "end.toml");
+    web.set("down.toml", &format!("status 302 location: {plain}"), "");
+    let http = source(web.url("tls", "down.toml")).ca(web.file("ca.pem"));
+    refused(http.load(), ErrorKind::Unavailable, "from https to http");
+    assert_eq!(web.log("end.toml").len(), 1, "nobody else was asked");
+}
+
+#[test]
+fn only_a_server_that_proves_who_it_is_is_believed() {
+    let web = web();
+    web.set("app.toml", "ok", GOOD);
+    let at = |door: &str| source(web.url(door, "app.toml"));
+    let down = ErrorKind::Unavailable;
+    refused(at("tls").load(), down, "TLS failed");
+    refused(
+        at("tls").ca(web.file("stranger.pem")).load(),
+        down,
+        "TLS failed",
+    );
+    assert_eq!(
+        qps(&at("tls").ca(web.file("ca.pem")).load().unwrap()),
+        Some(&100.into())
+    );
+    refused(at("expired").ca(web.file("ca.pem")).load(), down, "expired");
+    refused(
+        at("wrong").ca(web.file("ca.pem")).load(),
+        down,
+        "not valid for name",
+    );
+
+    let mutual = || at("mutual").ca(web.file("ca.pem"));
+    assert!(mutual().load().is_err(), "no certificate was shown");
+    let (chain, key) = (web.file("client.pem"), web.file("client.key"));
+    let shown = mutual().client_certificate(&chain, &key);
+    assert_eq!(qps(&shown.load().unwrap()), Some(&100.into()));
+    let odd = mutual().client_certificate(&chain, web.file("tls.key"));
+    refused(odd.load(), ErrorKind::Other, "do not make a pair");
+    let none = mutual().client_certificate(&key, &key);
+    refused(none.load(), ErrorKind::Other, "holds no certificate");
+    let gone = at("tls").ca(web.file("nobody.pem"));
+    refused(gone.load(), down, "does not exist");
+}
+
+#[test]
+fn certificates_are_read_anew_for_each_poll() {
+    let web = web();
+    web.set("app.toml", "ok", GOOD);
+    let ca = web.file("mine.pem");
+    fs::copy(web.file("stranger.pem"), &ca).unwrap();
+    let props = Properties::builder()
+        .source(
+            source(web.url("tls", "app.toml"))
+                .ca(&ca)
+                .with(|policy| policy.optional()),
+        )
+        .default("qps", 1)
+        .build()
+        .unwrap();
+    assert_eq!(number(&props, "qps"), 1);
+    fs::copy(web.file("ca.pem"), &ca).unwrap();
+    soon("the right authority", || number(&props, "qps") == 100);
+}
+
+#[test]
+fn a_server_that_is_killed_and_comes_back_is_picked_up_again() {
+    let mut web = web();
+    web.set("app.toml", "ok", GOOD);
+    let props = Properties::builder()
+        .source(source(web.url("http", "app.toml")))
+        .build()
+        .unwrap();
+    for round in 0..3 {
+        web.kill();
+        soon("the outage", || trouble(&props).is_some());
+        assert_eq!(trouble(&props).unwrap().kind(), ErrorKind::Unavailable);
+        assert_eq!(number(&props, "qps"), 100 + round);
+        web.set("app.toml", "ok", format!("qps = {}", 101 + round));
+        web.restart();
+        let took = soon("the new value", || number(&props, "qps") == 101 + round);
+        println!("picked up after {took:?}");
+        assert!(took <= 2 * POLL + MAX_PAUSE, "{took:?}");
+    }
+}
+
+#[test]
+fn an_address_where_nobody_is_fails_the_start_and_says_so() {
+    let http = source(format!("http://me:hunter2@{}/app.toml", nobody()));
+    let error = Properties::builder()
+        .source(http)
+        .load_timeout(Duration::from_millis(500))
+        .build()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("refused") && error.contains("//******@127"),
+        "{error}"
+    );
+    assert!(!error.contains("hunter2"), "{error}");
+    let unknown = source("http://nobody.invalid/app.toml").load().unwrap_err();
+    assert!(unknown.to_string().contains("nobody.invalid"), "{unknown}");
+}
+
+#[test]
+fn several_addresses_are_one_union_where_later_ones_win() {
+    let web = web();
+    web.set(
+        "base.toml",
+        "ok",
+        "qps = 100\n[db]\nhost = \"a\"\nport = 1\n",
+    );
+    web.set("over.toml", "ok", "qps = 200\n[db]\nhost = \"b\"\n");
+    let local = web.file("local.toml");
+    fs::write(&local, "[db]\nuser = \"me\"\n").unwrap();
+    let props = Properties::builder()
+        .source(
+            source(web.url("http", "base.toml"))
+                .and(web.url("http", "over.toml"))
+                .and(format!("file://{}", local.display())),
+        )
+        .build()
+        .unwrap();
+    let text = |key: &str| props.get::<String>(key).unwrap();
+    let all = || {
+        [
+            text("qps"),
+            text("db.host"),
+            text("db.port"),
+            text("db.user"),
+        ]
+    };
+    assert_eq!(all(), ["200", "b", "1", "me"]);
+    let before = props.health().generation;
+    soon("five polls", || web.log("over.toml").len() > 5);
+    assert_eq!(props.health().generation, before);
+
+    web.set("base.toml", "ok", "qps = 1\n");
+    web.set("over.toml", "status 500", "");
+    soon("a failure", || trouble(&props).is_some());
+    assert!(trouble(&props).unwrap().to_string().contains("over.toml"));
+    assert_eq!(all(), ["200", "b", "1", "me"], "one fails all");
+    fs::write(&local, "[db]\nuser = \"you\"\nport = 2\n").unwrap();
+    web.set("over.toml", "ok", "[db]\nhost = \"c\"\n");
+    soon("all of it", || text("db.user") == "you");
+    assert_eq!(all(), ["1", "c", "2", "you"]);
+}
+
+#[test]
+fn a_value_says_at_which_address_line_and_column_it_was_written() {
+    let web = web();
+    web.set("app.toml", "ok", GOOD);
+    let url = web.url("http", "app.toml");
+    let http = source(url.replace("//", "//me:hunter2@"));
+    let shown = url.replace("//", "//******@");
+    let document = http.load().unwrap();
+    let origin = document.origin("qps").unwrap();
+    assert_eq!(origin.kind(), "url");
+    assert_eq!(origin.to_string(), format!("url {shown}:1:7"));
+    // User and password are sent as they should be: base64 of `me:hunter2`.
+    let log = web.log("app.toml");
+    assert!(
+        log[0].contains("authorization=Basic bWU6aHVudGVyMg=="),
+        "{log:?}"
+    );
+    assert!(!format!("{http:?} {document:?}").contains("hunter2"));
+
+    let local = web.file("app.toml");
+    fs::write(&local, GOOD).unwrap();
+    let document = source(format!("file://{}", local.display()))
+        .load()
+        .unwrap();
+    let origin = document.origin("name").unwrap().to_string();
+    assert_eq!(origin, format!("url file://{}:2:8", local.display()));
+}
+
+#[test]
+fn tokens_and_headers_are_sent_and_never_shown() {
+    let web = web();
+    web.set("app.toml", "status 401", "");
+    let url = web.url("http", "app.toml");
+    let token = web.file("token");
+    fs::write(&token, "first\n").unwrap();
+    let http = source(&url).bearer_file(&token).header("X-Team", "crimson");
+    let one = refused(http.load(), ErrorKind::Unavailable, "401");
+    fs::write(&token, "second\n").unwrap();
+    let two = refused(http.load(), ErrorKind::Unavailable, "401");
+    let given = source(&url).bearer(Secret::new("third".to_owned()));
+    let three = refused(given.load(), ErrorKind::Unavailable, "401");
+    let log = web.log("app.toml");
+    for (line, wanted) in
+        log.iter()
+            .zip(["first team=crimson", "second team=crimson", "third team=-"])
+    {
+        assert!(
+            line.ends_with(&format!("authorization=Bearer {wanted}")),
+            "{line}"
+        );
+    }
+    let shown = format!("{http:?} {given:?} {one:?} {two:?} {three:?}");
+    for secret in ["first", "second", "third", "crimson"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    fs::write(&token, " \n").unwrap();
+    refused(http.load(), ErrorKind::Other, "empty");
+    fs::remove_file(&token).unwrap();
+    refused(http.load(), ErrorKind::Unavailable, "does not exist");
+}
+
+#[test]
+fn what_could_smuggle_a_header_or_a_secret_is_refused_before_anybody_is_asked() {
+    let web = web();
+    web.set("app.toml", "ok", GOOD);
+    let url = web.url("http", "app.toml");
+    let at = || source(&url);
+    let other = web.url("raw", "app.toml");
+    for (http, says) in [
+        (at().header("X-Team", "a\r\nX-Admin: yes"), "`X-Team`"),
+        (at().header("X-Team", "a\nb"), "`X-Team`"),
+        (at().header("X-Team", "a\0b"), "`X-Team`"),
+        (at().header("X Team", "a"), "its name"),
+        (at().header("X-Team:", "a"), "its name"),
+        (at().header("", "a"), "its name"),
+        (at().header("Host", "other"), "by itself"),
+        (at().header("Transfer-Encoding", "chunked"), "by itself"),
+        (at().bearer("a\r\nX-Admin: yes".to_owned()), "line break"),
+        (at().bearer(" ".to_owned()), "empty"),
+        (source(format!("{url}\r\nX-Admin: yes")), "percent-encoded"),
+        (source(format!("{url} HTTP/1.1")), "percent-encoded"),
+        (source("app.toml"), "no scheme"),
+        (source("ftp://h/app.toml"), "only `https`"),
+        (at().and(&other).bearer("a".to_owned()), "several origins"),
+        (at().and(&other).header("X-Team", "a"), "several origins"),
+        (
+            source(url.replace("//", "//a:b@")).bearer("a".to_owned()),
+            "exclude",
+        ),
+        (
+            at().bearer("a".to_owned()).header("authorization", "b"),
+            "exclude",
+        ),
+        (Http::union(Vec::<String>::new()), "no address"),
+    ] {
+        refused(http.load(), ErrorKind::Other, says);
+    }
+    assert_eq!(web.log("app.toml"), Vec::<String>::new());
+}
+
+#[test]
+fn the_format_is_the_given_one_or_the_responses_or_the_paths() {
+    let web = web();
+    web.set(
+        "plain",
+        "ok content-type: application/toml; charset=utf-8",
+        GOOD,
+    );
+    web.set(
+        "app.json",
+        "ok content-type: application/vnd.mine+toml",
+        GOOD,
+    );
+    web.set("app.toml", "ok content-type: text/plain", GOOD);
+    for name in ["plain", "app.json", "app.toml"] {
+        let document = source(web.url("http", name)).load().unwrap();
+        assert_eq!(qps(&document), Some(&100.into()), "{name}");
+    }
+    web.set("bare", "ok content-type: text/plain", GOOD);
+    let bare = || source(web.url("http", "bare"));
+    refused(bare().load(), ErrorKind::Malformed, "`text/plain`");
+    let document = bare().format(Format::toml()).load().unwrap();
+    assert_eq!(qps(&document), Some(&100.into()));
+    web.set("page", "ok content-type: text/html", GOOD);
+    let page = source(web.url("http", "page")).format(Format::toml());
+    refused(page.load(), ErrorKind::Malformed, "web page");
+}
+
+#[test]
+fn that_most_keys_are_gone_is_held() {
+    let web = web();
+    let many: String = (0..20).map(|n| format!("k{n} = {n}\n")).collect();
+    web.set("app.toml", "ok", &many);
+    let props = Properties::builder()
+        .source(source(web.url("http", "app.toml")))
+        .build()
+        .unwrap();
+    web.set("app.toml", "ok", "");
+    soon("the update is held", || only(&props).held.is_some());
+    assert_eq!(number(&props, "k19"), 19);
+    web.set("app.toml", "ok", many.replace("k0 = 0", "k0 = 100"));
+    soon("the keys are back", || number(&props, "k0") == 100);
+    assert!(only(&props).held.is_none());
+}
+
+#[test]
+fn an_address_overrides_and_is_overridden_like_any_source() {
+    let web = web();
+    web.set("app.toml", "ok", GOOD);
+    let (below, above) = (Memory::default(), Memory::default());
+    below.set("qps", 1).unwrap();
+    let props = Properties::builder()
+        .source(below)
+        .source(source(web.url("http", "app.toml")))
+        .source(above.clone())
+        .build()
+        .unwrap();
+    assert_eq!(number(&props, "qps"), 100);
+    above.set("qps", 2).unwrap();
+    assert_eq!(number(&props, "qps"), 2);
+}
+
+#[test]
+fn files_are_read_with_the_limit_of_a_document() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("my app.toml");
+    let url = format!("file://{}/my%20app.toml", dir.path().display());
+    fs::write(&path, GOOD).unwrap();
+    let http = source(url);
+    assert_eq!(qps(&http.load().unwrap()), Some(&100.into()));
+    fs::write(&path, vec![b'#'; MAX_DOCUMENT_BYTES + 1]).unwrap();
+    refused(http.load(), ErrorKind::TooLarge, "my app.toml");
+    fs::remove_file(&path).unwrap();
+    refused(http.load(), ErrorKind::Unavailable, "does not exist");
+    fs::create_dir(&path).unwrap();
+    refused(http.load(), ErrorKind::Unavailable, "a directory");
+}
+
+/// Rewrites the document of a server.
+struct Desk {
+    web: Web,
+    keys: BTreeMap<String, String>,
+}
+
+impl Desk {
+    fn edit(&mut self, edit: impl FnOnce(&mut BTreeMap<String, String>)) {
+        edit(&mut self.keys);
+        let keys = &self.keys;
+        let text: String = keys
+            .iter()
+            .map(|(key, text)| format!("{key} = \"{text}\"\n"))
+            .collect();
+        self.web.set("app.toml", "ok", text);
+    }
+}
+
+/// The suite edits from several threads.
+struct Shared(Mutex<Desk>);
+
+impl Editor for Shared {
+    fn set(&self, key: &str, text: &str) {
+        self.0
+            .lock()
+            .unwrap()
+            .edit(|keys| drop(keys.insert(key.to_owned(), text.to_owned())));
+    }
+
+    fn remove(&self, key: &str) {
+        self.0.lock().unwrap().edit(|keys| drop(keys.remove(key)));
+    }
+}
+
+#[test]
+fn a_polled_address_keeps_the_contract() {
+    let mut desk = Desk {
+        web: web(),
+        keys: BTreeMap::new(),
+    };
+    desk.edit(|_| {});
+    let url = desk.web.url("http", "app.toml");
+    let make = || source(&url).poll(Duration::from_millis(20));
+    let desk = Shared(Mutex::new(desk));
+    assert_eq!(check(&make, &desk), Ok(()));
+}
