@@ -159,10 +159,24 @@ impl Ledger {
                 self.edit(current, rules, &old, at, edits, Refusal::Whole)
             }
             Order::Add(new) => {
+                let kept = |layer: &&LayerState| layer.kept.is_some();
+                let kept: Vec<SourceId> = new.iter().filter(kept).map(|new| new.id).collect();
                 let mut layers = old.layers.clone();
                 layers.extend(new.into_iter().map(Arc::new));
                 layers.sort_by_key(|layer| layer.order());
-                self.anew(current, rules, &old, layers)
+                let kept = without_kept(&layers, &kept);
+                let refused = match self.anew(current, rules, &old, layers) {
+                    Err(refused) => refused,
+                    done => return done,
+                };
+                // Values of last time that are refused now are as good as none.
+                for without in kept {
+                    if let Ok(mut done) = self.anew(current, rules, &old, without) {
+                        done.applied.refused.push(refused);
+                        return Ok(done);
+                    }
+                }
+                Err(refused)
             }
             Order::Remove(source) => {
                 let mut layers = old.layers.clone();
@@ -246,7 +260,8 @@ impl Ledger {
         let mut kept: BTreeSet<String> = BTreeSet::new();
         loop {
             let mut next = layers.to_vec();
-            Arc::make_mut(&mut next[at]).root = root.clone();
+            let layer = Arc::make_mut(&mut next[at]);
+            (layer.root, layer.kept) = (root.clone(), None);
             let (merged, merge) = merge_all(rules, &next);
             match self.propose(rules, old, next, Some(at), merged, merge.referring, None) {
                 Ok(proposal) => {
@@ -359,7 +374,8 @@ impl Ledger {
                 continue;
             }
             let mut next = layers.to_vec();
-            Arc::make_mut(&mut next[at]).root = roots.swap_remove(at);
+            let layer = Arc::make_mut(&mut next[at]);
+            (layer.root, layer.kept) = (roots.swap_remove(at), None);
             let Merge {
                 referring, clashes, ..
             } = merge;
@@ -483,6 +499,24 @@ impl Ledger {
         self.retired
             .retain(|generation| Arc::strong_count(generation) > 1);
     }
+}
+
+/// The same layers without the values that were kept on disk of new ones: of each by itself, and of
+/// all.
+fn without_kept(layers: &[Arc<LayerState>], kept: &[SourceId]) -> Vec<Vec<Arc<LayerState>>> {
+    let without = |ids: &[SourceId]| {
+        let mut layers = layers.to_vec();
+        for layer in layers.iter_mut().filter(|layer| ids.contains(&layer.id)) {
+            let layer = Arc::make_mut(layer);
+            (layer.root, layer.kept) = (Table::default(), None);
+        }
+        layers
+    };
+    let mut tries: Vec<_> = kept.chunks(1).map(without).collect();
+    if kept.len() > 1 {
+        tries.push(without(kept));
+    }
+    tries
 }
 
 fn merge_all<'r>(rules: &'r Rules, layers: &[Arc<LayerState>]) -> (Table, Merge<'r>) {
