@@ -25,13 +25,14 @@ const BACKENDS_SEE: [&str; 4] = ["error", "value", "format", "source"];
 const SHARED_BY_BACKENDS: [&str; 1] = ["disk"];
 
 /// Client crates and the only place that may name each.
-const CLIENTS: [(&str, &str); 6] = [
+const CLIENTS: [(&str, &str); 7] = [
     ("arc_swap", "sync.rs"),
     ("loom", "sync.rs"),
     ("toml", "format/toml/"),
     ("serde_json", "format/json.rs"),
     ("saphyr_parser", "format/yaml.rs"),
     ("notify", "sources/disk/"),
+    ("crc32fast", "engine/cache/codec.rs"),
 ];
 
 struct Import {

@@ -66,7 +66,23 @@ pub(super) fn make(dir: &Path) -> io::Result<()> {
         use std::os::unix::fs::DirBuilderExt;
         builder.mode(0o700);
     }
-    builder.create(dir)
+    builder.create(dir)?;
+    match dir.parent() {
+        Some(parent) => settle(parent),
+        None => Ok(()),
+    }
+}
+
+/// Makes sure that the names in a directory stay: it is a file as well.
+fn settle(dir: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match File::open(dir)?.sync_all() {
+        // A file system that cannot do that has nothing better to offer.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        done => done,
+    }
 }
 
 /// Removes what writers that are gone have left of their work.
@@ -123,10 +139,7 @@ pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&aside);
         return Err(error);
     }
-    // The name is in the directory, which is a file as well.
-    #[cfg(unix)]
-    File::open(dir)?.sync_all()?;
-    Ok(())
+    settle(dir)
 }
 
 fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {

@@ -36,7 +36,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The longest, where a write takes long.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// How old the time of confirmation on disk may grow while a source answers and nothing is new.
-const FRESH: Duration = Duration::from_secs(60);
+const FRESH: Duration = match cfg!(test) {
+    false => Duration::from_secs(60),
+    true => Duration::from_millis(500),
+};
 /// How long to wait after a failure, and at most after several.
 const RETRY: Duration = Duration::from_millis(500);
 const MAX_RETRY: Duration = Duration::from_secs(30);

@@ -1,9 +1,12 @@
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use proptest::prelude::*;
 
 use super::{codec, disk};
+use crate::error::Error;
+use crate::properties::Properties;
+use crate::source::{Source, Watching};
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
@@ -194,4 +197,49 @@ fn names_are_readable_and_differ() {
     assert!(!disk::file_name("../../etc/passwd").contains('/'));
     assert!(disk::file_name(&"x".repeat(10_000)).len() < 80);
     assert!(!disk::file_name("").starts_with('.'));
+}
+
+/// A source that says the same for ever.
+struct Steady;
+
+impl Source for Steady {
+    fn origin(&self) -> Origin {
+        Origin::new("steady", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let mut document = Document::new();
+        document.set("n", 1, self.origin())?;
+        Ok(document)
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Poll(Duration::from_millis(10))
+    }
+}
+
+#[test]
+fn an_answer_without_news_is_written_now_and_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = disk::path(dir.path(), "steady");
+    let builder = Properties::builder().state_dir(dir.path());
+    let source = Steady.with(|policy| policy.cached());
+    let props = builder.source(source).build().unwrap();
+    let confirmed = || {
+        let bytes = disk::read(&path).ok()??;
+        Some(codec::read(&bytes, "steady").unwrap().confirmed)
+    };
+    let (mut seen, began) = (Vec::new(), Instant::now());
+    while seen.len() < 4 {
+        assert!(began.elapsed() < Duration::from_secs(20), "{seen:?}");
+        match confirmed() {
+            Some(confirmed) if seen.last() != Some(&confirmed) => seen.push(confirmed),
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    for two in seen.windows(2) {
+        let apart = two[1].duration_since(two[0]).unwrap();
+        assert!(apart >= super::FRESH, "{apart:?}");
+    }
+    drop(props);
 }
