@@ -408,7 +408,7 @@ impl Engine {
             }) => {
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 let refused = applied.refused.clone();
-                if let Some(source) = source {
+                if let (Some(source), true) = (source, self.cache.is_open()) {
                     let whole = refused.is_empty();
                     self.cache.heard(source, revision.clone().filter(|_| whole));
                 }

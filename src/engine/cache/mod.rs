@@ -108,6 +108,12 @@ impl Cache {
         disk::clean(self.dir.get_or_init(|| dir));
     }
 
+    /// Whether there is a place to keep anything: every commit asks.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.dir.get().is_some()
+    }
+
     /// Keeps a source from now on, and reads what was kept of it before.
     ///
     /// The outer error is why it cannot be kept at all, the inner one why nothing can be had from
