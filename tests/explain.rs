@@ -48,7 +48,7 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
     assert_eq!(
         layers,
         [
-            ("overrides", i32::MIN, Says::Nothing, None, false),
+            ("overrides", i32::MIN + 1, Says::Nothing, None, false),
             (
                 "args",
                 100,

@@ -175,16 +175,18 @@ impl Ledger {
                 self.edit(current, rules, &old, at, edits, Refusal::Whole)
             }
             Order::Add(new) => {
+                let kept = |layer: &&LayerState| layer.kept.is_some();
+                let kept: Vec<SourceId> = new.iter().filter(kept).map(|new| new.id).collect();
                 let mut layers = old.layers.clone();
                 layers.extend(new.into_iter().map(Arc::new));
                 layers.sort_by_key(|layer| layer.order());
-                let ignored: Vec<Error> = (0..layers.len())
-                    .flat_map(|at| pins::ignored(&layers, at, None))
-                    .collect();
-                let mut done = self.anew(current, rules, &old, layers)?;
+                let mut done = self.add(current, rules, &old, layers, &kept)?;
+                let now = current.full();
+                let ignored =
+                    (0..now.layers.len()).flat_map(|at| pins::ignored(&now.layers, at, None));
                 done.clashes.extend(ignored);
                 if old.number() == 0 && !rules.frozen.is_empty() {
-                    self.pins.freeze(&rules.frozen, &current.full());
+                    self.pins.freeze(&rules.frozen, &now);
                 }
                 Ok(done)
             }
@@ -221,6 +223,30 @@ impl Ledger {
                 self.anew(current, rules, &old, layers)
             }
         }
+    }
+
+    /// New layers, of which some hold values that were kept on disk: where those are refused, they
+    /// are as good as none.
+    fn add(
+        &mut self,
+        current: &Cell<Generation>,
+        rules: &Rules,
+        old: &Arc<Generation>,
+        layers: Vec<Arc<LayerState>>,
+        kept: &[SourceId],
+    ) -> Result<Done, Error> {
+        let tries = without_kept(&layers, kept);
+        let refused = match self.anew(current, rules, old, layers) {
+            Err(refused) => refused,
+            done => return done,
+        };
+        for without in tries {
+            if let Ok(mut done) = self.anew(current, rules, old, without) {
+                done.applied.refused.push(refused);
+                return Ok(done);
+            }
+        }
+        Err(refused)
     }
 
     /// What a source says is in force.
@@ -326,7 +352,8 @@ impl Ledger {
         let mut kept: BTreeSet<String> = BTreeSet::new();
         loop {
             let mut next = layers.to_vec();
-            Arc::make_mut(&mut next[at]).root = root.clone();
+            let layer = Arc::make_mut(&mut next[at]);
+            (layer.root, layer.kept) = (root.clone(), None);
             let (merged, merge) = merge_all(rules, &next);
             let mut clashes = merge.clashes;
             clashes.extend(pins::ignored(&next, at, None));
@@ -441,7 +468,8 @@ impl Ledger {
                 continue;
             }
             let mut next = layers.to_vec();
-            Arc::make_mut(&mut next[at]).root = roots.swap_remove(at);
+            let layer = Arc::make_mut(&mut next[at]);
+            (layer.root, layer.kept) = (roots.swap_remove(at), None);
             let Merge {
                 referring,
                 mut clashes,
@@ -574,6 +602,24 @@ impl Ledger {
         self.retired
             .retain(|generation| Arc::strong_count(generation) > 1);
     }
+}
+
+/// The same layers without the values that were kept on disk of new ones: of each by itself, and of
+/// all.
+fn without_kept(layers: &[Arc<LayerState>], kept: &[SourceId]) -> Vec<Vec<Arc<LayerState>>> {
+    let without = |ids: &[SourceId]| {
+        let mut layers = layers.to_vec();
+        for layer in layers.iter_mut().filter(|layer| ids.contains(&layer.id)) {
+            let layer = Arc::make_mut(layer);
+            (layer.root, layer.kept) = (Table::default(), None);
+        }
+        layers
+    };
+    let mut tries: Vec<_> = kept.chunks(1).map(without).collect();
+    if kept.len() > 1 {
+        tries.push(without(kept));
+    }
+    tries
 }
 
 fn merge_all<'r>(rules: &'r Rules, layers: &[Arc<LayerState>]) -> (Table, Merge<'r>) {

@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 
+use crate::engine::cache::Cache;
 use crate::engine::clock::Clock;
 use crate::engine::commit::{Condition, Done, Ledger, Order};
 use crate::engine::dispatch::{self, Dispatcher};
@@ -53,6 +54,7 @@ pub(crate) struct Engine {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) books: Arc<Books>,
     pub(crate) supervisor: Supervisor,
+    pub(crate) cache: Cache,
     /// The layer that the program writes to.
     pub(crate) overrides: SourceId,
     shared: Mutex<HashMap<TypeId, Shared>>,
@@ -172,6 +174,7 @@ impl Engine {
                 dispatcher,
                 books,
                 supervisor: Supervisor::new(clock),
+                cache: Cache::default(),
                 overrides: OVERRIDES,
                 shared: Mutex::default(),
                 kept: Mutex::default(),
@@ -219,6 +222,7 @@ impl Engine {
     /// Ends what is done for a source.
     pub(crate) fn forget(&self, source: SourceId) {
         self.supervisor.remove(source);
+        self.cache.remove(source);
         // Only a validator could hold the lock here; what is left then is a few bytes.
         let _ = self.locked(|ledger| ledger.guards.remove(source));
     }
@@ -412,6 +416,10 @@ impl Engine {
             }) => {
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 let refused = applied.refused.clone();
+                if let (Some(source), true) = (source, self.cache.is_open()) {
+                    let whole = refused.is_empty();
+                    self.cache.heard(source, revision.clone().filter(|_| whole));
+                }
                 tell.push((
                     depth,
                     Box::new(move || {
@@ -565,9 +573,11 @@ impl Engine {
         // One bound for all: a source that hangs uses up no more than a callback that does.
         let until = Instant::now() + PATIENCE;
         self.supervisor.stop();
+        self.cache.stop();
         self.dispatcher.stop();
         self.dispatcher.join(until);
         self.supervisor.join(until);
+        self.cache.join(until);
         // What was kept for good may hold the engine's last reference to itself.
         let kept = std::mem::take(&mut *self.kept.lock());
         drop(kept);

@@ -1,5 +1,6 @@
 //! The engine keeps the tree current: one commit path, supervised sources, a dispatcher.
 
+pub(crate) mod cache;
 pub(crate) mod clock;
 pub(crate) mod commit;
 pub(crate) mod core;

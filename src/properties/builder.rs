@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::engine::cache::{Kept, Unkept};
 use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
 use crate::engine::health::SourceEvent;
@@ -15,7 +17,7 @@ use crate::engine::supervise::{Keeper, Terms, guarded};
 use crate::error::{Error, ErrorKind};
 use crate::properties::{Owner, Properties};
 use crate::schema::Schema;
-use crate::source::{Source, Start, Watching};
+use crate::source::{Applied, Source, Start, Watching};
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::Snapshot;
@@ -56,6 +58,7 @@ pub struct Builder {
     events: Vec<EventCallback>,
     max_propagation: Duration,
     clock: Clock,
+    state_dir: Option<PathBuf>,
 }
 
 /// Hears of what happens to the sources.
@@ -79,6 +82,7 @@ impl Builder {
             events: Vec::new(),
             max_propagation: MAX_PROPAGATION,
             clock: Clock::default(),
+            state_dir: None,
         }
     }
 
@@ -256,6 +260,52 @@ impl Builder {
         self
     }
 
+    /// The directory in which the newest accepted values of each source are kept whose policy says
+    /// [`cached`](crate::Policy::cached), a file a source. It is made, for the user of the process
+    /// alone, when it is not there; several processes may share it.
+    ///
+    /// A start for which a source has no answer uses what is there, says so in
+    /// [`SourceHealth::cached`](crate::health::SourceHealth::cached), and goes on asking. A file
+    /// that cannot be written keeps nothing from working: see
+    /// [`SourceHealth::degraded`](crate::health::SourceHealth::degraded).
+    ///
+    /// ```
+    /// use liveprops::{Document, Error, ErrorKind, Origin, Properties, Source};
+    ///
+    /// struct Store(bool);
+    ///
+    /// impl Source for Store {
+    ///     fn origin(&self) -> Origin {
+    ///         Origin::new("store", "checkout")
+    ///     }
+    ///
+    ///     fn load(&self) -> Result<Document, Error> {
+    ///         if !self.0 {
+    ///             return Err(Error::new(ErrorKind::Unavailable, "the store is down"));
+    ///         }
+    ///         let mut document = Document::new();
+    ///         document.set("qps", 500, self.origin())?;
+    ///         Ok(document)
+    ///     }
+    /// }
+    ///
+    /// # let temporary = tempfile::tempdir().unwrap();
+    /// # let dir = temporary.path().join("state");
+    /// let start = |is_up| {
+    ///     let store = Store(is_up).with(|policy| policy.cached());
+    ///     Properties::builder().state_dir(&dir).source(store).build()
+    /// };
+    /// drop(start(true)?);
+    /// let props = start(false)?;
+    /// assert_eq!(props.get::<u32>("qps")?, 500);
+    /// assert!(props.health().sources[0].cached.is_some());
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(path.into());
+        self
+    }
+
     #[cfg(test)]
     pub(crate) fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -304,6 +354,9 @@ impl Builder {
         for callback in self.events {
             props.on_source_event(callback).forget();
         }
+        if let Some(dir) = self.state_dir {
+            engine.cache.open(dir);
+        }
         let deadline = after(self.timeout);
 
         let mut layers = vec![layer(
@@ -340,7 +393,18 @@ impl Builder {
         if !faults.is_empty() {
             return Err(Error::all(faults));
         }
-        let applied = engine.admit(layers)?;
+        let applied = engine.admit(layers).map_err(|error| {
+            let missing = follow.iter().filter(|loaded| loaded.kept.is_some());
+            let missing = missing.filter_map(|loaded| loaded.failure.clone());
+            Error::all([error].into_iter().chain(missing).collect())
+        })?;
+        let lost: Vec<Error> = follow
+            .iter()
+            .filter_map(|loaded| loaded.lost(&engine, &applied))
+            .collect();
+        if !lost.is_empty() {
+            return Err(Error::all(lost));
+        }
         for loaded in follow {
             loaded.admitted(&engine, applied.generation, true);
         }
@@ -371,6 +435,7 @@ fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
         root: Table::default(),
         generation: 0,
         time: SystemTime::UNIX_EPOCH,
+        kept: None,
     }
 }
 
@@ -385,13 +450,47 @@ pub(super) struct Loaded {
     revision: Option<Arc<str>>,
     /// Why it has given none.
     failure: Option<Error>,
+    /// What was kept of it on disk and stands in for what it says.
+    kept: Option<Kept>,
+    /// Why nothing can be had from there although there is something.
+    unusable: Option<Error>,
 }
 
 impl Loaded {
+    fn is_optional(&self) -> bool {
+        matches!(self.keeper.terms.policy.start, Start::Optional(_))
+    }
+
+    /// Reports what was kept on disk of the source and is refused; for a source that is required,
+    /// that is why there is no start.
+    pub(super) fn lost(&self, engine: &Engine, applied: &Applied) -> Option<Error> {
+        let (Some(_), false) = (&self.kept, is_kept(engine, self.keeper.id)) else {
+            return None;
+        };
+        let refused = Error::all(applied.refused.clone());
+        let detail = format!("what was kept of it on disk is refused: {refused}");
+        let refused = Error::new(refused.kind(), detail).with_origin(&self.state.name);
+        let books = &engine.books;
+        books.unusable(self.keeper.id, applied.generation, refused.clone());
+        let errors = self.failure.iter().cloned().chain([refused]).collect();
+        (!self.is_optional()).then(|| Error::all(errors))
+    }
+
     /// The layer is in the tree: says so in the books, and lets the source go on.
     pub(super) fn admitted(self, engine: &Engine, generation: u64, changed: bool) {
         let id = self.keeper.id;
+        if let Some(unusable) = self.unusable {
+            engine.books.unusable(id, generation, unusable);
+        }
+        if self.loaded {
+            engine.cache.heard(id, self.revision.clone());
+        }
         match self.failure {
+            Some(failure) if is_kept(engine, id) => {
+                if let Some(kept) = &self.kept {
+                    engine.books.kept(id, generation, kept, failure);
+                }
+            }
             Some(failure) => engine.books.failed(id, generation, failure),
             None if self.loaded => engine.books.answered(
                 id,
@@ -409,10 +508,18 @@ impl Loaded {
     }
 }
 
+/// Whether a layer holds what was kept of it on disk.
+fn is_kept(engine: &Engine, id: SourceId) -> bool {
+    let current = engine.current.full();
+    let mut layers = current.layers.iter();
+    layers.any(|layer| layer.id == id && layer.kept.is_some())
+}
+
 /// A source whose first load is on its way.
 pub(super) struct Started {
     pub(super) state: LayerState,
     keeper: Arc<Keeper>,
+    kept: Option<Result<Kept, Unkept>>,
 }
 
 impl Started {
@@ -452,41 +559,69 @@ impl Started {
         if let Some(guard) = policy.guard {
             engine.guard(id, guard)?;
         }
+        let cached = policy.cache;
         if terms.watching == Watching::Push {
             engine.arriving(id);
         }
         let name = Arc::clone(&state.name);
         let keeper = engine.supervisor.start(engine, id, name, terms, source);
         let keeper = keeper.inspect_err(|_| engine.give_up(id))?;
-        Ok(Self { state, keeper })
+        // Read while the source is on its way.
+        let kept = cached.map(|cached| engine.cache.add(engine, id, &state.name, &cached));
+        let kept = kept.transpose().inspect_err(|_| engine.give_up(id))?;
+        Ok(Self {
+            state,
+            keeper,
+            kept,
+        })
     }
 
     /// Waits for the first values, as the policy of the source wants it.
     pub(super) fn finish(self, deadline: Instant) -> Result<Loaded, Error> {
-        let Self { mut state, keeper } = self;
+        let Self {
+            mut state,
+            keeper,
+            kept,
+        } = self;
         let mut loaded = Loaded {
             state: state.clone(),
             loaded: true,
             problems: None,
             revision: None,
             failure: None,
+            kept: None,
+            unusable: None,
             keeper,
         };
+        let (kept, missing) = match kept {
+            Some(Ok(kept)) => (Some(kept), None),
+            Some(Err(Unkept::Missing(missing))) => (None, Some(missing)),
+            Some(Err(Unkept::Unusable(unusable))) => {
+                loaded.unusable = Some(unusable.clone());
+                (None, Some(unusable))
+            }
+            None => (None, None),
+        };
+        let why = |error: Error| Error::all([error].into_iter().chain(missing).collect());
         if loaded.keeper.terms.watching == Watching::Push {
             return Ok(loaded);
         }
-        match loaded.keeper.wait_for_first(deadline, false) {
+        match loaded.keeper.wait_for_first(deadline, kept.is_some()) {
             Ok(document) => {
                 loaded.revision = document.revision.clone();
                 let (root, left_out) = document.into_parts();
                 state.root = root;
                 loaded.problems = Some(left_out);
             }
-            Err(error) if matches!(loaded.keeper.terms.policy.start, Start::Optional(_)) => {
+            Err(error) if kept.is_some() || loaded.is_optional() => {
                 loaded.loaded = false;
-                loaded.failure = Some(error);
+                loaded.failure = Some(why(error));
+                if let Some(kept) = &kept {
+                    (state.root, state.kept) = (kept.root.clone(), Some(kept.confirmed));
+                }
+                loaded.kept = kept;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(why(error)),
         }
         loaded.state = state;
         Ok(loaded)

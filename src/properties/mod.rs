@@ -326,6 +326,12 @@ impl Properties {
         };
         match engine.admit(vec![loaded.state.clone()]) {
             Ok(applied) => {
+                if let Some(lost) = loaded.lost(engine, &applied) {
+                    // It holds nothing, so hardly anything can be against that.
+                    let _ = engine.commit(Order::Remove(id));
+                    engine.give_up(id);
+                    return Err(lost);
+                }
                 loaded.admitted(engine, applied.generation, applied.changed > 0);
                 Ok(id)
             }

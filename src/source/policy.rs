@@ -94,8 +94,8 @@ impl Policy {
     }
 
     /// Keeps the newest accepted values in the directory of
-    /// `Builder::state_dir`, and starts from there when the source does
-    /// not answer.
+    /// [`Builder::state_dir`](crate::Builder::state_dir), and starts from there when the source does
+    /// not answer. They count as stale until it does.
     pub fn cached(self) -> Self {
         self.cached_as(Cached::new())
     }

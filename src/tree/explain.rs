@@ -11,6 +11,7 @@ use crate::value::Value;
 use crate::value::coerce;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
+use crate::value::units;
 
 /// What every layer says about a key, which one wins, and what was refused; secrets are masked.
 ///
@@ -63,6 +64,9 @@ pub struct LayerView {
     pub generation: u64,
     /// When that was.
     pub time: SystemTime,
+    /// When the layer's values were last confirmed, if they are those that were kept on disk and
+    /// the source has not answered since.
+    pub cached: Option<SystemTime>,
 }
 
 /// What a layer holds at a key.
@@ -158,6 +162,7 @@ impl Explanation {
                 origin,
                 generation: layer.generation,
                 time: layer.time,
+                cached: layer.kept,
             });
             decided |= speaks;
         }
@@ -195,6 +200,10 @@ impl fmt::Display for Explanation {
             write!(f, "\n  {mark} {name:width$}  {}", Plain(&says))?;
             if let Some(origin) = &layer.origin {
                 write!(f, "  ({})", Plain(&origin.to_string()))?;
+            }
+            if let Some(confirmed) = layer.cached {
+                let age = units::roughly(confirmed.elapsed().unwrap_or_default());
+                write!(f, "  kept on disk, confirmed {age} ago")?;
             }
         }
         if let Some(pinned) = self.pinned {

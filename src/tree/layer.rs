@@ -79,6 +79,8 @@ pub(crate) struct LayerState {
     /// The generation that brought the newest change of this layer, and when.
     pub(crate) generation: u64,
     pub(crate) time: SystemTime,
+    /// When the values were last confirmed, if they are those that were kept on disk.
+    pub(crate) kept: Option<SystemTime>,
 }
 
 impl LayerState {

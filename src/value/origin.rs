@@ -75,6 +75,14 @@ impl Origin {
         &self.place.name
     }
 
+    /// The revision of its store, where the source has one.
+    pub(crate) fn revised(&self) -> Option<u64> {
+        match self.at {
+            At::Revision(revision) => Some(revision),
+            _ => None,
+        }
+    }
+
     /// The line and the column, where the source has them.
     pub fn line(&self) -> Option<(u32, u32)> {
         match self.at {

@@ -16,6 +16,24 @@ const MALFORMED: &str = "not a duration such as `30s`, `1h 5m` or `PT1H5M`";
 const SECOND: u64 = 1_000_000_000;
 const DAY: u64 = 86_400 * SECOND;
 
+/// A time for a person: its two largest units.
+pub(crate) fn roughly(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
+    let Some(at) = units.iter().position(|(_, unit)| seconds >= *unit) else {
+        return format!("{time:.0?}");
+    };
+    let (large, unit) = units[at];
+    let mut text = format!("{} {large}", seconds / unit);
+    if let Some((small, part)) = units.get(at + 1) {
+        let rest = seconds % unit / part;
+        if rest > 0 {
+            text.push_str(&format!(" {rest} {small}"));
+        }
+    }
+    text
+}
+
 /// Reads a duration: `30s`, `1h 5m`, `250ms`, `1.5s`, `2d`, or ISO 8601 such as `PT1H5M`.
 ///
 /// Larger units come first and each stands once, which catches typing errors. The value is exact

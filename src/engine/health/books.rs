@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
+use crate::engine::cache::{Kept, age};
 use crate::engine::clock::Clock;
 use crate::engine::health::{
     Health, Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
@@ -56,6 +57,8 @@ struct Record {
     told_old: bool,
     /// When what is held of it is believed.
     believed: Option<Instant>,
+    /// Why its values cannot be kept on disk.
+    unkept: Option<Error>,
 }
 
 impl Record {
@@ -187,12 +190,18 @@ impl Books {
             opened: SystemTime::now(),
             told_old: false,
             believed: None,
+            unkept: None,
         });
     }
 
     /// The revision of what is in force, which the source is asked from.
     pub(crate) fn revision(&self, source: SourceId) -> Option<Arc<str>> {
-        self.edit(source, |record| record.health.revision.clone())?
+        // What is kept on disk may lack what is secret, so it is no ground for asking what is new.
+        let current = |record: &mut Record| {
+            let health = &record.health;
+            health.revision.clone().filter(|_| health.cached.is_none())
+        };
+        self.edit(source, current)?
     }
 
     pub(crate) fn close(&self, source: SourceId, generation: u64) {
@@ -221,6 +230,10 @@ impl Books {
 
     /// The source answered, and nothing is new.
     pub(crate) fn alive(&self, source: SourceId, generation: u64) {
+        // Of values from last time it has said nothing yet.
+        if self.edit(source, |record| record.health.cached.is_some()) == Some(true) {
+            return;
+        }
         self.answered(
             source,
             Answer {
@@ -307,6 +320,45 @@ impl Books {
                     self.tell(Some(source), name, generation, SourceEventKind::Updated);
                 }
             }
+        }
+    }
+
+    /// The source did not answer, and the values that were kept of it are in force.
+    pub(crate) fn kept(&self, source: SourceId, generation: u64, kept: &Kept, reason: Error) {
+        let now = self.clock.now();
+        let name = self.edit(source, |record| {
+            let health = &mut record.health;
+            health.status = Status::Stale {
+                since: kept.confirmed,
+                reason: reason.clone(),
+            };
+            health.cached = Some(kept.confirmed);
+            health.last_success = Some(kept.confirmed);
+            health.revision.clone_from(&kept.revision);
+            health.generation = generation;
+            record.answered = now.checked_sub(age(kept.confirmed));
+            Arc::clone(&health.name)
+        });
+        if let Some(name) = name {
+            let kind = SourceEventKind::Suspended(reason);
+            self.tell(Some(source), name, generation, kind);
+        }
+    }
+
+    /// What was kept of a source on disk is of no use.
+    pub(crate) fn unusable(&self, source: SourceId, generation: u64, reason: Error) {
+        self.note_of(Some(source), generation, reason);
+    }
+
+    /// The values of a source cannot be kept on disk; `None`: they can.
+    pub(crate) fn unkept(&self, source: SourceId, generation: u64, reason: Option<Error>) {
+        let told = self.edit(source, |record| {
+            let before = std::mem::replace(&mut record.unkept, reason.clone());
+            before.is_none().then(|| Arc::clone(&record.health.name))
+        });
+        if let (Some(Some(name)), Some(reason)) = (told, reason) {
+            let kind = SourceEventKind::Degraded(reason);
+            self.tell(Some(source), name, generation, kind);
         }
     }
 
@@ -547,6 +599,11 @@ impl Books {
             age: record
                 .answered
                 .map(|answered| now.saturating_duration_since(answered)),
+            degraded: record
+                .health
+                .degraded
+                .clone()
+                .or_else(|| record.unkept.clone()),
             ..record.health.clone()
         };
         let mut sources: Vec<_> = inner.sources.iter().map(of).collect();

@@ -74,7 +74,8 @@ pub struct SourceHealth {
     /// What its last document left out and why.
     pub problems: Vec<Error>,
     /// Why it does not work as it should although its changes arrive, as long as that is so: it
-    /// polls, for example, because there are no file events. The status does not change for it.
+    /// polls, for example, because there are no file events, or its values cannot be kept on disk.
+    /// The status does not change for it.
     pub degraded: Option<Error>,
 }
 

@@ -105,6 +105,7 @@ impl Sink for EngineSink {
         if let Some(engine) = self.engine() {
             let generation = engine.current.load().number();
             engine.books.alive(self.id, generation);
+            engine.cache.alive(self.id);
             self.said(Ok(()));
         }
     }

@@ -1,0 +1,191 @@
+//! The files of the caches: written aside and renamed, so that a file is whole or not there, and read
+//! without following links.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::BuildHasher;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::engine::cache::codec::MAX_BYTES;
+
+/// What the name of a file that is being written begins with.
+const ASIDE: &str = ".liveprops-";
+const ASIDE_END: &str = ".tmp";
+/// Nobody writes a file for as long as this.
+const ABANDONED: Duration = Duration::from_secs(60);
+/// As much of a source's name as is in its file's.
+const SLUG: usize = 40;
+
+/// The name of a source's file: readable as far as that goes, and different for another source.
+pub(super) fn file_name(owner: &str) -> String {
+    let mut slug = String::new();
+    for c in owner.chars() {
+        if slug.len() >= SLUG {
+            break;
+        }
+        match c.is_ascii_alphanumeric() {
+            true => slug.push(c.to_ascii_lowercase()),
+            false if !slug.ends_with('-') => slug.push('-'),
+            false => {}
+        }
+    }
+    format!(
+        "{}-{:016x}.cache",
+        slug.trim_matches('-'),
+        hash(owner.as_bytes())
+    )
+}
+
+/// FNV-1a: the same in every process and every version.
+pub(super) fn hash(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// Tells the files that this process writes aside from those of one that had its number before.
+fn process() -> &'static str {
+    static MARK: OnceLock<String> = OnceLock::new();
+    MARK.get_or_init(|| {
+        let mark = foldhash::quality::RandomState::default().hash_one(std::time::SystemTime::now());
+        format!("{}-{mark:016x}", std::process::id())
+    })
+}
+
+/// Makes the directory, for its user alone. One that is there stays as it is.
+pub(super) fn make(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(dir)?;
+    match dir.parent() {
+        Some(parent) => settle(parent),
+        None => Ok(()),
+    }
+}
+
+/// Makes sure that the names in a directory stay: it is a file as well.
+fn settle(dir: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match File::open(dir)?.sync_all() {
+        // A file system that cannot do that has nothing better to offer.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        done => done,
+    }
+}
+
+/// Removes what writers that are gone have left of their work.
+pub(super) fn clean(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(mark) = name.to_str().and_then(|name| {
+            let mark = name.strip_prefix(ASIDE)?.strip_suffix(ASIDE_END)?;
+            Some(mark.rsplit_once('-')?.0)
+        }) else {
+            continue;
+        };
+        // Of the entry itself, not of what it may point to.
+        let Ok(data) = entry.metadata() else {
+            continue;
+        };
+        let age = data.modified().ok().and_then(|time| time.elapsed().ok());
+        let abandoned = age.is_some_and(|age| age >= ABANDONED);
+        if data.is_file() && mark != process() && (abandoned || is_gone(mark)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether the process with this mark has ended, as far as that can be told.
+fn is_gone(mark: &str) -> bool {
+    let number = mark.split('-').next().unwrap_or_default();
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number || !Path::new("/proc/self").exists() {
+        return false;
+    }
+    // One that has our number is not we: it has another mark.
+    number == std::process::id().to_string() || !Path::new("/proc").join(number).exists()
+}
+
+/// Puts a file in its place as a whole, and makes sure that it stays there.
+pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    // A counter: its order with other memory does not matter.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    make(dir)?;
+    let aside = dir.join(format!("{ASIDE}{}-{count}{ASIDE_END}", process()));
+    let mut options = OpenOptions::new();
+    // Never opens what is there, nor follows a link.
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    let file = options.open(&aside)?;
+    let written = fill(file, bytes).and_then(|()| fs::rename(&aside, dir.join(name)));
+    if let Err(error) = written {
+        let _ = fs::remove_file(&aside);
+        return Err(error);
+    }
+    settle(dir)
+}
+
+fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Whatever the umask has taken away.
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Reads a file; `None` if there is none.
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    let io = |error: io::Error| format!("cannot be read: {error}");
+    let data = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        data => data.map_err(io)?,
+    };
+    let fits = |data: &fs::Metadata| match (data.is_file(), data.len() > MAX_BYTES as u64) {
+        (false, _) => Err("not a regular file".to_owned()),
+        (_, true) => Err(format!("larger than {MAX_BYTES} bytes")),
+        _ => Ok(()),
+    };
+    fits(&data)?;
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // It may have been replaced since.
+        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    }
+    let file = options.open(path).map_err(io)?;
+    fits(&file.metadata().map_err(io)?)?;
+    let mut bytes = Vec::new();
+    let mut limited = file.take(MAX_BYTES as u64 + 1);
+    limited.read_to_end(&mut bytes).map_err(io)?;
+    match bytes.len() > MAX_BYTES {
+        true => Err(format!("larger than {MAX_BYTES} bytes")),
+        false => Ok(Some(bytes)),
+    }
+}
+
+/// Where a source's file is.
+pub(super) fn path(dir: &Path, owner: &str) -> PathBuf {
+    dir.join(file_name(owner))
+}

@@ -1,0 +1,438 @@
+//! The last good values on disk: a file a source, written by one thread, so that a program can start
+//! while a store is down.
+//!
+//! What is written is taken from the generation in force when it is written, so it was accepted, and
+//! what was replaced before its turn came is never written. A file that cannot be written is tried
+//! again later; nothing waits for it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::engine::core::Engine;
+use crate::engine::threads::Threads;
+use crate::error::{Error, ErrorKind};
+use crate::source::Cached;
+use crate::tree::layer::SourceId;
+use crate::value::Value;
+use crate::value::coerce;
+use crate::value::node::Table;
+use crate::value::units;
+
+mod codec;
+mod disk;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use codec::Kept;
+
+/// What comes shortly after a change is written with it.
+const SETTLE: Duration = Duration::from_millis(50);
+/// The shortest time from one write to the next: at most five a second.
+const PAUSE: Duration = Duration::from_millis(200);
+/// The longest, where a write takes long.
+const LONG_PAUSE: Duration = Duration::from_secs(1);
+/// How old the time of confirmation on disk may grow while a source answers and nothing is new.
+const FRESH: Duration = match cfg!(test) {
+    false => Duration::from_secs(60),
+    true => Duration::from_millis(500),
+};
+/// How long to wait after a failure, and at most after several.
+const RETRY: Duration = Duration::from_millis(500);
+const MAX_RETRY: Duration = Duration::from_secs(30);
+
+/// The caches of all sources of one engine.
+#[derive(Default)]
+pub(crate) struct Cache {
+    dir: OnceLock<PathBuf>,
+    shared: Arc<Shared>,
+    threads: Threads,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    bell: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    files: Vec<Tended>,
+    running: bool,
+    ended: bool,
+    /// Nothing is written before this.
+    next: Option<Instant>,
+}
+
+/// The file of one source.
+struct Tended {
+    source: SourceId,
+    owner: Arc<str>,
+    with_secrets: bool,
+    /// When the source last answered, and the revision that it named.
+    confirmed: SystemTime,
+    revision: Option<Arc<str>>,
+    /// Since when there is something to write, and what tells whether more came meanwhile.
+    dirty: Option<Instant>,
+    marks: u64,
+    /// What is on disk.
+    written: Option<Written>,
+    failures: u32,
+    retry: Option<Instant>,
+}
+
+#[derive(Clone, Copy)]
+struct Written {
+    hash: u64,
+    confirmed: SystemTime,
+}
+
+/// One thing to write.
+struct Job {
+    source: SourceId,
+    owner: Arc<str>,
+    with_secrets: bool,
+    confirmed: SystemTime,
+    revision: Option<Arc<str>>,
+    marks: u64,
+    written: Option<Written>,
+}
+
+impl Cache {
+    /// Keeps state in a directory from now on.
+    pub(crate) fn open(&self, dir: PathBuf) {
+        let dir = std::path::absolute(&dir).unwrap_or(dir);
+        disk::clean(self.dir.get_or_init(|| dir));
+    }
+
+    /// Whether there is a place to keep anything: every commit asks.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.dir.get().is_some()
+    }
+
+    /// Keeps a source from now on, and reads what was kept of it before.
+    ///
+    /// The outer error is why it cannot be kept at all, the inner one why nothing can be had from
+    /// before.
+    pub(crate) fn add(
+        &self,
+        engine: &Engine,
+        source: SourceId,
+        owner: &Arc<str>,
+        cached: &Cached,
+    ) -> Result<Result<Kept, Unkept>, Error> {
+        let refuse = |detail: &str| Error::new(ErrorKind::Other, detail).with_origin(owner);
+        let Some(dir) = self.dir.get() else {
+            let detail = "is to be kept on disk, and `Builder::state_dir` does not say where";
+            return Err(refuse(detail));
+        };
+        {
+            let mut state = self.shared.state.lock();
+            if state.files.iter().any(|file| file.owner == *owner) {
+                let detail = "is to be kept on disk twice, and both would have the same file";
+                return Err(refuse(detail));
+            }
+            state.files.push(Tended {
+                source,
+                owner: Arc::clone(owner),
+                with_secrets: cached.secrets,
+                confirmed: SystemTime::UNIX_EPOCH,
+                revision: None,
+                dirty: None,
+                marks: 0,
+                written: None,
+                failures: 0,
+                retry: None,
+            });
+        }
+        self.run(engine).map_err(|cause| {
+            self.remove(source);
+            refuse(&format!("no thread can be started to keep it: {cause}"))
+        })?;
+        let path = disk::path(dir, owner);
+        let unusable = |reason: String| {
+            let detail = format!("what was kept of it in {} is {reason}", path.display());
+            Unkept::Unusable(Error::new(ErrorKind::Malformed, detail).with_origin(owner))
+        };
+        let read = || {
+            let bytes = disk::read(&path).map_err(unusable)?.ok_or_else(|| {
+                let detail = format!("nothing was kept of it in {} yet", dir.display());
+                Unkept::Missing(Error::new(ErrorKind::Missing, detail).with_origin(owner))
+            })?;
+            let kept = codec::read(&bytes, owner).map_err(unusable)?;
+            let age = age(kept.confirmed);
+            match cached.max_age {
+                Some(most) if age > most => Err(unusable(format!(
+                    "{} old, and {} is the most that `Cached::max_age` allows",
+                    units::roughly(age),
+                    units::roughly(most)
+                ))),
+                _ => Ok(kept),
+            }
+        };
+        let kept = read();
+        if let Ok(kept) = &kept {
+            self.shared.edit(source, |file| {
+                file.confirmed = kept.confirmed;
+                file.revision.clone_from(&kept.revision);
+            });
+        }
+        Ok(kept)
+    }
+
+    pub(crate) fn remove(&self, source: SourceId) {
+        self.shared
+            .state
+            .lock()
+            .files
+            .retain(|file| file.source != source);
+    }
+
+    /// The source said something that is in force now.
+    pub(crate) fn heard(&self, source: SourceId, revision: Option<Arc<str>>) {
+        self.shared.edit(source, |file| {
+            file.confirmed = SystemTime::now();
+            if revision.is_some() {
+                file.revision = revision;
+            }
+            file.mark();
+        });
+    }
+
+    /// The source answered, and nothing is new.
+    pub(crate) fn alive(&self, source: SourceId) {
+        self.shared.edit(source, |file| {
+            file.confirmed = SystemTime::now();
+            // Before the first values there is nothing to confirm.
+            if file
+                .written
+                .is_some_and(|written| age(written.confirmed) >= FRESH)
+            {
+                file.mark();
+            }
+        });
+    }
+
+    fn run(&self, engine: &Engine) -> std::io::Result<()> {
+        {
+            let mut state = self.shared.state.lock();
+            if state.running || state.ended {
+                return Ok(());
+            }
+            state.running = true;
+        }
+        let shared = Arc::clone(&self.shared);
+        let dir = self.dir.get().cloned().unwrap_or_default();
+        let engine_of = engine.weak();
+        let run = move || while shared.step(&dir, &engine_of) {};
+        self.threads
+            .spawn("liveprops-cache", run)
+            .inspect_err(|_| self.shared.state.lock().running = false)?;
+        let shared = Arc::downgrade(&self.shared);
+        // What turns out to be a secret must not stay on disk.
+        engine.rules.secrets.when_more(Box::new(move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.hide();
+            }
+        }));
+        Ok(())
+    }
+
+    /// Has the thread write what is still to be written, and end.
+    pub(crate) fn stop(&self) {
+        self.shared.state.lock().ended = true;
+        self.shared.bell.notify_all();
+    }
+
+    /// Waits for the thread, at the longest until `until`.
+    pub(crate) fn join(&self, until: Instant) {
+        self.threads.join(until);
+    }
+}
+
+/// Why there are no values from before.
+#[derive(Clone, Debug)]
+pub(crate) enum Unkept {
+    /// There is no file.
+    Missing(Error),
+    /// There is one that is not to be used.
+    Unusable(Error),
+}
+
+/// How long ago that was, as far as the wall clock tells.
+pub(crate) fn age(time: SystemTime) -> Duration {
+    time.elapsed().unwrap_or_default()
+}
+
+impl Tended {
+    fn mark(&mut self) {
+        self.marks += 1;
+        self.dirty.get_or_insert_with(Instant::now);
+    }
+
+    /// When it is to be written.
+    fn due(&self) -> Option<Instant> {
+        let due = self.dirty? + SETTLE;
+        Some(self.retry.map_or(due, |retry| retry.max(due)))
+    }
+}
+
+impl Shared {
+    fn edit(&self, source: SourceId, change: impl FnOnce(&mut Tended)) {
+        let mut state = self.state.lock();
+        let file = state.files.iter_mut().find(|file| file.source == source);
+        if let Some(file) = file {
+            let waited = file.dirty.is_some();
+            change(file);
+            if file.dirty.is_some() && !waited {
+                self.bell.notify_all();
+            }
+        }
+    }
+
+    /// There are more secrets than before.
+    fn hide(&self) {
+        let mut state = self.state.lock();
+        for file in state.files.iter_mut().filter(|file| !file.with_secrets) {
+            file.mark();
+        }
+        self.bell.notify_all();
+    }
+
+    /// Waits for something to write and writes it; says whether to go on.
+    fn step(&self, dir: &std::path::Path, engine: &Weak<Engine>) -> bool {
+        let Some(job) = self.next() else {
+            return false;
+        };
+        let Some(engine) = engine.upgrade() else {
+            return false;
+        };
+        let began = Instant::now();
+        let outcome = job.run(dir, &engine);
+        let now = Instant::now();
+        let pause = ((now - began) * 3).clamp(PAUSE, LONG_PAUSE);
+        let problem = outcome.as_ref().err().map(|cause| {
+            let detail = format!(
+                "its values cannot be kept in {}, which is tried again: {cause}",
+                dir.display()
+            );
+            Error::new(ErrorKind::Unavailable, detail).with_origin(&job.owner)
+        });
+        {
+            let mut state = self.state.lock();
+            // Nothing was written if nothing is new, and looking is not for free either.
+            state.next = Some(began + pause);
+            let ended = state.ended;
+            let mut files = state.files.iter_mut();
+            if let Some(file) = files.find(|file| file.source == job.source) {
+                match outcome {
+                    Ok(written) => {
+                        (file.written, file.failures, file.retry) = (written, 0, None);
+                        // What came meanwhile is written next.
+                        file.dirty = (file.marks != job.marks).then_some(began);
+                    }
+                    Err(_) => {
+                        let pause = RETRY * 2u32.saturating_pow(file.failures.min(10));
+                        file.failures += 1;
+                        file.retry = Some(now + pause.min(MAX_RETRY));
+                        // At the end it is tried once.
+                        if ended {
+                            file.dirty = None;
+                        }
+                    }
+                }
+            }
+        }
+        let generation = engine.current.load().number();
+        engine.books.unkept(job.source, generation, problem);
+        true
+    }
+
+    /// Waits for the next thing to write; `None` at the end.
+    fn next(&self) -> Option<Job> {
+        let mut state = self.state.lock();
+        loop {
+            let next = state.next;
+            let due = |file: &Tended| {
+                let due = file.due()?;
+                Some(next.map_or(due, |next| next.max(due)))
+            };
+            // What has waited longest comes first.
+            let first = state
+                .files
+                .iter()
+                .filter_map(|file| Some((due(file)?, file.dirty, file)))
+                .min_by_key(|(due, dirty, _)| (*due, *dirty));
+            match first {
+                Some((due, _, file)) if state.ended || due <= Instant::now() => {
+                    return Some(Job {
+                        source: file.source,
+                        owner: Arc::clone(&file.owner),
+                        with_secrets: file.with_secrets,
+                        confirmed: file.confirmed,
+                        revision: file.revision.clone(),
+                        marks: file.marks,
+                        written: file.written,
+                    });
+                }
+                None if state.ended => return None,
+                Some((due, ..)) => drop(self.bell.wait_until(&mut state, due)),
+                None => self.bell.wait(&mut state),
+            }
+        }
+    }
+}
+
+impl Job {
+    /// Writes what is in force; says what is on disk then.
+    fn run(&self, dir: &std::path::Path, engine: &Engine) -> Result<Option<Written>, String> {
+        let Some((root, kept)) = layer(engine, self.source) else {
+            // Not in the tree, or not any more.
+            return Ok(self.written);
+        };
+        // What was read from here is as old as it was.
+        let confirmed = kept.unwrap_or(self.confirmed);
+        let secrets = &engine.rules.secrets;
+        let hidden = |key: &str, value: &Value| {
+            !self.with_secrets && (secrets.hides(key) || coerce::holds_secret(value))
+        };
+        let body = codec::body(&root, &hidden);
+        // It may be the last that holds it.
+        drop(root);
+        let revision = self.revision.as_deref();
+        let hash = disk::hash(&body) ^ disk::hash(revision.unwrap_or_default().as_bytes());
+        if let Some(written) = self.written {
+            let since = confirmed.duration_since(written.confirmed);
+            let fresh = since.is_ok_and(|since| since < FRESH);
+            if written.hash == hash && fresh {
+                return Ok(self.written);
+            }
+        }
+        let file = codec::file(&self.owner, confirmed, revision, &body);
+        if file.len() > codec::MAX_BYTES {
+            return Err(format!("{} bytes are too many", file.len()));
+        }
+        disk::write(dir, &disk::file_name(&self.owner), &file)
+            .map_err(|error| error.to_string())?;
+        Ok(Some(Written { hash, confirmed }))
+    }
+}
+
+/// What a source's layer holds now, and when that was confirmed if it was read from disk.
+fn layer(engine: &Engine, source: SourceId) -> Option<(Table, Option<SystemTime>)> {
+    let current = engine.current.full();
+    let layer = current.layers.iter().find(|layer| layer.id == source)?;
+    Some((layer.root.clone(), layer.kept))
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("dir", &self.dir.get())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,245 @@
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use proptest::prelude::*;
+
+use super::{codec, disk};
+use crate::error::Error;
+use crate::properties::Properties;
+use crate::source::{Source, Watching};
+use crate::value::Value;
+use crate::value::document::Document;
+use crate::value::origin::Origin;
+
+const OWNER: &str = "store https://config.example/app";
+
+fn moment() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::new(1_750_000_000, 7)
+}
+
+fn bytes(document: &Document) -> Vec<u8> {
+    let body = codec::body(document.root(), &|_, _| false);
+    codec::file(OWNER, moment(), Some("4711"), &body)
+}
+
+fn listed(document: &Document) -> Vec<(String, Value, Origin)> {
+    let all = document.iter();
+    all.map(|(key, value, origin)| (key.to_string(), value.clone(), origin.clone()))
+        .collect()
+}
+
+/// Puts what was read into a document again.
+fn again(kept: codec::Kept) -> Document {
+    let mut document = Document::new();
+    let mut leaves = Vec::new();
+    kept.root.walk(&mut String::new(), &mut |key, entry| {
+        leaves.push((key.to_owned(), entry.node.clone()));
+    });
+    for (key, node) in leaves {
+        match node {
+            crate::value::node::Node::Leaf(leaf) => {
+                document.set(&key, leaf.value, leaf.origin).unwrap();
+            }
+            _ => {
+                let empty = Value::Table(Box::default());
+                document.set(&key, empty, Origin::new("", "")).unwrap();
+            }
+        }
+    }
+    document
+}
+
+fn values() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Unset),
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::Int),
+        any::<i128>().prop_map(|value| Value::Big(Box::new(value))),
+        any::<u64>().prop_map(|bits| Value::Float(f64::from_bits(bits))),
+        ".{0,20}".prop_map(|text| Value::Text(text.into())),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(|items| Value::List(items.into())),
+            prop::collection::btree_map(".{0,6}", inner, 0..4).prop_map(|fields| {
+                let fields: BTreeMap<Box<str>, Value> = fields
+                    .into_iter()
+                    .map(|(name, value)| (name.into(), value))
+                    .collect();
+                Value::Table(Box::new(fields))
+            }),
+        ]
+    })
+}
+
+fn origins() -> impl Strategy<Value = Origin> {
+    let place = prop_oneof![Just("app.toml"), Just("other.toml")];
+    (place, any::<u32>(), any::<u64>(), 0..3).prop_map(|(place, line, revision, which)| {
+        let origin = Origin::new("file", place);
+        match which {
+            0 => origin,
+            1 => origin.at(line, line / 2),
+            _ => origin.revision(revision),
+        }
+    })
+}
+
+fn documents() -> impl Strategy<Value = Document> {
+    let key = prop::collection::vec(".{0,5}", 1..4);
+    prop::collection::vec((key, values(), origins()), 0..12).prop_map(|entries| {
+        let mut document = Document::new();
+        for (path, value, origin) in entries {
+            let path: Vec<_> = path.into_iter().map(Into::into).collect();
+            // What clashes with a key before it stays out.
+            let _ = document.set_path(&path, value, &origin);
+        }
+        document
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(document in documents()) {
+        let bytes = bytes(&document);
+        let kept = codec::read(&bytes, OWNER).unwrap();
+        prop_assert_eq!(kept.confirmed, moment());
+        prop_assert_eq!(kept.revision.as_deref(), Some("4711"));
+        prop_assert_eq!(kept.root.leaves(), document.len());
+        let body = codec::body(&kept.root, &|_, _| false);
+        prop_assert_eq!(codec::file(OWNER, moment(), Some("4711"), &body), bytes);
+        prop_assert_eq!(listed(&again(kept)), listed(&document));
+    }
+
+    #[test]
+    fn any_bytes_are_refused_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(codec::read(&bytes, OWNER).is_err());
+    }
+
+    #[test]
+    fn a_body_of_any_bytes_under_a_good_checksum_never_panics(
+        noise in prop::collection::vec(prop_oneof![0u8..9, any::<u8>()], 0..300),
+        at in any::<prop::sample::Index>(),
+        document in documents(),
+    ) {
+        let _ = codec::read(&codec::file(OWNER, moment(), None, &noise), OWNER);
+        let mut body = codec::body(document.root(), &|_, _| false);
+        let at = at.index(body.len());
+        body.splice(at.., noise);
+        let _ = codec::read(&codec::file(OWNER, moment(), None, &body), OWNER);
+    }
+}
+
+#[test]
+fn a_file_that_nests_without_end_is_refused() {
+    for part in [
+        // A table of one name, which is a table of one name, ...
+        [&1u32.to_le_bytes()[..], &0u32.to_le_bytes(), &[0]].concat(),
+        // A list of one list of one list, ...
+        [&[7][..], &1u32.to_le_bytes()].concat(),
+    ] {
+        let mut body = Vec::new();
+        if part[0] == 7 {
+            body.extend(1u32.to_le_bytes());
+            body.extend([1, 0, 0, 0, b'a', 1, 0, 0, 0, 0]);
+            body.extend([0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        body.extend(part.repeat(1_000_000));
+        let error = codec::read(&codec::file(OWNER, moment(), None, &body), OWNER).unwrap_err();
+        assert!(
+            error.contains("nested too deep") || error.contains("too long a key"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn counts_of_billions_take_no_room() {
+    let huge = u32::MAX.to_le_bytes();
+    for body in [huge.to_vec(), [&1u32.to_le_bytes()[..], &huge].concat()] {
+        assert!(codec::read(&codec::file(OWNER, moment(), None, &body), OWNER).is_err());
+    }
+}
+
+#[test]
+fn what_is_hidden_leaves_no_trace_and_an_empty_table_stays() {
+    let mut document = Document::new();
+    let origin = Origin::new("file", "app.toml");
+    document
+        .set("db.password", "hunter2", origin.clone())
+        .unwrap();
+    document.set("db.port", 5432, origin.clone()).unwrap();
+    document
+        .set("only.hidden.pin", 1234, origin.clone())
+        .unwrap();
+    document
+        .set("empty", Value::Table(Box::default()), origin)
+        .unwrap();
+    let hidden = |key: &str, _: &Value| key.ends_with("password") || key.ends_with("pin");
+    let body = codec::body(document.root(), &hidden);
+    assert!(!body.windows(7).any(|bytes| bytes == b"hunter2"));
+    let kept = codec::read(&codec::file(OWNER, moment(), None, &body), OWNER).unwrap();
+    let mut keys = Vec::new();
+    kept.root
+        .walk(&mut String::new(), &mut |key, _| keys.push(key.to_owned()));
+    keys.sort();
+    assert_eq!(keys, ["db.port", "empty"]);
+    assert!(kept.root.get("only").is_none());
+}
+
+#[test]
+fn names_are_readable_and_differ() {
+    let name = disk::file_name(OWNER);
+    assert!(
+        name.starts_with("store-https-config-example-app-"),
+        "{name}"
+    );
+    assert_ne!(name, disk::file_name("store https://config.example/app/"));
+    assert!(!disk::file_name("../../etc/passwd").contains('/'));
+    assert!(disk::file_name(&"x".repeat(10_000)).len() < 80);
+    assert!(!disk::file_name("").starts_with('.'));
+}
+
+/// A source that says the same for ever.
+struct Steady;
+
+impl Source for Steady {
+    fn origin(&self) -> Origin {
+        Origin::new("steady", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let mut document = Document::new();
+        document.set("n", 1, self.origin())?;
+        Ok(document)
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Poll(Duration::from_millis(10))
+    }
+}
+
+#[test]
+fn an_answer_without_news_is_written_now_and_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = disk::path(dir.path(), "steady");
+    let builder = Properties::builder().state_dir(dir.path());
+    let source = Steady.with(|policy| policy.cached());
+    let props = builder.source(source).build().unwrap();
+    let confirmed = || {
+        let bytes = disk::read(&path).ok()??;
+        Some(codec::read(&bytes, "steady").unwrap().confirmed)
+    };
+    let (mut seen, began) = (Vec::new(), Instant::now());
+    while seen.len() < 4 {
+        assert!(began.elapsed() < Duration::from_secs(20), "{seen:?}");
+        match confirmed() {
+            Some(confirmed) if seen.last() != Some(&confirmed) => seen.push(confirmed),
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    for two in seen.windows(2) {
+        let apart = two[1].duration_since(two[0]).unwrap();
+        assert!(apart >= super::FRESH, "{apart:?}");
+    }
+    drop(props);
+}

@@ -1,0 +1,1085 @@
+//! The last good values are on disk, whole or not at all, and a start without the store uses them
+//! (RES-2; faults C1 to C9).
+#![allow(missing_docs, clippy::unwrap_used)]
+#![cfg(unix)]
+
+mod support {
+    #[allow(dead_code)]
+    pub(crate) mod child;
+    #[path = "mod.rs"]
+    pub(crate) mod common;
+}
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use liveprops::health::{SourceEventKind, SourceHealth, Status};
+use liveprops::property::Subscription;
+use liveprops::source::{Cached, Guard, Timing};
+use liveprops::{
+    Document, Error, ErrorKind, Origin, Properties, Secret, Source, Update, Updates, Value,
+    Watching,
+};
+use support::child::{self, Child};
+use support::common::{Random, eventually};
+
+/// How long anything may take that has to happen.
+const SOON: Duration = Duration::from_secs(10);
+/// How long a change may take to be durable.
+const DURABLE: Duration = Duration::from_secs(2);
+
+/// A store that can be down, and the source over it, which is polled.
+#[derive(Clone, Default)]
+struct Store {
+    name: String,
+    values: Arc<Mutex<BTreeMap<String, Value>>>,
+    down: Arc<AtomicBool>,
+    hangs: Arc<AtomicBool>,
+}
+
+impl Store {
+    fn of(values: &[(&str, Value)]) -> Self {
+        let store = Self {
+            name: "test".to_owned(),
+            ..Self::default()
+        };
+        values
+            .iter()
+            .for_each(|(key, value)| store.set(key, value.clone()));
+        store
+    }
+
+    fn down(name: &str) -> Self {
+        let store = Self {
+            name: name.to_owned(),
+            ..Self::default()
+        };
+        store.is_down(true);
+        store
+    }
+
+    fn set(&self, key: &str, value: impl Into<Value>) {
+        self.values
+            .lock()
+            .unwrap()
+            .insert(key.to_owned(), value.into());
+    }
+
+    fn is_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+}
+
+impl Source for Store {
+    fn origin(&self) -> Origin {
+        Origin::new("store", &self.name)
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        while self.hangs.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if self.down.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "the store is down"));
+        }
+        let mut document = Document::new();
+        for (key, value) in &*self.values.lock().unwrap() {
+            document.set(key, value.clone(), self.origin()).unwrap();
+        }
+        document.set_revision("4711");
+        Ok(document)
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Poll(Duration::from_millis(20))
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::new().timeout(Duration::from_millis(500))
+    }
+}
+
+/// A place for state, and what is in it.
+struct Place {
+    _temporary: tempfile::TempDir,
+    dir: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().join("state");
+        Self {
+            _temporary: temporary,
+            dir,
+        }
+    }
+
+    fn start(&self, store: &Store) -> Result<Properties, Error> {
+        self.start_as(store, Cached::new())
+    }
+
+    fn start_as(&self, store: &Store, cached: Cached) -> Result<Properties, Error> {
+        let source = store.clone().with(|policy| policy.cached_as(cached));
+        Properties::builder()
+            .state_dir(&self.dir)
+            .source(source)
+            .build()
+    }
+
+    /// Keeps some values and ends.
+    fn keep(&self, values: &[(&str, Value)]) -> PathBuf {
+        drop(self.start(&Store::of(values)).unwrap());
+        self.file()
+    }
+
+    fn file(&self) -> PathBuf {
+        let mut files = files(&self.dir);
+        assert_eq!(files.len(), 1, "{files:?}");
+        files.remove(0)
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+fn all_bytes(dir: &Path) -> Vec<u8> {
+    files(dir)
+        .iter()
+        .flat_map(|file| fs::read(file).unwrap_or_default())
+        .collect()
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
+}
+
+fn only(props: &Properties) -> SourceHealth {
+    props.health().sources[0].clone()
+}
+
+type Diary = Arc<Mutex<Vec<SourceEventKind>>>;
+
+fn diary(props: &Properties) -> (Diary, Subscription) {
+    let events = Diary::default();
+    let into = Arc::clone(&events);
+    let guard = props.on_source_event(move |event| into.lock().unwrap().push(event.kind.clone()));
+    (events, guard)
+}
+
+/// Makes a kept file say that it was confirmed earlier, with a checksum that is right again.
+fn set_back(file: &Path, by: Duration) {
+    let mut bytes = fs::read(file).unwrap();
+    let owner = u32::from_le_bytes(bytes[24..28].try_into().unwrap()) as usize;
+    let at = 28 + owner;
+    let then = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) - by.as_secs();
+    bytes[at..at + 8].copy_from_slice(&then.to_le_bytes());
+    seal(&mut bytes);
+    fs::write(file, bytes).unwrap();
+}
+
+fn seal(bytes: &mut [u8]) {
+    let mut sum = !0u32;
+    for byte in bytes[..20].iter().chain(&bytes[24..]) {
+        sum ^= u32::from(*byte);
+        for _ in 0..8 {
+            sum = (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg());
+        }
+    }
+    bytes[20..24].copy_from_slice(&(!sum).to_le_bytes());
+}
+
+#[test]
+fn a_start_without_the_store_uses_what_was_kept_until_the_store_answers() {
+    let place = Place::new();
+    place.keep(&[("n", 1.into()), ("text", "good".into())]);
+
+    let store = Store::of(&[("n", 2.into())]);
+    store.is_down(true);
+    let begun = Instant::now();
+    let props = place.start(&store).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let n = props.property::<i64>("n").build().unwrap();
+    assert_eq!(
+        (n.get(), props.get::<String>("text").unwrap().as_str()),
+        (1, "good")
+    );
+
+    let health = only(&props);
+    let Status::Stale { since, reason } = &health.status else {
+        panic!("{health:?}");
+    };
+    assert!(reason.to_string().contains("the store is down"), "{reason}");
+    assert_eq!(health.cached, Some(*since));
+    assert!(since.elapsed().unwrap() < SOON);
+    assert!(health.age.unwrap() < SOON);
+    assert_eq!(health.revision.as_deref(), Some("4711"));
+    assert!(health.required && !props.health().is_up());
+    let explained = props.explain("n");
+    let layer = explained
+        .layers
+        .iter()
+        .find(|layer| layer.name == "store test")
+        .unwrap();
+    assert_eq!(layer.cached, Some(*since));
+    assert!(
+        explained.to_string().contains("kept on disk, confirmed"),
+        "{explained}"
+    );
+    assert!(layer.origin.is_some());
+
+    let (events, _guard) = diary(&props);
+    store.is_down(false);
+    assert!(eventually(SOON, || n.get() == 2 && only(&props).cached.is_none()));
+    assert_eq!(
+        props.get_opt::<String>("text").unwrap(),
+        None,
+        "replaced as a whole"
+    );
+    assert!(eventually(SOON, || props.health().is_up()));
+    assert!(eventually(SOON, || {
+        let events = events.lock().unwrap();
+        events
+            .iter()
+            .any(|kind| matches!(kind, SourceEventKind::Reconnected))
+    }));
+    assert!(
+        props
+            .explain("n")
+            .layers
+            .iter()
+            .all(|layer| layer.cached.is_none())
+    );
+
+    // And what it says now is kept.
+    drop(props);
+    let props = place.start(&Store::down("test")).unwrap();
+    assert_eq!(props.get::<i64>("n").unwrap(), 2);
+}
+
+#[test]
+fn a_store_that_hangs_is_not_waited_for_longer_than_its_deadline() {
+    let place = Place::new();
+    place.keep(&[("n", 1.into())]);
+    let store = Store::of(&[("n", 2.into())]);
+    store.hangs.store(true, Ordering::SeqCst);
+    let source = store.clone().with(|policy| policy.waits().cached());
+    let begun = Instant::now();
+    let props = Properties::builder()
+        .state_dir(&place.dir)
+        .source(source)
+        .build()
+        .unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(props.get::<i64>("n").unwrap(), 1);
+    store.hangs.store(false, Ordering::SeqCst);
+    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
+}
+
+#[test]
+fn a_cached_source_needs_a_place_and_a_name_of_its_own() {
+    let store = || Store::of(&[("n", 1.into())]).with(|policy| policy.cached());
+    let error = Properties::builder()
+        .source(store())
+        .build()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("Builder::state_dir") && error.contains("store test"),
+        "{error}"
+    );
+
+    let place = Place::new();
+    let both = Properties::builder()
+        .state_dir(&place.dir)
+        .source(store())
+        .source(store());
+    let error = both.build().unwrap_err().to_string();
+    assert!(error.contains("the same file"), "{error}");
+}
+
+#[test]
+fn a_source_that_is_added_later_is_kept_too() {
+    let place = Place::new();
+    let add = |store: Store| {
+        let props = Properties::builder().state_dir(&place.dir).build().unwrap();
+        let id = props.add_source(store.with(|policy| policy.cached()))?;
+        Ok::<_, Error>((props, id))
+    };
+    drop(add(Store::of(&[("n", 1.into())])).unwrap());
+    let (props, id) = add(Store::down("test")).unwrap();
+    assert_eq!(props.get::<i64>("n").unwrap(), 1);
+    props.remove_source(id).unwrap();
+    assert_eq!(props.get_opt::<i64>("n").unwrap(), None);
+    props
+        .add_source(Store::down("test").with(|policy| policy.cached()))
+        .unwrap();
+    assert_eq!(
+        props.get::<i64>("n").unwrap(),
+        1,
+        "removing a source leaves its file"
+    );
+}
+
+#[test]
+fn damage_anywhere_is_refused_with_a_reason() {
+    let place = Place::new();
+    let file = place.keep(&[("n", 1.into()), ("text", "good".into())]);
+    let good = fs::read(&file).unwrap();
+    let flips = (0..good.len()).map(|at| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        bytes
+    });
+    let cuts = (0..good.len()).map(|at| good[..at].to_vec());
+    let longer = [[&good[..], b"\0"].concat()];
+    let mut tried = 0;
+    for bytes in flips.chain(cuts).chain(longer) {
+        fs::write(&file, bytes).unwrap();
+        let error = place.start(&Store::down("test")).unwrap_err().to_string();
+        let refused = ["damaged", "cut short", "not a cache", "of format version"];
+        let why = refused.iter().any(|reason| error.contains(reason));
+        assert!(why && error.contains("the store is down"), "{error}");
+        tried += 1;
+    }
+    println!("{tried} damaged files of {} bytes refused", good.len());
+    assert!(tried > 200);
+
+    // An optional source starts without it, and a store that answers is preferred to it.
+    let optional = Store::down("test").with(|policy| policy.optional().cached());
+    let props = Properties::builder()
+        .state_dir(&place.dir)
+        .source(optional)
+        .build()
+        .unwrap();
+    assert!(matches!(only(&props).status, Status::Down { .. }));
+    assert!(
+        props
+            .health()
+            .refused
+            .iter()
+            .any(|it| it.error.to_string().contains("damaged"))
+    );
+    drop(props);
+    let props = place.start(&Store::of(&[("n", 3.into())])).unwrap();
+    assert_eq!(props.get::<i64>("n").unwrap(), 3);
+    assert!(
+        props
+            .health()
+            .refused
+            .iter()
+            .any(|it| it.error.to_string().contains("damaged"))
+    );
+    drop(props);
+    fs::write(&file, &good).unwrap();
+    assert!(place.start(&Store::down("test")).is_ok());
+}
+
+#[test]
+fn a_file_of_another_owner_or_version_is_refused() {
+    let place = Place::new();
+    let file = place.keep(&[("n", 1.into())]);
+    let good = fs::read(&file).unwrap();
+    let error = place.start(&Store::down("other")).unwrap_err().to_string();
+    assert!(error.contains("nothing was kept of it"), "{error}");
+
+    let mut foreign = good.clone();
+    let owner = foreign
+        .windows(4)
+        .position(|bytes| bytes == b"test")
+        .unwrap();
+    foreign[owner] = b'b';
+    seal(&mut foreign);
+    fs::write(&file, foreign).unwrap();
+    let error = place.start(&Store::down("test")).unwrap_err().to_string();
+    assert!(
+        error.contains("of another source, \"store best\""),
+        "{error}"
+    );
+
+    let mut newer = good;
+    newer[8] = 2;
+    seal(&mut newer);
+    fs::write(&file, newer).unwrap();
+    let error = place.start(&Store::down("test")).unwrap_err().to_string();
+    assert!(error.contains("of format version 2"), "{error}");
+}
+
+#[test]
+fn the_age_is_shown_and_may_be_limited() {
+    let place = Place::new();
+    let file = place.keep(&[("n", 1.into())]);
+    let month = Duration::from_secs(31 * 86_400);
+    set_back(&file, month);
+    let kept = fs::read(&file).unwrap();
+    {
+        let props = place.start(&Store::down("test")).unwrap();
+        let health = only(&props);
+        let age = health.age.unwrap();
+        assert!(age >= month && age < month + SOON, "{age:?}");
+        assert!(health.cached.unwrap().elapsed().unwrap() >= month);
+        assert!(
+            props
+                .explain("n")
+                .to_string()
+                .contains("confirmed 31 d ago")
+        );
+    }
+    assert_eq!(fs::read(&file).unwrap(), kept, "only an answer confirms it");
+
+    let most = Cached::new().max_age(Duration::from_secs(30 * 86_400));
+    let error = place
+        .start_as(&Store::down("test"), most)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("31 d old, and 30 d is the most"), "{error}");
+    let most = Cached::new().max_age(Duration::from_secs(32 * 86_400));
+    assert!(place.start_as(&Store::down("test"), most).is_ok());
+}
+
+#[test]
+fn a_rejected_value_never_reaches_the_disk() {
+    let place = Place::new();
+    let store = Store::of(&[("n", 1.into())]);
+    let start = |store: &Store| {
+        let source = store.clone().with(|policy| policy.cached());
+        let builder = Properties::builder().state_dir(&place.dir).source(source);
+        builder.validate(|tree| match tree.get_opt::<i64>("n") {
+            Ok(Some(n)) if n > 100 => Err("n must not exceed 100".into()),
+            _ => Ok(()),
+        })
+    };
+    let props = start(&store).build().unwrap();
+    store.set("n", 666);
+    assert!(eventually(SOON, || only(&props).refusals > 0));
+    drop(props);
+    let props = start(&Store::down("test")).build().unwrap();
+    assert_eq!(props.get::<i64>("n").unwrap(), 1);
+}
+
+#[test]
+fn kept_values_that_are_refused_now_are_as_good_as_none() {
+    let place = Place::new();
+    place.keep(&[("n", 1.into())]);
+    let strict = |source: Box<dyn Source>| {
+        let builder = Properties::builder().state_dir(&place.dir).source(source);
+        builder.validate(|tree| match tree.get_opt::<i64>("n") {
+            Ok(Some(1)) => Err("1 is not good any more".into()),
+            _ => Ok(()),
+        })
+    };
+    let required = Store::down("test").with(|policy| policy.cached());
+    let error = strict(Box::new(required)).build().unwrap_err().to_string();
+    assert!(
+        error.contains("the store is down") && error.contains("not good any more"),
+        "{error}"
+    );
+
+    let optional = Store::down("test").with(|policy| policy.optional().cached());
+    let props = strict(Box::new(optional)).build().unwrap();
+    assert_eq!(props.get_opt::<i64>("n").unwrap(), None);
+    assert!(matches!(only(&props).status, Status::Down { .. }));
+    assert!(only(&props).cached.is_none());
+    let refused = props.health().refused;
+    assert!(
+        refused
+            .iter()
+            .any(|it| it.error.to_string().contains("not good any more"))
+    );
+}
+
+#[test]
+fn of_several_only_the_kept_values_that_are_to_blame_are_dropped() {
+    let place = Place::new();
+    let (good, bad) = (Store::down("good"), Store::down("bad"));
+    good.set("a", 1);
+    bad.set("b", 1);
+    let build = |check: bool| {
+        let cached = |store: &Store| store.clone().with(|policy| policy.optional().cached());
+        let builder = Properties::builder().state_dir(&place.dir);
+        let builder = builder.source(cached(&good)).source(cached(&bad));
+        let builder = builder.validate(move |tree| match tree.get_opt::<i64>("b") {
+            Ok(Some(_)) if check => Err("b is not wanted any more".into()),
+            _ => Ok(()),
+        });
+        builder.build().unwrap()
+    };
+    good.is_down(false);
+    bad.is_down(false);
+    drop(build(false));
+    good.is_down(true);
+    bad.is_down(true);
+    let props = build(true);
+    assert_eq!(props.get::<i64>("a").unwrap(), 1);
+    assert_eq!(props.get_opt::<i64>("b").unwrap(), None);
+    let cached = |name: &str| {
+        let health = props.health();
+        let of = |source: &&SourceHealth| source.name.ends_with(name);
+        health.sources.iter().find(of).unwrap().cached.is_some()
+    };
+    assert!(cached("good") && !cached("bad"));
+}
+
+#[test]
+fn a_store_that_comes_back_empty_is_guarded_against_as_ever() {
+    let place = Place::new();
+    place.keep(&[("n", 1.into())]);
+    let store = Store::down("test");
+    let source = store
+        .clone()
+        .with(|policy| policy.guarded(Guard::new()).cached());
+    let builder = Properties::builder().state_dir(&place.dir).source(source);
+    let props = builder.build().unwrap();
+    store.is_down(false);
+    assert!(eventually(SOON, || only(&props).held.is_some()));
+    assert_eq!(props.get::<i64>("n").unwrap(), 1);
+    assert!(only(&props).cached.is_some());
+}
+
+#[test]
+fn secrets_are_left_out_unless_they_are_asked_for() {
+    let place = Place::new();
+    let values: &[(&str, Value)] = &[
+        ("db.password", "hunter2-by-name".into()),
+        ("db.port", 5432.into()),
+        ("seen.as.code", "hunter2-by-type".into()),
+        ("named", "hunter2-by-builder".into()),
+        ("dsn", "postgres://me:hunter2-by-value@db".into()),
+        (
+            "list",
+            vec![BTreeMap::from([("token", "hunter2-in-list")])].into(),
+        ),
+    ];
+    let build = |cached: Cached| {
+        // Asked once, so that no answer has it written anew.
+        let source = Store::of(values).with(|policy| policy.manual().cached_as(cached));
+        let builder = Properties::builder().state_dir(&place.dir).source(source);
+        builder.secret("named").build().unwrap()
+    };
+    let props = build(Cached::new());
+    assert!(eventually(SOON, || !files(&place.dir).is_empty()));
+    let code = props
+        .property::<Secret<String>>("seen.as.code")
+        .build()
+        .unwrap();
+    assert!(eventually(DURABLE, || !holds(
+        &all_bytes(&place.dir),
+        "hunter2"
+    )));
+    drop((props, code));
+    let bytes = all_bytes(&place.dir);
+    assert!(!holds(&bytes, "hunter2") && holds(&bytes, "port"));
+    let props = place.start(&Store::down("test")).unwrap();
+    assert_eq!(props.get::<u16>("db.port").unwrap(), 5432);
+    assert_eq!(props.get_opt::<String>("db.password").unwrap(), None);
+    drop(props);
+
+    drop(build(Cached::new().with_secrets()));
+    for how in ["name", "type", "builder", "value"] {
+        assert!(
+            holds(&all_bytes(&place.dir), &format!("hunter2-by-{how}")),
+            "{how}"
+        );
+    }
+    let props = place.start(&Store::down("test")).unwrap();
+    assert_eq!(
+        props.get::<String>("db.password").unwrap(),
+        "hunter2-by-name"
+    );
+}
+
+#[test]
+fn a_link_at_the_path_or_aside_is_never_followed() {
+    let place = Place::new();
+    let file = place.keep(&[("n", 1.into())]);
+    let treasure = place.dir.with_file_name("treasure");
+    fs::write(&treasure, b"gold").unwrap();
+    // What an attacker may have seen once: every name that a first write could have.
+    for process in [std::process::id(), 1] {
+        for n in 0..8 {
+            let name = format!(".liveprops-{process}-0000000000000000-{n}.tmp");
+            symlink(&treasure, place.dir.join(name)).unwrap();
+        }
+    }
+    fs::rename(&file, place.dir.with_file_name("aside")).unwrap();
+    symlink(place.dir.with_file_name("aside"), &file).unwrap();
+    let error = place.start(&Store::down("test")).unwrap_err().to_string();
+    assert!(error.contains("not a regular file"), "{error}");
+    let kept = fs::read(place.dir.with_file_name("aside")).unwrap();
+
+    fs::remove_file(&file).unwrap();
+    symlink(&treasure, &file).unwrap();
+    drop(place.start(&Store::of(&[("n", 2.into())])).unwrap());
+    assert_eq!(fs::read(&treasure).unwrap(), b"gold");
+    assert_eq!(fs::read(place.dir.with_file_name("aside")).unwrap(), kept);
+    assert!(
+        fs::symlink_metadata(&file).unwrap().is_file(),
+        "the link itself was replaced"
+    );
+    let props = place.start(&Store::down("test")).unwrap();
+    assert_eq!(props.get::<i64>("n").unwrap(), 2);
+}
+
+#[test]
+fn what_dead_writers_left_is_removed_and_nothing_else() {
+    let place = Place::new();
+    fs::create_dir(&place.dir).unwrap();
+    // A process that has ended, and one that had our number.
+    let mut gone = Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let at = |name: String| place.dir.join(name);
+    let dead = at(format!(".liveprops-{}-00112233445566aa-0.tmp", gone.id()));
+    let before = at(format!(
+        ".liveprops-{}-00112233445566aa-0.tmp",
+        std::process::id()
+    ));
+    let alive = at(".liveprops-1-00112233445566aa-0.tmp".to_owned());
+    let foreign = at("notes.tmp".to_owned());
+    for path in [&dead, &before, &alive, &foreign] {
+        fs::write(path, b"half").unwrap();
+    }
+    drop(place.start(&Store::of(&[("n", 1.into())])).unwrap());
+    assert!(!dead.exists() && !before.exists());
+    assert!(alive.exists() && foreign.exists());
+    assert_eq!(files(&place.dir).len(), 3);
+}
+
+#[test]
+fn where_nothing_can_be_written_serving_goes_on_and_it_is_told_once() {
+    let place = Place::new();
+    // A directory cannot be made below a file.
+    fs::write(&place.dir, b"in the way").unwrap();
+    let store = Store::of(&[("n", 1.into())]);
+    let props = place.start(&store).unwrap();
+    let (events, _guard) = diary(&props);
+    assert!(eventually(SOON, || only(&props).degraded.is_some()));
+    let reason = only(&props).degraded.unwrap().to_string();
+    assert!(reason.contains("cannot be kept"), "{reason}");
+    assert!(props.health().is_up());
+    store.set("n", 2);
+    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
+    thread::sleep(Duration::from_millis(800));
+    let told = events.lock().unwrap();
+    let told = told
+        .iter()
+        .filter(|kind| matches!(kind, SourceEventKind::Degraded(_)));
+    assert!(told.count() <= 1);
+
+    fs::remove_file(&place.dir).unwrap();
+    assert!(eventually(SOON, || only(&props).degraded.is_none()));
+    drop(props);
+    let props = place.start(&Store::down("test")).unwrap();
+    assert_eq!(props.get::<i64>("n").unwrap(), 2);
+}
+
+#[test]
+fn a_rename_that_fails_leaves_nothing_behind() {
+    let place = Place::new();
+    let file = place.keep(&[("n", 1.into())]);
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    fs::write(file.join("in the way"), b"").unwrap();
+    let props = place.start(&Store::of(&[("n", 2.into())])).unwrap();
+    assert!(eventually(SOON, || only(&props).degraded.is_some()));
+    assert_eq!(files(&place.dir), [file]);
+}
+
+/// A small file system of its own, unmounted at the end.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(dir: &Path, options: &str) -> Option<Self> {
+        fs::create_dir_all(dir).unwrap();
+        let dir = dir.to_owned();
+        let mut mount = Command::new("mount");
+        let mount = mount
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(&dir);
+        let done = mount.output().is_ok_and(|output| output.status.success());
+        done.then_some(Self(dir))
+    }
+
+    fn again(&self, options: &str) {
+        let mut mount = Command::new("mount");
+        let done = mount.args(["-o", options]).arg(&self.0).status().unwrap();
+        assert!(done.success());
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_or_read_only_file_system_keeps_nothing_from_working() {
+    let place = Place::new();
+    let Some(mounted) = Mounted::new(&place.dir, "size=16k,mode=700") else {
+        println!("SKIPPED: no file system can be mounted here");
+        return;
+    };
+    let store = Store::of(&[("n", 1.into())]);
+    let props = place.start(&store).unwrap();
+    assert!(eventually(SOON, || !files(&place.dir).is_empty()));
+    let file = place.file();
+    store.set("large", "x".repeat(30_000));
+    store.set("n", 2);
+    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
+    assert!(eventually(SOON, || only(&props).degraded.is_some()));
+    assert_eq!(
+        files(&place.dir),
+        *std::slice::from_ref(&file),
+        "nothing half written stays"
+    );
+    assert!(props.health().is_up());
+    let old = {
+        let copy = Place::new();
+        fs::create_dir(&copy.dir).unwrap();
+        fs::copy(&file, copy.dir.join(file.file_name().unwrap())).unwrap();
+        copy.start(&Store::down("test"))
+            .unwrap()
+            .get::<i64>("n")
+            .unwrap()
+    };
+    assert_eq!(old, 1, "the old file is still whole");
+
+    store.values.lock().unwrap().remove("large");
+    assert!(eventually(SOON, || only(&props).degraded.is_none()));
+
+    mounted.again("remount,ro");
+    store.set("n", 3);
+    assert!(eventually(SOON, || only(&props).degraded.is_some()));
+    assert_eq!(props.get::<i64>("n").unwrap(), 3);
+    mounted.again("remount,rw");
+    assert!(eventually(SOON, || only(&props).degraded.is_none()));
+    assert_eq!(files(&place.dir), [file]);
+    drop(props);
+    assert_eq!(
+        place
+            .start(&Store::down("test"))
+            .unwrap()
+            .get::<i64>("n")
+            .unwrap(),
+        3
+    );
+}
+
+/// A source that the test pushes through, and that loads what it was given.
+#[derive(Clone, Default)]
+struct Stream(Arc<Mutex<(i64, Option<Updates>)>>);
+
+impl Stream {
+    fn document(n: i64) -> Document {
+        let mut document = Document::new();
+        // All say the same, or the file is of two writers.
+        for key in 0..20 {
+            document
+                .set(&format!("k{key}"), n, Origin::new("stream", "test"))
+                .unwrap();
+        }
+        document
+    }
+
+    fn send(&self, n: i64) {
+        let updates = {
+            let mut inner = self.0.lock().unwrap();
+            inner.0 = n;
+            inner.1.clone()
+        };
+        if let Some(updates) = updates {
+            updates.send(Update::full(Self::document(n))).unwrap();
+        }
+    }
+}
+
+impl Source for Stream {
+    fn origin(&self) -> Origin {
+        Origin::new("stream", "test")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        Ok(Self::document(self.0.lock().unwrap().0))
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Push
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        let mut inner = self.0.lock().unwrap();
+        inner.1 = Some(updates.clone());
+        let document = Self::document(inner.0);
+        drop(inner);
+        updates.send(Update::full(document)).map(drop)
+    }
+}
+
+/// The same place in the store, which does not answer.
+struct Silent;
+
+impl Source for Silent {
+    fn origin(&self) -> Origin {
+        Origin::new("stream", "test")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        Err(Error::new(ErrorKind::Unavailable, "the stream is down"))
+    }
+}
+
+fn streaming(dir: &Path) -> (Stream, Properties) {
+    let stream = Stream::default();
+    let source = stream.clone().with(|policy| policy.cached());
+    let props = Properties::builder()
+        .state_dir(dir)
+        .source(source)
+        .build()
+        .unwrap();
+    (stream, props)
+}
+
+/// What is kept of the stream, if all of it is of one writer.
+fn kept(dir: &Path) -> Result<i64, Error> {
+    let source = Silent.with(|policy| policy.cached());
+    let props = Properties::builder()
+        .state_dir(dir)
+        .source(source)
+        .build()?;
+    let all: Vec<i64> = (0..20)
+        .map(|key| props.get(&format!("k{key}")).unwrap())
+        .collect();
+    assert!(all.windows(2).all(|two| two[0] == two[1]), "mixed: {all:?}");
+    assert_eq!(only(&props).refusals, 0);
+    Ok(all[0])
+}
+
+#[test]
+fn many_updates_are_few_writes_and_the_last_is_durable() {
+    let place = Place::new();
+    let (stream, props) = streaming(&place.dir);
+    let done = Arc::new(AtomicBool::new(false));
+    let (dir, stop) = (place.dir.clone(), Arc::clone(&done));
+    // A write is a file of its own, so its number tells.
+    let counter = thread::spawn(move || {
+        use std::os::unix::fs::MetadataExt;
+        let (mut last, mut writes) = ((0, 0), 0);
+        while !stop.load(Ordering::SeqCst) {
+            let now = files(&dir)
+                .iter()
+                .filter(|file| file.extension().is_some_and(|e| e == "cache"))
+                .find_map(|file| fs::metadata(file).ok())
+                .map_or((0, 0), |data| (data.ino(), data.mtime_nsec()));
+            writes += usize::from(now != last);
+            last = now;
+            thread::sleep(Duration::from_millis(1));
+        }
+        writes
+    });
+    let begun = Instant::now();
+    let mut sent = 0;
+    while begun.elapsed() < Duration::from_secs(2) {
+        sent += 1;
+        stream.send(sent);
+        let due = Duration::from_millis(sent.unsigned_abs());
+        thread::sleep(due.saturating_sub(begun.elapsed()));
+    }
+    let ended = Instant::now();
+    // A process that is killed now has what was read here.
+    assert!(eventually(DURABLE, || kept(&place.dir).is_ok_and(|n| n == sent)));
+    let durable = ended.elapsed();
+    done.store(true, Ordering::SeqCst);
+    let writes = counter.join().unwrap();
+    println!("{sent} updates in 2 s, {writes} writes, the last durable after {durable:?}");
+    assert!(
+        sent > 500 && writes <= 5 * 2 + 3,
+        "{sent} updates, {writes} writes"
+    );
+    drop(props);
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_the_old_or_the_new() {
+    if let Some(dir) = child::role() {
+        let (stream, _props) = streaming(Path::new(&dir));
+        child::say("ready");
+        for n in 1.. {
+            stream.send(n);
+        }
+    }
+    let place = Place::new();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let (mut loaded, mut temporary, mut advanced) = (0, 0, 0);
+    let mut last = -1;
+    const KILLS: usize = 110;
+    for _ in 0..KILLS {
+        let child = Child::of("a_kill_at_any_moment_leaves_the_old_or_the_new")
+            .role(place.dir.display())
+            .start();
+        // Half of them are killed about when the first write happens.
+        let wait = match random.below(2) {
+            0 => 45_000 + random.below(25_000),
+            _ => random.below(300_000),
+        };
+        child.said.recv_timeout(SOON).unwrap();
+        thread::sleep(Duration::from_micros(wait));
+        child.signal("-KILL");
+        drop(child);
+        temporary += files(&place.dir)
+            .iter()
+            .filter(|file| file.extension().is_some_and(|extension| extension == "tmp"))
+            .count();
+        match kept(&place.dir) {
+            Ok(n) => {
+                advanced += usize::from(n != last);
+                (last, loaded) = (n, loaded + 1);
+            }
+            Err(error) => {
+                let none = error.to_string().contains("nothing was kept");
+                assert!(none && loaded == 0, "{error}");
+            }
+        }
+    }
+    let left: Vec<_> = files(&place.dir)
+        .into_iter()
+        .filter(|file| file.extension().is_some_and(|extension| extension == "tmp"))
+        .collect();
+    println!(
+        "{KILLS} kills: {loaded} loaded, {advanced} of them newer, {temporary} half written, \
+         {} left",
+        left.len()
+    );
+    assert!(
+        loaded >= 60 && advanced >= 5,
+        "{loaded} loaded, {advanced} newer"
+    );
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn two_processes_on_one_directory_never_mix() {
+    if let Some(role) = child::role() {
+        let (dir, first) = role.rsplit_once(' ').unwrap();
+        let (stream, _props) = streaming(Path::new(dir));
+        let mut n: i64 = first.parse().unwrap();
+        child::say("ready");
+        loop {
+            n += 2;
+            stream.send(n);
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+    let place = Place::new();
+    let child = |first: i64| {
+        let role = format!("{} {first}", place.dir.display());
+        let child = Child::of("two_processes_on_one_directory_never_mix")
+            .role(role)
+            .start();
+        child.said.recv_timeout(SOON).unwrap();
+        child
+    };
+    let _writers = [child(0), child(1)];
+    assert!(eventually(SOON, || !files(&place.dir).is_empty()));
+    let begun = Instant::now();
+    let (mut reads, mut odd, mut even) = (0, 0, 0);
+    while begun.elapsed() < Duration::from_secs(2) {
+        match kept(&place.dir) {
+            Ok(n) if n % 2 == 0 => even += 1,
+            Ok(_) => odd += 1,
+            Err(error) => assert!(error.to_string().contains("nothing was kept"), "{error}"),
+        }
+        reads += 1;
+    }
+    println!("{reads} reads, {even} of the one and {odd} of the other");
+    assert!(odd > 0 && even > 0);
+}
+
+#[test]
+fn only_the_user_may_read_whatever_the_umask() {
+    if let Some(dir) = child::role() {
+        let place = PathBuf::from(dir);
+        let (stream, props) = streaming(&place);
+        stream.send(1);
+        drop(props);
+        child::say("kept");
+        return;
+    }
+    let test = "only_the_user_may_read_whatever_the_umask";
+    for umask in ["000", "022", "077"] {
+        let place = Place::new();
+        let shell = format!("umask {umask}; exec \"$@\"");
+        let child = Child::of(test).role(place.dir.display());
+        child.under(&["sh", "-c", &shell, "sh"]).unwrap().succeeds();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&place.dir), 0o700, "umask {umask}");
+        assert_eq!(mode(&place.file()), 0o600, "umask {umask}");
+        assert_eq!(kept(&place.dir).unwrap(), 1);
+    }
+    // A directory that is there stays as it is.
+    let place = Place::new();
+    fs::DirBuilder::new()
+        .mode(0o750)
+        .create(&place.dir)
+        .unwrap();
+    place.keep(&[("n", 1.into())]);
+    let mode = fs::metadata(&place.dir).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o750);
+}
+
+#[test]
+fn the_end_does_not_wait_for_long_and_loses_nothing() {
+    let place = Place::new();
+    let (stream, props) = streaming(&place.dir);
+    for n in 1..=50 {
+        stream.send(n);
+    }
+    let begun = Instant::now();
+    drop(props);
+    assert!(
+        begun.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(kept(&place.dir).unwrap(), 50);
+}
+
+#[test]
+fn without_a_cached_source_nothing_is_written() {
+    let place = Place::new();
+    let store = Store::of(&[("n", 1.into())]);
+    let props = Properties::builder()
+        .state_dir(&place.dir)
+        .source(store)
+        .build()
+        .unwrap();
+    assert_eq!(props.get::<i64>("n").unwrap(), 1);
+    drop(props);
+    assert!(files(&place.dir).is_empty());
+}
+
+#[test]
+fn the_time_of_confirmation_is_that_of_the_answer() {
+    let place = Place::new();
+    let before = SystemTime::now();
+    place.keep(&[("n", 1.into())]);
+    let after = SystemTime::now();
+    let props = place.start(&Store::down("test")).unwrap();
+    let confirmed = only(&props).cached.unwrap();
+    assert!(before <= confirmed && confirmed <= after);
+    assert_eq!(only(&props).last_success, Some(confirmed));
+}
