@@ -685,3 +685,35 @@ fn a_declared_key_that_needs_a_restart_keeps_its_value_until_then() {
     let pending = props.health().pending_restart;
     assert_eq!(pending[0].waiting.as_deref(), Some("81"));
 }
+
+#[test]
+fn a_value_that_would_keep_the_next_start_from_working_is_refused_now() {
+    let memory = Memory::from([
+        ("http.port", Value::from(80)),
+        ("http.host", "a".into()),
+        ("n", 1.into()),
+    ]);
+    let schema = Schema::new()
+        .declare(Schema::key::<u16>("http.port").range(1..=1024).required())
+        .declare(Schema::key::<String>("http.host").restart_required());
+    let props = Properties::builder()
+        .source(memory.clone())
+        .restart_required("http")
+        .schema(schema)
+        .build()
+        .unwrap();
+    let error = memory.set("http.port", 70_000).unwrap_err();
+    assert_eq!(error.key(), Some("http.port"), "{error}");
+    assert!(error.to_string().contains("70000"), "{error}");
+    let error = memory.set("http.port", 2_000).unwrap_err();
+    assert!(error.to_string().contains("1..=1024"), "{error}");
+    let error = memory.remove("http.port").unwrap_err();
+    assert_eq!(error.key(), Some("http.port"), "{error}");
+    assert!(props.health().pending_restart.is_empty());
+
+    memory.set("http.port", 443).unwrap();
+    memory.set("n", 2).unwrap(); // what waits already is not looked at again
+    assert_eq!(props.get::<u16>("http.port").unwrap(), 80);
+    let pending = props.health().pending_restart;
+    assert_eq!(pending.len(), 1, "{pending:?}");
+}

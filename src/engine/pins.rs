@@ -140,19 +140,32 @@ impl Pins {
         waiting
     }
 
+    /// The keys that did not wait for a restart before, or for another value.
+    pub(crate) fn news<'w>(
+        &self,
+        waiting: &'w Waiting,
+    ) -> impl Iterator<Item = (&'w Key, Option<&'w Arc<Entry>>)> {
+        let known = |(key, says): &(&Key, &Option<Arc<Entry>>)| {
+            let before = self.waiting.get(*key);
+            before.is_some_and(|before| same_entry(before, says))
+        };
+        let news = waiting.iter().filter(move |news| !known(news));
+        news.map(|(key, says)| (key, says.as_ref()))
+    }
+
     /// The keys wait for a restart from now on; says whether they did not before.
     pub(crate) fn wait(&mut self, waiting: &Waiting) -> bool {
-        let same = self.waiting.len() == waiting.len()
-            && self.waiting.iter().zip(waiting).all(|((a, x), (b, y))| {
-                let same = match (x, y) {
-                    (None, None) => true,
-                    (Some(x), Some(y)) => alike(&x.node, &y.node),
-                    _ => false,
-                };
-                a == b && same
-            });
+        let same = self.waiting.len() == waiting.len() && self.news(waiting).next().is_none();
         self.waiting.clone_from(waiting);
         !same
+    }
+}
+
+fn same_entry(a: &Option<Arc<Entry>>, b: &Option<Arc<Entry>>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => alike(&a.node, &b.node),
+        _ => false,
     }
 }
 

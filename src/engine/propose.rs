@@ -150,6 +150,18 @@ impl Ledger {
                 }
             }
         }
+        if let (Some(schema), Some(waiting), true) = (&rules.schema, &waiting, old.number() > 0) {
+            // What would keep the next start from working is better refused now.
+            refusals.extend(
+                schema
+                    .faults_of_next_start(&candidate, self.pins.news(waiting))
+                    .into_iter()
+                    .map(|(error, key)| Refused {
+                        error,
+                        keys: vec![key],
+                    }),
+            );
+        }
         if refusals.is_empty() && effective > 0 {
             let view = Snapshot(Arc::clone(&candidate));
             for validator in &rules.validators {

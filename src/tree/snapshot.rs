@@ -53,6 +53,7 @@ pub(crate) struct Stamp {
 }
 
 /// What one commit published.
+#[derive(Clone)]
 pub(crate) struct Generation {
     pub(crate) stamp: Arc<Stamp>,
     pub(crate) root: Table,
