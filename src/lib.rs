@@ -107,7 +107,7 @@ pub use property::handle::DynamicProperty;
 pub use schema::Schema;
 pub use source::{Applied, Policy, Refusal, Source, Update, Updates, Watching};
 pub use tree::layer::{Layer, SourceId};
-pub use tree::snapshot::Snapshot;
+pub use tree::snapshot::{Pinned, Snapshot};
 pub use value::Value;
 pub use value::document::Document;
 pub use value::key::{Key, MAX_DEPTH, MAX_KEY_BYTES};

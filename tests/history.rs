@@ -84,14 +84,14 @@ fn a_bad_push_is_rolled_back_and_stays_so_whatever_the_sources_say() -> Result<(
     );
     assert_eq!((qps.get(), burst.get()), (100, 100));
     assert_eq!(props.get_opt::<u32>("new")?, None);
-    assert_eq!(props.pinned(), Some(good));
+    assert_eq!(props.pinned().map(|pinned| pinned.generation), Some(good));
 
     memory.set("qps", 7)?;
     props.set("burst", 8)?;
     assert_eq!((qps.get(), burst.get()), (100, 100));
     assert_eq!(props.generation(), before + 1, "nothing changed");
     let explained = props.explain("qps");
-    assert_eq!(explained.pinned, Some(good));
+    assert_eq!(explained.pinned.map(|pinned| pinned.generation), Some(good));
     assert!(
         explained
             .to_string()

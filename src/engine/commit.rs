@@ -5,11 +5,11 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::engine::clock::Clock;
 use crate::engine::guard::Guards;
-use crate::engine::pins::{self, Pins, Waiting};
+use crate::engine::pins::{self, Pin, Pins, Waiting};
 use crate::engine::propose::{Proposal, Rules, related};
 use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
@@ -22,7 +22,7 @@ use crate::tree::diff;
 use crate::tree::interpolate::References;
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::tree::merge::Merge;
-use crate::tree::snapshot::{Found, Generation, Snapshot};
+use crate::tree::snapshot::{Found, Generation, Pinned, Snapshot};
 use crate::value::Value;
 use crate::value::key::{Key, push_segment};
 use crate::value::node::{Node, Table};
@@ -201,7 +201,15 @@ impl Ledger {
                                 format!("generation {number} is not kept; see `Builder::history`");
                             return Err(Error::new(ErrorKind::Missing, detail));
                         };
-                        Some((number, found.root.clone()))
+                        Some(Pin {
+                            pinned: Pinned {
+                                generation: number,
+                                since: SystemTime::now(),
+                                by_earlier_run: false,
+                            },
+                            tree: found.root.clone(),
+                            secrets: Vec::new(),
+                        })
                     }
                 };
                 let before = self.pins.pin(tree);
@@ -236,10 +244,25 @@ impl Ledger {
         kept: &[SourceId],
     ) -> Result<Done, Error> {
         let tries = without_kept(&layers, kept);
-        let refused = match self.anew(current, rules, old, layers) {
+        let refused = match self.anew(current, rules, old, layers.clone()) {
             Err(refused) => refused,
             done => return done,
         };
+        if self.pins.tree().is_some_and(|_| old.number() == 0) {
+            self.pins.pin(None);
+            let detail = format!(
+                "the roll-back of an earlier run is refused, and what the layers say is in force: \
+                 {refused}"
+            );
+            let no_pin = Error::new(refused.kind(), detail);
+            return match self.add(current, rules, old, layers, kept) {
+                Ok(mut done) => {
+                    done.clashes.push(no_pin);
+                    Ok(done)
+                }
+                Err(refused) => Err(Error::all(vec![no_pin, refused])),
+            };
+        }
         for without in tries {
             if let Ok(mut done) = self.anew(current, rules, old, without) {
                 done.applied.refused.push(refused);

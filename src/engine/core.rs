@@ -11,13 +11,13 @@ use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use crate::engine::cache::Cache;
+use crate::engine::cache::{Before, Cache};
 use crate::engine::clock::Clock;
 use crate::engine::commit::{Condition, Done, Ledger, Order};
 use crate::engine::dispatch::{self, Dispatcher};
 use crate::engine::health::books::{Answer, Books};
 use crate::engine::health::{PendingRestart, SourceEventKind};
-use crate::engine::pins::Waiting;
+use crate::engine::pins::{Pin, Waiting};
 use crate::engine::propose::Rules;
 use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
@@ -29,7 +29,7 @@ use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
 use crate::sync::Cell;
 use crate::tree::diff;
 use crate::tree::layer::{LayerState, SourceId};
-use crate::tree::snapshot::{Generation, Stamp};
+use crate::tree::snapshot::{Generation, Pinned, Stamp};
 use crate::value::document::Document;
 use crate::value::map::Entry;
 use crate::value::node::Table;
@@ -205,6 +205,35 @@ impl Engine {
             return Err(Error::new(ErrorKind::Other, format!("{id} {detail}")));
         }
         Ok(())
+    }
+
+    /// Begins with what an earlier run had rolled back to.
+    pub(crate) fn begin_with(&self, before: Before) -> Result<(), Error> {
+        let pin = Pin {
+            pinned: Pinned {
+                generation: before.generation,
+                since: before.since,
+                by_earlier_run: true,
+            },
+            tree: before.tree,
+            secrets: before.secrets,
+        };
+        self.locked(|ledger| drop(ledger.pins.pin(Some(pin))))
+    }
+
+    /// What is rolled back to.
+    pub(crate) fn rolled_back(&self) -> Result<Option<Pin>, Error> {
+        self.locked(|ledger| ledger.pins.tree().cloned())
+    }
+
+    /// Rolls back, or ends that, here and on disk.
+    pub(crate) fn roll_back(&self, to: Option<u64>) -> Result<Applied, Error> {
+        let mut applied = self.commit(Order::Pin(to))?;
+        if let Err(error) = self.cache.keep_rollback(self) {
+            self.books.note(applied.generation, error.clone());
+            applied.refused.push(error);
+        }
+        Ok(applied)
     }
 
     /// Looks twice at what a source removes.

@@ -1,13 +1,14 @@
 //! What stays as it is whatever the layers say: a tree that was rolled back to, and keys that only
 //! the start of the program sets.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::tree::diff;
 use crate::tree::layer::LayerState;
-use crate::tree::snapshot::Generation;
+use crate::tree::merge::Merge;
+use crate::tree::snapshot::{Generation, Pinned};
 use crate::value::key::{Key, under};
 use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Table};
@@ -20,11 +21,42 @@ pub(crate) const BOOTSTRAP_RANK: i32 = i32::MIN;
 pub(crate) struct Pins {
     /// The generations before the one in force, the oldest first.
     past: VecDeque<Arc<Generation>>,
-    /// The tree that was rolled back to, and the number of its generation.
-    tree: Option<(u64, Table)>,
+    /// What was rolled back to.
+    tree: Option<Pin>,
     frozen: Vec<Frozen>,
     /// What the keys that need a restart would be after it.
     waiting: Waiting,
+}
+
+/// A tree that stays in force whatever the layers say.
+#[derive(Clone, Debug)]
+pub(crate) struct Pin {
+    pub(crate) pinned: Pinned,
+    pub(crate) tree: Table,
+    /// What is not in the tree and is what the layers say; only of an earlier run.
+    pub(crate) secrets: Vec<Key>,
+}
+
+impl Pin {
+    /// The tree that is in force, with the keys of it whose references are to be followed.
+    ///
+    /// References of a tree of this run were followed when it was in force.
+    pub(crate) fn over(&self, merged: &Table, append: &BTreeSet<Key>) -> (Table, Vec<Key>) {
+        if !self.pinned.by_earlier_run {
+            return (self.tree.clone(), Vec::new());
+        }
+        let mut tree = self.tree.clone();
+        for key in &self.secrets {
+            let path: Vec<_> = key.segments().collect();
+            if let Some(entry) = merged.find(&path) {
+                // In vain below a value: then there is no such key in this tree.
+                let _ = tree.put_path(&path, entry.node.clone());
+            }
+        }
+        let mut merge = Merge::new(append);
+        let tree = merge.all(&[&tree]);
+        (tree, merge.referring)
+    }
 }
 
 /// Keys with what stands there in the layers; nothing if it is gone.
@@ -57,13 +89,13 @@ impl Pins {
         self.past.iter()
     }
 
-    /// The tree that is pinned, with the number of its generation.
-    pub(crate) fn tree(&self) -> Option<&(u64, Table)> {
+    /// What is pinned.
+    pub(crate) fn tree(&self) -> Option<&Pin> {
         self.tree.as_ref()
     }
 
-    /// Pins the tree of a generation, or none; hands back what was pinned before.
-    pub(crate) fn pin(&mut self, tree: Option<(u64, Table)>) -> Option<(u64, Table)> {
+    /// Pins a tree, or none; hands back what was pinned before.
+    pub(crate) fn pin(&mut self, tree: Option<Pin>) -> Option<Pin> {
         std::mem::replace(&mut self.tree, tree)
     }
 

@@ -77,9 +77,9 @@ impl Ledger {
         let pinned = self.pins.tree();
         let mut waiting = None;
         match pinned {
-            Some((_, tree)) => {
-                merged = tree.clone();
-                (referring, only) = (Vec::new(), None);
+            Some(pin) => {
+                (merged, referring) = pin.over(&merged, &rules.append);
+                only = None;
             }
             None => waiting = self.pins.hold(&mut merged),
         }
@@ -100,10 +100,10 @@ impl Ledger {
             None => diff::diff(&old.root, &merged, detailed),
         };
         let secret = |key: &str| rules.secrets.hides(key);
-        let references = match pinned {
-            // Its references were followed when it was in force.
-            Some(_) => Vec::new(),
-            None => interpolate::follow(
+        let followed = pinned.is_some_and(|pin| !pin.pinned.by_earlier_run);
+        let references = match followed {
+            true => Vec::new(),
+            false => interpolate::follow(
                 &mut merged,
                 &old.root,
                 &self.references,
@@ -129,7 +129,7 @@ impl Ledger {
                     Some(_) => Arc::clone(&old.stamp.layers),
                     None => layers.iter().map(|layer| Arc::clone(&layer.name)).collect(),
                 },
-                pinned: pinned.map(|(generation, _)| *generation),
+                pinned: pinned.map(|pin| pin.pinned),
             }),
             at_hand: Generation::short_way(&merged, rules.usage.as_ref()),
             root: merged,

@@ -264,6 +264,10 @@ impl Builder {
     /// [`cached`](crate::Policy::cached), a file a source. It is made, for the user of the process
     /// alone, when it is not there; several processes may share it.
     ///
+    /// It also holds what was [rolled back to](Properties::rollback_to). Processes that share it
+    /// should therefore be those of one program: a roll-back in one is that of the others when they
+    /// start anew.
+    ///
     /// A start for which a source has no answer uses what is there, says so in
     /// [`SourceHealth::cached`](crate::health::SourceHealth::cached), and goes on asking. A file
     /// that cannot be written keeps nothing from working: see
@@ -356,6 +360,11 @@ impl Builder {
         }
         if let Some(dir) = self.state_dir {
             engine.cache.open(dir);
+            match engine.cache.rolled_back() {
+                Ok(Some(before)) => engine.begin_with(before)?,
+                Ok(None) => {}
+                Err(unusable) => engine.books.note(0, unusable),
+            }
         }
         let deadline = after(self.timeout);
 

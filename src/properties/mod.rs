@@ -26,7 +26,7 @@ use crate::source::{Applied, Source};
 use crate::tree::change::KeyChange;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::{Layer, SourceId};
-use crate::tree::snapshot::Snapshot;
+use crate::tree::snapshot::{Pinned, Snapshot};
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::key::Key;
@@ -418,6 +418,11 @@ impl Properties {
     /// Puts the tree of an earlier generation in force, as a generation of its own, until
     /// [`unpin`](Self::unpin): what the sources and the program say meanwhile waits in the layers.
     ///
+    /// With a [`Builder::state_dir`] that survives a restart: the tree is on disk when this returns,
+    /// but for its secrets, which are what the layers say then. That it could not be written is told
+    /// in [`Applied::refused`], and a tree that the next start refuses in
+    /// [`Health::refused`](crate::health::Health::refused).
+    ///
     /// ```
     /// use liveprops::{Properties, sources::Memory};
     ///
@@ -438,7 +443,7 @@ impl Properties {
     /// [`ErrorKind::Missing`](crate::ErrorKind::Missing) if the generation is not kept; why its tree is refused, if a live
     /// handle or a validator does not accept it any more.
     pub fn rollback_to(&self, generation: u64) -> Result<Applied, Error> {
-        self.0.engine.commit(Order::Pin(Some(generation)))
+        self.0.engine.roll_back(Some(generation))
     }
 
     /// Ends [`rollback_to`](Self::rollback_to): what the layers say is in force again.
@@ -447,11 +452,11 @@ impl Properties {
     ///
     /// Why that is refused, if it is; the tree then stays pinned.
     pub fn unpin(&self) -> Result<Applied, Error> {
-        self.0.engine.commit(Order::Pin(None))
+        self.0.engine.roll_back(None)
     }
 
-    /// The generation that was rolled back to and is in force.
-    pub fn pinned(&self) -> Option<u64> {
+    /// What was rolled back to and is in force.
+    pub fn pinned(&self) -> Option<Pinned> {
         self.0.engine.current.load().stamp.pinned
     }
 

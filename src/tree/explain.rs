@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use crate::error::{Error, MASK, Plain};
 use crate::tree::diff;
 use crate::tree::layer::SourceId;
-use crate::tree::snapshot::{Found, Generation};
+use crate::tree::snapshot::{Found, Generation, Pinned};
 use crate::value::Value;
 use crate::value::coerce;
 use crate::value::node::{Node, Table};
@@ -39,7 +39,7 @@ pub struct Explanation {
     pub layers: Vec<LayerView>,
     /// The generation that was rolled back to, if one was: then its value is in force, whatever the
     /// layers say.
-    pub pinned: Option<u64>,
+    pub pinned: Option<Pinned>,
     /// Updates of this key that were refused of late, with the reason.
     pub refused: Vec<Error>,
 }
@@ -207,10 +207,7 @@ impl fmt::Display for Explanation {
             }
         }
         if let Some(pinned) = self.pinned {
-            write!(
-                f,
-                "\n  rolled back to generation {pinned}; the layers wait until it is unpinned"
-            )?;
+            write!(f, "\n  {pinned}; the layers wait until it is unpinned")?;
         }
         for refused in &self.refused {
             write!(f, "\n  refused: {refused}")?;

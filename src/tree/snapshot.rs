@@ -22,6 +22,7 @@ use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
 use crate::value::plain::plain;
 use crate::value::scan::Seed;
+use crate::value::units;
 
 /// All keys of one generation: a view that never changes and costs nothing to keep but memory.
 ///
@@ -49,7 +50,35 @@ pub(crate) struct Stamp {
     /// The names of the layers, the strongest first.
     pub(crate) layers: Arc<[Arc<str>]>,
     /// The generation whose tree this is, if it was rolled back to.
-    pub(crate) pinned: Option<u64>,
+    pub(crate) pinned: Option<Pinned>,
+}
+
+/// What was rolled back to; see [`Properties::rollback_to`](crate::Properties::rollback_to).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Pinned {
+    /// The generation.
+    pub generation: u64,
+    /// Since when it has been in force again.
+    pub since: SystemTime,
+    /// Whether a run of the program before this one rolled back: then the number of the generation
+    /// is one of that run.
+    pub by_earlier_run: bool,
+}
+
+impl fmt::Display for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let age = units::roughly(self.since.elapsed().unwrap_or_default());
+        let run = match self.by_earlier_run {
+            true => " of an earlier run",
+            false => "",
+        };
+        write!(
+            f,
+            "rolled back to generation {}{run}, {age} ago",
+            self.generation
+        )
+    }
 }
 
 /// What one commit published.

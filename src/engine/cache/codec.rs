@@ -2,7 +2,7 @@
 //! it. Reading believes nothing: it is bounded in depth, in size and in what it allocates.
 //!
 //! ```text
-//! magic, version, length, checksum | owner, confirmed, revision, table
+//! magic, version, length, checksum | owner, confirmed, revision, table, names of what was left out
 //! table = count, then name and node each; node = a table, or origin and value
 //! ```
 //!
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::value::Value;
-use crate::value::key::{MAX_DEPTH, MAX_KEY_BYTES, push_segment};
+use crate::value::key::{Key, MAX_DEPTH, MAX_KEY_BYTES, push_segment};
 use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
@@ -55,18 +55,27 @@ pub(crate) struct Kept {
     pub(crate) confirmed: SystemTime,
     pub(crate) revision: Option<Arc<str>>,
     pub(crate) root: Table,
+    /// The keys whose values were not to be written.
+    pub(crate) left_out: Vec<Key>,
 }
 
-/// The values of a layer as bytes, sorted by name; leaves for which `hidden` holds are left out, and
-/// the tables that hold nothing else.
-pub(super) fn body(root: &Table, hidden: &dyn Fn(&str, &Value) -> bool) -> Vec<u8> {
+/// Values as bytes, sorted by name; leaves for which `hidden` holds are left out but for their
+/// names, and the tables that hold nothing else.
+///
+/// `absent` are names of what was left out before.
+pub(super) fn body(root: &Table, absent: &[Key], hidden: &dyn Fn(&str, &Value) -> bool) -> Vec<u8> {
     let mut writer = Writer {
         bytes: Vec::new(),
         places: HashMap::new(),
         hidden,
         path: String::new(),
+        left_out: absent.iter().map(Key::to_string).collect(),
     };
     writer.table(root);
+    number(&mut writer.bytes, writer.left_out.len());
+    for key in &writer.left_out {
+        text(&mut writer.bytes, key);
+    }
     writer.bytes
 }
 
@@ -119,6 +128,7 @@ struct Writer<'a> {
     places: HashMap<(&'a str, &'a str), usize>,
     hidden: &'a dyn Fn(&str, &Value) -> bool,
     path: String,
+    left_out: Vec<String>,
 }
 
 impl<'a> Writer<'a> {
@@ -160,6 +170,7 @@ impl<'a> Writer<'a> {
 
     fn leaf(&mut self, leaf: &'a Leaf) -> bool {
         if (self.hidden)(&self.path, &leaf.value) {
+            self.left_out.push(self.path.clone());
             return false;
         }
         self.bytes.push(tag::LEAF);
@@ -276,6 +287,11 @@ pub(super) fn read(bytes: &[u8], owner: &str) -> Result<Kept, Fault> {
     let revision = reader.text()?;
     let revision = revised.then(|| Arc::from(revision));
     let root = reader.table(0)?;
+    let mut left_out = Vec::new();
+    for _ in 0..reader.number()? {
+        let key = Key::parse(reader.text()?);
+        left_out.push(key.map_err(|_| "damaged: no such key")?);
+    }
     if !reader.bytes.is_empty() {
         return Err(format!("damaged: {} bytes too many", reader.bytes.len()));
     }
@@ -283,6 +299,7 @@ pub(super) fn read(bytes: &[u8], owner: &str) -> Result<Kept, Fault> {
         confirmed,
         revision,
         root,
+        left_out,
     })
 }
 

@@ -119,7 +119,14 @@ fn is_gone(mark: &str) -> bool {
 }
 
 /// Puts a file in its place as a whole, and makes sure that it stays there.
-pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), String> {
+    match bytes.len() > MAX_BYTES {
+        true => Err(format!("{} bytes are too many", bytes.len())),
+        false => put(dir, name, bytes).map_err(|error| error.to_string()),
+    }
+}
+
+fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     // A counter: its order with other memory does not matter.
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -153,9 +160,19 @@ fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Removes a file, if there is one, for good.
+pub(super) fn remove(dir: &Path, name: &str) -> Result<(), String> {
+    let removed = match fs::remove_file(dir.join(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => settle(dir),
+    };
+    removed.map_err(|error| error.to_string())
+}
+
 /// Reads a file; `None` if there is none.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
-    let io = |error: io::Error| format!("cannot be read: {error}");
+    let io = |error: io::Error| format!("unreadable: {error}");
     let data = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         data => data.map_err(io)?,

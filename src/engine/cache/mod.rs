@@ -24,10 +24,12 @@ use crate::value::units;
 
 mod codec;
 mod disk;
+mod rollback;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use codec::Kept;
+pub(crate) use rollback::Before;
 
 /// What comes shortly after a change is written with it.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -48,6 +50,8 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(crate) struct Cache {
     dir: OnceLock<PathBuf>,
+    /// Held while the file of the roll-back is brought up to date.
+    rollback: Mutex<()>,
     shared: Arc<Shared>,
     threads: Threads,
 }
@@ -61,6 +65,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     files: Vec<Tended>,
+    /// There are more secrets than when the roll-back was written.
+    rollback: bool,
     running: bool,
     ended: bool,
     /// Nothing is written before this.
@@ -90,7 +96,14 @@ struct Written {
     confirmed: SystemTime,
 }
 
-/// One thing to write.
+/// What there is to do.
+enum Work {
+    Source(Job),
+    /// The roll-back holds what is a secret by now.
+    Rollback,
+}
+
+/// The values of a source to write.
 struct Job {
     source: SourceId,
     owner: Arc<str>,
@@ -300,16 +313,27 @@ impl Shared {
         for file in state.files.iter_mut().filter(|file| !file.with_secrets) {
             file.mark();
         }
+        state.rollback = true;
         self.bell.notify_all();
     }
 
     /// Waits for something to write and writes it; says whether to go on.
     fn step(&self, dir: &std::path::Path, engine: &Weak<Engine>) -> bool {
-        let Some(job) = self.next() else {
+        let Some(work) = self.next() else {
             return false;
         };
         let Some(engine) = engine.upgrade() else {
             return false;
+        };
+        let generation = engine.current.load().number();
+        let job = match work {
+            Work::Source(job) => job,
+            Work::Rollback => {
+                if let Err(error) = engine.cache.keep_rollback(&engine) {
+                    engine.books.note(generation, error);
+                }
+                return true;
+            }
         };
         let began = Instant::now();
         let outcome = job.run(dir, &engine);
@@ -347,15 +371,17 @@ impl Shared {
                 }
             }
         }
-        let generation = engine.current.load().number();
         engine.books.unkept(job.source, generation, problem);
         true
     }
 
     /// Waits for the next thing to write; `None` at the end.
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<Work> {
         let mut state = self.state.lock();
         loop {
+            if std::mem::take(&mut state.rollback) {
+                return Some(Work::Rollback);
+            }
             let next = state.next;
             let due = |file: &Tended| {
                 let due = file.due()?;
@@ -369,7 +395,7 @@ impl Shared {
                 .min_by_key(|(due, dirty, _)| (*due, *dirty));
             match first {
                 Some((due, _, file)) if state.ended || due <= Instant::now() => {
-                    return Some(Job {
+                    return Some(Work::Source(Job {
                         source: file.source,
                         owner: Arc::clone(&file.owner),
                         with_secrets: file.with_secrets,
@@ -377,7 +403,7 @@ impl Shared {
                         revision: file.revision.clone(),
                         marks: file.marks,
                         written: file.written,
-                    });
+                    }));
                 }
                 None if state.ended => return None,
                 Some((due, ..)) => drop(self.bell.wait_until(&mut state, due)),
@@ -396,11 +422,8 @@ impl Job {
         };
         // What was read from here is as old as it was.
         let confirmed = kept.unwrap_or(self.confirmed);
-        let secrets = &engine.rules.secrets;
-        let hidden = |key: &str, value: &Value| {
-            !self.with_secrets && (secrets.hides(key) || coerce::holds_secret(value))
-        };
-        let body = codec::body(&root, &hidden);
+        let hidden = |key: &str, value: &Value| !self.with_secrets && is_secret(engine, key, value);
+        let body = codec::body(&root, &[], &hidden);
         // It may be the last that holds it.
         drop(root);
         let revision = self.revision.as_deref();
@@ -413,13 +436,13 @@ impl Job {
             }
         }
         let file = codec::file(&self.owner, confirmed, revision, &body);
-        if file.len() > codec::MAX_BYTES {
-            return Err(format!("{} bytes are too many", file.len()));
-        }
-        disk::write(dir, &disk::file_name(&self.owner), &file)
-            .map_err(|error| error.to_string())?;
+        disk::write(dir, &disk::file_name(&self.owner), &file)?;
         Ok(Some(Written { hash, confirmed }))
     }
+}
+
+fn is_secret(engine: &Engine, key: &str, value: &Value) -> bool {
+    engine.rules.secrets.hides(key) || coerce::holds_secret(value)
 }
 
 /// What a source's layer holds now, and when that was confirmed if it was read from disk.

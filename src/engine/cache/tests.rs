@@ -18,7 +18,7 @@ fn moment() -> SystemTime {
 }
 
 fn bytes(document: &Document) -> Vec<u8> {
-    let body = codec::body(document.root(), &|_, _| false);
+    let body = codec::body(document.root(), &[], &|_, _| false);
     codec::file(OWNER, moment(), Some("4711"), &body)
 }
 
@@ -105,7 +105,7 @@ proptest! {
         prop_assert_eq!(kept.confirmed, moment());
         prop_assert_eq!(kept.revision.as_deref(), Some("4711"));
         prop_assert_eq!(kept.root.leaves(), document.len());
-        let body = codec::body(&kept.root, &|_, _| false);
+        let body = codec::body(&kept.root, &[], &|_, _| false);
         prop_assert_eq!(codec::file(OWNER, moment(), Some("4711"), &body), bytes);
         prop_assert_eq!(listed(&again(kept)), listed(&document));
     }
@@ -122,7 +122,7 @@ proptest! {
         document in documents(),
     ) {
         let _ = codec::read(&codec::file(OWNER, moment(), None, &noise), OWNER);
-        let mut body = codec::body(document.root(), &|_, _| false);
+        let mut body = codec::body(document.root(), &[], &|_, _| false);
         let at = at.index(body.len());
         body.splice(at.., noise);
         let _ = codec::read(&codec::file(OWNER, moment(), None, &body), OWNER);
@@ -175,7 +175,7 @@ fn what_is_hidden_leaves_no_trace_and_an_empty_table_stays() {
         .set("empty", Value::Table(Box::default()), origin)
         .unwrap();
     let hidden = |key: &str, _: &Value| key.ends_with("password") || key.ends_with("pin");
-    let body = codec::body(document.root(), &hidden);
+    let body = codec::body(document.root(), &[], &hidden);
     assert!(!body.windows(7).any(|bytes| bytes == b"hunter2"));
     let kept = codec::read(&codec::file(OWNER, moment(), None, &body), OWNER).unwrap();
     let mut keys = Vec::new();

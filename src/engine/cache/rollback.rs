@@ -1,0 +1,84 @@
+//! The roll-back on disk, so that a restart does not undo it.
+//!
+//! Written by the thread that rolls back, which is told whether that worked. It holds the values as
+//! they were written, so that a reference to a secret stays a reference; secrets are not in it, and
+//! are what the layers say.
+
+use std::time::SystemTime;
+
+use crate::engine::cache::{Cache, codec, disk, is_secret};
+use crate::engine::core::Engine;
+use crate::error::{Error, ErrorKind};
+use crate::value::Value;
+use crate::value::key::Key;
+use crate::value::node::Table;
+
+/// Has no hash in its name, as the file of every source does.
+const FILE: &str = "rollback.cache";
+const OWNER: &str = "a roll-back";
+
+/// What a run before this one had rolled back to.
+pub(crate) struct Before {
+    /// The number of the generation in that run.
+    pub(crate) generation: u64,
+    pub(crate) since: SystemTime,
+    pub(crate) tree: Table,
+    pub(crate) secrets: Vec<Key>,
+}
+
+impl Cache {
+    /// What a run before this one had rolled back to, if it had; why it cannot be had, if so.
+    pub(crate) fn rolled_back(&self) -> Result<Option<Before>, Error> {
+        let Some(dir) = self.dir.get() else {
+            return Ok(None);
+        };
+        let path = dir.join(FILE);
+        let unusable = |reason: String| {
+            let detail = format!(
+                "the roll-back of an earlier run, kept in {}, is {reason}; what the layers say is \
+                 in force",
+                path.display()
+            );
+            Error::new(ErrorKind::Malformed, detail)
+        };
+        let Some(bytes) = disk::read(&path).map_err(unusable)? else {
+            return Ok(None);
+        };
+        let kept = codec::read(&bytes, OWNER).map_err(unusable)?;
+        let generation = kept.revision.as_deref().and_then(|text| text.parse().ok());
+        Ok(Some(Before {
+            generation: generation.ok_or_else(|| unusable("damaged: no generation".to_owned()))?,
+            since: kept.confirmed,
+            tree: kept.root,
+            secrets: kept.left_out,
+        }))
+    }
+
+    /// Brings the file up to date with what is rolled back to now.
+    pub(crate) fn keep_rollback(&self, engine: &Engine) -> Result<(), Error> {
+        let Some(dir) = self.dir.get() else {
+            return Ok(());
+        };
+        // Who comes last writes what is in force last.
+        let _turn = self.rollback.lock();
+        let written = match engine.rolled_back()? {
+            None => disk::remove(dir, FILE),
+            Some(pin) => {
+                // What turns out to be a secret later must not stay on disk.
+                let _ = self.run(engine);
+                let hidden = |key: &str, value: &Value| is_secret(engine, key, value);
+                let body = codec::body(&pin.tree, &pin.secrets, &hidden);
+                let generation = pin.pinned.generation.to_string();
+                let file = codec::file(OWNER, pin.pinned.since, Some(&generation), &body);
+                disk::write(dir, FILE, &file)
+            }
+        };
+        written.map_err(|cause| {
+            let detail = format!(
+                "in force, but a restart will not know of it: {} cannot be written: {cause}",
+                dir.join(FILE).display()
+            );
+            Error::new(ErrorKind::Unavailable, detail)
+        })
+    }
+}

@@ -1,0 +1,250 @@
+//! A roll-back that survives a restart (TXN-5; faults C1, C3, C7).
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use liveprops::sources::Memory;
+use liveprops::{Builder, Error, ErrorKind, Properties, Secret, Value};
+use support::eventually;
+
+const SOON: std::time::Duration = std::time::Duration::from_secs(10);
+
+const GOOD: [(&str, &str); 4] = [
+    ("qps", "100"),
+    ("burst", "${qps}"),
+    ("db.password", "hunter1"),
+    ("app.line", "app:${db.password}@db"),
+];
+const BAD: [(&str, &str); 4] = [
+    ("qps", "1"),
+    ("burst", "7"),
+    ("db.password", "hunter2"),
+    ("app.line", "none"),
+];
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn builder(&self, memory: &Memory) -> Builder {
+        Properties::builder()
+            .inline_callbacks()
+            .history(8)
+            .state_dir(self.dir())
+            .source(memory.clone())
+    }
+
+    fn start(&self, memory: &Memory) -> Properties {
+        self.builder(memory).build().unwrap()
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.0.path().join("state")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir().join("rollback.cache")
+    }
+
+    /// A run that rolls back a bad push and ends.
+    fn rolled_back(&self) -> u64 {
+        let memory = Memory::from(GOOD);
+        let props = self.start(&memory);
+        let good = props.generation();
+        memory.replace(BAD).unwrap();
+        let applied = props.rollback_to(good).unwrap();
+        assert!(applied.refused.is_empty(), "{:?}", applied.refused);
+        assert!(self.file().exists(), "on disk when it returns");
+        good
+    }
+}
+
+fn holds(file: &Path, text: &str) -> bool {
+    let bytes = fs::read(file).unwrap();
+    bytes.windows(text.len()).any(|at| at == text.as_bytes())
+}
+
+#[test]
+fn a_restart_begins_with_what_was_rolled_back_to_and_secrets_of_now() -> Result<(), Error> {
+    let place = Place::new();
+    let good = place.rolled_back();
+    assert!(!holds(&place.file(), "hunter"), "a secret is on disk");
+
+    let memory = Memory::from(BAD);
+    let props = place.start(&memory);
+    let qps = props.property::<u32>("qps").build()?;
+    let burst = props.property::<u32>("burst").build()?;
+    assert_eq!((qps.get(), burst.get()), (100, 100));
+    let password = props.property::<Secret<String>>("db.password").build()?;
+    assert_eq!(password.load().expose(), "hunter2");
+    let line = props.property::<String>("app.line").build()?;
+    assert_eq!(**line.load(), *"app:hunter2@db");
+    let pinned = props.pinned().unwrap();
+    assert_eq!((pinned.generation, pinned.by_earlier_run), (good, true));
+    let explained = props.explain("qps").to_string();
+    let says = format!("rolled back to generation {good} of an earlier run");
+    assert!(explained.contains(&says), "{explained}");
+
+    // What the layers say waits; a secret that is changed is followed.
+    memory.replace([("qps", "2"), ("new", "3"), ("db.password", "hunter3")])?;
+    assert_eq!((qps.get(), burst.get()), (100, 100));
+    assert_eq!(props.get_opt::<u32>("new")?, None);
+    assert_eq!(password.load().expose(), "hunter3");
+    assert_eq!(**line.load(), *"app:hunter3@db");
+    drop(props);
+
+    // Once more, and then it ends.
+    let memory = Memory::from(BAD);
+    let props = place.start(&memory);
+    assert_eq!(props.get::<u32>("qps")?, 100);
+    props.unpin()?;
+    assert_eq!(props.get::<u32>("qps")?, 1);
+    assert_eq!(props.get::<String>("app.line")?, "none");
+    assert!(!place.file().exists());
+    drop(props);
+    let props = place.start(&Memory::from(BAD));
+    assert_eq!(props.get::<u32>("qps")?, 1);
+    assert_eq!(props.pinned(), None);
+    Ok(())
+}
+
+#[test]
+fn a_roll_back_that_was_damaged_is_refused_and_reported() -> Result<(), Error> {
+    let place = Place::new();
+    place.rolled_back();
+    let whole = fs::read(place.file()).unwrap();
+    let cuts = (0..whole.len()).step_by(37).map(|at| whole[..at].to_vec());
+    let flips = (0..whole.len()).step_by(11).map(|at| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        bytes
+    });
+    for bytes in cuts.chain(flips) {
+        fs::write(place.file(), &bytes).unwrap();
+        let props = place.start(&Memory::from(BAD));
+        assert_eq!(props.get::<u32>("qps")?, 1);
+        assert_eq!(props.pinned(), None);
+        let refused = props.health().refused;
+        let told = refused.iter().map(|refused| refused.error.to_string());
+        let told: Vec<String> = told.collect();
+        assert!(
+            told.iter()
+                .any(|t| t.contains("roll-back of an earlier run")),
+            "{told:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_roll_back_that_is_refused_now_leaves_what_the_layers_say() -> Result<(), Error> {
+    let place = Place::new();
+    place.rolled_back();
+    let strict = |memory: &Memory, most: u32| {
+        let rule = move |view: &liveprops::Snapshot| match view.get("qps").unwrap_or(0u32) {
+            qps if qps > most => Err(format!("{qps} is more than {most}")),
+            _ => Ok(()),
+        };
+        place.builder(memory).validate(rule).build()
+    };
+    let memory = Memory::from(BAD);
+    let props = strict(&memory, 50)?;
+    assert_eq!(props.get::<u32>("qps")?, 1);
+    assert_eq!(props.pinned(), None);
+    let refused = props.health().refused;
+    let told = refused[0].error.to_string();
+    assert!(
+        told.contains("roll-back") && told.contains("100 is more than 50"),
+        "{told}"
+    );
+    drop(props);
+    // It was not forgotten: what refuses it may have been wrong.
+    assert_eq!(strict(&memory, 1000)?.get::<u32>("qps")?, 100);
+
+    let error = strict(&memory, 0).unwrap_err();
+    let told: Vec<String> = error.iter().map(ToString::to_string).collect();
+    assert!(
+        told.iter().any(|t| t.contains("100 is more than 0")),
+        "{told:?}"
+    );
+    assert!(
+        told.iter().any(|t| t.contains("1 is more than 0")),
+        "{told:?}"
+    );
+
+    // To end what is not in force is to forget it.
+    let props = strict(&memory, 50)?;
+    props.unpin()?;
+    assert!(!place.file().exists());
+    Ok(())
+}
+
+#[test]
+fn a_roll_back_that_cannot_be_written_is_in_force_and_says_so() -> Result<(), Error> {
+    let place = Place::new();
+    // No directory can be made where a file is.
+    fs::write(place.dir(), "").unwrap();
+    let memory = Memory::from(GOOD);
+    let props = place.start(&memory);
+    let good = props.generation();
+    memory.replace(BAD)?;
+    let applied = props.rollback_to(good)?;
+    assert_eq!(props.get::<u32>("qps")?, 100);
+    assert_eq!(applied.refused[0].kind(), ErrorKind::Unavailable);
+    let told = applied.refused[0].to_string();
+    assert!(told.contains("a restart will not know of it"), "{told}");
+    let refused = props.health().refused;
+    assert!(
+        refused
+            .iter()
+            .any(|refused| refused.error.to_string() == told)
+    );
+    props.unpin()?;
+    assert_eq!(props.get::<u32>("qps")?, 1);
+    Ok(())
+}
+
+#[test]
+fn what_turns_out_to_be_a_secret_is_taken_off_the_disk() -> Result<(), Error> {
+    let place = Place::new();
+    let values = |seal: &str| {
+        let values = [("qps", "1"), ("seal", seal)];
+        values.map(|(key, value)| (key, Value::from(value)))
+    };
+    let memory = Memory::from(values("walrus1"));
+    let props = place.start(&memory);
+    let good = props.generation();
+    memory.set("qps", 2)?;
+    props.rollback_to(good)?;
+    assert!(holds(&place.file(), "walrus1"));
+    let seal = props.property::<Secret<String>>("seal").build()?;
+    assert!(eventually(SOON, || !holds(&place.file(), "walrus1")));
+    assert_eq!(seal.load().expose(), "walrus1");
+    drop((seal, props));
+    let props = place.start(&Memory::from(values("walrus2")));
+    let seal = props.property::<Secret<String>>("seal").build()?;
+    assert_eq!(seal.load().expose(), "walrus2");
+    assert_eq!(props.get::<u32>("qps")?, 1);
+    Ok(())
+}
+
+#[test]
+fn a_key_that_needs_a_restart_begins_with_what_was_rolled_back_to() -> Result<(), Error> {
+    let place = Place::new();
+    place.rolled_back();
+    let memory = Memory::from(BAD);
+    let props = place.builder(&memory).restart_required("qps").build()?;
+    assert_eq!(props.get::<u32>("qps")?, 100);
+    props.unpin()?;
+    assert_eq!(props.get::<u32>("qps")?, 100);
+    assert_eq!(props.get::<u32>("burst")?, 7);
+    let pending = props.health().pending_restart;
+    assert_eq!(pending[0].waiting.as_deref(), Some("\"1\""));
+    Ok(())
+}
