@@ -24,7 +24,7 @@ use liveprops::health::{SourceEventKind, SourceHealth, Status};
 use liveprops::property::Subscription;
 use liveprops::source::{Cached, Guard, Timing};
 use liveprops::{
-    Document, Error, ErrorKind, Origin, Properties, Secret, Source, Update, Updates, Value,
+    Document, Error, ErrorKind, Origin, Properties, Schema, Secret, Source, Update, Updates, Value,
     Watching,
 };
 use support::child::{self, Child};
@@ -587,7 +587,23 @@ fn secrets_are_left_out_unless_they_are_asked_for() {
     let props = place.start(&Store::down("test")).unwrap();
     assert_eq!(props.get::<u16>("db.port").unwrap(), 5432);
     assert_eq!(props.get_opt::<String>("db.password").unwrap(), None);
+    let Status::Stale { reason, .. } = only(&props).status else {
+        panic!("not stale");
+    };
+    let told = reason.to_string();
+    assert!(told.contains("secrets are not kept on disk"), "{told}");
     drop(props);
+    // Who needs one is told why it is not there.
+    let down = Store::down("test").with(|policy| policy.cached());
+    let schema = Schema::new().declare(Schema::key::<String>("db.password").required());
+    let builder = Properties::builder().state_dir(&place.dir).schema(schema);
+    let error = builder.source(down).build().unwrap_err();
+    let told: Vec<String> = error.iter().map(ToString::to_string).collect();
+    assert!(told.iter().any(|t| t.contains("required")), "{told:?}");
+    assert!(
+        told.iter().any(|t| t.contains("Cached::with_secrets")),
+        "{told:?}"
+    );
 
     drop(build(Cached::new().with_secrets()));
     for how in ["name", "type", "builder", "value"] {

@@ -2,15 +2,13 @@
 //! handles, validate, publish, notify.
 
 use std::any::Any;
-use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::engine::clock::Clock;
 use crate::engine::guard::Guards;
 use crate::engine::pins::{self, Pin, Pins, Waiting};
-use crate::engine::propose::{Proposal, Rules, related};
+use crate::engine::propose::{Proposal, Rules};
 use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
 use crate::property::listen::Listener;
@@ -24,8 +22,8 @@ use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::tree::merge::Merge;
 use crate::tree::snapshot::{Found, Generation, Pinned, Snapshot};
 use crate::value::Value;
-use crate::value::key::{Key, push_segment};
-use crate::value::node::{Node, Table};
+use crate::value::key::Key;
+use crate::value::node::Table;
 
 /// What one commit leaves to the next; guarded by the commit lock.
 pub(crate) struct Ledger {
@@ -83,14 +81,6 @@ pub(crate) struct Done {
     /// Values that are no longer current, to be dropped once the lock is released: how they are
     /// dropped is the user's code.
     pub(crate) before: Vec<Arc<dyn Any + Send + Sync>>,
-}
-
-/// A layer that can be replaced.
-struct Prepared {
-    proposal: Proposal,
-    clashes: Vec<Error>,
-    refused: Vec<Error>,
-    kept: Vec<Key>,
 }
 
 impl Ledger {
@@ -273,264 +263,11 @@ impl Ledger {
     }
 
     /// What a source says is in force.
-    fn believe(&mut self, current: &Cell<Generation>, source: SourceId) {
+    pub(super) fn believe(&mut self, current: &Cell<Generation>, source: SourceId) {
         if self.guards.watches(source) {
             let now = current.full();
             if let Some(layer) = now.layers.iter().find(|layer| layer.id == source) {
                 self.guards.accepted(source, &layer.root);
-            }
-        }
-    }
-
-    /// A few keys of a layer change whose removals are looked at twice: if they are not believed,
-    /// the others are changed all the same.
-    fn edit_guarded(
-        &mut self,
-        current: &Cell<Generation>,
-        rules: &Rules,
-        old: &Arc<Generation>,
-        at: usize,
-        mut edits: Vec<Edit>,
-        refusal: Refusal,
-    ) -> Result<Done, Error> {
-        let (source, there) = (old.layers[at].id, &old.layers[at].root);
-        let held_before = self.guards.says(source).is_some();
-        let mut says = self.guards.says(source).unwrap_or(there).clone();
-        for edit in &edits {
-            let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
-            match &edit.value {
-                // What clashes is refused below.
-                Some((value, origin)) => drop(set(&mut says, &edit.key, &path, value, origin)),
-                None if path.is_empty() => says = Table::default(),
-                None => drop(says.remove_path(&path)),
-            }
-        }
-        match self.guards.judge(source, there, &says) {
-            Ok(()) if held_before => {
-                let done = self.replace(current, rules, old, at, says, refusal)?;
-                self.believe(current, source);
-                Ok(done)
-            }
-            Ok(()) => self.edit(current, rules, old, at, edits, refusal),
-            Err(held) => {
-                edits.retain(|edit| edit.value.is_some());
-                if edits.is_empty() {
-                    return Err(held);
-                }
-                let mut done = self.edit(current, rules, old, at, edits, refusal)?;
-                done.applied.refused.push(held);
-                Ok(done)
-            }
-        }
-    }
-
-    /// A layer is replaced by what its source says now.
-    fn replace(
-        &mut self,
-        current: &Cell<Generation>,
-        rules: &Rules,
-        old: &Arc<Generation>,
-        at: usize,
-        root: Table,
-        refusal: Refusal,
-    ) -> Result<Done, Error> {
-        let Prepared {
-            proposal,
-            clashes,
-            refused,
-            kept,
-        } = self.prepare(rules, old, at, root, refusal)?;
-        Ok(self.publish(current, rules, proposal, clashes, (refused, kept)))
-    }
-
-    /// What would become of a layer that is replaced; changes nothing.
-    pub(crate) fn try_out(
-        &self,
-        rules: &Rules,
-        old: &Arc<Generation>,
-        source: SourceId,
-        root: Table,
-        refusal: Refusal,
-    ) -> Result<(Arc<Generation>, Vec<Error>), Error> {
-        let gone = || Error::new(ErrorKind::Closed, format!("{source} was removed"));
-        let at = old.layers.iter().position(|layer| layer.id == source);
-        let at = at.ok_or_else(gone)?;
-        self.guards
-            .would_hold(source, &old.layers[at].root, &root)?;
-        let prepared = self.prepare(rules, old, at, root, refusal)?;
-        Ok((prepared.proposal.candidate, prepared.refused))
-    }
-
-    fn prepare(
-        &self,
-        rules: &Rules,
-        old: &Arc<Generation>,
-        at: usize,
-        mut root: Table,
-        refusal: Refusal,
-    ) -> Result<Prepared, Error> {
-        let layers = &old.layers;
-        let before = &layers[at].root;
-        let mut refused = Vec::new();
-        let mut kept: BTreeSet<String> = BTreeSet::new();
-        loop {
-            let mut next = layers.to_vec();
-            let layer = Arc::make_mut(&mut next[at]);
-            (layer.root, layer.kept) = (root.clone(), None);
-            let (merged, merge) = merge_all(rules, &next);
-            let mut clashes = merge.clashes;
-            clashes.extend(pins::ignored(&next, at, None));
-            match self.propose(rules, old, next, Some(at), merged, merge.referring, None) {
-                Ok(proposal) => {
-                    let kept = kept.iter().filter_map(|key| Key::parse(key).ok()).collect();
-                    return Ok(Prepared {
-                        proposal,
-                        clashes,
-                        refused,
-                        kept,
-                    });
-                }
-                Err(refusals) if refusal == Refusal::PerKey => {
-                    let culprits = self.culprits(&refusals, |key| {
-                        let found = |tree| Found::in_tree(tree, key.as_str());
-                        match (found(&root), found(before)) {
-                            // What the layer says as before did not lead here by itself.
-                            (Ok(Found::Entry(now)), Ok(Found::Entry(was)))
-                                if diff::same(&now.node, &was.node) =>
-                            {
-                                None
-                            }
-                            _ => place_of(key, [&root, before]),
-                        }
-                    });
-                    // The most specific ones first: perhaps what stands above need not be refused.
-                    let news: BTreeSet<String> = culprits
-                        .into_iter()
-                        .filter(|key| !kept.contains(key))
-                        .collect();
-                    let has_more_specific = |key: &&String| {
-                        let below = format!("{key}.");
-                        let mut after = news.range(below.clone()..);
-                        after.next().is_some_and(|next| next.starts_with(&below))
-                    };
-                    let culprits: Vec<String> = news
-                        .iter()
-                        .filter(|key| !has_more_specific(key))
-                        .cloned()
-                        .collect();
-                    kept.extend(culprits.iter().cloned());
-                    if culprits.is_empty() || !keep_old(&mut root, before, &culprits) {
-                        return Err(Error::all(
-                            refusals.into_iter().map(|refusal| refusal.error).collect(),
-                        ));
-                    }
-                    refused.extend(refusals.into_iter().map(|refusal| refusal.error));
-                }
-                Err(refusals) => {
-                    return Err(Error::all(refusals.into_iter().map(|r| r.error).collect()));
-                }
-            }
-        }
-    }
-
-    /// A few keys of a layer change.
-    fn edit(
-        &mut self,
-        current: &Cell<Generation>,
-        rules: &Rules,
-        old: &Arc<Generation>,
-        at: usize,
-        mut edits: Vec<Edit>,
-        refusal: Refusal,
-    ) -> Result<Done, Error> {
-        let mut refused = Vec::new();
-        let mut kept: Vec<Key> = Vec::new();
-        let layers = &old.layers;
-        loop {
-            let mut roots: Vec<Table> = layers.iter().map(|layer| layer.root.clone()).collect();
-            let mut merged = old.root.clone();
-            self.pins.release(&mut merged);
-            let mut merge = Merge::new(&rules.append);
-            let mut clashing = Vec::new();
-            for (i, edit) in edits.iter().enumerate() {
-                let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
-                let mut after = roots[at].clone();
-                match &edit.value {
-                    Some((value, origin)) => {
-                        if let Err(error) = set(&mut after, &edit.key, &path, value, origin) {
-                            clashing.push((i, error));
-                            continue;
-                        }
-                    }
-                    None if path.is_empty() => after = Table::default(),
-                    None => drop(after.remove_path(&path)),
-                }
-                if path.is_empty() {
-                    roots[at] = after;
-                    merged = merge.all(&roots.iter().collect::<Vec<_>>());
-                    continue;
-                }
-                let before = std::mem::replace(&mut roots[at], after);
-                let now: Vec<&Table> = roots.iter().collect();
-                let mut was = now.clone();
-                was[at] = &before;
-                merge.path(&mut merged, &was, &now, at, &path);
-            }
-            if !clashing.is_empty() {
-                let (places, errors): (Vec<_>, Vec<_>) = clashing.into_iter().unzip();
-                if refusal == Refusal::Whole {
-                    return Err(Error::all(errors));
-                }
-                refused.extend(errors);
-                kept.extend(places.iter().map(|at| edits[*at].key.clone()));
-                let mut i = 0;
-                edits.retain(|_| {
-                    i += 1;
-                    !places.contains(&(i - 1))
-                });
-                continue;
-            }
-            let mut next = layers.to_vec();
-            let layer = Arc::make_mut(&mut next[at]);
-            (layer.root, layer.kept) = (roots.swap_remove(at), None);
-            let Merge {
-                referring,
-                mut clashes,
-                ..
-            } = merge;
-            let keys: Vec<&Key> = edits.iter().map(|edit| &edit.key).collect();
-            let only = (!keys.iter().any(|key| key.is_root())).then_some(&*keys);
-            clashes.extend(pins::ignored(&next, at, only));
-            match self.propose(rules, old, next, Some(at), merged, referring, only) {
-                Ok(proposal) => {
-                    return Ok(self.publish(current, rules, proposal, clashes, (refused, kept)));
-                }
-                Err(refusals) if refusal == Refusal::PerKey => {
-                    let culprits = self.culprits(&refusals, |key| {
-                        let mut keys = edits.iter().map(|edit| edit.key.as_str());
-                        keys.any(|edited| related(edited, key.as_str()))
-                            .then(|| key.as_str().to_owned())
-                    });
-                    let before = edits.len();
-                    edits.retain(|edit| {
-                        let stays = !culprits.iter().any(|key| related(edit.key.as_str(), key));
-                        if !stays {
-                            kept.push(edit.key.clone());
-                        }
-                        stays
-                    });
-                    if edits.len() == before {
-                        return Err(Error::all(refusals.into_iter().map(|r| r.error).collect()));
-                    }
-                    refused.extend(refusals.into_iter().map(|refusal| refusal.error));
-                    if edits.is_empty() {
-                        // Nothing is left to apply: whoever sent it hears why.
-                        return Err(Error::all(refused));
-                    }
-                }
-                Err(refusals) => {
-                    return Err(Error::all(refusals.into_iter().map(|r| r.error).collect()));
-                }
             }
         }
     }
@@ -555,7 +292,7 @@ impl Ledger {
     }
 
     /// Makes a proposal current and collects who is to be told. Cannot fail.
-    fn publish(
+    pub(super) fn publish(
         &mut self,
         current: &Cell<Generation>,
         rules: &Rules,
@@ -645,77 +382,11 @@ fn without_kept(layers: &[Arc<LayerState>], kept: &[SourceId]) -> Vec<Vec<Arc<La
     tries
 }
 
-fn merge_all<'r>(rules: &'r Rules, layers: &[Arc<LayerState>]) -> (Table, Merge<'r>) {
+pub(super) fn merge_all<'r>(rules: &'r Rules, layers: &[Arc<LayerState>]) -> (Table, Merge<'r>) {
     let mut merge = Merge::new(&rules.append);
     let roots: Vec<&Table> = layers.iter().map(|layer| &layer.root).collect();
     let merged = merge.all(&roots);
     (merged, merge)
-}
-
-fn set(
-    table: &mut Table,
-    key: &Key,
-    path: &[Cow<'_, str>],
-    value: &Value,
-    origin: &crate::value::origin::Origin,
-) -> Result<(), Error> {
-    if path.is_empty() {
-        let detail = "the root holds no value; set the keys below it";
-        return Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(origin));
-    }
-    if path.len() + value.depth() > crate::value::key::MAX_DEPTH {
-        let detail = format!("nested deeper than {} levels", crate::value::key::MAX_DEPTH);
-        return Err(Error::new(ErrorKind::TooLarge, detail)
-            .with_key(key)
-            .with_origin(origin));
-    }
-    table
-        .put_path(path, Node::of(value.clone(), origin))
-        .map(drop)
-        .map_err(|_| {
-            let detail =
-                "would be a value and a table at once in this layer; remove the other one first";
-            Error::new(ErrorKind::InvalidKey, detail)
-                .with_key(key)
-                .with_origin(origin)
-        })
-}
-
-/// Where a layer, before or after an update, has a say about a key: at the key, or further up if a
-/// value or a tombstone stands there.
-fn place_of(key: &Key, layers: [&Table; 2]) -> Option<String> {
-    let mut tables = layers.map(Some);
-    let mut place = String::new();
-    for segment in key.segments() {
-        push_segment(&mut place, &segment);
-        let here = tables.map(|table| table.and_then(|table| table.get(&segment)));
-        let mut there = here.iter().flatten().peekable();
-        there.peek()?;
-        if there.any(|entry| entry.node.table().is_none()) {
-            break;
-        }
-        tables = here.map(|entry| entry.and_then(|entry| entry.node.table()));
-    }
-    Some(place)
-}
-
-/// Puts what the layer held before in place of each refused key; says whether that changed
-/// anything.
-fn keep_old(root: &mut Table, before: &Table, culprits: &[String]) -> bool {
-    let mut changed = false;
-    for key in culprits {
-        let path: Vec<_> = crate::value::key::segments(key)
-            .map_while(Result::ok)
-            .collect();
-        let old = before.find(&path).map(|entry| entry.node.clone());
-        changed |= root.remove_path(&path).is_some() || old.is_some();
-        if let Some(node) = old {
-            if root.put_path(&path, node).is_err() {
-                return false;
-            }
-        }
-    }
-    changed
 }
 
 /// Refuses to write what only the start of the program sets.

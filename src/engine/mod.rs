@@ -11,3 +11,4 @@ pub(crate) mod pins;
 pub(crate) mod propose;
 pub(crate) mod supervise;
 pub(crate) mod threads;
+pub(crate) mod update;

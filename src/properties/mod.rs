@@ -2,6 +2,7 @@
 
 pub(crate) mod builder;
 pub(crate) mod scoped;
+mod start;
 pub(crate) mod transaction;
 
 use std::fmt;
@@ -14,8 +15,9 @@ use crate::engine::commit::Order;
 use crate::engine::core::Engine;
 use crate::engine::health::{Health, SourceEvent, Status};
 use crate::error::{Error, ErrorKind};
-use crate::properties::builder::{Builder, DEFAULT_LOAD_TIMEOUT, Started, after};
+use crate::properties::builder::{Builder, DEFAULT_LOAD_TIMEOUT};
 use crate::properties::scoped::Scoped;
+use crate::properties::start::{Started, after};
 use crate::properties::transaction::Transaction;
 use crate::property::batch::{Batch, Mailbox};
 use crate::property::builder::PropertyBuilder;

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::error::{Error, ErrorKind};
 use crate::value::Value;
 use crate::value::key::{Key, MAX_DEPTH, MAX_KEY_BYTES, push_segment};
 use crate::value::map::Entry;
@@ -57,6 +58,19 @@ pub(crate) struct Kept {
     pub(crate) root: Table,
     /// The keys whose values were not to be written.
     pub(crate) left_out: Vec<Key>,
+}
+
+impl Kept {
+    /// Says that secrets are missing, if some are.
+    pub(crate) fn without_secrets(&self) -> Option<Error> {
+        let first = self.left_out.first()?;
+        let count = self.left_out.len();
+        let detail = format!(
+            "one of {count} that started without a value, as secrets are not kept on disk; see \
+             `Cached::with_secrets`"
+        );
+        Some(Error::new(ErrorKind::Missing, detail).with_key(first))
+    }
 }
 
 /// Values as bytes, sorted by name; leaves for which `hidden` holds are left out but for their

@@ -1,0 +1,249 @@
+//! How the first values of a source come in: from the source, or from what was kept of it on disk.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::engine::cache::{Kept, Unkept};
+use crate::engine::core::Engine;
+use crate::engine::health::books::{Answer, Expected};
+use crate::engine::pins::BOOTSTRAP_RANK;
+use crate::engine::supervise::{Keeper, Terms, guarded};
+use crate::error::{Error, ErrorKind};
+use crate::source::{Applied, Source, Start, Watching};
+use crate::tree::layer::{Layer, LayerState, SourceId};
+use crate::value::node::Table;
+
+/// When a time to wait is over; one too long for the clock is a year.
+pub(super) fn after(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    now.checked_add(timeout).unwrap_or(now + year)
+}
+
+pub(super) fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
+    LayerState {
+        id,
+        layer,
+        name: name.into(),
+        root: Table::default(),
+        generation: 0,
+        time: SystemTime::UNIX_EPOCH,
+        kept: None,
+    }
+}
+
+/// A layer with its first values, if there are any, and who keeps it current.
+pub(super) struct Loaded {
+    pub(super) state: LayerState,
+    pub(super) keeper: Arc<Keeper>,
+    /// Whether the source has given values; of what is pushed the commit tells.
+    loaded: bool,
+    /// What its document left out.
+    problems: Option<Vec<Error>>,
+    revision: Option<Arc<str>>,
+    /// Why it has given none.
+    failure: Option<Error>,
+    /// What was kept of it on disk and stands in for what it says.
+    kept: Option<Kept>,
+    /// Why nothing can be had from there although there is something.
+    unusable: Option<Error>,
+}
+
+impl Loaded {
+    fn is_optional(&self) -> bool {
+        matches!(self.keeper.terms.policy.start, Start::Optional(_))
+    }
+
+    /// Why what was kept on disk stands in for what the source says.
+    pub(super) fn stood_in_for(&self) -> Option<Error> {
+        self.kept.as_ref().and(self.failure.clone())
+    }
+
+    /// Reports what was kept on disk of the source and is refused; for a source that is required,
+    /// that is why there is no start.
+    pub(super) fn lost(&self, engine: &Engine, applied: &Applied) -> Option<Error> {
+        let (Some(_), false) = (&self.kept, is_kept(engine, self.keeper.id)) else {
+            return None;
+        };
+        let refused = Error::all(applied.refused.clone());
+        let detail = format!("what was kept of it on disk is refused: {refused}");
+        let refused = Error::new(refused.kind(), detail).with_origin(&self.state.name);
+        let books = &engine.books;
+        books.unusable(self.keeper.id, applied.generation, refused.clone());
+        let errors = self.failure.iter().cloned().chain([refused]).collect();
+        (!self.is_optional()).then(|| Error::all(errors))
+    }
+
+    /// The layer is in the tree: says so in the books, and lets the source go on.
+    pub(super) fn admitted(self, engine: &Engine, generation: u64, changed: bool) {
+        let id = self.keeper.id;
+        if let Some(unusable) = self.unusable {
+            engine.books.unusable(id, generation, unusable);
+        }
+        if self.loaded {
+            engine.cache.heard(id, self.revision.clone());
+        }
+        match self.failure {
+            Some(failure) if is_kept(engine, id) => {
+                if let Some(kept) = &self.kept {
+                    engine.books.kept(id, generation, kept, failure);
+                }
+            }
+            Some(failure) => engine.books.failed(id, generation, failure),
+            None if self.loaded => engine.books.answered(
+                id,
+                Answer {
+                    generation,
+                    changed,
+                    problems: self.problems,
+                    revision: self.revision,
+                    ..Answer::default()
+                },
+            ),
+            None => {}
+        }
+        self.keeper.admit(self.loaded);
+    }
+}
+
+/// Whether a layer holds what was kept of it on disk.
+fn is_kept(engine: &Engine, id: SourceId) -> bool {
+    let current = engine.current.full();
+    let mut layers = current.layers.iter();
+    layers.any(|layer| layer.id == id && layer.kept.is_some())
+}
+
+/// A source whose first load is on its way.
+pub(super) struct Started {
+    pub(super) state: LayerState,
+    keeper: Arc<Keeper>,
+    kept: Option<Result<Kept, Unkept>>,
+}
+
+impl Started {
+    pub(super) fn one(
+        engine: &Arc<Engine>,
+        place: Layer,
+        source: Box<dyn Source>,
+        max_propagation: Duration,
+    ) -> Result<Self, Error> {
+        let id = engine.new_source();
+        // A source is the user's code, in whatever it says.
+        let bootstrap = place.rank() == BOOTSTRAP_RANK;
+        let (origin, terms) = guarded(|| {
+            let terms = Terms {
+                watching: match bootstrap {
+                    true => Watching::Never,
+                    false => source.watching(),
+                },
+                bootstrap,
+                refusal: source.refusal(),
+                timing: source.timing(),
+                policy: source.policy(),
+            };
+            Ok((source.origin(), terms))
+        })?;
+        let state = layer(id, place.clone(), &origin.to_string());
+        in_time(&state.name, &terms, max_propagation)?;
+        let policy = &terms.policy;
+        let expected = Expected {
+            required: !matches!(policy.start, Start::Optional(_)),
+            max_stale: policy.max_stale,
+            polled: matches!(terms.watching, Watching::Poll(_)),
+        };
+        engine
+            .books
+            .open(id, Arc::clone(&state.name), place, expected);
+        if let Some(guard) = policy.guard {
+            engine.guard(id, guard)?;
+        }
+        let cached = policy.cache;
+        if terms.watching == Watching::Push {
+            engine.arriving(id);
+        }
+        let name = Arc::clone(&state.name);
+        let keeper = engine.supervisor.start(engine, id, name, terms, source);
+        let keeper = keeper.inspect_err(|_| engine.give_up(id))?;
+        // Read while the source is on its way.
+        let kept = cached.map(|cached| engine.cache.add(engine, id, &state.name, &cached));
+        let kept = kept.transpose().inspect_err(|_| engine.give_up(id))?;
+        Ok(Self {
+            state,
+            keeper,
+            kept,
+        })
+    }
+
+    /// Waits for the first values, as the policy of the source wants it.
+    pub(super) fn finish(self, deadline: Instant) -> Result<Loaded, Error> {
+        let Self {
+            mut state,
+            keeper,
+            kept,
+        } = self;
+        let mut loaded = Loaded {
+            state: state.clone(),
+            loaded: true,
+            problems: None,
+            revision: None,
+            failure: None,
+            kept: None,
+            unusable: None,
+            keeper,
+        };
+        let (kept, missing) = match kept {
+            Some(Ok(kept)) => (Some(kept), None),
+            Some(Err(Unkept::Missing(missing))) => (None, Some(missing)),
+            Some(Err(Unkept::Unusable(unusable))) => {
+                loaded.unusable = Some(unusable.clone());
+                (None, Some(unusable))
+            }
+            None => (None, None),
+        };
+        let why = |error: Error| Error::all([error].into_iter().chain(missing).collect());
+        if loaded.keeper.terms.watching == Watching::Push {
+            return Ok(loaded);
+        }
+        match loaded.keeper.wait_for_first(deadline, kept.is_some()) {
+            Ok(document) => {
+                loaded.revision = document.revision.clone();
+                let (root, left_out) = document.into_parts();
+                state.root = root;
+                loaded.problems = Some(left_out);
+            }
+            Err(error) if kept.is_some() || loaded.is_optional() => {
+                loaded.loaded = false;
+                loaded.failure = Some(why(error));
+                if let Some(kept) = &kept {
+                    let absent = kept.without_secrets().into_iter();
+                    let errors = loaded.failure.take().into_iter().chain(absent);
+                    loaded.failure = Some(Error::all(errors.collect()));
+                    (state.root, state.kept) = (kept.root.clone(), Some(kept.confirmed));
+                }
+                loaded.kept = kept;
+            }
+            Err(error) => return Err(why(error)),
+        }
+        loaded.state = state;
+        Ok(loaded)
+    }
+}
+
+/// Refuses a source whose changes may be seen later than the program wants.
+fn in_time(name: &str, terms: &Terms, max_propagation: Duration) -> Result<(), Error> {
+    let Terms {
+        watching, timing, ..
+    } = terms;
+    match timing.worst(*watching) {
+        Some(worst) if worst > max_propagation && !terms.policy.manual => {
+            let detail = format!(
+                "a change may be seen {worst:?} late ({}), and {max_propagation:?} is the most that \
+                 `Builder::max_propagation` allows; look more often, shorten the timeout, or allow \
+                 more",
+                timing.arithmetic(*watching),
+            );
+            Err(Error::new(ErrorKind::Other, detail).with_origin(name))
+        }
+        _ => Ok(()),
+    }
+}
