@@ -1,0 +1,322 @@
+//! System calls that hang, fail or are the last of their process (faults F17, F31, C1, C2).
+//!
+//! Each test runs in a child process with `support/faults.c` in front of the C library.
+#![cfg(all(target_os = "linux", target_env = "gnu", feature = "toml"))]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support {
+    #[allow(dead_code)]
+    pub(crate) mod child;
+    #[path = "mod.rs"]
+    #[allow(dead_code)]
+    pub(crate) mod common;
+}
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use liveprops::health::{SourceHealth, Status};
+use liveprops::sources::{File, Memory};
+use liveprops::{Document, Error, ErrorKind, Origin, Properties, Source};
+use support::child::{self, Child};
+use support::common::eventually;
+
+const SOON: Duration = Duration::from_secs(10);
+const SECOND: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(200);
+
+/// Where the faults are asked for, and the files they befall.
+struct Place(PathBuf);
+
+impl Place {
+    /// Runs a test again, in a child with the faults in front.
+    fn of(test: &str, run: impl FnOnce(&Place)) {
+        if let Some(dir) = child::role() {
+            run(&Place(dir.into()));
+            return child::say("done");
+        }
+        let temporary = tempfile::tempdir().unwrap();
+        Place::make(temporary.path()).child(test).succeeds();
+    }
+
+    fn make(dir: &Path) -> Self {
+        let place = Self(dir.to_owned());
+        fs::create_dir(place.faults()).unwrap();
+        fs::create_dir(place.hit()).unwrap();
+        fs::create_dir(place.0.join("well")).unwrap();
+        place
+    }
+
+    fn child(&self, test: &str) -> Child {
+        static SHIM: OnceLock<PathBuf> = OnceLock::new();
+        let shim = SHIM.get_or_init(|| {
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/faults.c");
+            let shim = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults.so");
+            let mut cc = Command::new("cc");
+            cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim);
+            let status = cc.args([source, "-ldl"]).status();
+            let built = status.is_ok_and(|status| status.success());
+            assert!(built, "`cc`, which Rust links with, cannot build {source}");
+            shim
+        });
+        let words = [
+            "env".to_owned(),
+            format!("LD_PRELOAD={}", shim.display()),
+            format!("FAULTS={}", self.faults().display()),
+            format!("FAULTS_UNDER={}/", self.hit().display()),
+        ];
+        let words = words.each_ref().map(String::as_str);
+        let child = Child::of(test).role(self.0.display());
+        child.under(&words).expect("`env` runs")
+    }
+
+    fn faults(&self) -> PathBuf {
+        self.0.join("faults")
+    }
+
+    /// The directory that is hit.
+    fn hit(&self) -> PathBuf {
+        self.0.join("hit")
+    }
+
+    fn fault(&self, call: &str, what: &str) {
+        let aside = self.faults().join("aside");
+        fs::write(&aside, what).unwrap();
+        fs::rename(aside, self.faults().join(call)).unwrap();
+    }
+
+    fn heal(&self, call: &str) {
+        fs::remove_file(self.faults().join(call)).unwrap();
+    }
+
+    /// Files that are left from writing.
+    fn left(&self) -> usize {
+        let files = fs::read_dir(self.hit().join("state"));
+        let names = files.into_iter().flatten().flatten();
+        let names = names.filter(|file| file.file_name().to_string_lossy().ends_with(".tmp"));
+        names.count()
+    }
+}
+
+/// Writes a file without touching the directory that is hit but by a rename.
+fn write(path: &Path, n: i64) {
+    let aside = path.parent().unwrap().with_extension("aside");
+    fs::write(&aside, format!("{} = {n}\n", key(path))).unwrap();
+    fs::rename(aside, path).unwrap();
+}
+
+fn key(path: &Path) -> String {
+    path.file_stem().unwrap().to_string_lossy().into_owned()
+}
+
+fn health(props: &Properties, of: &Path) -> SourceHealth {
+    let name = of.display().to_string();
+    let sources = props.health().sources;
+    let found = sources.into_iter().find(|s| s.name.contains(&name));
+    found.unwrap()
+}
+
+fn is_up(props: &Properties, of: &Path) -> bool {
+    matches!(health(props, of).status, Status::Up)
+}
+
+#[test]
+fn a_file_system_that_hangs_holds_up_nothing_but_its_own_source() {
+    let test = "a_file_system_that_hangs_holds_up_nothing_but_its_own_source";
+    Place::of(test, |place| {
+        let (slow, well) = (
+            place.hit().join("slow.toml"),
+            place.0.join("well").join("well.toml"),
+        );
+        write(&slow, 1);
+        write(&well, 1);
+        let build = || {
+            Properties::builder()
+                .source(File::new(&slow).poll(POLL))
+                .source(File::new(&well).poll(POLL))
+                .build()
+                .unwrap()
+        };
+        let props = build();
+        let seen = |props: &Properties, path: &Path, n: i64, within: Duration| {
+            let key = key(path);
+            eventually(within, || props.get::<i64>(&key).unwrap() == n)
+        };
+        place.fault("read", "hang");
+        write(&slow, 2);
+        for n in 2..12 {
+            write(&well, n);
+            assert!(seen(&props, &well, n, SECOND), "the other one is held up");
+        }
+        let stale = || matches!(health(&props, &slow).status, Status::Stale { .. });
+        assert!(eventually(SOON, stale), "it is not told");
+        assert!(seen(&props, &slow, 1, Duration::ZERO), "it keeps its value");
+        // It comes back by itself.
+        place.heal("read");
+        assert!(seen(&props, &slow, 2, SOON));
+        assert!(eventually(SOON, || is_up(&props, &slow)));
+        place.fault("read", "hang");
+        write(&slow, 3);
+        write(&well, 20);
+        assert!(seen(&props, &well, 20, SECOND));
+        let begun = Instant::now();
+        drop(props);
+        let took = begun.elapsed();
+        assert!(took < SECOND, "the end took {took:?}");
+        place.heal("read");
+    });
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_or_read_keeps_its_values_and_comes_back() {
+    let test = "a_file_that_cannot_be_opened_or_read_keeps_its_values_and_comes_back";
+    Place::of(test, |place| {
+        let path = place.hit().join("app.toml");
+        write(&path, 0);
+        let file = File::new(&path).poll(POLL);
+        let props = Properties::builder().source(file).build().unwrap();
+        let app = props.property::<i64>("app").build().unwrap();
+        let faults = [
+            ("open", libc::EACCES),
+            ("open", libc::EIO),
+            ("open", libc::EMFILE),
+            ("open", libc::ENFILE),
+            ("open", libc::ESTALE),
+            ("read", libc::EIO),
+            ("read", libc::EISDIR),
+        ];
+        for (n, (call, error)) in (1..).zip(faults) {
+            place.fault(call, &error.to_string());
+            write(&path, n);
+            let Some(reason) = told(&props, &path) else {
+                panic!("{call} with {error} is not told");
+            };
+            assert!(reason.contains("app.toml"), "{reason}");
+            assert_eq!(app.get(), n - 1);
+            place.heal(call);
+            let begun = Instant::now();
+            assert!(eventually(SOON, || app.get() == n), "{call} with {error}");
+            let took = begun.elapsed();
+            assert!(took < 2 * POLL + SECOND, "{call} with {error}: {took:?}");
+            assert!(eventually(SOON, || is_up(&props, &path)));
+        }
+    });
+}
+
+fn told(props: &Properties, path: &Path) -> Option<String> {
+    let mut told = None;
+    eventually(SOON, || {
+        if let Status::Stale { reason, .. } = health(props, path).status {
+            told = Some(reason.to_string());
+        }
+        told.is_some()
+    });
+    told
+}
+
+/// The store behind `kept`, which does not answer.
+struct Silent;
+
+impl Source for Silent {
+    fn origin(&self) -> Origin {
+        Origin::new("memory", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        Err(Error::new(ErrorKind::Unavailable, "the store is down"))
+    }
+}
+
+fn caching(place: &Place, source: impl Source) -> Result<Properties, Error> {
+    Properties::builder()
+        .state_dir(place.hit().join("state"))
+        .source(source.with(|policy| policy.cached()))
+        .history(4)
+        .build()
+}
+
+/// What a start without the store has.
+fn kept(place: &Place) -> Option<i64> {
+    let props = caching(place, Silent).ok()?;
+    assert_eq!(props.health().sources[0].refusals, 0);
+    props.get("n").ok()
+}
+
+#[test]
+fn whatever_call_fails_while_values_are_kept_serving_goes_on_and_nothing_is_left() {
+    let test = "whatever_call_fails_while_values_are_kept_serving_goes_on_and_nothing_is_left";
+    Place::of(test, |place| {
+        let memory = Memory::from([("n", 0)]);
+        let props = caching(place, memory.clone()).unwrap();
+        let degraded = || props.health().sources[0].degraded.is_some();
+        let calls = ["open", "write", "fsync", "rename"];
+        let errors = [libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::EROFS];
+        let mut n = 0;
+        for call in calls {
+            for error in errors {
+                n += 1;
+                place.fault(call, &error.to_string());
+                let begun = Instant::now();
+                memory.set("n", n).unwrap();
+                let took = begun.elapsed();
+                assert!(took < SECOND / 2, "the commit waited {took:?}");
+                assert_eq!(props.get::<i64>("n").unwrap(), n);
+                assert!(eventually(SOON, degraded), "{call} with {error}");
+                assert_eq!(place.left(), 0, "{call} with {error}");
+                assert!(props.health().is_up());
+                place.heal(call);
+                assert!(eventually(SOON, || !degraded()), "{call} with {error}");
+            }
+        }
+        drop(props);
+        assert_eq!(kept(place), Some(n));
+    });
+}
+
+#[test]
+fn whatever_call_is_the_last_of_a_process_the_old_or_the_new_is_kept() {
+    let test = "whatever_call_is_the_last_of_a_process_the_old_or_the_new_is_kept";
+    let steps = ["open", "write", "fsync", "rename", "renamed"];
+    if let Some(dir) = child::role() {
+        let place = Place(dir.into());
+        let memory = Memory::from([("n", 1)]);
+        let props = caching(&place, memory.clone()).unwrap();
+        assert!(eventually(SOON, || kept(&place) == Some(1)));
+        let good = props.generation();
+        memory.set("n", 2).unwrap();
+        assert!(eventually(SOON, || kept(&place) == Some(2)));
+        child::say("ready");
+        // The parent asks for the fault when it has heard that.
+        let faults = || steps.iter().any(|step| place.faults().join(step).exists());
+        assert!(eventually(SOON, faults));
+        match place.0.join("roll back").exists() {
+            true => drop(props.rollback_to(good)),
+            false => memory.set("n", 3).unwrap(),
+        }
+        assert!(!eventually(SOON, || false), "it survived");
+    }
+    for step in steps {
+        for roll_back in [false, true] {
+            let temporary = tempfile::tempdir().unwrap();
+            let place = Place::make(temporary.path());
+            if roll_back {
+                fs::write(place.0.join("roll back"), "").unwrap();
+            }
+            let mut child = place.child(test).start();
+            assert_eq!(child.said.recv_timeout(SOON).unwrap(), "ready");
+            place.fault(step, "kill");
+            assert!(!child.ends_well());
+            place.heal(step);
+            let expected = match (step, roll_back) {
+                ("renamed", false) => 3,
+                ("renamed", true) => 1,
+                _ => 2,
+            };
+            assert_eq!(kept(&place), Some(expected), "{step}, {roll_back}");
+            assert_eq!(place.left(), 0, "the next start cleans up after {step}");
+        }
+    }
+}
