@@ -454,6 +454,30 @@ fn the_last_clone_may_be_dropped_on_a_thread_of_the_crate() -> Result<(), Error>
 }
 
 #[test]
+fn a_runtime_of_the_users_may_build_read_await_and_drop() -> Result<(), Error> {
+    let _turn = turn();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    runtime.unwrap().block_on(async {
+        let memory = Memory::from([("n", 1)]);
+        let props = Properties::builder()
+            .source(memory.clone())
+            .source(Custom::new(SOON).load(|_| document(&[])))
+            .build()?;
+        let n = props.property::<u32>("n").build()?;
+        let changed = n.changed();
+        memory.set("n", 2)?;
+        let change = tokio::time::timeout(DEADLINE, changed).await;
+        assert!(change.is_ok(), "a change before the first poll is missed");
+        drop(props);
+        assert!(eventually(DEADLINE, || threads() == 0));
+        assert_eq!(n.get(), 2);
+        Ok(())
+    })
+}
+
+#[test]
 fn a_thousand_lives_leave_no_thread_and_no_file_behind() -> Result<(), Error> {
     let _turn = turn();
     let before = (threads(), files());

@@ -222,7 +222,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         Changes::new(Arc::clone(&self.slot))
     }
 
-    /// Resolves when the value differs from what it is at the first poll, on any executor.
+    /// Resolves when the value differs from what it is now, on any executor.
     ///
     /// For a loop, keep a [`changes`](Self::changes) and await
     /// [`changed`](crate::property::Changes::changed) on it, which misses nothing in between.
@@ -230,8 +230,8 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     where
         T: PartialEq,
     {
-        let slot = Arc::clone(&self.slot);
-        async move { Changes::new(slot).changed().await }
+        let mut changes = self.changes();
+        async move { changes.changed().await }
     }
 
     /// Waits until the value satisfies `wanted`, at most `timeout`, and returns it.
