@@ -8,7 +8,6 @@ mod support {
     #[allow(dead_code)]
     pub(crate) mod child;
     #[path = "mod.rs"]
-    #[allow(dead_code)]
     pub(crate) mod common;
 }
 
