@@ -23,7 +23,7 @@ const ROOMS: [&str; 10] = [
 const BACKENDS_SEE: [&str; 4] = ["error", "value", "format", "source"];
 
 /// What several backends share: not a backend.
-const SHARED_BY_BACKENDS: [&str; 1] = ["disk"];
+const SHARED_BY_BACKENDS: [&str; 2] = ["disk", "kv"];
 
 /// Client crates and the only place that may name each.
 const CLIENTS: [(&str, &str); 10] = [

@@ -10,6 +10,8 @@ mod env;
 mod file;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "kv")]
+mod kv;
 mod memory;
 
 pub use args::Args;
@@ -18,4 +20,6 @@ pub use env::Env;
 pub use file::File;
 #[cfg(feature = "http")]
 pub use http::Http;
+#[cfg(feature = "kv")]
+pub use kv::locator::{Found, Location, Locator};
 pub use memory::Memory;

@@ -133,6 +133,34 @@ impl Document {
 
     /// Removes a key and all below it, the root with all there is; says whether there was
     /// something.
+    /// Puts a whole table at a key where nothing stands.
+    #[cfg(feature = "kv")]
+    pub(crate) fn mount(&mut self, key: &Key, table: Table, origin: &Origin) -> Result<(), Error> {
+        let path: Vec<_> = key.segments().collect();
+        let refuse =
+            |kind, detail: &str| Err(Error::new(kind, detail).with_key(key).with_origin(origin));
+        let mut deepest = 0;
+        table.walk(&mut String::new(), &mut |key, entry| {
+            let inside = match &entry.node {
+                Node::Leaf(leaf) => leaf.value.depth(),
+                _ => 0,
+            };
+            deepest = deepest.max(key::segments(key).count() + inside);
+        });
+        if path.len() + deepest > MAX_DEPTH {
+            let detail = format!("nested deeper than {MAX_DEPTH} levels");
+            return refuse(ErrorKind::TooLarge, &detail);
+        }
+        let taken = self.root.find(&path).is_some();
+        match taken || self.root.put_path(&path, Node::Table(table)).is_err() {
+            true => refuse(
+                ErrorKind::InvalidKey,
+                "would be a value and a table at once",
+            ),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn remove_key(&mut self, key: &Key) -> bool {
         if key.is_root() {
             return !std::mem::take(&mut self.root).is_empty();

@@ -1,0 +1,218 @@
+//! Which keys of a store are meant, and what they are called as properties.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::error::{Error, ErrorKind};
+use crate::format::{Format, MAX_DOCUMENT_BYTES};
+use crate::value::key::Key;
+
+/// What a single value may hold, unless it is a document.
+pub(crate) const MAX_VALUE_BYTES: usize = 1 << 20;
+
+/// Which keys of a store are meant, and what they become.
+#[derive(Clone, Debug)]
+pub(crate) struct Mapping {
+    /// What messages and origins call the store.
+    pub(crate) kind: &'static str,
+    /// What stands between the names of a key.
+    separator: char,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    /// All keys that begin with this, which ends with the separator or is empty; some hold documents.
+    Prefix {
+        prefix: String,
+        documents: BTreeMap<String, Format>,
+    },
+    /// One key that holds everything.
+    Document { key: String, format: Option<Format> },
+}
+
+/// What one key of a store stands for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Place {
+    /// A property.
+    Value(Key),
+    /// A subtree, or everything.
+    Document(Key),
+}
+
+impl Mapping {
+    /// All keys below a prefix, which is cut at a separator: `app` means `app/`, never `apple`.
+    pub(crate) fn prefix(kind: &'static str, separator: char, prefix: &str) -> Self {
+        let prefix = prefix.trim_matches(separator);
+        Self {
+            kind,
+            separator,
+            what: What::Prefix {
+                prefix: match prefix.is_empty() {
+                    true => String::new(),
+                    false => format!("{prefix}{separator}"),
+                },
+                documents: BTreeMap::new(),
+            },
+        }
+    }
+
+    /// One key that holds a document.
+    pub(crate) fn document(kind: &'static str, separator: char, key: &str) -> Self {
+        Self {
+            kind,
+            separator,
+            what: What::Document {
+                key: key.trim_matches(separator).to_owned(),
+                format: None,
+            },
+        }
+    }
+
+    /// What is asked of the store: all keys that begin with this, or the one that is this.
+    pub(crate) fn wanted(&self) -> &str {
+        match &self.what {
+            What::Prefix { prefix, .. } => prefix,
+            What::Document { key, .. } => key,
+        }
+    }
+
+    /// Whether it is one key that is meant.
+    pub(crate) fn is_document(&self) -> bool {
+        matches!(self.what, What::Document { .. })
+    }
+
+    /// Sets the format of the document.
+    pub(crate) fn set_format(&mut self, new: Format) {
+        if let What::Document { format, .. } = &mut self.what {
+            *format = Some(new);
+        }
+    }
+
+    /// Has a key below the prefix hold a document.
+    pub(crate) fn add_document(&mut self, key: &str, format: Format) {
+        if let What::Prefix { documents, .. } = &mut self.what {
+            documents.insert(key.trim_matches(self.separator).to_owned(), format);
+        }
+    }
+
+    /// What a key of the store stands for; `None` if it is not meant or a folder.
+    pub(crate) fn place(&self, key: &str) -> Option<Result<Place, Error>> {
+        match &self.what {
+            What::Document { key: ours, .. } => {
+                (key == ours).then(|| Ok(Place::Document(Key::root())))
+            }
+            What::Prefix { prefix, documents } => {
+                let rest = key.strip_prefix(prefix.as_str())?;
+                if rest.is_empty() || rest.ends_with(self.separator) {
+                    return None;
+                }
+                let key = self.property(rest);
+                Some(match documents.contains_key(rest) {
+                    true => key.map(Place::Document),
+                    false => key.map(Place::Value),
+                })
+            }
+        }
+    }
+
+    /// `a/b.c` and `a/b/c` are both `a.b.c`.
+    fn property(&self, rest: &str) -> Result<Key, Error> {
+        let names: Vec<Cow<'_, str>> = rest
+            .split([self.separator, '.'])
+            .map(Cow::Borrowed)
+            .collect();
+        if names.iter().any(|name| name.is_empty()) {
+            let detail = "maps to no property: a name in it is empty";
+            return Err(Error::new(ErrorKind::InvalidKey, detail));
+        }
+        Key::from_segments(&names)
+    }
+
+    /// The format of the document in a key.
+    pub(crate) fn format_of(&self, key: &str) -> Result<Format, Error> {
+        let given = match &self.what {
+            What::Document { format, .. } => *format,
+            What::Prefix { prefix, documents } => key
+                .strip_prefix(prefix.as_str())
+                .and_then(|rest| documents.get(rest).copied()),
+        };
+        let of_name = || Format::of_path(key.as_ref());
+        given.or_else(of_name).ok_or_else(|| {
+            let detail = "is to hold a document, and neither its name nor `format` says in which \
+                          format";
+            Error::new(ErrorKind::Other, detail)
+        })
+    }
+
+    /// How large the value of a place may be.
+    pub(crate) fn limit(place: &Place) -> usize {
+        match place {
+            Place::Value(_) => MAX_VALUE_BYTES,
+            Place::Document(_) => MAX_DOCUMENT_BYTES,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        Key::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_prefix_is_cut_at_a_separator() {
+        for prefix in ["config/app", "config/app/", "/config/app"] {
+            let mapping = Mapping::prefix("test", '/', prefix);
+            assert_eq!(mapping.wanted(), "config/app/");
+            let place = |key| mapping.place(key).map(Result::unwrap);
+            assert_eq!(
+                place("config/app/rate/qps"),
+                Some(Place::Value(key("rate.qps")))
+            );
+            assert_eq!(
+                place("config/app/rate.qps"),
+                Some(Place::Value(key("rate.qps")))
+            );
+            assert_eq!(place("config/apple/rate"), None);
+            assert_eq!(place("config/app"), None);
+            assert_eq!(place("config/app/folder/"), None);
+        }
+    }
+
+    #[test]
+    fn names_are_taken_as_they_are() {
+        let mapping = Mapping::prefix("test", '/', "");
+        let place = mapping.place("Umläute \"quoted\"/[0]").unwrap().unwrap();
+        let Place::Value(key) = place else { panic!() };
+        let names: Vec<_> = key.segments().collect();
+        assert_eq!(names, ["Umläute \"quoted\"", "[0]"]);
+        for bad in ["a//b", "/a", "a..b", ".a"] {
+            assert!(mapping.place(bad).unwrap().is_err(), "{bad}");
+        }
+        let long = "x".repeat(2000);
+        assert!(mapping.place(&long).unwrap().is_err());
+    }
+
+    #[cfg(feature = "toml")]
+    #[test]
+    fn a_key_may_hold_a_document() {
+        let mut mapping = Mapping::prefix("test", '/', "app");
+        mapping.add_document("limits", Format::toml());
+        let place = mapping.place("app/limits").unwrap().unwrap();
+        assert_eq!(place, Place::Document(key("limits")));
+        assert_eq!(mapping.format_of("app/limits").unwrap().name(), "toml");
+
+        let mapping = Mapping::document("test", '/', "app/all.toml");
+        assert_eq!(
+            mapping.place("app/all.toml").unwrap().unwrap(),
+            Place::Document(Key::root())
+        );
+        assert!(mapping.place("app/all.tom").is_none());
+        assert_eq!(mapping.format_of("app/all.toml").unwrap().name(), "toml");
+        let nameless = Mapping::document("test", '/', "app/all");
+        assert!(nameless.format_of("app/all").is_err());
+    }
+}

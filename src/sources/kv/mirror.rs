@@ -1,0 +1,494 @@
+//! What a store holds, as one document that is kept up to date key by key.
+//!
+//! The document shares what did not change with the one before, so handing over all of it after each
+//! change costs what changed. What goes wrong with one key is that key's alone: it keeps the value
+//! it had, and the document's problems say why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind};
+use crate::format::MAX_DOCUMENT_BYTES;
+use crate::source::Update;
+use crate::sources::kv::mapping::{Mapping, Place};
+use crate::value::Value;
+use crate::value::document::Document;
+use crate::value::key::Key;
+use crate::value::origin::Origin;
+
+/// So many problems are told one by one.
+const MAX_TOLD: usize = 100;
+
+/// One value of the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) revision: u64,
+}
+
+/// What a store holds.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    mapping: Mapping,
+    /// What the store's keys say, those that say something usable.
+    items: BTreeMap<Arc<str>, Item>,
+    /// What is wrong with the newest value of keys.
+    faults: BTreeMap<Arc<str>, Error>,
+    /// Keys that another key of the store stands in the way of.
+    clashes: BTreeMap<Arc<str>, Error>,
+    /// Which key of the store a property is from.
+    owners: BTreeMap<Key, Arc<str>>,
+    document: Document,
+    /// Of all values in `items`.
+    bytes: usize,
+    /// Keys that are changed and not yet in the document; all of it, if that is simpler.
+    dirty: BTreeSet<Arc<str>>,
+    anew: bool,
+    changed: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Item {
+    revision: u64,
+    bytes: usize,
+    says: Says,
+}
+
+#[derive(Clone, Debug)]
+enum Says {
+    Value(Key, Value, Origin),
+    Document(Key, Document),
+}
+
+impl Mirror {
+    pub(crate) fn new(mapping: Mapping) -> Self {
+        Self {
+            mapping,
+            items: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            clashes: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            document: Document::new(),
+            bytes: 0,
+            dirty: BTreeSet::new(),
+            anew: false,
+            changed: false,
+        }
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// The revision of a key's value, if it is one of ours.
+    pub(crate) fn revision_of(&self, key: &str) -> Option<u64> {
+        self.items.get(key).map(|item| item.revision)
+    }
+
+    /// A key was set.
+    pub(crate) fn put(&mut self, entry: &Entry<'_>) {
+        let place = match self.mapping.place(entry.key) {
+            None => return,
+            Some(place) => place,
+        };
+        let known = self.items.get_key_value(entry.key);
+        let key: Arc<str> = known.map_or_else(|| entry.key.into(), |(key, _)| Arc::clone(key));
+        let origin = self.origin(entry);
+        match place.and_then(|place| self.read(entry, place, &origin)) {
+            Err(fault) => {
+                let fault = fault.with_origin(&origin);
+                self.changed |= self.faults.insert(key, fault).is_none();
+            }
+            Ok(says) => {
+                self.changed |= self.faults.remove(&key).is_some();
+                let item = Item {
+                    revision: entry.revision,
+                    bytes: entry.bytes.len(),
+                    says,
+                };
+                self.bytes += item.bytes;
+                self.anew |= matches!(item.says, Says::Document(..));
+                if let Some(old) = self.items.insert(Arc::clone(&key), item) {
+                    self.bytes -= old.bytes;
+                }
+                self.dirty.insert(key);
+            }
+        }
+    }
+
+    /// A key was deleted.
+    pub(crate) fn delete(&mut self, key: &str) {
+        self.changed |= self.faults.remove(key).is_some();
+        if let Some((key, item)) = self.items.remove_entry(key) {
+            self.bytes -= item.bytes;
+            self.anew |= matches!(item.says, Says::Document(..));
+            self.dirty.insert(key);
+        }
+    }
+
+    /// This is all there is.
+    pub(crate) fn replace<'a>(&mut self, all: impl IntoIterator<Item = Entry<'a>>) {
+        let mut gone: BTreeSet<Arc<str>> = self
+            .items
+            .keys()
+            .chain(self.faults.keys())
+            .cloned()
+            .collect();
+        for entry in all {
+            gone.remove(entry.key);
+            // An item keeps the revision it was read at; the same one is the same value.
+            if self.revision_of(entry.key) != Some(entry.revision) {
+                self.put(&entry);
+            }
+        }
+        gone.iter().for_each(|key| self.delete(key));
+    }
+
+    /// All of it as an update, if anything is new since the last one was taken.
+    ///
+    /// # Errors
+    ///
+    /// If it is too large; the values in force stay.
+    pub(crate) fn update(
+        &mut self,
+        revision: impl Into<Arc<str>>,
+    ) -> Result<Option<Update>, Error> {
+        if self.bytes > MAX_DOCUMENT_BYTES {
+            let detail = format!(
+                "holds {} bytes below `{}`, and {MAX_DOCUMENT_BYTES} is the most that is taken",
+                self.bytes,
+                self.mapping.wanted()
+            );
+            return Err(Error::new(ErrorKind::TooLarge, detail));
+        }
+        if self.mapping.is_document() {
+            // It is all or nothing.
+            if let Some(fault) = self.faults.values().next() {
+                return Err(fault.clone());
+            }
+        }
+        if self.dirty.is_empty() && !self.changed {
+            return Ok(None);
+        }
+        self.settle();
+        let mut document = self.document.clone();
+        for problem in self.problems() {
+            document.report(problem);
+        }
+        Ok(Some(Update::full(document).at_revision(revision)))
+    }
+
+    /// All of it, whether anything is new or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    pub(crate) fn whole(&mut self, revision: impl Into<Arc<str>>) -> Result<Document, Error> {
+        self.update("")?;
+        let mut document = self.document.clone();
+        for problem in self.problems() {
+            document.report(problem);
+        }
+        document.set_revision(revision);
+        Ok(document)
+    }
+
+    fn origin(&self, entry: &Entry<'_>) -> Origin {
+        Origin::new(self.mapping.kind, entry.key).revision(entry.revision)
+    }
+
+    /// Makes out what a value says.
+    fn read(&self, entry: &Entry<'_>, place: Place, origin: &Origin) -> Result<Says, Error> {
+        let (length, limit) = (entry.bytes.len(), Mapping::limit(&place));
+        if length > limit {
+            let detail = format!("{length} bytes are more than {limit}");
+            return Err(Error::new(ErrorKind::TooLarge, detail));
+        }
+        match place {
+            Place::Document(key) => {
+                let format = self.mapping.format_of(entry.key)?;
+                let document =
+                    format.parse(entry.bytes, &Origin::new(self.mapping.kind, entry.key))?;
+                Ok(Says::Document(key, document))
+            }
+            Place::Value(key) => match std::str::from_utf8(entry.bytes) {
+                Ok(text) => Ok(Says::Value(key, Value::from(text), origin.clone())),
+                Err(fault) => {
+                    let at = fault.valid_up_to();
+                    let detail =
+                        format!("its value is not text: byte {at} of {length} is not UTF-8");
+                    Err(Error::new(ErrorKind::Malformed, detail).with_key(&key))
+                }
+            },
+        }
+    }
+
+    /// Brings the document up to date.
+    fn settle(&mut self) {
+        self.changed = false;
+        let dirty = std::mem::take(&mut self.dirty);
+        // Where keys are in each other's way, what is removed may show another.
+        if !self.anew && self.clashes.is_empty() && dirty.iter().all(|key| self.place(key)) {
+            return;
+        }
+        self.anew = false;
+        (self.document, self.owners) = (Document::new(), BTreeMap::new());
+        self.clashes.clear();
+        // What stands deeper wins: there is more of it.
+        let items: Vec<(Arc<str>, Says)> = self
+            .items
+            .iter()
+            .rev()
+            .map(|(key, item)| (Arc::clone(key), item.says.clone()))
+            .collect();
+        for (key, says) in items {
+            if let Err(clash) = self.set(&key, says) {
+                self.clashes.insert(key, clash);
+            }
+        }
+    }
+
+    /// Brings one key of the store up to date; `false` where another is in its way.
+    fn place(&mut self, key: &Arc<str>) -> bool {
+        match self.items.get(key) {
+            Some(item) => {
+                let says = item.says.clone();
+                self.set(key, says).is_ok()
+            }
+            None => {
+                let Some(Ok(Place::Value(property))) = self.mapping.place(key) else {
+                    return false;
+                };
+                // It may have come and gone since the last update.
+                if self.owners.get(&property) == Some(key) {
+                    self.owners.remove(&property);
+                    self.document.remove_key(&property);
+                }
+                true
+            }
+        }
+    }
+
+    fn set(&mut self, key: &Arc<str>, says: Says) -> Result<(), Error> {
+        let (property, value, origin) = match says {
+            Says::Value(property, value, origin) => (property, value, origin),
+            Says::Document(property, document) => return self.mount(key, &property, document),
+        };
+        match self.owners.get(&property) {
+            Some(owner) if owner != key => {
+                let detail = format!("is ignored: `{owner}` is the same property");
+                let clash = Error::new(ErrorKind::InvalidKey, detail);
+                return Err(clash.with_key(&property).with_origin(&origin));
+            }
+            _ => {}
+        }
+        self.document.set_key(&property, value, &origin)?;
+        self.owners.insert(property, Arc::clone(key));
+        Ok(())
+    }
+
+    /// Puts a document where its key stands.
+    fn mount(&mut self, key: &Arc<str>, at: &Key, document: Document) -> Result<(), Error> {
+        if at.is_root() {
+            self.document = document;
+            return Ok(());
+        }
+        let origin = Origin::new(self.mapping.kind, &**key);
+        let (root, problems) = document.into_parts();
+        problems
+            .into_iter()
+            .for_each(|problem| self.document.report(problem));
+        self.document.mount(at, root, &origin)?;
+        self.owners.insert(at.clone(), Arc::clone(key));
+        Ok(())
+    }
+
+    fn problems(&self) -> Vec<Error> {
+        let all = || self.faults.values().chain(self.clashes.values());
+        let mut told: Vec<Error> = all().take(MAX_TOLD).cloned().collect();
+        let more = all().count() - told.len();
+        if more > 0 {
+            let detail = format!("{more} more keys cannot be used");
+            told.push(Error::new(ErrorKind::Other, detail));
+        }
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mirror() -> Mirror {
+        Mirror::new(Mapping::prefix("test", '/', "app"))
+    }
+
+    fn put(mirror: &mut Mirror, key: &str, value: &[u8], revision: u64) {
+        mirror.put(&Entry {
+            key,
+            bytes: value,
+            revision,
+        });
+    }
+
+    /// What is in force, and how many problems there are.
+    fn says(mirror: &mut Mirror) -> (Vec<String>, usize) {
+        let document = mirror.whole("1").unwrap();
+        let lines = document
+            .iter()
+            .map(|(key, value, _)| format!("{key}={value}"));
+        (lines.collect(), document.problems().len())
+    }
+
+    #[test]
+    fn nothing_new_is_no_update() {
+        let mut mirror = mirror();
+        assert!(mirror.update("1").unwrap().is_none());
+        put(&mut mirror, "app/a", b"1", 1);
+        put(&mut mirror, "other", b"1", 1);
+        assert!(mirror.update("1").unwrap().is_some());
+        assert!(mirror.update("1").unwrap().is_none());
+        let all = [("app/a", 1), ("other", 7)];
+        mirror.replace(all.map(|(key, revision)| Entry {
+            key,
+            bytes: b"1",
+            revision,
+        }));
+        assert!(mirror.update("2").unwrap().is_none());
+        mirror.replace([]);
+        assert!(mirror.update("3").unwrap().is_some());
+    }
+
+    #[test]
+    fn a_value_that_is_not_text_is_refused_alone_and_the_old_one_stays() {
+        let mut mirror = mirror();
+        for n in 0..9 {
+            put(&mut mirror, &format!("app/good{n}"), b"1", 1);
+        }
+        put(&mut mirror, "app/k", b"old", 1);
+        assert_eq!(says(&mut mirror).1, 0);
+        put(&mut mirror, "app/k", b"\xff\xfe", 2);
+        put(&mut mirror, "app/large", &vec![b'x'; (1 << 20) + 1], 2);
+        put(&mut mirror, "app/a//b", b"1", 2);
+        let (lines, problems) = says(&mut mirror);
+        assert_eq!((lines.len(), problems), (10, 3));
+        assert!(lines.contains(&"k=\"old\"".to_owned()), "{lines:?}");
+        let told = mirror.whole("1").unwrap().problems()[1].to_string();
+        assert!(
+            told.contains("app/k") && told.contains("byte 0 of 2"),
+            "{told}"
+        );
+        for key in ["app/k", "app/large", "app/a//b"] {
+            mirror.delete(key);
+        }
+        assert_eq!(says(&mut mirror).1, 0);
+    }
+
+    #[test]
+    fn of_two_keys_for_one_property_one_counts_and_the_other_is_reported_until_it_goes() {
+        let mut mirror = mirror();
+        put(&mut mirror, "app/a.b", b"dot", 1);
+        put(&mut mirror, "app/a/b", b"slash", 1);
+        assert_eq!(says(&mut mirror), (vec!["a.b=\"slash\"".to_owned()], 1));
+        mirror.delete("app/a/b");
+        assert_eq!(says(&mut mirror), (vec!["a.b=\"dot\"".to_owned()], 0));
+        // A value where others stand below it.
+        put(&mut mirror, "app/a", b"up", 2);
+        assert_eq!(says(&mut mirror), (vec!["a.b=\"dot\"".to_owned()], 1));
+        mirror.delete("app/a.b");
+        assert_eq!(says(&mut mirror), (vec!["a=\"up\"".to_owned()], 0));
+    }
+
+    #[test]
+    fn too_much_is_refused_as_a_whole_until_it_is_less() {
+        let mut mirror = mirror();
+        let large = vec![b'x'; 1 << 20];
+        for n in 0..10 {
+            put(&mut mirror, &format!("app/{n}"), &large, 1);
+        }
+        assert!(mirror.update("1").unwrap().is_some());
+        put(&mut mirror, "app/more", b"x", 2);
+        let error = mirror.update("2").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+        mirror.delete("app/0");
+        assert!(mirror.update("3").unwrap().is_some());
+    }
+
+    #[cfg(feature = "toml")]
+    #[test]
+    fn a_document_is_a_subtree_or_everything_and_the_last_good_one_stays() {
+        use crate::format::Format;
+
+        let mut mapping = Mapping::prefix("test", '/', "app");
+        mapping.add_document("limits", Format::toml());
+        let mut mirror = Mirror::new(mapping);
+        put(&mut mirror, "app/limits", b"qps = 1\n[deep]\nx = 2", 1);
+        put(&mut mirror, "app/other", b"3", 1);
+        let all = ["limits.deep.x=2", "limits.qps=1", "other=\"3\""];
+        assert_eq!(says(&mut mirror), (all.map(str::to_owned).to_vec(), 0));
+        let origin = mirror
+            .whole("1")
+            .unwrap()
+            .origin("limits.qps")
+            .unwrap()
+            .to_string();
+        assert!(origin.contains("app/limits:1:7"), "{origin}");
+        put(&mut mirror, "app/limits", b"qps = ", 2);
+        assert_eq!(says(&mut mirror), (all.map(str::to_owned).to_vec(), 1));
+        mirror.delete("app/limits");
+        assert_eq!(says(&mut mirror), (vec!["other=\"3\"".to_owned()], 0));
+
+        let mut mirror = Mirror::new(Mapping::document("test", '/', "app.toml"));
+        put(&mut mirror, "app.toml", b"a = 1", 1);
+        assert!(mirror.update("1").unwrap().is_some());
+        put(&mut mirror, "app.toml", b"a = ", 2);
+        assert!(mirror.update("2").is_err());
+        put(&mut mirror, "app.toml", b"a = 3", 3);
+        assert!(mirror.update("3").unwrap().is_some());
+        assert_eq!(says(&mut mirror).0, ["a=3"]);
+    }
+
+    #[test]
+    fn random_changes_lead_to_what_a_fresh_mirror_of_the_same_store_says() {
+        use proptest::prelude::*;
+
+        let keys = [
+            "app/a",
+            "app/a/b",
+            "app/a.b",
+            "app/b/c",
+            "app/b",
+            "app/d",
+            "app/x/y/z",
+        ];
+        let change = (0..keys.len(), prop::option::of(0u8..4));
+        let batches = prop::collection::vec(prop::collection::vec(change, 1..4), 1..12);
+        proptest!(|(batches in batches)| {
+            let mut mirror = mirror();
+            let mut store = std::collections::BTreeMap::new();
+            for (revision, batch) in (1..).zip(batches) {
+                for (key, value) in batch {
+                    match value {
+                        Some(value) => {
+                            store.insert(keys[key], (value.to_string(), revision));
+                            put(&mut mirror, keys[key], value.to_string().as_bytes(), revision);
+                        }
+                        None => {
+                            store.remove(keys[key]);
+                            mirror.delete(keys[key]);
+                        }
+                    }
+                }
+                mirror.update("1").unwrap();
+                let mut fresh = self::mirror();
+                fresh.replace(store.iter().map(|(key, (value, revision))| Entry {
+                    key,
+                    bytes: value.as_bytes(),
+                    revision: *revision,
+                }));
+                prop_assert_eq!(says(&mut mirror), says(&mut fresh));
+            }
+        });
+    }
+}

@@ -1,0 +1,6 @@
+//! What key-value stores have in common: where one is (`locator`), which of its keys are meant and
+//! what they are called (`mapping`), and what a store holds as one document (`mirror`).
+
+pub(crate) mod locator;
+pub(crate) mod mapping;
+pub(crate) mod mirror;
