@@ -1,0 +1,287 @@
+//! Throwaway servers on loopback, each with a port and a directory of its own.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// How long a server may take to be ready.
+const READY: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    Consul,
+    Etcd,
+    Nats,
+    ZooKeeper,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Consul => "consul",
+            Kind::Etcd => "etcd",
+            Kind::Nats => "nats",
+            Kind::ZooKeeper => "zk",
+        }
+    }
+}
+
+/// A server that runs; killed when this is dropped, or when the test's thread is gone.
+pub(crate) struct Server {
+    kind: Kind,
+    dir: tempfile::TempDir,
+    /// For clients, and for the server itself.
+    ports: [u16; 4],
+    arguments: Vec<String>,
+    process: Option<Child>,
+}
+
+/// Where the servers' programs are, after they were fetched if need be.
+///
+/// Where they cannot be had, that is said, and is a failure in continuous integration.
+fn tools(kind: Kind) -> Option<PathBuf> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let dir = match std::env::var_os("LIVEPROPS_SERVERS") {
+        Some(dir) => PathBuf::from(dir),
+        None => Path::new(env!("CARGO_TARGET_TMPDIR")).join("servers"),
+    };
+    fs::create_dir_all(&dir).unwrap();
+    // Another test program may be at it.
+    let lock = fs::File::create(dir.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kit/install.sh");
+    let done = Command::new("bash").arg(script).arg(&dir).arg(kind.name()).output().unwrap();
+    if done.status.success() {
+        return Some(dir);
+    }
+    let why = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(std::env::var_os("CI").is_none(), "{kind:?} cannot be had: {why}");
+    println!("SKIPPED: {kind:?} cannot be had: {why}");
+    None
+}
+
+/// A program below a directory.
+fn program(dir: &Path, name: &str) -> PathBuf {
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(path),
+                Ok(_) if path.ends_with(Path::new("bin").join(name)) => return path,
+                _ => {}
+            }
+        }
+    }
+    panic!("{name} is not below {}", dir.display());
+}
+
+/// The archives that ZooKeeper needs.
+fn archives(dir: &Path) -> String {
+    const WANTED: [&str; 11] = [
+        "zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-nop", "logback-core", "logback-classic",
+        "metrics-core", "snappy-java", "commons-cli", "commons-io", "netty-all",
+    ];
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir.join("usr/share/java")).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else {
+            continue;
+        };
+        let netty = name.starts_with("netty-") && !name.contains("tcnative");
+        if WANTED.contains(&name) || netty {
+            found.push(path.display().to_string());
+        }
+    }
+    found.join(":")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+impl Server {
+    /// A server with nothing in it; `None` where it cannot be had.
+    pub(crate) fn start(kind: Kind) -> Option<Self> {
+        Self::start_with(kind, &[])
+    }
+
+    /// A server with further arguments.
+    pub(crate) fn start_with(kind: Kind, arguments: &[&str]) -> Option<Self> {
+        let mut server = Self::prepare(kind, arguments);
+        server.restart().then_some(server)
+    }
+
+    /// A server that is not started yet.
+    pub(crate) fn prepare(kind: Kind, arguments: &[&str]) -> Self {
+        Self {
+            kind,
+            dir: tempfile::tempdir().unwrap(),
+            ports: std::array::from_fn(|_| free_port()),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            process: None,
+        }
+    }
+
+    /// Where clients find it.
+    pub(crate) fn port(&self) -> u16 {
+        self.ports[0]
+    }
+
+    /// A second port, for what a server offers besides.
+    pub(crate) fn other_port(&self) -> u16 {
+        self.ports[1]
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts it, on the data that are there, and waits until it is ready.
+    pub(crate) fn restart(&mut self) -> bool {
+        let Some(tools) = tools(self.kind) else {
+            return false;
+        };
+        let data = self.dir.path().join("data");
+        fs::create_dir_all(&data).unwrap();
+        let [port, port2, port3, port4] = self.ports;
+        let data = data.display().to_string();
+        let tool = |name: &str| program(&tools.join(self.kind.name()), name).display().to_string();
+        let local = |port: u16| format!("http://127.0.0.1:{port}");
+        let words: Vec<String> = match self.kind {
+            Kind::Nats => [
+                &tool("nats-server"), "-a", "127.0.0.1", "-p", &port.to_string(), "-m",
+                &port2.to_string(), "-js", "-sd", &data,
+            ].map(str::to_owned).to_vec(),
+            Kind::Etcd => [
+                &tool("etcd"), "--data-dir", &data, "--listen-client-urls", &local(port),
+                "--advertise-client-urls", &local(port), "--listen-peer-urls", &local(port2),
+                "--initial-advertise-peer-urls", &local(port2), "--initial-cluster",
+                &format!("default={}", local(port2)), "--log-level", "error",
+            ].map(str::to_owned).to_vec(),
+            Kind::ZooKeeper => {
+                let config = self.dir.path().join("zoo.cfg");
+                let text = format!(
+                    "tickTime=500\ndataDir={data}\nclientPort={port}\n\
+                     clientPortAddress=127.0.0.1\nadmin.enableServer=false\n\
+                     4lw.commands.whitelist=*\nmaxClientCnxns=0\nminSessionTimeout=1000\n"
+                );
+                fs::write(&config, text).unwrap();
+                let java = match tools.join("java").exists() {
+                    true => program(&tools.join("java"), "java").display().to_string(),
+                    false => "java".to_owned(),
+                };
+                [
+                    &java, "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+                    "-Dzookeeper.jmx.log4j.disable=true", "-cp", &archives(&tools.join("zk")),
+                    "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+                    &config.display().to_string(),
+                ].map(str::to_owned).to_vec()
+            }
+            Kind::Consul => [
+                &tool("consul"), "agent", "-server", "-bootstrap-expect=1", "-data-dir", &data,
+                "-bind", "127.0.0.1", "-client", "127.0.0.1", "-node", "n1", "-http-port",
+                &port.to_string(), "-server-port", &port2.to_string(), "-serf-lan-port",
+                &port3.to_string(), "-serf-wan-port", &port4.to_string(), "-dns-port", "-1",
+                "-log-level", "warn", "-hcl", "performance { raft_multiplier = 1 }", "-hcl",
+                "limits { http_max_conns_per_client = 2000 }",
+            ].map(str::to_owned).to_vec(),
+        };
+        let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        // Nothing may outlive the thread of the test, whatever ends that.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .args(words)
+            .args(&self.arguments)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.process = Some(child);
+        let begun = Instant::now();
+        while !self.is_ready() {
+            let ended = self.process.as_mut().unwrap().try_wait().unwrap();
+            assert!(
+                ended.is_none() && begun.elapsed() < READY,
+                "{:?} is not ready ({ended:?}): {}",
+                self.kind,
+                fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+
+    fn is_ready(&self) -> bool {
+        match self.kind {
+            Kind::Nats => get(self.ports[1], "/healthz").contains("ok"),
+            Kind::Etcd => get(self.ports[0], "/health").contains("true"),
+            Kind::ZooKeeper => words(self.ports[0], "srvr").contains("Mode"),
+            Kind::Consul => {
+                let leader = get(self.ports[0], "/v1/status/leader");
+                let keys = get(self.ports[0], "/v1/kv/?keys&consistent&separator=/");
+                let answers = keys.starts_with("HTTP/1.1 200") || keys.starts_with("HTTP/1.1 404");
+                leader.contains(":8") | leader.contains("127.0.0.1") && answers
+            }
+        }
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.process.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    /// Stops its time.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    /// Takes all data away from one that does not run.
+    pub(crate) fn wipe(&self) {
+        assert!(self.process.is_none(), "it runs");
+        fs::remove_dir_all(self.dir.path().join("data")).unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Sends some words and reads what comes until the end, a second at most.
+fn words(port: u16, words: &str) -> String {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(words.as_bytes())?;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    ask().unwrap_or_default()
+}
+
+fn get(port: u16, path: &str) -> String {
+    words(port, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+}
