@@ -115,6 +115,28 @@ impl Error {
         }
     }
 
+    /// This without what it says of keys whose values must not be shown, if it says anything of one.
+    pub(crate) fn without(&self, hidden: &dyn Fn(&str) -> bool) -> Option<Self> {
+        let inner = &*self.0;
+        if inner
+            .related
+            .iter()
+            .any(|error| error.without(hidden).is_some())
+        {
+            let shown = |error: &Error| error.without(hidden).unwrap_or_else(|| error.clone());
+            return Some(Self::all(inner.related.iter().map(shown).collect()));
+        }
+        let key = inner.key.as_deref().filter(|key| hidden(key))?;
+        let detail = "what was wrong is not shown, as the key holds a secret";
+        Some(Self(Arc::new(Inner {
+            kind: inner.kind,
+            key: Some(key.into()),
+            origin: inner.origin.clone(),
+            detail: Some(detail.into()),
+            ..Inner::default()
+        })))
+    }
+
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self

@@ -29,8 +29,9 @@ use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
 use crate::sync::Cell;
 use crate::tree::diff;
 use crate::tree::layer::{LayerState, SourceId};
-use crate::tree::snapshot::{Generation, Pinned, Stamp};
+use crate::tree::snapshot::{Found, Generation, Pinned, Stamp};
 use crate::value::document::Document;
+use crate::value::key::Key;
 use crate::value::map::Entry;
 use crate::value::node::Table;
 use crate::value::scan::Seed;
@@ -150,6 +151,17 @@ impl Engine {
                     engine.tell_whole(SourceEventKind::CallbackPanicked(error));
                 }
             });
+            let scrubs = Weak::clone(me);
+            rules.secrets.when_more(move |_| {
+                if let Some(engine) = scrubs.upgrade() {
+                    let current = engine.current.full();
+                    let hidden = |key: &str| {
+                        let found = Found::in_tree(&current.root, key).unwrap_or(Found::Nothing);
+                        current.hides(key, found)
+                    };
+                    engine.books.hide(&hidden);
+                }
+            });
             let root = Generation {
                 stamp: Arc::new(Stamp {
                     number: 0,
@@ -207,8 +219,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Keys that held secrets in an earlier run do so still.
+    pub(crate) fn known_secrets(&self, keys: &[Key]) {
+        keys.iter()
+            .for_each(|key| self.rules.secrets.add(key.clone()));
+    }
+
     /// Begins with what an earlier run had rolled back to.
     pub(crate) fn begin_with(&self, before: Before) -> Result<(), Error> {
+        self.known_secrets(&before.secrets);
         let pin = Pin {
             pinned: Pinned {
                 generation: before.generation,
@@ -628,7 +647,11 @@ fn waiting_keys(now: &Arc<Generation>, waiting: Waiting) -> Vec<PendingRestart> 
         .map(|(key, says)| {
             let running = now.root.find(key.segments());
             let hidden = now.secrets.hides(key.as_str());
-            let show = |entry: Option<&Arc<Entry>>| Some(diff::shown(&entry?.node, hidden));
+            let show = |entry: Option<&Arc<Entry>>| {
+                let entry = entry?;
+                let hidden = hidden || now.derives_from_secret(entry);
+                Some(diff::shown(&entry.node, hidden))
+            };
             PendingRestart {
                 running: show(running),
                 waiting: show(says.as_ref()),

@@ -9,9 +9,9 @@ use crate::tree::diff;
 use crate::tree::layer::LayerState;
 use crate::tree::merge::Merge;
 use crate::tree::snapshot::{Generation, Pinned};
-use crate::value::key::{Key, under};
+use crate::value::key::{Key, push_segment};
 use crate::value::map::Entry;
-use crate::value::node::{Leaf, Node, Table};
+use crate::value::node::{Node, Table};
 
 /// The rank of layers that only the start of the program sets: stronger than any other.
 pub(crate) const BOOTSTRAP_RANK: i32 = i32::MIN;
@@ -106,21 +106,15 @@ impl Pins {
             .filter_map(|key| {
                 let path: Vec<String> = key.segments().map(|name| name.into_owned()).collect();
                 let node = now.root.find(&path).map(|entry| entry.node.clone());
-                let (raw, node) = match node {
-                    Some(Node::Resolved(resolved)) => {
-                        let origin = resolved.raw.origin.clone();
-                        let value = resolved.value.clone().ok()?;
-                        let read = Node::Leaf(Leaf::new(value, origin));
-                        (Some(Node::Leaf(resolved.raw)), Some(read))
-                    }
-                    node => (node.clone(), node),
-                };
-                let key = key.clone();
+                // What cannot be read is not worth keeping.
+                if matches!(&node, Some(Node::Resolved(resolved)) if resolved.value.is_err()) {
+                    return None;
+                }
                 Some(Frozen {
-                    key,
+                    key: key.clone(),
                     path,
-                    raw,
-                    node,
+                    raw: node.as_ref().map(Node::raw),
+                    node: node.as_ref().map(Node::fixed),
                 })
             })
             .collect();
@@ -223,11 +217,7 @@ pub(crate) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
         .iter()
         .filter(|layer| layer.layer.rank() == BOOTSTRAP_RANK);
     for bootstrap in set_at_start {
-        bootstrap.root.walk(&mut String::new(), &mut |key, entry| {
-            let concerns = |other: &&Key| under(other.as_str(), key) || under(key, other.as_str());
-            if !only.is_none_or(|only| only.iter().any(concerns)) {
-                return;
-            }
+        let mut compare = |key: &str, entry: &Arc<Entry>| {
             let Ok(key) = Key::parse(key) else { return };
             let Some(there) = said.root.find(key.segments()) else {
                 return;
@@ -244,7 +234,30 @@ pub(crate) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
                 Some(origin) => error.with_origin(origin),
                 None => error,
             });
-        });
+        };
+        match only {
+            None => bootstrap.root.walk(&mut String::new(), &mut compare),
+            Some(keys) => keys
+                .iter()
+                .for_each(|key| at_and_below(&bootstrap.root, key, &mut compare)),
+        }
     }
     errors
+}
+
+/// The leaves of a table at a key, below it, or where its way ends.
+fn at_and_below(table: &Table, key: &Key, f: &mut dyn FnMut(&str, &Arc<Entry>)) {
+    let mut table = table;
+    let mut path = String::new();
+    for segment in key.segments() {
+        let Some(entry) = table.get(&segment) else {
+            return;
+        };
+        push_segment(&mut path, &segment);
+        match entry.node.table() {
+            Some(below) if !below.is_empty() => table = below,
+            _ => return f(&path, entry),
+        }
+    }
+    table.walk(&mut path, &mut |key, entry| f(key, entry));
 }

@@ -387,8 +387,11 @@ impl Builder {
             }
         }
         let mut follow = Vec::new();
-        for source in started {
-            match source.finish(deadline) {
+        for mut source in started {
+            match source
+                .recall(&engine)
+                .and_then(|()| source.finish(deadline))
+            {
                 Ok(loaded) => {
                     layers.push(loaded.state.clone());
                     follow.push(loaded);
