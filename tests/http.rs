@@ -32,6 +32,8 @@ use support::web::{Web, nobody, serve_if_asked};
 const POLL: Duration = Duration::from_millis(100);
 const SOON: Duration = Duration::from_secs(10);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// What a busy machine may add.
+const SLACK: Duration = Duration::from_millis(1500);
 const GOOD: &str = "qps = 100\nname = \"checkout\"\n";
 
 /// No test: the process that all others talk to.
@@ -195,8 +197,8 @@ fn no_answer_but_a_whole_200_takes_a_value_away() {
     let large = vec![b'#'; MAX_DOCUMENT_BYTES + 1];
     let faults: [(&str, &[u8], &str); 14] = [
         ("status 500", b"qps = 7", "500 Internal Server Error"),
-        ("status 503 retry-after: 120", b"", "retry after `120`"),
-        ("status 429 retry-after: 30", b"qps = 7", "poll less often"),
+        ("status 503 retry-after: 1", b"", "wants no retry for 1s"),
+        ("status 429 retry-after: 0", b"qps = 7", "poll less often"),
         ("status 404", b"qps = 7", "404 Not Found"),
         ("status 401", b"qps = 7", "check the credentials"),
         ("status 204", b"", "204 No Content"),
@@ -229,6 +231,57 @@ fn no_answer_but_a_whole_200_takes_a_value_away() {
     let reads = reads.load(Ordering::Relaxed);
     println!("{reads} reads during {} faults, all good", faults.len());
     assert!(reads > 1000);
+}
+
+#[test]
+fn a_server_that_wants_no_retry_is_asked_again_when_it_says_or_on_request() {
+    let web = web();
+    web.set("app.toml", "ok", GOOD);
+    let props = Properties::builder()
+        .source(source(web.url("http", "app.toml")))
+        .build()
+        .unwrap();
+    // How long after a request that was answered so the next one came.
+    let gap = |mode: &str, says: &str| {
+        web.set("app.toml", mode, "");
+        soon(mode, || trouble(&props).is_some());
+        let reason = trouble(&props).unwrap().to_string();
+        assert!(reason.contains(says), "{mode}: {reason}");
+        // The only one so far where it is kept.
+        let failed = web.arrivals("app.toml").len() - 1;
+        web.set("app.toml", "ok", GOOD);
+        soon("up again", || trouble(&props).is_none());
+        let arrivals = web.arrivals("app.toml");
+        arrivals[failed + 1] - arrivals[failed]
+    };
+    // A date counts by the server's own clock, which may be years behind.
+    let dated = "status 503 date: Wed, 21 Oct 2015 07:28:00 GMT\
+                 |retry-after: Wed, 21 Oct 2015 07:28:02 GMT";
+    for mode in [
+        "status 503 retry-after: 2",
+        "status 429 retry-after: 2",
+        dated,
+    ] {
+        let (gap, wanted) = (gap(mode, "wants no retry for 2s"), Duration::from_secs(2));
+        println!("{mode}: {gap:?}");
+        assert!(gap >= wanted, "{mode}: {gap:?}");
+        assert!(gap <= wanted + POLL + SLACK, "{mode}: {gap:?}");
+    }
+    for mode in [
+        "status 503 retry-after: soon",
+        "status 503 retry-after: Wed, 21 Oct 2015 07:28:02 GMT",
+        "status 404 retry-after: 30",
+        "status 503",
+    ] {
+        let gap = gap(mode, "the answer is");
+        assert!(gap <= POLL + SLACK, "{mode}: {gap:?}");
+    }
+
+    web.set("app.toml", "status 503 retry-after: 30", "");
+    soon("the outage", || trouble(&props).is_some());
+    web.set("app.toml", "ok", GOOD.replace("100", "200"));
+    props.refresh_now().unwrap();
+    assert_eq!(number(&props, "qps"), 200);
 }
 
 #[test]
