@@ -473,11 +473,13 @@ impl Turn {
         self.keeper.state.lock().begun += 1;
     }
 
-    /// Notes how long a poll waited for its answer. The first after a failure counts as the first
-    /// of all: whoever failed with it may have come back with it.
+    /// Notes how long a poll waited for its answer, if it goes on as before. After the first of all,
+    /// and the first after a failure, the next is spread over the whole interval: others may have
+    /// started, or failed, at the same moment.
     fn waited(&self, waited: Duration) {
         let mut state = self.keeper.state.lock();
-        state.waited = (state.failures == 0).then_some(waited);
+        let steady = state.loaded && state.failures == 0;
+        state.waited = steady.then_some(waited);
     }
 
     /// Ends a round in which the source answered; a refusal of what it said is no failure of its.
