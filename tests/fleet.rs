@@ -1,4 +1,4 @@
-//! Many clients of one server (faults H9, B5).
+//! Many clients of one server, and many lives of one client (faults H9, B5, L6).
 //!
 //! The machine is shared by all of this, so the tests of this file take turns.
 #![cfg(all(target_os = "linux", feature = "http", feature = "toml"))]
@@ -11,6 +11,7 @@ mod support {
     pub(crate) mod web;
 }
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use liveprops::sources::Http;
 use liveprops::{DynamicProperty, Properties, Source};
+use support::child::{self, Child};
 use support::web::{Web, serve_if_asked};
 
 const CLIENTS: usize = 200;
@@ -274,4 +276,77 @@ fn a_fleet_that_a_pause_of_the_server_brought_into_step_leaves_it() {
     let _turn = turn();
     let mut fleet = Fleet::start();
     wants(|| fleet.pause());
+}
+
+#[test]
+fn two_hundred_lives_with_an_address_and_a_cache_leave_no_thread_and_no_file_open() {
+    let test = "two_hundred_lives_with_an_address_and_a_cache_leave_no_thread_and_no_file_open";
+    // In a process of its own, where nobody else comes and goes.
+    if let Some(url) = child::role() {
+        return two_hundred_lives(&url);
+    }
+    let _turn = turn();
+    let web = web();
+    web.set("app.toml", "ok", "qps = 7");
+    web.set("hang.toml", "hang", "");
+    let url = web.url("http", "app.toml");
+    Child::of(test).role(url).succeeds();
+}
+
+fn two_hundred_lives(url: &str) {
+    let count = |dir: &str| fs::read_dir(dir).unwrap().count();
+    let open = || (count("/proc/self/task"), count("/proc/self/fd"));
+    let state = tempfile::tempdir().unwrap();
+    let life = |i: u32| {
+        let http = |url: &str| {
+            let http = Http::new(url).without_proxy();
+            http.poll(Duration::from_millis(10))
+                .timeout(Duration::from_millis(500))
+        };
+        let mut builder = Properties::builder()
+            .state_dir(state.path())
+            .source(http(url).timeout(SOON / 2).with(|policy| policy.cached()));
+        if i % 50 == 1 {
+            // Dropped while it is being asked.
+            let hangs = http(&url.replace("app", "hang"));
+            let hangs = hangs.with(|policy| policy.cached().optional_after(Duration::ZERO));
+            builder = builder.source(hangs);
+        }
+        let props = builder.build().unwrap();
+        let qps = props.property::<i64>("qps").build().unwrap();
+        let told = qps.on_change(|_| {});
+        assert_eq!(qps.get(), 7);
+        if i % 4 == 0 {
+            props.refresh_now().unwrap();
+        }
+        match i % 3 {
+            0 => drop((props, told, qps)),
+            1 => drop((told, qps, props)),
+            // A handle may live longer.
+            _ => {
+                drop((props, told));
+                assert_eq!(qps.get(), 7);
+            }
+        }
+    };
+    let settled = |before: (usize, usize)| {
+        let begun = Instant::now();
+        while open() != before && begun.elapsed() < SOON {
+            thread::sleep(Duration::from_millis(5));
+        }
+        open()
+    };
+    // Whatever is made once for all.
+    let before = open();
+    life(1);
+    let before = settled(before);
+    let begun = Instant::now();
+    for i in 0..200 {
+        life(i);
+    }
+    let took = begun.elapsed();
+    assert_eq!(settled(before), before, "(threads, files)");
+    let kept = count(state.path().to_str().unwrap());
+    assert!((1..=3).contains(&kept), "{kept} files are kept");
+    child::say(format!("{before:?} threads and files after {took:?}"));
 }
