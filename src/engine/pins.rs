@@ -120,9 +120,18 @@ impl Pins {
             .collect();
     }
 
-    /// Puts what the layers say in place of what is frozen, so that a change can be merged into it.
-    pub(crate) fn release(&self, merged: &mut Table) {
+    /// Puts what the layers say in place of what is frozen, so that a change can be merged into it;
+    /// `false` if that cannot be told from the merged tree, and it is to be merged anew.
+    #[must_use]
+    pub(crate) fn release(&self, merged: &mut Table, layers: &[Arc<LayerState>]) -> bool {
         for frozen in &self.frozen {
+            // A value further up had to give way.
+            let displaced =
+                |layer: &Arc<LayerState>| leaf_above(&layer.root, &frozen.path).is_some();
+            let gone = matches!(self.waiting.get(&frozen.key), Some(None));
+            if gone && layers.iter().any(displaced) {
+                return false;
+            }
             let says = match (self.waiting.get(&frozen.key), &frozen.raw) {
                 (Some(says), _) => says.as_ref().map(|entry| entry.node.clone()),
                 (None, Some(raw)) if raw.special() => Some(raw.clone()),
@@ -134,6 +143,7 @@ impl Pins {
                 let _ = merged.put_path(&frozen.path, node);
             }
         }
+        true
     }
 
     /// Puts what is frozen in place of what the layers say; says which keys wait for a restart then.
@@ -158,7 +168,10 @@ impl Pins {
             if !same || refers {
                 merged.remove_path(&frozen.path);
                 if let Some(node) = &frozen.node {
-                    // In vain if a value stands further up by now: then nothing can stand here.
+                    // A value that stands further up by now has to wait as well.
+                    if let Some(above) = leaf_above(merged, &frozen.path) {
+                        merged.remove_path(&frozen.path[..above]);
+                    }
                     let _ = merged.put_path(&frozen.path, node.clone());
                 }
             }
@@ -185,6 +198,15 @@ impl Pins {
         self.waiting.clone_from(waiting);
         !same
     }
+}
+
+/// How long the part of a path is at which a value stands that leaves no room for the rest.
+fn leaf_above(table: &Table, path: &[String]) -> Option<usize> {
+    let above = 1..path.len();
+    above.into_iter().find(|length| {
+        let entry = table.find(&path[..*length]);
+        entry.is_some_and(|entry| entry.node.table().is_none())
+    })
 }
 
 fn same_entry(a: &Option<Arc<Entry>>, b: &Option<Arc<Entry>>) -> bool {

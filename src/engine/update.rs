@@ -195,7 +195,7 @@ impl Ledger {
         loop {
             let mut roots: Vec<Table> = layers.iter().map(|layer| layer.root.clone()).collect();
             let mut merged = old.root.clone();
-            self.pins.release(&mut merged);
+            let mut anew = !self.pins.release(&mut merged, layers);
             let mut merge = Merge::new(&rules.append);
             let mut clashing = Vec::new();
             for (i, edit) in edits.iter().enumerate() {
@@ -211,9 +211,9 @@ impl Ledger {
                     None if path.is_empty() => after = Table::default(),
                     None => drop(after.remove_path(&path)),
                 }
-                if path.is_empty() {
+                anew |= path.is_empty();
+                if anew {
                     roots[at] = after;
-                    merged = merge.all(&roots.iter().collect::<Vec<_>>());
                     continue;
                 }
                 let before = std::mem::replace(&mut roots[at], after);
@@ -221,6 +221,9 @@ impl Ledger {
                 let mut was = now.clone();
                 was[at] = &before;
                 merge.path(&mut merged, &was, &now, at, &path);
+            }
+            if anew {
+                merged = merge.all(&roots.iter().collect::<Vec<_>>());
             }
             if !clashing.is_empty() {
                 let (places, errors): (Vec<_>, Vec<_>) = clashing.into_iter().unzip();
@@ -245,7 +248,7 @@ impl Ledger {
                 ..
             } = merge;
             let keys: Vec<&Key> = edits.iter().map(|edit| &edit.key).collect();
-            let only = (!keys.iter().any(|key| key.is_root())).then_some(&*keys);
+            let only = (!anew).then_some(&*keys);
             clashes.extend(pins::ignored(&next, at, only));
             match self.propose(rules, old, next, Some(at), merged, referring, only) {
                 Ok(proposal) => {
