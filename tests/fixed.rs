@@ -26,7 +26,7 @@ fn a_key_that_needs_a_restart_keeps_its_value_and_says_what_waits() -> Result<()
         })
         .source(memory.clone())
         .build()?;
-    let port = props.property::<u16>("http.port").build()?;
+    let port = props.property::<u16>("http.port").default(8080).build()?;
     memory.set("http.port", 81)?;
     memory.set("qps", 2)?;
     assert_eq!((port.get(), props.get::<u16>("http.port")?), (80, 80));

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::engine::clock::Clock;
 use crate::engine::guard::Guards;
-use crate::engine::pins::{self, Pin, Pins, Waiting};
+use crate::engine::pins::{self, BOOTSTRAP_RANK, Pin, Pins, Waiting};
 use crate::engine::propose::{Proposal, Rules};
 use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
@@ -121,6 +121,10 @@ impl Ledger {
                 ..
             } => {
                 let at = index_of(source)?;
+                if old.layers[at].layer.rank() == BOOTSTRAP_RANK {
+                    let detail = "came too late: only the start of the program sets it";
+                    return Err(Error::new(ErrorKind::Refused, detail).with_origin(source));
+                }
                 let (root, problems) = document.into_parts();
                 self.guards.judge(source, &old.layers[at].root, &root)?;
                 let mut done = self.replace(current, rules, &old, at, root, refusal)?;

@@ -89,6 +89,21 @@ impl Queue {
         self.orders.remove(at)
     }
 
+    /// Drops what a source that is arriving has said before it says all anew: it may wait long.
+    fn supersede(&mut self, placed: &Placed) {
+        let Some(source) = placed.source.filter(|id| self.arriving.contains(id)) else {
+            return;
+        };
+        let order = placed.order.lock();
+        let all = |order: &Order| match order {
+            Order::Update { update, .. } => matches!(update.content, Content::Full(_)),
+            _ => false,
+        };
+        if order.as_ref().is_some_and(all) {
+            self.orders.retain(|other| other.source != Some(source));
+        }
+    }
+
     /// Takes the first document of a source that is arriving out of the sequence.
     fn take_first_document(&mut self, id: SourceId) -> Option<Document> {
         let ours = |placed: &Arc<Placed>| placed.source == Some(id);
@@ -339,7 +354,9 @@ impl Engine {
     /// Gives an order its place in the sequence.
     pub(crate) fn place(&self, order: Order) -> Result<Arc<Placed>, Error> {
         let placed = Placed::new(order, self.depth()?);
-        self.queue.lock().orders.push_back(Arc::clone(&placed));
+        let mut queue = self.queue.lock();
+        queue.supersede(&placed);
+        queue.orders.push_back(Arc::clone(&placed));
         Ok(placed)
     }
 

@@ -15,6 +15,8 @@ use crate::value::node::{Node, Table};
 
 /// The rank of layers that only the start of the program sets: stronger than any other.
 pub(crate) const BOOTSTRAP_RANK: i32 = i32::MIN;
+/// The rank of what a program has by default: weaker than any other.
+pub(crate) const DEFAULT_RANK: i32 = i32::MAX;
 
 /// What stays as it is.
 #[derive(Debug, Default)]
@@ -40,8 +42,14 @@ pub(crate) struct Pin {
 impl Pin {
     /// The tree that is in force, with the keys of it whose references are to be followed.
     ///
-    /// References of a tree of this run were followed when it was in force.
-    pub(crate) fn over(&self, merged: &Table, append: &BTreeSet<Key>) -> (Table, Vec<Key>) {
+    /// References of a tree of this run were followed when it was in force. Over one of an earlier
+    /// run stands what this start has set, and beneath it what this program has by default.
+    pub(crate) fn over(
+        &self,
+        merged: &Table,
+        layers: &[Arc<LayerState>],
+        append: &BTreeSet<Key>,
+    ) -> (Table, Vec<Key>) {
         if !self.pinned.by_earlier_run {
             return (self.tree.clone(), Vec::new());
         }
@@ -53,8 +61,16 @@ impl Pin {
                 let _ = tree.put_path(&path, entry.node.clone());
             }
         }
+        let of_rank = |rank: i32| {
+            let layers = layers
+                .iter()
+                .filter(move |layer| layer.layer.rank() == rank);
+            layers.map(|layer| &layer.root)
+        };
+        let over = of_rank(BOOTSTRAP_RANK).chain([&tree]);
+        let all: Vec<&Table> = over.chain(of_rank(DEFAULT_RANK)).collect();
         let mut merge = Merge::new(append);
-        let tree = merge.all(&[&tree]);
+        let tree = merge.all(&all);
         (tree, merge.referring)
     }
 }

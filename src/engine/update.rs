@@ -195,7 +195,8 @@ impl Ledger {
         loop {
             let mut roots: Vec<Table> = layers.iter().map(|layer| layer.root.clone()).collect();
             let mut merged = old.root.clone();
-            let mut anew = !self.pins.release(&mut merged, layers);
+            // A tree that is pinned is not that of the layers.
+            let mut anew = self.pins.tree().is_some() || !self.pins.release(&mut merged, layers);
             let mut merge = Merge::new(&rules.append);
             let mut clashing = Vec::new();
             for (i, edit) in edits.iter().enumerate() {
