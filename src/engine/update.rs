@@ -297,12 +297,8 @@ fn set(
         let detail = "the root holds no value; set the keys below it";
         return Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(origin));
     }
-    if path.len() + value.depth() > crate::value::key::MAX_DEPTH {
-        let detail = format!("nested deeper than {} levels", crate::value::key::MAX_DEPTH);
-        return Err(Error::new(ErrorKind::TooLarge, detail)
-            .with_key(key)
-            .with_origin(origin));
-    }
+    let fits = value.check(path.len());
+    fits.map_err(|error| error.with_key(key).with_origin(origin))?;
     table
         .put_path(path, Node::of(value.clone(), origin))
         .map(drop)
