@@ -441,6 +441,17 @@ fn the_age_is_shown_and_may_be_limited() {
         );
     }
     assert_eq!(fs::read(&file).unwrap(), kept, "only an answer confirms it");
+    {
+        // Not even where it is written anew, because less of it is to be there.
+        let props = place.start(&Store::down("test")).unwrap();
+        let _: Secret<i64> = props.get("n").unwrap();
+    }
+    let now = fs::read(&file).unwrap();
+    assert_ne!(now, kept, "a secret was taken out");
+    let props = place.start(&Store::down("test")).unwrap();
+    assert!(only(&props).cached.unwrap().elapsed().unwrap() >= month);
+    drop(props);
+    fs::write(&file, kept).unwrap();
 
     let most = Cached::new().max_age(Duration::from_secs(30 * 86_400));
     let error = place
