@@ -4,6 +4,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a source, a layer or a property could not do its work.
 ///
@@ -74,6 +75,7 @@ struct Inner {
     found: Option<Box<str>>,
     origin: Option<Box<str>>,
     detail: Option<Box<str>>,
+    retry_after: Option<Duration>,
     related: Vec<Error>,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -115,6 +117,28 @@ impl Error {
         }
     }
 
+    /// This without what it says of keys whose values must not be shown, if it says anything of one.
+    pub(crate) fn without(&self, hidden: &dyn Fn(&str) -> bool) -> Option<Self> {
+        let inner = &*self.0;
+        if inner
+            .related
+            .iter()
+            .any(|error| error.without(hidden).is_some())
+        {
+            let shown = |error: &Error| error.without(hidden).unwrap_or_else(|| error.clone());
+            return Some(Self::all(inner.related.iter().map(shown).collect()));
+        }
+        let key = inner.key.as_deref().filter(|key| hidden(key))?;
+        let detail = "what was wrong is not shown, as the key holds a secret";
+        Some(Self(Arc::new(Inner {
+            kind: inner.kind,
+            key: Some(key.into()),
+            origin: inner.origin.clone(),
+            detail: Some(detail.into()),
+            ..Inner::default()
+        })))
+    }
+
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
@@ -150,6 +174,24 @@ impl Error {
         self.edit(|inner| inner.found = Some(found.into().into()))
     }
 
+    /// Says that whoever was asked wants to be left alone for a while. A source that returns such an
+    /// error is asked again after that, and not before; see
+    /// [`MAX_RETRY_AFTER`](crate::source::MAX_RETRY_AFTER) for how far the engine follows.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveprops::{Error, ErrorKind};
+    ///
+    /// let busy = Error::new(ErrorKind::Unavailable, "the fridge defrosts");
+    /// let busy = busy.with_retry_after(Duration::from_secs(20));
+    /// assert_eq!(busy.retry_after(), Some(Duration::from_secs(20)));
+    /// assert_eq!(busy.to_string(), "the fridge defrosts, wants no retry for 20s");
+    /// ```
+    #[must_use]
+    pub fn with_retry_after(self, pause: Duration) -> Self {
+        self.edit(|inner| inner.retry_after = Some(pause))
+    }
+
     /// What a caller can branch on.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind.unwrap_or(ErrorKind::Other)
@@ -173,6 +215,12 @@ impl Error {
     /// Where the offending value was written, such as `file app.toml:12:7`.
     pub fn origin(&self) -> Option<&str> {
         self.0.origin.as_deref()
+    }
+
+    /// How long whoever was asked wants to be left alone; of several errors, the longest.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let related = self.0.related.iter().filter_map(Error::retry_after);
+        self.0.retry_after.into_iter().chain(related).max()
     }
 
     /// Every single error in here: those of all fields of a struct, or just this one.
@@ -210,6 +258,10 @@ impl fmt::Display for Error {
         }
         if let Some(found) = &inner.found {
             write!(f, "{gap}found {}", Plain(found))?;
+            gap = ", ";
+        }
+        if let Some(pause) = inner.retry_after {
+            write!(f, "{gap}wants no retry for {pause:?}")?;
         }
         if let Some(origin) = &inner.origin {
             write!(f, " ({})", Plain(origin))?;
@@ -247,5 +299,23 @@ impl fmt::Display for Plain<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_errors_the_longest_pause_that_is_wanted_counts() {
+        let error = |pause: u64| {
+            let error = Error::new(ErrorKind::Unavailable, "busy");
+            error.with_retry_after(Duration::from_secs(pause))
+        };
+        let plain = || Error::new(ErrorKind::Malformed, "odd");
+        assert_eq!(Error::all(vec![plain(), plain()]).retry_after(), None);
+        let inner = Error::all(vec![error(7), plain(), error(30)]);
+        let all = Error::all(vec![plain(), error(20), inner, error(1)]);
+        assert_eq!(all.retry_after(), Some(Duration::from_secs(30)));
     }
 }

@@ -441,6 +441,17 @@ fn the_age_is_shown_and_may_be_limited() {
         );
     }
     assert_eq!(fs::read(&file).unwrap(), kept, "only an answer confirms it");
+    {
+        // Not even where it is written anew, because less of it is to be there.
+        let props = place.start(&Store::down("test")).unwrap();
+        let _: Secret<i64> = props.get("n").unwrap();
+    }
+    let now = fs::read(&file).unwrap();
+    assert_ne!(now, kept, "a secret was taken out");
+    let props = place.start(&Store::down("test")).unwrap();
+    assert!(only(&props).cached.unwrap().elapsed().unwrap() >= month);
+    drop(props);
+    fs::write(&file, kept).unwrap();
 
     let most = Cached::new().max_age(Duration::from_secs(30 * 86_400));
     let error = place
@@ -1098,4 +1109,65 @@ fn the_time_of_confirmation_is_that_of_the_answer() {
     let confirmed = only(&props).cached.unwrap();
     assert!(before <= confirmed && confirmed <= after);
     assert_eq!(only(&props).last_success, Some(confirmed));
+}
+
+#[test]
+fn what_others_may_have_written_is_not_believed() {
+    let place = Place::new();
+    let file = place.keep(&[("n", 1.into())]);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    let error = place.start(&Store::down("test")).unwrap_err();
+    assert!(error.to_string().contains("writable by others"), "{error}");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    drop(place.start(&Store::down("test")).unwrap());
+    if Command::new("chown")
+        .arg("65534")
+        .arg(&file)
+        .status()
+        .is_ok_and(|done| done.success())
+    {
+        let error = place.start(&Store::down("test")).unwrap_err();
+        assert!(error.to_string().contains("another user"), "{error}");
+    }
+}
+
+#[test]
+fn a_good_cache_is_used_whatever_the_others_hold() {
+    let place = Place::new();
+    let store = |name: &str, value: i64| {
+        let mut store = Store::of(&[(name, value.into())]);
+        store.name = name.to_owned();
+        store
+    };
+    let start = |down: bool, most: i64| {
+        let mut builder = Properties::builder().state_dir(&place.dir);
+        for (name, value) in [("a", 1), ("b", 5), ("c", 5)] {
+            let store = store(name, value);
+            store.is_down(down);
+            let optional = name != "a";
+            builder = builder.source(store.with(move |policy| match optional {
+                true => policy.optional().cached(),
+                false => policy.cached(),
+            }));
+        }
+        let rule = move |view: &liveprops::Snapshot| {
+            let over = |key: &&str| view.get::<i64>(key).is_ok_and(|n| n > most);
+            match ["a", "b", "c"].iter().any(over) {
+                true => Err("too much".to_owned()),
+                false => Ok(()),
+            }
+        };
+        builder.validate(rule).build()
+    };
+    drop(start(false, 9).unwrap());
+    let props = start(true, 2).unwrap();
+    assert_eq!(props.get::<i64>("a").unwrap(), 1);
+    assert_eq!(props.get_opt::<i64>("b").unwrap(), None);
+    assert!(
+        props
+            .health()
+            .refused
+            .iter()
+            .any(|refused| refused.error.to_string().contains("too much"))
+    );
 }

@@ -282,7 +282,7 @@ fn a_panic_inside_on_change_now_is_contained_too() -> Result<(), Error> {
 fn every_call_is_legal_in_a_callback(inline: bool) {
     within(Duration::from_secs(20), move || {
         let memory = Memory::from([("n", 0)]);
-        let mut builder = Properties::builder().source(memory.clone());
+        let mut builder = Properties::builder().source(memory.clone()).history(8);
         if inline {
             builder = builder.inline_callbacks();
         }
@@ -326,8 +326,17 @@ fn every_call_is_legal_in_a_callback(inline: bool) {
                 assert!(props.snapshot().generation() >= applied.generation);
                 let id = props.add_source(Memory::from([("added", 1)])).unwrap();
                 assert_eq!(props.get::<u32>("added").unwrap(), 1);
+                props.refresh_source(id).unwrap();
+                assert!(props.confirm(id).is_err(), "nothing is held");
+                assert!(props.check(id, liveprops::Document::new()).is_ok());
                 props.remove_source(id).unwrap();
                 props.remove("set").unwrap();
+                props.refresh_now().unwrap();
+                props.wait_for(["n"], Duration::ZERO).unwrap();
+                let newest = props.history().unwrap().last().unwrap().generation();
+                props.rollback_to(newest).unwrap();
+                assert!(props.pinned().is_some());
+                props.unpin().unwrap();
                 let _ = (
                     props.health(),
                     props.explain("n"),

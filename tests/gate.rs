@@ -2,20 +2,18 @@
 #![cfg(feature = "toml")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod support {
+    pub(crate) mod example;
+}
+
 use std::path::Path;
 use std::process::Command;
 
+use support::example::example;
+
 /// Runs the example in a directory: its exit code, and what it printed.
 fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
-    // Beside the tests, where the same build has put it.
-    let tests = std::env::current_exe().unwrap();
-    let example = tests.ancestors().nth(2).unwrap().join("examples/check");
-    if !example.exists() {
-        // Only a run of all tests builds the examples.
-        let mut cargo = Command::new(env!("CARGO"));
-        let built = cargo.args(["build", "--example", "check"]).status();
-        assert!(built.unwrap().success());
-    }
+    let example = example("check", "toml");
     let output = Command::new(example).args(args).current_dir(dir).output();
     let output = output.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

@@ -32,6 +32,8 @@ use support::web::{Web, nobody, serve_if_asked};
 const POLL: Duration = Duration::from_millis(100);
 const SOON: Duration = Duration::from_secs(10);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// What a busy machine may add.
+const SLACK: Duration = Duration::from_millis(1500);
 const GOOD: &str = "qps = 100\nname = \"checkout\"\n";
 
 /// No test: the process that all others talk to.
@@ -124,12 +126,16 @@ fn what_has_not_changed_is_not_sent_again_and_makes_no_generation() {
         let bare = log.iter().filter(|line| !line.contains(condition)).count();
         assert_eq!(bare, 1, "only the first asks without condition: {log:?}");
 
-        let was = only(&props).revision.unwrap();
-        let mode = mode.replace("2015", "2016");
-        web.set(&name, &mode, GOOD.replace("100", "200"));
-        soon("the new value", || number(&props, "qps") == 200);
-        assert_eq!(props.health().generation, before + 1);
-        assert_ne!(only(&props).revision.unwrap(), was);
+        // Dates may go back: a server says what is, not what is newer.
+        for (changes, year) in [(1, "2016"), (2, "2014")] {
+            let was = only(&props).revision.unwrap();
+            let mode = mode.replace("2015", year);
+            let qps = 100 + changes;
+            web.set(&name, &mode, GOOD.replace("100", &qps.to_string()));
+            soon("the new value", || number(&props, "qps") == qps);
+            assert_eq!(props.health().generation, before + changes as u64);
+            assert_ne!(only(&props).revision.unwrap(), was);
+        }
     }
 }
 
@@ -193,12 +199,13 @@ fn no_answer_but_a_whole_200_takes_a_value_away() {
         })
     };
     let large = vec![b'#'; MAX_DOCUMENT_BYTES + 1];
-    let faults: [(&str, &[u8], &str); 14] = [
+    let faults: [(&str, &[u8], &str); 17] = [
         ("status 500", b"qps = 7", "500 Internal Server Error"),
-        ("status 503 retry-after: 120", b"", "retry after `120`"),
-        ("status 429 retry-after: 30", b"qps = 7", "poll less often"),
+        ("status 503 retry-after: 1", b"", "wants no retry for 1s"),
+        ("status 429 retry-after: 0", b"qps = 7", "poll less often"),
         ("status 404", b"qps = 7", "404 Not Found"),
-        ("status 401", b"qps = 7", "check the credentials"),
+        ("status 401", b"qps = 7", "401 Unauthorized: check the cred"),
+        ("status 403", b"qps = 7", "403 Forbidden: check the cred"),
         ("status 204", b"", "204 No Content"),
         ("status 206 content-range: bytes 0-6/20", b"qps = 7", "206"),
         ("status 200 content-type: text/html", b"<html>", "web page"),
@@ -206,6 +213,16 @@ fn no_answer_but_a_whole_200_takes_a_value_away() {
         ("status 200", b"\xff\xfe", "not UTF-8"),
         ("status 200", &large, "longer than 10485760 bytes"),
         ("status 200 content-encoding: br", b"qps = 7", "`br`"),
+        (
+            "status 200 content-encoding: deflate",
+            b"qps = 7",
+            "`deflate`",
+        ),
+        (
+            "status 200 content-encoding: gzip, gzip",
+            b"qps = 7",
+            "`gzip, gzip`",
+        ),
         (
             "status 200 content-encoding: gzip",
             b"qps = 7 and no gzip at all",
@@ -229,6 +246,57 @@ fn no_answer_but_a_whole_200_takes_a_value_away() {
     let reads = reads.load(Ordering::Relaxed);
     println!("{reads} reads during {} faults, all good", faults.len());
     assert!(reads > 1000);
+}
+
+#[test]
+fn a_server_that_wants_no_retry_is_asked_again_when_it_says_or_on_request() {
+    let web = web();
+    web.set("app.toml", "ok", GOOD);
+    let props = Properties::builder()
+        .source(source(web.url("http", "app.toml")))
+        .build()
+        .unwrap();
+    // How long after a request that was answered so the next one came.
+    let gap = |mode: &str, says: &str| {
+        web.set("app.toml", mode, "");
+        soon(mode, || trouble(&props).is_some());
+        let reason = trouble(&props).unwrap().to_string();
+        assert!(reason.contains(says), "{mode}: {reason}");
+        // The only one so far where it is kept.
+        let failed = web.arrivals("app.toml").len() - 1;
+        web.set("app.toml", "ok", GOOD);
+        soon("up again", || trouble(&props).is_none());
+        let arrivals = web.arrivals("app.toml");
+        arrivals[failed + 1] - arrivals[failed]
+    };
+    // A date counts by the server's own clock, which may be years behind.
+    let dated = "status 503 date: Wed, 21 Oct 2015 07:28:00 GMT\
+                 |retry-after: Wed, 21 Oct 2015 07:28:02 GMT";
+    for mode in [
+        "status 503 retry-after: 2",
+        "status 429 retry-after: 2",
+        dated,
+    ] {
+        let (gap, wanted) = (gap(mode, "wants no retry for 2s"), Duration::from_secs(2));
+        println!("{mode}: {gap:?}");
+        assert!(gap >= wanted, "{mode}: {gap:?}");
+        assert!(gap <= wanted + POLL + SLACK, "{mode}: {gap:?}");
+    }
+    for mode in [
+        "status 503 retry-after: soon",
+        "status 503 retry-after: Wed, 21 Oct 2015 07:28:02 GMT",
+        "status 404 retry-after: 30",
+        "status 503",
+    ] {
+        let gap = gap(mode, "the answer is");
+        assert!(gap <= POLL + SLACK, "{mode}: {gap:?}");
+    }
+
+    web.set("app.toml", "status 503 retry-after: 30", "");
+    soon("the outage", || trouble(&props).is_some());
+    web.set("app.toml", "ok", GOOD.replace("100", "200"));
+    props.refresh_now().unwrap();
+    assert_eq!(number(&props, "qps"), 200);
 }
 
 #[test]
@@ -315,6 +383,45 @@ fn a_resolver_that_says_nothing_is_given_up_in_time() {
         None => println!("skipped: unshare is not permitted"),
         Some(child) => child.succeeds(),
     }
+}
+
+#[test]
+fn a_name_that_gets_another_address_is_followed_at_the_next_poll() {
+    let test = "a_name_that_gets_another_address_is_followed_at_the_next_poll";
+    if let Some(role) = child::role() {
+        let (url, hosts) = role.split_once(' ').unwrap();
+        return follow_a_name(url, hosts);
+    }
+    let web = web();
+    web.set("app.toml", "ok", GOOD);
+    let hosts = web.file("hosts");
+    // Nobody listens there.
+    fs::write(&hosts, "127.0.0.9 config.example.com\n").unwrap();
+    let url = web.url("http", "app.toml");
+    let url = url.replace("127.0.0.1", "config.example.com");
+    let alone = format!("mount --bind {} /etc/hosts; exec \"$@\"", hosts.display());
+    match Child::of(test).under(&["unshare", "-Urm", "sh", "-ec", &alone, "sh"]) {
+        None => println!("skipped: unshare is not permitted"),
+        Some(child) => child.role(format!("{url} {}", hosts.display())).succeeds(),
+    }
+}
+
+fn follow_a_name(url: &str, hosts: &str) {
+    let props = Properties::builder()
+        .source(source(url).with(|policy| policy.optional()))
+        .default("qps", 1)
+        .build()
+        .unwrap();
+    assert_eq!(number(&props, "qps"), 1);
+    for _ in 0..3 {
+        fs::write(hosts, "127.0.0.1 config.example.com\n").unwrap();
+        soon("the server is found", || trouble(&props).is_none());
+        assert_eq!(number(&props, "qps"), 100);
+        fs::write(hosts, "127.0.0.9 config.example.com\n").unwrap();
+        soon("nobody is there", || trouble(&props).is_some());
+        assert_eq!(number(&props, "qps"), 100);
+    }
+    child::say("followed the name");
 }
 
 fn ask_a_silent_resolver() {
@@ -647,6 +754,26 @@ fn an_address_where_nobody_is_fails_the_start_and_says_so() {
     assert!(!error.contains("hunter2"), "{error}");
     let unknown = source("http://nobody.invalid/app.toml").load().unwrap_err();
     assert!(unknown.to_string().contains("nobody.invalid"), "{unknown}");
+}
+
+#[test]
+fn an_optional_address_that_is_not_found_is_missing_and_not_empty() {
+    let web = web();
+    web.set("app.toml", "status 404", "");
+    let props = Properties::builder()
+        .source(source(web.url("http", "app.toml")).with(|policy| policy.optional()))
+        .default("qps", 1)
+        .build()
+        .unwrap();
+    assert_eq!(number(&props, "qps"), 1);
+    assert!(!props.health().is_up());
+    assert!(matches!(only(&props).status, Status::Down { .. }));
+    assert!(trouble(&props).unwrap().to_string().contains("404"));
+    web.set("app.toml", "ok", GOOD);
+    soon("it is found", || number(&props, "qps") == 100);
+    web.set("app.toml", "status 404", "");
+    soon("it is gone", || trouble(&props).is_some());
+    assert_eq!(number(&props, "qps"), 100);
 }
 
 #[test]

@@ -26,7 +26,7 @@ const BACKENDS_SEE: [&str; 4] = ["error", "value", "format", "source"];
 const SHARED_BY_BACKENDS: [&str; 2] = ["disk", "kv"];
 
 /// Client crates and the only place that may name each.
-const CLIENTS: [(&str, &str); 10] = [
+const CLIENTS: [(&str, &str); 11] = [
     ("arc_swap", "sync.rs"),
     ("loom", "sync.rs"),
     ("toml", "format/toml/"),
@@ -36,6 +36,7 @@ const CLIENTS: [(&str, &str); 10] = [
     ("ureq", "sources/http/"),
     ("rustls", "sources/http/"),
     ("flate2", "sources/http/"),
+    ("httpdate", "sources/http/"),
     ("crc32fast", "engine/cache/codec.rs"),
 ];
 

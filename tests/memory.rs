@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use liveprops::sources::Memory;
-use liveprops::{ErrorKind, Properties, Value};
+use liveprops::{Document, Error, ErrorKind, Origin, Properties, Value};
 
 #[test]
 fn refused_set_below_an_empty_table_keeps_the_table() {
@@ -160,4 +160,28 @@ fn a_shared_memory_is_what_it_says_after_refusals() {
     let r = memory.set("c", 1);
     assert_eq!(r.unwrap_err().kind(), ErrorKind::InvalidKey);
     assert_eq!(fresh(&memory).get::<i64>("c.d").unwrap(), 1);
+}
+
+#[test]
+fn a_value_over_ten_mebibytes_is_refused_by_every_way_that_leads_in() -> Result<(), Error> {
+    let memory = Memory::from([("n", 1)]);
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let most = "x".repeat(10 << 20);
+    let more = format!("{most}x");
+    memory.set("large", &*most)?;
+    let refusals = [
+        memory.set("large", &*more).unwrap_err(),
+        memory.set("large", vec![&*most, "x"]).unwrap_err(),
+        props.set("large", &*more).unwrap_err(),
+        memory.replace([("large", &*more)]).unwrap_err(),
+        Document::new()
+            .set("large", &*more, Origin::new("test", ""))
+            .unwrap_err(),
+    ];
+    for error in refusals {
+        assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+        assert!(error.to_string().len() < 200, "it is not shown");
+    }
+    assert_eq!(props.get::<String>("large")?.len(), most.len());
+    Ok(())
 }

@@ -92,6 +92,44 @@ fn live_without_events(limit: &str) {
 }
 
 #[test]
+fn a_directory_that_is_mounted_over_is_found_by_the_poll() {
+    let test = "a_directory_that_is_mounted_over_is_found_by_the_poll";
+    if child::role().is_none() {
+        match Child::of(test).under(&["unshare", "-Urm"]) {
+            None => println!("skipped: unshare is not permitted"),
+            Some(child) => child.succeeds(),
+        }
+        return;
+    }
+    let desk = Desk::new("app.toml", "a = 1\n");
+    let props = support::disk::open(File::new(&desk.path).poll(POLL));
+    let a = props.property::<i64>("a").build().unwrap();
+    let mount = |words: &[&str]| {
+        let done = std::process::Command::new(words[0])
+            .args(&words[1..])
+            .status();
+        assert!(done.unwrap().success(), "{words:?}");
+    };
+    let dir = desk.dir.path().to_str().unwrap();
+    let slack = Duration::from_millis(800);
+    // Nothing happens in the directory itself: no event tells of it.
+    mount(&["mount", "-t", "tmpfs", "tmpfs", dir]);
+    assert!(within(POLL * 2 + slack, || !is_up(&props)).is_some());
+    assert_eq!(a.get(), 1, "what is gone keeps its value");
+    fs::write(&desk.path, "a = 2\n").unwrap();
+    assert!(within(POLL * 2 + slack, || a.get() == 2).is_some());
+    mount(&["umount", "-l", dir]);
+    assert!(within(POLL * 2 + slack, || a.get() == 1).is_some());
+    // The same file under another path.
+    let other = tempfile::tempdir().unwrap();
+    mount(&["mount", "--bind", dir, other.path().to_str().unwrap()]);
+    fs::write(other.path().join("app.toml"), "a = 3\n").unwrap();
+    assert!(within(POLL * 2 + slack, || a.get() == 3).is_some());
+    mount(&["umount", "-l", other.path().to_str().unwrap()]);
+    child::say("checked under mounts");
+}
+
+#[test]
 fn a_process_that_was_stopped_catches_up_once() {
     let test = "a_process_that_was_stopped_catches_up_once";
     if let Some(path) = child::role() {

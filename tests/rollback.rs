@@ -92,7 +92,9 @@ fn a_restart_begins_with_what_was_rolled_back_to_and_secrets_of_now() -> Result<
     assert!(explained.contains(&says), "{explained}");
 
     // What the layers say waits; a secret that is changed is followed.
-    memory.replace([("qps", "2"), ("new", "3"), ("db.password", "hunter3")])?;
+    let others = [("burst", "9"), ("app.line", "none")];
+    let new = [("qps", "2"), ("new", "3"), ("db.password", "hunter3")];
+    memory.replace(new.into_iter().chain(others))?;
     assert_eq!((qps.get(), burst.get()), (100, 100));
     assert_eq!(props.get_opt::<u32>("new")?, None);
     assert_eq!(password.load().expose(), "hunter3");
@@ -246,5 +248,20 @@ fn a_key_that_needs_a_restart_begins_with_what_was_rolled_back_to() -> Result<()
     assert_eq!(props.get::<u32>("burst")?, 7);
     let pending = props.health().pending_restart;
     assert_eq!(pending[0].waiting.as_deref(), Some("\"1\""));
+    Ok(())
+}
+
+#[test]
+fn a_process_that_shares_the_directory_does_not_end_the_roll_back_of_another() -> Result<(), Error>
+{
+    let place = Place::new();
+    let other = place.start(&Memory::from([("seal", "x")]));
+    place.rolled_back();
+    // It learns of a secret, and it has nothing to unpin.
+    let _: Secret<String> = other.get("seal")?;
+    other.unpin()?;
+    drop(other);
+    assert!(place.file().exists());
+    assert_eq!(place.start(&Memory::from(BAD)).get::<u32>("qps")?, 100);
     Ok(())
 }

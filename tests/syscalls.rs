@@ -319,3 +319,38 @@ fn whatever_call_is_the_last_of_a_process_the_old_or_the_new_is_kept() {
         }
     }
 }
+
+#[test]
+fn a_file_is_synced_before_it_is_put_in_place_and_its_directory_afterwards() {
+    let test = "a_file_is_synced_before_it_is_put_in_place_and_its_directory_afterwards";
+    Place::of(test, |place| {
+        fs::write(place.faults().join("trace"), "").unwrap();
+        let above = place.hit().join("made");
+        let state = above.join("state");
+        let source = Memory::from([("n", 0)]).with(|policy| policy.cached());
+        let builder = Properties::builder().state_dir(&state);
+        drop(builder.source(source).build().unwrap());
+        let trace = fs::read_to_string(place.faults().join("trace")).unwrap();
+        let calls = trace.lines().filter_map(|line| line.split_once(' '));
+        let calls: Vec<(&str, &Path)> = calls.map(|(call, path)| (call, Path::new(path))).collect();
+        let is = |path: &Path, end: &str| path.extension().is_some_and(|e| e == end);
+        let put = calls
+            .iter()
+            .position(|(call, path)| *call == "rename" && is(path, "cache"))
+            .unwrap();
+        let synced = |(call, path): &&(&str, &Path)| *call == "fsync" && is(path, "tmp");
+        let written = calls[..put]
+            .iter()
+            .rposition(|(call, _)| *call == "write")
+            .unwrap();
+        assert!(
+            calls[written..put].iter().any(|call| synced(&call)),
+            "{trace}"
+        );
+        let settled = |(call, path): &(&str, &Path)| *call == "fsync" && *path == state;
+        assert!(calls[put..].iter().any(settled), "{trace}");
+        // The directory was made, so its name is made sure of as well.
+        let made = |(call, path): &(&str, &Path)| *call == "fsync" && *path == above;
+        assert!(calls[..put].iter().any(made), "{trace}");
+    });
+}

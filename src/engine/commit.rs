@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::engine::clock::Clock;
 use crate::engine::guard::Guards;
-use crate::engine::pins::{self, Pin, Pins, Waiting};
+use crate::engine::pins::{self, BOOTSTRAP_RANK, Pin, Pins, Waiting};
 use crate::engine::propose::{Proposal, Rules};
 use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
@@ -121,6 +121,10 @@ impl Ledger {
                 ..
             } => {
                 let at = index_of(source)?;
+                if old.layers[at].layer.rank() == BOOTSTRAP_RANK {
+                    let detail = "came too late: only the start of the program sets it";
+                    return Err(Error::new(ErrorKind::Refused, detail).with_origin(source));
+                }
                 let (root, problems) = document.into_parts();
                 self.guards.judge(source, &old.layers[at].root, &root)?;
                 let mut done = self.replace(current, rules, &old, at, root, refusal)?;
@@ -233,7 +237,6 @@ impl Ledger {
         layers: Vec<Arc<LayerState>>,
         kept: &[SourceId],
     ) -> Result<Done, Error> {
-        let tries = without_kept(&layers, kept);
         let refused = match self.anew(current, rules, old, layers.clone()) {
             Err(refused) => refused,
             done => return done,
@@ -241,8 +244,8 @@ impl Ledger {
         if self.pins.tree().is_some_and(|_| old.number() == 0) {
             self.pins.pin(None);
             let detail = format!(
-                "the roll-back of an earlier run is refused, and what the layers say is in force: \
-                 {refused}"
+                "the roll-back of an earlier run is refused, and what the layers say is in force \
+                 (it is tried at each start, until `unpin` ends it): {refused}"
             );
             let no_pin = Error::new(refused.kind(), detail);
             return match self.add(current, rules, old, layers, kept) {
@@ -253,8 +256,8 @@ impl Ledger {
                 Err(refused) => Err(Error::all(vec![no_pin, refused])),
             };
         }
-        for without in tries {
-            if let Ok(mut done) = self.anew(current, rules, old, without) {
+        for without in subsets(kept) {
+            if let Ok(mut done) = self.anew(current, rules, old, without_kept(&layers, &without)) {
                 done.applied.refused.push(refused);
                 return Ok(done);
             }
@@ -364,22 +367,32 @@ impl Ledger {
     }
 }
 
-/// The same layers without the values that were kept on disk of new ones: of each by itself, and of
-/// all.
-fn without_kept(layers: &[Arc<LayerState>], kept: &[SourceId]) -> Vec<Vec<Arc<LayerState>>> {
-    let without = |ids: &[SourceId]| {
-        let mut layers = layers.to_vec();
-        for layer in layers.iter_mut().filter(|layer| ids.contains(&layer.id)) {
-            let layer = Arc::make_mut(layer);
-            (layer.root, layer.kept) = (Table::default(), None);
-        }
-        layers
+/// Some of these, the fewest first; of very many not each choice, but all of them in the end.
+fn subsets(ids: &[SourceId]) -> Vec<Vec<SourceId>> {
+    const MOST: usize = 8;
+    let few = &ids[..ids.len().min(MOST)];
+    let mut choices: Vec<u32> = (1..1 << few.len()).collect();
+    choices.sort_by_key(|choice| choice.count_ones());
+    let chosen = |choice: u32| {
+        let ids = few.iter().enumerate();
+        let ids = ids.filter(move |(at, _)| choice & (1 << at) != 0);
+        ids.map(|(_, id)| *id).collect()
     };
-    let mut tries: Vec<_> = kept.chunks(1).map(without).collect();
-    if kept.len() > 1 {
-        tries.push(without(kept));
+    let mut subsets: Vec<Vec<SourceId>> = choices.into_iter().map(chosen).collect();
+    if ids.len() > MOST {
+        subsets.push(ids.to_vec());
     }
-    tries
+    subsets
+}
+
+/// The same layers without the values that were kept on disk of some.
+fn without_kept(layers: &[Arc<LayerState>], ids: &[SourceId]) -> Vec<Arc<LayerState>> {
+    let mut layers = layers.to_vec();
+    for layer in layers.iter_mut().filter(|layer| ids.contains(&layer.id)) {
+        let layer = Arc::make_mut(layer);
+        (layer.root, layer.kept) = (Table::default(), None);
+    }
+    layers
 }
 
 pub(super) fn merge_all<'r>(rules: &'r Rules, layers: &[Arc<LayerState>]) -> (Table, Merge<'r>) {

@@ -29,8 +29,9 @@ use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
 use crate::sync::Cell;
 use crate::tree::diff;
 use crate::tree::layer::{LayerState, SourceId};
-use crate::tree::snapshot::{Generation, Pinned, Stamp};
+use crate::tree::snapshot::{Found, Generation, Pinned, Stamp};
 use crate::value::document::Document;
+use crate::value::key::Key;
 use crate::value::map::Entry;
 use crate::value::node::Table;
 use crate::value::scan::Seed;
@@ -86,6 +87,21 @@ impl Queue {
         let waits = |placed: &Placed| placed.source.is_some_and(|id| self.arriving.contains(&id));
         let at = self.orders.iter().position(|placed| !waits(placed))?;
         self.orders.remove(at)
+    }
+
+    /// Drops what a source that is arriving has said before it says all anew: it may wait long.
+    fn supersede(&mut self, placed: &Placed) {
+        let Some(source) = placed.source.filter(|id| self.arriving.contains(id)) else {
+            return;
+        };
+        let order = placed.order.lock();
+        let all = |order: &Order| match order {
+            Order::Update { update, .. } => matches!(update.content, Content::Full(_)),
+            _ => false,
+        };
+        if order.as_ref().is_some_and(all) {
+            self.orders.retain(|other| other.source != Some(source));
+        }
     }
 
     /// Takes the first document of a source that is arriving out of the sequence.
@@ -150,6 +166,17 @@ impl Engine {
                     engine.tell_whole(SourceEventKind::CallbackPanicked(error));
                 }
             });
+            let scrubs = Weak::clone(me);
+            rules.secrets.when_more(move |_| {
+                if let Some(engine) = scrubs.upgrade() {
+                    let current = engine.current.full();
+                    let hidden = |key: &str| {
+                        let found = Found::in_tree(&current.root, key).unwrap_or(Found::Nothing);
+                        current.hides(key, found)
+                    };
+                    engine.books.hide(&hidden);
+                }
+            });
             let root = Generation {
                 stamp: Arc::new(Stamp {
                     number: 0,
@@ -207,8 +234,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Keys that held secrets in an earlier run do so still.
+    pub(crate) fn known_secrets(&self, keys: &[Key]) {
+        keys.iter()
+            .for_each(|key| self.rules.secrets.add(key.clone()));
+    }
+
     /// Begins with what an earlier run had rolled back to.
     pub(crate) fn begin_with(&self, before: Before) -> Result<(), Error> {
+        self.known_secrets(&before.secrets);
         let pin = Pin {
             pinned: Pinned {
                 generation: before.generation,
@@ -320,7 +354,9 @@ impl Engine {
     /// Gives an order its place in the sequence.
     pub(crate) fn place(&self, order: Order) -> Result<Arc<Placed>, Error> {
         let placed = Placed::new(order, self.depth()?);
-        self.queue.lock().orders.push_back(Arc::clone(&placed));
+        let mut queue = self.queue.lock();
+        queue.supersede(&placed);
+        queue.orders.push_back(Arc::clone(&placed));
         Ok(placed)
     }
 
@@ -628,7 +664,11 @@ fn waiting_keys(now: &Arc<Generation>, waiting: Waiting) -> Vec<PendingRestart> 
         .map(|(key, says)| {
             let running = now.root.find(key.segments());
             let hidden = now.secrets.hides(key.as_str());
-            let show = |entry: Option<&Arc<Entry>>| Some(diff::shown(&entry?.node, hidden));
+            let show = |entry: Option<&Arc<Entry>>| {
+                let entry = entry?;
+                let hidden = hidden || now.derives_from_secret(entry);
+                Some(diff::shown(&entry.node, hidden))
+            };
             PendingRestart {
                 running: show(running),
                 waiting: show(says.as_ref()),

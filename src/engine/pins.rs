@@ -9,12 +9,14 @@ use crate::tree::diff;
 use crate::tree::layer::LayerState;
 use crate::tree::merge::Merge;
 use crate::tree::snapshot::{Generation, Pinned};
-use crate::value::key::{Key, under};
+use crate::value::key::{Key, push_segment};
 use crate::value::map::Entry;
-use crate::value::node::{Leaf, Node, Table};
+use crate::value::node::{Node, Table};
 
 /// The rank of layers that only the start of the program sets: stronger than any other.
 pub(crate) const BOOTSTRAP_RANK: i32 = i32::MIN;
+/// The rank of what a program has by default: weaker than any other.
+pub(crate) const DEFAULT_RANK: i32 = i32::MAX;
 
 /// What stays as it is.
 #[derive(Debug, Default)]
@@ -40,8 +42,14 @@ pub(crate) struct Pin {
 impl Pin {
     /// The tree that is in force, with the keys of it whose references are to be followed.
     ///
-    /// References of a tree of this run were followed when it was in force.
-    pub(crate) fn over(&self, merged: &Table, append: &BTreeSet<Key>) -> (Table, Vec<Key>) {
+    /// References of a tree of this run were followed when it was in force. Over one of an earlier
+    /// run stands what this start has set, and beneath it what this program has by default.
+    pub(crate) fn over(
+        &self,
+        merged: &Table,
+        layers: &[Arc<LayerState>],
+        append: &BTreeSet<Key>,
+    ) -> (Table, Vec<Key>) {
         if !self.pinned.by_earlier_run {
             return (self.tree.clone(), Vec::new());
         }
@@ -53,8 +61,16 @@ impl Pin {
                 let _ = tree.put_path(&path, entry.node.clone());
             }
         }
+        let of_rank = |rank: i32| {
+            let layers = layers
+                .iter()
+                .filter(move |layer| layer.layer.rank() == rank);
+            layers.map(|layer| &layer.root)
+        };
+        let over = of_rank(BOOTSTRAP_RANK).chain([&tree]);
+        let all: Vec<&Table> = over.chain(of_rank(DEFAULT_RANK)).collect();
         let mut merge = Merge::new(append);
-        let tree = merge.all(&[&tree]);
+        let tree = merge.all(&all);
         (tree, merge.referring)
     }
 }
@@ -106,29 +122,32 @@ impl Pins {
             .filter_map(|key| {
                 let path: Vec<String> = key.segments().map(|name| name.into_owned()).collect();
                 let node = now.root.find(&path).map(|entry| entry.node.clone());
-                let (raw, node) = match node {
-                    Some(Node::Resolved(resolved)) => {
-                        let origin = resolved.raw.origin.clone();
-                        let value = resolved.value.clone().ok()?;
-                        let read = Node::Leaf(Leaf::new(value, origin));
-                        (Some(Node::Leaf(resolved.raw)), Some(read))
-                    }
-                    node => (node.clone(), node),
-                };
-                let key = key.clone();
+                // What cannot be read is not worth keeping.
+                if matches!(&node, Some(Node::Resolved(resolved)) if resolved.value.is_err()) {
+                    return None;
+                }
                 Some(Frozen {
-                    key,
+                    key: key.clone(),
                     path,
-                    raw,
-                    node,
+                    raw: node.as_ref().map(Node::raw),
+                    node: node.as_ref().map(Node::fixed),
                 })
             })
             .collect();
     }
 
-    /// Puts what the layers say in place of what is frozen, so that a change can be merged into it.
-    pub(crate) fn release(&self, merged: &mut Table) {
+    /// Puts what the layers say in place of what is frozen, so that a change can be merged into it;
+    /// `false` if that cannot be told from the merged tree, and it is to be merged anew.
+    #[must_use]
+    pub(crate) fn release(&self, merged: &mut Table, layers: &[Arc<LayerState>]) -> bool {
         for frozen in &self.frozen {
+            // A value further up had to give way.
+            let displaced =
+                |layer: &Arc<LayerState>| leaf_above(&layer.root, &frozen.path).is_some();
+            let gone = matches!(self.waiting.get(&frozen.key), Some(None));
+            if gone && layers.iter().any(displaced) {
+                return false;
+            }
             let says = match (self.waiting.get(&frozen.key), &frozen.raw) {
                 (Some(says), _) => says.as_ref().map(|entry| entry.node.clone()),
                 (None, Some(raw)) if raw.special() => Some(raw.clone()),
@@ -140,6 +159,7 @@ impl Pins {
                 let _ = merged.put_path(&frozen.path, node);
             }
         }
+        true
     }
 
     /// Puts what is frozen in place of what the layers say; says which keys wait for a restart then.
@@ -164,7 +184,10 @@ impl Pins {
             if !same || refers {
                 merged.remove_path(&frozen.path);
                 if let Some(node) = &frozen.node {
-                    // In vain if a value stands further up by now: then nothing can stand here.
+                    // A value that stands further up by now has to wait as well.
+                    if let Some(above) = leaf_above(merged, &frozen.path) {
+                        merged.remove_path(&frozen.path[..above]);
+                    }
                     let _ = merged.put_path(&frozen.path, node.clone());
                 }
             }
@@ -191,6 +214,15 @@ impl Pins {
         self.waiting.clone_from(waiting);
         !same
     }
+}
+
+/// How long the part of a path is at which a value stands that leaves no room for the rest.
+fn leaf_above(table: &Table, path: &[String]) -> Option<usize> {
+    let above = 1..path.len();
+    above.into_iter().find(|length| {
+        let entry = table.find(&path[..*length]);
+        entry.is_some_and(|entry| entry.node.table().is_none())
+    })
 }
 
 fn same_entry(a: &Option<Arc<Entry>>, b: &Option<Arc<Entry>>) -> bool {
@@ -223,11 +255,7 @@ pub(crate) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
         .iter()
         .filter(|layer| layer.layer.rank() == BOOTSTRAP_RANK);
     for bootstrap in set_at_start {
-        bootstrap.root.walk(&mut String::new(), &mut |key, entry| {
-            let concerns = |other: &&Key| under(other.as_str(), key) || under(key, other.as_str());
-            if !only.is_none_or(|only| only.iter().any(concerns)) {
-                return;
-            }
+        let mut compare = |key: &str, entry: &Arc<Entry>| {
             let Ok(key) = Key::parse(key) else { return };
             let Some(there) = said.root.find(key.segments()) else {
                 return;
@@ -244,7 +272,30 @@ pub(crate) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
                 Some(origin) => error.with_origin(origin),
                 None => error,
             });
-        });
+        };
+        match only {
+            None => bootstrap.root.walk(&mut String::new(), &mut compare),
+            Some(keys) => keys
+                .iter()
+                .for_each(|key| at_and_below(&bootstrap.root, key, &mut compare)),
+        }
     }
     errors
+}
+
+/// The leaves of a table at a key, below it, or where its way ends.
+fn at_and_below(table: &Table, key: &Key, f: &mut dyn FnMut(&str, &Arc<Entry>)) {
+    let mut table = table;
+    let mut path = String::new();
+    for segment in key.segments() {
+        let Some(entry) = table.get(&segment) else {
+            return;
+        };
+        push_segment(&mut path, &segment);
+        match entry.node.table() {
+            Some(below) if !below.is_empty() => table = below,
+            _ => return f(&path, entry),
+        }
+    }
+    table.walk(&mut path, &mut |key, entry| f(key, entry));
 }

@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::engine::commit::Ledger;
-use crate::engine::pins::Waiting;
+use crate::engine::commit::{Ledger, merge_all};
+use crate::engine::pins::{Pin, Waiting};
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::Seen;
 use crate::property::slot::{Staged, panicked};
@@ -68,19 +68,56 @@ impl Ledger {
         &self,
         rules: &Rules,
         old: &Arc<Generation>,
+        layers: Vec<Arc<LayerState>>,
+        changed: Option<usize>,
+        merged: Table,
+        referring: Vec<Key>,
+        only: Option<&[&Key]>,
+    ) -> Result<Proposal, Vec<Refused>> {
+        let Some(pin) = self.pins.tree() else {
+            return self.accept(rules, old, layers, changed, merged, referring, only, None);
+        };
+        if changed.is_some() {
+            // What waits behind the pin must be good on the day it is taken off.
+            let (layers, merged, referring) = (layers.clone(), merged.clone(), referring.clone());
+            let free = self.accept(rules, old, layers, changed, merged, referring, None, None);
+            if let Err(refusals) = free {
+                let (before, merge) = merge_all(rules, &old.layers);
+                let (layers, referring) = (old.layers.clone(), merge.referring);
+                // Unless it was not before either.
+                let good = self.accept(rules, old, layers, None, before, referring, None, None);
+                if good.is_ok() {
+                    return Err(refusals);
+                }
+            }
+        }
+        self.accept(
+            rules,
+            old,
+            layers,
+            changed,
+            merged,
+            referring,
+            None,
+            Some(pin),
+        )
+    }
+
+    #[allow(clippy::too_many_arguments)] // as above
+    fn accept(
+        &self,
+        rules: &Rules,
+        old: &Arc<Generation>,
         mut layers: Vec<Arc<LayerState>>,
         changed: Option<usize>,
         mut merged: Table,
         mut referring: Vec<Key>,
-        mut only: Option<&[&Key]>,
+        only: Option<&[&Key]>,
+        pinned: Option<&Pin>,
     ) -> Result<Proposal, Vec<Refused>> {
-        let pinned = self.pins.tree();
         let mut waiting = None;
         match pinned {
-            Some(pin) => {
-                (merged, referring) = pin.over(&merged, &rules.append);
-                only = None;
-            }
+            Some(pin) => (merged, referring) = pin.over(&merged, &layers, &rules.append),
             None => waiting = self.pins.hold(&mut merged),
         }
         // Who listens to nothing needs no list of what changed, which matters for a first load.
@@ -150,37 +187,12 @@ impl Ledger {
                 }
             }
         }
-        if let (Some(schema), Some(waiting), true) = (&rules.schema, &waiting, old.number() > 0) {
-            // What would keep the next start from working is better refused now.
-            refusals.extend(
-                schema
-                    .faults_of_next_start(&candidate, self.pins.news(waiting))
-                    .into_iter()
-                    .map(|(error, key)| Refused {
-                        error,
-                        keys: vec![key],
-                    }),
-            );
-        }
         if refusals.is_empty() && effective > 0 {
-            let view = Snapshot(Arc::clone(&candidate));
-            for validator in &rules.validators {
-                let verdict = catch_unwind(AssertUnwindSafe(|| validator(&view)));
-                let error = match verdict {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(reason)) => Error::new(ErrorKind::Refused, reason),
-                    Err(panic) => panicked("a validator", &*panic),
-                };
-                let real = changes.iter().filter(|change| !change.moved);
-                let keys: Vec<Key> = real
-                    .clone()
-                    .take(MAX_CULPRITS)
-                    .map(|change| change.key.clone())
-                    .collect();
-                refusals.push(Refused {
-                    error: blame(error, real),
-                    keys,
-                });
+            validate(rules, &candidate, &changes, &mut refusals);
+        }
+        if let (Some(waiting), true, true) = (&waiting, refusals.is_empty(), old.number() > 0) {
+            if self.pins.news(waiting).next().is_some() {
+                self.next_start(rules, &candidate, waiting, &mut refusals);
             }
         }
         if refusals.is_empty() {
@@ -194,6 +206,56 @@ impl Ledger {
             })
         } else {
             Err(refusals)
+        }
+    }
+
+    /// Refuses now what would keep the next start from working: there the keys that need one have
+    /// the values that wait.
+    fn next_start(
+        &self,
+        rules: &Rules,
+        now: &Arc<Generation>,
+        waiting: &Waiting,
+        refusals: &mut Vec<Refused>,
+    ) {
+        let mut root = now.root.clone();
+        let mut referring = Vec::new();
+        for (key, says) in waiting {
+            let path: Vec<_> = key.segments().collect();
+            root.remove_path(&path);
+            if let Some(entry) = says {
+                // In vain below a value: then it is that which takes effect.
+                let _ = root.put_path(&path, entry.node.clone());
+                referring.extend(entry.node.special().then(|| key.clone()));
+            }
+        }
+        let diff = diff::diff(&now.root, &root, true);
+        let mut changes = diff.changes;
+        let secret = |key: &str| rules.secrets.hides(key);
+        let references = &self.references;
+        interpolate::follow(
+            &mut root,
+            &now.root,
+            references,
+            referring,
+            &mut changes,
+            &secret,
+        );
+        let then = Arc::new(Generation {
+            at_hand: Generation::short_way(&root, rules.usage.as_ref()),
+            root,
+            ..(**now).clone()
+        });
+        let before = refusals.len();
+        // Nothing of it is published.
+        drop(self.stage(&then, &changes, refusals));
+        if let Some(schema) = &rules.schema {
+            for (error, keys) in schema.faults(&then, Some(&changes)) {
+                refusals.push(Refused { error, keys });
+            }
+        }
+        if refusals.len() == before {
+            validate(rules, &then, &changes, refusals);
         }
     }
 
@@ -286,4 +348,29 @@ fn touching(changes: &[LeafChange], keys: &[Key]) -> Vec<Key> {
 /// Whether one key is the other or above it.
 pub(super) fn related(a: &str, b: &str) -> bool {
     under(a, b) || under(b, a)
+}
+
+/// Asks the rules over the whole tree.
+fn validate(
+    rules: &Rules,
+    candidate: &Arc<Generation>,
+    changes: &[LeafChange],
+    refusals: &mut Vec<Refused>,
+) {
+    let view = Snapshot(Arc::clone(candidate));
+    for validator in &rules.validators {
+        let verdict = catch_unwind(AssertUnwindSafe(|| validator(&view)));
+        let error = match verdict {
+            Ok(Ok(())) => continue,
+            Ok(Err(reason)) => Error::new(ErrorKind::Refused, reason),
+            Err(panic) => panicked("a validator", &*panic),
+        };
+        let real = changes.iter().filter(|change| !change.moved);
+        let keys = real.clone().take(MAX_CULPRITS);
+        let keys = keys.map(|change| change.key.clone()).collect();
+        refusals.push(Refused {
+            error: blame(error, real),
+            keys,
+        });
+    }
 }

@@ -195,7 +195,8 @@ impl Ledger {
         loop {
             let mut roots: Vec<Table> = layers.iter().map(|layer| layer.root.clone()).collect();
             let mut merged = old.root.clone();
-            self.pins.release(&mut merged);
+            // A tree that is pinned is not that of the layers.
+            let mut anew = self.pins.tree().is_some() || !self.pins.release(&mut merged, layers);
             let mut merge = Merge::new(&rules.append);
             let mut clashing = Vec::new();
             for (i, edit) in edits.iter().enumerate() {
@@ -211,9 +212,9 @@ impl Ledger {
                     None if path.is_empty() => after = Table::default(),
                     None => drop(after.remove_path(&path)),
                 }
-                if path.is_empty() {
+                anew |= path.is_empty();
+                if anew {
                     roots[at] = after;
-                    merged = merge.all(&roots.iter().collect::<Vec<_>>());
                     continue;
                 }
                 let before = std::mem::replace(&mut roots[at], after);
@@ -221,6 +222,9 @@ impl Ledger {
                 let mut was = now.clone();
                 was[at] = &before;
                 merge.path(&mut merged, &was, &now, at, &path);
+            }
+            if anew {
+                merged = merge.all(&roots.iter().collect::<Vec<_>>());
             }
             if !clashing.is_empty() {
                 let (places, errors): (Vec<_>, Vec<_>) = clashing.into_iter().unzip();
@@ -245,7 +249,7 @@ impl Ledger {
                 ..
             } = merge;
             let keys: Vec<&Key> = edits.iter().map(|edit| &edit.key).collect();
-            let only = (!keys.iter().any(|key| key.is_root())).then_some(&*keys);
+            let only = (!anew).then_some(&*keys);
             clashes.extend(pins::ignored(&next, at, only));
             match self.propose(rules, old, next, Some(at), merged, referring, only) {
                 Ok(proposal) => {
@@ -293,12 +297,8 @@ fn set(
         let detail = "the root holds no value; set the keys below it";
         return Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(origin));
     }
-    if path.len() + value.depth() > crate::value::key::MAX_DEPTH {
-        let detail = format!("nested deeper than {} levels", crate::value::key::MAX_DEPTH);
-        return Err(Error::new(ErrorKind::TooLarge, detail)
-            .with_key(key)
-            .with_origin(origin));
-    }
+    let fits = value.check(path.len());
+    fits.map_err(|error| error.with_key(key).with_origin(origin))?;
     table
         .put_path(path, Node::of(value.clone(), origin))
         .map(drop)

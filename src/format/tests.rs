@@ -199,6 +199,21 @@ fn line_separators_and_control_characters_never_panic() {
 }
 
 #[test]
+fn half_of_a_surrogate_pair_is_refused_where_it_can_be_written() {
+    for case in cases() {
+        // Dotenv has no such escape: there it is plain text.
+        if case.format.name() == "dotenv" {
+            continue;
+        }
+        for half in [r"\ud800", r"\udfff x", r"x \ud800A"] {
+            let text = (case.wrap)(&[(case.pair)("a", half)]);
+            let parsed = case.format.parse(text.as_bytes(), &origin());
+            assert!(parsed.is_err(), "{}: {text}", case.format.name());
+        }
+    }
+}
+
+#[test]
 fn ten_mebibytes_are_read_and_one_byte_more_is_refused() {
     for case in cases() {
         let name = case.format.name();

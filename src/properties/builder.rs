@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
 use crate::engine::health::SourceEvent;
-use crate::engine::pins::BOOTSTRAP_RANK;
+use crate::engine::pins::{BOOTSTRAP_RANK, DEFAULT_RANK};
 use crate::engine::propose::{Rules, TreeValidator};
 use crate::error::Error;
 use crate::properties::start::{Loaded, Started, after, layer};
@@ -28,8 +28,6 @@ use crate::value::origin::Origin;
 /// The rank of the layer that [`Properties::set`] writes to: stronger than any but what only the
 /// start sets.
 const OVERRIDE_RANK: i32 = BOOTSTRAP_RANK + 1;
-/// The rank of the layer of [`Builder::default`]: weaker than any other.
-const DEFAULT_RANK: i32 = i32::MAX;
 
 /// How long the builder waits for the first load of all sources.
 pub(super) const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -387,8 +385,11 @@ impl Builder {
             }
         }
         let mut follow = Vec::new();
-        for source in started {
-            match source.finish(deadline) {
+        for mut source in started {
+            match source
+                .recall(&engine)
+                .and_then(|()| source.finish(deadline))
+            {
                 Ok(loaded) => {
                     layers.push(loaded.state.clone());
                     follow.push(loaded);

@@ -317,7 +317,8 @@ impl Properties {
         timeout: Duration,
     ) -> Result<SourceId, Error> {
         let engine = &self.0.engine;
-        let started = Started::one(engine, layer, source, self.0.max_propagation)?;
+        let mut started = Started::one(engine, layer, source, self.0.max_propagation)?;
+        started.recall(engine)?;
         let id = started.state.id;
         let loaded = match started.finish(after(timeout)) {
             Ok(loaded) => loaded,
@@ -422,8 +423,9 @@ impl Properties {
     ///
     /// With a [`Builder::state_dir`] that survives a restart: the tree is on disk when this returns,
     /// but for its secrets, which are what the layers say then. That it could not be written is told
-    /// in [`Applied::refused`], and a tree that the next start refuses in
-    /// [`Health::refused`](crate::health::Health::refused).
+    /// in [`Applied::refused`]. A tree that the next start refuses is told in
+    /// [`Health::refused`](crate::health::Health::refused), and is tried again at each start until
+    /// [`unpin`](Self::unpin).
     ///
     /// ```
     /// use liveprops::{Properties, sources::Memory};

@@ -157,21 +157,32 @@ impl Started {
         if let Some(guard) = policy.guard {
             engine.guard(id, guard)?;
         }
-        let cached = policy.cache;
         if terms.watching == Watching::Push {
             engine.arriving(id);
         }
         let name = Arc::clone(&state.name);
         let keeper = engine.supervisor.start(engine, id, name, terms, source);
         let keeper = keeper.inspect_err(|_| engine.give_up(id))?;
-        // Read while the source is on its way.
-        let kept = cached.map(|cached| engine.cache.add(engine, id, &state.name, &cached));
-        let kept = kept.transpose().inspect_err(|_| engine.give_up(id))?;
         Ok(Self {
             state,
             keeper,
-            kept,
+            kept: None,
         })
+    }
+
+    /// Reads what was kept of it on disk while it is on its way.
+    pub(super) fn recall(&mut self, engine: &Engine) -> Result<(), Error> {
+        let Some(cached) = self.keeper.terms.policy.cache else {
+            return Ok(());
+        };
+        let id = self.keeper.id;
+        let kept = engine.cache.add(engine, id, &self.state.name, &cached);
+        let kept = kept.inspect_err(|_| engine.give_up(id))?;
+        if let Ok(kept) = &kept {
+            engine.known_secrets(&kept.left_out);
+        }
+        self.kept = Some(kept);
+        Ok(())
     }
 
     /// Waits for the first values, as the policy of the source wants it.

@@ -141,7 +141,7 @@ impl Mailbox {
         let several = joined.is_some();
         let mut changes = joined.map(|joined| joined.changes).unwrap_or_default();
         for change in commit.changes.iter().filter(|change| self.concerns(change)) {
-            let hidden = change::is_hidden(change, &self.secrets, &commit.snapshot.0);
+            let hidden = change::is_hidden(change, &self.secrets, &[&commit.snapshot.0]);
             let entry = changes
                 .entry(change.key.clone())
                 .or_insert_with(|| KeyChange {

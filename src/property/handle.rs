@@ -257,6 +257,10 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let until = Instant::now().checked_add(timeout);
         let mut changes = self.changes();
         let mut now = changes.current();
+        // The commit that brought it may not have ended: reading by name would not show it yet.
+        while !self.slot.is_visible(&now) {
+            std::thread::yield_now();
+        }
         loop {
             if wanted(&now.value) {
                 return Ok(now.value.clone());

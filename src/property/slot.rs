@@ -399,10 +399,13 @@ impl<T: Send + Sync + 'static> Slot<T> {
     /// whole, since that commit tells all subscribers when it is.
     pub(crate) fn settled(&self) -> Option<Arc<Version<T>>> {
         let now = self.full();
-        match self.host.upgrade() {
-            Some(host) if now.generation() > host.generation() => None,
-            _ => Some(now),
-        }
+        self.is_visible(&now).then_some(now)
+    }
+
+    /// Whether the generation that brought a version is in force.
+    pub(crate) fn is_visible(&self, version: &Version<T>) -> bool {
+        let host = self.host.upgrade();
+        host.is_none_or(|host| version.generation() <= host.generation())
     }
 
     /// Makes a version current. Only a commit calls this, one at a time.

@@ -3,7 +3,6 @@
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::schema::Schema;
@@ -11,7 +10,6 @@ use crate::schema::declaration::Field;
 use crate::tree::diff::LeafChange;
 use crate::tree::snapshot::Generation;
 use crate::value::key::{Key, under};
-use crate::value::map::Entry;
 
 /// As many undeclared keys are told one by one; of more only how many there are.
 const MAX_TOLD: usize = 100;
@@ -53,37 +51,6 @@ impl Schema {
         }
         if self.deny_unknown {
             self.deny(generation, news, &mut faults);
-        }
-        faults
-    }
-
-    /// What is wrong with values that take effect with the next start only, each with its key.
-    ///
-    /// What refers to other keys is left out: they may be others by then.
-    pub(crate) fn faults_of_next_start<'a>(
-        &self,
-        now: &Generation,
-        waiting: impl Iterator<Item = (&'a Key, Option<&'a Arc<Entry>>)>,
-    ) -> Vec<(Error, Key)> {
-        let mut faults = Vec::new();
-        for (key, says) in waiting {
-            if says.is_some_and(|entry| entry.node.special()) {
-                continue;
-            }
-            let path: Vec<_> = key.segments().collect();
-            let mut then = now.clone();
-            then.root.remove_path(&path);
-            if let Some(entry) = says {
-                // In vain below a value: then it is that which takes effect.
-                let _ = then.root.put_path(&path, entry.node.clone());
-            }
-            then.at_hand = then.root.clone();
-            let above = key.lineage().filter_map(|at| self.fields.get_key_value(at));
-            for (declared, field) in above.chain(after(&self.fields, key.as_str())) {
-                let error = field.fault(declared, &then, self);
-                let each = error.iter().flat_map(Error::iter);
-                faults.extend(each.map(|error| (error.clone(), key.clone())));
-            }
         }
         faults
     }

@@ -19,7 +19,7 @@ mod timing;
 
 pub use policy::{Cached, Guard, Policy, With};
 pub use scope::Scope;
-pub use timing::{DEFAULT_TIMEOUT, Timing};
+pub use timing::{DEFAULT_TIMEOUT, MAX_RETRY_AFTER, Timing};
 
 pub(crate) use policy::Start;
 pub(crate) use scope::is_name;
@@ -32,7 +32,8 @@ pub const DEFAULT_POLL: Duration = Duration::from_secs(5);
 /// A source has two duties: say everything there is now ([`load`](Source::load)), and bring what
 /// comes later ([`watch`](Source::watch), or being polled). Both may block: each source has a
 /// thread of its own. Back-off after a failure, deadlines, health and restart are the engine's
-/// work, so a source simply returns its error. Nothing a source does or fails to do takes a good
+/// work, so a source simply returns its error; where it knows when to come back it says so by
+/// [`Error::with_retry_after`]. Nothing a source does or fails to do takes a good
 /// value away. A call that hangs is left to itself, and the source is asked again on another thread,
 /// so calls of a source that hangs may overlap.
 ///

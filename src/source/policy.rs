@@ -141,6 +141,10 @@ impl Default for Policy {
 }
 
 /// How the newest values of a source are kept on disk.
+///
+/// Secrets are left out. A key that only its being read as a [`Secret`](crate::Secret) tells to hold
+/// one is on disk until then, in the first run of all: declare it in the
+/// [`Schema`](crate::Schema), or name it by [`Builder::secret`](crate::Builder::secret).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
 pub struct Cached {

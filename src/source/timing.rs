@@ -7,6 +7,13 @@ use crate::source::Watching;
 /// How long one load may take once the program runs, unless the source says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// The longest that the engine leaves a source alone because its error
+/// [says so](crate::Error::with_retry_after): no server silences a program for an hour. A random
+/// part of the source's interval, of at most 5 seconds, comes on top, so that not all that were
+/// told the same come back at the same time.
+/// [`refresh_now`](crate::Properties::refresh_now) asks all the same.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
 /// How long the parts of a source's work may take: what its deadlines are, and how late a change
 /// may be seen at the worst.
 ///

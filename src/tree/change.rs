@@ -92,12 +92,11 @@ impl fmt::Debug for KeyChange {
     }
 }
 
-/// Whether a change may show a secret, in the tree that it leads to.
-pub(crate) fn is_hidden(change: &LeafChange, secrets: &Secrets, after: &Generation) -> bool {
-    let new = change.new.as_ref();
-    secrets.hides(change.key.as_str())
-        || change.derives_from_secret()
-        || new.is_some_and(|new| after.derives_from_secret(new))
+/// Whether a change may show a secret, by what is known of secrets now.
+pub(crate) fn is_hidden(change: &LeafChange, secrets: &Secrets, trees: &[&Generation]) -> bool {
+    let entries = || change.old.iter().chain(&change.new);
+    let derives = |tree: &&Generation| entries().any(|entry| tree.derives_from_secret(entry));
+    secrets.hides(change.key.as_str()) || trees.iter().any(derives)
 }
 
 /// What changed from one generation to another, in the order of the keys.
@@ -107,7 +106,7 @@ pub(crate) fn between(before: &Generation, after: &Generation) -> Vec<KeyChange>
         .into_iter()
         .filter(|change| !change.moved)
         .map(|change| KeyChange {
-            hidden: is_hidden(&change, &after.secrets, after),
+            hidden: is_hidden(&change, &after.secrets, &[before, after]),
             key: change.key,
             old: change.old,
             new: change.new,

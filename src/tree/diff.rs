@@ -21,14 +21,6 @@ pub(crate) struct LeafChange {
 }
 
 impl LeafChange {
-    /// Whether a key that may hold a secret went into the value, before or now.
-    pub(crate) fn derives_from_secret(&self) -> bool {
-        [&self.old, &self.new]
-            .into_iter()
-            .flatten()
-            .any(|entry| matches!(&entry.node, Node::Resolved(resolved) if resolved.secret))
-    }
-
     /// Whether a list stands or stood here, into which keys may reach.
     pub(crate) fn holds_list(&self) -> bool {
         [&self.old, &self.new]

@@ -104,12 +104,14 @@ impl Explanation {
             refused: Vec::new(),
         };
         let mut decided = false;
+        // A default in a reference to a secret is one as well.
+        let mut derived = false;
         let found = Found::in_tree(&generation.root, key);
         let absent = found.as_ref().is_ok_and(Found::is_nothing);
         match found {
             Ok(Found::Entry(entry)) => {
                 explanation.origin = entry.node.origin().cloned();
-                let derived = generation.derives_from_secret(entry);
+                derived = generation.derives_from_secret(entry);
                 explanation.value =
                     diff::value(&entry.node).map(|value| show(value, hidden || derived));
                 if let Node::Resolved(resolved) = &entry.node {
@@ -117,7 +119,7 @@ impl Explanation {
                 }
             }
             Ok(Found::Inside(value, entry)) => {
-                let derived = generation.derives_from_secret(entry);
+                derived = generation.derives_from_secret(entry);
                 explanation.value = Some(show(value, hidden || derived));
                 explanation.origin = entry.node.origin().cloned();
             }
@@ -135,7 +137,7 @@ impl Explanation {
                         (Says::Unset, Some(leaf.origin.clone()))
                     }
                     node => {
-                        let text = diff::value(node).map(|value| show(value, hidden));
+                        let text = diff::value(node).map(|value| show(value, hidden || derived));
                         (
                             Says::Value(text.unwrap_or_default()),
                             node.origin().cloned(),
@@ -143,7 +145,7 @@ impl Explanation {
                     }
                 },
                 Found::Inside(value, entry) => (
-                    Says::Value(show(value, hidden)),
+                    Says::Value(show(value, hidden || derived)),
                     entry.node.origin().cloned(),
                 ),
             };

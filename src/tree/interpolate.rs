@@ -178,6 +178,7 @@ pub(crate) fn follow(
 /// The leaf as its layer wrote it.
 fn raw(merged: &Table, key: &Key) -> Option<Leaf> {
     match &merged.find(key.segments())?.node {
+        Node::Resolved(resolved) if resolved.fixed => None,
         Node::Resolved(resolved) => Some(resolved.raw.clone()),
         Node::Leaf(leaf) => Some(leaf.clone()),
         Node::Table(_) => None,
@@ -266,6 +267,7 @@ fn settle(
                 chain,
                 secret: hidden,
                 refers: refers.clone().into(),
+                fixed: false,
             });
             job.refers = refers;
         }
@@ -294,6 +296,7 @@ fn close(first: &Key, stack: &[Key], jobs: &mut BTreeMap<Key, Job>) {
                 chain: 0,
                 secret: false,
                 refers: Box::default(),
+                fixed: false,
             });
             if !job.refers.contains(&next) {
                 job.refers.push(next);

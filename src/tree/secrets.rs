@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::ops::Bound;
+use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::value::key::{self, Key};
 use crate::value::secret;
@@ -17,23 +18,25 @@ pub(crate) struct Secrets(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     keys: RwLock<BTreeSet<Key>>,
-    more: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    more: Mutex<Vec<Arc<More>>>,
 }
+
+/// What is done when a key turns out to hold a secret.
+type More = dyn Fn(&Key) + Send + Sync;
 
 impl Secrets {
     pub(crate) fn add(&self, key: Key) {
         if self.0.keys.read().contains(&key) {
             return;
         }
-        self.0.keys.write().insert(key);
-        if let Some(more) = self.0.more.get() {
-            more();
-        }
+        self.0.keys.write().insert(key.clone());
+        let more = self.0.more.lock().clone();
+        more.iter().for_each(|more| more(&key));
     }
 
-    /// Calls `more` after each key that is added from now on; only the first one given is called.
-    pub(crate) fn when_more(&self, more: Box<dyn Fn() + Send + Sync>) {
-        let _ = self.0.more.set(more);
+    /// Calls `more` after each key that is added from now on.
+    pub(crate) fn when_more(&self, more: impl Fn(&Key) + Send + Sync + 'static) {
+        self.0.more.lock().push(Arc::new(more));
     }
 
     /// Whether the value of a key, or something below it, may be a secret.
@@ -41,13 +44,24 @@ impl Secrets {
         // However it is spelled: `"a".b` is `a.b`.
         let canonical = key.contains('"').then(|| Key::parse(key).ok()).flatten();
         let key = canonical.as_ref().map_or(key, Key::as_str);
-        secret::looks_secret(key)
-            || self
-                .0
-                .keys
-                .read()
-                .iter()
-                .any(|hidden| key::under(key, hidden.as_str()) || key::under(hidden.as_str(), key))
+        if secret::looks_secret(key) {
+            return true;
+        }
+        let keys = self.0.keys.read();
+        let above = || key::lineage(key).any(|place| keys.contains(place));
+        // What stands below a key begins with it and a dot.
+        let below = || {
+            let mut first = String::with_capacity(key.len() + 1);
+            first.push_str(key);
+            if !key.is_empty() {
+                first.push('.');
+            }
+            let mut after = keys.range::<str, _>((Bound::Included(&*first), Bound::Unbounded));
+            after
+                .next()
+                .is_some_and(|next| key::under(next.as_str(), key))
+        };
+        !keys.is_empty() && (above() || below())
     }
 }
 

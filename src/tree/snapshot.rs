@@ -18,7 +18,7 @@ use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::{self, Key};
 use crate::value::map::Entry;
-use crate::value::node::{Node, Table};
+use crate::value::node::{Node, Resolved, Table};
 use crate::value::origin::Origin;
 use crate::value::plain::plain;
 use crate::value::scan::Seed;
@@ -220,7 +220,27 @@ impl Generation {
         // The masks cost a search, so only whoever asked wrongly pays for them.
         found
             .decode(key, false)
-            .or_else(|_| found.decode(key, self.hides(key, found)))
+            .or_else(|_| self.decode_masked(key, found))
+    }
+
+    /// Decodes again, for an error that shows nothing of what is known to be secret by now.
+    fn decode_masked<T: DeserializeOwned>(&self, key: &str, found: Found<'_>) -> Result<T, Error> {
+        let masked = self.hides(key, found);
+        let marked = |node: &Node| {
+            node.map_resolved(&|resolved| {
+                let mut marked = resolved.clone();
+                marked.secret = self.refers_to_secret(resolved);
+                Node::Resolved(Box::new(marked))
+            })
+        };
+        match found {
+            Found::Root(table) => match marked(&Node::Table(table.clone())) {
+                Node::Table(table) => coerce::decode_table(key, Some(&table), masked),
+                node => coerce::decode(key, Some(&node), masked),
+            },
+            Found::Entry(entry) => coerce::decode(key, Some(&marked(&entry.node)), masked),
+            found => found.decode(key, masked),
+        }
     }
 
     /// As [`decode`](Self::decode), and from now on hides what was read as a secret.
@@ -244,7 +264,7 @@ impl Generation {
                 self.secrets.add(key);
             }
         }
-        outcome.or_else(|_| found.decode(key, self.hides(key, found)))
+        outcome.or_else(|_| self.decode_masked(key, found))
     }
 
     /// Whether what stands at a key may be a secret, or be made from one.
@@ -259,12 +279,13 @@ impl Generation {
     /// Whether a secret went into a value through its references. Asked when a value is to be
     /// shown, since a key may turn out to be a secret after others have referred to it.
     pub(crate) fn derives_from_secret(&self, entry: &Entry) -> bool {
+        matches!(&entry.node, Node::Resolved(resolved) if self.refers_to_secret(resolved))
+    }
+
+    fn refers_to_secret(&self, resolved: &Resolved) -> bool {
         let mut seen: BTreeSet<&Key> = BTreeSet::new();
-        let mut queue = vec![entry];
-        while let Some(entry) = queue.pop() {
-            let Node::Resolved(resolved) = &entry.node else {
-                continue;
-            };
+        let mut queue = vec![resolved];
+        while let Some(resolved) = queue.pop() {
             if resolved.secret {
                 return true;
             }
@@ -275,7 +296,9 @@ impl Generation {
                 if let Ok(Found::Entry(next) | Found::Inside(_, next)) =
                     Found::in_tree(&self.root, key.as_str())
                 {
-                    queue.push(next);
+                    if let Node::Resolved(next) = &next.node {
+                        queue.push(next);
+                    }
                 }
             }
         }

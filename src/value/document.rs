@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::value::Value;
-use crate::value::key::{self, Key, MAX_DEPTH};
+use crate::value::key::{self, Key};
 use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
@@ -113,10 +113,8 @@ impl Document {
             let detail = "the root holds no value";
             return Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(origin));
         }
-        if path.len() + value.depth() > MAX_DEPTH {
-            let detail = format!("nested deeper than {MAX_DEPTH} levels");
-            return refuse(ErrorKind::TooLarge, &detail);
-        }
+        let fits = value.check(path.len());
+        fits.map_err(|error| error.with_key(key).with_origin(origin))?;
         match self.root.put_path(path, Node::of(value, origin)) {
             Ok(_) => Ok(()),
             Err(_) => refuse(

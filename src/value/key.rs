@@ -183,17 +183,18 @@ impl Key {
 
     /// The texts of this key and of each of its ancestors, longest first, the root last.
     pub(crate) fn lineage(&self) -> impl Iterator<Item = &str> {
-        let mut next = Some(&*self.0);
-        std::iter::from_fn(move || {
-            let now = next?;
-            next = if now.is_empty() {
-                None
-            } else {
-                Some(parent(now))
-            };
-            Some(now)
-        })
+        lineage(&self.0)
     }
+}
+
+/// A canonical key and each of its ancestors, longest first, the root last.
+pub(crate) fn lineage(text: &str) -> impl Iterator<Item = &str> {
+    let mut next = Some(text);
+    std::iter::from_fn(move || {
+        let now = next?;
+        next = (!now.is_empty()).then(|| parent(now));
+        Some(now)
+    })
 }
 
 impl std::borrow::Borrow<str> for Key {

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::error::{Error, ErrorKind};
+use crate::value::key::MAX_DEPTH;
+
 pub(crate) mod coerce;
 pub(crate) mod document;
 pub(crate) mod envname;
@@ -15,6 +18,9 @@ pub(crate) mod plain;
 pub(crate) mod scan;
 pub(crate) mod secret;
 pub(crate) mod units;
+
+/// The largest single value.
+const MAX_VALUE_BYTES: usize = 10 * 1024 * 1024;
 
 /// A value as a source wrote it, before it becomes the type a program asks for.
 ///
@@ -83,6 +89,35 @@ impl Value {
             .iter()
             .any(|(wanted, _)| wanted.is_some())
             .then_some(cases)
+    }
+
+    /// What it holds, in bytes; a number is 8, an item of a list 16 more.
+    fn bytes(&self) -> usize {
+        match self {
+            Value::Text(text) => text.len(),
+            Value::List(items) => items.iter().map(|item| 16 + item.bytes()).sum(),
+            Value::Table(fields) => {
+                let sizes = fields
+                    .iter()
+                    .map(|(name, value)| name.len() + value.bytes());
+                sizes.sum()
+            }
+            _ => 8,
+        }
+    }
+
+    /// Refuses a value that is nested too deep below so many levels, or too large.
+    pub(crate) fn check(&self, above: usize) -> Result<(), Error> {
+        if above + self.depth() > MAX_DEPTH {
+            let detail = format!("nested deeper than {MAX_DEPTH} levels");
+            return Err(Error::new(ErrorKind::TooLarge, detail));
+        }
+        let bytes = self.bytes();
+        if bytes > MAX_VALUE_BYTES {
+            let detail = format!("a value of {bytes} bytes, and {MAX_VALUE_BYTES} is the most");
+            return Err(Error::new(ErrorKind::TooLarge, detail));
+        }
+        Ok(())
     }
 
     /// The tables and lists this value nests, itself included.

@@ -37,6 +37,8 @@ pub(crate) struct Resolved {
     pub(crate) secret: bool,
     /// The keys it refers to.
     pub(crate) refers: Box<[Key]>,
+    /// Whether it stays as it is, whatever becomes of these keys.
+    pub(crate) fixed: bool,
 }
 
 /// A key that would be a value and a table at once.
@@ -72,6 +74,35 @@ impl Node {
                 Node::Table(table)
             }
             value => Node::Leaf(Leaf::new(value, origin.clone())),
+        }
+    }
+
+    /// This as the layers wrote it.
+    pub(crate) fn raw(&self) -> Node {
+        self.map_resolved(&|resolved| Node::Leaf(resolved.raw.clone()))
+    }
+
+    /// This with its references followed for good.
+    pub(crate) fn fixed(&self) -> Node {
+        self.map_resolved(&|resolved| {
+            let mut fixed = resolved.clone();
+            fixed.fixed = true;
+            Node::Resolved(Box::new(fixed))
+        })
+    }
+
+    /// This with something else in place of what refers to other keys.
+    pub(crate) fn map_resolved(&self, other: &dyn Fn(&Resolved) -> Node) -> Node {
+        match self {
+            Node::Resolved(resolved) => other(resolved),
+            Node::Table(table) if table.special => {
+                let mut mapped = table.clone();
+                for entry in table.map.iter().filter(|entry| entry.node.special()) {
+                    mapped.put(&entry.name, entry.node.map_resolved(other));
+                }
+                Node::Table(mapped)
+            }
+            node => node.clone(),
         }
     }
 

@@ -126,12 +126,29 @@ pub(crate) fn segment_looks_secret(segment: &str) -> bool {
     PARTS.iter().any(|part| joined.contains(part))
 }
 
-/// Whether text is an address that carries a user's password, such as `redis://me:pw@host`.
+/// Whether text is an address that carries a password: `redis://me:pw@host`, or a parameter with
+/// such a name.
 pub(crate) fn has_user_info(text: &str) -> bool {
-    // A password may hold a `/`, so the search does not stop there: rather mask too much.
-    text.split("://")
-        .skip(1)
-        .any(|rest| rest.split(' ').next().is_some_and(|url| url.contains('@')))
+    text.split("://").skip(1).any(|rest| {
+        // A password may hold a `/`, so the search does not stop there: rather mask too much.
+        let user = rest.split(' ').next().is_some_and(|url| url.contains('@'));
+        // It may even hold blanks, but then there is a user's name in front.
+        let spaced = rest.split_once('@').is_some_and(|(user, _)| {
+            user.split_once(':').is_some_and(|(name, password)| {
+                let port = password.split('/').next().unwrap_or_default();
+                let port = port.bytes().all(|byte| byte.is_ascii_digit());
+                !name.contains([' ', '/']) && !port
+            })
+        });
+        let parameters = rest.split_once('?').map_or("", |(_, query)| query);
+        let names = parameters
+            .split(['&', ';'])
+            .filter_map(|one| one.split_once('='));
+        user || spaced
+            || names
+                .into_iter()
+                .any(|(name, _)| segment_looks_secret(name))
+    })
 }
 
 const PARTS: [&str; 13] = [
@@ -197,6 +214,10 @@ mod tests {
         assert!(has_user_info("postgres://me:hunter2@db/x"));
         assert!(has_user_info("a://b, redis://:pw@h"));
         assert!(has_user_info("redis://me:p/w@host"));
+        assert!(has_user_info("redis://me:p w@host"));
+        assert!(has_user_info("pg://host/db?user=me&password=hunter2"));
+        assert!(!has_user_info("http://host:80/path home@x"));
+        assert!(!has_user_info("pg://host/db?user=me&sslmode=none"));
         assert!(!has_user_info("http://host/path home@x"));
         assert!(!has_user_info("me@home"));
     }

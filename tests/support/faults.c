@@ -1,6 +1,7 @@
 /* Loaded into a test's child process in front of the C library: system calls on files below
  * FAULTS_UNDER fail, hang or kill the process as long as a file with the name of the call in FAULTS
- * says so: an error number, "hang" or "kill". "renamed" is the moment after a rename. */
+ * says so: an error number, "hang" or "kill". "renamed" is the moment after a rename. Where there is
+ * a file "trace", the calls are written to it. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -28,11 +29,22 @@ static int asked(const char *call, char *what, size_t size) {
     return length > 0;
 }
 
+static void trace(const char *call, const char *path) {
+    char to[PATH_MAX], line[PATH_MAX + 32];
+    snprintf(to, sizeof to, "%s/trace", getenv("FAULTS") ?: "");
+    int fd = syscall(SYS_openat, AT_FDCWD, to, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (fd < 0) return;
+    int length = snprintf(line, sizeof line, "%s %s\n", call, path);
+    syscall(SYS_write, fd, line, (size_t)length);
+    syscall(SYS_close, fd);
+}
+
 /* The error a call is to end with; 0: none. */
 static int fault(const char *call, const char *path) {
     const char *under = getenv("FAULTS_UNDER");
     char what[32];
     if (!path || !under || !strstr(path, under)) return 0;
+    trace(call, path);
     while (asked(call, what, sizeof what)) {
         if (!strncmp(what, "kill", 4)) raise(SIGKILL);
         if (strncmp(what, "hang", 4)) return atoi(what);

@@ -1,7 +1,7 @@
 //! A web server in a process of its own that misbehaves on command.
 //!
 //! What it does at `/name` stands in the file `name.says` of its directory: a line of words, and
-//! then the body. It notes each request in `log`.
+//! then the body. It notes each request in `log`, with the time.
 
 use std::convert::Infallible;
 use std::fs;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http_body_util::Full;
 use http_body_util::combinators::BoxBody;
@@ -106,11 +106,24 @@ impl Web {
 
     /// The requests for a name so far.
     pub(crate) fn log(&self, name: &str) -> Vec<String> {
+        let all = self.notes(name).into_iter();
+        all.map(|(_, line)| line).collect()
+    }
+
+    /// When each of them came, since some moment long ago.
+    pub(crate) fn arrivals(&self, name: &str) -> Vec<Duration> {
+        let all = self.notes(name).into_iter();
+        all.map(|(at, _)| at).collect()
+    }
+
+    fn notes(&self, name: &str) -> Vec<(Duration, String)> {
         let all = fs::read_to_string(self.file("log")).unwrap_or_default();
         let begin = format!("/{name} ");
-        all.lines()
-            .filter(|line| line.starts_with(&begin))
-            .map(str::to_owned)
+        // One that was killed may have left half a line.
+        let notes = all.lines().filter_map(|line| line.split_once(' '));
+        notes
+            .filter(|(_, line)| line.starts_with(&begin))
+            .map(|(at, line)| (Duration::from_micros(at.parse().unwrap()), line.to_owned()))
             .collect()
     }
 }
@@ -360,7 +373,9 @@ fn note(dir: &Path, line: &str) {
         .append(true)
         .open(dir.join("log"))
         .unwrap();
-    log.write_all(format!("{line}\n").as_bytes()).unwrap();
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let line = format!("{} {line}\n", at.as_micros());
+    log.write_all(line.as_bytes()).unwrap();
 }
 
 fn sum(bytes: &[u8]) -> u64 {

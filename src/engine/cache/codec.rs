@@ -27,6 +27,8 @@ const HEADER: usize = 8 + 4 + 8 + 4;
 
 /// A larger file is neither written nor read.
 pub(super) const MAX_BYTES: usize = 64 << 20;
+/// Names, values and items: a document of 10 MiB holds fewer.
+const MAX_PARTS: u32 = 6_000_000;
 /// Tables and lists in each other: no source may nest half as deep.
 const MAX_NESTING: usize = 2 * MAX_DEPTH;
 
@@ -264,6 +266,7 @@ pub(super) fn read(bytes: &[u8], owner: &str) -> Result<Kept, Fault> {
         bytes,
         places: Vec::new(),
         path: String::new(),
+        parts: 0,
     };
     let short = |_| format!("cut short: {} bytes are not even a header", bytes.len());
     if reader.array().map_err(short)? != MAGIC {
@@ -322,6 +325,8 @@ struct Reader<'a> {
     bytes: &'a [u8],
     places: Vec<Origin>,
     path: String,
+    /// What was read so far.
+    parts: u32,
 }
 
 impl<'a> Reader<'a> {
@@ -357,6 +362,7 @@ impl<'a> Reader<'a> {
         nested(depth)?;
         let mut table = Table::default();
         for _ in 0..self.number()? {
+            self.part()?;
             let name = self.text()?;
             let path = self.path.len();
             push_segment(&mut self.path, name);
@@ -398,8 +404,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whatever its bytes are, a part takes some memory.
+    fn part(&mut self) -> Result<(), Fault> {
+        self.parts += 1;
+        match self.parts > MAX_PARTS {
+            true => Err("damaged: too many values".to_owned()),
+            false => Ok(()),
+        }
+    }
+
     fn value(&mut self, depth: usize) -> Result<Value, Fault> {
         nested(depth)?;
+        self.part()?;
         Ok(match self.byte()? {
             tag::UNSET => Value::Unset,
             tag::FALSE => Value::Bool(false),

@@ -59,18 +59,23 @@ pub(super) fn make(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        builder.mode(0o700);
+    // One after the other, each made sure of in the one above.
+    let mut missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.is_dir()).collect();
+    while let Some(dir) = missing.pop() {
+        let mut builder = DirBuilder::new();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::DirBuilderExt;
+            builder.mode(0o700);
+        }
+        match builder.create(dir) {
+            // Another process was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+            made => made?,
+        }
+        dir.parent().map_or(Ok(()), settle)?;
     }
-    builder.create(dir)?;
-    match dir.parent() {
-        Some(parent) => settle(parent),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Makes sure that the names in a directory stay: it is a file as well.
@@ -192,13 +197,31 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
         options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
     }
     let file = options.open(path).map_err(io)?;
-    fits(&file.metadata().map_err(io)?)?;
+    let data = file.metadata().map_err(io)?;
+    fits(&data)?;
+    #[cfg(unix)]
+    trusted(&data)?;
     let mut bytes = Vec::new();
     let mut limited = file.take(MAX_BYTES as u64 + 1);
     limited.read_to_end(&mut bytes).map_err(io)?;
     match bytes.len() > MAX_BYTES {
         true => Err(format!("larger than {MAX_BYTES} bytes")),
         false => Ok(Some(bytes)),
+    }
+}
+
+/// Refuses what somebody else may have written: a checksum is no signature.
+#[cfg(unix)]
+fn trusted(data: &fs::Metadata) -> Result<(), String> {
+    use std::os::unix::fs::MetadataExt;
+    if data.mode() & 0o022 != 0 {
+        return Err("writable by others than its owner".to_owned());
+    }
+    // Where this is not to be had, the mode has to do.
+    let own = fs::metadata("/proc/self").map(|own| own.uid());
+    match own.is_ok_and(|own| own != data.uid()) {
+        true => Err(format!("owned by another user, {}", data.uid())),
+        false => Ok(()),
     }
 }
 

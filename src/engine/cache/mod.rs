@@ -19,6 +19,7 @@ use crate::source::Cached;
 use crate::tree::layer::SourceId;
 use crate::value::Value;
 use crate::value::coerce;
+use crate::value::key::Key;
 use crate::value::node::Table;
 use crate::value::units;
 
@@ -50,8 +51,9 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(crate) struct Cache {
     dir: OnceLock<PathBuf>,
-    /// Held while the file of the roll-back is brought up to date.
-    rollback: Mutex<()>,
+    /// Whether the file of the roll-back is of this run, or was there when it began. Held while that
+    /// is brought up to date.
+    rollback: Mutex<bool>,
     shared: Arc<Shared>,
     threads: Threads,
 }
@@ -81,6 +83,8 @@ struct Tended {
     /// When the source last answered, and the revision that it named.
     confirmed: SystemTime,
     revision: Option<Arc<str>>,
+    /// The secrets that what was read from disk is without.
+    left_out: Arc<[Key]>,
     /// Since when there is something to write, and what tells whether more came meanwhile.
     dirty: Option<Instant>,
     marks: u64,
@@ -110,6 +114,7 @@ struct Job {
     with_secrets: bool,
     confirmed: SystemTime,
     revision: Option<Arc<str>>,
+    left_out: Arc<[Key]>,
     marks: u64,
     written: Option<Written>,
 }
@@ -155,6 +160,7 @@ impl Cache {
                 with_secrets: cached.secrets,
                 confirmed: SystemTime::UNIX_EPOCH,
                 revision: None,
+                left_out: Arc::default(),
                 dirty: None,
                 marks: 0,
                 written: None,
@@ -192,6 +198,7 @@ impl Cache {
             self.shared.edit(source, |file| {
                 file.confirmed = kept.confirmed;
                 file.revision.clone_from(&kept.revision);
+                file.left_out = kept.left_out.clone().into();
             });
         }
         Ok(kept)
@@ -247,11 +254,11 @@ impl Cache {
             .inspect_err(|_| self.shared.state.lock().running = false)?;
         let shared = Arc::downgrade(&self.shared);
         // What turns out to be a secret must not stay on disk.
-        engine.rules.secrets.when_more(Box::new(move || {
+        engine.rules.secrets.when_more(move |_| {
             if let Some(shared) = shared.upgrade() {
                 shared.hide();
             }
-        }));
+        });
         Ok(())
     }
 
@@ -329,6 +336,10 @@ impl Shared {
         let job = match work {
             Work::Source(job) => job,
             Work::Rollback => {
+                // Nothing else ends it: what is there may be damaged, or refused for now.
+                if engine.current.load().stamp.pinned.is_none() {
+                    return true;
+                }
                 if let Err(error) = engine.cache.keep_rollback(&engine) {
                     engine.books.note(generation, error);
                 }
@@ -401,6 +412,7 @@ impl Shared {
                         with_secrets: file.with_secrets,
                         confirmed: file.confirmed,
                         revision: file.revision.clone(),
+                        left_out: Arc::clone(&file.left_out),
                         marks: file.marks,
                         written: file.written,
                     }));
@@ -423,7 +435,8 @@ impl Job {
         // What was read from here is as old as it was.
         let confirmed = kept.unwrap_or(self.confirmed);
         let hidden = |key: &str, value: &Value| !self.with_secrets && is_secret(engine, key, value);
-        let body = codec::body(&root, &[], &hidden);
+        let absent = kept.map_or(&[][..], |_| &self.left_out);
+        let body = codec::body(&root, absent, &hidden);
         // It may be the last that holds it.
         drop(root);
         let revision = self.revision.as_deref();

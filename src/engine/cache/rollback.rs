@@ -41,7 +41,9 @@ impl Cache {
             );
             Error::new(ErrorKind::Malformed, detail)
         };
-        let Some(bytes) = disk::read(&path).map_err(unusable)? else {
+        let read = disk::read(&path);
+        *self.rollback.lock() = !matches!(read, Ok(None));
+        let Some(bytes) = read.map_err(unusable)? else {
             return Ok(None);
         };
         let kept = codec::read(&bytes, OWNER).map_err(unusable)?;
@@ -60,9 +62,11 @@ impl Cache {
             return Ok(());
         };
         // Who comes last writes what is in force last.
-        let _turn = self.rollback.lock();
+        let mut ours = self.rollback.lock();
         let written = match engine.rolled_back()? {
-            None => disk::remove(dir, FILE),
+            // Another process that shares the directory may have rolled back.
+            None if !*ours => Ok(()),
+            None => disk::remove(dir, FILE).inspect(|()| *ours = false),
             Some(pin) => {
                 // What turns out to be a secret later must not stay on disk.
                 let _ = self.run(engine);
@@ -70,7 +74,7 @@ impl Cache {
                 let body = codec::body(&pin.tree, &pin.secrets, &hidden);
                 let generation = pin.pinned.generation.to_string();
                 let file = codec::file(OWNER, pin.pinned.since, Some(&generation), &body);
-                disk::write(dir, FILE, &file)
+                disk::write(dir, FILE, &file).inspect(|()| *ours = true)
             }
         };
         written.map_err(|cause| {

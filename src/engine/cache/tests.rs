@@ -160,6 +160,51 @@ fn counts_of_billions_take_no_room() {
     }
 }
 
+/// A name, a leaf behind it, and a whole number in that.
+fn entry(name: &str) -> Vec<u8> {
+    let length = u32::try_from(name.len()).unwrap().to_le_bytes();
+    let mut bytes = [&length[..], name.as_bytes(), &[1, 0, 0, 0, 0]].concat();
+    // The place is told by the first; a second one would be place 0 as well.
+    bytes.extend([0; 8]);
+    bytes.push(0);
+    bytes.push(3);
+    bytes.extend(1i64.to_le_bytes());
+    bytes
+}
+
+fn refused(body: &[u8]) -> String {
+    codec::read(&codec::file(OWNER, moment(), None, body), OWNER).unwrap_err()
+}
+
+#[test]
+fn what_no_tree_may_hold_is_refused() {
+    let mut twice = 2u32.to_le_bytes().to_vec();
+    twice.extend(entry("a"));
+    let second = entry("a");
+    // Without the names of its place, which is known by now.
+    twice.extend([&second[..10], &second[18..]].concat());
+    assert!(refused(&twice).contains("twice"), "{}", refused(&twice));
+
+    let long = [&1u32.to_le_bytes()[..], &entry(&"x".repeat(2_000))].concat();
+    assert!(
+        refused(&long).contains("too long a key"),
+        "{}",
+        refused(&long)
+    );
+
+    // A list of items of a byte each takes far more room than its bytes.
+    let mut crowd = 1u32.to_le_bytes().to_vec();
+    crowd.extend(&entry("a")[..19]);
+    crowd.push(7);
+    crowd.extend(7_000_000u32.to_le_bytes());
+    crowd.extend(vec![2; 7_000_000]);
+    assert!(
+        refused(&crowd).contains("too many values"),
+        "{}",
+        refused(&crowd)
+    );
+}
+
 #[test]
 fn what_is_hidden_leaves_no_trace_and_an_empty_table_stays() {
     let mut document = Document::new();

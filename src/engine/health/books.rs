@@ -14,7 +14,7 @@ use crate::engine::clock::Clock;
 use crate::engine::health::{
     Health, Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
 };
-use crate::error::Error;
+use crate::error::{Error, MASK};
 use crate::property::registry::Host;
 use crate::property::subscription::{Subscriber, Subscription};
 use crate::tree::layer::{Layer, SourceId};
@@ -482,6 +482,34 @@ impl Books {
         for one in pending {
             if !before.contains(&one) {
                 self.whole(generation, SourceEventKind::RestartRequired(one));
+            }
+        }
+    }
+
+    /// Takes away what is shown of keys that turned out to hold secrets.
+    pub(crate) fn hide(&self, hidden: &dyn Fn(&str) -> bool) {
+        let scrub = |error: &mut Error| {
+            if let Some(scrubbed) = error.without(hidden) {
+                *error = scrubbed;
+            }
+        };
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        inner
+            .refused
+            .iter_mut()
+            .for_each(|refused| scrub(&mut refused.error));
+        for pending in &mut inner.pending_restart {
+            if hidden(pending.key.as_str()) {
+                let shown = pending.running.iter_mut().chain(&mut pending.waiting);
+                shown.for_each(|text| MASK.clone_into(text));
+            }
+        }
+        for record in &mut inner.sources {
+            let health = &mut record.health;
+            health.problems.iter_mut().for_each(scrub);
+            if let Status::Stale { reason, .. } | Status::Down { reason } = &mut health.status {
+                scrub(reason);
             }
         }
     }

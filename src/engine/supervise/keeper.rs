@@ -67,6 +67,8 @@ struct State {
     /// How many threads hang.
     left: usize,
     failures: u32,
+    /// How long the newest poll waited for its answer; none after a failure, and before the first.
+    waited: Option<Duration>,
     /// What the newest load before the admission brought.
     first: Option<Result<Document, Error>>,
     /// Whether the layer is in the tree, and then whether it holds what the source has loaded.
@@ -358,6 +360,16 @@ impl Keeper {
         }
     }
 
+    /// Counts a failure and says how long to wait after it.
+    fn count_failure(&self, state: &mut State, error: &Error) -> Duration {
+        state.failures = state.failures.saturating_add(1);
+        let interval = match self.terms.watching {
+            Watching::Poll(every) => every,
+            _ => MAX_PAUSE,
+        };
+        pause::asked_for(state.failures, error.retry_after(), interval)
+    }
+
     fn round_over(&self, state: &mut State, outcome: Result<(), Error>) {
         if state.over < state.begun {
             state.over = state.begun;
@@ -461,6 +473,15 @@ impl Turn {
         self.keeper.state.lock().begun += 1;
     }
 
+    /// Notes how long a poll waited for its answer, if it goes on as before. After the first of all,
+    /// and the first after a failure, the next is spread over the whole interval: others may have
+    /// started, or failed, at the same moment.
+    fn waited(&self, waited: Duration) {
+        let mut state = self.keeper.state.lock();
+        let steady = state.loaded && state.failures == 0;
+        state.waited = steady.then_some(waited);
+    }
+
     /// Ends a round in which the source answered; a refusal of what it said is no failure of its.
     fn answered(&self, outcome: Result<Applied, Error>) {
         let mut state = self.keeper.state.lock();
@@ -471,8 +492,7 @@ impl Turn {
     /// Ends a round in which the source failed, and says how long to wait before the next.
     fn failed(&self, error: Error) -> Duration {
         let mut state = self.keeper.state.lock();
-        state.failures = state.failures.saturating_add(1);
-        let pause = pause::after_failures(state.failures);
+        let pause = self.keeper.count_failure(&mut state, &error);
         self.keeper.round_over(&mut state, Err(error));
         pause
     }
@@ -490,19 +510,20 @@ impl Turn {
                 return Then::End;
             };
             let mut state = keeper.state.lock();
-            let mut until = None;
+            let mut again = None;
             if let Err(error) = &outcome {
-                state.failures = state.failures.saturating_add(1);
-                let pause = pause::after_failures(state.failures);
-                until = keeper.is_patient().then(|| keeper.clock.now() + pause);
+                let pause = keeper.count_failure(&mut state, error);
+                again = keeper.clock.now().checked_add(pause);
                 drop(state);
-                if until.is_some() {
+                if keeper.is_patient() {
                     updates.failed(error.clone());
                 }
                 state = keeper.state.lock();
             } else {
                 state.failures = 0;
             }
+            // Else the builder has one attempt, and what comes of it decides.
+            let until = again.filter(|_| keeper.is_patient());
             state.first = Some(outcome);
             keeper.bell.notify_all();
             loop {
@@ -511,7 +532,7 @@ impl Turn {
                 }
                 if let Some(loaded) = state.admitted {
                     let first = state.first.take();
-                    return self.after_admission(state, loaded, first, updates);
+                    return self.after_admission(state, loaded, first, again, updates);
                 }
                 if until.is_some_and(|until| keeper.clock.now() >= until) {
                     break;
@@ -527,6 +548,7 @@ impl Turn {
         mut state: MutexGuard<'_, State>,
         loaded: bool,
         first: Option<Result<Document, Error>>,
+        again: Option<Instant>,
         updates: &Updates,
     ) -> Then {
         if loaded {
@@ -540,7 +562,10 @@ impl Turn {
                 Then::GoOn
             }
             // The builder has seen the failure, and told of it.
-            _ => self.pause(pause::after_failures(1)),
+            _ => {
+                let soon = || self.keeper.clock.now() + pause::after_failures(1);
+                self.wait(Some(again.unwrap_or_else(soon)))
+            }
         }
     }
 
@@ -559,13 +584,12 @@ impl Turn {
 
     fn poll(&self, updates: &Updates, every: Duration) -> Then {
         let keeper = &self.keeper;
-        let (due, first) = {
+        let (due, waited) = {
             let state = keeper.state.lock();
             // After a failure its pause was waited for already.
-            (!state.loaded || state.failures > 0, state.begun <= 1)
+            (!state.loaded || state.failures > 0, state.waited)
         };
-        // At first a random part of it, so that programs started together do not ask in step.
-        let pause = if first { pause::part_of(every) } else { every };
+        let pause = pause::between_polls(every, waited);
         let until = match keeper.terms.policy.manual {
             true => None,
             false => keeper.clock.now().checked_add(pause),
@@ -582,9 +606,11 @@ impl Turn {
         let engine = keeper.engine.upgrade();
         let committed = engine.and_then(|engine| engine.books.revision(keeper.id));
         self.begin_round();
+        let began = keeper.clock.now();
         match self.bounded(|| keeper.source.poll(committed.as_deref())) {
             None => Then::End,
             Some(Ok(update)) => {
+                self.waited(keeper.clock.now().saturating_duration_since(began));
                 self.answered(updates.send(update));
                 Then::GoOn
             }

@@ -9,7 +9,7 @@ use crate::engine::clock::Fake;
 use crate::engine::health::{SourceEventKind, Status};
 use crate::error::{Error, ErrorKind};
 use crate::properties::Properties;
-use crate::source::{Source, Watching};
+use crate::source::{DEFAULT_TIMEOUT, MAX_RETRY_AFTER, Source, Timing, Watching};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 
@@ -19,6 +19,11 @@ struct Store {
     clock: Arc<Fake>,
     asked: Arc<Mutex<Vec<Instant>>>,
     down: Arc<Mutex<bool>>,
+    /// For how long it wants no retry when it fails.
+    busy: Arc<Mutex<Option<Duration>>>,
+    /// Whether it answers nobody for now.
+    held: Arc<Mutex<bool>>,
+    timeout: Duration,
 }
 
 impl Store {
@@ -27,6 +32,9 @@ impl Store {
             clock: Arc::clone(clock),
             asked: Arc::default(),
             down: Arc::default(),
+            busy: Arc::default(),
+            held: Arc::default(),
+            timeout: DEFAULT_TIMEOUT,
         }
     }
 
@@ -43,6 +51,14 @@ impl Store {
         }
     }
 
+    /// Lets it be asked once more, and says how long after the time before.
+    fn next_gap(&self, step: Duration) -> Duration {
+        let before = self.asked();
+        self.until(step, Duration::from_secs(60), || self.asked() > before);
+        let asked = self.asked.lock();
+        asked[before] - asked[before - 1]
+    }
+
     /// Lets some time go by, and the threads notice it.
     fn step(&self, step: Duration) {
         self.clock.advance(step);
@@ -57,8 +73,15 @@ impl Source for Store {
 
     fn load(&self) -> Result<Document, Error> {
         self.asked.lock().push(self.clock.now());
+        while *self.held.lock() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         if *self.down.lock() {
-            return Err(Error::new(ErrorKind::Unavailable, "is down"));
+            let error = Error::new(ErrorKind::Unavailable, "is down");
+            return Err(match *self.busy.lock() {
+                Some(pause) => error.with_retry_after(pause),
+                None => error,
+            });
         }
         let mut document = Document::new();
         document.set("asked", self.asked() as i64, self.origin())?;
@@ -66,10 +89,15 @@ impl Source for Store {
     }
 
     fn watching(&self) -> Watching {
-        Watching::Poll(Duration::from_secs(5))
+        Watching::Poll(EVERY)
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::new().timeout(self.timeout)
     }
 }
 
+const EVERY: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(50);
 
 #[test]
@@ -180,5 +208,110 @@ fn values_that_no_one_confirms_are_too_old_exactly_at_their_limit() -> Result<()
     *store.down.lock() = false;
     store.until(STEP, Duration::from_secs(6), || props.health().is_up());
     assert_eq!(props.get::<u32>("asked")? as usize, store.asked());
+    Ok(())
+}
+
+#[test]
+fn a_store_that_wants_no_retry_is_left_alone_that_long_and_never_longer_than_the_cap()
+-> Result<(), Error> {
+    let (fake, clock) = Fake::new();
+    let store = Store::new(&fake);
+    let props = Properties::builder()
+        .clock(clock)
+        .source(store.clone())
+        .build()?;
+    *store.down.lock() = true;
+    let slack = 4 * STEP;
+    for wanted in [10, 20, 3_600] {
+        *store.busy.lock() = Some(Duration::from_secs(wanted));
+        store.next_gap(STEP);
+        let gap = store.next_gap(STEP);
+        let least = Duration::from_secs(wanted).min(MAX_RETRY_AFTER);
+        assert!(gap >= least, "{wanted}: {gap:?}");
+        assert!(gap <= least + EVERY + slack, "{wanted}: {gap:?}");
+        let Status::Stale { reason, .. } = props.health().sources[0].status.clone() else {
+            panic!("it is up");
+        };
+        let says = format!("wants no retry for {wanted}s");
+        assert!(reason.to_string().contains(&says), "{reason}");
+    }
+    // One that says nothing is asked soon, and one that is back in its interval.
+    *store.busy.lock() = None;
+    store.next_gap(STEP);
+    assert!(store.next_gap(STEP) <= EVERY + slack);
+    *store.down.lock() = false;
+    store.until(STEP, EVERY + slack, || props.health().is_up());
+    assert!(store.next_gap(STEP) <= EVERY + slack);
+    *store.down.lock() = true;
+    store.next_gap(STEP);
+    let gap = store.next_gap(Duration::from_millis(10));
+    assert!(gap <= Duration::from_millis(200), "counted anew: {gap:?}");
+    Ok(())
+}
+
+#[test]
+fn a_refresh_asks_a_store_that_wants_no_retry_at_once() -> Result<(), Error> {
+    let (fake, clock) = Fake::new();
+    let store = Store::new(&fake);
+    let props = Properties::builder()
+        .clock(clock)
+        .source(store.clone())
+        .build()?;
+    *store.down.lock() = true;
+    *store.busy.lock() = Some(Duration::from_secs(20));
+    store.next_gap(STEP);
+    let asked = store.asked();
+    *store.down.lock() = false;
+    props.refresh_now()?;
+    assert_eq!(store.asked(), asked + 1);
+    assert!(props.health().is_up());
+    assert_eq!(props.get::<usize>("asked")?, asked + 1);
+    Ok(())
+}
+
+#[test]
+fn a_start_without_a_store_that_wants_no_retry_leaves_it_alone_too() -> Result<(), Error> {
+    let (fake, clock) = Fake::new();
+    let store = Store::new(&fake);
+    *store.down.lock() = true;
+    *store.busy.lock() = Some(Duration::from_secs(20));
+    let props = Properties::builder()
+        .clock(clock)
+        .source(store.clone().with(|policy| policy.optional()))
+        .build()?;
+    assert_eq!(store.asked(), 1);
+    *store.down.lock() = false;
+    let gap = store.next_gap(STEP);
+    assert!(gap >= Duration::from_secs(20), "{gap:?}");
+    store.until(STEP, STEP * 4, || props.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn programs_that_one_slow_answer_brought_into_step_leave_it_at_the_next_poll() -> Result<(), Error>
+{
+    let (fake, clock) = Fake::new();
+    let store = Store {
+        timeout: 3 * EVERY,
+        ..Store::new(&fake)
+    };
+    let props: Vec<_> = (0..12)
+        .map(|_| {
+            Properties::builder()
+                .clock(clock.clone())
+                .source(store.clone())
+                .max_propagation(Duration::MAX)
+                .build()
+        })
+        .collect::<Result<_, _>>()?;
+    *store.held.lock() = true;
+    // Each waits, and none as long as it may.
+    let count = props.len();
+    store.until(STEP, EVERY + 4 * STEP, || store.asked() == 2 * count);
+    *store.held.lock() = false;
+    store.until(STEP, EVERY + 4 * STEP, || store.asked() == 3 * count);
+    let last = store.asked.lock()[2 * count..].to_vec();
+    let spread = last[count - 1] - last[0];
+    assert!(spread > EVERY / 5, "{spread:?}");
     Ok(())
 }

@@ -1,14 +1,14 @@
 //! The wire: one GET with its deadlines, its limits, and what a response must be to count.
 
 use std::io::{self, Read};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use flate2::read::MultiGzDecoder;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ureq::http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED, LOCATION, RETRY_AFTER,
-    TRANSFER_ENCODING,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, LOCATION,
+    RETRY_AFTER, TRANSFER_ENCODING,
 };
 use ureq::http::{HeaderName, HeaderValue, Response};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
@@ -409,15 +409,28 @@ fn refused(status: u16, response: &Response<Body>) -> Error {
         _ => "only 200 brings a document",
     };
     let reason = response.status().canonical_reason().unwrap_or_default();
-    let after = match text(response, RETRY_AFTER) {
-        Some(after) => format!("; it says to retry after `{}`", cut(&after)),
-        None => String::new(),
-    };
-    let status = format!("{status} {reason}");
-    unavailable(format!(
-        "the answer is {}{after}: {hint}",
-        status.trim_end()
-    ))
+    let line = format!("{status} {reason}");
+    let error = unavailable(format!("the answer is {}: {hint}", line.trim_end()));
+    match retry_after(response) {
+        Some(pause) if status == 429 || status >= 500 => error.with_retry_after(pause),
+        _ => error,
+    }
+}
+
+/// How long the server wants to be left alone: a number of seconds, or until a date.
+fn retry_after(response: &Response<Body>) -> Option<Duration> {
+    let after = text(response, RETRY_AFTER)?;
+    let date = |text: &str| httpdate::parse_http_date(text).ok();
+    if !after.is_empty() && after.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than fits is for ever.
+        return Some(Duration::from_secs(after.parse().unwrap_or(u64::MAX)));
+    }
+    // By the server's own clock, if it shows it: the one here may be wrong by hours.
+    let now = text(response, DATE).and_then(|now| date(&now));
+    let now = now.unwrap_or_else(SystemTime::now);
+    let pause = date(&after)?.duration_since(now).unwrap_or_default();
+    // To the second, as the date is; never less than what it says.
+    Some(Duration::from_secs(pause.as_secs_f64().ceil() as u64))
 }
 
 fn unavailable(detail: impl Into<String>) -> Error {

@@ -50,7 +50,9 @@ const SETTLES: Duration = Duration::from_millis(300);
 /// Only a 200 with a complete body is a document. Everything else, any other status, a body that
 /// is cut off, over 10 MiB (unpacked, where it is gzip) or of unknown length, a web page, an answer
 /// that comes too late, is an error: the values stay as they are and the source's health says why.
-/// An update that takes most keys away is held; see [`Guard`].
+/// An update that takes most keys away is held; see [`Guard`]. A server that answers 429 or 5xx
+/// with `Retry-After`, in seconds or as a date, is not asked again before that, up to
+/// [`MAX_RETRY_AFTER`](crate::source::MAX_RETRY_AFTER).
 ///
 /// At most 5 redirects are followed, and only within the scheme, host and port of the address, so
 /// credentials never reach another server. With credentials or headers, all addresses must be of

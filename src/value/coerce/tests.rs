@@ -786,6 +786,7 @@ fn secrets_are_in_no_message() {
         chain: 1,
         secret: true,
         refers: Box::default(),
+        fixed: false,
     }));
     let error = decode::<u8>("k", Some(&node), false).unwrap_err();
     assert_eq!(error.found(), Some(MASK));
@@ -828,6 +829,7 @@ fn an_unresolved_reference_is_its_own_error() {
         chain: 1,
         secret: false,
         refers: Box::default(),
+        fixed: false,
     }));
     assert_eq!(
         decode::<u8>("k", Some(&node), false).unwrap_err().kind(),

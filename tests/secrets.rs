@@ -1,0 +1,729 @@
+//! Whatever a secret is marked by and wherever it stands, nothing that the crate puts out shows it:
+//! no text, no event, no report, no export and no file (TYP-4; faults A2, C7).
+#![cfg(unix)]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as StdError;
+use std::fmt::Debug;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use liveprops::property::Subscription;
+use liveprops::source::Guard;
+use liveprops::sources::{Args, Env, File, Memory};
+use liveprops::{
+    Builder, Document, DynamicProperty, Error, ErrorKind, Format, Origin, Properties, Schema,
+    Secret, Snapshot, Source, SourceId, Update, Value, Watching,
+};
+use serde::Deserialize;
+
+/// Part of every planted secret, and of nothing else.
+const MARK: &str = "hunter2";
+
+/// Every text that the crate puts out, each with what it is.
+#[derive(Clone, Default)]
+struct Outputs(Arc<Mutex<Vec<(String, String)>>>);
+
+impl Outputs {
+    fn text(&self, what: impl Into<String>, text: impl ToString) {
+        let mut all = self.0.lock().unwrap();
+        all.push((what.into(), text.to_string()));
+    }
+
+    fn debug(&self, what: impl Into<String>, item: &impl Debug) {
+        self.text(what, format!("{item:?} {item:#?}"));
+    }
+
+    fn error(&self, what: &str, error: &Error) {
+        self.text(what, error);
+        self.debug(what, error);
+        for one in error.iter() {
+            let parts = (one.key(), one.found(), one.wanted(), one.origin());
+            self.debug(what, &parts);
+        }
+        let mut cause = StdError::source(error);
+        while let Some(error) = cause {
+            self.text(what, format!("{error} {error:?}"));
+            cause = error.source();
+        }
+    }
+
+    fn refusal<T>(&self, what: &str, outcome: Result<T, Error>) {
+        if let Err(error) = outcome {
+            self.error(what, &error);
+        }
+    }
+
+    /// The names and the bytes of all files in a directory.
+    fn files(&self, what: &str, dir: &Path) {
+        let mut any = false;
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = fs::read(&path).unwrap();
+            let name = path.file_name().unwrap().to_string_lossy();
+            self.text(format!("{what} {name}"), String::from_utf8_lossy(&bytes));
+            any = true;
+        }
+        assert!(any, "{what}: nothing was written");
+    }
+
+    /// What shows a secret, each with the first place where.
+    fn leaks(&self) -> Vec<String> {
+        let all = self.0.lock().unwrap();
+        assert!(all.len() > 500, "{} outputs are not a full run", all.len());
+        let mut seen = BTreeSet::new();
+        let leaks = all.iter().filter_map(|(what, text)| {
+            let at = text.find(MARK)?;
+            let from = text[..at]
+                .char_indices()
+                .rev()
+                .nth(60)
+                .map_or(0, |(i, _)| i);
+            let around = text[from..at + MARK.len()].escape_debug();
+            seen.insert(what).then(|| format!("{what}: ...{around}"))
+        });
+        leaks.collect()
+    }
+}
+
+/// Text that holds a secret and differs for each `n`.
+fn secret(n: impl ToString) -> String {
+    format!("{MARK}-{}", n.to_string())
+}
+
+fn table(name: &str, value: impl Into<Value>) -> Value {
+    Value::from(BTreeMap::from([(name, value.into())]))
+}
+
+/// A type of a user's own that shows what it reads where it refuses it, and where it panics.
+#[derive(Clone, Debug, PartialEq)]
+struct Own(String);
+
+impl<'de> Deserialize<'de> for Own {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.contains("bad") {
+            true => Err(serde::de::Error::custom(format!("{text} is bad"))),
+            false => Ok(Self(text)),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Door {
+    code: Secret<String>,
+    #[serde(default)]
+    floor: u8,
+}
+
+/// Keys whose values are secret, with such values. One kind of mark after the other.
+fn planted(n: u32) -> Values {
+    let s = |name: &str| Value::from(secret(format!("{name}-{n}")));
+    let address = |scheme: &str| format!("{scheme}://me:{}@host/0", secret(n));
+    let values = [
+        // By their names.
+        ("db.password", s("name")),
+        ("users", vec![table("passphrase", s("in a list"))].into()),
+        ("profile", table("api-key", s("in a table"))),
+        ("boot.token", s("needs a restart")),
+        // By what the builder was told.
+        ("named.licence", s("builder")),
+        // By the schema.
+        ("declared.door", s("schema")),
+        ("declared.sealed", s("type in the schema")),
+        ("declared.own", s("type of a user's own")),
+        ("declared.codes", vec![secret("list"), secret(n)].into()),
+        ("declared.lock", table("code", s("struct in the schema"))),
+        ("above.door", s("below a declared key")),
+        // By how they are read.
+        ("typed.code", s("struct")),
+        ("single.seal", s("handle")),
+        ("late.seal", s("later")),
+        // By what they look like.
+        ("address", address("redis").into()),
+        ("addresses", vec![address("pg"), "b://c".into()].into()),
+        // By what they refer to.
+        ("derived.url", "x://${db.password}/y".into()),
+        ("derived.again", "${derived.url} ${named.licence}".into()),
+        ("derived.late", "${late.seal}".into()),
+        ("derived.boot", "${named.licence}, please".into()),
+        ("refers.secret", Value::from(format!("${{no.such:{MARK}}}"))),
+    ];
+    values
+        .map(|(key, value)| (key.to_owned(), value))
+        .into_iter()
+        .collect()
+}
+
+/// All keys worth asking for: the planted ones, those above, and those inside of lists.
+fn keys() -> BTreeSet<String> {
+    let mut keys: BTreeSet<String> = planted(0).into_iter().map(|(key, _)| key).collect();
+    let above: Vec<String> = keys
+        .iter()
+        .filter_map(|key| Some(key.rsplit_once('.')?.0.to_owned()))
+        .collect();
+    keys.extend(above);
+    let more = [
+        "",
+        "users.0",
+        "users.0.passphrase",
+        "addresses.0",
+        "profile.api-key",
+    ];
+    let defaults = [
+        "declared.codes.1",
+        "declared.lock.code",
+        "plain.password",
+        "outer.child",
+    ];
+    keys.extend(more.iter().chain(&defaults).map(ToString::to_string));
+    keys
+}
+
+fn schema() -> Schema {
+    let tidy = |text: &String| !text.contains("untidy");
+    Schema::new()
+        .declare(
+            Schema::key::<String>("declared.door")
+                .secret()
+                .check("tidy", tidy)
+                .default(MARK),
+        )
+        .declare(
+            Schema::key::<String>("declared.mode")
+                .secret()
+                .one_of([MARK])
+                .default(MARK),
+        )
+        .declare(Schema::key::<Secret<String>>("declared.sealed").default(MARK))
+        .declare(Schema::key::<Secret<Own>>("declared.own").default(MARK))
+        .declare(Schema::key::<Vec<Secret<String>>>("declared.codes").default(vec![MARK]))
+        .declare(Schema::key::<Door>("declared.lock").default(table("code", MARK)))
+        .declare(Schema::key::<BTreeMap<String, String>>("outer").secret())
+        .declare(Schema::key::<String>("outer.child").default(MARK))
+        .declare(Schema::key::<BTreeMap<String, String>>("above").default(table("door", MARK)))
+        .declare(Schema::key::<String>("above.door").secret())
+        .declare(Schema::key::<String>("derived.boot").restart_required())
+        .declare(Schema::key::<u32>("plain.qps").default(5))
+        .strict("")
+}
+
+/// A store whose documents are refused or taken as a whole, and that may be down.
+#[derive(Clone, Default)]
+struct Store(Arc<Mutex<Option<Values>>>);
+
+type Values = Vec<(String, Value)>;
+
+impl Store {
+    fn says(&self, values: impl IntoIterator<Item = (String, Value)>) {
+        *self.0.lock().unwrap() = Some(values.into_iter().collect());
+    }
+}
+
+impl Source for Store {
+    fn origin(&self) -> Origin {
+        Origin::new("store", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let values = self.0.lock().unwrap().clone();
+        let down = || Error::new(ErrorKind::Unavailable, "the store is down");
+        document(values.ok_or_else(down)?)
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Never
+    }
+}
+
+fn document(values: impl IntoIterator<Item = (String, Value)>) -> Result<Document, Error> {
+    let mut document = Document::new();
+    for (key, value) in values {
+        document.set(&key, value, Origin::new("store", &*key))?;
+    }
+    Ok(document)
+}
+
+/// Properties over a store that is kept on disk, beneath values that the test pushes.
+fn builder(out: &Outputs, dir: &Path, store: &Store, memory: &Memory) -> Builder {
+    let events = out.clone();
+    let guard = Guard::all().at_least(1);
+    Properties::builder()
+        .state_dir(dir)
+        .history(50)
+        .track_usage()
+        .inline_callbacks()
+        .schema(schema())
+        .secret("named")
+        .restart_required("boot")
+        .default("plain.password", MARK)
+        .on_source_event(move |event| events.debug("event", event))
+        .source(store.clone().with(|policy| policy.cached().guarded(guard)))
+        .source(memory.clone())
+}
+
+/// Asks for all that can be asked for.
+fn ask(out: &Outputs, props: &Properties, when: &str) {
+    for key in keys() {
+        let key = key.as_str();
+        for told in [props.explain(key), props.snapshot().explain(key)] {
+            out.text(format!("explain {key}, {when}"), &told);
+            out.debug(format!("explain {key}, {when}"), &told);
+        }
+        let what = format!("reading {key}, {when}");
+        out.refusal(&what, props.get::<u32>(key));
+        out.refusal(&what, props.get_opt::<Vec<u32>>(key));
+        out.refusal(&what, props.get::<BTreeMap<String, u32>>(key));
+        out.refusal(&what, props.get::<Own>(key));
+        out.refusal(&what, props.snapshot().bind::<Door>(key));
+        out.refusal(&what, props.property::<u32>(key).build());
+        out.refusal(&what, props.bind::<Vec<BTreeMap<String, u8>>>(key).build());
+        let never = props
+            .property::<Option<Own>>(key)
+            .validate(|value| value.is_none());
+        out.refusal(&what, never.build());
+        let _ = props.get_or(key, 1u32);
+    }
+    out.debug(format!("health, {when}"), &props.health());
+    for pending in props.health().pending_restart {
+        out.debug(format!("pending {}, {when}", pending.key), &pending);
+    }
+    for refused in props.health().refused {
+        out.error(&format!("refused, {when}"), &refused.error);
+    }
+    for unknown in props.unknown_keys() {
+        out.text(format!("unknown key, {when}"), &unknown);
+        out.debug(format!("unknown key, {when}"), &unknown);
+    }
+    out.debug(format!("unused keys, {when}"), &props.unused_keys());
+    out.debug(format!("properties, {when}"), props);
+    out.debug(format!("pinned, {when}"), &props.pinned());
+    let history = props.history().unwrap();
+    out.debug(format!("history, {when}"), &history);
+    for (i, older) in history.iter().enumerate() {
+        for newer in &history[i..] {
+            changes(out, &format!("history, {when}"), newer, older);
+        }
+    }
+}
+
+fn changes(out: &Outputs, what: &str, newer: &Snapshot, older: &Snapshot) {
+    for change in newer.changes_since(older) {
+        let what = format!("change of {}, {what}", change.key());
+        out.text(&*what, &change);
+        out.debug(&*what, &change);
+        out.debug(&*what, &(change.old_origin(), change.new_origin()));
+        out.refusal(&what, change.get::<u32>());
+    }
+}
+
+/// What lives as long as its properties, as the handles of a program do.
+#[allow(dead_code)] // held, not read
+struct Alive(
+    Vec<Subscription>,
+    DynamicProperty<Option<Door>>,
+    DynamicProperty<Option<Secret<String>>>,
+);
+
+/// Handles on what is planted, and callbacks that write down what they are told.
+fn listen(out: &Outputs, props: &Properties) -> Result<Alive, Error> {
+    let batches = out.clone();
+    let mut subscriptions = vec![props.on_change_under("", move |batch| {
+        batches.debug("batch", batch);
+        for change in batch.changes() {
+            batches.text(format!("change of {} in a batch", change.key()), change);
+            batches.refusal("change in a batch as a number", change.get::<u32>());
+        }
+    })?];
+    for (key, _) in planted(0) {
+        // Any type will do that reads anything.
+        let handle = props.property::<Option<Value>>(&key).build()?;
+        let changes = out.clone();
+        subscriptions.push(handle.on_change(move |change| changes.debug("change", change)));
+        out.debug("handle", &handle);
+        out.debug("reader", &handle.reader());
+        out.debug("version", &handle.versioned());
+        out.debug("changes", &handle.changes());
+    }
+    out.debug("subscriptions", &subscriptions);
+    let door = props.property::<Option<Door>>("typed").build()?;
+    out.debug("struct", &(door.get(), door.load(), door.versioned()));
+    let seal = props
+        .property::<Option<Secret<String>>>("single.seal")
+        .build()?;
+    out.text("secret", seal.load().clone().unwrap_or_default());
+    out.debug("secret", &seal.load());
+    Ok(Alive(subscriptions, door, seal))
+}
+
+/// What is refused, held, in conflict and only tried, by every way that leads in.
+fn refuse(out: &Outputs, props: &Properties, store: &Store, memory: &Memory) -> Result<(), Error> {
+    let _qps = props.property::<u32>("plain.qps").build()?;
+    let checked = [
+        ("declared.door", secret("untidy")),
+        ("declared.own", secret("bad")),
+        ("declared.codes.0.x", secret("below a list")),
+        ("declared.lock.floor", secret("no floor")),
+        ("above", secret("not a table")),
+    ];
+    let bad = |key: &str, text: &str| (key.to_owned(), Value::from(text));
+    let source = props.health().sources.last().unwrap().source;
+    for (key, text) in &checked {
+        out.refusal(&format!("setting {key}"), memory.set(key, &**text));
+        out.refusal(&format!("writing {key}"), props.set(key, &**text));
+        let all = planted(1).into_iter().chain([bad(key, text)]);
+        // The keys may clash in one document, which is refused as well.
+        out.refusal(
+            &format!("replacing with {key}"),
+            memory.replace(all.clone()),
+        );
+        out.refusal(&format!("a document with {key}"), document(all.clone()));
+        store.says(all.clone());
+        out.refusal(&format!("loading {key}"), props.refresh_now());
+        if let Ok(document) = document(all) {
+            out.refusal(&format!("trying {key}"), props.check(source, document));
+        }
+    }
+    for (key, value) in planted(2) {
+        let conflict = props.transaction(|tx| {
+            out.debug("transaction", tx);
+            tx.if_value(&key, Some(secret("expected").into()))?;
+            tx.set(&key, value)
+        });
+        out.refusal("conflict", conflict);
+        out.refusal(
+            "clash",
+            memory.set(&format!("{key}.below"), "nothing special"),
+        );
+    }
+    // A panic over a struct that holds a secret quotes what it likes.
+    let schema = Schema::new().declare(
+        Schema::key::<Door>("door").check("calm", |door| panic!("{}", door.code.expose())),
+    );
+    let source = Memory::from([("door.code", MARK)]);
+    let builder = Properties::builder().source(source).schema(schema);
+    out.refusal("a rule that panics", builder.build());
+    Ok(())
+}
+
+fn hold(out: &Outputs, props: &Properties, store: &Store) -> Result<(), Error> {
+    store.says([]);
+    out.refusal("held", props.refresh_now());
+    let of_store = |health: &liveprops::health::SourceHealth| &*health.name == "store";
+    let health = props.health();
+    let health = health
+        .sources
+        .iter()
+        .find(|source| of_store(source))
+        .unwrap();
+    assert!(health.held.is_some(), "{health:?}");
+    ask(out, props, "held");
+    props.confirm(health.source)?;
+    Ok(())
+}
+
+/// What a candidate would change, where it is taken.
+fn check(out: &Outputs, props: &Properties, source: SourceId) -> Result<(), Error> {
+    for (key, _) in planted(0) {
+        let values = planted(3).into_iter();
+        let other = |(at, value)| match at == key {
+            true => (at, Value::from("nothing special")),
+            false => (at, value),
+        };
+        let checked = match props.check(source, document(values.map(other))?) {
+            Ok(checked) => checked,
+            // Where a struct is declared, other words are refused.
+            Err(error) => {
+                out.error("checked", &error);
+                continue;
+            }
+        };
+        out.debug("checked", &checked);
+        for change in &checked.changes {
+            out.text(format!("checked change of {}", change.key()), change);
+        }
+        for key in keys() {
+            out.text(format!("checked {key}"), checked.snapshot.explain(&key));
+        }
+    }
+    Ok(())
+}
+
+/// Schemas that are written out, and schemas that are wrong.
+fn export(out: &Outputs) {
+    out.text("schema as text", schema().to_text());
+    out.text("schema as JSON", schema().to_json_schema());
+    out.debug("schema", &schema());
+    let key = || Schema::key::<String>("door").length(..3).default(MARK);
+    out.debug("declaration", &key());
+    let wrong = |what: &str, schema: Schema| {
+        out.text(format!("{what}, as text"), schema.to_text());
+        out.text(format!("{what}, as JSON"), schema.to_json_schema());
+        out.refusal(what, Properties::builder().schema(schema).build());
+    };
+    wrong("bad default", Schema::new().declare(key().secret()));
+    wrong(
+        "declared twice",
+        Schema::new()
+            .declare(key().secret())
+            .declare(key().secret()),
+    );
+    let outer = Schema::key::<BTreeMap<String, Value>>("vault").secret();
+    let inner = Schema::key::<String>("vault.door")
+        .length(..3)
+        .default(MARK);
+    wrong(
+        "bad default below a secret",
+        Schema::new().declare(outer).declare(inner),
+    );
+    let never = Schema::key::<Door>("door").check("never", |_| false);
+    wrong(
+        "bad struct",
+        Schema::new().declare(never.default(table("code", MARK))),
+    );
+    let panics = Schema::key::<Door>("door").check("calm", |d| panic!("{}", d.code.expose()));
+    wrong(
+        "panic over a struct",
+        Schema::new().declare(panics.default(table("code", MARK))),
+    );
+    let number = Schema::key::<Secret<u32>>("door").default(MARK);
+    wrong("bad type", Schema::new().declare(number));
+    let own = Schema::key::<Secret<Own>>("door").default(secret("bad"));
+    wrong("bad type of a user's own", Schema::new().declare(own));
+    let codes = Schema::key::<Vec<Secret<String>>>("codes").one_of([vec![MARK]]);
+    wrong(
+        "one of a few lists",
+        Schema::new().declare(codes.default(vec![MARK])),
+    );
+    let named = Schema::new().declare(key());
+    let builder = Properties::builder().secret("door").schema(named);
+    out.refusal(
+        "bad default of a key that the builder hides",
+        builder.build(),
+    );
+    let memory = Memory::named("m");
+    memory.replace(planted(1)).unwrap();
+    let builder = Properties::builder().schema(schema().deny_unknown());
+    out.refusal("undeclared keys", builder.source(memory).build());
+}
+
+/// Documents that are wrong at a secret, in every format.
+fn parse(out: &Outputs, dir: &Path) {
+    type Case = (&'static str, fn() -> Format, &'static [&'static str]);
+    let cases: &[Case] = &[
+        #[cfg(feature = "toml")]
+        (
+            "toml",
+            Format::toml,
+            &[
+                "password = #",
+                "password = \"#",
+                "password = 'a' #",
+                "password = \"\\q#\"",
+                "#",
+            ],
+        ),
+        #[cfg(feature = "json")]
+        (
+            "json",
+            Format::json,
+            &[
+                "{\"password\": #}",
+                "{\"password\": \"#}",
+                "{\"password\": \"\\q#\"}",
+                "\"#\"",
+            ],
+        ),
+        #[cfg(feature = "yaml")]
+        (
+            "yaml",
+            Format::yaml,
+            &[
+                "password: *#",
+                "password: !# x",
+                "password: \"#",
+                "password: \"\\q#\"",
+                "#",
+            ],
+        ),
+        #[cfg(feature = "properties")]
+        (
+            "properties",
+            Format::properties,
+            &["=#", "password=\\u#", "password=\\u00#"],
+        ),
+        #[cfg(feature = "dotenv")]
+        (
+            "env",
+            Format::dotenv,
+            &["=#", "PASSWORD=\"#", "PASSWORD='a'#", "PASSWORD=a\n#/x"],
+        ),
+    ];
+    for (name, format, texts) in cases {
+        for text in *texts {
+            let text = text.replace('#', MARK);
+            let what = format!("a bad {name}");
+            let parsed = format().parse(text.as_bytes(), &Origin::new("test", ""));
+            out.error(&what, &parsed.expect_err(&text));
+            let path = dir.join(format!("bad.{name}"));
+            fs::write(&path, text).unwrap();
+            let file = File::new(&path).format(format()).without_watch();
+            out.refusal(&what, Properties::builder().source(file).build());
+        }
+    }
+}
+
+/// What sources and values show of themselves.
+fn show(out: &Outputs) -> Result<(), Error> {
+    let origin = Origin::new("test", "here");
+    let document = document(planted(1))?;
+    out.debug("document", &document);
+    out.debug("update", &Update::full(document));
+    let delta = Update::delta().set("db.password", MARK, origin)?;
+    out.debug("delta", &delta);
+    let args = Args::from([
+        format!("--db.password={MARK}"),
+        format!("--a..password={MARK}"),
+    ]);
+    out.debug("args", &args);
+    let vars = [
+        ("DB__PASSWORD", MARK),
+        ("DB____PASSWORD", MARK),
+        ("db__password", MARK),
+    ];
+    let env = Env::prefix("").vars(vars);
+    out.debug("env", &env);
+    let props = Properties::builder().source(args).source(env).build()?;
+    out.debug("health of args and env", &props.health());
+    out.debug("secret", &Secret::new(MARK));
+    #[cfg(feature = "http")]
+    {
+        use liveprops::sources::Http;
+        // Nobody listens there.
+        let http = Http::new(format!("http://me:{MARK}@127.0.0.1:1/x.toml"));
+        out.debug("http", &http);
+        out.text("origin of http", http.origin());
+        let bearer = Http::new("http://127.0.0.1:1/x.toml").bearer(MARK.to_owned());
+        out.debug("http", &bearer);
+        for http in [http, bearer] {
+            let props = Properties::builder().source(http.with(|policy| policy.optional()));
+            out.debug("health of http", &props.build()?.health());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn no_output_of_a_full_run_shows_a_planted_secret() -> Result<(), Error> {
+    let out = Outputs::default();
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("state");
+    let (store, memory) = (Store::default(), Memory::named("m"));
+    store.says(planted(0));
+    let first = builder(&out, &dir, &store, &memory);
+    out.debug("builder", &first);
+    let props = first.build()?;
+    out.debug("memory", &memory);
+    let alive = listen(&out, &props)?;
+    // From here on it is known that this is a secret, whatever it was part of before.
+    let late: Secret<String> = props.get("late.seal")?;
+    assert!(late.expose().contains(MARK));
+    ask(&out, &props, "at first");
+
+    // Values that replace each other, at once and one by one, and come to be no secret at all.
+    let good = props.generation();
+    store.says(planted(1));
+    props.refresh_now()?;
+    for (n, (key, value)) in (2..).zip(planted(2)) {
+        memory.set(&key, value)?;
+        memory.set("plain.qps", n)?;
+    }
+    ask(&out, &props, "after changes");
+    for (key, _) in planted(2)
+        .iter()
+        .filter(|(key, _)| key.starts_with("derived"))
+    {
+        memory.set(key, "nothing special")?;
+    }
+    memory.unset("db.password")?;
+    props.remove("db.password")?;
+    ask(&out, &props, "after removals");
+    memory.replace::<String, Value>([])?;
+
+    let source = props.health().sources.last().unwrap().source;
+    check(&out, &props, source)?;
+    refuse(&out, &props, &store, &memory)?;
+    store.says(planted(4));
+    props.refresh_now()?;
+    ask(&out, &props, "after refusals");
+    hold(&out, &props, &store)?;
+    store.says(planted(5));
+    props.refresh_now()?;
+    let missing = props.wait_for(["no.such.password"], Duration::ZERO);
+    out.refusal("waiting", missing);
+
+    for generation in [props.generation(), good] {
+        out.debug("applied", &props.rollback_to(generation)?);
+        out.files("file during a roll-back,", &dir);
+        ask(&out, &props, "rolled back");
+    }
+    let until_now = props.generation();
+    out.refusal("no such generation", props.rollback_to(until_now + 1));
+    drop((alive, props));
+    out.files("file of the first run,", &dir);
+
+    // A start without the store, from what the first run left.
+    *store.0.lock().unwrap() = None;
+    let props = builder(&out, &dir, &store, &Memory::new()).build()?;
+    assert!(props.pinned().is_some() && props.health().sources[1].cached.is_some());
+    let late = props.property::<Option<Secret<String>>>("late.seal");
+    let alive = (late.build()?, listen(&out, &props)?);
+    ask(&out, &props, "from disk");
+    out.debug("applied", &props.unpin()?);
+    ask(&out, &props, "unpinned");
+    store.says(planted(6));
+    props.refresh_now()?;
+    drop((alive, props));
+    out.files("file of the second run,", &dir);
+
+    export(&out);
+    parse(&out, temporary.path());
+    show(&out)?;
+    let leaks = out.leaks();
+    assert!(
+        leaks.is_empty(),
+        "{} leaks:\n{}",
+        leaks.len(),
+        leaks.join("\n")
+    );
+    Ok(())
+}
+
+// The times at which something is said of a value must not matter: what is known to be a secret by
+// now is not shown, although it was looked at, or was to be shown, before that was known.
+#[test]
+fn what_turns_out_to_be_a_secret_is_not_shown_any_more() -> Result<(), Error> {
+    let memory = Memory::from([("seal", MARK), ("refers", "x/${seal}")]);
+    let props = Properties::builder()
+        .source(memory.clone())
+        .restart_required("seal")
+        .build()?;
+    let before = props.snapshot();
+    memory.set("seal", secret("next"))?;
+    let _: Secret<String> = props.get("seal")?;
+    memory.set("refers", "nothing special")?;
+    let told = [
+        format!("{:?}", props.health().pending_restart),
+        format!("{:?}", props.snapshot().changes_since(&before)),
+        props.explain("seal").to_string(),
+    ];
+    for text in told {
+        assert!(!text.contains(MARK), "{text}");
+    }
+    Ok(())
+}
