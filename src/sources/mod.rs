@@ -13,6 +13,8 @@ mod http;
 #[cfg(feature = "kv")]
 mod kv;
 mod memory;
+#[cfg(feature = "web")]
+mod web;
 
 pub use args::Args;
 pub use dir::Dir;

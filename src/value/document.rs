@@ -145,8 +145,8 @@ impl Document {
             };
             deepest = deepest.max(key::segments(key).count() + inside);
         });
-        if path.len() + deepest > MAX_DEPTH {
-            let detail = format!("nested deeper than {MAX_DEPTH} levels");
+        if path.len() + deepest > key::MAX_DEPTH {
+            let detail = format!("nested deeper than {} levels", key::MAX_DEPTH);
             return refuse(ErrorKind::TooLarge, &detail);
         }
         let taken = self.root.find(&path).is_some();

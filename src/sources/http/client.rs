@@ -4,49 +4,20 @@ use std::io::{self, Read};
 use std::time::{Duration, Instant, SystemTime};
 
 use flate2::read::MultiGzDecoder;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use ureq::http::Response;
 use ureq::http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, LOCATION,
     RETRY_AFTER, TRANSFER_ENCODING,
 };
-use ureq::http::{HeaderName, HeaderValue, Response};
-use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
-use ureq::{Agent, Body, Timeout};
+use ureq::{Agent, Body};
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
-use crate::sources::http::url::Url;
+use crate::sources::web::url::Url;
+use crate::sources::web::{Header, Limits, cut, explain, text, unavailable};
 
 /// How many redirects are followed for one document.
 const REDIRECTS: usize = 5;
-
-/// A header that is sent.
-pub(super) type Header = (HeaderName, HeaderValue);
-
-/// How much of a header's text is shown.
-const SHOWN: usize = 80;
-
-/// The headers that frame the exchange or belong to revalidation: the source's own business.
-const OWN: [&str; 17] = [
-    "accept-encoding",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "expect",
-    "host",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "keep-alive",
-    "range",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// What is asked for.
 pub(super) struct Ask<'a> {
@@ -57,34 +28,6 @@ pub(super) struct Ask<'a> {
     /// Whether the answer may be compressed.
     pub(super) compressed: bool,
     pub(super) limits: Limits,
-}
-
-/// How long what may take.
-#[derive(Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) connect: Duration,
-    pub(super) response: Duration,
-    pub(super) deadline: Instant,
-    /// What the program asked for, to be named in messages.
-    pub(super) timeout: Duration,
-}
-
-impl Limits {
-    /// A part took too long, on its own or because nothing was left for it; `end` is what had to
-    /// happen in time.
-    fn over(self, what: &str, limit: Duration, end: &str) -> Error {
-        if Instant::now() >= self.deadline {
-            return self.whole_over(end);
-        }
-        let detail = format!("given up before {end}: the {what} timeout of {limit:?} is over");
-        Error::new(ErrorKind::Timeout, detail)
-    }
-
-    fn whole_over(self, end: &str) -> Error {
-        let limit = self.timeout;
-        let detail = format!("given up before {end}: the timeout of {limit:?} is over");
-        Error::new(ErrorKind::Timeout, detail)
-    }
 }
 
 /// What a server marks a version of a document with.
@@ -113,100 +56,6 @@ pub(super) struct Fetched {
     pub(super) bytes: Vec<u8>,
     pub(super) marks: Marks,
     pub(super) content_type: Option<String>,
-}
-
-/// The text of the files that TLS is set up with.
-#[derive(Default, Hash)]
-pub(super) struct Pems {
-    pub(super) ca: Option<Vec<u8>>,
-    pub(super) client: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-/// A header as the program gave it, checked; the error quotes no value.
-pub(super) fn header(name: &str, value: &str) -> Result<Header, Error> {
-    let refuse = |why: &str| {
-        let shown = cut(name);
-        let detail = format!("the header `{shown}` cannot be sent: {why}");
-        Err(Error::new(ErrorKind::Other, detail))
-    };
-    let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
-        return refuse("its name holds characters that no header name may hold");
-    };
-    if OWN.contains(&parsed.as_str()) {
-        return refuse("the source sets it by itself");
-    }
-    match HeaderValue::from_str(value) {
-        Ok(mut value) => {
-            value.set_sensitive(true);
-            Ok((parsed, value))
-        }
-        Err(_) => {
-            refuse("its value holds a line break or other characters that no header may hold")
-        }
-    }
-}
-
-/// A client that keeps no connection: names are resolved anew for each request.
-pub(super) fn agent(pems: &Pems, proxy: bool) -> Result<Agent, Error> {
-    let mut tls = TlsConfig::builder();
-    if let Some(ca) = &pems.ca {
-        let certificates = certificates(ca, "CA")?;
-        let owned = certificates
-            .iter()
-            .map(|it| Certificate::from_der(it).to_owned());
-        tls = tls.root_certs(RootCerts::from(owned));
-    }
-    if let Some((chain, key)) = &pems.client {
-        tls = tls.client_cert(Some(client_certificate(chain, key)?));
-    }
-    let mut config = Agent::config_builder()
-        .tls_config(tls.build())
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .max_idle_connections(0)
-        .max_idle_connections_per_host(0)
-        .user_agent(concat!("liveprops/", env!("CARGO_PKG_VERSION")));
-    if !proxy {
-        config = config.proxy(None);
-    }
-    Ok(config.build().new_agent())
-}
-
-fn unusable(what: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Other, format!("{what} {why}"))
-}
-
-fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let what = format!("the file of the {what} certificate");
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match all {
-        Ok(all) if all.is_empty() => Err(unusable(&what, "holds no certificate in PEM")),
-        Ok(all) => Ok(all),
-        Err(_) => Err(unusable(&what, "is not valid PEM")),
-    }
-}
-
-fn client_certificate(chain: &[u8], key: &[u8]) -> Result<ClientCert, Error> {
-    let what = "the file of the client certificate's key";
-    let chain = certificates(chain, "client")?;
-    let (Ok(der), Ok(own)) = (
-        PrivateKeyDer::from_pem_slice(key),
-        PrivateKey::from_pem(key),
-    ) else {
-        return Err(unusable(what, "holds no private key in PEM"));
-    };
-    // The client would panic at a pair that does not match.
-    let provider = rustls::crypto::ring::default_provider();
-    if let Err(fault) = rustls::sign::CertifiedKey::from_der(chain.clone(), der, &provider) {
-        let why = format!("and its key do not make a pair that can be used: {fault}");
-        return Err(unusable("the client certificate", &why));
-    }
-    let chain: Vec<_> = chain
-        .iter()
-        .map(|it| Certificate::from_der(it).to_owned())
-        .collect();
-    Ok(ClientCert::new_with_certs(&chain, own))
 }
 
 /// Asks for a document, through redirects within its origin.
@@ -361,41 +210,6 @@ fn body_fault(fault: io::Error, length: Option<u64>, packed: bool, limits: Limit
     }
 }
 
-/// What a client's failure means; `end` is what had to happen in time.
-fn explain(fault: ureq::Error, limits: Limits, end: &str) -> Error {
-    match fault {
-        ureq::Error::Timeout(Timeout::Resolve) => {
-            limits.over("connect", limits.connect, "the host's name was resolved")
-        }
-        ureq::Error::Timeout(Timeout::Connect) => {
-            limits.over("connect", limits.connect, "there was a connection")
-        }
-        ureq::Error::Timeout(Timeout::RecvResponse) => {
-            limits.over("response", limits.response, end)
-        }
-        ureq::Error::Timeout(_) => limits.whole_over(end),
-        ureq::Error::Io(fault) if fault.kind() == io::ErrorKind::TimedOut => limits.whole_over(end),
-        ureq::Error::Io(fault) => {
-            let within = fault.get_ref();
-            let tls = within.is_some_and(|it| it.is::<rustls::Error>());
-            let what = if tls { "TLS" } else { "the exchange" };
-            unavailable(format!("{what} failed: {fault}"))
-        }
-        ureq::Error::Rustls(fault) => unavailable(format!("TLS failed: {fault}")),
-        ureq::Error::Tls(fault) => unavailable(format!("TLS failed: {fault}")),
-        ureq::Error::HostNotFound => unavailable("the host's name has no address"),
-        ureq::Error::Protocol(fault) => {
-            unavailable(format!("the response is not valid HTTP: {fault}"))
-        }
-        ureq::Error::LargeResponseHeader(..) => unavailable("the response's headers are too large"),
-        ureq::Error::ConnectProxyFailed(_) => unavailable("the proxy refused to connect"),
-        ureq::Error::InvalidProxyUrl => unavailable("the address of the proxy is not valid"),
-        // Its text would quote the address.
-        ureq::Error::BadUri(_) => Error::new(ErrorKind::Other, "the address is not valid"),
-        fault => unavailable(format!("the exchange failed: {fault}")),
-    }
-}
-
 /// Why a response that is no document is refused, and what may help.
 fn refused(status: u16, response: &Response<Body>) -> Error {
     let hint = match status {
@@ -433,30 +247,15 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     Some(Duration::from_secs(pause.as_secs_f64().ceil() as u64))
 }
 
-fn unavailable(detail: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Unavailable, detail)
-}
-
 fn too_large() -> Error {
     let detail = format!("the document is longer than {MAX_DOCUMENT_BYTES} bytes");
     Error::new(ErrorKind::TooLarge, detail)
-}
-
-/// A header's text; none if it is not text.
-fn text(response: &Response<Body>, name: HeaderName) -> Option<String> {
-    let value = response.headers().get(name)?.to_str().ok()?;
-    Some(value.trim().to_owned())
 }
 
 /// A content type without its parameters, in lower case.
 pub(super) fn media_type(content_type: &str) -> String {
     let media = content_type.split(';').next().unwrap_or_default();
     media.trim().to_ascii_lowercase()
-}
-
-/// As much of a text as a message shows.
-pub(super) fn cut(text: &str) -> String {
-    text.chars().take(SHOWN).collect()
 }
 
 /// A reader that fails once there is more than a document may hold.

@@ -16,14 +16,15 @@ use crate::source::{DEFAULT_POLL, DEFAULT_TIMEOUT, Guard, Policy, Source, Timing
 use crate::sources::disk::absolute;
 use crate::sources::disk::follow::QUIET;
 use crate::sources::disk::read::{self, Digest};
-use crate::sources::http::client::{Answer, Ask, Fetched, Limits, Marks, Pems};
-use crate::sources::http::url::Address;
+use crate::sources::http::client::{Answer, Ask, Fetched, Marks};
+use crate::sources::web::tls::{self, pem};
+use crate::sources::web::url::Address;
+use crate::sources::web::{self, Limits};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
 mod client;
-mod url;
 
 /// How long a connection may take, name resolution and TLS each included.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -113,8 +114,7 @@ struct Options {
     proxy: bool,
     bearer: Option<Bearer>,
     headers: Vec<(String, Secret<String>)>,
-    ca: Option<PathBuf>,
-    client: Option<(PathBuf, PathBuf)>,
+    tls: tls::Files,
 }
 
 #[derive(Clone)]
@@ -207,8 +207,7 @@ impl Http {
                 proxy: true,
                 bearer: None,
                 headers: Vec::new(),
-                ca: None,
-                client: None,
+                tls: tls::Files::default(),
             },
             memory: Mutex::default(),
         }
@@ -323,7 +322,7 @@ impl Http {
     /// file is read anew for each poll.
     #[must_use]
     pub fn ca(mut self, path: impl Into<PathBuf>) -> Self {
-        self.options.ca = Some(absolute(&path.into()));
+        self.options.tls.ca = Some(absolute(&path.into()));
         self
     }
 
@@ -336,7 +335,7 @@ impl Http {
         chain: impl Into<PathBuf>,
         key: impl Into<PathBuf>,
     ) -> Self {
-        self.options.client = Some((absolute(&chain.into()), absolute(&key.into())));
+        self.options.tls.client = Some((absolute(&chain.into()), absolute(&key.into())));
         self
     }
 
@@ -382,7 +381,7 @@ impl Http {
         }
         let sends = self.options.bearer.is_some()
             || !self.options.headers.is_empty()
-            || self.options.client.is_some();
+            || self.options.tls.client.is_some();
         if sends && web.windows(2).any(|two| !two[0].same_origin(two[1])) {
             let detail = "credentials and headers would go to servers of several origins: \
                           make a source for each";
@@ -392,7 +391,7 @@ impl Http {
     }
 
     /// The headers of each request.
-    fn headers(&self) -> Result<Vec<client::Header>, Error> {
+    fn headers(&self) -> Result<Vec<web::Header>, Error> {
         let mut headers = Vec::new();
         let token = match &self.options.bearer {
             None => None,
@@ -407,32 +406,24 @@ impl Http {
             if token.is_empty() {
                 return Err(Error::new(ErrorKind::Other, "the bearer token is empty"));
             }
-            headers.push(client::header("authorization", &format!("Bearer {token}"))?);
+            headers.push(web::header("authorization", &format!("Bearer {token}"))?);
         }
         for (name, value) in &self.options.headers {
-            headers.push(client::header(name, value.expose())?);
+            headers.push(web::header(name, value.expose())?);
         }
         Ok(headers)
     }
 
     /// The client, made anew when a file it was made of has changed.
     fn agent(&self) -> Result<ureq::Agent, Error> {
-        let mut pems = Pems::default();
-        if let Some(path) = &self.options.ca {
-            pems.ca = Some(pem(path, "the file of the CA certificate")?);
-        }
-        if let Some((chain, key)) = &self.options.client {
-            let chain = pem(chain, "the file of the client certificate")?;
-            let key = pem(key, "the file of the client certificate's key")?;
-            pems.client = Some((chain, key));
-        }
+        let pems = self.options.tls.read()?;
         let digest = self.memory.lock().digest.of(&pems);
         if let Some((made_of, agent)) = &self.memory.lock().agent {
             if *made_of == digest {
                 return Ok(agent.clone());
             }
         }
-        let agent = client::agent(&pems, self.options.proxy)?;
+        let agent = web::agent(pems.config()?, self.options.proxy);
         self.memory.lock().agent = Some((digest, agent.clone()));
         Ok(agent)
     }
@@ -546,7 +537,7 @@ impl Http {
 /// What holds for all addresses of one load.
 struct Round {
     limits: Limits,
-    headers: Vec<client::Header>,
+    headers: Vec<web::Header>,
     agent: Option<ureq::Agent>,
     conditional: bool,
 }
@@ -590,8 +581,8 @@ impl fmt::Debug for Http {
             .field("timeout", &options.timeout)
             .field("headers", &headers)
             .field("bearer", &options.bearer.is_some())
-            .field("ca", &options.ca)
-            .field("client_certificate", &options.client)
+            .field("ca", &options.tls.ca)
+            .field("client_certificate", &options.tls.client)
             .field("proxy", &options.proxy)
             .finish_non_exhaustive()
     }
@@ -713,24 +704,13 @@ fn extension(media: &str) -> Option<&'static str> {
 
 fn no_format(content_type: Option<&str>) -> Error {
     let of = match content_type {
-        Some(content_type) => format!("the content type `{}` and ", client::cut(content_type)),
+        Some(content_type) => format!("the content type `{}` and ", web::cut(content_type)),
         None => String::new(),
     };
     let detail = format!(
         "no format is known for {of}this path; name one with `format`, or enable its feature"
     );
     Error::new(ErrorKind::Malformed, detail)
-}
-
-/// The text of a small file.
-fn pem(path: &Path, what: &str) -> Result<Vec<u8>, Error> {
-    match read::read(path) {
-        Ok(content) => Ok(content.bytes),
-        Err(fault) => {
-            let detail = format!("{what}, {}: {fault}", path.display());
-            Err(Error::new(ErrorKind::Unavailable, detail))
-        }
-    }
 }
 
 /// The content of a `file:` address, once nobody writes to it.

@@ -13,14 +13,14 @@ const LONGEST: usize = 8 * 1024;
 
 /// The address of one document.
 #[derive(Clone, Eq, PartialEq)]
-pub(super) enum Address {
+pub(crate) enum Address {
     Web(Url),
     File(PathBuf),
 }
 
 /// An `http` or `https` address.
 #[derive(Clone, Eq, PartialEq)]
-pub(super) struct Url {
+pub(crate) struct Url {
     secure: bool,
     /// User and password, as they were written.
     user_info: Option<String>,
@@ -33,7 +33,7 @@ pub(super) struct Url {
 
 impl Address {
     /// Takes an address apart. The error says what is wrong with it, and quotes nothing of it.
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         let Some((scheme, rest)) = text.split_once(':') else {
             return Err("no scheme: begin it with `https://`, `http://` or `file:`");
         };
@@ -44,14 +44,14 @@ impl Address {
     }
 
     /// The path whose extension may name the format.
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         match self {
             Address::Web(url) => url.bare_path().into(),
             Address::File(path) => path.clone(),
         }
     }
 
-    pub(super) fn web(&self) -> Option<&Url> {
+    pub(crate) fn web(&self) -> Option<&Url> {
         match self {
             Address::Web(url) => Some(url),
             Address::File(_) => None,
@@ -69,7 +69,7 @@ impl fmt::Display for Address {
 }
 
 impl Url {
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         let strange = |b: u8| !b.is_ascii_graphic() || matches!(b, b'\\' | b'"' | b'<' | b'>');
         if text.len() > LONGEST {
             return Err("longer than 8 KiB");
@@ -125,7 +125,7 @@ impl Url {
     }
 
     /// Where a redirect from here leads; what is wrong with it if it may not be followed.
-    pub(super) fn redirect(&self, location: &str) -> Result<Self, String> {
+    pub(crate) fn redirect(&self, location: &str) -> Result<Self, String> {
         let whole = match location {
             it if it.starts_with("//") => format!("{}:{it}", self.scheme()),
             it if scheme_of(it).is_some() => it.to_owned(),
@@ -176,16 +176,16 @@ impl Url {
     }
 
     /// Whether both are of one scheme, host and port.
-    pub(super) fn same_origin(&self, other: &Self) -> bool {
+    pub(crate) fn same_origin(&self, other: &Self) -> bool {
         self.secure == other.secure && self.host == other.host && self.port == other.port
     }
 
-    pub(super) fn has_user_info(&self) -> bool {
+    pub(crate) fn has_user_info(&self) -> bool {
         self.user_info.is_some()
     }
 
     /// The address as it goes to the client, secrets and all.
-    pub(super) fn whole(&self) -> String {
+    pub(crate) fn whole(&self) -> String {
         let user_info = match &self.user_info {
             Some(it) => format!("{it}@"),
             None => String::new(),
