@@ -33,7 +33,10 @@ const CLIENTS: [(&str, &[&str]); 11] = [
     ("serde_json", &["format/json.rs", "sources/web/"]),
     ("saphyr_parser", &["format/yaml.rs"]),
     ("notify", &["sources/disk/"]),
-    ("ureq", &["sources/web/", "sources/http/"]),
+    (
+        "ureq",
+        &["sources/web/", "sources/http/", "sources/consul.rs"],
+    ),
     ("rustls", &["sources/web/"]),
     ("flate2", &["sources/http/"]),
     ("httpdate", &["sources/http/"]),

@@ -4,6 +4,8 @@
 //! share one private room, `disk`, which reads safely and watches; `Http` reads by it too.
 
 mod args;
+#[cfg(feature = "consul")]
+mod consul;
 mod dir;
 mod disk;
 mod env;
@@ -17,6 +19,8 @@ mod memory;
 mod web;
 
 pub use args::Args;
+#[cfg(feature = "consul")]
+pub use consul::Consul;
 pub use dir::Dir;
 pub use env::Env;
 pub use file::File;

@@ -423,7 +423,7 @@ impl Http {
                 return Ok(agent.clone());
             }
         }
-        let agent = web::agent(pems.config()?, self.options.proxy);
+        let agent = web::agent(pems.config()?, self.options.proxy, 0);
         self.memory.lock().agent = Some((digest, agent.clone()));
         Ok(agent)
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
 use crate::source::Update;
+use crate::sources::disk::read::Digest;
 use crate::sources::kv::mapping::{Mapping, Place};
 use crate::value::Value;
 use crate::value::document::Document;
@@ -40,6 +41,7 @@ pub(crate) struct Mirror {
     /// Which key of the store a property is from.
     owners: BTreeMap<Key, Arc<str>>,
     document: Document,
+    digest: Digest,
     /// Of all values in `items`.
     bytes: usize,
     /// Keys that are changed and not yet in the document; all of it, if that is simpler.
@@ -51,6 +53,7 @@ pub(crate) struct Mirror {
 #[derive(Clone, Debug)]
 struct Item {
     revision: u64,
+    digest: u64,
     bytes: usize,
     says: Says,
 }
@@ -70,6 +73,7 @@ impl Mirror {
             clashes: BTreeMap::new(),
             owners: BTreeMap::new(),
             document: Document::new(),
+            digest: Digest::default(),
             bytes: 0,
             dirty: BTreeSet::new(),
             anew: false,
@@ -104,6 +108,7 @@ impl Mirror {
                 self.changed |= self.faults.remove(&key).is_some();
                 let item = Item {
                     revision: entry.revision,
+                    digest: self.digest.of(entry.bytes),
                     bytes: entry.bytes.len(),
                     says,
                 };
@@ -137,8 +142,12 @@ impl Mirror {
             .collect();
         for entry in all {
             gone.remove(entry.key);
-            // An item keeps the revision it was read at; the same one is the same value.
-            if self.revision_of(entry.key) != Some(entry.revision) {
+            // A store that was reset may use a revision again.
+            let known = self.items.get(entry.key);
+            let same = |item: &Item| {
+                item.revision == entry.revision && item.digest == self.digest.of(entry.bytes)
+            };
+            if !known.is_some_and(same) {
                 self.put(&entry);
             }
         }

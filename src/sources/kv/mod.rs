@@ -1,6 +1,7 @@
-//! What key-value stores have in common: where one is (`locator`), which of its keys are meant and
+//! What key-value stores have in common: where one is (`endpoints`, `locator`), which of its keys are meant and
 //! what they are called (`mapping`), and what a store holds as one document (`mirror`).
 
+pub(crate) mod endpoints;
 pub(crate) mod locator;
 pub(crate) mod mapping;
 pub(crate) mod mirror;

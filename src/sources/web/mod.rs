@@ -11,6 +11,8 @@ use ureq::{Agent, Body, Timeout};
 
 use crate::error::{Error, ErrorKind};
 
+#[cfg(any(feature = "consul", feature = "etcd"))]
+pub(crate) mod json;
 pub(crate) mod tls;
 pub(crate) mod url;
 
@@ -93,15 +95,15 @@ pub(crate) fn header(name: &str, value: &str) -> Result<Header, Error> {
     }
 }
 
-/// A client that keeps no connection: names are resolved anew for each request.
-pub(crate) fn agent(tls: TlsConfig, proxy: bool) -> Agent {
+/// A client. One that keeps no idle connection resolves names anew for each request.
+pub(crate) fn agent(tls: TlsConfig, proxy: bool, idle: usize) -> Agent {
     let mut config = Agent::config_builder()
         .tls_config(tls)
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
-        .max_idle_connections(0)
-        .max_idle_connections_per_host(0)
+        .max_idle_connections(idle)
+        .max_idle_connections_per_host(idle)
         .user_agent(concat!("liveprops/", env!("CARGO_PKG_VERSION")));
     if !proxy {
         config = config.proxy(None);

@@ -184,6 +184,15 @@ impl Url {
         self.user_info.is_some()
     }
 
+    /// Another place on the same server, with its query.
+    pub(crate) fn at(&self, path: &str) -> Self {
+        let base = self.bare_path().trim_end_matches('/');
+        Self {
+            path: format!("{base}{path}"),
+            ..self.clone()
+        }
+    }
+
     /// The address as it goes to the client, secrets and all.
     pub(crate) fn whole(&self) -> String {
         let user_info = match &self.user_info {
@@ -246,6 +255,19 @@ fn is_secret(name: &str) -> bool {
     name.contains('%')
         || segment_looks_secret(name)
         || signs.iter().any(|sign| name.eq_ignore_ascii_case(sign))
+}
+
+/// A part of a path or of a query with what has a meaning there escaped.
+#[cfg(feature = "kv")]
+pub(crate) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            true => escaped.push(char::from(byte)),
+            false => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
 }
 
 /// The scheme that a reference begins with, if it does.

@@ -1,0 +1,485 @@
+//! Consul's key-value store, by its HTTP interface: recursive reads that block until something changes.
+//!
+//! What the indexes mean, and when not to trust one, is from Consul's documentation of blocking
+//! queries: one that went backwards, and one after any error, is begun anew.
+
+use std::fmt;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use ureq::http::header::HeaderName;
+use ureq::http::{HeaderValue, Response};
+use ureq::{Agent, Body};
+
+use crate::error::{Error, ErrorKind};
+use crate::format::Format;
+use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::sources::disk::absolute;
+use crate::sources::kv::endpoints::Endpoints;
+use crate::sources::kv::locator::Locator;
+use crate::sources::kv::mapping::Mapping;
+use crate::sources::kv::mirror::{Entry, Mirror};
+use crate::sources::web::url::Url;
+use crate::sources::web::{self, Limits, json, tls};
+use crate::value::document::Document;
+use crate::value::origin::Origin;
+use crate::value::secret::Secret;
+
+const KIND: &str = "consul";
+/// Where an agent is by default.
+const ADDRESS: &str = "http://127.0.0.1:8500";
+
+/// How long a read blocks at most, where nothing changes: its end is the sign that all is well.
+const WAIT: Duration = Duration::from_secs(4);
+/// What an agent may add to that, so that not all reads end at once.
+const DITHER: u32 = 16;
+/// How long an answer may take that does not block, and how late one may be that does.
+const TIMEOUT: Duration = Duration::from_secs(3);
+const LATE: Duration = Duration::from_secs(1);
+/// The shortest time from one read to the next.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The largest answer: 10 MiB of values, in base64 and with their names.
+const MAX_ANSWER: u64 = 32 << 20;
+
+/// Keys below a prefix, or a document in one key, of Consul's key-value store.
+///
+/// `config/checkout/ratelimit/qps` below the prefix `config/checkout` is the property
+/// `ratelimit.qps`. A change is seen as it happens. All that one transaction of the store changed is
+/// one generation; what is deleted there lets weaker layers show. Keys that end in a slash are
+/// folders, and skipped. A value that is not UTF-8 or over 1 MiB (Consul itself takes 512 KiB) is
+/// refused alone; all together may hold 10 MiB.
+///
+/// An error of the store, whatever it is, takes nothing away: the reading goes on with growing
+/// pauses and then begins anew. Of several addresses the next one is asked when one fails. That most
+/// keys are gone is held; see [`Guard`].
+///
+/// ```
+/// use liveprops::{Source, Watching, sources::Consul};
+///
+/// let consul = Consul::prefix("config/checkout")
+///     .address("https://consul.example.com:8501")
+///     .token("b1gs33cr3t".to_owned())
+///     .ca("/etc/ssl/consul.pem");
+/// assert_eq!(consul.watching(), Watching::Stream);
+/// assert_eq!(consul.origin().to_string(), "consul config/checkout/");
+/// ```
+#[derive(Clone)]
+pub struct Consul {
+    options: Options,
+    /// What the store holds. Behind a lock because a call that was left to itself may still run.
+    mirror: Arc<Mutex<Mirror>>,
+}
+
+#[derive(Clone)]
+struct Options {
+    mapping: Mapping,
+    endpoints: Endpoints,
+    token: Option<Token>,
+    datacenter: Option<String>,
+    stale: bool,
+    tls: tls::Files,
+}
+
+#[derive(Clone)]
+enum Token {
+    Text(Secret<String>),
+    File(PathBuf),
+}
+
+impl Consul {
+    /// All keys below a prefix, which ends at a slash: `app` is `app/`, never `apple`.
+    pub fn prefix(prefix: impl AsRef<str>) -> Self {
+        Self::of(Mapping::prefix(KIND, '/', prefix.as_ref()))
+    }
+
+    /// One key that holds a document; its format is that of its extension, or given.
+    pub fn document(key: impl AsRef<str>) -> Self {
+        Self::of(Mapping::document(KIND, '/', key.as_ref()))
+    }
+
+    /// The prefixes of a scope below one prefix, the weakest first: `common`, `common-prod`,
+    /// `checkout`, `checkout-prod`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scope::names`].
+    pub fn of_scope(prefix: impl AsRef<str>, scope: &Scope) -> Result<Vec<Self>, Error> {
+        let prefix = prefix.as_ref().trim_end_matches('/');
+        let names = scope.names()?.into_iter();
+        Ok(names
+            .map(|name| Self::prefix(format!("{prefix}/{name}")))
+            .collect())
+    }
+
+    fn of(mapping: Mapping) -> Self {
+        let options = Options {
+            mapping,
+            endpoints: Endpoints::one(ADDRESS),
+            token: None,
+            datacenter: None,
+            stale: false,
+            tls: tls::Files::default(),
+        };
+        Self::with_options(options)
+    }
+
+    fn with_options(options: Options) -> Self {
+        Self {
+            mirror: Arc::new(Mutex::new(Mirror::new(options.mapping.clone()))),
+            options,
+        }
+    }
+
+    fn edit(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(&mut self.options);
+        Self::with_options(self.options)
+    }
+
+    /// Sets the address of the agent; `http://127.0.0.1:8500` by default.
+    #[must_use]
+    pub fn address(self, url: impl Into<String>) -> Self {
+        self.addresses([url])
+    }
+
+    /// Sets several addresses, any of which will do: the next is asked when one fails.
+    #[must_use]
+    pub fn addresses<U: Into<String>>(self, urls: impl IntoIterator<Item = U>) -> Self {
+        let urls = urls.into_iter().map(Into::into).collect();
+        self.edit(|options| options.endpoints = Endpoints::all(urls))
+    }
+
+    /// Finds the agent by variables and files.
+    #[must_use]
+    pub fn locator(self, locator: Locator) -> Self {
+        self.edit(|options| options.endpoints = Endpoints::found_by(locator))
+    }
+
+    /// Sends an ACL token.
+    #[must_use]
+    pub fn token(self, token: impl Into<Secret<String>>) -> Self {
+        let token = Token::Text(token.into());
+        self.edit(|options| options.token = Some(token))
+    }
+
+    /// Sends the ACL token that a file holds, which is read anew for each read of the store.
+    #[must_use]
+    pub fn token_file(self, path: impl Into<PathBuf>) -> Self {
+        let token = Token::File(absolute(&path.into()));
+        self.edit(|options| options.token = Some(token))
+    }
+
+    /// Reads from a data centre; that of the agent by default.
+    #[must_use]
+    pub fn datacenter(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.edit(|options| options.datacenter = Some(name))
+    }
+
+    /// Lets any server answer, not the leader alone: it may be behind, and answers without a leader.
+    #[must_use]
+    pub fn stale(self) -> Self {
+        self.edit(|options| options.stale = true)
+    }
+
+    /// Trusts the certificates in a file in place of Mozilla's roots.
+    #[must_use]
+    pub fn ca(self, path: impl Into<PathBuf>) -> Self {
+        let path = absolute(&path.into());
+        self.edit(|options| options.tls.ca = Some(path))
+    }
+
+    /// Shows a certificate, with its chain and its key in files of PEM.
+    #[must_use]
+    pub fn client_certificate(self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        let files = (absolute(&chain.into()), absolute(&key.into()));
+        self.edit(|options| options.tls.client = Some(files))
+    }
+
+    /// Sets the format of a [`document`](Self::document).
+    #[must_use]
+    pub fn format(self, format: Format) -> Self {
+        self.edit(|options| options.mapping.set_format(format))
+    }
+
+    /// Has a key below the prefix hold a document, which becomes a subtree.
+    #[must_use]
+    pub fn as_document(self, key: impl AsRef<str>, format: Format) -> Self {
+        self.edit(|options| options.mapping.add_document(key.as_ref(), format))
+    }
+
+    fn header(&self) -> Result<Option<HeaderValue>, Error> {
+        let token = match &self.options.token {
+            None => return Ok(None),
+            Some(Token::Text(token)) => token.expose().trim().to_owned(),
+            Some(Token::File(path)) => {
+                let bytes = tls::pem(path, "the file of the token")?;
+                String::from_utf8_lossy(&bytes).trim().to_owned()
+            }
+        };
+        let (_, value) = web::header("x-consul-token", &token)?;
+        Ok(Some(value))
+    }
+
+    /// The path of a read; one that blocks names the index it has seen.
+    fn path(&self, index: u64, wait: Option<Duration>) -> String {
+        let mapping = &self.options.mapping;
+        let key: Vec<String> = mapping.wanted().split('/').map(web::url::escape).collect();
+        let mut path = format!("/v1/kv/{}?", key.join("/"));
+        if !mapping.is_document() {
+            path.push_str("recurse&");
+        }
+        if let Some(datacenter) = &self.options.datacenter {
+            path.push_str(&format!("dc={}&", web::url::escape(datacenter)));
+        }
+        if self.options.stale {
+            path.push_str("stale&");
+        }
+        match wait {
+            Some(wait) => path.push_str(&format!("index={index}&wait={}ms", wait.as_millis())),
+            None => path.push_str(&format!("index={index}")),
+        }
+        path
+    }
+
+    /// One read. It blocks until something is newer than `index`, unless that is 0.
+    fn read(&self, agent: &Agent, index: u64) -> Result<Answer, Error> {
+        let server = self.options.endpoints.current()?;
+        let at = |error: Error| match error.origin() {
+            None => error.with_origin(format!("{} at {}", self.origin(), shown(&server))),
+            Some(_) => error,
+        };
+        let wait = (index > 0).then_some(WAIT);
+        let timeout = wait.map_or(TIMEOUT, |wait| wait + wait / DITHER + LATE);
+        let limits = Limits {
+            connect: TIMEOUT / 2,
+            response: timeout,
+            deadline: Instant::now() + timeout,
+            timeout,
+        };
+        let url = Url::parse(&server).map_err(|why| {
+            let detail = format!("the address is not valid: {why}");
+            at(Error::new(ErrorKind::Other, detail))
+        })?;
+        let ask = || -> Result<Answer, Error> {
+            let mut request = agent.get(url.at(&self.path(index, wait)).whole());
+            if let Some(token) = self.header()? {
+                request = request.header("x-consul-token", token);
+            }
+            let response = request
+                .config()
+                .timeout_global(Some(timeout))
+                .timeout_resolve(Some(limits.connect))
+                .timeout_connect(Some(limits.connect))
+                .build()
+                .call()
+                .map_err(|fault| web::explain(fault, limits, "the response began"))?;
+            answer(response, limits)
+        };
+        ask()
+            .map_err(at)
+            .inspect_err(|_| self.options.endpoints.next())
+    }
+
+    /// Reads everything, from the first server that answers.
+    fn read_all(&self, agent: &Agent) -> Result<Answer, Error> {
+        let mut outcome = self.read(agent, 0);
+        for _ in 1..self.options.endpoints.count() {
+            if outcome.is_ok() {
+                break;
+            }
+            outcome = self.read(agent, 0);
+        }
+        outcome
+    }
+
+    fn agent(&self) -> Result<Agent, Error> {
+        let tls = self.options.tls.read().and_then(|pems| pems.config());
+        let tls = tls.map_err(|error| error.with_origin(self.origin()))?;
+        Ok(web::agent(tls, false, 1))
+    }
+}
+
+/// What a read has brought.
+struct Answer {
+    index: u64,
+    items: Vec<Item>,
+}
+
+struct Item {
+    key: String,
+    bytes: Vec<u8>,
+    index: u64,
+}
+
+impl Answer {
+    fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.items.iter().map(|item| Entry {
+            key: &item.key,
+            bytes: &item.bytes,
+            revision: item.index,
+        })
+    }
+}
+
+fn answer(response: Response<Body>, limits: Limits) -> Result<Answer, Error> {
+    let status = response.status().as_u16();
+    let name = HeaderName::from_static("x-consul-index");
+    let index = web::text(&response, name).and_then(|index| index.parse().ok());
+    let mut bytes = Vec::new();
+    let mut body = response.into_body().into_reader().take(MAX_ANSWER + 1);
+    body.read_to_end(&mut bytes).map_err(|fault| {
+        web::explain(ureq::Error::from(fault), limits, "the answer was complete")
+    })?;
+    if bytes.len() as u64 > MAX_ANSWER {
+        let detail = format!("the answer is longer than {MAX_ANSWER} bytes");
+        return Err(Error::new(ErrorKind::TooLarge, detail));
+    }
+    let index = match (status, index) {
+        (200 | 404, Some(index)) => index,
+        (200 | 404, None) => {
+            let detail = "the answer names no index: is this an agent of Consul?";
+            return Err(Error::new(ErrorKind::Malformed, detail));
+        }
+        _ => return Err(refused(status, &bytes)),
+    };
+    let items = match status {
+        // Nothing is there, which is an answer as any other.
+        404 => Vec::new(),
+        _ => items(&bytes)?,
+    };
+    Ok(Answer { index, items })
+}
+
+fn items(bytes: &[u8]) -> Result<Vec<Item>, Error> {
+    let malformed = || {
+        let detail = "the answer is no list of keys and values: is this an agent of Consul?";
+        Error::new(ErrorKind::Malformed, detail)
+    };
+    let answer = json::parse(bytes)?;
+    let list = answer.as_array().ok_or_else(malformed)?;
+    let item = |item: &_| -> Option<Item> {
+        let item = json::Object::of(item)?;
+        Some(Item {
+            key: item.text("Key")?.to_owned(),
+            bytes: json::bytes(item.get("Value")?)?,
+            index: item.number("ModifyIndex")?,
+        })
+    };
+    list.iter()
+        .map(item)
+        .collect::<Option<_>>()
+        .ok_or_else(malformed)
+}
+
+/// Why an answer is none, and what may help.
+fn refused(status: u16, body: &[u8]) -> Error {
+    let hint = match status {
+        403 => "check the ACL token and its rules",
+        429 => "the agent asks for fewer requests",
+        500 => "the servers have no leader, or the data centre is not known",
+        _ => "see the log of the agent",
+    };
+    let says = String::from_utf8_lossy(body);
+    let says = web::cut(says.lines().next().unwrap_or_default());
+    web::unavailable(format!("the answer is {status} ({says}): {hint}"))
+}
+
+/// An address without what may be secret in it.
+fn shown(address: &str) -> String {
+    Url::parse(address).map_or_else(
+        |_| "an address that is not valid".to_owned(),
+        |url| url.to_string(),
+    )
+}
+
+impl Source for Consul {
+    fn origin(&self) -> Origin {
+        Origin::new(KIND, self.options.mapping.wanted())
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let answer = self.read_all(&self.agent()?)?;
+        let mut mirror = self.mirror.lock();
+        mirror.replace(answer.entries());
+        mirror.whole(answer.index.to_string())
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Stream
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        let agent = self.agent()?;
+        let stopped = agent.clone();
+        updates.on_stop(move || stopped.clone().shutdown());
+        let mut index = 0;
+        let mut first = true;
+        while !updates.is_stopped() {
+            let begun = Instant::now();
+            let read = match first {
+                true => self.read_all(&agent),
+                false => self.read(&agent, index),
+            };
+            let answer = match read {
+                // It was told to end.
+                Err(_) if updates.is_stopped() => return Ok(()),
+                read => read?,
+            };
+            // Going backwards means another past: everything is read anew. 0 would not block.
+            index = match answer.index < index {
+                true => 0,
+                false => answer.index.max(1),
+            };
+            let update = {
+                let mut mirror = self.mirror.lock();
+                mirror.replace(answer.entries());
+                match first {
+                    true => mirror
+                        .whole(answer.index.to_string())
+                        .map(|all| Some(Update::full(all))),
+                    false => mirror.update(answer.index.to_string()),
+                }
+            };
+            first = false;
+            match update {
+                Ok(Some(update)) => drop(updates.send(update)),
+                Ok(None) => updates.alive(),
+                Err(error) => updates.failed(error),
+            }
+            if updates.wait(PAUSE.saturating_sub(begun.elapsed())) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn refusal(&self) -> Refusal {
+        match self.options.mapping.is_document() {
+            true => Refusal::Whole,
+            false => Refusal::PerKey,
+        }
+    }
+
+    fn timing(&self) -> Timing {
+        let silence = WAIT + WAIT / DITHER + LATE + LATE / 2;
+        Timing::new().timeout(TIMEOUT).silence(silence)
+    }
+
+    /// Required, and guarded: a wiped store looks like a wish to remove everything.
+    fn policy(&self) -> Policy {
+        Policy::new().guarded(Guard::new())
+    }
+}
+
+impl fmt::Debug for Consul {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consul")
+            .field("keys", &self.options.mapping.wanted())
+            .field("token", &self.options.token.is_some())
+            .field("tls", &self.options.tls)
+            .finish_non_exhaustive()
+    }
+}

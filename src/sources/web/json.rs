@@ -1,0 +1,51 @@
+//! Answers in JSON, as the interfaces of stores give them.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use crate::error::{Error, ErrorKind};
+
+/// Reads an answer; what it holds is not quoted where it is not JSON.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(bytes).map_err(|fault| {
+        let detail = format!(
+            "the answer is not valid JSON, at line {} column {}",
+            fault.line(),
+            fault.column()
+        );
+        Error::new(ErrorKind::Malformed, detail)
+    })
+}
+
+/// The bytes of a text in base64; nothing is no bytes.
+pub(crate) fn bytes(value: &Value) -> Option<Vec<u8>> {
+    match value {
+        Value::Null => Some(Vec::new()),
+        Value::String(text) => STANDARD.decode(text).ok(),
+        _ => None,
+    }
+}
+
+/// The fields of an object.
+pub(crate) struct Object<'a>(&'a serde_json::Map<String, Value>);
+
+impl<'a> Object<'a> {
+    pub(crate) fn of(value: &'a Value) -> Option<Self> {
+        value.as_object().map(Self)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
+        self.0.get(name)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<&'a str> {
+        self.get(name)?.as_str()
+    }
+
+    /// A whole number, which may stand there as text.
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        let value = self.get(name)?;
+        value.as_u64().or_else(|| value.as_str()?.parse().ok())
+    }
+}
