@@ -176,5 +176,7 @@ fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream) {
     }
     let here = from.peer_addr().ok();
     let mut pairs = shared.pairs.lock().unwrap();
-    pairs.retain(|(a, b)| here.is_some() && a.peer_addr().ok() != here && b.peer_addr().ok() != here);
+    pairs.retain(|(a, b)| {
+        here.is_some() && a.peer_addr().ok() != here && b.peer_addr().ok() != here
+    });
 }

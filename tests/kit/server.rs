@@ -55,12 +55,20 @@ fn tools(kind: Kind) -> Option<PathBuf> {
     let lock = fs::File::create(dir.join(".lock")).unwrap();
     lock.lock().unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kit/install.sh");
-    let done = Command::new("bash").arg(script).arg(&dir).arg(kind.name()).output().unwrap();
+    let done = Command::new("bash")
+        .arg(script)
+        .arg(&dir)
+        .arg(kind.name())
+        .output()
+        .unwrap();
     if done.status.success() {
         return Some(dir);
     }
     let why = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(std::env::var_os("CI").is_none(), "{kind:?} cannot be had: {why}");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{kind:?} cannot be had: {why}"
+    );
     println!("SKIPPED: {kind:?} cannot be had: {why}");
     None
 }
@@ -84,11 +92,24 @@ fn program(dir: &Path, name: &str) -> PathBuf {
 /// The archives that ZooKeeper needs.
 fn archives(dir: &Path) -> String {
     const WANTED: [&str; 11] = [
-        "zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-nop", "logback-core", "logback-classic",
-        "metrics-core", "snappy-java", "commons-cli", "commons-io", "netty-all",
+        "zookeeper",
+        "zookeeper-jute",
+        "slf4j-api",
+        "slf4j-nop",
+        "logback-core",
+        "logback-classic",
+        "metrics-core",
+        "snappy-java",
+        "commons-cli",
+        "commons-io",
+        "netty-all",
     ];
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir.join("usr/share/java")).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(dir.join("usr/share/java"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let path = entry.path();
         let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else {
             continue;
@@ -152,19 +173,46 @@ impl Server {
         fs::create_dir_all(&data).unwrap();
         let [port, port2, port3, port4] = self.ports;
         let data = data.display().to_string();
-        let tool = |name: &str| program(&tools.join(self.kind.name()), name).display().to_string();
+        let tool = |name: &str| {
+            program(&tools.join(self.kind.name()), name)
+                .display()
+                .to_string()
+        };
         let local = |port: u16| format!("http://127.0.0.1:{port}");
         let words: Vec<String> = match self.kind {
             Kind::Nats => [
-                &tool("nats-server"), "-a", "127.0.0.1", "-p", &port.to_string(), "-m",
-                &port2.to_string(), "-js", "-sd", &data,
-            ].map(str::to_owned).to_vec(),
+                &tool("nats-server"),
+                "-a",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "-m",
+                &port2.to_string(),
+                "-js",
+                "-sd",
+                &data,
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             Kind::Etcd => [
-                &tool("etcd"), "--data-dir", &data, "--listen-client-urls", &local(port),
-                "--advertise-client-urls", &local(port), "--listen-peer-urls", &local(port2),
-                "--initial-advertise-peer-urls", &local(port2), "--initial-cluster",
-                &format!("default={}", local(port2)), "--log-level", "error",
-            ].map(str::to_owned).to_vec(),
+                &tool("etcd"),
+                "--data-dir",
+                &data,
+                "--listen-client-urls",
+                &local(port),
+                "--advertise-client-urls",
+                &local(port),
+                "--listen-peer-urls",
+                &local(port2),
+                "--initial-advertise-peer-urls",
+                &local(port2),
+                "--initial-cluster",
+                &format!("default={}", local(port2)),
+                "--log-level",
+                "error",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             Kind::ZooKeeper => {
                 let config = self.dir.path().join("zoo.cfg");
                 let text = format!(
@@ -178,22 +226,57 @@ impl Server {
                     false => "java".to_owned(),
                 };
                 [
-                    &java, "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-                    "-Dzookeeper.jmx.log4j.disable=true", "-cp", &archives(&tools.join("zk")),
+                    &java,
+                    "-Xmx256m",
+                    "-XX:+UseSerialGC",
+                    "-XX:TieredStopAtLevel=1",
+                    "-Dzookeeper.jmx.log4j.disable=true",
+                    "-cp",
+                    &archives(&tools.join("zk")),
                     "org.apache.zookeeper.server.quorum.QuorumPeerMain",
                     &config.display().to_string(),
-                ].map(str::to_owned).to_vec()
+                ]
+                .map(str::to_owned)
+                .to_vec()
             }
             Kind::Consul => [
-                &tool("consul"), "agent", "-server", "-bootstrap-expect=1", "-data-dir", &data,
-                "-bind", "127.0.0.1", "-client", "127.0.0.1", "-node", "n1", "-http-port",
-                &port.to_string(), "-server-port", &port2.to_string(), "-serf-lan-port",
-                &port3.to_string(), "-serf-wan-port", &port4.to_string(), "-dns-port", "-1",
-                "-log-level", "warn", "-hcl", "performance { raft_multiplier = 1 }", "-hcl",
+                &tool("consul"),
+                "agent",
+                "-server",
+                "-bootstrap-expect=1",
+                "-data-dir",
+                &data,
+                "-bind",
+                "127.0.0.1",
+                "-client",
+                "127.0.0.1",
+                "-node",
+                "n1",
+                "-http-port",
+                &port.to_string(),
+                "-server-port",
+                &port2.to_string(),
+                "-serf-lan-port",
+                &port3.to_string(),
+                "-serf-wan-port",
+                &port4.to_string(),
+                "-dns-port",
+                "-1",
+                "-log-level",
+                "warn",
+                "-hcl",
+                "performance { raft_multiplier = 1 }",
+                "-hcl",
                 "limits { http_max_conns_per_client = 2000 }",
-            ].map(str::to_owned).to_vec(),
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         };
-        let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("log"))
+            .unwrap();
         // Nothing may outlive the thread of the test, whatever ends that.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
@@ -244,7 +327,13 @@ impl Server {
 
     fn signal(&self, name: &str) {
         let id = self.process.as_ref().expect("it runs").id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([name, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Stops its time.
@@ -283,5 +372,8 @@ fn words(port: u16, words: &str) -> String {
 }
 
 fn get(port: u16, path: &str) -> String {
-    words(port, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    words(
+        port,
+        &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+    )
 }

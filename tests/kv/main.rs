@@ -1,0 +1,55 @@
+//! Key-value stores, each a real server that is started for the test: one suite for all of them,
+//! with a proxy in between that cuts, stalls and swallows.
+//!
+//! Servers are fetched where they are missing (`tests/kit/install.sh`); where that is not possible a
+//! test says so, and fails if `CI` is set.
+#![cfg(all(
+    target_os = "linux",
+    feature = "toml",
+    any(
+        feature = "consul",
+        feature = "etcd",
+        feature = "nats",
+        feature = "zookeeper"
+    )
+))]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "../kit/proxy.rs"]
+mod proxy;
+#[path = "../kit/server.rs"]
+mod server;
+
+#[cfg(feature = "consul")]
+mod consul;
+mod faults;
+mod field;
+mod values;
+
+/// Every test of the suite, for one store.
+macro_rules! suite {
+    ($store:ty) => {
+        suite! { $store:
+            values: what_is_there_and_what_changes_is_seen_and_a_deleted_key_falls_through,
+            values: a_prefix_ends_at_its_separator,
+            values: what_one_transaction_changes_is_one_generation_and_one_call,
+            values: a_value_that_is_no_text_or_too_large_is_refused_alone,
+            values: a_key_may_hold_a_document,
+            values: scopes_are_layers_and_a_value_walks_down_as_stronger_ones_go,
+            values: ten_thousand_keys_are_loaded_and_one_change_is_one_change,
+            faults: a_store_that_is_killed_and_comes_back_is_followed_again,
+            faults: what_changed_in_an_outage_is_told_once_and_nothing_else,
+            faults: fifty_changes_in_an_outage_arrive_as_one_value,
+            faults: a_store_that_is_wiped_does_not_take_the_values_with_it,
+            faults: a_store_that_is_frozen_is_told_of_and_read_from_memory,
+            faults: a_connection_that_swallows_everything_is_given_up,
+            faults: a_store_that_is_absent_at_the_start_is_picked_up,
+            faults: the_end_does_not_wait_for_a_read_that_waits,
+            faults: fifty_cuts_leak_nothing_and_end_on_the_last_value,
+        }
+    };
+    ($store:ty: $($room:ident: $name:ident,)*) => {
+        $(#[test] fn $name() { crate::$room::$name::<$store>(); })*
+    };
+}
+pub(crate) use suite;

@@ -1,0 +1,219 @@
+//! What a store's keys and values become.
+
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use liveprops::source::Scope;
+use liveprops::sources::Memory;
+use liveprops::{Properties, Value};
+
+use crate::field::{Field, SOON, Store, health, is_up, tell, within};
+
+pub(crate) fn what_is_there_and_what_changes_is_seen_and_a_deleted_key_falls_through<S: Store>() {
+    let Some(field) = Field::<S>::with(&[("app/rate/qps", "100"), ("app/name", "shop")]) else {
+        return;
+    };
+    // Among a few keys, two that go are most of them.
+    (0..8).for_each(|n| field.store.put(&format!("app/stays{n}"), "1"));
+    let below = Memory::from([("rate.qps", 1)]);
+    let props = Properties::builder()
+        .source(below)
+        .source(S::prefix(field.proxy.port(), "app"))
+        .build()
+        .unwrap();
+    let qps = props.property::<u32>("rate.qps").build().unwrap();
+    assert_eq!(qps.get(), 100);
+    assert_eq!(props.get::<String>("name").unwrap(), "shop");
+    let origin = props.explain("rate.qps").origin.unwrap().to_string();
+    assert!(origin.contains("app"), "{origin}");
+    for n in 0..20 {
+        field.store.put("app/rate/qps", (n + 200).to_string());
+        let took = within(SOON, "a change", || qps.get() == n + 200);
+        if n == 19 {
+            tell::<S>("put to handle", took);
+        }
+    }
+    field.store.put("app/new/deep/key", "1");
+    within(SOON, "a new key", || {
+        props.get::<u32>("new.deep.key").is_ok()
+    });
+    field.store.delete("app/rate/qps");
+    within(SOON, "a deletion", || qps.get() == 1);
+    field.store.delete("app/name");
+    within(SOON, "another", || {
+        props.get_opt::<String>("name").unwrap().is_none()
+    });
+    let health = props.health().sources;
+    let health = health
+        .iter()
+        .find(|source| source.revision.is_some())
+        .unwrap();
+    assert!(health.required && health.commits >= 20, "{health:?}");
+}
+
+pub(crate) fn a_prefix_ends_at_its_separator<S: Store>() {
+    let all = [
+        ("app/a", "1"),
+        ("apple/b", "2"),
+        ("ap", "3"),
+        ("other/app/c", "4"),
+    ];
+    let Some(field) = Field::<S>::with(&all) else {
+        return;
+    };
+    let props = field.follow();
+    let keys: Vec<String> = props
+        .snapshot()
+        .keys()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(keys, ["a"]);
+}
+
+pub(crate) fn what_one_transaction_changes_is_one_generation_and_one_call<S: Store>() {
+    let Some(field) = Field::<S>::with(&[("app/n0", "0"), ("app/gone", "1")]) else {
+        return;
+    };
+    let props = field.follow();
+    let (send, batches) = channel();
+    let _guard = props.on_change_under("", move |batch| {
+        let _ = send.send((batch.changes().len(), batch.generation()));
+    });
+    let before = props.generation();
+    let keys: Vec<String> = (0..63).map(|n| format!("app/n{n}")).collect();
+    let mut changes: Vec<(&str, Option<&[u8]>)> = keys
+        .iter()
+        .map(|key| (key.as_str(), Some(&b"7"[..])))
+        .collect();
+    changes.push(("app/gone", None));
+    field.store.change(&changes);
+    let (count, generation) = batches.recv_timeout(SOON).unwrap();
+    assert_eq!((count, generation), (64, before + 1));
+    assert_eq!(props.generation(), before + 1);
+    assert!(batches.try_recv().is_err());
+}
+
+pub(crate) fn a_value_that_is_no_text_or_too_large_is_refused_alone<S: Store>() {
+    let good: Vec<(String, String)> = (0..9)
+        .map(|n| (format!("app/good{n}"), n.to_string()))
+        .collect();
+    let good: Vec<(&str, &str)> = good.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let Some(field) = Field::<S>::with(&good) else {
+        return;
+    };
+    let pem = "-----BEGIN CERTIFICATE-----\nMIIB+zCCAaGgAwIBAgIU\n-----END CERTIFICATE-----\n";
+    field.store.put("app/pem", pem);
+    field.store.put("app/bad", [0xff, 0xfe, 0]);
+    let props = field.follow();
+    assert_eq!(props.snapshot().keys().len(), 10);
+    assert_eq!(props.get::<String>("pem").unwrap(), pem);
+    let problems = health(&props).problems;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let told = problems[0].to_string();
+    assert!(told.contains("bad") && told.contains("UTF-8"), "{told}");
+    // A good value that is followed by a bad one stays.
+    field.store.put("app/good1", [0xff]);
+    within(SOON, "the second is told", || {
+        health(&props).problems.len() == 2
+    });
+    assert_eq!(props.get::<u32>("good1").unwrap(), 1);
+    field.store.put("app/good2", "22");
+    within(SOON, "others change", || {
+        props.get::<u32>("good2").unwrap() == 22
+    });
+    field.store.put("app/good1", "11");
+    field.store.delete("app/bad");
+    within(SOON, "both are over", || health(&props).problems.is_empty());
+    assert_eq!(props.get::<u32>("good1").unwrap(), 11);
+    assert!(is_up(&props));
+}
+
+pub(crate) fn a_key_may_hold_a_document<S: Store>() {
+    let Some(field) =
+        Field::<S>::with(&[("app/limits", "qps = 5\n[deep]\nx = 1\n"), ("app/n", "1")])
+    else {
+        return;
+    };
+    field.store.put("all", "whole = true\n");
+    let mounted = Properties::builder()
+        .source(S::with_document(field.proxy.port(), "app", "limits"))
+        .build()
+        .unwrap();
+    let whole = Properties::builder()
+        .source(S::document(field.proxy.port(), "all"))
+        .build()
+        .unwrap();
+    assert_eq!(mounted.get::<u32>("limits.deep.x").unwrap(), 1);
+    assert_eq!(mounted.get::<u32>("n").unwrap(), 1);
+    assert!(whole.get::<bool>("whole").unwrap());
+    field.store.put("app/limits", "qps = ");
+    field.store.put("all", "whole = ");
+    within(SOON, "it is told", || {
+        health(&mounted).problems.len() == 1 && !is_up(&whole)
+    });
+    assert_eq!(mounted.get::<u32>("limits.qps").unwrap(), 5);
+    assert!(whole.get::<bool>("whole").unwrap());
+    field.store.put("app/limits", "qps = 6\n");
+    field.store.put("all", "whole = false\n");
+    within(SOON, "both are good again", || {
+        mounted.get::<u32>("limits.qps").unwrap() == 6 && !whole.get::<bool>("whole").unwrap()
+    });
+    assert!(mounted.get_opt::<Value>("limits.deep.x").unwrap().is_none());
+    within(SOON, "health says so", || {
+        is_up(&whole) && health(&mounted).problems.is_empty()
+    });
+}
+
+pub(crate) fn scopes_are_layers_and_a_value_walks_down_as_stronger_ones_go<S: Store>() {
+    let names = ["common", "common-prod", "shop", "shop-prod"];
+    let keys = names.map(|name| format!("conf/{name}/qps"));
+    let values: Vec<(&str, &str)> = keys
+        .iter()
+        .map(String::as_str)
+        .zip(["0", "1", "2", "3"])
+        .collect();
+    let Some(field) = Field::<S>::with(&values) else {
+        return;
+    };
+    // Each of the layers has a key that stays, or most of it would be gone.
+    for name in names {
+        let stays: Vec<String> = (0..9).map(|n| format!("conf/{name}/stays{n}")).collect();
+        stays.iter().for_each(|key| field.store.put(key, "1"));
+    }
+    let scope = Scope::app("shop").profile("prod");
+    let sources = S::of_scope(field.proxy.port(), "conf", &scope);
+    let props = Properties::builder().sources(sources).build().unwrap();
+    let qps = props.property::<u32>("qps").default(99).build().unwrap();
+    for n in (0..4).rev() {
+        within(SOON, "the next layer shows", || qps.get() == n);
+        field.store.delete(&keys[n as usize]);
+    }
+    within(SOON, "the default is left", || qps.get() == 99);
+}
+
+pub(crate) fn ten_thousand_keys_are_loaded_and_one_change_is_one_change<S: Store>() {
+    let Some(field) = Field::<S>::with(&[]) else {
+        return;
+    };
+    let keys: Vec<String> = (0..10_000)
+        .map(|n| format!("app/k{}/n{n}", n % 100))
+        .collect();
+    for some in keys.chunks(64) {
+        let changes: Vec<(&str, Option<&[u8]>)> = some
+            .iter()
+            .map(|key| (key.as_str(), Some(&b"1"[..])))
+            .collect();
+        field.store.change(&changes);
+    }
+    let begun = std::time::Instant::now();
+    let props = field.follow();
+    tell::<S>("load of 10,000 keys", begun.elapsed());
+    assert_eq!(props.snapshot().keys().len(), 10_000);
+    let before = props.generation();
+    field.store.put("app/k7/n7", "2");
+    let took = within(SOON, "a change", || props.get::<u32>("k7.n7").unwrap() == 2);
+    tell::<S>("one change among 10,000 keys", took);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(props.generation(), before + 1);
+}
