@@ -35,7 +35,12 @@ const CLIENTS: [(&str, &[&str]); 11] = [
     ("notify", &["sources/disk/"]),
     (
         "ureq",
-        &["sources/web/", "sources/http/", "sources/consul.rs"],
+        &[
+            "sources/web/",
+            "sources/http/",
+            "sources/consul.rs",
+            "sources/etcd/",
+        ],
     ),
     ("rustls", &["sources/web/"]),
     ("flate2", &["sources/http/"]),

@@ -9,6 +9,8 @@ mod consul;
 mod dir;
 mod disk;
 mod env;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod file;
 #[cfg(feature = "http")]
 mod http;
@@ -23,6 +25,8 @@ pub use args::Args;
 pub use consul::Consul;
 pub use dir::Dir;
 pub use env::Env;
+#[cfg(feature = "etcd")]
+pub use etcd::Etcd;
 pub use file::File;
 #[cfg(feature = "http")]
 pub use http::Http;

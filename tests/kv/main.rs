@@ -22,6 +22,8 @@ mod server;
 
 #[cfg(feature = "consul")]
 mod consul;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod faults;
 mod field;
 mod values;

@@ -43,14 +43,19 @@ pub(crate) enum Place {
 impl Mapping {
     /// All keys below a prefix, which is cut at a separator: `app` means `app/`, never `apple`.
     pub(crate) fn prefix(kind: &'static str, separator: char, prefix: &str) -> Self {
-        let prefix = prefix.trim_matches(separator);
+        Self::prefix_as_is(kind, separator, prefix.trim_start_matches(separator))
+    }
+
+    /// The same in a store where keys may begin with a separator: `/app` is not `app`.
+    pub(crate) fn prefix_as_is(kind: &'static str, separator: char, prefix: &str) -> Self {
+        let cut = prefix.trim_end_matches(separator);
         Self {
             kind,
             separator,
             what: What::Prefix {
                 prefix: match prefix.is_empty() {
                     true => String::new(),
-                    false => format!("{prefix}{separator}"),
+                    false => format!("{cut}{separator}"),
                 },
                 documents: BTreeMap::new(),
             },
@@ -59,11 +64,16 @@ impl Mapping {
 
     /// One key that holds a document.
     pub(crate) fn document(kind: &'static str, separator: char, key: &str) -> Self {
+        Self::document_as_is(kind, separator, key.trim_matches(separator))
+    }
+
+    /// The same in a store where keys may begin and end with a separator.
+    pub(crate) fn document_as_is(kind: &'static str, separator: char, key: &str) -> Self {
         Self {
             kind,
             separator,
             what: What::Document {
-                key: key.trim_matches(separator).to_owned(),
+                key: key.to_owned(),
                 format: None,
             },
         }
@@ -180,6 +190,15 @@ mod tests {
             assert_eq!(place("config/app"), None);
             assert_eq!(place("config/app/folder/"), None);
         }
+    }
+
+    #[test]
+    fn a_separator_before_a_prefix_counts_where_keys_may_begin_with_one() {
+        for (prefix, wanted) in [("/app", "/app/"), ("app/", "app/"), ("/", "/"), ("", "")] {
+            assert_eq!(Mapping::prefix_as_is("test", '/', prefix).wanted(), wanted);
+        }
+        assert_eq!(Mapping::prefix("test", '/', "/").wanted(), "");
+        assert_eq!(Mapping::document_as_is("test", '/', "/a").wanted(), "/a");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+pub(crate) use serde_json::Value;
 
 use crate::error::{Error, ErrorKind};
 
@@ -25,6 +25,18 @@ pub(crate) fn bytes(value: &Value) -> Option<Vec<u8>> {
         Value::String(text) => STANDARD.decode(text).ok(),
         _ => None,
     }
+}
+
+/// Bytes in base64.
+#[cfg(feature = "etcd")]
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// A text as JSON has it, with its quotes.
+#[cfg(feature = "etcd")]
+pub(crate) fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
 /// The fields of an object.

@@ -1,0 +1,686 @@
+//! etcd's key-value store, by its JSON gateway: a read of everything at one revision, and a stream of
+//! what comes after it.
+//!
+//! The stream is begun anew every few seconds from where it was. That is its sign of life: a
+//! connection that is dead in silence, a store that was reset and a member that is alone are found
+//! so. Where anything is in doubt, everything is read again.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use ureq::Agent;
+use ureq::http::HeaderValue;
+
+use crate::error::{Error, ErrorKind};
+use crate::format::Format;
+use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::sources::disk::absolute;
+use crate::sources::etcd::wire::{Ask, Event, Fault, Header, Item, Lines, Listing, Message, Next};
+use crate::sources::kv::endpoints::Endpoints;
+use crate::sources::kv::locator::Locator;
+use crate::sources::kv::mapping::Mapping;
+use crate::sources::kv::mirror::{Entry, Mirror};
+use crate::sources::web::url::Url;
+use crate::sources::web::{self, json, tls};
+use crate::value::document::Document;
+use crate::value::origin::Origin;
+use crate::value::secret::Secret;
+
+mod wire;
+
+const KIND: &str = "etcd";
+/// Where a member is by default.
+const ADDRESS: &str = "http://127.0.0.1:2379";
+
+/// How long a stream lasts before the next one is begun.
+const STREAM: Duration = Duration::from_secs(4);
+/// How long an answer may take in all, and how long there may be no connection.
+const TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT: Duration = Duration::from_secs(1);
+/// How long an answer may take to begin where another member can be asked, and a stream anywhere.
+const BEGIN: Duration = Duration::from_millis(1500);
+/// How many updates may follow each other closely, and how far apart they are after that.
+const BURST: u32 = 32;
+const PAUSE: Duration = Duration::from_millis(100);
+/// How far the store may be ahead of what we have seen before we ask whether we missed nothing: a
+/// stream that begins long ago is work for the store.
+const FAR: u64 = 10_000;
+/// How often in a row everything may be read again without a stream that begins.
+const AGAIN: u32 = 3;
+
+/// Keys below a prefix, or a document in one key, of etcd from 3.4 on.
+///
+/// `config/checkout/ratelimit/qps` below the prefix `config/checkout` is the property
+/// `ratelimit.qps`. A slash before the first name counts: `/config` is not `config`. A change is seen
+/// as it happens; what comes in bursts is gathered, and all that one transaction of the store changed
+/// is one generation. What is deleted there, or expires with its lease, lets weaker layers show. Keys
+/// that end in a slash are folders, and skipped, as are keys that are not UTF-8. A value that is not
+/// UTF-8 or over 1 MiB (etcd itself takes 1.5 MiB) is refused alone; all together may hold 10 MiB.
+///
+/// An error of the store, whatever it is, takes nothing away: it is asked again with growing pauses,
+/// and then everything is read. So it is after a compaction, an election, and a reset of the store.
+/// Of several addresses the next one is asked when one fails, is cut off from the others, or does not
+/// answer. That most keys are gone is held; see [`Guard`].
+///
+/// It speaks to the JSON gateway, which every member serves beside gRPC unless it was started with
+/// `--enable-grpc-gateway=false`. The gateway knows no users by certificates: where users are on,
+/// name one by [`user`](Self::user).
+///
+/// ```
+/// use liveprops::{Source, Watching, sources::Etcd};
+///
+/// let etcd = Etcd::prefix("config/checkout")
+///     .addresses(["https://etcd1.example.com:2379", "https://etcd2.example.com:2379"])
+///     .user("checkout", "s3cr3t".to_owned())
+///     .ca("/etc/ssl/etcd.pem");
+/// assert_eq!(etcd.watching(), Watching::Stream);
+/// assert_eq!(etcd.origin().to_string(), "etcd config/checkout/");
+/// ```
+#[derive(Clone)]
+pub struct Etcd {
+    options: Options,
+    /// Behind locks because a call that was left to itself may still run.
+    held: Arc<Mutex<Held>>,
+    token: Arc<Mutex<Option<HeaderValue>>>,
+}
+
+#[derive(Clone)]
+struct Options {
+    mapping: Mapping,
+    endpoints: Endpoints,
+    user: Option<User>,
+    tls: tls::Files,
+}
+
+#[derive(Clone)]
+struct User {
+    name: String,
+    password: Password,
+}
+
+#[derive(Clone)]
+enum Password {
+    Text(Secret<String>),
+    File(PathBuf),
+}
+
+/// What the store holds, and at which revision.
+struct Held {
+    mirror: Mirror,
+    revision: u64,
+}
+
+/// Up to where the store is followed.
+struct Place {
+    header: Header,
+    /// How many keys there are.
+    count: u64,
+}
+
+/// Why a stream is over, other than by an error.
+enum End {
+    /// The program is.
+    Stopped,
+    /// Everything is to be read again.
+    Doubt,
+}
+
+impl Etcd {
+    /// All keys below a prefix, which ends at a slash: `app` is `app/`, never `apple`.
+    pub fn prefix(prefix: impl AsRef<str>) -> Self {
+        Self::of(Mapping::prefix_as_is(KIND, '/', prefix.as_ref()))
+    }
+
+    /// One key that holds a document; its format is that of its extension, or given.
+    pub fn document(key: impl AsRef<str>) -> Self {
+        Self::of(Mapping::document_as_is(KIND, '/', key.as_ref()))
+    }
+
+    /// The prefixes of a scope below one prefix, the weakest first: `common`, `common-prod`,
+    /// `checkout`, `checkout-prod`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scope::names`].
+    pub fn of_scope(prefix: impl AsRef<str>, scope: &Scope) -> Result<Vec<Self>, Error> {
+        let prefix = Mapping::prefix_as_is(KIND, '/', prefix.as_ref());
+        let names = scope.names()?.into_iter();
+        Ok(names
+            .map(|name| Self::prefix(format!("{}{name}", prefix.wanted())))
+            .collect())
+    }
+
+    fn of(mapping: Mapping) -> Self {
+        let options = Options {
+            mapping,
+            endpoints: Endpoints::one(ADDRESS),
+            user: None,
+            tls: tls::Files::default(),
+        };
+        Self::with_options(options)
+    }
+
+    fn with_options(options: Options) -> Self {
+        let held = Held {
+            mirror: Mirror::new(options.mapping.clone()),
+            revision: 0,
+        };
+        Self {
+            held: Arc::new(Mutex::new(held)),
+            token: Arc::default(),
+            options,
+        }
+    }
+
+    fn edit(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(&mut self.options);
+        Self::with_options(self.options)
+    }
+
+    /// Sets the address of a member; `http://127.0.0.1:2379` by default.
+    #[must_use]
+    pub fn address(self, url: impl Into<String>) -> Self {
+        self.addresses([url])
+    }
+
+    /// Sets the addresses of several members: the next is asked when one fails.
+    #[must_use]
+    pub fn addresses<U: Into<String>>(self, urls: impl IntoIterator<Item = U>) -> Self {
+        let urls = urls.into_iter().map(Into::into).collect();
+        self.edit(|options| options.endpoints = Endpoints::all(urls))
+    }
+
+    /// Finds a member by variables and files.
+    #[must_use]
+    pub fn locator(self, locator: Locator) -> Self {
+        self.edit(|options| options.endpoints = Endpoints::found_by(locator))
+    }
+
+    /// Logs in, and again whenever the store wants it.
+    #[must_use]
+    pub fn user(self, name: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
+        self.log_in(name.into(), Password::Text(password.into()))
+    }
+
+    /// Logs in with the password that a file holds, which is read anew each time.
+    #[must_use]
+    pub fn user_file(self, name: impl Into<String>, password: impl Into<PathBuf>) -> Self {
+        self.log_in(name.into(), Password::File(absolute(&password.into())))
+    }
+
+    fn log_in(self, name: String, password: Password) -> Self {
+        self.edit(|options| options.user = Some(User { name, password }))
+    }
+
+    /// Trusts the certificates in a file in place of Mozilla's roots.
+    #[must_use]
+    pub fn ca(self, path: impl Into<PathBuf>) -> Self {
+        let path = absolute(&path.into());
+        self.edit(|options| options.tls.ca = Some(path))
+    }
+
+    /// Shows a certificate, with its chain and its key in files of PEM.
+    #[must_use]
+    pub fn client_certificate(self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        let files = (absolute(&chain.into()), absolute(&key.into()));
+        self.edit(|options| options.tls.client = Some(files))
+    }
+
+    /// Sets the format of a [`document`](Self::document).
+    #[must_use]
+    pub fn format(self, format: Format) -> Self {
+        self.edit(|options| options.mapping.set_format(format))
+    }
+
+    /// Has a key below the prefix hold a document, which becomes a subtree.
+    #[must_use]
+    pub fn as_document(self, key: impl AsRef<str>, format: Format) -> Self {
+        self.edit(|options| options.mapping.add_document(key.as_ref(), format))
+    }
+
+    /// Which keys are meant, as the fields of a request.
+    fn range(&self) -> String {
+        let key = self.options.mapping.wanted().as_bytes();
+        let text = |bytes: &[u8]| json::quoted(&json::base64(bytes));
+        match (self.options.mapping.is_document(), key) {
+            (true, key) => format!("\"key\":{}", text(key)),
+            (false, key) => {
+                let (key, end) = bounds(key);
+                format!("\"key\":{},\"range_end\":{}", text(&key), text(&end))
+            }
+        }
+    }
+
+    /// Asks the server whose turn it is, with a token where there is a user; a token that will not do
+    /// is renewed once.
+    fn ask<T>(
+        &self,
+        agent: &Agent,
+        ask: impl Fn(&Ask<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        let server = self.options.endpoints.current()?;
+        let outcome = self.ask_at(agent, &server, ask);
+        outcome
+            .map_err(|error| match error.origin() {
+                None => error.with_origin(format!("{} at {}", self.origin(), shown(&server))),
+                Some(_) => error,
+            })
+            .inspect_err(|_| self.options.endpoints.next())
+    }
+
+    fn ask_at<T>(
+        &self,
+        agent: &Agent,
+        server: &str,
+        ask: impl Fn(&Ask<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        let server = Url::parse(server).map_err(|why| {
+            let detail = format!("the address is not valid: {why}");
+            Error::new(ErrorKind::Other, detail)
+        })?;
+        let with = |token: Option<HeaderValue>| Ask {
+            agent,
+            server: &server,
+            token,
+            connect: CONNECT,
+            response: match self.options.endpoints.count() {
+                1 => TIMEOUT,
+                _ => BEGIN,
+            },
+            timeout: TIMEOUT,
+        };
+        let Some(user) = &self.options.user else {
+            return ask(&with(None)).map_err(|fault| fault.error);
+        };
+        let token = self.token.lock().clone();
+        if let Some(token) = token {
+            match ask(&with(Some(token))) {
+                Err(fault) if fault.renew => self.forget(),
+                outcome => return outcome.map_err(|fault| fault.error),
+            }
+        }
+        let password = match &user.password {
+            Password::Text(password) => password.expose().clone(),
+            Password::File(path) => {
+                let bytes = tls::pem(path, "the file of the password")?;
+                String::from_utf8_lossy(&bytes).trim_end().to_owned()
+            }
+        };
+        let token = with(None).authenticate(&user.name, &password);
+        let token = token.map_err(|fault| fault.error)?;
+        *self.token.lock() = Some(token.clone());
+        ask(&with(Some(token))).map_err(|fault| {
+            if fault.renew {
+                self.forget();
+            }
+            fault.error
+        })
+    }
+
+    /// The token is of no use any more.
+    fn forget(&self) {
+        *self.token.lock() = None;
+    }
+
+    /// Reads everything, from the first server that answers.
+    fn read_all(&self, agent: &Agent) -> Result<Listing, Error> {
+        let range = self.range();
+        let read = || self.ask(agent, |ask| ask.range(&range, None));
+        let mut outcome = read();
+        for _ in 1..self.options.endpoints.count() {
+            if outcome.is_ok() {
+                break;
+            }
+            outcome = read();
+        }
+        outcome
+    }
+
+    fn agent(&self) -> Result<Agent, Error> {
+        let tls = self.options.tls.read().and_then(|pems| pems.config());
+        let tls = tls.map_err(|error| error.with_origin(self.origin()))?;
+        Ok(web::agent(tls, false, 1))
+    }
+
+    /// Follows the store from a place on, one stream after the other.
+    fn follow(&self, watch: &mut Watch<'_>, place: &mut Place) -> Result<End, Error> {
+        let range = self.range();
+        // How far the store was when the last stream began.
+        let mut seen = place.header.revision;
+        loop {
+            if seen - place.header.revision > FAR && !self.catch_up(watch, place, &range)? {
+                return Ok(End::Doubt);
+            }
+            let from = place.header.revision + 1;
+            let stream = self.ask(watch.agent, |ask| {
+                let ask = Ask {
+                    response: BEGIN,
+                    token: ask.token.clone(),
+                    ..*ask
+                };
+                ask.watch(&range, from, STREAM)
+            })?;
+            let (mut lines, first) = stream;
+            match first {
+                Message::Created(now) if is_same(&place.header, &now) => seen = now.revision,
+                _ => return Ok(End::Doubt),
+            }
+            (watch.again, watch.followed) = (0, true);
+            watch.updates.alive();
+            if let Some(end) = self.stream(watch, place, &mut lines)? {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Takes what a stream brings until its time is over; or says what ended it.
+    fn stream(
+        &self,
+        watch: &mut Watch<'_>,
+        place: &mut Place,
+        lines: &mut Lines,
+    ) -> Result<Option<End>, Error> {
+        let mut idle = true;
+        let explained = |fault: Fault| {
+            if fault.renew {
+                self.forget();
+            }
+            self.options.endpoints.next();
+            fault.error.with_origin(self.origin())
+        };
+        loop {
+            let mut message = match lines.next().map_err(explained)? {
+                Next::Message(message) => Some(message),
+                // What is too large for the time there is comes with everything else.
+                Next::Over if idle && lines.is_within() => return Ok(Some(End::Doubt)),
+                Next::Over => return Ok(None),
+                Next::TooLong => return Ok(Some(End::Doubt)),
+            };
+            idle = false;
+            let mut held = self.held.lock();
+            while let Some(now) = message {
+                match now {
+                    Message::Created(_) => {}
+                    Message::Compacted => return Ok(Some(End::Doubt)),
+                    Message::Events(_) if watch.updates.is_stopped() => {
+                        return Ok(Some(End::Stopped));
+                    }
+                    Message::Events(events) => held.take(&events, place),
+                }
+                message = lines.ready().map_err(explained)?;
+            }
+            let revision = held.revision.to_string();
+            let update = held.mirror.update(revision);
+            drop(held);
+            if watch.tell(update) {
+                return Ok(Some(End::Stopped));
+            }
+        }
+    }
+
+    /// Moves the place to where the store is now, if nothing of ours has changed on the way.
+    fn catch_up(&self, watch: &Watch<'_>, place: &mut Place, range: &str) -> Result<bool, Error> {
+        let since = place.header.revision;
+        let newer = self.ask(watch.agent, |ask| ask.range(range, Some(since)))?;
+        let same = newer.items.is_empty() && newer.count == place.count;
+        if same && is_same(&place.header, &newer.header) {
+            place.header = newer.header;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+impl Held {
+    /// This is all there is.
+    fn replace(&mut self, all: &Listing) {
+        self.mirror.replace(all.items.iter().filter_map(entry));
+        self.revision = all.header.revision;
+    }
+
+    /// Whole revisions have come: the place moves when all of their events are in.
+    fn take(&mut self, events: &[Event], place: &mut Place) {
+        for event in events {
+            place.count = place.count.saturating_add_signed(event.adds());
+            // What was read in between is newer.
+            if event.item.revision <= self.revision {
+                continue;
+            }
+            match (entry(&event.item), event.deleted) {
+                (Some(entry), true) => self.mirror.delete(entry.key),
+                (Some(entry), false) => self.mirror.put(&entry),
+                (None, _) => {}
+            }
+        }
+        if let Some(last) = events.last() {
+            place.header.revision = last.item.revision;
+            self.revision = self.revision.max(last.item.revision);
+        }
+    }
+}
+
+/// What one call of [`Source::watch`] goes by.
+struct Watch<'a> {
+    updates: &'a Updates,
+    agent: &'a Agent,
+    /// How often everything was read again since a stream began.
+    again: u32,
+    /// Whether a stream has begun since the last failure.
+    followed: bool,
+    /// When the last update would have come if all had come at their distance.
+    due: Instant,
+}
+
+impl Watch<'_> {
+    /// Tells what is new, and waits while too much is; says whether the program is over.
+    fn tell(&mut self, update: Result<Option<Update>, Error>) -> bool {
+        match update {
+            Ok(Some(update)) => drop(self.updates.send(update)),
+            Ok(None) => self.updates.alive(),
+            Err(error) => self.updates.failed(error),
+        }
+        let now = Instant::now();
+        self.due = self.due.max(now) + PAUSE;
+        let ahead = self.due.duration_since(now);
+        self.updates.wait(ahead.saturating_sub(PAUSE * BURST))
+    }
+}
+
+fn entry(item: &Item) -> Option<Entry<'_>> {
+    Some(Entry {
+        key: item.key.as_deref()?,
+        bytes: &item.bytes,
+        revision: item.revision,
+    })
+}
+
+/// Whether a store is the one that was read, and not behind that.
+fn is_same(then: &Header, now: &Header) -> bool {
+    then.cluster == now.cluster && then.term == now.term && then.revision <= now.revision
+}
+
+/// The first key with a prefix, and the first one after all of them.
+fn bounds(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return (prefix.to_vec(), end);
+        }
+    }
+    // A zero stands for the first key of all, and for no end.
+    let first = if prefix.is_empty() { &[0] } else { prefix };
+    (first.to_vec(), vec![0])
+}
+
+/// An address without what may be secret in it.
+fn shown(address: &str) -> String {
+    Url::parse(address).map_or_else(
+        |_| "an address that is not valid".to_owned(),
+        |url| url.to_string(),
+    )
+}
+
+impl Source for Etcd {
+    fn origin(&self) -> Origin {
+        Origin::new(KIND, self.options.mapping.wanted())
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let all = self.read_all(&self.agent()?)?;
+        let mut held = self.held.lock();
+        held.replace(&all);
+        held.mirror.whole(all.header.revision.to_string())
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Stream
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        let agent = self.agent()?;
+        let stopped = agent.clone();
+        updates.on_stop(move || stopped.clone().shutdown());
+        let mut watch = Watch {
+            updates,
+            agent: &agent,
+            again: 0,
+            followed: false,
+            due: Instant::now(),
+        };
+        let mut first = true;
+        loop {
+            let end = self.list_and_follow(&mut watch, &mut first);
+            match end {
+                _ if updates.is_stopped() => return Ok(()),
+                Ok(End::Stopped) => return Ok(()),
+                Ok(End::Doubt) if watch.again < AGAIN => watch.again += 1,
+                Ok(End::Doubt) => {
+                    let detail = "the servers do not agree on what the store is";
+                    return Err(web::unavailable(detail).with_origin(self.origin()));
+                }
+                // A stream was there, and another member may have all that this one had.
+                Err(_) if watch.followed && self.options.endpoints.count() > 1 => {
+                    watch.followed = false;
+                }
+                Err(error) => return Err(error),
+            }
+            if updates.wait(PAUSE) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn refusal(&self) -> Refusal {
+        match self.options.mapping.is_document() {
+            true => Refusal::Whole,
+            false => Refusal::PerKey,
+        }
+    }
+
+    fn timing(&self) -> Timing {
+        let silence = STREAM + CONNECT + BEGIN + PAUSE * 2;
+        Timing::new().timeout(TIMEOUT).silence(silence)
+    }
+
+    /// Required, and guarded: a wiped store looks like a wish to remove everything.
+    fn policy(&self) -> Policy {
+        Policy::new().guarded(Guard::new())
+    }
+}
+
+impl Etcd {
+    fn list_and_follow(&self, watch: &mut Watch<'_>, first: &mut bool) -> Result<End, Error> {
+        let all = self.read_all(watch.agent)?;
+        let revision = all.header.revision.to_string();
+        let mut held = self.held.lock();
+        if watch.updates.is_stopped() {
+            return Ok(End::Stopped);
+        }
+        held.replace(&all);
+        let update = match std::mem::take(first) {
+            true => held
+                .mirror
+                .whole(revision)
+                .map(|all| Some(Update::full(all))),
+            false => held.mirror.update(revision),
+        };
+        drop(held);
+        if watch.tell(update) {
+            return Ok(End::Stopped);
+        }
+        let mut place = Place {
+            header: all.header,
+            count: all.count,
+        };
+        drop(all);
+        self.follow(watch, &mut place)
+    }
+}
+
+impl fmt::Debug for Etcd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Etcd")
+            .field("keys", &self.options.mapping.wanted())
+            .field("user", &self.options.user.is_some())
+            .field("tls", &self.options.tls)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_before_the_next_one() {
+        let all = |prefix: &[u8]| bounds(prefix);
+        assert_eq!(all(b"app/"), (b"app/".to_vec(), b"app0".to_vec()));
+        assert_eq!(all(b"a\xff"), (b"a\xff".to_vec(), b"b".to_vec()));
+        assert_eq!(all(b"\xff"), (b"\xff".to_vec(), vec![0]));
+        assert_eq!(all(b""), (vec![0], vec![0]));
+    }
+
+    #[test]
+    fn another_store_or_an_older_one_is_not_the_same() {
+        let then = Header {
+            cluster: 1,
+            term: 2,
+            revision: 10,
+        };
+        assert!(is_same(
+            &then,
+            &Header {
+                revision: 11,
+                ..then
+            }
+        ));
+        assert!(!is_same(
+            &then,
+            &Header {
+                revision: 9,
+                ..then
+            }
+        ));
+        assert!(!is_same(&then, &Header { cluster: 2, ..then }));
+        assert!(!is_same(&then, &Header { term: 3, ..then }));
+    }
+
+    #[test]
+    fn what_it_shows_of_itself_holds_no_password_and_its_timing_fits() {
+        let etcd = Etcd::prefix("/app")
+            .user("me", "s3cr3t".to_owned())
+            .address("http://a:b4d@h:1");
+        let shown = format!("{etcd:?} {}", etcd.origin());
+        assert!(
+            !shown.contains("s3cr3t") && !shown.contains("b4d"),
+            "{shown}"
+        );
+        assert_eq!(etcd.origin().to_string(), "etcd /app/");
+        let worst = etcd.timing().worst(etcd.watching());
+        assert!(worst.is_some_and(|worst| worst <= Duration::from_secs(10)));
+    }
+}

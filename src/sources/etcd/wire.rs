@@ -1,0 +1,438 @@
+//! What goes over the wire: etcd's JSON gateway, one request or one stream of lines at a time.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use ureq::http::{HeaderValue, Response};
+use ureq::{Agent, Body, BodyReader};
+
+use crate::error::{Error, ErrorKind};
+use crate::sources::web::url::Url;
+use crate::sources::web::{self, Limits, json};
+
+/// The largest answer, and the longest line of a stream: 10 MiB of values, in base64 and with their
+/// names.
+const MAX_ANSWER: usize = 32 << 20;
+/// How much is read at a time.
+const PIECE: usize = 64 << 10;
+
+/// Why an answer is none.
+pub(super) struct Fault {
+    pub(super) error: Error,
+    /// Whether another token may help.
+    pub(super) renew: bool,
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            renew: false,
+        }
+    }
+}
+
+/// What every answer begins with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    pub(super) cluster: u64,
+    pub(super) term: u64,
+    pub(super) revision: u64,
+}
+
+/// What a read has brought.
+pub(super) struct Listing {
+    pub(super) header: Header,
+    /// How many keys there are, whether the answer holds them or not.
+    pub(super) count: u64,
+    pub(super) items: Vec<Item>,
+}
+
+pub(super) struct Item {
+    /// None of one whose name is not text.
+    pub(super) key: Option<String>,
+    pub(super) bytes: Vec<u8>,
+    pub(super) revision: u64,
+    /// Whether there was no such key before.
+    new: bool,
+}
+
+pub(super) struct Event {
+    pub(super) item: Item,
+    pub(super) deleted: bool,
+}
+
+impl Event {
+    /// What it adds to the number of keys.
+    pub(super) fn adds(&self) -> i64 {
+        match (self.deleted, self.item.new) {
+            (true, _) => -1,
+            (false, new) => i64::from(new),
+        }
+    }
+}
+
+/// A line of a stream.
+pub(super) enum Message {
+    Created(Header),
+    /// Whole revisions, in their order.
+    Events(Vec<Event>),
+    /// What was to come next is gone.
+    Compacted,
+}
+
+/// A request to one server.
+pub(super) struct Ask<'a> {
+    pub(super) agent: &'a Agent,
+    pub(super) server: &'a Url,
+    pub(super) token: Option<HeaderValue>,
+    pub(super) connect: Duration,
+    pub(super) response: Duration,
+    pub(super) timeout: Duration,
+}
+
+impl Ask<'_> {
+    fn limits(&self) -> Limits {
+        Limits {
+            connect: self.connect,
+            response: self.response,
+            deadline: Instant::now() + self.timeout,
+            timeout: self.timeout,
+        }
+    }
+
+    /// Sends a request; `stream` is how long the answer goes on, if it is one that does.
+    fn post(
+        &self,
+        path: &str,
+        body: &str,
+        stream: Option<Duration>,
+    ) -> Result<(Response<Body>, Limits), Fault> {
+        let limits = self.limits();
+        let mut request = self
+            .agent
+            .post(self.server.at(path).whole())
+            .header("content-type", "application/json");
+        if let Some(token) = &self.token {
+            request = request.header("authorization", token.clone());
+        }
+        if stream.is_some() {
+            // A member that has lost the others ends the stream rather than be silent.
+            request = request.header("grpc-metadata-hasleader", "true");
+        }
+        let whole = match stream {
+            None => self.timeout,
+            Some(stream) => self.connect + self.response + stream,
+        };
+        let response = request
+            .config()
+            .timeout_global(Some(whole))
+            .timeout_resolve(Some(self.connect))
+            .timeout_connect(Some(self.connect))
+            .timeout_send_request(Some(self.response))
+            .timeout_send_body(Some(self.response))
+            .timeout_recv_response(Some(self.response))
+            .timeout_recv_body(stream)
+            .build()
+            .send(body)
+            .map_err(|fault| web::explain(fault, limits, "the response began"))?;
+        match response.status().as_u16() {
+            200 => Ok((response, limits)),
+            status => {
+                let bytes = all(response, limits)?;
+                Err(refused(status, &bytes))
+            }
+        }
+    }
+
+    /// Sends a request and reads all of the answer.
+    fn exchange(&self, path: &str, body: &str) -> Result<Vec<u8>, Fault> {
+        let (response, limits) = self.post(path, body, None)?;
+        Ok(all(response, limits)?)
+    }
+
+    /// Reads what there is; only what is newer than a revision, if one is named.
+    pub(super) fn range(&self, range: &str, since: Option<u64>) -> Result<Listing, Fault> {
+        let newer = since.map_or_else(String::new, |revision| {
+            format!(",\"min_mod_revision\":\"{}\"", revision + 1)
+        });
+        let answer = self.exchange("/v3/kv/range", &format!("{{{range}{newer}}}"))?;
+        let answer = json::parse(&answer)?;
+        listing(&answer).ok_or_else(|| malformed().into())
+    }
+
+    /// The token of a user.
+    pub(super) fn authenticate(&self, name: &str, password: &str) -> Result<HeaderValue, Fault> {
+        let (name, password) = (json::quoted(name), json::quoted(password));
+        let body = format!("{{\"name\":{name},\"password\":{password}}}");
+        let answer = json::parse(&self.exchange("/v3/auth/authenticate", &body)?)?;
+        let token = json::Object::of(&answer).and_then(|answer| answer.text("token"));
+        let (_, value) = web::header("authorization", token.ok_or_else(malformed)?)?;
+        Ok(value)
+    }
+
+    /// Opens a stream of what changes from a revision on.
+    pub(super) fn watch(
+        &self,
+        range: &str,
+        from: u64,
+        stream: Duration,
+    ) -> Result<(Lines, Message), Fault> {
+        let body = format!("{{\"create_request\":{{{range},\"start_revision\":\"{from}\"}}}}");
+        let (response, limits) = self.post("/v3/watch", &body, Some(stream))?;
+        let mut lines = Lines {
+            reader: response.into_body().into_reader(),
+            buffer: Vec::new(),
+            looked: 0,
+            limits,
+            end: Instant::now() + stream,
+        };
+        match lines.next()? {
+            Next::Message(message) => Ok((lines, message)),
+            Next::Over | Next::TooLong => Err(limits.whole_over("the stream began").into()),
+        }
+    }
+}
+
+/// A stream of messages, one a line.
+pub(super) struct Lines {
+    reader: BodyReader<'static>,
+    /// What has come and is not taken yet.
+    buffer: Vec<u8>,
+    /// So much of it holds no end of a line.
+    looked: usize,
+    limits: Limits,
+    end: Instant,
+}
+
+pub(super) enum Next {
+    Message(Message),
+    /// The time of the stream is over.
+    Over,
+    /// A line is longer than anything that is taken.
+    TooLong,
+}
+
+impl Lines {
+    /// The next message, waited for.
+    pub(super) fn next(&mut self) -> Result<Next, Fault> {
+        loop {
+            if let Some(message) = self.ready()? {
+                return Ok(Next::Message(message));
+            }
+            if self.buffer.len() > MAX_ANSWER {
+                return Ok(Next::TooLong);
+            }
+            if Instant::now() >= self.end {
+                return Ok(Next::Over);
+            }
+            let filled = self.buffer.len();
+            self.buffer.resize(filled + PIECE, 0);
+            let read = self.reader.read(&mut self.buffer[filled..]);
+            self.buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
+            match read {
+                Ok(0) => return Err(web::unavailable("the server has ended the stream").into()),
+                Ok(_) => {}
+                Err(fault) => match ureq::Error::from(fault) {
+                    ureq::Error::Timeout(_) => return Ok(Next::Over),
+                    fault => {
+                        let error = web::explain(fault, self.limits, "the stream was over");
+                        return Err(error.into());
+                    }
+                },
+            }
+        }
+    }
+
+    /// The next message, if all of it is there.
+    pub(super) fn ready(&mut self) -> Result<Option<Message>, Fault> {
+        loop {
+            let Some(at) = self.buffer[self.looked..].iter().position(|b| *b == b'\n') else {
+                self.looked = self.buffer.len();
+                return Ok(None);
+            };
+            let end = self.looked + at;
+            let line: Vec<u8> = self.buffer.drain(..=end).collect();
+            self.looked = 0;
+            if !line.trim_ascii().is_empty() {
+                return message(&line).map(Some);
+            }
+        }
+    }
+
+    /// Whether a message has begun to come.
+    pub(super) fn is_within(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+}
+
+fn all(response: Response<Body>, limits: Limits) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let body = response.into_body().into_reader();
+    let mut body = body.take(MAX_ANSWER as u64 + 1);
+    body.read_to_end(&mut bytes).map_err(|fault| {
+        web::explain(ureq::Error::from(fault), limits, "the answer was complete")
+    })?;
+    if bytes.len() > MAX_ANSWER {
+        let detail = format!("the answer is longer than {MAX_ANSWER} bytes");
+        return Err(Error::new(ErrorKind::TooLarge, detail));
+    }
+    Ok(bytes)
+}
+
+fn malformed() -> Error {
+    let detail =
+        "the answer is not what is asked for: is this the JSON gateway of etcd 3.4 or newer?";
+    Error::new(ErrorKind::Malformed, detail)
+}
+
+fn header(of: &json::Object<'_>) -> Option<Header> {
+    let header = json::Object::of(of.get("header")?)?;
+    // What is 0 is left out.
+    let number = |name| header.number(name).unwrap_or(0);
+    Some(Header {
+        cluster: header.number("cluster_id")?,
+        term: number("raft_term"),
+        revision: number("revision"),
+    })
+}
+
+fn listing(answer: &json::Value) -> Option<Listing> {
+    let answer = json::Object::of(answer)?;
+    let items = match answer.get("kvs") {
+        None => Vec::new(),
+        Some(list) => list.as_array()?.iter().map(item).collect::<Option<_>>()?,
+    };
+    Some(Listing {
+        header: header(&answer)?,
+        count: answer.number("count").unwrap_or(0),
+        items,
+    })
+}
+
+fn item(item: &json::Value) -> Option<Item> {
+    let item = json::Object::of(item)?;
+    Some(Item {
+        key: String::from_utf8(json::bytes(item.get("key")?)?).ok(),
+        bytes: item.get("value").map_or(Some(Vec::new()), json::bytes)?,
+        revision: item.number("mod_revision")?,
+        new: item.number("version") == Some(1),
+    })
+}
+
+fn event(event: &json::Value) -> Option<Event> {
+    let event = json::Object::of(event)?;
+    Some(Event {
+        item: item(event.get("kv")?)?,
+        deleted: event.text("type") == Some("DELETE"),
+    })
+}
+
+/// What a line says.
+fn message(line: &[u8]) -> Result<Message, Fault> {
+    let line = json::parse(line)?;
+    let line = json::Object::of(&line).ok_or_else(malformed)?;
+    if let Some(error) = line.get("error") {
+        let says = json::Object::of(error);
+        let says = says.as_ref().and_then(|error| error.text("message"));
+        return Err(ended(says.unwrap_or_default()));
+    }
+    let result = line.get("result").and_then(json::Object::of);
+    let result = result.ok_or_else(malformed)?;
+    let is = |name: &str| result.get(name).and_then(json::Value::as_bool) == Some(true);
+    // One that is canceled at once is created as well.
+    if result.number("compact_revision").is_some_and(|it| it > 0) {
+        return Ok(Message::Compacted);
+    }
+    if is("canceled") {
+        return Err(ended(result.text("cancel_reason").unwrap_or_default()));
+    }
+    if is("created") {
+        return Ok(Message::Created(header(&result).ok_or_else(malformed)?));
+    }
+    let events = match result.get("events") {
+        None => Some(Vec::new()),
+        Some(events) => events
+            .as_array()
+            .and_then(|events| events.iter().map(event).collect()),
+    };
+    Ok(Message::Events(events.ok_or_else(malformed)?))
+}
+
+/// A stream that the server has ended.
+fn ended(says: &str) -> Fault {
+    let says = web::cut(says);
+    Fault {
+        error: web::unavailable(format!("the server has ended the stream ({says})")),
+        renew: true,
+    }
+}
+
+/// Why an answer is none, and what may help.
+fn refused(status: u16, body: &[u8]) -> Fault {
+    let answer = json::parse(body).ok();
+    let message = answer.as_ref().and_then(json::Object::of);
+    let message = message
+        .as_ref()
+        .and_then(|answer| answer.text("message").or_else(|| answer.text("error")));
+    let says = web::cut(message.unwrap_or_default());
+    let hint = match status {
+        400 | 401 => "check user and password",
+        403 => "check the permissions of the user",
+        404 => "is this the JSON gateway of etcd 3.4 or newer?",
+        503 => "the members have no leader",
+        _ => "see the log of the member",
+    };
+    Fault {
+        error: web::unavailable(format!("the answer is {status} ({says}): {hint}")),
+        // A token that is too old is told of in several ways.
+        renew: matches!(status, 400 | 401 | 403),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(line: &str) -> Result<Message, Fault> {
+        message(line.as_bytes())
+    }
+
+    #[test]
+    fn a_stream_that_is_canceled_as_it_is_created_is_canceled() {
+        let header = r#""header":{"cluster_id":"7","revision":"5","raft_term":"2"}"#;
+        let created = told(&format!(r#"{{"result":{{{header},"created":true}}}}"#));
+        assert!(matches!(created, Ok(Message::Created(header)) if header.revision == 5));
+        let reason = r#""created":true,"canceled":true,"cancel_reason":"user name is empty""#;
+        let canceled = told(&format!(r#"{{"result":{{{header},{reason}}}}}"#));
+        assert!(canceled.is_err_and(|fault| fault.renew));
+        let gone = r#""created":true,"canceled":true,"compact_revision":"9""#;
+        let compacted = told(&format!(r#"{{"result":{{{header},{gone}}}}}"#));
+        assert!(matches!(compacted, Ok(Message::Compacted)));
+        assert!(told(r#"{"error":{"grpc_code":14,"message":"no leader"}}"#).is_err());
+        assert!(told("[]").is_err() && told("{}").is_err() && told("{").is_err());
+    }
+
+    #[test]
+    fn events_are_told_apart() {
+        let line = r#"{"result":{"header":{"cluster_id":"7"},"events":[
+            {"kv":{"key":"YQ==","mod_revision":"7","version":"1"}},
+            {"kv":{"key":"YQ==","mod_revision":"7","version":"2","value":"MQ=="}},
+            {"type":"DELETE","kv":{"key":"/w==","mod_revision":"8"}}]}}"#;
+        let Ok(Message::Events(events)) = told(line) else {
+            panic!("not events")
+        };
+        let adds: Vec<i64> = events.iter().map(Event::adds).collect();
+        assert_eq!(adds, [1, 0, -1]);
+        assert_eq!(events[0].item.key.as_deref(), Some("a"));
+        assert!(events[0].item.bytes.is_empty() && events[1].item.bytes == b"1");
+        assert!(events[2].item.key.is_none() && events[2].item.revision == 8);
+    }
+
+    #[test]
+    fn what_a_server_says_is_shown_in_part_only() {
+        let long = "x".repeat(500);
+        let Fault { error, renew } = refused(401, format!("{{\"message\":\"{long}\"}}").as_bytes());
+        assert!(renew && error.to_string().len() < 300, "{error}");
+    }
+}
