@@ -110,3 +110,368 @@ impl Store for Client {
 }
 
 suite!(Client);
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn keys(count: usize) -> Vec<(String, String)> {
+    (0..count)
+        .map(|n| (format!("app/n{n}"), n.to_string()))
+        .collect()
+}
+
+fn field(count: usize) -> Option<Field<Client>> {
+    let keys = keys(count);
+    let keys: Vec<(&str, &str)> = keys.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    Field::with(&keys)
+}
+
+/// Whether the program holds what the store does.
+fn is_equal(props: &Properties, store: &Client) -> bool {
+    // From `app/` up to `app0`.
+    let answer = store.ask(
+        "kv/range",
+        "{\"key\":\"YXBwLw==\",\"range_end\":\"YXBwMA==\"}",
+    );
+    let wanted = answer["kvs"].as_array().map_or(0, Vec::len);
+    let same = |item: &serde_json::Value| {
+        use base64::Engine as _;
+        let text = |name: &str| {
+            let bytes =
+                base64::engine::general_purpose::STANDARD.decode(item[name].as_str().unwrap());
+            String::from_utf8(bytes.unwrap()).unwrap()
+        };
+        let key = text("key")["app/".len()..].replace('/', ".");
+        props.get_opt::<String>(&key).unwrap() == Some(text("value"))
+    };
+    let items = answer["kvs"].as_array();
+    props.snapshot().keys().len() == wanted && items.is_none_or(|items| items.iter().all(same))
+}
+
+#[test]
+fn a_compaction_while_it_was_cut_off_hides_nothing() {
+    let Some(field) = field(20) else { return };
+    let props = field.follow();
+    field.proxy.set(Mode::Refuse);
+    within(SOON, "it is told", || is_stale(&props));
+    field.store.put("app/new", "1");
+    for n in 0..200 {
+        field.store.put("app/n0", n.to_string());
+    }
+    for n in 1..5 {
+        field.store.delete(&format!("app/n{n}"));
+    }
+    field.store.compact();
+    field.store.put("app/after", "1");
+    field.proxy.set(Mode::Pass);
+    let took = within(SOON, "all of it", || is_equal(&props, &field.store));
+    tell::<Client>("compaction while cut", took);
+    within(SOON, "it is told", || is_up(&props));
+    // And again while it swallows, so that it goes on from where it was.
+    field.proxy.set(Mode::HalfOpen);
+    field.store.put("app/n7", "77");
+    field.store.delete("app/n8");
+    field.store.compact();
+    std::thread::sleep(SECOND);
+    field.proxy.set(Mode::Pass);
+    let took = within(SOON, "all of it", || is_equal(&props, &field.store));
+    tell::<Client>("compaction while half-open", took);
+}
+
+#[test]
+fn a_stream_that_is_compacted_away_is_begun_anew() {
+    let Some(field) = field(20) else { return };
+    let props = field.follow();
+    within(SOON, "it is up", || is_up(&props));
+    // The place of the program is behind what is compacted when the next stream begins.
+    for n in 0..50 {
+        field.store.put("other", n.to_string());
+    }
+    field.store.compact();
+    for _ in 0..3 {
+        std::thread::sleep(2 * SECOND);
+        assert!(is_up(&props), "{:?}", health(&props));
+    }
+    field.store.put("app/n0", "50");
+    field.store.delete("app/n1");
+    within(SECOND, "it is followed", || is_equal(&props, &field.store));
+}
+
+#[test]
+fn a_thousand_puts_during_a_reconnect_end_on_the_last_of_each() {
+    let Some(field) = field(20) else { return };
+    let props = field.follow();
+    let (send, told) = std::sync::mpsc::channel();
+    let n0 = props.property::<i64>("n0").build().unwrap();
+    let _guard = n0.on_change(move |change| {
+        let _ = send.send(*change.new);
+    });
+    within(SOON, "it is up", || is_up(&props));
+    for n in 1..=1000 {
+        match n {
+            200 => field.proxy.set(Mode::Refuse),
+            700 => field.proxy.set(Mode::Pass),
+            // The connection is made anew again and again.
+            n if n % 90 == 0 => field.proxy.cut(),
+            _ => {}
+        }
+        field.store.put(&format!("app/n{}", n % 20), n.to_string());
+        if n % 50 == 0 {
+            field.store.delete("app/n19");
+        }
+    }
+    let took = within(SOON, "the last values", || is_equal(&props, &field.store));
+    tell::<Client>("1,000 puts during a reconnect", took);
+    let seen: Vec<i64> = told.try_iter().collect();
+    assert!(seen.is_sorted() && seen.last() == Some(&1000), "{seen:?}");
+}
+
+#[test]
+fn changes_go_on_in_their_order_while_streams_end_and_begin() {
+    let Some(field) = field(20) else { return };
+    let props = field.follow();
+    let (send, told) = std::sync::mpsc::channel();
+    let n0 = props.property::<i64>("n0").build().unwrap();
+    let _guard = n0.on_change(move |change| {
+        let _ = send.send(*change.new);
+    });
+    let begun = std::time::Instant::now();
+    let mut last = 100;
+    let mut slowest = Duration::ZERO;
+    // More than two streams' time.
+    while begun.elapsed() < 10 * SECOND {
+        last += 1;
+        field.store.put("app/n0", last.to_string());
+        slowest = slowest.max(within(SECOND, "a change", || n0.get() == last));
+        std::thread::sleep(Duration::from_millis(9));
+    }
+    tell::<Client>("the slowest change over 10 s", slowest);
+    let seen: Vec<i64> = told.try_iter().collect();
+    assert_eq!(seen, (101..=last).collect::<Vec<_>>(), "each, in order");
+    assert!(is_up(&props));
+}
+
+#[test]
+fn a_storm_of_changes_is_few_generations() {
+    let Some(field) = field(20) else { return };
+    let props = field.follow();
+    within(SOON, "it is up", || is_up(&props));
+    let before = props.generation();
+    for n in 1..=1000 {
+        field.store.put("app/n0", n.to_string());
+    }
+    let n0 = || props.get::<i64>("n0").unwrap();
+    let took = within(SOON, "the last one", || n0() == 1000);
+    tell::<Client>("the last of 1,000", took);
+    let generations = props.generation() - before;
+    println!("Etcd: 1,000 puts were {generations} generations");
+    assert!(generations < 100, "{generations}");
+}
+
+#[test]
+fn a_stream_that_goes_silent_is_noticed_in_time() {
+    let Some(field) = field(20) else { return };
+    let props = field.follow();
+    within(SOON, "it is up", || is_up(&props));
+    std::thread::sleep(SECOND / 2);
+    field.proxy.set(Mode::HalfOpen);
+    field.store.put("app/n0", "1");
+    let took = within(8 * SECOND, "it is told", || is_stale(&props));
+    tell::<Client>("half-open stream: told", took);
+    field.proxy.set(Mode::Pass);
+    within(10 * SECOND, "the change", || is_equal(&props, &field.store));
+    within(SOON, "it is up", || is_up(&props));
+    std::thread::sleep(SECOND / 2);
+    field.server.freeze();
+    let took = within(8 * SECOND, "it is told", || is_stale(&props));
+    tell::<Client>("frozen stream: told", took);
+    field.server.thaw();
+    field.store.put("app/n0", "2");
+    within(10 * SECOND, "the change", || is_equal(&props, &field.store));
+}
+
+#[test]
+fn a_store_that_others_write_to_is_caught_up_with() {
+    let Some(field) = field(20) else { return };
+    let props = field.follow();
+    let n0 = || props.get::<i64>("n0").unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let store = &field.store;
+            scope.spawn(move || {
+                for n in 0..1400 {
+                    store.put(&format!("other/n{writer}"), n.to_string());
+                }
+            });
+        }
+    });
+    // Streams begin far behind, then where the store is.
+    std::thread::sleep(9 * SECOND);
+    assert!(is_up(&props), "{:?}", health(&props));
+    field.store.compact();
+    field
+        .store
+        .change(&[("app/n0", Some(b"7")), ("app/n1", None)]);
+    within(SECOND, "a change", || n0() == 7);
+    assert!(is_equal(&props, &field.store));
+}
+
+#[test]
+fn a_user_whose_token_expires_again_and_again_is_logged_in_again() {
+    let arguments = ["--auth-token", "simple", "--auth-token-ttl", "1"];
+    let Some(server) = Server::start_with(Kind::Etcd, &arguments) else {
+        return;
+    };
+    let mut root = Client::connect(&server);
+    let grant = format!(
+        "{{\"name\":\"reader\",\"perm\":{{\"permType\":\"READ\",\"key\":\"{}\",\"range_end\":\"{}\"}}}}",
+        encode("app/"),
+        encode("app0")
+    );
+    for (path, body) in [
+        ("user/add", "{\"name\":\"root\",\"password\":\"r\"}"),
+        ("user/add", "{\"name\":\"shop\",\"password\":\"s3cr3t\"}"),
+        ("role/add", "{\"name\":\"root\"}"),
+        ("role/add", "{\"name\":\"reader\"}"),
+        ("role/grant", &grant),
+        ("user/grant", "{\"user\":\"root\",\"role\":\"root\"}"),
+        ("user/grant", "{\"user\":\"shop\",\"role\":\"reader\"}"),
+        ("enable", "{}"),
+    ] {
+        root.ask(&format!("auth/{path}"), body);
+    }
+    root.log_in("root", "r");
+    root.put("app/n0", "0");
+    let proxy = Proxy::before(server.port());
+    let etcd = || Etcd::prefix("app").address(local(proxy.port()));
+
+    // Nobody, a wrong password, and what is not allowed: each is told, and no password is.
+    for (etcd, says) in [
+        (etcd(), "user name is empty"),
+        (
+            etcd().user("shop", "wr0ng".to_owned()),
+            "invalid user ID or password",
+        ),
+        (
+            Etcd::prefix("other")
+                .address(local(proxy.port()))
+                .user("shop", "s3cr3t".to_owned()),
+            "permission denied",
+        ),
+    ] {
+        let error = etcd.load().unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(
+            !error.contains("wr0ng") && !error.contains("s3cr3t"),
+            "{error}"
+        );
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    std::fs::write(&file, "s3cr3t\n").unwrap();
+    let build = |etcd| Properties::builder().source(etcd).build().unwrap();
+    let props = build(etcd().user("shop", "s3cr3t".to_owned()));
+    let other = build(etcd().user_file("shop", &file));
+    let n0 = |props: &Properties| props.get::<i64>("n0").unwrap();
+    for n in 1..4 {
+        // Longer than a token lasts, and than a stream does.
+        for _ in 0..30 {
+            std::thread::sleep(SECOND / 6);
+            assert!(is_up(&props) && is_up(&other), "{:?}", health(&props));
+        }
+        root.log_in("root", "r");
+        root.put("app/n0", n.to_string());
+        within(SECOND, "a change", || n0(&props) == n && n0(&other) == n);
+    }
+    // Another password is used as soon as it is there.
+    root.ask(
+        "auth/user/changepw",
+        "{\"name\":\"shop\",\"password\":\"n3w\"}",
+    );
+    within(SOON, "it is told", || is_stale(&props) && is_stale(&other));
+    std::fs::write(&file, "n3w\n").unwrap();
+    within(SOON, "the new password", || is_up(&other));
+    assert!(is_stale(&props) && n0(&props) == 3);
+}
+
+#[test]
+fn of_two_members_one_may_be_gone() {
+    let Some(field) = field(20) else { return };
+    let second = Proxy::before(field.server.port());
+    let both = [local(field.proxy.port()), local(second.port())];
+    field.proxy.set(Mode::Refuse);
+    let etcd = Etcd::prefix("app").addresses(both);
+    let props = Properties::builder().source(etcd).build().unwrap();
+    let n0 = || props.get::<i64>("n0").unwrap();
+    assert_eq!(props.snapshot().keys().len(), 20);
+    within(SOON, "it is up", || is_up(&props));
+    // To and fro, as one goes and the other comes, and nobody is told of anything.
+    for (n, gone) in (1..5).zip([Mode::Refuse, Mode::Reset, Mode::Refuse, Mode::Reset]) {
+        let (to, from) = match n % 2 {
+            0 => (&second, &field.proxy),
+            _ => (&field.proxy, &second),
+        };
+        std::thread::sleep(SECOND / 4);
+        to.set(Mode::Pass);
+        from.set(gone);
+        field.store.put("app/n0", n.to_string());
+        let took = within(SECOND, "the other one", || {
+            assert!(is_up(&props));
+            n0() == n
+        });
+        tell::<Client>("the other member", took);
+    }
+    // One that swallows everything is left when its stream is over.
+    second.set(Mode::HalfOpen);
+    field.proxy.set(Mode::Pass);
+    field.store.put("app/n0", "9");
+    let took = within(9 * SECOND, "the other one", || n0() == 9);
+    tell::<Client>("the other member, from one that swallows", took);
+    within(SOON, "it is up", || is_up(&props));
+}
+
+#[test]
+fn a_slash_before_the_first_name_counts_and_an_empty_prefix_is_everything() {
+    let all = [("/app/a", "1"), ("app/b", "2"), ("x", "3")];
+    let Some(field) = Field::<Client>::with(&all) else {
+        return;
+    };
+    field.store.put("/one", "a = 7\n");
+    // A name that is not text.
+    let body = format!("{{\"key\":\"{}\",\"value\":\"\"}}", encode(b"/app/\xff"));
+    field.store.ask("kv/put", &body);
+    let says = |etcd: Etcd| {
+        let document = etcd.address(local(field.proxy.port())).load().unwrap();
+        let keys: Vec<String> = document.iter().map(|(key, ..)| key.to_string()).collect();
+        (keys.join(" "), document.problems().len())
+    };
+    assert_eq!(says(Etcd::prefix("/app")), ("a".to_owned(), 0));
+    assert_eq!(says(Etcd::prefix("app/")), ("b".to_owned(), 0));
+    assert_eq!(says(Etcd::prefix("")), ("app.b x".to_owned(), 2));
+    assert_eq!(says(Etcd::prefix("/")), ("app.a one".to_owned(), 0));
+    assert_eq!(
+        says(Etcd::document("/one").format(toml())),
+        ("a".to_owned(), 0)
+    );
+}
+
+#[test]
+fn a_key_that_expires_lets_the_weaker_layer_show() {
+    let Some(field) = field(20) else { return };
+    let props = Properties::builder()
+        .source(Memory::from([("n0", -1)]))
+        .source(Client::prefix(field.proxy.port(), "app"))
+        .build()
+        .unwrap();
+    let answer = field.store.ask("lease/grant", "{\"TTL\":\"1\"}");
+    let lease = answer["ID"].as_str().unwrap();
+    let (key, value) = (encode("app/n0"), encode("5"));
+    field.store.ask(
+        "kv/put",
+        &format!("{{\"key\":\"{key}\",\"value\":\"{value}\",\"lease\":\"{lease}\"}}"),
+    );
+    let n0 = || props.get::<i64>("n0").unwrap();
+    within(SOON, "the value", || n0() == 5);
+    let took = within(SOON, "it expires", || n0() == -1);
+    tell::<Client>("lease of 1 s", took);
+}
