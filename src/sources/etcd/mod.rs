@@ -351,10 +351,12 @@ impl Etcd {
         // How far the store was when the last stream began.
         let mut seen = place.header.revision;
         loop {
-            if seen - place.header.revision > FAR && !self.catch_up(watch, place, &range)? {
+            if seen.saturating_sub(place.header.revision) > FAR
+                && !self.catch_up(watch, place, &range)?
+            {
                 return Ok(End::Doubt);
             }
-            let from = place.header.revision + 1;
+            let from = place.header.revision.saturating_add(1);
             let stream = self.ask(watch.agent, |ask| {
                 let ask = Ask {
                     response: BEGIN,

@@ -154,7 +154,7 @@ impl Ask<'_> {
     /// Reads what there is; only what is newer than a revision, if one is named.
     pub(super) fn range(&self, range: &str, since: Option<u64>) -> Result<Listing, Fault> {
         let newer = since.map_or_else(String::new, |revision| {
-            format!(",\"min_mod_revision\":\"{}\"", revision + 1)
+            format!(",\"min_mod_revision\":\"{}\"", revision.saturating_add(1))
         });
         let answer = self.exchange("/v3/kv/range", &format!("{{{range}{newer}}}"))?;
         let answer = json::parse(&answer)?;
