@@ -150,6 +150,12 @@ impl Server {
         }
     }
 
+    /// Adds arguments for the next start, some of which may name its ports.
+    #[allow(dead_code)] // by some stores only
+    pub(crate) fn add_arguments<A: Into<String>>(&mut self, more: impl IntoIterator<Item = A>) {
+        self.arguments.extend(more.into_iter().map(Into::into));
+    }
+
     /// Where clients find it.
     pub(crate) fn port(&self) -> u16 {
         self.ports[0]

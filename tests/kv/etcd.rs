@@ -1,6 +1,7 @@
 //! etcd, and what only it does.
 
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use liveprops::source::Scope;
 use liveprops::sources::{Etcd, Memory};
@@ -200,7 +201,7 @@ fn a_stream_that_is_compacted_away_is_begun_anew() {
 fn a_thousand_puts_during_a_reconnect_end_on_the_last_of_each() {
     let Some(field) = field(20) else { return };
     let props = field.follow();
-    let (send, told) = std::sync::mpsc::channel();
+    let (send, told) = mpsc::channel();
     let n0 = props.property::<i64>("n0").build().unwrap();
     let _guard = n0.on_change(move |change| {
         let _ = send.send(*change.new);
@@ -229,12 +230,12 @@ fn a_thousand_puts_during_a_reconnect_end_on_the_last_of_each() {
 fn changes_go_on_in_their_order_while_streams_end_and_begin() {
     let Some(field) = field(20) else { return };
     let props = field.follow();
-    let (send, told) = std::sync::mpsc::channel();
+    let (send, told) = mpsc::channel();
     let n0 = props.property::<i64>("n0").build().unwrap();
     let _guard = n0.on_change(move |change| {
         let _ = send.send(*change.new);
     });
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let mut last = 100;
     let mut slowest = Duration::ZERO;
     // More than two streams' time.
@@ -256,6 +257,7 @@ fn a_storm_of_changes_is_few_generations() {
     let props = field.follow();
     within(SOON, "it is up", || is_up(&props));
     let before = props.generation();
+    let begun = Instant::now();
     for n in 1..=1000 {
         field.store.put("app/n0", n.to_string());
     }
@@ -263,8 +265,12 @@ fn a_storm_of_changes_is_few_generations() {
     let took = within(SOON, "the last one", || n0() == 1000);
     tell::<Client>("the last of 1,000", took);
     let generations = props.generation() - before;
-    println!("Etcd: 1,000 puts were {generations} generations");
-    assert!(generations < 100, "{generations}");
+    let most = 40 + begun.elapsed().as_millis() as u64 / 100;
+    println!(
+        "Etcd: 1,000 puts in {:?} were {generations} generations",
+        begun.elapsed()
+    );
+    assert!(generations <= most, "{generations}");
 }
 
 #[test]
@@ -474,4 +480,124 @@ fn a_key_that_expires_lets_the_weaker_layer_show() {
     within(SOON, "the value", || n0() == 5);
     let took = within(SOON, "it expires", || n0() == -1);
     tell::<Client>("lease of 1 s", took);
+}
+
+/// Two members of one cluster, the second on a thread of its own: each message on the channel has it
+/// stopped or started. What it sends back says that it was.
+fn two_members() -> Option<(Server, mpsc::Sender<()>, mpsc::Receiver<()>)> {
+    let mut members = ["a", "b"].map(|_| Server::prepare(Kind::Etcd, &[]));
+    let peers: Vec<String> = ["a", "b"]
+        .iter()
+        .zip(&members)
+        .map(|(name, member)| format!("{name}={}", local(member.other_port())))
+        .collect();
+    let peers = peers.join(",");
+    for (name, member) in ["a", "b"].iter().zip(&mut members) {
+        member.add_arguments(["--name", name, "--initial-cluster", &peers]);
+    }
+    let [mut first, mut second] = members;
+    let (order, orders) = mpsc::channel();
+    let (report, done) = mpsc::channel();
+    std::thread::spawn(move || {
+        while second.restart() {
+            let told = report.send(()).is_ok() && orders.recv().is_ok();
+            second.kill();
+            if !told || report.send(()).is_err() || orders.recv().is_err() {
+                return;
+            }
+        }
+    });
+    let both = first.restart() && done.recv().is_ok();
+    both.then_some((first, order, done))
+}
+
+#[test]
+fn a_member_that_has_lost_the_others_is_not_believed() {
+    let Some((first, order, done)) = two_members() else {
+        return;
+    };
+    let store = Client::connect(&first);
+    (0..10).for_each(|n| store.put(&format!("app/n{n}"), "0"));
+    let etcd = Etcd::prefix("app").address(local(first.port()));
+    let props = Properties::builder().source(etcd).build().unwrap();
+    within(SOON, "it is up", || is_up(&props));
+    order.send(()).unwrap();
+    done.recv().unwrap();
+    let took = within(10 * SECOND, "it is told", || is_stale(&props));
+    tell::<Client>("no leader: told", took);
+    assert_eq!(props.get::<i64>("n0").unwrap(), 0);
+    order.send(()).unwrap();
+    done.recv().unwrap();
+    store.put("app/n0", "1");
+    let took = within(SOON, "the change", || props.get::<i64>("n0").unwrap() == 1);
+    tell::<Client>("no leader: over", took);
+}
+
+#[test]
+fn certificates_are_shown_and_checked() {
+    use rcgen::{
+        BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose as For, IsCa, KeyPair,
+    };
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    std::fs::write(path("ca"), ca.self_signed(&ca_key).unwrap().pem()).unwrap();
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    for name in ["server", "client"] {
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut it = CertificateParams::new(names).unwrap();
+        it.extended_key_usages = vec![For::ServerAuth, For::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let signed = it.signed_by(&key, &issuer).unwrap();
+        std::fs::write(path(name), signed.pem()).unwrap();
+        std::fs::write(path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+    let mut server = Server::prepare(Kind::Etcd, &[]);
+    let secure = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = secure.local_addr().unwrap().port();
+    drop(secure);
+    let both = format!("{},https://127.0.0.1:{port}", local(server.port()));
+    server.add_arguments([
+        "--listen-client-urls",
+        &both,
+        "--cert-file",
+        &path("server"),
+        "--key-file",
+        &path("server.key"),
+        "--trusted-ca-file",
+        &path("ca"),
+        "--client-cert-auth",
+    ]);
+    if !server.restart() {
+        return;
+    }
+    let store = Client::connect(&server);
+    store.put("app/n0", "0");
+    let proxy = Proxy::before(port);
+    let etcd = || Etcd::prefix("app").address(format!("https://localhost:{}", proxy.port()));
+    let nobody = etcd().ca(path("ca")).load().unwrap_err().to_string();
+    assert!(nobody.contains("failed"), "{nobody}");
+    let shown = etcd().client_certificate(path("client"), path("client.key"));
+    let unknown = shown.clone().load().unwrap_err().to_string();
+    assert!(unknown.contains("TLS"), "{unknown}");
+    let props = Properties::builder()
+        .source(shown.ca(path("ca")))
+        .build()
+        .unwrap();
+    let n0 = || props.get::<i64>("n0").unwrap();
+    within(SOON, "it is up", || is_up(&props));
+    for n in 1..=3 {
+        store.put("app/n0", n.to_string());
+        let took = within(SECOND, "a change", || n0() == n);
+        tell::<Client>("put to handle, by TLS", took);
+        // The stream is begun anew.
+        std::thread::sleep(2 * SECOND);
+        assert!(is_up(&props));
+    }
+    let begun = Instant::now();
+    drop(props);
+    assert!(begun.elapsed() < SECOND / 4, "{:?}", begun.elapsed());
 }

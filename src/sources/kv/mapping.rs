@@ -42,6 +42,7 @@ pub(crate) enum Place {
 
 impl Mapping {
     /// All keys below a prefix, which is cut at a separator: `app` means `app/`, never `apple`.
+    #[allow(dead_code)] // by some stores only
     pub(crate) fn prefix(kind: &'static str, separator: char, prefix: &str) -> Self {
         Self::prefix_as_is(kind, separator, prefix.trim_start_matches(separator))
     }
@@ -63,6 +64,7 @@ impl Mapping {
     }
 
     /// One key that holds a document.
+    #[allow(dead_code)] // by some stores only
     pub(crate) fn document(kind: &'static str, separator: char, key: &str) -> Self {
         Self::document_as_is(kind, separator, key.trim_matches(separator))
     }

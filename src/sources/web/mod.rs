@@ -4,16 +4,17 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use ureq::http::HeaderValue;
 use ureq::http::header::HeaderName;
-use ureq::http::{HeaderValue, Response};
 use ureq::tls::TlsConfig;
-use ureq::{Agent, Body, Timeout};
+use ureq::{Agent, Timeout};
 
 use crate::error::{Error, ErrorKind};
 
 #[cfg(any(feature = "consul", feature = "etcd"))]
 pub(crate) mod json;
 pub(crate) mod tls;
+#[cfg_attr(not(feature = "http"), allow(dead_code))] // stores need a part of it
 pub(crate) mod url;
 
 /// A header that is sent.
@@ -151,7 +152,11 @@ pub(crate) fn unavailable(detail: impl Into<String>) -> Error {
 }
 
 /// A header's text; none if it is not text.
-pub(crate) fn text(response: &Response<Body>, name: HeaderName) -> Option<String> {
+#[cfg(any(feature = "consul", feature = "http"))]
+pub(crate) fn text(
+    response: &ureq::http::Response<ureq::Body>,
+    name: HeaderName,
+) -> Option<String> {
     let value = response.headers().get(name)?.to_str().ok()?;
     Some(value.trim().to_owned())
 }
