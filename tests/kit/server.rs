@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 const READY: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[allow(dead_code)] // each with its feature
 pub(crate) enum Kind {
     Consul,
     Etcd,
@@ -51,12 +52,11 @@ fn tools(kind: Kind) -> Option<PathBuf> {
         None => Path::new(env!("CARGO_TARGET_TMPDIR")).join("servers"),
     };
     fs::create_dir_all(&dir).unwrap();
-    // Another test program may be at it.
-    let lock = fs::File::create(dir.join(".lock")).unwrap();
-    lock.lock().unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kit/install.sh");
-    let done = Command::new("bash")
-        .arg(script)
+    // Another test program may be at it.
+    let done = Command::new("flock")
+        .arg(dir.join(".lock"))
+        .args(["bash", script])
         .arg(&dir)
         .arg(kind.name())
         .output()
@@ -162,10 +162,12 @@ impl Server {
     }
 
     /// A second port, for what a server offers besides.
+    #[allow(dead_code)] // by some stores only
     pub(crate) fn other_port(&self) -> u16 {
         self.ports[1]
     }
 
+    #[allow(dead_code)] // by some stores only
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
