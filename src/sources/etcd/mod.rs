@@ -111,6 +111,8 @@ enum Password {
 struct Held {
     mirror: Mirror,
     revision: u64,
+    /// Counts what came.
+    turn: u64,
 }
 
 /// Up to where the store is followed.
@@ -167,6 +169,7 @@ impl Etcd {
         let held = Held {
             mirror: Mirror::new(options.mapping.clone()),
             revision: 0,
+            turn: 0,
         };
         Self {
             held: Arc::new(Mutex::new(held)),
@@ -441,10 +444,12 @@ impl Held {
     fn replace(&mut self, all: &Listing) {
         self.mirror.replace(all.items.iter().filter_map(entry));
         self.revision = all.header.revision;
+        self.turn += 1;
     }
 
     /// Whole revisions have come: the place moves when all of their events are in.
     fn take(&mut self, events: &[Event], place: &mut Place) {
+        self.turn += 1;
         for event in events {
             place.count = place.count.saturating_add_signed(event.adds());
             // What was read in between is newer.
@@ -532,10 +537,16 @@ impl Source for Etcd {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        let all = self.read_all(&self.agent()?)?;
+        let agent = self.agent()?;
+        let turn = self.held.lock().turn;
+        let all = self.read_all(&agent)?;
         let mut held = self.held.lock();
-        held.replace(&all);
-        held.mirror.whole(all.header.revision.to_string())
+        // An answer may be so late that a watch has brought what is newer.
+        if held.turn == turn || held.revision <= all.header.revision {
+            held.replace(&all);
+        }
+        let revision = held.revision.to_string();
+        held.mirror.whole(revision)
     }
 
     fn watching(&self) -> Watching {

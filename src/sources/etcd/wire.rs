@@ -413,6 +413,86 @@ mod tests {
         assert!(told("[]").is_err() && told("{}").is_err() && told("{").is_err());
     }
 
+    /// Gives a few bytes at a time.
+    struct Drops(Vec<u8>, usize);
+
+    impl Read for Drops {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = self.1.min(self.0.len()).min(buffer.len());
+            buffer[..count].copy_from_slice(&self.0[..count]);
+            self.0.drain(..count);
+            Ok(count)
+        }
+    }
+
+    fn lines(bytes: &[u8], piece: usize) -> Lines {
+        let timeout = Duration::from_secs(9);
+        let drops = Drops(bytes.to_vec(), piece);
+        Lines {
+            reader: Body::builder().reader(drops).into_reader(),
+            buffer: Vec::new(),
+            looked: 0,
+            limits: Limits {
+                connect: timeout,
+                response: timeout,
+                deadline: Instant::now() + timeout,
+                timeout,
+            },
+            end: Instant::now() + timeout,
+        }
+    }
+
+    #[test]
+    fn lines_are_put_together_however_they_come_and_a_rest_is_no_message() {
+        let one = r#"{"result":{"events":[{"kv":{"key":"YQ==","mod_revision":"7"}}]}}"#;
+        let all = format!("{one}\n\n{one}\n{one}");
+        for piece in [1, 3, one.len(), one.len() + 1, one.len() + 2, 10_000] {
+            let mut lines = lines(all.as_bytes(), piece);
+            for _ in 0..2 {
+                let next = lines.next();
+                assert!(matches!(next, Ok(Next::Message(Message::Events(_)))));
+            }
+            assert!(lines.next().is_err());
+            assert!(lines.is_within());
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_not_kept() {
+        let mut lines = lines(&vec![b'x'; MAX_ANSWER + PIECE + 2], PIECE);
+        assert!(matches!(lines.next(), Ok(Next::TooLong)));
+    }
+
+    #[test]
+    fn no_line_whatever_it_holds_ends_in_a_panic() {
+        use proptest::prelude::*;
+
+        let part = prop::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            ",",
+            "\"result\"",
+            "\"header\"",
+            "\"events\"",
+            "\"kv\"",
+            "\"key\"",
+            "\"cluster_id\"",
+            "\"created\"",
+            "\"error\"",
+            "true",
+            "null",
+            "-1",
+            "\"7\"",
+        ]);
+        proptest!(|(parts in prop::collection::vec(part, 0..40))| {
+            let _ = told(&parts.concat());
+            let _ = json::parse(parts.concat().as_bytes()).map(|it| listing(&it).is_some());
+        });
+    }
+
     #[test]
     fn events_are_told_apart() {
         let line = r#"{"result":{"header":{"cluster_id":"7"},"events":[
