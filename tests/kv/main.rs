@@ -25,6 +25,8 @@ mod consul;
 mod faults;
 mod field;
 mod values;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 /// Every test of the suite, for one store.
 macro_rules! suite {

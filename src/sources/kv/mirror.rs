@@ -81,11 +81,13 @@ impl Mirror {
         }
     }
 
+    #[allow(dead_code)] // by some stores only
     pub(crate) fn mapping(&self) -> &Mapping {
         &self.mapping
     }
 
     /// The revision of a key's value, if it is one of ours.
+    #[allow(dead_code)] // by some stores only
     pub(crate) fn revision_of(&self, key: &str) -> Option<u64> {
         self.items.get(key).map(|item| item.revision)
     }
@@ -132,22 +134,44 @@ impl Mirror {
         }
     }
 
+    /// The store does not let a key be read: it keeps the value it had.
+    #[allow(dead_code)] // by some stores only
+    pub(crate) fn refuse(&mut self, key: &str, fault: Error) {
+        if self.mapping.place(key).is_some() {
+            let known = self.items.get_key_value(key);
+            let key: Arc<str> = known.map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
+            self.changed |= self.faults.insert(key, fault).is_none();
+        }
+    }
+
     /// This is all there is.
+    #[allow(dead_code)] // by some stores only
     pub(crate) fn replace<'a>(&mut self, all: impl IntoIterator<Item = Entry<'a>>) {
+        self.replace_but(all, |_| false);
+    }
+
+    /// This is all there is, but for keys that are `hidden`: what is known of those stays.
+    pub(crate) fn replace_but<'a>(
+        &mut self,
+        all: impl IntoIterator<Item = Entry<'a>>,
+        hidden: impl Fn(&str) -> bool,
+    ) {
         let mut gone: BTreeSet<Arc<str>> = self
             .items
             .keys()
             .chain(self.faults.keys())
+            .filter(|key| !hidden(key))
             .cloned()
             .collect();
         for entry in all {
             gone.remove(entry.key);
             // A store that was reset may use a revision again.
             let known = self.items.get(entry.key);
+            let fine = !self.faults.contains_key(entry.key);
             let same = |item: &Item| {
                 item.revision == entry.revision && item.digest == self.digest.of(entry.bytes)
             };
-            if !known.is_some_and(same) {
+            if !(fine && known.is_some_and(same)) {
                 self.put(&entry);
             }
         }
