@@ -396,7 +396,7 @@ fn transactions_that_follow_each_other_are_never_seen_in_halves() {
     let (send, told) = channel();
     let _guard = props.on_change_under("", move |batch| {
         let values: HashSet<String> =
-            batch.changes().iter().map(|change| format!("{:?}", change.new())).collect();
+            batch.changes().iter().map(|change| format!("{:?}", change.new_value())).collect();
         let _ = send.send((batch.changes().len(), values.len()));
     });
     for n in 1..=40 {
