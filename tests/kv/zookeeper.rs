@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -10,9 +11,10 @@ use std::time::{Duration, Instant};
 use liveprops::source::Scope;
 use liveprops::sources::{Locator, Memory, ZooKeeper};
 use liveprops::{Properties, Source};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::field::{Field, SOON, Store, health, is_stale, is_up, tell, toml, within};
-use crate::proxy::Mode;
+use crate::proxy::{Mode, Proxy};
 use crate::server::{Kind, Server};
 use crate::suite;
 
@@ -257,7 +259,7 @@ fn ten() -> Option<Field<Client>> {
 }
 
 fn get(props: &Properties, key: &str) -> Option<i64> {
-    props.get_opt::<i64>(key).unwrap()
+    props.get_opt::<i64>(key).ok().flatten()
 }
 
 #[test]
@@ -282,10 +284,12 @@ fn a_change_is_seen_within_a_few_milliseconds() {
 fn a_session_that_expired_is_begun_anew_with_all_that_changed() {
     let Some(field) = ten() else { return };
     let props = field.follow();
+    field.store.put("app/n3", "3");
+    within(SOON, "it is followed", || get(&props, "n3") == Some(3));
     field.proxy.set(Mode::HalfOpen);
     field.store.put("app/n0", "1");
     field.store.delete("app/n1");
-    within(SOON, "it is told", || is_stale(&props));
+    within(5 * SECOND, "it is told", || is_stale(&props));
     // Longer than the server keeps the session.
     std::thread::sleep(8 * SECOND);
     field.store.put("app/n2", "2");
@@ -480,7 +484,7 @@ fn what_may_not_be_read_is_refused_alone_and_a_digest_lets_it_be_read() {
 fn any_of_several_servers_will_do_below_a_path_they_share() {
     let Some(field) = ten() else { return };
     field.store.put("production/app/n0", "7");
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
     let dead = dead.local_addr().unwrap().port();
     let (proxy, port) = (field.proxy.port(), field.server.port());
     let list = format!("127.0.0.1:{dead},127.0.0.1:{proxy},127.0.0.1:{port}/production");
@@ -502,9 +506,80 @@ fn any_of_several_servers_will_do_below_a_path_they_share() {
     assert_eq!(keys.len(), 11, "without the store's own: {keys:?}");
 }
 
+/// An authority, a server and a client, in files of PEM.
+fn certify(dir: &Path) {
+    let write = |name: &str, text: String| std::fs::write(dir.join(name), text).unwrap();
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    write("ca.pem", params.self_signed(&key).unwrap().pem());
+    let issuer = Issuer::new(params, key);
+    for name in ["server", "client"] {
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+        write(&format!("{name}.key"), key.serialize_pem());
+        // The store wants both in one file.
+        let both = key.serialize_pem() + &certificate;
+        write(&format!("{name}.pem"), certificate);
+        write(&format!("{name}-both.pem"), both);
+    }
+}
+
+#[test]
+fn tls_knows_the_server_and_shows_who_one_is() {
+    let dir = tempfile::tempdir().unwrap();
+    certify(dir.path());
+    let file = |name: &str| dir.path().join(name);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let secure = free.local_addr().unwrap().port();
+    drop(free);
+    let lines = [
+        "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory".to_owned(),
+        format!("secureClientPort={secure}"),
+        "secureClientPortAddress=127.0.0.1".to_owned(),
+        format!("ssl.keyStore.location={}", file("server-both.pem").display()),
+        format!("ssl.trustStore.location={}", file("ca.pem").display()),
+        "ssl.clientAuth=need".to_owned(),
+    ];
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let Some(server) = Server::start_with(Kind::ZooKeeper, &lines) else {
+        return;
+    };
+    let store = Client::connect(&server);
+    store.put("app/n", "1");
+    let proxy = Proxy::before(secure);
+    let at = format!("127.0.0.1:{}", proxy.port());
+    let anonymous = ZooKeeper::prefix("app").address(&at).ca(file("ca.pem"));
+    assert!(anonymous.load().is_err(), "nobody has shown a certificate");
+    let known = anonymous.client_certificate(file("client.pem"), file("client.key"));
+    let stranger = known.clone().ca(file("client.pem")).load().unwrap_err();
+    assert!(stranger.to_string().contains("certificate"), "{stranger}");
+    let plain = ZooKeeper::prefix("app").address(&at).load();
+    assert!(plain.is_err(), "without TLS");
+    let props = Properties::builder().source(known).build().unwrap();
+    assert_eq!(get(&props, "n"), Some(1));
+    for n in 2..20 {
+        store.put("app/n", n.to_string());
+        within(SOON, "a change", || get(&props, "n") == Some(n));
+    }
+    store.put("app/large", "x".repeat(900_000));
+    within(SOON, "much at once", || {
+        props.get_opt::<String>("large").unwrap().is_some_and(|text| text.len() == 900_000)
+    });
+    proxy.set(Mode::HalfOpen);
+    within(5 * SECOND, "it is told", || is_stale(&props));
+    store.put("app/n", "77");
+    proxy.set(Mode::Pass);
+    within(SOON, "the change", || get(&props, "n") == Some(77));
+    let begun = Instant::now();
+    drop(props);
+    assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
+}
+
 #[test]
 fn what_is_no_server_of_the_store_is_told() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
