@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 /// How long a server may take to be ready.
 const READY: Duration = Duration::from_secs(60);
 
+#[allow(dead_code)] // each is of one feature
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     Consul,
@@ -51,11 +52,11 @@ fn tools(kind: Kind) -> Option<PathBuf> {
         None => Path::new(env!("CARGO_TARGET_TMPDIR")).join("servers"),
     };
     fs::create_dir_all(&dir).unwrap();
-    // Another test program may be at it.
-    let lock = fs::File::create(dir.join(".lock")).unwrap();
-    lock.lock().unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kit/install.sh");
-    let done = Command::new("bash")
+    // Another test program may be at it.
+    let done = Command::new("flock")
+        .arg(dir.join(".lock"))
+        .arg("bash")
         .arg(script)
         .arg(&dir)
         .arg(kind.name())
@@ -156,10 +157,12 @@ impl Server {
     }
 
     /// A second port, for what a server offers besides.
+    #[allow(dead_code)] // by some stores only
     pub(crate) fn other_port(&self) -> u16 {
         self.ports[1]
     }
 
+    #[allow(dead_code)] // by some stores only
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }

@@ -253,7 +253,8 @@ suite!(Client);
 fn ten() -> Option<Field<Client>> {
     let field = Field::<Client>::with(&[])?;
     let keys: Vec<String> = (0..10).map(|n| format!("app/n{n}")).collect();
-    let all: Vec<(&str, Option<&[u8]>)> = keys.iter().map(|k| (k.as_str(), Some(&b"0"[..]))).collect();
+    let all: Vec<(&str, Option<&[u8]>)> =
+        keys.iter().map(|k| (k.as_str(), Some(&b"0"[..]))).collect();
     field.store.change(&all);
     Some(field)
 }
@@ -276,7 +277,10 @@ fn a_change_is_seen_within_a_few_milliseconds() {
         all.push(begun.elapsed());
     }
     all.sort();
-    println!("ZooKeeper: put to handle: p50 {:?} p99 {:?}", all[50], all[98]);
+    println!(
+        "ZooKeeper: put to handle: p50 {:?} p99 {:?}",
+        all[50], all[98]
+    );
     assert!(all[50] < Duration::from_millis(200), "{all:?}");
 }
 
@@ -300,7 +304,9 @@ fn a_session_that_expired_is_begun_anew_with_all_that_changed() {
     });
     tell::<Client>("session expired", took);
     field.store.put("app/n1", "3");
-    within(SECOND, "the watch is set again", || get(&props, "n1") == Some(3));
+    within(SECOND, "the watch is set again", || {
+        get(&props, "n1") == Some(3)
+    });
     assert!(is_up(&props));
 }
 
@@ -310,7 +316,11 @@ fn a_node_that_is_deleted_and_created_again_while_cut_is_one_change_or_none() {
     let props = field.follow();
     let (send, told) = channel();
     let _guard = props.on_change_under("", move |batch| {
-        let keys: Vec<String> = batch.changes().iter().map(|c| c.key().to_string()).collect();
+        let keys: Vec<String> = batch
+            .changes()
+            .iter()
+            .map(|c| c.key().to_string())
+            .collect();
         let _ = send.send(keys);
     });
     field.proxy.set(Mode::Refuse);
@@ -327,7 +337,9 @@ fn a_node_that_is_deleted_and_created_again_while_cut_is_one_change_or_none() {
     field.store.put("app/n0", "8");
     within(SOON, "the last value", || get(&props, "n0") == Some(8));
     field.store.put("app/n1", "9");
-    within(SOON, "the one that looks the same", || get(&props, "n1") == Some(9));
+    within(SOON, "the one that looks the same", || {
+        get(&props, "n1") == Some(9)
+    });
 }
 
 #[test]
@@ -340,7 +352,9 @@ fn a_root_that_is_not_there_is_followed_as_it_comes() {
     assert!(props.snapshot().keys().is_empty() && is_up(&props));
     field.store.put("one/n", "0");
     field.store.put("one/two/three/deep/n", "1");
-    let took = within(SECOND, "what was created", || get(&props, "deep.n") == Some(1));
+    let took = within(SECOND, "what was created", || {
+        get(&props, "deep.n") == Some(1)
+    });
     tell::<Client>("created three levels deep", took);
     // Gone and there again, root and all.
     for path in ["deep/n", "deep", ""] {
@@ -352,7 +366,9 @@ fn a_root_that_is_not_there_is_followed_as_it_comes() {
     });
     let again = Client::connect(&field.server);
     again.put("one/two/three/deep/n", "2");
-    within(SECOND, "what was created again", || get(&props, "deep.n") == Some(2));
+    within(SECOND, "what was created again", || {
+        get(&props, "deep.n") == Some(2)
+    });
 }
 
 #[test]
@@ -363,19 +379,36 @@ fn a_node_without_data_is_a_folder_and_children_win_over_data() {
         .source(Client::prefix(field.proxy.port(), "app"))
         .build()
         .unwrap();
-    let source = || props.health().sources.into_iter().find(|one| one.required).unwrap();
+    let source = || {
+        props
+            .health()
+            .sources
+            .into_iter()
+            .find(|one| one.required)
+            .unwrap()
+    };
     field.store.put("app/folder", "");
     field.store.put("app/n0", "");
-    within(SOON, "the layer below shows", || get(&props, "n0") == Some(77));
+    within(SOON, "the layer below shows", || {
+        get(&props, "n0") == Some(77)
+    });
     assert!(props.get_opt::<String>("folder").unwrap().is_none());
     field.store.put("app/n1/deep", "1");
     within(SOON, "the child", || get(&props, "n1.deep") == Some(1));
     within(SOON, "the clash is told", || {
-        props.health().sources.iter().any(|one| !one.problems.is_empty())
+        props
+            .health()
+            .sources
+            .iter()
+            .any(|one| !one.problems.is_empty())
     });
     field.store.put("app/n1", "");
     within(SOON, "the clash is over", || {
-        props.health().sources.iter().all(|one| one.problems.is_empty())
+        props
+            .health()
+            .sources
+            .iter()
+            .all(|one| one.problems.is_empty())
     });
     field.store.put("app/n1", "5");
     field.store.delete("app/n1/deep");
@@ -391,16 +424,21 @@ fn transactions_that_follow_each_other_are_never_seen_in_halves() {
     let keys: Vec<String> = (0..64).map(|n| format!("app/k{}/n{n}", n % 7)).collect();
     let all = |value: &str| {
         let value = value.to_owned();
-        let changes: Vec<(&str, Option<&[u8]>)> =
-            keys.iter().map(|k| (k.as_str(), Some(value.as_bytes()))).collect();
+        let changes: Vec<(&str, Option<&[u8]>)> = keys
+            .iter()
+            .map(|k| (k.as_str(), Some(value.as_bytes())))
+            .collect();
         field.store.change(&changes);
     };
     all("0");
     let props = field.follow();
     let (send, told) = channel();
     let _guard = props.on_change_under("", move |batch| {
-        let values: HashSet<String> =
-            batch.changes().iter().map(|change| format!("{:?}", change.new_value())).collect();
+        let values: HashSet<String> = batch
+            .changes()
+            .iter()
+            .map(|change| format!("{:?}", change.new_value()))
+            .collect();
         let _ = send.send((batch.changes().len(), values.len()));
     });
     for n in 1..=40 {
@@ -409,7 +447,10 @@ fn transactions_that_follow_each_other_are_never_seen_in_halves() {
     }
     within(SOON, "the last", || get(&props, "k0.n0") == Some(40));
     let batches: Vec<(usize, usize)> = told.try_iter().collect();
-    println!("ZooKeeper: 40 transactions of 64: {} generations", batches.len());
+    println!(
+        "ZooKeeper: 40 transactions of 64: {} generations",
+        batches.len()
+    );
     assert!(batches.iter().all(|batch| *batch == (64, 1)), "{batches:?}");
 }
 
@@ -454,7 +495,10 @@ fn what_may_not_be_read_is_refused_alone_and_a_digest_lets_it_be_read() {
     assert_eq!(without.snapshot().keys().len(), 10);
     let problems = health(&without).problems;
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert!(problems[0].to_string().contains("app/private"), "{problems:?}");
+    assert!(
+        problems[0].to_string().contains("app/private"),
+        "{problems:?}"
+    );
     assert!(is_up(&without));
     // It is said again in each session.
     field.proxy.cut();
@@ -469,7 +513,9 @@ fn what_may_not_be_read_is_refused_alone_and_a_digest_lets_it_be_read() {
         get(&without, "private") == Some(3) && get(&without, "vault.n") == Some(2)
     });
     tell::<Client>("an ACL that was opened", took);
-    within(SOON, "nothing is wrong", || health(&without).problems.is_empty());
+    within(SOON, "nothing is wrong", || {
+        health(&without).problems.is_empty()
+    });
     // A root that may not be read is an error, and shows no password.
     field.store.set(&[("closed", Some(b""))], Acl::Own);
     let source = ZooKeeper::prefix("closed")
@@ -506,6 +552,35 @@ fn any_of_several_servers_will_do_below_a_path_they_share() {
     assert_eq!(keys.len(), 11, "without the store's own: {keys:?}");
 }
 
+/// How many sessions the server keeps.
+fn sessions(server: &Server) -> usize {
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    stream.write_all(b"dump").unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(answer.contains("Session Sets"), "{answer}");
+    let tracked = answer.lines().filter(|line| line.starts_with("\t0x"));
+    tracked.count()
+}
+
+#[test]
+fn an_end_leaves_no_session_behind() {
+    let Some(field) = ten() else { return };
+    let before = sessions(&field.server);
+    assert_eq!(before, 1, "that of the writer");
+    for _ in 0..5 {
+        let props = field.follow();
+        field.store.put("app/n0", "-1");
+        within(SOON, "it is followed", || get(&props, "n0") == Some(-1));
+        field.store.put("app/n0", "0");
+        within(SOON, "it is followed", || get(&props, "n0") == Some(0));
+        assert_eq!(sessions(&field.server), before + 1);
+    }
+    within(SECOND, "the last has ended", || {
+        sessions(&field.server) == before
+    });
+}
+
 /// An authority, a server and a client, in files of PEM.
 fn certify(dir: &Path) {
     let write = |name: &str, text: String| std::fs::write(dir.join(name), text).unwrap();
@@ -538,7 +613,10 @@ fn tls_knows_the_server_and_shows_who_one_is() {
         "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory".to_owned(),
         format!("secureClientPort={secure}"),
         "secureClientPortAddress=127.0.0.1".to_owned(),
-        format!("ssl.keyStore.location={}", file("server-both.pem").display()),
+        format!(
+            "ssl.keyStore.location={}",
+            file("server-both.pem").display()
+        ),
         format!("ssl.trustStore.location={}", file("ca.pem").display()),
         "ssl.clientAuth=need".to_owned(),
     ];
@@ -565,7 +643,10 @@ fn tls_knows_the_server_and_shows_who_one_is() {
     }
     store.put("app/large", "x".repeat(900_000));
     within(SOON, "much at once", || {
-        props.get_opt::<String>("large").unwrap().is_some_and(|text| text.len() == 900_000)
+        props
+            .get_opt::<String>("large")
+            .unwrap()
+            .is_some_and(|text| text.len() == 900_000)
     });
     proxy.set(Mode::HalfOpen);
     within(5 * SECOND, "it is told", || is_stale(&props));
@@ -574,7 +655,11 @@ fn tls_knows_the_server_and_shows_who_one_is() {
     within(SOON, "the change", || get(&props, "n") == Some(77));
     let begun = Instant::now();
     drop(props);
-    assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_millis(300),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[test]
@@ -589,8 +674,14 @@ fn what_is_no_server_of_the_store_is_told() {
     });
     let source = ZooKeeper::prefix("app").address(&address);
     let told = source.load().unwrap_err().to_string();
-    assert!(told.contains(&address) && told.contains("ZooKeeper?"), "{told}");
+    assert!(
+        told.contains(&address) && told.contains("ZooKeeper?"),
+        "{told}"
+    );
     let told = ZooKeeper::prefix("app").address("ftp://me:s3cret@x").load();
     let told = told.unwrap_err().to_string();
-    assert!(told.contains("zookeeper app/") && !told.contains("s3cret"), "{told}");
+    assert!(
+        told.contains("zookeeper app/") && !told.contains("s3cret"),
+        "{told}"
+    );
 }

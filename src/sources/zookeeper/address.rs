@@ -102,7 +102,16 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_told_without_showing_it() {
-        for bad in ["", "a:0", "a:x", "a:70000", "ftp://a", ":1", "me:s3cret@a", "a b"] {
+        for bad in [
+            "",
+            "a:0",
+            "a:x",
+            "a:70000",
+            "ftp://a",
+            ":1",
+            "me:s3cret@a",
+            "a b",
+        ] {
             let told = Address::parse(bad).unwrap_err().to_string();
             assert!(!told.contains("s3cret"), "{told}");
         }

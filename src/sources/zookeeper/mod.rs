@@ -72,8 +72,8 @@ const MAX_HIDDEN: usize = 100;
 /// seconds counts as lost. Of several servers the next one is asked when one fails. That most nodes
 /// are gone is held; see [`Guard`].
 ///
-/// The server has to be 3.6 or newer. What is sent is one `addWatch`, one `sync` and reads; nothing
-/// is ever written. To log in by SASL is not possible. A change of a node's ACL alone is not told by
+/// The server has to be 3.6 or newer. What is sent is one `addWatch`, reads, and a `sync` where
+/// nothing has happened for 1.5 seconds; nothing is ever written. Logging in by SASL is not possible. A change of a node's ACL alone is not told by
 /// the store: a node that may be read again is found within two seconds, one that may no longer be
 /// read keeps its value until it changes.
 ///
@@ -311,7 +311,9 @@ impl ZooKeeper {
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             })
         };
-        let entries = changes.iter().filter_map(|(key, change)| entry(key, change));
+        let entries = changes
+            .iter()
+            .filter_map(|(key, change)| entry(key, change));
         mirror.replace_but(entries, hidden);
         self.refuse(&mut mirror, denied);
     }
@@ -523,14 +525,16 @@ impl Open {
     fn beat(&mut self) -> Result<bool, Error> {
         let hidden = self.hidden.iter().take(MAX_HIDDEN).cloned();
         let questions = hidden.map(Ask::Data);
-        let questions = questions.chain([Ask::Exists(self.root.path.clone())]);
+        // A server that has lost the others still answers reads for a while, but not this.
+        let questions = questions.chain([Ask::Sync(self.root.path.clone())]);
         let mut again = false;
         let until = Instant::now() + LATE;
-        self.session.ask(questions.collect(), until, |ask, answer, _| {
-            // No watch tells of a change of an ACL.
-            again |= matches!(ask, Ask::Data(_)) && !matches!(answer, Answer::Denied);
-            Ok(())
-        })?;
+        self.session
+            .ask(questions.collect(), until, |ask, answer, _| {
+                // No watch tells of a change of an ACL.
+                again |= matches!(ask, Ask::Data(_)) && !matches!(answer, Answer::Denied);
+                Ok(())
+            })?;
         Ok(again)
     }
 
