@@ -298,6 +298,7 @@ fn a_session_that_expired_is_begun_anew_with_all_that_changed() {
     std::thread::sleep(8 * SECOND);
     field.store.put("app/n2", "2");
     assert_eq!(get(&props, "n1"), Some(0));
+    assert!(field.proxy.open() <= 1, "what is given up is closed");
     field.proxy.set(Mode::Pass);
     let took = within(SOON, "all of it", || {
         get(&props, "n0") == Some(1) && get(&props, "n1").is_none() && get(&props, "n2") == Some(2)

@@ -80,18 +80,29 @@ impl Stop {
         }
     }
 
-    fn guard(&self, stream: &TcpStream) -> Result<(), Error> {
+    /// Ends this stream too, for as long as it is held.
+    fn hold(&self, stream: &TcpStream) -> Result<Held, Error> {
         let mut state = self.0.lock();
         if state.0 {
             return Err(unavailable("it is to end"));
         }
         state.1 = stream.try_clone().ok();
-        Ok(())
+        Ok(Held(self.clone()))
+    }
+}
+
+/// Lets go of a stream, which is not closed before.
+struct Held(Stop);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.0.lock().1 = None;
     }
 }
 
 pub(super) struct Session {
     stream: Stream,
+    _held: Held,
     /// What has come and is not yet read, from `read` on.
     inbox: Vec<u8>,
     read: usize,
@@ -120,7 +131,7 @@ impl Session {
     /// Connects, and begins a session.
     pub(super) fn open(server: Server<'_>, stop: &Stop, until: Instant) -> Result<Self, Error> {
         let tcp = connect(server.host, server.port, until)?;
-        stop.guard(&tcp)?;
+        let held = stop.hold(&tcp)?;
         let set_up = |fault: io::Error| unavailable(format!("the socket: {fault}"));
         tcp.set_nodelay(true).map_err(set_up)?;
         tcp.set_write_timeout(Some(WRITE)).map_err(set_up)?;
@@ -131,6 +142,7 @@ impl Session {
         };
         let mut session = Self {
             stream,
+            _held: held,
             inbox: Vec::new(),
             read: 0,
             chunk: vec![0; 64 << 10],
