@@ -17,15 +17,26 @@ pub(super) struct Address {
     pub(super) chroot: String,
 }
 
-/// The servers of a list: `a,b/chroot` is `a/chroot` and `b/chroot`.
+/// The servers of a list: `tls://a,b/chroot` is `tls://a/chroot` and `tls://b/chroot`.
 pub(super) fn split(list: &str) -> Vec<String> {
     let scheme_ends = list.rfind("://").map_or(0, |at| at + 3);
     let (servers, chroot) = match list[scheme_ends..].find('/') {
         Some(at) => list.split_at(scheme_ends + at),
         None => (list, ""),
     };
-    let servers = servers.split(',').map(str::trim);
-    servers.map(|server| format!("{server}{chroot}")).collect()
+    let scheme = match servers
+        .split(',')
+        .next()
+        .and_then(|one| one.split_once("://"))
+    {
+        Some((scheme, _)) => format!("{}://", scheme.trim()),
+        None => String::new(),
+    };
+    let whole = |server: &str| match server.contains("://") {
+        true => format!("{server}{chroot}"),
+        false => format!("{scheme}{server}{chroot}"),
+    };
+    servers.split(',').map(str::trim).map(whole).collect()
 }
 
 impl Address {
@@ -97,7 +108,9 @@ mod tests {
         assert_eq!(shown("[::1]:7,[::2]"), ["[::1]:7", "[::2]:2181"]);
         assert_eq!(shown("tls://a:1,tls://b:2/c"), ["a:1/c", "b:2/c"]);
         assert_eq!(shown("http://localhost:2181/"), ["localhost:2181"]);
-        assert!(Address::parse("tls://a").unwrap().tls);
+        let all = split("tls://a:1,b/c");
+        assert!(all.iter().all(|one| Address::parse(one).unwrap().tls));
+        assert_eq!(shown("tls://a:1,b/c"), ["a:1/c", "b:2181/c"]);
     }
 
     #[test]

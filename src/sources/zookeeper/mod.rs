@@ -155,8 +155,8 @@ impl ZooKeeper {
     }
 
     /// Sets where the servers are, as ZooKeeper's own clients take it: `zk1:2181,zk2:2181/chroot`.
-    /// A port that is left out is 2181; the default is `127.0.0.1:2181`. A part that begins with
-    /// `tls://` is spoken to by TLS.
+    /// A port that is left out is 2181; the default is `127.0.0.1:2181`. `tls://` before the first
+    /// has all spoken to by TLS.
     #[must_use]
     pub fn address(self, servers: impl Into<String>) -> Self {
         self.addresses([servers])
@@ -399,9 +399,9 @@ impl Root {
         if self.alone && path != self.path {
             return None;
         }
-        // The store's own nodes are no one's configuration.
+        // The store's own nodes are no one's configuration, unless they are asked for.
         let own = path.strip_prefix("/zookeeper");
-        if own.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        if self.path == "/" && own.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
             return None;
         }
         path.strip_prefix(self.before.as_str())
@@ -649,5 +649,44 @@ impl fmt::Debug for ZooKeeper {
             .field("digest", &self.options.digest.is_some())
             .field("tls", &self.options.tls)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_keys_below_the_root_and_the_chroot() {
+        let root = |mapping: Mapping, chroot: &str| Root::of(&mapping, chroot);
+        let app = root(Mapping::prefix(KIND, '/', "app"), "");
+        assert_eq!(
+            (app.path.as_str(), app.key("/app/a/b")),
+            ("/app", Some("app/a/b"))
+        );
+        let app = root(Mapping::prefix(KIND, '/', "/app/"), "/prod");
+        assert_eq!(
+            (app.path.as_str(), app.key("/prod/app/a")),
+            ("/prod/app", Some("app/a"))
+        );
+        assert_eq!(app.key("/app/a"), None);
+        let all = root(Mapping::prefix(KIND, '/', ""), "");
+        assert_eq!((all.path.as_str(), all.key("/a")), ("/", Some("a")));
+        assert_eq!(all.key("/zookeeper/quota"), None);
+        assert_eq!(all.key("/zookeepers"), Some("zookeepers"));
+        let own = root(Mapping::prefix(KIND, '/', "zookeeper"), "");
+        assert_eq!(own.key("/zookeeper/config"), Some("zookeeper/config"));
+        let one = root(Mapping::document(KIND, '/', "all.toml"), "");
+        assert_eq!(one.key("/all.toml"), Some("all.toml"));
+        assert_eq!(one.key("/all.toml/below"), None);
+        assert_eq!(Root::child("/", "a"), "/a");
+        assert_eq!(Root::child("/a", "b"), "/a/b");
+    }
+
+    #[test]
+    fn a_change_is_seen_within_the_budget_whatever_happens() {
+        let source = ZooKeeper::prefix("app");
+        let worst = source.timing().worst(source.watching()).unwrap();
+        assert!(worst < Duration::from_secs(10), "{worst:?}");
     }
 }
