@@ -419,6 +419,29 @@ mod tests {
     }
 
     #[test]
+    fn what_may_not_be_read_stays_with_all_below_it_until_it_may_or_is_gone() {
+        let mut mirror = mirror();
+        let all = ["app/a", "app/dir/b", "app/dirs"].map(|key| Entry {
+            key,
+            bytes: b"1",
+            revision: 1,
+        });
+        mirror.replace(all.clone());
+        mirror.replace_but([], |key| key.starts_with("app/dir/"));
+        mirror.refuse("app/dir", Error::new(ErrorKind::Unavailable, "closed"));
+        assert_eq!(says(&mut mirror), (vec!["dir.b=\"1\"".to_owned()], 1));
+        mirror.refuse("other", Error::new(ErrorKind::Unavailable, "closed"));
+        assert!(mirror.update("2").unwrap().is_none());
+        // The same revision as before it was closed.
+        mirror.replace(all.clone());
+        mirror.refuse("app/a", Error::new(ErrorKind::Unavailable, "closed"));
+        assert_eq!(says(&mut mirror).1, 1);
+        mirror.replace(all);
+        assert_eq!(says(&mut mirror).1, 0);
+        assert_eq!(says(&mut mirror).0.len(), 3);
+    }
+
+    #[test]
     fn of_two_keys_for_one_property_one_counts_and_the_other_is_reported_until_it_goes() {
         let mut mirror = mirror();
         put(&mut mirror, "app/a.b", b"dot", 1);

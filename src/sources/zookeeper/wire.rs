@@ -574,7 +574,8 @@ mod tests {
         let whole = whole.framed();
         let body = &whole[4..];
         assert!(ask.answer(0, Reader(body)).is_ok());
-        for length in 0..body.len().min(4 + 4 + 68) {
+        // Of the last number nothing is read.
+        for length in 0..body.len() - 8 {
             assert!(ask.answer(0, Reader(&body[..length])).is_err(), "{length}");
         }
         let mut names = Message::new();
