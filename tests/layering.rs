@@ -26,7 +26,7 @@ const BACKENDS_SEE: [&str; 4] = ["error", "value", "format", "source"];
 const SHARED_BY_BACKENDS: [&str; 3] = ["disk", "kv", "web"];
 
 /// Client crates and the only place that may name each.
-const CLIENTS: [(&str, &[&str]); 11] = [
+const CLIENTS: [(&str, &[&str]); 12] = [
     ("arc_swap", &["sync.rs"]),
     ("loom", &["sync.rs"]),
     ("toml", &["format/toml/"]),
@@ -42,7 +42,8 @@ const CLIENTS: [(&str, &[&str]); 11] = [
             "sources/etcd/",
         ],
     ),
-    ("rustls", &["sources/web/"]),
+    ("rustls", &["sources/web/", "sources/zookeeper/tls.rs"]),
+    ("webpki_roots", &["sources/zookeeper/tls.rs"]),
     ("flate2", &["sources/http/"]),
     ("httpdate", &["sources/http/"]),
     ("crc32fast", &["engine/cache/codec.rs"]),

@@ -19,6 +19,8 @@ mod kv;
 mod memory;
 #[cfg(feature = "web")]
 mod web;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 pub use args::Args;
 #[cfg(feature = "consul")]
@@ -33,3 +35,5 @@ pub use http::Http;
 #[cfg(feature = "kv")]
 pub use kv::locator::{Found, Location, Locator};
 pub use memory::Memory;
+#[cfg(feature = "zookeeper")]
+pub use zookeeper::ZooKeeper;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// How long a server may take to be ready.
 const READY: Duration = Duration::from_secs(60);
 
+#[allow(dead_code)] // each is of one feature
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[allow(dead_code)] // each with its feature
 pub(crate) enum Kind {
     Consul,
     Etcd,
@@ -133,7 +133,7 @@ impl Server {
         Self::start_with(kind, &[])
     }
 
-    /// A server with further arguments.
+    /// A server with further arguments; of ZooKeeper, with further lines of its configuration.
     pub(crate) fn start_with(kind: Kind, arguments: &[&str]) -> Option<Self> {
         let mut server = Self::prepare(kind, arguments);
         server.restart().then_some(server)
@@ -226,7 +226,8 @@ impl Server {
                 let text = format!(
                     "tickTime=500\ndataDir={data}\nclientPort={port}\n\
                      clientPortAddress=127.0.0.1\nadmin.enableServer=false\n\
-                     4lw.commands.whitelist=*\nmaxClientCnxns=0\nminSessionTimeout=1000\n"
+                     4lw.commands.whitelist=*\nmaxClientCnxns=0\nminSessionTimeout=1000\n{}\n",
+                    self.arguments.join("\n")
                 );
                 fs::write(&config, text).unwrap();
                 let java = match tools.join("java").exists() {
@@ -285,11 +286,15 @@ impl Server {
             .append(true)
             .open(self.dir.path().join("log"))
             .unwrap();
+        let arguments: &[String] = match self.kind {
+            Kind::ZooKeeper => &[],
+            _ => &self.arguments,
+        };
         // Nothing may outlive the thread of the test, whatever ends that.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .args(words)
-            .args(&self.arguments)
+            .args(arguments)
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

@@ -24,6 +24,16 @@ fn field<S: Store>() -> Option<Field<S>> {
     Field::with(&keys)
 }
 
+/// Waits until the watch is set: a fault before that is another one.
+fn is_followed<S: Store>(field: &Field<S>, props: &Properties) {
+    for n in [-1, 0] {
+        field.store.put("app/n0", n.to_string());
+        within(SOON, "it is followed", || {
+            props.get::<i64>("n0").unwrap() == n
+        });
+    }
+}
+
 /// Whether every value is that of the start, but for `n0`.
 fn others_stay(props: &Properties) -> bool {
     (1..20).all(|n| props.get::<i64>(&format!("n{n}")).is_ok_and(|now| now == n))
@@ -138,6 +148,7 @@ pub(crate) fn a_store_that_is_frozen_is_told_of_and_read_from_memory<S: Store>()
     let Some(field) = field::<S>() else { return };
     let props = field.follow();
     let n0 = props.property::<i64>("n0").build().unwrap();
+    is_followed(&field, &props);
     field.server.freeze();
     let begun = Instant::now();
     let took = within(10 * SECOND, "it is told", || is_stale(&props));
@@ -160,6 +171,7 @@ pub(crate) fn a_store_that_is_frozen_is_told_of_and_read_from_memory<S: Store>()
 pub(crate) fn a_connection_that_swallows_everything_is_given_up<S: Store>() {
     let Some(field) = field::<S>() else { return };
     let props = field.follow();
+    is_followed(&field, &props);
     field.proxy.set(Mode::HalfOpen);
     field.store.put("app/n0", "1");
     let took = within(10 * SECOND, "it is told", || is_stale(&props));

@@ -27,6 +27,8 @@ mod etcd;
 mod faults;
 mod field;
 mod values;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 /// Every test of the suite, for one store.
 macro_rules! suite {

@@ -134,22 +134,44 @@ impl Mirror {
         }
     }
 
+    /// The store does not let a key be read: it keeps the value it had.
+    #[allow(dead_code)] // by some stores only
+    pub(crate) fn refuse(&mut self, key: &str, fault: Error) {
+        if self.mapping.place(key).is_some() {
+            let known = self.items.get_key_value(key);
+            let key: Arc<str> = known.map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
+            self.changed |= self.faults.insert(key, fault).is_none();
+        }
+    }
+
     /// This is all there is.
+    #[allow(dead_code)] // by some stores only
     pub(crate) fn replace<'a>(&mut self, all: impl IntoIterator<Item = Entry<'a>>) {
+        self.replace_but(all, |_| false);
+    }
+
+    /// This is all there is, but for keys that are `hidden`: what is known of those stays.
+    pub(crate) fn replace_but<'a>(
+        &mut self,
+        all: impl IntoIterator<Item = Entry<'a>>,
+        hidden: impl Fn(&str) -> bool,
+    ) {
         let mut gone: BTreeSet<Arc<str>> = self
             .items
             .keys()
             .chain(self.faults.keys())
+            .filter(|key| !hidden(key))
             .cloned()
             .collect();
         for entry in all {
             gone.remove(entry.key);
             // A store that was reset may use a revision again.
             let known = self.items.get(entry.key);
+            let fine = !self.faults.contains_key(entry.key);
             let same = |item: &Item| {
                 item.revision == entry.revision && item.digest == self.digest.of(entry.bytes)
             };
-            if !known.is_some_and(same) {
+            if !(fine && known.is_some_and(same)) {
                 self.put(&entry);
             }
         }
@@ -394,6 +416,29 @@ mod tests {
             mirror.delete(key);
         }
         assert_eq!(says(&mut mirror).1, 0);
+    }
+
+    #[test]
+    fn what_may_not_be_read_stays_with_all_below_it_until_it_may_or_is_gone() {
+        let mut mirror = mirror();
+        let all = ["app/a", "app/dir/b", "app/dirs"].map(|key| Entry {
+            key,
+            bytes: b"1",
+            revision: 1,
+        });
+        mirror.replace(all.clone());
+        mirror.replace_but([], |key| key.starts_with("app/dir/"));
+        mirror.refuse("app/dir", Error::new(ErrorKind::Unavailable, "closed"));
+        assert_eq!(says(&mut mirror), (vec!["dir.b=\"1\"".to_owned()], 1));
+        mirror.refuse("other", Error::new(ErrorKind::Unavailable, "closed"));
+        assert!(mirror.update("2").unwrap().is_none());
+        // The same revision as before it was closed.
+        mirror.replace(all.clone());
+        mirror.refuse("app/a", Error::new(ErrorKind::Unavailable, "closed"));
+        assert_eq!(says(&mut mirror).1, 1);
+        mirror.replace(all);
+        assert_eq!(says(&mut mirror).1, 0);
+        assert_eq!(says(&mut mirror).0.len(), 3);
     }
 
     #[test]
