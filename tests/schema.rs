@@ -382,11 +382,8 @@ fn what_is_wrong_with_the_schema_itself_is_told_at_once() {
         .strict(".");
     let error = build(schema, &Memory::default()).unwrap_err();
     assert_eq!(error.iter().count(), 6, "{error}");
-    let told = told(&error);
-    assert_eq!(
-        told[2],
-        "`b`: out of range, wanted ..5, found integer 9 (schema)"
-    );
+    let default = "`b`: out of range, wanted ..5, found integer 9 (schema)";
+    assert!(told(&error).contains(&default.to_owned()), "{error}");
 }
 
 #[test]
