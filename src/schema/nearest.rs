@@ -6,23 +6,32 @@ use crate::value::key::Key;
 
 /// What may be spent on suggestions at a time: a name looked at is one, and so is a cell of the
 /// table that compares two names. They are help for a person, and a crowd needs none.
-pub(super) const BUDGET: usize = 1_000_000;
+pub(super) const BUDGET: usize = 300_000;
+
+/// As many letters may be wrong in a whole key.
+const MOST: usize = 3;
 
 /// The declared keys by their last names.
 #[derive(Debug)]
 pub(super) struct Names {
     names: Vec<Name>,
-    by_name: HashMap<String, usize>,
+    by_name: HashMap<Box<str>, usize>,
     by_length: BTreeMap<usize, Vec<usize>>,
     /// By all names but the last.
-    by_parent: HashMap<String, Vec<Key>>,
+    by_parent: HashMap<Box<str>, Vec<Key>>,
 }
 
-/// A last name, folded, with the keys that have it.
+/// A last name with the keys that have it.
 #[derive(Debug)]
 struct Name {
-    letters: Vec<char>,
-    keys: Vec<Key>,
+    letters: Box<[char]>,
+    keys: Vec<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    key: Key,
+    folded: Box<str>,
 }
 
 impl Names {
@@ -34,25 +43,25 @@ impl Names {
             by_parent: HashMap::new(),
         };
         for key in keys {
-            let mut path: Vec<String> = key.segments().map(|name| fold(&name)).collect();
-            let Some(last) = path.pop() else {
-                continue;
-            };
-            let siblings = all.by_parent.entry(path.join(".")).or_default();
-            siblings.push(key.clone());
-            let at = match all.by_name.get(&last) {
-                Some(at) => *at,
-                None => {
-                    let at = all.names.len();
-                    let letters: Vec<char> = last.chars().collect();
-                    all.by_length.entry(letters.len()).or_default().push(at);
-                    all.by_name.insert(last, at);
-                    let keys = Vec::new();
-                    all.names.push(Name { letters, keys });
-                    at
-                }
-            };
-            all.names[at].keys.push(key.clone());
+            let folded = fold(key.as_str());
+            let (parent, last) = split(&folded);
+            match all.by_parent.get_mut(parent) {
+                Some(siblings) => siblings.push(key.clone()),
+                None => drop(all.by_parent.insert(parent.into(), vec![key.clone()])),
+            }
+            let at = all.by_name.get(last).copied().unwrap_or_else(|| {
+                let at = all.names.len();
+                let letters: Box<[char]> = last.chars().collect();
+                all.by_length.entry(letters.len()).or_default().push(at);
+                all.by_name.insert(last.into(), at);
+                let keys = Vec::new();
+                all.names.push(Name { letters, keys });
+                at
+            });
+            all.names[at].keys.push(Known {
+                key: key.clone(),
+                folded: folded.into(),
+            });
         }
         all
     }
@@ -60,18 +69,18 @@ impl Names {
     /// The declared key that may be meant, unless it takes more than the budget to find it, or
     /// several are as likely.
     pub(super) fn nearest(&self, key: &str, budget: &mut usize) -> Option<&Key> {
-        let path: Vec<String> = Key::parse(key).ok()?.segments().map(|n| fold(&n)).collect();
-        let (last, above) = path.split_last()?;
+        let folded = fold(key);
+        let (parent, last) = split(&folded);
         let found = self
-            .misspelled(&path, last, budget)
-            .or_else(|| self.abbreviated(above, key, budget))
-            .or_else(|| self.elsewhere(&path, last, budget));
+            .misspelled(parent, last, budget)
+            .or_else(|| self.abbreviated(parent, key, budget))
+            .or_else(|| self.elsewhere(&folded, last, budget));
         // What was found in part of the names may not be the nearest.
         found.filter(|_| *budget > 0)
     }
 
     /// The key whose names are spelled most alike.
-    fn misspelled(&self, path: &[String], last: &str, budget: &mut usize) -> Option<&Key> {
+    fn misspelled(&self, parent: &str, last: &str, budget: &mut usize) -> Option<&Key> {
         let letters: Vec<char> = last.chars().collect();
         let most = allowed(letters.len());
         let near = letters.len().saturating_sub(most)..=letters.len() + most;
@@ -80,19 +89,18 @@ impl Names {
         let others = others.copied().filter(|_| most > 0);
         let mut best: Option<(usize, &Key)> = None;
         for at in exact.into_iter().chain(others) {
+            if *budget == 0 {
+                break;
+            }
             let name = &self.names[at];
             let Some(far) = apart(&letters, &name.letters, budget) else {
                 continue;
             };
-            for key in &name.keys {
-                if !spend(budget, path.len()) {
-                    return None;
-                }
-                let rest = path.len() - 1;
-                let Some(above) = apart_above(&path[..rest], key, budget) else {
+            for known in &name.keys {
+                let Some(above) = apart_above(parent, split(&known.folded).0, budget) else {
                     continue;
                 };
-                let candidate = (far + above, key);
+                let candidate = (far + above, &known.key);
                 if candidate.0 <= MOST && best.is_none_or(|best| candidate < best) {
                     best = Some(candidate);
                 }
@@ -106,12 +114,12 @@ impl Names {
 
     /// The only neighbour whose last name has all the words of this one, or the other way round:
     /// `burst` and `max_burst`.
-    fn abbreviated(&self, above: &[String], key: &str, budget: &mut usize) -> Option<&Key> {
-        let siblings = self.by_parent.get(&above.join("."))?;
+    fn abbreviated(&self, parent: &str, key: &str, budget: &mut usize) -> Option<&Key> {
+        let siblings = self.by_parent.get(parent)?;
         let wanted = words(key);
         let mut like = siblings
             .iter()
-            .take_while(|_| spend(budget, 1 + wanted.len()))
+            .take_while(|sibling| spend(budget, sibling.as_str().len()))
             .filter(|sibling| {
                 let known = words(sibling.as_str());
                 let (few, many) = match known.len() < wanted.len() {
@@ -124,22 +132,21 @@ impl Names {
     }
 
     /// The only key that has these names below or above others: `port` and `http.port`.
-    fn elsewhere(&self, path: &[String], last: &str, budget: &mut usize) -> Option<&Key> {
+    fn elsewhere(&self, path: &str, last: &str, budget: &mut usize) -> Option<&Key> {
         let name = &self.names[*self.by_name.get(last)?];
+        let ends = |long: &str, short: &str| {
+            let above = long.strip_suffix(short);
+            above.is_some_and(|above| above.ends_with('.'))
+        };
         let mut like = name
             .keys
             .iter()
-            .take_while(|_| spend(budget, path.len()))
-            .filter(|key| {
-                let known: Vec<String> = key.segments().map(|name| fold(&name)).collect();
-                known.ends_with(path) || path.ends_with(&known)
-            });
-        like.next().filter(|_| like.next().is_none())
+            .take_while(|_| spend(budget, 1))
+            .filter(|known| ends(&known.folded, path) || ends(path, &known.folded));
+        let first = like.next().filter(|_| like.next().is_none());
+        first.map(|known| &known.key)
     }
 }
-
-/// As many letters may be wrong in a whole key.
-const MOST: usize = 3;
 
 /// As many letters may be wrong in a name: in a short one hardly any, since most short names are
 /// close to each other.
@@ -152,15 +159,27 @@ fn allowed(letters: usize) -> usize {
     }
 }
 
-/// A name without what people write now so and now so: `maxBurst`, `max-burst`, `MAX_BURST`.
-fn fold(name: &str) -> String {
-    let letters = name.chars().filter(|c| !matches!(c, '-' | '_'));
-    letters.flat_map(char::to_lowercase).collect()
+/// A key without what people write now so and now so: `maxBurst`, `max-burst`, `MAX_BURST`. Where
+/// a quoted name holds a dot it is cut there, in all keys alike.
+fn fold(key: &str) -> String {
+    let mut folded = String::with_capacity(key.len());
+    for c in key.chars().filter(|c| !matches!(c, '-' | '_' | '"')) {
+        match c.is_ascii() {
+            true => folded.push(c.to_ascii_lowercase()),
+            false => folded.extend(c.to_lowercase()),
+        }
+    }
+    folded
+}
+
+/// The names above the last one, and that one.
+fn split(folded: &str) -> (&str, &str) {
+    folded.rsplit_once('.').unwrap_or(("", folded))
 }
 
 /// The words of the last name of a key.
 fn words(key: &str) -> Vec<String> {
-    let name = key.rsplit('.').next().unwrap_or(key);
+    let name = split(key).1;
     let mut words = vec![String::new()];
     let mut after_small = false;
     for c in name.chars() {
@@ -184,20 +203,26 @@ fn spend(budget: &mut usize, much: usize) -> bool {
 }
 
 /// How far the names above the last one are from those of a key, if it has as many.
-fn apart_above(path: &[String], key: &Key, budget: &mut usize) -> Option<usize> {
-    let mut known: Vec<String> = key.segments().map(|name| fold(&name)).collect();
-    known.pop();
-    if known.len() != path.len() {
+fn apart_above(path: &str, known: &str, budget: &mut usize) -> Option<usize> {
+    if !spend(budget, 1) {
         return None;
     }
+    if path == known {
+        return Some(0);
+    }
+    let (mut names, mut others) = (path.split('.'), known.split('.'));
     let mut far = 0;
-    for (wanted, known) in path.iter().zip(&known) {
-        if wanted != known {
-            let letters = |name: &str| name.chars().collect::<Vec<char>>();
-            far += apart(&letters(wanted), &letters(known), budget)?;
+    loop {
+        match (names.next(), others.next()) {
+            (None, None) => return Some(far),
+            (Some(name), Some(other)) if name == other => {}
+            (Some(name), Some(other)) => {
+                let letters = |name: &str| name.chars().collect::<Vec<char>>();
+                far += apart(&letters(name), &letters(other), budget)?;
+            }
+            _ => return None,
         }
     }
-    Some(far)
 }
 
 /// How many letters to insert, remove, replace or swap with the next one to make one name of the
@@ -217,21 +242,32 @@ fn apart(a: &[char], b: &[char], budget: &mut usize) -> Option<usize> {
         ([_, x, ..], [y, ..]) if x == y => true,
         _ => false,
     };
-    if most == 0 || !begin || !spend(budget, a.len() * b.len()) {
+    if most == 0 || !begin {
         return None;
     }
     let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let mut far = (row[j] + usize::from(x != y))
-                .min(row[j + 1] + 1)
-                .min(next[j] + 1);
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+        // Further from the diagonal it is too far in any case.
+        let band = i.saturating_sub(most)..(i + most + 1).min(b.len());
+        if !spend(budget, band.len()) {
+            return None;
+        }
+        let mut next = vec![usize::MAX / 2; b.len() + 1];
+        next[0] = i + 1;
+        let mut least = next[0];
+        for j in band {
+            let replaced = row[j] + usize::from(*x != b[j]);
+            let mut far = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == b[j] {
                 far = far.min(before[j - 1] + 1);
             }
-            next.push(far);
+            next[j + 1] = far;
+            least = least.min(far);
+        }
+        // A swap may be one better than the row before it.
+        if least > most + 1 {
+            return None;
         }
         before = std::mem::replace(&mut row, next);
     }
@@ -362,6 +398,35 @@ mod tests {
         let declared = ["http.port", "http.ports", "https.port"];
         assert_eq!(nearest(&declared, "http.prt").unwrap(), "http.port");
         assert_eq!(nearest(&declared, "HTTPS.port").unwrap(), "https.port");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_short_way_finds_what_the_whole_table_finds(a in "[ab]{1,8}", b in "[ab]{1,8}") {
+            let letters = |text: &str| text.chars().collect::<Vec<char>>();
+            let (a, b) = (letters(&a), letters(&b));
+            let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];
+            for (i, j) in (0..=a.len()).flat_map(|i| (0..=b.len()).map(move |j| (i, j))) {
+                table[i][j] = match (i, j) {
+                    (0, far) | (far, 0) => far,
+                    _ => {
+                        let same = a[i - 1] == b[j - 1];
+                        let one = (table[i - 1][j] + 1).min(table[i][j - 1] + 1);
+                        let one = one.min(table[i - 1][j - 1] + usize::from(!same));
+                        match i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                            true => one.min(table[i - 2][j - 2] + 1),
+                            false => one,
+                        }
+                    }
+                };
+            }
+            let most = allowed(a.len().min(b.len()));
+            let far = Some(table[a.len()][b.len()]).filter(|far| *far <= most);
+            let found = apart(&a, &b, &mut { BUDGET });
+            // It does not look where the first letters differ.
+            proptest::prop_assert!(found == far || (found.is_none() && a[0] != b[0]));
+            proptest::prop_assert_eq!(found, apart(&b, &a, &mut { BUDGET }));
+        }
     }
 
     #[test]
