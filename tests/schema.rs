@@ -454,10 +454,13 @@ fn the_key_that_is_meant_is_suggested() -> Result<(), Error> {
     for key in ["ttl", "db.url", "http.port", "ratelimit.max_burst"] {
         schema = schema.declare(Schema::key::<u32>(key));
     }
+    let old = Schema::key::<u32>("http.prt").deprecated("use http.port");
+    let schema = schema.declare(old);
     let wrong = [
         ("HTTP.PORT", Some("http.port")),
         ("abl", None),
         ("db.ssl", None),
+        ("http.prot", Some("http.port")),
         ("max_burst", Some("ratelimit.max_burst")),
         ("port", Some("http.port")),
         ("ratelimit.burst", Some("ratelimit.max_burst")),

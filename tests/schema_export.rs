@@ -282,7 +282,7 @@ fn all_ranges_and_lengths_hold() {
         &[json!(2), json!(10)],
     );
     values(
-        key::<i64>().range(..9).range(..=9).range(-5..),
+        key::<i64>().range(..=9).range(..9).range(..=9).range(-5..),
         &[json!(8), json!(-5)],
         &[json!(9), json!(-6)],
     );

@@ -161,6 +161,11 @@ fn allowed_values_and_bounds_of_a_secret_are_not_shown() {
         let told = told(schema);
         assert!(!told.contains(MARK), "{told}");
     }
+    let address = format!("redis://me:{MARK}@host");
+    let schema = only(Schema::key::<String>("k").one_of([address]));
+    let props = Properties::builder().schema(schema).build().unwrap();
+    let error = props.set("k", "other").unwrap_err();
+    assert!(!format!("{error:?}").contains(MARK), "{error}");
     let pin = only(
         Schema::key::<u32>("k")
             .range(4_711..=4_712)
@@ -271,6 +276,22 @@ fn a_rule_that_panics_over_a_later_value_quotes_no_secret() -> Result<(), Error>
     }
     let error = source.set("plain", "what is no secret").unwrap_err();
     assert!(error.to_string().contains("what is no secret"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn what_turned_out_to_be_a_secret_is_not_quoted_by_a_rule() -> Result<(), Error> {
+    let calm = |any: &Value| match any.to_string().contains("boom") {
+        true => panic!("{any}"),
+        false => true,
+    };
+    let schema = only(Schema::key::<Value>("any").check("calm", calm));
+    let source = Memory::from([("late.seal", MARK), ("any.url", "x ${late.seal}")]);
+    let builder = Properties::builder().source(source.clone());
+    let props = builder.schema(schema).build()?;
+    let _: Secret<String> = props.get("late.seal")?;
+    let error = source.set("any.other", "boom").unwrap_err();
+    assert!(!format!("{error:?}").contains(MARK), "{error}");
     Ok(())
 }
 

@@ -429,7 +429,9 @@ impl Limit {
             Limit::Range(..) if masked => "a range".to_owned(),
             Limit::Range(start, end) => shown_range(start, end),
             Limit::Length(start, end) => format!("length {}", shown_range(start, end)),
-            Limit::OneOf(_) if masked => "one of a few".to_owned(),
+            Limit::OneOf(values) if masked || values.iter().any(coerce::holds_secret) => {
+                "one of a few".to_owned()
+            }
             Limit::OneOf(values) => {
                 let values: Vec<String> = values.iter().map(ToString::to_string).collect();
                 format!("one of {}", values.join(", "))

@@ -265,8 +265,7 @@ fn apart(a: &[char], b: &[char], budget: &mut usize) -> Option<usize> {
             next[j + 1] = far;
             least = least.min(far);
         }
-        // A swap may be one better than the row before it.
-        if least > most + 1 {
+        if least > most {
             return None;
         }
         before = std::mem::replace(&mut row, next);

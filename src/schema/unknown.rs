@@ -165,11 +165,13 @@ impl Schema {
         all
     }
 
-    /// The declared key that may be meant by an undeclared one.
+    /// The declared key that may be meant by an undeclared one; none that is deprecated.
     pub(super) fn nearest(&self, key: &str, budget: &mut usize) -> Option<&Key> {
-        let names = self
-            .names
-            .get_or_init(|| Arc::new(Names::of(self.fields.keys())));
+        let names = self.names.get_or_init(|| {
+            let fields = self.fields.iter();
+            let current = fields.filter(|(_, field)| field.deprecated.is_none());
+            Arc::new(Names::of(current.map(|(key, _)| key)))
+        });
         names.nearest(key, budget)
     }
 }

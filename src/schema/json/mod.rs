@@ -27,8 +27,9 @@ impl Schema {
     /// The declared keys as JSON Schema, draft 2020-12, for editors and for checks in CI: dotted
     /// keys are nested objects, and under a strict prefix other names are not allowed.
     ///
-    /// It describes documents. The environment and stores of bytes hold text for every type, which
-    /// is read all the same. Defaults and allowed values are written as their type has them, those
+    /// It describes documents with values of their types. Text is read as any type all the same, as
+    /// the environment and stores of bytes hold nothing else; references and a null, which hides
+    /// what a weaker layer says, are left out as well. Defaults and allowed values are written as their type has them, those
     /// of secrets are left out. What JSON Schema cannot say stands in a comment: what a
     /// [`check`](crate::schema::Declaration::check) does, the range of a duration, what to use
     /// instead of a deprecated key.
