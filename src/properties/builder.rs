@@ -317,7 +317,7 @@ impl Builder {
     ///
     /// Everything that is wrong at once: each source that cannot be loaded, each malformed key,
     /// or why the tree is refused.
-    pub fn build(self) -> Result<Properties, Error> {
+    pub fn build(mut self) -> Result<Properties, Error> {
         let mut faults = self.faults;
         let mut keys = |keys: Vec<Result<Key, Error>>| -> Vec<Key> {
             keys.into_iter()
@@ -331,7 +331,7 @@ impl Builder {
             .for_each(|key| secrets.add(key));
         let mut frozen = keys(self.restart_required);
         let mut defaults = self.defaults;
-        if let Some(schema) = &self.schema {
+        if let Some(schema) = &mut self.schema {
             schema.settle(&mut defaults, &secrets, &mut faults);
             frozen.extend(schema.restart_required().cloned());
         }

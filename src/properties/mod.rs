@@ -23,7 +23,7 @@ use crate::property::batch::{Batch, Mailbox};
 use crate::property::builder::PropertyBuilder;
 use crate::property::registry::{Host, HostRef};
 use crate::property::subscription::Subscription;
-use crate::schema::Unknown;
+use crate::schema::{Deprecated, Schema, Unknown};
 use crate::source::{Applied, Source};
 use crate::tree::change::KeyChange;
 use crate::tree::explain::Explanation;
@@ -172,12 +172,28 @@ impl Properties {
         explanation
     }
 
-    /// The keys under the strict prefixes of the [`Schema`](crate::Schema) that it does not
+    /// The schema that was given to the builder, all of them as one; it hides what the builder was
+    /// told to, too.
+    pub fn schema(&self) -> Option<&Schema> {
+        self.0.engine.rules.schema.as_ref()
+    }
+
+    /// The keys under the strict prefixes of the [`Schema`] that it does not
     /// declare, in order, each with where it was written and the declared key that may be meant.
     pub fn unknown_keys(&self) -> Vec<Unknown> {
         let now = self.0.engine.current.full();
-        let schema = self.0.engine.rules.schema.as_ref();
-        schema.map_or_else(Vec::new, |schema| schema.unknown(&now))
+        self.schema()
+            .map_or_else(Vec::new, |schema| schema.unknown(&now))
+    }
+
+    /// The keys that the [`Schema`] declares
+    /// [deprecated](crate::schema::Declaration::deprecated) and that are set all the same, in order,
+    /// each with where it was written and what to do instead. What only the schema sets by a default
+    /// is left out.
+    pub fn deprecated_keys(&self) -> Vec<Deprecated> {
+        let now = self.0.engine.current.full();
+        self.schema()
+            .map_or_else(Vec::new, |schema| schema.deprecated(&now))
     }
 
     /// The keys that have a value which nobody has read since the start: by name, by a snapshot, by
