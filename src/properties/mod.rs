@@ -404,7 +404,10 @@ impl Properties {
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the source is not there, [`ErrorKind::Other`](crate::ErrorKind::Other) if nothing of it is
     /// held; why the tree without those keys is refused.
     pub fn confirm(&self, id: SourceId) -> Result<Applied, Error> {
-        self.0.engine.commit(Order::Confirm(id))
+        self.0.engine.commit(Order::Confirm {
+            source: id,
+            by_time: false,
+        })
     }
 
     /// The generations that are kept, see [`Builder::history`], the oldest first; the last is the one
