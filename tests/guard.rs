@@ -126,15 +126,17 @@ fn replace(dir: &Path, keys: usize) {
     std::fs::rename(dir.join("new"), dir.join("app.properties")).unwrap();
 }
 
-/// A guarded source over a file that was cut, with what it takes to see the cut.
+/// A guarded source over a file that was cut while it was followed.
 fn cut(
     guard: Guard,
     source: impl FnOnce(&Path) -> Box<dyn Source>,
 ) -> (tempfile::TempDir, Properties) {
     let dir = tempfile::tempdir().unwrap();
-    replace(dir.path(), 20);
+    replace(dir.path(), 19);
     let source = source(dir.path()).with(|policy| policy.guarded(guard));
     let props = Properties::builder().source(source).build().unwrap();
+    replace(dir.path(), 20);
+    assert!(eventually(DEADLINE, || props.get::<i64>("k19").is_ok()));
     replace(dir.path(), 1);
     assert!(eventually(DEADLINE, || is_held(&props)));
     (dir, props)
