@@ -1,9 +1,7 @@
 //! Keeps the books of all sources, and tells who listens.
 
-use std::cell;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,27 +9,25 @@ use parking_lot::Mutex;
 
 use crate::engine::cache::{Kept, age};
 use crate::engine::clock::Clock;
+use crate::engine::health::events::{self, Listeners, MAX_EVENTS};
+use crate::engine::health::record::{Record, Trouble, cause};
 use crate::engine::health::{
     Health, Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
 };
 use crate::error::{Error, ErrorKind, MASK};
 use crate::property::registry::Host;
-use crate::property::subscription::{Subscriber, Subscription};
+use crate::property::subscription::Subscription;
 use crate::sync::Cell;
 use crate::tree::layer::{Layer, SourceId};
 
-const MAX_REFUSED: usize = 64;
-const MAX_EVENTS: usize = 1024;
+pub(crate) use crate::engine::health::events::News;
 
-thread_local! {
-    /// Whether this thread is inside a callback that listens to events.
-    static LISTENING: cell::Cell<bool> = const { cell::Cell::new(false) };
-}
+const MAX_REFUSED: usize = 64;
 
 /// Keeps the books.
 pub(crate) struct Books {
     inner: Mutex<Inner>,
-    listeners: Mutex<Vec<Weak<EventBox>>>,
+    listeners: Listeners,
     /// Read without a lock: it is asked by each reading of a malformed value.
     malformed: Cell<Malformed>,
     clock: Clock,
@@ -49,107 +45,6 @@ struct Inner {
 struct Malformed {
     generation: u64,
     keys: BTreeSet<Arc<str>>,
-}
-
-/// The health of one source, and what it follows from.
-struct Record {
-    health: SourceHealth,
-    /// Whether its changes are noticed by looking.
-    polled: bool,
-    /// When it last answered; of values kept on disk, when they were confirmed, as far as the wall
-    /// clock tells.
-    answered: Option<Instant>,
-    /// When it last said what is in force as a whole.
-    agreed: Option<Instant>,
-    /// Since when it has been without an answer.
-    opened: SystemTime,
-    /// Whether values of it are in force.
-    has_values: bool,
-    /// Whether its first values were told of.
-    told_first: bool,
-    /// Its last contact failed.
-    failing: Option<Trouble>,
-    /// What it said last, or a part of that, is not in force.
-    refusing: Option<Trouble>,
-    /// Why, of all that was refused of it.
-    rejected: Vec<String>,
-    /// Whether it was told that its values grew too old.
-    told_old: bool,
-    /// When what is held of it is believed.
-    believed: Option<Instant>,
-    /// Whether it has failed since it said what is held.
-    interrupted: bool,
-    /// Why its values cannot be kept on disk.
-    unkept: Option<Error>,
-}
-
-struct Trouble {
-    since: SystemTime,
-    reason: Error,
-}
-
-impl Record {
-    /// Brings the status up to date with what it follows from.
-    fn restate(&mut self) {
-        let since = [&self.failing, &self.refusing];
-        let since = since.into_iter().flatten().map(|it| it.since).min();
-        let reason = self.failing.as_ref().or(self.refusing.as_ref());
-        let reason = reason.map(|trouble| trouble.reason.clone());
-        self.health.status = match (since, reason) {
-            (Some(since), Some(reason)) if self.has_values => Status::Stale { since, reason },
-            (_, Some(reason)) => Status::Down { reason },
-            _ if self.has_values => Status::Up,
-            _ => Status::Starting,
-        };
-    }
-
-    /// Since when it has been in trouble: since now, if it was not.
-    fn since(&self) -> SystemTime {
-        match &self.health.status {
-            Status::Stale { since, .. } => *since,
-            _ => SystemTime::now(),
-        }
-    }
-
-    /// When its values will be too old, if nothing happens meanwhile; never, if the clock does not
-    /// reach that far.
-    fn too_old_at(&self) -> Option<Instant> {
-        match self.health.status {
-            Status::Stale { .. } => self.agreed?.checked_add(self.health.max_stale),
-            _ => None,
-        }
-    }
-
-    fn is_too_old(&self, now: Instant) -> bool {
-        match (&self.health.status, self.agreed) {
-            (Status::Stale { .. }, Some(_)) => self.too_old_at().is_some_and(|at| at <= now),
-            // From before the clock began.
-            (Status::Stale { .. }, None) => self.health.max_stale != Duration::MAX,
-            _ => false,
-        }
-    }
-
-    /// What was refused of it now, of which that is news which was not refused the last time.
-    fn refuse(&mut self, refused: &[Error]) -> Vec<Error> {
-        let texts: Vec<String> = refused.iter().map(Error::to_string).collect();
-        let news = refused.iter().zip(&texts);
-        let news = news.filter(|(_, text)| !self.rejected.contains(text));
-        let news: Vec<Error> = news.map(|(error, _)| error.clone()).collect();
-        self.health.refusals += news.len() as u64;
-        self.rejected = texts;
-        let since = self.since();
-        self.refusing = refused.first().map(|reason| Trouble {
-            since: self.refusing.as_ref().map_or(since, |old| old.since),
-            reason: reason.clone(),
-        });
-        news
-    }
-
-    fn hold(&mut self, held: Option<(Held, Option<Instant>)>) {
-        self.health.held = held.map(|(held, _)| held);
-        self.believed = held.and_then(|(_, believed)| believed);
-        self.interrupted = false;
-    }
 }
 
 impl Inner {
@@ -218,29 +113,6 @@ impl Inner {
     }
 }
 
-struct EventBox {
-    waiting: Mutex<VecDeque<SourceEvent>>,
-    subscriber: Arc<Subscriber>,
-}
-
-/// Who has events waiting. They are put there in the order of the commits, and told once no lock is
-/// held.
-#[derive(Default)]
-#[must_use = "nobody hears of it before it is told"]
-pub(crate) struct News(Vec<Arc<EventBox>>);
-
-impl News {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn tell(self) {
-        for events in self.0 {
-            crate::property::listen::Listener::tell(Arc::clone(&events.subscriber));
-        }
-    }
-}
-
 /// What the program wants of a source, as far as its health is concerned.
 pub(crate) struct Expected {
     pub(crate) required: bool,
@@ -266,20 +138,11 @@ pub(crate) struct Answer {
     pub(crate) told: Option<Instant>,
 }
 
-/// What tells one cause of a failure from another: a number in a message, such as a time or an
-/// address, may differ each time.
-fn cause(error: &Error) -> String {
-    let text = error.to_string();
-    let words = text.split(|c: char| !c.is_alphanumeric());
-    let words = words.filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
-    words.collect::<Vec<_>>().join(" ")
-}
-
 impl Books {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
             inner: Mutex::default(),
-            listeners: Mutex::default(),
+            listeners: Listeners::default(),
             malformed: Cell::new(Arc::default()),
             clock,
         }
@@ -695,8 +558,8 @@ impl Books {
     }
 
     fn put_whole(&self, news: &mut News, generation: u64, kind: SourceEventKind) {
-        if !LISTENING.get() {
-            self.put_event(news, || SourceEvent {
+        if !events::is_listening() {
+            self.listeners.put(news, || SourceEvent {
                 source: None,
                 name: Arc::from("liveprops"),
                 kind,
@@ -707,7 +570,7 @@ impl Books {
 
     /// Puts an event of a source where those who listen find it.
     fn put(&self, record: &Record, news: &mut News, generation: u64, kind: SourceEventKind) {
-        self.put_event(news, || SourceEvent {
+        self.listeners.put(news, || SourceEvent {
             source: Some(record.health.source),
             name: Arc::clone(&record.health.name),
             kind,
@@ -715,75 +578,12 @@ impl Books {
         });
     }
 
-    fn put_event(&self, news: &mut News, event: impl FnOnce() -> SourceEvent) {
-        let boxes: Vec<Arc<EventBox>> = {
-            let mut listeners = self.listeners.lock();
-            listeners.retain(|listener| listener.strong_count() > 0);
-            listeners.iter().filter_map(Weak::upgrade).collect()
-        };
-        if boxes.is_empty() {
-            return;
-        }
-        let event = event();
-        for events in boxes {
-            {
-                let mut waiting = events.waiting.lock();
-                if waiting.len() == MAX_EVENTS {
-                    waiting.pop_front();
-                }
-                waiting.push_back(event.clone());
-            }
-            // Once is enough, however many events there are.
-            if !news.0.iter().any(|other| Arc::ptr_eq(other, &events)) {
-                news.0.push(events);
-            }
-        }
-    }
-
     pub(crate) fn subscribe(
         &self,
         host: Weak<dyn Host>,
-        mut callback: impl FnMut(&SourceEvent) + Send + 'static,
+        callback: impl FnMut(&SourceEvent) + Send + 'static,
     ) -> Subscription {
-        let reports = Weak::clone(&host);
-        let events = Arc::new_cyclic(|events: &Weak<EventBox>| {
-            let events = Weak::clone(events);
-            let job = move || {
-                // One at a time, so that a panic loses one event and no more.
-                let Some(events) = events.upgrade() else {
-                    return;
-                };
-                let (event, more) = {
-                    let mut waiting = events.waiting.lock();
-                    (waiting.pop_front(), !waiting.is_empty())
-                };
-                if more {
-                    events.subscriber.poke();
-                }
-                if let Some(event) = event {
-                    // What the callback itself causes is counted and not told: it would be told to
-                    // the callback, for ever.
-                    let before = LISTENING.replace(true);
-                    let outcome = catch_unwind(AssertUnwindSafe(|| callback(&event)));
-                    if let (Err(panic), Some(host)) = (outcome, reports.upgrade()) {
-                        host.callback_panicked(panic);
-                    }
-                    LISTENING.set(before);
-                }
-            };
-            EventBox {
-                waiting: Mutex::default(),
-                subscriber: Subscriber::new(host, Box::new(job)),
-            }
-        });
-        let mut listeners = self.listeners.lock();
-        if listeners.len() == listeners.capacity() {
-            listeners.retain(|listener| listener.strong_count() > 0);
-        }
-        listeners.push(Arc::downgrade(&events));
-        drop(listeners);
-        let subscriber = Arc::clone(&events.subscriber);
-        Subscription::holding(subscriber, events)
+        self.listeners.subscribe(host, callback)
     }
 
     pub(crate) fn health(&self, generation: u64, callback_panics: u64) -> Health {
@@ -872,5 +672,33 @@ impl Books {
 impl fmt::Debug for Books {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Books")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_malformed_reading_that_was_told_of_waits_for_nobody() {
+        let books = Arc::new(Books::new(Clock::default()));
+        let error = || Error::new(ErrorKind::Mismatch, "not a number");
+        for generation in [1, 2] {
+            books.malformed("n", generation, error());
+        }
+        assert_eq!(books.inner.lock().refused.len(), 1, "the same one");
+        let held = books.inner.lock();
+        let (done, is_done) = channel();
+        let reader = Arc::clone(&books);
+        let thread = std::thread::spawn(move || {
+            reader.malformed("n", 2, error());
+            let _ = done.send(());
+        });
+        let outcome = is_done.recv_timeout(Duration::from_secs(5));
+        drop(held);
+        assert!(thread.join().is_ok());
+        assert!(outcome.is_ok(), "it waited for the books");
+        assert_eq!(books.inner.lock().refused[0].count, 2);
     }
 }

@@ -10,6 +10,8 @@ use crate::value::key::Key;
 use crate::value::origin::Origin;
 
 pub(crate) mod books;
+mod events;
+mod record;
 
 /// How a source, or the whole, is doing.
 #[derive(Clone, Debug)]
