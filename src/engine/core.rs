@@ -490,7 +490,7 @@ impl Engine {
             }) => {
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 for clash in clashes {
-                    self.books.note(generation, clash);
+                    self.books.note_clash(&mut news, generation, clash);
                 }
                 if let Some((now, waiting)) = waiting {
                     let waiting = waiting_keys(&now, waiting);

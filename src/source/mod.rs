@@ -427,7 +427,8 @@ impl Updates {
         self.0.failed(error);
     }
 
-    /// Reports that the source answered and nothing changed.
+    /// Reports that the source answered and nothing changed since it last said something. What of
+    /// that was refused, or is held, it still says.
     pub fn alive(&self) {
         self.0.alive();
     }

@@ -54,21 +54,23 @@ impl Inner {
     }
 
     /// Remembers a refusal or a clash, the same one once.
-    fn note(&mut self, source: Option<SourceId>, generation: u64, error: Error) {
+    fn note(&mut self, news: &mut News, source: Option<SourceId>, generation: u64, error: Error) {
         let text = error.to_string();
         let same = |old: &Refused| old.source == source && old.error.to_string() == text;
         let before = self.refused.iter().position(same);
-        let count = before.and_then(|at| self.refused.remove(at));
+        let before = before.and_then(|at| self.refused.remove(at));
         if self.refused.len() == MAX_REFUSED {
-            self.refused.pop_front();
+            news.errors
+                .extend(self.refused.pop_front().map(|old| old.error));
         }
         self.refused.push_back(Refused {
             source,
             error,
             time: SystemTime::now(),
-            count: count.map_or(1, |old| old.count + 1),
+            count: before.as_ref().map_or(1, |old| old.count + 1),
             generation,
         });
+        news.errors.extend(before.map(|old| old.error));
     }
 
     fn status(&self, now: Instant) -> Status {
@@ -280,7 +282,7 @@ impl Books {
         let now = self.clock.now();
         let mut inner = self.inner.lock();
         for error in &refused {
-            inner.note(Some(source), generation, error.clone());
+            inner.note(news, Some(source), generation, error.clone());
         }
         let Some(record) = inner.record(source) else {
             return;
@@ -290,6 +292,7 @@ impl Books {
             return;
         }
         let was_in_trouble = record.failing.is_some() || record.refusing.is_some();
+        record.spare(news);
         let rejected = match refused.is_empty() {
             false => record.refuse(&refused),
             true => {
@@ -323,6 +326,7 @@ impl Books {
         }
         health.cached = None;
         if let Some(problems) = problems {
+            news.errors.append(&mut health.problems);
             health.problems = problems;
         }
         record.has_values = true;
@@ -354,10 +358,11 @@ impl Books {
         held: Option<(Held, Option<Instant>)>,
     ) {
         let mut inner = self.inner.lock();
-        inner.note(Some(source), generation, error.clone());
+        inner.note(news, Some(source), generation, error.clone());
         let Some(record) = inner.record(source) else {
             return;
         };
+        record.spare(news);
         let rejected = record.refuse(&[error]);
         record.failing = None;
         record.hold(held);
@@ -402,7 +407,11 @@ impl Books {
 
     /// What was kept of a source on disk is of no use.
     pub(crate) fn unusable(&self, source: SourceId, generation: u64, reason: Error) {
-        self.inner.lock().note(Some(source), generation, reason);
+        let mut news = News::default();
+        let mut inner = self.inner.lock();
+        inner.note(&mut news, Some(source), generation, reason);
+        drop(inner);
+        news.tell();
     }
 
     /// The values of a source cannot be kept on disk; `None`: they can.
@@ -483,6 +492,7 @@ impl Books {
         if told(&self.malformed.load()) {
             return;
         }
+        let mut news = News::default();
         {
             let mut inner = self.inner.lock();
             let before = self.malformed.full();
@@ -496,9 +506,10 @@ impl Books {
             keys.insert(key.into());
             self.malformed
                 .store(Arc::new(Malformed { generation, keys }));
-            inner.note(None, generation, error.clone());
+            inner.note(&mut news, None, generation, error.clone());
         }
-        self.whole(generation, SourceEventKind::Malformed(error));
+        self.put_whole(&mut news, generation, SourceEventKind::Malformed(error));
+        news.tell();
     }
 
     /// The keys that wait for a restart now.
@@ -548,7 +559,14 @@ impl Books {
 
     /// Remembers what concerns the whole.
     pub(crate) fn note(&self, generation: u64, error: Error) {
-        self.inner.lock().note(None, generation, error);
+        let mut news = News::default();
+        self.note_clash(&mut news, generation, error);
+        news.tell();
+    }
+
+    /// Remembers what a commit found.
+    pub(crate) fn note_clash(&self, news: &mut News, generation: u64, error: Error) {
+        self.inner.lock().note(news, None, generation, error);
     }
 
     pub(crate) fn whole(&self, generation: u64, kind: SourceEventKind) {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::engine::health::SourceEvent;
+use crate::error::Error;
 use crate::property::listen::Listener;
 use crate::property::registry::Host;
 use crate::property::subscription::{Subscriber, Subscription};
@@ -38,18 +39,25 @@ struct EventBox {
 /// held.
 #[derive(Default)]
 #[must_use = "nobody hears of it before it is told"]
-pub(crate) struct News(Vec<Arc<EventBox>>);
+pub(crate) struct News {
+    boxes: Vec<Arc<EventBox>>,
+    /// What is not in the books any more: how the cause of an error is dropped is the user's code.
+    pub(super) errors: Vec<Error>,
+    lost: Vec<SourceEvent>,
+}
 
 impl News {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.boxes.is_empty() && self.errors.is_empty() && self.lost.is_empty()
     }
 
     pub(crate) fn tell(self) {
-        for events in self.0 {
+        for events in self.boxes {
             let subscriber: Arc<dyn Listener> = Arc::<Subscriber>::clone(&events.subscriber);
             subscriber.tell();
         }
+        let waste = (self.errors, self.lost);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(waste)));
     }
 }
 
@@ -69,13 +77,13 @@ impl Listeners {
             {
                 let mut waiting = events.waiting.lock();
                 if waiting.len() == MAX_EVENTS {
-                    waiting.pop_front();
+                    news.lost.extend(waiting.pop_front());
                 }
                 waiting.push_back(event.clone());
             }
             // Once is enough, however many events there are.
-            if !news.0.iter().any(|other| Arc::ptr_eq(other, &events)) {
-                news.0.push(events);
+            if !news.boxes.iter().any(|other| Arc::ptr_eq(other, &events)) {
+                news.boxes.push(events);
             }
         }
     }

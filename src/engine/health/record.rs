@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::engine::health::events::News;
 use crate::engine::health::{Held, SourceHealth, Status};
 use crate::error::Error;
 
@@ -81,6 +82,13 @@ impl Record {
             (Status::Stale { .. }, None) => self.health.max_stale != Duration::MAX,
             _ => false,
         }
+    }
+
+    /// Keeps what is about to be replaced until no lock is held.
+    pub(super) fn spare(&self, news: &mut News) {
+        let troubles = [&self.failing, &self.refusing].into_iter().flatten();
+        news.errors
+            .extend(troubles.map(|trouble| trouble.reason.clone()));
     }
 
     /// What was refused of it now, of which that is news which was not refused the last time.
