@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use liveprops::health::{SourceHealth, Status};
 use liveprops::source::Guard;
-use liveprops::sources::{Dir, File, Memory};
+use liveprops::sources::Memory;
 use liveprops::{
     Document, Error, ErrorKind, Origin, Properties, Source, Update, Updates, Watching,
 };
@@ -120,79 +120,87 @@ impl Source for Pushed {
     }
 }
 
-fn replace(dir: &Path, keys: usize) {
-    let text: String = (0..keys).map(|i| format!("k{i} = {i}\n")).collect();
-    std::fs::write(dir.join("new"), text).unwrap();
-    std::fs::rename(dir.join("new"), dir.join("app.properties")).unwrap();
-}
+/// Files that are cut, and restored.
+#[cfg(feature = "toml")]
+mod files {
+    use liveprops::sources::{Dir, File};
 
-/// A guarded source over a file that was cut while it was followed.
-fn cut(
-    guard: Guard,
-    source: impl FnOnce(&Path) -> Box<dyn Source>,
-) -> (tempfile::TempDir, Properties) {
-    let dir = tempfile::tempdir().unwrap();
-    replace(dir.path(), 19);
-    let source = source(dir.path()).with(|policy| policy.guarded(guard));
-    let props = Properties::builder().source(source).build().unwrap();
-    replace(dir.path(), 20);
-    assert!(eventually(DEADLINE, || props.get::<i64>("k19").is_ok()));
-    replace(dir.path(), 1);
-    assert!(eventually(DEADLINE, || is_held(&props)));
-    (dir, props)
-}
+    use super::*;
 
-fn file(dir: &Path) -> Box<dyn Source> {
-    Box::new(File::new(dir.join("app.properties")).poll(ms(100)))
-}
-
-fn files(dir: &Path) -> Box<dyn Source> {
-    Box::new(Dir::new(dir).poll(ms(100)))
-}
-
-#[test]
-fn a_file_that_is_cut_and_restored_loses_nothing_later_on() {
-    for source in [file, files] {
-        let (dir, props) = cut(Guard::new().repeated_for(ms(700)), source);
-        replace(dir.path(), 20);
-        assert!(eventually(DEADLINE, || !is_held(&props)));
-        assert!(props.health().is_up());
-        // There is nothing left that could be confirmed, now or when the time is over.
-        assert!(props.confirm(only(&props).source).is_err());
-        assert!(!eventually(ms(1_200), || props.get::<i64>("k7").is_err()));
-        assert!(props.health().is_up());
+    fn replace(dir: &Path, keys: usize) {
+        let text: String = (0..keys).map(|i| format!("k{i} = {i}\n")).collect();
+        std::fs::write(dir.join("new"), text).unwrap();
+        std::fs::rename(dir.join("new"), dir.join("app.toml")).unwrap();
     }
-}
 
-#[test]
-fn a_file_whose_cut_was_confirmed_can_be_restored() {
-    for source in [file, files] {
-        let (dir, props) = cut(Guard::new(), source);
+    /// A guarded source over a file that was cut while it was followed.
+    fn cut(
+        guard: Guard,
+        source: impl FnOnce(&Path) -> Box<dyn Source>,
+    ) -> (tempfile::TempDir, Properties) {
+        let dir = tempfile::tempdir().unwrap();
+        replace(dir.path(), 19);
+        let source = source(dir.path()).with(|policy| policy.guarded(guard));
+        let props = Properties::builder().source(source).build().unwrap();
+        replace(dir.path(), 20);
+        assert!(eventually(DEADLINE, || props.get::<i64>("k19").is_ok()));
+        replace(dir.path(), 1);
+        assert!(eventually(DEADLINE, || is_held(&props)));
+        (dir, props)
+    }
+
+    fn file(dir: &Path) -> Box<dyn Source> {
+        Box::new(File::new(dir.join("app.toml")).poll(ms(100)))
+    }
+
+    fn files(dir: &Path) -> Box<dyn Source> {
+        Box::new(Dir::new(dir).poll(ms(100)))
+    }
+
+    #[test]
+    fn a_file_that_is_cut_and_restored_loses_nothing_later_on() {
+        for source in [file, files] {
+            let (dir, props) = cut(Guard::new().repeated_for(ms(2_000)), source);
+            replace(dir.path(), 20);
+            assert!(eventually(DEADLINE, || !is_held(&props)));
+            assert!(props.health().is_up());
+            // There is nothing left that could be confirmed, now or when the time is over.
+            assert!(props.confirm(only(&props).source).is_err());
+            assert!(!eventually(ms(2_500), || props.get::<i64>("k7").is_err()));
+            assert!(props.health().is_up());
+        }
+    }
+
+    #[test]
+    fn a_file_whose_cut_was_confirmed_can_be_restored() {
+        for source in [file, files] {
+            let (dir, props) = cut(Guard::new(), source);
+            props.confirm(only(&props).source).unwrap();
+            assert!(props.get::<i64>("k7").is_err());
+            replace(dir.path(), 20);
+            assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_ok()));
+            assert!(eventually(DEADLINE, || props.health().is_up()));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_dropped_once_that_is_confirmed_and_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        replace(dir.path(), 20);
+        let source = File::new(dir.path().join("app.toml"))
+            .poll(ms(100))
+            .drop_when_missing()
+            .with(|policy| policy.guarded(Guard::new()));
+        let props = Properties::builder().source(source).build().unwrap();
+        std::fs::remove_file(dir.path().join("app.toml")).unwrap();
+        assert!(eventually(DEADLINE, || is_held(&props)));
+        assert!(!props.health().is_up());
         props.confirm(only(&props).source).unwrap();
         assert!(props.get::<i64>("k7").is_err());
         replace(dir.path(), 20);
         assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_ok()));
         assert!(eventually(DEADLINE, || props.health().is_up()));
     }
-}
-
-#[test]
-fn a_file_that_is_gone_is_dropped_once_that_is_confirmed_and_comes_back() {
-    let dir = tempfile::tempdir().unwrap();
-    replace(dir.path(), 20);
-    let source = File::new(dir.path().join("app.properties"))
-        .poll(ms(100))
-        .drop_when_missing()
-        .with(|policy| policy.guarded(Guard::new()));
-    let props = Properties::builder().source(source).build().unwrap();
-    std::fs::remove_file(dir.path().join("app.properties")).unwrap();
-    assert!(eventually(DEADLINE, || is_held(&props)));
-    assert!(!props.health().is_up());
-    props.confirm(only(&props).source).unwrap();
-    assert!(props.get::<i64>("k7").is_err());
-    replace(dir.path(), 20);
-    assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_ok()));
-    assert!(eventually(DEADLINE, || props.health().is_up()));
 }
 
 #[test]
