@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::engine::clock::Clock;
-use crate::engine::guard::Guards;
+use crate::engine::guard::{Guards, Said};
 use crate::engine::pins::{self, BOOTSTRAP_RANK, Pin, Pins, Waiting};
 use crate::engine::propose::{Proposal, Rules};
 use crate::error::{Error, ErrorKind};
@@ -55,7 +55,11 @@ pub(crate) enum Order {
     /// Layers come in; the initial load of a build, or one source later on.
     Add(Vec<LayerState>),
     /// What a source says and is held is believed after all.
-    Confirm(SourceId),
+    Confirm {
+        source: SourceId,
+        /// Whether that is so because it has been said for long enough.
+        by_time: bool,
+    },
     /// The tree of a generation stays in force whatever the layers say; `None`: not any more.
     Pin(Option<u64>),
     Remove(SourceId),
@@ -115,6 +119,7 @@ impl Ledger {
                 update:
                     Update {
                         content: Content::Full(document),
+                        undone,
                         ..
                     },
                 refusal,
@@ -126,7 +131,12 @@ impl Ledger {
                     return Err(Error::new(ErrorKind::Refused, detail).with_origin(source));
                 }
                 let (root, problems) = document.into_parts();
-                self.guards.judge(source, &old.layers[at].root, &root)?;
+                let said = match undone {
+                    true => Said::Tentative,
+                    false => Said::All,
+                };
+                self.guards
+                    .judge(source, &old.layers[at].root, &root, said)?;
                 let mut done = self.replace(current, rules, &old, at, root, refusal)?;
                 self.believe(current, source);
                 done.problems = Some(problems);
@@ -137,6 +147,7 @@ impl Ledger {
                 update:
                     Update {
                         content: Content::Delta(edits),
+                        undone,
                         ..
                     },
                 refusal,
@@ -144,11 +155,17 @@ impl Ledger {
             } => {
                 let at = index_of(source)?;
                 match self.guards.watches(source) {
-                    true => self.edit_guarded(current, rules, &old, at, edits, refusal),
+                    true => {
+                        let said = match undone {
+                            true => Said::Tentative,
+                            false => Said::Changes,
+                        };
+                        self.edit_guarded(current, rules, &old, at, edits, (refusal, said))
+                    }
                     false => self.edit(current, rules, &old, at, edits, refusal),
                 }
             }
-            Order::Confirm(source) => {
+            Order::Confirm { source, .. } => {
                 let at = index_of(source)?;
                 let Some(root) = self.guards.says(source).cloned() else {
                     let detail = format!("nothing of {source} waits to be confirmed");
@@ -257,12 +274,26 @@ impl Ledger {
             };
         }
         for without in subsets(kept) {
-            if let Ok(mut done) = self.anew(current, rules, old, without_kept(&layers, &without)) {
+            let layers = self.without_kept(&layers, &without);
+            if let Ok(mut done) = self.anew(current, rules, old, layers) {
                 done.applied.refused.push(refused);
+                without.iter().for_each(|id| self.guards.reset(*id));
                 return Ok(done);
             }
         }
         Err(refused)
+    }
+
+    /// The same layers without the values that were kept on disk of some: with what those sources
+    /// say themselves, where that is held because of what was kept.
+    fn without_kept(&self, layers: &[Arc<LayerState>], ids: &[SourceId]) -> Vec<Arc<LayerState>> {
+        let mut layers = layers.to_vec();
+        for layer in layers.iter_mut().filter(|layer| ids.contains(&layer.id)) {
+            let layer = Arc::make_mut(layer);
+            let says = self.guards.says(layer.id).cloned();
+            (layer.root, layer.kept) = (says.unwrap_or_default(), None);
+        }
+        layers
     }
 
     /// What a source says is in force.
@@ -383,16 +414,6 @@ fn subsets(ids: &[SourceId]) -> Vec<Vec<SourceId>> {
         subsets.push(ids.to_vec());
     }
     subsets
-}
-
-/// The same layers without the values that were kept on disk of some.
-fn without_kept(layers: &[Arc<LayerState>], ids: &[SourceId]) -> Vec<Arc<LayerState>> {
-    let mut layers = layers.to_vec();
-    for layer in layers.iter_mut().filter(|layer| ids.contains(&layer.id)) {
-        let layer = Arc::make_mut(layer);
-        (layer.root, layer.kept) = (Table::default(), None);
-    }
-    layers
 }
 
 pub(super) fn merge_all<'r>(rules: &'r Rules, layers: &[Arc<LayerState>]) -> (Table, Merge<'r>) {

@@ -414,13 +414,17 @@ impl Properties {
 
     /// Believes an update that is held because it takes away most of what its source said before;
     /// see [`Guard`](crate::source::Guard) and [`SourceHealth::held`](crate::health::SourceHealth::held).
+    /// Only what the source says by now can be confirmed.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the source is not there, [`ErrorKind::Other`](crate::ErrorKind::Other) if nothing of it is
     /// held; why the tree without those keys is refused.
     pub fn confirm(&self, id: SourceId) -> Result<Applied, Error> {
-        self.0.engine.commit(Order::Confirm(id))
+        self.0.engine.commit(Order::Confirm {
+            source: id,
+            by_time: false,
+        })
     }
 
     /// The generations that are kept, see [`Builder::history`], the oldest first; the last is the one

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::cache::{Kept, Unkept};
 use crate::engine::core::Engine;
-use crate::engine::health::books::{Answer, Expected};
+use crate::engine::health::books::{Answer, Expected, News};
 use crate::engine::pins::BOOTSTRAP_RANK;
 use crate::engine::supervise::{Keeper, Terms, guarded};
 use crate::error::{Error, ErrorKind};
@@ -45,6 +45,8 @@ pub(super) struct Loaded {
     failure: Option<Error>,
     /// What was kept of it on disk and stands in for what it says.
     kept: Option<Kept>,
+    /// Why what it said itself is not in force instead.
+    held: Option<Error>,
     /// Why nothing can be had from there although there is something.
     unusable: Option<Error>,
 }
@@ -70,13 +72,27 @@ impl Loaded {
         let refused = Error::new(refused.kind(), detail).with_origin(&self.state.name);
         let books = &engine.books;
         books.unusable(self.keeper.id, applied.generation, refused.clone());
+        if self.held.is_some() {
+            // What the source says is in force instead.
+            return None;
+        }
         let errors = self.failure.iter().cloned().chain([refused]).collect();
         (!self.is_optional()).then(|| Error::all(errors))
     }
 
+    /// Whether the first values are in the tree; what is pushed may still have to come.
+    fn has_arrived(&self, engine: &Engine) -> bool {
+        self.keeper.terms.watching != Watching::Push || engine.books.has_arrived(self.keeper.id)
+    }
+
     /// The layer is in the tree: says so in the books, and lets the source go on.
-    pub(super) fn admitted(self, engine: &Engine, generation: u64, changed: bool) {
+    pub(super) fn admitted(mut self, engine: &Engine, generation: u64, changed: bool) {
         let id = self.keeper.id;
+        if self.held.is_some() && !is_kept(engine, id) {
+            // What was kept of it is refused, so there is nothing that it would take away.
+            (self.held, self.failure, self.loaded) = (None, None, true);
+        }
+        let arrived = self.loaded && self.has_arrived(engine);
         if let Some(unusable) = self.unusable {
             engine.books.unusable(id, generation, unusable);
         }
@@ -86,20 +102,25 @@ impl Loaded {
         match self.failure {
             Some(failure) if is_kept(engine, id) => {
                 if let Some(kept) = &self.kept {
-                    engine.books.kept(id, generation, kept, failure);
+                    engine.books.kept(id, generation, kept, failure.clone());
+                }
+                if let Some(held) = self.held {
+                    engine.show_held(id, generation, held);
                 }
             }
             Some(failure) => engine.books.failed(id, generation, failure),
-            None if self.loaded => engine.books.answered(
-                id,
-                Answer {
+            None if arrived => {
+                let mut news = News::default();
+                let answer = Answer {
                     generation,
                     changed,
                     problems: self.problems,
                     revision: self.revision,
                     ..Answer::default()
-                },
-            ),
+                };
+                engine.books.answered(&mut news, id, answer);
+                news.tell();
+            }
             None => {}
         }
         self.keeper.admit(self.loaded);
@@ -117,6 +138,7 @@ fn is_kept(engine: &Engine, id: SourceId) -> bool {
 pub(super) struct Started {
     pub(super) state: LayerState,
     keeper: Arc<Keeper>,
+    engine: Arc<Engine>,
     kept: Option<Result<Kept, Unkept>>,
 }
 
@@ -155,7 +177,8 @@ impl Started {
             .books
             .open(id, Arc::clone(&state.name), place, expected);
         if let Some(guard) = policy.guard {
-            engine.guard(id, guard)?;
+            let speaks = matches!(terms.watching, Watching::Stream | Watching::Push);
+            engine.guard(id, guard, !speaks)?;
         }
         if terms.watching == Watching::Push {
             engine.arriving(id);
@@ -166,6 +189,7 @@ impl Started {
         Ok(Self {
             state,
             keeper,
+            engine: Arc::clone(engine),
             kept: None,
         })
     }
@@ -190,6 +214,7 @@ impl Started {
         let Self {
             mut state,
             keeper,
+            engine,
             kept,
         } = self;
         let mut loaded = Loaded {
@@ -199,6 +224,7 @@ impl Started {
             revision: None,
             failure: None,
             kept: None,
+            held: None,
             unusable: None,
             keeper,
         };
@@ -215,26 +241,36 @@ impl Started {
         if loaded.keeper.terms.watching == Watching::Push {
             return Ok(loaded);
         }
-        match loaded.keeper.wait_for_first(deadline, kept.is_some()) {
+        let failure = match loaded.keeper.wait_for_first(deadline, kept.is_some()) {
             Ok(document) => {
+                // A store that was wiped while nobody looked is believed no sooner than one that is
+                // wiped later.
+                let judge = |kept: &Kept| engine.judge_first(state.id, &kept.root, document.root());
+                loaded.held = kept.as_ref().and_then(|kept| judge(kept).err());
                 loaded.revision = document.revision.clone();
                 let (root, left_out) = document.into_parts();
-                state.root = root;
                 loaded.problems = Some(left_out);
-            }
-            Err(error) if kept.is_some() || loaded.is_optional() => {
-                loaded.loaded = false;
-                loaded.failure = Some(why(error));
-                if let Some(kept) = &kept {
-                    let absent = kept.without_secrets().into_iter();
-                    let errors = loaded.failure.take().into_iter().chain(absent);
-                    loaded.failure = Some(Error::all(errors.collect()));
-                    (state.root, state.kept) = (kept.root.clone(), Some(kept.confirmed));
+                match &loaded.held {
+                    Some(held) => held.clone(),
+                    None => {
+                        state.root = root;
+                        loaded.state = state;
+                        return Ok(loaded);
+                    }
                 }
-                loaded.kept = kept;
             }
+            Err(error) if kept.is_some() || loaded.is_optional() => error,
             Err(error) => return Err(why(error)),
+        };
+        loaded.loaded = false;
+        loaded.failure = Some(why(failure));
+        if let Some(kept) = &kept {
+            let absent = kept.without_secrets().into_iter();
+            let errors = loaded.failure.take().into_iter().chain(absent);
+            loaded.failure = Some(Error::all(errors.collect()));
+            (state.root, state.kept) = (kept.root.clone(), Some(kept.confirmed));
         }
+        loaded.kept = kept;
         loaded.state = state;
         Ok(loaded)
     }

@@ -104,8 +104,9 @@ impl Sink for EngineSink {
     fn alive(&self) {
         if let Some(engine) = self.engine() {
             let generation = engine.current.load().number();
-            engine.books.alive(self.id, generation);
-            engine.cache.alive(self.id);
+            if engine.books.alive(self.id, generation) {
+                engine.cache.alive(self.id);
+            }
             self.said(Ok(()));
         }
     }
