@@ -535,3 +535,16 @@ fn a_source_that_pushes_is_looked_after_as_any_other() {
     assert!(!props.health().is_up());
     assert!(stale.all().is_empty());
 }
+
+#[test]
+fn of_a_few_keys_all_may_go_one_by_one_while_others_come() -> Result<(), Error> {
+    let memory = Memory::from([("a", 1), ("b", 2)]);
+    let source = memory.clone().with(|policy| policy.guarded(Guard::new()));
+    let props = Properties::builder().source(source).build()?;
+    memory.set("c", 3)?;
+    memory.remove("a")?;
+    memory.remove("b")?;
+    assert_eq!(props.snapshot().keys().len(), 1);
+    assert!(memory.remove("c").is_err(), "then nothing would be left");
+    Ok(())
+}

@@ -53,7 +53,7 @@ pub(crate) enum Order {
         conditions: Vec<Condition>,
     },
     /// Layers come in; the initial load of a build, or one source later on.
-    Add(Vec<LayerState>),
+    Add(Vec<LayerState>, Vec<Instead>),
     /// What a source says and is held is believed after all.
     Confirm {
         source: SourceId,
@@ -64,6 +64,14 @@ pub(crate) enum Order {
     Pin(Option<u64>),
     Remove(SourceId),
     Move(SourceId, Layer),
+}
+
+/// What takes the place of a new layer's values if they are refused.
+pub(crate) struct Instead {
+    pub(crate) source: SourceId,
+    pub(crate) root: Table,
+    /// When it was confirmed, if it was kept on disk.
+    pub(crate) kept: Option<SystemTime>,
 }
 
 /// What must hold for a write to happen.
@@ -185,13 +193,20 @@ impl Ledger {
                 refuse_bootstrap(&old, &edits)?;
                 self.edit(current, rules, &old, at, edits, Refusal::Whole)
             }
-            Order::Add(new) => {
-                let kept = |layer: &&LayerState| layer.kept.is_some();
-                let kept: Vec<SourceId> = new.iter().filter(kept).map(|new| new.id).collect();
+            Order::Add(new, mut instead) => {
+                // Values of last time that are refused now are as good as none.
+                for layer in new.iter().filter(|layer| layer.kept.is_some()) {
+                    let says = self.guards.says(layer.id).cloned();
+                    instead.push(Instead {
+                        source: layer.id,
+                        root: says.unwrap_or_default(),
+                        kept: None,
+                    });
+                }
                 let mut layers = old.layers.clone();
                 layers.extend(new.into_iter().map(Arc::new));
                 layers.sort_by_key(|layer| layer.order());
-                let mut done = self.add(current, rules, &old, layers, &kept)?;
+                let mut done = self.add(current, rules, &old, layers, &instead)?;
                 let now = current.full();
                 let ignored =
                     (0..now.layers.len()).flat_map(|at| pins::ignored(&now.layers, at, None));
@@ -244,15 +259,15 @@ impl Ledger {
         }
     }
 
-    /// New layers, of which some hold values that were kept on disk: where those are refused, they
-    /// are as good as none.
+    /// New layers, of which some hold what a start can do without: where that is refused, something
+    /// else takes its place.
     fn add(
         &mut self,
         current: &Cell<Generation>,
         rules: &Rules,
         old: &Arc<Generation>,
         layers: Vec<Arc<LayerState>>,
-        kept: &[SourceId],
+        instead: &[Instead],
     ) -> Result<Done, Error> {
         let refused = match self.anew(current, rules, old, layers.clone()) {
             Err(refused) => refused,
@@ -265,7 +280,7 @@ impl Ledger {
                  (it is tried at each start, until `unpin` ends it): {refused}"
             );
             let no_pin = Error::new(refused.kind(), detail);
-            return match self.add(current, rules, old, layers, kept) {
+            return match self.add(current, rules, old, layers, instead) {
                 Ok(mut done) => {
                     done.clashes.push(no_pin);
                     Ok(done)
@@ -273,27 +288,15 @@ impl Ledger {
                 Err(refused) => Err(Error::all(vec![no_pin, refused])),
             };
         }
-        for without in subsets(kept) {
-            let layers = self.without_kept(&layers, &without);
+        for choice in subsets(instead) {
+            let layers = with_instead(&layers, &choice);
             if let Ok(mut done) = self.anew(current, rules, old, layers) {
                 done.applied.refused.push(refused);
-                without.iter().for_each(|id| self.guards.reset(*id));
+                choice.iter().for_each(|one| self.guards.reset(one.source));
                 return Ok(done);
             }
         }
         Err(refused)
-    }
-
-    /// The same layers without the values that were kept on disk of some: with what those sources
-    /// say themselves, where that is held because of what was kept.
-    fn without_kept(&self, layers: &[Arc<LayerState>], ids: &[SourceId]) -> Vec<Arc<LayerState>> {
-        let mut layers = layers.to_vec();
-        for layer in layers.iter_mut().filter(|layer| ids.contains(&layer.id)) {
-            let layer = Arc::make_mut(layer);
-            let says = self.guards.says(layer.id).cloned();
-            (layer.root, layer.kept) = (says.unwrap_or_default(), None);
-        }
-        layers
     }
 
     /// What a source says is in force.
@@ -399,21 +402,33 @@ impl Ledger {
 }
 
 /// Some of these, the fewest first; of very many not each choice, but all of them in the end.
-fn subsets(ids: &[SourceId]) -> Vec<Vec<SourceId>> {
+fn subsets(all: &[Instead]) -> Vec<Vec<&Instead>> {
     const MOST: usize = 8;
-    let few = &ids[..ids.len().min(MOST)];
+    let few = &all[..all.len().min(MOST)];
     let mut choices: Vec<u32> = (1..1 << few.len()).collect();
     choices.sort_by_key(|choice| choice.count_ones());
     let chosen = |choice: u32| {
-        let ids = few.iter().enumerate();
-        let ids = ids.filter(move |(at, _)| choice & (1 << at) != 0);
-        ids.map(|(_, id)| *id).collect()
+        let few = few.iter().enumerate();
+        let few = few.filter(move |(at, _)| choice & (1 << at) != 0);
+        few.map(|(_, one)| one).collect()
     };
-    let mut subsets: Vec<Vec<SourceId>> = choices.into_iter().map(chosen).collect();
-    if ids.len() > MOST {
-        subsets.push(ids.to_vec());
+    let mut subsets: Vec<Vec<&Instead>> = choices.into_iter().map(chosen).collect();
+    if all.len() > MOST {
+        subsets.push(all.iter().collect());
     }
     subsets
+}
+
+/// The same layers, some of them with something else in them.
+fn with_instead(layers: &[Arc<LayerState>], choice: &[&Instead]) -> Vec<Arc<LayerState>> {
+    let mut layers = layers.to_vec();
+    for layer in &mut layers {
+        if let Some(one) = choice.iter().find(|one| one.source == layer.id) {
+            let layer = Arc::make_mut(layer);
+            (layer.root, layer.kept) = (one.root.clone(), one.kept);
+        }
+    }
+    layers
 }
 
 pub(super) fn merge_all<'r>(rules: &'r Rules, layers: &[Arc<LayerState>]) -> (Table, Merge<'r>) {

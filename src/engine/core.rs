@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::engine::cache::{Before, Cache};
 use crate::engine::clock::Clock;
-use crate::engine::commit::{Condition, Done, Ledger, Order};
+use crate::engine::commit::{Condition, Done, Instead, Ledger, Order};
 use crate::engine::dispatch::{self, Dispatcher};
 use crate::engine::guard::Said;
 use crate::engine::health::books::{Answer, Books, News};
@@ -408,7 +408,11 @@ impl Engine {
 
     /// Commits new layers as one generation, with the first documents their sources have pushed
     /// meanwhile, and from then on commits what those sources say.
-    pub(crate) fn admit(&self, mut layers: Vec<LayerState>) -> Result<Applied, Error> {
+    pub(crate) fn admit(
+        &self,
+        mut layers: Vec<LayerState>,
+        instead: Vec<Instead>,
+    ) -> Result<Applied, Error> {
         let ids: Vec<SourceId> = layers.iter().map(|layer| layer.id).collect();
         let placed = self.depth().map(|depth| {
             let mut queue = self.queue.lock();
@@ -421,7 +425,7 @@ impl Engine {
                     }
                 }
             }
-            let placed = Placed::new(Order::Add(layers), depth);
+            let placed = Placed::new(Order::Add(layers, instead), depth);
             // Before what the same sources said later.
             queue.orders.push_front(Arc::clone(&placed));
             queue.arriving.retain(|id| !ids.contains(id));

@@ -72,7 +72,10 @@ impl Watched {
     /// many more.
     fn too_much(&self, base: &Table, now_there: &Table, next: &Table) -> Option<(usize, usize)> {
         let of = |before: &Table| (diff::gone(before, next), before.leaves());
-        let counts = [of(base), of(now_there)].into_iter();
+        // Of a few keys all may go one by one while others come.
+        let few = base.leaves() < self.guard.at_least && !next.is_empty();
+        let slowly = (!few).then(|| of(base));
+        let counts = slowly.into_iter().chain([of(now_there)]);
         counts
             .filter(|(gone, of)| self.guard.holds(*gone, *of))
             .max_by_key(|(gone, _)| *gone)

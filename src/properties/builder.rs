@@ -400,7 +400,8 @@ impl Builder {
         if !faults.is_empty() {
             return Err(Error::all(faults));
         }
-        let applied = engine.admit(layers).map_err(|error| {
+        let instead = follow.iter().filter_map(Loaded::instead).collect();
+        let applied = engine.admit(layers, instead).map_err(|error| {
             let missing = follow.iter().filter_map(Loaded::stood_in_for);
             Error::all([error].into_iter().chain(missing).collect())
         })?;
@@ -411,7 +412,8 @@ impl Builder {
         if !lost.is_empty() {
             return Err(Error::all(lost));
         }
-        for loaded in follow {
+        for mut loaded in follow {
+            loaded.judged(&engine, &applied);
             loaded.admitted(&engine, applied.generation, true);
         }
         Ok(props)

@@ -336,14 +336,15 @@ impl Properties {
         let mut started = Started::one(engine, layer, source, self.0.max_propagation)?;
         started.recall(engine)?;
         let id = started.state.id;
-        let loaded = match started.finish(after(timeout)) {
+        let mut loaded = match started.finish(after(timeout)) {
             Ok(loaded) => loaded,
             Err(error) => {
                 engine.give_up(id);
                 return Err(error);
             }
         };
-        match engine.admit(vec![loaded.state.clone()]) {
+        let instead = loaded.instead().into_iter().collect();
+        match engine.admit(vec![loaded.state.clone()], instead) {
             Ok(applied) => {
                 if let Some(lost) = loaded.lost(engine, &applied) {
                     // It holds nothing, so hardly anything can be against that.
@@ -351,6 +352,7 @@ impl Properties {
                     engine.give_up(id);
                     return Err(lost);
                 }
+                loaded.judged(engine, &applied);
                 loaded.admitted(engine, applied.generation, applied.changed > 0);
                 Ok(id)
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::cache::{Kept, Unkept};
+use crate::engine::commit::Instead;
 use crate::engine::core::Engine;
 use crate::engine::health::books::{Answer, Expected, News};
 use crate::engine::pins::BOOTSTRAP_RANK;
@@ -45,6 +46,8 @@ pub(super) struct Loaded {
     failure: Option<Error>,
     /// What was kept of it on disk and stands in for what it says.
     kept: Option<Kept>,
+    /// What was kept of it, in case that what it says is refused.
+    spare: Option<Kept>,
     /// Why what it said itself is not in force instead.
     held: Option<Error>,
     /// Why nothing can be had from there although there is something.
@@ -78,6 +81,34 @@ impl Loaded {
         }
         let errors = self.failure.iter().cloned().chain([refused]).collect();
         (!self.is_optional()).then(|| Error::all(errors))
+    }
+
+    /// What takes the place of its first values if they are refused; nothing if there is no start
+    /// without them.
+    pub(super) fn instead(&self) -> Option<Instead> {
+        let kept = self.spare.as_ref();
+        let possible = self.loaded && (kept.is_some() || self.is_optional());
+        possible.then(|| Instead {
+            source: self.keeper.id,
+            root: kept.map(|kept| kept.root.clone()).unwrap_or_default(),
+            kept: kept.map(|kept| kept.confirmed),
+        })
+    }
+
+    /// Notes that its first values were refused, and something else is in their place.
+    pub(super) fn judged(&mut self, engine: &Engine, applied: &Applied) {
+        let refused = match (&self.spare, self.loaded) {
+            (_, false) => false,
+            (Some(_), true) => is_kept(engine, self.keeper.id),
+            (None, true) => !self.state.root.is_empty() && is_empty(engine, self.keeper.id),
+        };
+        if refused {
+            let why = Error::all(applied.refused.clone());
+            let detail = format!("what it says is refused: {why}");
+            let error = Error::new(why.kind(), detail).with_origin(&self.state.name);
+            (self.failure, self.loaded) = (Some(error), false);
+            self.kept = self.spare.take();
+        }
     }
 
     /// Whether the first values are in the tree; what is pushed may still have to come.
@@ -132,6 +163,13 @@ fn is_kept(engine: &Engine, id: SourceId) -> bool {
     let current = engine.current.full();
     let mut layers = current.layers.iter();
     layers.any(|layer| layer.id == id && layer.kept.is_some())
+}
+
+/// Whether a layer holds nothing.
+fn is_empty(engine: &Engine, id: SourceId) -> bool {
+    let current = engine.current.full();
+    let mut layers = current.layers.iter();
+    layers.any(|layer| layer.id == id && layer.root.is_empty())
 }
 
 /// A source whose first load is on its way.
@@ -224,6 +262,7 @@ impl Started {
             revision: None,
             failure: None,
             kept: None,
+            spare: None,
             held: None,
             unusable: None,
             keeper,
@@ -255,6 +294,7 @@ impl Started {
                     None => {
                         state.root = root;
                         loaded.state = state;
+                        loaded.spare = kept;
                         return Ok(loaded);
                     }
                 }
