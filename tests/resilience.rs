@@ -777,17 +777,23 @@ fn a_store_that_goes_and_comes_is_told_of_in_exactly_these_steps() -> Result<(),
 }
 
 /// A store whose watch does what it is told, by the number of the watch from 0.
-struct Streamed<F>(Duration, F);
+struct Streamed<F> {
+    silence: Option<Duration>,
+    watch: F,
+    watches: AtomicUsize,
+}
 
 impl<F: Fn(usize, &Updates) -> Result<(), Error> + Send + Sync + 'static> Streamed<F> {
-    fn new(silence: Duration, watch: F) -> Counted<F> {
-        Counted(Self(silence, watch), AtomicUsize::new(0))
+    fn new(silence: Option<Duration>, watch: F) -> Self {
+        Self {
+            silence,
+            watch,
+            watches: AtomicUsize::new(0),
+        }
     }
 }
 
-struct Counted<F>(Streamed<F>, AtomicUsize);
-
-impl<F: Fn(usize, &Updates) -> Result<(), Error> + Send + Sync + 'static> Source for Counted<F> {
+impl<F: Fn(usize, &Updates) -> Result<(), Error> + Send + Sync + 'static> Source for Streamed<F> {
     fn origin(&self) -> Origin {
         Origin::new("streamed", "test")
     }
@@ -801,14 +807,14 @@ impl<F: Fn(usize, &Updates) -> Result<(), Error> + Send + Sync + 'static> Source
     }
 
     fn watch(&self, updates: &Updates) -> Result<(), Error> {
-        (self.0.1)(self.1.fetch_add(1, Ordering::SeqCst), updates)
+        (self.watch)(self.watches.fetch_add(1, Ordering::SeqCst), updates)
     }
 
     fn timing(&self) -> Timing {
         let timing = Timing::new().timeout(Duration::from_millis(300));
-        match self.0.0.is_zero() {
-            true => timing,
-            false => timing.silence(self.0.0),
+        match self.silence {
+            None => timing,
+            Some(silence) => timing.silence(silence),
         }
     }
 }
@@ -831,7 +837,7 @@ fn a_watch_that_does_not_answer_a_refresh_counts_as_one_that_hangs() -> Result<(
     let gate = Gate::default();
     gate.close();
     let closed = gate.clone();
-    let stuck = Streamed::new(Duration::ZERO, move |number, updates| {
+    let stuck = Streamed::new(None, move |number, updates| {
         if number == 0 {
             updates.send(says(1))?;
             closed.pass();
@@ -857,7 +863,7 @@ fn a_watch_that_was_left_to_itself_is_woken_and_says_nothing_that_counts() -> Re
     let (report, outcomes) = support::reports();
     let report = std::sync::Mutex::new(report);
     let waits = gate.clone();
-    let streamed = Streamed::new(Duration::from_millis(200), move |number, updates| {
+    let streamed = Streamed::new(Some(Duration::from_millis(200)), move |number, updates| {
         if number > 0 {
             updates.send(says(2))?;
             return lives(updates);
@@ -890,7 +896,7 @@ fn what_a_watch_left_to_itself_had_queued_ends_no_round_of_the_next() -> Result<
     let gates = (left.clone(), next.clone());
     let (report, outcomes) = support::reports();
     let report = std::sync::Mutex::new(report);
-    let streamed = Streamed::new(Duration::from_millis(500), move |number, updates| {
+    let streamed = Streamed::new(Some(Duration::from_millis(500)), move |number, updates| {
         match number {
             0 => {
                 let waiting = updates.queue(says(1));
@@ -1043,7 +1049,7 @@ fn times_too_long_for_the_clock_are_for_ever() -> Result<(), Error> {
     let props = Properties::builder()
         .load_timeout(Duration::MAX)
         .source(store.clone().with(|policy| policy.manual()))
-        .source(Streamed::new(Duration::MAX, |_, updates| {
+        .source(Streamed::new(Some(Duration::MAX), |_, updates| {
             updates.alive();
             lives(updates)
         }))

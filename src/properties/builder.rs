@@ -226,7 +226,8 @@ impl Builder {
     /// for callbacks that are short and must not wait for a thread.
     ///
     /// While one thread commits at a time, they have run when its call returns. Of several that
-    /// commit at once, one may commit and call back for the others.
+    /// commit at once, one may commit and call back for the others. What is told without a commit,
+    /// such as that a source hangs, may be told on another thread.
     pub fn inline_callbacks(mut self) -> Self {
         self.inline = true;
         self
