@@ -690,10 +690,12 @@ fn a_watch_is_woken_when_it_is_to_end() -> Result<(), Error> {
     let report = Mutex::new(report);
     let source = Custom::new(Watching::Stream).watch(move |_, updates| {
         let (wake, woken) = std::sync::mpsc::channel();
+        let kept = wake.clone();
         updates.on_stop(move || wake.send(()).unwrap_or_default());
         report.lock().unwrap()(());
-        // It looks at nothing else.
+        // It looks at nothing else, and a hook that is dropped wakes nobody.
         let _ = woken.recv();
+        drop(kept);
         Ok(())
     });
     let props = Properties::builder().build()?;
