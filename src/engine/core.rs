@@ -322,6 +322,17 @@ impl Engine {
         COMMITTING.with_borrow(|held| held.contains(&self.address()))
     }
 
+    /// Refuses what waits for other threads, where this one holds up all that commit.
+    pub(crate) fn may_wait(&self) -> Result<(), Error> {
+        match self.is_committing() {
+            false => Ok(()),
+            true => {
+                let detail = "a validator or a decoder may not wait for sources";
+                Err(Error::new(ErrorKind::Reentrant, detail))
+            }
+        }
+    }
+
     /// Holds the commit lock around `f`, or refuses if this thread holds it already.
     fn locked<R>(&self, f: impl FnOnce(&mut Ledger) -> R) -> Result<R, Error> {
         if self.is_committing() {
@@ -660,10 +671,15 @@ impl Engine {
     pub(crate) fn grown_old(&self) -> Option<Instant> {
         let (next, believed) = self.books.grown_old(self.current.load().number());
         for source in believed {
-            // Why not is in the books already.
-            let _ = self.commit(Order::Confirm {
-                source,
-                by_time: true,
+            let me = self.weak();
+            self.supervisor.aside(move || {
+                if let Some(engine) = me.upgrade() {
+                    // Why not is in the books already.
+                    let _ = engine.commit(Order::Confirm {
+                        source,
+                        by_time: true,
+                    });
+                }
             });
         }
         next

@@ -17,7 +17,7 @@ use crate::engine::health::{Health, SourceEvent, Status};
 use crate::error::{Error, ErrorKind};
 use crate::properties::builder::{Builder, DEFAULT_LOAD_TIMEOUT};
 use crate::properties::scoped::Scoped;
-use crate::properties::start::{Started, after};
+use crate::properties::start::{Limits, Started, after};
 use crate::properties::transaction::Transaction;
 use crate::property::batch::{Batch, Mailbox};
 use crate::property::builder::PropertyBuilder;
@@ -333,10 +333,15 @@ impl Properties {
         timeout: Duration,
     ) -> Result<SourceId, Error> {
         let engine = &self.0.engine;
-        let mut started = Started::one(engine, layer, source, self.0.max_propagation)?;
+        engine.may_wait()?;
+        let limits = Limits {
+            propagation: self.0.max_propagation,
+            load: timeout,
+        };
+        let mut started = Started::one(engine, layer, source, limits)?;
         started.recall(engine)?;
         let id = started.state.id;
-        let mut loaded = match started.finish(after(timeout)) {
+        let mut loaded = match started.finish(after(timeout), false) {
             Ok(loaded) => loaded,
             Err(error) => {
                 engine.give_up(id);
@@ -395,14 +400,16 @@ impl Properties {
     ///
     /// Sources that are polled are loaded, those that watch begin their watch again, those that are
     /// loaded once, such as the environment, are loaded again; a source that pushes is always
-    /// current. Each source has as long as its [`Timing`](crate::source::Timing) says. A call made
-    /// while a poll runs waits for one more, and all calls made meanwhile share that one.
+    /// current. A call made while a poll runs waits for one more, and all calls made meanwhile share
+    /// that one, so a source has twice the time that its [`Timing`](crate::source::Timing) gives one
+    /// load. A watch that has not answered by then counts as one that hangs.
     ///
     /// # Errors
     ///
-    /// Why sources did not answer, or what of theirs is refused, for all of them at once.
+    /// Why sources did not answer, or what of theirs is refused, for all of them at once;
+    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from inside a validator.
     pub fn refresh_now(&self) -> Result<(), Error> {
-        self.0.engine.supervisor.refresh(None)
+        self.refresh(None)
     }
 
     /// Asks one source again, as [`refresh_now`](Self::refresh_now) asks all.
@@ -411,7 +418,12 @@ impl Properties {
     ///
     /// As [`refresh_now`](Self::refresh_now); [`ErrorKind::Closed`](crate::ErrorKind::Closed) if it is not there.
     pub fn refresh_source(&self, id: SourceId) -> Result<(), Error> {
-        self.0.engine.supervisor.refresh(Some(id))
+        self.refresh(Some(id))
+    }
+
+    fn refresh(&self, only: Option<SourceId>) -> Result<(), Error> {
+        self.0.engine.may_wait()?;
+        self.0.engine.supervisor.refresh(only)
     }
 
     /// Believes an update that is held because it takes away most of what its source said before;
@@ -535,12 +547,14 @@ impl Properties {
                 return Ok(());
             }
             let left = until.saturating_duration_since(Instant::now());
-            // What came meanwhile is looked at as one.
-            if left.is_zero() || bell.recv_timeout(left).is_err() {
+            if left.is_zero() {
                 let names: Vec<String> = missing.iter().map(|key| format!("`{key}`")).collect();
                 let detail = format!("still missing after {within:?}: {}", names.join(", "));
                 return Err(Error::new(ErrorKind::Timeout, detail));
             }
+            // Whoever would ring may be late: what is there in the end counts.
+            let _ = bell.recv_timeout(left);
+            // What came meanwhile is looked at as one.
             while bell.try_recv().is_ok() {}
         }
     }

@@ -10,7 +10,7 @@ use crate::engine::health::books::{Answer, Expected, News};
 use crate::engine::pins::BOOTSTRAP_RANK;
 use crate::engine::supervise::{Keeper, Terms, guarded};
 use crate::error::{Error, ErrorKind};
-use crate::source::{Applied, Source, Start, Watching};
+use crate::source::{Applied, Policy, Source, Start, Timing, Watching};
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::value::node::Table;
 
@@ -185,12 +185,13 @@ impl Started {
         engine: &Arc<Engine>,
         place: Layer,
         source: Box<dyn Source>,
-        max_propagation: Duration,
+        limits: Limits,
     ) -> Result<Self, Error> {
         let id = engine.new_source();
         // A source is the user's code, in whatever it says.
         let bootstrap = place.rank() == BOOTSTRAP_RANK;
         let (origin, terms) = guarded(|| {
+            let (timing, policy) = (source.timing(), source.policy());
             let terms = Terms {
                 watching: match bootstrap {
                     true => Watching::Never,
@@ -198,13 +199,14 @@ impl Started {
                 },
                 bootstrap,
                 refusal: source.refusal(),
-                timing: source.timing(),
-                policy: source.policy(),
+                first: first_load(&timing, &policy, limits.load),
+                timing,
+                policy,
             };
             Ok((source.origin(), terms))
         })?;
         let state = layer(id, place.clone(), &origin.to_string());
-        in_time(&state.name, &terms, max_propagation)?;
+        in_time(&state.name, &terms, limits.propagation)?;
         let policy = &terms.policy;
         let expected = Expected {
             required: !matches!(policy.start, Start::Optional(_)),
@@ -247,8 +249,15 @@ impl Started {
         Ok(())
     }
 
-    /// Waits for the first values, as the policy of the source wants it.
-    pub(super) fn finish(self, deadline: Instant) -> Result<Loaded, Error> {
+    /// Until when [`finish`](Self::finish) may wait, the longest last.
+    pub(super) fn patience(&self, deadline: Instant) -> impl Ord + use<> {
+        let until = self.keeper.waits_until(deadline);
+        (until.is_none(), until)
+    }
+
+    /// Waits for the first values, as the policy of the source wants it; where the start fails
+    /// anyhow, until the source has answered once.
+    pub(super) fn finish(self, deadline: Instant, doomed: bool) -> Result<Loaded, Error> {
         let Self {
             mut state,
             keeper,
@@ -280,7 +289,10 @@ impl Started {
         if loaded.keeper.terms.watching == Watching::Push {
             return Ok(loaded);
         }
-        let failure = match loaded.keeper.wait_for_first(deadline, kept.is_some()) {
+        let first = loaded
+            .keeper
+            .wait_for_first(deadline, kept.is_some(), doomed);
+        let failure = match first {
             Ok(document) => {
                 // A store that was wiped while nobody looked is believed no sooner than one that is
                 // wiped later.
@@ -313,6 +325,26 @@ impl Started {
         loaded.kept = kept;
         loaded.state = state;
         Ok(loaded)
+    }
+}
+
+/// What the builder allows.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// How late a change may be seen.
+    pub(super) propagation: Duration,
+    /// How long all first loads together may take.
+    pub(super) load: Duration,
+}
+
+/// How long an attempt to load the first values may take: as long as the start waits, where it has
+/// one attempt; where it may try again, no longer than later ones.
+fn first_load(timing: &Timing, policy: &Policy, load: Duration) -> Duration {
+    let one = timing.load_deadline();
+    match policy.start {
+        Start::Required(None) => one.max(load),
+        Start::Optional(time) => one.max(time),
+        Start::Required(Some(_)) | Start::Waits => one,
     }
 }
 

@@ -453,7 +453,7 @@ impl Updates {
     }
 
     /// Has `hook` called once when the engine wants [`Source::watch`] to return, to wake it from
-    /// whatever it waits for. Called at once if that is so already.
+    /// whatever it waits for. Called on a thread of the engine's, or at once if that is so already.
     pub fn on_stop(&self, hook: impl Fn() + Send + Sync + 'static) {
         self.0.on_stop(Box::new(hook));
     }

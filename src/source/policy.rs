@@ -130,8 +130,9 @@ impl Policy {
     }
 
     /// Loads a source that is polled only when
-    /// [`Properties::refresh_now`](crate::Properties::refresh_now) asks for it. For tests, and for programs
-    /// that decide themselves when to look.
+    /// [`Properties::refresh_now`](crate::Properties::refresh_now) asks for it, also after a failure; until
+    /// it has answered once, it is asked as any other. For tests, and for programs that decide
+    /// themselves when to look.
     pub fn manual(mut self) -> Self {
         self.manual = true;
         self
