@@ -5,15 +5,19 @@
 //! cargo run --example check -- check base.toml prod.toml     is it acceptable? exit code 1 if not
 //! cargo run --example check -- dump base.toml prod.toml      all values, and where each is written
 //! cargo run --example check -- explain ratelimit.qps base.toml prod.toml
-//! cargo run --example check -- diff base.toml prod.toml      what the second says otherwise
+//! cargo run --example check -- diff base.toml prod.toml      what would change if the first one
+//!                                                            became the second one: code 1 if refused
+//! cargo run --example check -- schema                        what can be set; `--json` for editors
 //! ```
 //!
-//! Later files override earlier ones. The rules are those of a program with a rate limit.
+//! Later files override earlier ones. The rules are those of a program with a rate limit. All that
+//! is wrong is told in one run: values, keys that are missing, and keys that nobody declared, each
+//! with the one that may be meant. Keys that should not be used any more are told and accepted.
 
 use std::process::ExitCode;
 
 use liveprops::sources::File;
-use liveprops::{Error, Properties};
+use liveprops::{Error, Properties, Schema, Source};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -23,8 +27,10 @@ fn main() -> ExitCode {
         ["dump", files @ ..] if !files.is_empty() => dump(files),
         ["explain", key, files @ ..] if !files.is_empty() => explain(key, files),
         ["diff", old, new] => diff(old, new),
+        ["schema"] => show(&schema().to_text()),
+        ["schema", "--json"] => show(&schema().to_json_schema()),
         _ => {
-            eprintln!("usage: check|dump FILE...   explain KEY FILE...   diff OLD NEW");
+            eprintln!("usage: check|dump FILE...   explain KEY FILE...   diff OLD NEW   schema");
             return ExitCode::from(2);
         }
     };
@@ -40,27 +46,48 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the program reads.
+fn schema() -> Schema {
+    let qps = Schema::key::<u32>("ratelimit.qps").range(1..=10_000);
+    let limit = Schema::key::<u32>("ratelimit.limit").deprecated("use ratelimit.qps");
+    let password = Schema::key::<String>("db.password").required().secret();
+    Schema::new()
+        .declare(qps.default(100).describe("requests a second"))
+        .declare(Schema::key::<u32>("ratelimit.max_burst").describe("requests at once"))
+        .declare(limit)
+        .declare(password)
+        .strict("")
+}
+
 /// The files as layers, with the rules of the program.
-fn load(files: &[&str]) -> Result<Properties, Error> {
+fn load(files: &[&str], schema: Schema) -> Result<Properties, Error> {
     let layers = files.iter().map(|file| File::new(file).without_watch());
     Properties::builder()
         .sources(layers)
-        .validate(|tree| match tree.get_opt::<u32>("ratelimit.qps") {
-            Ok(Some(0)) => Err("ratelimit.qps must not be 0".into()),
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.to_string()),
+        .schema(schema)
+        .validate(|tree| {
+            let number = |key| tree.get_opt::<u32>(key).map_err(|error| error.to_string());
+            match (number("ratelimit.max_burst")?, number("ratelimit.qps")?) {
+                (Some(burst), Some(qps)) if burst > qps => {
+                    Err("ratelimit.max_burst is more than ratelimit.qps".into())
+                }
+                _ => Ok(()),
+            }
         })
         .build()
 }
 
 fn check(files: &[&str]) -> Result<(), Error> {
-    let props = load(files)?;
+    let props = load(files, schema().deny_unknown())?;
+    for deprecated in props.deprecated_keys() {
+        eprintln!("warning: {deprecated}");
+    }
     println!("{} keys, all acceptable", props.snapshot().keys().len());
     Ok(())
 }
 
 fn dump(files: &[&str]) -> Result<(), Error> {
-    let props = load(files)?;
+    let props = load(files, schema())?;
     for key in props.snapshot().keys() {
         let explained = props.explain(key.as_str());
         let value = explained.value.unwrap_or_default();
@@ -73,14 +100,27 @@ fn dump(files: &[&str]) -> Result<(), Error> {
 }
 
 fn explain(key: &str, files: &[&str]) -> Result<(), Error> {
-    println!("{}", load(files)?.explain(key));
+    println!("{}", load(files, schema())?.explain(key));
     Ok(())
 }
 
+/// Asks a program that runs with the old file; nothing is changed in it.
 fn diff(old: &str, new: &str) -> Result<(), Error> {
-    let (old, new) = (load(&[old])?.snapshot(), load(&[new])?.snapshot());
-    for change in new.changes_since(&old) {
-        println!("{change}");
+    let props = load(&[old], schema().deny_unknown())?;
+    let candidate = File::new(new).without_watch().load()?;
+    for source in props.health().sources {
+        let checked = props.check(source.source, candidate.clone())?;
+        for change in &checked.changes {
+            println!("{change}");
+        }
+        if !checked.refused.is_empty() {
+            return Err(Error::all(checked.refused));
+        }
     }
+    Ok(())
+}
+
+fn show(text: &str) -> Result<(), Error> {
+    print!("{text}");
     Ok(())
 }

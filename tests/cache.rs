@@ -1171,3 +1171,55 @@ fn a_good_cache_is_used_whatever_the_others_hold() {
             .any(|refused| refused.error.to_string().contains("too much"))
     );
 }
+
+#[test]
+fn a_start_at_which_a_store_says_nonsense_begins_with_what_was_kept() {
+    let place = Place::new();
+    place.keep(&[("n", 1.into()), ("other", 1.into())]);
+    let rule = |view: &liveprops::Snapshot| match view.get::<i64>("n").unwrap_or_default() {
+        n if n > 9 => Err(format!("{n} is too much")),
+        _ => Ok(()),
+    };
+    let store = Store::of(&[("n", 99.into()), ("other", 2.into())]);
+    let source = store.clone().with(|policy| policy.cached());
+    let builder = Properties::builder().state_dir(&place.dir).validate(rule);
+    let props = builder.source(source).build().unwrap();
+    let both = || {
+        (
+            props.get::<i64>("n").unwrap(),
+            props.get::<i64>("other").unwrap(),
+        )
+    };
+    assert_eq!(both(), (1, 1));
+    let health = only(&props);
+    assert!(health.cached.is_some(), "{health:?}");
+    let Status::Stale { reason, .. } = health.status else {
+        panic!("{health:?}");
+    };
+    let told = reason.to_string();
+    assert!(
+        told.contains("99 is too much") && told.contains("test"),
+        "{told}"
+    );
+    store.set("n", 5);
+    assert!(eventually(SOON, || both() == (5, 2)));
+    assert!(only(&props).cached.is_none() && props.health().is_up());
+    drop(props);
+
+    // Without a cache, one that the program can do without is done without.
+    let bad = Store::of(&[("n", 99.into())]);
+    let start = |optional: bool| {
+        let source = bad.clone().with(|policy| match optional {
+            true => policy.optional(),
+            false => policy,
+        });
+        Properties::builder().validate(rule).source(source).build()
+    };
+    assert!(start(false).is_err());
+    let props = start(true).unwrap();
+    assert_eq!(props.get_opt::<i64>("n").unwrap(), None);
+    assert!(matches!(only(&props).status, Status::Down { .. }));
+    bad.set("n", 3);
+    assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(3)));
+    assert!(eventually(SOON, || props.health().is_up()));
+}

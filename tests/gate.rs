@@ -22,7 +22,7 @@ fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
 }
 
 const BASE: &str = "[ratelimit]\nqps = 100\n[db]\npassword = \"hunter2\"\n";
-const PROD: &str = "[ratelimit]\nqps = 500\nburst = 9\n[db]\npassword = \"c0rrect\"\n";
+const PROD: &str = "[ratelimit]\nqps = 500\nmax_burst = 9\n[db]\npassword = \"c0rrect\"\n";
 
 #[test]
 fn good_files_pass_and_bad_ones_fail_with_the_place_of_the_fault() {
@@ -32,6 +32,7 @@ fn good_files_pass_and_bad_ones_fail_with_the_place_of_the_fault() {
     write("prod.toml", PROD);
     write("broken.toml", "[ratelimit]\nqps = \n");
     write("wrong.toml", "[ratelimit]\nqps = \"many\"\n");
+    write("burst.toml", "[ratelimit]\nmax_burst = 101\n");
     write("zero.toml", "[ratelimit]\nqps = 0\n");
     let check = |files: &[&str]| run(dir.path(), &[&["check"], files].concat());
     assert_eq!(
@@ -41,7 +42,11 @@ fn good_files_pass_and_bad_ones_fail_with_the_place_of_the_fault() {
     for (file, place) in [
         ("broken.toml", "broken.toml:2:"),
         ("wrong.toml", "wrong.toml:2:7"),
-        ("zero.toml", "must not be 0"),
+        ("zero.toml", "out of range, wanted 1..=10000"),
+        (
+            "burst.toml",
+            "ratelimit.max_burst is more than ratelimit.qps",
+        ),
         ("absent.toml", "absent.toml"),
     ] {
         let (code, out, err) = check(&["base.toml", file]);
@@ -49,6 +54,55 @@ fn good_files_pass_and_bad_ones_fail_with_the_place_of_the_fault() {
         assert!(err.contains(place), "{file}: {err}");
     }
     assert_eq!(run(dir.path(), &["explode"]).0, 2);
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_in_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let wrong = "[RateLimit]\nqps = 5\n[ratelimit]\nburst = 9\nqps = 0\n[other]\nthing = 1\n";
+    std::fs::write(dir.path().join("wrong.toml"), wrong).unwrap();
+    let (code, out, err) = run(dir.path(), &["check", "wrong.toml"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    let told: Vec<&str> = err.lines().collect();
+    assert_eq!(
+        told,
+        [
+            "`db.password`: required, and no layer defines it, wanted string",
+            "`ratelimit.qps`: out of range, wanted 1..=10000, found integer 0 (file wrong.toml:5:7)",
+            "`RateLimit.qps`: not declared in the schema; did you mean `ratelimit.qps`? \
+             (file wrong.toml:2:7)",
+            "`other.thing`: not declared in the schema (file wrong.toml:7:9)",
+            "`ratelimit.burst`: not declared in the schema; did you mean `ratelimit.max_burst`? \
+             (file wrong.toml:4:9)",
+        ]
+    );
+}
+
+#[test]
+fn a_deprecated_key_is_told_and_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("old.toml"), BASE.replace("qps", "limit")).unwrap();
+    let (code, out, err) = run(dir.path(), &["check", "old.toml"]);
+    assert_eq!((code, out.as_str()), (0, "3 keys, all acceptable\n"));
+    assert_eq!(
+        err,
+        "warning: `ratelimit.limit` is deprecated: use ratelimit.qps (file old.toml:2:9)\n"
+    );
+}
+
+#[test]
+fn a_change_that_would_be_refused_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("base.toml"), BASE).unwrap();
+    let wrong = BASE.replace("100", "0").replace("hunter2", "c0rrect");
+    std::fs::write(dir.path().join("wrong.toml"), wrong).unwrap();
+    let (code, out, err) = run(dir.path(), &["diff", "base.toml", "wrong.toml"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("`ratelimit.qps`: out of range"), "{err}");
+    let (code, out, _) = run(dir.path(), &["schema"]);
+    assert!(code == 0 && out.contains("1..=10000"), "{out}");
+    let (code, out, _) = run(dir.path(), &["schema", "--json"]);
+    assert!(code == 0 && out.contains("json-schema.org"), "{out}");
 }
 
 #[test]
@@ -64,7 +118,7 @@ fn what_is_dumped_explained_and_compared_is_as_recorded_and_masks_secrets() {
     assert_eq!(
         printed(&["dump", "base.toml", "prod.toml"]),
         "db.password = ******  (file prod.toml:5:12)\n\
-         ratelimit.burst = 9  (file prod.toml:3:9)\n\
+         ratelimit.max_burst = 9  (file prod.toml:3:13)\n\
          ratelimit.qps = 500  (file prod.toml:2:7)\n"
     );
     assert_eq!(
@@ -72,12 +126,13 @@ fn what_is_dumped_explained_and_compared_is_as_recorded_and_masks_secrets() {
         "ratelimit.qps = 500\n\
          \x20   overrides       -\n\
          \x20 > file prod.toml  500  (file prod.toml:2:7)\n\
-         \x20   file base.toml  100  (file base.toml:2:7)\n"
+         \x20   file base.toml  100  (file base.toml:2:7)\n\
+         \x20   defaults        100  (schema)\n"
     );
     assert_eq!(
         printed(&["diff", "base.toml", "prod.toml"]),
         "db.password: ****** -> ****** (file prod.toml:5:12)\n\
-         ratelimit.burst: absent -> 9 (file prod.toml:3:9)\n\
+         ratelimit.max_burst: absent -> 9 (file prod.toml:3:13)\n\
          ratelimit.qps: 100 -> 500 (file prod.toml:2:7)\n"
     );
 }

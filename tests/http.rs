@@ -1044,3 +1044,53 @@ fn a_polled_address_keeps_the_contract() {
     let desk = Shared(Mutex::new(desk));
     assert_eq!(check(&make, &desk), Ok(()));
 }
+
+#[test]
+fn a_document_is_had_from_another_server_when_one_fails() {
+    let (mut first, second) = (web(), web());
+    let say = |web: &Web, qps: u32| web.set("app.toml", "ok", format!("qps = {qps}\n"));
+    say(&first, 1);
+    say(&second, 1);
+    let http = source(first.url("http", "app.toml"))
+        .or(second.url("http", "app.toml"))
+        .bearer("word".to_owned());
+    let props = Properties::builder().source(http).build().unwrap();
+    let generation = props.generation();
+    first.kill();
+    // The marks of one server mean nothing to the other.
+    soon("the second is asked", || !second.log("app.toml").is_empty());
+    let log = second.log("app.toml");
+    assert!(!log[0].contains("match=\""), "{log:?}");
+    assert!(log[0].contains("authorization=Bearer word"), "{log:?}");
+    assert!(props.health().is_up(), "{:?}", props.health());
+    assert_eq!(props.generation(), generation, "it says the same");
+    say(&second, 2);
+    soon("the change is seen", || number(&props, "qps") == 2);
+
+    // Where all fail, each is told.
+    drop(second);
+    soon("it is told", || trouble(&props).is_some());
+    let told = trouble(&props).unwrap();
+    assert_eq!(told.iter().count(), 2, "{told}");
+    assert_eq!(number(&props, "qps"), 2);
+}
+
+#[test]
+fn a_server_that_hangs_leaves_time_for_the_next() {
+    let (first, second) = (web(), web());
+    for (web, how) in [(&first, "hang"), (&second, "ok")] {
+        web.set("app.toml", how, GOOD);
+    }
+    let http = source(first.url("http", "app.toml"))
+        .or(second.url("http", "app.toml"))
+        .timeout(Duration::from_secs(2));
+    let begun = Instant::now();
+    assert_eq!(qps(&http.load().unwrap()), Some(&100.into()));
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    let begun = Instant::now();
+    assert!(http.load().is_ok());
+    assert!(
+        begun.elapsed() < Duration::from_millis(800),
+        "the one that answered is asked first"
+    );
+}

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use liveprops::health::{SourceEventKind, Status};
+use liveprops::source::Timing;
 use liveprops::sources::Memory;
 use liveprops::{
     Document, Error, ErrorKind, Origin, Properties, Source, Update, Updates, Watching,
@@ -405,7 +406,9 @@ fn a_removed_source_ends_its_thread() -> Result<(), Error> {
     let _turn = turn();
     let props = Properties::builder().build()?;
     let id = props.add_source(Custom::new(SOON))?;
-    assert_eq!(threads(), 2, "its own, and the one that looks after all");
+    // A thread has its name a moment after it was started.
+    let both = || threads() == 2;
+    assert!(eventually(DEADLINE, both), "its own, and the monitor");
     props.remove_source(id)?;
     assert!(eventually(DEADLINE, || threads() == 0));
     assert!(props.health().sources.is_empty());
@@ -579,5 +582,195 @@ fn a_poll_that_took_long_is_not_made_up_for_by_a_burst() -> Result<(), Error> {
         gaps.iter().all(|gap| *gap >= Duration::from_millis(19)),
         "{gaps:?}"
     );
+    Ok(())
+}
+
+/// A source that is dropped, and told to stop, by code of its own.
+struct Parting<D: Fn() + Send + Sync + 'static> {
+    watching: Watching,
+    dropped: D,
+    stopped: Option<fn()>,
+}
+
+impl<D: Fn() + Send + Sync + 'static> Drop for Parting<D> {
+    fn drop(&mut self) {
+        (self.dropped)();
+    }
+}
+
+impl<D: Fn() + Send + Sync + 'static> Source for Parting<D> {
+    fn origin(&self) -> Origin {
+        Origin::new("parting", "here")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        document(&[("n", 1)])
+    }
+
+    fn watching(&self) -> Watching {
+        self.watching
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        if self.watching == Watching::Stream {
+            updates.on_stop(self.stopped.unwrap());
+            updates.alive();
+            updates.wait(DEADLINE);
+        }
+        Ok(())
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::new().timeout(Duration::from_millis(200))
+    }
+}
+
+#[test]
+fn a_source_whose_drop_or_hook_hangs_keeps_nobody_waiting() -> Result<(), Error> {
+    static RELEASE: AtomicBool = AtomicBool::new(false);
+    fn hangs() {
+        while !RELEASE.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let _turn = turn();
+    let quick = |what: &str, run: &mut dyn FnMut()| {
+        let began = Instant::now();
+        run();
+        assert!(began.elapsed() < Duration::from_secs(1), "{what}");
+    };
+    for watching in [Watching::Never, Watching::Push, SOON, Watching::Stream] {
+        let source = || Parting {
+            watching,
+            dropped: hangs,
+            stopped: Some(hangs),
+        };
+        let props = Properties::builder().source(source()).build()?;
+        let id = props.add_source(source())?;
+        quick("remove", &mut || drop(props.remove_source(id)));
+        if watching == Watching::Stream {
+            let listens = || props.health().sources[0].commits > 0 || props.health().is_up();
+            assert!(eventually(DEADLINE, listens));
+            quick("refresh", &mut || drop(props.refresh_now()));
+        }
+        let mut props = Some(props);
+        quick("drop", &mut || drop(props.take()));
+    }
+    RELEASE.store(true, Ordering::Relaxed);
+    assert!(eventually(DEADLINE, || threads() == 0), "{}", threads());
+    Ok(())
+}
+
+#[test]
+fn a_source_that_panics_when_it_is_dropped_keeps_nothing_from_ending() -> Result<(), Error> {
+    let _turn = turn();
+    for watching in [Watching::Never, Watching::Push, SOON] {
+        let source = || Parting {
+            watching,
+            dropped: || panic!("not without a noise"),
+            stopped: None,
+        };
+        let props = Properties::builder()
+            .source(Custom::new(SOON))
+            .source(source())
+            .build()?;
+        let id = props.add_source(source())?;
+        props.remove_source(id)?;
+        assert!(props.get::<u32>("n").is_ok());
+        drop(props);
+        assert!(eventually(DEADLINE, || threads() == 0));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_watch_is_woken_when_it_is_to_end() -> Result<(), Error> {
+    let _turn = turn();
+    let (report, begun) = reports();
+    let report = Mutex::new(report);
+    let source = Custom::new(Watching::Stream).watch(move |_, updates| {
+        let (wake, woken) = std::sync::mpsc::channel();
+        let kept = wake.clone();
+        updates.on_stop(move || wake.send(()).unwrap_or_default());
+        report.lock().unwrap()(());
+        // It looks at nothing else, and a hook that is dropped wakes nobody.
+        let _ = woken.recv();
+        drop(kept);
+        Ok(())
+    });
+    let props = Properties::builder().build()?;
+    let id = props.add_source(source)?;
+    begun.next();
+    props.remove_source(id)?;
+    assert!(eventually(DEADLINE, || threads() == 0));
+    Ok(())
+}
+
+#[test]
+fn a_source_that_hangs_is_noticed_also_after_all_others_were_removed() -> Result<(), Error> {
+    let _turn = turn();
+    let props = Properties::builder().build()?;
+    let id = props.add_source(Custom::new(SOON))?;
+    props.remove_source(id)?;
+    assert!(eventually(DEADLINE, || threads() == 0));
+    let release = Arc::new(AtomicBool::new(false));
+    let open = Arc::clone(&release);
+    let silent = Custom::new(Watching::Stream).watch(move |_, _| {
+        while !open.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    });
+    struct Silent(Custom);
+    impl Source for Silent {
+        fn origin(&self) -> Origin {
+            self.0.origin()
+        }
+        fn load(&self) -> Result<Document, Error> {
+            Source::load(&self.0)
+        }
+        fn watching(&self) -> Watching {
+            self.0.watching()
+        }
+        fn watch(&self, updates: &Updates) -> Result<(), Error> {
+            Source::watch(&self.0, updates)
+        }
+        fn timing(&self) -> Timing {
+            Timing::new().silence(Duration::from_millis(100))
+        }
+    }
+    props.add_source(Silent(silent))?;
+    let noticed = || matches!(props.health().sources[0].status, Status::Stale { .. });
+    assert!(eventually(DEADLINE, noticed));
+    release.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+#[test]
+fn a_thread_that_ends_for_no_reason_of_the_sources_is_replaced() -> Result<(), Error> {
+    /// Panics where it is dropped, which is where the engine is done with it.
+    #[derive(Debug)]
+    struct Cause;
+    impl Drop for Cause {
+        fn drop(&mut self) {
+            if !thread::panicking() {
+                panic!("dropped");
+            }
+        }
+    }
+    impl std::fmt::Display for Cause {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a cause")
+        }
+    }
+    impl std::error::Error for Cause {}
+    let _turn = turn();
+    let source = Custom::new(SOON).load(|i| match i {
+        1 => Err(Error::new(ErrorKind::Unavailable, "away").with_cause(Cause)),
+        _ => document(&[("n", i)]),
+    });
+    let props = Properties::builder().source(source).build()?;
+    let n = props.property::<u32>("n").build()?;
+    assert!(n.wait_until(|n| *n > 5, DEADLINE)? > 5);
     Ok(())
 }

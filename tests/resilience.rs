@@ -160,12 +160,7 @@ fn a_source_that_hangs_is_left_to_itself_and_asked_again_and_disturbs_nobody() -
         memory.set("m", n)?;
         assert_eq!((props.get::<i64>("m")?, props.get::<i64>("n")?), (n, 1));
     }
-    // However long it hangs, not more than a few threads wait for it.
     assert!(eventually(SOON, || store.loads() >= 4));
-    thread::sleep(Duration::from_secs(2));
-    let hanging = store.loads();
-    thread::sleep(Duration::from_secs(1));
-    assert_eq!(store.loads(), hanging, "no thread is started for ever");
     store.values.set("n", 2);
     store.gate.open();
     assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
@@ -779,4 +774,362 @@ fn a_store_that_goes_and_comes_is_told_of_in_exactly_these_steps() -> Result<(),
         ]
     );
     Ok(())
+}
+
+/// A store whose watch does what it is told, by the number of the watch from 0.
+struct Streamed<F> {
+    silence: Option<Duration>,
+    watch: F,
+    watches: AtomicUsize,
+}
+
+impl<F: Fn(usize, &Updates) -> Result<(), Error> + Send + Sync + 'static> Streamed<F> {
+    fn new(silence: Option<Duration>, watch: F) -> Self {
+        Self {
+            silence,
+            watch,
+            watches: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl<F: Fn(usize, &Updates) -> Result<(), Error> + Send + Sync + 'static> Source for Streamed<F> {
+    fn origin(&self) -> Origin {
+        Origin::new("streamed", "test")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        Ok(Document::new())
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Stream
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        (self.watch)(self.watches.fetch_add(1, Ordering::SeqCst), updates)
+    }
+
+    fn timing(&self) -> Timing {
+        let timing = Timing::new().timeout(Duration::from_millis(300));
+        match self.silence {
+            None => timing,
+            Some(silence) => timing.silence(silence),
+        }
+    }
+}
+
+fn says(n: i64) -> Update {
+    let origin = Origin::new("streamed", "test");
+    Update::delta().set("n", n, origin).unwrap()
+}
+
+/// Says that it lives until it is to return.
+fn lives(updates: &Updates) -> Result<(), Error> {
+    while !updates.wait(Duration::from_millis(10)) {
+        updates.alive();
+    }
+    Ok(())
+}
+
+#[test]
+fn a_watch_that_does_not_answer_a_refresh_counts_as_one_that_hangs() -> Result<(), Error> {
+    let gate = Gate::default();
+    gate.close();
+    let closed = gate.clone();
+    let stuck = Streamed::new(None, move |number, updates| {
+        if number == 0 {
+            updates.send(says(1))?;
+            closed.pass();
+        }
+        updates.send(says(2))?;
+        lives(updates)
+    });
+    let props = Properties::builder().source(stuck).build()?;
+    assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(1)));
+    let error = props.refresh_now().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.to_string().contains("another thread"), "{error}");
+    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
+    assert!(eventually(SOON, || props.health().is_up()));
+    gate.open();
+    props.refresh_now()
+}
+
+#[test]
+fn a_watch_that_was_left_to_itself_is_woken_and_says_nothing_that_counts() -> Result<(), Error> {
+    let gate = Gate::default();
+    gate.close();
+    let (report, outcomes) = support::reports();
+    let report = std::sync::Mutex::new(report);
+    let waits = gate.clone();
+    let streamed = Streamed::new(Some(Duration::from_millis(200)), move |number, updates| {
+        if number > 0 {
+            updates.send(says(2))?;
+            return lives(updates);
+        }
+        updates.send(says(1))?;
+        let hook = waits.clone();
+        updates.on_stop(move || hook.open());
+        waits.pass();
+        let outcome = updates.send(says(99)).map_err(|error| error.kind());
+        report.lock().unwrap()(outcome.map(|applied| applied.changed));
+        Ok(())
+    });
+    let props = Properties::builder().source(streamed).build()?;
+    assert_eq!(outcomes.next(), Err(ErrorKind::Closed));
+    assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(2)));
+    assert!(props.health().is_up());
+    assert_eq!(props.get::<i64>("n")?, 2);
+    Ok(())
+}
+
+#[test]
+fn what_a_watch_left_to_itself_had_queued_ends_no_round_of_the_next() -> Result<(), Error> {
+    let (begun, queued) = support::reports();
+    let (begun, (left, next)) = (
+        std::sync::Mutex::new(begun),
+        (Gate::default(), Gate::default()),
+    );
+    left.close();
+    next.close();
+    let gates = (left.clone(), next.clone());
+    let (report, outcomes) = support::reports();
+    let report = std::sync::Mutex::new(report);
+    let streamed = Streamed::new(Some(Duration::from_millis(500)), move |number, updates| {
+        match number {
+            0 => {
+                let waiting = updates.queue(says(1));
+                gates.0.pass();
+                report.lock().unwrap()(waiting.commit().is_ok());
+                return Ok(());
+            }
+            1 => updates.send(says(2)).map(drop)?,
+            _ => {
+                begun.lock().unwrap()(());
+                gates.1.pass();
+                updates.send(says(3))?;
+            }
+        }
+        lives(updates)
+    });
+    let props = Properties::builder().source(streamed).build()?;
+    assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(2)));
+    let asks = props.clone();
+    let refresh = thread::spawn(move || asks.refresh_now().map(|()| asks.get::<i64>("n")));
+    queued.next();
+    left.open();
+    outcomes.next();
+    // Were its round over, it would return now.
+    let early = eventually(Duration::from_millis(50), || refresh.is_finished());
+    next.open();
+    assert!(!early);
+    assert_eq!(refresh.join().unwrap()??, 3);
+    Ok(())
+}
+
+#[test]
+fn a_refresh_says_which_keys_of_a_poll_were_refused() -> Result<(), Error> {
+    struct PerKey(Store);
+    impl Source for PerKey {
+        fn origin(&self) -> Origin {
+            self.0.origin()
+        }
+        fn load(&self) -> Result<Document, Error> {
+            self.0.load()
+        }
+        fn watching(&self) -> Watching {
+            self.0.watching()
+        }
+        fn refusal(&self) -> Refusal {
+            Refusal::PerKey
+        }
+    }
+    let store = Store::new();
+    let props = Properties::builder()
+        .source(PerKey(store.clone()).with(|policy| policy.manual()))
+        .build()?;
+    let _n = props.property::<u8>("n").build()?;
+    store.values.set("n", 1_000);
+    store.values.set("m", 1);
+    let error = props.refresh_now().unwrap_err();
+    assert_eq!(error.key(), Some("n"));
+    assert_eq!(props.get::<i64>("m")?, 1);
+    Ok(())
+}
+
+#[test]
+fn a_callback_or_a_validator_that_takes_its_time_hides_no_other_source_that_hangs()
+-> Result<(), Error> {
+    let (callback, validator) = (Gate::default(), Gate::default());
+    for gate in [&callback, &validator] {
+        let (first, second, wiped) = (Store::new(), Store::new(), Store::new());
+        wiped.values.set("wiped", 1);
+        let (calls, checks) = (callback.clone(), validator.clone());
+        let (report, told) = support::reports();
+        let ready = Arc::new(AtomicBool::new(false));
+        let checking = Arc::clone(&ready);
+        let guard = Guard::new().repeated_for(Duration::from_millis(200));
+        let check = report.clone();
+        let check = std::sync::Mutex::new(check);
+        let props = Properties::builder()
+            .inline_callbacks()
+            .on_source_event(move |event| {
+                if format!("{:?}", event.kind).starts_with("Suspended") {
+                    report("callback");
+                    calls.pass();
+                }
+            })
+            .validate(move |tree| {
+                if checking.load(Ordering::SeqCst) && !tree.contains("wiped") {
+                    check.lock().unwrap()("validator");
+                    checks.pass();
+                }
+                Ok(())
+            })
+            .source(first.clone())
+            .source(second.clone())
+            .source(wiped.clone().with(|policy| policy.guarded(guard)))
+            .build()?;
+        ready.store(true, Ordering::SeqCst);
+        gate.close();
+        match std::ptr::eq(gate, &callback) {
+            true => first.gate.close(),
+            false => wiped.values.clear(),
+        }
+        told.next();
+        second.gate.close();
+        let stale = |at: usize| {
+            matches!(&props.health().sources[at].status,
+            Status::Stale { reason, .. } if reason.kind() == ErrorKind::Timeout)
+        };
+        // The strongest is the first of them.
+        assert!(eventually(SOON, || stale(1)));
+        for gate in [gate, &first.gate, &second.gate] {
+            gate.open();
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_validator_may_not_wait_for_sources() -> Result<(), Error> {
+    let slot: Arc<std::sync::Mutex<Option<Properties>>> = Arc::default();
+    let inside = Arc::clone(&slot);
+    let (report, kinds) = support::reports();
+    let report = std::sync::Mutex::new(report);
+    let store = Store::new();
+    let more = store.clone();
+    let memory = Memory::from([("m", 1)]);
+    let props = Properties::builder()
+        .source(memory.clone())
+        .source(store.clone())
+        .validate(move |_| {
+            if let Some(props) = inside.lock().unwrap().take() {
+                let asked = props.refresh_now().map_err(|error| error.kind());
+                let added = props.add_source(more.clone()).map_err(|error| error.kind());
+                report.lock().unwrap()((asked, added.map(drop)));
+            }
+            Ok(())
+        })
+        .build()?;
+    store.gate.close();
+    *slot.lock().unwrap() = Some(props.clone());
+    memory.set("m", 2)?;
+    let reentrant = Err(ErrorKind::Reentrant);
+    assert_eq!(kinds.next(), (reentrant, reentrant));
+    store.gate.open();
+    Ok(())
+}
+
+#[test]
+fn times_too_long_for_the_clock_are_for_ever() -> Result<(), Error> {
+    let mut store = Store::new();
+    store.timeout = Duration::MAX;
+    let props = Properties::builder()
+        .load_timeout(Duration::MAX)
+        .source(store.clone().with(|policy| policy.manual()))
+        .source(Streamed::new(Some(Duration::MAX), |_, updates| {
+            updates.alive();
+            lives(updates)
+        }))
+        .max_propagation(Duration::MAX)
+        .build()?;
+    store.values.set("n", 2);
+    props.refresh_now()?;
+    assert_eq!(props.get::<i64>("n")?, 2);
+    props.wait_for(["n"], Duration::MAX)
+}
+
+#[test]
+fn a_start_that_fails_anyhow_does_not_wait_for_a_source_that_is_down() {
+    let (waited, missing) = (Store::new(), Store::new());
+    waited.is_down(true);
+    missing.is_down(true);
+    for (key, last) in [("bad..key", None), ("good", Some(missing))] {
+        let waits = waited.clone().with(|policy| policy.waits());
+        let error = support::within(SOON, move || {
+            let builder = Properties::builder().default(key, 1).source(waits);
+            match last {
+                None => builder.build(),
+                Some(missing) => builder.source(missing).build(),
+            }
+            .unwrap_err()
+        });
+        assert_eq!(error.iter().count(), 2, "{error}");
+    }
+}
+
+#[test]
+fn what_is_there_is_not_missing_because_a_callback_is_slow() -> Result<(), Error> {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let props = Properties::builder().inline_callbacks().build()?;
+    props.set("a", 1)?;
+    let (report, called) = support::reports();
+    let _slow = props.property::<i64>("a").build()?.on_change(move |_| {
+        report(());
+        held.pass();
+    });
+    gate.close();
+    let waits = props.clone();
+    let waiting = thread::spawn(move || waits.wait_for(["late"], Duration::from_millis(500)));
+    assert!(!eventually(Duration::from_millis(50), || waiting.is_finished()));
+    let sets = props.clone();
+    let setting = thread::spawn(move || {
+        sets.transaction(|tx| {
+            tx.set("a", 2)?;
+            tx.set("late", 1)
+        })
+    });
+    called.next();
+    let outcome = waiting.join().unwrap();
+    gate.open();
+    setting.join().unwrap()?;
+    outcome
+}
+
+#[test]
+fn the_sum_counts_the_intervals_that_a_slow_answer_leaves_out() {
+    let worst = |every, timeout| {
+        let timing = Timing::new().timeout(Duration::from_millis(timeout));
+        timing.worst(Watching::Poll(Duration::from_millis(every)))
+    };
+    for (every, timeout, expected) in [
+        (5_000, 4_000, 9_000),
+        (4_000, 4_000, 8_000),
+        (500, 1_000, 2_000),
+        (400, 1_000, 2_200),
+        (5_000, 0, 5_000),
+    ] {
+        let expected = Some(Duration::from_millis(expected));
+        assert_eq!(worst(every, timeout), expected, "{every} {timeout}");
+    }
+    let mut store = Store::new().every(Duration::from_secs(2));
+    store.timeout = Duration::from_secs(5);
+    let error = Properties::builder().source(store).build().unwrap_err();
+    let error = error.to_string();
+    for part in ["11s", "interval 2s × 3", "timeout 5s"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::engine::clock::Clock;
-use crate::engine::guard::Guards;
+use crate::engine::guard::{Guards, Said};
 use crate::engine::pins::{self, BOOTSTRAP_RANK, Pin, Pins, Waiting};
 use crate::engine::propose::{Proposal, Rules};
 use crate::error::{Error, ErrorKind};
@@ -53,13 +53,25 @@ pub(crate) enum Order {
         conditions: Vec<Condition>,
     },
     /// Layers come in; the initial load of a build, or one source later on.
-    Add(Vec<LayerState>),
+    Add(Vec<LayerState>, Vec<Instead>),
     /// What a source says and is held is believed after all.
-    Confirm(SourceId),
+    Confirm {
+        source: SourceId,
+        /// Whether that is so because it has been said for long enough.
+        by_time: bool,
+    },
     /// The tree of a generation stays in force whatever the layers say; `None`: not any more.
     Pin(Option<u64>),
     Remove(SourceId),
     Move(SourceId, Layer),
+}
+
+/// What takes the place of a new layer's values if they are refused.
+pub(crate) struct Instead {
+    pub(crate) source: SourceId,
+    pub(crate) root: Table,
+    /// When it was confirmed, if it was kept on disk.
+    pub(crate) kept: Option<SystemTime>,
 }
 
 /// What must hold for a write to happen.
@@ -115,6 +127,7 @@ impl Ledger {
                 update:
                     Update {
                         content: Content::Full(document),
+                        undone,
                         ..
                     },
                 refusal,
@@ -126,7 +139,12 @@ impl Ledger {
                     return Err(Error::new(ErrorKind::Refused, detail).with_origin(source));
                 }
                 let (root, problems) = document.into_parts();
-                self.guards.judge(source, &old.layers[at].root, &root)?;
+                let said = match undone {
+                    true => Said::Tentative,
+                    false => Said::All,
+                };
+                self.guards
+                    .judge(source, &old.layers[at].root, &root, said)?;
                 let mut done = self.replace(current, rules, &old, at, root, refusal)?;
                 self.believe(current, source);
                 done.problems = Some(problems);
@@ -137,6 +155,7 @@ impl Ledger {
                 update:
                     Update {
                         content: Content::Delta(edits),
+                        undone,
                         ..
                     },
                 refusal,
@@ -144,11 +163,17 @@ impl Ledger {
             } => {
                 let at = index_of(source)?;
                 match self.guards.watches(source) {
-                    true => self.edit_guarded(current, rules, &old, at, edits, refusal),
+                    true => {
+                        let said = match undone {
+                            true => Said::Tentative,
+                            false => Said::Changes,
+                        };
+                        self.edit_guarded(current, rules, &old, at, edits, (refusal, said))
+                    }
                     false => self.edit(current, rules, &old, at, edits, refusal),
                 }
             }
-            Order::Confirm(source) => {
+            Order::Confirm { source, .. } => {
                 let at = index_of(source)?;
                 let Some(root) = self.guards.says(source).cloned() else {
                     let detail = format!("nothing of {source} waits to be confirmed");
@@ -168,13 +193,20 @@ impl Ledger {
                 refuse_bootstrap(&old, &edits)?;
                 self.edit(current, rules, &old, at, edits, Refusal::Whole)
             }
-            Order::Add(new) => {
-                let kept = |layer: &&LayerState| layer.kept.is_some();
-                let kept: Vec<SourceId> = new.iter().filter(kept).map(|new| new.id).collect();
+            Order::Add(new, mut instead) => {
+                // Values of last time that are refused now are as good as none.
+                for layer in new.iter().filter(|layer| layer.kept.is_some()) {
+                    let says = self.guards.says(layer.id).cloned();
+                    instead.push(Instead {
+                        source: layer.id,
+                        root: says.unwrap_or_default(),
+                        kept: None,
+                    });
+                }
                 let mut layers = old.layers.clone();
                 layers.extend(new.into_iter().map(Arc::new));
                 layers.sort_by_key(|layer| layer.order());
-                let mut done = self.add(current, rules, &old, layers, &kept)?;
+                let mut done = self.add(current, rules, &old, layers, &instead)?;
                 let now = current.full();
                 let ignored =
                     (0..now.layers.len()).flat_map(|at| pins::ignored(&now.layers, at, None));
@@ -227,15 +259,15 @@ impl Ledger {
         }
     }
 
-    /// New layers, of which some hold values that were kept on disk: where those are refused, they
-    /// are as good as none.
+    /// New layers, of which some hold what a start can do without: where that is refused, something
+    /// else takes its place.
     fn add(
         &mut self,
         current: &Cell<Generation>,
         rules: &Rules,
         old: &Arc<Generation>,
         layers: Vec<Arc<LayerState>>,
-        kept: &[SourceId],
+        instead: &[Instead],
     ) -> Result<Done, Error> {
         let refused = match self.anew(current, rules, old, layers.clone()) {
             Err(refused) => refused,
@@ -248,7 +280,7 @@ impl Ledger {
                  (it is tried at each start, until `unpin` ends it): {refused}"
             );
             let no_pin = Error::new(refused.kind(), detail);
-            return match self.add(current, rules, old, layers, kept) {
+            return match self.add(current, rules, old, layers, instead) {
                 Ok(mut done) => {
                     done.clashes.push(no_pin);
                     Ok(done)
@@ -256,9 +288,11 @@ impl Ledger {
                 Err(refused) => Err(Error::all(vec![no_pin, refused])),
             };
         }
-        for without in subsets(kept) {
-            if let Ok(mut done) = self.anew(current, rules, old, without_kept(&layers, &without)) {
+        for choice in subsets(instead) {
+            let layers = with_instead(&layers, &choice);
+            if let Ok(mut done) = self.anew(current, rules, old, layers) {
                 done.applied.refused.push(refused);
+                choice.iter().for_each(|one| self.guards.reset(one.source));
                 return Ok(done);
             }
         }
@@ -368,29 +402,31 @@ impl Ledger {
 }
 
 /// Some of these, the fewest first; of very many not each choice, but all of them in the end.
-fn subsets(ids: &[SourceId]) -> Vec<Vec<SourceId>> {
+fn subsets(all: &[Instead]) -> Vec<Vec<&Instead>> {
     const MOST: usize = 8;
-    let few = &ids[..ids.len().min(MOST)];
+    let few = &all[..all.len().min(MOST)];
     let mut choices: Vec<u32> = (1..1 << few.len()).collect();
     choices.sort_by_key(|choice| choice.count_ones());
     let chosen = |choice: u32| {
-        let ids = few.iter().enumerate();
-        let ids = ids.filter(move |(at, _)| choice & (1 << at) != 0);
-        ids.map(|(_, id)| *id).collect()
+        let few = few.iter().enumerate();
+        let few = few.filter(move |(at, _)| choice & (1 << at) != 0);
+        few.map(|(_, one)| one).collect()
     };
-    let mut subsets: Vec<Vec<SourceId>> = choices.into_iter().map(chosen).collect();
-    if ids.len() > MOST {
-        subsets.push(ids.to_vec());
+    let mut subsets: Vec<Vec<&Instead>> = choices.into_iter().map(chosen).collect();
+    if all.len() > MOST {
+        subsets.push(all.iter().collect());
     }
     subsets
 }
 
-/// The same layers without the values that were kept on disk of some.
-fn without_kept(layers: &[Arc<LayerState>], ids: &[SourceId]) -> Vec<Arc<LayerState>> {
+/// The same layers, some of them with something else in them.
+fn with_instead(layers: &[Arc<LayerState>], choice: &[&Instead]) -> Vec<Arc<LayerState>> {
     let mut layers = layers.to_vec();
-    for layer in layers.iter_mut().filter(|layer| ids.contains(&layer.id)) {
-        let layer = Arc::make_mut(layer);
-        (layer.root, layer.kept) = (Table::default(), None);
+    for layer in &mut layers {
+        if let Some(one) = choice.iter().find(|one| one.source == layer.id) {
+            let layer = Arc::make_mut(layer);
+            (layer.root, layer.kept) = (one.root.clone(), one.kept);
+        }
     }
     layers
 }

@@ -13,9 +13,10 @@ use parking_lot::Mutex;
 
 use crate::engine::cache::{Before, Cache};
 use crate::engine::clock::Clock;
-use crate::engine::commit::{Condition, Done, Ledger, Order};
+use crate::engine::commit::{Condition, Done, Instead, Ledger, Order};
 use crate::engine::dispatch::{self, Dispatcher};
-use crate::engine::health::books::{Answer, Books};
+use crate::engine::guard::Said;
+use crate::engine::health::books::{Answer, Books, News};
 use crate::engine::health::{PendingRestart, SourceEventKind};
 use crate::engine::pins::{Pin, Waiting};
 use crate::engine::propose::Rules;
@@ -271,8 +272,30 @@ impl Engine {
     }
 
     /// Looks twice at what a source removes.
-    pub(crate) fn guard(&self, source: SourceId, guard: Guard) -> Result<(), Error> {
-        self.locked(|ledger| ledger.guards.add(source, guard))
+    pub(crate) fn guard(&self, source: SourceId, guard: Guard, asked: bool) -> Result<(), Error> {
+        self.locked(|ledger| ledger.guards.add(source, guard, asked))
+    }
+
+    /// Judges the first values of a source beside those that were kept of it.
+    pub(crate) fn judge_first(
+        &self,
+        id: SourceId,
+        kept: &Table,
+        says: &Table,
+    ) -> Result<(), Error> {
+        self.locked(|ledger| ledger.guards.judge(id, kept, says, Said::All))?
+    }
+
+    /// Shows that the first values of a source are held.
+    pub(crate) fn show_held(&self, id: SourceId, generation: u64, held: Error) {
+        let mut news = News::default();
+        // Only a validator could hold the lock here; the next answer is held as well.
+        let _ = self.locked(|ledger| {
+            let what = ledger.guards.held(id);
+            self.books.refused(&mut news, id, generation, held, what);
+        });
+        news.tell();
+        self.supervisor.ring();
     }
 
     /// Ends what was begun for a source that is not added after all.
@@ -297,6 +320,17 @@ impl Engine {
     /// Whether this thread is inside a commit of this engine, in code of the user's.
     fn is_committing(&self) -> bool {
         COMMITTING.with_borrow(|held| held.contains(&self.address()))
+    }
+
+    /// Refuses what waits for other threads, where this one holds up all that commit.
+    pub(crate) fn may_wait(&self) -> Result<(), Error> {
+        match self.is_committing() {
+            false => Ok(()),
+            true => {
+                let detail = "a validator or a decoder may not wait for sources";
+                Err(Error::new(ErrorKind::Reentrant, detail))
+            }
+        }
     }
 
     /// Holds the commit lock around `f`, or refuses if this thread holds it already.
@@ -385,7 +419,11 @@ impl Engine {
 
     /// Commits new layers as one generation, with the first documents their sources have pushed
     /// meanwhile, and from then on commits what those sources say.
-    pub(crate) fn admit(&self, mut layers: Vec<LayerState>) -> Result<Applied, Error> {
+    pub(crate) fn admit(
+        &self,
+        mut layers: Vec<LayerState>,
+        instead: Vec<Instead>,
+    ) -> Result<Applied, Error> {
         let ids: Vec<SourceId> = layers.iter().map(|layer| layer.id).collect();
         let placed = self.depth().map(|depth| {
             let mut queue = self.queue.lock();
@@ -394,11 +432,11 @@ impl Engine {
                     if let Some(document) = queue.take_first_document(layer.id) {
                         let (root, problems) = document.into_parts();
                         layer.root = root;
-                        self.books.left_out(layer.id, problems);
+                        self.books.arrived(layer.id, problems);
                     }
                 }
             }
-            let placed = Placed::new(Order::Add(layers), depth);
+            let placed = Placed::new(Order::Add(layers, instead), depth);
             // Before what the same sources said later.
             queue.orders.push_front(Arc::clone(&placed));
             queue.arriving.retain(|id| !ids.contains(id));
@@ -443,7 +481,8 @@ impl Engine {
     ) -> Result<Applied, Error> {
         let mut revision = None;
         let mut said = None;
-        let (source, writes) = match &mut order {
+        let mut by_time = false;
+        let (source, writes, confirmed) = match &mut order {
             Order::Update {
                 source,
                 update,
@@ -452,24 +491,26 @@ impl Engine {
             } => {
                 revision = update.revision.take();
                 said = *told;
-                (Some(*source), false)
+                if ledger.guards.watches(*source) && self.books.was_interrupted(*source) {
+                    ledger.guards.interrupted(*source);
+                }
+                (Some(*source), false, false)
             }
-            Order::Confirm(source) => (Some(*source), true),
-            Order::Write { source, .. } => (Some(*source), true),
-            _ => (None, false),
+            Order::Confirm {
+                source,
+                by_time: told,
+            } => {
+                by_time = *told;
+                (Some(*source), !by_time, true)
+            }
+            Order::Write { source, .. } => (Some(*source), true, false),
+            _ => (None, false, false),
         };
         // Publishing runs no code of the user's, so what panics has changed nothing yet.
         let commit = AssertUnwindSafe(|| ledger.commit(&self.current, &self.rules, order));
         let outcome = catch_unwind(commit)
             .unwrap_or_else(|panic| Err(panicked("dropping a refused value", &*panic)));
-        let books = Arc::clone(&self.books);
-        let me = self.weak();
-        let held = source.map(|source| {
-            (
-                ledger.guards.held(source),
-                ledger.guards.believed_at(source),
-            )
-        });
+        let mut news = News::default();
         match outcome {
             Ok(Done {
                 applied,
@@ -480,14 +521,32 @@ impl Engine {
                 before,
             }) => {
                 let (generation, changed) = (applied.generation, applied.changed > 0);
-                let refused = applied.refused.clone();
-                if let (Some(source), true) = (source, self.cache.is_open()) {
-                    let whole = refused.is_empty();
-                    self.cache.heard(source, revision.clone().filter(|_| whole));
+                for clash in clashes {
+                    self.books.note_clash(&mut news, generation, clash);
                 }
-                tell.push((
-                    depth,
-                    Box::new(move || {
+                if let Some((now, waiting)) = waiting {
+                    let waiting = waiting_keys(&now, waiting);
+                    self.books.waits_for_restart(&mut news, generation, waiting);
+                }
+                if let Some(source) = source.filter(|source| *source != self.overrides) {
+                    if self.cache.is_open() {
+                        let whole = applied.refused.is_empty();
+                        self.cache.heard(source, revision.clone().filter(|_| whole));
+                    }
+                    let answer = Answer {
+                        generation,
+                        changed,
+                        confirmed,
+                        problems,
+                        revision,
+                        refused: applied.refused.clone(),
+                        held: ledger.guards.held(source),
+                        told: said,
+                    };
+                    self.books.answered(&mut news, source, answer);
+                }
+                if !(told.is_empty() && before.is_empty() && news.is_empty()) {
+                    let tell_all = move || {
                         for listener in told {
                             // Waking a task is the executor's code.
                             let _ = catch_unwind(AssertUnwindSafe(|| listener.tell()));
@@ -495,46 +554,32 @@ impl Engine {
                         for value in before {
                             let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
                         }
-                        for clash in clashes {
-                            books.note(generation, clash);
-                        }
-                        if let Some((now, waiting)) = waiting {
-                            books.waits_for_restart(generation, waiting_keys(&now, waiting));
-                        }
-                        if let Some(source) = source {
-                            let answer = Answer {
-                                generation,
-                                changed,
-                                problems,
-                                revision,
-                                refused: refused.first().cloned(),
-                                told: said,
-                            };
-                            books.answered(source, answer);
-                            books.refused(source, generation, &refused, false);
-                            if let Some((held, believed)) = held {
-                                books.held(source, held, believed);
-                            }
-                        }
-                    }),
-                ));
+                        news.tell();
+                    };
+                    tell.push((depth, Box::new(tell_all)));
+                }
                 Ok(applied)
             }
             Err(error) => {
                 if let (Some(source), false) = (source, writes) {
-                    let (generation, error) = (self.current.load().number(), error.clone());
-                    tell.push((
-                        depth,
-                        Box::new(move || {
-                            books.refused(source, generation, &[error], true);
-                            if let Some((held, believed)) = held {
-                                books.held(source, held, believed);
-                            }
-                            if let Some(engine) = me.upgrade() {
-                                engine.supervisor.ring();
-                            }
-                        }),
-                    ));
+                    if by_time {
+                        ledger.guards.put_off(source);
+                    }
+                    let held = ledger.guards.held(source);
+                    // What was to be believed by now may have been let go meanwhile.
+                    if !by_time || held.is_some() {
+                        let generation = self.current.load().number();
+                        let books = &self.books;
+                        books.refused(&mut news, source, generation, error.clone(), held);
+                    }
+                    let me = self.weak();
+                    let tell_all = move || {
+                        news.tell();
+                        if let Some(engine) = me.upgrade() {
+                            engine.supervisor.ring();
+                        }
+                    };
+                    tell.push((depth, Box::new(tell_all)));
                 }
                 Err(error)
             }
@@ -626,8 +671,16 @@ impl Engine {
     pub(crate) fn grown_old(&self) -> Option<Instant> {
         let (next, believed) = self.books.grown_old(self.current.load().number());
         for source in believed {
-            // Why not is in the books already.
-            let _ = self.commit(Order::Confirm(source));
+            let me = self.weak();
+            self.supervisor.aside(move || {
+                if let Some(engine) = me.upgrade() {
+                    // Why not is in the books already.
+                    let _ = engine.commit(Order::Confirm {
+                        source,
+                        by_time: true,
+                    });
+                }
+            });
         }
         next
     }

@@ -36,6 +36,13 @@ thread_local! {
     static CAUSE: Cell<u32> = const { Cell::new(0) };
     /// The inline dispatchers whose queues this thread is emptying, by address.
     static DRAINING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    /// Whether this thread runs no callbacks, not even inline.
+    static NEVER_HERE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on this thread runs no callbacks, not even inline.
+pub(crate) fn never_here() {
+    NEVER_HERE.set(true);
 }
 
 /// The depth a commit made by this thread has.
@@ -93,7 +100,8 @@ impl Dispatcher {
         }))
     }
 
-    /// Has a subscriber run: on a worker, or on this thread if callbacks run inline.
+    /// Has a subscriber run: on a worker, or on this thread if callbacks run inline and this is
+    /// not one that must not run any.
     pub(crate) fn schedule(&self, subscriber: Arc<Subscriber>) {
         let depth = CAUSE.get();
         {
@@ -106,7 +114,12 @@ impl Dispatcher {
                 self.provide(&mut queue);
             }
         }
-        if self.0.inline {
+        if self.0.inline && NEVER_HERE.get() {
+            let elsewhere = self.clone();
+            let run = move || elsewhere.drain();
+            // If the system has no thread to give, the next that is told runs it.
+            let _ = self.0.threads.spawn("liveprops-callbacks", run);
+        } else if self.0.inline {
             self.drain();
         }
     }

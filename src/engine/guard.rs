@@ -13,6 +13,8 @@ use crate::value::node::Table;
 
 /// Removals that come within this time count together: a prefix may be wiped key by key.
 const WINDOW: Duration = Duration::from_secs(10);
+/// The shortest time after which what was to be believed, and was refused, is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The sources whose removals are looked at twice.
 #[derive(Debug)]
@@ -24,9 +26,14 @@ pub(crate) struct Guards {
 #[derive(Debug)]
 struct Watched {
     guard: Guard,
+    /// Whether it speaks when it is asked, and then of what is in force; else what it said stands
+    /// until it says otherwise.
+    asked: bool,
     /// What the layer held when the window began, or when something was first held.
     base: Table,
     since: Instant,
+    /// Whether the window ends with the next update that is taken.
+    over: bool,
     held: Option<Holding>,
 }
 
@@ -35,8 +42,51 @@ struct Watched {
 struct Holding {
     /// All that it says by now.
     says: Table,
+    /// Since when it has said so without a failure in between.
     since: Instant,
+    /// When it is believed although it is not said again.
+    believed: Option<Instant>,
     shown: Held,
+}
+
+/// How what a source says stands to what it said before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Said {
+    /// It is all there is.
+    All,
+    /// It changes what was said before.
+    Changes,
+    /// The source takes it back if it is refused.
+    Tentative,
+}
+
+impl Watched {
+    /// Whether the window begins anew with what is there.
+    fn begins(&self, now: Instant) -> bool {
+        let past = || now.saturating_duration_since(self.since) >= WINDOW;
+        self.base.is_empty() || (self.held.is_none() && past())
+    }
+
+    /// How many of how many keys would be gone, if that is too much: of those at the beginning of
+    /// the window, which may be gone in small steps, or of those there are by now, which may be
+    /// many more.
+    fn too_much(&self, base: &Table, now_there: &Table, next: &Table) -> Option<(usize, usize)> {
+        let of = |before: &Table| (diff::gone(before, next), before.leaves());
+        // Of a few keys all may go one by one while others come.
+        let few = base.leaves() < self.guard.at_least && !next.is_empty();
+        let slowly = (!few).then(|| of(base));
+        let counts = slowly.into_iter().chain([of(now_there)]);
+        counts
+            .filter(|(gone, of)| self.guard.holds(*gone, *of))
+            .max_by_key(|(gone, _)| *gone)
+    }
+
+    /// Whether what is held has been said for long enough.
+    fn is_repeated(&self, now: Instant) -> bool {
+        let since = self.held.as_ref().map_or(now, |held| held.since);
+        let said_for = now.saturating_duration_since(since);
+        self.guard.repeated.is_some_and(|time| said_for >= time)
+    }
 }
 
 impl Guards {
@@ -48,11 +98,13 @@ impl Guards {
     }
 
     /// Looks after a source from now on.
-    pub(crate) fn add(&mut self, source: SourceId, guard: Guard) {
+    pub(crate) fn add(&mut self, source: SourceId, guard: Guard, asked: bool) {
         let watched = Watched {
             guard,
+            asked,
             base: Table::default(),
             since: self.clock.now(),
+            over: false,
             held: None,
         };
         self.watched.insert(source, watched);
@@ -62,73 +114,98 @@ impl Guards {
         self.watched.remove(&source);
     }
 
+    /// Nothing of what a source said before is in force.
+    pub(crate) fn reset(&mut self, source: SourceId) {
+        if let Some(watched) = self.watched.get_mut(&source) {
+            (watched.base, watched.held) = (Table::default(), None);
+        }
+    }
+
     /// Whether removals of a source are looked at at all.
     pub(crate) fn watches(&self, source: SourceId) -> bool {
         self.watched.contains_key(&source)
     }
 
-    /// What is held of a source.
-    pub(crate) fn held(&self, source: SourceId) -> Option<Held> {
-        let held = self.watched.get(&source)?.held.as_ref()?;
-        Some(held.shown)
+    fn holding(&self, source: SourceId) -> Option<&Holding> {
+        self.watched.get(&source)?.held.as_ref()
     }
 
-    /// When what is held of a source has been repeated for long enough.
-    pub(crate) fn believed_at(&self, source: SourceId) -> Option<Instant> {
-        let watched = self.watched.get(&source)?;
-        watched
-            .held
-            .as_ref()?
-            .since
-            .checked_add(watched.guard.repeated?)
+    /// What is held of a source, and when it is believed although it is not said again.
+    pub(crate) fn held(&self, source: SourceId) -> Option<(Held, Option<Instant>)> {
+        let held = self.holding(source)?;
+        Some((held.shown, held.believed))
     }
 
     /// All that a source says, if some of that is held.
     pub(crate) fn says(&self, source: SourceId) -> Option<&Table> {
-        Some(&self.watched.get(&source)?.held.as_ref()?.says)
+        Some(&self.holding(source)?.says)
     }
 
-    /// Judges what a layer would become, and holds it if too much would be gone.
+    /// What the changes that a source says are changes of, if that is not what is in force.
+    pub(crate) fn said_before(&self, source: SourceId) -> Option<&Table> {
+        let watched = self.watched.get(&source)?;
+        self.says(source).filter(|_| !watched.asked)
+    }
+
+    /// Judges what a layer would become, and holds it if too much would be gone. What was held
+    /// before and is not said any more is let go, whatever becomes of what is said now.
     pub(crate) fn judge(
         &mut self,
         source: SourceId,
         now_there: &Table,
         next: &Table,
+        said: Said,
     ) -> Result<(), Error> {
         let now = self.clock.now();
         let Some(watched) = self.watched.get_mut(&source) else {
             return Ok(());
         };
-        if watched.held.is_none() && now.saturating_duration_since(watched.since) >= WINDOW {
+        if watched.begins(now) {
             (watched.base, watched.since) = (now_there.clone(), now);
         }
-        if watched.base.is_empty() {
-            (watched.base, watched.since) = (now_there.clone(), now);
-        }
-        let of = watched.base.leaves();
-        let gone = diff::gone(&watched.base, next);
-        if !watched.guard.holds(gone, of) {
+        // What is asked for says all there is, if only by what it leaves as it is.
+        let said = match said {
+            Said::Changes if watched.asked => Said::All,
+            said => said,
+        };
+        let Some((gone, of)) = watched.too_much(&watched.base, now_there, next) else {
+            match (said, &mut watched.held) {
+                (Said::All, held) => watched.over |= held.take().is_some(),
+                (Said::Changes, Some(held)) => held.says = next.clone(),
+                _ => {}
+            }
             return Ok(());
+        };
+        let repeated = watched.is_repeated(now);
+        if said == Said::Tentative {
+            return match repeated {
+                true => Ok(()),
+                false => Err(too_much(gone, of, "the update is refused")),
+            };
         }
-        let since = watched.held.as_ref().map(|held| (held.since, held.shown));
-        let (since, shown_since) = match since {
-            Some((since, shown)) => (since, shown.since),
+        let before = watched.held.take();
+        let (since, shown_since) = match &before {
+            Some(held) => (held.since, held.shown.since),
             None => (now, SystemTime::now()),
         };
-        let repeated = watched.guard.repeated;
-        if repeated.is_some_and(|time| now.saturating_duration_since(since) >= time) {
+        if before.is_none() && repeated {
             return Ok(());
         }
+        let time = watched.guard.repeated.filter(|_| !watched.asked);
         watched.held = Some(Holding {
             says: next.clone(),
             since,
+            believed: time.and_then(|time| since.checked_add(time)),
             shown: Held {
                 gone,
                 of,
                 since: shown_since,
             },
         });
-        Err(too_much(gone, of))
+        match repeated {
+            true => Ok(()),
+            false => Err(too_much(gone, of, UNTIL)),
+        }
     }
 
     /// Whether what a layer would become would be held; changes nothing.
@@ -138,13 +215,17 @@ impl Guards {
         now_there: &Table,
         next: &Table,
     ) -> Result<(), Error> {
+        let now = self.clock.now();
         let Some(watched) = self.watched.get(&source) else {
             return Ok(());
         };
-        let (gone, of) = (diff::gone(now_there, next), now_there.leaves());
-        match watched.guard.holds(gone, of) {
-            true => Err(too_much(gone, of)),
-            false => Ok(()),
+        let base = match watched.begins(now) {
+            true => now_there,
+            false => &watched.base,
+        };
+        match watched.too_much(base, now_there, next) {
+            Some((gone, of)) if !watched.is_repeated(now) => Err(too_much(gone, of, UNTIL)),
+            _ => Ok(()),
         }
     }
 
@@ -152,17 +233,106 @@ impl Guards {
     pub(crate) fn accepted(&mut self, source: SourceId, now_there: &Table) {
         let now = self.clock.now();
         if let Some(watched) = self.watched.get_mut(&source) {
-            if watched.held.take().is_some() || watched.base.is_empty() {
+            let over = std::mem::take(&mut watched.over);
+            if watched.held.take().is_some() || over || watched.base.is_empty() {
                 (watched.base, watched.since) = (now_there.clone(), now);
             }
         }
     }
+
+    /// A source has failed since it said what is held: the time it is to be said for begins anew.
+    pub(crate) fn interrupted(&mut self, source: SourceId) {
+        let now = self.clock.now();
+        let watched = self.watched.get_mut(&source);
+        if let Some(held) = watched.and_then(|watched| watched.held.as_mut()) {
+            held.since = now;
+        }
+    }
+
+    /// What was to be believed is refused for another reason: it is tried again.
+    pub(crate) fn put_off(&mut self, source: SourceId) {
+        let now = self.clock.now();
+        let Some(watched) = self.watched.get_mut(&source) else {
+            return;
+        };
+        let pause = watched.guard.repeated.map(|time| time.max(AGAIN));
+        if let Some(held) = &mut watched.held {
+            held.believed = pause.and_then(|pause| now.checked_add(pause));
+        }
+    }
 }
 
-fn too_much(gone: usize, of: usize) -> Error {
-    let detail = format!(
-        "would take away {gone} of {of} keys; they stay until they come back, or until \
-         `Properties::confirm` says that it is meant"
-    );
+const UNTIL: &str = "they stay until they come back, or until `Properties::confirm` says that it \
+                     is meant";
+
+fn too_much(gone: usize, of: usize, so: &str) -> Error {
+    let detail = format!("would take away {gone} of {of} keys; {so}");
     Error::new(ErrorKind::Held, detail)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::engine::clock::Fake;
+    use crate::value::document::Document;
+    use crate::value::origin::Origin;
+
+    const SOURCE: SourceId = SourceId(7);
+
+    fn keys(of: std::ops::Range<u32>) -> Table {
+        let mut document = Document::new();
+        for n in of {
+            let origin = Origin::new("store", "test");
+            document.set(&format!("k{n}"), 1, origin).unwrap();
+        }
+        document.into_parts().0
+    }
+
+    #[test]
+    fn removals_within_ten_seconds_count_together_and_later_ones_do_not() {
+        let (fake, clock) = Fake::new();
+        let mut guards = Guards::new(clock);
+        guards.add(SOURCE, Guard::new(), true);
+        let mut judge = |there: u32, next: u32| {
+            let judged = guards.judge(SOURCE, &keys(0..there), &keys(0..next), Said::All);
+            judged.is_ok()
+        };
+        assert!(judge(20, 12), "8 of 20");
+        fake.advance(Duration::from_millis(9_999));
+        assert!(!judge(12, 9), "11 of 20");
+        // Back, and the window is over.
+        assert!(judge(12, 12));
+        fake.advance(Duration::from_millis(1));
+        assert!(judge(12, 9), "3 of 12");
+        assert!(!judge(9, 4), "8 of 12");
+    }
+
+    #[test]
+    fn what_is_held_is_believed_only_after_it_was_said_all_the_time() {
+        let (fake, clock) = Fake::new();
+        let mut guards = Guards::new(clock);
+        let time = Duration::from_secs(60);
+        for (asked, source) in [(true, SourceId(8)), (false, SourceId(9))] {
+            guards.add(source, Guard::new().repeated_for(time), asked);
+            let judge = |guards: &mut Guards| {
+                let judged = guards.judge(source, &keys(0..20), &keys(0..1), Said::All);
+                judged.is_ok()
+            };
+            assert!(!judge(&mut guards));
+            // What is asked has to say it again.
+            let (_, believed) = guards.held(source).unwrap();
+            assert_eq!(believed.is_none(), asked);
+            fake.advance(time / 2);
+            guards.interrupted(source);
+            fake.advance(time / 2);
+            assert!(!judge(&mut guards), "it failed half-way");
+            fake.advance(time / 2);
+            assert!(judge(&mut guards));
+            // Refused for another reason, it is held on.
+            assert!(guards.says(source).is_some());
+            guards.accepted(source, &keys(0..1));
+            assert!(guards.held(source).is_none());
+        }
+    }
 }

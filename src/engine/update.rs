@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::engine::commit::{Done, Ledger, merge_all};
+use crate::engine::guard::Said;
 use crate::engine::pins;
 use crate::engine::propose::{Proposal, Rules, related};
 use crate::error::{Error, ErrorKind};
@@ -37,11 +38,13 @@ impl Ledger {
         old: &Arc<Generation>,
         at: usize,
         mut edits: Vec<Edit>,
-        refusal: Refusal,
+        (refusal, said): (Refusal, Said),
     ) -> Result<Done, Error> {
         let (source, there) = (old.layers[at].id, &old.layers[at].root);
         let held_before = self.guards.says(source).is_some();
-        let mut says = self.guards.says(source).unwrap_or(there).clone();
+        let said_before = self.guards.said_before(source);
+        let is_new = said_before.is_none();
+        let mut says = said_before.unwrap_or(there).clone();
         for edit in &edits {
             let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
             match &edit.value {
@@ -51,13 +54,17 @@ impl Ledger {
                 None => drop(says.remove_path(&path)),
             }
         }
-        match self.guards.judge(source, there, &says) {
-            Ok(()) if held_before => {
-                let done = self.replace(current, rules, old, at, says, refusal)?;
-                self.believe(current, source);
+        match self.guards.judge(source, there, &says, said) {
+            Ok(()) => {
+                let done = match is_new {
+                    true => self.edit(current, rules, old, at, edits, refusal)?,
+                    false => self.replace(current, rules, old, at, says, refusal)?,
+                };
+                if held_before {
+                    self.believe(current, source);
+                }
                 Ok(done)
             }
-            Ok(()) => self.edit(current, rules, old, at, edits, refusal),
             Err(held) => {
                 edits.retain(|edit| edit.value.is_some());
                 if edits.is_empty() {

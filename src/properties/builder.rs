@@ -12,7 +12,7 @@ use crate::engine::health::SourceEvent;
 use crate::engine::pins::{BOOTSTRAP_RANK, DEFAULT_RANK};
 use crate::engine::propose::{Rules, TreeValidator};
 use crate::error::Error;
-use crate::properties::start::{Loaded, Started, after, layer};
+use crate::properties::start::{Limits, Loaded, Started, after, layer};
 use crate::properties::{Owner, Properties};
 use crate::schema::Schema;
 use crate::source::Source;
@@ -224,7 +224,8 @@ impl Builder {
     /// for callbacks that are short and must not wait for a thread.
     ///
     /// While one thread commits at a time, they have run when its call returns. Of several that
-    /// commit at once, one may commit and call back for the others.
+    /// commit at once, one may commit and call back for the others. What is told without a commit,
+    /// such as that a source hangs, may be told on another thread.
     pub fn inline_callbacks(mut self) -> Self {
         self.inline = true;
         self
@@ -238,14 +239,15 @@ impl Builder {
     }
 
     /// How long [`build`](Self::build) waits for the first load of all sources together. The
-    /// default is 10 seconds.
+    /// default is 10 seconds. A source whose policy says how long it is waited for has that time
+    /// instead, unless the start fails anyhow.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How late a change may be seen at the worst while its source answers. The default is 10
-    /// seconds.
+    /// How late a change may be seen at the worst while its source answers; see
+    /// [`Timing::worst`](crate::source::Timing::worst). The default is 10 seconds.
     ///
     /// A source whose interval, settling and timeouts add up to more is refused by
     /// [`build`](Self::build), with the sum in the message; one that is loaded once or only on
@@ -317,7 +319,7 @@ impl Builder {
     ///
     /// Everything that is wrong at once: each source that cannot be loaded, each malformed key,
     /// or why the tree is refused.
-    pub fn build(self) -> Result<Properties, Error> {
+    pub fn build(mut self) -> Result<Properties, Error> {
         let mut faults = self.faults;
         let mut keys = |keys: Vec<Result<Key, Error>>| -> Vec<Key> {
             keys.into_iter()
@@ -331,7 +333,7 @@ impl Builder {
             .for_each(|key| secrets.add(key));
         let mut frozen = keys(self.restart_required);
         let mut defaults = self.defaults;
-        if let Some(schema) = &self.schema {
+        if let Some(schema) = &mut self.schema {
             schema.settle(&mut defaults, &secrets, &mut faults);
             frozen.extend(schema.restart_required().cloned());
         }
@@ -377,30 +379,38 @@ impl Builder {
             layer.root = defaults.into_parts().0;
             layers.push(layer);
         }
+        let limits = Limits {
+            propagation: self.max_propagation,
+            load: self.timeout,
+        };
         let mut started = Vec::new();
         for (layer, source) in self.sources {
-            match Started::one(&engine, layer, source, self.max_propagation) {
+            match Started::one(&engine, layer, source, limits) {
                 Ok(source) => started.push(source),
                 Err(error) => faults.push(error),
             }
         }
-        let mut follow = Vec::new();
+        // A source that is waited for, however long, comes last: what is wrong with another may
+        // mean that there is nothing to wait for.
+        started.sort_by_key(|source: &Started| source.patience(deadline));
+        let mut follow: Vec<Loaded> = Vec::new();
         for mut source in started {
+            let doomed = !faults.is_empty();
             match source
                 .recall(&engine)
-                .and_then(|()| source.finish(deadline))
+                .and_then(|()| source.finish(deadline, doomed))
             {
-                Ok(loaded) => {
-                    layers.push(loaded.state.clone());
-                    follow.push(loaded);
-                }
+                Ok(loaded) => follow.push(loaded),
                 Err(error) => faults.push(error),
             }
         }
+        follow.sort_by_key(|loaded| loaded.state.id);
+        layers.extend(follow.iter().map(|loaded| loaded.state.clone()));
         if !faults.is_empty() {
             return Err(Error::all(faults));
         }
-        let applied = engine.admit(layers).map_err(|error| {
+        let instead = follow.iter().filter_map(Loaded::instead).collect();
+        let applied = engine.admit(layers, instead).map_err(|error| {
             let missing = follow.iter().filter_map(Loaded::stood_in_for);
             Error::all([error].into_iter().chain(missing).collect())
         })?;
@@ -411,7 +421,8 @@ impl Builder {
         if !lost.is_empty() {
             return Err(Error::all(lost));
         }
-        for loaded in follow {
+        for mut loaded in follow {
+            loaded.judged(&engine, &applied);
             loaded.admitted(&engine, applied.generation, true);
         }
         Ok(props)

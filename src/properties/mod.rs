@@ -17,13 +17,13 @@ use crate::engine::health::{Health, SourceEvent, Status};
 use crate::error::{Error, ErrorKind};
 use crate::properties::builder::{Builder, DEFAULT_LOAD_TIMEOUT};
 use crate::properties::scoped::Scoped;
-use crate::properties::start::{Started, after};
+use crate::properties::start::{Limits, Started, after};
 use crate::properties::transaction::Transaction;
 use crate::property::batch::{Batch, Mailbox};
 use crate::property::builder::PropertyBuilder;
 use crate::property::registry::{Host, HostRef};
 use crate::property::subscription::Subscription;
-use crate::schema::Unknown;
+use crate::schema::{Deprecated, Schema, Unknown};
 use crate::source::{Applied, Source};
 use crate::tree::change::KeyChange;
 use crate::tree::explain::Explanation;
@@ -172,12 +172,28 @@ impl Properties {
         explanation
     }
 
-    /// The keys under the strict prefixes of the [`Schema`](crate::Schema) that it does not
+    /// The schema that was given to the builder, all of them as one; it hides what the builder was
+    /// told to, too.
+    pub fn schema(&self) -> Option<&Schema> {
+        self.0.engine.rules.schema.as_ref()
+    }
+
+    /// The keys under the strict prefixes of the [`Schema`] that it does not
     /// declare, in order, each with where it was written and the declared key that may be meant.
     pub fn unknown_keys(&self) -> Vec<Unknown> {
         let now = self.0.engine.current.full();
-        let schema = self.0.engine.rules.schema.as_ref();
-        schema.map_or_else(Vec::new, |schema| schema.unknown(&now))
+        self.schema()
+            .map_or_else(Vec::new, |schema| schema.unknown(&now))
+    }
+
+    /// The keys that the [`Schema`] declares
+    /// [deprecated](crate::schema::Declaration::deprecated) and that are set all the same, in order,
+    /// each with where it was written and what to do instead. What only the schema sets by a default
+    /// is left out.
+    pub fn deprecated_keys(&self) -> Vec<Deprecated> {
+        let now = self.0.engine.current.full();
+        self.schema()
+            .map_or_else(Vec::new, |schema| schema.deprecated(&now))
     }
 
     /// The keys that have a value which nobody has read since the start: by name, by a snapshot, by
@@ -317,17 +333,23 @@ impl Properties {
         timeout: Duration,
     ) -> Result<SourceId, Error> {
         let engine = &self.0.engine;
-        let mut started = Started::one(engine, layer, source, self.0.max_propagation)?;
+        engine.may_wait()?;
+        let limits = Limits {
+            propagation: self.0.max_propagation,
+            load: timeout,
+        };
+        let mut started = Started::one(engine, layer, source, limits)?;
         started.recall(engine)?;
         let id = started.state.id;
-        let loaded = match started.finish(after(timeout)) {
+        let mut loaded = match started.finish(after(timeout), false) {
             Ok(loaded) => loaded,
             Err(error) => {
                 engine.give_up(id);
                 return Err(error);
             }
         };
-        match engine.admit(vec![loaded.state.clone()]) {
+        let instead = loaded.instead().into_iter().collect();
+        match engine.admit(vec![loaded.state.clone()], instead) {
             Ok(applied) => {
                 if let Some(lost) = loaded.lost(engine, &applied) {
                     // It holds nothing, so hardly anything can be against that.
@@ -335,6 +357,7 @@ impl Properties {
                     engine.give_up(id);
                     return Err(lost);
                 }
+                loaded.judged(engine, &applied);
                 loaded.admitted(engine, applied.generation, applied.changed > 0);
                 Ok(id)
             }
@@ -377,14 +400,16 @@ impl Properties {
     ///
     /// Sources that are polled are loaded, those that watch begin their watch again, those that are
     /// loaded once, such as the environment, are loaded again; a source that pushes is always
-    /// current. Each source has as long as its [`Timing`](crate::source::Timing) says. A call made
-    /// while a poll runs waits for one more, and all calls made meanwhile share that one.
+    /// current. A call made while a poll runs waits for one more, and all calls made meanwhile share
+    /// that one, so a source has twice the time that its [`Timing`](crate::source::Timing) gives one
+    /// load. A watch that has not answered by then counts as one that hangs.
     ///
     /// # Errors
     ///
-    /// Why sources did not answer, or what of theirs is refused, for all of them at once.
+    /// Why sources did not answer, or what of theirs is refused, for all of them at once;
+    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from inside a validator.
     pub fn refresh_now(&self) -> Result<(), Error> {
-        self.0.engine.supervisor.refresh(None)
+        self.refresh(None)
     }
 
     /// Asks one source again, as [`refresh_now`](Self::refresh_now) asks all.
@@ -393,18 +418,27 @@ impl Properties {
     ///
     /// As [`refresh_now`](Self::refresh_now); [`ErrorKind::Closed`](crate::ErrorKind::Closed) if it is not there.
     pub fn refresh_source(&self, id: SourceId) -> Result<(), Error> {
-        self.0.engine.supervisor.refresh(Some(id))
+        self.refresh(Some(id))
+    }
+
+    fn refresh(&self, only: Option<SourceId>) -> Result<(), Error> {
+        self.0.engine.may_wait()?;
+        self.0.engine.supervisor.refresh(only)
     }
 
     /// Believes an update that is held because it takes away most of what its source said before;
     /// see [`Guard`](crate::source::Guard) and [`SourceHealth::held`](crate::health::SourceHealth::held).
+    /// Only what the source says by now can be confirmed.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the source is not there, [`ErrorKind::Other`](crate::ErrorKind::Other) if nothing of it is
     /// held; why the tree without those keys is refused.
     pub fn confirm(&self, id: SourceId) -> Result<Applied, Error> {
-        self.0.engine.commit(Order::Confirm(id))
+        self.0.engine.commit(Order::Confirm {
+            source: id,
+            by_time: false,
+        })
     }
 
     /// The generations that are kept, see [`Builder::history`], the oldest first; the last is the one
@@ -513,12 +547,14 @@ impl Properties {
                 return Ok(());
             }
             let left = until.saturating_duration_since(Instant::now());
-            // What came meanwhile is looked at as one.
-            if left.is_zero() || bell.recv_timeout(left).is_err() {
+            if left.is_zero() {
                 let names: Vec<String> = missing.iter().map(|key| format!("`{key}`")).collect();
                 let detail = format!("still missing after {within:?}: {}", names.join(", "));
                 return Err(Error::new(ErrorKind::Timeout, detail));
             }
+            // Whoever would ring may be late: what is there in the end counts.
+            let _ = bell.recv_timeout(left);
+            // What came meanwhile is looked at as one.
             while bell.try_recv().is_ok() {}
         }
     }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::cache::{Kept, Unkept};
+use crate::engine::commit::Instead;
 use crate::engine::core::Engine;
-use crate::engine::health::books::{Answer, Expected};
+use crate::engine::health::books::{Answer, Expected, News};
 use crate::engine::pins::BOOTSTRAP_RANK;
 use crate::engine::supervise::{Keeper, Terms, guarded};
 use crate::error::{Error, ErrorKind};
-use crate::source::{Applied, Source, Start, Watching};
+use crate::source::{Applied, Policy, Source, Start, Timing, Watching};
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::value::node::Table;
 
@@ -45,6 +46,10 @@ pub(super) struct Loaded {
     failure: Option<Error>,
     /// What was kept of it on disk and stands in for what it says.
     kept: Option<Kept>,
+    /// What was kept of it, in case that what it says is refused.
+    spare: Option<Kept>,
+    /// Why what it said itself is not in force instead.
+    held: Option<Error>,
     /// Why nothing can be had from there although there is something.
     unusable: Option<Error>,
 }
@@ -70,13 +75,55 @@ impl Loaded {
         let refused = Error::new(refused.kind(), detail).with_origin(&self.state.name);
         let books = &engine.books;
         books.unusable(self.keeper.id, applied.generation, refused.clone());
+        if self.held.is_some() {
+            // What the source says is in force instead.
+            return None;
+        }
         let errors = self.failure.iter().cloned().chain([refused]).collect();
         (!self.is_optional()).then(|| Error::all(errors))
     }
 
+    /// What takes the place of its first values if they are refused; nothing if there is no start
+    /// without them.
+    pub(super) fn instead(&self) -> Option<Instead> {
+        let kept = self.spare.as_ref();
+        let possible = self.loaded && (kept.is_some() || self.is_optional());
+        possible.then(|| Instead {
+            source: self.keeper.id,
+            root: kept.map(|kept| kept.root.clone()).unwrap_or_default(),
+            kept: kept.map(|kept| kept.confirmed),
+        })
+    }
+
+    /// Notes that its first values were refused, and something else is in their place.
+    pub(super) fn judged(&mut self, engine: &Engine, applied: &Applied) {
+        let refused = match (&self.spare, self.loaded) {
+            (_, false) => false,
+            (Some(_), true) => is_kept(engine, self.keeper.id),
+            (None, true) => !self.state.root.is_empty() && is_empty(engine, self.keeper.id),
+        };
+        if refused {
+            let why = Error::all(applied.refused.clone());
+            let detail = format!("what it says is refused: {why}");
+            let error = Error::new(why.kind(), detail).with_origin(&self.state.name);
+            (self.failure, self.loaded) = (Some(error), false);
+            self.kept = self.spare.take();
+        }
+    }
+
+    /// Whether the first values are in the tree; what is pushed may still have to come.
+    fn has_arrived(&self, engine: &Engine) -> bool {
+        self.keeper.terms.watching != Watching::Push || engine.books.has_arrived(self.keeper.id)
+    }
+
     /// The layer is in the tree: says so in the books, and lets the source go on.
-    pub(super) fn admitted(self, engine: &Engine, generation: u64, changed: bool) {
+    pub(super) fn admitted(mut self, engine: &Engine, generation: u64, changed: bool) {
         let id = self.keeper.id;
+        if self.held.is_some() && !is_kept(engine, id) {
+            // What was kept of it is refused, so there is nothing that it would take away.
+            (self.held, self.failure, self.loaded) = (None, None, true);
+        }
+        let arrived = self.loaded && self.has_arrived(engine);
         if let Some(unusable) = self.unusable {
             engine.books.unusable(id, generation, unusable);
         }
@@ -86,20 +133,25 @@ impl Loaded {
         match self.failure {
             Some(failure) if is_kept(engine, id) => {
                 if let Some(kept) = &self.kept {
-                    engine.books.kept(id, generation, kept, failure);
+                    engine.books.kept(id, generation, kept, failure.clone());
+                }
+                if let Some(held) = self.held {
+                    engine.show_held(id, generation, held);
                 }
             }
             Some(failure) => engine.books.failed(id, generation, failure),
-            None if self.loaded => engine.books.answered(
-                id,
-                Answer {
+            None if arrived => {
+                let mut news = News::default();
+                let answer = Answer {
                     generation,
                     changed,
                     problems: self.problems,
                     revision: self.revision,
                     ..Answer::default()
-                },
-            ),
+                };
+                engine.books.answered(&mut news, id, answer);
+                news.tell();
+            }
             None => {}
         }
         self.keeper.admit(self.loaded);
@@ -113,10 +165,18 @@ fn is_kept(engine: &Engine, id: SourceId) -> bool {
     layers.any(|layer| layer.id == id && layer.kept.is_some())
 }
 
+/// Whether a layer holds nothing.
+fn is_empty(engine: &Engine, id: SourceId) -> bool {
+    let current = engine.current.full();
+    let mut layers = current.layers.iter();
+    layers.any(|layer| layer.id == id && layer.root.is_empty())
+}
+
 /// A source whose first load is on its way.
 pub(super) struct Started {
     pub(super) state: LayerState,
     keeper: Arc<Keeper>,
+    engine: Arc<Engine>,
     kept: Option<Result<Kept, Unkept>>,
 }
 
@@ -125,12 +185,13 @@ impl Started {
         engine: &Arc<Engine>,
         place: Layer,
         source: Box<dyn Source>,
-        max_propagation: Duration,
+        limits: Limits,
     ) -> Result<Self, Error> {
         let id = engine.new_source();
         // A source is the user's code, in whatever it says.
         let bootstrap = place.rank() == BOOTSTRAP_RANK;
         let (origin, terms) = guarded(|| {
+            let (timing, policy) = (source.timing(), source.policy());
             let terms = Terms {
                 watching: match bootstrap {
                     true => Watching::Never,
@@ -138,13 +199,14 @@ impl Started {
                 },
                 bootstrap,
                 refusal: source.refusal(),
-                timing: source.timing(),
-                policy: source.policy(),
+                first: first_load(&timing, &policy, limits.load),
+                timing,
+                policy,
             };
             Ok((source.origin(), terms))
         })?;
         let state = layer(id, place.clone(), &origin.to_string());
-        in_time(&state.name, &terms, max_propagation)?;
+        in_time(&state.name, &terms, limits.propagation)?;
         let policy = &terms.policy;
         let expected = Expected {
             required: !matches!(policy.start, Start::Optional(_)),
@@ -155,7 +217,8 @@ impl Started {
             .books
             .open(id, Arc::clone(&state.name), place, expected);
         if let Some(guard) = policy.guard {
-            engine.guard(id, guard)?;
+            let speaks = matches!(terms.watching, Watching::Stream | Watching::Push);
+            engine.guard(id, guard, !speaks)?;
         }
         if terms.watching == Watching::Push {
             engine.arriving(id);
@@ -166,6 +229,7 @@ impl Started {
         Ok(Self {
             state,
             keeper,
+            engine: Arc::clone(engine),
             kept: None,
         })
     }
@@ -185,11 +249,19 @@ impl Started {
         Ok(())
     }
 
-    /// Waits for the first values, as the policy of the source wants it.
-    pub(super) fn finish(self, deadline: Instant) -> Result<Loaded, Error> {
+    /// Until when [`finish`](Self::finish) may wait, the longest last.
+    pub(super) fn patience(&self, deadline: Instant) -> impl Ord + use<> {
+        let until = self.keeper.waits_until(deadline);
+        (until.is_none(), until)
+    }
+
+    /// Waits for the first values, as the policy of the source wants it; where the start fails
+    /// anyhow, until the source has answered once.
+    pub(super) fn finish(self, deadline: Instant, doomed: bool) -> Result<Loaded, Error> {
         let Self {
             mut state,
             keeper,
+            engine,
             kept,
         } = self;
         let mut loaded = Loaded {
@@ -199,6 +271,8 @@ impl Started {
             revision: None,
             failure: None,
             kept: None,
+            spare: None,
+            held: None,
             unusable: None,
             keeper,
         };
@@ -215,28 +289,62 @@ impl Started {
         if loaded.keeper.terms.watching == Watching::Push {
             return Ok(loaded);
         }
-        match loaded.keeper.wait_for_first(deadline, kept.is_some()) {
+        let first = loaded
+            .keeper
+            .wait_for_first(deadline, kept.is_some(), doomed);
+        let failure = match first {
             Ok(document) => {
+                // A store that was wiped while nobody looked is believed no sooner than one that is
+                // wiped later.
+                let judge = |kept: &Kept| engine.judge_first(state.id, &kept.root, document.root());
+                loaded.held = kept.as_ref().and_then(|kept| judge(kept).err());
                 loaded.revision = document.revision.clone();
                 let (root, left_out) = document.into_parts();
-                state.root = root;
                 loaded.problems = Some(left_out);
-            }
-            Err(error) if kept.is_some() || loaded.is_optional() => {
-                loaded.loaded = false;
-                loaded.failure = Some(why(error));
-                if let Some(kept) = &kept {
-                    let absent = kept.without_secrets().into_iter();
-                    let errors = loaded.failure.take().into_iter().chain(absent);
-                    loaded.failure = Some(Error::all(errors.collect()));
-                    (state.root, state.kept) = (kept.root.clone(), Some(kept.confirmed));
+                match &loaded.held {
+                    Some(held) => held.clone(),
+                    None => {
+                        state.root = root;
+                        loaded.state = state;
+                        loaded.spare = kept;
+                        return Ok(loaded);
+                    }
                 }
-                loaded.kept = kept;
             }
+            Err(error) if kept.is_some() || loaded.is_optional() => error,
             Err(error) => return Err(why(error)),
+        };
+        loaded.loaded = false;
+        loaded.failure = Some(why(failure));
+        if let Some(kept) = &kept {
+            let absent = kept.without_secrets().into_iter();
+            let errors = loaded.failure.take().into_iter().chain(absent);
+            loaded.failure = Some(Error::all(errors.collect()));
+            (state.root, state.kept) = (kept.root.clone(), Some(kept.confirmed));
         }
+        loaded.kept = kept;
         loaded.state = state;
         Ok(loaded)
+    }
+}
+
+/// What the builder allows.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// How late a change may be seen.
+    pub(super) propagation: Duration,
+    /// How long all first loads together may take.
+    pub(super) load: Duration,
+}
+
+/// How long an attempt to load the first values may take: as long as the start waits, where it has
+/// one attempt; where it may try again, no longer than later ones.
+fn first_load(timing: &Timing, policy: &Policy, load: Duration) -> Duration {
+    let one = timing.load_deadline();
+    match policy.start {
+        Start::Required(None) => one.max(load),
+        Start::Optional(time) => one.max(time),
+        Start::Required(Some(_)) | Start::Waits => one,
     }
 }
 

@@ -7,6 +7,7 @@ use std::ops::Bound;
 use crate::error::{Error, ErrorKind};
 use crate::schema::Schema;
 use crate::schema::declaration::Field;
+use crate::schema::nearest::BUDGET;
 use crate::tree::diff::LeafChange;
 use crate::tree::snapshot::Generation;
 use crate::value::key::{Key, under};
@@ -91,9 +92,10 @@ impl Schema {
                 .collect(),
         };
         let more = unknown.split_off(unknown.len().min(MAX_TOLD));
+        let mut budget = BUDGET;
         for (key, entry) in unknown {
             let mut detail = String::from("not declared in the schema");
-            if let Some(near) = self.nearest(key.as_str()) {
+            if let Some(near) = self.nearest(key.as_str(), &mut budget) {
                 detail.push_str(&format!("; did you mean `{near}`?"));
             }
             let error = Error::new(ErrorKind::Refused, detail).with_key(&key);

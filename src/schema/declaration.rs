@@ -15,11 +15,12 @@ use crate::schema::Schema;
 use crate::schema::shape::Shape;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
-use crate::value::coerce;
+use crate::value::coerce::{self, Way};
 use crate::value::key::Key;
-use crate::value::node::{Node, Table};
+use crate::value::map::Entry;
+use crate::value::node::Node;
 use crate::value::origin::Origin;
-use crate::value::secret::looks_secret;
+use crate::value::secret::noticing;
 use crate::value::units::ByteSize;
 
 /// What is declared of one key that holds a `T`; made by [`Schema::key`](crate::Schema::key).
@@ -33,7 +34,9 @@ pub struct Declaration<T> {
     restart: bool,
     deprecated: Option<String>,
     description: String,
-    faults: Vec<Error>,
+    faults: Vec<Fault>,
+    /// Whether a secret was read from a value that is allowed.
+    leaks: bool,
 }
 
 /// A rule with how it is told.
@@ -51,6 +54,14 @@ pub(super) enum Limit {
     Check(String),
 }
 
+/// What is wrong with the declaration itself; which of the texts is told hangs on whether its key
+/// is hidden, and that is known when all is declared.
+#[derive(Clone)]
+pub(super) struct Fault {
+    pub(super) open: Error,
+    pub(super) masked: Error,
+}
+
 /// One end of a range as text.
 pub(super) type Side = Bound<String>;
 
@@ -61,17 +72,29 @@ pub(super) struct Field {
     pub(super) limits: Vec<Limit>,
     pub(super) default: Option<Value>,
     pub(super) required: bool,
+    /// Whether the key is secret with all below it.
     pub(super) secret: bool,
+    /// Where the type, or the default, has secrets below the key.
+    pub(super) marks: Vec<Key>,
+    /// Where the type has secrets whose names depend on the value.
+    pub(super) ways: Vec<Way>,
+    /// Whether the default or an allowed value has a secret in it, wherever.
+    pub(super) leaks: bool,
     pub(super) restart: bool,
     pub(super) deprecated: Option<String>,
     pub(super) description: String,
+    pub(super) faults: Vec<Fault>,
     judge: Judge,
 }
 
+/// Whether a key is hidden, asked when something is to be told of it.
+type Hidden<'a> = &'a dyn Fn() -> bool;
+
 /// Reads what stands at a key as the declared type and asks the rules; the generation is `None` for
 /// a default that is in no tree yet.
-type Judge =
-    Arc<dyn Fn(&str, Found<'_>, bool, Option<&Generation>) -> Result<(), Error> + Send + Sync>;
+type Judge = Arc<
+    dyn Fn(&str, Found<'_>, Hidden<'_>, Option<&Generation>) -> Result<(), Error> + Send + Sync,
+>;
 
 impl<T: DeserializeOwned + 'static> Declaration<T> {
     pub(super) fn new(key: &str) -> Self {
@@ -92,6 +115,7 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
             deprecated: None,
             description: String::new(),
             faults: Vec::new(),
+            leaks: false,
         }
     }
 
@@ -133,9 +157,15 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         let key = self.key.as_ref().map_or("", Key::as_str);
         let mut allowed: Vec<T> = Vec::new();
         for value in &values {
-            match coerce::decode_value(key, value, &origin(), false) {
+            let read = |masked| coerce::decode_value(key, value, &origin(), masked);
+            let (outcome, secret) = noticing(|| read(false));
+            self.leaks |= secret || coerce::holds_secret(value);
+            match outcome {
                 Ok(value) => allowed.push(value),
-                Err(error) => self.faults.push(error),
+                Err(open) => {
+                    let masked = read(true).err().unwrap_or_else(|| open.clone());
+                    self.faults.push(Fault { open, masked });
+                }
             }
         }
         self.rule(Limit::OneOf(values), move |value| allowed.contains(value))
@@ -177,7 +207,8 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
     }
 
     /// Says that the key should not be used any more, and what to do about it, such as
-    /// `"use http.port"`. Shown where the schema is written out.
+    /// `"use http.port"`. Shown where the schema is written out, and by
+    /// [`Properties::deprecated_keys`](crate::Properties::deprecated_keys) where the key is set.
     pub fn deprecated(mut self, instead: impl Into<String>) -> Self {
         self.deprecated = Some(instead.into());
         self
@@ -189,44 +220,41 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         self
     }
 
-    /// The declaration without its type, if its key is one; its default is held against its rules.
+    /// The declaration without its type, if its key is one.
     pub(super) fn finish(self, faults: &mut Vec<Error>) -> Option<(Key, Field)> {
         let key = self.key.map_err(|error| faults.push(error)).ok()?;
-        let shape = Shape::of::<T>();
-        let secret = self.secret || shape.secret;
-        faults.extend(self.faults.into_iter().map(|fault| match secret {
-            true => {
-                Error::new(fault.kind(), "a value in `one_of` is not of its type").with_key(&key)
-            }
-            false => fault,
-        }));
         let rules = self.rules;
-        let field = Field {
-            shape,
+        let mut field = Field {
+            shape: Shape::of::<T>(),
             limits: rules.iter().map(|rule| rule.limit.clone()).collect(),
             default: self.default,
             required: self.required,
-            secret,
+            secret: self.secret,
+            marks: Vec::new(),
+            ways: Vec::new(),
+            leaks: self.leaks,
             restart: self.restart,
             deprecated: self.deprecated,
             description: self.description,
-            judge: Arc::new(move |key, found, masked, generation| {
-                judge(&rules, key, found, masked, generation)
+            faults: self.faults,
+            judge: Arc::new(move |key, found, hidden, generation| {
+                judge(&rules, key, found, hidden, generation)
             }),
         };
-        if let Some(default) = field.default.as_ref().filter(|value| !value.may_refer()) {
-            let mut alone = Table::default();
+        for way in coerce::secret_places::<T>() {
+            field.mark(&key, way);
+        }
+        if let Some(default) = &field.default {
             let node = Node::of(default.clone(), &origin());
-            if let Some(entry) = alone
-                .put_path(&["default"], node)
-                .ok()
-                .and(alone.get("default"))
-            {
-                let masked = secret || looks_secret(key.as_str()) || coerce::holds_secret(default);
-                if let Err(error) = field.ask(key.as_str(), Found::Entry(entry), masked, None) {
-                    faults.extend(error.iter().cloned());
-                }
-            }
+            let mut read = Vec::new();
+            let decode = AssertUnwindSafe(|| {
+                let _ = coerce::decode_noting::<T>(key.as_str(), Some(&node), true, &mut read);
+            });
+            // A panic is told with the verdict on the default.
+            let (_, secret) = noticing(|| catch_unwind(decode));
+            field.leaks |= secret || coerce::holds_secret(default);
+            let below = read.iter().filter_map(|read| Key::parse(read).ok());
+            field.marks.extend(below.filter(|read| *read != key));
         }
         Some((key, field))
     }
@@ -242,6 +270,35 @@ impl<T> fmt::Debug for Declaration<T> {
 }
 
 impl Field {
+    /// Notes a place in the type where a secret is read.
+    fn mark(&mut self, key: &Key, mut way: Way) {
+        // A list of secrets is one.
+        while way.last().is_some_and(Option::is_none) {
+            way.pop();
+        }
+        let names: Option<Vec<&str>> = way.iter().copied().collect();
+        match names {
+            Some(names) if names.is_empty() => self.secret = true,
+            Some(names) => {
+                let below = Key::from_segments(names).and_then(|below| key.join(&below));
+                self.marks.extend(below);
+            }
+            None => self.ways.push(way),
+        }
+    }
+
+    /// What is wrong with the default; it is in no tree yet.
+    pub(super) fn fault_of_default(&self, key: &Key, hidden: Hidden<'_>) -> Option<Error> {
+        let default = self.default.as_ref().filter(|value| !value.may_refer())?;
+        let entry = Arc::new(Entry {
+            name: "default".into(),
+            node: Node::of(default.clone(), &origin()),
+        });
+        let hidden = || self.leaks || hidden();
+        self.ask(key.as_str(), Found::Entry(&entry), &hidden, None)
+            .err()
+    }
+
     /// What is wrong with what stands at the key in a generation.
     pub(super) fn fault(
         &self,
@@ -254,8 +311,8 @@ impl Field {
             Err(error) => return Some(error),
         };
         if !found.is_nothing() {
-            let masked = generation.hides(key.as_str(), found);
-            let verdict = self.ask(key.as_str(), found, masked, Some(generation));
+            let hidden = || generation.hides(key.as_str(), found);
+            let verdict = self.ask(key.as_str(), found, &hidden, Some(generation));
             return verdict.err();
         }
         if !self.required {
@@ -275,12 +332,14 @@ impl Field {
         &self,
         key: &str,
         found: Found<'_>,
-        masked: bool,
+        hidden: Hidden<'_>,
         generation: Option<&Generation>,
     ) -> Result<(), Error> {
-        let ask = AssertUnwindSafe(|| (self.judge)(key, found, masked, generation));
-        catch_unwind(ask).unwrap_or_else(|panic| {
-            // What it panicked with may quote the value.
+        let ask = AssertUnwindSafe(|| (self.judge)(key, found, hidden, generation));
+        let (verdict, read) = noticing(|| catch_unwind(ask));
+        verdict.unwrap_or_else(|panic| {
+            // What it panicked with may quote the value, or any part of it.
+            let masked = read || hidden() || holds_secret(found, generation);
             let panic: &(dyn Any + Send) = if masked { &MASK } else { &*panic };
             Err(placed(panicked("a rule of the schema", panic), key, found))
         })
@@ -291,18 +350,20 @@ fn judge<T: DeserializeOwned>(
     rules: &[Rule<T>],
     key: &str,
     found: Found<'_>,
-    masked: bool,
+    hidden: Hidden<'_>,
     generation: Option<&Generation>,
 ) -> Result<(), Error> {
-    let value: T = match generation {
+    let (value, read) = noticing(|| match generation {
         Some(generation) => generation.decode_noting(key, found),
-        None => found.decode(key, masked),
-    }?;
+        None => found
+            .decode(key, false)
+            .or_else(|_| found.decode(key, hidden())),
+    });
+    let value: T = value?;
     let Some(broken) = rules.iter().find(|rule| !(rule.holds)(&value)) else {
         return Ok(());
     };
-    // Reading it may have shown that it is a secret.
-    let masked = masked || generation.is_some_and(|generation| generation.hides(key, found));
+    let masked = read || hidden();
     let error = Error::new(ErrorKind::Refused, broken.limit.fault());
     let error = error.with_wanted(broken.limit.shown(masked));
     let error = match found.shown(masked) {
@@ -310,6 +371,20 @@ fn judge<T: DeserializeOwned>(
         None => error,
     };
     Err(placed(error, key, found))
+}
+
+/// Whether something in what was found looks secret, or was made from a secret.
+fn holds_secret(found: Found<'_>, generation: Option<&Generation>) -> bool {
+    let (Found::Entry(entry) | Found::Inside(_, entry)) = found else {
+        return false;
+    };
+    let mut derived = false;
+    if let (Some(generation), Some(table)) = (generation, entry.node.table()) {
+        table.walk(&mut String::new(), &mut |_, entry| {
+            derived |= generation.derives_from_secret(entry);
+        });
+    }
+    derived || coerce::node_holds_secret(&entry.node)
 }
 
 fn placed(error: Error, key: &str, found: Found<'_>) -> Error {
@@ -320,15 +395,22 @@ fn placed(error: Error, key: &str, found: Found<'_>) -> Error {
     }
 }
 
-fn origin() -> Origin {
+pub(super) fn origin() -> Origin {
     Origin::new("schema", "")
 }
 
 fn shown_bound<T: Debug + 'static>(value: &T) -> String {
-    match (value as &dyn Any).downcast_ref::<ByteSize>() {
-        Some(size) => size.to_string(),
-        None => format!("{value:?}"),
+    let any = value as &dyn Any;
+    let optional = || any.downcast_ref::<Option<ByteSize>>()?.as_ref();
+    if let Some(size) = any.downcast_ref::<ByteSize>().or_else(optional) {
+        return size.to_string();
     }
+    let text = format!("{value:?}");
+    // What is not there is not asked for its range.
+    let inside = text
+        .strip_prefix("Some(")
+        .and_then(|rest| rest.strip_suffix(')'));
+    inside.map(str::to_owned).unwrap_or(text)
 }
 
 impl Limit {
@@ -341,12 +423,15 @@ impl Limit {
         }
     }
 
-    /// The rule as text; values that are allowed for a secret are not shown.
+    /// The rule as text; what is said of the values of a secret is not shown.
     pub(super) fn shown(&self, masked: bool) -> String {
         match self {
+            Limit::Range(..) if masked => "a range".to_owned(),
             Limit::Range(start, end) => shown_range(start, end),
             Limit::Length(start, end) => format!("length {}", shown_range(start, end)),
-            Limit::OneOf(_) if masked => "one of a few".to_owned(),
+            Limit::OneOf(values) if masked || values.iter().any(coerce::holds_secret) => {
+                "one of a few".to_owned()
+            }
             Limit::OneOf(values) => {
                 let values: Vec<String> = values.iter().map(ToString::to_string).collect();
                 format!("one of {}", values.join(", "))
@@ -356,7 +441,7 @@ impl Limit {
     }
 }
 
-fn shown_range<B: fmt::Display>(start: &Bound<B>, end: &Bound<B>) -> String {
+pub(super) fn shown_range<B: fmt::Display>(start: &Bound<B>, end: &Bound<B>) -> String {
     let start = match start {
         Bound::Included(start) => start.to_string(),
         Bound::Excluded(start) => format!("{start}<"),

@@ -36,27 +36,31 @@
 mod check;
 mod declaration;
 mod json;
+mod nearest;
 mod shape;
 mod text;
 mod unknown;
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Bound;
+use std::sync::{Arc, OnceLock};
 
 use serde_core::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind};
-use crate::schema::declaration::Field;
+use crate::schema::declaration::{Fault, Field};
+use crate::schema::nearest::Names;
+use crate::schema::shape::Kind;
 use crate::tree::secrets::Secrets;
-use crate::value::coerce;
+use crate::value::coerce::Way;
 use crate::value::document::Document;
 use crate::value::key::Key;
-use crate::value::origin::Origin;
 use crate::value::secret::looks_secret;
 
 pub use crate::schema::declaration::Declaration;
-pub use crate::schema::unknown::Unknown;
+pub use crate::schema::unknown::{Deprecated, Unknown};
 
 /// The keys a program knows, with their types and rules; given to
 /// [`Builder::schema`](crate::Builder::schema).
@@ -83,6 +87,10 @@ pub struct Schema {
     deny_unknown: bool,
     /// What is wrong with the schema itself.
     faults: Vec<Error>,
+    /// What else is not to be shown: of a schema that is in use, all that its builder was told.
+    secrets: Secrets,
+    /// Made for the first undeclared key.
+    names: OnceLock<Arc<Names>>,
 }
 
 impl Schema {
@@ -110,11 +118,20 @@ impl Schema {
     }
 
     fn put(mut self, key: Key, field: Field) -> Self {
+        self.names = OnceLock::new();
         match self.fields.entry(key) {
             Entry::Vacant(place) => {
                 place.insert(field);
             }
-            Entry::Occupied(place) => {
+            Entry::Occupied(mut place) => {
+                // What one of them hides is not shown because of the other.
+                let first = place.get_mut();
+                first.secret |= field.secret;
+                first.leaks |= field.leaks;
+                first.marks.extend(field.marks);
+                first.ways.extend(field.ways);
+                let faults = field.faults.into_iter();
+                self.faults.extend(faults.map(|fault| fault.masked));
                 let detail = "declared twice in the schema";
                 let fault = Error::new(ErrorKind::InvalidKey, detail).with_key(place.key());
                 self.faults.push(fault);
@@ -160,17 +177,28 @@ impl Schema {
     /// Adds the defaults of the schema below those of the program, names its secrets, and tells
     /// what is wrong with the schema itself.
     pub(crate) fn settle(
-        &self,
+        &mut self,
         defaults: &mut Document,
         secrets: &Secrets,
         faults: &mut Vec<Error>,
     ) {
         faults.extend(self.faults.iter().cloned());
-        let origin = Origin::new("schema", "");
+        self.marks().into_iter().for_each(|key| secrets.add(key));
+        self.secrets = secrets.clone();
+        let origin = declaration::origin();
         let mut below = Document::new();
         for (key, field) in &self.fields {
-            if field.secret {
-                secrets.add(key.clone());
+            let hidden = || secrets.hides(key.as_str());
+            if !field.faults.is_empty() {
+                let masked = field.leaks || hidden();
+                let told = |fault: &Fault| match masked {
+                    true => fault.masked.clone(),
+                    false => fault.open.clone(),
+                };
+                faults.extend(field.faults.iter().map(told));
+            }
+            if let Some(error) = field.fault_of_default(key, &hidden) {
+                faults.extend(error.iter().cloned());
             }
             if let Some(default) = &field.default {
                 if let Err(error) = below.set_key(key, default.clone(), &origin) {
@@ -187,13 +215,64 @@ impl Schema {
         self.fields.contains_key(key)
     }
 
-    /// Whether what a key holds is not to be shown.
-    fn hides(&self, key: &Key, field: &Field) -> bool {
-        let mut above = key.lineage().filter_map(|place| self.fields.get(place));
-        above.any(|field| field.secret)
-            || looks_secret(key.as_str())
-            || field.default.as_ref().is_some_and(coerce::holds_secret)
+    /// The keys that are declared secret, by a declaration, a type or a default.
+    fn marks(&self) -> BTreeSet<Key> {
+        let mut marks = BTreeSet::new();
+        for (key, field) in &self.fields {
+            marks.extend(field.secret.then(|| key.clone()));
+            marks.extend(field.marks.iter().cloned());
+            if field.ways.is_empty() {
+                continue;
+            }
+            let above = key.segments().count();
+            for below in self.below(key.as_str()) {
+                let names: Vec<_> = below.segments().skip(above).collect();
+                let leads = |way: &Way| {
+                    let mut steps = way.iter().zip(&names);
+                    steps.all(|(wanted, name)| wanted.is_none_or(|wanted| wanted == name))
+                };
+                if field.ways.iter().any(leads) {
+                    marks.insert(below.clone());
+                }
+            }
+        }
+        marks
     }
+
+    /// How much of a key is not to be shown, given the [`marks`](Self::marks).
+    fn veil(&self, marks: &BTreeSet<Key>, key: &Key, field: &Field) -> Veil {
+        let marked = key.lineage().any(|place| marks.contains(place));
+        // What the builder was told, and what was read as a secret; it hides what is above, too.
+        let told = self.secrets.hides(key.as_str());
+        if marked || looks_secret(key.as_str()) || (told && field.shape.kind != Kind::Any) {
+            return Veil::Whole;
+        }
+        let below = (Bound::Excluded(key.as_str()), Bound::Unbounded);
+        // What sorts behind a key may begin with it and yet not be below it, such as `a-b` and `a`.
+        let mut begin = marks
+            .range::<str, _>(below)
+            .take_while(|mark| mark.as_str().starts_with(key.as_str()));
+        let inside = begin.any(|mark| mark.is_under(key)) || self.shows(key);
+        match told || field.leaks || inside {
+            true => Veil::Part,
+            false => Veil::None,
+        }
+    }
+
+    /// Whether a declared key below another one looks secret.
+    fn shows(&self, key: &Key) -> bool {
+        self.below(key.as_str())
+            .any(|below| looks_secret(below.as_str()))
+    }
+}
+
+/// How much of a key is not to be shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Veil {
+    None,
+    /// Something in its values.
+    Part,
+    Whole,
 }
 
 impl fmt::Debug for Schema {

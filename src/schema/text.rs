@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::error::{MASK, Plain};
-use crate::schema::Schema;
 use crate::schema::declaration::Field;
+use crate::schema::{Schema, Veil};
 use crate::value::key::Key;
 
 const HEAD: [&str; 6] = ["key", "type", "range", "default", "flags", "description"];
@@ -24,7 +24,9 @@ impl Schema {
     /// ```
     pub fn to_text(&self) -> String {
         let mut rows = vec![HEAD.map(str::to_owned)];
-        rows.extend(self.fields.iter().map(|(key, field)| self.row(key, field)));
+        let marks = self.marks();
+        let fields = self.fields.iter();
+        rows.extend(fields.map(|(key, field)| row(key, field, self.veil(&marks, key, field))));
         let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max();
         let widths: Vec<usize> = (0..HEAD.len()).filter_map(width).collect();
         let mut text = String::new();
@@ -39,43 +41,43 @@ impl Schema {
         }
         text
     }
+}
 
-    fn row(&self, key: &Key, field: &Field) -> [String; 6] {
-        let masked = self.hides(key, field);
-        let limits: Vec<String> = field.limits.iter().map(|l| l.shown(masked)).collect();
-        let default = field.default.as_ref().map(|default| match masked {
-            true => MASK.to_owned(),
-            false => default.to_string(),
-        });
-        let mut flags = Vec::new();
-        for (flag, set) in [
-            ("required", field.required),
-            ("secret", masked),
-            ("restart", field.restart),
-        ] {
-            flags.extend(set.then(|| flag.to_owned()));
-        }
-        flags.extend(
-            field
-                .deprecated
-                .as_ref()
-                .map(|instead| match instead.is_empty() {
-                    true => "deprecated".to_owned(),
-                    false => format!("deprecated: {instead}"),
-                }),
-        );
-        let or_dash = |text: String| match text.is_empty() {
-            true => "-".to_owned(),
-            false => Plain(&text).to_string(),
-        };
-        [
-            key.to_string(),
-            field.shape.name.clone(),
-            limits.join("; "),
-            default.unwrap_or_default(),
-            flags.join(", "),
-            field.description.replace('\n', " "),
-        ]
-        .map(or_dash)
+fn row(key: &Key, field: &Field, veil: Veil) -> [String; 6] {
+    let masked = veil != Veil::None;
+    let limits: Vec<String> = field.limits.iter().map(|l| l.shown(masked)).collect();
+    let default = field.default.as_ref().map(|default| match masked {
+        true => MASK.to_owned(),
+        false => default.to_string(),
+    });
+    let mut flags = Vec::new();
+    for (flag, set) in [
+        ("required", field.required),
+        ("secret", veil == Veil::Whole),
+        ("restart", field.restart),
+    ] {
+        flags.extend(set.then(|| flag.to_owned()));
     }
+    flags.extend(
+        field
+            .deprecated
+            .as_ref()
+            .map(|instead| match instead.is_empty() {
+                true => "deprecated".to_owned(),
+                false => format!("deprecated: {instead}"),
+            }),
+    );
+    let or_dash = |text: String| match text.is_empty() {
+        true => "-".to_owned(),
+        false => Plain(&text).to_string(),
+    };
+    [
+        key.to_string(),
+        field.shape.name.clone(),
+        limits.join("; "),
+        default.unwrap_or_default(),
+        flags.join(", "),
+        field.description.replace('\n', " "),
+    ]
+    .map(or_dash)
 }

@@ -1,19 +1,17 @@
-//! Keys that nobody declared.
+//! Keys that nobody declared, and those that nobody should set any more.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Plain;
-use crate::schema::Schema;
+use crate::schema::nearest::{BUDGET, Names};
+use crate::schema::{Schema, declaration};
 use crate::tree::diff;
-use crate::tree::snapshot::{Found, Generation, distance};
+use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
 use crate::value::key::Key;
 use crate::value::map::Entry;
 use crate::value::origin::Origin;
-
-/// For as many undeclared keys the nearest declared one is looked for: help for a person.
-const MAX_HELPED: usize = 1_000;
 
 /// A key under a strict prefix that the schema does not declare; its value is not shown.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -23,8 +21,20 @@ pub struct Unknown {
     pub key: Key,
     /// Where it was written.
     pub origin: Option<Origin>,
-    /// The declared key that may be meant.
+    /// The declared key that may be meant; not looked for in a large crowd.
     pub nearest: Option<Key>,
+}
+
+/// A key that is set though the schema declares it deprecated; its value is not shown.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Deprecated {
+    /// The key; of a subtree that is deprecated, each that is set in it.
+    pub key: Key,
+    /// Where it was written.
+    pub origin: Option<Origin>,
+    /// What to do instead, as it was declared.
+    pub instead: String,
 }
 
 impl fmt::Display for Unknown {
@@ -40,15 +50,27 @@ impl fmt::Display for Unknown {
     }
 }
 
+impl fmt::Display for Deprecated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is deprecated", Plain(self.key.as_str()))?;
+        if !self.instead.is_empty() {
+            write!(f, ": {}", Plain(&self.instead))?;
+        }
+        match &self.origin {
+            Some(origin) => write!(f, " ({})", Plain(&origin.to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Schema {
     /// The undeclared keys of a generation under the strict prefixes, in order.
     pub(crate) fn unknown(&self, generation: &Generation) -> Vec<Unknown> {
-        let undeclared = self.undeclared(generation).into_iter().enumerate();
+        let mut budget = BUDGET;
+        let undeclared = self.undeclared(generation).into_iter();
         undeclared
-            .map(|(at, (key, entry))| Unknown {
-                nearest: (at < MAX_HELPED)
-                    .then(|| self.nearest(key.as_str()).cloned())
-                    .flatten(),
+            .map(|(key, entry)| Unknown {
+                nearest: self.nearest(key.as_str(), &mut budget).cloned(),
                 origin: entry.node.origin().cloned(),
                 key,
             })
@@ -107,15 +129,49 @@ impl Schema {
         holds_more && self.below(key).next().is_some()
     }
 
-    /// The declared key that is spelled most alike.
-    pub(super) fn nearest(&self, key: &str) -> Option<&Key> {
-        let most = (key.len() / 5).clamp(2, 3);
-        self.fields
-            .keys()
-            .filter(|known| known.as_str().len().abs_diff(key.len()) <= most)
-            .map(|known| (distance(known.as_str(), key), known))
-            .filter(|(far, known)| *far <= most && *far < known.as_str().len().min(key.len()))
-            .min()
-            .map(|(_, known)| known)
+    /// The deprecated keys that a generation has a value for, in order.
+    pub(crate) fn deprecated(&self, generation: &Generation) -> Vec<Deprecated> {
+        let mut all = Vec::new();
+        for (declared, field) in &self.fields {
+            let Some(instead) = &field.deprecated else {
+                continue;
+            };
+            let mut tell = |key: &str, origin: Option<&Origin>| {
+                if origin.is_some_and(|origin| *origin == declaration::origin()) {
+                    return;
+                }
+                all.extend(Key::parse(key).ok().map(|key| Deprecated {
+                    key,
+                    origin: origin.cloned(),
+                    instead: instead.clone(),
+                }));
+            };
+            match Found::in_tree(&generation.root, declared.as_str()) {
+                Ok(Found::Entry(entry)) => match entry.node.table() {
+                    Some(table) => {
+                        table.walk(&mut declared.as_str().to_owned(), &mut |key, leaf| {
+                            tell(key, leaf.node.origin());
+                        })
+                    }
+                    None => tell(declared.as_str(), entry.node.origin()),
+                },
+                Ok(Found::Inside(_, leaf)) => tell(declared.as_str(), leaf.node.origin()),
+                _ => {}
+            }
+        }
+        // One below another one would be told twice.
+        all.sort_by(|a, b| a.key.cmp(&b.key));
+        all.dedup_by(|a, b| a.key == b.key);
+        all
+    }
+
+    /// The declared key that may be meant by an undeclared one; none that is deprecated.
+    pub(super) fn nearest(&self, key: &str, budget: &mut usize) -> Option<&Key> {
+        let names = self.names.get_or_init(|| {
+            let fields = self.fields.iter();
+            let current = fields.filter(|(_, field)| field.deprecated.is_none());
+            Arc::new(Names::of(current.map(|(key, _)| key)))
+        });
+        names.nearest(key, budget)
     }
 }

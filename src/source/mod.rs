@@ -241,6 +241,8 @@ pub enum Refusal {
 pub struct Update {
     pub(crate) content: Content,
     pub(crate) revision: Option<Arc<str>>,
+    /// Whether the source takes it back if it is refused.
+    pub(crate) undone: bool,
 }
 
 impl fmt::Debug for Update {
@@ -276,6 +278,7 @@ impl Update {
         Self {
             content: Content::Full(document),
             revision,
+            undone: false,
         }
     }
 
@@ -284,6 +287,7 @@ impl Update {
         Self {
             content: Content::Delta(Vec::new()),
             revision: None,
+            undone: false,
         }
     }
 
@@ -305,7 +309,14 @@ impl Update {
         Self {
             content: Content::Delta(vec![Edit { key, value }]),
             revision: None,
+            undone: false,
         }
+    }
+
+    /// Says that the source takes the update back if it is refused: nothing of it is held then.
+    pub(crate) fn undone_if_refused(mut self) -> Self {
+        self.undone = true;
+        self
     }
 
     /// Adds setting a key. [`Value::Unset`] sets a tombstone, which hides the key in lower layers.
@@ -416,7 +427,8 @@ impl Updates {
         self.0.failed(error);
     }
 
-    /// Reports that the source answered and nothing changed.
+    /// Reports that the source answered and nothing changed since it last said something. What of
+    /// that was refused, or is held, it still says.
     pub fn alive(&self) {
         self.0.alive();
     }
@@ -441,7 +453,7 @@ impl Updates {
     }
 
     /// Has `hook` called once when the engine wants [`Source::watch`] to return, to wake it from
-    /// whatever it waits for. Called at once if that is so already.
+    /// whatever it waits for. Called on a thread of the engine's, or at once if that is so already.
     pub fn on_stop(&self, hook: impl Fn() + Send + Sync + 'static) {
         self.0.on_stop(Box::new(hook));
     }

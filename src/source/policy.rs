@@ -107,6 +107,10 @@ impl Policy {
     }
 
     /// Holds an update that would take away most of what the source says, until it is confirmed.
+    ///
+    /// With [`cached`](Self::cached), that is also what the first answer of a start would take away
+    /// of what was kept. A [`Memory`](crate::sources::Memory) takes back what is not believed, so
+    /// there is nothing to confirm.
     pub fn guarded(mut self, guard: Guard) -> Self {
         self.guard = Some(guard);
         self
@@ -126,8 +130,9 @@ impl Policy {
     }
 
     /// Loads a source that is polled only when
-    /// [`Properties::refresh_now`](crate::Properties::refresh_now) asks for it. For tests, and for programs
-    /// that decide themselves when to look.
+    /// [`Properties::refresh_now`](crate::Properties::refresh_now) asks for it, also after a failure; until
+    /// it has answered once, it is asked as any other. For tests, and for programs that decide
+    /// themselves when to look.
     pub fn manual(mut self) -> Self {
         self.manual = true;
         self
@@ -225,6 +230,10 @@ impl Guard {
     /// Believes the update after all when the source has gone on saying so for this long. By
     /// default it never does: only [`Properties::confirm`](crate::Properties::confirm) and values
     /// that come back end it.
+    ///
+    /// A source that is polled has to say it again when the time is over. What a source said that
+    /// watches or pushes stands until it says otherwise. A failure in between lets the time begin
+    /// anew, with the next time it says so.
     pub fn repeated_for(mut self, time: Duration) -> Self {
         self.repeated = Some(time);
         self

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::source::Watching;
 
-/// How long one load may take once the program runs, unless the source says otherwise.
+/// How long one load may take once the program runs, unless the source says otherwise. The first load
+/// may take as long as the start waits for it.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The longest that the engine leaves a source alone because its error
@@ -49,6 +50,12 @@ impl Timing {
 
     /// How long one load may take. The engine leaves a load that takes longer to itself, reports
     /// it, and tries again on another thread.
+    ///
+    /// The first load may take longer where the start waits longer for it:
+    /// [`Builder::load_timeout`](crate::Builder::load_timeout), or the time of
+    /// [`Policy::optional_after`](crate::Policy::optional_after). A start that goes on asking
+    /// ([`Policy::required_within`](crate::Policy::required_within),
+    /// [`Policy::waits`](crate::Policy::waits)) gives each attempt this time.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -76,10 +83,15 @@ impl Timing {
 
     /// How late a change may be at the worst while the source answers; `None` for a source that
     /// brings no changes of its own accord, or whose store tells of each.
+    ///
+    /// Polls begin at whole intervals, so a change that one poll just misses is asked for an
+    /// interval after that began, however long its answer took; only a timeout longer than the
+    /// interval leaves intervals out. The first poll after the start, or after a failure, is spread
+    /// over an interval instead and may come later by the time that the answer before it took.
     pub fn worst(&self, watching: Watching) -> Option<Duration> {
         let interval = match watching {
             Watching::Never | Watching::Push => return None,
-            Watching::Poll(every) => every,
+            Watching::Poll(every) => every.saturating_mul(self.intervals(every)),
             // What a dead watch has missed is found when its silence is noticed.
             Watching::Stream => self.look.or(self.silence)?,
         };
@@ -90,14 +102,22 @@ impl Timing {
         )
     }
 
+    /// How many intervals may pass from the beginning of one poll to that of the next.
+    fn intervals(&self, every: Duration) -> u32 {
+        let whole = self.timeout.as_nanos().div_ceil(every.as_nanos().max(1));
+        u32::try_from(whole).unwrap_or(u32::MAX).max(1)
+    }
+
     /// The terms of [`worst`](Self::worst), for a person.
     pub(crate) fn arithmetic(&self, watching: Watching) -> String {
-        let (what, interval) = match (watching, self.look, self.silence) {
-            (Watching::Poll(every), ..) => ("interval", every),
-            (_, Some(look), _) => ("look", look),
-            (_, None, silence) => ("silence", silence.unwrap_or_default()),
+        let mut text = match (watching, self.look, self.silence) {
+            (Watching::Poll(every), ..) => match self.intervals(every) {
+                1 => format!("interval {every:?}"),
+                more => format!("interval {every:?} × {more}"),
+            },
+            (_, Some(look), _) => format!("look {look:?}"),
+            (_, None, silence) => format!("silence {:?}", silence.unwrap_or_default()),
         };
-        let mut text = format!("{what} {interval:?}");
         if !self.settle.is_zero() {
             text.push_str(&format!(" + settling {:?}", self.settle));
         }

@@ -1,5 +1,6 @@
 //! Values that must not be shown.
 
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -34,6 +35,20 @@ pub struct Secret<T>(T);
 
 /// Tells the deserializer of this crate that everything below is secret.
 pub(crate) const SECRET_NAME: &str = "$liveprops::Secret";
+
+thread_local! {
+    static READ: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does something, and says whether it read a secret: through any deserializer, so that what serde
+/// buffers is noticed too.
+pub(crate) fn noticing<R>(act: impl FnOnce() -> R) -> (R, bool) {
+    let before = READ.replace(false);
+    let outcome = act();
+    let read = READ.get();
+    READ.set(before || read);
+    (outcome, read)
+}
 
 impl<T> Secret<T> {
     /// Hides a value.
@@ -72,6 +87,7 @@ impl<T> fmt::Display for Secret<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Secret<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        READ.set(true);
         deserializer.deserialize_newtype_struct(SECRET_NAME, SecretVisitor(PhantomData))
     }
 }

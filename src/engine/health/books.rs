@@ -1,9 +1,7 @@
 //! Keeps the books of all sources, and tells who listens.
 
-use std::cell::Cell;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,72 +9,70 @@ use parking_lot::Mutex;
 
 use crate::engine::cache::{Kept, age};
 use crate::engine::clock::Clock;
+use crate::engine::health::events::{self, Listeners, MAX_EVENTS};
+use crate::engine::health::record::{Record, Trouble, cause};
 use crate::engine::health::{
     Health, Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
 };
-use crate::error::{Error, MASK};
+use crate::error::{Error, ErrorKind, MASK};
 use crate::property::registry::Host;
-use crate::property::subscription::{Subscriber, Subscription};
+use crate::property::subscription::Subscription;
+use crate::sync::Cell;
 use crate::tree::layer::{Layer, SourceId};
 
-const MAX_REFUSED: usize = 64;
-const MAX_EVENTS: usize = 1024;
+pub(crate) use crate::engine::health::events::News;
 
-thread_local! {
-    /// Whether this thread is inside a callback that listens to events.
-    static LISTENING: Cell<bool> = const { Cell::new(false) };
-}
+const MAX_REFUSED: usize = 64;
 
 /// Keeps the books.
 pub(crate) struct Books {
     inner: Mutex<Inner>,
-    listeners: Mutex<Vec<Weak<EventBox>>>,
+    listeners: Listeners,
+    /// Read without a lock: it is asked by each reading of a malformed value.
+    malformed: Cell<Malformed>,
     clock: Clock,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// The keys whose malformed readings were told of in a generation.
-    malformed: (u64, BTreeSet<String>),
     sources: Vec<Record>,
     refused: VecDeque<Refused>,
     pending_restart: Vec<PendingRestart>,
 }
 
-/// The health of one source, and the monotonic moments behind it.
-struct Record {
-    health: SourceHealth,
-    /// Whether its changes are noticed by looking.
-    polled: bool,
-    /// When it last answered; of values kept on disk, when they were confirmed, as far as the wall
-    /// clock tells.
-    answered: Option<Instant>,
-    /// Since when it has been without an answer.
-    opened: SystemTime,
-    /// Whether it was told that its values grew too old.
-    told_old: bool,
-    /// When what is held of it is believed.
-    believed: Option<Instant>,
-    /// Why its values cannot be kept on disk.
-    unkept: Option<Error>,
-}
-
-impl Record {
-    /// When its values will be too old, if it does not answer meanwhile.
-    fn too_old_at(&self) -> Option<Instant> {
-        match self.health.status {
-            Status::Stale { .. } => self.answered?.checked_add(self.health.max_stale),
-            _ => None,
-        }
-    }
-
-    fn is_too_old(&self, now: Instant) -> bool {
-        matches!(self.health.status, Status::Stale { .. })
-            && self.too_old_at().is_none_or(|at| at <= now)
-    }
+/// The keys whose malformed readings were told of in a generation.
+#[derive(Default)]
+struct Malformed {
+    generation: u64,
+    keys: BTreeSet<Arc<str>>,
 }
 
 impl Inner {
+    fn record(&mut self, source: SourceId) -> Option<&mut Record> {
+        let mut sources = self.sources.iter_mut();
+        sources.find(|record| record.health.source == source)
+    }
+
+    /// Remembers a refusal or a clash, the same one once.
+    fn note(&mut self, news: &mut News, source: Option<SourceId>, generation: u64, error: Error) {
+        let text = error.to_string();
+        let same = |old: &Refused| old.source == source && old.error.to_string() == text;
+        let before = self.refused.iter().position(same);
+        let before = before.and_then(|at| self.refused.remove(at));
+        if self.refused.len() == MAX_REFUSED {
+            news.errors
+                .extend(self.refused.pop_front().map(|old| old.error));
+        }
+        self.refused.push_back(Refused {
+            source,
+            error,
+            time: SystemTime::now(),
+            count: before.as_ref().map_or(1, |old| old.count + 1),
+            generation,
+        });
+        news.errors.extend(before.map(|old| old.error));
+    }
+
     fn status(&self, now: Instant) -> Status {
         let mut down = None;
         let mut stale: Option<(SystemTime, &Error)> = None;
@@ -93,9 +89,10 @@ impl Inner {
                     None
                 }
                 Status::Down { reason } => Some((record.opened, reason)),
-                Status::Stale { since, reason } => {
-                    record.is_too_old(now).then_some((*since, reason))
-                }
+                Status::Stale { since, reason } => match &record.refusing {
+                    Some(refusing) => Some((*since, &refusing.reason)),
+                    None => record.is_too_old(now).then_some((*since, reason)),
+                },
             };
             // The oldest trouble is told of.
             if let Some(found) = since_then {
@@ -118,11 +115,6 @@ impl Inner {
     }
 }
 
-struct EventBox {
-    waiting: Mutex<VecDeque<SourceEvent>>,
-    subscriber: Arc<Subscriber>,
-}
-
 /// What the program wants of a source, as far as its health is concerned.
 pub(crate) struct Expected {
     pub(crate) required: bool,
@@ -135,11 +127,15 @@ pub(crate) struct Expected {
 pub(crate) struct Answer {
     pub(crate) generation: u64,
     pub(crate) changed: bool,
+    /// Whether it is what it had said before, and is believed now.
+    pub(crate) confirmed: bool,
     /// Replaces what its document left out, if it brought one.
     pub(crate) problems: Option<Vec<Error>>,
     pub(crate) revision: Option<Arc<str>>,
-    /// Why a part of what it said is not in force.
-    pub(crate) refused: Option<Error>,
+    /// Why parts of what it said are not in force.
+    pub(crate) refused: Vec<Error>,
+    /// What of it is held, and when that is believed.
+    pub(crate) held: Option<(Held, Option<Instant>)>,
     /// When it was told.
     pub(crate) told: Option<Instant>,
 }
@@ -148,7 +144,8 @@ impl Books {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
             inner: Mutex::default(),
-            listeners: Mutex::default(),
+            listeners: Listeners::default(),
+            malformed: Cell::new(Arc::default()),
             clock,
         }
     }
@@ -187,9 +184,16 @@ impl Books {
             health,
             polled,
             answered: None,
+            agreed: None,
             opened: SystemTime::now(),
+            has_values: false,
+            told_first: false,
+            failing: None,
+            refusing: None,
+            rejected: Vec::new(),
             told_old: false,
             believed: None,
+            interrupted: false,
             unkept: None,
         });
     }
@@ -205,14 +209,16 @@ impl Books {
     }
 
     pub(crate) fn close(&self, source: SourceId, generation: u64) {
-        let name = self.edit(source, |record| Arc::clone(&record.health.name));
-        self.inner
-            .lock()
-            .sources
-            .retain(|record| record.health.source != source);
-        if let Some(name) = name {
-            self.tell(Some(source), name, generation, SourceEventKind::Removed);
+        let mut news = News::default();
+        {
+            let mut inner = self.inner.lock();
+            let is_it = |record: &Record| record.health.source == source;
+            if let Some(at) = inner.sources.iter().position(is_it) {
+                let record = inner.sources.remove(at);
+                self.put(&record, &mut news, generation, SourceEventKind::Removed);
+            }
         }
+        news.tell();
     }
 
     pub(crate) fn moved(&self, source: SourceId, layer: Layer) {
@@ -220,268 +226,304 @@ impl Books {
     }
 
     fn edit<R>(&self, source: SourceId, change: impl FnOnce(&mut Record) -> R) -> Option<R> {
-        let mut inner = self.inner.lock();
-        inner
-            .sources
-            .iter_mut()
-            .find(|record| record.health.source == source)
-            .map(change)
+        self.inner.lock().record(source).map(change)
     }
 
-    /// The source answered, and nothing is new.
-    pub(crate) fn alive(&self, source: SourceId, generation: u64) {
-        // Of values from last time it has said nothing yet.
-        if self.edit(source, |record| record.health.cached.is_some()) == Some(true) {
-            return;
-        }
-        self.answered(
-            source,
-            Answer {
-                generation,
-                ..Answer::default()
-            },
-        );
+    /// The source answered, and nothing is new since it last said something; says whether what is in
+    /// force is confirmed by that.
+    pub(crate) fn alive(&self, source: SourceId, generation: u64) -> bool {
+        let now = self.clock.now();
+        let mut news = News::default();
+        let confirmed = {
+            let mut inner = self.inner.lock();
+            let Some(record) = inner.record(source) else {
+                return false;
+            };
+            // Of values from last time it has said nothing yet.
+            if record.health.cached.is_some() {
+                return false;
+            }
+            let failed = record.failing.take().is_some();
+            record.health.last_success = Some(SystemTime::now());
+            record.answered = Some(now);
+            // What was refused, or is held, it says still.
+            let confirmed = record.refusing.is_none();
+            if confirmed {
+                (record.has_values, record.told_old) = (true, false);
+                record.agreed = Some(now);
+            }
+            record.restate();
+            if confirmed && !std::mem::replace(&mut record.told_first, true) {
+                self.put(record, &mut news, generation, SourceEventKind::Initialized);
+            } else if confirmed && failed {
+                self.put(record, &mut news, generation, SourceEventKind::Reconnected);
+            }
+            confirmed
+        };
+        news.tell();
+        confirmed
     }
 
     /// The source said something that was taken.
-    pub(crate) fn answered(&self, source: SourceId, answer: Answer) {
+    ///
+    /// As all that a commit leads to, it is written while the commit lock is held, so that the books
+    /// follow the commits in their order; the news is for whoever holds it to tell later.
+    pub(crate) fn answered(&self, news: &mut News, source: SourceId, answer: Answer) {
         let Answer {
             generation,
             changed,
+            confirmed,
             problems,
             revision,
             refused,
+            held,
             told,
         } = answer;
         let now = self.clock.now();
-        let told = self.edit(source, |record| {
-            let health = &mut record.health;
-            let status = match (&health.status, &refused) {
-                (_, None) => Status::Up,
-                (Status::Stale { since, .. }, Some(reason)) => Status::Stale {
-                    since: *since,
-                    reason: reason.clone(),
-                },
-                (_, Some(reason)) => Status::Stale {
-                    since: SystemTime::now(),
-                    reason: reason.clone(),
-                },
-            };
-            let before = std::mem::replace(&mut health.status, status);
-            if changed {
-                let since = match record.polled {
-                    true => record.answered,
-                    false => told,
-                };
-                health.lag = since.map(|since| now.saturating_duration_since(since));
-                health.generation = generation;
-                health.commits += 1;
-            }
-            health.last_success = Some(SystemTime::now());
-            record.answered = Some(now);
-            health.cached = None;
-            if let Some(problems) = problems {
-                health.problems = problems;
-            }
-            // What a part of was refused is asked for again.
-            if refused.is_none() {
-                record.told_old = false;
-                health.held = None;
-                if revision.is_some() {
-                    health.revision = revision;
-                }
-            }
-            (before, Arc::clone(&health.name))
-        });
-        let Some((before, name)) = told else {
+        let mut inner = self.inner.lock();
+        for error in &refused {
+            inner.note(news, Some(source), generation, error.clone());
+        }
+        let Some(record) = inner.record(source) else {
             return;
         };
-        match before {
-            Status::Starting => {
-                self.tell(Some(source), name, generation, SourceEventKind::Initialized)
+        // What came later may be here already: the first values are told of after their commit.
+        if generation < record.health.generation {
+            return;
+        }
+        let was_in_trouble = record.failing.is_some() || record.refusing.is_some();
+        record.spare(news);
+        let rejected = match refused.is_empty() {
+            false => record.refuse(&refused),
+            true => {
+                (record.refusing, record.told_old) = (None, false);
+                record.rejected.clear();
+                record.agreed = Some(now);
+                Vec::new()
             }
-            Status::Up if changed => {
-                self.tell(Some(source), name, generation, SourceEventKind::Updated)
+        };
+        let health = &mut record.health;
+        if changed {
+            let since = match record.polled {
+                true => record.answered,
+                false => told,
+            };
+            health.lag = since.map(|since| now.saturating_duration_since(since));
+            health.generation = generation;
+            health.commits += 1;
+        }
+        if confirmed {
+            // It was held, so there is no revision that all of was taken.
+            health.revision = None;
+        } else {
+            health.last_success = Some(SystemTime::now());
+            record.answered = Some(now);
+            record.failing = None;
+            // What a part of was refused is asked for again.
+            if refused.is_empty() && revision.is_some() {
+                health.revision = revision;
             }
-            Status::Up => {}
-            _ if refused.is_some() => {
-                if changed {
-                    self.tell(Some(source), name, generation, SourceEventKind::Updated);
-                }
+        }
+        health.cached = None;
+        if let Some(problems) = problems {
+            news.errors.append(&mut health.problems);
+            health.problems = problems;
+        }
+        record.has_values = true;
+        record.hold(held);
+        record.restate();
+        let is_well = matches!(record.health.status, Status::Up);
+        if !std::mem::replace(&mut record.told_first, true) {
+            self.put(record, news, generation, SourceEventKind::Initialized);
+        } else {
+            if was_in_trouble && is_well {
+                self.put(record, news, generation, SourceEventKind::Reconnected);
             }
-            _ => {
-                self.tell(
-                    Some(source),
-                    Arc::clone(&name),
-                    generation,
-                    SourceEventKind::Reconnected,
-                );
-                if changed {
-                    self.tell(Some(source), name, generation, SourceEventKind::Updated);
-                }
+            if changed {
+                self.put(record, news, generation, SourceEventKind::Updated);
             }
+        }
+        for error in rejected {
+            self.put(record, news, generation, SourceEventKind::Rejected(error));
         }
     }
 
-    /// The source did not answer, and the values that were kept of it are in force.
+    /// What the source said is refused as a whole, or is held.
+    pub(crate) fn refused(
+        &self,
+        news: &mut News,
+        source: SourceId,
+        generation: u64,
+        error: Error,
+        held: Option<(Held, Option<Instant>)>,
+    ) {
+        let mut inner = self.inner.lock();
+        inner.note(news, Some(source), generation, error.clone());
+        let Some(record) = inner.record(source) else {
+            return;
+        };
+        record.spare(news);
+        let rejected = record.refuse(&[error]);
+        record.failing = None;
+        record.hold(held);
+        record.restate();
+        for error in rejected {
+            self.put(record, news, generation, SourceEventKind::Rejected(error));
+        }
+    }
+
+    /// Whether a source has failed since it said what is held of it; asked once for each failure.
+    pub(crate) fn was_interrupted(&self, source: SourceId) -> bool {
+        let taken = self.edit(source, |record| std::mem::take(&mut record.interrupted));
+        taken == Some(true)
+    }
+
+    /// The values that were kept of a source are in force: it did not answer, or not with what is
+    /// believed.
     pub(crate) fn kept(&self, source: SourceId, generation: u64, kept: &Kept, reason: Error) {
         let now = self.clock.now();
-        let name = self.edit(source, |record| {
+        let mut news = News::default();
+        self.edit(source, |record| {
             let health = &mut record.health;
-            health.status = Status::Stale {
-                since: kept.confirmed,
-                reason: reason.clone(),
-            };
             health.cached = Some(kept.confirmed);
             health.last_success = Some(kept.confirmed);
             health.revision.clone_from(&kept.revision);
             health.generation = generation;
             record.answered = now.checked_sub(age(kept.confirmed));
-            Arc::clone(&health.name)
+            record.agreed = record.answered;
+            (record.has_values, record.told_first) = (true, true);
+            record.failing = Some(Trouble {
+                since: kept.confirmed,
+                reason: reason.clone(),
+            });
+            record.restate();
+            if reason.kind() != ErrorKind::Held {
+                let kind = SourceEventKind::Suspended(reason);
+                self.put(record, &mut news, generation, kind);
+            }
         });
-        if let Some(name) = name {
-            let kind = SourceEventKind::Suspended(reason);
-            self.tell(Some(source), name, generation, kind);
-        }
+        news.tell();
     }
 
     /// What was kept of a source on disk is of no use.
     pub(crate) fn unusable(&self, source: SourceId, generation: u64, reason: Error) {
-        self.note_of(Some(source), generation, reason);
+        let mut news = News::default();
+        let mut inner = self.inner.lock();
+        inner.note(&mut news, Some(source), generation, reason);
+        drop(inner);
+        news.tell();
     }
 
     /// The values of a source cannot be kept on disk; `None`: they can.
     pub(crate) fn unkept(&self, source: SourceId, generation: u64, reason: Option<Error>) {
-        let told = self.edit(source, |record| {
+        let mut news = News::default();
+        self.edit(source, |record| {
             let before = std::mem::replace(&mut record.unkept, reason.clone());
-            before.is_none().then(|| Arc::clone(&record.health.name))
+            if let (None, Some(reason)) = (before, reason) {
+                let kind = SourceEventKind::Degraded(reason);
+                self.put(record, &mut news, generation, kind);
+            }
         });
-        if let (Some(Some(name)), Some(reason)) = (told, reason) {
-            let kind = SourceEventKind::Degraded(reason);
-            self.tell(Some(source), name, generation, kind);
-        }
+        news.tell();
     }
 
-    /// What the newest document of a source left out.
-    pub(crate) fn left_out(&self, source: SourceId, problems: Vec<Error>) {
-        self.edit(source, |record| record.health.problems = problems);
+    /// A source that pushes has said its first values, without what they left out.
+    pub(crate) fn arrived(&self, source: SourceId, problems: Vec<Error>) {
+        self.edit(source, |record| {
+            record.health.problems = problems;
+            record.has_values = true;
+        });
+    }
+
+    /// Whether a source has said its first values.
+    pub(crate) fn has_arrived(&self, source: SourceId) -> bool {
+        self.edit(source, |record| record.has_values) == Some(true)
     }
 
     /// The source does not answer, or answers nonsense.
     pub(crate) fn failed(&self, source: SourceId, generation: u64, reason: Error) {
-        let told = self.edit(source, |record| {
-            let health = &mut record.health;
-            let fresh = matches!(health.status, Status::Up | Status::Starting);
-            let news = match &health.status {
-                Status::Stale { reason: old, .. } | Status::Down { reason: old } => {
-                    old.to_string() != reason.to_string()
+        let mut news = News::default();
+        self.edit(source, |record| {
+            let is_news = match (&record.failing, &record.refusing) {
+                (Some(old), _) => {
+                    old.reason.kind() != reason.kind() || cause(&old.reason) != cause(&reason)
                 }
-                _ => true,
+                (None, Some(old)) => old.reason.to_string() != reason.to_string(),
+                (None, None) => true,
             };
-            health.status = match (&health.status, health.last_success) {
-                (Status::Stale { since, .. }, _) => Status::Stale {
-                    since: *since,
-                    reason: reason.clone(),
-                },
-                (_, Some(_)) => Status::Stale {
-                    since: SystemTime::now(),
-                    reason: reason.clone(),
-                },
-                (_, None) => Status::Down {
-                    reason: reason.clone(),
-                },
-            };
-            (fresh || news).then(|| Arc::clone(&health.name))
+            let since = record.since();
+            record.failing = Some(Trouble {
+                since: record.failing.as_ref().map_or(since, |old| old.since),
+                reason: reason.clone(),
+            });
+            // Nobody knows whether it would still say what is held.
+            (record.interrupted, record.believed) = (record.health.held.is_some(), None);
+            record.restate();
+            if is_news {
+                let kind = SourceEventKind::Suspended(reason);
+                self.put(record, &mut news, generation, kind);
+            }
         });
-        if let Some(Some(name)) = told {
-            self.tell(
-                Some(source),
-                name,
-                generation,
-                SourceEventKind::Suspended(reason),
-            );
-        }
+        news.tell();
     }
 
     /// The source works, but not as it should; `None`: it does again.
     pub(crate) fn degraded(&self, source: SourceId, generation: u64, reason: Option<Error>) {
-        let told = self.edit(source, |record| {
-            let health = &mut record.health;
-            let before = std::mem::replace(&mut health.degraded, reason.clone());
+        let mut news = News::default();
+        self.edit(source, |record| {
+            let before = std::mem::replace(&mut record.health.degraded, reason.clone());
             let text = |error: Option<&Error>| error.map(Error::to_string);
-            let news = text(before.as_ref()) != text(reason.as_ref());
-            news.then(|| Arc::clone(&health.name))
+            let is_news = text(before.as_ref()) != text(reason.as_ref());
+            if let (true, Some(reason)) = (is_news, reason) {
+                let kind = SourceEventKind::Degraded(reason);
+                self.put(record, &mut news, generation, kind);
+            }
         });
-        if let (Some(Some(name)), Some(reason)) = (told, reason) {
-            let kind = SourceEventKind::Degraded(reason);
-            self.tell(Some(source), name, generation, kind);
-        }
-    }
-
-    /// An update or one of its keys was refused.
-    pub(crate) fn refused(&self, source: SourceId, generation: u64, errors: &[Error], whole: bool) {
-        let name = self.edit(source, |record| {
-            let health = &mut record.health;
-            if let (true, Some(reason), Status::Stale { reason: old, .. }) =
-                (whole, errors.first(), &health.status)
-            {
-                // The same document offered again is no news.
-                if old.to_string() == reason.to_string() {
-                    return None;
-                }
-            }
-            health.refusals += errors.len() as u64;
-            if let (true, Some(reason)) = (whole, errors.first()) {
-                let since = match &health.status {
-                    Status::Stale { since, .. } => *since,
-                    _ => SystemTime::now(),
-                };
-                health.status = Status::Stale {
-                    since,
-                    reason: reason.clone(),
-                };
-            }
-            Some(Arc::clone(&health.name))
-        });
-        if name == Some(None) {
-            return;
-        }
-        let name = name.flatten();
-        for error in errors {
-            self.note_of(Some(source), generation, error.clone());
-            if let Some(name) = &name {
-                self.tell(
-                    Some(source),
-                    Arc::clone(name),
-                    generation,
-                    SourceEventKind::Rejected(error.clone()),
-                );
-            }
-        }
+        news.tell();
     }
 
     /// A reading with a default met a malformed value: told once for each key and generation, since
     /// the reading may be on a path that is run often.
     pub(crate) fn malformed(&self, key: &str, generation: u64, error: Error) {
+        let told = |told: &Malformed| {
+            let is_full = told.keys.len() >= MAX_EVENTS;
+            told.generation == generation && (is_full || told.keys.contains(key))
+        };
+        if told(&self.malformed.load()) {
+            return;
+        }
+        let mut news = News::default();
         {
             let mut inner = self.inner.lock();
-            if inner.malformed.0 != generation {
-                inner.malformed = (generation, BTreeSet::new());
-            }
-            if inner.malformed.1.len() >= MAX_EVENTS || !inner.malformed.1.insert(key.to_owned()) {
+            let before = self.malformed.full();
+            if told(&before) {
                 return;
             }
+            let mut keys = match before.generation == generation {
+                true => before.keys.clone(),
+                false => BTreeSet::new(),
+            };
+            keys.insert(key.into());
+            self.malformed
+                .store(Arc::new(Malformed { generation, keys }));
+            inner.note(&mut news, None, generation, error.clone());
         }
-        self.note(generation, error.clone());
-        self.whole(generation, SourceEventKind::Malformed(error));
+        self.put_whole(&mut news, generation, SourceEventKind::Malformed(error));
+        news.tell();
     }
 
     /// The keys that wait for a restart now.
-    pub(crate) fn waits_for_restart(&self, generation: u64, pending: Vec<PendingRestart>) {
+    pub(crate) fn waits_for_restart(
+        &self,
+        news: &mut News,
+        generation: u64,
+        pending: Vec<PendingRestart>,
+    ) {
         let before = std::mem::replace(&mut self.inner.lock().pending_restart, pending.clone());
         for one in pending {
             if !before.contains(&one) {
-                self.whole(generation, SourceEventKind::RestartRequired(one));
+                let kind = SourceEventKind::RestartRequired(one);
+                self.put_whole(news, generation, kind);
             }
         }
     }
@@ -506,118 +548,60 @@ impl Books {
             }
         }
         for record in &mut inner.sources {
-            let health = &mut record.health;
-            health.problems.iter_mut().for_each(scrub);
-            if let Status::Stale { reason, .. } | Status::Down { reason } = &mut health.status {
-                scrub(reason);
+            record.health.problems.iter_mut().for_each(scrub);
+            let troubles = [&mut record.failing, &mut record.refusing];
+            for trouble in troubles.into_iter().flatten() {
+                scrub(&mut trouble.reason);
             }
+            record.restate();
         }
     }
 
     /// Remembers what concerns the whole.
     pub(crate) fn note(&self, generation: u64, error: Error) {
-        self.note_of(None, generation, error);
+        let mut news = News::default();
+        self.note_clash(&mut news, generation, error);
+        news.tell();
     }
 
-    /// Remembers a refusal or a clash, the same one once.
-    fn note_of(&self, source: Option<SourceId>, generation: u64, error: Error) {
-        let mut inner = self.inner.lock();
-        let text = error.to_string();
-        let same = |old: &Refused| old.source == source && old.error.to_string() == text;
-        let before = inner.refused.iter().position(same);
-        let count = before.and_then(|at| inner.refused.remove(at));
-        if inner.refused.len() == MAX_REFUSED {
-            inner.refused.pop_front();
-        }
-        inner.refused.push_back(Refused {
-            source,
-            error,
-            time: SystemTime::now(),
-            count: count.map_or(1, |old| old.count + 1),
-            generation,
-        });
+    /// Remembers what a commit found.
+    pub(crate) fn note_clash(&self, news: &mut News, generation: u64, error: Error) {
+        self.inner.lock().note(news, None, generation, error);
     }
 
     pub(crate) fn whole(&self, generation: u64, kind: SourceEventKind) {
-        if LISTENING.get() {
-            return;
-        }
-        self.tell(None, Arc::from("liveprops"), generation, kind);
+        let mut news = News::default();
+        self.put_whole(&mut news, generation, kind);
+        news.tell();
     }
 
-    fn tell(
-        &self,
-        source: Option<SourceId>,
-        name: Arc<str>,
-        generation: u64,
-        kind: SourceEventKind,
-    ) {
-        let boxes: Vec<Arc<EventBox>> = {
-            let mut listeners = self.listeners.lock();
-            listeners.retain(|listener| listener.strong_count() > 0);
-            listeners.iter().filter_map(Weak::upgrade).collect()
-        };
-        for listener in boxes {
-            {
-                let mut waiting = listener.waiting.lock();
-                if waiting.len() == MAX_EVENTS {
-                    waiting.pop_front();
-                }
-                waiting.push_back(SourceEvent {
-                    source,
-                    name: Arc::clone(&name),
-                    kind: kind.clone(),
-                    generation,
-                });
-            }
-            crate::property::listen::Listener::tell(Arc::clone(&listener.subscriber));
+    fn put_whole(&self, news: &mut News, generation: u64, kind: SourceEventKind) {
+        if !events::is_listening() {
+            self.listeners.put(news, || SourceEvent {
+                source: None,
+                name: Arc::from("liveprops"),
+                kind,
+                generation,
+            });
         }
+    }
+
+    /// Puts an event of a source where those who listen find it.
+    fn put(&self, record: &Record, news: &mut News, generation: u64, kind: SourceEventKind) {
+        self.listeners.put(news, || SourceEvent {
+            source: Some(record.health.source),
+            name: Arc::clone(&record.health.name),
+            kind,
+            generation,
+        });
     }
 
     pub(crate) fn subscribe(
         &self,
         host: Weak<dyn Host>,
-        mut callback: impl FnMut(&SourceEvent) + Send + 'static,
+        callback: impl FnMut(&SourceEvent) + Send + 'static,
     ) -> Subscription {
-        let reports = Weak::clone(&host);
-        let events = Arc::new_cyclic(|events: &Weak<EventBox>| {
-            let events = Weak::clone(events);
-            let job = move || {
-                // One at a time, so that a panic loses one event and no more.
-                let Some(events) = events.upgrade() else {
-                    return;
-                };
-                let (event, more) = {
-                    let mut waiting = events.waiting.lock();
-                    (waiting.pop_front(), !waiting.is_empty())
-                };
-                if more {
-                    events.subscriber.poke();
-                }
-                if let Some(event) = event {
-                    // What the callback itself causes is counted and not told: it would be told to
-                    // the callback, for ever.
-                    let before = LISTENING.replace(true);
-                    let outcome = catch_unwind(AssertUnwindSafe(|| callback(&event)));
-                    if let (Err(panic), Some(host)) = (outcome, reports.upgrade()) {
-                        host.callback_panicked(panic);
-                    }
-                    LISTENING.set(before);
-                }
-            };
-            EventBox {
-                waiting: Mutex::default(),
-                subscriber: Subscriber::new(host, Box::new(job)),
-            }
-        });
-        let mut listeners = self.listeners.lock();
-        if listeners.len() == listeners.capacity() {
-            listeners.retain(|listener| listener.strong_count() > 0);
-        }
-        listeners.push(Arc::downgrade(&events));
-        drop(listeners);
-        let subscriber = Arc::clone(&events.subscriber);
-        Subscription::holding(subscriber, events)
+        self.listeners.subscribe(host, callback)
     }
 
     pub(crate) fn health(&self, generation: u64, callback_panics: u64) -> Health {
@@ -652,20 +636,12 @@ impl Books {
         self.inner.lock().status(now)
     }
 
-    /// What is held of a source, and when it will be believed.
-    pub(crate) fn held(&self, source: SourceId, held: Option<Held>, believed: Option<Instant>) {
-        self.edit(source, |record| {
-            record.health.held = held;
-            record.believed = believed;
-        });
-    }
-
     /// Tells of values that grew too old; says when to look again, and of which sources what is held
     /// is to be believed.
     pub(crate) fn grown_old(&self, generation: u64) -> (Option<Instant>, Vec<SourceId>) {
         let now = self.clock.now();
         let mut next = None;
-        let mut old = Vec::new();
+        let mut news = News::default();
         let mut believed = Vec::new();
         for record in &mut self.inner.lock().sources {
             match record.believed {
@@ -681,24 +657,14 @@ impl Books {
             }
             match (record.too_old_at(), &record.health.status) {
                 (Some(at), Status::Stale { reason, .. }) if at <= now => {
+                    let kind = SourceEventKind::Stale(reason.clone());
                     record.told_old = true;
-                    old.push((
-                        record.health.source,
-                        Arc::clone(&record.health.name),
-                        reason.clone(),
-                    ));
+                    self.put(record, &mut news, generation, kind);
                 }
                 (at, _) => next = next.into_iter().chain(at).min(),
             }
         }
-        for (source, name, reason) in old {
-            self.tell(
-                Some(source),
-                name,
-                generation,
-                SourceEventKind::Stale(reason),
-            );
-        }
+        news.tell();
         (next, believed)
     }
 
@@ -724,5 +690,33 @@ impl Books {
 impl fmt::Debug for Books {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Books")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_malformed_reading_that_was_told_of_waits_for_nobody() {
+        let books = Arc::new(Books::new(Clock::default()));
+        let error = || Error::new(ErrorKind::Mismatch, "not a number");
+        for generation in [1, 2] {
+            books.malformed("n", generation, error());
+        }
+        assert_eq!(books.inner.lock().refused.len(), 1, "the same one");
+        let held = books.inner.lock();
+        let (done, is_done) = channel();
+        let reader = Arc::clone(&books);
+        let thread = std::thread::spawn(move || {
+            reader.malformed("n", 2, error());
+            let _ = done.send(());
+        });
+        let outcome = is_done.recv_timeout(Duration::from_secs(5));
+        drop(held);
+        assert!(thread.join().is_ok());
+        assert!(outcome.is_ok(), "it waited for the books");
+        assert_eq!(books.inner.lock().refused[0].count, 2);
     }
 }

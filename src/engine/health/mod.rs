@@ -10,6 +10,8 @@ use crate::value::key::Key;
 use crate::value::origin::Origin;
 
 pub(crate) mod books;
+mod events;
+mod record;
 
 /// How a source, or the whole, is doing.
 #[derive(Clone, Debug)]
@@ -17,7 +19,7 @@ pub(crate) mod books;
 pub enum Status {
     /// It has not answered yet.
     Starting,
-    /// Its last contact succeeded.
+    /// Its last contact succeeded, and all that it said is in force.
     Up,
     /// Its values are in force, and it has not answered, or was refused, since then.
     Stale {
@@ -26,7 +28,7 @@ pub enum Status {
         /// What went wrong last.
         reason: Error,
     },
-    /// It has never answered.
+    /// No values of it have ever been in force.
     Down {
         /// What went wrong last.
         reason: Error,
@@ -69,7 +71,8 @@ pub struct SourceHealth {
     pub held: Option<Held>,
     /// How many of its updates brought a change.
     pub commits: u64,
-    /// How many of its updates, or single keys, were refused.
+    /// How many of its updates, or single keys, were refused; what is refused again and again for the
+    /// same reason counts once.
     pub refusals: u64,
     /// What its last document left out and why.
     pub problems: Vec<Error>,
@@ -131,8 +134,9 @@ pub struct Health {
     /// Each source, the strongest first.
     pub sources: Vec<SourceHealth>,
     /// How the whole is doing: [`Status::Down`] if a required source has never given values,
-    /// [`Status::Stale`] if values are older than the policy of their source allows or an optional
-    /// source is missing, [`Status::Starting`] while a source has not answered yet.
+    /// [`Status::Stale`] if values are older than the policy of their source allows, something that a
+    /// source says is refused or held, or an optional source is missing, [`Status::Starting`] while a
+    /// source has not answered yet.
     pub status: Status,
     /// The newest refusals and clashes, the oldest first, at most 64.
     pub refused: Vec<Refused>,
@@ -144,7 +148,7 @@ pub struct Health {
 
 impl Health {
     /// Whether every source answered at its last contact, or not longer ago than its policy allows,
-    /// and nothing it said is refused.
+    /// and nothing of what it said last is refused or held.
     pub fn is_up(&self) -> bool {
         matches!(self.status, Status::Up)
     }
@@ -172,9 +176,11 @@ pub enum SourceEventKind {
     Initialized,
     /// It brought a change.
     Updated,
-    /// An update, or one key of it, was refused; the old values stay.
+    /// An update, or one key of it, was refused; the old values stay. Told once, however often the
+    /// same is said.
     Rejected(Error),
-    /// It does not answer any more; its values stay.
+    /// It does not answer any more; its values stay. Told again when it fails for another reason,
+    /// not when only a number in the message differs.
     Suspended(Error),
     /// Its values are now older than its policy allows; they stay.
     Stale(Error),

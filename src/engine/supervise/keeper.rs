@@ -1,12 +1,12 @@
-//! Keeps one source running: load, then watch or poll, again after a failure, and on another thread
-//! when one hangs.
+//! Keeps the books of one source that runs: which thread runs it, which rounds are over and who waits
+//! for them. Replaces a thread that hangs.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
@@ -14,18 +14,20 @@ use crate::engine::supervise::life::{self, Hook, Life};
 use crate::engine::supervise::monitor::Monitor;
 use crate::engine::supervise::pause::{self, MAX_PAUSE};
 use crate::engine::supervise::sink::EngineSink;
+use crate::engine::supervise::turn::Turn;
 use crate::engine::threads::Threads;
 use crate::error::{Error, ErrorKind};
 use crate::property::slot::panicked;
-use crate::source::{Applied, Policy, Refusal, Source, Start, Timing, Update, Updates, Watching};
+use crate::source::{Policy, Refusal, Source, Start, Timing, Updates, Watching};
 use crate::tree::layer::SourceId;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 
-/// The shortest pause between two loads.
-const MIN_POLL: Duration = Duration::from_millis(1);
-/// As many threads of one source may hang before no other is started for it.
-const MAX_LEFT: usize = 3;
+/// As many threads of one source may hang before the pauses until the next attempt begin to grow
+/// without a bound.
+const MAX_LEFT: u32 = 3;
+/// As many may hang before a refresh does not shorten such a pause any more.
+const MAX_ASKED: u32 = 15;
 
 /// What a source says of itself, asked once.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub(crate) struct Terms {
     pub(crate) refusal: Refusal,
     pub(crate) timing: Timing,
     pub(crate) policy: Policy,
+    /// How long an attempt to load it may take until the program runs.
+    pub(crate) first: Duration,
     /// Whether only the start of the program loads it.
     pub(crate) bootstrap: bool,
 }
@@ -43,48 +47,68 @@ pub(crate) struct Keeper {
     pub(crate) id: SourceId,
     pub(crate) name: Arc<str>,
     pub(crate) terms: Terms,
-    source: Box<dyn Source>,
-    engine: Weak<Engine>,
-    clock: Clock,
+    pub(super) source: Box<dyn Source>,
+    pub(super) engine: Weak<Engine>,
+    pub(super) clock: Clock,
     began: Instant,
     monitor: Weak<Monitor>,
-    state: Mutex<State>,
-    bell: Condvar,
+    threads: Threads,
+    pub(super) state: Mutex<State>,
+    pub(super) bell: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// It is over: the source was removed, or the engine ends.
-    ended: bool,
+    pub(super) ended: bool,
     /// The thread that runs it, if one does.
-    life: Option<Arc<Life>>,
+    pub(super) life: Option<Arc<Life>>,
     /// It needs no thread until somebody asks.
-    resting: bool,
+    pub(super) resting: bool,
     /// When the next thread is to be started in place of one that is gone.
-    revive: Option<Instant>,
-    /// What wakes a thread that was left to itself.
+    pub(super) revive: Option<Instant>,
+    /// What is still to be called to wake threads, and whether another thread is at it.
     hooks: Vec<Hook>,
+    waking: bool,
     /// How many threads hang.
-    left: usize,
-    failures: u32,
-    /// How long the newest poll waited for its answer; none after a failure, and before the first.
-    waited: Option<Duration>,
+    pub(super) left: u32,
+    pub(super) failures: u32,
+    /// When the newest poll was due that somebody's wish did not bring forward: the next are whole
+    /// intervals later. None after a failure, and before the first.
+    pub(super) slot: Option<Instant>,
     /// What the newest load before the admission brought.
-    first: Option<Result<Document, Error>>,
+    pub(super) first: Option<Result<Document, Error>>,
     /// Whether the layer is in the tree, and then whether it holds what the source has loaded.
-    admitted: Option<bool>,
-    loaded: bool,
+    pub(super) admitted: Option<bool>,
+    pub(super) loaded: bool,
     /// The number of the newest round, one load or one watch, that has begun, that is over, and
     /// that somebody waits for.
-    begun: u64,
+    pub(super) begun: u64,
     over: u64,
     wanted: u64,
     outcome: Option<Result<(), Error>>,
+    /// Until when a watch has to end the round that is wanted of it.
+    answer_by: Option<Instant>,
 }
 
 impl State {
-    fn is_wanted(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         self.wanted > self.begun
+    }
+
+    pub(super) fn count_failure(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        self.slot = None;
+    }
+
+    pub(super) fn round_over(&mut self, outcome: Result<(), Error>) {
+        if self.over < self.begun {
+            self.over = self.begun;
+            self.outcome = Some(outcome);
+        }
+        if self.over >= self.wanted {
+            self.answer_by = None;
+        }
     }
 }
 
@@ -106,6 +130,7 @@ impl Keeper {
             clock: monitor.clock.clone(),
             began: monitor.clock.now(),
             monitor: Arc::downgrade(monitor),
+            threads: monitor.threads.clone(),
             state: Mutex::default(),
             bell: Condvar::new(),
         })
@@ -125,19 +150,31 @@ impl Keeper {
         guarded(|| self.source.watch(&updates))
     }
 
-    /// Waits for the first load until `deadline`, as long as the policy wants to.
+    /// Until when the start waits for the first load; `None`: however long it takes.
+    pub(crate) fn waits_until(&self, deadline: Instant) -> Option<Instant> {
+        match self.terms.policy.start {
+            Start::Required(None) => Some(deadline),
+            Start::Required(Some(time)) | Start::Optional(time) => self.began.checked_add(time),
+            Start::Waits => None,
+        }
+    }
+
+    /// Waits for the first load, as long as the policy wants to; where something else is there to go
+    /// on with, or the start fails anyhow, for one answer, whatever it is.
     pub(crate) fn wait_for_first(
         &self,
         deadline: Instant,
         cached: bool,
+        doomed: bool,
     ) -> Result<Document, Error> {
-        let until = match self.terms.policy.start {
-            Start::Required(None) => Some(deadline),
-            Start::Required(Some(time)) | Start::Optional(time) => self.began.checked_add(time),
-            Start::Waits => None,
-        };
-        // With the values of last time at hand, the first failure is enough.
-        let patient = self.is_patient() && !cached;
+        let policy = self.waits_until(deadline);
+        let one_load = self.began.checked_add(self.terms.timing.load_deadline());
+        let until = policy
+            .into_iter()
+            .chain(one_load.filter(|_| cached))
+            .chain(doomed.then_some(deadline))
+            .min();
+        let patient = self.is_patient() && !cached && !doomed;
         let mut state = self.state.lock();
         loop {
             match state.first.take() {
@@ -163,7 +200,7 @@ impl Keeper {
     }
 
     /// Whether the start wants an answer, and not only an attempt.
-    fn is_patient(&self) -> bool {
+    pub(super) fn is_patient(&self) -> bool {
         matches!(
             self.terms.policy.start,
             Start::Required(Some(_)) | Start::Waits
@@ -190,21 +227,38 @@ impl Keeper {
             let mut state = self.state.lock();
             let number = state.begun + 1;
             state.wanted = state.wanted.max(number);
-            self.bell.notify_all();
-            if std::mem::take(&mut state.resting) {
+            if state.answer_by.is_none() {
+                state.answer_by = self.answer_by();
+            }
+            let rests = std::mem::take(&mut state.resting);
+            if rests || state.revive.is_some() && state.left <= MAX_ASKED {
                 state.revive = Some(self.clock.now());
             }
+            self.bell.notify_all();
             (number, state.life.clone())
         };
-        match life {
-            Some(life) if self.terms.watching == Watching::Stream => life.again(),
-            _ => self.ring(),
+        if let (Watching::Stream, Some(life)) = (self.terms.watching, life) {
+            self.wake(life.again());
         }
+        self.ring();
         Some(number)
     }
 
+    /// Until when a round has to be over that is wanted now, where no load's deadline bounds it.
+    fn answer_by(&self) -> Option<Instant> {
+        match self.terms.watching {
+            Watching::Stream => self.clock.now().checked_add(self.two_rounds()),
+            _ => None,
+        }
+    }
+
+    /// The time of the round that runs and of the one that is wanted.
+    fn two_rounds(&self) -> Duration {
+        self.terms.timing.load_deadline().saturating_mul(2)
+    }
+
     /// Waits for a round to be over and says what became of it.
-    pub(super) fn wait_for(&self, number: u64, until: Instant) -> Result<(), Error> {
+    pub(super) fn wait_for(&self, number: u64, until: Option<Instant>) -> Result<(), Error> {
         let mut state = self.state.lock();
         loop {
             if state.over >= number {
@@ -213,31 +267,67 @@ impl Keeper {
             if state.ended {
                 return Err(closed());
             }
-            if self.clock.now() >= until {
+            if until.is_some_and(|until| self.clock.now() >= until) {
                 let detail = "did not answer in time; its values stay, and it is asked again";
                 return Err(Error::new(ErrorKind::Timeout, detail).with_origin(&self.name));
             }
-            self.clock.wait(&self.bell, &mut state, Some(until));
+            self.clock.wait(&self.bell, &mut state, until);
         }
     }
 
-    /// How long a round may take.
+    /// How long to wait for a round.
     pub(super) fn patience(&self) -> Duration {
         // A thread that hangs is noticed and replaced a little after its deadline.
-        self.terms.timing.load_deadline() + Duration::from_secs(1)
+        self.two_rounds().saturating_add(Duration::from_secs(1))
     }
 
     /// Tells it to end, and does not wait.
-    pub(super) fn end(&self) {
-        let (life, hooks) = {
+    pub(super) fn end(self: &Arc<Self>) {
+        let life = {
             let mut state = self.state.lock();
             state.ended = true;
             self.bell.notify_all();
-            (state.life.take(), std::mem::take(&mut state.hooks))
+            state.life.take()
         };
-        life::call(hooks);
         if let Some(life) = life {
-            life::call(life.end());
+            self.wake(life.end());
+        }
+    }
+
+    /// Has hooks called on a thread of their own: they are the source's code, and may hang as it
+    /// does.
+    fn wake(self: &Arc<Self>, hooks: Vec<Hook>) {
+        if hooks.is_empty() {
+            return;
+        }
+        {
+            let mut state = self.state.lock();
+            state.hooks.extend(hooks);
+            if std::mem::replace(&mut state.waking, true) {
+                return;
+            }
+        }
+        let keeper = Arc::clone(self);
+        let spawned = self
+            .threads
+            .spawn("liveprops-source", move || keeper.call_hooks());
+        if spawned.is_err() {
+            // A thread that nobody wakes stays for good.
+            self.call_hooks();
+        }
+    }
+
+    fn call_hooks(&self) {
+        loop {
+            let hooks = {
+                let mut state = self.state.lock();
+                state.waking = !state.hooks.is_empty();
+                std::mem::take(&mut state.hooks)
+            };
+            if hooks.is_empty() {
+                return;
+            }
+            life::call(hooks);
         }
     }
 
@@ -245,47 +335,29 @@ impl Keeper {
 
     /// Leaves a thread that hangs to itself and starts another when it is time; says when to look
     /// again.
-    pub(super) fn check(self: &Arc<Self>, threads: &Threads) -> Option<Instant> {
+    pub(super) fn check(self: &Arc<Self>) -> Option<Instant> {
         let now = self.clock.now();
-        let mut hung = None;
+        let (mut trouble, mut hooks) = (None, Vec::new());
         let mut state = self.state.lock();
         if state.ended {
             return None;
         }
-        if let Some(life) = &state.life {
-            match life.deadline() {
+        if let Some(life) = state.life.clone() {
+            match life.deadline().into_iter().chain(state.answer_by).min() {
                 Some(due) if due <= now => {
-                    let hooks = life.end();
-                    let detail = match state.admitted {
-                        None => "gave no answer to the first load in time",
-                        Some(_) => "gave no answer in time",
-                    };
-                    let detail =
-                        format!("{detail}; left to itself, and asked again on another thread");
-                    let error = Error::new(ErrorKind::Timeout, detail).with_origin(&self.name);
-                    state.hooks = hooks;
-                    state.life = None;
-                    state.left += 1;
-                    state.failures = state.failures.saturating_add(1);
-                    state.revive = Some(now + pause::after_failures(state.failures));
-                    self.round_over(&mut state, Err(error.clone()));
-                    if state.admitted.is_none() {
-                        state.first = Some(Err(error.clone()));
-                    }
-                    hung = Some(error);
+                    hooks = life.end();
+                    trouble = Some(self.leave(&mut state, now));
                 }
                 due => return due,
             }
         }
         let next = match state.revive {
             Some(at) if at > now => Some(at),
-            // One of them has to return first.
-            Some(_) if state.left > MAX_LEFT => None,
-            Some(_) => match self.start_on(&mut state, threads) {
+            Some(_) => match self.start_on(&mut state) {
                 Ok(()) => None,
                 Err(error) => {
-                    hung = Some(error);
-                    state.failures = state.failures.saturating_add(1);
+                    trouble = Some(error);
+                    state.count_failure();
                     state.revive = Some(now + pause::after_failures(state.failures));
                     state.revive
                 }
@@ -293,41 +365,67 @@ impl Keeper {
             None => None,
         };
         drop(state);
-        if let Some(error) = hung {
+        self.wake(hooks);
+        if let Some(error) = trouble {
             self.report(error);
         }
         next
     }
 
-    /// Starts a thread for the source.
-    pub(super) fn start(self: &Arc<Self>, threads: &Threads) -> Result<(), Error> {
-        self.start_on(&mut self.state.lock(), threads)
-    }
-
-    fn start_on(self: &Arc<Self>, state: &mut State, threads: &Threads) -> Result<(), Error> {
-        let life = Arc::new(Life::new(self.clock.clone()));
-        let hooks = std::mem::take(&mut state.hooks);
-        let (keeper, its_life) = (Arc::clone(self), Arc::clone(&life));
-        // Made on the thread: where none starts, it must not be dropped under the lock held here.
-        let run = move || {
-            let turn = Turn {
-                keeper,
-                life: its_life,
-            };
-            // They wake a thread that was left to itself, and may hang as it does.
-            let woken = turn.bounded(|| {
-                life::call(hooks);
-                Ok(())
-            });
-            if woken.is_some() {
-                turn.run();
+    /// Leaves the thread that runs it to itself, and says why.
+    fn leave(&self, state: &mut State, now: Instant) -> Error {
+        state.life = None;
+        state.left = state.left.saturating_add(1);
+        state.count_failure();
+        let what = match state.admitted {
+            None => "gave no answer to the first load in time",
+            Some(_) => "gave no answer in time",
+        };
+        let (pause, then) = match state.left.checked_sub(MAX_LEFT + 1) {
+            None => {
+                let then = "left to itself, and asked again on another thread".to_owned();
+                (pause::after_failures(state.failures), then)
+            }
+            // Each costs a thread, perhaps for good.
+            Some(more) => {
+                let (pause, most) = pause::while_threads_hang(more);
+                let left = state.left;
+                let then = format!("{left} threads hang in it, so it is left alone for {most:?}");
+                (pause, then)
             }
         };
-        match threads.spawn("liveprops-source", run) {
+        // Too far away for the clock is never.
+        state.revive = now.checked_add(pause);
+        let error = Error::new(ErrorKind::Timeout, format!("{what}; {then}"));
+        let error = error.with_origin(&self.name);
+        if state.answer_by.is_some_and(|by| by <= now) {
+            // Whoever wanted a round of a watch has waited for it long enough.
+            state.begun = state.begun.max(state.wanted);
+        }
+        state.round_over(Err(error.clone()));
+        if state.admitted.is_none() {
+            state.first = Some(Err(error.clone()));
+        }
+        self.bell.notify_all();
+        error
+    }
+
+    /// Starts a thread for the source.
+    pub(super) fn start(self: &Arc<Self>) -> Result<(), Error> {
+        self.start_on(&mut self.state.lock())
+    }
+
+    fn start_on(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
+        let life = Arc::new(Life::new(self.clock.clone()));
+        let (keeper, its_life) = (Arc::clone(self), Arc::clone(&life));
+        // Made on the thread: where none starts, it must not be dropped under the lock held here.
+        let run = move || Turn::new(keeper, its_life).run();
+        match self.threads.spawn("liveprops-source", run) {
             Ok(()) => {
                 state.life = Some(life);
                 state.revive = None;
                 state.resting = false;
+                state.answer_by = self.answer_by().filter(|_| state.is_wanted());
                 Ok(())
             }
             Err(cause) => {
@@ -339,7 +437,7 @@ impl Keeper {
 
     // ---- What the thread and the sink ask ----
 
-    fn updates(self: &Arc<Self>, life: &Arc<Life>) -> Updates {
+    pub(super) fn updates(self: &Arc<Self>, life: &Arc<Life>) -> Updates {
         Updates::new(Arc::new(EngineSink::new(
             Weak::clone(&self.engine),
             self,
@@ -347,7 +445,7 @@ impl Keeper {
         )))
     }
 
-    fn ring(&self) {
+    pub(super) fn ring(&self) {
         if let Some(monitor) = self.monitor.upgrade() {
             monitor.ring();
         }
@@ -361,8 +459,8 @@ impl Keeper {
     }
 
     /// Counts a failure and says how long to wait after it.
-    fn count_failure(&self, state: &mut State, error: &Error) -> Duration {
-        state.failures = state.failures.saturating_add(1);
+    pub(super) fn count_failure(&self, state: &mut State, error: &Error) -> Duration {
+        state.count_failure();
         let interval = match self.terms.watching {
             Watching::Poll(every) => every,
             _ => MAX_PAUSE,
@@ -370,19 +468,25 @@ impl Keeper {
         pause::asked_for(state.failures, error.retry_after(), interval)
     }
 
-    fn round_over(&self, state: &mut State, outcome: Result<(), Error>) {
-        if state.over < state.begun {
-            state.over = state.begun;
-            state.outcome = Some(outcome);
+    /// A thread that is not left to itself has answered, which ends its round; a refusal of what it
+    /// said is no failure of its.
+    pub(super) fn answered(&self, life: &Life, outcome: Result<(), Error>) {
+        life.sign();
+        let mut state = self.state.lock();
+        if !life.has_ended() {
+            (state.failures, state.loaded) = (0, true);
+            state.round_over(outcome);
             self.bell.notify_all();
         }
     }
 
-    /// A thread that is not left to itself has said something that ends its round.
-    pub(super) fn said(&self, life: &Life, outcome: Result<(), Error>) {
+    /// A thread that is not left to itself has failed, which ends its round.
+    pub(super) fn failed(&self, life: &Life, error: Error) {
         life.sign();
+        let mut state = self.state.lock();
         if !life.has_ended() {
-            self.round_over(&mut self.state.lock(), outcome);
+            state.round_over(Err(error));
+            self.bell.notify_all();
         }
     }
 }
@@ -394,267 +498,6 @@ fn closed() -> Error {
     )
 }
 
-/// A thread's turn at a source.
-struct Turn {
-    keeper: Arc<Keeper>,
-    life: Arc<Life>,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let keeper = &self.keeper;
-        let mut state = keeper.state.lock();
-        if state.ended {
-            return;
-        }
-        if self.life.has_ended() {
-            state.left = state.left.saturating_sub(1);
-        } else if !state.resting {
-            // It ended without being told to, which is our fault and not the source's.
-            state.life = None;
-            state.failures = state.failures.saturating_add(1);
-            state.revive = Some(keeper.clock.now() + pause::after_failures(state.failures));
-        }
-        drop(state);
-        keeper.ring();
-    }
-}
-
-/// Whether a thread goes on.
-enum Then {
-    GoOn,
-    End,
-}
-
-impl Turn {
-    fn run(&self) {
-        let updates = self.keeper.updates(&self.life);
-        let admitted = self.keeper.state.lock().admitted.is_some();
-        if !admitted && matches!(self.first(&updates), Then::End) {
-            return;
-        }
-        loop {
-            let then = match self.keeper.terms.watching {
-                Watching::Never => self.load_once(&updates),
-                Watching::Poll(every) => self.poll(&updates, every.max(MIN_POLL)),
-                Watching::Stream => self.stream(&updates),
-                Watching::Push => Then::End,
-            };
-            if matches!(then, Then::End) {
-                return;
-            }
-        }
-    }
-
-    /// Runs code of the source that has to answer in time; `None` if it did not.
-    fn bounded<R>(&self, run: impl FnOnce() -> Result<R, Error>) -> Option<Result<R, Error>> {
-        self.life.begin(self.keeper.terms.timing.load_deadline());
-        self.keeper.ring();
-        let outcome = guarded(run);
-        self.life.answered().then_some(outcome)
-    }
-
-    /// Waits until a moment, or for ever, or until somebody wants a round; says whether to go on.
-    fn wait(&self, until: Option<Instant>) -> Then {
-        let keeper = &self.keeper;
-        let mut state = keeper.state.lock();
-        loop {
-            if state.ended || self.life.has_ended() {
-                return Then::End;
-            }
-            if state.is_wanted() || until.is_some_and(|until| keeper.clock.now() >= until) {
-                return Then::GoOn;
-            }
-            keeper.clock.wait(&keeper.bell, &mut state, until);
-        }
-    }
-
-    fn begin_round(&self) {
-        self.keeper.state.lock().begun += 1;
-    }
-
-    /// Notes how long a poll waited for its answer, if it goes on as before. After the first of all,
-    /// and the first after a failure, the next is spread over the whole interval: others may have
-    /// started, or failed, at the same moment.
-    fn waited(&self, waited: Duration) {
-        let mut state = self.keeper.state.lock();
-        let steady = state.loaded && state.failures == 0;
-        state.waited = steady.then_some(waited);
-    }
-
-    /// Ends a round in which the source answered; a refusal of what it said is no failure of its.
-    fn answered(&self, outcome: Result<Applied, Error>) {
-        let mut state = self.keeper.state.lock();
-        (state.failures, state.loaded) = (0, true);
-        self.keeper.round_over(&mut state, outcome.and_then(whole));
-    }
-
-    /// Ends a round in which the source failed, and says how long to wait before the next.
-    fn failed(&self, error: Error) -> Duration {
-        let mut state = self.keeper.state.lock();
-        let pause = self.keeper.count_failure(&mut state, &error);
-        self.keeper.round_over(&mut state, Err(error));
-        pause
-    }
-
-    fn pause(&self, pause: Duration) -> Then {
-        self.wait(self.keeper.clock.now().checked_add(pause))
-    }
-
-    /// Loads until the builder has taken its values, or goes on without.
-    fn first(&self, updates: &Updates) -> Then {
-        let keeper = &self.keeper;
-        loop {
-            self.begin_round();
-            let Some(outcome) = self.bounded(|| keeper.source.load()) else {
-                return Then::End;
-            };
-            let mut state = keeper.state.lock();
-            let mut again = None;
-            if let Err(error) = &outcome {
-                let pause = keeper.count_failure(&mut state, error);
-                again = keeper.clock.now().checked_add(pause);
-                drop(state);
-                if keeper.is_patient() {
-                    updates.failed(error.clone());
-                }
-                state = keeper.state.lock();
-            } else {
-                state.failures = 0;
-            }
-            // Else the builder has one attempt, and what comes of it decides.
-            let until = again.filter(|_| keeper.is_patient());
-            state.first = Some(outcome);
-            keeper.bell.notify_all();
-            loop {
-                if state.ended || self.life.has_ended() {
-                    return Then::End;
-                }
-                if let Some(loaded) = state.admitted {
-                    let first = state.first.take();
-                    return self.after_admission(state, loaded, first, again, updates);
-                }
-                if until.is_some_and(|until| keeper.clock.now() >= until) {
-                    break;
-                }
-                keeper.clock.wait(&keeper.bell, &mut state, until);
-            }
-        }
-    }
-
-    /// The layer is in the tree. What came after the builder went on is committed now.
-    fn after_admission(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        loaded: bool,
-        first: Option<Result<Document, Error>>,
-        again: Option<Instant>,
-        updates: &Updates,
-    ) -> Then {
-        if loaded {
-            self.keeper.round_over(&mut state, Ok(()));
-            return Then::GoOn;
-        }
-        drop(state);
-        match first {
-            Some(Ok(document)) => {
-                self.answered(updates.send(Update::full(document)));
-                Then::GoOn
-            }
-            // The builder has seen the failure, and told of it.
-            _ => {
-                let soon = || self.keeper.clock.now() + pause::after_failures(1);
-                self.wait(Some(again.unwrap_or_else(soon)))
-            }
-        }
-    }
-
-    /// A source that is loaded once, and again when somebody wants it.
-    fn load_once(&self, updates: &Updates) -> Then {
-        {
-            let mut state = self.keeper.state.lock();
-            if state.loaded && !state.is_wanted() {
-                state.resting = true;
-                state.life = None;
-                return Then::End;
-            }
-        }
-        self.round(updates)
-    }
-
-    fn poll(&self, updates: &Updates, every: Duration) -> Then {
-        let keeper = &self.keeper;
-        let (due, waited) = {
-            let state = keeper.state.lock();
-            // After a failure its pause was waited for already.
-            (!state.loaded || state.failures > 0, state.waited)
-        };
-        let pause = pause::between_polls(every, waited);
-        let until = match keeper.terms.policy.manual {
-            true => None,
-            false => keeper.clock.now().checked_add(pause),
-        };
-        if !due && matches!(self.wait(until), Then::End) {
-            return Then::End;
-        }
-        self.round(updates)
-    }
-
-    /// Asks the source once and commits what it says; waits after a failure.
-    fn round(&self, updates: &Updates) -> Then {
-        let keeper = &self.keeper;
-        let engine = keeper.engine.upgrade();
-        let committed = engine.and_then(|engine| engine.books.revision(keeper.id));
-        self.begin_round();
-        let began = keeper.clock.now();
-        match self.bounded(|| keeper.source.poll(committed.as_deref())) {
-            None => Then::End,
-            Some(Ok(update)) => {
-                self.waited(keeper.clock.now().saturating_duration_since(began));
-                self.answered(updates.send(update));
-                Then::GoOn
-            }
-            Some(Err(error)) => {
-                updates.failed(error.clone());
-                let pause = self.failed(error);
-                self.pause(pause)
-            }
-        }
-    }
-
-    fn stream(&self, updates: &Updates) -> Then {
-        let keeper = &self.keeper;
-        self.begin_round();
-        let began = keeper.clock.now();
-        self.life.watch(keeper.terms.timing.longest_silence());
-        self.keeper.ring();
-        let outcome = guarded(|| keeper.source.watch(updates));
-        let again = self.life.watched();
-        if self.life.has_ended() {
-            return Then::End;
-        }
-        if keeper.clock.now() - began > MAX_PAUSE {
-            keeper.state.lock().failures = 0;
-        }
-        let error = match outcome {
-            Err(error) => error,
-            Ok(()) if again => return Then::GoOn,
-            Ok(()) => Error::new(ErrorKind::Unavailable, "the watch ended by itself"),
-        };
-        updates.failed(error.clone());
-        let pause = self.failed(error);
-        self.pause(pause)
-    }
-}
-
-/// Whether an update was taken as a whole.
-fn whole(applied: Applied) -> Result<(), Error> {
-    match applied.refused.is_empty() {
-        true => Ok(()),
-        false => Err(Error::all(applied.refused)),
-    }
-}
-
 /// Runs a source's code; a panic in it is an error.
 pub(crate) fn guarded<R>(run: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panicked("the source", &*panic)))
@@ -663,8 +506,13 @@ pub(crate) fn guarded<R>(run: impl FnOnce() -> Result<R, Error>) -> Result<R, Er
 impl Drop for Keeper {
     fn drop(&mut self) {
         let source = std::mem::replace(&mut self.source, Box::new(Gone));
-        // How it is dropped is its own code.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(source)));
+        let hooks = std::mem::take(&mut self.state.get_mut().hooks);
+        // How they are dropped is the source's code, which whoever drops the last clone does not
+        // wait for.
+        let run = move || drop(catch_unwind(AssertUnwindSafe(|| drop((source, hooks)))));
+        let spawn = AssertUnwindSafe(|| drop(self.threads.spawn("liveprops-source", run)));
+        // Where no thread starts, they are dropped right here.
+        let _ = catch_unwind(spawn);
     }
 }
 

@@ -85,15 +85,12 @@ impl Life {
         std::mem::take(&mut state.hooks)
     }
 
-    /// Has a watch return and begin again.
-    pub(super) fn again(&self) {
-        let hooks = {
-            let mut state = self.state.lock();
-            state.again = true;
-            self.bell.notify_all();
-            std::mem::take(&mut state.hooks)
-        };
-        call(hooks);
+    /// Has a watch return and begin again. The hooks are the caller's to call.
+    pub(super) fn again(&self) -> Vec<Hook> {
+        let mut state = self.state.lock();
+        state.again = true;
+        self.bell.notify_all();
+        std::mem::take(&mut state.hooks)
     }
 
     /// A bounded call begins.
@@ -132,12 +129,13 @@ impl Life {
     /// It has given a sign of life.
     pub(super) fn sign(&self) {
         let mut state = self.state.lock();
+        let now = self.clock.now();
         if let Some((silence, until)) = &mut state.silence {
-            *until = self.clock.now() + *silence;
+            *until = now.checked_add(*silence).unwrap_or(*until);
         }
     }
 
-    /// Until when it may go on without an answer, and how long it was given.
+    /// Until when it may go on without an answer.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let state = self.state.lock();
         if state.ended {

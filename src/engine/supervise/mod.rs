@@ -19,6 +19,7 @@ mod pause;
 mod sink;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 pub(crate) use keeper::{Keeper, Terms, guarded};
 
@@ -58,7 +59,7 @@ impl Supervisor {
         };
         let started = run.and_then(|()| match pushes {
             true => keeper.attach(),
-            false => keeper.start(&self.monitor.threads),
+            false => keeper.start(),
         });
         match started {
             Ok(()) => Ok(keeper),
@@ -93,11 +94,22 @@ impl Supervisor {
             .collect();
         let errors: Vec<Error> = rounds
             .into_iter()
-            .filter_map(|(keeper, round)| keeper.wait_for(round, now + keeper.patience()).err())
+            .filter_map(|(keeper, round)| {
+                let until = now.checked_add(keeper.patience());
+                keeper.wait_for(round, until).err()
+            })
             .collect();
         match errors.is_empty() {
             true => Ok(()),
             false => Err(Error::all(errors)),
+        }
+    }
+
+    /// Runs what may take long, such as code of the user's, while the monitor goes on.
+    pub(crate) fn aside(&self, run: impl FnOnce() + Clone + Send + 'static) {
+        let spawned = self.monitor.threads.spawn("liveprops-commit", run.clone());
+        if spawned.is_err() {
+            run();
         }
     }
 

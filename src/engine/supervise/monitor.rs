@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
+use crate::engine::dispatch;
 use crate::engine::supervise::keeper::Keeper;
 use crate::engine::threads::Threads;
 use crate::tree::layer::SourceId;
@@ -86,7 +87,11 @@ impl Monitor {
             state.running = true;
         }
         let monitor = Arc::clone(self);
-        let run = move || while monitor.look(&engine) {};
+        let run = move || {
+            // While it is in a callback it looks after nothing.
+            dispatch::never_here();
+            while monitor.look(&engine) {}
+        };
         self.threads
             .spawn("liveprops-monitor", run)
             .inspect_err(|_| self.state.lock().running = false)
@@ -97,7 +102,7 @@ impl Monitor {
         self.state.lock().rung = false;
         let mut next: Option<Instant> = None;
         for keeper in self.keepers() {
-            next = next.into_iter().chain(keeper.check(&self.threads)).min();
+            next = next.into_iter().chain(keeper.check()).min();
         }
         if let Some(engine) = engine.upgrade() {
             next = next.into_iter().chain(engine.grown_old()).min();

@@ -1,7 +1,7 @@
 //! How long to wait before the next attempt.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::source::MAX_RETRY_AFTER;
 
@@ -33,12 +33,27 @@ pub(super) fn asked_for(failures: u32, asked: Option<Duration>, interval: Durati
     }
 }
 
-/// The pause before the next poll, of which a random part is left out: as much as may have brought
-/// programs into step, which is the time they were kept waiting for an answer, or all of it. So
-/// two polls never begin closer than the interval, and a server that stood still does not have all
-/// come back at once for ever.
-pub(super) fn between_polls(every: Duration, waited: Option<Duration>) -> Duration {
-    every - part_of(waited.map_or(every, |waited| waited.min(every)))
+/// The pause while more threads of one source hang than are replaced soon, and the most it may be:
+/// twice as long for each more. So it goes on being asked, and the threads that may hang for ever
+/// are as few as an outage can be halved down to seconds.
+pub(super) fn while_threads_hang(more: u32) -> (Duration, Duration) {
+    let most = MAX_PAUSE.saturating_mul(2u32.saturating_pow(more));
+    (most / 2 + part_of(most / 2), most)
+}
+
+/// When the next poll is due: at the next whole interval after the one that was due at `slot`, and
+/// somewhere in the coming interval if there was none. Since it is counted from when a poll was to
+/// begin, and not from when it was over, programs keep apart however long a server lets them all
+/// wait, and a slow answer makes the next no later.
+pub(super) fn next_poll(now: Instant, every: Duration, slot: Option<Instant>) -> Option<Instant> {
+    let gone = match slot {
+        None => part_of(every),
+        Some(slot) => {
+            let gone = now.saturating_duration_since(slot).as_nanos() % every.as_nanos();
+            Duration::from_nanos(u64::try_from(gone).unwrap_or(u64::MAX))
+        }
+    };
+    now.checked_add(every - gone)
 }
 
 /// A random part of a time.
@@ -92,19 +107,29 @@ mod tests {
     }
 
     #[test]
-    fn a_poll_comes_an_interval_after_its_predecessor_began_and_is_spread_by_what_that_took() {
+    fn polls_are_due_at_whole_intervals_however_long_their_answers_take() {
         let every = Duration::from_secs(4);
-        for waited in [Duration::ZERO, every / 4, every, 3 * every] {
-            let pauses: Vec<_> = (0..200)
-                .map(|_| between_polls(every, Some(waited)))
-                .collect();
-            let least = every.saturating_sub(waited);
-            assert!(pauses.iter().all(|it| (least..=every).contains(it)));
-            let half = waited.min(every) / 2;
-            assert!(pauses.iter().any(|it| *it <= every - half), "{waited:?}");
-            assert!(pauses.iter().any(|it| *it >= every - half), "{waited:?}");
+        let slot = Instant::now();
+        for (over_after, due_after) in [(0, 4_000), (100, 4_000), (3_999, 4_000), (9_500, 12_000)] {
+            let now = slot + Duration::from_millis(over_after);
+            let due = slot + Duration::from_millis(due_after);
+            assert_eq!(next_poll(now, every, Some(slot)), Some(due));
         }
-        let first = (0..200).map(|_| between_polls(every, None));
-        assert!(first.min() < Some(every / 4));
+        let first: Vec<_> = (0..200)
+            .filter_map(|_| next_poll(slot, every, None))
+            .collect();
+        assert!(first.iter().all(|at| *at > slot && *at <= slot + every));
+        assert!(first.iter().min() < Some(&(slot + every / 4)));
+        assert!(first.iter().max() > Some(&(slot + every / 4 * 3)));
+    }
+
+    #[test]
+    fn pauses_while_threads_hang_double_without_a_bound() {
+        for more in 0..8 {
+            let (pause, most) = while_threads_hang(more);
+            assert_eq!(most, MAX_PAUSE * 2u32.pow(more));
+            assert!(pause >= most / 2 && pause <= most);
+        }
+        assert!(while_threads_hang(u32::MAX).0 > Duration::from_secs(1 << 30));
     }
 }

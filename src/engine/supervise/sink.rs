@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::engine::core::{Engine, Placed};
 use crate::engine::supervise::keeper::Keeper;
 use crate::engine::supervise::life::Life;
+use crate::engine::supervise::turn::whole;
 use crate::error::{Error, ErrorKind};
 use crate::source::{Applied, Make, Refusal, Sink, Ticket, Update, Watching};
 use crate::tree::layer::SourceId;
@@ -40,12 +41,6 @@ impl EngineSink {
         let engine = self.engine.upgrade()?;
         (!self.life.has_ended()).then_some(engine)
     }
-
-    fn said(&self, outcome: Result<(), Error>) {
-        if let Some(keeper) = self.keeper.upgrade() {
-            keeper.said(&self.life, outcome);
-        }
-    }
 }
 
 struct EngineTicket {
@@ -60,8 +55,8 @@ impl Ticket for EngineTicket {
         let engine = self.engine.upgrade().ok_or_else(closed)?;
         let outcome = engine.settle(&*self.placed?);
         if let Some(keeper) = self.keeper.upgrade() {
-            let said = outcome.as_ref().map(drop).map_err(Error::clone);
-            keeper.said(&self.life, said);
+            let taken = outcome.as_ref().map_err(Error::clone).and_then(whole);
+            keeper.answered(&self.life, taken);
         }
         outcome
     }
@@ -95,7 +90,9 @@ impl Sink for EngineSink {
         if let Some(engine) = self.engine() {
             let generation = engine.current.load().number();
             engine.books.failed(self.id, generation, error.clone());
-            self.said(Err(error));
+            if let Some(keeper) = self.keeper.upgrade() {
+                keeper.failed(&self.life, error);
+            }
             // From now on its values grow old.
             engine.supervisor.ring();
         }
@@ -104,9 +101,12 @@ impl Sink for EngineSink {
     fn alive(&self) {
         if let Some(engine) = self.engine() {
             let generation = engine.current.load().number();
-            engine.books.alive(self.id, generation);
-            engine.cache.alive(self.id);
-            self.said(Ok(()));
+            if engine.books.alive(self.id, generation) {
+                engine.cache.alive(self.id);
+            }
+            if let Some(keeper) = self.keeper.upgrade() {
+                keeper.answered(&self.life, Ok(()));
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! The supervisor by a clock of the test's own: what is due when.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use crate::engine::clock::Fake;
 use crate::engine::health::{SourceEventKind, Status};
 use crate::error::{Error, ErrorKind};
 use crate::properties::Properties;
-use crate::source::{DEFAULT_TIMEOUT, MAX_RETRY_AFTER, Source, Timing, Watching};
+use crate::source::{DEFAULT_TIMEOUT, MAX_RETRY_AFTER, Source, Timing, Update, Updates, Watching};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 
@@ -21,8 +22,8 @@ struct Store {
     down: Arc<Mutex<bool>>,
     /// For how long it wants no retry when it fails.
     busy: Arc<Mutex<Option<Duration>>>,
-    /// Whether it answers nobody for now.
-    held: Arc<Mutex<bool>>,
+    /// The calls with these numbers, from 1, do not return for now.
+    stuck: Arc<Mutex<Range<usize>>>,
     timeout: Duration,
 }
 
@@ -33,13 +34,23 @@ impl Store {
             asked: Arc::default(),
             down: Arc::default(),
             busy: Arc::default(),
-            held: Arc::default(),
+            stuck: Arc::default(),
             timeout: DEFAULT_TIMEOUT,
         }
     }
 
     fn asked(&self) -> usize {
         self.asked.lock().len()
+    }
+
+    /// When it was last asked.
+    fn last(&self) -> Instant {
+        let asked = self.asked.lock();
+        asked[asked.len() - 1]
+    }
+
+    fn hangs(&self, calls: Range<usize>) {
+        *self.stuck.lock() = calls;
     }
 
     /// Lets time go on in steps until something holds; panics after `most`.
@@ -72,8 +83,12 @@ impl Source for Store {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        self.asked.lock().push(self.clock.now());
-        while *self.held.lock() {
+        let number = {
+            let mut asked = self.asked.lock();
+            asked.push(self.clock.now());
+            asked.len()
+        };
+        while self.stuck.lock().contains(&number) {
             std::thread::sleep(Duration::from_millis(1));
         }
         if *self.down.lock() {
@@ -97,6 +112,8 @@ impl Source for Store {
     }
 }
 
+const ALL: Range<usize> = 0..usize::MAX;
+const NONE: Range<usize> = 0..0;
 const EVERY: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(50);
 
@@ -152,6 +169,7 @@ fn a_store_that_is_down_for_ten_minutes_is_asked_all_the_time_and_taken_back_at_
     let gap = asked.windows(2).map(|pair| pair[1] - pair[0]).max();
     assert!(gap <= Some(Duration::from_secs(5) + 4 * step), "{gap:?}");
     assert!(asked.len() > 120, "{}", asked.len());
+    assert!(asked.len() < 480, "it is not pressed: {}", asked.len());
     let source = props.health().sources[0].clone();
     assert!(matches!(source.status, Status::Stale { .. }));
     assert!(
@@ -288,8 +306,7 @@ fn a_start_without_a_store_that_wants_no_retry_leaves_it_alone_too() -> Result<(
 }
 
 #[test]
-fn programs_that_one_slow_answer_brought_into_step_leave_it_at_the_next_poll() -> Result<(), Error>
-{
+fn programs_that_one_slow_answer_gathers_keep_apart() -> Result<(), Error> {
     let (fake, clock) = Fake::new();
     let store = Store {
         timeout: 3 * EVERY,
@@ -304,14 +321,285 @@ fn programs_that_one_slow_answer_brought_into_step_leave_it_at_the_next_poll() -
                 .build()
         })
         .collect::<Result<_, _>>()?;
-    *store.held.lock() = true;
+    store.hangs(ALL);
     // Each waits, and none as long as it may.
     let count = props.len();
     store.until(STEP, EVERY + 4 * STEP, || store.asked() == 2 * count);
-    *store.held.lock() = false;
+    store.hangs(NONE);
     store.until(STEP, EVERY + 4 * STEP, || store.asked() == 3 * count);
     let last = store.asked.lock()[2 * count..].to_vec();
     let spread = last[count - 1] - last[0];
     assert!(spread > EVERY / 5, "{spread:?}");
+    Ok(())
+}
+
+#[test]
+fn a_poll_begins_an_interval_after_the_one_before_however_long_that_took() -> Result<(), Error> {
+    let (fake, clock) = Fake::new();
+    let store = Store::new(&fake);
+    let _props = Properties::builder()
+        .clock(clock)
+        .source(store.clone())
+        .build()?;
+    for took in [Duration::from_secs(1), DEFAULT_TIMEOUT - 4 * STEP] {
+        for _ in 0..3 {
+            store.hangs(ALL);
+            store.next_gap(STEP);
+            let began = store.last();
+            while fake.now() < began + took {
+                store.step(STEP);
+            }
+            store.hangs(NONE);
+            let gap = store.next_gap(STEP);
+            assert!(gap >= EVERY - STEP && gap <= EVERY + 2 * STEP, "{gap:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_refresh_leaves_the_polls_where_they_are() -> Result<(), Error> {
+    let (fake, clock) = Fake::new();
+    let store = Store::new(&fake);
+    let props = Properties::builder()
+        .clock(clock)
+        .source(store.clone())
+        .build()?;
+    store.next_gap(STEP);
+    let slot = store.asked.lock()[1];
+    for _ in 0..20 {
+        store.step(STEP);
+        props.refresh_now()?;
+    }
+    store.next_gap(STEP);
+    let late = store.last() - slot;
+    assert!(late >= EVERY && late <= EVERY + 2 * STEP, "{late:?}");
+    Ok(())
+}
+
+#[test]
+fn a_store_that_hangs_for_good_is_asked_ever_more_rarely_and_taken_back() -> Result<(), Error> {
+    let (fake, clock) = Fake::new();
+    let store = Store {
+        timeout: Duration::from_secs(1),
+        ..Store::new(&fake)
+    };
+    let props = Properties::builder()
+        .clock(clock)
+        .source(store.clone())
+        .build()?;
+    store.hangs(ALL);
+    let step = Duration::from_millis(250);
+    let end = fake.now() + Duration::from_secs(300);
+    while fake.now() < end {
+        store.step(step);
+    }
+    let asked = store.asked.lock().clone();
+    let hang = asked.len() - 1;
+    assert!((8..=13).contains(&hang), "{hang} threads");
+    assert!(
+        asked[4] - asked[1] < Duration::from_secs(10),
+        "soon at first"
+    );
+    let last = asked[hang] - asked[hang - 1];
+    assert!(last > Duration::from_secs(30), "{last:?}");
+    let Status::Stale { reason, .. } = props.health().sources[0].status.clone() else {
+        panic!("it is up");
+    };
+    let says = format!("{hang} threads hang");
+    assert!(reason.to_string().contains(&says), "{reason}");
+
+    // Those stay where they are, and the next attempt succeeds.
+    store.hangs(0..hang + 2);
+    let long = Duration::from_secs(2_000);
+    store.until(Duration::from_secs(2), long, || props.health().is_up());
+    assert_eq!(props.get::<usize>("asked")?, hang + 2);
+    store.hangs(NONE);
+    Ok(())
+}
+
+#[test]
+fn a_refresh_asks_a_store_whose_threads_hang_at_once() -> Result<(), Error> {
+    let (fake, clock) = Fake::new();
+    let store = Store {
+        timeout: Duration::from_secs(1),
+        ..Store::new(&fake)
+    };
+    let props = Properties::builder()
+        .clock(clock)
+        .source(store.clone())
+        .build()?;
+    store.hangs(ALL);
+    store.until(STEP, Duration::from_secs(60), || {
+        let health = props.health();
+        matches!(&health.sources[0].status, Status::Stale { reason, .. }
+            if reason.to_string().contains("4 threads hang"))
+    });
+    store.hangs(0..store.asked() + 1);
+    props.refresh_now()?;
+    assert!(props.health().is_up());
+    store.hangs(NONE);
+    Ok(())
+}
+
+#[test]
+fn a_store_that_returns_after_all_is_asked_again_soon() -> Result<(), Error> {
+    let (fake, clock) = Fake::new();
+    let store = Store {
+        timeout: Duration::from_secs(1),
+        ..Store::new(&fake)
+    };
+    let props = Properties::builder()
+        .clock(clock)
+        .source(store.clone())
+        .build()?;
+    store.hangs(ALL);
+    store.until(Duration::from_millis(250), Duration::from_secs(200), || {
+        store.asked() == 9
+    });
+    // Let the newest of them be left to itself as well.
+    let end = fake.now() + Duration::from_secs(2);
+    while fake.now() < end {
+        store.step(STEP);
+    }
+    store.hangs(NONE);
+    store.until(STEP, Duration::from_secs(6), || props.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn a_source_that_is_loaded_on_request_is_not_asked_again_because_it_failed() -> Result<(), Error> {
+    let (fake, clock) = Fake::new();
+    let store = Store::new(&fake);
+    let props = Properties::builder()
+        .clock(clock)
+        .source(store.clone().with(|policy| policy.manual()))
+        .build()?;
+    *store.down.lock() = true;
+    assert!(props.refresh_now().is_err());
+    let step = Duration::from_millis(500);
+    let end = fake.now() + Duration::from_secs(60);
+    while fake.now() < end {
+        store.step(step);
+    }
+    assert_eq!(store.asked(), 2);
+    assert!(props.refresh_now().is_err());
+    assert_eq!(store.asked(), 3);
+    *store.down.lock() = false;
+    props.refresh_now()?;
+    assert_eq!(props.get::<usize>("asked")?, 4);
+    Ok(())
+}
+
+#[test]
+fn a_first_load_has_the_time_of_the_start_and_not_of_a_poll() -> Result<(), Error> {
+    let (fake, clock) = Fake::new();
+    let store = Store::new(&fake);
+    store.hangs(ALL);
+    let source = store.clone();
+    let build = std::thread::spawn(move || {
+        Properties::builder()
+            .clock(clock)
+            .load_timeout(Duration::from_secs(60))
+            .source(source)
+            .build()
+    });
+    let soon = Duration::from_secs(1);
+    store.until(Duration::ZERO, soon, || store.asked() == 1);
+    let end = fake.now() + 3 * DEFAULT_TIMEOUT;
+    while fake.now() < end {
+        store.step(Duration::from_millis(500));
+    }
+    assert!(!build.is_finished());
+    store.hangs(NONE);
+    let props = build
+        .join()
+        .unwrap_or_else(|_| panic!("the build panicked"))?;
+    assert_eq!((store.asked(), props.get::<usize>("asked")?), (1, 1));
+    assert!(props.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn a_refresh_during_a_slow_poll_has_the_time_of_both() -> Result<(), Error> {
+    let (fake, clock) = Fake::new();
+    let store = Store::new(&fake);
+    let props = Properties::builder()
+        .clock(clock)
+        .source(store.clone())
+        .build()?;
+    store.hangs(ALL);
+    store.until(STEP, 2 * EVERY, || store.asked() == 2);
+    let asks = props.clone();
+    let refresh = std::thread::spawn(move || asks.refresh_now());
+    let slow = DEFAULT_TIMEOUT - 4 * STEP;
+    for asked in [2, 3] {
+        // Nothing shows that the call has begun, so it gets some time for that.
+        for _ in 0..20 {
+            store.step(Duration::ZERO);
+        }
+        let end = fake.now() + slow;
+        while fake.now() < end {
+            store.step(STEP);
+        }
+        assert_eq!(store.asked(), asked);
+        store.hangs(asked + 1..usize::MAX);
+        store.until(Duration::ZERO, Duration::from_secs(1), || {
+            asked == 3 || store.asked() == 3
+        });
+    }
+    refresh.join().unwrap_or_else(|_| panic!("it panicked"))?;
+    assert_eq!(props.get::<usize>("asked")?, 3);
+    Ok(())
+}
+
+/// A stream that breaks as soon as it has said what it says, or without a word.
+#[derive(Clone)]
+struct Wire {
+    store: Store,
+    mute: Arc<Mutex<bool>>,
+}
+
+impl Source for Wire {
+    fn origin(&self) -> Origin {
+        self.store.origin()
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        Ok(Document::new())
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Stream
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        let document = self.store.load()?;
+        if !*self.mute.lock() {
+            updates.send(Update::full(document))?;
+        }
+        Err(Error::new(ErrorKind::Unavailable, "the wire broke"))
+    }
+}
+
+#[test]
+fn a_watch_that_said_something_is_begun_again_soon_and_one_that_did_not_ever_later()
+-> Result<(), Error> {
+    let (fake, clock) = Fake::new();
+    let store = Store::new(&fake);
+    let mute = Arc::new(Mutex::new(true));
+    let wire = Wire {
+        store: store.clone(),
+        mute: Arc::clone(&mute),
+    };
+    let props = Properties::builder().clock(clock).source(wire).build()?;
+    let longest = |gaps: usize| (0..gaps).map(|_| store.next_gap(STEP)).max();
+    store.until(STEP, Duration::from_secs(60), || store.asked() >= 8);
+    assert!(longest(10) > Some(Duration::from_secs(1)), "it is pressed");
+    *mute.lock() = false;
+    store.next_gap(STEP);
+    let most = Duration::from_millis(100) + 3 * STEP;
+    assert!(longest(20) <= Some(most));
+    assert!(props.get::<usize>("asked")? > 20);
     Ok(())
 }

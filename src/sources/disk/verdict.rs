@@ -12,7 +12,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The memory of one watch.
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
-    /// The content that is in force.
+    /// The content that is in force, as far as this watch knows: what is in force after something
+    /// was refused is not known, for what is held may be confirmed at any time.
     sent: Option<u64>,
     /// The content that was judged last, and what is wrong with it.
     last: Option<(u64, Option<Error>)>,
@@ -91,6 +92,7 @@ impl Verdicts {
                 if error.kind() != ErrorKind::Closed {
                     self.said = Some(error.to_string());
                 }
+                self.sent = None;
                 self.refused = Some(Instant::now());
                 self.last = Some((digest, Some(error)));
                 false

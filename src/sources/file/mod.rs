@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::Format;
-use crate::source::{Scope, Source, Timing, Update, Updates, Watching, is_name};
+use crate::source::{Scope, Source, Timing, Updates, Watching, is_name};
 use crate::sources::disk::chain::{End, Reach};
 use crate::sources::disk::follow::{self, Changed, Target};
 use crate::sources::disk::mailbox::Tag;
@@ -22,6 +22,9 @@ use crate::value::origin::Origin;
 
 /// How long a file must be away before its values go, where they go at all.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// What stands for no file at all, among the digests of contents.
+const NOTHING: u64 = 0;
 
 /// A configuration file.
 ///
@@ -316,7 +319,6 @@ impl Source for File {
             verdicts: Verdicts::default(),
             found: None,
             absent: None,
-            dropped: false,
         };
         follow::run(
             &mut followed,
@@ -335,8 +337,6 @@ struct Followed<'a> {
     /// What the last look found; `None` when it was judged.
     found: Option<Result<(u64, Content), Fault>>,
     absent: Option<Absent>,
-    /// Whether the values were dropped because the file is gone.
-    dropped: bool,
 }
 
 /// How long a file has been away.
@@ -353,31 +353,28 @@ impl Followed<'_> {
         let seen = self.file.memory.lock().seen;
         if !seen && options.optional {
             // It was never there, and need not be.
-            return match self.dropped {
-                true => updates.alive(),
-                false => self.drop_values(updates),
-            };
+            return self.drop_values(updates);
         }
         let Some(absent) = self.absent else { return };
         let away = absent.since.elapsed();
         if away >= GRACE && absent.parent && options.drop_when_missing {
-            return match self.dropped {
-                true => updates.alive(),
-                false => self.drop_values(updates),
-            };
+            return self.drop_values(updates);
         }
-        if away >= GAP && !self.dropped {
+        if away >= GAP && !self.verdicts.in_force(NOTHING) {
             let error = Fault::Missing.error(&self.file.origin());
             self.verdicts.failed(error, updates);
         }
     }
 
     fn drop_values(&mut self, updates: &Updates) {
-        self.dropped = true;
-        self.verdicts = Verdicts::default();
-        *self.file.memory.lock() = Memory::default();
-        if let Err(error) = updates.send(Update::full(Document::new())) {
-            self.verdicts.failed(error, updates);
+        if self.verdicts.in_force(NOTHING) {
+            return self.verdicts.same(NOTHING, updates);
+        }
+        if self.verdicts.known_bad(NOTHING, updates) {
+            return;
+        }
+        if self.verdicts.send(NOTHING, Document::new(), updates) {
+            *self.file.memory.lock() = Memory::default();
         }
     }
 
@@ -404,7 +401,6 @@ impl Followed<'_> {
             Err(error) => self.verdicts.bad(digest, error, updates),
             Ok(document) => {
                 if self.verdicts.send(digest, document, updates) {
-                    self.dropped = false;
                     let mut memory = self.file.memory.lock();
                     memory.seen = true;
                     memory.full = !blank;

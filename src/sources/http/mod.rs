@@ -96,9 +96,13 @@ pub struct Http {
     memory: Mutex<Memory>,
 }
 
+/// One document, and the places where it is to be had, of which any will do.
+#[derive(Clone)]
+struct Target(Vec<Place>);
+
 /// One address, and the name it goes by.
 #[derive(Clone)]
-struct Target {
+struct Place {
     address: Result<Address, &'static str>,
     origin: Origin,
 }
@@ -142,6 +146,8 @@ struct Memory {
 #[derive(Clone, Default)]
 struct Seen {
     load: u64,
+    /// Which of its places answered.
+    place: usize,
     marks: Marks,
     /// The digest of what came and the format it was read in, and what that said.
     said: Option<(u64, Result<Document, Error>)>,
@@ -217,6 +223,26 @@ impl Http {
     #[must_use]
     pub fn and(mut self, url: impl AsRef<str>) -> Self {
         self.targets.push(Target::new(url.as_ref()));
+        self
+    }
+
+    /// Adds another address of the document that was added last: the next is asked when one fails,
+    /// within the same time, and goes on being asked as long as it answers. Tokens and headers are
+    /// sent to all of them.
+    ///
+    /// ```
+    /// use liveprops::sources::Http;
+    ///
+    /// let http = Http::new("https://a.config.example.com/checkout.toml")
+    ///     .or("https://b.config.example.com/checkout.toml")
+    ///     .or("https://c.config.example.com/checkout.toml");
+    /// ```
+    #[must_use]
+    pub fn or(mut self, url: impl AsRef<str>) -> Self {
+        match self.targets.last_mut() {
+            Some(target) => target.0.push(Place::new(url.as_ref())),
+            None => self.targets.push(Target::new(url.as_ref())),
+        }
         self
     }
 
@@ -349,25 +375,25 @@ impl Http {
         self
     }
 
-    /// What can be wrong with the source whatever the servers say.
-    fn check(&self) -> Result<Vec<(&Address, &Origin)>, Error> {
+    /// What can be wrong with the source whatever the servers say; whether it asks any.
+    fn check(&self) -> Result<bool, Error> {
         let wrong = |detail: String, origin: &Origin| {
             Error::new(ErrorKind::Other, detail).with_origin(origin)
         };
         let mut all = Vec::new();
-        for target in &self.targets {
-            match &target.address {
-                Ok(address) => all.push((address, &target.origin)),
+        for place in self.targets.iter().flat_map(|target| &target.0) {
+            match &place.address {
+                Ok(address) => all.push(address),
                 Err(why) => {
                     let detail = format!("the address is not valid: {why}");
-                    return Err(wrong(detail, &target.origin));
+                    return Err(wrong(detail, &place.origin));
                 }
             }
         }
         if all.is_empty() {
             return Err(wrong("no address was given".to_owned(), &self.origin()));
         }
-        let web: Vec<_> = all.iter().filter_map(|(it, _)| it.web()).collect();
+        let web: Vec<_> = all.iter().filter_map(|it| it.web()).collect();
         let named = |(name, _): &(String, _)| name.eq_ignore_ascii_case("authorization");
         let ways = [
             web.iter().any(|url| url.has_user_info()),
@@ -382,12 +408,18 @@ impl Http {
         let sends = self.options.bearer.is_some()
             || !self.options.headers.is_empty()
             || self.options.tls.client.is_some();
-        if sends && web.windows(2).any(|two| !two[0].same_origin(two[1])) {
+        // Other places of one document are there for what goes to the first.
+        let first = self
+            .targets
+            .iter()
+            .filter_map(|target| target.0[0].address.as_ref().ok());
+        let first: Vec<_> = first.filter_map(Address::web).collect();
+        if sends && first.windows(2).any(|two| !two[0].same_origin(two[1])) {
             let detail = "credentials and headers would go to servers of several origins: \
                           make a source for each";
             return Err(wrong(detail.to_owned(), &self.origin()));
         }
-        Ok(all)
+        Ok(!web.is_empty())
     }
 
     /// The headers of each request.
@@ -426,6 +458,48 @@ impl Http {
         let agent = web::agent(pems.config()?, self.options.proxy, 0);
         self.memory.lock().agent = Some((digest, agent.clone()));
         Ok(agent)
+    }
+
+    /// What a document is now, from the first of its places that answers.
+    fn find(&self, target: &Target, before: &Seen, round: &Round) -> Result<Seen, Error> {
+        let mut errors = Vec::new();
+        for turn in 0..target.0.len() {
+            let at = (before.place + turn) % target.0.len();
+            let place = &target.0[at];
+            let Ok(address) = &place.address else {
+                continue;
+            };
+            // Another server's marks mean nothing here, and each gets its part of the time.
+            let mut before = before.clone();
+            if at != before.place {
+                (before.marks, before.plain) = (Marks::default(), false);
+            }
+            let left = round
+                .limits
+                .deadline
+                .saturating_duration_since(Instant::now());
+            let others = u32::try_from(target.0.len() - turn).unwrap_or(u32::MAX);
+            let round = Round {
+                limits: Limits {
+                    deadline: Instant::now() + left / others,
+                    ..round.limits
+                },
+                headers: round.headers.clone(),
+                agent: round.agent.clone(),
+                conditional: round.conditional,
+            };
+            match self.look(address, &place.origin, &before, &round) {
+                Ok(mut seen) => {
+                    seen.place = at;
+                    if let Some((_, Err(error))) = &mut seen.said {
+                        *error = named(error.clone(), &place.origin);
+                    }
+                    return Ok(seen);
+                }
+                Err(error) => errors.push(named(error, &place.origin)),
+            }
+        }
+        Err(Error::all(errors))
     }
 
     /// What one address says now.
@@ -496,6 +570,7 @@ impl Http {
         };
         Seen {
             load: before.load,
+            place: before.place,
             marks: fetched.marks,
             said: Some((digest, said)),
             plain,
@@ -542,7 +617,26 @@ struct Round {
     conditional: bool,
 }
 
+/// An error with where it happened, unless that is known.
+fn named(error: Error, origin: &Origin) -> Error {
+    match error.origin() {
+        None => error.with_origin(origin),
+        Some(_) => error,
+    }
+}
+
 impl Target {
+    fn new(url: &str) -> Self {
+        Self(vec![Place::new(url)])
+    }
+
+    /// The name of the first place.
+    fn origin(&self) -> &Origin {
+        &self.0[0].origin
+    }
+}
+
+impl Place {
     fn new(url: &str) -> Self {
         let address = Address::parse(url.trim());
         let name = match &address {
@@ -572,7 +666,8 @@ impl fmt::Debug for Http {
     /// Shows addresses without their secrets, and no header's value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let options = &self.options;
-        let names: Vec<_> = self.targets.iter().map(|it| it.origin.name()).collect();
+        let places = self.targets.iter().flat_map(|it| &it.0);
+        let names: Vec<_> = places.map(|it| it.origin.name()).collect();
         let headers: Vec<_> = options.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("Http")
             .field("urls", &names)
@@ -591,9 +686,9 @@ impl fmt::Debug for Http {
 impl Source for Http {
     fn origin(&self) -> Origin {
         match self.targets.as_slice() {
-            [one] => one.origin.clone(),
+            [one] => one.origin().clone(),
             all => {
-                let names: Vec<_> = all.iter().map(|it| it.origin.name()).collect();
+                let names: Vec<_> = all.iter().map(|it| it.origin().name()).collect();
                 Origin::new("url", names.join(", "))
             }
         }
@@ -602,12 +697,8 @@ impl Source for Http {
     fn load(&self) -> Result<Document, Error> {
         let timeout = self.options.timeout;
         let deadline = Instant::now() + (timeout - timeout / 20);
-        let targets = self.check()?;
-        let here = |error: Error| match error.origin() {
-            None => error.with_origin(self.origin()),
-            Some(_) => error,
-        };
-        let remote = targets.iter().any(|(address, _)| address.web().is_some());
+        let remote = self.check()?;
+        let here = |error: Error| named(error, &self.origin());
         let (load, conditional, mut all) = {
             let mut memory = self.memory.lock();
             memory.loads += 1;
@@ -616,7 +707,7 @@ impl Source for Http {
             if !conditional {
                 memory.conditional = 0;
             }
-            memory.seen.resize_with(targets.len(), Seen::default);
+            memory.seen.resize_with(self.targets.len(), Seen::default);
             (memory.loads, conditional, memory.seen.clone())
         };
         let round = Round {
@@ -633,15 +724,8 @@ impl Source for Http {
             },
             conditional,
         };
-        for ((address, origin), seen) in targets.into_iter().zip(&mut all) {
-            let at = |error: Error| match error.origin() {
-                None => error.with_origin(origin),
-                Some(_) => error,
-            };
-            *seen = self.look(address, origin, seen, &round).map_err(at)?;
-            if let Some((_, Err(error))) = &mut seen.said {
-                *error = at(error.clone());
-            }
+        for (target, seen) in self.targets.iter().zip(&mut all) {
+            *seen = self.find(target, seen, &round)?;
         }
         {
             let mut memory = self.memory.lock();

@@ -34,6 +34,7 @@ mod dummy;
 mod fault;
 mod input;
 mod place;
+mod probe;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,8 @@ use crate::value::coerce::input::Input;
 use crate::value::coerce::place::Root;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
+
+pub(crate) use crate::value::coerce::probe::{Way, secret_places};
 
 /// Reads what stands at a key as a `T`; `None` is an absent key, which only an `Option` accepts.
 ///
@@ -171,4 +174,10 @@ pub(crate) fn shown(value: &Value, masked: bool) -> String {
 /// such a name in it.
 pub(crate) fn holds_secret(value: &Value) -> bool {
     Input::of_value(value).holds_secret()
+}
+
+/// As [`holds_secret`], for what stands at a place of a tree.
+pub(crate) fn node_holds_secret(node: &Node) -> bool {
+    let (input, _, secret) = Input::of_node(node);
+    secret || input.holds_secret()
 }

@@ -1,0 +1,153 @@
+//! A schema as JSON Schema, draft 2020-12.
+//!
+//! Written by hand: serde_json comes with a feature only, what there is to write is a tree of
+//! objects, and so every program can have its schema written.
+
+mod field;
+mod write;
+
+use std::collections::BTreeMap;
+
+use crate::schema::declaration::Field;
+use crate::schema::json::write::{Json, string, text};
+use crate::schema::{Schema, Veil};
+use crate::value::key::Key;
+
+/// What is declared at a key and below it.
+struct Branch<'a> {
+    at: Key,
+    field: Option<(&'a Field, Veil)>,
+    below: BTreeMap<String, Branch<'a>>,
+}
+
+/// A list is said to hold declared items up to this index.
+const LAST_ITEM: usize = 100;
+
+impl Schema {
+    /// The declared keys as JSON Schema, draft 2020-12, for editors and for checks in CI: dotted
+    /// keys are nested objects, and under a strict prefix other names are not allowed.
+    ///
+    /// It describes documents with values of their types. Text is read as any type all the same, as
+    /// the environment and stores of bytes hold nothing else; references and a null, which hides
+    /// what a weaker layer says, are left out as well. Defaults and allowed values are written as their type has them, those
+    /// of secrets are left out. What JSON Schema cannot say stands in a comment: what a
+    /// [`check`](crate::schema::Declaration::check) does, the range of a duration, what to use
+    /// instead of a deprecated key.
+    ///
+    /// A value that is required is so in the layers together; hold a single document of several
+    /// against it without `required`.
+    pub fn to_json_schema(&self) -> String {
+        let marks = self.marks();
+        let mut root = Branch::new(Key::root());
+        for (key, field) in &self.fields {
+            if let Some(branch) = root.grow(key) {
+                branch.field = Some((field, self.veil(&marks, key, field)));
+            }
+        }
+        // Below a declared key all is declared.
+        let within = |key: &Key| key.lineage().any(|place| self.has(place));
+        for prefix in self.strict.iter().filter(|prefix| !within(prefix)) {
+            root.grow(prefix);
+        }
+        let dialect = "https://json-schema.org/draft/2020-12/schema";
+        let mut whole = vec![("$schema".to_owned(), string(dialect))];
+        whole.extend(self.branch(&root, false));
+        let mut text = String::new();
+        Json::Object(whole).write(&mut text, 0);
+        text.push('\n');
+        text
+    }
+
+    /// A list is one value, so that undeclared names `in_list` are nobody's business.
+    fn branch(&self, branch: &Branch<'_>, in_list: bool) -> Vec<(String, Json)> {
+        let mut object = match branch.field {
+            Some((field, veil)) => field::object(field, veil),
+            None => Vec::new(),
+        };
+        if branch.below.is_empty() && branch.field.is_some() {
+            return object;
+        }
+        let mut put = |name: &str, json: Json| object.push((name.to_owned(), json));
+        let items = branch.items();
+        let strict = branch.field.is_none() && self.is_strict(&branch.at) && !in_list;
+        if branch.field.is_none() && (strict || branch.is_declared()) {
+            let object = string("object");
+            put(
+                "type",
+                match items.is_empty() {
+                    true => object,
+                    false => Json::List(vec![object, string("array")]),
+                },
+            );
+        }
+        let properties = branch.below.iter();
+        let properties =
+            properties.map(|(name, b)| (name.clone(), Json::Object(self.branch(b, in_list))));
+        put("properties", Json::Object(properties.collect()));
+        let required = branch.below.iter().filter(|(_, below)| below.is_required());
+        let required: Vec<Json> = required.map(|(name, _)| string(name)).collect();
+        if !required.is_empty() {
+            put("required", Json::List(required));
+        }
+        if strict {
+            put("additionalProperties", text("false"));
+        }
+        if let Some((last, _)) = items.last_key_value() {
+            let item = |at: usize| items.get(&at).map(|item| self.branch(item, true));
+            let each = (0..=*last).map(|at| Json::Object(item(at).unwrap_or_default()));
+            let mut list = vec![("prefixItems".to_owned(), Json::List(each.collect()))];
+            let needed = items.iter().rev().find(|(_, item)| item.is_required());
+            if let Some((at, _)) = needed {
+                list.push(("minItems".to_owned(), text((at + 1).to_string())));
+            }
+            // Apart, since beside `prefixItems` the word `items` means the rest only.
+            put("allOf", Json::List(vec![Json::Object(list)]));
+        }
+        object
+    }
+}
+
+impl<'a> Branch<'a> {
+    fn new(at: Key) -> Self {
+        Self {
+            at,
+            field: None,
+            below: BTreeMap::new(),
+        }
+    }
+
+    /// The branch at a key, and those on the way to it.
+    fn grow(&mut self, key: &Key) -> Option<&mut Branch<'a>> {
+        let mut branch = self;
+        for name in key.segments() {
+            // What stands above a key is one.
+            let at = branch.at.child(&name).ok()?;
+            let below = branch.below.entry(name.into_owned());
+            branch = below.or_insert_with(|| Branch::new(at));
+        }
+        Some(branch)
+    }
+
+    /// What is declared of the items of a list.
+    fn items(&self) -> BTreeMap<usize, &Branch<'a>> {
+        let below = self.below.iter();
+        below
+            .filter_map(|(name, item)| {
+                let at: usize = name.parse().ok()?;
+                (at <= LAST_ITEM && at.to_string() == *name).then_some((at, item))
+            })
+            .collect()
+    }
+
+    /// Whether there is a declared key here or below.
+    fn is_declared(&self) -> bool {
+        self.field.is_some() || self.below.values().any(Branch::is_declared)
+    }
+
+    /// Whether it has to be there: a default stands in for what is not.
+    fn is_required(&self) -> bool {
+        self.field
+            .is_some_and(|(f, _)| f.required && f.default.is_none())
+            || self.below.values().any(Branch::is_required)
+    }
+}

@@ -1,0 +1,442 @@
+//! Which declared key an undeclared one may stand for.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::value::key::Key;
+
+/// What may be spent on suggestions at a time: a name looked at is one, and so is a cell of the
+/// table that compares two names. They are help for a person, and a crowd needs none.
+pub(super) const BUDGET: usize = 300_000;
+
+/// As many letters may be wrong in a whole key.
+const MOST: usize = 3;
+
+/// The declared keys by their last names.
+#[derive(Debug)]
+pub(super) struct Names {
+    names: Vec<Name>,
+    by_name: HashMap<Box<str>, usize>,
+    by_length: BTreeMap<usize, Vec<usize>>,
+    /// By all names but the last.
+    by_parent: HashMap<Box<str>, Vec<Key>>,
+}
+
+/// A last name with the keys that have it.
+#[derive(Debug)]
+struct Name {
+    letters: Box<[char]>,
+    keys: Vec<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    key: Key,
+    folded: Box<str>,
+}
+
+impl Names {
+    pub(super) fn of<'a>(keys: impl Iterator<Item = &'a Key>) -> Self {
+        let mut all = Self {
+            names: Vec::new(),
+            by_name: HashMap::new(),
+            by_length: BTreeMap::new(),
+            by_parent: HashMap::new(),
+        };
+        for key in keys {
+            let folded = fold(key.as_str());
+            let (parent, last) = split(&folded);
+            match all.by_parent.get_mut(parent) {
+                Some(siblings) => siblings.push(key.clone()),
+                None => drop(all.by_parent.insert(parent.into(), vec![key.clone()])),
+            }
+            let at = all.by_name.get(last).copied().unwrap_or_else(|| {
+                let at = all.names.len();
+                let letters: Box<[char]> = last.chars().collect();
+                all.by_length.entry(letters.len()).or_default().push(at);
+                all.by_name.insert(last.into(), at);
+                let keys = Vec::new();
+                all.names.push(Name { letters, keys });
+                at
+            });
+            all.names[at].keys.push(Known {
+                key: key.clone(),
+                folded: folded.into(),
+            });
+        }
+        all
+    }
+
+    /// The declared key that may be meant, unless it takes more than the budget to find it, or
+    /// several are as likely.
+    pub(super) fn nearest(&self, key: &str, budget: &mut usize) -> Option<&Key> {
+        let folded = fold(key);
+        let (parent, last) = split(&folded);
+        let found = self
+            .misspelled(parent, last, budget)
+            .or_else(|| self.abbreviated(parent, key, budget))
+            .or_else(|| self.elsewhere(&folded, last, budget));
+        // What was found in part of the names may not be the nearest.
+        found.filter(|_| *budget > 0)
+    }
+
+    /// The key whose names are spelled most alike.
+    fn misspelled(&self, parent: &str, last: &str, budget: &mut usize) -> Option<&Key> {
+        let letters: Vec<char> = last.chars().collect();
+        let most = allowed(letters.len());
+        let near = letters.len().saturating_sub(most)..=letters.len() + most;
+        let exact = self.by_name.get(last).copied();
+        let others = self.by_length.range(near).flat_map(|(_, names)| names);
+        let others = others.copied().filter(|_| most > 0);
+        let mut best: Option<(usize, &Key)> = None;
+        for at in exact.into_iter().chain(others) {
+            if *budget == 0 {
+                break;
+            }
+            let name = &self.names[at];
+            let Some(far) = apart(&letters, &name.letters, budget) else {
+                continue;
+            };
+            for known in &name.keys {
+                let Some(above) = apart_above(parent, split(&known.folded).0, budget) else {
+                    continue;
+                };
+                let candidate = (far + above, &known.key);
+                if candidate.0 <= MOST && best.is_none_or(|best| candidate < best) {
+                    best = Some(candidate);
+                }
+            }
+            if best.is_some_and(|(far, _)| far == 0) {
+                break;
+            }
+        }
+        best.map(|(_, key)| key)
+    }
+
+    /// The only neighbour whose last name has all the words of this one, or the other way round:
+    /// `burst` and `max_burst`.
+    fn abbreviated(&self, parent: &str, key: &str, budget: &mut usize) -> Option<&Key> {
+        let siblings = self.by_parent.get(parent)?;
+        let wanted = words(key);
+        let mut like = siblings
+            .iter()
+            .take_while(|sibling| spend(budget, sibling.as_str().len()))
+            .filter(|sibling| {
+                let known = words(sibling.as_str());
+                let (few, many) = match known.len() < wanted.len() {
+                    true => (&known, &wanted),
+                    false => (&wanted, &known),
+                };
+                few.len() < many.len() && few.iter().all(|word| many.contains(word))
+            });
+        like.next().filter(|_| like.next().is_none())
+    }
+
+    /// The only key that has these names below or above others: `port` and `http.port`.
+    fn elsewhere(&self, path: &str, last: &str, budget: &mut usize) -> Option<&Key> {
+        let name = &self.names[*self.by_name.get(last)?];
+        let ends = |long: &str, short: &str| {
+            let above = long.strip_suffix(short);
+            above.is_some_and(|above| above.ends_with('.'))
+        };
+        let mut like = name
+            .keys
+            .iter()
+            .take_while(|_| spend(budget, 1))
+            .filter(|known| ends(&known.folded, path) || ends(path, &known.folded));
+        let first = like.next().filter(|_| like.next().is_none());
+        first.map(|known| &known.key)
+    }
+}
+
+/// As many letters may be wrong in a name: in a short one hardly any, since most short names are
+/// close to each other.
+fn allowed(letters: usize) -> usize {
+    match letters {
+        0..=2 => 0,
+        3..=4 => 1,
+        5..=14 => 2,
+        _ => 3,
+    }
+}
+
+/// A key without what people write now so and now so: `maxBurst`, `max-burst`, `MAX_BURST`. Where
+/// a quoted name holds a dot it is cut there, in all keys alike.
+fn fold(key: &str) -> String {
+    let mut folded = String::with_capacity(key.len());
+    for c in key.chars().filter(|c| !matches!(c, '-' | '_' | '"')) {
+        match c.is_ascii() {
+            true => folded.push(c.to_ascii_lowercase()),
+            false => folded.extend(c.to_lowercase()),
+        }
+    }
+    folded
+}
+
+/// The names above the last one, and that one.
+fn split(folded: &str) -> (&str, &str) {
+    folded.rsplit_once('.').unwrap_or(("", folded))
+}
+
+/// The words of the last name of a key.
+fn words(key: &str) -> Vec<String> {
+    let name = split(key).1;
+    let mut words = vec![String::new()];
+    let mut after_small = false;
+    for c in name.chars() {
+        let gap = matches!(c, '-' | '_' | '"' | ' ');
+        if gap || (c.is_uppercase() && after_small) {
+            words.push(String::new());
+        }
+        after_small = c.is_lowercase() || c.is_numeric();
+        if let (false, Some(word)) = (gap, words.last_mut()) {
+            word.extend(c.to_lowercase());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// Takes from the budget; whether there was as much.
+fn spend(budget: &mut usize, much: usize) -> bool {
+    *budget = budget.saturating_sub(much);
+    *budget > 0
+}
+
+/// How far the names above the last one are from those of a key, if it has as many.
+fn apart_above(path: &str, known: &str, budget: &mut usize) -> Option<usize> {
+    if !spend(budget, 1) {
+        return None;
+    }
+    if path == known {
+        return Some(0);
+    }
+    let (mut names, mut others) = (path.split('.'), known.split('.'));
+    let mut far = 0;
+    loop {
+        match (names.next(), others.next()) {
+            (None, None) => return Some(far),
+            (Some(name), Some(other)) if name == other => {}
+            (Some(name), Some(other)) => {
+                let letters = |name: &str| name.chars().collect::<Vec<char>>();
+                far += apart(&letters(name), &letters(other), budget)?;
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// How many letters to insert, remove, replace or swap with the next one to make one name of the
+/// other, if it is few enough.
+fn apart(a: &[char], b: &[char], budget: &mut usize) -> Option<usize> {
+    let most = allowed(a.len().min(b.len()));
+    if !spend(budget, 1) || a.len().abs_diff(b.len()) > most {
+        return None;
+    }
+    if a == b {
+        return Some(0);
+    }
+    // Hardly anybody misses the first letter, but for one more, one less or a swap.
+    let begin = match (a, b) {
+        ([x, ..], [y, ..]) if x == y => true,
+        ([x, ..], [_, y, ..]) if x == y => true,
+        ([_, x, ..], [y, ..]) if x == y => true,
+        _ => false,
+    };
+    if most == 0 || !begin {
+        return None;
+    }
+    let mut before: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        // Further from the diagonal it is too far in any case.
+        let band = i.saturating_sub(most)..(i + most + 1).min(b.len());
+        if !spend(budget, band.len()) {
+            return None;
+        }
+        let mut next = vec![usize::MAX / 2; b.len() + 1];
+        next[0] = i + 1;
+        let mut least = next[0];
+        for j in band {
+            let replaced = row[j] + usize::from(*x != b[j]);
+            let mut far = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == b[j] {
+                far = far.min(before[j - 1] + 1);
+            }
+            next[j + 1] = far;
+            least = least.min(far);
+        }
+        if least > most {
+            return None;
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row.last().copied().filter(|far| *far <= most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nearest(declared: &[&str], key: &str) -> Option<String> {
+        let keys: Vec<Key> = declared
+            .iter()
+            .map(|key| Key::parse(key).unwrap())
+            .collect();
+        let names = Names::of(keys.iter());
+        let near = names.nearest(key, &mut { BUDGET });
+        near.map(ToString::to_string)
+    }
+
+    #[test]
+    fn a_slip_is_recognised() {
+        for (wrong, right) in [
+            ("http.prot", "http.port"),
+            ("http.por", "http.port"),
+            ("http.ports", "http.port"),
+            ("htpt.port", "http.port"),
+            ("ttp.port", "http.port"),
+            ("hhttp.prt", "http.port"),
+            ("nmae", "name"),
+            ("qsp", "qps"),
+            ("timeuot", "timeout"),
+            ("tiemuot", "timeout"),
+            ("conection-timeout-milis", "connection_timeout_millis"),
+        ] {
+            assert_eq!(
+                nearest(&[right, "x.y", "other"], wrong).as_deref(),
+                Some(right)
+            );
+        }
+    }
+
+    #[test]
+    fn short_names_must_be_closer() {
+        for (wrong, right) in [
+            ("abl", "ttl"),
+            ("tls", "ttl"),
+            ("db.ssl", "db.url"),
+            ("db", "dc"),
+            ("a", "b"),
+            ("ab", "abc"),
+            ("nmea", "name"),
+            ("post", "path"),
+            ("timer", "names"),
+            ("bttl", "axtl"),
+            ("conn.tls", "http.ttl"),
+        ] {
+            assert_eq!(nearest(&[right], wrong), None, "{wrong}");
+            assert_eq!(nearest(&[wrong], right), None, "{right}");
+        }
+        assert_eq!(nearest(&["ttl"], "ttls").as_deref(), Some("ttl"));
+        // Two slips are many for four letters, and few for five.
+        assert_eq!(nearest(&["port"], "pxxt"), None);
+        assert_eq!(nearest(&["ports"], "pxxts").as_deref(), Some("ports"));
+        assert_eq!(nearest(&["portals"], "pxxxals"), None);
+        assert_eq!(nearest(&["abc.def.ghi.jkl"], "abd.deg.ghj.jkm"), None);
+        assert_eq!(
+            nearest(&["abc.def.ghi.jkl"], "abc.deg.ghj.jkm").unwrap(),
+            "abc.def.ghi.jkl"
+        );
+    }
+
+    #[test]
+    fn case_and_gaps_do_not_matter() {
+        for wrong in [
+            "HTTP.MAX_BODY",
+            "http.maxBody",
+            "Http.max-body",
+            "http.maxbody",
+        ] {
+            let near = nearest(&["http.max_body", "http.max_bode"], wrong);
+            assert_eq!(near.as_deref(), Some("http.max_body"));
+        }
+        assert_eq!(nearest(&["a_b"], "A-B").as_deref(), Some("a_b"));
+    }
+
+    #[test]
+    fn a_missing_word_is_found() {
+        let declared = ["ratelimit.max_burst", "ratelimit.qps", "http.maxRetries"];
+        assert_eq!(
+            nearest(&declared, "ratelimit.burst").unwrap(),
+            "ratelimit.max_burst"
+        );
+        assert_eq!(
+            nearest(&declared, "http.retries").unwrap(),
+            "http.maxRetries"
+        );
+        assert_eq!(nearest(&["a.burst"], "a.max_burst").unwrap(), "a.burst");
+        assert_eq!(nearest(&["a.burst_max"], "a.max_burst"), None);
+        assert_eq!(
+            nearest(&["a.max_burst", "a.min_burst"], "a.burst"),
+            None,
+            "either"
+        );
+        assert_eq!(nearest(&["b.max_burst"], "a.burst"), None, "elsewhere");
+        assert_eq!(nearest(&["a.outburst"], "a.burst"), None, "no word");
+    }
+
+    #[test]
+    fn a_key_without_its_prefix_is_found() {
+        let declared = ["http.port", "ratelimit.max_burst", "db.url"];
+        assert_eq!(nearest(&declared, "port").unwrap(), "http.port");
+        assert_eq!(
+            nearest(&declared, "max_burst").unwrap(),
+            "ratelimit.max_burst"
+        );
+        assert_eq!(nearest(&declared, "app.http.port").unwrap(), "http.port");
+        assert_eq!(nearest(&declared, "ldap.port"), None);
+        assert_eq!(
+            nearest(&["http.port", "admin.port"], "port"),
+            None,
+            "either"
+        );
+    }
+
+    #[test]
+    fn what_is_nearer_comes_first() {
+        let declared = ["http.port", "http.ports", "https.port"];
+        assert_eq!(nearest(&declared, "http.prt").unwrap(), "http.port");
+        assert_eq!(nearest(&declared, "HTTPS.port").unwrap(), "https.port");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_short_way_finds_what_the_whole_table_finds(a in "[ab]{1,8}", b in "[ab]{1,8}") {
+            let letters = |text: &str| text.chars().collect::<Vec<char>>();
+            let (a, b) = (letters(&a), letters(&b));
+            let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];
+            for (i, j) in (0..=a.len()).flat_map(|i| (0..=b.len()).map(move |j| (i, j))) {
+                table[i][j] = match (i, j) {
+                    (0, far) | (far, 0) => far,
+                    _ => {
+                        let same = a[i - 1] == b[j - 1];
+                        let one = (table[i - 1][j] + 1).min(table[i][j - 1] + 1);
+                        let one = one.min(table[i - 1][j - 1] + usize::from(!same));
+                        match i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                            true => one.min(table[i - 2][j - 2] + 1),
+                            false => one,
+                        }
+                    }
+                };
+            }
+            let most = allowed(a.len().min(b.len()));
+            let far = Some(table[a.len()][b.len()]).filter(|far| *far <= most);
+            let found = apart(&a, &b, &mut { BUDGET });
+            // It does not look where the first letters differ.
+            proptest::prop_assert!(found == far || (found.is_none() && a[0] != b[0]));
+            proptest::prop_assert_eq!(found, apart(&b, &a, &mut { BUDGET }));
+        }
+    }
+
+    #[test]
+    fn a_used_up_budget_is_no_suggestion() {
+        let keys: Vec<Key> = (0..1_000)
+            .map(|i| Key::parse(&format!("name{i}")).unwrap())
+            .collect();
+        let names = Names::of(keys.iter());
+        assert!(names.nearest("nmae7", &mut { BUDGET }).is_some());
+        let mut little = 2_000;
+        assert_eq!(names.nearest("nmae7", &mut little), None);
+        assert_eq!(little, 0);
+    }
+}

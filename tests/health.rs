@@ -1,0 +1,526 @@
+//! What health and its events say follows what happened, in its order, once for each cause.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use liveprops::health::{SourceEventKind, SourceHealth, Status};
+use liveprops::sources::Memory;
+use liveprops::{
+    Builder, Document, Error, ErrorKind, Origin, Properties, Refusal, Source, Update, Updates,
+    Watching,
+};
+use support::{DEADLINE, eventually, reports};
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn only(props: &Properties) -> SourceHealth {
+    props.health().sources[0].clone()
+}
+
+/// A builder that refuses nine at `n`.
+fn no_nine() -> Builder {
+    Properties::builder().validate(|tree| match tree.get::<i64>("n") {
+        Ok(9) => Err("nine".into()),
+        _ => Ok(()),
+    })
+}
+
+type Said = Result<Vec<(&'static str, i64)>, Error>;
+
+/// A polled source of what a function says at each of its loads.
+#[derive(Clone)]
+struct Polled {
+    load: Arc<dyn Fn(usize) -> Said + Send + Sync>,
+    loads: Arc<AtomicUsize>,
+    refusal: Refusal,
+}
+
+impl Polled {
+    fn new(load: impl Fn(usize) -> Said + Send + Sync + 'static) -> Self {
+        Self {
+            load: Arc::new(load),
+            loads: Arc::default(),
+            refusal: Refusal::Whole,
+        }
+    }
+
+    /// Says this of `n`; negative: is down.
+    fn of(n: &Arc<AtomicI64>) -> Self {
+        let n = Arc::clone(n);
+        Self::new(move |_| match n.load(Ordering::SeqCst) {
+            n if n < 0 => Err(down()),
+            n => Ok(vec![("n", n)]),
+        })
+    }
+
+    fn loads(&self) -> usize {
+        self.loads.load(Ordering::SeqCst)
+    }
+}
+
+fn down() -> Error {
+    Error::new(ErrorKind::Unavailable, "the store is down")
+}
+
+impl Source for Polled {
+    fn origin(&self) -> Origin {
+        Origin::new("store", "test")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let load = self.loads.fetch_add(1, Ordering::SeqCst);
+        let mut document = Document::new();
+        for (key, value) in (self.load)(load)? {
+            document.set(key, value, self.origin())?;
+        }
+        Ok(document)
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Poll(ms(20))
+    }
+
+    fn refusal(&self) -> Refusal {
+        self.refusal
+    }
+}
+
+#[test]
+fn a_slow_callback_does_not_bring_back_what_was_true_before_it() {
+    let memory = Memory::from([("n", 1), ("a", 1), ("port", 1)]);
+    let (report, told) = reports();
+    let props = no_nine()
+        .inline_callbacks()
+        .restart_required("port")
+        .on_source_event(move |event| report(event.generation))
+        .source(memory.clone())
+        .build()
+        .unwrap();
+    let (called, is_called) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let a = props.property::<i64>("a").default(0).build().unwrap();
+    let _slow = a.on_change(move |_| {
+        called.send(()).unwrap();
+        let _ = released.lock().unwrap().recv();
+    });
+    let first = memory.clone();
+    let first = thread::spawn(move || first.replace([("n", 1), ("a", 2), ("port", 2)]));
+    is_called.recv().unwrap();
+    // The books say what is in force before anybody hears of it.
+    assert_eq!(only(&props).generation, props.generation());
+    memory.set("port", 3).unwrap();
+    memory.set("n", 2).unwrap();
+    memory.set("n", 9).unwrap_err();
+    release.send(()).unwrap();
+    first.join().unwrap().unwrap();
+    let health = props.health();
+    assert_eq!(health.sources[0].generation, health.generation);
+    assert!(!health.is_up(), "the last that it said was refused");
+    assert_eq!(health.pending_restart[0].waiting.as_deref(), Some("3"));
+    let told = told.all();
+    assert!(
+        told.is_sorted() && told.contains(&health.generation),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn books_and_events_follow_the_commits_whoever_makes_them() {
+    const ROUNDS: i64 = 2_000;
+    let memory = Memory::from([("a", 0), ("b", 0)]);
+    let (report, told) = reports();
+    let props = Properties::builder()
+        .restart_required("a")
+        .restart_required("b")
+        .on_source_event(move |event| report(event.generation))
+        .source(memory.clone())
+        .build()
+        .unwrap();
+    for round in 1..=ROUNDS / 100 {
+        let writers = ["a", "b"].map(|key| {
+            let memory = memory.clone();
+            thread::spawn(move || {
+                for i in 1..=100 {
+                    memory.set(key, round * 100 + i).unwrap();
+                }
+            })
+        });
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        let health = props.health();
+        assert_eq!(health.sources[0].generation, health.generation);
+        let waiting = health.pending_restart.iter();
+        let waiting: Vec<_> = waiting.map(|it| it.waiting.clone().unwrap()).collect();
+        let last = (round * 100 + 100).to_string();
+        assert_eq!(waiting, [last.clone(), last]);
+    }
+    let last = props.generation();
+    let mut before = 0;
+    while before < last {
+        let next = told.next();
+        assert!(next >= before, "{next} after {before}");
+        before = next;
+    }
+}
+
+#[test]
+fn a_key_that_is_refused_for_ever_shows_in_the_whole_and_is_told_of_once() {
+    let bad = Arc::new(AtomicBool::new(false));
+    let says = Arc::clone(&bad);
+    let mut store = Polled::new(move |load| {
+        let byte = if says.load(Ordering::SeqCst) { 900 } else { 1 };
+        Ok(vec![("load", load as i64), ("byte", byte)])
+    });
+    store.refusal = Refusal::PerKey;
+    let (report, told) = reports();
+    let props = Properties::builder()
+        .on_source_event(move |event| match &event.kind {
+            SourceEventKind::Rejected(_) => report("rejected"),
+            SourceEventKind::Stale(_) => report("stale"),
+            _ => {}
+        })
+        .source(store.clone().with(|policy| policy.max_stale(ms(300))))
+        .build()
+        .unwrap();
+    let byte = props.property::<u8>("byte").build().unwrap();
+    bad.store(true, Ordering::SeqCst);
+    assert_eq!(told.next(), "rejected");
+    assert!(!props.health().is_up());
+    assert_eq!(told.next(), "stale");
+    let loads = store.loads();
+    assert!(eventually(DEADLINE, || store.loads() >= loads + 5));
+    assert_eq!(byte.get(), 1);
+    assert_eq!(only(&props).refusals, 1);
+    // How often it came is told all the same.
+    assert!(props.health().refused[0].count > 5);
+    bad.store(false, Ordering::SeqCst);
+    assert!(eventually(DEADLINE, || props.health().is_up()));
+    assert!(told.all().is_empty());
+}
+
+#[test]
+fn what_is_refused_shows_at_once_however_stale_its_source_may_be() {
+    let memory = Memory::from([("n", 1)]);
+    let source = memory
+        .clone()
+        .with(|policy| policy.max_stale(Duration::from_secs(3_600)));
+    let props = no_nine().source(source).build().unwrap();
+    memory.set("n", 9).unwrap_err();
+    assert!(!props.health().is_up());
+    assert!(matches!(props.status(), Status::Stale { .. }));
+    memory.set("n", 2).unwrap();
+    assert!(props.health().is_up());
+}
+
+#[test]
+fn a_document_refused_again_and_again_is_counted_and_told_of_once() {
+    let n = Arc::new(AtomicI64::new(1));
+    let (report, told) = reports();
+    let props = no_nine()
+        .inline_callbacks()
+        .on_source_event(move |event| report(format!("{:?}", event.kind)))
+        .source(Polled::of(&n).with(|policy| policy.manual()))
+        .build()
+        .unwrap();
+    n.store(9, Ordering::SeqCst);
+    props.refresh_now().unwrap_err();
+    let first = props.health().refused[0].time;
+    for _ in 0..4 {
+        props.refresh_now().unwrap_err();
+    }
+    let health = props.health();
+    assert_eq!(health.refused.len(), 1);
+    assert_eq!(health.refused[0].count, 5);
+    assert!(health.refused[0].time > first);
+    assert_eq!(health.sources[0].refusals, 1);
+    let told = told.all();
+    let rejected = told.iter().filter(|event| event.contains("Rejected"));
+    assert_eq!(rejected.count(), 1, "{told:?}");
+}
+
+#[test]
+fn a_source_that_pushes_is_starting_until_it_has_pushed() {
+    #[derive(Clone, Default)]
+    struct Silent(Arc<Mutex<Option<Updates>>>);
+    impl Source for Silent {
+        fn origin(&self) -> Origin {
+            Origin::new("silent", "test")
+        }
+        fn load(&self) -> Result<Document, Error> {
+            Ok(Document::new())
+        }
+        fn watching(&self) -> Watching {
+            Watching::Push
+        }
+        fn watch(&self, updates: &Updates) -> Result<(), Error> {
+            *self.0.lock().unwrap() = Some(updates.clone());
+            Ok(())
+        }
+    }
+    let silent = Silent::default();
+    let props = Properties::builder()
+        .source(silent.clone())
+        .build()
+        .unwrap();
+    let source = only(&props);
+    assert!(matches!(source.status, Status::Starting));
+    assert_eq!((source.last_success, source.generation), (None, 0));
+    assert!(!props.health().is_up());
+    let updates = silent.0.lock().unwrap().clone().unwrap();
+    let update = Update::delta().set("n", 1, silent.origin()).unwrap();
+    updates.send(update).unwrap();
+    assert!(props.health().is_up());
+    assert!(only(&props).last_success.is_some());
+}
+
+#[test]
+fn a_source_that_comes_late_is_down_until_values_of_it_are_in_force() {
+    let n = Arc::new(AtomicI64::new(-1));
+    let (report, told) = reports();
+    let props = no_nine()
+        .on_source_event(move |event| {
+            let kind = format!("{:?}", event.kind);
+            report(kind.split('(').next().unwrap().to_owned());
+        })
+        .source(Polled::of(&n).with(|policy| policy.optional()))
+        .build()
+        .unwrap();
+    assert_eq!(told.next(), "Suspended");
+    n.store(9, Ordering::SeqCst);
+    assert_eq!(told.next(), "Rejected");
+    // It answers, and gives nothing that could grow stale.
+    let source = only(&props);
+    assert!(matches!(source.status, Status::Down { .. }), "{source:?}");
+    assert_eq!(source.last_success, None);
+    assert!(!props.health().is_up());
+    n.store(2, Ordering::SeqCst);
+    assert_eq!(told.next(), "Initialized");
+    assert_eq!(props.get::<i64>("n").unwrap(), 2);
+    assert!(props.health().is_up());
+    n.store(-1, Ordering::SeqCst);
+    assert_eq!(told.next(), "Suspended");
+    n.store(2, Ordering::SeqCst);
+    assert_eq!(told.next(), "Reconnected");
+}
+
+#[test]
+fn a_failure_whose_message_only_counts_on_is_told_of_once() {
+    let store = Polled::new(|load| match load {
+        0 => Ok(vec![("n", 1)]),
+        1..4 => {
+            let detail = format!("no answer within {}ms, request 7f{load}", 100 + load);
+            Err(Error::new(ErrorKind::Unavailable, detail))
+        }
+        4 => Err(Error::new(ErrorKind::Unavailable, "no such host")),
+        _ => Ok(vec![("n", 2)]),
+    });
+    let (report, told) = reports();
+    let props = Properties::builder()
+        .on_source_event(move |event| {
+            if let SourceEventKind::Suspended(error) = &event.kind {
+                report(error.to_string());
+            }
+        })
+        .source(store.with(|policy| policy.manual()))
+        .build()
+        .unwrap();
+    for load in 1..5 {
+        let error = props.refresh_now().unwrap_err().to_string();
+        // Health has the newest all the same.
+        let Status::Stale { reason, .. } = only(&props).status else {
+            panic!("not stale");
+        };
+        assert_eq!(reason.to_string(), error, "{load}");
+    }
+    props.refresh_now().unwrap();
+    assert!(told.next().contains("request"));
+    assert!(told.next().contains("no such host"));
+    assert!(told.all().is_empty());
+}
+
+#[test]
+fn values_that_may_grow_old_for_ever_never_count_as_too_old() {
+    let n = Arc::new(AtomicI64::new(1));
+    let source = Polled::of(&n).with(|policy| policy.max_stale(Duration::MAX));
+    let props = Properties::builder().source(source).build().unwrap();
+    n.store(-1, Ordering::SeqCst);
+    let is_stale = || matches!(only(&props).status, Status::Stale { .. });
+    assert!(eventually(DEADLINE, is_stale));
+    assert!(props.health().is_up());
+}
+
+#[test]
+fn lag_is_the_time_in_which_a_change_may_have_waited() {
+    let n = Arc::new(AtomicI64::new(1));
+    let source = Polled::of(&n).with(|policy| policy.manual());
+    let props = Properties::builder().source(source).build().unwrap();
+    props.refresh_now().unwrap();
+    let looked = Instant::now();
+    assert!(eventually(DEADLINE, || looked.elapsed() >= ms(60)));
+    n.store(2, Ordering::SeqCst);
+    props.refresh_now().unwrap();
+    let lag = only(&props).lag.unwrap();
+    assert!(lag >= ms(60) && lag < DEADLINE, "{lag:?}");
+    // A look that finds nothing new leaves it.
+    props.refresh_now().unwrap();
+    assert_eq!(only(&props).lag, Some(lag));
+}
+
+#[test]
+fn only_the_newest_refusals_are_kept() {
+    let memory = Memory::from([("n", 1)]);
+    let props = Properties::builder()
+        .source(memory.clone())
+        .build()
+        .unwrap();
+    let _n = props.property::<u8>("n").build().unwrap();
+    for i in 0..100 {
+        memory.set("n", 1_000 + i).unwrap_err();
+        // The message names no value: a key tells them apart.
+        let key = format!("k{i}");
+        memory.set(&key, "text").unwrap();
+        props.get_or(&key, 1u32);
+    }
+    let refused = props.health().refused;
+    assert_eq!(refused.len(), 64);
+    assert_eq!(refused.last().unwrap().error.key(), Some("k99"));
+}
+
+#[test]
+fn who_hears_slowly_of_events_misses_the_oldest() {
+    let memory = Memory::from([("n", 0)]);
+    let props = Properties::builder()
+        .source(memory.clone())
+        .build()
+        .unwrap();
+    let (release, released) = mpsc::channel::<()>();
+    let (report, told) = reports();
+    let _events = props.on_source_event(move |event| {
+        report(event.generation);
+        let _ = released.recv();
+    });
+    memory.set("n", 1).unwrap();
+    let first = told.next();
+    for n in 2..=2_000 {
+        memory.set("n", n).unwrap();
+    }
+    drop(release);
+    let last = props.generation();
+    let mut events = vec![first];
+    while events.last() < Some(&last) {
+        events.push(told.next());
+    }
+    // The one that was being told, and those that waited.
+    assert_eq!(events.len(), 1 + 1_024);
+    assert!(events[2..].windows(2).all(|pair| pair[0] < pair[1]));
+}
+
+/// What a store says of a revision, and what it was asked from.
+#[derive(Clone, Default)]
+struct Numbered {
+    is_up: Arc<AtomicBool>,
+    asked: Arc<Mutex<Vec<Option<String>>>>,
+    streams: bool,
+}
+
+impl Source for Numbered {
+    fn origin(&self) -> Origin {
+        Origin::new("numbered", "test")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        if !self.is_up.load(Ordering::SeqCst) {
+            return Err(down());
+        }
+        let mut document = Document::new();
+        document.set("n", 1, self.origin())?;
+        document.set_revision("r1");
+        Ok(document)
+    }
+
+    fn poll(&self, committed: Option<&str>) -> Result<Update, Error> {
+        self.asked
+            .lock()
+            .unwrap()
+            .push(committed.map(str::to_owned));
+        self.load().map(Update::full)
+    }
+
+    fn watching(&self) -> Watching {
+        match self.streams {
+            true => Watching::Stream,
+            false => Watching::Poll(ms(20)),
+        }
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        // Alive, and nothing has changed since it said nothing.
+        while !updates.wait(ms(5)) {
+            updates.alive();
+            self.asked.lock().unwrap().push(None);
+        }
+        Ok(())
+    }
+}
+
+/// Starts from what was kept of a store that is down.
+fn start_from_disk(dir: &std::path::Path, store: &Numbered) -> Properties {
+    let start = |up: bool| {
+        store.is_up.store(up, Ordering::SeqCst);
+        let source = store.clone().with(|policy| policy.cached());
+        Properties::builder()
+            .state_dir(dir)
+            .source(source)
+            .build()
+            .unwrap()
+    };
+    drop(start(true));
+    store.asked.lock().unwrap().clear();
+    start(false)
+}
+
+#[test]
+fn a_store_is_not_asked_from_the_revision_of_what_was_kept_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Numbered::default();
+    let props = start_from_disk(dir.path(), &store);
+    // What is kept may lack secrets, so it is no ground for asking what is new.
+    assert_eq!(only(&props).revision.as_deref(), Some("r1"));
+    assert!(eventually(DEADLINE, || !store
+        .asked
+        .lock()
+        .unwrap()
+        .is_empty()));
+    assert_eq!(store.asked.lock().unwrap()[0], None);
+    store.is_up.store(true, Ordering::SeqCst);
+    assert!(eventually(DEADLINE, || props.health().is_up()));
+    let from = || store.asked.lock().unwrap().last().cloned();
+    assert!(eventually(DEADLINE, || from() == Some(Some("r1".into()))));
+}
+
+#[test]
+fn a_sign_of_life_does_not_confirm_what_was_kept_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Numbered {
+        streams: true,
+        ..Numbered::default()
+    };
+    let props = start_from_disk(dir.path(), &store);
+    let confirmed = only(&props).cached.unwrap();
+    let alive = || store.asked.lock().unwrap().len();
+    let before = alive();
+    assert!(eventually(DEADLINE, || alive() >= before + 5));
+    let source = only(&props);
+    assert_eq!(source.cached, Some(confirmed));
+    assert!(matches!(source.status, Status::Stale { .. }));
+    assert!(!props.health().is_up());
+}

@@ -1,0 +1,322 @@
+//! A schema that is written out, or that is wrong, shows no secret, whatever makes it one.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use liveprops::sources::Memory;
+use liveprops::{Error, Properties, Schema, Secret, Value};
+use serde::Deserialize;
+
+/// Part of every secret, and of nothing else.
+const MARK: &str = "hunter2";
+
+#[derive(Clone, Debug, PartialEq)]
+struct Own(String);
+
+impl<'de> Deserialize<'de> for Own {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            // It takes none of the simple texts that a type might be tried with.
+            "" | "1" => Err(serde::de::Error::custom("refused")),
+            text if text.contains("panic") => panic!("{text}"),
+            text if text.contains("bad") => Err(serde::de::Error::custom(format!("{text} is bad"))),
+            _ => Ok(Self(text)),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[allow(dead_code)]
+struct Door {
+    first: Own,
+    code: Secret<Own>,
+    #[serde(default)]
+    floor: u8,
+    #[serde(default)]
+    lock: Option<Lock>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+enum Lock {
+    None,
+    Key { teeth: Secret<String> },
+    Pair(u8, Secret<u8>),
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[allow(dead_code)]
+struct Flat {
+    #[serde(flatten)]
+    door: BTreeMap<String, Secret<String>>,
+}
+
+fn table<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::from(BTreeMap::from(fields))
+}
+
+fn door(code: &str) -> Value {
+    table([("first", "x".into()), ("code", code.into())])
+}
+
+fn exports(schema: &Schema) -> String {
+    format!("{}\n{}", schema.to_text(), schema.to_json_schema())
+}
+
+/// All that a schema tells of itself and of what is wrong with it.
+fn told(schema: Schema) -> String {
+    let exports = exports(&schema);
+    match Properties::builder().schema(schema).build() {
+        Ok(props) => format!("{exports}\n{props:?}"),
+        Err(error) => format!("{exports}\n{error}\n{error:?}"),
+    }
+}
+
+fn only(
+    declaration: liveprops::schema::Declaration<impl serde::de::DeserializeOwned + 'static>,
+) -> Schema {
+    Schema::new().declare(declaration)
+}
+
+#[test]
+fn a_default_with_a_secret_of_any_type_is_not_shown() {
+    for schema in [
+        only(Schema::key::<Secret<Own>>("k").default(MARK)),
+        only(Schema::key::<Option<Secret<Own>>>("k").default(MARK)),
+        only(Schema::key::<Vec<Secret<String>>>("k").default(vec![MARK])),
+        only(Schema::key::<(u8, Secret<String>)>("k").default(vec![Value::from(1), MARK.into()])),
+        only(
+            Schema::key::<BTreeMap<String, Secret<String>>>("k")
+                .default(table([("a", MARK.into())])),
+        ),
+        only(Schema::key::<Door>("k").default(door(MARK))),
+        only(Schema::key::<Vec<Door>>("k").default(vec![door(MARK)])),
+        only(Schema::key::<Flat>("k").default(table([("a", MARK.into())]))),
+        only(Schema::key::<String>("k").default(format!("redis://me:{MARK}@host"))),
+        only(Schema::key::<Value>("k").default(table([("password", MARK.into())]))),
+    ] {
+        let told = told(schema);
+        assert!(!told.contains(MARK), "{told}");
+    }
+}
+
+#[test]
+fn a_bad_default_of_a_secret_is_told_without_it() {
+    let bad = format!("bad {MARK}");
+    for schema in [
+        only(Schema::key::<Secret<u32>>("k").default(MARK)),
+        only(Schema::key::<Secret<Own>>("k").default(&*bad)),
+        only(Schema::key::<Secret<Own>>("k").default(format!("panic {MARK}"))),
+        only(Schema::key::<Door>("k").default(door(&bad))),
+        only(Schema::key::<Vec<Secret<u8>>>("k").default(vec![MARK])),
+        only(
+            Schema::key::<Door>("k")
+                .default(door(MARK))
+                .check("no", |_| false),
+        ),
+        only(
+            Schema::key::<Door>("k")
+                .default(door(MARK))
+                .check("no", |d| panic!("{}", d.code.expose().0)),
+        ),
+        only(
+            Schema::key::<Flat>("k")
+                .default(table([("a", MARK.into())]))
+                .check("no", |d| panic!("{}", d.door["a"].expose())),
+        ),
+        only(
+            Schema::key::<Secret<Own>>("k")
+                .default(MARK)
+                .check("no", |d| panic!("{}", d.expose().0)),
+        ),
+    ] {
+        assert!(
+            Properties::builder()
+                .schema(schema.clone())
+                .build()
+                .is_err()
+        );
+        let told = told(schema);
+        assert!(!told.contains(MARK), "{told}");
+    }
+}
+
+#[test]
+fn allowed_values_and_bounds_of_a_secret_are_not_shown() {
+    for schema in [
+        only(Schema::key::<Vec<Secret<String>>>("k").one_of([vec![MARK]])),
+        only(Schema::key::<Secret<Own>>("k").one_of([MARK, "bad hunter2"])),
+        only(Schema::key::<Door>("k").one_of([door(MARK)])),
+        only(Schema::key::<String>("k").one_of([format!("redis://me:{MARK}@host")])),
+        only(Schema::key::<u32>("k").one_of([MARK]).secret()),
+        only(
+            Schema::key::<String>("k")
+                .range(MARK.to_owned()..)
+                .secret()
+                .default("a"),
+        ),
+        only(Schema::key::<String>("vault").secret())
+            .declare(Schema::key::<u32>("vault.k").one_of([MARK])),
+    ] {
+        let told = told(schema);
+        assert!(!told.contains(MARK), "{told}");
+    }
+    let address = format!("redis://me:{MARK}@host");
+    let schema = only(Schema::key::<String>("k").one_of([address]));
+    let props = Properties::builder().schema(schema).build().unwrap();
+    let error = props.set("k", "other").unwrap_err();
+    assert!(!format!("{error:?}").contains(MARK), "{error}");
+    let pin = only(
+        Schema::key::<u32>("k")
+            .range(4_711..=4_712)
+            .secret()
+            .default(5),
+    );
+    let told = told(pin);
+    assert!(!told.contains("471"), "{told}");
+}
+
+#[test]
+fn what_one_key_hides_another_one_does_not_show() {
+    let outer = || Schema::key::<BTreeMap<String, Value>>("a").default(table([("b", MARK.into())]));
+    let string = || Schema::key::<String>("a.b");
+    for schema in [
+        // A child hides what the default of its parent holds.
+        only(outer()).declare(string().secret()),
+        only(outer()).declare(Schema::key::<Secret<Own>>("a.b")),
+        only(Schema::key::<Value>("a").default(table([("pin", MARK.into())])))
+            .declare(Schema::key::<u8>("a.pin")),
+        // A parent hides its children.
+        only(Schema::key::<Value>("a").secret()).declare(string().default(MARK)),
+        only(Schema::key::<Value>("a").secret()).declare(string().default(MARK).length(..3)),
+        only(Schema::key::<Door>("a"))
+            .declare(Schema::key::<String>("a.code").default(MARK).length(..3)),
+        only(Schema::key::<Door>("a"))
+            .declare(Schema::key::<String>("a.lock.Key.teeth").default(MARK)),
+        only(Schema::key::<Vec<Door>>("a"))
+            .declare(Schema::key::<String>("a.0.code").default(MARK)),
+        only(Schema::key::<BTreeMap<String, Secret<String>>>("a")).declare(string().default(MARK)),
+        // Declared twice, and hidden once.
+        only(string().default(MARK)).declare(string().secret()),
+        only(string().secret()).declare(Schema::key::<u8>("a.b").one_of([MARK])),
+    ] {
+        let told = told(schema);
+        assert!(!told.contains(MARK), "{told}");
+    }
+}
+
+#[test]
+fn what_is_no_secret_is_shown() {
+    let schema = Schema::new()
+        .declare(
+            Schema::key::<BTreeMap<String, String>>("a").default(table([("b", "seen".into())])),
+        )
+        .declare(Schema::key::<String>("a-b").secret().default(MARK))
+        .declare(Schema::key::<Vec<Door>>("doors"))
+        .declare(Schema::key::<u8>("doors.0.floor").default(7))
+        .declare(
+            Schema::key::<String>("d")
+                .length(..3)
+                .default("seen as well"),
+        );
+    let told = told(schema);
+    assert!(told.contains("seen\"") && told.contains("seen as well") && told.contains("7"));
+    let line = told.lines().find(|line| line.starts_with("doors.0.floor"));
+    assert!(!line.unwrap().contains("secret"), "{told}");
+}
+
+#[test]
+fn the_secrets_of_the_builder_are_those_of_its_schema() -> Result<(), Error> {
+    let key = || Schema::key::<String>("a.b").default(MARK);
+    let schema = only(key().length(..3).one_of([MARK]));
+    let built = Properties::builder().secret("a").schema(schema).build();
+    let error = built.unwrap_err();
+    assert!(!format!("{error:?}").contains(MARK), "{error}");
+    let props = Properties::builder()
+        .secret("a")
+        .schema(only(key()))
+        .build()?;
+    let used = exports(props.schema().unwrap());
+    assert!(!used.contains(MARK), "{used}");
+    Ok(())
+}
+
+#[test]
+fn a_rule_that_panics_over_a_later_value_quotes_no_secret() -> Result<(), Error> {
+    let schema = Schema::new()
+        .declare(
+            Schema::key::<Secret<Own>>("own")
+                .check("calm", |own| panic!("{own:?} {}", own.expose().0)),
+        )
+        .declare(
+            Schema::key::<Door>("door").check("calm", |door| panic!("{}", door.code.expose().0)),
+        )
+        .declare(
+            Schema::key::<Flat>("flat").check("calm", |flat| panic!("{}", flat.door["a"].expose())),
+        )
+        .declare(Schema::key::<Value>("any").check("calm", |any| panic!("{any}")))
+        .declare(Schema::key::<Own>("plain").check("calm", |own| panic!("{}", own.0)));
+    let source = Memory::from([("x", MARK), ("db.password", MARK)]);
+    let props = Properties::builder()
+        .source(source.clone())
+        .schema(schema)
+        .build()?;
+    for (key, value) in [
+        ("own", MARK.into()),
+        ("own", format!("panic {MARK}").into()),
+        ("door", door(MARK)),
+        ("flat", table([("a", MARK.into())])),
+        ("any", table([("password", MARK.into())])),
+        ("any", table([("url", "x ${db.password}".into())])),
+        ("any", "${db.password}".into()),
+    ] {
+        let error = props.set(key, value).unwrap_err();
+        assert!(!format!("{error:?}").contains(MARK), "{error}");
+        assert!(error.to_string().contains("panicked"), "{error}");
+    }
+    let error = source.set("plain", "what is no secret").unwrap_err();
+    assert!(error.to_string().contains("what is no secret"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn what_turned_out_to_be_a_secret_is_not_quoted_by_a_rule() -> Result<(), Error> {
+    let calm = |any: &Value| match any.to_string().contains("boom") {
+        true => panic!("{any}"),
+        false => true,
+    };
+    let schema = only(Schema::key::<Value>("any").check("calm", calm));
+    let source = Memory::from([("late.seal", MARK), ("any.url", "x ${late.seal}")]);
+    let builder = Properties::builder().source(source.clone());
+    let props = builder.schema(schema).build()?;
+    let _: Secret<String> = props.get("late.seal")?;
+    let error = source.set("any.other", "boom").unwrap_err();
+    assert!(!format!("{error:?}").contains(MARK), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_secret_in_a_type_is_known_before_there_is_a_value() -> Result<(), Error> {
+    let schema =
+        only(Schema::key::<Option<Door>>("door")).declare(Schema::key::<Vec<Secret<Own>>>("codes"));
+    let source = Memory::from([("x", 1)]);
+    let props = Properties::builder()
+        .source(source.clone())
+        .schema(schema)
+        .build()?;
+    let pair = table([("Pair", vec![Value::from(1), MARK.into()].into())]);
+    let lock = table([
+        ("lock", pair),
+        ("code", format!("bad {MARK}").into()),
+        ("floor", MARK.into()),
+    ]);
+    // Refused at once: nothing has been read into a secret before.
+    source.set("door", lock).ok();
+    source.set("codes", vec![format!("bad {MARK}")]).ok();
+    for key in ["door", "door.code", "codes", "codes.0"] {
+        let told = format!("{} {:?}", props.explain(key), props.explain(key).refused);
+        let code = told.replace(&format!("text \"{MARK}\""), "the floor, which is none");
+        assert!(!code.contains(MARK), "{key}: {code}");
+    }
+    Ok(())
+}
