@@ -15,6 +15,8 @@ mod http;
 #[cfg(feature = "kv")]
 mod kv;
 mod memory;
+#[cfg(feature = "nats")]
+mod nats;
 #[cfg(feature = "web")]
 mod web;
 
@@ -29,3 +31,5 @@ pub use http::Http;
 #[cfg(feature = "kv")]
 pub use kv::locator::{Found, Location, Locator};
 pub use memory::Memory;
+#[cfg(feature = "nats")]
+pub use nats::Nats;
