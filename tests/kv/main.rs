@@ -24,6 +24,8 @@ mod server;
 mod consul;
 mod faults;
 mod field;
+#[cfg(feature = "nats")]
+mod nats;
 mod values;
 
 /// Every test of the suite, for one store.

@@ -81,11 +81,13 @@ impl Mirror {
         }
     }
 
+    #[allow(dead_code)] // by some stores only
     pub(crate) fn mapping(&self) -> &Mapping {
         &self.mapping
     }
 
     /// The revision of a key's value, if it is one of ours.
+    #[allow(dead_code)] // by some stores only
     pub(crate) fn revision_of(&self, key: &str) -> Option<u64> {
         self.items.get(key).map(|item| item.revision)
     }
