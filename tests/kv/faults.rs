@@ -138,6 +138,8 @@ pub(crate) fn a_store_that_is_frozen_is_told_of_and_read_from_memory<S: Store>()
     let Some(field) = field::<S>() else { return };
     let props = field.follow();
     let n0 = props.property::<i64>("n0").build().unwrap();
+    // It waits for changes, rather than still to begin with that.
+    std::thread::sleep(SECOND);
     field.server.freeze();
     let begun = Instant::now();
     let took = within(10 * SECOND, "it is told", || is_stale(&props));
@@ -160,6 +162,8 @@ pub(crate) fn a_store_that_is_frozen_is_told_of_and_read_from_memory<S: Store>()
 pub(crate) fn a_connection_that_swallows_everything_is_given_up<S: Store>() {
     let Some(field) = field::<S>() else { return };
     let props = field.follow();
+    // It waits for changes, rather than still to begin with that.
+    std::thread::sleep(SECOND);
     field.proxy.set(Mode::HalfOpen);
     field.store.put("app/n0", "1");
     let took = within(10 * SECOND, "it is told", || is_stale(&props));

@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::Mutex;
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use liveprops::source::Scope;
@@ -251,7 +251,8 @@ fn a_consumer_that_somebody_deletes_is_missed_and_made_again() {
     within(SOON, "it is followed", || {
         field.store.wire().consumers().len() == 1
     });
-    for name in field.store.wire().consumers() {
+    let names = field.store.wire().consumers();
+    for name in names {
         let what = format!("CONSUMER.DELETE.KV_config.{name}");
         field.store.wire().api(&what, "");
     }
@@ -441,6 +442,142 @@ fn a_token_and_a_password_are_shown_and_never_told() {
     };
     follows(at(&server).user("me", "s3cr3t".to_owned())).unwrap();
     assert!(follows(at(&server).user("me", "wr0ng".to_owned())).is_err());
+}
+
+/// A server with a value in it, which then gets settings that this file's client could not talk to.
+fn with_settings(dir: &Path, settings: &str) -> Option<Server> {
+    let file = dir.join("nats.conf");
+    std::fs::write(&file, "max_payload: 1MB\n").unwrap();
+    let mut server = with_login(&["-c", &file.display().to_string()], "")?;
+    server.kill();
+    std::fs::write(&file, settings).unwrap();
+    server.restart();
+    Some(server)
+}
+
+#[test]
+fn a_key_signs_and_so_does_a_file_of_credentials() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = "authorization { users: [ { nkey: \
+                    UDYR6FZ25NOY6RUDWWRZXQ3YUFI2CO6DPWSPSC6NVNUJKBZLOPYJFYDV } ] }";
+    let Some(server) = with_settings(dir.path(), settings) else {
+        return;
+    };
+    // Made for this test.
+    let seed = "SUAG4GQLI7HGMAFNEC3Z7ES7TM2DTRV6LVR7KW3ZHM6AO4OXVZASBLHL3M";
+    follows(at(&server).nkey(seed.to_owned())).unwrap();
+    for wrong in [seed.replace("AG", "AH"), "SUsomething".to_owned()] {
+        let told = follows(at(&server).nkey(wrong.clone())).unwrap_err();
+        assert!(!told.to_string().contains(&wrong), "{told}");
+    }
+
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name)
+    };
+    let settings = file("operator.conf", include_str!("nats/operator.conf"));
+    let settings = settings.display().to_string();
+    let Some(server) = Server::start_with(Kind::Nats, &["-c", &settings]) else {
+        return;
+    };
+    let good = file("user.creds", include_str!("nats/user.creds"));
+    // This account has no buckets yet, which is an answer as any other.
+    let empty = at(&server).credentials_file(&good).load().unwrap();
+    assert!(empty.iter().next().is_none());
+    let told = at(&server).load().unwrap_err().to_string();
+    assert!(told.contains("check the credentials"), "{told}");
+    let bad = file("bad.creds", "SUsomething");
+    let told = at(&server).credentials_file(&bad).load().unwrap_err();
+    assert!(!told.to_string().contains("SUsomething"), "{told}");
+    let gone = at(&server).credentials_file(dir.path().join("gone"));
+    let told = gone.load().unwrap_err().to_string();
+    assert!(told.contains("gone"), "{told}");
+}
+
+/// Makes an authority, and what it has signed.
+fn certify(dir: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+
+    let write = |name: &str, text: String| std::fs::write(dir.join(name), text).unwrap();
+    let authority = |name: &str| {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        write(name, params.self_signed(&key).unwrap().pem());
+        rcgen::Issuer::new(params, key)
+    };
+    let issuer = authority("ca.pem");
+    authority("stranger.pem");
+    for name in ["server", "client"] {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        if name == "client" {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        }
+        let key = KeyPair::generate().unwrap();
+        let signed = params.signed_by(&key, &issuer).unwrap();
+        write(&format!("{name}.pem"), signed.pem());
+        write(&format!("{name}.key"), key.serialize_pem());
+    }
+}
+
+#[test]
+fn tls_trusts_what_it_is_told_to_and_shows_a_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    certify(dir.path());
+    let path = |name: &str| dir.path().join(name);
+    let settings = |verify: bool| {
+        format!(
+            "tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: {verify} }}",
+            path("server.pem"),
+            path("server.key"),
+            path("ca.pem")
+        )
+    };
+    let Some(mut server) = with_settings(dir.path(), &settings(false)) else {
+        return;
+    };
+    let trusting = || at(&server).ca(path("ca.pem"));
+    follows(trusting()).unwrap();
+    let address = format!("tls://127.0.0.1:{}", server.port());
+    follows(trusting().address(&address)).unwrap();
+    // The system does not know the authority, and nor does another one.
+    for wrong in [
+        at(&server).address(&address),
+        at(&server).ca(path("stranger.pem")),
+    ] {
+        let told = follows(wrong).unwrap_err().to_string();
+        assert!(told.contains("certificate"), "{told}");
+    }
+    let told = follows(at(&server)).unwrap_err().to_string();
+    assert!(told.contains("tls://"), "{told}");
+    let told = follows(at(&server).ca(path("server.key"))).unwrap_err();
+    assert!(told.to_string().contains("CA certificate"), "{told}");
+
+    server.kill();
+    std::fs::write(path("nats.conf"), settings(true)).unwrap();
+    server.restart();
+    let trusting = || at(&server).ca(path("ca.pem"));
+    follows(trusting().client_certificate(path("client.pem"), path("client.key"))).unwrap();
+    assert!(follows(trusting()).is_err());
+    let mixed = trusting().client_certificate(path("client.pem"), path("server.key"));
+    let told = follows(mixed).unwrap_err().to_string();
+    assert!(told.contains("pair"), "{told}");
+}
+
+#[test]
+fn a_server_that_is_frozen_or_gone_without_a_word_is_given_up_within_the_silence() {
+    let Some(field) = field() else { return };
+    let props = field.follow();
+    std::thread::sleep(SECOND);
+    field.store.put("app/n0", "1");
+    let took = within(SECOND, "a change by itself", || n0(&props) == 1);
+    tell::<Client>("one put to handle", took);
+    field.proxy.set(Mode::Stall);
+    let took = within(6 * SECOND, "it is told", || !is_up(&props));
+    tell::<Client>("stalled: told", took);
+    field.store.put("app/n0", "2");
+    field.proxy.set(Mode::Pass);
+    within(6 * SECOND, "the change", || n0(&props) == 2);
 }
 
 #[test]

@@ -485,6 +485,9 @@ fn refused(error: &async_nats::ConnectError) -> Error {
         }
         ConnectErrorKind::TimedOut => late("there was a connection", CONNECT),
         ConnectErrorKind::Tls => unavailable(format!("TLS failed: {why}")),
+        _ if why.contains("certificate") => unavailable(format!(
+            "TLS failed: {why}; it is asked for by `tls://` or a CA certificate"
+        )),
         _ => unavailable(format!("there is no connection: {why}")),
     }
 }

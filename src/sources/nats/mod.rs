@@ -325,11 +325,10 @@ impl Nats {
             Some(("https", host)) => format!("tls://{host}"),
             _ => server.to_owned(),
         };
-        if self.options.tls.any() || address.starts_with("tls://") {
-            options = options
-                .require_tls(true)
-                .tls_client_config(self.options.tls.config()?);
-        }
+        // A server may want TLS unasked, of which one has to know whom to trust.
+        let asked = self.options.tls.any() || address.starts_with("tls://");
+        let config = self.options.tls.config(asked)?;
+        let options = options.require_tls(asked).tls_client_config(config);
         Ok((options, address))
     }
 

@@ -22,10 +22,12 @@ impl Files {
         self.ca.is_some() || self.client.is_some()
     }
 
-    /// Reads the files. The provider is named, as a program may have several and no default.
-    pub(super) fn config(&self) -> Result<ClientConfig, Error> {
+    /// Reads the files; without TLS being asked for, nobody is trusted. The provider is named, as a
+    /// program may have several and no default.
+    pub(super) fn config(&self, asked: bool) -> Result<ClientConfig, Error> {
         let mut roots = RootCertStore::empty();
         match &self.ca {
+            None if !asked => {}
             Some(path) => {
                 for certificate in certificates(path, "the file of the CA certificate")? {
                     roots.add(certificate).map_err(|fault| {
