@@ -42,7 +42,8 @@ struct Shared {
     accepted: AtomicUsize,
     /// When each connection came.
     times: Mutex<Vec<Instant>>,
-    pairs: Mutex<Vec<(TcpStream, TcpStream)>>,
+    /// Each with its number: an address is not known any more once it is shut down.
+    pairs: Mutex<Vec<(usize, TcpStream, TcpStream)>>,
 }
 
 impl Shared {
@@ -51,7 +52,7 @@ impl Shared {
     }
 
     fn cut(&self, reset: bool) {
-        for (client, server) in self.pairs.lock().unwrap().drain(..) {
+        for (_, client, server) in self.pairs.lock().unwrap().drain(..) {
             for stream in [client, server] {
                 if reset {
                     // Data that wait unread make the end of a socket a reset; so does this.
@@ -87,12 +88,12 @@ impl Proxy {
                 if accepting.ended.load(Ordering::SeqCst) {
                     return;
                 }
-                accepting.accepted.fetch_add(1, Ordering::SeqCst);
+                let number = accepting.accepted.fetch_add(1, Ordering::SeqCst);
                 accepting.times.lock().unwrap().push(Instant::now());
                 match accepting.mode() {
                     Mode::Refuse => drop(client.shutdown(Shutdown::Both)),
                     Mode::Reset => linger(&client),
-                    _ => join(&accepting, client),
+                    _ => join(&accepting, number, client),
                 }
             }
         });
@@ -136,7 +137,7 @@ impl Drop for Proxy {
     }
 }
 
-fn join(shared: &Arc<Shared>, client: TcpStream) {
+fn join(shared: &Arc<Shared>, number: usize, client: TcpStream) {
     let target = shared.target.load(Ordering::SeqCst);
     let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else {
         return;
@@ -145,17 +146,17 @@ fn join(shared: &Arc<Shared>, client: TcpStream) {
         let _ = stream.set_nodelay(true);
     }
     let clones = || Some((client.try_clone().ok()?, server.try_clone().ok()?));
-    let (Some(kept), Some((from, to))) = (clones(), clones()) else {
+    let (Some((kept, also)), Some((from, to))) = (clones(), clones()) else {
         return;
     };
-    shared.pairs.lock().unwrap().push(kept);
+    shared.pairs.lock().unwrap().push((number, kept, also));
     for (from, to) in [(client, to), (server, from)] {
         let shared = Arc::clone(shared);
-        thread::spawn(move || pump(&shared, from, to));
+        thread::spawn(move || pump(&shared, number, from, to));
     }
 }
 
-fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream) {
+fn pump(shared: &Shared, number: usize, mut from: TcpStream, mut to: TcpStream) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         while shared.mode() == Mode::Stall && !shared.ended.load(Ordering::SeqCst) {
@@ -174,9 +175,6 @@ fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
-    let here = from.peer_addr().ok();
     let mut pairs = shared.pairs.lock().unwrap();
-    pairs.retain(|(a, b)| {
-        here.is_some() && a.peer_addr().ok() != here && b.peer_addr().ok() != here
-    });
+    pairs.retain(|(other, ..)| *other != number);
 }
