@@ -119,6 +119,7 @@ impl Proxy {
     }
 
     /// How many connections have come, and when.
+    #[allow(dead_code)] // by some tests only
     pub(crate) fn connections(&self) -> Vec<Instant> {
         self.shared.times.lock().unwrap().clone()
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 const READY: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[allow(dead_code)] // by some features only
 pub(crate) enum Kind {
     Consul,
     Etcd,
@@ -156,10 +157,12 @@ impl Server {
     }
 
     /// A second port, for what a server offers besides.
+    #[allow(dead_code)] // by some tests only
     pub(crate) fn other_port(&self) -> u16 {
         self.ports[1]
     }
 
+    #[allow(dead_code)] // by some tests only
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }

@@ -370,6 +370,23 @@ fn a_bucket_that_expires_values_is_warned_of_and_what_expired_goes() {
 }
 
 #[test]
+fn a_mirror_of_a_bucket_is_read_by_its_own_name() {
+    let Some(field) = field() else { return };
+    let body = "{\"name\":\"KV_copy\",\"max_msgs_per_subject\":1,\"storage\":\"file\",\
+                \"num_replicas\":1,\"mirror\":{\"name\":\"KV_config\"}}";
+    field.store.wire().api("STREAM.CREATE.KV_copy", body);
+    std::thread::sleep(SECOND);
+    let copy = Nats::bucket("copy").prefix("app");
+    let copy = source(field.proxy.port(), copy);
+    let props = Properties::builder().source(copy).build().unwrap();
+    assert!(others_stay(&props));
+    field.store.put("app/n0", "1");
+    within(SOON, "a change", || n0(&props) == 1);
+    let origin = props.explain("n0").origin.unwrap().to_string();
+    assert!(origin.contains("copy.app.n0"), "{origin}");
+}
+
+#[test]
 fn fifty_cuts_leave_no_consumer_behind() {
     let Some(field) = field() else { return };
     let programs: Vec<Properties> = (0..10).map(|_| field.follow()).collect();

@@ -33,8 +33,6 @@ const AT_ONCE: Duration = Duration::from_millis(60);
 const PING: Duration = Duration::from_secs(2);
 /// What all values that are read at once may hold.
 const MAX_READ: usize = 32 << 20;
-/// The part of a subject that is the same for all buckets.
-const SUBJECTS: &str = "$KV.";
 /// How much is shown of what a server says.
 const SHOWN: usize = 120;
 
@@ -140,7 +138,12 @@ impl Link {
     }
 
     /// A feed of everything that a filter of keys lets through, and of what changes.
-    pub(super) async fn feed(&self, bucket: &str, filter: &str) -> Result<Feed, Error> {
+    pub(super) async fn feed(
+        &self,
+        bucket: &str,
+        known: &Bucket,
+        filter: &str,
+    ) -> Result<Feed, Error> {
         let inbox = self.client.new_inbox();
         let name = inbox.rsplit('.').next().unwrap_or_default().to_owned();
         // Messages may be here before the answer is.
@@ -152,12 +155,14 @@ impl Link {
             client: self.client.clone(),
             messages,
             consumer: format!("{}.CONSUMER.DELETE.KV_{bucket}.{name}", self.api),
+            subjects: format!("$KV.{}.", known.mirrors.as_deref().unwrap_or(bucket)),
+            bucket: bucket.to_owned(),
             delivered: 0,
             total: 0,
             owed: None,
             heard: Instant::now(),
         };
-        let subject = format!("{SUBJECTS}{filter}");
+        let subject = format!("{}{filter}", feed.subjects);
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let body = json!({
             "stream_name": format!("KV_{bucket}"),
@@ -213,6 +218,8 @@ pub(super) struct Bucket {
     ages: bool,
     /// Whether the server tells of what has expired.
     tells: bool,
+    /// The bucket that this one mirrors, whose name its subjects have.
+    mirrors: Option<String>,
 }
 
 impl Bucket {
@@ -229,6 +236,10 @@ impl Bucket {
             max_age: number(answer, &["config", "max_age"]),
             ages: config["allow_msg_ttl"].as_bool().unwrap_or_default(),
             tells: number(answer, &["config", "subject_delete_marker_ttl"]) > 0,
+            mirrors: config["mirror"]["name"]
+                .as_str()
+                .and_then(|name| name.strip_prefix("KV_"))
+                .map(str::to_owned),
         }
     }
 
@@ -272,6 +283,9 @@ pub(super) struct Feed {
     messages: Subscriber,
     /// The request that deletes the consumer.
     consumer: String,
+    /// What subjects begin with, and keys.
+    subjects: String,
+    bucket: String,
     /// How many messages have come.
     delivered: u64,
     /// How many there were at its beginning.
@@ -282,6 +296,7 @@ pub(super) struct Feed {
 }
 
 /// What comes from a feed.
+#[allow(clippy::large_enum_variant)] // it is never kept
 pub(super) enum News {
     Change(Change),
     /// Nothing is new, and all that is known of has come.
@@ -293,6 +308,8 @@ pub(super) enum News {
 /// A key was set or deleted.
 pub(super) struct Change {
     message: Message,
+    /// The bucket and the key, with a dot between them.
+    pub(super) key: String,
     pub(super) revision: u64,
     /// How many more changes there are.
     pub(super) pending: u64,
@@ -300,7 +317,7 @@ pub(super) struct Change {
 }
 
 impl Change {
-    fn of(message: Message) -> Option<Self> {
+    fn of(message: Message, bucket: &str, subjects: &str) -> Option<Self> {
         // `$JS.ACK.` stream, consumer, deliveries, revision, place, time, pending; newer ones have
         // the domain and the account before these.
         let reply = message.reply.clone()?;
@@ -315,14 +332,9 @@ impl Change {
             revision: part(at)?,
             place: part(at + 1)?,
             pending: part(at + 3)?,
+            key: format!("{bucket}.{}", message.subject.strip_prefix(subjects)?),
             message,
         })
-    }
-
-    /// The bucket and the key, with a dot between them.
-    pub(super) fn key(&self) -> &str {
-        let subject = self.message.subject.as_str();
-        subject.strip_prefix(SUBJECTS).unwrap_or(subject)
     }
 
     /// The value; `None` if the key was deleted.
@@ -361,7 +373,7 @@ impl Feed {
                         return Err(Error::new(ErrorKind::TooLarge, detail));
                     }
                     pending = change.pending > 0 && change.place < self.total;
-                    newest.insert(change.key().to_owned(), change);
+                    newest.insert(change.key.clone(), change);
                 }
                 // What was still to come is gone. Once may mean that the server is slow.
                 News::Calm => {
@@ -391,7 +403,7 @@ impl Feed {
             };
             self.heard = Instant::now();
             match message.status.map(|status| status.as_u16()) {
-                None => match Change::of(message) {
+                None => match Change::of(message, &self.bucket, &self.subjects) {
                     Some(change) if change.place == self.delivered + 1 => {
                         self.delivered = change.place;
                         return Ok(News::Change(change));

@@ -270,7 +270,7 @@ impl Nats {
         self.edit(|options| options.mapping.add_document(key.as_ref(), format))
     }
 
-    /// What is asked for, checked: a wrong name could mean another subject.
+    /// Which keys of the bucket are asked for, checked: a wrong name could mean another subject.
     fn filter(&self) -> Result<String, Error> {
         let mapping = &self.options.mapping;
         let refuse = |what: &str, name: &str| {
@@ -296,9 +296,10 @@ impl Nats {
                 return refuse("the name of a domain", domain);
             }
         }
+        let below = wanted.split_once('.').map_or("", |(_, below)| below);
         Ok(match mapping.is_document() {
-            true => wanted.to_owned(),
-            false => format!("{wanted}>"),
+            true => below.to_owned(),
+            false => format!("{below}>"),
         })
     }
 
@@ -372,10 +373,15 @@ impl Nats {
     }
 
     /// Everything there is, as it goes into the mirror, and the feed that brought it.
-    async fn read_all(&self, link: &Link, filter: &str) -> Result<(Feed, Vec<Change>), Error> {
+    async fn read_all(
+        &self,
+        link: &Link,
+        known: &Bucket,
+        filter: &str,
+    ) -> Result<(Feed, Vec<Change>), Error> {
         let read = async {
             loop {
-                let mut feed = link.feed(&self.options.bucket, filter).await?;
+                let mut feed = link.feed(&self.options.bucket, known, filter).await?;
                 match feed.all().await {
                     Ok(Some(all)) => return Ok((feed, all)),
                     Ok(None) => self.give_up(feed).await,
@@ -419,6 +425,7 @@ impl Nats {
         let filter = self.filter()?;
         let mut first = true;
         loop {
+            let begun = Instant::now();
             let revision = match &bucket {
                 None => {
                     updates.degraded(None);
@@ -427,7 +434,7 @@ impl Nats {
                 }
                 Some(known) => {
                     updates.degraded(known.warning(LOOK));
-                    let (feed, all) = self.read_all(link, &filter).await?;
+                    let (feed, all) = self.read_all(link, known, &filter).await?;
                     if let Some(old) = current.replace(feed) {
                         self.give_up(old).await;
                     }
@@ -440,7 +447,10 @@ impl Nats {
             bucket = match (bucket, current.as_mut()) {
                 (Some(known), Some(feed)) => {
                     feed.listen_again();
-                    self.live(link, feed, known, updates).await?
+                    let now = self.live(link, feed, known, updates).await?;
+                    // What is wrong may be so again at once.
+                    time::sleep_until(begun + MISSING).await;
+                    now
                 }
                 _ => {
                     time::sleep(MISSING).await;
@@ -495,7 +505,7 @@ impl Nats {
                 for change in &changes {
                     match change.value() {
                         Some(bytes) => mirror.put(&entry(change, bytes)),
-                        None => mirror.delete(change.key()),
+                        None => mirror.delete(&change.key),
                     }
                 }
             }
@@ -564,7 +574,7 @@ impl Nats {
 
 fn entry<'a>(change: &'a Change, bytes: &'a [u8]) -> Entry<'a> {
     Entry {
-        key: change.key(),
+        key: &change.key,
         bytes,
         revision: change.revision,
     }
@@ -610,7 +620,7 @@ impl Source for Nats {
             let mut revision = 0;
             let mut all = Vec::new();
             if let Some(bucket) = bucket {
-                let read = self.read_all(&link, &filter).await;
+                let read = self.read_all(&link, &bucket, &filter).await;
                 let (feed, read) = read.map_err(|error| error.with_origin(self.origin()))?;
                 self.give_up(feed).await;
                 let newest = read.iter().map(|change| change.revision).max();
