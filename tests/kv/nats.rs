@@ -370,6 +370,49 @@ fn a_bucket_that_expires_values_is_warned_of_and_what_expired_goes() {
 }
 
 #[test]
+fn what_is_written_while_everything_is_read_is_never_missing() {
+    let Some(field) = Field::<Client>::with(&[]) else {
+        return;
+    };
+    let keys: Vec<String> = (0..1000).map(|n| subject(&format!("app/n{n}"))).collect();
+    let mut wire = Wire::connect(field.server.port(), "");
+    for key in &keys {
+        wire.request(key, "", b"1");
+    }
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    let port = field.proxy.port();
+    std::thread::scope(|scope| {
+        let ended = &ended;
+        let writer = scope.spawn(move || {
+            // Some that are there, and others that are new; none of them ever goes.
+            let mut written = 0;
+            while !ended.load(std::sync::atomic::Ordering::SeqCst) {
+                for n in 0..8 {
+                    let key = &keys[(written * 617 + n * 131) % keys.len()];
+                    wire.send(key, "", b"1", n == 7);
+                }
+                wire.answer();
+                let new = subject(&format!("other/n{written}"));
+                wire.request(&new, "", b"1");
+                written += 8;
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            written
+        });
+        let counts: Vec<usize> = (0..40)
+            .map(|_| {
+                let document = Client::prefix(port, "app").load().unwrap();
+                document.iter().count()
+            })
+            .collect();
+        ended.store(true, std::sync::atomic::Ordering::SeqCst);
+        let written = writer.join().unwrap();
+        assert!(written > 1000, "{written}");
+        assert!(counts.iter().all(|count| *count == 1000), "{counts:?}");
+    });
+}
+
+#[test]
 fn a_mirror_of_a_bucket_is_read_by_its_own_name() {
     let Some(field) = field() else { return };
     let body = "{\"name\":\"KV_copy\",\"max_msgs_per_subject\":1,\"storage\":\"file\",\

@@ -357,13 +357,20 @@ impl Change {
 }
 
 impl Feed {
-    /// Everything there is now, by key; `None` where it has to be begun anew.
-    pub(super) async fn all(&mut self) -> Result<Option<Vec<Change>>, Error> {
+    /// Everything there is now; `None` where it has to be begun anew.
+    ///
+    /// A key that is set while this goes on is passed over and comes again behind the others, of
+    /// which the count of what is pending may know nothing. So unless each one came that was there
+    /// before, it goes on up to the newest there is, or until the server has nothing to send.
+    pub(super) async fn all(
+        &mut self,
+        link: &Link,
+        known: &Bucket,
+    ) -> Result<Option<Vec<Change>>, Error> {
         let mut newest: HashMap<String, Change> = HashMap::new();
-        let mut bytes = 0;
-        let mut pending = self.total > 0;
-        let mut calm = 0;
-        while pending {
+        let (mut bytes, mut old, mut calm) = (0, 0, 0);
+        let mut end = None;
+        while self.total > 0 {
             match self.next().await? {
                 News::Change(change) => {
                     calm = 0;
@@ -372,13 +379,28 @@ impl Feed {
                         let detail = format!("more than {MAX_READ} bytes are below it");
                         return Err(Error::new(ErrorKind::TooLarge, detail));
                     }
-                    pending = change.pending > 0 && change.place < self.total;
+                    let (revision, pending, place) =
+                        (change.revision, change.pending, change.place);
                     newest.insert(change.key.clone(), change);
+                    old += u64::from(revision <= known.last);
+                    if pending == 0 && old == self.total {
+                        break;
+                    }
+                    if end.is_none() && (pending == 0 || place >= self.total) {
+                        let Some(now) = link.bucket(&self.bucket).await? else {
+                            return Ok(None);
+                        };
+                        end = Some(now.last);
+                    }
+                    if end.is_some_and(|end| revision >= end) {
+                        break;
+                    }
                 }
-                // What was still to come is gone. Once may mean that the server is slow.
                 News::Calm => {
                     calm += 1;
-                    pending = calm < 2;
+                    if end.is_some() || calm > 1 {
+                        break;
+                    }
                 }
                 News::Doubt => return Ok(None),
             }

@@ -382,7 +382,7 @@ impl Nats {
         let read = async {
             loop {
                 let mut feed = link.feed(&self.options.bucket, known, filter).await?;
-                match feed.all().await {
+                match feed.all(link, known).await {
                     Ok(Some(all)) => return Ok((feed, all)),
                     Ok(None) => self.give_up(feed).await,
                     Err(error) => {
