@@ -137,6 +137,16 @@ impl Link {
         }
     }
 
+    /// Deletes consumers that earlier connections left, if that can be done at once.
+    pub(super) async fn delete(&self, consumers: Vec<String>) {
+        let each = async {
+            for consumer in consumers {
+                let _ = self.client.request(consumer, "".into()).await;
+            }
+        };
+        let _ = timeout(ANSWER / 4, each).await;
+    }
+
     /// A feed of everything that a filter of keys lets through, and of what changes.
     pub(super) async fn feed(
         &self,
@@ -368,7 +378,7 @@ impl Feed {
         known: &Bucket,
     ) -> Result<Option<Vec<Change>>, Error> {
         let mut newest: HashMap<String, Change> = HashMap::new();
-        let (mut bytes, mut old, mut calm) = (0, 0, 0);
+        let (mut bytes, mut old, mut calm) = (0, 0u64, 0);
         let mut end = None;
         while self.total > 0 {
             match self.next().await? {
@@ -381,8 +391,15 @@ impl Feed {
                     }
                     let (revision, pending, place) =
                         (change.revision, change.pending, change.place);
-                    newest.insert(change.key.clone(), change);
+                    let part = change.goes_on() && revision > known.last;
+                    let before = newest.insert(change.key.clone(), change);
+                    // Older servers may send two values of a key.
+                    let was_old = before.is_some_and(|it| it.revision <= known.last);
                     old += u64::from(revision <= known.last);
+                    old -= u64::from(was_old);
+                    if part {
+                        continue;
+                    }
                     if pending == 0 && old == self.total {
                         break;
                     }
@@ -483,13 +500,6 @@ impl Feed {
     }
 }
 
-impl Link {
-    /// Deletes a consumer that an earlier connection left.
-    pub(super) async fn delete(&self, consumer: String) {
-        let _ = self.client.request(consumer, "".into()).await;
-    }
-}
-
 /// Why JetStream refused, and its number for that.
 fn failure(answer: &Json) -> Option<(u64, Error)> {
     let error = answer.get("error")?;
@@ -537,4 +547,80 @@ fn late(end: &str, limit: Duration) -> Error {
 
 fn cut(text: &str) -> String {
     text.chars().take(SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(subject: &str, reply: &str) -> Message {
+        Message {
+            subject: subject.into(),
+            reply: Some(reply.into()),
+            payload: "1".into(),
+            headers: None,
+            status: None,
+            description: None,
+            length: 1,
+        }
+    }
+
+    #[test]
+    fn where_a_message_stands_is_read_from_old_and_new_servers() {
+        for reply in [
+            "$JS.ACK.KV_b.c.1.70.3.1700000000.5",
+            "$JS.ACK.hub.hash.KV_b.c.1.70.3.1700000000.5",
+            "$JS.ACK.hub.hash.KV_b.c.1.70.3.1700000000.5.random",
+        ] {
+            let change = Change::of(message("$KV.b.app.n", reply), "b", "$KV.b.").unwrap();
+            assert_eq!((change.revision, change.place, change.pending), (70, 3, 5));
+            assert_eq!(change.key, "b.app.n");
+            assert_eq!(change.value(), Some(&b"1"[..]));
+        }
+        for reply in ["", "a.b", "$JS.ACK.KV_b.c.1.x.3.1700000000.5"] {
+            assert!(Change::of(message("$KV.b.app.n", reply), "b", "$KV.b.").is_none());
+        }
+    }
+
+    #[test]
+    fn what_may_have_gone_without_a_word_is_doubted() {
+        let answer = json!({
+            "created": "then",
+            "config": {},
+            "state": {"messages": 9, "first_seq": 1, "last_seq": 20, "num_subjects": 9},
+        });
+        let before = Bucket::of(&answer);
+        let after = |edit: &dyn Fn(&mut Json)| {
+            let mut answer = answer.clone();
+            edit(&mut answer);
+            Bucket::of(&answer).doubts(&before)
+        };
+        assert!(!after(&|_| {}));
+        assert!(!after(&|it| it["state"]["last_seq"] = json!(21)), "a put");
+        assert!(after(&|it| it["state"]["messages"] = json!(8)), "a purge");
+        assert!(
+            after(&|it| it["state"]["last_seq"] = json!(19)),
+            "a restore"
+        );
+        assert!(after(&|it| it["created"] = json!("now")), "another bucket");
+        assert!(after(&|it| {
+            it["state"]["last_seq"] = json!(30);
+            it["state"]["num_subjects"] = json!(8);
+        }));
+        assert!(after(&|it| {
+            it["config"]["max_age"] = json!(1);
+            it["state"]["last_seq"] = json!(21);
+        }));
+        let mut marked = answer.clone();
+        marked["config"] = json!({"max_age": 5_000_000_000u64});
+        assert!(
+            Bucket::of(&marked)
+                .warning(SILENCE)
+                .unwrap()
+                .to_string()
+                .contains("5s")
+        );
+        marked["config"]["subject_delete_marker_ttl"] = json!(1);
+        assert!(Bucket::of(&marked).warning(SILENCE).is_none());
+    }
 }
