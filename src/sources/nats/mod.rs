@@ -359,9 +359,7 @@ impl Nats {
         }
         let (link, bucket) = outcome?;
         let left = std::mem::take(&mut *self.left.lock());
-        for consumer in left {
-            link.delete(consumer).await;
-        }
+        link.delete(left).await;
         Ok((link, bucket))
     }
 
@@ -529,10 +527,12 @@ impl Nats {
         let limit = Instant::now() + TOGETHER;
         let mut changes = vec![first];
         loop {
-            let more = changes
-                .last()
-                .is_some_and(|it| it.pending > 0 || it.goes_on());
-            let until = if more { limit } else { until };
+            let until = match changes.last() {
+                Some(last) if last.pending > 0 => limit,
+                // The end of a batch may be a key that is not asked for.
+                Some(last) if last.goes_on() => until.max(Instant::now() + PAUSE),
+                _ => until,
+            };
             // What is here already is taken in any case.
             let news = match feed.ready() {
                 Some(news) => news,
@@ -595,7 +595,7 @@ fn shown(address: &str) -> String {
     format!("{scheme}{host}")
 }
 
-/// Runs on this thread, and leaves nothing behind.
+/// Runs on this thread alone, and leaves nothing behind.
 fn run<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|fault| {
