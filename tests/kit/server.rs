@@ -54,6 +54,7 @@ fn tools(kind: Kind) -> Option<PathBuf> {
     fs::create_dir_all(&dir).unwrap();
     // Another test program may be at it.
     let lock = fs::File::create(dir.join(".lock")).unwrap();
+    #[allow(clippy::incompatible_msrv)] // tests may need a newer Rust than the crate
     lock.lock().unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kit/install.sh");
     let done = Command::new("bash")
