@@ -1,5 +1,6 @@
 //! The stated Rust version is true: no dependency of the crate, with any feature, asks for a newer
-//! one, but for `nats`, which states its own. What the crate itself uses is held by clippy's `incompatible_msrv`.
+//! one, but for `nats`, which states its own. What the crate itself uses is held by clippy's
+//! `incompatible_msrv`.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
