@@ -26,11 +26,14 @@ const BACKENDS_SEE: [&str; 4] = ["error", "value", "format", "source"];
 const SHARED_BY_BACKENDS: [&str; 3] = ["disk", "kv", "web"];
 
 /// Client crates and the only place that may name each.
-const CLIENTS: [(&str, &[&str]); 12] = [
+const CLIENTS: [(&str, &[&str]); 16] = [
     ("arc_swap", &["sync.rs"]),
     ("loom", &["sync.rs"]),
     ("toml", &["format/toml/"]),
-    ("serde_json", &["format/json.rs", "sources/web/"]),
+    (
+        "serde_json",
+        &["format/json.rs", "sources/web/", "sources/nats/"],
+    ),
     ("saphyr_parser", &["format/yaml.rs"]),
     ("notify", &["sources/disk/"]),
     (
@@ -42,8 +45,15 @@ const CLIENTS: [(&str, &[&str]); 12] = [
             "sources/etcd/",
         ],
     ),
-    ("rustls", &["sources/web/", "sources/zookeeper/tls.rs"]),
+    (
+        "rustls",
+        &["sources/web/", "sources/zookeeper/tls.rs", "sources/nats/"],
+    ),
     ("webpki_roots", &["sources/zookeeper/tls.rs"]),
+    ("rustls_native_certs", &["sources/nats/"]),
+    ("async_nats", &["sources/nats/"]),
+    ("futures_util", &["sources/nats/"]),
+    ("tokio", &["sources/nats/"]),
     ("flate2", &["sources/http/"]),
     ("httpdate", &["sources/http/"]),
     ("crc32fast", &["engine/cache/codec.rs"]),

@@ -17,6 +17,8 @@ mod http;
 #[cfg(feature = "kv")]
 mod kv;
 mod memory;
+#[cfg(feature = "nats")]
+mod nats;
 #[cfg(feature = "web")]
 mod web;
 #[cfg(feature = "zookeeper")]
@@ -35,5 +37,7 @@ pub use http::Http;
 #[cfg(feature = "kv")]
 pub use kv::locator::{Found, Location, Locator};
 pub use memory::Memory;
+#[cfg(feature = "nats")]
+pub use nats::Nats;
 #[cfg(feature = "zookeeper")]
 pub use zookeeper::ZooKeeper;

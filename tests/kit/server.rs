@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// How long a server may take to be ready.
 const READY: Duration = Duration::from_secs(60);
 
-#[allow(dead_code)] // each is of one feature
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[allow(dead_code)] // by some features only
 pub(crate) enum Kind {
     Consul,
     Etcd,

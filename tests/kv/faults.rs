@@ -35,7 +35,7 @@ fn is_followed<S: Store>(field: &Field<S>, props: &Properties) {
 }
 
 /// Whether every value is that of the start, but for `n0`.
-fn others_stay(props: &Properties) -> bool {
+pub(crate) fn others_stay(props: &Properties) -> bool {
     (1..20).all(|n| props.get::<i64>(&format!("n{n}")).is_ok_and(|now| now == n))
 }
 

@@ -26,6 +26,8 @@ mod consul;
 mod etcd;
 mod faults;
 mod field;
+#[cfg(feature = "nats")]
+mod nats;
 mod values;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;

@@ -1,0 +1,626 @@
+//! One connection to a server of NATS, and what is asked of JetStream on it.
+//!
+//! The client's own JetStream recovers by itself and says nothing of what it lost; here any doubt
+//! about what was delivered ends the feed, and everything is read anew.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Message, Subject, Subscriber};
+use futures_util::{FutureExt, StreamExt};
+use parking_lot::Mutex;
+use serde_json::{Value as Json, json};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::error::{Error, ErrorKind};
+
+/// How long it may take to connect, and to get an answer.
+const CONNECT: Duration = Duration::from_millis(1500);
+const ANSWER: Duration = Duration::from_secs(2);
+/// How often a consumer says that it is there while it has nothing to deliver.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long one may be silent before it is taken for dead.
+const SILENCE: Duration = Duration::from_millis(2500);
+/// After what time without a reader the server drops a consumer.
+const INACTIVE: Duration = Duration::from_secs(5);
+/// How long the end of a feed may take.
+const AT_ONCE: Duration = Duration::from_millis(60);
+const PING: Duration = Duration::from_secs(2);
+/// What all values that are read at once may hold.
+const MAX_READ: usize = 32 << 20;
+/// How much is shown of what a server says.
+const SHOWN: usize = 120;
+
+/// What JetStream answers where a stream is not there.
+const NO_STREAM: u64 = 10059;
+
+pub(super) struct Link {
+    client: Client,
+    /// What requests to JetStream begin with.
+    api: String,
+    lost: Arc<Notify>,
+    /// The newest error that the server told of unasked.
+    said: Arc<Mutex<Option<String>>>,
+}
+
+impl Link {
+    /// Connects to one server, which is not looked for again when it is lost.
+    pub(super) async fn connect(
+        options: ConnectOptions,
+        address: &str,
+        domain: Option<&str>,
+    ) -> Result<Self, Error> {
+        let lost = Arc::new(Notify::new());
+        let said = Arc::new(Mutex::new(None));
+        let connected = Arc::new(AtomicBool::new(false));
+        let (losing, saying, once) = (Arc::clone(&lost), Arc::clone(&said), Arc::clone(&connected));
+        let options = options
+            .connection_timeout(CONNECT)
+            .ping_interval(PING)
+            .request_timeout(Some(ANSWER))
+            .ignore_discovered_servers()
+            // The supervisor's pauses are those that count.
+            .reconnect_delay_callback(move |_| match once.load(Ordering::Relaxed) {
+                true => Duration::from_secs(3600),
+                false => Duration::ZERO,
+            })
+            .event_callback(move |event| {
+                match event {
+                    Event::Disconnected | Event::Closed => losing.notify_one(),
+                    Event::ServerError(error) => *saying.lock() = Some(cut(&error.to_string())),
+                    _ => {}
+                }
+                std::future::ready(())
+            });
+        // Looking up a name has no deadline of its own.
+        let client = match timeout(CONNECT + CONNECT / 3, options.connect(address)).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => return Err(refused(&error)),
+            Err(_) => return Err(late("there was a connection", CONNECT + CONNECT / 3)),
+        };
+        connected.store(true, Ordering::Relaxed);
+        Ok(Self {
+            client,
+            api: match domain {
+                Some(domain) => format!("$JS.{domain}.API"),
+                None => "$JS.API".to_owned(),
+            },
+            lost,
+            said,
+        })
+    }
+
+    /// Waits for the connection to end, and says so.
+    pub(super) async fn ended(&self) -> Error {
+        self.lost.notified().await;
+        unavailable(format!("the connection has ended{}", self.said()))
+    }
+
+    /// What the server said last, to be added to an error.
+    fn said(&self) -> String {
+        let said = self.said.lock().take();
+        said.map_or_else(String::new, |said| format!(" ({said})"))
+    }
+
+    async fn ask(&self, what: &str, body: String) -> Result<Json, Error> {
+        let subject = format!("{}.{what}", self.api);
+        let answer = match self.client.request(subject, body.into()).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                use async_nats::RequestErrorKind as Kind;
+                return Err(match error.kind() {
+                    Kind::TimedOut => late(&format!("JetStream answered{}", self.said()), ANSWER),
+                    Kind::NoResponders => unavailable("there is no JetStream here"),
+                    Kind::InvalidSubject => Error::new(ErrorKind::Other, "a name is not valid"),
+                    _ => unavailable("the connection has ended"),
+                });
+            }
+        };
+        serde_json::from_slice(&answer.payload)
+            .map_err(|_| Error::new(ErrorKind::Malformed, "the answer is not that of JetStream"))
+    }
+
+    /// What is known of a bucket; `None` if there is none.
+    pub(super) async fn bucket(&self, name: &str) -> Result<Option<Bucket>, Error> {
+        let answer = self
+            .ask(&format!("STREAM.INFO.KV_{name}"), String::new())
+            .await?;
+        match failure(&answer) {
+            Some((NO_STREAM, _)) => Ok(None),
+            Some((_, error)) => Err(error),
+            None => Ok(Some(Bucket::of(&answer))),
+        }
+    }
+
+    /// Deletes consumers that earlier connections left, if that can be done at once.
+    pub(super) async fn delete(&self, consumers: Vec<String>) {
+        let each = async {
+            for consumer in consumers {
+                let _ = self.client.request(consumer, "".into()).await;
+            }
+        };
+        let _ = timeout(ANSWER / 4, each).await;
+    }
+
+    /// A feed of everything that a filter of keys lets through, and of what changes.
+    pub(super) async fn feed(
+        &self,
+        bucket: &str,
+        known: &Bucket,
+        filter: &str,
+    ) -> Result<Feed, Error> {
+        let inbox = self.client.new_inbox();
+        let name = inbox.rsplit('.').next().unwrap_or_default().to_owned();
+        // Messages may be here before the answer is.
+        let messages = match self.client.subscribe(inbox.clone()).await {
+            Ok(messages) => messages,
+            Err(_) => return Err(unavailable("the connection has ended")),
+        };
+        let mut feed = Feed {
+            client: self.client.clone(),
+            messages,
+            consumer: format!("{}.CONSUMER.DELETE.KV_{bucket}.{name}", self.api),
+            subjects: format!("$KV.{}.", known.mirrors.as_deref().unwrap_or(bucket)),
+            bucket: bucket.to_owned(),
+            delivered: 0,
+            total: 0,
+            owed: None,
+            heard: Instant::now(),
+        };
+        let subject = format!("{}{filter}", feed.subjects);
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let body = json!({
+            "stream_name": format!("KV_{bucket}"),
+            "config": {
+                "name": name,
+                "deliver_subject": inbox,
+                "deliver_policy": "last_per_subject",
+                "filter_subject": subject,
+                "ack_policy": "none",
+                "max_deliver": 1,
+                "replay_policy": "instant",
+                "flow_control": true,
+                "idle_heartbeat": nanos(HEARTBEAT),
+                "inactive_threshold": nanos(INACTIVE),
+                "mem_storage": true,
+                "num_replicas": 1,
+            },
+        });
+        let what = format!("CONSUMER.CREATE.KV_{bucket}.{name}.{subject}");
+        let created = self.ask(&what, body.to_string()).await;
+        let created = created.and_then(|answer| match failure(&answer) {
+            Some((_, error)) => Err(error),
+            None => Ok(answer),
+        });
+        match created {
+            Ok(answer) => {
+                // What was delivered in the meantime is no longer pending.
+                feed.total = number(&answer, &["num_pending"])
+                    + number(&answer, &["delivered", "consumer_seq"]);
+                Ok(feed)
+            }
+            Err(error) => {
+                // It may be there all the same.
+                feed.end().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What is known of a bucket.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Bucket {
+    created: String,
+    messages: u64,
+    first: u64,
+    pub(super) last: u64,
+    deleted: u64,
+    subjects: u64,
+    /// How old a value may get, in nanoseconds; 0 for any.
+    max_age: u64,
+    /// Whether a value may have an age of its own.
+    ages: bool,
+    /// Whether the server tells of what has expired.
+    tells: bool,
+    /// The bucket that this one mirrors, whose name its subjects have.
+    mirrors: Option<String>,
+}
+
+impl Bucket {
+    fn of(answer: &Json) -> Self {
+        let state = |name| number(answer, &["state", name]);
+        let config = &answer["config"];
+        Self {
+            created: answer["created"].as_str().unwrap_or_default().to_owned(),
+            messages: state("messages"),
+            first: state("first_seq"),
+            last: state("last_seq"),
+            deleted: state("num_deleted"),
+            subjects: state("num_subjects"),
+            max_age: number(answer, &["config", "max_age"]),
+            ages: config["allow_msg_ttl"].as_bool().unwrap_or_default(),
+            tells: number(answer, &["config", "subject_delete_marker_ttl"]) > 0,
+            mirrors: config["mirror"]["name"]
+                .as_str()
+                .and_then(|name| name.strip_prefix("KV_"))
+                .map(str::to_owned),
+        }
+    }
+
+    /// Whether values go without a word.
+    fn expires(&self) -> bool {
+        (self.max_age > 0 || self.ages) && !self.tells
+    }
+
+    /// What is wrong with a bucket whose values go without a word.
+    pub(super) fn warning(&self, every: Duration) -> Option<Error> {
+        if !self.expires() {
+            return None;
+        }
+        let age = match self.max_age {
+            0 => "an age of their own".to_owned(),
+            age => format!("{:?}", Duration::from_nanos(age)),
+        };
+        let detail = format!(
+            "values expire in this bucket, after {age}, of which the server tells nobody: they are \
+             looked for every {every:?}"
+        );
+        Some(Error::new(ErrorKind::Other, detail))
+    }
+
+    /// Whether something may have gone since `before` that no message told of: expired, purged
+    /// without a marker, pushed out by a limit; or the bucket is another one.
+    pub(super) fn doubts(&self, before: &Self) -> bool {
+        if self == before {
+            return false;
+        }
+        self.created != before.created
+            || self.last <= before.last
+            || self.subjects < before.subjects
+            || self.expires()
+    }
+}
+
+/// What a consumer delivers.
+pub(super) struct Feed {
+    client: Client,
+    messages: Subscriber,
+    /// The request that deletes the consumer.
+    consumer: String,
+    /// What subjects begin with, and keys.
+    subjects: String,
+    bucket: String,
+    /// How many messages have come.
+    delivered: u64,
+    /// How many there were at its beginning.
+    total: u64,
+    /// What the server waits for before it sends more.
+    owed: Option<Subject>,
+    heard: Instant,
+}
+
+/// What comes from a feed.
+#[allow(clippy::large_enum_variant)] // it is never kept
+pub(super) enum News {
+    Change(Change),
+    /// Nothing is new, and all that is known of has come.
+    Calm,
+    /// Something was missed, or the consumer is gone.
+    Doubt,
+}
+
+/// A key was set or deleted.
+pub(super) struct Change {
+    message: Message,
+    /// The bucket and the key, with a dot between them.
+    pub(super) key: String,
+    pub(super) revision: u64,
+    /// How many more changes there are.
+    pub(super) pending: u64,
+    place: u64,
+}
+
+impl Change {
+    fn of(message: Message, bucket: &str, subjects: &str) -> Option<Self> {
+        // `$JS.ACK.` stream, consumer, deliveries, revision, place, time, pending; newer ones have
+        // the domain and the account before these.
+        let reply = message.reply.clone()?;
+        let parts: Vec<&str> = reply.split('.').collect();
+        let at = match parts.len() {
+            9 => 5,
+            11.. => 7,
+            _ => return None,
+        };
+        let part = |n: usize| parts[n].parse().ok();
+        Some(Self {
+            revision: part(at)?,
+            place: part(at + 1)?,
+            pending: part(at + 3)?,
+            key: format!("{bucket}.{}", message.subject.strip_prefix(subjects)?),
+            message,
+        })
+    }
+
+    /// The value; `None` if the key was deleted.
+    pub(super) fn value(&self) -> Option<&[u8]> {
+        let gone = |it: &str| matches!(it, "DEL" | "PURGE");
+        let deleted = self.header("KV-Operation").is_some_and(gone)
+            || self.header("Nats-Marker-Reason").is_some();
+        (!deleted).then_some(&self.message.payload)
+    }
+
+    /// Whether it is a part of a batch that goes on.
+    pub(super) fn goes_on(&self) -> bool {
+        self.header("Nats-Batch-Id").is_some() && self.header("Nats-Batch-Commit").is_none()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.message.headers.as_ref()?;
+        headers.get(name).map(|value| value.as_str())
+    }
+}
+
+impl Feed {
+    /// Everything there is now; `None` where it has to be begun anew.
+    ///
+    /// A key that is set while this goes on is passed over and comes again behind the others, of
+    /// which the count of what is pending may know nothing. So unless each one came that was there
+    /// before, it goes on up to the newest there is, or until the server has nothing to send.
+    pub(super) async fn all(
+        &mut self,
+        link: &Link,
+        known: &Bucket,
+    ) -> Result<Option<Vec<Change>>, Error> {
+        let mut newest: HashMap<String, Change> = HashMap::new();
+        let (mut bytes, mut old, mut calm) = (0, 0u64, 0);
+        let mut end = None;
+        while self.total > 0 {
+            match self.next().await? {
+                News::Change(change) => {
+                    calm = 0;
+                    bytes += change.message.length;
+                    if bytes > MAX_READ {
+                        let detail = format!("more than {MAX_READ} bytes are below it");
+                        return Err(Error::new(ErrorKind::TooLarge, detail));
+                    }
+                    let (revision, pending, place) =
+                        (change.revision, change.pending, change.place);
+                    let part = change.goes_on() && revision > known.last;
+                    let before = newest.insert(change.key.clone(), change);
+                    // Older servers may send two values of a key.
+                    let was_old = before.is_some_and(|it| it.revision <= known.last);
+                    old += u64::from(revision <= known.last);
+                    old -= u64::from(was_old);
+                    if part {
+                        continue;
+                    }
+                    if pending == 0 && old == self.total {
+                        break;
+                    }
+                    if end.is_none() && (pending == 0 || place >= self.total) {
+                        let Some(now) = link.bucket(&self.bucket).await? else {
+                            return Ok(None);
+                        };
+                        end = Some(now.last);
+                    }
+                    if end.is_some_and(|end| revision >= end) {
+                        break;
+                    }
+                }
+                News::Calm => {
+                    calm += 1;
+                    if end.is_some() || calm > 1 {
+                        break;
+                    }
+                }
+                News::Doubt => return Ok(None),
+            }
+        }
+        Ok(Some(newest.into_values().collect()))
+    }
+
+    /// The next that comes. A call may be given up without losing anything.
+    pub(super) async fn next(&mut self) -> Result<News, Error> {
+        loop {
+            if let Some(owed) = &self.owed {
+                if self.client.publish(owed.clone(), "".into()).await.is_err() {
+                    return Err(unavailable("the connection has ended"));
+                }
+                self.owed = None;
+            }
+            let message = match timeout_at(self.heard + SILENCE, self.messages.next()).await {
+                Ok(Some(message)) => message,
+                Ok(None) => return Err(unavailable("the connection has ended")),
+                // The consumer was deleted, or the server is gone: asking tells which.
+                Err(_) => return Ok(News::Doubt),
+            };
+            self.heard = Instant::now();
+            match message.status.map(|status| status.as_u16()) {
+                None => match Change::of(message, &self.bucket, &self.subjects) {
+                    Some(change) if change.place == self.delivered + 1 => {
+                        self.delivered = change.place;
+                        return Ok(News::Change(change));
+                    }
+                    _ => return Ok(News::Doubt),
+                },
+                Some(100) => {
+                    let header = |name| {
+                        let headers = message.headers.as_ref()?;
+                        headers.get(name).map(|value| value.as_str())
+                    };
+                    if let Some(reply) = &message.reply {
+                        self.owed = Some(reply.clone());
+                        continue;
+                    }
+                    if let Some(stalled) = header("Nats-Consumer-Stalled") {
+                        self.owed = Some(stalled.into());
+                        continue;
+                    }
+                    let last =
+                        header("Nats-Last-Consumer").and_then(|last| last.parse::<u64>().ok());
+                    return Ok(match last {
+                        Some(last) if last != self.delivered => News::Doubt,
+                        _ => News::Calm,
+                    });
+                }
+                Some(_) => return Ok(News::Doubt),
+            }
+        }
+    }
+
+    /// What is there already, without waiting.
+    pub(super) fn ready(&mut self) -> Option<Result<News, Error>> {
+        pin!(self.next()).now_or_never()
+    }
+
+    /// The program was busy, and could not hear.
+    pub(super) fn listen_again(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    /// Deletes the consumer, which otherwise stays for a while, if that can be done at once; says
+    /// whether it was.
+    pub(super) async fn end(self) -> bool {
+        if self.client.connection_state() != State::Connected {
+            return false;
+        }
+        let request = self.client.request(self.consumer, "".into());
+        matches!(timeout(AT_ONCE, request).await, Ok(Ok(_)))
+    }
+
+    /// The request that deletes the consumer, for a later connection.
+    pub(super) fn consumer(&self) -> &str {
+        &self.consumer
+    }
+}
+
+/// Why JetStream refused, and its number for that.
+fn failure(answer: &Json) -> Option<(u64, Error)> {
+    let error = answer.get("error")?;
+    let code = number(error, &["err_code"]);
+    let says = error["description"].as_str().unwrap_or_default();
+    let detail = format!("JetStream refuses ({code}: {})", cut(says));
+    Some((code, unavailable(detail)))
+}
+
+fn number(json: &Json, path: &[&str]) -> u64 {
+    let found = path.iter().try_fold(json, |json, name| json.get(name));
+    found.and_then(Json::as_u64).unwrap_or_default()
+}
+
+/// Why there is no connection. An address may hold a password, and is not quoted.
+fn refused(error: &async_nats::ConnectError) -> Error {
+    let why = std::error::Error::source(error).map(|why| cut(&why.to_string()));
+    let why = why.unwrap_or_default();
+    match error.kind() {
+        ConnectErrorKind::ServerParse => Error::new(ErrorKind::Other, "the address is not valid"),
+        ConnectErrorKind::Dns => unavailable("the host's name has no address"),
+        ConnectErrorKind::Authentication => {
+            Error::new(ErrorKind::Other, "the key to sign with is not valid")
+        }
+        ConnectErrorKind::AuthorizationViolation => {
+            unavailable("the server refuses: check the credentials")
+        }
+        ConnectErrorKind::TimedOut => late("there was a connection", CONNECT),
+        ConnectErrorKind::Tls => unavailable(format!("TLS failed: {why}")),
+        _ if why.contains("certificate") => unavailable(format!(
+            "TLS failed: {why}; it is asked for by `tls://` or a CA certificate"
+        )),
+        _ => unavailable(format!("there is no connection: {why}")),
+    }
+}
+
+fn unavailable(detail: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Unavailable, detail)
+}
+
+fn late(end: &str, limit: Duration) -> Error {
+    let detail = format!("given up before {end}: the timeout of {limit:?} is over");
+    Error::new(ErrorKind::Timeout, detail)
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(subject: &str, reply: &str) -> Message {
+        Message {
+            subject: subject.into(),
+            reply: Some(reply.into()),
+            payload: "1".into(),
+            headers: None,
+            status: None,
+            description: None,
+            length: 1,
+        }
+    }
+
+    #[test]
+    fn where_a_message_stands_is_read_from_old_and_new_servers() {
+        for reply in [
+            "$JS.ACK.KV_b.c.1.70.3.1700000000.5",
+            "$JS.ACK.hub.hash.KV_b.c.1.70.3.1700000000.5",
+            "$JS.ACK.hub.hash.KV_b.c.1.70.3.1700000000.5.random",
+        ] {
+            let change = Change::of(message("$KV.b.app.n", reply), "b", "$KV.b.").unwrap();
+            assert_eq!((change.revision, change.place, change.pending), (70, 3, 5));
+            assert_eq!(change.key, "b.app.n");
+            assert_eq!(change.value(), Some(&b"1"[..]));
+        }
+        for reply in ["", "a.b", "$JS.ACK.KV_b.c.1.x.3.1700000000.5"] {
+            assert!(Change::of(message("$KV.b.app.n", reply), "b", "$KV.b.").is_none());
+        }
+    }
+
+    #[test]
+    fn what_may_have_gone_without_a_word_is_doubted() {
+        let answer = json!({
+            "created": "then",
+            "config": {},
+            "state": {"messages": 9, "first_seq": 1, "last_seq": 20, "num_subjects": 9},
+        });
+        let before = Bucket::of(&answer);
+        let after = |edit: &dyn Fn(&mut Json)| {
+            let mut answer = answer.clone();
+            edit(&mut answer);
+            Bucket::of(&answer).doubts(&before)
+        };
+        assert!(!after(&|_| {}));
+        assert!(!after(&|it| it["state"]["last_seq"] = json!(21)), "a put");
+        assert!(after(&|it| it["state"]["messages"] = json!(8)), "a purge");
+        assert!(
+            after(&|it| it["state"]["last_seq"] = json!(19)),
+            "a restore"
+        );
+        assert!(after(&|it| it["created"] = json!("now")), "another bucket");
+        assert!(after(&|it| {
+            it["state"]["last_seq"] = json!(30);
+            it["state"]["num_subjects"] = json!(8);
+        }));
+        assert!(after(&|it| {
+            it["config"]["max_age"] = json!(1);
+            it["state"]["last_seq"] = json!(21);
+        }));
+        let mut marked = answer.clone();
+        marked["config"] = json!({"max_age": 5_000_000_000u64});
+        assert!(
+            Bucket::of(&marked)
+                .warning(SILENCE)
+                .unwrap()
+                .to_string()
+                .contains("5s")
+        );
+        marked["config"]["subject_delete_marker_ttl"] = json!(1);
+        assert!(Bucket::of(&marked).warning(SILENCE).is_none());
+    }
+}

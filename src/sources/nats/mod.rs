@@ -1,0 +1,700 @@
+//! The key-value store of NATS JetStream: a consumer of a bucket's stream.
+//!
+//! `link` is one connection and what is asked on it, `tls` what it is trusted by.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::ConnectOptions;
+use parking_lot::Mutex;
+use tokio::runtime;
+use tokio::sync::Notify;
+use tokio::time::{self, Instant, MissedTickBehavior};
+
+use crate::error::{Error, ErrorKind};
+use crate::format::Format;
+use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::sources::disk::absolute;
+use crate::sources::kv::endpoints::Endpoints;
+use crate::sources::kv::locator::Locator;
+use crate::sources::kv::mapping::Mapping;
+use crate::sources::kv::mirror::{Entry, Mirror};
+use crate::sources::nats::link::{Bucket, Change, Feed, Link, News};
+use crate::value::document::Document;
+use crate::value::origin::Origin;
+use crate::value::secret::Secret;
+
+mod link;
+mod tls;
+
+const KIND: &str = "nats";
+/// Where a server is by default.
+const ADDRESS: &str = "nats://127.0.0.1:4222";
+
+/// How long it may take to read everything.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// The longest time without a sign of life: two beats are missed, and then nobody answers.
+const SILENT: Duration = Duration::from_millis(5500);
+/// How often is looked for what goes without a word.
+const LOOK: Duration = Duration::from_secs(4);
+/// How often everything is read again at least, while anything changes in the bucket.
+const AGAIN: Duration = Duration::from_secs(60);
+/// How often is looked for a bucket that is not there.
+const MISSING: Duration = Duration::from_millis(500);
+/// The shortest time from one update to the next.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long is waited for the rest of what has begun to come.
+const TOGETHER: Duration = Duration::from_secs(1);
+/// So many consumers of lost connections are remembered, to be deleted.
+const MAX_LEFT: usize = 16;
+
+/// Keys of a bucket, or a document in one of them, of the key-value store of NATS JetStream.
+///
+/// Names are parted by dots there as here: `checkout.ratelimit.qps` in the bucket `config`, below
+/// the prefix `checkout`, is the property `ratelimit.qps`. A change is seen as it happens, and what
+/// is deleted or purged lets weaker layers show. The store has no transactions: what belongs
+/// together belongs into one key, as a [`document`](Self::as_document). Changes that follow each
+/// other closely become one generation, and so does a batch that the server took as one (from NATS
+/// 2.12).
+///
+/// A value that is not UTF-8 or over 1 MiB, which is also what a server takes unless it is set up
+/// otherwise, is refused alone; all together may hold 10 MiB. Needs NATS 2.9 or newer, and from its
+/// account `STREAM.INFO`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the bucket's stream, `KV_` and
+/// its name. Nothing is ever written to a bucket, and none is made.
+///
+/// An error of the store, whatever it is, takes nothing away: after each the next of several
+/// addresses is asked, with growing pauses, and everything is read anew. A bucket that is not there
+/// is empty, and picked up when it is made. That most keys are gone is held; see [`Guard`].
+///
+/// A value that expires goes without a word unless the bucket has markers for that (from NATS 2.11).
+/// The source's health warns of such a bucket, and all of it is read again after each change, at
+/// most every 4 seconds.
+///
+/// ```
+/// use liveprops::{Source, Watching, sources::Nats};
+///
+/// let nats = Nats::bucket("config")
+///     .prefix("checkout")
+///     .address("tls://nats.example.com")
+///     .credentials_file("/etc/checkout/nats.creds")
+///     .ca("/etc/ssl/nats.pem");
+/// assert_eq!(nats.watching(), Watching::Stream);
+/// assert_eq!(nats.origin().to_string(), "nats config.checkout.");
+/// ```
+#[derive(Clone)]
+pub struct Nats {
+    options: Options,
+    /// What the store holds. Behind a lock because a call that was left to itself may still run.
+    mirror: Arc<Mutex<Mirror>>,
+    /// The consumers of connections that were lost.
+    left: Arc<Mutex<Vec<String>>>,
+}
+
+#[derive(Clone)]
+struct Options {
+    bucket: String,
+    mapping: Mapping,
+    endpoints: Endpoints,
+    domain: Option<String>,
+    login: Option<Login>,
+    tls: tls::Files,
+}
+
+#[derive(Clone)]
+enum Login {
+    Token(Secret<String>),
+    User(String, Secret<String>),
+    Key(Secret<String>),
+    File(PathBuf),
+}
+
+impl Nats {
+    /// All keys of a bucket.
+    pub fn bucket(name: impl Into<String>) -> Self {
+        let name = name.into();
+        let options = Options {
+            // A bucket has no dot in its name, so it can stand before the key.
+            mapping: Mapping::prefix(KIND, '.', &name),
+            bucket: name,
+            endpoints: Endpoints::one(ADDRESS),
+            domain: None,
+            login: None,
+            tls: tls::Files::default(),
+        };
+        Self::with_options(options)
+    }
+
+    fn with_options(options: Options) -> Self {
+        Self {
+            mirror: Arc::new(Mutex::new(Mirror::new(options.mapping.clone()))),
+            left: Arc::default(),
+            options,
+        }
+    }
+
+    fn edit(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(&mut self.options);
+        Self::with_options(self.options)
+    }
+
+    /// Only the keys below a prefix, which ends at a dot: `app` is `app.`, never `apple`. Comes
+    /// before [`as_document`](Self::as_document).
+    #[must_use]
+    pub fn prefix(self, prefix: impl AsRef<str>) -> Self {
+        let prefix = prefix.as_ref().trim_matches('.');
+        self.edit(|options| {
+            let whole = format!("{}.{prefix}", options.bucket);
+            options.mapping = Mapping::prefix(KIND, '.', &whole);
+        })
+    }
+
+    /// Only one key, which holds a document; its format is that of its extension, or given.
+    #[must_use]
+    pub fn document(self, key: impl AsRef<str>) -> Self {
+        let key = key.as_ref().trim_matches('.');
+        self.edit(|options| {
+            let whole = format!("{}.{key}", options.bucket);
+            options.mapping = Mapping::document(KIND, '.', &whole);
+        })
+    }
+
+    /// The prefixes of a scope below this one, the weakest first: `common`, `common-prod`,
+    /// `checkout`, `checkout-prod`. Each has the options that are set by now, but for documents.
+    ///
+    /// ```
+    /// use liveprops::source::Scope;
+    /// use liveprops::{Source, sources::Nats};
+    ///
+    /// let scope = Scope::app("checkout");
+    /// let layers = Nats::bucket("config").token("s3cr3t".to_owned()).of_scope(&scope)?;
+    /// let origins: Vec<String> = layers.iter().map(|it| it.origin().to_string()).collect();
+    /// assert_eq!(origins, ["nats config.common.", "nats config.checkout."]);
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Scope::names`].
+    pub fn of_scope(self, scope: &Scope) -> Result<Vec<Self>, Error> {
+        let below = self.options.mapping.wanted().to_owned();
+        let one = |name: String| {
+            self.clone().edit(|options| {
+                options.mapping = Mapping::prefix(KIND, '.', &format!("{below}{name}"));
+            })
+        };
+        Ok(scope.names()?.into_iter().map(one).collect())
+    }
+
+    /// Sets the address of the server; `nats://127.0.0.1:4222` by default. With `tls://` the server
+    /// has to speak TLS, and is checked by the system's certificates or a [`ca`](Self::ca).
+    #[must_use]
+    pub fn address(self, url: impl Into<String>) -> Self {
+        self.addresses([url])
+    }
+
+    /// Sets several addresses, any of which will do: the next is asked when one fails.
+    #[must_use]
+    pub fn addresses<U: Into<String>>(self, urls: impl IntoIterator<Item = U>) -> Self {
+        let urls = urls.into_iter().map(Into::into).collect();
+        self.edit(|options| options.endpoints = Endpoints::all(urls))
+    }
+
+    /// Finds the server by variables and files. The schemes `http` and `https` count as `nats` and
+    /// `tls`.
+    #[must_use]
+    pub fn locator(self, locator: Locator) -> Self {
+        self.edit(|options| options.endpoints = Endpoints::found_by(locator))
+    }
+
+    /// Uses JetStream of a domain, as on the other side of a leaf node.
+    #[must_use]
+    pub fn domain(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.edit(|options| options.domain = Some(name))
+    }
+
+    /// Shows a token. Of several kinds of credentials the last that was set counts.
+    #[must_use]
+    pub fn token(self, token: impl Into<Secret<String>>) -> Self {
+        let login = Login::Token(token.into());
+        self.edit(|options| options.login = Some(login))
+    }
+
+    /// Shows a user and a password.
+    #[must_use]
+    pub fn user(self, name: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
+        let login = Login::User(name.into(), password.into());
+        self.edit(|options| options.login = Some(login))
+    }
+
+    /// Signs with the seed of an NKey.
+    #[must_use]
+    pub fn nkey(self, seed: impl Into<Secret<String>>) -> Self {
+        let login = Login::Key(seed.into());
+        self.edit(|options| options.login = Some(login))
+    }
+
+    /// Shows the JWT of a file of credentials and signs with its seed. The file is read anew for
+    /// each connection.
+    #[must_use]
+    pub fn credentials_file(self, path: impl Into<PathBuf>) -> Self {
+        let login = Login::File(absolute(&path.into()));
+        self.edit(|options| options.login = Some(login))
+    }
+
+    /// Trusts the certificates in a file in place of the system's. The server has to speak TLS.
+    #[must_use]
+    pub fn ca(self, path: impl Into<PathBuf>) -> Self {
+        let path = absolute(&path.into());
+        self.edit(|options| options.tls.ca = Some(path))
+    }
+
+    /// Shows a certificate, with its chain and its key in files of PEM. The server has to speak TLS.
+    #[must_use]
+    pub fn client_certificate(self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        let files = (absolute(&chain.into()), absolute(&key.into()));
+        self.edit(|options| options.tls.client = Some(files))
+    }
+
+    /// Sets the format of a [`document`](Self::document).
+    #[must_use]
+    pub fn format(self, format: Format) -> Self {
+        self.edit(|options| options.mapping.set_format(format))
+    }
+
+    /// Has a key below the prefix hold a document, which becomes a subtree.
+    #[must_use]
+    pub fn as_document(self, key: impl AsRef<str>, format: Format) -> Self {
+        self.edit(|options| options.mapping.add_document(key.as_ref(), format))
+    }
+
+    /// Which keys of the bucket are asked for, checked: a wrong name could mean another subject.
+    fn filter(&self) -> Result<String, Error> {
+        let mapping = &self.options.mapping;
+        let refuse = |what: &str, name: &str| {
+            let detail = format!("`{name}` is not {what}");
+            Err(Error::new(ErrorKind::Other, detail).with_origin(self.origin()))
+        };
+        let bucket = &self.options.bucket;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        if bucket.is_empty() || !bucket.chars().all(plain) {
+            return refuse("the name of a bucket", bucket);
+        }
+        let wanted = mapping.wanted();
+        let names = wanted.strip_suffix('.').unwrap_or(wanted).split('.');
+        let good = |c: char| plain(c) || "/=".contains(c);
+        if names
+            .into_iter()
+            .any(|name| name.is_empty() || !name.chars().all(good))
+        {
+            return refuse("a key that a bucket may hold", wanted);
+        }
+        if let Some(domain) = &self.options.domain {
+            if domain.is_empty() || !domain.chars().all(plain) {
+                return refuse("the name of a domain", domain);
+            }
+        }
+        let below = wanted.split_once('.').map_or("", |(_, below)| below);
+        Ok(match mapping.is_document() {
+            true => below.to_owned(),
+            false => format!("{below}>"),
+        })
+    }
+
+    /// What a connection is made with, and to which address.
+    fn connecting(&self, server: &str) -> Result<(ConnectOptions, String), Error> {
+        let mut options = ConnectOptions::new().name("liveprops");
+        options = match &self.options.login {
+            None => options,
+            Some(Login::Token(token)) => options.token(token.expose().trim().to_owned()),
+            Some(Login::User(name, password)) => {
+                options.user_and_password(name.clone(), password.expose().clone())
+            }
+            Some(Login::Key(seed)) => options.nkey(seed.expose().trim().to_owned()),
+            Some(Login::File(path)) => {
+                let what = "the file of credentials";
+                let text = tls::bytes(path, what)?;
+                // What is wrong with it is not told: that could quote it.
+                let read = options.credentials(&String::from_utf8_lossy(&text));
+                read.map_err(|_| Error::new(ErrorKind::Other, format!("{what} holds none")))?
+            }
+        };
+        let address = match server.split_once("://") {
+            Some(("http", host)) => format!("nats://{host}"),
+            Some(("https", host)) => format!("tls://{host}"),
+            _ => server.to_owned(),
+        };
+        // A server may want TLS unasked, of which one has to know whom to trust.
+        let asked = self.options.tls.any() || address.starts_with("tls://");
+        let config = self.options.tls.config(asked)?;
+        let options = options.require_tls(asked).tls_client_config(config);
+        Ok((options, address))
+    }
+
+    /// A connection to the server whose turn it is, and what that knows of the bucket.
+    async fn connect(&self) -> Result<(Link, Option<Bucket>), Error> {
+        let server = self.options.endpoints.current()?;
+        let connect = async {
+            let (options, address) = self.connecting(&server)?;
+            let link = Link::connect(options, &address, self.options.domain.as_deref()).await?;
+            let bucket = link.bucket(&self.options.bucket).await?;
+            Ok((link, bucket))
+        };
+        connect
+            .await
+            .map_err(|error| self.at(&server, error))
+            .inspect_err(|_| self.options.endpoints.next())
+    }
+
+    /// A connection to the first server that answers.
+    async fn connect_any(&self) -> Result<(Link, Option<Bucket>), Error> {
+        let mut outcome = self.connect().await;
+        for _ in 1..self.options.endpoints.count() {
+            if outcome.is_ok() {
+                break;
+            }
+            outcome = self.connect().await;
+        }
+        let (link, bucket) = outcome?;
+        let left = std::mem::take(&mut *self.left.lock());
+        link.delete(left).await;
+        Ok((link, bucket))
+    }
+
+    fn at(&self, server: &str, error: Error) -> Error {
+        match error.origin() {
+            None => error.with_origin(format!("{} at {}", self.origin(), shown(server))),
+            Some(_) => error,
+        }
+    }
+
+    /// Everything there is, as it goes into the mirror, and the feed that brought it.
+    async fn read_all(
+        &self,
+        link: &Link,
+        known: &Bucket,
+        filter: &str,
+    ) -> Result<(Feed, Vec<Change>), Error> {
+        let read = async {
+            loop {
+                let mut feed = link.feed(&self.options.bucket, known, filter).await?;
+                match feed.all(link, known).await {
+                    Ok(Some(all)) => return Ok((feed, all)),
+                    Ok(None) => self.give_up(feed).await,
+                    Err(error) => {
+                        self.give_up(feed).await;
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        match time::timeout(TIMEOUT, read).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let detail = format!(
+                    "given up before everything was read: the timeout of {TIMEOUT:?} is over"
+                );
+                Err(Error::new(ErrorKind::Timeout, detail))
+            }
+        }
+    }
+
+    /// Ends a feed. A consumer that cannot be deleted now is deleted when that is possible.
+    async fn give_up(&self, feed: Feed) {
+        let consumer = feed.consumer().to_owned();
+        if !feed.end().await {
+            let mut left = self.left.lock();
+            if left.len() < MAX_LEFT {
+                left.push(consumer);
+            }
+        }
+    }
+
+    /// Follows the bucket on one connection until something is wrong with that.
+    async fn follow(
+        &self,
+        link: &Link,
+        mut bucket: Option<Bucket>,
+        current: &mut Option<Feed>,
+        updates: &Updates,
+    ) -> Result<(), Error> {
+        let filter = self.filter()?;
+        let mut first = true;
+        loop {
+            let begun = Instant::now();
+            let revision = match &bucket {
+                None => {
+                    updates.degraded(None);
+                    self.mirror.lock().replace([]);
+                    0
+                }
+                Some(known) => {
+                    updates.degraded(known.warning(LOOK));
+                    let (feed, all) = self.read_all(link, known, &filter).await?;
+                    if let Some(old) = current.replace(feed) {
+                        self.give_up(old).await;
+                    }
+                    let newest = all.iter().map(|change| change.revision).max();
+                    self.mirror.lock().replace(entries(&all));
+                    newest.unwrap_or_default().max(known.last)
+                }
+            };
+            self.send(updates, revision, std::mem::take(&mut first));
+            bucket = match (bucket, current.as_mut()) {
+                (Some(known), Some(feed)) => {
+                    feed.listen_again();
+                    let now = self.live(link, feed, known, updates).await?;
+                    // What is wrong may be so again at once.
+                    time::sleep_until(begun + MISSING).await;
+                    now
+                }
+                _ => {
+                    time::sleep(MISSING).await;
+                    link.bucket(&self.options.bucket).await?
+                }
+            };
+        }
+    }
+
+    /// Tells of what the feed brings, until everything has to be read again; with what is known of
+    /// the bucket then.
+    async fn live(
+        &self,
+        link: &Link,
+        feed: &mut Feed,
+        mut known: Bucket,
+        updates: &Updates,
+    ) -> Result<Option<Bucket>, Error> {
+        let begun = Instant::now();
+        let mut sent = begun;
+        let mut changed = false;
+        let mut look = time::interval_at(begun + LOOK, LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let news = tokio::select! {
+                biased;
+                _ = look.tick() => None,
+                news = feed.next() => Some(news?),
+            };
+            let first = match news {
+                Some(News::Change(change)) => change,
+                Some(News::Calm) => {
+                    updates.alive();
+                    continue;
+                }
+                Some(News::Doubt) => return link.bucket(&self.options.bucket).await,
+                None => {
+                    let Some(now) = link.bucket(&self.options.bucket).await? else {
+                        return Ok(None);
+                    };
+                    changed |= now != known;
+                    if now.doubts(&known) || changed && begun.elapsed() > AGAIN {
+                        return Ok(Some(now));
+                    }
+                    known = now;
+                    continue;
+                }
+            };
+            let (changes, whole) = self.gather(feed, first, sent + PAUSE).await?;
+            {
+                let mut mirror = self.mirror.lock();
+                for change in &changes {
+                    match change.value() {
+                        Some(bytes) => mirror.put(&entry(change, bytes)),
+                        None => mirror.delete(&change.key),
+                    }
+                }
+            }
+            let revision = changes.last().map_or(0, |change| change.revision);
+            self.send(updates, revision, false);
+            if !whole {
+                return link.bucket(&self.options.bucket).await;
+            }
+            sent = Instant::now();
+            feed.listen_again();
+        }
+    }
+
+    /// A change and those that come with it, and whether nothing was missed.
+    async fn gather(
+        &self,
+        feed: &mut Feed,
+        first: Change,
+        until: Instant,
+    ) -> Result<(Vec<Change>, bool), Error> {
+        let limit = Instant::now() + TOGETHER;
+        let mut changes = vec![first];
+        loop {
+            let until = match changes.last() {
+                Some(last) if last.pending > 0 => limit,
+                // The end of a batch may be a key that is not asked for.
+                Some(last) if last.goes_on() => until.max(Instant::now() + PAUSE),
+                _ => until,
+            };
+            // What is here already is taken in any case.
+            let news = match feed.ready() {
+                Some(news) => news,
+                None if Instant::now() >= until => return Ok((changes, true)),
+                None => match time::timeout_at(until, feed.next()).await {
+                    Ok(news) => news,
+                    Err(_) => return Ok((changes, true)),
+                },
+            };
+            match news? {
+                News::Change(change) => changes.push(change),
+                News::Calm => {}
+                News::Doubt => return Ok((changes, false)),
+            }
+            if Instant::now() > limit {
+                return Ok((changes, true));
+            }
+        }
+    }
+
+    /// Hands over what is new in the mirror, or all of it.
+    fn send(&self, updates: &Updates, revision: u64, all: bool) {
+        let update = {
+            let mut mirror = self.mirror.lock();
+            match all {
+                true => mirror
+                    .whole(revision.to_string())
+                    .map(|all| Some(Update::full(all))),
+                false => mirror.update(revision.to_string()),
+            }
+        };
+        match update {
+            Ok(Some(update)) => drop(updates.send(update)),
+            Ok(None) => updates.alive(),
+            Err(error) => updates.failed(error),
+        }
+    }
+}
+
+fn entry<'a>(change: &'a Change, bytes: &'a [u8]) -> Entry<'a> {
+    Entry {
+        key: &change.key,
+        bytes,
+        revision: change.revision,
+    }
+}
+
+fn entries(all: &[Change]) -> impl Iterator<Item = Entry<'_>> {
+    all.iter()
+        .filter_map(|change| Some(entry(change, change.value()?)))
+}
+
+/// An address without what may be secret in it.
+fn shown(address: &str) -> String {
+    let (scheme, rest) = match address.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), address),
+    };
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}{host}")
+}
+
+/// Runs on this thread alone, and leaves nothing behind.
+fn run<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|fault| {
+        let detail = format!("no runtime can be had: {fault}");
+        Error::new(ErrorKind::Unavailable, detail)
+    })?;
+    let outcome = runtime.block_on(work);
+    // A name that is being looked up would be waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+impl Source for Nats {
+    fn origin(&self) -> Origin {
+        Origin::new(KIND, self.options.mapping.wanted())
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let filter = self.filter()?;
+        run(async {
+            let (link, bucket) = self.connect_any().await?;
+            let mut revision = 0;
+            let mut all = Vec::new();
+            if let Some(bucket) = bucket {
+                let read = self.read_all(&link, &bucket, &filter).await;
+                let (feed, read) = read.map_err(|error| error.with_origin(self.origin()))?;
+                self.give_up(feed).await;
+                let newest = read.iter().map(|change| change.revision).max();
+                revision = newest.unwrap_or_default().max(bucket.last);
+                all = read;
+            }
+            let mut mirror = self.mirror.lock();
+            mirror.replace(entries(&all));
+            mirror.whole(revision.to_string())
+        })
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Stream
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
+        updates.on_stop(move || stopped.notify_one());
+        run(async {
+            let (link, bucket) = tokio::select! {
+                biased;
+                () = stop.notified() => return Ok(()),
+                link = self.connect_any() => link?,
+            };
+            let mut feed = None;
+            let outcome = tokio::select! {
+                biased;
+                () = stop.notified() => Ok(()),
+                error = link.ended() => Err(error),
+                outcome = self.follow(&link, bucket, &mut feed, updates) => outcome,
+            };
+            if let Some(feed) = feed {
+                self.give_up(feed).await;
+            }
+            outcome.map_err(|error| match error.origin() {
+                None => error.with_origin(self.origin()),
+                Some(_) => error,
+            })
+        })
+        .inspect_err(|_| self.options.endpoints.next())
+    }
+
+    fn refusal(&self) -> Refusal {
+        match self.options.mapping.is_document() {
+            true => Refusal::Whole,
+            false => Refusal::PerKey,
+        }
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::new().timeout(TIMEOUT).silence(SILENT)
+    }
+
+    /// Required, and guarded: a wiped store looks like a wish to remove everything.
+    fn policy(&self) -> Policy {
+        Policy::new().guarded(Guard::new())
+    }
+}
+
+impl fmt::Debug for Nats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let login = match &self.options.login {
+            None => "none",
+            Some(Login::Token(_)) => "token",
+            Some(Login::User(..)) => "user",
+            Some(Login::Key(_)) => "nkey",
+            Some(Login::File(_)) => "file",
+        };
+        f.debug_struct("Nats")
+            .field("keys", &self.options.mapping.wanted())
+            .field("login", &login)
+            .field("tls", &self.options.tls)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,681 @@
+//! NATS JetStream, and what only it does.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use liveprops::source::Scope;
+use liveprops::sources::Nats;
+use liveprops::{Properties, Source};
+
+use crate::faults::others_stay;
+use crate::field::{Field, SOON, Store, health, is_up, tell, toml, within};
+use crate::proxy::{Mode, Proxy};
+use crate::server::{Kind, Server};
+use crate::suite;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A client that knows just enough of the protocol, and nothing of the one that is tested.
+struct Wire {
+    stream: BufReader<TcpStream>,
+    asked: usize,
+}
+
+impl Wire {
+    fn connect(port: u16, login: &str) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        let mut wire = Self {
+            stream: BufReader::new(stream),
+            asked: 0,
+        };
+        wire.line();
+        wire.write(
+            format!(
+                "CONNECT {{\"verbose\":false,\"headers\":true,\"no_responders\":true{login}}}\r\n\
+                 SUB answer.* 1\r\n"
+            )
+            .as_bytes(),
+        );
+        wire
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).unwrap();
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Sends a message, whose answer goes where the next is read, if one is wanted.
+    fn send(&mut self, subject: &str, headers: &str, body: &[u8], answer: bool) {
+        let reply = match answer {
+            true => format!(" answer.{}", self.asked),
+            false => String::new(),
+        };
+        self.asked += 1;
+        let mut message = match headers.is_empty() {
+            true => format!("PUB {subject}{reply} {}\r\n", body.len()),
+            false => {
+                let headers = format!("NATS/1.0\r\n{headers}\r\n");
+                let (some, all) = (headers.len(), headers.len() + body.len());
+                format!("HPUB {subject}{reply} {some} {all}\r\n{headers}")
+            }
+        }
+        .into_bytes();
+        message.extend(body);
+        message.extend(b"\r\n");
+        self.write(&message);
+    }
+
+    fn answer(&mut self) -> String {
+        loop {
+            let line = self.line();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.first() {
+                Some(&"PING") => self.write(b"PONG\r\n"),
+                Some(&"MSG" | &"HMSG") => {
+                    let mut body = vec![0; words.last().unwrap().parse::<usize>().unwrap() + 2];
+                    self.stream.read_exact(&mut body).unwrap();
+                    return String::from_utf8_lossy(&body).into_owned();
+                }
+                Some(&"INFO" | &"+OK") => {}
+                _ => panic!("{line}"),
+            }
+        }
+    }
+
+    fn request(&mut self, subject: &str, headers: &str, body: &[u8]) -> String {
+        self.send(subject, headers, body, true);
+        self.answer()
+    }
+
+    /// A request of JetStream's that has to succeed.
+    fn api(&mut self, what: &str, body: &str) -> String {
+        let answer = self.request(&format!("$JS.API.{what}"), "", body.as_bytes());
+        assert!(!answer.contains("\"error\""), "{what}: {answer}");
+        answer
+    }
+
+    /// Makes the bucket, if it is not there.
+    fn make(&mut self, more: &str) {
+        let body = format!(
+            "{{\"name\":\"KV_config\",\"subjects\":[\"$KV.config.>\"],\"max_msgs_per_subject\":1,\
+             \"discard\":\"new\",\"allow_rollup_hdrs\":true,\"deny_delete\":true,\
+             \"allow_direct\":true,\"allow_atomic\":true,\"storage\":\"file\",\
+             \"num_replicas\":1{more}}}"
+        );
+        self.api("STREAM.CREATE.KV_config", &body);
+    }
+
+    fn consumers(&mut self) -> Vec<String> {
+        let answer = self.api("CONSUMER.NAMES.KV_config", "");
+        let (_, list) = answer.split_once("\"consumers\":").unwrap();
+        let list = list.split(']').next().unwrap().trim_start_matches('[');
+        list.split(',')
+            .map(|name| name.trim_matches('"').to_owned())
+            .filter(|name| !name.is_empty() && !name.starts_with("null"))
+            .collect()
+    }
+}
+
+pub(crate) struct Client(Mutex<Wire>);
+
+impl Client {
+    fn wire(&self) -> std::sync::MutexGuard<'_, Wire> {
+        self.0.lock().unwrap()
+    }
+}
+
+fn subject(key: &str) -> String {
+    format!("$KV.config.{}", key.replace('/', "."))
+}
+
+fn source(port: u16, nats: Nats) -> Box<dyn Source> {
+    Box::new(nats.address(format!("nats://127.0.0.1:{port}")))
+}
+
+fn below(prefix: &str) -> Nats {
+    Nats::bucket("config").prefix(prefix.replace('/', "."))
+}
+
+impl Store for Client {
+    const KIND: Kind = Kind::Nats;
+
+    fn connect(server: &Server) -> Self {
+        let mut wire = Wire::connect(server.port(), "");
+        wire.make("");
+        Self(Mutex::new(wire))
+    }
+
+    /// More than one change are a batch that the server takes as one.
+    fn change(&self, changes: &[(&str, Option<&[u8]>)]) {
+        let mut wire = self.wire();
+        let id = format!("batch{}", wire.asked);
+        for (n, (key, value)) in changes.iter().enumerate() {
+            let last = n + 1 == changes.len();
+            let mut headers = String::new();
+            if changes.len() > 1 {
+                headers = format!("Nats-Batch-Id: {id}\r\nNats-Batch-Sequence: {}\r\n", n + 1);
+                if last {
+                    headers.push_str("Nats-Batch-Commit: 1\r\n");
+                }
+            }
+            if value.is_none() {
+                headers.push_str("KV-Operation: DEL\r\n");
+            }
+            wire.send(&subject(key), &headers, value.unwrap_or_default(), last);
+        }
+        let answer = wire.answer();
+        assert!(answer.contains("\"seq\":"), "{answer}");
+    }
+
+    fn prefix(port: u16, prefix: &str) -> Box<dyn Source> {
+        source(port, below(prefix))
+    }
+
+    fn with_document(port: u16, prefix: &str, key: &str) -> Box<dyn Source> {
+        source(port, below(prefix).as_document(key, toml()))
+    }
+
+    fn document(port: u16, key: &str) -> Box<dyn Source> {
+        source(port, Nats::bucket("config").document(key).format(toml()))
+    }
+
+    fn of_scope(port: u16, prefix: &str, scope: &Scope) -> Vec<Box<dyn Source>> {
+        let all = below(prefix).of_scope(scope).unwrap().into_iter();
+        all.map(|one| source(port, one)).collect()
+    }
+}
+
+suite!(Client);
+
+fn field() -> Option<Field<Client>> {
+    let keys: Vec<(String, String)> = (0..20)
+        .map(|n| (format!("app/n{n}"), n.to_string()))
+        .collect();
+    let keys: Vec<(&str, &str)> = keys.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    Field::with(&keys)
+}
+
+fn n0(props: &Properties) -> i64 {
+    props.get("n0").unwrap()
+}
+
+#[test]
+fn a_document_is_one_generation_whatever_it_changes() {
+    let Some(field) = field() else { return };
+    let text = |value: u32| -> String { (0..64).map(|n| format!("k{n} = {value}\n")).collect() };
+    field.store.put("app/all", text(0));
+    let source = Client::with_document(field.proxy.port(), "app", "all");
+    let props = Properties::builder().source(source).build().unwrap();
+    let before = props.generation();
+    field.store.put("app/all", text(1));
+    within(SOON, "a change", || {
+        props.get::<u32>("all.k63").unwrap() == 1
+    });
+    assert_eq!(props.get::<u32>("all.k0").unwrap(), 1);
+    assert_eq!(props.generation(), before + 1);
+}
+
+#[test]
+fn a_burst_becomes_few_generations_and_the_last_value_is_right() {
+    let Some(field) = field() else { return };
+    let props = field.follow();
+    let before = props.generation();
+    // Without a batch, each on its own.
+    let mut wire = field.store.wire();
+    for n in 0..64 {
+        let key = subject(&format!("app/n{}", n % 8));
+        let answer = wire.request(&key, "", (n + 100).to_string().as_bytes());
+        assert!(answer.contains("\"seq\":"), "{answer}");
+    }
+    within(SOON, "the last", || props.get::<u32>("n7").unwrap() == 163);
+    assert_eq!(n0(&props), 156);
+    let generations = props.generation() - before;
+    println!("Nats: 64 puts: {generations} generations");
+    assert!(generations <= 8, "{generations}");
+}
+
+#[test]
+fn a_consumer_that_somebody_deletes_is_missed_and_made_again() {
+    let Some(field) = field() else { return };
+    let props = field.follow();
+    within(SOON, "it is followed", || {
+        field.store.wire().consumers().len() == 1
+    });
+    let names = field.store.wire().consumers();
+    for name in names {
+        let what = format!("CONSUMER.DELETE.KV_config.{name}");
+        field.store.wire().api(&what, "");
+    }
+    field.store.put("app/n0", "1");
+    let took = within(6 * SECOND, "the change", || n0(&props) == 1);
+    tell::<Client>("consumer deleted", took);
+    within(SOON, "it is up", || is_up(&props));
+    assert_eq!(field.store.wire().consumers().len(), 1);
+    assert!(others_stay(&props));
+}
+
+#[test]
+fn what_is_purged_is_gone_with_and_without_a_marker() {
+    let Some(field) = field() else { return };
+    let props = field.follow();
+    let purge = "KV-Operation: PURGE\r\nNats-Rollup: sub\r\n";
+    field.store.wire().request(&subject("app/n1"), purge, b"");
+    within(2 * SECOND, "the purge of a key", || {
+        props.get_opt::<i64>("n1").unwrap().is_none()
+    });
+    // As a server says of what has expired.
+    let marker = "Nats-Marker-Reason: MaxAge\r\n";
+    field.store.wire().request(&subject("app/n2"), marker, b"");
+    within(2 * SECOND, "what has expired", || {
+        props.get_opt::<i64>("n2").unwrap().is_none()
+    });
+    // Of this no message tells.
+    let filter = format!("{{\"filter\":\"{}\"}}", subject("app/n3"));
+    field.store.wire().api("STREAM.PURGE.KV_config", &filter);
+    let took = within(6 * SECOND, "the purge of the stream", || {
+        props.get_opt::<i64>("n3").unwrap().is_none()
+    });
+    tell::<Client>("purged without a marker", took);
+    field.store.put("app/n0", "1");
+    within(SOON, "it is followed", || n0(&props) == 1);
+    assert_eq!(props.get::<i64>("n4").unwrap(), 4);
+}
+
+#[test]
+fn a_bucket_that_is_missing_is_empty_and_picked_up_when_it_is_made() {
+    let Some(field) = field() else { return };
+    field.store.wire().api("STREAM.DELETE.KV_config", "");
+    let props = field.follow();
+    assert!(props.snapshot().keys().is_empty());
+    within(SOON, "it is up", || is_up(&props));
+    std::thread::sleep(SECOND);
+    field.store.wire().make("");
+    field.store.put("app/deep/er/n", "7");
+    let took = within(2 * SECOND, "the bucket", || {
+        props.get_opt::<u32>("deep.er.n").unwrap() == Some(7)
+    });
+    tell::<Client>("bucket made", took);
+    field.store.put("app/deep/er/n", "8");
+    within(SOON, "it is followed", || {
+        props.get::<u32>("deep.er.n").unwrap() == 8
+    });
+}
+
+#[test]
+fn a_bucket_that_is_deleted_and_made_anew_is_followed_and_what_it_lost_is_held() {
+    let Some(field) = field() else { return };
+    let props = field.follow();
+    field.store.wire().api("STREAM.DELETE.KV_config", "");
+    field.store.wire().make("");
+    field.store.put("app/n0", "1");
+    let took = within(6 * SECOND, "it is told", || health(&props).held.is_some());
+    tell::<Client>("bucket made anew: held", took);
+    assert!(others_stay(&props));
+    for n in 1..20 {
+        field.store.put(&format!("app/n{n}"), n.to_string());
+    }
+    within(SOON, "nothing is held any more", || {
+        health(&props).held.is_none()
+    });
+    field.store.put("app/n0", "2");
+    within(SOON, "it is followed", || n0(&props) == 2);
+    assert!(others_stay(&props));
+}
+
+#[test]
+fn a_bucket_that_expires_values_is_warned_of_and_what_expired_goes() {
+    let Some(field) = field() else { return };
+    let props = field.follow();
+    assert!(health(&props).degraded.is_none());
+    drop(props);
+    field.store.wire().api("STREAM.DELETE.KV_config", "");
+    field
+        .store
+        .wire()
+        .make(",\"max_age\":6000000000,\"duplicate_window\":1000000000");
+    let refresh = || (0..20).for_each(|n| field.store.put(&format!("app/n{n}"), n.to_string()));
+    refresh();
+    field.store.put("app/brief", "1");
+    let props = field.follow();
+    let told = within(SOON, "it is warned of", || {
+        health(&props).degraded.is_some()
+    });
+    assert!(told < SECOND, "{told:?}");
+    let warning = health(&props).degraded.unwrap().to_string();
+    assert!(
+        warning.contains("expire") && warning.contains("6s"),
+        "{warning}"
+    );
+    let mut refreshed = Instant::now();
+    let took = within(SOON, "it expires", || {
+        if refreshed.elapsed() > 2 * SECOND {
+            refresh();
+            refreshed = Instant::now();
+        }
+        props.get_opt::<u32>("brief").unwrap().is_none()
+    });
+    tell::<Client>("expired after 6 s", took);
+    assert!(took > 3 * SECOND && took < 12 * SECOND, "{took:?}");
+    assert!(others_stay(&props) && n0(&props) == 0);
+}
+
+#[test]
+fn what_is_written_while_everything_is_read_is_never_missing() {
+    let Some(field) = Field::<Client>::with(&[]) else {
+        return;
+    };
+    let keys: Vec<String> = (0..1000).map(|n| subject(&format!("app/n{n}"))).collect();
+    let mut wire = Wire::connect(field.server.port(), "");
+    for key in &keys {
+        wire.request(key, "", b"1");
+    }
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    let port = field.proxy.port();
+    std::thread::scope(|scope| {
+        let ended = &ended;
+        let writer = scope.spawn(move || {
+            // Some that are there, and others that are new; none of them ever goes.
+            let mut written = 0;
+            while !ended.load(std::sync::atomic::Ordering::SeqCst) {
+                for n in 0..8 {
+                    let key = &keys[(written * 617 + n * 131) % keys.len()];
+                    wire.send(key, "", b"1", n == 7);
+                }
+                wire.answer();
+                let new = subject(&format!("other/n{written}"));
+                wire.request(&new, "", b"1");
+                written += 8;
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            written
+        });
+        let counts: Vec<usize> = (0..40)
+            .map(|_| {
+                let document = Client::prefix(port, "app").load().unwrap();
+                document.iter().count()
+            })
+            .collect();
+        ended.store(true, std::sync::atomic::Ordering::SeqCst);
+        let written = writer.join().unwrap();
+        assert!(written > 1000, "{written}");
+        assert!(counts.iter().all(|count| *count == 1000), "{counts:?}");
+    });
+}
+
+#[test]
+fn a_mirror_of_a_bucket_is_read_by_its_own_name() {
+    let Some(field) = field() else { return };
+    let body = "{\"name\":\"KV_copy\",\"max_msgs_per_subject\":1,\"storage\":\"file\",\
+                \"num_replicas\":1,\"mirror\":{\"name\":\"KV_config\"}}";
+    field.store.wire().api("STREAM.CREATE.KV_copy", body);
+    std::thread::sleep(SECOND);
+    let copy = Nats::bucket("copy").prefix("app");
+    let copy = source(field.proxy.port(), copy);
+    let props = Properties::builder().source(copy).build().unwrap();
+    assert!(others_stay(&props));
+    field.store.put("app/n0", "1");
+    within(SOON, "a change", || n0(&props) == 1);
+    let origin = props.explain("n0").origin.unwrap().to_string();
+    assert!(origin.contains("copy.app.n0"), "{origin}");
+}
+
+#[test]
+fn fifty_cuts_leave_no_consumer_behind() {
+    let Some(field) = field() else { return };
+    let programs: Vec<Properties> = (0..10).map(|_| field.follow()).collect();
+    for n in 1..=6 {
+        within(SOON, "all follow", || {
+            field.store.wire().consumers().len() >= 10 && field.proxy.open() >= 10
+        });
+        field.proxy.cut();
+        field.store.put("app/n0", n.to_string());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    within(SOON, "the last value", || {
+        programs.iter().all(|props| n0(props) == 6)
+    });
+    assert!(field.proxy.connections().len() >= 10 + 60);
+    let some = field.store.wire().consumers().len();
+    println!("Nats: 60 cuts: {some} consumers");
+    within(10 * SECOND, "one is left for each", || {
+        field.store.wire().consumers().len() == 10
+    });
+    drop(programs);
+    within(SECOND, "none is left", || {
+        field.store.wire().consumers().is_empty()
+    });
+}
+
+/// A program that follows what a source of one value says.
+fn follows(nats: Nats) -> Result<(), liveprops::Error> {
+    let props = Properties::builder().load_timeout(3 * SECOND).source(nats);
+    let props = props.build()?;
+    assert_eq!(props.get::<u32>("app.k")?, 1);
+    within(SOON, "it is followed", || is_up(&props));
+    Ok(())
+}
+
+fn with_login(arguments: &[&str], login: &str) -> Option<Server> {
+    let server = Server::start_with(Kind::Nats, arguments)?;
+    let mut wire = Wire::connect(server.port(), login);
+    wire.make("");
+    wire.request(&subject("app/k"), "", b"1");
+    Some(server)
+}
+
+fn at(server: &Server) -> Nats {
+    Nats::bucket("config").address(format!("127.0.0.1:{}", server.port()))
+}
+
+#[test]
+fn a_token_and_a_password_are_shown_and_never_told() {
+    let login = ",\"auth_token\":\"s3cr3t\"";
+    let Some(server) = with_login(&["--auth", "s3cr3t"], login) else {
+        return;
+    };
+    follows(at(&server).token("s3cr3t\n".to_owned())).unwrap();
+    for wrong in [at(&server), at(&server).token("wr0ng".to_owned())] {
+        assert!(!format!("{wrong:?}").contains("wr0ng"));
+        let told = follows(wrong).unwrap_err().to_string();
+        assert!(
+            told.contains("credentials") && !told.contains("wr0ng"),
+            "{told}"
+        );
+    }
+    let address = format!("nats://me:wr0ng@127.0.0.1:{}", server.port());
+    let told = follows(at(&server).address(address))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        told.contains("127.0.0.1") && !told.contains("wr0ng"),
+        "{told}"
+    );
+
+    let login = ",\"user\":\"me\",\"pass\":\"s3cr3t\"";
+    let arguments = ["--user", "me", "--pass", "s3cr3t"];
+    let Some(server) = with_login(&arguments, login) else {
+        return;
+    };
+    follows(at(&server).user("me", "s3cr3t".to_owned())).unwrap();
+    assert!(follows(at(&server).user("me", "wr0ng".to_owned())).is_err());
+}
+
+/// A server with a value in it, which then gets settings that this file's client could not talk to.
+fn with_settings(dir: &Path, settings: &str) -> Option<Server> {
+    let file = dir.join("nats.conf");
+    std::fs::write(&file, "max_payload: 1MB\n").unwrap();
+    let mut server = with_login(&["-c", &file.display().to_string()], "")?;
+    server.kill();
+    std::fs::write(&file, settings).unwrap();
+    server.restart();
+    Some(server)
+}
+
+#[test]
+fn a_key_signs_and_so_does_a_file_of_credentials() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = "authorization { users: [ { nkey: \
+                    UDYR6FZ25NOY6RUDWWRZXQ3YUFI2CO6DPWSPSC6NVNUJKBZLOPYJFYDV } ] }";
+    let Some(server) = with_settings(dir.path(), settings) else {
+        return;
+    };
+    // Made for this test.
+    let seed = "SUAG4GQLI7HGMAFNEC3Z7ES7TM2DTRV6LVR7KW3ZHM6AO4OXVZASBLHL3M";
+    follows(at(&server).nkey(seed.to_owned())).unwrap();
+    for wrong in [seed.replace("AG", "AH"), "SUsomething".to_owned()] {
+        let told = follows(at(&server).nkey(wrong.clone())).unwrap_err();
+        assert!(!told.to_string().contains(&wrong), "{told}");
+    }
+
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name)
+    };
+    let settings = file("operator.conf", include_str!("nats/operator.conf"));
+    let settings = settings.display().to_string();
+    let Some(server) = Server::start_with(Kind::Nats, &["-c", &settings]) else {
+        return;
+    };
+    let good = file("user.creds", include_str!("nats/user.creds"));
+    // This account has no buckets yet, which is an answer as any other.
+    let empty = at(&server).credentials_file(&good).load().unwrap();
+    assert!(empty.iter().next().is_none());
+    let told = at(&server).load().unwrap_err().to_string();
+    assert!(told.contains("check the credentials"), "{told}");
+    let bad = file("bad.creds", "SUsomething");
+    let told = at(&server).credentials_file(&bad).load().unwrap_err();
+    assert!(!told.to_string().contains("SUsomething"), "{told}");
+    let gone = at(&server).credentials_file(dir.path().join("gone"));
+    let told = gone.load().unwrap_err().to_string();
+    assert!(told.contains("gone"), "{told}");
+}
+
+/// Makes an authority, and what it has signed.
+fn certify(dir: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+
+    let write = |name: &str, text: String| std::fs::write(dir.join(name), text).unwrap();
+    let authority = |name: &str| {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        write(name, params.self_signed(&key).unwrap().pem());
+        rcgen::Issuer::new(params, key)
+    };
+    let issuer = authority("ca.pem");
+    authority("stranger.pem");
+    for name in ["server", "client"] {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        if name == "client" {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        }
+        let key = KeyPair::generate().unwrap();
+        let signed = params.signed_by(&key, &issuer).unwrap();
+        write(&format!("{name}.pem"), signed.pem());
+        write(&format!("{name}.key"), key.serialize_pem());
+    }
+}
+
+#[test]
+fn tls_trusts_what_it_is_told_to_and_shows_a_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    certify(dir.path());
+    let path = |name: &str| dir.path().join(name);
+    let settings = |verify: bool| {
+        format!(
+            "tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: {verify} }}",
+            path("server.pem"),
+            path("server.key"),
+            path("ca.pem")
+        )
+    };
+    let Some(mut server) = with_settings(dir.path(), &settings(false)) else {
+        return;
+    };
+    let trusting = || at(&server).ca(path("ca.pem"));
+    follows(trusting()).unwrap();
+    let address = format!("tls://127.0.0.1:{}", server.port());
+    follows(trusting().address(&address)).unwrap();
+    // The system does not know the authority, and nor does another one.
+    for wrong in [
+        at(&server).address(&address),
+        at(&server).ca(path("stranger.pem")),
+    ] {
+        let told = follows(wrong).unwrap_err().to_string();
+        assert!(told.contains("certificate"), "{told}");
+    }
+    let told = follows(at(&server)).unwrap_err().to_string();
+    assert!(told.contains("tls://"), "{told}");
+    let told = follows(at(&server).ca(path("server.key"))).unwrap_err();
+    assert!(told.to_string().contains("CA certificate"), "{told}");
+
+    server.kill();
+    std::fs::write(path("nats.conf"), settings(true)).unwrap();
+    server.restart();
+    let trusting = || at(&server).ca(path("ca.pem"));
+    follows(trusting().client_certificate(path("client.pem"), path("client.key"))).unwrap();
+    assert!(follows(trusting()).is_err());
+    let mixed = trusting().client_certificate(path("client.pem"), path("server.key"));
+    let told = follows(mixed).unwrap_err().to_string();
+    assert!(told.contains("pair"), "{told}");
+}
+
+#[test]
+fn a_server_that_is_frozen_or_gone_without_a_word_is_given_up_within_the_silence() {
+    let Some(field) = field() else { return };
+    let props = field.follow();
+    std::thread::sleep(SECOND);
+    field.store.put("app/n0", "1");
+    let took = within(SECOND, "a change by itself", || n0(&props) == 1);
+    tell::<Client>("one put to handle", took);
+    field.proxy.set(Mode::Stall);
+    let took = within(6 * SECOND, "it is told", || !is_up(&props));
+    tell::<Client>("stalled: told", took);
+    field.store.put("app/n0", "2");
+    field.proxy.set(Mode::Pass);
+    within(6 * SECOND, "the change", || n0(&props) == 2);
+}
+
+#[test]
+fn a_second_address_is_asked_when_the_first_fails() {
+    let Some(field) = field() else { return };
+    let dead = Proxy::before(field.server.port());
+    let addresses = [dead.port(), field.proxy.port()].map(|port| format!("127.0.0.1:{port}"));
+    let nats = below("app").addresses(addresses);
+    let props = Properties::builder().source(nats).build().unwrap();
+    dead.set(Mode::Refuse);
+    field.store.put("app/n0", "1");
+    within(2 * SECOND, "the change", || n0(&props) == 1);
+    // Both ways.
+    dead.set(Mode::Pass);
+    field.proxy.set(Mode::HalfOpen);
+    field.store.put("app/n0", "2");
+    within(10 * SECOND, "the change", || n0(&props) == 2);
+    within(SOON, "it is up", || is_up(&props));
+}
+
+#[test]
+fn names_that_no_bucket_has_are_refused_and_not_asked_for() {
+    let wrong = [
+        Nats::bucket("con.fig"),
+        Nats::bucket(""),
+        Nats::bucket("config").prefix("app.*"),
+        Nats::bucket("config").prefix("app..x"),
+        Nats::bucket("config").document("a key"),
+        Nats::bucket("config").domain("a.>"),
+    ];
+    for nats in wrong {
+        let told = nats.load().unwrap_err().to_string();
+        assert!(told.contains("is not"), "{told}");
+    }
+}
