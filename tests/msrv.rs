@@ -34,7 +34,6 @@ fn none_is_newer(features: &str, stated: Option<(u32, u32)>) {
             "--no-default-features",
             "--features",
             features,
-            "--offline",
         ])
         .args([
             "--manifest-path",
