@@ -69,8 +69,36 @@ const MAX_ANSWER: u64 = 32 << 20;
 #[derive(Clone)]
 pub struct Consul {
     options: Options,
-    /// What the store holds. Behind a lock because a call that was left to itself may still run.
-    mirror: Arc<Mutex<Mirror>>,
+    /// Behind a lock because a call that was left to itself may still run.
+    known: Arc<Mutex<Known>>,
+}
+
+/// What the store holds, by the newest read.
+struct Known {
+    mirror: Mirror,
+    /// How many reads have begun, and which of them is in the mirror.
+    begun: u64,
+    newest: u64,
+}
+
+impl Known {
+    /// A read begins.
+    fn begin(&mut self) -> u64 {
+        self.begun += 1;
+        self.begun
+    }
+
+    /// What a read has brought, unless a later one has come before it.
+    fn take(&mut self, read: u64, answer: &Answer) -> Result<(), Error> {
+        if read < self.newest {
+            return Err(web::unavailable(
+                "an answer that came after that of a later read",
+            ));
+        }
+        self.newest = read;
+        self.mirror.replace(answer.entries());
+        Ok(())
+    }
 }
 
 #[derive(Clone)]
@@ -128,7 +156,11 @@ impl Consul {
 
     fn with_options(options: Options) -> Self {
         Self {
-            mirror: Arc::new(Mutex::new(Mirror::new(options.mapping.clone()))),
+            known: Arc::new(Mutex::new(Known {
+                mirror: Mirror::new(options.mapping.clone()),
+                begun: 0,
+                newest: 0,
+            })),
             options,
         }
     }
@@ -401,10 +433,11 @@ impl Source for Consul {
     }
 
     fn load(&self) -> Result<Document, Error> {
+        let read = self.known.lock().begin();
         let answer = self.read_all(&self.agent()?)?;
-        let mut mirror = self.mirror.lock();
-        mirror.replace(answer.entries());
-        mirror.whole(answer.index.to_string())
+        let mut known = self.known.lock();
+        known.take(read, &answer)?;
+        known.mirror.whole(answer.index.to_string())
     }
 
     fn watching(&self) -> Watching {
@@ -419,6 +452,7 @@ impl Source for Consul {
         let mut first = true;
         while !updates.is_stopped() {
             let begun = Instant::now();
+            let number = self.known.lock().begin();
             let read = match first {
                 true => self.read_all(&agent),
                 false => self.read(&agent, index),
@@ -434,13 +468,12 @@ impl Source for Consul {
                 false => answer.index.max(1),
             };
             let update = {
-                let mut mirror = self.mirror.lock();
-                mirror.replace(answer.entries());
+                let mut known = self.known.lock();
+                known.take(number, &answer)?;
+                let revision = answer.index.to_string();
                 match first {
-                    true => mirror
-                        .whole(answer.index.to_string())
-                        .map(|all| Some(Update::full(all))),
-                    false => mirror.update(answer.index.to_string()),
+                    true => known.mirror.whole(revision).map(Update::full).map(Some),
+                    false => known.mirror.update(revision),
                 }
             };
             first = false;

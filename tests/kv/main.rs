@@ -24,11 +24,16 @@ mod server;
 mod consul;
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "consul")]
+#[path = "../support/example.rs"]
+mod example;
 mod faults;
 mod field;
 #[cfg(feature = "nats")]
 mod nats;
 mod values;
+#[cfg(feature = "consul")]
+mod watch;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
 

@@ -185,6 +185,7 @@ impl Url {
     }
 
     /// Another place on the same server, with its query.
+    #[cfg(any(feature = "consul", feature = "etcd"))]
     pub(crate) fn at(&self, path: &str) -> Self {
         let base = self.bare_path().trim_end_matches('/');
         Self {

@@ -584,4 +584,28 @@ mod tests {
         let ask = Ask::Children("/a".to_owned());
         assert!(ask.answer(0, Reader(&names[4..])).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_bytes_come_they_are_an_answer_or_an_error(
+            bytes in proptest::collection::vec(
+                proptest::prop_oneof![proptest::prelude::Just(0u8), proptest::prelude::any::<u8>()],
+                0..200,
+            ),
+            error in proptest::prelude::any::<i32>(),
+        ) {
+            for ask in [
+                Ask::Watch("/a".to_owned()),
+                Ask::Sync("/a".to_owned()),
+                Ask::Data("/a".to_owned()),
+                Ask::Children("/a".to_owned()),
+            ] {
+                for error in [0, error] {
+                    let _ = ask.answer(error, Reader(&bytes));
+                }
+            }
+            let _ = Header::of(&mut Reader(&bytes));
+            let _ = Stat::of(&mut Reader(&bytes));
+        }
+    }
 }

@@ -1,0 +1,67 @@
+//! Follows a key-value store and prints what changes:
+//!
+//! ```sh
+//! cargo run --example kv_watch --features consul,etcd,nats,zookeeper -- consul://127.0.0.1:8500/config
+//! ```
+//!
+//! `etcd://host:2379/prefix`, `nats://host:4222/bucket/prefix` and `zookeeper://host:2181/path` are the
+//! others. It ends when its input does.
+#![allow(clippy::print_stdout)]
+
+use std::io::Read;
+
+use liveprops::{Error, ErrorKind, Properties, Source};
+
+/// The source of an address.
+fn source(url: &str) -> Result<Box<dyn Source>, Error> {
+    let wrong = |why: &str| Error::new(ErrorKind::Other, format!("`{url}`: {why}"));
+    let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("no scheme"))?;
+    let (server, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let _ = (server, path);
+    match scheme {
+        #[cfg(feature = "consul")]
+        "consul" => {
+            let consul = liveprops::sources::Consul::prefix(path);
+            Ok(Box::new(consul.address(format!("http://{server}"))))
+        }
+        #[cfg(feature = "etcd")]
+        "etcd" => {
+            let etcd = liveprops::sources::Etcd::prefix(path);
+            Ok(Box::new(etcd.address(format!("http://{server}"))))
+        }
+        #[cfg(feature = "nats")]
+        "nats" => {
+            let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
+            let nats = liveprops::sources::Nats::bucket(bucket).prefix(prefix);
+            Ok(Box::new(nats.address(format!("nats://{server}"))))
+        }
+        #[cfg(feature = "zookeeper")]
+        "zookeeper" => {
+            let zookeeper = liveprops::sources::ZooKeeper::prefix(path);
+            Ok(Box::new(zookeeper.address(server)))
+        }
+        _ => Err(wrong("no such store, or not built with its feature")),
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let url = std::env::args().nth(1).ok_or("kv_watch URL")?;
+    let store = source(&url)?;
+    let props = Properties::builder()
+        .on_source_event(|event| println!("{}: {:?}", event.name, event.kind))
+        // Whether it is there yet or not.
+        .source(store.with(|policy| policy.optional()))
+        .build()?;
+    for key in props.snapshot().keys() {
+        println!("{}", props.explain(key.as_str()));
+    }
+    let _changes = props.on_change_under("", |batch| {
+        println!("generation {}:", batch.generation());
+        for change in batch.changes() {
+            println!("  {change}");
+        }
+    })?;
+    println!("watching");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! The example that follows a store, as a program.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+
+use crate::consul::Client;
+use crate::example::example;
+use crate::field::{Field, SOON};
+
+#[test]
+fn the_example_prints_what_is_there_and_what_changes() {
+    let Some(field) = Field::<Client>::with(&[("app/rate/qps", "100")]) else {
+        return;
+    };
+    let url = format!("consul://127.0.0.1:{}/app", field.proxy.port());
+    let mut watch = Command::new(example("kv_watch", "consul"))
+        .arg(url)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = BufReader::new(watch.stdout.take().unwrap());
+    let (send, lines) = channel();
+    std::thread::spawn(move || {
+        for line in out.lines().map_while(Result::ok) {
+            let _ = send.send(line);
+        }
+    });
+    let wait_for = |wanted: &str| {
+        let mut seen = Vec::new();
+        while let Ok(line) = lines.recv_timeout(SOON) {
+            let found = line.contains(wanted);
+            seen.push(line);
+            if found {
+                return;
+            }
+        }
+        panic!("no `{wanted}` in {seen:?}");
+    };
+    wait_for("rate.qps = \"100\"");
+    wait_for("watching");
+    crate::field::Store::put(&field.store, "app/rate/qps", "200");
+    wait_for("rate.qps: \"100\" -> \"200\" (consul app/rate/qps @");
+    drop(watch.stdin.take());
+    assert!(watch.wait().unwrap().success());
+}
