@@ -6,7 +6,6 @@
 //!
 //! `etcd://host:2379/prefix`, `nats://host:4222/bucket/prefix` and `zookeeper://host:2181/path` are the
 //! others. It ends when its input does.
-#![allow(clippy::print_stdout)]
 
 use std::io::Read;
 

@@ -103,7 +103,7 @@ impl Ledger {
         )
     }
 
-    #[allow(clippy::too_many_arguments)] // as above
+    #[allow(clippy::too_many_arguments)] // those of `propose`, and what is pinned
     fn accept(
         &self,
         rules: &Rules,
