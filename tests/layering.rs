@@ -23,7 +23,7 @@ const ROOMS: [&str; 10] = [
 const BACKENDS_SEE: [&str; 4] = ["error", "value", "format", "source"];
 
 /// What several backends share: not a backend.
-const SHARED_BY_BACKENDS: [&str; 3] = ["disk", "kv", "web"];
+const SHARED_BY_BACKENDS: [&str; 4] = ["disk", "kv", "trust", "web"];
 
 /// Client crates and the only place that may name each.
 const CLIENTS: [(&str, &[&str]); 16] = [
@@ -47,7 +47,11 @@ const CLIENTS: [(&str, &[&str]); 16] = [
     ),
     (
         "rustls",
-        &["sources/web/", "sources/zookeeper/tls.rs", "sources/nats/"],
+        &[
+            "sources/trust.rs",
+            "sources/web/",
+            "sources/zookeeper/tls.rs",
+        ],
     ),
     ("webpki_roots", &["sources/zookeeper/tls.rs"]),
     ("rustls_native_certs", &["sources/nats/"]),

@@ -167,6 +167,12 @@ impl Properties {
     /// refused.
     pub fn explain(&self, key: &str) -> Explanation {
         let mut explanation = self.snapshot().explain(key);
+        for (source, place) in self.0.engine.books.locations() {
+            let mut layers = explanation.layers.iter_mut();
+            if let Some(layer) = layers.find(|layer| layer.source == source) {
+                layer.location = Some(place);
+            }
+        }
         let key = Key::parse(key).unwrap_or_else(|_| Key::root());
         explanation.refused = self.0.engine.books.refused_of(key.as_str());
         explanation

@@ -87,6 +87,8 @@ pub struct Seen {
     pub alive: usize,
     /// What keeps the source from working as it should; see [`Updates::degraded`].
     pub degraded: Option<Error>,
+    /// Where the source reads from; see [`Updates::located`].
+    pub location: Option<Arc<str>>,
 }
 
 impl Recorder {
@@ -202,6 +204,11 @@ impl Sink for Recorder {
 
     fn degraded(&self, reason: Option<Error>) {
         self.0.state.lock().seen.degraded = reason;
+        self.0.bell.notify_all();
+    }
+
+    fn located(&self, place: Arc<str>) {
+        self.0.state.lock().seen.location = Some(place);
         self.0.bell.notify_all();
     }
 

@@ -383,6 +383,7 @@ pub(crate) trait Sink: Send + Sync {
     fn failed(&self, error: Error);
     fn alive(&self);
     fn degraded(&self, reason: Option<Error>);
+    fn located(&self, place: Arc<str>);
     fn is_stopped(&self) -> bool;
     fn wait(&self, pause: Duration) -> bool;
     fn on_stop(&self, hook: Box<dyn Fn() + Send + Sync>);
@@ -439,6 +440,13 @@ impl Updates {
     /// Saying the same again costs nothing.
     pub fn degraded(&self, reason: Option<Error>) {
         self.0.degraded(reason);
+    }
+
+    /// Tells where the source reads from since now, such as the one of its servers that answered and
+    /// how that was found. It shows in the source's health and in explanations until another is told;
+    /// it must not hold a password.
+    pub fn located(&self, place: impl Into<Arc<str>>) {
+        self.0.located(place.into());
     }
 
     /// Whether the engine wants [`Source::watch`] to return.

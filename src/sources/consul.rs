@@ -15,15 +15,15 @@ use ureq::http::{HeaderValue, Response};
 use ureq::{Agent, Body};
 
 use crate::error::{Error, ErrorKind};
-use crate::format::Format;
 use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
-use crate::sources::kv::endpoints::Endpoints;
-use crate::sources::kv::locator::Locator;
+use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
+use crate::sources::kv::options::shared_options;
+use crate::sources::trust::{Credential, Files};
 use crate::sources::web::url::Url;
-use crate::sources::web::{self, Limits, json, tls};
+use crate::sources::web::{self, Limits, json};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
@@ -105,16 +105,10 @@ impl Known {
 struct Options {
     mapping: Mapping,
     endpoints: Endpoints,
-    token: Option<Token>,
+    token: Option<Credential>,
     datacenter: Option<String>,
     stale: bool,
-    tls: tls::Files,
-}
-
-#[derive(Clone)]
-enum Token {
-    Text(Secret<String>),
-    File(PathBuf),
+    tls: Files,
 }
 
 impl Consul {
@@ -135,11 +129,8 @@ impl Consul {
     ///
     /// As [`Scope::names`].
     pub fn of_scope(prefix: impl AsRef<str>, scope: &Scope) -> Result<Vec<Self>, Error> {
-        let prefix = prefix.as_ref().trim_end_matches('/');
-        let names = scope.names()?.into_iter();
-        Ok(names
-            .map(|name| Self::prefix(format!("{prefix}/{name}")))
-            .collect())
+        let all = Mapping::prefix(KIND, '/', prefix.as_ref()).of_scope(scope)?;
+        Ok(all.into_iter().map(Self::of).collect())
     }
 
     fn of(mapping: Mapping) -> Self {
@@ -149,7 +140,7 @@ impl Consul {
             token: None,
             datacenter: None,
             stale: false,
-            tls: tls::Files::default(),
+            tls: Files::default(),
         };
         Self::with_options(options)
     }
@@ -183,23 +174,17 @@ impl Consul {
         self.edit(|options| options.endpoints = Endpoints::all(urls))
     }
 
-    /// Finds the agent by variables and files.
-    #[must_use]
-    pub fn locator(self, locator: Locator) -> Self {
-        self.edit(|options| options.endpoints = Endpoints::found_by(locator))
-    }
-
     /// Sends an ACL token.
     #[must_use]
     pub fn token(self, token: impl Into<Secret<String>>) -> Self {
-        let token = Token::Text(token.into());
+        let token = Credential::Given(token.into());
         self.edit(|options| options.token = Some(token))
     }
 
     /// Sends the ACL token that a file holds, which is read anew for each read of the store.
     #[must_use]
     pub fn token_file(self, path: impl Into<PathBuf>) -> Self {
-        let token = Token::File(absolute(&path.into()));
+        let token = Credential::File(absolute(&path.into()));
         self.edit(|options| options.token = Some(token))
     }
 
@@ -216,42 +201,18 @@ impl Consul {
         self.edit(|options| options.stale = true)
     }
 
-    /// Trusts the certificates in a file in place of Mozilla's roots.
-    #[must_use]
-    pub fn ca(self, path: impl Into<PathBuf>) -> Self {
-        let path = absolute(&path.into());
-        self.edit(|options| options.tls.ca = Some(path))
-    }
-
-    /// Shows a certificate, with its chain and its key in files of PEM.
-    #[must_use]
-    pub fn client_certificate(self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        let files = (absolute(&chain.into()), absolute(&key.into()));
-        self.edit(|options| options.tls.client = Some(files))
-    }
-
-    /// Sets the format of a [`document`](Self::document).
-    #[must_use]
-    pub fn format(self, format: Format) -> Self {
-        self.edit(|options| options.mapping.set_format(format))
-    }
-
-    /// Has a key below the prefix hold a document, which becomes a subtree.
-    #[must_use]
-    pub fn as_document(self, key: impl AsRef<str>, format: Format) -> Self {
-        self.edit(|options| options.mapping.add_document(key.as_ref(), format))
+    shared_options! {
+        locator: "Finds the agent by variables and files.",
+        ca: "Trusts the certificates in a file in place of Mozilla's roots.",
+        client_certificate: "Shows a certificate, with its chain and its key in files of PEM.",
     }
 
     fn header(&self) -> Result<Option<HeaderValue>, Error> {
-        let token = match &self.options.token {
-            None => return Ok(None),
-            Some(Token::Text(token)) => token.expose().trim().to_owned(),
-            Some(Token::File(path)) => {
-                let bytes = tls::pem(path, "the file of the token")?;
-                String::from_utf8_lossy(&bytes).trim().to_owned()
-            }
+        let Some(token) = &self.options.token else {
+            return Ok(None);
         };
-        let (_, value) = web::header("x-consul-token", &token)?;
+        let token = token.read("the file of the token")?;
+        let (_, value) = web::header("x-consul-token", token.trim())?;
         Ok(Some(value))
     }
 
@@ -276,13 +237,12 @@ impl Consul {
         path
     }
 
-    /// One read. It blocks until something is newer than `index`, unless that is 0.
-    fn read(&self, agent: &Agent, index: u64) -> Result<Answer, Error> {
+    /// One read, and where it was made. It blocks until something is newer than `index`, unless that
+    /// is 0.
+    fn read(&self, agent: &Agent, index: u64) -> Result<(Answer, String), Error> {
         let server = self.options.endpoints.current()?;
-        let at = |error: Error| match error.origin() {
-            None => error.with_origin(format!("{} at {}", self.origin(), shown(&server))),
-            Some(_) => error,
-        };
+        let place = server.place(shown);
+        let at = |error: Error| named(error, &self.origin(), &place);
         let wait = (index > 0).then_some(WAIT);
         let timeout = wait.map_or(TIMEOUT, |wait| wait + wait / DITHER + LATE);
         let limits = Limits {
@@ -291,7 +251,7 @@ impl Consul {
             deadline: Instant::now() + timeout,
             timeout,
         };
-        let url = Url::parse(&server).map_err(|why| {
+        let url = Url::parse(&server.address).map_err(|why| {
             let detail = format!("the address is not valid: {why}");
             at(Error::new(ErrorKind::Other, detail))
         })?;
@@ -311,26 +271,18 @@ impl Consul {
             answer(response, limits)
         };
         ask()
+            .map(|answer| (answer, place.clone()))
             .map_err(at)
             .inspect_err(|_| self.options.endpoints.next())
     }
 
     /// Reads everything, from the first server that answers.
-    fn read_all(&self, agent: &Agent) -> Result<Answer, Error> {
-        let mut outcome = self.read(agent, 0);
-        for _ in 1..self.options.endpoints.count() {
-            if outcome.is_ok() {
-                break;
-            }
-            outcome = self.read(agent, 0);
-        }
-        outcome
+    fn read_all(&self, agent: &Agent) -> Result<(Answer, String), Error> {
+        self.options.endpoints.first(|| self.read(agent, 0))
     }
 
     fn agent(&self) -> Result<Agent, Error> {
-        let tls = self.options.tls.read().and_then(|pems| pems.config());
-        let tls = tls.map_err(|error| error.with_origin(self.origin()))?;
-        Ok(web::agent(tls, false, 1))
+        web::tls::agent(&self.options.tls).map_err(|error| error.with_origin(self.origin()))
     }
 }
 
@@ -434,7 +386,7 @@ impl Source for Consul {
 
     fn load(&self) -> Result<Document, Error> {
         let read = self.known.lock().begin();
-        let answer = self.read_all(&self.agent()?)?;
+        let (answer, _) = self.read_all(&self.agent()?)?;
         let mut known = self.known.lock();
         known.take(read, &answer)?;
         known.mirror.whole(answer.index.to_string())
@@ -457,7 +409,7 @@ impl Source for Consul {
                 true => self.read_all(&agent),
                 false => self.read(&agent, index),
             };
-            let answer = match read {
+            let (answer, place) = match read {
                 // It was told to end.
                 Err(_) if updates.is_stopped() => return Ok(()),
                 read => read?,
@@ -476,7 +428,9 @@ impl Source for Consul {
                     false => known.mirror.update(revision),
                 }
             };
-            first = false;
+            if std::mem::take(&mut first) {
+                updates.located(place);
+            }
             match update {
                 Ok(Some(update)) => drop(updates.send(update)),
                 Ok(None) => updates.alive(),

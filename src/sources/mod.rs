@@ -19,6 +19,8 @@ mod kv;
 mod memory;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(any(feature = "nats", feature = "web", feature = "zookeeper"))]
+mod trust;
 #[cfg(feature = "web")]
 mod web;
 #[cfg(feature = "zookeeper")]

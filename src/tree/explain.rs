@@ -1,6 +1,7 @@
 //! Why a key has the value it has.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::{Error, MASK, Plain};
@@ -67,6 +68,10 @@ pub struct LayerView {
     /// When the layer's values were last confirmed, if they are those that were kept on disk and
     /// the source has not answered since.
     pub cached: Option<SystemTime>,
+    /// Where the source reads from, as
+    /// [`SourceHealth::location`](crate::health::SourceHealth::location); `None` in the explanation
+    /// of a snapshot.
+    pub location: Option<Arc<str>>,
 }
 
 /// What a layer holds at a key.
@@ -165,6 +170,7 @@ impl Explanation {
                 generation: layer.generation,
                 time: layer.time,
                 cached: layer.kept,
+                location: None,
             });
             decided |= speaks;
         }
@@ -202,6 +208,9 @@ impl fmt::Display for Explanation {
             write!(f, "\n  {mark} {name:width$}  {}", Plain(&says))?;
             if let Some(origin) = &layer.origin {
                 write!(f, "  ({})", Plain(&origin.to_string()))?;
+            }
+            if let Some(place) = &layer.location {
+                write!(f, "  read from {}", Plain(place))?;
             }
             if let Some(confirmed) = layer.cached {
                 let age = units::roughly(confirmed.elapsed().unwrap_or_default());

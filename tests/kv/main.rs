@@ -29,6 +29,7 @@ mod etcd;
 mod example;
 mod faults;
 mod field;
+mod location;
 #[cfg(feature = "nats")]
 mod nats;
 mod values;
@@ -41,6 +42,7 @@ mod zookeeper;
 macro_rules! suite {
     ($store:ty) => {
         suite! { $store:
+            location: where_it_reads_from_is_told_by_health_and_explanations,
             values: what_is_there_and_what_changes_is_seen_and_a_deleted_key_falls_through,
             values: a_prefix_ends_at_its_separator,
             values: what_one_transaction_changes_is_one_generation_and_one_call,

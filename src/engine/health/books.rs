@@ -179,6 +179,7 @@ impl Books {
             refusals: 0,
             problems: Vec::new(),
             degraded: None,
+            location: None,
         };
         self.inner.lock().sources.push(Record {
             health,
@@ -480,6 +481,19 @@ impl Books {
             }
         });
         news.tell();
+    }
+
+    /// Where a source reads from.
+    pub(crate) fn located(&self, source: SourceId, place: Arc<str>) {
+        self.edit(source, |record| record.health.location = Some(place));
+    }
+
+    /// Where the sources read from that have told.
+    pub(crate) fn locations(&self) -> Vec<(SourceId, Arc<str>)> {
+        let inner = self.inner.lock();
+        let told = inner.sources.iter().map(|record| &record.health);
+        told.filter_map(|health| Some((health.source, health.location.clone()?)))
+            .collect()
     }
 
     /// A reading with a default met a malformed value: told once for each key and generation, since

@@ -43,6 +43,9 @@ pub struct SourceHealth {
     pub source: SourceId,
     /// Its name, such as `file app.toml`.
     pub name: Arc<str>,
+    /// Where it reads from, if that is more than its name says: the server that answered last, and how
+    /// its address was found.
+    pub location: Option<Arc<str>>,
     /// The layer it fills.
     pub layer: Layer,
     /// How it is doing.

@@ -118,6 +118,12 @@ impl Sink for EngineSink {
         }
     }
 
+    fn located(&self, place: Arc<str>) {
+        if let Some(engine) = self.engine() {
+            engine.books.located(self.id, place);
+        }
+    }
+
     fn is_stopped(&self) -> bool {
         self.life.is_stopped()
     }

@@ -15,16 +15,16 @@ use ureq::Agent;
 use ureq::http::HeaderValue;
 
 use crate::error::{Error, ErrorKind};
-use crate::format::Format;
 use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
 use crate::sources::etcd::wire::{Ask, Event, Fault, Header, Item, Lines, Listing, Message, Next};
-use crate::sources::kv::endpoints::Endpoints;
-use crate::sources::kv::locator::Locator;
+use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
+use crate::sources::kv::options::shared_options;
+use crate::sources::trust::{Credential, Files};
 use crate::sources::web::url::Url;
-use crate::sources::web::{self, json, tls};
+use crate::sources::web::{self, json};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
@@ -92,19 +92,13 @@ struct Options {
     mapping: Mapping,
     endpoints: Endpoints,
     user: Option<User>,
-    tls: tls::Files,
+    tls: Files,
 }
 
 #[derive(Clone)]
 struct User {
     name: String,
-    password: Password,
-}
-
-#[derive(Clone)]
-enum Password {
-    Text(Secret<String>),
-    File(PathBuf),
+    password: Credential,
 }
 
 /// What the store holds, and at which revision.
@@ -148,11 +142,8 @@ impl Etcd {
     ///
     /// As [`Scope::names`].
     pub fn of_scope(prefix: impl AsRef<str>, scope: &Scope) -> Result<Vec<Self>, Error> {
-        let prefix = Mapping::prefix_as_is(KIND, '/', prefix.as_ref());
-        let names = scope.names()?.into_iter();
-        Ok(names
-            .map(|name| Self::prefix(format!("{}{name}", prefix.wanted())))
-            .collect())
+        let all = Mapping::prefix_as_is(KIND, '/', prefix.as_ref()).of_scope(scope)?;
+        Ok(all.into_iter().map(Self::of).collect())
     }
 
     fn of(mapping: Mapping) -> Self {
@@ -160,7 +151,7 @@ impl Etcd {
             mapping,
             endpoints: Endpoints::one(ADDRESS),
             user: None,
-            tls: tls::Files::default(),
+            tls: Files::default(),
         };
         Self::with_options(options)
     }
@@ -196,52 +187,26 @@ impl Etcd {
         self.edit(|options| options.endpoints = Endpoints::all(urls))
     }
 
-    /// Finds a member by variables and files.
-    #[must_use]
-    pub fn locator(self, locator: Locator) -> Self {
-        self.edit(|options| options.endpoints = Endpoints::found_by(locator))
-    }
-
     /// Logs in, and again whenever the store wants it.
     #[must_use]
     pub fn user(self, name: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
-        self.log_in(name.into(), Password::Text(password.into()))
+        self.log_in(name.into(), Credential::Given(password.into()))
     }
 
     /// Logs in with the password that a file holds, which is read anew each time.
     #[must_use]
     pub fn user_file(self, name: impl Into<String>, password: impl Into<PathBuf>) -> Self {
-        self.log_in(name.into(), Password::File(absolute(&password.into())))
+        self.log_in(name.into(), Credential::File(absolute(&password.into())))
     }
 
-    fn log_in(self, name: String, password: Password) -> Self {
+    fn log_in(self, name: String, password: Credential) -> Self {
         self.edit(|options| options.user = Some(User { name, password }))
     }
 
-    /// Trusts the certificates in a file in place of Mozilla's roots.
-    #[must_use]
-    pub fn ca(self, path: impl Into<PathBuf>) -> Self {
-        let path = absolute(&path.into());
-        self.edit(|options| options.tls.ca = Some(path))
-    }
-
-    /// Shows a certificate, with its chain and its key in files of PEM.
-    #[must_use]
-    pub fn client_certificate(self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        let files = (absolute(&chain.into()), absolute(&key.into()));
-        self.edit(|options| options.tls.client = Some(files))
-    }
-
-    /// Sets the format of a [`document`](Self::document).
-    #[must_use]
-    pub fn format(self, format: Format) -> Self {
-        self.edit(|options| options.mapping.set_format(format))
-    }
-
-    /// Has a key below the prefix hold a document, which becomes a subtree.
-    #[must_use]
-    pub fn as_document(self, key: impl AsRef<str>, format: Format) -> Self {
-        self.edit(|options| options.mapping.add_document(key.as_ref(), format))
+    shared_options! {
+        locator: "Finds a member by variables and files.",
+        ca: "Trusts the certificates in a file in place of Mozilla's roots.",
+        client_certificate: "Shows a certificate, with its chain and its key in files of PEM.",
     }
 
     /// Which keys are meant, as the fields of a request.
@@ -257,21 +222,20 @@ impl Etcd {
         }
     }
 
-    /// Asks the server whose turn it is, with a token where there is a user; a token that will not do
-    /// is renewed once.
+    /// Asks the server whose turn it is, with a token where there is a user, and tells where that is; a
+    /// token that will not do is renewed once.
     fn ask<T>(
         &self,
         agent: &Agent,
         ask: impl Fn(&Ask<'_>) -> Result<T, Fault>,
-    ) -> Result<T, Error> {
+    ) -> Result<(T, String), Error> {
         let server = self.options.endpoints.current()?;
-        let outcome = self.ask_at(agent, &server, ask);
+        let place = server.place(shown);
+        let outcome = self.ask_at(agent, &server.address, ask);
         outcome
-            .map_err(|error| match error.origin() {
-                None => error.with_origin(format!("{} at {}", self.origin(), shown(&server))),
-                Some(_) => error,
-            })
+            .map_err(|error| named(error, &self.origin(), &place))
             .inspect_err(|_| self.options.endpoints.next())
+            .map(|answer| (answer, place))
     }
 
     fn ask_at<T>(
@@ -305,13 +269,7 @@ impl Etcd {
                 outcome => return outcome.map_err(|fault| fault.error),
             }
         }
-        let password = match &user.password {
-            Password::Text(password) => password.expose().clone(),
-            Password::File(path) => {
-                let bytes = tls::pem(path, "the file of the password")?;
-                String::from_utf8_lossy(&bytes).trim_end().to_owned()
-            }
-        };
+        let password = user.password.read("the file of the password")?;
         let token = with(None).authenticate(&user.name, &password);
         let token = token.map_err(|fault| fault.error)?;
         *self.token.lock() = Some(token.clone());
@@ -332,20 +290,12 @@ impl Etcd {
     fn read_all(&self, agent: &Agent) -> Result<Listing, Error> {
         let range = self.range();
         let read = || self.ask(agent, |ask| ask.range(&range, None));
-        let mut outcome = read();
-        for _ in 1..self.options.endpoints.count() {
-            if outcome.is_ok() {
-                break;
-            }
-            outcome = read();
-        }
-        outcome
+        let (all, _) = self.options.endpoints.first(read)?;
+        Ok(all)
     }
 
     fn agent(&self) -> Result<Agent, Error> {
-        let tls = self.options.tls.read().and_then(|pems| pems.config());
-        let tls = tls.map_err(|error| error.with_origin(self.origin()))?;
-        Ok(web::agent(tls, false, 1))
+        web::tls::agent(&self.options.tls).map_err(|error| error.with_origin(self.origin()))
     }
 
     /// Follows the store from a place on, one stream after the other.
@@ -368,12 +318,13 @@ impl Etcd {
                 };
                 ask.watch(&range, from, STREAM)
             })?;
-            let (mut lines, first) = stream;
+            let ((mut lines, first), server) = stream;
             match first {
                 Message::Created(now) if is_same(&place.header, &now) => seen = now.revision,
                 _ => return Ok(End::Doubt),
             }
             (watch.again, watch.followed) = (0, true);
+            watch.updates.located(server);
             watch.updates.alive();
             if let Some(end) = self.stream(watch, place, &mut lines)? {
                 return Ok(end);
@@ -429,7 +380,7 @@ impl Etcd {
     /// Moves the place to where the store is now, if nothing of ours has changed on the way.
     fn catch_up(&self, watch: &Watch<'_>, place: &mut Place, range: &str) -> Result<bool, Error> {
         let since = place.header.revision;
-        let newer = self.ask(watch.agent, |ask| ask.range(range, Some(since)))?;
+        let (newer, _) = self.ask(watch.agent, |ask| ask.range(range, Some(since)))?;
         let same = newer.items.is_empty() && newer.count == place.count;
         if same && is_same(&place.header, &newer.header) {
             place.header = newer.header;

@@ -17,7 +17,7 @@ use crate::sources::disk::absolute;
 use crate::sources::disk::follow::QUIET;
 use crate::sources::disk::read::{self, Digest};
 use crate::sources::http::client::{Answer, Ask, Fetched, Marks};
-use crate::sources::web::tls::{self, pem};
+use crate::sources::trust::{Credential, Files};
 use crate::sources::web::url::Address;
 use crate::sources::web::{self, Limits};
 use crate::value::document::Document;
@@ -116,15 +116,9 @@ struct Options {
     response: Duration,
     unconditional: u32,
     proxy: bool,
-    bearer: Option<Bearer>,
+    bearer: Option<Credential>,
     headers: Vec<(String, Secret<String>)>,
-    tls: tls::Files,
-}
-
-#[derive(Clone)]
-enum Bearer {
-    Token(Secret<String>),
-    File(PathBuf),
+    tls: Files,
 }
 
 /// What was seen so far.
@@ -213,7 +207,7 @@ impl Http {
                 proxy: true,
                 bearer: None,
                 headers: Vec::new(),
-                tls: tls::Files::default(),
+                tls: Files::default(),
             },
             memory: Mutex::default(),
         }
@@ -310,7 +304,7 @@ impl Http {
     /// ```
     #[must_use]
     pub fn bearer(mut self, token: impl Into<Secret<String>>) -> Self {
-        self.options.bearer = Some(Bearer::Token(token.into()));
+        self.options.bearer = Some(Credential::Given(token.into()));
         self
     }
 
@@ -318,7 +312,7 @@ impl Http {
     /// around it does not count. A file that is missing or empty is the error of that poll.
     #[must_use]
     pub fn bearer_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.options.bearer = Some(Bearer::File(absolute(&path.into())));
+        self.options.bearer = Some(Credential::File(absolute(&path.into())));
         self
     }
 
@@ -425,16 +419,9 @@ impl Http {
     /// The headers of each request.
     fn headers(&self) -> Result<Vec<web::Header>, Error> {
         let mut headers = Vec::new();
-        let token = match &self.options.bearer {
-            None => None,
-            Some(Bearer::Token(token)) => Some(token.expose().trim().to_owned()),
-            Some(Bearer::File(path)) => {
-                let bytes = pem(path, "the file of the bearer token")?;
-                let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-                Some(text)
-            }
-        };
-        if let Some(token) = token {
+        if let Some(token) = &self.options.bearer {
+            let token = token.read("the file of the bearer token")?;
+            let token = token.trim();
             if token.is_empty() {
                 return Err(Error::new(ErrorKind::Other, "the bearer token is empty"));
             }
@@ -455,7 +442,7 @@ impl Http {
                 return Ok(agent.clone());
             }
         }
-        let agent = web::agent(pems.config()?, self.options.proxy, 0);
+        let agent = web::agent(web::tls::config(&pems)?, self.options.proxy, 0);
         self.memory.lock().agent = Some((digest, agent.clone()));
         Ok(agent)
     }

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, ErrorKind};
-use crate::sources::kv::locator::Locator;
+use crate::sources::kv::locator::{Location, Locator};
+use crate::value::origin::Origin;
 
 /// The servers of a store, one of which is asked at a time.
 #[derive(Debug)]
@@ -17,6 +18,32 @@ pub(crate) struct Endpoints {
 enum Given {
     Addresses(Vec<String>),
     Locator(Locator),
+}
+
+/// A server.
+pub(crate) struct Endpoint {
+    pub(crate) address: String,
+    /// Where its parts were found, if it was looked for.
+    found: Option<Location>,
+}
+
+impl Endpoint {
+    /// Where this is, for a person: as the store shows its address, which may hold a password, or
+    /// with where each part was found.
+    pub(crate) fn place(&self, shown: impl FnOnce(&str) -> String) -> String {
+        match &self.found {
+            Some(location) => location.to_string(),
+            None => shown(&self.address),
+        }
+    }
+}
+
+/// An error of a server, with where that is.
+pub(crate) fn named(error: Error, origin: &Origin, place: &str) -> Error {
+    match error.origin() {
+        None => error.with_origin(format!("{origin} at {place}")),
+        Some(_) => error,
+    }
 }
 
 impl Endpoints {
@@ -52,14 +79,24 @@ impl Endpoints {
     /// # Errors
     ///
     /// If none was given, or none can be found.
-    pub(crate) fn current(&self) -> Result<String, Error> {
+    pub(crate) fn current(&self) -> Result<Endpoint, Error> {
         match &self.given {
-            Given::Locator(locator) => Ok(locator.find()?.url()),
+            Given::Locator(locator) => {
+                let location = locator.find()?;
+                Ok(Endpoint {
+                    address: location.url(),
+                    found: Some(location),
+                })
+            }
             Given::Addresses(addresses) => {
                 // A counter: its order with other memory does not matter.
                 let turn = self.turn.load(Ordering::Relaxed);
                 let address = addresses.get(turn % addresses.len().max(1)).cloned();
-                address.ok_or_else(|| Error::new(ErrorKind::Other, "no address was given"))
+                let none = || Error::new(ErrorKind::Other, "no address was given");
+                Ok(Endpoint {
+                    address: address.ok_or_else(none)?,
+                    found: None,
+                })
             }
         }
     }
@@ -67,6 +104,20 @@ impl Endpoints {
     /// The one whose turn it was has failed.
     pub(crate) fn next(&self) {
         self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Asks until one answers, each once at the most; a call that fails has called
+    /// [`next`](Self::next).
+    #[allow(dead_code)] // by those that block
+    pub(crate) fn first<T>(&self, mut ask: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        let mut outcome = ask();
+        for _ in 1..self.count() {
+            if outcome.is_ok() {
+                break;
+            }
+            outcome = ask();
+        }
+        outcome
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::{Format, MAX_DOCUMENT_BYTES};
+use crate::source::Scope;
 use crate::value::key::Key;
 
 /// What a single value may hold, unless it is a document.
@@ -87,6 +88,15 @@ impl Mapping {
             What::Prefix { prefix, .. } => prefix,
             What::Document { key, .. } => key,
         }
+    }
+
+    /// The mappings of a scope below this prefix, the weakest first.
+    pub(crate) fn of_scope(&self, scope: &Scope) -> Result<Vec<Self>, Error> {
+        let one = |name: String| {
+            let prefix = format!("{}{name}", self.wanted());
+            Self::prefix_as_is(self.kind, self.separator, &prefix)
+        };
+        Ok(scope.names()?.into_iter().map(one).collect())
     }
 
     /// Whether it is one key that is meant.

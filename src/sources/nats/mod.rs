@@ -1,6 +1,6 @@
 //! The key-value store of NATS JetStream: a consumer of a bucket's stream.
 //!
-//! `link` is one connection and what is asked on it, `tls` what it is trusted by.
+//! `link` is one connection and what is asked on it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,20 +14,19 @@ use tokio::sync::Notify;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 use crate::error::{Error, ErrorKind};
-use crate::format::Format;
 use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
-use crate::sources::kv::endpoints::Endpoints;
-use crate::sources::kv::locator::Locator;
+use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
+use crate::sources::kv::options::shared_options;
 use crate::sources::nats::link::{Bucket, Change, Feed, Link, News};
+use crate::sources::trust::{Credential, Files};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
 mod link;
-mod tls;
 
 const KIND: &str = "nats";
 /// Where a server is by default.
@@ -99,15 +98,22 @@ struct Options {
     endpoints: Endpoints,
     domain: Option<String>,
     login: Option<Login>,
-    tls: tls::Files,
+    tls: Files,
 }
 
 #[derive(Clone)]
 enum Login {
-    Token(Secret<String>),
-    User(String, Secret<String>),
-    Key(Secret<String>),
-    File(PathBuf),
+    Token(Credential),
+    User(String, Credential),
+    Key(Credential),
+    File(Credential),
+}
+
+/// A connection, what its server knows of the bucket, and where that is.
+struct Connected {
+    link: Link,
+    bucket: Option<Bucket>,
+    place: String,
 }
 
 impl Nats {
@@ -121,7 +127,7 @@ impl Nats {
             endpoints: Endpoints::one(ADDRESS),
             domain: None,
             login: None,
-            tls: tls::Files::default(),
+            tls: Files::default(),
         };
         Self::with_options(options)
     }
@@ -178,13 +184,9 @@ impl Nats {
     ///
     /// As [`Scope::names`].
     pub fn of_scope(self, scope: &Scope) -> Result<Vec<Self>, Error> {
-        let below = self.options.mapping.wanted().to_owned();
-        let one = |name: String| {
-            self.clone().edit(|options| {
-                options.mapping = Mapping::prefix(KIND, '.', &format!("{below}{name}"));
-            })
-        };
-        Ok(scope.names()?.into_iter().map(one).collect())
+        let all = self.options.mapping.of_scope(scope)?;
+        let one = |mapping| self.clone().edit(|options| options.mapping = mapping);
+        Ok(all.into_iter().map(one).collect())
     }
 
     /// Sets the address of the server; `nats://127.0.0.1:4222` by default. With `tls://` the server
@@ -201,13 +203,6 @@ impl Nats {
         self.edit(|options| options.endpoints = Endpoints::all(urls))
     }
 
-    /// Finds the server by variables and files. The schemes `http` and `https` count as `nats` and
-    /// `tls`.
-    #[must_use]
-    pub fn locator(self, locator: Locator) -> Self {
-        self.edit(|options| options.endpoints = Endpoints::found_by(locator))
-    }
-
     /// Uses JetStream of a domain, as on the other side of a leaf node.
     #[must_use]
     pub fn domain(self, name: impl Into<String>) -> Self {
@@ -218,21 +213,21 @@ impl Nats {
     /// Shows a token. Of several kinds of credentials the last that was set counts.
     #[must_use]
     pub fn token(self, token: impl Into<Secret<String>>) -> Self {
-        let login = Login::Token(token.into());
+        let login = Login::Token(Credential::Given(token.into()));
         self.edit(|options| options.login = Some(login))
     }
 
     /// Shows a user and a password.
     #[must_use]
     pub fn user(self, name: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
-        let login = Login::User(name.into(), password.into());
+        let login = Login::User(name.into(), Credential::Given(password.into()));
         self.edit(|options| options.login = Some(login))
     }
 
     /// Signs with the seed of an NKey.
     #[must_use]
     pub fn nkey(self, seed: impl Into<Secret<String>>) -> Self {
-        let login = Login::Key(seed.into());
+        let login = Login::Key(Credential::Given(seed.into()));
         self.edit(|options| options.login = Some(login))
     }
 
@@ -240,34 +235,14 @@ impl Nats {
     /// each connection.
     #[must_use]
     pub fn credentials_file(self, path: impl Into<PathBuf>) -> Self {
-        let login = Login::File(absolute(&path.into()));
+        let login = Login::File(Credential::File(absolute(&path.into())));
         self.edit(|options| options.login = Some(login))
     }
 
-    /// Trusts the certificates in a file in place of the system's. The server has to speak TLS.
-    #[must_use]
-    pub fn ca(self, path: impl Into<PathBuf>) -> Self {
-        let path = absolute(&path.into());
-        self.edit(|options| options.tls.ca = Some(path))
-    }
-
-    /// Shows a certificate, with its chain and its key in files of PEM. The server has to speak TLS.
-    #[must_use]
-    pub fn client_certificate(self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        let files = (absolute(&chain.into()), absolute(&key.into()));
-        self.edit(|options| options.tls.client = Some(files))
-    }
-
-    /// Sets the format of a [`document`](Self::document).
-    #[must_use]
-    pub fn format(self, format: Format) -> Self {
-        self.edit(|options| options.mapping.set_format(format))
-    }
-
-    /// Has a key below the prefix hold a document, which becomes a subtree.
-    #[must_use]
-    pub fn as_document(self, key: impl AsRef<str>, format: Format) -> Self {
-        self.edit(|options| options.mapping.add_document(key.as_ref(), format))
+    shared_options! {
+        locator: "Finds the server by variables and files. The schemes `http` and `https` count as `nats` and `tls`.",
+        ca: "Trusts the certificates in a file in place of the system's. The server has to speak TLS.",
+        client_certificate: "Shows a certificate, with its chain and its key in files of PEM. The server has to speak TLS.",
     }
 
     /// Which keys of the bucket are asked for, checked: a wrong name could mean another subject.
@@ -308,16 +283,16 @@ impl Nats {
         let mut options = ConnectOptions::new().name("liveprops");
         options = match &self.options.login {
             None => options,
-            Some(Login::Token(token)) => options.token(token.expose().trim().to_owned()),
+            Some(Login::Token(token)) => options.token(token.read("the token")?.trim().to_owned()),
             Some(Login::User(name, password)) => {
-                options.user_and_password(name.clone(), password.expose().clone())
+                options.user_and_password(name.clone(), password.read("the password")?)
             }
-            Some(Login::Key(seed)) => options.nkey(seed.expose().trim().to_owned()),
-            Some(Login::File(path)) => {
+            Some(Login::Key(seed)) => options.nkey(seed.read("the seed")?.trim().to_owned()),
+            Some(Login::File(file)) => {
                 let what = "the file of credentials";
-                let text = tls::bytes(path, what)?;
-                // What is wrong with it is not told: that could quote it.
-                let read = options.credentials(&String::from_utf8_lossy(&text));
+                let text = file.read(what)?;
+                // Its last line has to end, and what is wrong with it is not told: that could quote it.
+                let read = options.credentials(&format!("{text}\n"));
                 read.map_err(|_| Error::new(ErrorKind::Other, format!("{what} holds none")))?
             }
         };
@@ -328,28 +303,39 @@ impl Nats {
         };
         // A server may want TLS unasked, of which one has to know whom to trust.
         let asked = self.options.tls.any() || address.starts_with("tls://");
-        let config = self.options.tls.config(asked)?;
+        let config = self.options.tls.read()?.config(|roots| {
+            if asked {
+                let found = rustls_native_certs::load_native_certs();
+                roots.add_parsable_certificates(found.certs);
+            }
+        })?;
         let options = options.require_tls(asked).tls_client_config(config);
         Ok((options, address))
     }
 
     /// A connection to the server whose turn it is, and what that knows of the bucket.
-    async fn connect(&self) -> Result<(Link, Option<Bucket>), Error> {
+    async fn connect(&self) -> Result<Connected, Error> {
         let server = self.options.endpoints.current()?;
+        let place = server.place(shown);
         let connect = async {
-            let (options, address) = self.connecting(&server)?;
+            let (options, address) = self.connecting(&server.address)?;
             let link = Link::connect(options, &address, self.options.domain.as_deref()).await?;
             let bucket = link.bucket(&self.options.bucket).await?;
             Ok((link, bucket))
         };
         connect
             .await
-            .map_err(|error| self.at(&server, error))
+            .map(|(link, bucket)| Connected {
+                link,
+                bucket,
+                place: place.clone(),
+            })
+            .map_err(|error| named(error, &self.origin(), &place))
             .inspect_err(|_| self.options.endpoints.next())
     }
 
     /// A connection to the first server that answers.
-    async fn connect_any(&self) -> Result<(Link, Option<Bucket>), Error> {
+    async fn connect_any(&self) -> Result<Connected, Error> {
         let mut outcome = self.connect().await;
         for _ in 1..self.options.endpoints.count() {
             if outcome.is_ok() {
@@ -357,17 +343,10 @@ impl Nats {
             }
             outcome = self.connect().await;
         }
-        let (link, bucket) = outcome?;
+        let connected = outcome?;
         let left = std::mem::take(&mut *self.left.lock());
-        link.delete(left).await;
-        Ok((link, bucket))
-    }
-
-    fn at(&self, server: &str, error: Error) -> Error {
-        match error.origin() {
-            None => error.with_origin(format!("{} at {}", self.origin(), shown(server))),
-            Some(_) => error,
-        }
+        connected.link.delete(left).await;
+        Ok(connected)
     }
 
     /// Everything there is, as it goes into the mirror, and the feed that brought it.
@@ -616,7 +595,7 @@ impl Source for Nats {
     fn load(&self) -> Result<Document, Error> {
         let filter = self.filter()?;
         run(async {
-            let (link, bucket) = self.connect_any().await?;
+            let Connected { link, bucket, .. } = self.connect_any().await?;
             let mut revision = 0;
             let mut all = Vec::new();
             if let Some(bucket) = bucket {
@@ -642,11 +621,16 @@ impl Source for Nats {
         let stopped = Arc::clone(&stop);
         updates.on_stop(move || stopped.notify_one());
         run(async {
-            let (link, bucket) = tokio::select! {
+            let Connected {
+                link,
+                bucket,
+                place,
+            } = tokio::select! {
                 biased;
                 () = stop.notified() => return Ok(()),
                 link = self.connect_any() => link?,
             };
+            updates.located(place);
             let mut feed = None;
             let outcome = tokio::select! {
                 biased;

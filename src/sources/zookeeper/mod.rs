@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind};
-use crate::format::Format;
 use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
-use crate::sources::kv::endpoints::Endpoints;
-use crate::sources::kv::locator::Locator;
+use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
+use crate::sources::kv::options::shared_options;
+use crate::sources::trust::{Credential, Files};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
@@ -30,7 +30,7 @@ mod tls;
 mod wire;
 
 use address::Address;
-use tls::Tls;
+use tls::Ready;
 use wire::{Answer, Ask, Server, Session, Stop};
 
 const KIND: &str = "zookeeper";
@@ -98,14 +98,11 @@ pub struct ZooKeeper {
 struct Options {
     mapping: Mapping,
     endpoints: Endpoints,
-    digest: Option<Digest>,
-    tls: Tls,
-}
-
-#[derive(Clone)]
-enum Digest {
-    Text(String, Secret<String>),
-    File(PathBuf),
+    /// User and password, with a colon between them.
+    digest: Option<Credential>,
+    /// Whether TLS is wanted; it is in any case where there are files for it.
+    encrypted: bool,
+    tls: Files,
 }
 
 impl ZooKeeper {
@@ -126,11 +123,8 @@ impl ZooKeeper {
     ///
     /// As [`Scope::names`].
     pub fn of_scope(prefix: impl AsRef<str>, scope: &Scope) -> Result<Vec<Self>, Error> {
-        let prefix = prefix.as_ref().trim_end_matches('/');
-        let names = scope.names()?.into_iter();
-        Ok(names
-            .map(|name| Self::prefix(format!("{prefix}/{name}")))
-            .collect())
+        let all = Mapping::prefix(KIND, '/', prefix.as_ref()).of_scope(scope)?;
+        Ok(all.into_iter().map(Self::of).collect())
     }
 
     fn of(mapping: Mapping) -> Self {
@@ -138,7 +132,8 @@ impl ZooKeeper {
             mapping,
             endpoints: Endpoints::one(ADDRESS),
             digest: None,
-            tls: Tls::default(),
+            encrypted: false,
+            tls: Files::default(),
         })
     }
 
@@ -176,86 +171,51 @@ impl ZooKeeper {
         self.edit(|options| options.endpoints = Endpoints::all(servers))
     }
 
-    /// Finds the server by variables and files. The schemes `https` and `tls` mean TLS, `http` and
-    /// `tcp` none.
-    #[must_use]
-    pub fn locator(self, locator: Locator) -> Self {
-        self.edit(|options| options.endpoints = Endpoints::found_by(locator))
-    }
-
     /// Sends a user's name and password, at the begin of each session. They are as open to a
     /// listener as the connection is: use TLS.
     #[must_use]
     pub fn digest(self, user: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
-        let digest = Digest::Text(user.into(), password.into());
+        let digest = format!("{}:{}", user.into(), password.into().expose());
+        let digest = Credential::Given(digest.into());
         self.edit(|options| options.digest = Some(digest))
     }
 
     /// Sends what a file holds, `user:password`, which is read anew for each session.
     #[must_use]
     pub fn digest_file(self, path: impl Into<PathBuf>) -> Self {
-        let digest = Digest::File(absolute(&path.into()));
+        let digest = Credential::File(absolute(&path.into()));
         self.edit(|options| options.digest = Some(digest))
     }
 
     /// Speaks TLS, and trusts Mozilla's roots.
     #[must_use]
     pub fn tls(self) -> Self {
-        self.edit(|options| options.tls.wanted = true)
+        self.edit(|options| options.encrypted = true)
     }
 
-    /// Speaks TLS, and trusts the certificates in a file in place of Mozilla's roots.
-    #[must_use]
-    pub fn ca(self, path: impl Into<PathBuf>) -> Self {
-        let path = absolute(&path.into());
-        self.tls().edit(|options| options.tls.ca = Some(path))
-    }
-
-    /// Speaks TLS, and shows a certificate, with its chain and its key in files of PEM.
-    #[must_use]
-    pub fn client_certificate(self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        let files = (absolute(&chain.into()), absolute(&key.into()));
-        self.tls().edit(|options| options.tls.client = Some(files))
-    }
-
-    /// Sets the format of a [`document`](Self::document).
-    #[must_use]
-    pub fn format(self, format: Format) -> Self {
-        self.edit(|options| options.mapping.set_format(format))
-    }
-
-    /// Has a node below the prefix hold a document, which becomes a subtree.
-    #[must_use]
-    pub fn as_document(self, key: impl AsRef<str>, format: Format) -> Self {
-        self.edit(|options| options.mapping.add_document(key.as_ref(), format))
+    shared_options! {
+        locator: "Finds the server by variables and files. The schemes `https` and `tls` mean TLS, `http` and `tcp` none.",
+        ca: "Speaks TLS, and trusts the certificates in a file in place of Mozilla's roots.",
+        client_certificate: "Speaks TLS, and shows a certificate, with its chain and its key in files of PEM.",
     }
 
     fn credentials(&self) -> Result<Option<String>, Error> {
-        match &self.options.digest {
-            None => Ok(None),
-            Some(Digest::Text(user, password)) => Ok(Some(format!("{user}:{}", password.expose()))),
-            Some(Digest::File(path)) => {
-                let bytes = tls::pem(path, "the file of the digest")?;
-                Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
-            }
-        }
-    }
-
-    /// An error of a server.
-    fn named(&self, error: Error, server: &str) -> Error {
-        match error.origin() {
-            None => error.with_origin(format!("{} at {server}", self.origin())),
-            Some(_) => error,
-        }
+        let digest = self.options.digest.as_ref();
+        digest
+            .map(|it| it.read("the file of the digest"))
+            .transpose()
     }
 
     /// Begins a session with the server whose turn it is, and reads everything.
     fn open(&self, stop: &Stop) -> Result<Open, Error> {
         let begin = || -> Result<Open, Error> {
             let begun = Instant::now();
-            let address = Address::parse(&self.options.endpoints.current()?)?;
-            let tls = (address.tls || self.options.tls.wanted)
-                .then(|| self.options.tls.read())
+            let endpoint = self.options.endpoints.current()?;
+            let address = Address::parse(&endpoint.address)?;
+            let place = endpoint.place(|_| address.to_string());
+            let encrypted = address.tls || self.options.encrypted || self.options.tls.any();
+            let tls = encrypted
+                .then(|| Ready::of(&self.options.tls))
                 .transpose()?;
             let server = Server {
                 host: &address.host,
@@ -269,13 +229,13 @@ impl ZooKeeper {
                 let mut open = Open {
                     session,
                     root,
-                    server: address.to_string(),
+                    place: place.clone(),
                     hidden: BTreeSet::new(),
                 };
                 open.read_all(self, begun + TIMEOUT)?;
                 Ok(open)
             };
-            opened().map_err(|error| self.named(error, &address.to_string()))
+            opened().map_err(|error| named(error, &self.origin(), &place))
         };
         begin().map_err(|error| {
             self.options.endpoints.next();
@@ -416,8 +376,8 @@ impl Root {
 struct Open {
     session: Session,
     root: Root,
-    /// Where it is.
-    server: String,
+    /// Where its server is.
+    place: String,
     /// Nodes that may not be read.
     hidden: BTreeSet<String>,
 }
@@ -603,6 +563,7 @@ impl Source for ZooKeeper {
                 Err(_) if updates.is_stopped() => return Ok(()),
                 opened => opened?,
             };
+            updates.located(open.place.as_str());
             let all = self.mirror.lock().whole(open.session.revision());
             send(all.map(|all| Some(Update::full(all))), updates);
             let outcome = open.follow(self, updates);
@@ -612,7 +573,7 @@ impl Source for ZooKeeper {
             }
             let Err(error) = outcome else { return Ok(()) };
             self.options.endpoints.next();
-            let error = self.named(error, &open.server);
+            let error = named(error, &self.origin(), &open.place);
             if self.options.endpoints.count() < 2 || begun.elapsed() < HEALTHY {
                 return Err(error);
             }

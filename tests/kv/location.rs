@@ -1,0 +1,81 @@
+//! Where a source reads from, as a person can find it out.
+
+use liveprops::Properties;
+
+use crate::field::{Field, SOON, Store, health, within};
+
+pub(crate) fn where_it_reads_from_is_told_by_health_and_explanations<S: Store>() {
+    let Some(field) = Field::<S>::with(&[("app/n", "1")]) else {
+        return;
+    };
+    let props = field.follow();
+    within(SOON, "it says where it is", || {
+        health(&props).location.is_some()
+    });
+    let place = health(&props).location.unwrap();
+    let server = format!("127.0.0.1:{}", field.proxy.port());
+    assert!(place.contains(&server), "{place}");
+    let explained = props.explain("n").to_string();
+    assert!(
+        explained.contains(&format!("read from {place}")),
+        "{explained}"
+    );
+    assert!(props.snapshot().explain("n").layers[0].location.is_none());
+}
+
+#[cfg(feature = "consul")]
+#[test]
+fn each_part_of_an_address_that_was_found_is_told_of_and_the_server_that_answers() {
+    use liveprops::sources::{Consul, Locator};
+
+    let Some(field) = Field::<crate::consul::Client>::with(&[("app/n", "1")]) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("consul");
+    std::fs::write(
+        &file,
+        format!("WAZO_CONSUL_PORT='{}'\n", field.proxy.port()),
+    )
+    .unwrap();
+    let locator = Locator::new("WAZO_CONSUL")
+        .vars([("WAZO_CONSUL_HOST", "127.0.0.1")])
+        .file(&file)
+        .host("consul")
+        .port(8500);
+    let props = Properties::builder()
+        .source(Consul::prefix("app").locator(locator))
+        .build()
+        .unwrap();
+    within(SOON, "it says where it is", || {
+        health(&props).location.is_some()
+    });
+    let told = props.explain("n").to_string();
+    for part in [
+        "scheme by default",
+        "host from env WAZO_CONSUL_HOST",
+        &format!("port from file {}:1", file.display()),
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = nobody.local_addr().unwrap();
+    drop(nobody);
+    let props = Properties::builder()
+        .source(Consul::prefix("app").addresses([
+            format!("http://{gone}"),
+            format!("http://me:s3cret@127.0.0.1:{}", field.proxy.port()),
+        ]))
+        .build()
+        .unwrap();
+    within(SOON, "it says where it is", || {
+        health(&props).location.is_some()
+    });
+    let told = health(&props).location.unwrap();
+    let server = format!("127.0.0.1:{}", field.proxy.port());
+    assert!(
+        told.contains(&server) && !told.contains("s3cret"),
+        "the one that answers: {told}"
+    );
+}
