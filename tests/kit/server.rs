@@ -75,13 +75,14 @@ fn tools(kind: Kind) -> Option<PathBuf> {
 
 /// A program below a directory.
 fn program(dir: &Path, name: &str) -> PathBuf {
+    let wanted = ["bin", "sbin"].map(|folder| Path::new(folder).join(name));
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => folders.push(path),
-                Ok(_) if path.ends_with(Path::new("bin").join(name)) => return path,
+                Ok(_) if wanted.iter().any(|end| path.ends_with(end)) => return path,
                 _ => {}
             }
         }
