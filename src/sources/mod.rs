@@ -14,14 +14,25 @@ mod etcd;
 mod file;
 #[cfg(feature = "http")]
 mod http;
-#[cfg(feature = "kv")]
+#[cfg(any(
+    feature = "consul",
+    feature = "etcd",
+    feature = "nats",
+    feature = "zookeeper"
+))]
 mod kv;
 mod memory;
 #[cfg(feature = "nats")]
 mod nats;
-#[cfg(any(feature = "nats", feature = "web", feature = "zookeeper"))]
+#[cfg(any(
+    feature = "consul",
+    feature = "etcd",
+    feature = "http",
+    feature = "nats",
+    feature = "zookeeper"
+))]
 mod trust;
-#[cfg(feature = "web")]
+#[cfg(any(feature = "consul", feature = "etcd", feature = "http"))]
 mod web;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
@@ -36,7 +47,12 @@ pub use etcd::Etcd;
 pub use file::File;
 #[cfg(feature = "http")]
 pub use http::Http;
-#[cfg(feature = "kv")]
+#[cfg(any(
+    feature = "consul",
+    feature = "etcd",
+    feature = "nats",
+    feature = "zookeeper"
+))]
 pub use kv::locator::{Found, Location, Locator};
 pub use memory::Memory;
 #[cfg(feature = "nats")]

@@ -64,7 +64,7 @@ impl Pems {
     }
 
     /// The text of the key that belongs to what is shown.
-    #[cfg(feature = "web")]
+    #[cfg(any(feature = "consul", feature = "etcd", feature = "http"))]
     pub(super) fn key(&self) -> Option<&[u8]> {
         self.client.as_ref().map(|(_, key)| key.as_slice())
     }

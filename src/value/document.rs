@@ -132,7 +132,12 @@ impl Document {
     /// Removes a key and all below it, the root with all there is; says whether there was
     /// something.
     /// Puts a whole table at a key where nothing stands.
-    #[cfg(feature = "kv")]
+    #[cfg(any(
+        feature = "consul",
+        feature = "etcd",
+        feature = "nats",
+        feature = "zookeeper"
+    ))]
     pub(crate) fn mount(&mut self, key: &Key, table: Table, origin: &Origin) -> Result<(), Error> {
         let path: Vec<_> = key.segments().collect();
         let refuse =

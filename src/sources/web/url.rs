@@ -259,7 +259,7 @@ fn is_secret(name: &str) -> bool {
 }
 
 /// A part of a path or of a query with what has a meaning there escaped.
-#[cfg(feature = "kv")]
+#[cfg(feature = "consul")]
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
