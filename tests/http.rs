@@ -362,7 +362,8 @@ fn gives_up_within(http: &Http, most: Duration) {
     let took = begun.elapsed();
     println!("within {most:?}: after {took:?}: {error}");
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-    assert!(took <= most + most / 10, "{took:?}, {error}");
+    // The machine may be busy; the next longer timeout is twice as long.
+    assert!(took <= most + most / 2, "{took:?}, {error}");
     assert!(took >= most / 2, "{took:?}, {error}");
 }
 
