@@ -70,9 +70,7 @@ pub(crate) fn run(server: &str, name: &str, port: u16, state: &Path) -> Outcome<
 fn start(server: &str, name: &str, state: &Path) -> Properties {
     let mut trouble = Once::default();
     loop {
-        let document = Nats::bucket(BUCKET)
-            .document(file_of(name))
-            .address(server);
+        let document = Nats::bucket(BUCKET).document(file_of(name)).address(server);
         let props = Properties::builder()
             .on_source_event(tell)
             .schema(schema())
