@@ -171,6 +171,28 @@ impl Fleet {
         self.log("loader").matches(" published ").count()
     }
 
+    /// How much was published, when it has been so for a while.
+    fn published_by_now(&self) -> usize {
+        let mut before = self.published();
+        loop {
+            std::thread::sleep(Duration::from_millis(100));
+            let now = self.published();
+            if now == before {
+                return now;
+            }
+            before = now;
+        }
+    }
+
+    /// Waits until so much was published, and no more: what is published is told a moment later.
+    #[track_caller]
+    fn has_published(&self, wanted: usize) -> Duration {
+        let what = format!("{wanted} published");
+        let took = within(SOON, &what, || self.published() >= wanted);
+        assert_eq!(self.published(), wanted);
+        took
+    }
+
     fn connected(&self) -> usize {
         self.log("loader").matches(" connected ").count()
     }
@@ -271,7 +293,7 @@ fn the_fleet_follows_its_files_through_everything_and_loses_no_request() {
     let first = fleet.answer(CHECKOUT);
     assert_eq!(first.greeting, "Welcome to the checkout");
     assert_eq!((first.limit, first.service.as_str()), (1000, "checkout"));
-    assert_eq!(fleet.published(), 3);
+    fleet.has_published(3);
 
     let traffic = Traffic::default();
     std::thread::scope(|scope| {
@@ -315,13 +337,19 @@ fn edits(fleet: &Fleet) {
         .collect();
     took.sort();
     let (middle, worst) = (took[10].as_millis(), took[19].as_millis());
-    println!("file to answer, 20 edits: middle {middle} ms, worst {worst} ms");
+    println!("file to answer, 20 edits without a pause: middle {middle} ms, worst {worst} ms");
     assert!(middle < 1000, "{took:?}");
+    let alone = || {
+        std::thread::sleep(Duration::from_millis(200));
+        fleet.write(CHECKOUT, &change(20));
+        fleet.follows(CHECKOUT, 20).as_millis()
+    };
+    println!("one edit after a pause: {} ms", alone());
     let now = [SEARCH, MAIL].map(|service| fleet.answer(service).generation);
     assert_eq!(now, others, "others were not edited");
     fleet.is_logged(
         "checkout",
-        &["limit: 5018 -> 5019", "(nats fleet.checkout.toml:2:9)"],
+        &["limit: 5019 -> 5020", "(nats fleet.checkout.toml:2:9)"],
     );
 
     fleet.write(SEARCH, &change(0));
@@ -340,7 +368,7 @@ fn edits(fleet: &Fleet) {
 /// What cannot be used is told with its place, and the old stays.
 fn refusals(fleet: &Fleet) {
     let before = [CHECKOUT, SEARCH, MAIL].map(|service| fleet.answer(service));
-    let published = fleet.published();
+    let published = fleet.published_by_now();
     fleet.write(SEARCH, "greeting = \"x\"\nlimit = = 2\n");
     fleet.is_logged("loader", &["search.toml:2:", "the old stays"]);
     fleet.script(&["set", "mail", "limit", "0"]);
@@ -361,7 +389,7 @@ fn refusals(fleet: &Fleet) {
     let told = ["`limit`", "-1", "(nats fleet.checkout.toml:2:9)"];
     fleet.is_logged("checkout", &told);
     fleet.is_logged("checkout", &["is well again"]);
-    assert_eq!(fleet.published(), published + 1);
+    fleet.has_published(published + 1);
 
     let now = [CHECKOUT, SEARCH, MAIL].map(|service| fleet.answer(service));
     assert_eq!(now, before);
@@ -380,18 +408,18 @@ fn restarts(fleet: &Fleet, traffic: &Traffic) {
         std::thread::sleep(PAUSE);
     }
     fleet.script(&["up"]);
-    let answer = fleet.answer(SEARCH);
-    assert!(answer.is_change(52), "{answer:?}");
-    assert_eq!(answer.generation, 1, "one value came");
+    fleet.follows(SEARCH, 52);
+    // On a machine that is very slow, after what it had kept.
+    assert!(fleet.answer(SEARCH).generation <= 2, "one value came");
     drop(gate);
 
     // The loader publishes only what the bucket does not hold.
-    let (published, connected) = (fleet.published(), fleet.connected());
+    let (published, connected) = (fleet.published_by_now(), fleet.connected());
     fleet.script(&["restart", "loader"]);
     within(SOON, "it is back", || fleet.connected() > connected);
     fleet.write(MAIL, &change(3));
     fleet.follows(MAIL, 3);
-    assert_eq!(fleet.published(), published + 1);
+    fleet.has_published(published + 1);
 }
 
 /// Without the server everything goes on, and follows when it is back, also when it has lost all.
@@ -406,20 +434,18 @@ fn outages(fleet: &Fleet, traffic: &Traffic) {
     assert!(answer.is_change(52), "from its disk: {answer:?}");
     drop(gate);
     fleet.write(CHECKOUT, &change(101));
-    let published = fleet.published();
-    assert!(fleet.answer(CHECKOUT).is_change(19));
+    let published = fleet.published_by_now();
+    assert!(fleet.answer(CHECKOUT).is_change(20));
     fleet.script(&["restart", "nats"]);
     let took = fleet.follows(CHECKOUT, 101).as_millis();
     println!("server killed and back, to answer: {took} ms");
-    assert_eq!(fleet.published(), published + 1, "the newest only");
+    fleet.has_published(published + 1);
 
     // All is lost, and one of the files is broken at that: its last good text is published.
     fleet.kill("nats");
     fs::remove_dir_all(fleet.dir().join("data")).unwrap();
     fleet.script(&["up"]);
-    let took = within(SOON, "all is published again", || {
-        fleet.published() == published + 4
-    });
+    let took = fleet.has_published(published + 4);
     println!("server wiped, to all published: {} ms", took.as_millis());
     assert!(fleet.answer(MAIL).is_change(3));
     for (service, n) in [(CHECKOUT, 102), (SEARCH, 103), (MAIL, 104)] {
