@@ -24,34 +24,51 @@ const ANSWER: Duration = Duration::from_secs(2);
 pub(crate) fn run(server: &str, dir: &Path) -> Outcome<()> {
     let changed = Arc::new(Notify::new());
     let mut files = SERVICES.map(|service| Followed::new(dir, service, &changed));
-    let mut trouble = Once::default();
+    let mut state = Once::default();
     loop {
         files.iter_mut().for_each(Followed::look);
-        // A runtime for each connection: nothing of an old one can be sent late.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        if let Err(error) = runtime.block_on(publish(server, &mut files, &changed)) {
-            trouble.say(format!("cannot publish: {error}"));
+        if let Err(error) = connection(server, &mut files, &changed, &mut state) {
+            state.say(format!("cannot publish: {error}"));
         }
-        runtime.shutdown_background();
         std::thread::sleep(PAUSE);
     }
 }
 
-/// Keeps the bucket as the files are, until the connection ends.
-async fn publish(server: &str, files: &mut [Followed], changed: &Notify) -> Outcome<()> {
+/// Publishes for as long as one connection does.
+fn connection(
+    server: &str,
+    files: &mut [Followed],
+    changed: &Notify,
+    state: &mut Once,
+) -> Outcome<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(publish(server, files, changed, state));
+    // Nothing of this connection is sent later.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Keeps the bucket as the files are.
+async fn publish(
+    server: &str,
+    files: &mut [Followed],
+    changed: &Notify,
+    state: &mut Once,
+) -> Outcome<()> {
     let bucket = Bucket::connect(server).await?;
-    say(format!("connected to {server}"));
     loop {
+        let mut outcome = Ok(());
         for file in &mut *files {
             file.look();
-            let Some(text) = &file.good else { continue };
-            if bucket.get(&file.name).await?.as_deref() != Some(text) {
-                bucket.put(&file.name, text).await?;
-                say(format!("published {}: {} bytes", file.name, text.len()));
+            // What is wrong with one is not to keep the others back.
+            if let Err(error) = bucket.keep(file).await {
+                outcome = Err(format!("{}: {error}", file.name));
             }
         }
+        outcome?;
+        state.say(format!("in touch with {server}"));
         let _ = timeout(LOOK, changed.notified()).await;
     }
 }
@@ -131,6 +148,18 @@ impl Bucket {
         Ok(Self(options.connect(server).await?))
     }
 
+    /// Publishes a file, if the bucket says something else.
+    async fn keep(&self, file: &Followed) -> Outcome<()> {
+        let Some(text) = &file.good else {
+            return Ok(());
+        };
+        if self.get(&file.name).await?.as_deref() != Some(text) {
+            self.put(&file.name, text).await?;
+            say(format!("published {}: {} bytes", file.name, text.len()));
+        }
+        Ok(())
+    }
+
     /// The document of a key; makes the bucket if there is none.
     async fn get(&self, key: &str) -> Outcome<Option<Vec<u8>>> {
         let subject = format!("$JS.API.DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.{key}");
@@ -149,14 +178,14 @@ impl Bucket {
             None if deleted(&answer) => Ok(None),
             None => Ok(Some(answer.payload.to_vec())),
             Some(404) => Ok(None),
-            Some(status) => Err(format!("{key} cannot be read: status {status}").into()),
+            Some(status) => Err(format!("cannot be read: status {status}").into()),
         }
     }
 
     async fn put(&self, key: &str, text: &[u8]) -> Outcome<()> {
         let subject = format!("$KV.{BUCKET}.{key}");
         let answer = self.0.request(subject, text.to_vec().into()).await?;
-        accepted(&answer, key)
+        accepted(&answer)
     }
 
     /// Makes the bucket as `nats kv add fleet` does: of each key, it holds the newest.
@@ -174,17 +203,17 @@ impl Bucket {
         });
         let subject = format!("$JS.API.STREAM.CREATE.KV_{BUCKET}");
         let answer = self.0.request(subject, config.to_string().into()).await?;
-        accepted(&answer, "the bucket")?;
+        accepted(&answer)?;
         say(format!("made the bucket {BUCKET}"));
         Ok(())
     }
 }
 
 /// What JetStream answers, as an outcome.
-fn accepted(answer: &Message, what: &str) -> Outcome<()> {
+fn accepted(answer: &Message) -> Outcome<()> {
     let answer: Value = serde_json::from_slice(&answer.payload)?;
     match answer.get("error") {
         None => Ok(()),
-        Some(error) => Err(format!("{what} is not taken: {error}").into()),
+        Some(error) => Err(format!("not taken: {error}").into()),
     }
 }

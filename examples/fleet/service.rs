@@ -54,8 +54,8 @@ pub(crate) fn run(server: &str, name: &str, port: u16, state: &Path) -> Outcome<
         match stream {
             Ok(stream) => {
                 let service = Arc::clone(&service);
-                // A client that goes away, or is slow, is its own affair.
-                std::thread::spawn(move || service.answer(stream));
+                // A client that goes away, is slow, or is one too many is its own affair.
+                let _ = std::thread::Builder::new().spawn(move || service.answer(stream));
             }
             Err(error) => {
                 say(format!("a client is lost: {error}"));

@@ -194,7 +194,7 @@ impl Fleet {
     }
 
     fn connected(&self) -> usize {
-        self.log("loader").matches(" connected ").count()
+        self.log("loader").matches(" in touch ").count()
     }
 
     fn kill(&self, name: &str) {
