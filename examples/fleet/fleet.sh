@@ -60,7 +60,7 @@ pid_of() {
   local pid ticks
   [ -f "$run/$1.pid" ] || return 1
   read -r pid ticks < "$run/$1.pid" || return 1
-  [[ $pid =~ ^[0-9]+$ ]] && [ "$(started "$pid")" = "$ticks" ] || return 1
+  [[ $pid =~ ^[0-9]+$ ]] && [ -n "$ticks" ] && [ "$(started "$pid")" = "$ticks" ] || return 1
   printf '%s' "$pid"
 }
 
@@ -73,10 +73,11 @@ launch() {
   printf '%s %s\n' "$pid" "$(started "$pid" || true)" > "$run/$name.pid"
 }
 
-# Waits for something, 15 seconds at most: until_ok COMMAND...
+# Waits for something: until_ok SECONDS COMMAND...
 until_ok() {
-  local tries
-  for ((tries = 0; tries < 300; tries++)); do
+  local tries=$(($1 * 20))
+  shift
+  for ((; tries > 0; tries--)); do
     "$@" && return 0
     sleep 0.05
   done
@@ -89,9 +90,12 @@ stop() {
   local pid
   if pid=$(pid_of "$1"); then
     kill "$pid" 2> /dev/null || true
-    if ! until_ok is_gone "$pid"; then
+    if ! until_ok 5 is_gone "$pid"; then
       kill -9 "$pid" 2> /dev/null || true
-      until_ok is_gone "$pid" || fail "$1 cannot be stopped, process $pid"
+      if ! until_ok 5 is_gone "$pid"; then
+        echo "fleet.sh: $1 cannot be stopped, process $pid" >&2
+        return 1
+      fi
     fi
     echo "$1: stopped"
   fi
@@ -186,7 +190,7 @@ is_ready() {
 is_ready_or_dead() { ! pid_of "$1" > /dev/null || is_ready "$1"; }
 
 await() {
-  until_ok is_ready_or_dead "$1" || true
+  until_ok 15 is_ready_or_dead "$1" || true
   if ! pid_of "$1" > /dev/null || ! is_ready "$1"; then
     tail -n 5 "$run/$1.log" >&2
     fail "$1 is not ready; its log, of which the end is above: $run/$1.log"
@@ -230,9 +234,10 @@ E
 }
 
 down() {
-  local at
-  # Those that depend on others first.
-  for ((at = ${#members[@]} - 1; at >= 0; at--)); do stop "${members[at]}"; done
+  local at all=0
+  # Those that depend on others first; one that does not stop keeps no other.
+  for ((at = ${#members[@]} - 1; at >= 0; at--)); do stop "${members[at]}" || all=1; done
+  [ $all = 0 ] || exit 1
   rm -f "$run/ports"
 }
 
