@@ -44,7 +44,7 @@ pub(crate) struct Server {
 /// Where the servers' programs are, after they were fetched if need be.
 ///
 /// Where they cannot be had, that is said, and is a failure in continuous integration.
-fn tools(kind: Kind) -> Option<PathBuf> {
+pub(crate) fn tools(kind: Kind) -> Option<PathBuf> {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let dir = match std::env::var_os("LIVEPROPS_SERVERS") {
@@ -123,7 +123,7 @@ fn archives(dir: &Path) -> String {
     found.join(":")
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().port()
 }

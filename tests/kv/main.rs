@@ -24,11 +24,13 @@ mod server;
 mod consul;
 #[cfg(feature = "etcd")]
 mod etcd;
-#[cfg(feature = "consul")]
+#[cfg(any(feature = "consul", all(feature = "nats", feature = "watch")))]
 #[path = "../support/example.rs"]
 mod example;
 mod faults;
 mod field;
+#[cfg(all(feature = "nats", feature = "watch"))]
+mod fleet;
 mod location;
 #[cfg(feature = "nats")]
 mod nats;

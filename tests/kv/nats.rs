@@ -19,13 +19,13 @@ use crate::suite;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A client that knows just enough of the protocol, and nothing of the one that is tested.
-struct Wire {
+pub(crate) struct Wire {
     stream: BufReader<TcpStream>,
     asked: usize,
 }
 
 impl Wire {
-    fn connect(port: u16, login: &str) -> Self {
+    pub(crate) fn connect(port: u16, login: &str) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
@@ -92,7 +92,7 @@ impl Wire {
         }
     }
 
-    fn request(&mut self, subject: &str, headers: &str, body: &[u8]) -> String {
+    pub(crate) fn request(&mut self, subject: &str, headers: &str, body: &[u8]) -> String {
         self.send(subject, headers, body, true);
         self.answer()
     }

@@ -1,7 +1,7 @@
 //! What a store's keys and values become.
 
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use liveprops::source::Scope;
 use liveprops::sources::Memory;
@@ -153,6 +153,16 @@ pub(crate) fn a_key_may_hold_a_document<S: Store>() {
         health(&mounted).problems.len() == 1 && !is_up(&whole)
     });
     assert_eq!(mounted.get::<u32>("limits.qps").unwrap(), 5);
+    let told = health(&mounted).problems[0].to_string();
+    assert!(told.contains("limits:1:"), "line and column: {told}");
+    let told = format!("{:?}", health(&whole).status);
+    assert!(told.contains("all:1:"), "line and column: {told}");
+    // It is so until it is mended, however often the store says that nothing is new.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(6) {
+        assert!(!is_up(&whole), "{:?}", begun.elapsed());
+        std::thread::sleep(Duration::from_millis(10));
+    }
     assert!(whole.get::<bool>("whole").unwrap());
     field.store.put("app/limits", "qps = 6\n");
     field.store.put("all", "whole = false\n");

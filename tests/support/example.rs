@@ -10,12 +10,13 @@ fn written(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()
 }
 
-/// When the newest file below a directory was written.
+/// When the newest file of Rust below a directory was written.
 fn newest(dir: &Path) -> Option<SystemTime> {
     let entries = fs::read_dir(dir).ok()?.flatten();
     let of = |entry: fs::DirEntry| match entry.path() {
         path if path.is_dir() => newest(&path),
-        path => written(&path),
+        path if path.extension().is_some_and(|it| it == "rs") => written(&path),
+        _ => None,
     };
     entries.filter_map(of).max()
 }

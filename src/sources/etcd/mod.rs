@@ -325,7 +325,15 @@ impl Etcd {
             }
             (watch.again, watch.followed) = (0, true);
             watch.updates.located(server);
-            watch.updates.alive();
+            // A document that is broken is so still.
+            let update = {
+                let mut held = self.held.lock();
+                let revision = held.revision.to_string();
+                held.mirror.update(revision)
+            };
+            if watch.tell(update) {
+                return Ok(End::Stopped);
+            }
             if let Some(end) = self.stream(watch, place, &mut lines)? {
                 return Ok(end);
             }

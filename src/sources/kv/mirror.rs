@@ -103,7 +103,11 @@ impl Mirror {
         let origin = self.origin(entry);
         match place.and_then(|place| self.read(entry, place, &origin)) {
             Err(fault) => {
-                let fault = fault.with_origin(&origin);
+                // What is wrong in a document has a line and a column there.
+                let fault = match fault.origin() {
+                    None => fault.with_origin(&origin),
+                    Some(_) => fault,
+                };
                 self.changed |= self.faults.insert(key, fault).is_none();
             }
             Ok(says) => {

@@ -460,7 +460,8 @@ impl Nats {
             let first = match news {
                 Some(News::Change(change)) => change,
                 Some(News::Calm) => {
-                    updates.alive();
+                    // A document that is broken is so still.
+                    self.send(updates, known.last, false);
                     continue;
                 }
                 Some(News::Doubt) => return link.bucket(&self.options.bucket).await,

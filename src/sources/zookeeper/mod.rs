@@ -504,9 +504,9 @@ impl Open {
             if !self.session.listen(Instant::now() + HEARTBEAT)? {
                 if self.beat()? {
                     self.read_all(source, Instant::now() + TIMEOUT)?;
-                    self.tell(source, updates);
                 }
-                updates.alive();
+                // A document that is broken is so still.
+                self.tell(source, updates);
                 continue;
             }
             let begun = Instant::now();

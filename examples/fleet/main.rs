@@ -1,0 +1,114 @@
+//! A small fleet: a loader that publishes the files of three services in a bucket of NATS, and three
+//! services that follow their document and swap it in while they answer requests.
+//!
+//! ```sh
+//! examples/fleet/fleet.sh up                      # a server, the loader and the services
+//! examples/fleet/fleet.sh set checkout limit 50   # edits a file; one service changes
+//! examples/fleet/fleet.sh logs                    # who said what
+//! examples/fleet/fleet.sh down
+//! ```
+//!
+//! The files are the truth: what else is written into the bucket, and a bucket that is wiped, is put
+//! right within a second. Only the newest is ever published, so a service that was down starts with
+//! that and nothing else. A file that cannot be used is not published; who wrote past the loader is
+//! refused by the service. Neither stops for that, nor for the server's being away.
+//!
+//! The script starts this program in its roles: `fleet loader SERVER DIR` and
+//! `fleet service SERVER NAME PORT STATE`.
+
+use std::error::Error;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use liveprops::Schema;
+use liveprops::health::{SourceEvent, SourceEventKind};
+
+mod loader;
+mod service;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// The services, each with a file and a document of its name.
+const SERVICES: [&str; 3] = ["checkout", "search", "mail"];
+/// The bucket with their documents.
+const BUCKET: &str = "fleet";
+/// Between two attempts at what does not work.
+const PAUSE: Duration = Duration::from_millis(300);
+
+fn main() -> Outcome<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["loader", server, dir] => loader::run(server, Path::new(dir)),
+        ["service", server, name, port, state] => {
+            service::run(server, name, port.parse()?, Path::new(state))
+        }
+        _ => Err("fleet loader SERVER DIR | fleet service SERVER NAME PORT STATE".into()),
+    }
+}
+
+/// What a service may be told, for the loader that publishes it and for the service that takes it.
+fn schema() -> Schema {
+    Schema::new()
+        .declare(
+            Schema::key::<String>("greeting")
+                .length(1..=80)
+                .required()
+                .describe("what a visitor reads"),
+        )
+        .declare(
+            Schema::key::<u32>("limit")
+                .range(1..=10_000)
+                .required()
+                .describe("requests a second"),
+        )
+        .declare(
+            Schema::key::<String>("log")
+                .one_of(["changes", "requests"])
+                .required()
+                .describe("what is logged"),
+        )
+        .strict("")
+        .deny_unknown()
+}
+
+/// The name of a service's file, which is the key of its document, too.
+fn file_of(service: &str) -> String {
+    format!("{service}.toml")
+}
+
+/// Prints a line with the time of day. A log that is full or closed stops nobody.
+fn say(what: impl std::fmt::Display) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let millis = now.unwrap_or_default().as_millis() % 86_400_000;
+    let (seconds, millis) = (millis / 1000, millis % 1000);
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let time = format!("{hours:02}:{minutes:02}:{seconds:02}.{millis:03}");
+    let _ = writeln!(std::io::stdout(), "{time} {what}");
+}
+
+/// Prints the same only once in a row.
+#[derive(Default)]
+struct Once(String);
+
+impl Once {
+    fn say(&mut self, what: impl std::fmt::Display) {
+        let what = what.to_string();
+        if self.0 != what {
+            say(&what);
+            self.0 = what;
+        }
+    }
+}
+
+/// Prints what happens to a source.
+fn tell(event: &SourceEvent) {
+    let name = &event.name;
+    match &event.kind {
+        SourceEventKind::Rejected(why) => say(format!("{name}: refused, the old stays: {why}")),
+        SourceEventKind::Suspended(why) => say(format!("{name}: fails, the old stays: {why}")),
+        SourceEventKind::Reconnected => say(format!("{name}: is well again")),
+        _ => {}
+    }
+}
