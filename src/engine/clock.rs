@@ -20,6 +20,22 @@ impl Clock {
         Instant::now()
     }
 
+    /// A thread that goes by this clock is about to begin: a test's clock waits for it.
+    pub(crate) fn expect_thread(&self) {
+        #[cfg(test)]
+        if let Some(fake) = &self.fake {
+            fake.expect_thread();
+        }
+    }
+
+    /// That thread has begun.
+    pub(crate) fn thread_begins(&self) {
+        #[cfg(test)]
+        if let Some(fake) = &self.fake {
+            fake.thread_begins();
+        }
+    }
+
     /// Waits for the bell, at the longest until a moment; may wake for nothing.
     pub(crate) fn wait<T>(
         &self,
@@ -28,9 +44,8 @@ impl Clock {
         until: Option<Instant>,
     ) {
         #[cfg(test)]
-        if self.fake.is_some() {
-            // A fake clock rings no bells, so look often.
-            bell.wait_for(held, std::time::Duration::from_millis(1));
+        if let Some(fake) = &self.fake {
+            fake.wait(bell, held);
             return;
         }
         match until {
@@ -40,32 +55,118 @@ impl Clock {
     }
 }
 
-/// A clock that stands still until it is told to go on.
 #[cfg(test)]
-#[derive(Debug)]
-pub(crate) struct Fake {
-    began: Instant,
-    gone: parking_lot::Mutex<std::time::Duration>,
-}
+pub(crate) use fake::Fake;
 
 #[cfg(test)]
-impl Fake {
-    pub(crate) fn new() -> (std::sync::Arc<Self>, Clock) {
-        let fake = std::sync::Arc::new(Self {
-            began: Instant::now(),
-            gone: parking_lot::Mutex::default(),
-        });
-        let clock = Clock {
-            fake: Some(std::sync::Arc::clone(&fake)),
-        };
-        (fake, clock)
+mod fake {
+    use std::cell::Cell;
+    use std::collections::HashMap;
+    use std::sync::Arc;
+    use std::thread::{self, ThreadId};
+    use std::time::{Duration, Instant};
+
+    use parking_lot::{Condvar, Mutex, MutexGuard};
+
+    use super::Clock;
+
+    thread_local! {
+        /// What this thread knows of the time.
+        static TOLD: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
-    pub(crate) fn now(&self) -> Instant {
-        self.began + *self.gone.lock()
+    /// A clock that stands still until it is told to go on.
+    #[derive(Debug)]
+    pub(crate) struct Fake {
+        began: Instant,
+        gone: Mutex<Duration>,
+        threads: Mutex<HashMap<ThreadId, Doing>>,
+        /// How many were started and have not begun.
+        expected: Mutex<usize>,
     }
 
-    pub(crate) fn advance(&self, by: std::time::Duration) {
-        *self.gone.lock() += by;
+    /// What a thread does that has waited by the clock.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Doing {
+        /// It waits, and knew this time when it began to.
+        Waits(Duration),
+        Works,
+        /// It was not waited for any longer: it hangs, or has ended.
+        IsAway,
+    }
+
+    impl Fake {
+        pub(crate) fn new() -> (Arc<Self>, Clock) {
+            let fake = Arc::new(Self {
+                began: Instant::now(),
+                gone: Mutex::default(),
+                threads: Mutex::default(),
+                expected: Mutex::default(),
+            });
+            let clock = Clock {
+                fake: Some(Arc::clone(&fake)),
+            };
+            (fake, clock)
+        }
+
+        pub(crate) fn now(&self) -> Instant {
+            let gone = *self.gone.lock();
+            TOLD.set(gone);
+            self.began + gone
+        }
+
+        pub(crate) fn advance(&self, by: Duration) {
+            *self.gone.lock() += by;
+        }
+
+        pub(super) fn expect_thread(&self) {
+            *self.expected.lock() += 1;
+        }
+
+        pub(super) fn thread_begins(&self) {
+            self.threads
+                .lock()
+                .insert(thread::current().id(), Doing::Works);
+            let mut expected = self.expected.lock();
+            *expected = expected.saturating_sub(1);
+        }
+
+        pub(super) fn wait<T>(&self, bell: &Condvar, held: &mut MutexGuard<'_, T>) {
+            let me = thread::current().id();
+            self.threads.lock().insert(me, Doing::Waits(TOLD.get()));
+            // A fake clock rings no bells, so look often.
+            bell.wait_for(held, Duration::from_millis(1));
+            TOLD.set(*self.gone.lock());
+            self.threads.lock().insert(me, Doing::Works);
+        }
+
+        /// Lets every thread that waits notice what time it is, and do what is to be done then.
+        pub(crate) fn settle(&self) {
+            let begun = Instant::now();
+            let gone = *self.gone.lock();
+            loop {
+                {
+                    let mut threads = self.threads.lock();
+                    let patient = begun.elapsed() < Duration::from_millis(100);
+                    for doing in threads.values_mut() {
+                        if *doing == Doing::Works && !patient {
+                            *doing = Doing::IsAway;
+                        }
+                    }
+                    let knows = |doing: &Doing| match doing {
+                        Doing::Waits(told) => *told == gone,
+                        Doing::Works => false,
+                        Doing::IsAway => true,
+                    };
+                    // One that waits has no say in how long that takes.
+                    let late = begun.elapsed() > Duration::from_secs(10);
+                    let here = *self.expected.lock() == 0;
+                    if late || here && threads.values().all(knows) {
+                        return;
+                    }
+                }
+                thread::sleep(Duration::from_micros(200));
+            }
+        }
     }
 }

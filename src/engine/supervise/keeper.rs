@@ -419,7 +419,11 @@ impl Keeper {
         let life = Arc::new(Life::new(self.clock.clone()));
         let (keeper, its_life) = (Arc::clone(self), Arc::clone(&life));
         // Made on the thread: where none starts, it must not be dropped under the lock held here.
-        let run = move || Turn::new(keeper, its_life).run();
+        let run = move || {
+            keeper.clock.thread_begins();
+            Turn::new(keeper, its_life).run();
+        };
+        self.clock.expect_thread();
         match self.threads.spawn("liveprops-source", run) {
             Ok(()) => {
                 state.life = Some(life);

@@ -73,7 +73,7 @@ impl Store {
     /// Lets some time go by, and the threads notice it.
     fn step(&self, step: Duration) {
         self.clock.advance(step);
-        std::thread::sleep(Duration::from_millis(3));
+        self.clock.settle();
     }
 }
 
