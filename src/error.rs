@@ -99,8 +99,11 @@ impl Error {
         }))
     }
 
-    /// Bundles several errors into one, of the kind of the first; a single one stays itself.
-    pub fn all(mut errors: Vec<Error>) -> Self {
+    /// Bundles several errors into one, of the kind of the first; a single one stays itself, and one
+    /// that is a bundle gives its parts.
+    pub fn all(errors: Vec<Error>) -> Self {
+        let pause = errors.iter().filter_map(|error| error.0.retry_after).max();
+        let mut errors: Vec<Error> = errors.into_iter().flat_map(Error::into_parts).collect();
         match errors.len() {
             0 => Self::new(ErrorKind::Other, "no error was given"),
             1 => errors.remove(0),
@@ -111,10 +114,24 @@ impl Error {
                     kind: Some(kind),
                     key,
                     related: errors,
+                    retry_after: pause,
                     ..Inner::default()
                 }))
             }
         }
+    }
+
+    /// The single errors in here, each with where it happened, if that is known of all.
+    fn into_parts(self) -> Vec<Error> {
+        if self.0.related.is_empty() {
+            return vec![self];
+        }
+        let parts = self.0.related.iter().cloned();
+        let placed = |part: Error| match (part.origin(), self.origin()) {
+            (None, Some(origin)) => part.with_origin(origin),
+            _ => part,
+        };
+        parts.map(placed).collect()
     }
 
     /// This without what it says of keys whose values must not be shown, if it says anything of one.
@@ -317,5 +334,15 @@ mod tests {
         let inner = Error::all(vec![error(7), plain(), error(30)]);
         let all = Error::all(vec![plain(), error(20), inner, error(1)]);
         assert_eq!(all.retry_after(), Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn bundles_of_bundles_are_one_list_in_which_each_says_where_it_is() {
+        let plain = |detail: &str| Error::new(ErrorKind::Malformed, detail);
+        let inner = Error::all(vec![plain("a"), plain("b").with_origin("there")]);
+        let all = Error::all(vec![inner.with_origin("here"), plain("c")]);
+        assert_eq!(all.to_string(), "3 problems; a (here); b (there); c");
+        assert_eq!(all.iter().count(), 3);
+        assert!(all.iter().all(|one| one.iter().count() == 1));
     }
 }
