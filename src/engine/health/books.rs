@@ -12,7 +12,7 @@ use crate::engine::clock::Clock;
 use crate::engine::health::events::{self, Listeners, MAX_EVENTS};
 use crate::engine::health::record::{Record, Trouble, cause};
 use crate::engine::health::{
-    Health, Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
+    Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
 };
 use crate::error::{Error, ErrorKind, MASK};
 use crate::property::registry::Host;
@@ -26,18 +26,18 @@ const MAX_REFUSED: usize = 64;
 
 /// Keeps the books.
 pub(crate) struct Books {
-    inner: Mutex<Inner>,
+    pub(super) inner: Mutex<Inner>,
     listeners: Listeners,
     /// Read without a lock: it is asked by each reading of a malformed value.
     malformed: Cell<Malformed>,
-    clock: Clock,
+    pub(super) clock: Clock,
 }
 
 #[derive(Default)]
-struct Inner {
-    sources: Vec<Record>,
-    refused: VecDeque<Refused>,
-    pending_restart: Vec<PendingRestart>,
+pub(super) struct Inner {
+    pub(super) sources: Vec<Record>,
+    pub(super) refused: VecDeque<Refused>,
+    pub(super) pending_restart: Vec<PendingRestart>,
 }
 
 /// The keys whose malformed readings were told of in a generation.
@@ -71,47 +71,6 @@ impl Inner {
             generation,
         });
         news.errors.extend(before.map(|old| old.error));
-    }
-
-    fn status(&self, now: Instant) -> Status {
-        let mut down = None;
-        let mut stale: Option<(SystemTime, &Error)> = None;
-        let mut starting = false;
-        for record in &self.sources {
-            let since_then = match &record.health.status {
-                Status::Starting => {
-                    starting = true;
-                    None
-                }
-                Status::Up => None,
-                Status::Down { reason } if record.health.required => {
-                    down = Some(reason);
-                    None
-                }
-                Status::Down { reason } => Some((record.opened, reason)),
-                Status::Stale { since, reason } => match &record.refusing {
-                    Some(refusing) => Some((*since, &refusing.reason)),
-                    None => record.is_too_old(now).then_some((*since, reason)),
-                },
-            };
-            // The oldest trouble is told of.
-            if let Some(found) = since_then {
-                if stale.is_none_or(|old| found.0 < old.0) {
-                    stale = Some(found);
-                }
-            }
-        }
-        match (down, stale) {
-            (Some(reason), _) => Status::Down {
-                reason: reason.clone(),
-            },
-            (None, Some((since, reason))) => Status::Stale {
-                since,
-                reason: reason.clone(),
-            },
-            _ if starting => Status::Starting,
-            _ => Status::Up,
-        }
     }
 }
 
@@ -488,14 +447,6 @@ impl Books {
         self.edit(source, |record| record.health.location = Some(place));
     }
 
-    /// Where the sources read from that have told.
-    pub(crate) fn locations(&self) -> Vec<(SourceId, Arc<str>)> {
-        let inner = self.inner.lock();
-        let told = inner.sources.iter().map(|record| &record.health);
-        told.filter_map(|health| Some((health.source, health.location.clone()?)))
-            .collect()
-    }
-
     /// A reading with a default met a malformed value: told once for each key and generation, since
     /// the reading may be on a path that is run often.
     pub(crate) fn malformed(&self, key: &str, generation: u64, error: Error) {
@@ -618,38 +569,6 @@ impl Books {
         self.listeners.subscribe(host, callback)
     }
 
-    pub(crate) fn health(&self, generation: u64, callback_panics: u64) -> Health {
-        let now = self.clock.now();
-        let inner = self.inner.lock();
-        let of = |record: &Record| SourceHealth {
-            age: record
-                .answered
-                .map(|answered| now.saturating_duration_since(answered)),
-            degraded: record
-                .health
-                .degraded
-                .clone()
-                .or_else(|| record.unkept.clone()),
-            ..record.health.clone()
-        };
-        let mut sources: Vec<_> = inner.sources.iter().map(of).collect();
-        sources.sort_by_key(|health| (health.layer.rank(), std::cmp::Reverse(health.source)));
-        Health {
-            generation,
-            status: inner.status(now),
-            sources,
-            refused: inner.refused.iter().cloned().collect(),
-            pending_restart: inner.pending_restart.clone(),
-            callback_panics,
-        }
-    }
-
-    /// How the whole is doing.
-    pub(crate) fn status(&self) -> Status {
-        let now = self.clock.now();
-        self.inner.lock().status(now)
-    }
-
     /// Tells of values that grew too old; says when to look again, and of which sources what is held
     /// is to be believed.
     pub(crate) fn grown_old(&self, generation: u64) -> (Option<Instant>, Vec<SourceId>) {
@@ -680,24 +599,6 @@ impl Books {
         }
         news.tell();
         (next, believed)
-    }
-
-    /// The newest refusals of a key, its subtree or its parents.
-    pub(crate) fn refused_of(&self, key: &str) -> Vec<Error> {
-        use crate::value::key::under;
-        let concerns = |error: &Error| {
-            error
-                .iter()
-                .any(|e| e.key().is_some_and(|k| under(k, key) || under(key, k)))
-        };
-        self.inner
-            .lock()
-            .refused
-            .iter()
-            .map(|refused| &refused.error)
-            .filter(|error| concerns(error))
-            .cloned()
-            .collect()
     }
 }
 

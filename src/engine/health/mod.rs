@@ -12,6 +12,7 @@ use crate::value::origin::Origin;
 pub(crate) mod books;
 mod events;
 mod record;
+mod report;
 
 /// How a source, or the whole, is doing.
 #[derive(Clone, Debug)]

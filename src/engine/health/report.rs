@@ -1,0 +1,113 @@
+//! What is read of the books.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::engine::health::books::{Books, Inner};
+use crate::engine::health::record::Record;
+use crate::engine::health::{Health, SourceHealth, Status};
+use crate::error::Error;
+use crate::tree::layer::SourceId;
+use crate::value::key::under;
+
+impl Inner {
+    fn status(&self, now: Instant) -> Status {
+        let mut down = None;
+        let mut stale: Option<(SystemTime, &Error)> = None;
+        let mut starting = false;
+        for record in &self.sources {
+            let since_then = match &record.health.status {
+                Status::Starting => {
+                    starting = true;
+                    None
+                }
+                Status::Up => None,
+                Status::Down { reason } if record.health.required => {
+                    down = Some(reason);
+                    None
+                }
+                Status::Down { reason } => Some((record.opened, reason)),
+                Status::Stale { since, reason } => match &record.refusing {
+                    Some(refusing) => Some((*since, &refusing.reason)),
+                    None => record.is_too_old(now).then_some((*since, reason)),
+                },
+            };
+            // The oldest trouble is told of.
+            if let Some(found) = since_then {
+                if stale.is_none_or(|old| found.0 < old.0) {
+                    stale = Some(found);
+                }
+            }
+        }
+        match (down, stale) {
+            (Some(reason), _) => Status::Down {
+                reason: reason.clone(),
+            },
+            (None, Some((since, reason))) => Status::Stale {
+                since,
+                reason: reason.clone(),
+            },
+            _ if starting => Status::Starting,
+            _ => Status::Up,
+        }
+    }
+}
+
+impl Books {
+    /// Where the sources read from that have told.
+    pub(crate) fn locations(&self) -> Vec<(SourceId, Arc<str>)> {
+        let inner = self.inner.lock();
+        let told = inner.sources.iter().map(|record| &record.health);
+        told.filter_map(|health| Some((health.source, health.location.clone()?)))
+            .collect()
+    }
+
+    pub(crate) fn health(&self, generation: u64, callback_panics: u64) -> Health {
+        let now = self.clock.now();
+        let inner = self.inner.lock();
+        let of = |record: &Record| SourceHealth {
+            age: record
+                .answered
+                .map(|answered| now.saturating_duration_since(answered)),
+            degraded: record
+                .health
+                .degraded
+                .clone()
+                .or_else(|| record.unkept.clone()),
+            ..record.health.clone()
+        };
+        let mut sources: Vec<_> = inner.sources.iter().map(of).collect();
+        sources.sort_by_key(|health| (health.layer.rank(), std::cmp::Reverse(health.source)));
+        Health {
+            generation,
+            status: inner.status(now),
+            sources,
+            refused: inner.refused.iter().cloned().collect(),
+            pending_restart: inner.pending_restart.clone(),
+            callback_panics,
+        }
+    }
+
+    /// How the whole is doing.
+    pub(crate) fn status(&self) -> Status {
+        let now = self.clock.now();
+        self.inner.lock().status(now)
+    }
+
+    /// The newest refusals of a key, its subtree or its parents.
+    pub(crate) fn refused_of(&self, key: &str) -> Vec<Error> {
+        let concerns = |error: &Error| {
+            error
+                .iter()
+                .any(|e| e.key().is_some_and(|k| under(k, key) || under(key, k)))
+        };
+        self.inner
+            .lock()
+            .refused
+            .iter()
+            .map(|refused| &refused.error)
+            .filter(|error| concerns(error))
+            .cloned()
+            .collect()
+    }
+}
