@@ -1,0 +1,177 @@
+//! From a put to the value: one put at a time, the contenders in turn.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use liveprops::Properties;
+use liveprops::property::Subscription;
+
+use crate::seen::Seen;
+use crate::server::Server;
+use crate::store::Store;
+use crate::table::{Table, percentile};
+
+/// So many puts for each, and before these so many that do not count.
+const PUTS: u64 = 300;
+const WARM: u64 = 20;
+/// So many without a pause.
+const CLOSE: u64 = 60;
+/// What ours may take, as a multiple of the bare client's.
+const BUDGET: f64 = 1.2;
+
+/// Who waits for the value of a key.
+pub(crate) struct Contender {
+    pub(crate) key: String,
+    pub(crate) seen: Arc<Seen>,
+}
+
+/// How late each put was, in milliseconds, sorted.
+#[derive(Default)]
+pub(crate) struct Readings {
+    pub(crate) told: Vec<f64>,
+    pub(crate) seen: Vec<f64>,
+}
+
+impl Contender {
+    /// The bare client.
+    pub(crate) fn bare<S: Store>(
+        port: u16,
+        prefix: &str,
+        watch: fn(u16, &str, Arc<Seen>),
+        store: &mut S,
+    ) -> Self {
+        let contender = Self::new(prefix, store);
+        watch(port, prefix, Arc::clone(&contender.seen));
+        contender
+    }
+
+    fn new<S: Store>(prefix: &str, store: &mut S) -> Self {
+        let some = ["a", "b", "c", "d", "e", "n"];
+        let all = some.map(|name| (format!("{prefix}/{name}"), "1".to_owned()));
+        store.fill(&all);
+        Self {
+            key: format!("{prefix}/n"),
+            seen: Seen::new(),
+        }
+    }
+
+    /// A handle, which shows the value before the callback is called.
+    pub(crate) fn ours<S: Store>(port: u16, store: &mut S) -> (Self, Properties, Subscription) {
+        let contender = Self::new("ours", store);
+        let props = Properties::builder()
+            .source(S::source(port, "ours"))
+            .inline_callbacks()
+            .build()
+            .unwrap();
+        let handle = props.property::<u64>("n").build().unwrap();
+        let (seen, shows) = (Arc::clone(&contender.seen), handle.clone());
+        let subscription = handle.on_change(move |_| seen.saw_number(shows.get()));
+        (contender, props, subscription)
+    }
+}
+
+/// Puts for one after the other.
+pub(crate) fn in_turn<S: Store>(
+    store: &mut S,
+    contenders: &[&Contender],
+    apart: Duration,
+) -> Vec<Readings> {
+    let mut all: Vec<Readings> = contenders.iter().map(|_| Readings::default()).collect();
+    // None is to be put in step with what a contender does at intervals.
+    let pause = apart.mul_f64(1.1) / contenders.len() as u32;
+    for value in 2..2 + WARM + PUTS {
+        for (contender, readings) in contenders.iter().zip(&mut all) {
+            let due = Instant::now() + pause + Duration::from_micros(value * 37 % 1000);
+            let late = once(store, contender, value);
+            if value >= 2 + WARM {
+                readings.told.push(late.told.as_secs_f64() * 1e3);
+                readings.seen.push(late.seen.as_secs_f64() * 1e3);
+            }
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    }
+    for readings in &mut all {
+        readings.told.sort_by(f64::total_cmp);
+        readings.seen.sort_by(f64::total_cmp);
+    }
+    all
+}
+
+/// Puts as soon as the last value is seen.
+fn closely<S: Store>(store: &mut S, contender: &Contender) -> Vec<f64> {
+    let mut readings: Vec<f64> = (10_000..10_000 + CLOSE)
+        .map(|value| once(store, contender, value).seen.as_secs_f64() * 1e3)
+        .collect();
+    readings.sort_by(f64::total_cmp);
+    readings
+}
+
+fn once<S: Store>(store: &mut S, contender: &Contender, value: u64) -> crate::seen::Late {
+    let text = value.to_string();
+    contender
+        .seen
+        .after(value, || store.put(&contender.key, &text))
+}
+
+pub(crate) fn table() -> Table {
+    Table::new(
+        "From a put to the value",
+        &format!(
+            "Milliseconds from before the put to the value: of the bare client, to its bytes; of \
+             liveprops, to a `DynamicProperty` that shows it. {PUTS} puts each, one at a time and \
+             in turn, so far apart that none is a burst; `close`: each as soon as the last was \
+             seen. Both wait for the value asleep."
+        ),
+        &[
+            "store",
+            "what",
+            "p50",
+            "p99",
+            "close, p50",
+            "× bare",
+            "budget",
+        ],
+    )
+}
+
+/// Measures one store; says whether it is within the budget.
+pub(crate) fn measure<S: Store>(server: &Server, table: &mut Table) -> bool {
+    let port = server.port();
+    let store = &mut S::connect(port);
+    let bare = Contender::bare(port, "bare", S::watch, store);
+    let (ours, _props, _subscription) = Contender::ours(port, store);
+    let readings = in_turn(store, &[&bare, &ours], S::APART);
+    let close = [&bare, &ours].map(|it| format!("{:.2}", percentile(&closely(store, it), 50)));
+    let mut row = |what: &str, of: &[f64], close: &str, ratio: &str, budget: &str| {
+        let [p50, p99] = [50, 99].map(|percent| format!("{:.2}", percentile(of, percent)));
+        table.row(&[S::NAME, what, &p50, &p99, close, ratio, budget]);
+    };
+    let [bare, ours] = &readings[..] else {
+        unreachable!("there are two")
+    };
+    if percentile(&bare.told, 50) < percentile(&bare.seen, 50) {
+        row("bare: the event alone", &bare.told, "-", "-", "-");
+    }
+    row(
+        &format!("bare: {}", S::BARE),
+        &bare.seen,
+        &close[0],
+        "1.00",
+        "-",
+    );
+    let ratio = percentile(&ours.seen, 50) / percentile(&bare.seen, 50);
+    let within = ratio <= BUDGET;
+    let shown = match within {
+        true => format!("{ratio:.2}"),
+        false => format!("**{ratio:.2}**"),
+    };
+    row(
+        "**liveprops**",
+        &ours.seen,
+        &close[1],
+        &shown,
+        &format!("≤ {BUDGET}"),
+    );
+    within
+}
