@@ -8,7 +8,7 @@ use std::time::Duration;
 use liveprops::Properties;
 
 use crate::kinds::nats::{Nats, follow};
-use crate::puts::{Contender, in_turn};
+use crate::puts::Outcome;
 use crate::runtime;
 use crate::server::Server;
 use crate::store::Store;
@@ -43,38 +43,20 @@ pub(crate) fn tables() -> [Table; 2] {
     [hop, threads]
 }
 
-pub(crate) fn measure(server: &Server, [hop, threads]: &mut [Table; 2]) {
+pub(crate) fn measure(server: &Server, puts: &Outcome, [hop, threads]: &mut [Table; 2]) {
     let port = server.port();
-    let store = &mut Nats::connect(port);
-    let direct = Contender::bare(port, "direct", Nats::watch, store);
-    let handed = Contender::bare(port, "handed", Nats::watch_by_channel, store);
-    let (ours, _props, _subscription) = Contender::ours(port, store);
-    let readings = in_turn(store, &[&direct, &handed, &ours], Nats::APART);
-    let of = |at: usize, percent: usize| percentile(&readings[at].seen, percent);
-    let mut row = |who: &str, at: &str, p50: f64, p99: Option<f64>| {
-        let p99 = p99.map_or("-".to_owned(), |p99| format!("{p99:.3}"));
-        hop.row(&[who, at, &format!("{p50:.3}"), &p99]);
+    let handed = puts.other.as_ref().unwrap();
+    let [direct, handed, ours] = [&puts.bare, handed, &puts.ours].map(|readings| &readings.seen);
+    let mut row = |who: &str, at: &str, of: &[f64]| {
+        let [p50, p99] = [50, 99].map(|percent| format!("{:.3}", percentile(of, percent)));
+        hop.row(&[who, at, &p50, &p99]);
     };
-    row("bare", "the runtime's thread", of(0, 50), Some(of(0, 99)));
-    row(
-        "bare",
-        "handed to another by `std::sync::mpsc`",
-        of(1, 50),
-        Some(of(1, 99)),
-    );
-    row(
-        "**liveprops**",
-        "the source's thread",
-        of(2, 50),
-        Some(of(2, 99)),
-    );
-    let added = of(1, 50) - of(0, 50);
-    row(
-        "liveprops",
-        "handed over, reckoned",
-        of(2, 50) + added,
-        None,
-    );
+    row("bare", "the runtime's thread", direct);
+    row("bare", "handed to another by `std::sync::mpsc`", handed);
+    row("**liveprops**", "the source's thread", ours);
+    let added = percentile(handed, 50) - percentile(direct, 50);
+    let reckoned = format!("{:.3}", percentile(ours, 50) + added);
+    hop.row(&["liveprops", "handed over, reckoned", &reckoned, "-"]);
     for (who, at, argument) in [
         ("**liveprops**", "each on its own thread", OURS),
         ("bare", "all on one runtime's thread", SHARED),

@@ -97,11 +97,12 @@ fn all_of<S: Store>(tables: &mut Tables) {
         tables.amiss.push(format!("{} could not be had", S::NAME));
         return;
     };
-    if !puts::measure::<S>(&server, &mut tables.puts) {
+    let puts = puts::measure::<S>(&server, &mut tables.puts);
+    if !puts.kept {
         tables.amiss.push(format!("{}, put → handle", S::NAME));
     }
     if S::KIND == Kind::Nats {
-        hop::measure(&server, &mut tables.hop);
+        hop::measure(&server, &puts, &mut tables.hop);
     }
     many::fill::<S>(&server);
     many::load::<S>(&server, &mut tables.load);

@@ -9,7 +9,7 @@ use liveprops::property::Subscription;
 
 use crate::seen::Seen;
 use crate::server::Server;
-use crate::store::Store;
+use crate::store::{Store, Watch};
 use crate::table::{Table, percentile};
 
 /// So many puts for each, and before these so many that do not count.
@@ -21,9 +21,9 @@ const CLOSE: u64 = 60;
 const BUDGET: f64 = 1.2;
 
 /// Who waits for the value of a key.
-pub(crate) struct Contender {
-    pub(crate) key: String,
-    pub(crate) seen: Arc<Seen>,
+struct Contender {
+    key: String,
+    seen: Arc<Seen>,
 }
 
 /// How late each put was, in milliseconds, sorted.
@@ -35,12 +35,7 @@ pub(crate) struct Readings {
 
 impl Contender {
     /// The bare client.
-    pub(crate) fn bare<S: Store>(
-        port: u16,
-        prefix: &str,
-        watch: fn(u16, &str, Arc<Seen>),
-        store: &mut S,
-    ) -> Self {
+    fn bare<S: Store>(port: u16, prefix: &str, watch: Watch, store: &mut S) -> Self {
         let contender = Self::new(prefix, store);
         watch(port, prefix, Arc::clone(&contender.seen));
         contender
@@ -57,7 +52,7 @@ impl Contender {
     }
 
     /// A handle, which shows the value before the callback is called.
-    pub(crate) fn ours<S: Store>(port: u16, store: &mut S) -> (Self, Properties, Subscription) {
+    fn ours<S: Store>(port: u16, store: &mut S) -> (Self, Properties, Subscription) {
         let contender = Self::new("ours", store);
         let props = Properties::builder()
             .source(S::source(port, "ours"))
@@ -72,11 +67,7 @@ impl Contender {
 }
 
 /// Puts for one after the other.
-pub(crate) fn in_turn<S: Store>(
-    store: &mut S,
-    contenders: &[&Contender],
-    apart: Duration,
-) -> Vec<Readings> {
+fn in_turn<S: Store>(store: &mut S, contenders: &[&Contender], apart: Duration) -> Vec<Readings> {
     let mut all: Vec<Readings> = contenders.iter().map(|_| Readings::default()).collect();
     // None is to be put in step with what a contender does at intervals.
     let pause = apart.mul_f64(1.1) / contenders.len() as u32;
@@ -135,43 +126,49 @@ pub(crate) fn table() -> Table {
     )
 }
 
-/// Measures one store; says whether it is within the budget.
-pub(crate) fn measure<S: Store>(server: &Server, table: &mut Table) -> bool {
+/// How late the bare client was, liveprops, and what else there is of the store.
+pub(crate) struct Outcome {
+    pub(crate) bare: Readings,
+    pub(crate) ours: Readings,
+    pub(crate) other: Option<Readings>,
+    /// Whether that is within the budget.
+    pub(crate) kept: bool,
+}
+
+pub(crate) fn measure<S: Store>(server: &Server, table: &mut Table) -> Outcome {
     let port = server.port();
     let store = &mut S::connect(port);
     let bare = Contender::bare(port, "bare", S::watch, store);
+    let other = S::OTHER.map(|watch| Contender::bare(port, "other", watch, store));
     let (ours, _props, _subscription) = Contender::ours(port, store);
-    let readings = in_turn(store, &[&bare, &ours], S::APART);
+    let all: Vec<&Contender> = [&bare, &ours].into_iter().chain(&other).collect();
+    let mut readings = in_turn(store, &all, S::APART).into_iter();
+    let mut next = || readings.next().unwrap();
     let close = [&bare, &ours].map(|it| format!("{:.2}", percentile(&closely(store, it), 50)));
+    let (bare, ours) = (next(), next());
+    let other = other.map(|_| next());
+
     let mut row = |what: &str, of: &[f64], close: &str, ratio: &str, budget: &str| {
         let [p50, p99] = [50, 99].map(|percent| format!("{:.2}", percentile(of, percent)));
         table.row(&[S::NAME, what, &p50, &p99, close, ratio, budget]);
     };
-    let [bare, ours] = &readings[..] else {
-        unreachable!("there are two")
-    };
     if percentile(&bare.told, 50) < percentile(&bare.seen, 50) {
         row("bare: the event alone", &bare.told, "-", "-", "-");
     }
-    row(
-        &format!("bare: {}", S::BARE),
-        &bare.seen,
-        &close[0],
-        "1.00",
-        "-",
-    );
+    let what = format!("bare: {}", S::BARE);
+    row(&what, &bare.seen, &close[0], "1.00", "-");
     let ratio = percentile(&ours.seen, 50) / percentile(&bare.seen, 50);
-    let within = ratio <= BUDGET;
-    let shown = match within {
+    let kept = ratio <= BUDGET;
+    let shown = match kept {
         true => format!("{ratio:.2}"),
         false => format!("**{ratio:.2}**"),
     };
-    row(
-        "**liveprops**",
-        &ours.seen,
-        &close[1],
-        &shown,
-        &format!("≤ {BUDGET}"),
-    );
-    within
+    let budget = format!("≤ {BUDGET}");
+    row("**liveprops**", &ours.seen, &close[1], &shown, &budget);
+    Outcome {
+        bare,
+        ours,
+        other,
+        kept,
+    }
 }

@@ -12,6 +12,10 @@ use crate::server::Kind;
 /// All there is below a prefix.
 pub(crate) type All = HashMap<String, Vec<u8>>;
 
+/// Has a bare client follow a prefix, on a thread of its own, for as long as the server is there.
+/// Returns when it does.
+pub(crate) type Watch = fn(port: u16, prefix: &str, seen: Arc<Seen>);
+
 /// What writes to a store, and its bare client.
 pub(crate) trait Store: Sized {
     const KIND: Kind;
@@ -22,6 +26,8 @@ pub(crate) trait Store: Sized {
     const READ: &'static str;
     /// After what time two updates of ours are no burst.
     const APART: Duration;
+    /// Another way to follow it, which another table is about.
+    const OTHER: Option<Watch> = None;
 
     fn connect(port: u16) -> Self;
 
@@ -32,8 +38,7 @@ pub(crate) trait Store: Sized {
 
     fn source(port: u16, prefix: &str) -> Box<dyn Source>;
 
-    /// Has the bare client follow a prefix, on a thread of its own, for as long as the server is
-    /// there. Returns when it does.
+    /// As [`Watch`] says.
     fn watch(port: u16, prefix: &str, seen: Arc<Seen>);
 
     /// Has the bare client connect and read all below a prefix.

@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use crate::runtime;
 use crate::seen::Seen;
 use crate::server::Kind;
-use crate::store::{All, Store};
+use crate::store::{All, Store, Watch};
 
 pub(crate) struct Nats {
     runtime: Runtime,
@@ -48,7 +48,7 @@ pub(crate) async fn follow(
 
 impl Nats {
     /// As [`watch`](Store::watch), with each value handed over to one thread more.
-    pub(crate) fn watch_by_channel(port: u16, prefix: &str, seen: Arc<Seen>) {
+    fn watch_by_channel(port: u16, prefix: &str, seen: Arc<Seen>) {
         let (hand_over, values) = channel::<Vec<u8>>();
         thread::spawn(move || values.iter().for_each(|value| seen.saw(&value)));
         Self::watch_and(port, prefix, move |value| {
@@ -73,6 +73,7 @@ impl Store for Nats {
     const BARE: &'static str = "`async-nats`, `kv::Store::watch`";
     const READ: &'static str = "`async-nats`, `watch_with_history` to its end";
     const APART: Duration = Duration::from_millis(100);
+    const OTHER: Option<Watch> = Some(Self::watch_by_channel);
 
     fn connect(port: u16) -> Self {
         let runtime = runtime();
