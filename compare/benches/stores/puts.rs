@@ -15,8 +15,9 @@ use crate::table::{Table, percentile};
 /// So many puts for each, and before these so many that do not count.
 const PUTS: u64 = 300;
 const WARM: u64 = 20;
-/// So many without a pause.
-const CLOSE: u64 = 60;
+/// So many without a pause, of which so many in a row.
+const CLOSE: u64 = 30;
+const IN_A_ROW: u64 = 10;
 /// What ours may take, as a multiple of the bare client's.
 const BUDGET: f64 = 1.2;
 
@@ -69,10 +70,11 @@ impl Contender {
 /// Puts for one after the other.
 fn in_turn<S: Store>(store: &mut S, contenders: &[&Contender], apart: Duration) -> Vec<Readings> {
     let mut all: Vec<Readings> = contenders.iter().map(|_| Readings::default()).collect();
-    // None is to be put in step with what a contender does at intervals.
-    let pause = apart.mul_f64(1.1) / contenders.len() as u32;
+    // With some to spare, since a thread that sleeps wakes late.
+    let pause = (apart.mul_f64(1.1) + Duration::from_millis(10)) / contenders.len() as u32;
     for value in 2..2 + WARM + PUTS {
         for (contender, readings) in contenders.iter().zip(&mut all) {
+            // None is to be put in step with what a contender does at intervals.
             let due = Instant::now() + pause + Duration::from_micros(value * 37 % 1000);
             let late = once(store, contender, value);
             if value >= 2 + WARM {
@@ -89,13 +91,20 @@ fn in_turn<S: Store>(store: &mut S, contenders: &[&Contender], apart: Duration) 
     all
 }
 
-/// Puts as soon as the last value is seen.
-fn closely<S: Store>(store: &mut S, contender: &Contender) -> Vec<f64> {
-    let mut readings: Vec<f64> = (10_000..10_000 + CLOSE)
-        .map(|value| once(store, contender, value).seen.as_secs_f64() * 1e3)
-        .collect();
-    readings.sort_by(f64::total_cmp);
-    readings
+/// Puts for one and then for the other, each as soon as the last value is seen.
+fn closely<S: Store>(store: &mut S, contenders: [&Contender; 2]) -> [Vec<f64>; 2] {
+    let mut all = [Vec::new(), Vec::new()];
+    for value in (10_000..10_000 + CLOSE).step_by(IN_A_ROW as usize) {
+        for (contender, readings) in contenders.iter().zip(&mut all) {
+            for value in value..value + IN_A_ROW {
+                readings.push(once(store, contender, value).seen.as_secs_f64() * 1e3);
+            }
+        }
+    }
+    all.each_mut().map(|readings| {
+        readings.sort_by(f64::total_cmp);
+        std::mem::take(readings)
+    })
 }
 
 fn once<S: Store>(store: &mut S, contender: &Contender, value: u64) -> crate::seen::Late {
@@ -144,7 +153,7 @@ pub(crate) fn measure<S: Store>(server: &Server, table: &mut Table) -> Outcome {
     let all: Vec<&Contender> = [&bare, &ours].into_iter().chain(&other).collect();
     let mut readings = in_turn(store, &all, S::APART).into_iter();
     let mut next = || readings.next().unwrap();
-    let close = [&bare, &ours].map(|it| format!("{:.2}", percentile(&closely(store, it), 50)));
+    let close = closely(store, [&bare, &ours]).map(|it| format!("{:.2}", percentile(&it, 50)));
     let (bare, ours) = (next(), next());
     let other = other.map(|_| next());
 
