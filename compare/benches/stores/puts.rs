@@ -119,9 +119,10 @@ pub(crate) fn table() -> Table {
         "From a put to the value",
         &format!(
             "Milliseconds from before the put to the value: of the bare client, to its bytes; of \
-             liveprops, to a `DynamicProperty` that shows it. {PUTS} puts each, one at a time and \
-             in turn, so far apart that none is a burst; `close`: each as soon as the last was \
-             seen. Both wait for the value asleep."
+             liveprops, to an inline callback that finds it in its `DynamicProperty`, a little after \
+             it is there. {PUTS} puts each, one at a time and in turn, so far apart that none is a \
+             burst; `close`: each as soon as the last was seen, where ours gathers what comes in \
+             bursts. Both are waited for asleep."
         ),
         &[
             "store",
