@@ -40,6 +40,8 @@ struct Shared {
     target: AtomicU16,
     ended: AtomicBool,
     accepted: AtomicUsize,
+    /// How many bytes went through.
+    passed: AtomicUsize,
     /// When each connection came.
     times: Mutex<Vec<Instant>>,
     /// Those that are open, by number.
@@ -79,6 +81,7 @@ impl Proxy {
             target: AtomicU16::new(target),
             ended: AtomicBool::new(false),
             accepted: AtomicUsize::new(0),
+            passed: AtomicUsize::new(0),
             times: Mutex::default(),
             pairs: Mutex::default(),
         });
@@ -122,6 +125,12 @@ impl Proxy {
     #[allow(dead_code)] // by some stores only
     pub(crate) fn connections(&self) -> Vec<Instant> {
         self.shared.times.lock().unwrap().clone()
+    }
+
+    /// How many bytes went through, both ways.
+    #[allow(dead_code)] // by benches only
+    pub(crate) fn passed(&self) -> usize {
+        self.shared.passed.load(Ordering::SeqCst)
     }
 
     /// How many connections there are now.
@@ -169,6 +178,7 @@ fn pump(shared: &Shared, number: usize, mut from: TcpStream, mut to: TcpStream) 
         if to.write_all(&buffer[..length]).is_err() {
             break;
         }
+        shared.passed.fetch_add(length, Ordering::SeqCst);
     }
     // A half that ended ends the other, unless nobody is to notice.
     if shared.mode() != Mode::HalfOpen {

@@ -52,11 +52,11 @@ pub(crate) fn tools(kind: Kind) -> Option<PathBuf> {
         None => Path::new(env!("CARGO_TARGET_TMPDIR")).join("servers"),
     };
     fs::create_dir_all(&dir).unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kit/install.sh");
+    let script = include_str!("install.sh");
     // Another test program may be at it.
     let done = Command::new("flock")
         .arg(dir.join(".lock"))
-        .args(["bash", script])
+        .args(["bash", "-c", script, "install.sh"])
         .arg(&dir)
         .arg(kind.name())
         .output()

@@ -312,16 +312,18 @@ impl Mirror {
             Says::Value(property, value, origin) => (property, value, origin),
             Says::Document(property, document) => return self.mount(key, &property, document),
         };
-        match self.owners.get(&property) {
+        let owned = match self.owners.get(&property) {
             Some(owner) if owner != key => {
                 let detail = format!("is ignored: `{owner}` is the same property");
                 let clash = Error::new(ErrorKind::InvalidKey, detail);
                 return Err(clash.with_key(&property).with_origin(&origin));
             }
-            _ => {}
-        }
+            owner => owner.is_some(),
+        };
         self.document.set_key(&property, value, &origin)?;
-        self.owners.insert(property, Arc::clone(key));
+        if !owned {
+            self.owners.insert(property, Arc::clone(key));
+        }
         Ok(())
     }
 

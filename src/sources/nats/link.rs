@@ -330,19 +330,26 @@ impl Change {
     fn of(message: Message, bucket: &str, subjects: &str) -> Option<Self> {
         // `$JS.ACK.` stream, consumer, deliveries, revision, place, time, pending; newer ones have
         // the domain and the account before these.
-        let reply = message.reply.clone()?;
-        let parts: Vec<&str> = reply.split('.').collect();
-        let at = match parts.len() {
-            9 => 5,
-            11.. => 7,
+        let reply = message.reply.as_ref()?;
+        let mut at = match reply.split('.').count() {
+            9 => reply.split('.').skip(5),
+            11.. => reply.split('.').skip(7),
             _ => return None,
         };
-        let part = |n: usize| parts[n].parse().ok();
+        let revision = at.next()?.parse().ok()?;
+        let place = at.next()?.parse().ok()?;
+        let _time = at.next()?;
+        let pending = at.next()?.parse().ok()?;
+        let name = message.subject.strip_prefix(subjects)?;
+        let mut key = String::with_capacity(bucket.len() + 1 + name.len());
+        key.push_str(bucket);
+        key.push('.');
+        key.push_str(name);
         Some(Self {
-            revision: part(at)?,
-            place: part(at + 1)?,
-            pending: part(at + 3)?,
-            key: format!("{bucket}.{}", message.subject.strip_prefix(subjects)?),
+            revision,
+            place,
+            pending,
+            key,
             message,
         })
     }

@@ -1,0 +1,6 @@
+//! The stores.
+
+pub(crate) mod consul;
+pub(crate) mod etcd;
+pub(crate) mod nats;
+pub(crate) mod zookeeper;

@@ -1,0 +1,121 @@
+//! Key-value stores: liveprops beside bare clients of the same servers.
+//!
+//! ```sh
+//! cargo bench --manifest-path compare/Cargo.toml --features stores --bench stores # four minutes
+//! cargo bench --manifest-path compare/Cargo.toml --features stores --bench stores -- etcd nats
+//! ```
+//!
+//! The stores are `consul`, `etcd`, `nats` and `zookeeper`. Their servers are those of the tests: real
+//! ones, which are fetched where they are missing. In each figure the bare client and liveprops take
+//! turns, so that what slows the machine down for a while slows both.
+
+#![allow(clippy::unwrap_used)]
+
+mod hop;
+mod kinds;
+mod many;
+#[path = "../../../tests/kit/proxy.rs"]
+#[allow(dead_code)] // the tests do more with it
+mod proxy;
+mod puts;
+mod seen;
+#[path = "../../../tests/kit/server.rs"]
+#[allow(dead_code)]
+mod server;
+mod store;
+mod table;
+
+use std::time::Instant;
+
+use kinds::{consul::Consul, etcd::Etcd, nats::Nats, zookeeper::ZooKeeper};
+use server::{Kind, Server};
+use store::Store;
+use table::Table;
+
+struct Tables {
+    puts: Table,
+    load: Table,
+    reconnect: Table,
+    hop: [Table; 2],
+    /// What is over its budget, or could not be had.
+    amiss: Vec<String>,
+}
+
+/// Measures all of one store.
+type Measure = fn(&mut Tables);
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if hop::answer_as_child(&args) {
+        return;
+    }
+    // Cargo adds `--bench` to whatever the user gives.
+    let wanted: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
+    let mut tables = Tables {
+        puts: puts::table(),
+        load: many::load_table(),
+        reconnect: many::reconnect_table(),
+        hop: hop::tables(),
+        amiss: Vec::new(),
+    };
+    let stores: [(&str, Measure); 4] = [
+        ("consul", all_of::<Consul>),
+        ("etcd", all_of::<Etcd>),
+        ("nats", all_of::<Nats>),
+        ("zookeeper", all_of::<ZooKeeper>),
+    ];
+    if let Some(unknown) = wanted
+        .iter()
+        .find(|name| stores.iter().all(|(it, _)| it != *name))
+    {
+        eprintln!("there is no store `{unknown}`; there are consul, etcd, nats and zookeeper");
+        std::process::exit(2);
+    }
+    let began = Instant::now();
+    for (name, measure) in stores {
+        if wanted.is_empty() || wanted.iter().any(|it| *it == name) {
+            eprintln!("{name}, after {} s", began.elapsed().as_secs());
+            measure(&mut tables);
+        }
+    }
+    tables.puts.print();
+    tables.load.print();
+    tables.reconnect.print();
+    tables.hop.iter().for_each(Table::print);
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    println!(
+        "\nMeasured on {} {}, {cores} cores, with the servers on them, in {} s.",
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+        began.elapsed().as_secs()
+    );
+    match tables.amiss.is_empty() {
+        true => println!("\nAll budgets are kept."),
+        false => println!("\nNot kept: {}.", tables.amiss.join("; ")),
+    }
+}
+
+fn all_of<S: Store>(tables: &mut Tables) {
+    let Some(server) = Server::start(S::KIND) else {
+        tables.amiss.push(format!("{} could not be had", S::NAME));
+        return;
+    };
+    let puts = puts::measure::<S>(&server, &mut tables.puts);
+    if !puts.kept {
+        tables.amiss.push(format!("{}, put → handle", S::NAME));
+    }
+    if S::KIND == Kind::Nats {
+        hop::measure(&server, &puts, &mut tables.hop);
+    }
+    many::fill::<S>(&server);
+    many::load::<S>(&server, &mut tables.load);
+    many::reconnect::<S>(&server, &mut tables.reconnect);
+}
+
+/// A runtime on the thread that asks for it.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}

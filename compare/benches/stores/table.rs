@@ -1,0 +1,54 @@
+//! Tables in Markdown.
+
+pub(crate) struct Table {
+    title: String,
+    note: String,
+    /// The headings, then the rows.
+    rows: Vec<Vec<String>>,
+    /// So many columns on the left hold words.
+    words: usize,
+}
+
+impl Table {
+    pub(crate) fn new(title: &str, note: &str, headings: &[&str]) -> Self {
+        let mut table = Self {
+            title: title.to_owned(),
+            note: note.to_owned(),
+            rows: Vec::new(),
+            words: 2,
+        };
+        table.row(headings);
+        table
+    }
+
+    pub(crate) fn row(&mut self, cells: &[&str]) {
+        self.rows
+            .push(cells.iter().map(ToString::to_string).collect());
+    }
+
+    /// Prints it, if there is anything in it.
+    pub(crate) fn print(&self) {
+        let [headings, rows @ ..] = &self.rows[..] else {
+            return;
+        };
+        if rows.is_empty() {
+            return;
+        }
+        println!("\n### {}\n\n{}\n", self.title, self.note);
+        println!("| {} |", headings.join(" | "));
+        let figures = headings.len() - self.words;
+        println!("|{}{}", "---|".repeat(self.words), "--:|".repeat(figures));
+        rows.iter()
+            .for_each(|row| println!("| {} |", row.join(" | ")));
+    }
+}
+
+pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+}
+
+/// The middle one, as a text and as a number.
+pub(crate) fn median(mut readings: Vec<f64>) -> f64 {
+    readings.sort_by(f64::total_cmp);
+    percentile(&readings, 50)
+}
