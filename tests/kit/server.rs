@@ -151,6 +151,18 @@ impl Server {
         }
     }
 
+    /// All of its ports, for members of a cluster.
+    #[allow(dead_code)] // by some stores only
+    pub(crate) fn ports(&self) -> [u16; 4] {
+        self.ports
+    }
+
+    /// The number of its process.
+    #[allow(dead_code)] // by some stores only
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
     /// Adds arguments for the next start, some of which may name its ports.
     #[allow(dead_code)] // by some stores only
     pub(crate) fn add_arguments<A: Into<String>>(&mut self, more: impl IntoIterator<Item = A>) {
@@ -175,6 +187,15 @@ impl Server {
 
     /// Starts it, on the data that are there, and waits until it is ready.
     pub(crate) fn restart(&mut self) -> bool {
+        let begun = self.begin();
+        if begun {
+            self.wait();
+        }
+        begun
+    }
+
+    /// Starts it, on the data that are there.
+    pub(crate) fn begin(&mut self) -> bool {
         let Some(tools) = tools(self.kind) else {
             return false;
         };
@@ -303,6 +324,11 @@ impl Server {
             .spawn()
             .unwrap();
         self.process = Some(child);
+        true
+    }
+
+    /// Waits until it is ready.
+    pub(crate) fn wait(&mut self) {
         let begun = Instant::now();
         while !self.is_ready() {
             let ended = self.process.as_mut().unwrap().try_wait().unwrap();
@@ -314,10 +340,10 @@ impl Server {
             );
             std::thread::sleep(Duration::from_millis(10));
         }
-        true
     }
 
-    fn is_ready(&self) -> bool {
+    /// Whether it answers, and in a cluster whether there is a leader.
+    pub(crate) fn is_ready(&self) -> bool {
         match self.kind {
             Kind::Nats => get(self.ports[1], "/healthz").contains("ok"),
             Kind::Etcd => get(self.ports[0], "/health").contains("true"),
@@ -326,7 +352,7 @@ impl Server {
                 let leader = get(self.ports[0], "/v1/status/leader");
                 let keys = get(self.ports[0], "/v1/kv/?keys&consistent&separator=/");
                 let answers = keys.starts_with("HTTP/1.1 200") || keys.starts_with("HTTP/1.1 404");
-                leader.contains(":8") | leader.contains("127.0.0.1") && answers
+                leader.contains("127.0.0.") && answers
             }
         }
     }

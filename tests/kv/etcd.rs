@@ -210,6 +210,8 @@ fn a_thousand_puts_during_a_reconnect_end_on_the_last_of_each() {
     for n in 1..=1000 {
         match n {
             200 => field.proxy.set(Mode::Refuse),
+            // What came since then cannot be had any more.
+            650 => field.store.compact(),
             700 => field.proxy.set(Mode::Pass),
             // The connection is made anew again and again.
             n if n % 90 == 0 => field.proxy.cut(),

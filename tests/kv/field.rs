@@ -13,7 +13,7 @@ use crate::server::{Kind, Server};
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// What a test does to a store, past the proxy.
-pub(crate) trait Store: Sized {
+pub(crate) trait Store: Sized + Send + Sync {
     const KIND: Kind;
 
     fn connect(server: &Server) -> Self;

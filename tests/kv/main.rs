@@ -15,11 +15,14 @@
 ))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "../kit/cluster.rs"]
+mod cluster;
 #[path = "../kit/proxy.rs"]
 mod proxy;
 #[path = "../kit/server.rs"]
 mod server;
 
+mod chaos;
 #[cfg(feature = "consul")]
 mod consul;
 #[cfg(feature = "etcd")]
@@ -34,6 +37,13 @@ mod fleet;
 mod location;
 #[cfg(feature = "nats")]
 mod nats;
+mod order;
+mod random;
+#[cfg(feature = "consul")]
+mod restore;
+mod three;
+#[cfg(feature = "zookeeper")]
+mod tree;
 mod values;
 #[cfg(feature = "consul")]
 mod watch;
@@ -61,6 +71,15 @@ macro_rules! suite {
             faults: a_store_that_is_absent_at_the_start_is_picked_up,
             faults: the_end_does_not_wait_for_a_read_that_waits,
             faults: fifty_cuts_leak_nothing_and_end_on_the_last_value,
+            order: fifty_cuts_amid_ten_thousand_writes_lose_nothing_and_turn_nothing_back,
+            order: five_hundred_random_changes_are_each_seen_at_once,
+            order: what_is_not_there_yet_is_seen_as_it_comes,
+            order: a_prefix_that_is_wiped_keeps_its_values_here,
+            order: a_start_waits_for_a_store_that_is_late_or_goes_on_without_it,
+            order: a_start_without_the_store_is_from_what_was_kept,
+            order: more_fields_of_a_scope_are_stronger_in_their_order,
+            three: of_three_members_any_may_be_killed_and_a_lost_majority_is_told,
+            three: a_member_that_is_frozen_or_cut_off_from_the_others_is_left,
         }
     };
     ($store:ty: $($room:ident: $name:ident,)*) => {

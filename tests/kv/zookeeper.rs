@@ -160,6 +160,11 @@ impl Client {
         error_of(&self.ask(EXISTS, &body)) == 0
     }
 
+    /// Looks anew which folders there are.
+    pub(crate) fn forget(&self) {
+        self.folders.lock().unwrap().clear();
+    }
+
     fn commit(&self, ops: &[Op<'_>]) {
         let mut body = Vec::new();
         ops.iter().for_each(|op| op.write(&mut body));

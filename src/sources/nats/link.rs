@@ -26,6 +26,9 @@ const ANSWER: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long one may be silent before it is taken for dead.
 const SILENCE: Duration = Duration::from_millis(2500);
+/// How long one that leads may have heard nothing of another that keeps the same bucket: they say
+/// something each second.
+const HEARD: Duration = Duration::from_secs(3);
 /// After what time without a reader the server drops a consumer.
 const INACTIVE: Duration = Duration::from_secs(5);
 /// How long the end of a feed may take.
@@ -133,6 +136,9 @@ impl Link {
         match failure(&answer) {
             Some((NO_STREAM, _)) => Ok(None),
             Some((_, error)) => Err(error),
+            None if is_alone(&answer["cluster"]) => Err(unavailable(
+                "the server has no leader, or lost the others of its cluster",
+            )),
             None => Ok(Some(Bucket::of(&answer))),
         }
     }
@@ -147,12 +153,14 @@ impl Link {
         let _ = timeout(ANSWER / 4, each).await;
     }
 
-    /// A feed of everything that a filter of keys lets through, and of what changes.
+    /// A feed of everything that a filter of keys lets through, and of what changes, if it can be had
+    /// within `limit`.
     pub(super) async fn feed(
         &self,
         bucket: &str,
         known: &Bucket,
         filter: &str,
+        limit: Duration,
     ) -> Result<Feed, Error> {
         let inbox = self.client.new_inbox();
         let name = inbox.rsplit('.').next().unwrap_or_default().to_owned();
@@ -173,7 +181,6 @@ impl Link {
             heard: Instant::now(),
         };
         let subject = format!("{}{filter}", feed.subjects);
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let body = json!({
             "stream_name": format!("KV_{bucket}"),
             "config": {
@@ -192,7 +199,13 @@ impl Link {
             },
         });
         let what = format!("CONSUMER.CREATE.KV_{bucket}.{name}.{subject}");
-        let created = self.ask(&what, body.to_string()).await;
+        let created = match timeout(limit, self.ask(&what, body.to_string())).await {
+            Ok(created) => created,
+            Err(_) => {
+                let end = format!("a consumer was made{}", self.said());
+                Err(late(&end, limit))
+            }
+        };
         let created = created.and_then(|answer| match failure(&answer) {
             Some((_, error)) => Err(error),
             None => Ok(answer),
@@ -507,6 +520,24 @@ impl Feed {
     }
 }
 
+/// Whether what a server says of a bucket is not backed by most of those that keep it. One that leads
+/// and is cut off from the others goes on to lead for up to 20 seconds, while they choose another.
+fn is_alone(cluster: &Json) -> bool {
+    let Some(replicas) = cluster["replicas"].as_array() else {
+        return false;
+    };
+    let heard = |replica: &&Json| {
+        let silent = number(replica, &["active"]);
+        silent < nanos(HEARD) && (silent > 0 || replica["current"] == true)
+    };
+    let heard = replicas.iter().filter(heard).count();
+    !cluster["leader"].is_string() || (heard + 1) * 2 <= replicas.len() + 1
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Why JetStream refused, and its number for that.
 fn failure(answer: &Json) -> Option<(u64, Error)> {
     let error = answer.get("error")?;
@@ -587,6 +618,34 @@ mod tests {
         for reply in ["", "a.b", "$JS.ACK.KV_b.c.1.x.3.1700000000.5"] {
             assert!(Change::of(message("$KV.b.app.n", reply), "b", "$KV.b.").is_none());
         }
+    }
+
+    #[test]
+    fn one_that_leads_and_hears_of_nobody_is_alone() {
+        let cluster = |leader: Json, others: &[(u64, bool)]| {
+            let replica = |(active, current): &(u64, bool)| {
+                let nanos = active * 1_000_000_000;
+                json!({"active": nanos, "current": current})
+            };
+            let replicas: Vec<Json> = others.iter().map(replica).collect();
+            json!({"leader": leader, "replicas": replicas})
+        };
+        let led = |others: &[(u64, bool)]| !is_alone(&cluster(json!("a"), others));
+        assert!(led(&[(1, true), (2, true)]));
+        assert!(led(&[(1, true), (50, false)]), "most are there");
+        assert!(led(&[(0, true), (0, false)]));
+        assert!(!led(&[(4, true), (4, true)]));
+        assert!(!led(&[(0, false), (0, false)]), "of none it ever heard");
+        assert!(led(&[(1, true), (1, true), (9, false), (9, false)]));
+        assert!(
+            !led(&[(1, true), (9, true), (9, false)]),
+            "half are not most"
+        );
+        assert!(is_alone(&cluster(Json::Null, &[(1, true), (1, true)])));
+        // One server, or one that keeps it in a cluster.
+        assert!(!is_alone(&Json::Null));
+        assert!(!is_alone(&json!({"leader": "a"})));
+        assert!(led(&[]));
     }
 
     #[test]

@@ -34,8 +34,14 @@ const ADDRESS: &str = "nats://127.0.0.1:4222";
 
 /// How long it may take to read everything.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a consumer is waited for at first; then another one is, for twice that.
+const CREATED: Duration = Duration::from_millis(900);
 /// The longest time without a sign of life: two beats are missed, and then nobody answers.
 const SILENT: Duration = Duration::from_millis(5500);
+/// How long the servers of a cluster may take to elect a leader, and how often they are asked in that
+/// time without a pause.
+const ELECTION: Duration = Duration::from_secs(10);
+const TRIES: u32 = 8;
 /// How often is looked for what goes without a word.
 const LOOK: Duration = Duration::from_secs(4);
 /// How often everything is read again at least, while anything changes in the bucket.
@@ -356,9 +362,21 @@ impl Nats {
         known: &Bucket,
         filter: &str,
     ) -> Result<(Feed, Vec<Change>), Error> {
+        let mut late = None;
         let read = async {
+            let mut limit = CREATED;
             loop {
-                let mut feed = link.feed(&self.options.bucket, known, filter).await?;
+                let feed = link.feed(&self.options.bucket, known, filter, limit);
+                let mut feed = match feed.await {
+                    // A cluster may give it to a member that has just died, or elects a leader and
+                    // hears nobody: another one may be made.
+                    Err(error) if error.kind() == ErrorKind::Timeout => {
+                        late = Some(error);
+                        limit *= 2;
+                        continue;
+                    }
+                    feed => feed?,
+                };
                 match feed.all(link, known).await {
                     Ok(Some(all)) => return Ok((feed, all)),
                     Ok(None) => self.give_up(feed).await,
@@ -371,12 +389,12 @@ impl Nats {
         };
         match time::timeout(TIMEOUT, read).await {
             Ok(outcome) => outcome,
-            Err(_) => {
+            Err(_) => Err(late.unwrap_or_else(|| {
                 let detail = format!(
                     "given up before everything was read: the timeout of {TIMEOUT:?} is over"
                 );
-                Err(Error::new(ErrorKind::Timeout, detail))
-            }
+                Error::new(ErrorKind::Timeout, detail)
+            })),
         }
     }
 
@@ -533,6 +551,34 @@ impl Nats {
         }
     }
 
+    /// Follows the bucket on one connection.
+    async fn watch_one(&self, stop: &Notify, updates: &Updates) -> Result<(), Error> {
+        let Connected {
+            link,
+            bucket,
+            place,
+        } = tokio::select! {
+            biased;
+            () = stop.notified() => return Ok(()),
+            link = self.connect_any() => link?,
+        };
+        updates.located(place);
+        let mut feed = None;
+        let outcome = tokio::select! {
+            biased;
+            () = stop.notified() => Ok(()),
+            error = link.ended() => Err(error),
+            outcome = self.follow(&link, bucket, &mut feed, updates) => outcome,
+        };
+        if let Some(feed) = feed {
+            self.give_up(feed).await;
+        }
+        outcome.map_err(|error| match error.origin() {
+            None => error.with_origin(self.origin()),
+            Some(_) => error,
+        })
+    }
+
     /// Hands over what is new in the mirror, or all of it.
     fn send(&self, updates: &Updates, revision: u64, all: bool) {
         let update = {
@@ -622,32 +668,28 @@ impl Source for Nats {
         let stopped = Arc::clone(&stop);
         updates.on_stop(move || stopped.notify_one());
         run(async {
-            let Connected {
-                link,
-                bucket,
-                place,
-            } = tokio::select! {
-                biased;
-                () = stop.notified() => return Ok(()),
-                link = self.connect_any() => link?,
-            };
-            updates.located(place);
-            let mut feed = None;
-            let outcome = tokio::select! {
-                biased;
-                () = stop.notified() => Ok(()),
-                error = link.ended() => Err(error),
-                outcome = self.follow(&link, bucket, &mut feed, updates) => outcome,
-            };
-            if let Some(feed) = feed {
-                self.give_up(feed).await;
+            let mut tries = 0;
+            loop {
+                let begun = Instant::now();
+                let outcome = self.watch_one(&stop, updates).await;
+                let outcome = outcome.inspect_err(|_| self.options.endpoints.next());
+                if begun.elapsed() > ELECTION {
+                    tries = 0;
+                }
+                match outcome {
+                    // A cluster that elects a leader says nothing, and that took its time already.
+                    Err(error)
+                        if error.kind() == ErrorKind::Timeout
+                            && self.options.endpoints.count() > 1
+                            && tries < TRIES =>
+                    {
+                        tries += 1;
+                        updates.failed(error);
+                    }
+                    outcome => return outcome,
+                }
             }
-            outcome.map_err(|error| match error.origin() {
-                None => error.with_origin(self.origin()),
-                Some(_) => error,
-            })
         })
-        .inspect_err(|_| self.options.endpoints.next())
     }
 
     fn refusal(&self) -> Refusal {

@@ -1,0 +1,312 @@
+//! What is seen of many changes: in what order, how soon, and that nothing is missing at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use liveprops::source::Scope;
+use liveprops::{Properties, Source, Value};
+
+use crate::field::{Field, SOON, Store, health, is_stale, is_up, tell, within};
+use crate::proxy::Mode;
+use crate::random::Random;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn field<S: Store>(count: usize) -> Option<Field<S>> {
+    let field = Field::<S>::with(&[])?;
+    let keys: Vec<String> = (0..count).map(|n| format!("app/n{n}")).collect();
+    for some in keys.chunks(64) {
+        let all: Vec<(&str, Option<&[u8]>)> = some
+            .iter()
+            .map(|key| (key.as_str(), Some(&b"0"[..])))
+            .collect();
+        field.store.change(&all);
+    }
+    Some(field)
+}
+
+pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_nothing_and_turn_nothing_back<S: Store>() {
+    const WRITERS: usize = 4;
+    const WRITES: usize = 10_000;
+    const KEYS: usize = 10;
+    const LAST: i64 = (WRITES / WRITERS / KEYS) as i64;
+    let Some(field) = field::<S>(WRITERS * KEYS) else {
+        return;
+    };
+    let props = field.follow();
+    let seen: Mutex<BTreeMap<String, Vec<i64>>> = Mutex::default();
+    let seen = std::sync::Arc::new(seen);
+    let told = std::sync::Arc::clone(&seen);
+    let _guard = props.on_change_under("", move |batch| {
+        let mut seen = told.lock().unwrap();
+        for change in batch.changes() {
+            let Some(Value::Text(value)) = change.new_value() else {
+                panic!("{change:?}");
+            };
+            let all = seen.entry(change.key().to_string()).or_default();
+            all.push(value.parse().unwrap());
+        }
+    });
+    let before = props.generation();
+    let done = AtomicUsize::new(0);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let store = S::connect(&field.server);
+            let done = &done;
+            scope.spawn(move || {
+                let keys: Vec<String> = (0..KEYS)
+                    .map(|n| format!("app/n{}", writer * KEYS + n))
+                    .collect();
+                // Some at a time: stores that write each transaction to the disk take 4 ms for one.
+                for n in 1..=LAST {
+                    let value = n.to_string();
+                    let all: Vec<(&str, Option<&[u8]>)> = keys
+                        .iter()
+                        .map(|key| (key.as_str(), Some(value.as_bytes())))
+                        .collect();
+                    store.change(&all);
+                    done.fetch_add(KEYS, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            });
+        }
+        for cut in 1..=50 {
+            within(3 * SOON, "the writers go on", || {
+                done.load(Ordering::SeqCst) >= cut * WRITES / 51
+            });
+            // After so many failures the next try may be seconds away.
+            let waits = Instant::now() + Duration::from_millis(200);
+            while field.proxy.open() == 0 && Instant::now() < waits {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            field.proxy.cut();
+        }
+    });
+    let wrote = begun.elapsed();
+    let took = within(SOON, "the last values", || {
+        (0..WRITERS * KEYS).all(|n| props.get::<i64>(&format!("n{n}")).unwrap() == LAST)
+    });
+    let generations = props.generation() - before;
+    println!(
+        "{:?}: {WRITES} writes in {} ms, {} connections: {generations} generations, the last after \
+         {} ms",
+        S::KIND,
+        wrote.as_millis(),
+        field.proxy.connections().len(),
+        took.as_millis()
+    );
+    within(SOON, "all is told", || {
+        let seen = seen.lock().unwrap();
+        seen.len() == WRITERS * KEYS
+            && (0..WRITERS * KEYS).all(|n| seen[&format!("n{n}")].last() == Some(&LAST))
+    });
+    for (key, values) in &*seen.lock().unwrap() {
+        assert!(values.is_sorted(), "{key}: {values:?}");
+    }
+    within(SOON, "it is told", || is_up(&props));
+}
+
+pub(crate) fn five_hundred_random_changes_are_each_seen_at_once<S: Store>() {
+    const KEYS: usize = 100;
+    let Some(field) = field::<S>(KEYS) else {
+        return;
+    };
+    let props = field.follow();
+    within(SOON, "it is told", || is_up(&props));
+    let mut random = Random::new(&format!("{:?}", S::KIND));
+    let (send, made) = channel::<(String, Option<i64>, Instant)>();
+    let watching = props.clone();
+    let observer = std::thread::spawn(move || {
+        let seen = |key: &str, wanted: Option<i64>| {
+            let now = watching.get_opt::<i64>(key).unwrap();
+            match (now, wanted) {
+                (Some(now), Some(wanted)) => now >= wanted,
+                (now, wanted) => now.is_some() == wanted.is_some(),
+            }
+        };
+        let (mut waits, mut left, mut took) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            let more = made.recv_timeout(Duration::from_millis(1));
+            let ended = more == Err(std::sync::mpsc::RecvTimeoutError::Disconnected);
+            waits.extend(more);
+            waits.extend(made.try_iter());
+            // What is seen says that what came before it for the same key is over, too.
+            let mut over = BTreeSet::new();
+            for (key, wanted, at) in waits.iter().rev() {
+                let waited: Duration = at.elapsed();
+                assert!(waited < SOON, "{key} never was {wanted:?}");
+                if over.contains(key) || seen(key, *wanted) {
+                    over.insert(key.clone());
+                    took.push(waited);
+                } else {
+                    left.push((key.clone(), *wanted, *at));
+                }
+            }
+            waits.clear();
+            waits.extend(left.drain(..).rev());
+            if ended && waits.is_empty() {
+                return took;
+            }
+        }
+    });
+    let mut there = [true; KEYS];
+    let mut value = 0;
+    // The same key comes again only after half of the others, so that each change can be seen.
+    let mut order: Vec<usize> = (0..KEYS).collect();
+    for _ in 0..5 {
+        random.shuffle(&mut order[..KEYS / 2]);
+        random.shuffle(&mut order[KEYS / 2..]);
+        for &n in &order {
+            value += 1;
+            let stays = !there[n] || random.below(4) > 0;
+            there[n] = stays;
+            let (key, wanted) = (format!("app/n{n}"), stays.then_some(value));
+            let at = Instant::now();
+            match stays {
+                true => field.store.put(&key, value.to_string()),
+                false => field.store.delete(&key),
+            }
+            send.send((format!("n{n}"), wanted, at)).unwrap();
+            std::thread::sleep(Duration::from_millis(random.below(21) as u64));
+        }
+    }
+    drop(send);
+    let mut took: Vec<Duration> = observer.join().unwrap();
+    took.sort();
+    assert_eq!(took.len(), 500);
+    tell::<S>("500 random changes: median", took[250]);
+    tell::<S>("500 random changes: 99 of 100", took[495]);
+    tell::<S>("500 random changes: worst", took[499]);
+    assert!(took[499] < 10 * SECOND, "{:?}", took[499]);
+    assert!(took[250] < Duration::from_millis(200), "{:?}", took[250]);
+    let left = there.iter().filter(|there| **there).count();
+    assert_eq!(props.snapshot().keys().len(), left);
+}
+
+pub(crate) fn what_is_not_there_yet_is_seen_as_it_comes<S: Store>() {
+    let Some(field) = Field::<S>::with(&[]) else {
+        return;
+    };
+    let source = S::prefix(field.proxy.port(), "one/two/three");
+    let props = Properties::builder().source(source).build().unwrap();
+    within(SOON, "nothing is an answer", || is_up(&props));
+    assert!(props.snapshot().keys().is_empty());
+    // Until the watch is set that is nothing special.
+    std::thread::sleep(SECOND / 2);
+    let begun = Instant::now();
+    field.store.put("one/two/three/deep/n", "1");
+    within(SOON, "what was created", || {
+        props.get_opt::<i64>("deep.n").unwrap() == Some(1)
+    });
+    let took = begun.elapsed();
+    tell::<S>("created three levels deep", took);
+    assert!(took < SECOND, "{took:?}");
+}
+
+pub(crate) fn a_prefix_that_is_wiped_keeps_its_values_here<S: Store>() {
+    let Some(field) = field::<S>(30) else { return };
+    let props = field.follow();
+    within(SOON, "it is told", || is_up(&props));
+    let keys: Vec<String> = (0..30).map(|n| format!("app/n{n}")).collect();
+    let all: Vec<(&str, Option<&[u8]>)> = keys.iter().map(|key| (key.as_str(), None)).collect();
+    field.store.change(&all);
+    let took = within(SOON, "it is told", || health(&props).held.is_some());
+    tell::<S>("a wiped prefix: held", took);
+    let until = Instant::now() + SECOND;
+    while Instant::now() < until {
+        assert!((0..30).all(|n| props.get::<i64>(&format!("n{n}")).is_ok()));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Another connection says so, too.
+    field.proxy.cut();
+    within(SOON, "it is connected again", || field.proxy.open() > 0);
+    within(SOON, "it is still held", || {
+        let health = health(&props);
+        health.held.is_some() && health.age.is_some_and(|age| age < SECOND)
+    });
+    assert_eq!(props.snapshot().keys().len(), 30);
+}
+
+pub(crate) fn a_start_waits_for_a_store_that_is_late_or_goes_on_without_it<S: Store>() {
+    const LATE: Duration = Duration::from_secs(3);
+    let Some(field) = field::<S>(2) else { return };
+    field.proxy.set(Mode::Refuse);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(LATE);
+            field.proxy.set(Mode::Pass);
+        });
+        let source = || S::prefix(field.proxy.port(), "app");
+        let optional = source().with(|policy| policy.optional());
+        let without = Properties::builder().source(optional).build().unwrap();
+        assert!(begun.elapsed() < LATE, "{:?}", begun.elapsed());
+        assert!(without.get_opt::<i64>("n1").unwrap().is_none());
+        let late = source().with(|policy| policy.required_within(10 * SECOND));
+        let with = Properties::builder().source(late).build().unwrap();
+        let took = begun.elapsed();
+        tell::<S>("a start that waits for a store that is 3 s late", took);
+        assert!(took >= LATE && took < LATE + 6 * SECOND, "{took:?}");
+        assert_eq!(with.get::<i64>("n1").unwrap(), 0);
+        within(6 * SECOND, "it is there", || {
+            without.get_opt::<i64>("n1").unwrap() == Some(0)
+        });
+    });
+}
+
+pub(crate) fn a_start_without_the_store_is_from_what_was_kept<S: Store>() {
+    let Some(mut field) = field::<S>(20) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let start = |field: &Field<S>| {
+        let source = S::prefix(field.proxy.port(), "app").with(|policy| policy.cached());
+        let props = Properties::builder().source(source).state_dir(dir.path());
+        props.build().unwrap()
+    };
+    let props = start(&field);
+    field.store.put("app/n1", "7");
+    within(SOON, "a change", || props.get::<i64>("n1").unwrap() == 7);
+    drop(props);
+    field.server.kill();
+    let begun = Instant::now();
+    let props = start(&field);
+    tell::<S>("a start without the store", begun.elapsed());
+    assert_eq!(props.get::<i64>("n1").unwrap(), 7);
+    assert_eq!(props.snapshot().keys().len(), 20);
+    assert!(is_stale(&props) && health(&props).cached.is_some());
+    field.restart();
+    field.store.put("app/n1", "8");
+    within(SOON, "the change", || props.get::<i64>("n1").unwrap() == 8);
+    within(SOON, "it is told", || {
+        is_up(&props) && health(&props).cached.is_none()
+    });
+}
+
+pub(crate) fn more_fields_of_a_scope_are_stronger_in_their_order<S: Store>() {
+    let scope = Scope::app("shop").profile("prod").profile("eu");
+    let names = ["common", "common-prod", "common-eu"];
+    let own = ["shop", "shop-prod", "shop-eu"];
+    let names: Vec<&str> = names.into_iter().chain(own).collect();
+    let Some(field) = Field::<S>::with(&[]) else {
+        return;
+    };
+    for (n, name) in names.iter().enumerate() {
+        field.store.put(&format!("conf/{name}/qps"), n.to_string());
+        for stays in 0..9 {
+            field.store.put(&format!("conf/{name}/stays{stays}"), "1");
+        }
+    }
+    let sources = S::of_scope(field.proxy.port(), "conf", &scope);
+    let props = Properties::builder().sources(sources).build().unwrap();
+    let qps = props.property::<u32>("qps").default(99).build().unwrap();
+    for (n, name) in names.iter().enumerate().rev() {
+        within(SOON, "the next layer shows", || qps.get() == n as u32);
+        field.store.delete(&format!("conf/{name}/qps"));
+    }
+    within(SOON, "the default is left", || qps.get() == 99);
+}
