@@ -1,5 +1,7 @@
 //! Consul, and what only it does.
 
+use std::collections::BTreeMap;
+
 use liveprops::health::Status;
 use liveprops::source::Scope;
 use liveprops::sources::Consul;
@@ -10,6 +12,13 @@ use crate::server::{Kind, Server};
 use crate::suite;
 
 pub(crate) struct Client(String);
+
+impl Client {
+    fn ask(&self, path: &str) -> Vec<u8> {
+        let answer = ureq::get(format!("{}/{path}", self.0)).call();
+        answer.unwrap().body_mut().read_to_vec().unwrap()
+    }
+}
 
 fn source(port: u16, consul: Consul) -> Box<dyn Source> {
     Box::new(consul.address(format!("http://127.0.0.1:{port}")))
@@ -55,6 +64,18 @@ impl Store for Client {
     fn of_scope(port: u16, prefix: &str, scope: &Scope) -> Vec<Box<dyn Source>> {
         let all = Consul::of_scope(prefix, scope).unwrap().into_iter();
         all.map(|one| source(port, one)).collect()
+    }
+
+    fn all(&self) -> BTreeMap<String, String> {
+        use base64::Engine as _;
+        let items: serde_json::Value = serde_json::from_slice(&self.ask("kv/app/?recurse")).unwrap();
+        let text = |item: &serde_json::Value| {
+            let bytes = base64::engine::general_purpose::STANDARD;
+            let bytes = bytes.decode(item["Value"].as_str().unwrap()).unwrap();
+            let key = item["Key"].as_str().unwrap().to_owned();
+            (key, String::from_utf8(bytes).unwrap())
+        };
+        items.as_array().unwrap().iter().map(text).collect()
     }
 }
 

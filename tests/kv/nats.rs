@@ -1,5 +1,6 @@
 //! NATS JetStream, and what only it does.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -192,6 +193,35 @@ impl Store for Client {
     fn of_scope(port: u16, prefix: &str, scope: &Scope) -> Vec<Box<dyn Source>> {
         let all = below(prefix).of_scope(scope).unwrap().into_iter();
         all.map(|one| source(port, one)).collect()
+    }
+
+    fn all(&self) -> BTreeMap<String, String> {
+        use base64::Engine as _;
+        let mut wire = self.wire();
+        let parse = |answer: String| -> serde_json::Value { serde_json::from_str(&answer).unwrap() };
+        let filter = "{\"subjects_filter\":\"$KV.config.app.>\"}";
+        let state = parse(wire.api("STREAM.INFO.KV_config", filter));
+        let subjects = state["state"]["subjects"].as_object();
+        let subjects = subjects.into_iter().flat_map(|all| all.keys());
+        let mut all = BTreeMap::new();
+        for subject in subjects {
+            let body = format!("{{\"last_by_subj\":\"{subject}\"}}");
+            let message = parse(wire.api("STREAM.MSG.GET.KV_config", &body));
+            let text = |name: &str| {
+                let bytes = message["message"][name].as_str().unwrap_or_default();
+                let bytes = base64::engine::general_purpose::STANDARD.decode(bytes);
+                String::from_utf8(bytes.unwrap()).unwrap()
+            };
+            if !text("hdrs").contains("KV-Operation") {
+                let key = subject["$KV.config.".len()..].replace('.', "/");
+                all.insert(key, text("data"));
+            }
+        }
+        all
+    }
+
+    fn readers(&self) -> usize {
+        self.wire().consumers().len()
     }
 }
 
