@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::Format;
 use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
+use crate::sources::kv::about;
 use crate::sources::kv::endpoints::Endpoints;
 use crate::sources::kv::locator::Locator;
 use crate::sources::kv::mapping::Mapping;
@@ -283,7 +284,7 @@ impl Consul {
             None => error.with_origin(format!("{} at {}", self.origin(), shown(&server))),
             Some(_) => error,
         };
-        let wait = (index > 0).then_some(WAIT);
+        let wait = (index > 0).then(|| about(WAIT));
         let timeout = wait.map_or(TIMEOUT, |wait| wait + wait / DITHER + LATE);
         let limits = Limits {
             connect: TIMEOUT / 2,

@@ -8,13 +8,16 @@ use liveprops::Properties;
 
 use crate::child::{self, Child};
 use crate::field::{Field, Reader, SOON, Store, health, is_stale, is_up, say, tell, within};
-use crate::proxy::Mode;
+use crate::proxy::{Mode, Proxy};
+use crate::server::Server;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The longest pause between two tries, and what it takes to try.
 const BACK: Duration = Duration::from_secs(6);
 /// After this time of tries in vain the pauses do not grow any more.
 const FULL: Duration = Duration::from_millis(6500);
+/// How long it takes to give up a store that does not answer when it is read.
+const TIMEOUT: Duration = Duration::from_millis(3500);
 /// When a store that says nothing is stale at the latest.
 const DEADLINE: Duration = Duration::from_secs(7);
 
@@ -96,6 +99,7 @@ fn killed_for<S: Store>(seconds: u64) {
 pub(crate) fn what_changed_in_an_outage_is_told_once_and_nothing_else<S: Store>() {
     let Some(field) = field::<S>() else { return };
     let props = field.follow();
+    let reader = Reader::of(&props);
     let (send, told) = channel();
     let _guard = props.on_change_under("", move |batch| {
         let changes: Vec<String> = batch
@@ -125,7 +129,7 @@ pub(crate) fn what_changed_in_an_outage_is_told_once_and_nothing_else<S: Store>(
     let mut changes = told.recv_timeout(SOON).unwrap();
     changes.sort();
     assert_eq!(changes, ["n0", "n1", "n2", "n3"]);
-    within(SOON, "it is told", || is_up(&props));
+    reader.is_well(&field, &props);
     assert!(told.try_recv().is_err());
 }
 
@@ -156,6 +160,7 @@ pub(crate) fn a_store_that_is_wiped_does_not_take_the_values_with_it<S: Store>()
         field.store.put("app/n0", n.to_string());
     }
     let props = field.follow();
+    let reader = Reader::of(&props);
     field.server.kill();
     field.server.wipe();
     field.restart();
@@ -178,6 +183,7 @@ pub(crate) fn a_store_that_is_wiped_does_not_take_the_values_with_it<S: Store>()
         props.get::<i64>("n0").unwrap() == 2
     });
     assert!(others_stay(&props));
+    reader.is_well(&field, &props);
 }
 
 pub(crate) fn another_store_in_its_place_is_read_anew<S: Store>() {
@@ -224,7 +230,7 @@ fn frozen_for<S: Store>(seconds: u64) {
     }
     field.server.thaw();
     field.store.put("app/n0", "1");
-    let took = within(BACK, "the change after it", || {
+    let took = within(SECOND * 3 / 2, "the change after it", || {
         props.get::<i64>("n0").unwrap() == 1
     });
     tell::<S>(&format!("frozen for {seconds} s: told"), told);
@@ -235,26 +241,28 @@ fn frozen_for<S: Store>(seconds: u64) {
 pub(crate) fn a_connection_that_swallows_everything_is_given_up<S: Store>() {
     let Some(field) = field::<S>() else { return };
     let props = field.follow();
+    let reader = Reader::of(&props);
     is_followed(&field, &props);
     field.proxy.set(Mode::HalfOpen);
     field.store.put("app/n0", "1");
-    let took = within(10 * SECOND, "it is told", || is_stale(&props));
+    field.store.delete("app/n19");
+    let took = within(DEADLINE + SECOND, "it is told", || is_stale(&props));
     tell::<S>("half-open: told", took);
     assert!(others_stay(&props));
     field.proxy.set(Mode::Pass);
-    let took = within(BACK + 4 * SECOND, "the change", || {
+    // What was sent before is never answered.
+    let took = within(TIMEOUT + SECOND, "the change", || {
         props.get::<i64>("n0").unwrap() == 1
     });
     tell::<S>("half-open: over", took);
-    within(SOON, "it is told", || is_up(&props));
+    reader.is_well(&field, &props);
 }
 
 pub(crate) fn a_store_that_is_absent_at_the_start_is_picked_up<S: Store>() {
-    let Some(field) = field::<S>() else { return };
-    field.proxy.set(Mode::Refuse);
-    let optional = S::prefix(field.proxy.port(), "app");
+    let mut server = Server::prepare(S::KIND, &[]);
+    let source = || S::prefix(server.port(), "app");
     let props = Properties::builder()
-        .source(liveprops::Source::with(optional, |policy| {
+        .source(liveprops::Source::with(source(), |policy| {
             policy.optional()
         }))
         .build()
@@ -262,33 +270,48 @@ pub(crate) fn a_store_that_is_absent_at_the_start_is_picked_up<S: Store>() {
     assert!(props.get_opt::<i64>("n1").unwrap().is_none());
     let error = Properties::builder()
         .load_timeout(2 * SECOND)
-        .source(S::prefix(field.proxy.port(), "app"))
+        .source(source())
         .build()
         .unwrap_err();
     assert!(error.to_string().contains("app"), "{error}");
-    field.proxy.set(Mode::Pass);
+    // Its pauses are at their longest by then.
+    std::thread::sleep(FULL);
+    if !server.restart() {
+        return;
+    }
+    let store = S::connect(&server);
+    store.change(&[("app/n0", Some(b"0")), ("app/n1", Some(b"1"))]);
     let took = within(BACK, "it is there", || {
         props.get_opt::<i64>("n1").unwrap() == Some(1)
     });
     tell::<S>("absent at the start", took);
+    let proxy = Proxy::before(server.port());
+    let field = Field {
+        server,
+        proxy,
+        store,
+    };
+    Reader::of(&props).is_well(&field, &props);
 }
 
 pub(crate) fn the_end_does_not_wait_for_a_read_that_waits<S: Store>() {
     let Some(field) = field::<S>() else { return };
-    let mut slowest = Duration::ZERO;
-    for _ in 0..5 {
-        let props = field.follow();
-        within(SOON, "it waits for changes", || is_up(&props));
-        std::thread::sleep(Duration::from_millis(100));
-        let begun = Instant::now();
-        drop(props);
-        slowest = slowest.max(begun.elapsed());
-    }
-    tell::<S>("drop", slowest);
-    assert!(slowest < Duration::from_millis(300), "{slowest:?}");
-    field.proxy.set(Mode::HalfOpen);
+    let mut all: Vec<Duration> = (0..7)
+        .map(|_| {
+            let props = field.follow();
+            within(SOON, "it waits for changes", || is_up(&props));
+            std::thread::sleep(Duration::from_millis(100));
+            let begun = Instant::now();
+            drop(props);
+            begun.elapsed()
+        })
+        .collect();
+    all.sort();
+    tell::<S>("drop", all[3]);
+    // A machine that is busy makes one or the other late.
+    assert!(all[3] < SECOND / 10 && all[6] < SECOND / 2, "{all:?}");
     within(SOON, "nothing is connected any more", || {
-        field.proxy.open() <= 2
+        field.proxy.open() == 0
     });
 }
 
@@ -334,26 +357,33 @@ pub(crate) fn fifty_cuts_leak_nothing_and_end_on_the_last_value<S: Store>() {
         drop(field.follow());
         within(SOON, "it has ended", || field.proxy.open() == 0);
         let before = open();
-        let props = field.follow();
-        let reader = Reader::of(&props);
-        is_followed(&field, &props);
-        let connections = field.proxy.connections().len();
-        let following = open();
+        // The more often one was cut off, the later it comes back; so there are some.
+        let programs: Vec<Properties> = (0..10).map(|_| field.follow()).collect();
+        let readers: Vec<Reader> = programs.iter().map(Reader::of).collect();
+        programs.iter().for_each(|props| is_followed(&field, props));
+        let connections = || field.proxy.connections().len();
+        let (following, first) = (open(), connections());
         for n in 1..=50 {
             field.proxy.cut();
             field.store.put("app/n0", n.to_string());
             std::thread::sleep(SECOND / 10);
         }
         let took = within(BACK, "the last value", || {
-            props.get::<i64>("n0").unwrap() == 50
+            programs
+                .iter()
+                .all(|props| props.get::<i64>("n0").unwrap() == 50)
         });
         tell::<S>("50 cuts", took);
-        reader.is_well(&field, &props);
-        let cut = field.proxy.connections().len() - connections;
-        assert!(cut >= 25, "only {cut} connections were cut");
+        for (props, reader) in programs.iter().zip(&readers) {
+            reader.is_well(&field, props);
+        }
+        let made = connections() - first;
+        assert!(made >= 30, "only {made} connections were made");
         nothing_leaks(following, "after 50 cuts");
-        within(SOON, "the server forgets them", || field.store.readers() <= 1);
-        drop((props, reader));
+        within(SOON, "the server forgets them", || {
+            field.store.readers() <= programs.len()
+        });
+        drop((programs, readers));
         nothing_leaks(before, "after the end");
     });
 }
@@ -364,11 +394,14 @@ const WINDOW: Duration = Duration::from_millis(250);
 
 /// How many fall into the busiest piece of a time, and into each at the mean.
 fn peak(all: &[Instant], from: Instant, until: Instant) -> (usize, f64) {
-    let all: Vec<Instant> = all.iter().copied().filter(|at| (from..until).contains(at)).collect();
-    let within = |from: Instant| all.iter().filter(|at| (from..from + WINDOW).contains(*at)).count();
+    let during = |from: Instant, until: Instant| {
+        let moments = all.iter().filter(move |at| **at >= from && **at < until);
+        moments.count()
+    };
     let pieces = (until - from).div_duration_f64(WINDOW);
-    let peak = all.iter().copied().map(within).max().unwrap_or(0);
-    (peak, all.len() as f64 / pieces)
+    let begins = all.iter().filter(|at| **at >= from && **at < until);
+    let peak = begins.map(|at| during(*at, until.min(*at + WINDOW)));
+    (peak.max().unwrap_or(0), during(from, until) as f64 / pieces)
 }
 
 pub(crate) fn two_hundred_programs_come_back_without_a_rush<S: Store>() {
@@ -376,56 +409,63 @@ pub(crate) fn two_hundred_programs_come_back_without_a_rush<S: Store>() {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let test = "two_hundred_programs_come_back_without_a_rush";
-    alone::<S>(test, || {
-        let Some(mut field) = field::<S>() else {
-            return;
-        };
-        drop(field.follow());
-        within(SOON, "it has ended", || field.proxy.open() == 0);
-        let before = open();
-        let programs: Vec<Properties> = (0..PROGRAMS).map(|_| field.follow()).collect();
-        let all = |n: i64| {
-            let mut programs = programs.iter();
-            programs.all(|props| props.get::<i64>("n0").unwrap() == n && is_up(props))
-        };
-        field.store.put("app/n0", "-1");
-        within(SOON, "all follow", || all(-1));
-        let rates = |what: &str, from: Instant, until: Instant| {
-            for (kind, times) in [
-                ("connections", field.proxy.connections()),
-                ("requests", field.proxy.requests()),
-            ] {
-                let (peak, mean) = peak(&times, from, until);
-                say(format!("{:?}: {PROGRAMS} programs: {what}: {peak} {kind} in 250 ms at most, {mean:.0} at the mean", S::KIND));
-            }
-        };
-        let calm = Instant::now();
-        std::thread::sleep(8 * SECOND);
-        rates("before", calm, Instant::now());
-        field.server.kill();
-        let killed = Instant::now();
-        std::thread::sleep(3 * SECOND);
-        rates("the outage", killed, Instant::now());
-        assert!(field.server.restart());
-        field.store = S::connect(&field.server);
-        field.store.put("app/n0", "1");
-        let ready = Instant::now();
-        let took = within(10 * SECOND, "all have it", || all(1));
-        tell::<S>("200 programs, kill -9", took);
-        let rates = |what: &str, from: Instant, until: Instant| {
-            for (kind, times) in [
-                ("connections", field.proxy.connections()),
-                ("requests", field.proxy.requests()),
-            ] {
-                let (peak, mean) = peak(&times, from, until);
-                say(format!("{:?}: {PROGRAMS} programs: {what}: {peak} {kind} in 250 ms at most, {mean:.0} at the mean", S::KIND));
-            }
-        };
-        rates("the return", ready, ready + took);
-        let after = Instant::now();
-        std::thread::sleep(5 * SECOND);
-        rates("after", after, Instant::now());
-        drop(programs);
-        nothing_leaks(before, "after the end");
-    });
+    alone::<S>(test, two_hundred_programs::<S>);
+}
+
+fn two_hundred_programs<S: Store>() {
+    let Some(mut field) = field::<S>() else {
+        return;
+    };
+    drop(field.follow());
+    within(SOON, "it has ended", || field.proxy.open() == 0);
+    let before = open();
+    let programs: Vec<Properties> = (0..PROGRAMS).map(|_| field.follow()).collect();
+    let all_have = |n: i64| {
+        let mut programs = programs.iter();
+        programs.all(|props| props.get::<i64>("n0").unwrap() == n && is_up(props))
+    };
+    field.store.put("app/n0", "-1");
+    within(SOON, "all follow", || all_have(-1));
+    let spread = |what: &str, times: &[Instant], from: Instant, until: Instant| {
+        let (peak, mean) = peak(times, from, until);
+        say(format!(
+            "{:?}: {PROGRAMS} programs, {what}: {peak} in 250 ms at most, {mean:.0} at the mean",
+            S::KIND
+        ));
+        // Few are always uneven.
+        assert!(peak as f64 <= 5.0 * mean.max(8.0), "{what}: {peak} of {mean}");
+        peak
+    };
+    field.server.kill();
+    let killed = Instant::now();
+    within(3 * SECOND, "all are told", || programs.iter().all(is_stale));
+    while killed.elapsed() < 3 * SECOND {
+        std::thread::sleep(SECOND / 100);
+    }
+    let tries = spread(
+        "tries in an outage",
+        &field.proxy.connections(),
+        killed,
+        Instant::now(),
+    );
+    assert!(tries <= PROGRAMS * 5 / 4, "{tries} tries at once");
+    field.restart();
+    field.store.put("app/n0", "1");
+    let ready = Instant::now();
+    let took = within(10 * SECOND, "all have it", || all_have(1));
+    tell::<S>("200 programs, 3 s down", took);
+    let back = Instant::now();
+    spread(
+        "connections on the return",
+        &field.proxy.connections(),
+        ready,
+        back,
+    );
+    std::thread::sleep(5 * SECOND);
+    let after = Instant::now();
+    let rate = spread("requests after it", &field.proxy.requests(), back, after);
+    assert!(rate <= PROGRAMS / 2, "{rate} requests at once");
+    assert!(programs.iter().all(|props| field.agrees(props)));
+    drop(programs);
+    nothing_leaks(before, "after the end");
 }

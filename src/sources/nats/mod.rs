@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::Format;
 use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
+use crate::sources::kv::about;
 use crate::sources::kv::endpoints::Endpoints;
 use crate::sources::kv::locator::Locator;
 use crate::sources::kv::mapping::Mapping;
@@ -470,7 +471,7 @@ impl Nats {
         let begun = Instant::now();
         let mut sent = begun;
         let mut changed = false;
-        let mut look = time::interval_at(begun + LOOK, LOOK);
+        let mut look = time::interval_at(begun + about(LOOK), LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let news = tokio::select! {
