@@ -463,8 +463,10 @@ impl Source for Consul {
                 Err(_) if updates.is_stopped() => return Ok(()),
                 read => read?,
             };
-            // Going backwards means another past: everything is read anew. 0 would not block.
-            index = match answer.index < index {
+            // Going backwards means another past: everything is read anew. A store that is restored
+            // says what it said before, and says it early. 0 would not block.
+            let early = answer.index == index && begun.elapsed() < WAIT / 2;
+            index = match early || answer.index < index {
                 true => 0,
                 false => answer.index.max(1),
             };

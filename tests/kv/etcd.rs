@@ -66,6 +66,7 @@ impl Client {
 
 impl Store for Client {
     const KIND: Kind = Kind::Etcd;
+    const LARGEST: usize = 3 << 19;
 
     fn connect(server: &Server) -> Self {
         Self {

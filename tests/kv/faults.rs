@@ -8,12 +8,12 @@ use liveprops::Properties;
 
 use crate::child::{self, Child};
 use crate::field::{Field, Reader, SOON, Store, health, is_stale, is_up, say, tell, within};
-use crate::proxy::{Mode, Proxy};
+use crate::proxy::Mode;
 use crate::server::Server;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The longest pause between two tries, and what it takes to try.
-const BACK: Duration = Duration::from_secs(6);
+pub(crate) const BACK: Duration = Duration::from_secs(6);
 /// After this time of tries in vain the pauses do not grow any more.
 const FULL: Duration = Duration::from_millis(6500);
 /// How long it takes to give up a store that does not answer when it is read.
@@ -206,7 +206,9 @@ pub(crate) fn another_store_in_its_place_is_read_anew<S: Store>() {
     let took = within(2 * SECOND, "what it holds", || field.agrees(&props));
     tell::<S>("another store in its place", took);
     field.store.put("app/n0", "2");
-    let took = within(2 * SECOND, "a change", || props.get::<i64>("n0").unwrap() == 2);
+    let took = within(2 * SECOND, "a change", || {
+        props.get::<i64>("n0").unwrap() == 2
+    });
     assert!(took < 2 * SECOND);
     reader.is_well(&field, &props);
 }
@@ -285,13 +287,7 @@ pub(crate) fn a_store_that_is_absent_at_the_start_is_picked_up<S: Store>() {
         props.get_opt::<i64>("n1").unwrap() == Some(1)
     });
     tell::<S>("absent at the start", took);
-    let proxy = Proxy::before(server.port());
-    let field = Field {
-        server,
-        proxy,
-        store,
-    };
-    Reader::of(&props).is_well(&field, &props);
+    Reader::of(&props).is_well(&Field::<S>::of(server), &props);
 }
 
 pub(crate) fn the_end_does_not_wait_for_a_read_that_waits<S: Store>() {
@@ -393,7 +389,7 @@ const PROGRAMS: usize = 200;
 const WINDOW: Duration = Duration::from_millis(250);
 
 /// How many fall into the busiest piece of a time, and into each at the mean.
-fn peak(all: &[Instant], from: Instant, until: Instant) -> (usize, f64) {
+fn rate(all: &[Instant], from: Instant, until: Instant) -> (usize, f64) {
     let during = |from: Instant, until: Instant| {
         let moments = all.iter().filter(move |at| **at >= from && **at < until);
         moments.count()
@@ -426,15 +422,19 @@ fn two_hundred_programs<S: Store>() {
     };
     field.store.put("app/n0", "-1");
     within(SOON, "all follow", || all_have(-1));
-    let spread = |what: &str, times: &[Instant], from: Instant, until: Instant| {
-        let (peak, mean) = peak(times, from, until);
+    let spread = |what: &str, times: Vec<Instant>, from: Instant, until: Instant| {
+        let times = &times;
+        let (peak, mean) = rate(times, from, until);
         say(format!(
             "{:?}: {PROGRAMS} programs, {what}: {peak} in 250 ms at most, {mean:.0} at the mean",
             S::KIND
         ));
         // Few are always uneven.
-        assert!(peak as f64 <= 5.0 * mean.max(8.0), "{what}: {peak} of {mean}");
-        peak
+        assert!(
+            peak as f64 <= 5.0 * mean.max(8.0),
+            "{what}: {peak} of {mean}"
+        );
+        (peak, mean)
     };
     field.server.kill();
     let killed = Instant::now();
@@ -442,29 +442,22 @@ fn two_hundred_programs<S: Store>() {
     while killed.elapsed() < 3 * SECOND {
         std::thread::sleep(SECOND / 100);
     }
-    let tries = spread(
-        "tries in an outage",
-        &field.proxy.connections(),
-        killed,
-        Instant::now(),
-    );
-    assert!(tries <= PROGRAMS * 5 / 4, "{tries} tries at once");
+    let tries = field.proxy.connections();
+    let (peak, mean) = spread("tries in an outage", tries, killed, Instant::now());
+    // Fewer than five of each, and none of them all at once.
+    assert!(peak <= PROGRAMS * 3 / 2 && mean < 5.0 * PROGRAMS as f64 / 12.0);
     field.restart();
     field.store.put("app/n0", "1");
     let ready = Instant::now();
     let took = within(10 * SECOND, "all have it", || all_have(1));
     tell::<S>("200 programs, 3 s down", took);
     let back = Instant::now();
-    spread(
-        "connections on the return",
-        &field.proxy.connections(),
-        ready,
-        back,
-    );
+    let made = field.proxy.connections();
+    spread("connections on the return", made, ready, back);
     std::thread::sleep(5 * SECOND);
     let after = Instant::now();
-    let rate = spread("requests after it", &field.proxy.requests(), back, after);
-    assert!(rate <= PROGRAMS / 2, "{rate} requests at once");
+    let (peak, _) = spread("requests after it", field.proxy.requests(), back, after);
+    assert!(peak <= PROGRAMS / 2, "{peak} requests at once");
     assert!(programs.iter().all(|props| field.agrees(props)));
     drop(programs);
     nothing_leaks(before, "after the end");

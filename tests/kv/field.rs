@@ -19,6 +19,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// What a test does to a store, past the proxy.
 pub(crate) trait Store: Sized {
     const KIND: Kind;
+    /// How many bytes the largest value has that the server takes.
+    const LARGEST: usize;
 
     fn connect(server: &Server) -> Self;
     /// Sets and deletes keys below the prefix `app`, all at once where the store can.
@@ -55,16 +57,20 @@ pub(crate) struct Field<S> {
 impl<S: Store> Field<S> {
     /// A store with some values; `None` where no server can be had.
     pub(crate) fn with(values: &[(&str, &str)]) -> Option<Self> {
-        let server = Server::start(S::KIND)?;
-        let field = Self {
-            proxy: Proxy::before(server.port()),
-            store: S::connect(&server),
-            server,
-        };
+        let field = Self::of(Server::start(S::KIND)?);
         values
             .iter()
             .for_each(|(key, value)| field.store.put(key, value));
         Some(field)
+    }
+
+    /// With a server that runs.
+    pub(crate) fn of(server: Server) -> Self {
+        Self {
+            proxy: Proxy::before(server.port()),
+            store: S::connect(&server),
+            server,
+        }
     }
 
     pub(crate) fn builder(&self) -> Builder {
@@ -139,7 +145,10 @@ fn count_panics() {
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let thread = std::thread::current();
-            if thread.name().is_some_and(|name| name.starts_with("liveprops")) {
+            if thread
+                .name()
+                .is_some_and(|name| name.starts_with("liveprops"))
+            {
                 PANICS.fetch_add(1, Ordering::SeqCst);
             }
             tell(panic);

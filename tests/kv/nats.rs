@@ -149,6 +149,7 @@ fn below(prefix: &str) -> Nats {
 
 impl Store for Client {
     const KIND: Kind = Kind::Nats;
+    const LARGEST: usize = 1 << 20;
 
     fn connect(server: &Server) -> Self {
         let mut wire = Wire::connect(server.port(), "");
@@ -198,7 +199,8 @@ impl Store for Client {
     fn all(&self) -> BTreeMap<String, String> {
         use base64::Engine as _;
         let mut wire = self.wire();
-        let parse = |answer: String| -> serde_json::Value { serde_json::from_str(&answer).unwrap() };
+        let parse =
+            |answer: String| -> serde_json::Value { serde_json::from_str(&answer).unwrap() };
         let filter = "{\"subjects_filter\":\"$KV.config.app.>\"}";
         let state = parse(wire.api("STREAM.INFO.KV_config", filter));
         let subjects = state["state"]["subjects"].as_object();

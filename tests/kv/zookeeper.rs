@@ -219,6 +219,7 @@ fn source(port: u16, zookeeper: ZooKeeper) -> Box<dyn Source> {
 
 impl Store for Client {
     const KIND: Kind = Kind::ZooKeeper;
+    const LARGEST: usize = 1 << 20;
 
     fn connect(server: &Server) -> Self {
         Self {
