@@ -296,7 +296,8 @@ pub(crate) fn the_end_does_not_wait_for_a_read_that_waits<S: Store>() {
         .map(|_| {
             let props = field.follow();
             within(SOON, "it waits for changes", || is_up(&props));
-            std::thread::sleep(Duration::from_millis(100));
+            // It has read, has paused, and waits.
+            std::thread::sleep(Duration::from_millis(400));
             let begun = Instant::now();
             drop(props);
             begun.elapsed()
