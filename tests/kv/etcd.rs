@@ -8,7 +8,7 @@ use liveprops::source::Scope;
 use liveprops::sources::{Etcd, Memory};
 use liveprops::{Properties, Source};
 
-use crate::field::{Field, SOON, Store, health, is_stale, is_up, tell, toml, within};
+use crate::field::{Field, Reader, SOON, Store, health, is_stale, is_up, tell, toml, within};
 use crate::proxy::{Mode, Proxy};
 use crate::server::{Kind, Server};
 use crate::suite;
@@ -148,6 +148,7 @@ fn field(count: usize) -> Option<Field<Client>> {
 fn a_compaction_while_it_was_cut_off_hides_nothing() {
     let Some(field) = field(20) else { return };
     let props = field.follow();
+    let reader = Reader::of(&props);
     field.proxy.set(Mode::Refuse);
     within(SOON, "it is told", || is_stale(&props));
     field.store.put("app/new", "1");
@@ -172,6 +173,7 @@ fn a_compaction_while_it_was_cut_off_hides_nothing() {
     field.proxy.set(Mode::Pass);
     let took = within(SOON, "all of it", || field.agrees(&props));
     tell::<Client>("compaction while half-open", took);
+    reader.is_well(&field, &props);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use liveprops::sources::{Locator, Memory, ZooKeeper};
 use liveprops::{Properties, Source};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::field::{Field, SOON, Store, health, is_stale, is_up, tell, toml, within};
+use crate::field::{Field, Reader, SOON, Store, health, is_stale, is_up, tell, toml, within};
 use crate::proxy::{Mode, Proxy};
 use crate::server::{Kind, Server};
 use crate::suite;
@@ -324,6 +324,7 @@ fn a_change_is_seen_within_a_few_milliseconds() {
 fn a_session_that_expired_is_begun_anew_with_all_that_changed() {
     let Some(field) = ten() else { return };
     let props = field.follow();
+    let reader = Reader::of(&props);
     field.store.put("app/n3", "3");
     within(SOON, "it is followed", || get(&props, "n3") == Some(3));
     field.proxy.set(Mode::HalfOpen);
@@ -344,13 +345,14 @@ fn a_session_that_expired_is_begun_anew_with_all_that_changed() {
     within(SECOND, "the watch is set again", || {
         get(&props, "n1") == Some(3)
     });
-    assert!(is_up(&props));
+    reader.is_well(&field, &props);
 }
 
 #[test]
 fn a_node_that_is_deleted_and_created_again_while_cut_is_one_change_or_none() {
     let Some(field) = ten() else { return };
     let props = field.follow();
+    let reader = Reader::of(&props);
     let (send, told) = channel();
     let _guard = props.on_change_under("", move |batch| {
         let keys: Vec<String> = batch
@@ -377,6 +379,7 @@ fn a_node_that_is_deleted_and_created_again_while_cut_is_one_change_or_none() {
     within(SOON, "the one that looks the same", || {
         get(&props, "n1") == Some(9)
     });
+    reader.is_well(&field, &props);
 }
 
 #[test]
