@@ -879,7 +879,7 @@ fn a_watch_that_was_left_to_itself_is_woken_and_says_nothing_that_counts() -> Re
     let props = Properties::builder().source(streamed).build()?;
     assert_eq!(outcomes.next(), Err(ErrorKind::Closed));
     assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(2)));
-    assert!(props.health().is_up());
+    assert!(eventually(SOON, || props.health().is_up()));
     assert_eq!(props.get::<i64>("n")?, 2);
     Ok(())
 }

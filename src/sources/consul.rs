@@ -17,6 +17,7 @@ use ureq::{Agent, Body};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
+use crate::sources::kv::about;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
@@ -244,7 +245,7 @@ impl Consul {
         let server = self.options.endpoints.current()?;
         let place = server.place(shown);
         let at = |error: Error| named(error, &self.origin(), &place);
-        let wait = (index > 0).then_some(WAIT);
+        let wait = (index > 0).then(|| about(WAIT));
         let timeout = wait.map_or(TIMEOUT, |wait| wait + wait / DITHER + LATE);
         let limits = Limits {
             connect: TIMEOUT / 2,
@@ -415,8 +416,10 @@ impl Source for Consul {
                 Err(_) if updates.is_stopped() => return Ok(()),
                 read => read?,
             };
-            // Going backwards means another past: everything is read anew. 0 would not block.
-            index = match answer.index < index {
+            // Going backwards means another past: everything is read anew. A store that is restored
+            // says what it said before, and says it early. 0 would not block.
+            let early = answer.index == index && begun.elapsed() < WAIT / 2;
+            index = match early || answer.index < index {
                 true => 0,
                 false => answer.index.max(1),
             };

@@ -44,6 +44,8 @@ struct Shared {
     passed: AtomicUsize,
     /// When each connection came.
     times: Mutex<Vec<Instant>>,
+    /// When clients sent something.
+    sent: Mutex<Vec<Instant>>,
     /// Those that are open, by number.
     pairs: Mutex<Vec<(usize, TcpStream, TcpStream)>>,
 }
@@ -83,6 +85,7 @@ impl Proxy {
             accepted: AtomicUsize::new(0),
             passed: AtomicUsize::new(0),
             times: Mutex::default(),
+            sent: Mutex::default(),
             pairs: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
@@ -121,8 +124,18 @@ impl Proxy {
         self.shared.cut(false);
     }
 
+    /// Leads to another port from now on, and cuts what is connected.
+    pub(crate) fn aim(&self, target: u16) {
+        self.shared.target.store(target, Ordering::SeqCst);
+        self.shared.cut(false);
+    }
+
+    /// When clients sent something, which is about a request each time.
+    pub(crate) fn requests(&self) -> Vec<Instant> {
+        self.shared.sent.lock().unwrap().clone()
+    }
+
     /// How many connections have come, and when.
-    #[allow(dead_code)] // by some stores only
     pub(crate) fn connections(&self) -> Vec<Instant> {
         self.shared.times.lock().unwrap().clone()
     }
@@ -160,15 +173,18 @@ fn join(shared: &Arc<Shared>, number: usize, client: TcpStream) {
         return;
     };
     shared.pairs.lock().unwrap().push((number, kept, other));
-    for (from, to) in [(client, to), (server, from)] {
+    for (from, to, counts) in [(client, to, true), (server, from, false)] {
         let shared = Arc::clone(shared);
-        thread::spawn(move || pump(&shared, number, from, to));
+        thread::spawn(move || pump(&shared, number, from, to, counts));
     }
 }
 
-fn pump(shared: &Shared, number: usize, mut from: TcpStream, mut to: TcpStream) {
+fn pump(shared: &Shared, number: usize, mut from: TcpStream, mut to: TcpStream, counts: bool) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if counts {
+            shared.sent.lock().unwrap().push(Instant::now());
+        }
         while shared.mode() == Mode::Stall && !shared.ended.load(Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(1));
         }

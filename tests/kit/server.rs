@@ -123,9 +123,18 @@ fn archives(dir: &Path) -> String {
     found.join(":")
 }
 
+/// A port that is free, and stays so while its server is down: the system gives those that clients
+/// have from 32768 on.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    use std::hash::{BuildHasher, RandomState};
+
+    loop {
+        let random = RandomState::new().hash_one(()) % 20_000;
+        let port = 10_000 + random as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Server {

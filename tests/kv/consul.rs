@@ -1,15 +1,31 @@
 //! Consul, and what only it does.
 
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
 use liveprops::health::Status;
 use liveprops::source::Scope;
 use liveprops::sources::Consul;
 use liveprops::{Properties, Source};
 
-use crate::field::{Field, SOON, Store, health, is_up, toml, within};
-use crate::server::{Kind, Server};
+use crate::faults::{BACK, others_stay};
+use crate::field::{Field, Reader, SOON, Store, health, is_stale, is_up, tell, toml, within};
+use crate::proxy::Mode;
+use crate::server::{Kind, Server, free_port};
 use crate::suite;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 pub(crate) struct Client(String);
+
+impl Client {
+    fn ask(&self, path: &str) -> Vec<u8> {
+        let answer = ureq::get(format!("{}/{path}", self.0)).call();
+        answer.unwrap().body_mut().read_to_vec().unwrap()
+    }
+}
 
 fn source(port: u16, consul: Consul) -> Box<dyn Source> {
     Box::new(consul.address(format!("http://127.0.0.1:{port}")))
@@ -17,6 +33,7 @@ fn source(port: u16, consul: Consul) -> Box<dyn Source> {
 
 impl Store for Client {
     const KIND: Kind = Kind::Consul;
+    const LARGEST: usize = 512 << 10;
 
     fn connect(server: &Server) -> Self {
         Self(format!("http://127.0.0.1:{}/v1", server.port()))
@@ -40,6 +57,12 @@ impl Store for Client {
         }
     }
 
+    /// Not as a transaction, which may be no longer than the largest value.
+    fn put(&self, key: &str, value: impl AsRef<[u8]>) {
+        let put = ureq::put(format!("{}/kv/{key}", self.0));
+        assert_eq!(put.send(value.as_ref()).unwrap().status(), 200);
+    }
+
     fn prefix(port: u16, prefix: &str) -> Box<dyn Source> {
         source(port, Consul::prefix(prefix))
     }
@@ -55,6 +78,19 @@ impl Store for Client {
     fn of_scope(port: u16, prefix: &str, scope: &Scope) -> Vec<Box<dyn Source>> {
         let all = Consul::of_scope(prefix, scope).unwrap().into_iter();
         all.map(|one| source(port, one)).collect()
+    }
+
+    fn all(&self) -> BTreeMap<String, String> {
+        use base64::Engine as _;
+        let items: serde_json::Value =
+            serde_json::from_slice(&self.ask("kv/app/?recurse")).unwrap();
+        let text = |item: &serde_json::Value| {
+            let bytes = base64::engine::general_purpose::STANDARD;
+            let bytes = bytes.decode(item["Value"].as_str().unwrap()).unwrap();
+            let key = item["Key"].as_str().unwrap().to_owned();
+            (key, String::from_utf8(bytes).unwrap())
+        };
+        items.as_array().unwrap().iter().map(text).collect()
     }
 }
 
@@ -125,6 +161,161 @@ fn a_token_that_is_refused_takes_nothing_away_and_is_read_anew() {
 
     let shown = format!("{:?}", consul().token(MASTER.to_owned()));
     assert!(!shown.contains(MASTER), "{shown}");
+}
+
+/// Answers everybody with a status and some words, and nothing else.
+fn stand_in(status: u16) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 6\r\n\r\nno way");
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    port
+}
+
+#[test]
+fn an_answer_that_is_an_error_takes_nothing_away() {
+    let keys: Vec<String> = (0..20).map(|n| format!("app/n{n}")).collect();
+    let keys: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "0")).collect();
+    let Some(field) = Field::<Client>::with(&keys) else {
+        return;
+    };
+    let props = field.follow();
+    let reader = Reader::of(&props);
+    // The agents that the tests can have end connections where newer ones answer with 429.
+    for (n, (status, says)) in (1..).zip([
+        (403, "ACL token"),
+        (429, "fewer requests"),
+        (500, "no leader"),
+        (503, "log of the agent"),
+    ]) {
+        field.proxy.aim(stand_in(status));
+        within(SOON, "it is told", || {
+            let told = why(&props);
+            told.contains(&status.to_string()) && told.contains(says) && told.contains("no way")
+        });
+        field.store.put("app/n0", n.to_string());
+        field.store.delete(&format!("app/n{}", n + 1));
+        std::thread::sleep(SECOND / 2);
+        assert_eq!(props.get::<i64>("n0").unwrap(), n - 1);
+        field.proxy.aim(field.server.port());
+        let took = within(BACK, "the change", || props.get::<i64>("n0").unwrap() == n);
+        tell::<Client>(&format!("an answer of {status}: over"), took);
+        reader.is_well(&field, &props);
+    }
+}
+
+/// Why a store is stale.
+fn why(props: &Properties) -> String {
+    match health(props).status {
+        Status::Stale { reason, .. } => reason.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// A second agent that takes part in the decisions of the first one.
+fn second_agent(first: &mut Server) -> Option<Server> {
+    let port = free_port().to_string();
+    let join = format!("127.0.0.1:{port}");
+    let mut second = Server::prepare(Kind::Consul, &[]);
+    first.add_arguments(["-serf-lan-port", &port]);
+    second.add_arguments([
+        "-node",
+        "n2",
+        "-bootstrap-expect",
+        "0",
+        "-retry-join",
+        &join,
+    ]);
+    for agent in [&mut *first, &mut second] {
+        // Those of the protocol before need not wait for their vote; and what cannot be answered is
+        // answered so soon, and not when the client has given up.
+        let hold = "performance { rpc_hold_timeout = \"300ms\" }";
+        agent.add_arguments(["-raft-protocol", "2", "-hcl", hold]);
+    }
+    (first.restart() && second.restart()).then_some(second)
+}
+
+#[test]
+fn an_agent_without_a_leader_takes_nothing_away() {
+    let mut first = Server::prepare(Kind::Consul, &[]);
+    let Some(mut second) = second_agent(&mut first) else {
+        return;
+    };
+    let field = Field::<Client>::of(first);
+    for n in 0..20 {
+        field.store.put(&format!("app/n{n}"), n.to_string());
+    }
+    let both = || {
+        let peers = field.store.ask("operator/raft/configuration");
+        let peers: serde_json::Value = serde_json::from_slice(&peers).unwrap();
+        let servers = peers["Servers"].as_array().unwrap();
+        servers.len() == 2 && servers.iter().all(|it| it["Voter"] == true)
+    };
+    within(SOON, "the second has a vote", both);
+    let props = field.follow();
+    let reader = Reader::of(&props);
+    second.kill();
+    let begun = Instant::now();
+    within(SOON, "it is told", || {
+        let told = why(&props);
+        told.contains("500") && told.contains("No cluster leader")
+    });
+    tell::<Client>("no leader: told", begun.elapsed());
+    assert!(others_stay(&props) && props.get::<i64>("n0").unwrap() == 0);
+    assert!(second.restart());
+    within(SOON, "it decides again", || {
+        let answer = ureq::put(format!("{}/kv/app/n0", field.store.0)).send("1");
+        answer.is_ok_and(|answer| answer.status() == 200)
+    });
+    let took = within(BACK, "the change", || props.get::<i64>("n0").unwrap() == 1);
+    tell::<Client>("no leader: over", took);
+    reader.is_well(&field, &props);
+}
+
+#[test]
+fn a_store_that_is_restored_from_the_past_is_read_anew() {
+    let keys: Vec<String> = (0..20).map(|n| format!("app/n{n}")).collect();
+    let keys: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "0")).collect();
+    let Some(field) = Field::<Client>::with(&keys) else {
+        return;
+    };
+    let past = field.store.ask("snapshot");
+    let props = field.follow();
+    let reader = Reader::of(&props);
+    let n0 = || props.get::<i64>("n0").unwrap();
+    for n in 1..=50 {
+        field.store.put("app/n0", n.to_string());
+    }
+    field.store.put("app/new", "1");
+    field.store.delete("app/n7");
+    within(SOON, "it is followed", || {
+        field.agrees(&props) && n0() == 50
+    });
+    let index = |props: &Properties| -> u64 { health(props).revision.unwrap().parse().unwrap() };
+    let before = index(&props);
+    // A read blocks. One that comes just after it blocks for as long as any.
+    std::thread::sleep(SECOND / 4);
+    let answer = ureq::put(format!("{}/snapshot", field.store.0)).send(&past[..]);
+    assert_eq!(answer.unwrap().status(), 200);
+    let took = within(2 * SECOND, "the past", || n0() == 0 && field.agrees(&props));
+    tell::<Client>("restored from the past", took);
+    assert!(index(&props) < before, "the index went backwards");
+    field.store.put("app/n0", "1");
+    within(SECOND, "it is followed", || n0() == 1);
+    // The same while it cannot be seen.
+    field.proxy.set(Mode::Refuse);
+    within(SOON, "it is told", || is_stale(&props));
+    field.store.delete("app/n8");
+    let answer = ureq::put(format!("{}/snapshot", field.store.0)).send(&past[..]);
+    assert_eq!(answer.unwrap().status(), 200);
+    field.proxy.set(Mode::Pass);
+    within(BACK, "the past", || n0() == 0);
+    reader.is_well(&field, &props);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! etcd, and what only it does.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use liveprops::source::Scope;
 use liveprops::sources::{Etcd, Memory};
 use liveprops::{Properties, Source};
 
-use crate::field::{Field, SOON, Store, health, is_stale, is_up, tell, toml, within};
+use crate::field::{Field, Reader, SOON, Store, health, is_stale, is_up, tell, toml, within};
 use crate::proxy::{Mode, Proxy};
 use crate::server::{Kind, Server};
 use crate::suite;
@@ -65,6 +66,7 @@ impl Client {
 
 impl Store for Client {
     const KIND: Kind = Kind::Etcd;
+    const LARGEST: usize = 3 << 19;
 
     fn connect(server: &Server) -> Self {
         Self {
@@ -108,6 +110,22 @@ impl Store for Client {
         let all = Etcd::of_scope(prefix, scope).unwrap().into_iter();
         all.map(|one| source(port, one)).collect()
     }
+
+    fn all(&self) -> BTreeMap<String, String> {
+        use base64::Engine as _;
+        // From `app/` up to `app0`.
+        let range = "{\"key\":\"YXBwLw==\",\"range_end\":\"YXBwMA==\"}";
+        let answer = self.ask("kv/range", range);
+        let text = |item: &serde_json::Value, name: &str| {
+            let bytes = item[name].as_str().unwrap_or_default();
+            let bytes = base64::engine::general_purpose::STANDARD.decode(bytes);
+            String::from_utf8(bytes.unwrap()).unwrap()
+        };
+        let items = answer["kvs"].as_array().into_iter().flatten();
+        items
+            .map(|item| (text(item, "key"), text(item, "value")))
+            .collect()
+    }
 }
 
 suite!(Client);
@@ -126,32 +144,11 @@ fn field(count: usize) -> Option<Field<Client>> {
     Field::with(&keys)
 }
 
-/// Whether the program holds what the store does.
-fn is_equal(props: &Properties, store: &Client) -> bool {
-    // From `app/` up to `app0`.
-    let answer = store.ask(
-        "kv/range",
-        "{\"key\":\"YXBwLw==\",\"range_end\":\"YXBwMA==\"}",
-    );
-    let wanted = answer["kvs"].as_array().map_or(0, Vec::len);
-    let same = |item: &serde_json::Value| {
-        use base64::Engine as _;
-        let text = |name: &str| {
-            let bytes =
-                base64::engine::general_purpose::STANDARD.decode(item[name].as_str().unwrap());
-            String::from_utf8(bytes.unwrap()).unwrap()
-        };
-        let key = text("key")["app/".len()..].replace('/', ".");
-        props.get_opt::<String>(&key).unwrap() == Some(text("value"))
-    };
-    let items = answer["kvs"].as_array();
-    props.snapshot().keys().len() == wanted && items.is_none_or(|items| items.iter().all(same))
-}
-
 #[test]
 fn a_compaction_while_it_was_cut_off_hides_nothing() {
     let Some(field) = field(20) else { return };
     let props = field.follow();
+    let reader = Reader::of(&props);
     field.proxy.set(Mode::Refuse);
     within(SOON, "it is told", || is_stale(&props));
     field.store.put("app/new", "1");
@@ -164,7 +161,7 @@ fn a_compaction_while_it_was_cut_off_hides_nothing() {
     field.store.compact();
     field.store.put("app/after", "1");
     field.proxy.set(Mode::Pass);
-    let took = within(SOON, "all of it", || is_equal(&props, &field.store));
+    let took = within(SOON, "all of it", || field.agrees(&props));
     tell::<Client>("compaction while cut", took);
     within(SOON, "it is told", || is_up(&props));
     // And again while it swallows, so that it goes on from where it was.
@@ -174,8 +171,9 @@ fn a_compaction_while_it_was_cut_off_hides_nothing() {
     field.store.compact();
     std::thread::sleep(SECOND);
     field.proxy.set(Mode::Pass);
-    let took = within(SOON, "all of it", || is_equal(&props, &field.store));
+    let took = within(SOON, "all of it", || field.agrees(&props));
     tell::<Client>("compaction while half-open", took);
+    reader.is_well(&field, &props);
 }
 
 #[test]
@@ -194,7 +192,7 @@ fn a_stream_that_is_compacted_away_is_begun_anew() {
     }
     field.store.put("app/n0", "50");
     field.store.delete("app/n1");
-    within(SECOND, "it is followed", || is_equal(&props, &field.store));
+    within(SECOND, "it is followed", || field.agrees(&props));
 }
 
 #[test]
@@ -222,7 +220,7 @@ fn a_thousand_puts_during_a_reconnect_end_on_the_last_of_each() {
             field.store.delete("app/n19");
         }
     }
-    let took = within(SOON, "the last values", || is_equal(&props, &field.store));
+    let took = within(SOON, "the last values", || field.agrees(&props));
     tell::<Client>("1,000 puts during a reconnect", took);
     let seen: Vec<i64> = told.try_iter().collect();
     assert!(seen.is_sorted() && seen.last() == Some(&1000), "{seen:?}");
@@ -286,7 +284,7 @@ fn a_stream_that_goes_silent_is_noticed_in_time() {
     let took = within(8 * SECOND, "it is told", || is_stale(&props));
     tell::<Client>("half-open stream: told", took);
     field.proxy.set(Mode::Pass);
-    within(10 * SECOND, "the change", || is_equal(&props, &field.store));
+    within(10 * SECOND, "the change", || field.agrees(&props));
     within(SOON, "it is up", || is_up(&props));
     std::thread::sleep(SECOND / 2);
     field.server.freeze();
@@ -294,7 +292,7 @@ fn a_stream_that_goes_silent_is_noticed_in_time() {
     tell::<Client>("frozen stream: told", took);
     field.server.thaw();
     field.store.put("app/n0", "2");
-    within(10 * SECOND, "the change", || is_equal(&props, &field.store));
+    within(10 * SECOND, "the change", || field.agrees(&props));
 }
 
 #[test]
@@ -320,7 +318,7 @@ fn a_store_that_others_write_to_is_caught_up_with() {
         .store
         .change(&[("app/n0", Some(b"7")), ("app/n1", None)]);
     within(SECOND, "a change", || n0() == 7);
-    assert!(is_equal(&props, &field.store));
+    assert!(field.agrees(&props));
 }
 
 #[test]

@@ -15,6 +15,9 @@
 ))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[allow(dead_code)]
+#[path = "../support/child.rs"]
+mod child;
 #[path = "../kit/cluster.rs"]
 mod cluster;
 #[path = "../kit/proxy.rs"]
@@ -62,15 +65,17 @@ macro_rules! suite {
             values: a_key_may_hold_a_document,
             values: scopes_are_layers_and_a_value_walks_down_as_stronger_ones_go,
             values: ten_thousand_keys_are_loaded_and_one_change_is_one_change,
-            faults: a_store_that_is_killed_and_comes_back_is_followed_again,
+            faults: a_store_that_is_killed_is_followed_again_however_long_it_was_gone,
             faults: what_changed_in_an_outage_is_told_once_and_nothing_else,
             faults: fifty_changes_in_an_outage_arrive_as_one_value,
             faults: a_store_that_is_wiped_does_not_take_the_values_with_it,
+            faults: another_store_in_its_place_is_read_anew,
             faults: a_store_that_is_frozen_is_told_of_and_read_from_memory,
             faults: a_connection_that_swallows_everything_is_given_up,
             faults: a_store_that_is_absent_at_the_start_is_picked_up,
             faults: the_end_does_not_wait_for_a_read_that_waits,
             faults: fifty_cuts_leak_nothing_and_end_on_the_last_value,
+            faults: two_hundred_programs_come_back_without_a_rush,
             order: fifty_cuts_amid_ten_thousand_writes_lose_nothing_and_turn_nothing_back,
             order: five_hundred_random_changes_are_each_seen_at_once,
             order: what_is_not_there_yet_is_seen_as_it_comes,

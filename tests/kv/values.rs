@@ -122,7 +122,25 @@ pub(crate) fn a_value_that_is_no_text_or_too_large_is_refused_alone<S: Store>() 
     within(SOON, "others change", || {
         props.get::<u32>("good2").unwrap() == 22
     });
+    // The largest value that the store takes, but for what it needs for itself, is read if it is not
+    // more than any may have.
+    let large = "x".repeat(S::LARGEST - (2 << 10));
+    field.store.put("app/large", &large);
+    match large.len() <= 1 << 20 {
+        true => within(SOON, "it is there", || {
+            props.get_opt::<String>("large").unwrap().as_ref() == Some(&large)
+        }),
+        false => within(SOON, "it is refused alone", || {
+            let problems = health(&props).problems;
+            problems.iter().any(|it| it.to_string().contains("1048576"))
+        }),
+    };
+    field.store.put("app/good2", "23");
+    within(SOON, "others change", || {
+        props.get::<u32>("good2").unwrap() == 23
+    });
     field.store.put("app/good1", "11");
+    field.store.delete("app/large");
     field.store.delete("app/bad");
     within(SOON, "both are over", || health(&props).problems.is_empty());
     assert_eq!(props.get::<u32>("good1").unwrap(), 11);

@@ -1,6 +1,6 @@
 //! ZooKeeper, and what only it does.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -13,7 +13,7 @@ use liveprops::sources::{Locator, Memory, ZooKeeper};
 use liveprops::{Properties, Source};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::field::{Field, SOON, Store, health, is_stale, is_up, tell, toml, within};
+use crate::field::{Field, Reader, SOON, Store, health, is_stale, is_up, tell, toml, within};
 use crate::proxy::{Mode, Proxy};
 use crate::server::{Kind, Server};
 use crate::suite;
@@ -42,6 +42,8 @@ enum Acl {
 }
 
 const EXISTS: i32 = 3;
+const DATA: i32 = 4;
+const CHILDREN: i32 = 8;
 const SET_ACL: i32 = 7;
 const MULTI: i32 = 14;
 const AUTH: i32 = 100;
@@ -222,6 +224,7 @@ fn source(port: u16, zookeeper: ZooKeeper) -> Box<dyn Source> {
 
 impl Store for Client {
     const KIND: Kind = Kind::ZooKeeper;
+    const LARGEST: usize = 1 << 20;
 
     fn connect(server: &Server) -> Self {
         Self {
@@ -250,6 +253,39 @@ impl Store for Client {
     fn of_scope(port: u16, prefix: &str, scope: &Scope) -> Vec<Box<dyn Source>> {
         let all = ZooKeeper::of_scope(prefix, scope).unwrap().into_iter();
         all.map(|one| source(port, one)).collect()
+    }
+
+    fn all(&self) -> BTreeMap<String, String> {
+        fn string(bytes: &mut &[u8]) -> String {
+            let (length, rest) = bytes.split_first_chunk::<4>().unwrap();
+            let (text, rest) = rest.split_at(i32::from_be_bytes(*length).max(0) as usize);
+            *bytes = rest;
+            String::from_utf8(text.to_vec()).unwrap()
+        }
+        let mut paths = vec!["/app".to_owned()];
+        let mut all = BTreeMap::new();
+        while let Some(path) = paths.pop() {
+            let mut body = Vec::new();
+            text(&mut body, &path);
+            body.push(0);
+            let answer = self.ask(CHILDREN, &body);
+            if error_of(&answer) != 0 {
+                continue;
+            }
+            let (count, mut names) = answer[16..].split_first_chunk::<4>().unwrap();
+            let children = (0..i32::from_be_bytes(*count)).map(|_| string(&mut names));
+            paths.extend(children.map(|name| format!("{path}/{name}")));
+            let value = string(&mut &self.ask(DATA, &body)[16..]);
+            if !value.is_empty() {
+                all.insert(path[1..].to_owned(), value);
+            }
+        }
+        all
+    }
+
+    fn readers(&self) -> usize {
+        // One is that of the writer.
+        sessions(self.port) - 1
     }
 }
 
@@ -293,6 +329,7 @@ fn a_change_is_seen_within_a_few_milliseconds() {
 fn a_session_that_expired_is_begun_anew_with_all_that_changed() {
     let Some(field) = ten() else { return };
     let props = field.follow();
+    let reader = Reader::of(&props);
     field.store.put("app/n3", "3");
     within(SOON, "it is followed", || get(&props, "n3") == Some(3));
     field.proxy.set(Mode::HalfOpen);
@@ -313,13 +350,14 @@ fn a_session_that_expired_is_begun_anew_with_all_that_changed() {
     within(SECOND, "the watch is set again", || {
         get(&props, "n1") == Some(3)
     });
-    assert!(is_up(&props));
+    reader.is_well(&field, &props);
 }
 
 #[test]
 fn a_node_that_is_deleted_and_created_again_while_cut_is_one_change_or_none() {
     let Some(field) = ten() else { return };
     let props = field.follow();
+    let reader = Reader::of(&props);
     let (send, told) = channel();
     let _guard = props.on_change_under("", move |batch| {
         let keys: Vec<String> = batch
@@ -346,6 +384,7 @@ fn a_node_that_is_deleted_and_created_again_while_cut_is_one_change_or_none() {
     within(SOON, "the one that looks the same", || {
         get(&props, "n1") == Some(9)
     });
+    reader.is_well(&field, &props);
 }
 
 #[test]
@@ -559,8 +598,8 @@ fn any_of_several_servers_will_do_below_a_path_they_share() {
 }
 
 /// How many sessions the server keeps.
-fn sessions(server: &Server) -> usize {
-    let mut stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+fn sessions(port: u16) -> usize {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.write_all(b"dump").unwrap();
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer);
@@ -572,7 +611,7 @@ fn sessions(server: &Server) -> usize {
 #[test]
 fn an_end_leaves_no_session_behind() {
     let Some(field) = ten() else { return };
-    let before = sessions(&field.server);
+    let before = sessions(field.server.port());
     assert_eq!(before, 1, "that of the writer");
     for _ in 0..5 {
         let props = field.follow();
@@ -580,10 +619,10 @@ fn an_end_leaves_no_session_behind() {
         within(SOON, "it is followed", || get(&props, "n0") == Some(-1));
         field.store.put("app/n0", "0");
         within(SOON, "it is followed", || get(&props, "n0") == Some(0));
-        assert_eq!(sessions(&field.server), before + 1);
+        assert_eq!(sessions(field.server.port()), before + 1);
     }
     within(SECOND, "the last has ended", || {
-        sessions(&field.server) == before
+        sessions(field.server.port()) == before
     });
 }
 

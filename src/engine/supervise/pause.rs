@@ -7,8 +7,13 @@ use crate::source::MAX_RETRY_AFTER;
 
 /// The longest pause between two attempts.
 pub(super) const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// The pause after the first failure is at most this.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The pause after the first failure is at most this: many programs that are cut off at one moment
+/// come back over all of it.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(400);
+/// Pauses that do not grow any more are at least this.
+pub(super) const FULL_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause after an attempt that was a pause by itself.
+const SHORT_PAUSE: Duration = Duration::from_millis(500);
 
 /// A random pause up to a bound that doubles with each failure, so that many clients of one broken
 /// store do not come back in step.
@@ -16,7 +21,17 @@ pub(super) fn after_failures(failures: u32) -> Duration {
     let bound = FIRST_PAUSE
         .saturating_mul(1 << failures.min(10).saturating_sub(1))
         .min(MAX_PAUSE);
-    Duration::from_millis(1) + part_of(bound)
+    let least = match bound < MAX_PAUSE {
+        true => Duration::from_millis(1),
+        false => FULL_PAUSE,
+    };
+    least + part_of(bound - least)
+}
+
+/// The pause after an attempt that has waited in vain for longer than a second: a store that is
+/// silent may speak at any time, and is asked no more often than once a second so.
+pub(super) fn after_silence() -> Duration {
+    part_of(SHORT_PAUSE)
 }
 
 /// The pause after a failure whose error may ask for one. What is asked for is the least: of the
@@ -73,6 +88,8 @@ mod tests {
             let bound = FIRST_PAUSE * (1 << failures.min(10u32).saturating_sub(1));
             let bound = bound.min(MAX_PAUSE) + Duration::from_millis(1);
             let pauses: Vec<_> = (0..200).map(|_| after_failures(failures)).collect();
+            let full = pauses.iter().all(|pause| *pause >= FULL_PAUSE);
+            assert_eq!(full, bound > MAX_PAUSE, "{failures}");
             assert!(pauses.iter().all(|pause| *pause <= bound), "{failures}");
             assert!(pauses.iter().any(|pause| *pause > bound / 2), "{failures}");
             assert!(pauses.iter().any(|pause| *pause < bound / 2), "{failures}");

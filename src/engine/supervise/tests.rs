@@ -263,7 +263,7 @@ fn a_store_that_wants_no_retry_is_left_alone_that_long_and_never_longer_than_the
     *store.down.lock() = true;
     store.next_gap(STEP);
     let gap = store.next_gap(Duration::from_millis(10));
-    assert!(gap <= Duration::from_millis(200), "counted anew: {gap:?}");
+    assert!(gap <= Duration::from_millis(500), "counted anew: {gap:?}");
     Ok(())
 }
 
@@ -553,11 +553,12 @@ fn a_refresh_during_a_slow_poll_has_the_time_of_both() -> Result<(), Error> {
     Ok(())
 }
 
-/// A stream that breaks as soon as it has said what it says, or without a word.
+/// A stream that breaks, sooner or later.
 #[derive(Clone)]
 struct Wire {
     store: Store,
-    mute: Arc<Mutex<bool>>,
+    /// Whether it says nothing before that, and how long it lasts.
+    manner: Arc<Mutex<(bool, Duration)>>,
 }
 
 impl Source for Wire {
@@ -575,31 +576,46 @@ impl Source for Wire {
 
     fn watch(&self, updates: &Updates) -> Result<(), Error> {
         let document = self.store.load()?;
-        if !*self.mute.lock() {
+        let (mute, lasts) = *self.manner.lock();
+        if !mute {
             updates.send(Update::full(document))?;
         }
+        updates.wait(lasts);
         Err(Error::new(ErrorKind::Unavailable, "the wire broke"))
     }
 }
 
 #[test]
-fn a_watch_that_said_something_is_begun_again_soon_and_one_that_did_not_ever_later()
+fn a_watch_that_lasted_is_begun_again_soon_and_one_that_broke_at_once_ever_later()
 -> Result<(), Error> {
+    let second = Duration::from_secs(1);
     let (fake, clock) = Fake::new();
     let store = Store::new(&fake);
-    let mute = Arc::new(Mutex::new(true));
+    let manner = Arc::new(Mutex::new((true, Duration::ZERO)));
     let wire = Wire {
         store: store.clone(),
-        mute: Arc::clone(&mute),
+        manner: Arc::clone(&manner),
     };
     let props = Properties::builder().clock(clock).source(wire).build()?;
-    let longest = |gaps: usize| (0..gaps).map(|_| store.next_gap(STEP)).max();
-    store.until(STEP, Duration::from_secs(60), || store.asked() >= 8);
-    assert!(longest(10) > Some(Duration::from_secs(1)), "it is pressed");
-    *mute.lock() = false;
-    store.next_gap(STEP);
-    let most = Duration::from_millis(100) + 3 * STEP;
-    assert!(longest(20) <= Some(most));
+    let gaps = || -> Vec<_> { (0..10).map(|_| store.next_gap(STEP)).collect() };
+    let set = |mute: bool, lasts: Duration| {
+        *manner.lock() = (mute, lasts);
+        store.next_gap(STEP);
+    };
+    store.until(STEP, second * 60, || store.asked() >= 8);
+    // Never more than one attempt a second, whether it says something or not.
+    assert!(gaps().iter().all(|gap| *gap >= second), "it is pressed");
+    set(false, Duration::ZERO);
+    assert!(gaps().iter().all(|gap| *gap >= second), "it is pressed");
+    // A store that is silent may speak at any time.
+    set(true, 3 * second);
+    let silent = gaps();
+    let most = 3 * second + second / 2 + 3 * STEP;
+    assert!(silent.iter().all(|gap| *gap <= most), "{silent:?}");
+    set(false, second + STEP);
+    let healthy = gaps();
+    let most = second + Duration::from_millis(400) + 4 * STEP;
+    assert!(healthy.iter().all(|gap| *gap <= most), "{healthy:?}");
     assert!(props.get::<usize>("asked")? > 20);
     Ok(())
 }

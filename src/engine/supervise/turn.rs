@@ -16,6 +16,9 @@ use crate::value::document::Document;
 /// The shortest pause between two loads.
 const MIN_POLL: Duration = Duration::from_millis(1);
 
+/// A watch that breaks after less than this was not healthy, whatever it said.
+const HEALTHY: Duration = Duration::from_secs(1);
+
 /// A thread's turn at a source.
 pub(super) struct Turn {
     keeper: Arc<Keeper>,
@@ -252,6 +255,8 @@ impl Turn {
     fn stream(&self, updates: &Updates) -> Then {
         let keeper = &self.keeper;
         self.begin_round();
+        let begun = keeper.clock.now();
+        let before = keeper.state.lock().failures;
         self.life.watch(keeper.terms.timing.longest_silence());
         self.keeper.ring();
         let outcome = guarded(|| keeper.source.watch(updates));
@@ -265,8 +270,21 @@ impl Turn {
             Ok(()) => Error::new(ErrorKind::Unavailable, "the watch ended by itself"),
         };
         updates.failed(error.clone());
+        let lasted = keeper.clock.now().saturating_duration_since(begun) >= HEALTHY;
+        let silent = {
+            let mut state = keeper.state.lock();
+            if !lasted {
+                // What breaks as soon as it begins would otherwise be begun without end.
+                state.failures = state.failures.max(before);
+            }
+            lasted && state.failures > 0
+        };
+        let asked = error.retry_after().is_some();
         let pause = self.failed(error);
-        self.pause(pause)
+        self.pause(match silent && !asked {
+            true => pause.min(pause::after_silence()),
+            false => pause,
+        })
     }
 }
 

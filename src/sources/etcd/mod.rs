@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
 use crate::sources::etcd::wire::{Ask, Event, Fault, Header, Item, Lines, Listing, Message, Next};
+use crate::sources::kv::about;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
@@ -35,7 +36,7 @@ const KIND: &str = "etcd";
 /// Where a member is by default.
 const ADDRESS: &str = "http://127.0.0.1:2379";
 
-/// How long a stream lasts before the next one is begun.
+/// How long a stream lasts at most before the next one is begun.
 const STREAM: Duration = Duration::from_secs(4);
 /// How long an answer may take in all, and how long there may be no connection.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -316,7 +317,7 @@ impl Etcd {
                     token: ask.token.clone(),
                     ..*ask
                 };
-                ask.watch(&range, from, STREAM)
+                ask.watch(&range, from, about(STREAM))
             })?;
             let ((mut lines, first), server) = stream;
             match first {

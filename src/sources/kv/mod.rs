@@ -7,3 +7,12 @@ pub(crate) mod locator;
 pub(crate) mod mapping;
 pub(crate) mod mirror;
 pub(crate) mod options;
+
+/// A time, or up to a quarter less: what many programs began at one moment does not go on in step.
+pub(crate) fn about(time: std::time::Duration) -> std::time::Duration {
+    use std::hash::{BuildHasher, RandomState};
+
+    // Seeded anew each time, which is randomness enough here.
+    let random = RandomState::new().hash_one(time) % 1_000;
+    time - (time / 4).mul_f64(random as f64 / 1_000.0)
+}

@@ -16,6 +16,7 @@ use tokio::time::{self, Instant, MissedTickBehavior};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
+use crate::sources::kv::about;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
@@ -467,7 +468,7 @@ impl Nats {
         let begun = Instant::now();
         let mut sent = begun;
         let mut changed = false;
-        let mut look = time::interval_at(begun + LOOK, LOOK);
+        let mut look = time::interval_at(begun + about(LOOK), LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let news = tokio::select! {

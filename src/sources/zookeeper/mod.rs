@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use crate::error::{Error, ErrorKind};
 use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
+use crate::sources::kv::about;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
@@ -40,7 +41,7 @@ const ADDRESS: &str = "127.0.0.1:2181";
 /// How long it may take to connect, and with that to read everything.
 const CONNECT: Duration = Duration::from_millis(1500);
 const TIMEOUT: Duration = Duration::from_millis(3500);
-/// How long a watch may tell of nothing before the server is asked for a sign of life.
+/// How long a watch may tell of nothing at most before the server is asked for a sign of life.
 const HEARTBEAT: Duration = Duration::from_millis(1500);
 /// How long it may take for an answer to come.
 const LATE: Duration = Duration::from_secs(2);
@@ -501,7 +502,7 @@ impl Open {
     /// Tells of what changes, until an error or the end.
     fn follow(&mut self, source: &ZooKeeper, updates: &Updates) -> Result<(), Error> {
         loop {
-            if !self.session.listen(Instant::now() + HEARTBEAT)? {
+            if !self.session.listen(Instant::now() + about(HEARTBEAT))? {
                 if self.beat()? {
                     self.read_all(source, Instant::now() + TIMEOUT)?;
                 }
