@@ -6,10 +6,8 @@
 use std::fmt;
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use ureq::http::header::HeaderName;
 use ureq::http::{HeaderValue, Response};
 use ureq::{Agent, Body};
@@ -22,6 +20,7 @@ use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
 use crate::sources::kv::options::shared_options;
+use crate::sources::kv::slot::Slot;
 use crate::sources::trust::{Credential, Files};
 use crate::sources::web::url::Url;
 use crate::sources::web::{self, Limits, json};
@@ -68,39 +67,9 @@ const MAX_ANSWER: u64 = 32 << 20;
 /// assert_eq!(consul.watching(), Watching::Stream);
 /// assert_eq!(consul.origin().to_string(), "consul config/checkout/");
 /// ```
-#[derive(Clone)]
 pub struct Consul {
     options: Options,
-    /// Behind a lock because a call that was left to itself may still run.
-    known: Arc<Mutex<Known>>,
-}
-
-/// What the store holds, by the newest read.
-struct Known {
-    mirror: Mirror,
-    /// How many reads have begun, and which of them is in the mirror.
-    begun: u64,
-    newest: u64,
-}
-
-impl Known {
-    /// A read begins.
-    fn begin(&mut self) -> u64 {
-        self.begun += 1;
-        self.begun
-    }
-
-    /// What a read has brought, unless a later one has come before it.
-    fn take(&mut self, read: u64, answer: &Answer) -> Result<(), Error> {
-        if read < self.newest {
-            return Err(web::unavailable(
-                "an answer that came after that of a later read",
-            ));
-        }
-        self.newest = read;
-        self.mirror.replace(answer.entries());
-        Ok(())
-    }
+    mirror: Slot<Mirror>,
 }
 
 #[derive(Clone)]
@@ -149,11 +118,7 @@ impl Consul {
 
     fn with_options(options: Options) -> Self {
         Self {
-            known: Arc::new(Mutex::new(Known {
-                mirror: Mirror::new(options.mapping.clone()),
-                begun: 0,
-                newest: 0,
-            })),
+            mirror: Slot::empty(),
             options,
         }
     }
@@ -283,6 +248,60 @@ impl Consul {
         self.options.endpoints.first(|| self.read(agent, 0))
     }
 
+    /// Runs a call with what the one before has left.
+    fn with_mirror<R>(&self, run: impl FnOnce(&mut Mirror) -> R) -> R {
+        let make = || Mirror::new(self.options.mapping.clone());
+        self.mirror.with(make, run)
+    }
+
+    /// Reads again and again, each time until something is new.
+    fn follow(&self, mirror: &mut Mirror, updates: &Updates) -> Result<(), Error> {
+        let agent = self.agent()?;
+        let stopped = agent.clone();
+        updates.on_stop(move || stopped.clone().shutdown());
+        let mut index = 0;
+        let mut first = true;
+        while !updates.is_stopped() {
+            let begun = Instant::now();
+            let read = match first {
+                true => self.read_all(&agent),
+                false => self.read(&agent, index),
+            };
+            let (answer, place) = match read {
+                // It was told to end.
+                Err(_) if updates.is_stopped() => return Ok(()),
+                read => read?,
+            };
+            // Going backwards means another past: everything is read anew. A store that is restored
+            // says what it said before, and says it early. 0 would not block.
+            let early = answer.index == index && begun.elapsed() < WAIT / 2;
+            index = match early || answer.index < index {
+                true => 0,
+                false => answer.index.max(1),
+            };
+            let update = {
+                mirror.replace(answer.entries());
+                let revision = answer.index.to_string();
+                match first {
+                    true => mirror.whole(revision).map(Update::full).map(Some),
+                    false => mirror.update(revision),
+                }
+            };
+            if std::mem::take(&mut first) {
+                updates.located(place);
+            }
+            match update {
+                Ok(Some(update)) => drop(updates.send(update)),
+                Ok(None) => updates.alive(),
+                Err(error) => updates.failed(error),
+            }
+            if updates.wait(PAUSE.saturating_sub(begun.elapsed())) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn agent(&self) -> Result<Agent, Error> {
         web::tls::agent(&self.options.tls).map_err(|error| error.with_origin(self.origin()))
     }
@@ -381,17 +400,24 @@ fn shown(address: &str) -> String {
     )
 }
 
+/// With memory of its own: what one has told says nothing of what another has.
+impl Clone for Consul {
+    fn clone(&self) -> Self {
+        Self::with_options(self.options.clone())
+    }
+}
+
 impl Source for Consul {
     fn origin(&self) -> Origin {
         Origin::new(KIND, self.options.mapping.wanted())
     }
 
     fn load(&self) -> Result<Document, Error> {
-        let read = self.known.lock().begin();
         let (answer, _) = self.read_all(&self.agent()?)?;
-        let mut known = self.known.lock();
-        known.take(read, &answer)?;
-        known.mirror.whole(answer.index.to_string())
+        self.with_mirror(|mirror| {
+            mirror.replace(answer.entries());
+            mirror.whole(answer.index.to_string())
+        })
     }
 
     fn watching(&self) -> Watching {
@@ -399,52 +425,7 @@ impl Source for Consul {
     }
 
     fn watch(&self, updates: &Updates) -> Result<(), Error> {
-        let agent = self.agent()?;
-        let stopped = agent.clone();
-        updates.on_stop(move || stopped.clone().shutdown());
-        let mut index = 0;
-        let mut first = true;
-        while !updates.is_stopped() {
-            let begun = Instant::now();
-            let number = self.known.lock().begin();
-            let read = match first {
-                true => self.read_all(&agent),
-                false => self.read(&agent, index),
-            };
-            let (answer, place) = match read {
-                // It was told to end.
-                Err(_) if updates.is_stopped() => return Ok(()),
-                read => read?,
-            };
-            // Going backwards means another past: everything is read anew. A store that is restored
-            // says what it said before, and says it early. 0 would not block.
-            let early = answer.index == index && begun.elapsed() < WAIT / 2;
-            index = match early || answer.index < index {
-                true => 0,
-                false => answer.index.max(1),
-            };
-            let update = {
-                let mut known = self.known.lock();
-                known.take(number, &answer)?;
-                let revision = answer.index.to_string();
-                match first {
-                    true => known.mirror.whole(revision).map(Update::full).map(Some),
-                    false => known.mirror.update(revision),
-                }
-            };
-            if std::mem::take(&mut first) {
-                updates.located(place);
-            }
-            match update {
-                Ok(Some(update)) => drop(updates.send(update)),
-                Ok(None) => updates.alive(),
-                Err(error) => updates.failed(error),
-            }
-            if updates.wait(PAUSE.saturating_sub(begun.elapsed())) {
-                break;
-            }
-        }
-        Ok(())
+        self.with_mirror(|mirror| self.follow(mirror, updates))
     }
 
     fn refusal(&self) -> Refusal {

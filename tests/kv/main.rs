@@ -37,13 +37,13 @@ mod faults;
 mod field;
 #[cfg(all(feature = "nats", feature = "watch"))]
 mod fleet;
-mod location;
 #[cfg(feature = "nats")]
 mod nats;
 mod order;
 mod random;
 #[cfg(feature = "consul")]
 mod restore;
+mod sources;
 mod three;
 #[cfg(feature = "zookeeper")]
 mod tree;
@@ -57,7 +57,8 @@ mod zookeeper;
 macro_rules! suite {
     ($store:ty) => {
         suite! { $store:
-            location: where_it_reads_from_is_told_by_health_and_explanations,
+            sources: where_it_reads_from_is_told_by_health_and_explanations,
+            sources: one_source_in_two_programs_tells_each_of_every_change,
             values: what_is_there_and_what_changes_is_seen_and_a_deleted_key_falls_through,
             values: a_prefix_ends_at_its_separator,
             values: what_one_transaction_changes_is_one_generation_and_one_call,

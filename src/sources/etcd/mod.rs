@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -23,6 +22,7 @@ use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
 use crate::sources::kv::options::shared_options;
+use crate::sources::kv::slot::Slot;
 use crate::sources::trust::{Credential, Files};
 use crate::sources::web::url::Url;
 use crate::sources::web::{self, json};
@@ -80,12 +80,10 @@ const AGAIN: u32 = 3;
 /// assert_eq!(etcd.watching(), Watching::Stream);
 /// assert_eq!(etcd.origin().to_string(), "etcd config/checkout/");
 /// ```
-#[derive(Clone)]
 pub struct Etcd {
     options: Options,
-    /// Behind locks because a call that was left to itself may still run.
-    held: Arc<Mutex<Held>>,
-    token: Arc<Mutex<Option<HeaderValue>>>,
+    held: Slot<Held>,
+    token: Mutex<Option<HeaderValue>>,
 }
 
 #[derive(Clone)]
@@ -106,8 +104,6 @@ struct User {
 struct Held {
     mirror: Mirror,
     revision: u64,
-    /// Counts what came.
-    turn: u64,
 }
 
 /// Up to where the store is followed.
@@ -158,14 +154,9 @@ impl Etcd {
     }
 
     fn with_options(options: Options) -> Self {
-        let held = Held {
-            mirror: Mirror::new(options.mapping.clone()),
-            revision: 0,
-            turn: 0,
-        };
         Self {
-            held: Arc::new(Mutex::new(held)),
-            token: Arc::default(),
+            held: Slot::empty(),
+            token: Mutex::default(),
             options,
         }
     }
@@ -327,11 +318,7 @@ impl Etcd {
             (watch.again, watch.followed) = (0, true);
             watch.updates.located(server);
             // A document that is broken is so still.
-            let update = {
-                let mut held = self.held.lock();
-                let revision = held.revision.to_string();
-                held.mirror.update(revision)
-            };
+            let update = watch.held.update();
             if watch.tell(update) {
                 return Ok(End::Stopped);
             }
@@ -365,7 +352,6 @@ impl Etcd {
                 Next::TooLong => return Ok(Some(End::Doubt)),
             };
             idle = false;
-            let mut held = self.held.lock();
             while let Some(now) = message {
                 match now {
                     Message::Created(_) => {}
@@ -373,13 +359,11 @@ impl Etcd {
                     Message::Events(_) if watch.updates.is_stopped() => {
                         return Ok(Some(End::Stopped));
                     }
-                    Message::Events(events) => held.take(&events, place),
+                    Message::Events(events) => watch.held.take(&events, place),
                 }
                 message = lines.ready().map_err(explained)?;
             }
-            let revision = held.revision.to_string();
-            let update = held.mirror.update(revision);
-            drop(held);
+            let update = watch.held.update();
             if watch.tell(update) {
                 return Ok(Some(End::Stopped));
             }
@@ -404,12 +388,15 @@ impl Held {
     fn replace(&mut self, all: &Listing) {
         self.mirror.replace(all.items.iter().filter_map(entry));
         self.revision = all.header.revision;
-        self.turn += 1;
+    }
+
+    /// All of it, if anything is new.
+    fn update(&mut self) -> Result<Option<Update>, Error> {
+        self.mirror.update(self.revision.to_string())
     }
 
     /// Whole revisions have come: the place moves when all of their events are in.
     fn take(&mut self, events: &[Event], place: &mut Place) {
-        self.turn += 1;
         for event in events {
             place.count = place.count.saturating_add_signed(event.adds());
             // What was read in between is newer.
@@ -432,6 +419,7 @@ impl Held {
 /// What one call of [`Source::watch`] goes by.
 struct Watch<'a> {
     updates: &'a Updates,
+    held: &'a mut Held,
     agent: &'a Agent,
     /// How often everything was read again since a stream began.
     again: u32,
@@ -491,6 +479,13 @@ fn shown(address: &str) -> String {
     )
 }
 
+/// With memory of its own: what one has told says nothing of what another has.
+impl Clone for Etcd {
+    fn clone(&self) -> Self {
+        Self::with_options(self.options.clone())
+    }
+}
+
 impl Source for Etcd {
     fn origin(&self) -> Origin {
         Origin::new(KIND, self.options.mapping.wanted())
@@ -498,15 +493,11 @@ impl Source for Etcd {
 
     fn load(&self) -> Result<Document, Error> {
         let agent = self.agent()?;
-        let turn = self.held.lock().turn;
         let all = self.read_all(&agent)?;
-        let mut held = self.held.lock();
-        // An answer may be so late that a watch has brought what is newer.
-        if held.turn == turn || held.revision <= all.header.revision {
+        self.with_held(|held| {
             held.replace(&all);
-        }
-        let revision = held.revision.to_string();
-        held.mirror.whole(revision)
+            held.mirror.whole(held.revision.to_string())
+        })
     }
 
     fn watching(&self) -> Watching {
@@ -514,11 +505,45 @@ impl Source for Etcd {
     }
 
     fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        self.with_held(|held| self.run(held, updates))
+    }
+
+    fn refusal(&self) -> Refusal {
+        match self.options.mapping.is_document() {
+            true => Refusal::Whole,
+            false => Refusal::PerKey,
+        }
+    }
+
+    fn timing(&self) -> Timing {
+        let silence = STREAM + CONNECT + BEGIN + PAUSE * 2;
+        Timing::new().timeout(TIMEOUT).silence(silence)
+    }
+
+    /// Required, and guarded: a wiped store looks like a wish to remove everything.
+    fn policy(&self) -> Policy {
+        Policy::new().guarded(Guard::new())
+    }
+}
+
+impl Etcd {
+    /// Runs a call with what the one before has left.
+    fn with_held<R>(&self, run: impl FnOnce(&mut Held) -> R) -> R {
+        let make = || Held {
+            mirror: Mirror::new(self.options.mapping.clone()),
+            revision: 0,
+        };
+        self.held.with(make, run)
+    }
+
+    /// Reads all and follows from there, again after each doubt.
+    fn run(&self, held: &mut Held, updates: &Updates) -> Result<(), Error> {
         let agent = self.agent()?;
         let stopped = agent.clone();
         updates.on_stop(move || stopped.clone().shutdown());
         let mut watch = Watch {
             updates,
+            held,
             agent: &agent,
             again: 0,
             followed: false,
@@ -547,41 +572,20 @@ impl Source for Etcd {
         }
     }
 
-    fn refusal(&self) -> Refusal {
-        match self.options.mapping.is_document() {
-            true => Refusal::Whole,
-            false => Refusal::PerKey,
-        }
-    }
-
-    fn timing(&self) -> Timing {
-        let silence = STREAM + CONNECT + BEGIN + PAUSE * 2;
-        Timing::new().timeout(TIMEOUT).silence(silence)
-    }
-
-    /// Required, and guarded: a wiped store looks like a wish to remove everything.
-    fn policy(&self) -> Policy {
-        Policy::new().guarded(Guard::new())
-    }
-}
-
-impl Etcd {
     fn list_and_follow(&self, watch: &mut Watch<'_>, first: &mut bool) -> Result<End, Error> {
         let all = self.read_all(watch.agent)?;
         let revision = all.header.revision.to_string();
-        let mut held = self.held.lock();
         if watch.updates.is_stopped() {
             return Ok(End::Stopped);
         }
-        held.replace(&all);
+        watch.held.replace(&all);
         let update = match std::mem::take(first) {
-            true => held
-                .mirror
-                .whole(revision)
-                .map(|all| Some(Update::full(all))),
-            false => held.mirror.update(revision),
+            true => {
+                let all = watch.held.mirror.whole(revision);
+                all.map(|all| Some(Update::full(all)))
+            }
+            false => watch.held.update(),
         };
-        drop(held);
         if watch.tell(update) {
             return Ok(End::Stopped);
         }

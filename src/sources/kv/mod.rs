@@ -1,4 +1,4 @@
-//! What key-value stores have in common: where one is (`endpoints`, `locator`), which of its keys are
+//! What key-value stores have in common: what one call hands to the next (`slot`), where one is (`endpoints`, `locator`), which of its keys are
 //! meant and what they are called (`mapping`), what a store holds as one document (`mirror`), and the
 //! options that all have (`options`).
 
@@ -7,6 +7,7 @@ pub(crate) mod locator;
 pub(crate) mod mapping;
 pub(crate) mod mirror;
 pub(crate) mod options;
+pub(crate) mod slot;
 
 /// A time, or up to a quarter less: what many programs began at one moment does not go on in step.
 pub(crate) fn about(time: std::time::Duration) -> std::time::Duration {

@@ -21,6 +21,7 @@ use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
 use crate::sources::kv::options::shared_options;
+use crate::sources::kv::slot::Slot;
 use crate::sources::nats::link::{Bucket, Change, Feed, Link, News};
 use crate::sources::trust::{Credential, Files};
 use crate::value::document::Document;
@@ -89,13 +90,12 @@ const MAX_LEFT: usize = 16;
 /// assert_eq!(nats.watching(), Watching::Stream);
 /// assert_eq!(nats.origin().to_string(), "nats config.checkout.");
 /// ```
-#[derive(Clone)]
 pub struct Nats {
     options: Options,
-    /// What the store holds. Behind a lock because a call that was left to itself may still run.
-    mirror: Arc<Mutex<Mirror>>,
+    /// What the store holds.
+    mirror: Slot<Mirror>,
     /// The consumers of connections that were lost.
-    left: Arc<Mutex<Vec<String>>>,
+    left: Mutex<Vec<String>>,
 }
 
 #[derive(Clone)]
@@ -141,8 +141,8 @@ impl Nats {
 
     fn with_options(options: Options) -> Self {
         Self {
-            mirror: Arc::new(Mutex::new(Mirror::new(options.mapping.clone()))),
-            left: Arc::default(),
+            mirror: Slot::empty(),
+            left: Mutex::default(),
             options,
         }
     }
@@ -416,6 +416,7 @@ impl Nats {
         link: &Link,
         mut bucket: Option<Bucket>,
         current: &mut Option<Feed>,
+        mirror: &mut Mirror,
         updates: &Updates,
     ) -> Result<(), Error> {
         let filter = self.filter()?;
@@ -425,7 +426,7 @@ impl Nats {
             let revision = match &bucket {
                 None => {
                     updates.degraded(None);
-                    self.mirror.lock().replace([]);
+                    mirror.replace([]);
                     0
                 }
                 Some(known) => {
@@ -435,15 +436,15 @@ impl Nats {
                         self.give_up(old).await;
                     }
                     let newest = all.iter().map(|change| change.revision).max();
-                    self.mirror.lock().replace(entries(&all));
+                    mirror.replace(entries(&all));
                     newest.unwrap_or_default().max(known.last)
                 }
             };
-            self.send(updates, revision, std::mem::take(&mut first));
+            self.send(mirror, updates, revision, std::mem::take(&mut first));
             bucket = match (bucket, current.as_mut()) {
                 (Some(known), Some(feed)) => {
                     feed.listen_again();
-                    let now = self.live(link, feed, known, updates).await?;
+                    let now = self.live(link, feed, known, mirror, updates).await?;
                     // What is wrong may be so again at once.
                     time::sleep_until(begun + MISSING).await;
                     now
@@ -463,6 +464,7 @@ impl Nats {
         link: &Link,
         feed: &mut Feed,
         mut known: Bucket,
+        mirror: &mut Mirror,
         updates: &Updates,
     ) -> Result<Option<Bucket>, Error> {
         let begun = Instant::now();
@@ -480,7 +482,7 @@ impl Nats {
                 Some(News::Change(change)) => change,
                 Some(News::Calm) => {
                     // A document that is broken is so still.
-                    self.send(updates, known.last, false);
+                    self.send(mirror, updates, known.last, false);
                     continue;
                 }
                 Some(News::Doubt) => return link.bucket(&self.options.bucket).await,
@@ -497,17 +499,14 @@ impl Nats {
                 }
             };
             let (changes, whole) = self.gather(feed, first, sent + PAUSE).await?;
-            {
-                let mut mirror = self.mirror.lock();
-                for change in &changes {
-                    match change.value() {
-                        Some(bytes) => mirror.put(&entry(change, bytes)),
-                        None => mirror.delete(&change.key),
-                    }
+            for change in &changes {
+                match change.value() {
+                    Some(bytes) => mirror.put(&entry(change, bytes)),
+                    None => mirror.delete(&change.key),
                 }
             }
             let revision = changes.last().map_or(0, |change| change.revision);
-            self.send(updates, revision, false);
+            self.send(mirror, updates, revision, false);
             if !whole {
                 return link.bucket(&self.options.bucket).await;
             }
@@ -552,8 +551,49 @@ impl Nats {
         }
     }
 
+    /// Runs a call with what the one before has left.
+    fn with_mirror<R>(&self, run: impl FnOnce(&mut Mirror) -> R) -> R {
+        let make = || Mirror::new(self.options.mapping.clone());
+        self.mirror.with(make, run)
+    }
+
+    /// Follows the bucket on one connection, or on several one after the other.
+    fn watch_all(&self, mirror: &mut Mirror, updates: &Updates) -> Result<(), Error> {
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
+        updates.on_stop(move || stopped.notify_one());
+        run(async {
+            let mut tries = 0;
+            loop {
+                let begun = Instant::now();
+                let outcome = self.watch_one(&stop, mirror, updates).await;
+                let outcome = outcome.inspect_err(|_| self.options.endpoints.next());
+                if begun.elapsed() > ELECTION {
+                    tries = 0;
+                }
+                match outcome {
+                    // A cluster that elects a leader says nothing, and that took its time already.
+                    Err(error)
+                        if error.kind() == ErrorKind::Timeout
+                            && self.options.endpoints.count() > 1
+                            && tries < TRIES =>
+                    {
+                        tries += 1;
+                        updates.failed(error);
+                    }
+                    outcome => return outcome,
+                }
+            }
+        })
+    }
+
     /// Follows the bucket on one connection.
-    async fn watch_one(&self, stop: &Notify, updates: &Updates) -> Result<(), Error> {
+    async fn watch_one(
+        &self,
+        stop: &Notify,
+        mirror: &mut Mirror,
+        updates: &Updates,
+    ) -> Result<(), Error> {
         let Connected {
             link,
             bucket,
@@ -569,7 +609,7 @@ impl Nats {
             biased;
             () = stop.notified() => Ok(()),
             error = link.ended() => Err(error),
-            outcome = self.follow(&link, bucket, &mut feed, updates) => outcome,
+            outcome = self.follow(&link, bucket, &mut feed, mirror, updates) => outcome,
         };
         if let Some(feed) = feed {
             self.give_up(feed).await;
@@ -581,15 +621,11 @@ impl Nats {
     }
 
     /// Hands over what is new in the mirror, or all of it.
-    fn send(&self, updates: &Updates, revision: u64, all: bool) {
-        let update = {
-            let mut mirror = self.mirror.lock();
-            match all {
-                true => mirror
-                    .whole(revision.to_string())
-                    .map(|all| Some(Update::full(all))),
-                false => mirror.update(revision.to_string()),
-            }
+    fn send(&self, mirror: &mut Mirror, updates: &Updates, revision: u64, all: bool) {
+        let revision = revision.to_string();
+        let update = match all {
+            true => mirror.whole(revision).map(|all| Some(Update::full(all))),
+            false => mirror.update(revision),
         };
         match update {
             Ok(Some(update)) => drop(updates.send(update)),
@@ -635,6 +671,13 @@ fn run<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     outcome
 }
 
+/// With memory of its own: what one has told says nothing of what another has.
+impl Clone for Nats {
+    fn clone(&self) -> Self {
+        Self::with_options(self.options.clone())
+    }
+}
+
 impl Source for Nats {
     fn origin(&self) -> Origin {
         Origin::new(KIND, self.options.mapping.wanted())
@@ -654,10 +697,11 @@ impl Source for Nats {
                 revision = newest.unwrap_or_default().max(bucket.last);
                 all = read;
             }
-            let mut mirror = self.mirror.lock();
-            mirror.replace(entries(&all));
-            mirror.whole(revision.to_string())
-        })
+            Ok(self.with_mirror(|mirror| {
+                mirror.replace(entries(&all));
+                mirror.whole(revision.to_string())
+            }))
+        })?
     }
 
     fn watching(&self) -> Watching {
@@ -665,32 +709,7 @@ impl Source for Nats {
     }
 
     fn watch(&self, updates: &Updates) -> Result<(), Error> {
-        let stop = Arc::new(Notify::new());
-        let stopped = Arc::clone(&stop);
-        updates.on_stop(move || stopped.notify_one());
-        run(async {
-            let mut tries = 0;
-            loop {
-                let begun = Instant::now();
-                let outcome = self.watch_one(&stop, updates).await;
-                let outcome = outcome.inspect_err(|_| self.options.endpoints.next());
-                if begun.elapsed() > ELECTION {
-                    tries = 0;
-                }
-                match outcome {
-                    // A cluster that elects a leader says nothing, and that took its time already.
-                    Err(error)
-                        if error.kind() == ErrorKind::Timeout
-                            && self.options.endpoints.count() > 1
-                            && tries < TRIES =>
-                    {
-                        tries += 1;
-                        updates.failed(error);
-                    }
-                    outcome => return outcome,
-                }
-            }
-        })
+        self.with_mirror(|mirror| self.watch_all(mirror, updates))
     }
 
     fn refusal(&self) -> Refusal {

@@ -8,10 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind};
 use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
@@ -21,6 +18,7 @@ use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
 use crate::sources::kv::options::shared_options;
+use crate::sources::kv::slot::Slot;
 use crate::sources::trust::{Credential, Files};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
@@ -88,11 +86,10 @@ const MAX_HIDDEN: usize = 100;
 /// assert_eq!(zookeeper.watching(), Watching::Stream);
 /// assert_eq!(zookeeper.origin().to_string(), "zookeeper config/checkout/");
 /// ```
-#[derive(Clone)]
 pub struct ZooKeeper {
     options: Options,
-    /// What the store holds. Behind a lock because a call that was left to itself may still run.
-    mirror: Arc<Mutex<Mirror>>,
+    /// What the store holds.
+    mirror: Slot<Mirror>,
 }
 
 #[derive(Clone)]
@@ -140,7 +137,7 @@ impl ZooKeeper {
 
     fn with_options(options: Options) -> Self {
         Self {
-            mirror: Arc::new(Mutex::new(Mirror::new(options.mapping.clone()))),
+            mirror: Slot::empty(),
             options,
         }
     }
@@ -208,8 +205,8 @@ impl ZooKeeper {
     }
 
     /// Begins a session with the server whose turn it is, and reads everything.
-    fn open(&self, stop: &Stop) -> Result<Open, Error> {
-        let begin = || -> Result<Open, Error> {
+    fn open(&self, stop: &Stop, mirror: &mut Mirror) -> Result<Open, Error> {
+        let mut begin = || -> Result<Open, Error> {
             let begun = Instant::now();
             let endpoint = self.options.endpoints.current()?;
             let address = Address::parse(&endpoint.address)?;
@@ -233,7 +230,7 @@ impl ZooKeeper {
                     place: place.clone(),
                     hidden: BTreeSet::new(),
                 };
-                open.read_all(self, begun + TIMEOUT)?;
+                open.read_all(mirror, begun + TIMEOUT)?;
                 Ok(open)
             };
             opened().map_err(|error| named(error, &self.origin(), &place))
@@ -247,54 +244,94 @@ impl ZooKeeper {
         })
     }
 
+    /// Runs a call with what the one before has left.
+    fn with_mirror<R>(&self, run: impl FnOnce(&mut Mirror) -> R) -> R {
+        let make = || Mirror::new(self.options.mapping.clone());
+        self.mirror.with(make, run)
+    }
+
+    /// Follows the tree in one session, or in several one after the other.
+    fn watch_all(&self, mirror: &mut Mirror, updates: &Updates) -> Result<(), Error> {
+        let stop = Stop::default();
+        let stopped = stop.clone();
+        updates.on_stop(move || stopped.end());
+        loop {
+            let begun = Instant::now();
+            let opened = self.open_any(&stop, mirror, |error| updates.failed(error));
+            let mut open = match opened {
+                // It was told to end.
+                Err(_) if updates.is_stopped() => return Ok(()),
+                opened => opened?,
+            };
+            updates.located(open.place.as_str());
+            let all = mirror.whole(open.session.revision());
+            send(all.map(|all| Some(Update::full(all))), updates);
+            let outcome = open.follow(mirror, updates);
+            if updates.is_stopped() {
+                open.session.close();
+                return Ok(());
+            }
+            let Err(error) = outcome else { return Ok(()) };
+            self.options.endpoints.next();
+            let error = named(error, &self.origin(), &open.place);
+            if self.options.endpoints.count() < 2 || begun.elapsed() < HEALTHY {
+                return Err(error);
+            }
+            updates.failed(error);
+        }
+    }
+
     /// Begins a session with the first server that does its part.
-    fn open_any(&self, stop: &Stop, mut failed: impl FnMut(Error)) -> Result<Open, Error> {
+    fn open_any(
+        &self,
+        stop: &Stop,
+        mirror: &mut Mirror,
+        mut failed: impl FnMut(Error),
+    ) -> Result<Open, Error> {
         for _ in 1..self.options.endpoints.count() {
-            match self.open(stop) {
+            match self.open(stop, mirror) {
                 Ok(open) => return Ok(open),
                 Err(error) => failed(error),
             }
         }
-        self.open(stop)
+        self.open(stop, mirror)
     }
+}
 
-    /// Takes over all that was read.
-    fn replace(&self, changes: &Changes) {
-        let mut mirror = self.mirror.lock();
-        let denied: Vec<&str> = changes
-            .iter()
-            .filter(|(_, change)| matches!(change, Change::Denied))
-            .map(|(key, _)| key.as_str())
-            .collect();
-        let hidden = |key: &str| {
-            denied.iter().any(|denied| {
-                key.strip_prefix(denied)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            })
-        };
-        let entries = changes
-            .iter()
-            .filter_map(|(key, change)| entry(key, change));
-        mirror.replace_but(entries, hidden);
-        self.refuse(&mut mirror, denied);
-    }
+/// Takes over all that was read.
+fn replace(mirror: &mut Mirror, changes: &Changes) {
+    let denied: Vec<&str> = changes
+        .iter()
+        .filter(|(_, change)| matches!(change, Change::Denied))
+        .map(|(key, _)| key.as_str())
+        .collect();
+    let hidden = |key: &str| {
+        denied.iter().any(|denied| {
+            key.strip_prefix(denied)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    };
+    let entries = changes
+        .iter()
+        .filter_map(|(key, change)| entry(key, change));
+    mirror.replace_but(entries, hidden);
+    refuse(mirror, denied);
+}
 
-    /// Takes over what has changed.
-    fn apply(&self, changes: &Changes) {
-        let mut mirror = self.mirror.lock();
-        for (key, change) in changes {
-            match entry(key, change) {
-                Some(entry) => mirror.put(&entry),
-                None if matches!(change, Change::Gone) => mirror.delete(key),
-                None => self.refuse(&mut mirror, vec![key]),
-            }
+/// Takes over what has changed.
+fn apply(mirror: &mut Mirror, changes: &Changes) {
+    for (key, change) in changes {
+        match entry(key, change) {
+            Some(entry) => mirror.put(&entry),
+            None if matches!(change, Change::Gone) => mirror.delete(key),
+            None => refuse(mirror, vec![key]),
         }
     }
+}
 
-    fn refuse(&self, mirror: &mut Mirror, keys: Vec<&str>) {
-        for key in keys {
-            mirror.refuse(key, denied().with_origin(Origin::new(KIND, key)));
-        }
+fn refuse(mirror: &mut Mirror, keys: Vec<&str>) {
+    for key in keys {
+        mirror.refuse(key, denied().with_origin(Origin::new(KIND, key)));
     }
 }
 
@@ -385,7 +422,7 @@ struct Open {
 
 impl Open {
     /// Sets the watch and reads the tree.
-    fn read_all(&mut self, source: &ZooKeeper, until: Instant) -> Result<(), Error> {
+    fn read_all(&mut self, mirror: &mut Mirror, until: Instant) -> Result<(), Error> {
         let Self {
             session,
             root,
@@ -444,7 +481,7 @@ impl Open {
             Ok(())
         })?;
         self.settle(&mut tree, until)?;
-        source.replace(&tree);
+        replace(mirror, &tree);
         Ok(())
     }
 
@@ -500,21 +537,21 @@ impl Open {
     }
 
     /// Tells of what changes, until an error or the end.
-    fn follow(&mut self, source: &ZooKeeper, updates: &Updates) -> Result<(), Error> {
+    fn follow(&mut self, mirror: &mut Mirror, updates: &Updates) -> Result<(), Error> {
         loop {
             if !self.session.listen(Instant::now() + about(HEARTBEAT))? {
                 if self.beat()? {
-                    self.read_all(source, Instant::now() + TIMEOUT)?;
+                    self.read_all(mirror, Instant::now() + TIMEOUT)?;
                 }
                 // A document that is broken is so still.
-                self.tell(source, updates);
+                self.tell(mirror, updates);
                 continue;
             }
             let begun = Instant::now();
             let mut changes = Changes::new();
             self.settle(&mut changes, begun + SETTLE + LATE)?;
-            source.apply(&changes);
-            self.tell(source, updates);
+            apply(mirror, &changes);
+            self.tell(mirror, updates);
             if updates.wait(PAUSE.saturating_sub(begun.elapsed())) {
                 return Ok(());
             }
@@ -522,8 +559,8 @@ impl Open {
     }
 
     /// Sends what is new.
-    fn tell(&self, source: &ZooKeeper, updates: &Updates) {
-        let update = source.mirror.lock().update(self.session.revision());
+    fn tell(&self, mirror: &mut Mirror, updates: &Updates) {
+        let update = mirror.update(self.session.revision());
         send(update, updates);
     }
 }
@@ -536,16 +573,25 @@ fn send(update: Result<Option<Update>, Error>, updates: &Updates) {
     }
 }
 
+/// With memory of its own: what one has told says nothing of what another has.
+impl Clone for ZooKeeper {
+    fn clone(&self) -> Self {
+        Self::with_options(self.options.clone())
+    }
+}
+
 impl Source for ZooKeeper {
     fn origin(&self) -> Origin {
         Origin::new(KIND, self.options.mapping.wanted())
     }
 
     fn load(&self) -> Result<Document, Error> {
-        let open = self.open_any(&Stop::default(), drop)?;
-        let revision = open.session.revision();
-        open.session.close();
-        self.mirror.lock().whole(revision)
+        self.with_mirror(|mirror| {
+            let open = self.open_any(&Stop::default(), mirror, drop)?;
+            let revision = open.session.revision();
+            open.session.close();
+            mirror.whole(revision)
+        })
     }
 
     fn watching(&self) -> Watching {
@@ -553,33 +599,7 @@ impl Source for ZooKeeper {
     }
 
     fn watch(&self, updates: &Updates) -> Result<(), Error> {
-        let stop = Stop::default();
-        let stopped = stop.clone();
-        updates.on_stop(move || stopped.end());
-        loop {
-            let begun = Instant::now();
-            let opened = self.open_any(&stop, |error| updates.failed(error));
-            let mut open = match opened {
-                // It was told to end.
-                Err(_) if updates.is_stopped() => return Ok(()),
-                opened => opened?,
-            };
-            updates.located(open.place.as_str());
-            let all = self.mirror.lock().whole(open.session.revision());
-            send(all.map(|all| Some(Update::full(all))), updates);
-            let outcome = open.follow(self, updates);
-            if updates.is_stopped() {
-                open.session.close();
-                return Ok(());
-            }
-            let Err(error) = outcome else { return Ok(()) };
-            self.options.endpoints.next();
-            let error = named(error, &self.origin(), &open.place);
-            if self.options.endpoints.count() < 2 || begun.elapsed() < HEALTHY {
-                return Err(error);
-            }
-            updates.failed(error);
-        }
+        self.with_mirror(|mirror| self.watch_all(mirror, updates))
     }
 
     fn refusal(&self) -> Refusal {

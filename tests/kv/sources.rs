@@ -1,6 +1,9 @@
-//! Where a source reads from, as a person can find it out.
+//! A source by itself: where it reads from, as a person can find it out, and that several programs may
+//! have it.
 
-use liveprops::Properties;
+use std::sync::Arc;
+
+use liveprops::{Properties, Source};
 
 use crate::field::{Field, SOON, Store, health, within};
 
@@ -21,6 +24,25 @@ pub(crate) fn where_it_reads_from_is_told_by_health_and_explanations<S: Store>()
         "{explained}"
     );
     assert!(props.snapshot().explain("n").layers[0].location.is_none());
+}
+
+pub(crate) fn one_source_in_two_programs_tells_each_of_every_change<S: Store>() {
+    let Some(field) = Field::<S>::with(&[("app/n", "0")]) else {
+        return;
+    };
+    let source: Arc<dyn Source> = Arc::from(S::prefix(field.proxy.port(), "app"));
+    let follow = || {
+        let source = Arc::clone(&source);
+        Properties::builder().source(source).build().unwrap()
+    };
+    let programs = [follow(), follow()];
+    for n in 1..=20 {
+        field.store.put("app/n", n.to_string());
+        within(SOON, "both have it", || {
+            let has = |props: &Properties| props.get::<i64>("n").unwrap() == n;
+            programs.iter().all(has)
+        });
+    }
 }
 
 #[cfg(feature = "consul")]
