@@ -61,14 +61,16 @@ impl Policy {
         }
     }
 
-    /// The start fails if the source, or its cache, gives no values within the time of
-    /// [`Builder::load_timeout`](crate::Builder::load_timeout). This is the default.
+    /// The start fails if the source answers with an error, or not within
+    /// [`Builder::load_timeout`](crate::Builder::load_timeout), and nothing of it is kept on disk. It is
+    /// asked once: [`required_within`](Self::required_within) asks again. This is the default.
     pub fn required(mut self) -> Self {
         self.start = Start::Required(None);
         self
     }
 
-    /// The start fails if the source, or its cache, gives no values within `time`.
+    /// The start fails if the source gives no values within `time`, in which it is asked again after each
+    /// failure, and nothing of it is kept on disk.
     pub fn required_within(mut self, time: Duration) -> Self {
         self.start = Start::Required(Some(time));
         self
