@@ -40,6 +40,8 @@ const DITHER: u32 = 16;
 /// How long an answer may take that does not block, and how late one may be that does.
 const TIMEOUT: Duration = Duration::from_secs(3);
 const LATE: Duration = Duration::from_secs(1);
+/// How far a server may be behind its leader that was asked for a stale answer.
+const MAX_BEHIND: Duration = Duration::from_secs(5);
 /// The shortest time from one read to the next.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The largest answer: 10 MiB of values, in base64 and with their names.
@@ -56,6 +58,10 @@ const MAX_ANSWER: u64 = 32 << 20;
 /// An error of the store, whatever it is, takes nothing away: the reading goes on with growing
 /// pauses and then begins anew. Of several addresses the next one is asked when one fails. That most
 /// keys are gone is held; see [`Guard`].
+///
+/// The ACL token needs `read` on the prefix (`key_prefix`). To a token without it an agent shows an
+/// empty store: newer ones (from Consul 1.12) say so, which is an error here, and older ones do if their setting
+/// `acl.enable_key_list_policy` is on and the token lacks `list`.
 ///
 /// ```
 /// use liveprops::{Source, Watching, sources::Consul};
@@ -93,15 +99,27 @@ impl Consul {
         Self::of(Mapping::document(KIND, '/', key.as_ref()))
     }
 
-    /// The prefixes of a scope below one prefix, the weakest first: `common`, `common-prod`,
-    /// `checkout`, `checkout-prod`.
+    /// The prefixes of a scope below this one, the weakest first: `common`, `common-prod`, `checkout`,
+    /// `checkout-prod`. Each has the options that are set by now, but for documents.
+    ///
+    /// ```
+    /// use liveprops::source::Scope;
+    /// use liveprops::{Source, sources::Consul};
+    ///
+    /// let scope = Scope::app("checkout");
+    /// let layers = Consul::prefix("config").ca("/etc/ssl/consul.pem").of_scope(&scope)?;
+    /// let origins: Vec<String> = layers.iter().map(|it| it.origin().to_string()).collect();
+    /// assert_eq!(origins, ["consul config/common/", "consul config/checkout/"]);
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`Scope::names`].
-    pub fn of_scope(prefix: impl AsRef<str>, scope: &Scope) -> Result<Vec<Self>, Error> {
-        let all = Mapping::prefix(KIND, '/', prefix.as_ref()).of_scope(scope)?;
-        Ok(all.into_iter().map(Self::of).collect())
+    /// As [`Scope::names`], and of a [`document`](Self::document), which has nothing below it.
+    pub fn of_scope(self, scope: &Scope) -> Result<Vec<Self>, Error> {
+        let all = self.options.mapping.of_scope(scope)?;
+        let one = |mapping| self.clone().edit(|options| options.mapping = mapping);
+        Ok(all.into_iter().map(one).collect())
     }
 
     fn of(mapping: Mapping) -> Self {
@@ -162,13 +180,14 @@ impl Consul {
         self.edit(|options| options.datacenter = Some(name))
     }
 
-    /// Lets any server answer, not the leader alone: it may be behind, and answers without a leader.
+    /// Lets any server answer, not the leader alone: it may be behind, by 5 seconds at the most.
     #[must_use]
     pub fn stale(self) -> Self {
         self.edit(|options| options.stale = true)
     }
 
     shared_options! {
+        port: 8500,
         locator: "Finds the agent by variables and files.",
         ca: "Trusts the certificates in a file in place of Mozilla's roots.",
         client_certificate: "Shows a certificate, with its chain and its key in files of PEM.",
@@ -179,6 +198,10 @@ impl Consul {
             return Ok(None);
         };
         let token = token.read("the file of the token")?;
+        if token.trim().is_empty() {
+            // Without one the agent answers as to anybody, and that may look empty.
+            return Err(Error::new(ErrorKind::Other, "the ACL token is empty"));
+        }
         let (_, value) = web::header("x-consul-token", token.trim())?;
         Ok(Some(value))
     }
@@ -218,10 +241,7 @@ impl Consul {
             deadline: Instant::now() + timeout,
             timeout,
         };
-        let url = Url::parse(&server.address).map_err(|why| {
-            let detail = format!("the address is not valid: {why}");
-            at(Error::new(ErrorKind::Other, detail))
-        })?;
+        let url = web::tls::server(&server.address, &self.options.tls).map_err(at)?;
         let ask = || -> Result<Answer, Error> {
             let mut request = agent.get(url.at(&self.path(index, wait)).whole());
             if let Some(token) = self.header()? {
@@ -274,7 +294,7 @@ impl Consul {
             };
             // Going backwards means another past: everything is read anew. A store that is restored
             // says what it said before, and says it early. 0 would not block.
-            let early = answer.index == index && begun.elapsed() < WAIT / 2;
+            let early = index > 0 && answer.index == index && begun.elapsed() < WAIT / 2;
             index = match early || answer.index < index {
                 true => 0,
                 false => answer.index.max(1),
@@ -333,6 +353,11 @@ fn answer(response: Response<Body>, limits: Limits) -> Result<Answer, Error> {
     let status = response.status().as_u16();
     let name = HeaderName::from_static("x-consul-index");
     let index = web::text(&response, name).and_then(|index| index.parse().ok());
+    let says = |name| web::text(&response, HeaderName::from_static(name));
+    let is_filtered = says("x-consul-results-filtered-by-acls").is_some_and(|it| it == "true");
+    let has_leader = says("x-consul-knownleader").is_none_or(|it| it == "true");
+    let contact = says("x-consul-lastcontact").and_then(|it| it.parse().ok());
+    let behind = Duration::from_millis(contact.unwrap_or(0));
     let mut bytes = Vec::new();
     let mut body = response.into_body().into_reader().take(MAX_ANSWER + 1);
     body.read_to_end(&mut bytes).map_err(|fault| {
@@ -350,6 +375,15 @@ fn answer(response: Response<Body>, limits: Limits) -> Result<Answer, Error> {
         }
         _ => return Err(refused(status, &bytes)),
     };
+    if is_filtered {
+        return Err(web::unavailable(
+            "the answer leaves keys out: the ACL token may not read all below the prefix",
+        ));
+    }
+    if !has_leader || behind > MAX_BEHIND {
+        let detail = format!("the server has been without its leader for {behind:?}");
+        return Err(web::unavailable(detail));
+    }
     let items = match status {
         // Nothing is there, which is an answer as any other.
         404 => Vec::new(),

@@ -28,7 +28,12 @@ pub(super) struct Files {
 
 impl Files {
     /// Whether there are any.
-    #[cfg(any(feature = "nats", feature = "zookeeper"))]
+    #[cfg(any(
+        feature = "consul",
+        feature = "etcd",
+        feature = "nats",
+        feature = "zookeeper"
+    ))]
     pub(super) fn any(&self) -> bool {
         self.ca.is_some() || self.client.is_some()
     }

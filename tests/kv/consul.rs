@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use liveprops::health::Status;
@@ -76,7 +77,7 @@ impl Store for Client {
     }
 
     fn of_scope(port: u16, prefix: &str, scope: &Scope) -> Vec<Box<dyn Source>> {
-        let all = Consul::of_scope(prefix, scope).unwrap().into_iter();
+        let all = Consul::prefix(prefix).of_scope(scope).unwrap().into_iter();
         all.map(|one| source(port, one)).collect()
     }
 
@@ -165,16 +166,103 @@ fn a_token_that_is_refused_takes_nothing_away_and_is_read_anew() {
 
 /// Answers everybody with a status and some words, and nothing else.
 fn stand_in(status: u16) -> u16 {
+    stand_in_with(&format!("{status} x\r\nContent-Length: 6\r\n\r\nno way")).0
+}
+
+/// Answers everybody with the same, and keeps what it was asked.
+fn stand_in_with(answer: &str) -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
+    let answer = format!("HTTP/1.1 {answer}");
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let _ = stream.read(&mut [0; 4096]);
-            let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 6\r\n\r\nno way");
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap_or(0);
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            heard.lock().unwrap().push(request);
             let _ = stream.write_all(answer.as_bytes());
         }
     });
-    port
+    (port, asked)
+}
+
+#[test]
+fn an_answer_that_leaves_keys_out_or_is_old_is_no_answer() {
+    let Some(field) = Field::<Client>::with(&[("app/n", "1")]) else {
+        return;
+    };
+    let props = field.follow();
+    for (header, says) in [
+        (
+            "X-Consul-Results-Filtered-By-ACLs: true",
+            "may not read all",
+        ),
+        ("X-Consul-KnownLeader: false", "without its leader"),
+        ("X-Consul-LastContact: 60000", "60s"),
+    ] {
+        let answer = format!("404 x\r\nX-Consul-Index: 9\r\n{header}\r\nContent-Length: 0\r\n\r\n");
+        field.proxy.aim(stand_in_with(&answer).0);
+        within(SOON, "it is told", || why(&props).contains(says));
+        assert_eq!(props.get::<u32>("n").unwrap(), 1);
+        field.proxy.aim(field.server.port());
+        within(SOON, "it is over", || is_up(&props));
+    }
+}
+
+#[test]
+fn an_agent_that_never_waits_is_not_asked_without_end() {
+    for index in [0, 5] {
+        let answer = format!("404 x\r\nX-Consul-Index: {index}\r\nContent-Length: 0\r\n\r\n");
+        let (port, asked) = stand_in_with(&answer);
+        let props = Properties::builder()
+            .source(Consul::prefix("app").address(format!("http://127.0.0.1:{port}")))
+            .build()
+            .unwrap();
+        std::thread::sleep(2 * SECOND);
+        drop(props);
+        let asked = asked.lock().unwrap();
+        // At least a tenth of a second lies between two of the watch.
+        assert!(asked.len() <= 23, "{} times of {index}", asked.len());
+        let waits = asked.iter().filter(|it| it.contains("&wait=")).count();
+        assert!(waits * 3 >= asked.len(), "{waits} of {} wait", asked.len());
+    }
+}
+
+#[test]
+fn nothing_secret_is_sent_without_the_tls_that_was_asked_for() {
+    let (port, asked) = stand_in_with("404 x\r\nX-Consul-Index: 1\r\nContent-Length: 0\r\n\r\n");
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca.pem");
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&ca, key.cert.pem()).unwrap();
+    let plain = Consul::prefix("app")
+        .address(format!("http://127.0.0.1:{port}"))
+        .token("s3cret".to_owned());
+    let told = plain.clone().ca(&ca).load().unwrap_err().to_string();
+    assert!(told.contains("https"), "{told}");
+    let empty = dir.path().join("token");
+    std::fs::write(&empty, "\n").unwrap();
+    let told = plain.clone().token_file(&empty).load().unwrap_err();
+    assert!(told.to_string().contains("token is empty"), "{told}");
+    assert!(asked.lock().unwrap().is_empty());
+    assert!(plain.load().is_ok());
+    let asked = asked.lock().unwrap();
+    assert!(asked[0].contains("s3cret"), "{asked:?}");
+}
+
+#[test]
+fn what_a_read_is_to_be_like_is_asked_for() {
+    let (port, asked) = stand_in_with("404 x\r\nX-Consul-Index: 1\r\nContent-Length: 0\r\n\r\n");
+    let consul = Consul::prefix("a b/c").address(format!("http://127.0.0.1:{port}"));
+    consul.datacenter("dc 2").stale().load().unwrap();
+    let asked = asked.lock().unwrap();
+    let line = asked[0].lines().next().unwrap();
+    assert!(
+        line.starts_with("GET /v1/kv/a%20b/c/?recurse&dc=dc%202&stale&index=0 "),
+        "{line}"
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! etcd, and what only it does.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -107,7 +109,7 @@ impl Store for Client {
     }
 
     fn of_scope(port: u16, prefix: &str, scope: &Scope) -> Vec<Box<dyn Source>> {
-        let all = Etcd::of_scope(prefix, scope).unwrap().into_iter();
+        let all = Etcd::prefix(prefix).of_scope(scope).unwrap().into_iter();
         all.map(|one| source(port, one)).collect()
     }
 
@@ -319,6 +321,70 @@ fn a_store_that_others_write_to_is_caught_up_with() {
         .change(&[("app/n0", Some(b"7")), ("app/n1", None)]);
     within(SECOND, "a change", || n0() == 7);
     assert!(field.agrees(&props));
+}
+
+/// A member that others write to: what it holds is far ahead when the second stream is to begin, and one
+/// of our keys has changed between the two.
+fn member_that_is_far_ahead() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let header = |revision: u64| {
+        format!(
+            "\"header\":{{\"cluster_id\":\"1\",\"raft_term\":\"1\",\"revision\":\"{revision}\"}}"
+        )
+    };
+    let item = |value: &str, revision: u64| {
+        let (key, value) = (encode("app/n"), encode(value));
+        format!(
+            "\"kvs\":[{{\"key\":\"{key}\",\"value\":\"{value}\",\"create_revision\":\"1\",\
+             \"mod_revision\":\"{revision}\",\"version\":\"1\"}}],\"count\":\"1\""
+        )
+    };
+    let answer = move |request: &str, streams: &mut u32| -> String {
+        let later = *streams > 0;
+        if request.contains("/v3/watch") {
+            *streams += 1;
+            let created = format!(
+                "{{\"result\":{{{},\"created\":true}}}}\n",
+                header(20_000 + u64::from(*streams))
+            );
+            return format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{created}\r\n",
+                created.len()
+            );
+        }
+        let body = match later {
+            true => format!("{{{},{}}}", header(20_001), item("7", 20_001)),
+            false => format!("{{{},{}}}", header(10), item("0", 10)),
+        };
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    std::thread::spawn(move || {
+        let mut streams = 0;
+        let mut open = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap_or(0);
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let _ = stream.write_all(answer(&request, &mut streams).as_bytes());
+            // A stream goes on.
+            if request.contains("/v3/watch") {
+                open.push(stream);
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn a_change_between_two_streams_is_not_jumped_over_where_the_store_is_far_ahead() {
+    let etcd = Etcd::prefix("app").address(local(member_that_is_far_ahead()));
+    let props = Properties::builder().source(etcd).build().unwrap();
+    assert_eq!(props.get::<u32>("n").unwrap(), 0);
+    within(SOON, "the change", || props.get::<u32>("n").unwrap() == 7);
 }
 
 #[test]

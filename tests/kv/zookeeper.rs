@@ -251,7 +251,10 @@ impl Store for Client {
     }
 
     fn of_scope(port: u16, prefix: &str, scope: &Scope) -> Vec<Box<dyn Source>> {
-        let all = ZooKeeper::of_scope(prefix, scope).unwrap().into_iter();
+        let all = ZooKeeper::prefix(prefix)
+            .of_scope(scope)
+            .unwrap()
+            .into_iter();
         all.map(|one| source(port, one)).collect()
     }
 

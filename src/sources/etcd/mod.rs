@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use ureq::Agent;
 use ureq::http::HeaderValue;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
 use crate::sources::etcd::wire::{Ask, Event, Fault, Header, Item, Lines, Listing, Message, Next};
@@ -132,15 +132,27 @@ impl Etcd {
         Self::of(Mapping::document_as_is(KIND, '/', key.as_ref()))
     }
 
-    /// The prefixes of a scope below one prefix, the weakest first: `common`, `common-prod`,
-    /// `checkout`, `checkout-prod`.
+    /// The prefixes of a scope below this one, the weakest first: `common`, `common-prod`, `checkout`,
+    /// `checkout-prod`. Each has the options that are set by now, but for documents.
+    ///
+    /// ```
+    /// use liveprops::source::Scope;
+    /// use liveprops::{Source, sources::Etcd};
+    ///
+    /// let scope = Scope::app("checkout");
+    /// let layers = Etcd::prefix("config").ca("/etc/ssl/etcd.pem").of_scope(&scope)?;
+    /// let origins: Vec<String> = layers.iter().map(|it| it.origin().to_string()).collect();
+    /// assert_eq!(origins, ["etcd config/common/", "etcd config/checkout/"]);
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`Scope::names`].
-    pub fn of_scope(prefix: impl AsRef<str>, scope: &Scope) -> Result<Vec<Self>, Error> {
-        let all = Mapping::prefix_as_is(KIND, '/', prefix.as_ref()).of_scope(scope)?;
-        Ok(all.into_iter().map(Self::of).collect())
+    /// As [`Scope::names`], and of a [`document`](Self::document), which has nothing below it.
+    pub fn of_scope(self, scope: &Scope) -> Result<Vec<Self>, Error> {
+        let all = self.options.mapping.of_scope(scope)?;
+        let one = |mapping| self.clone().edit(|options| options.mapping = mapping);
+        Ok(all.into_iter().map(one).collect())
     }
 
     fn of(mapping: Mapping) -> Self {
@@ -196,6 +208,7 @@ impl Etcd {
     }
 
     shared_options! {
+        port: 2379,
         locator: "Finds a member by variables and files.",
         ca: "Trusts the certificates in a file in place of Mozilla's roots.",
         client_certificate: "Shows a certificate, with its chain and its key in files of PEM.",
@@ -236,10 +249,7 @@ impl Etcd {
         server: &str,
         ask: impl Fn(&Ask<'_>) -> Result<T, Fault>,
     ) -> Result<T, Error> {
-        let server = Url::parse(server).map_err(|why| {
-            let detail = format!("the address is not valid: {why}");
-            Error::new(ErrorKind::Other, detail)
-        })?;
+        let server = web::tls::server(server, &self.options.tls)?;
         let with = |token: Option<HeaderValue>| Ask {
             agent,
             server: &server,

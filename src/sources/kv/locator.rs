@@ -3,8 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, MASK};
 use crate::format::Format;
+use crate::sources::disk::absolute;
 use crate::sources::disk::read::{self, Fault};
 use crate::value::Value;
 use crate::value::document::Document;
@@ -84,7 +85,7 @@ impl Locator {
 
     /// A file that holds the variables that the environment does not.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.file = Some(path.into());
+        self.file = Some(absolute(&path.into()));
         self
     }
 
@@ -94,9 +95,15 @@ impl Locator {
         self
     }
 
-    /// The port by default.
+    /// The port by default; if none is set, a store's own.
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
+        self
+    }
+
+    /// Sets the port by default, unless one was set.
+    pub(crate) fn or_port(mut self, port: u16) -> Self {
+        self.port.get_or_insert(port);
         self
     }
 
@@ -225,7 +232,12 @@ fn variables(path: &Path) -> Result<Document, Error> {
 }
 
 fn unusable(what: &str, wanted: &str, found: &Found<String>) -> Error {
-    let shown: String = found.value.chars().take(80).collect();
+    // What stands before an `@` may be a password.
+    let shown = match found.value.rsplit_once('@') {
+        Some((_, rest)) => format!("{MASK}@{rest}"),
+        None => found.value.clone(),
+    };
+    let shown: String = shown.chars().take(80).collect();
     let error = Error::new(ErrorKind::Malformed, format!("not {what}"));
     let error = error.with_wanted(wanted).with_found(format!("{shown:?}"));
     match &found.origin {
@@ -349,6 +361,19 @@ mod tests {
         assert!(
             Locator::new("X").vars([("", ""); 0]).find().is_err(),
             "no port"
+        );
+    }
+
+    #[test]
+    fn a_password_is_not_shown_and_a_store_has_a_port_of_its_own() {
+        let with = |host: &str| Locator::new("X").vars([("X_HOST", host)]).or_port(8500);
+        assert_eq!(with("consul").find().unwrap().url(), "http://consul:8500");
+        let other = with("consul").port(1).or_port(2);
+        assert_eq!(other.find().unwrap().url(), "http://consul:1");
+        let told = with("me:s3cret@consul").find().unwrap_err().to_string();
+        assert!(
+            told.contains("******@consul") && !told.contains("s3cret"),
+            "{told}"
         );
     }
 }

@@ -91,7 +91,18 @@ impl Mapping {
     }
 
     /// The mappings of a scope below this prefix, the weakest first.
+    ///
+    /// # Errors
+    ///
+    /// If it is a document that is meant, or as [`Scope::names`].
     pub(crate) fn of_scope(&self, scope: &Scope) -> Result<Vec<Self>, Error> {
+        if self.is_document() {
+            let detail = format!(
+                "`{}` is one document: a scope is below a prefix",
+                self.wanted()
+            );
+            return Err(Error::new(ErrorKind::Other, detail));
+        }
         let one = |name: String| {
             let prefix = format!("{}{name}", self.wanted());
             Self::prefix_as_is(self.kind, self.separator, &prefix)

@@ -3,13 +3,20 @@
 /// Methods of a store's builder that change its `mapping`, `endpoints` and `tls`, by its `edit`. What is
 /// said of them differs, so the store says it.
 macro_rules! shared_options {
-    (locator: $locator:literal, ca: $ca:literal, client_certificate: $client:literal $(,)?) => {
+    (
+        port: $port:literal,
+        locator: $locator:literal,
+        ca: $ca:literal,
+        client_certificate: $client:literal $(,)?
+    ) => {
         #[doc = $locator]
         ///
-        /// Health and explanations tell where each part was found.
+        /// Health and explanations tell where each part was found. A locator without a port by default has
+        /// that of the store.
         #[must_use]
         pub fn locator(self, locator: $crate::sources::kv::locator::Locator) -> Self {
-            let endpoints = $crate::sources::kv::endpoints::Endpoints::found_by(locator);
+            let endpoints =
+                $crate::sources::kv::endpoints::Endpoints::found_by(locator.or_port($port));
             self.edit(|options| options.endpoints = endpoints)
         }
 

@@ -247,6 +247,7 @@ impl Nats {
     }
 
     shared_options! {
+        port: 4222,
         locator: "Finds the server by variables and files. The schemes `http` and `https` count as `nats` and `tls`.",
         ca: "Trusts the certificates in a file in place of the system's. The server has to speak TLS.",
         client_certificate: "Shows a certificate, with its chain and its key in files of PEM. The server has to speak TLS.",

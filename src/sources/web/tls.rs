@@ -6,6 +6,8 @@ use crate::error::{Error, ErrorKind};
 #[cfg(any(feature = "consul", feature = "etcd"))]
 use crate::sources::trust::Files;
 use crate::sources::trust::Pems;
+#[cfg(any(feature = "consul", feature = "etcd"))]
+use crate::sources::web::url::Url;
 
 /// TLS, set up; Mozilla's roots are trusted where no certificate was given.
 pub(crate) fn config(pems: &Pems) -> Result<TlsConfig, Error> {
@@ -26,6 +28,23 @@ pub(crate) fn config(pems: &Pems) -> Result<TlsConfig, Error> {
         tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
     }
     Ok(tls.build())
+}
+
+/// The address of a store's server, which speaks TLS where certificates were given: they would be of no
+/// use without, and what is secret would be sent as it is.
+#[cfg(any(feature = "consul", feature = "etcd"))]
+pub(crate) fn server(address: &str, files: &Files) -> Result<Url, Error> {
+    let refuse = |why: &str| {
+        let detail = format!("the address is not valid: {why}");
+        Error::new(ErrorKind::Other, detail)
+    };
+    let url = Url::parse(address).map_err(refuse)?;
+    match files.any() && !url.is_secure() {
+        true => Err(refuse(
+            "it begins with `http`, and a certificate was given, which wants `https`",
+        )),
+        false => Ok(url),
+    }
 }
 
 /// A client of a store, which keeps one connection.

@@ -180,6 +180,12 @@ impl Url {
         self.secure == other.secure && self.host == other.host && self.port == other.port
     }
 
+    /// Whether it is by TLS.
+    #[cfg(any(feature = "consul", feature = "etcd"))]
+    pub(crate) fn is_secure(&self) -> bool {
+        self.secure
+    }
+
     pub(crate) fn has_user_info(&self) -> bool {
         self.user_info.is_some()
     }

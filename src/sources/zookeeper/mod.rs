@@ -72,9 +72,10 @@ const MAX_HIDDEN: usize = 100;
 /// are gone is held; see [`Guard`].
 ///
 /// The server has to be 3.6 or newer. What is sent is one `addWatch`, reads, and a `sync` where
-/// nothing has happened for 1.5 seconds; nothing is ever written. Logging in by SASL is not possible. A change of a node's ACL alone is not told by
-/// the store: a node that may be read again is found within two seconds, one that may no longer be
-/// read keeps its value until it changes.
+/// nothing has happened for 1.5 seconds; nothing is ever written. Logging in by SASL is not possible. A
+/// change of a node's ACL alone is not told by the store: a node that may be read again is found within
+/// two seconds in which nothing else happens, of a hundred such nodes at the most; one that may no longer
+/// be read keeps its value until it changes.
 ///
 /// ```
 /// use liveprops::{Source, Watching, sources::ZooKeeper};
@@ -114,15 +115,27 @@ impl ZooKeeper {
         Self::of(Mapping::document(KIND, '/', path.as_ref()))
     }
 
-    /// The prefixes of a scope below one prefix, the weakest first: `common`, `common-prod`,
-    /// `checkout`, `checkout-prod`.
+    /// The prefixes of a scope below this one, the weakest first: `common`, `common-prod`, `checkout`,
+    /// `checkout-prod`. Each has the options that are set by now, but for documents.
+    ///
+    /// ```
+    /// use liveprops::source::Scope;
+    /// use liveprops::{Source, sources::ZooKeeper};
+    ///
+    /// let scope = Scope::app("checkout");
+    /// let layers = ZooKeeper::prefix("config").ca("/etc/ssl/zookeeper.pem").of_scope(&scope)?;
+    /// let origins: Vec<String> = layers.iter().map(|it| it.origin().to_string()).collect();
+    /// assert_eq!(origins, ["zookeeper config/common/", "zookeeper config/checkout/"]);
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`Scope::names`].
-    pub fn of_scope(prefix: impl AsRef<str>, scope: &Scope) -> Result<Vec<Self>, Error> {
-        let all = Mapping::prefix(KIND, '/', prefix.as_ref()).of_scope(scope)?;
-        Ok(all.into_iter().map(Self::of).collect())
+    /// As [`Scope::names`], and of a [`document`](Self::document), which has nothing below it.
+    pub fn of_scope(self, scope: &Scope) -> Result<Vec<Self>, Error> {
+        let all = self.options.mapping.of_scope(scope)?;
+        let one = |mapping| self.clone().edit(|options| options.mapping = mapping);
+        Ok(all.into_iter().map(one).collect())
     }
 
     fn of(mapping: Mapping) -> Self {
@@ -155,7 +168,8 @@ impl ZooKeeper {
         self.addresses([servers])
     }
 
-    /// Sets several addresses, any of which will do: the next is asked when one fails.
+    /// Sets several addresses, any of which will do: the next is asked when one fails. If one is to be
+    /// spoken to by TLS, all are.
     #[must_use]
     pub fn addresses<U: Into<String>>(self, servers: impl IntoIterator<Item = U>) -> Self {
         let mut servers: Vec<String> = servers
@@ -166,7 +180,12 @@ impl ZooKeeper {
         let turn = RandomState::new().build_hasher().finish() as usize;
         let count = servers.len().max(1);
         servers.rotate_left(turn % count);
-        self.edit(|options| options.endpoints = Endpoints::all(servers))
+        let is_encrypted = |one: &String| Address::parse(one).is_ok_and(|one| one.tls);
+        let encrypted = servers.iter().any(is_encrypted);
+        self.edit(|options| {
+            options.encrypted |= encrypted;
+            options.endpoints = Endpoints::all(servers);
+        })
     }
 
     /// Sends a user's name and password, at the begin of each session. They are as open to a
@@ -192,6 +211,7 @@ impl ZooKeeper {
     }
 
     shared_options! {
+        port: 2181,
         locator: "Finds the server by variables and files. The schemes `https` and `tls` mean TLS, `http` and `tcp` none.",
         ca: "Speaks TLS, and trusts the certificates in a file in place of Mozilla's roots.",
         client_certificate: "Speaks TLS, and shows a certificate, with its chain and its key in files of PEM.",
@@ -291,6 +311,7 @@ impl ZooKeeper {
         for _ in 1..self.options.endpoints.count() {
             match self.open(stop, mirror) {
                 Ok(open) => return Ok(open),
+                Err(error) if stop.is_ended() => return Err(error),
                 Err(error) => failed(error),
             }
         }

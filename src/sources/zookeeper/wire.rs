@@ -80,6 +80,10 @@ impl Stop {
         }
     }
 
+    pub(super) fn is_ended(&self) -> bool {
+        self.0.lock().0
+    }
+
     /// Ends this stream too, for as long as it is held.
     fn hold(&self, stream: &TcpStream) -> Result<Held, Error> {
         let mut state = self.0.lock();
