@@ -273,13 +273,12 @@ impl Mirror {
         (self.document, self.owners) = (Document::new(), BTreeMap::new());
         self.clashes.clear();
         // What stands deeper wins: there is more of it.
-        let items: Vec<(Arc<str>, Says)> = self
-            .items
-            .iter()
-            .rev()
-            .map(|(key, item)| (Arc::clone(key), item.says.clone()))
-            .collect();
-        for (key, says) in items {
+        let items = self.items.iter().rev();
+        let items = items.map(|(key, item)| (Arc::clone(key), item.says.clone()));
+        // A document wins over single keys: it is there as a whole or not at all.
+        let (documents, values): (Vec<_>, Vec<_>) =
+            items.partition(|(_, says)| matches!(says, Says::Document(..)));
+        for (key, says) in documents.into_iter().chain(values) {
             if let Err(clash) = self.set(&key, says) {
                 self.clashes.insert(key, clash);
             }
@@ -312,19 +311,34 @@ impl Mirror {
             Says::Value(property, value, origin) => (property, value, origin),
             Says::Document(property, document) => return self.mount(key, &property, document),
         };
-        let owned = match self.owners.get(&property) {
-            Some(owner) if owner != key => {
-                let detail = format!("is ignored: `{owner}` is the same property");
-                let clash = Error::new(ErrorKind::InvalidKey, detail);
-                return Err(clash.with_key(&property).with_origin(&origin));
-            }
-            owner => owner.is_some(),
-        };
+        let owned = self.owns(key, &property, &origin)?;
         self.document.set_key(&property, value, &origin)?;
         if !owned {
             self.owners.insert(property, Arc::clone(key));
         }
         Ok(())
+    }
+
+    /// Whether a property is a key's already; an error if it is another's, or lies below another's.
+    fn owns(&self, key: &Arc<str>, property: &Key, origin: &Origin) -> Result<bool, Error> {
+        let mut owned = false;
+        for at in property.lineage() {
+            let Some(owner) = self.owners.get(at) else {
+                continue;
+            };
+            let same = at == property.as_str();
+            if same && owner == key {
+                owned = true;
+                continue;
+            }
+            let detail = match same {
+                true => format!("is ignored: `{owner}` is the same property"),
+                false => format!("is ignored: `{owner}` stands above it"),
+            };
+            let clash = Error::new(ErrorKind::InvalidKey, detail);
+            return Err(clash.with_key(property).with_origin(origin));
+        }
+        Ok(owned)
     }
 
     /// Puts a document where its key stands.
@@ -334,11 +348,12 @@ impl Mirror {
             return Ok(());
         }
         let origin = Origin::new(self.mapping.kind, &**key);
+        self.owns(key, at, &origin)?;
         let (root, problems) = document.into_parts();
+        self.document.mount(at, root, &origin)?;
         problems
             .into_iter()
             .for_each(|problem| self.document.report(problem));
-        self.document.mount(at, root, &origin)?;
         self.owners.insert(at.clone(), Arc::clone(key));
         Ok(())
     }
@@ -358,6 +373,7 @@ impl Mirror {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Format;
 
     fn mirror() -> Mirror {
         Mirror::new(Mapping::prefix("test", '/', "app"))
@@ -369,6 +385,38 @@ mod tests {
             bytes: value,
             revision,
         });
+    }
+
+    /// A line is a name and a value; one that is neither breaks the document.
+    fn lines() -> Format {
+        Format::new("lines", |text, origin| {
+            let mut document = Document::new();
+            for (number, line) in (1..).zip(text.lines()) {
+                let (name, value) = line
+                    .split_once('=')
+                    .ok_or_else(|| Error::new(ErrorKind::Malformed, "no value"))?;
+                document.set(name, value, origin.at(number, 1))?;
+            }
+            Ok(document)
+        })
+    }
+
+    fn mirror_with(documents: &[&str]) -> Mirror {
+        let mut mapping = Mapping::prefix("test", '/', "app");
+        for key in documents {
+            mapping.add_document(key, lines());
+        }
+        Mirror::new(mapping)
+    }
+
+    /// The problems in force.
+    fn told(mirror: &mut Mirror) -> Vec<String> {
+        let document = mirror.whole("1").unwrap();
+        document
+            .problems()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// What is in force, and how many problems there are.
@@ -480,8 +528,6 @@ mod tests {
     #[cfg(feature = "toml")]
     #[test]
     fn a_document_is_a_subtree_or_everything_and_the_last_good_one_stays() {
-        use crate::format::Format;
-
         let mut mapping = Mapping::prefix("test", '/', "app");
         mapping.add_document("limits", Format::toml());
         let mut mirror = Mirror::new(mapping);
@@ -512,44 +558,117 @@ mod tests {
     }
 
     #[test]
+    fn a_key_inside_a_document_is_a_clash_and_the_document_stays() {
+        let whole = ["limits.burst=\"2\"", "limits.qps=\"1\""].map(str::to_owned);
+        for lone in ["app/limits/qps", "app/limits.qps", "app/limits/other"] {
+            let mut mirror = mirror_with(&["limits"]);
+            put(&mut mirror, "app/limits", b"qps=1\nburst=2", 1);
+            assert_eq!(says(&mut mirror), (whole.to_vec(), 0));
+            put(&mut mirror, lone, b"9", 2);
+            assert_eq!(says(&mut mirror), (whole.to_vec(), 1), "{lone}");
+            let told = told(&mut mirror).remove(0);
+            assert!(
+                told.contains(lone) && told.contains("`app/limits`"),
+                "{told}"
+            );
+            put(&mut mirror, "app/else", b"1", 3);
+            assert_eq!(says(&mut mirror).1, 1);
+            mirror.delete("app/else");
+            mirror.delete(lone);
+            assert_eq!(says(&mut mirror), (whole.to_vec(), 0), "{lone}");
+            // It counts as soon as the document is gone, and the document as soon as it is there.
+            put(&mut mirror, lone, b"9", 4);
+            mirror.delete("app/limits");
+            let (left, problems) = says(&mut mirror);
+            assert_eq!((left.len(), problems), (1, 0), "{left:?}");
+            put(&mut mirror, "app/limits", b"qps=1\nburst=2", 5);
+            assert_eq!(says(&mut mirror), (whole.to_vec(), 1), "{lone}");
+        }
+    }
+
+    #[test]
+    fn a_document_clashes_with_what_stands_above_it_and_with_other_documents() {
+        let mut mirror = mirror_with(&["a/b", "a/b/c", "a.b"]);
+        put(&mut mirror, "app/a/b", b"", 1);
+        put(&mut mirror, "app/a", b"up", 1);
+        put(&mut mirror, "app/a/b/x", b"in an empty one", 1);
+        assert_eq!(says(&mut mirror), (vec![], 2));
+        mirror.delete("app/a");
+        mirror.delete("app/a/b/x");
+        assert_eq!(says(&mut mirror), (vec![], 0));
+        put(&mut mirror, "app/a.b", b"x=1", 2);
+        put(&mut mirror, "app/a/b/c", b"y=1", 2);
+        assert_eq!(says(&mut mirror), (vec!["a.b.c.y=\"1\"".to_owned()], 2));
+    }
+
+    #[test]
     fn random_changes_lead_to_what_a_fresh_mirror_of_the_same_store_says() {
         use proptest::prelude::*;
 
+        let documents = ["b", "d", "x/y"];
         let keys = [
             "app/a",
             "app/a/b",
             "app/a.b",
             "app/b/c",
             "app/b",
+            "app/b/c/d",
+            "app/b/new",
             "app/d",
+            "app/d/c",
+            "app/x",
+            "app/x/y",
+            "app/x.y",
             "app/x/y/z",
+            "app/x/other",
         ];
-        let change = (0..keys.len(), prop::option::of(0u8..4));
+        let values = ["", "1", "2", "c=1\nz=2", "c.d=1", "\u{fffd}"];
+        let bytes = |value: &'static str| match value {
+            "\u{fffd}" => &b"\xff"[..],
+            text => text.as_bytes(),
+        };
+        let is_broken = |key: &str, value: &str| {
+            let key = key.trim_start_matches("app/");
+            let is_document = documents.contains(&key);
+            value == "\u{fffd}" || is_document && value.len() == 1
+        };
+        let change = (0..keys.len(), prop::option::of(0..values.len()));
         let batches = prop::collection::vec(prop::collection::vec(change, 1..4), 1..12);
         proptest!(|(batches in batches)| {
-            let mut mirror = mirror();
-            let mut store = std::collections::BTreeMap::new();
+            let mut mirror = mirror_with(&documents);
+            // What is broken leaves what was good before it.
+            let (mut store, mut good) = (BTreeMap::new(), BTreeMap::new());
             for (revision, batch) in (1..).zip(batches) {
                 for (key, value) in batch {
+                    let key = keys[key];
                     match value {
                         Some(value) => {
-                            store.insert(keys[key], (value.to_string(), revision));
-                            put(&mut mirror, keys[key], value.to_string().as_bytes(), revision);
+                            let value = values[value];
+                            store.insert(key, (value, revision));
+                            if !is_broken(key, value) {
+                                good.insert(key, (value, revision));
+                            }
+                            put(&mut mirror, key, bytes(value), revision);
                         }
                         None => {
-                            store.remove(keys[key]);
-                            mirror.delete(keys[key]);
+                            store.remove(key);
+                            good.remove(key);
+                            mirror.delete(key);
                         }
                     }
                 }
                 mirror.update("1").unwrap();
-                let mut fresh = self::mirror();
-                fresh.replace(store.iter().map(|(key, (value, revision))| Entry {
-                    key,
-                    bytes: value.as_bytes(),
-                    revision: *revision,
-                }));
+                let mut fresh = mirror_with(&documents);
+                for all in [&good, &store] {
+                    fresh.replace(all.iter().map(|(key, (value, revision))| Entry {
+                        key,
+                        bytes: bytes(value),
+                        revision: *revision,
+                    }));
+                }
                 prop_assert_eq!(says(&mut mirror), says(&mut fresh));
+                prop_assert_eq!(told(&mut mirror), told(&mut fresh));
+                prop_assert_eq!(mirror.bytes, fresh.bytes);
             }
         });
     }
