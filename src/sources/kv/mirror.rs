@@ -108,7 +108,7 @@ impl Mirror {
                     None => fault.with_origin(&origin),
                     Some(_) => fault,
                 };
-                self.changed |= self.faults.insert(key, fault).is_none();
+                self.fault(key, fault);
             }
             Ok(says) => {
                 self.changed |= self.faults.remove(&key).is_some();
@@ -144,8 +144,15 @@ impl Mirror {
         if self.mapping.place(key).is_some() {
             let known = self.items.get_key_value(key);
             let key: Arc<str> = known.map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
-            self.changed |= self.faults.insert(key, fault).is_none();
+            self.fault(key, fault);
         }
+    }
+
+    /// Something is wrong with a key.
+    fn fault(&mut self, key: Arc<str>, fault: Error) {
+        let text = fault.to_string();
+        let old = self.faults.insert(key, fault);
+        self.changed |= old.is_none_or(|old| old.to_string() != text);
     }
 
     /// This is all there is.
@@ -374,6 +381,7 @@ impl Mirror {
 mod tests {
     use super::*;
     use crate::format::Format;
+    use crate::sources::kv::mapping::MAX_VALUE_BYTES;
 
     fn mirror() -> Mirror {
         Mirror::new(Mapping::prefix("test", '/', "app"))
@@ -599,6 +607,23 @@ mod tests {
         put(&mut mirror, "app/a.b", b"x=1", 2);
         put(&mut mirror, "app/a/b/c", b"y=1", 2);
         assert_eq!(says(&mut mirror), (vec!["a.b.c.y=\"1\"".to_owned()], 2));
+    }
+
+    #[test]
+    fn another_reason_is_told_and_the_same_one_is_not_told_again() {
+        let mut mirror = mirror();
+        put(&mut mirror, "app/k", b"\xff", 1);
+        assert!(mirror.update("1").unwrap().is_some());
+        put(&mut mirror, "app/k", b"\xff", 1);
+        assert!(mirror.update("2").unwrap().is_none());
+        put(&mut mirror, "app/k", &vec![b'x'; MAX_VALUE_BYTES + 1], 2);
+        assert!(mirror.update("3").unwrap().is_some());
+        let closed = || Error::new(ErrorKind::Unavailable, "closed");
+        mirror.refuse("app/k", closed());
+        assert!(mirror.update("4").unwrap().is_some());
+        mirror.refuse("app/k", closed());
+        assert!(mirror.update("5").unwrap().is_none());
+        assert!(told(&mut mirror)[0].contains("closed"));
     }
 
     #[test]
