@@ -17,6 +17,13 @@ use crate::value::document::Document;
 use crate::value::key::Key;
 use crate::value::origin::Origin;
 
+/// What a key takes besides its name and its value.
+const KEY_BYTES: usize = 32;
+
+/// What single changes may add up to. More than may be in force is held, so that what has become less
+/// again is known without reading everything.
+const MAX_HELD: usize = 2 * MAX_DOCUMENT_BYTES;
+
 /// So many problems are told one by one.
 const MAX_TOLD: usize = 100;
 
@@ -42,8 +49,10 @@ pub(crate) struct Mirror {
     owners: BTreeMap<Key, Arc<str>>,
     document: Document,
     digest: Digest,
-    /// Of all values in `items`.
+    /// What `items` and `faults` hold.
     bytes: usize,
+    /// Something was not kept, so all has to be read.
+    incomplete: bool,
     /// Keys that are changed and not yet in the document; all of it, if that is simpler.
     dirty: BTreeSet<Arc<str>>,
     anew: bool,
@@ -54,6 +63,7 @@ pub(crate) struct Mirror {
 struct Item {
     revision: u64,
     digest: u64,
+    /// What it holds, name and all.
     bytes: usize,
     says: Says,
 }
@@ -75,6 +85,7 @@ impl Mirror {
             document: Document::new(),
             digest: Digest::default(),
             bytes: 0,
+            incomplete: false,
             dirty: BTreeSet::new(),
             anew: false,
             changed: false,
@@ -94,6 +105,11 @@ impl Mirror {
 
     /// A key was set.
     pub(crate) fn put(&mut self, entry: &Entry<'_>) {
+        self.put_within(entry, MAX_HELD);
+    }
+
+    /// A key was set; it is not kept if more than `limit` would be held then.
+    fn put_within(&mut self, entry: &Entry<'_>, limit: usize) {
         let place = match self.mapping.place(entry.key) {
             None => return,
             Some(place) => place,
@@ -108,21 +124,26 @@ impl Mirror {
                     None => fault.with_origin(&origin),
                     Some(_) => fault,
                 };
-                self.fault(key, fault);
+                self.fault(key, fault, limit);
             }
             Ok(says) => {
-                self.changed |= self.faults.remove(&key).is_some();
+                self.unfault(&key);
+                let known = self.items.get(&key).map_or(0, |item| item.bytes);
+                let bytes = cost(&key) + entry.bytes.len();
+                let held = self.bytes - known + bytes;
+                if bytes > known && held > limit {
+                    self.incomplete = true;
+                    return;
+                }
                 let item = Item {
                     revision: entry.revision,
                     digest: self.digest.of(entry.bytes),
-                    bytes: entry.bytes.len(),
+                    bytes,
                     says,
                 };
-                self.bytes += item.bytes;
+                self.bytes = held;
                 self.anew |= matches!(item.says, Says::Document(..));
-                if let Some(old) = self.items.insert(Arc::clone(&key), item) {
-                    self.bytes -= old.bytes;
-                }
+                self.items.insert(Arc::clone(&key), item);
                 self.dirty.insert(key);
             }
         }
@@ -130,7 +151,7 @@ impl Mirror {
 
     /// A key was deleted.
     pub(crate) fn delete(&mut self, key: &str) {
-        self.changed |= self.faults.remove(key).is_some();
+        self.unfault(key);
         if let Some((key, item)) = self.items.remove_entry(key) {
             self.bytes -= item.bytes;
             self.anew |= matches!(item.says, Says::Document(..));
@@ -144,15 +165,30 @@ impl Mirror {
         if self.mapping.place(key).is_some() {
             let known = self.items.get_key_value(key);
             let key: Arc<str> = known.map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
-            self.fault(key, fault);
+            self.fault(key, fault, MAX_HELD);
         }
     }
 
     /// Something is wrong with a key.
-    fn fault(&mut self, key: Arc<str>, fault: Error) {
+    fn fault(&mut self, key: Arc<str>, fault: Error, limit: usize) {
+        let known = self.faults.contains_key(&key);
+        let bytes = if known { 0 } else { cost(&key) };
+        if !known && self.bytes + bytes > limit {
+            self.incomplete = true;
+            return;
+        }
+        self.bytes += bytes;
         let text = fault.to_string();
         let old = self.faults.insert(key, fault);
         self.changed |= old.is_none_or(|old| old.to_string() != text);
+    }
+
+    /// Nothing is wrong with a key any more.
+    fn unfault(&mut self, key: &str) {
+        if self.faults.remove(key).is_some() {
+            self.bytes -= cost(key);
+            self.changed = true;
+        }
     }
 
     /// This is all there is.
@@ -174,6 +210,7 @@ impl Mirror {
             .filter(|key| !hidden(key))
             .cloned()
             .collect();
+        self.incomplete = false;
         for entry in all {
             gone.remove(entry.key);
             // A store that was reset may use a revision again.
@@ -183,10 +220,18 @@ impl Mirror {
                 item.revision == entry.revision && item.digest == self.digest.of(entry.bytes)
             };
             if !(fine && known.is_some_and(same)) {
-                self.put(&entry);
+                // How much is read at once is limited where it is read.
+                self.put_within(&entry, usize::MAX);
             }
         }
         gone.iter().for_each(|key| self.delete(key));
+    }
+
+    /// Whether everything has to be read again: there was too much to keep, and now it may fit. Until
+    /// then there is no update.
+    #[allow(dead_code)] // by some stores only
+    pub(crate) fn wants_all(&self) -> bool {
+        self.incomplete && self.bytes <= MAX_DOCUMENT_BYTES
     }
 
     /// All of it as an update, if anything is new since the last one was taken.
@@ -198,13 +243,13 @@ impl Mirror {
         &mut self,
         revision: impl Into<Arc<str>>,
     ) -> Result<Option<Update>, Error> {
-        if self.bytes > MAX_DOCUMENT_BYTES {
-            let detail = format!(
-                "holds {} bytes below `{}`, and {MAX_DOCUMENT_BYTES} is the most that is taken",
-                self.bytes,
-                self.mapping.wanted()
-            );
-            return Err(Error::new(ErrorKind::TooLarge, detail));
+        // A single document has a limit of its own.
+        let limited = !self.mapping.is_document();
+        if self.incomplete || limited && self.bytes > MAX_DOCUMENT_BYTES {
+            // There may be no end to what comes until it fits.
+            self.dirty.clear();
+            (self.anew, self.changed) = (true, true);
+            return Err(self.too_large());
         }
         if self.mapping.is_document() {
             // It is all or nothing.
@@ -236,6 +281,20 @@ impl Mirror {
         }
         document.set_revision(revision);
         Ok(document)
+    }
+
+    fn too_large(&self) -> Error {
+        let wanted = self.mapping.wanted();
+        let detail = match self.wants_all() {
+            true => format!("held too much below `{wanted}`, and is to be read again"),
+            false => format!(
+                "holds {}{} bytes below `{wanted}`, names and all, and {MAX_DOCUMENT_BYTES} is the \
+                 most that is taken",
+                if self.incomplete { "more than " } else { "" },
+                self.bytes,
+            ),
+        };
+        Error::new(ErrorKind::TooLarge, detail)
     }
 
     fn origin(&self, entry: &Entry<'_>) -> Origin {
@@ -375,6 +434,11 @@ impl Mirror {
         }
         told
     }
+}
+
+/// What a key takes without its value.
+fn cost(key: &str) -> usize {
+    KEY_BYTES + key.len()
 }
 
 #[cfg(test)]
@@ -522,11 +586,12 @@ mod tests {
     fn too_much_is_refused_as_a_whole_until_it_is_less() {
         let mut mirror = mirror();
         let large = vec![b'x'; 1 << 20];
-        for n in 0..10 {
+        for n in 0..9 {
             put(&mut mirror, &format!("app/{n}"), &large, 1);
         }
+        put(&mut mirror, "app/names-count", &large[1000..], 1);
         assert!(mirror.update("1").unwrap().is_some());
-        put(&mut mirror, "app/more", b"x", 2);
+        put(&mut mirror, "app/more", &large[..1000], 2);
         let error = mirror.update("2").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
         mirror.delete("app/0");
@@ -624,6 +689,74 @@ mod tests {
         mirror.refuse("app/k", closed());
         assert!(mirror.update("5").unwrap().is_none());
         assert!(told(&mut mirror)[0].contains("closed"));
+    }
+
+    #[test]
+    fn far_too_much_is_not_kept_and_has_to_be_read_again() {
+        let mut mirror = mirror();
+        put(&mut mirror, "app/first", b"1", 1);
+        assert!(mirror.update("1").unwrap().is_some());
+        let large = vec![b'x'; 1 << 20];
+        for n in 0..40 {
+            put(&mut mirror, &format!("app/{n}"), &large, 2);
+            let _ = mirror.update("2");
+            let held: usize = mirror.items.values().map(|item| item.bytes).sum();
+            assert!(held == mirror.bytes && held <= MAX_HELD, "{held}");
+            assert!(!mirror.wants_all());
+        }
+        let error = |mirror: &mut Mirror| mirror.update("3").unwrap_err().kind();
+        assert_eq!(error(&mut mirror), ErrorKind::TooLarge);
+        // What is not known to be there may still be too much.
+        (10..40).for_each(|n| mirror.delete(&format!("app/{n}")));
+        assert_eq!(error(&mut mirror), ErrorKind::TooLarge);
+        assert!(!mirror.wants_all());
+        // Now all may fit, but nobody knows what it is.
+        mirror.delete("app/0");
+        assert_eq!(error(&mut mirror), ErrorKind::TooLarge);
+        assert!(mirror.whole("3").is_err() && mirror.wants_all());
+        let all = ["app/first", "app/35"].map(|key| Entry {
+            key,
+            bytes: b"2",
+            revision: 3,
+        });
+        mirror.replace(all);
+        assert!(!mirror.wants_all());
+        assert_eq!(says(&mut mirror).0, ["35=\"2\"", "first=\"2\""]);
+        assert!(mirror.bytes < 200, "{}", mirror.bytes);
+    }
+
+    #[test]
+    fn names_count_even_of_keys_that_say_nothing_of_use() {
+        let long = "x".repeat(500);
+        for value in [&b""[..], b"\xff"] {
+            let mut mirror = mirror();
+            for n in 0..50_000 {
+                put(&mut mirror, &format!("app/{n}.{long}"), value, 1);
+            }
+            let kept = mirror.items.len() + mirror.faults.len();
+            assert!(kept * 500 <= MAX_HELD, "{kept}");
+            assert_eq!(mirror.update("1").unwrap_err().kind(), ErrorKind::TooLarge);
+            mirror.replace([]);
+            assert_eq!((mirror.bytes, says(&mut mirror)), (0, (vec![], 0)));
+        }
+    }
+
+    #[test]
+    fn while_there_is_too_much_what_comes_and_goes_leaves_nothing() {
+        let mut mirror = mirror();
+        let large = vec![b'x'; 1 << 20];
+        for n in 0..11 {
+            put(&mut mirror, &format!("app/{n}"), &large, 1);
+        }
+        for n in 0..1000 {
+            put(&mut mirror, &format!("app/brief{n}"), b"1", 2);
+            mirror.delete(&format!("app/brief{n}"));
+            assert!(mirror.update("2").is_err());
+        }
+        assert!(mirror.dirty.len() <= 1);
+        (0..10).for_each(|n| mirror.delete(&format!("app/{n}")));
+        assert!(mirror.update("3").unwrap().is_some());
+        assert_eq!(says(&mut mirror).0.len(), 1);
     }
 
     #[test]
