@@ -129,8 +129,6 @@ impl Document {
         Key::parse(key).is_ok_and(|key| !key.is_root() && self.remove_key(&key))
     }
 
-    /// Removes a key and all below it, the root with all there is; says whether there was
-    /// something.
     /// Puts a whole table at a key where nothing stands.
     #[cfg(any(
         feature = "consul",
@@ -164,6 +162,8 @@ impl Document {
         }
     }
 
+    /// Removes a key and all below it, the root with all there is; says whether there was
+    /// something.
     pub(crate) fn remove_key(&mut self, key: &Key) -> bool {
         if key.is_root() {
             return !std::mem::take(&mut self.root).is_empty();

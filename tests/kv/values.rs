@@ -193,6 +193,34 @@ pub(crate) fn a_key_may_hold_a_document<S: Store>() {
     });
 }
 
+pub(crate) fn a_key_inside_a_document_is_a_clash_and_the_document_stays<S: Store>() {
+    let Some(field) = Field::<S>::with(&[("app/limits", "qps = 1\nburst = 2\n"), ("app/n", "1")])
+    else {
+        return;
+    };
+    let follow = || {
+        let source = S::with_document(field.proxy.port(), "app", "limits");
+        Properties::builder().source(source).build().unwrap()
+    };
+    let props = follow();
+    field.store.put("app/limits/qps", "9");
+    within(SOON, "it is told", || health(&props).problems.len() == 1);
+    let told = health(&props).problems[0].to_string();
+    assert!(
+        told.contains("is ignored") && told.contains("qps"),
+        "{told}"
+    );
+    // A program that starts now sees the same.
+    for props in [&props, &follow()] {
+        assert_eq!(props.get::<u32>("limits.qps").unwrap(), 1);
+        assert_eq!(props.get::<u32>("limits.burst").unwrap(), 2);
+        assert_eq!(health(props).problems.len(), 1);
+    }
+    field.store.delete("app/limits/qps");
+    within(SOON, "it is over", || health(&props).problems.is_empty());
+    assert_eq!(props.get::<u32>("limits.qps").unwrap(), 1);
+}
+
 pub(crate) fn scopes_are_layers_and_a_value_walks_down_as_stronger_ones_go<S: Store>() {
     let names = ["common", "common-prod", "shop", "shop-prod"];
     let keys = names.map(|name| format!("conf/{name}/qps"));

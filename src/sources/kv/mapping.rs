@@ -140,12 +140,28 @@ impl Mapping {
                 if rest.is_empty() || rest.ends_with(self.separator) {
                     return None;
                 }
-                let key = self.property(rest);
-                Some(match documents.contains_key(rest) {
-                    true => key.map(Place::Document),
-                    false => key.map(Place::Value),
+                Some(match documents.get(rest) {
+                    Some(format) => {
+                        let name = self.without_extension(rest, format);
+                        self.property(name).map(Place::Document)
+                    }
+                    None => self.property(rest).map(Place::Value),
                 })
             }
+        }
+    }
+
+    /// The name of a document: `limits` of `limits.toml`, if that is its format.
+    fn without_extension<'a>(&self, rest: &'a str, format: &Format) -> &'a str {
+        let Some((name, extension)) = rest.rsplit_once('.') else {
+            return rest;
+        };
+        let named = Format::from_extension(extension);
+        let is_its = named.is_some_and(|named| named.name() == format.name());
+        let is_empty = name.is_empty() || name.ends_with([self.separator, '.']);
+        match is_its && !is_empty {
+            true => name,
+            false => rest,
         }
     }
 
@@ -256,5 +272,35 @@ mod tests {
         assert_eq!(mapping.format_of("app/all.toml").unwrap().name(), "toml");
         let nameless = Mapping::document("test", '/', "app/all");
         assert!(nameless.format_of("app/all").is_err());
+    }
+
+    #[cfg(all(feature = "toml", feature = "yaml"))]
+    #[test]
+    fn the_extension_of_a_document_is_no_name() {
+        let place = |separator, document: &str, format: Format| {
+            let mut mapping = Mapping::prefix("test", separator, "app");
+            mapping.add_document(document, format);
+            mapping.place(&format!("app{separator}{document}"))
+        };
+        let at = |name| Place::Document(key(name));
+        for separator in ['/', '.'] {
+            let of = |document, format| place(separator, document, format).unwrap().unwrap();
+            assert_eq!(of("limits.toml", Format::toml()), at("limits"));
+            assert_eq!(of("limits.v2.YML", Format::yaml()), at("limits.v2"));
+            assert_eq!(of("limits.toml", Format::yaml()), at("limits.toml"));
+            assert_eq!(of("limits.toml2", Format::toml()), at("limits.toml2"));
+            assert_eq!(of("toml", Format::toml()), at("toml"));
+        }
+        let deeper = place('/', "a/b.toml", Format::toml());
+        assert_eq!(deeper.unwrap().unwrap(), at("a.b"));
+        for bad in [".toml", "a/.toml", "a..toml"] {
+            assert!(place('/', bad, Format::toml()).unwrap().is_err(), "{bad}");
+        }
+        let mut mapping = Mapping::prefix("test", '/', "app");
+        mapping.add_document("limits.toml", Format::toml());
+        assert_eq!(mapping.format_of("app/limits.toml").unwrap().name(), "toml");
+        // Only where it holds a document.
+        let place = mapping.place("app/other.toml").unwrap().unwrap();
+        assert_eq!(place, Place::Value(key("other.toml")));
     }
 }

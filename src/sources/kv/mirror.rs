@@ -17,6 +17,13 @@ use crate::value::document::Document;
 use crate::value::key::Key;
 use crate::value::origin::Origin;
 
+/// What a key takes besides its name and its value.
+const KEY_BYTES: usize = 32;
+
+/// What single changes may add up to. More than may be in force is held, so that what has become less
+/// again is known without reading everything.
+const MAX_HELD: usize = 2 * MAX_DOCUMENT_BYTES;
+
 /// So many problems are told one by one.
 const MAX_TOLD: usize = 100;
 
@@ -42,8 +49,10 @@ pub(crate) struct Mirror {
     owners: BTreeMap<Key, Arc<str>>,
     document: Document,
     digest: Digest,
-    /// Of all values in `items`.
+    /// What `items` and `faults` hold.
     bytes: usize,
+    /// Something was not kept, so all has to be read.
+    incomplete: bool,
     /// Keys that are changed and not yet in the document; all of it, if that is simpler.
     dirty: BTreeSet<Arc<str>>,
     anew: bool,
@@ -54,6 +63,7 @@ pub(crate) struct Mirror {
 struct Item {
     revision: u64,
     digest: u64,
+    /// What it holds, name and all.
     bytes: usize,
     says: Says,
 }
@@ -75,6 +85,7 @@ impl Mirror {
             document: Document::new(),
             digest: Digest::default(),
             bytes: 0,
+            incomplete: false,
             dirty: BTreeSet::new(),
             anew: false,
             changed: false,
@@ -94,6 +105,11 @@ impl Mirror {
 
     /// A key was set.
     pub(crate) fn put(&mut self, entry: &Entry<'_>) {
+        self.put_within(entry, MAX_HELD);
+    }
+
+    /// A key was set; it is not kept if more than `limit` would be held then.
+    fn put_within(&mut self, entry: &Entry<'_>, limit: usize) {
         let place = match self.mapping.place(entry.key) {
             None => return,
             Some(place) => place,
@@ -108,21 +124,26 @@ impl Mirror {
                     None => fault.with_origin(&origin),
                     Some(_) => fault,
                 };
-                self.changed |= self.faults.insert(key, fault).is_none();
+                self.fault(key, fault, limit);
             }
             Ok(says) => {
-                self.changed |= self.faults.remove(&key).is_some();
+                self.unfault(&key);
+                let known = self.items.get(&key).map_or(0, |item| item.bytes);
+                let bytes = cost(&key) + entry.bytes.len();
+                let held = self.bytes - known + bytes;
+                if bytes > known && held > limit {
+                    self.incomplete = true;
+                    return;
+                }
                 let item = Item {
                     revision: entry.revision,
                     digest: self.digest.of(entry.bytes),
-                    bytes: entry.bytes.len(),
+                    bytes,
                     says,
                 };
-                self.bytes += item.bytes;
+                self.bytes = held;
                 self.anew |= matches!(item.says, Says::Document(..));
-                if let Some(old) = self.items.insert(Arc::clone(&key), item) {
-                    self.bytes -= old.bytes;
-                }
+                self.items.insert(Arc::clone(&key), item);
                 self.dirty.insert(key);
             }
         }
@@ -130,7 +151,7 @@ impl Mirror {
 
     /// A key was deleted.
     pub(crate) fn delete(&mut self, key: &str) {
-        self.changed |= self.faults.remove(key).is_some();
+        self.unfault(key);
         if let Some((key, item)) = self.items.remove_entry(key) {
             self.bytes -= item.bytes;
             self.anew |= matches!(item.says, Says::Document(..));
@@ -144,7 +165,29 @@ impl Mirror {
         if self.mapping.place(key).is_some() {
             let known = self.items.get_key_value(key);
             let key: Arc<str> = known.map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
-            self.changed |= self.faults.insert(key, fault).is_none();
+            self.fault(key, fault, MAX_HELD);
+        }
+    }
+
+    /// Something is wrong with a key.
+    fn fault(&mut self, key: Arc<str>, fault: Error, limit: usize) {
+        let known = self.faults.contains_key(&key);
+        let bytes = if known { 0 } else { cost(&key) };
+        if !known && self.bytes + bytes > limit {
+            self.incomplete = true;
+            return;
+        }
+        self.bytes += bytes;
+        let text = fault.to_string();
+        let old = self.faults.insert(key, fault);
+        self.changed |= old.is_none_or(|old| old.to_string() != text);
+    }
+
+    /// Nothing is wrong with a key any more.
+    fn unfault(&mut self, key: &str) {
+        if self.faults.remove(key).is_some() {
+            self.bytes -= cost(key);
+            self.changed = true;
         }
     }
 
@@ -167,6 +210,7 @@ impl Mirror {
             .filter(|key| !hidden(key))
             .cloned()
             .collect();
+        self.incomplete = false;
         for entry in all {
             gone.remove(entry.key);
             // A store that was reset may use a revision again.
@@ -176,10 +220,18 @@ impl Mirror {
                 item.revision == entry.revision && item.digest == self.digest.of(entry.bytes)
             };
             if !(fine && known.is_some_and(same)) {
-                self.put(&entry);
+                // How much is read at once is limited where it is read.
+                self.put_within(&entry, usize::MAX);
             }
         }
         gone.iter().for_each(|key| self.delete(key));
+    }
+
+    /// Whether everything has to be read again: there was too much to keep, and now it may fit. Until
+    /// then there is no update.
+    #[allow(dead_code)] // by some stores only
+    pub(crate) fn wants_all(&self) -> bool {
+        self.incomplete && self.bytes <= MAX_DOCUMENT_BYTES
     }
 
     /// All of it as an update, if anything is new since the last one was taken.
@@ -191,13 +243,13 @@ impl Mirror {
         &mut self,
         revision: impl Into<Arc<str>>,
     ) -> Result<Option<Update>, Error> {
-        if self.bytes > MAX_DOCUMENT_BYTES {
-            let detail = format!(
-                "holds {} bytes below `{}`, and {MAX_DOCUMENT_BYTES} is the most that is taken",
-                self.bytes,
-                self.mapping.wanted()
-            );
-            return Err(Error::new(ErrorKind::TooLarge, detail));
+        // A single document has a limit of its own.
+        let limited = !self.mapping.is_document();
+        if self.incomplete || limited && self.bytes > MAX_DOCUMENT_BYTES {
+            // There may be no end to what comes until it fits.
+            self.dirty.clear();
+            (self.anew, self.changed) = (true, true);
+            return Err(self.too_large());
         }
         if self.mapping.is_document() {
             // It is all or nothing.
@@ -229,6 +281,20 @@ impl Mirror {
         }
         document.set_revision(revision);
         Ok(document)
+    }
+
+    fn too_large(&self) -> Error {
+        let wanted = self.mapping.wanted();
+        let detail = match self.wants_all() {
+            true => format!("held too much below `{wanted}`, and is to be read again"),
+            false => format!(
+                "holds {}{} bytes below `{wanted}`, names and all, and {MAX_DOCUMENT_BYTES} is the \
+                 most that is taken",
+                if self.incomplete { "more than " } else { "" },
+                self.bytes,
+            ),
+        };
+        Error::new(ErrorKind::TooLarge, detail)
     }
 
     fn origin(&self, entry: &Entry<'_>) -> Origin {
@@ -273,13 +339,12 @@ impl Mirror {
         (self.document, self.owners) = (Document::new(), BTreeMap::new());
         self.clashes.clear();
         // What stands deeper wins: there is more of it.
-        let items: Vec<(Arc<str>, Says)> = self
-            .items
-            .iter()
-            .rev()
-            .map(|(key, item)| (Arc::clone(key), item.says.clone()))
-            .collect();
-        for (key, says) in items {
+        let items = self.items.iter().rev();
+        let items = items.map(|(key, item)| (Arc::clone(key), item.says.clone()));
+        // A document wins over single keys: it is there as a whole or not at all.
+        let (documents, values): (Vec<_>, Vec<_>) =
+            items.partition(|(_, says)| matches!(says, Says::Document(..)));
+        for (key, says) in documents.into_iter().chain(values) {
             if let Err(clash) = self.set(&key, says) {
                 self.clashes.insert(key, clash);
             }
@@ -312,19 +377,34 @@ impl Mirror {
             Says::Value(property, value, origin) => (property, value, origin),
             Says::Document(property, document) => return self.mount(key, &property, document),
         };
-        let owned = match self.owners.get(&property) {
-            Some(owner) if owner != key => {
-                let detail = format!("is ignored: `{owner}` is the same property");
-                let clash = Error::new(ErrorKind::InvalidKey, detail);
-                return Err(clash.with_key(&property).with_origin(&origin));
-            }
-            owner => owner.is_some(),
-        };
+        let owned = self.owns(key, &property, &origin)?;
         self.document.set_key(&property, value, &origin)?;
         if !owned {
             self.owners.insert(property, Arc::clone(key));
         }
         Ok(())
+    }
+
+    /// Whether a property is a key's already; an error if it is another's, or lies below another's.
+    fn owns(&self, key: &Arc<str>, property: &Key, origin: &Origin) -> Result<bool, Error> {
+        let mut owned = false;
+        for at in property.lineage() {
+            let Some(owner) = self.owners.get(at) else {
+                continue;
+            };
+            let same = at == property.as_str();
+            if same && owner == key {
+                owned = true;
+                continue;
+            }
+            let detail = match same {
+                true => format!("is ignored: `{owner}` is the same property"),
+                false => format!("is ignored: `{owner}` stands above it"),
+            };
+            let clash = Error::new(ErrorKind::InvalidKey, detail);
+            return Err(clash.with_key(property).with_origin(origin));
+        }
+        Ok(owned)
     }
 
     /// Puts a document where its key stands.
@@ -334,11 +414,12 @@ impl Mirror {
             return Ok(());
         }
         let origin = Origin::new(self.mapping.kind, &**key);
+        self.owns(key, at, &origin)?;
         let (root, problems) = document.into_parts();
+        self.document.mount(at, root, &origin)?;
         problems
             .into_iter()
             .for_each(|problem| self.document.report(problem));
-        self.document.mount(at, root, &origin)?;
         self.owners.insert(at.clone(), Arc::clone(key));
         Ok(())
     }
@@ -355,9 +436,16 @@ impl Mirror {
     }
 }
 
+/// What a key takes without its value.
+fn cost(key: &str) -> usize {
+    KEY_BYTES + key.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Format;
+    use crate::sources::kv::mapping::MAX_VALUE_BYTES;
 
     fn mirror() -> Mirror {
         Mirror::new(Mapping::prefix("test", '/', "app"))
@@ -369,6 +457,38 @@ mod tests {
             bytes: value,
             revision,
         });
+    }
+
+    /// A line is a name and a value; one that is neither breaks the document.
+    fn lines() -> Format {
+        Format::new("lines", |text, origin| {
+            let mut document = Document::new();
+            for (number, line) in (1..).zip(text.lines()) {
+                let (name, value) = line
+                    .split_once('=')
+                    .ok_or_else(|| Error::new(ErrorKind::Malformed, "no value"))?;
+                document.set(name, value, origin.at(number, 1))?;
+            }
+            Ok(document)
+        })
+    }
+
+    fn mirror_with(documents: &[&str]) -> Mirror {
+        let mut mapping = Mapping::prefix("test", '/', "app");
+        for key in documents {
+            mapping.add_document(key, lines());
+        }
+        Mirror::new(mapping)
+    }
+
+    /// The problems in force.
+    fn told(mirror: &mut Mirror) -> Vec<String> {
+        let document = mirror.whole("1").unwrap();
+        document
+            .problems()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// What is in force, and how many problems there are.
@@ -466,11 +586,12 @@ mod tests {
     fn too_much_is_refused_as_a_whole_until_it_is_less() {
         let mut mirror = mirror();
         let large = vec![b'x'; 1 << 20];
-        for n in 0..10 {
+        for n in 0..9 {
             put(&mut mirror, &format!("app/{n}"), &large, 1);
         }
+        put(&mut mirror, "app/names-count", &large[1000..], 1);
         assert!(mirror.update("1").unwrap().is_some());
-        put(&mut mirror, "app/more", b"x", 2);
+        put(&mut mirror, "app/more", &large[..1000], 2);
         let error = mirror.update("2").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
         mirror.delete("app/0");
@@ -480,8 +601,6 @@ mod tests {
     #[cfg(feature = "toml")]
     #[test]
     fn a_document_is_a_subtree_or_everything_and_the_last_good_one_stays() {
-        use crate::format::Format;
-
         let mut mapping = Mapping::prefix("test", '/', "app");
         mapping.add_document("limits", Format::toml());
         let mut mirror = Mirror::new(mapping);
@@ -512,44 +631,202 @@ mod tests {
     }
 
     #[test]
+    fn a_key_inside_a_document_is_a_clash_and_the_document_stays() {
+        let whole = ["limits.burst=\"2\"", "limits.qps=\"1\""].map(str::to_owned);
+        for lone in ["app/limits/qps", "app/limits.qps", "app/limits/other"] {
+            let mut mirror = mirror_with(&["limits"]);
+            put(&mut mirror, "app/limits", b"qps=1\nburst=2", 1);
+            assert_eq!(says(&mut mirror), (whole.to_vec(), 0));
+            put(&mut mirror, lone, b"9", 2);
+            assert_eq!(says(&mut mirror), (whole.to_vec(), 1), "{lone}");
+            let told = told(&mut mirror).remove(0);
+            assert!(
+                told.contains(lone) && told.contains("`app/limits`"),
+                "{told}"
+            );
+            put(&mut mirror, "app/else", b"1", 3);
+            assert_eq!(says(&mut mirror).1, 1);
+            mirror.delete("app/else");
+            mirror.delete(lone);
+            assert_eq!(says(&mut mirror), (whole.to_vec(), 0), "{lone}");
+            // It counts as soon as the document is gone, and the document as soon as it is there.
+            put(&mut mirror, lone, b"9", 4);
+            mirror.delete("app/limits");
+            let (left, problems) = says(&mut mirror);
+            assert_eq!((left.len(), problems), (1, 0), "{left:?}");
+            put(&mut mirror, "app/limits", b"qps=1\nburst=2", 5);
+            assert_eq!(says(&mut mirror), (whole.to_vec(), 1), "{lone}");
+        }
+    }
+
+    #[test]
+    fn a_document_clashes_with_what_stands_above_it_and_with_other_documents() {
+        let mut mirror = mirror_with(&["a/b", "a/b/c", "a.b"]);
+        put(&mut mirror, "app/a/b", b"", 1);
+        put(&mut mirror, "app/a", b"up", 1);
+        put(&mut mirror, "app/a/b/x", b"in an empty one", 1);
+        assert_eq!(says(&mut mirror), (vec![], 2));
+        mirror.delete("app/a");
+        mirror.delete("app/a/b/x");
+        assert_eq!(says(&mut mirror), (vec![], 0));
+        put(&mut mirror, "app/a.b", b"x=1", 2);
+        put(&mut mirror, "app/a/b/c", b"y=1", 2);
+        assert_eq!(says(&mut mirror), (vec!["a.b.c.y=\"1\"".to_owned()], 2));
+    }
+
+    #[test]
+    fn another_reason_is_told_and_the_same_one_is_not_told_again() {
+        let mut mirror = mirror();
+        put(&mut mirror, "app/k", b"\xff", 1);
+        assert!(mirror.update("1").unwrap().is_some());
+        put(&mut mirror, "app/k", b"\xff", 1);
+        assert!(mirror.update("2").unwrap().is_none());
+        put(&mut mirror, "app/k", &vec![b'x'; MAX_VALUE_BYTES + 1], 2);
+        assert!(mirror.update("3").unwrap().is_some());
+        let closed = || Error::new(ErrorKind::Unavailable, "closed");
+        mirror.refuse("app/k", closed());
+        assert!(mirror.update("4").unwrap().is_some());
+        mirror.refuse("app/k", closed());
+        assert!(mirror.update("5").unwrap().is_none());
+        assert!(told(&mut mirror)[0].contains("closed"));
+    }
+
+    #[test]
+    fn far_too_much_is_not_kept_and_has_to_be_read_again() {
+        let mut mirror = mirror();
+        put(&mut mirror, "app/first", b"1", 1);
+        assert!(mirror.update("1").unwrap().is_some());
+        let large = vec![b'x'; 1 << 20];
+        for n in 0..40 {
+            put(&mut mirror, &format!("app/{n}"), &large, 2);
+            let _ = mirror.update("2");
+            let held: usize = mirror.items.values().map(|item| item.bytes).sum();
+            assert!(held == mirror.bytes && held <= MAX_HELD, "{held}");
+            assert!(!mirror.wants_all());
+        }
+        let error = |mirror: &mut Mirror| mirror.update("3").unwrap_err().kind();
+        assert_eq!(error(&mut mirror), ErrorKind::TooLarge);
+        // What is not known to be there may still be too much.
+        (10..40).for_each(|n| mirror.delete(&format!("app/{n}")));
+        assert_eq!(error(&mut mirror), ErrorKind::TooLarge);
+        assert!(!mirror.wants_all());
+        // Now all may fit, but nobody knows what it is.
+        mirror.delete("app/0");
+        assert_eq!(error(&mut mirror), ErrorKind::TooLarge);
+        assert!(mirror.whole("3").is_err() && mirror.wants_all());
+        let all = ["app/first", "app/35"].map(|key| Entry {
+            key,
+            bytes: b"2",
+            revision: 3,
+        });
+        mirror.replace(all);
+        assert!(!mirror.wants_all());
+        assert_eq!(says(&mut mirror).0, ["35=\"2\"", "first=\"2\""]);
+        assert!(mirror.bytes < 200, "{}", mirror.bytes);
+    }
+
+    #[test]
+    fn names_count_even_of_keys_that_say_nothing_of_use() {
+        let long = "x".repeat(500);
+        for value in [&b""[..], b"\xff"] {
+            let mut mirror = mirror();
+            for n in 0..50_000 {
+                put(&mut mirror, &format!("app/{n}.{long}"), value, 1);
+            }
+            let kept = mirror.items.len() + mirror.faults.len();
+            assert!(kept * 500 <= MAX_HELD, "{kept}");
+            assert_eq!(mirror.update("1").unwrap_err().kind(), ErrorKind::TooLarge);
+            mirror.replace([]);
+            assert_eq!((mirror.bytes, says(&mut mirror)), (0, (vec![], 0)));
+        }
+    }
+
+    #[test]
+    fn while_there_is_too_much_what_comes_and_goes_leaves_nothing() {
+        let mut mirror = mirror();
+        let large = vec![b'x'; 1 << 20];
+        for n in 0..11 {
+            put(&mut mirror, &format!("app/{n}"), &large, 1);
+        }
+        for n in 0..1000 {
+            put(&mut mirror, &format!("app/brief{n}"), b"1", 2);
+            mirror.delete(&format!("app/brief{n}"));
+            assert!(mirror.update("2").is_err());
+        }
+        assert!(mirror.dirty.len() <= 1);
+        (0..10).for_each(|n| mirror.delete(&format!("app/{n}")));
+        assert!(mirror.update("3").unwrap().is_some());
+        assert_eq!(says(&mut mirror).0.len(), 1);
+    }
+
+    #[test]
     fn random_changes_lead_to_what_a_fresh_mirror_of_the_same_store_says() {
         use proptest::prelude::*;
 
+        let documents = ["b", "d", "x/y"];
         let keys = [
             "app/a",
             "app/a/b",
             "app/a.b",
             "app/b/c",
             "app/b",
+            "app/b/c/d",
+            "app/b/new",
             "app/d",
+            "app/d/c",
+            "app/x",
+            "app/x/y",
+            "app/x.y",
             "app/x/y/z",
+            "app/x/other",
         ];
-        let change = (0..keys.len(), prop::option::of(0u8..4));
+        let values = ["", "1", "2", "c=1\nz=2", "c.d=1", "\u{fffd}"];
+        let bytes = |value: &'static str| match value {
+            "\u{fffd}" => &b"\xff"[..],
+            text => text.as_bytes(),
+        };
+        let is_broken = |key: &str, value: &str| {
+            let key = key.trim_start_matches("app/");
+            let is_document = documents.contains(&key);
+            value == "\u{fffd}" || is_document && value.len() == 1
+        };
+        let change = (0..keys.len(), prop::option::of(0..values.len()));
         let batches = prop::collection::vec(prop::collection::vec(change, 1..4), 1..12);
         proptest!(|(batches in batches)| {
-            let mut mirror = mirror();
-            let mut store = std::collections::BTreeMap::new();
+            let mut mirror = mirror_with(&documents);
+            // What is broken leaves what was good before it.
+            let (mut store, mut good) = (BTreeMap::new(), BTreeMap::new());
             for (revision, batch) in (1..).zip(batches) {
                 for (key, value) in batch {
+                    let key = keys[key];
                     match value {
                         Some(value) => {
-                            store.insert(keys[key], (value.to_string(), revision));
-                            put(&mut mirror, keys[key], value.to_string().as_bytes(), revision);
+                            let value = values[value];
+                            store.insert(key, (value, revision));
+                            if !is_broken(key, value) {
+                                good.insert(key, (value, revision));
+                            }
+                            put(&mut mirror, key, bytes(value), revision);
                         }
                         None => {
-                            store.remove(keys[key]);
-                            mirror.delete(keys[key]);
+                            store.remove(key);
+                            good.remove(key);
+                            mirror.delete(key);
                         }
                     }
                 }
                 mirror.update("1").unwrap();
-                let mut fresh = self::mirror();
-                fresh.replace(store.iter().map(|(key, (value, revision))| Entry {
-                    key,
-                    bytes: value.as_bytes(),
-                    revision: *revision,
-                }));
+                let mut fresh = mirror_with(&documents);
+                for all in [&good, &store] {
+                    fresh.replace(all.iter().map(|(key, (value, revision))| Entry {
+                        key,
+                        bytes: bytes(value),
+                        revision: *revision,
+                    }));
+                }
                 prop_assert_eq!(says(&mut mirror), says(&mut fresh));
+                prop_assert_eq!(told(&mut mirror), told(&mut fresh));
+                prop_assert_eq!(mirror.bytes, fresh.bytes);
             }
         });
     }
