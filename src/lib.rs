@@ -71,6 +71,12 @@
 //! | `watch` | yes | file events; without it files are polled |
 //! | `json`, `yaml`, `properties`, `dotenv` | no | these formats |
 //! | `http` | no | documents on web servers: [`sources`]`::Http` |
+//! | `consul` | no | Consul's key-value store: [`sources`]`::Consul` |
+//! | `etcd` | no | etcd, by its JSON gateway: [`sources`]`::Etcd` |
+//! | `nats` | no | buckets of NATS JetStream: [`sources`]`::Nats`; needs Rust 1.88 |
+//! | `zookeeper` | no | ZooKeeper's tree: [`sources`]`::ZooKeeper` |
+//!
+//! With any of the four stores there is [`sources`]`::Locator`, too, which finds where a store is.
 
 mod engine;
 mod error;
