@@ -60,6 +60,7 @@ macro_rules! suite {
             sources: where_it_reads_from_is_told_by_health_and_explanations,
             sources: one_source_in_two_programs_tells_each_of_every_change,
             values: what_is_there_and_what_changes_is_seen_and_a_deleted_key_falls_through,
+            values: far_too_much_is_refused_and_all_is_there_when_it_is_less,
             values: a_prefix_ends_at_its_separator,
             values: what_one_transaction_changes_is_one_generation_and_one_call,
             values: a_value_that_is_no_text_or_too_large_is_refused_alone,

@@ -3,9 +3,10 @@
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use liveprops::health::Status;
 use liveprops::source::Scope;
 use liveprops::sources::Memory;
-use liveprops::{Properties, Value};
+use liveprops::{ErrorKind, Properties, Value};
 
 use crate::field::{Field, SOON, Store, health, is_up, tell, within};
 
@@ -272,4 +273,34 @@ pub(crate) fn ten_thousand_keys_are_loaded_and_one_change_is_one_change<S: Store
     tell::<S>("one change among 10,000 keys", took);
     assert!(took < Duration::from_secs(2), "{took:?}");
     assert_eq!(props.generation(), before + 1);
+}
+
+pub(crate) fn far_too_much_is_refused_and_all_is_there_when_it_is_less<S: Store>() {
+    let Some(field) = Field::<S>::with(&[("app/n", "0")]) else {
+        return;
+    };
+    let props = field.follow();
+    let large = vec![b'x'; 400 << 10];
+    for n in 0..60 {
+        field.store.put(&format!("app/large{n}"), &large);
+    }
+    field.store.put("app/n", "1");
+    within(SOON, "it is told", || match health(&props).status {
+        Status::Stale { reason, .. } => reason.kind() == ErrorKind::TooLarge,
+        _ => false,
+    });
+    // As many stay as are in force by now, or nearly: what is gone at once is held.
+    for n in 20..60 {
+        field.store.delete(&format!("app/large{n}"));
+    }
+    within(SOON, "what is left", || {
+        let has = |key: &str| {
+            props
+                .get::<String>(key)
+                .is_ok_and(|text| text.len() == large.len())
+        };
+        has("large0") && has("large19") && props.get::<u32>("n").unwrap() == 1
+    });
+    within(SOON, "it is told", || is_up(&props));
+    assert!(field.agrees(&props));
 }

@@ -59,7 +59,8 @@ const AGAIN: u32 = 3;
 /// as it happens; what comes in bursts is gathered, and all that one transaction of the store changed
 /// is one generation. What is deleted there, or expires with its lease, lets weaker layers show. Keys
 /// that end in a slash are folders, and skipped, as are keys that are not UTF-8. A value that is not
-/// UTF-8 or over 1 MiB (etcd itself takes 1.5 MiB) is refused alone; all together may hold 10 MiB.
+/// UTF-8 or over 1 MiB (etcd itself takes 1.5 MiB) is refused alone; all together may hold 10 MiB, each
+/// key counting its name, its value and 32 bytes.
 ///
 /// An error of the store, whatever it is, takes nothing away: it is asked again with growing pauses,
 /// and then everything is read. So it is after a compaction, an election, and a reset of the store.
@@ -376,6 +377,9 @@ impl Etcd {
             let update = watch.held.update();
             if watch.tell(update) {
                 return Ok(Some(End::Stopped));
+            }
+            if watch.held.mirror.wants_all() {
+                return Ok(Some(End::Doubt));
             }
         }
     }

@@ -46,6 +46,10 @@ macro_rules! shared_options {
         }
 
         /// Has a key below the prefix hold a document, which becomes a subtree.
+        ///
+        /// The subtree stands where the key does, without an extension that names the format:
+        /// `limits.toml` becomes `limits`. The document wins over single keys above and inside it; each of
+        /// those is reported as a problem for as long as both are there.
         #[must_use]
         pub fn as_document(self, key: impl AsRef<str>, format: $crate::format::Format) -> Self {
             self.edit(|options| options.mapping.add_document(key.as_ref(), format))

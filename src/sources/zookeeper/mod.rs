@@ -63,7 +63,8 @@ const MAX_HIDDEN: usize = 100;
 /// deleted there lets weaker layers show. A node without data is a folder, and no property. A node
 /// that has both data and children says two things: its children count, and its data are reported as
 /// a problem. A value that is not UTF-8 or over 1 MiB (ZooKeeper itself takes 1 MB by default) is
-/// refused alone, and so is a node that may not be read; all together may hold 10 MiB. The path need
+/// refused alone, and so is a node that may not be read; all together may hold 10 MiB, each
+/// key counting its name, its value and 32 bytes. The path need
 /// not be there yet.
 ///
 /// An error of the store, whatever it is, takes nothing away: with growing pauses a new session is
@@ -572,6 +573,9 @@ impl Open {
             let mut changes = Changes::new();
             self.settle(&mut changes, begun + SETTLE + LATE)?;
             apply(mirror, &changes);
+            if mirror.wants_all() {
+                self.read_all(mirror, Instant::now() + TIMEOUT)?;
+            }
             self.tell(mirror, updates);
             if updates.wait(PAUSE.saturating_sub(begun.elapsed())) {
                 return Ok(());
