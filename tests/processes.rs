@@ -173,6 +173,7 @@ fn two_hundred_short_lives_end_well() {
     if let Some(life) = child::role() {
         return live(life.parse().unwrap());
     }
+    let dir = tempfile::tempdir().unwrap();
     let (next, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         // Something to compete with.
@@ -190,7 +191,7 @@ fn two_hundred_short_lives_end_well() {
                         if life >= LIVES {
                             return bad;
                         }
-                        let mut child = Child::of(test).role(life).start();
+                        let mut child = Child::of(test).role(life).temporary(dir.path()).start();
                         if !child.ends_well() {
                             bad.push(life);
                         }
