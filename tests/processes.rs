@@ -192,7 +192,7 @@ fn two_hundred_short_lives_end_well() {
                             return bad;
                         }
                         let mut child = Child::of(test).role(life).temporary(dir.path()).start();
-                        if !child.ends_well() {
+                        if !child.ends_well() || child.said.recv().is_err() {
                             bad.push(life);
                         }
                     }
@@ -208,6 +208,7 @@ fn two_hundred_short_lives_end_well() {
 
 /// A short life: everything is started, something is going on, and it ends.
 fn live(life: usize) {
+    child::say("a life");
     let desk = Desk::new("app.toml", "a = 0\n");
     let props = Properties::builder()
         .source(File::new(&desk.path))
