@@ -352,11 +352,11 @@ fn alone<S: Store>(test: &str, run: impl FnOnce()) {
     let mut child = Child::of(&format!("{store}::{test}")).start();
     let ended = child.ends_well();
     let said = || child.said.recv_timeout(SECOND).ok();
-    let mut said: Vec<String> = std::iter::from_fn(said).collect();
+    let said: Vec<String> = std::iter::from_fn(said).collect();
     // One that was told of no test that it has ends well, too.
-    let last = said.pop_if(|last| last == DONE);
+    let done = said.last().is_some_and(|last| last == DONE);
     said.into_iter().for_each(say);
-    assert!(ended && last.is_some(), "the child failed");
+    assert!(ended && done, "the child failed");
 }
 
 /// Waits until no more threads and files are open than there were.
