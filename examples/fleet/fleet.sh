@@ -337,8 +337,11 @@ logs() {
 
 # One at a time changes who runs. What is started does not hold the lock: see `launch`.
 locked() {
-  # Another one's directory is left as it is.
-  [ "$1" != clean ] || is_ours || clean
+  # Another one's directory is left as it is, and none is made to be removed.
+  if [ "$1" = clean ] && ! is_ours; then
+    [ ! -e "$run" ] || clean
+    return 0
+  fi
   mkdir -p "$run"
   exec 9>> "$run/.lock"
   flock 9

@@ -488,6 +488,9 @@ fn the_script_ends_only_what_it_has_started() {
     other.wait().unwrap();
     assert_eq!(ended, None);
 
+    fleet.script(&["clean"]);
+    assert!(!fleet.dir().exists(), "none is made");
+
     make();
     let mine = fleet.dir().join("notes");
     fs::write(&mine, "mine").unwrap();
