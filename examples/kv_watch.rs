@@ -13,8 +13,9 @@ use liveprops::{Error, ErrorKind, Properties, Source};
 
 /// The source of an address.
 fn source(url: &str) -> Result<Box<dyn Source>, Error> {
-    let wrong = |why: &str| Error::new(ErrorKind::Other, format!("`{url}`: {why}"));
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("no scheme"))?;
+    let wrong = |why: String| Error::new(ErrorKind::Other, why);
+    let parts = url.split_once("://");
+    let (scheme, rest) = parts.ok_or_else(|| wrong("the address has no scheme".into()))?;
     let (server, path) = rest.split_once('/').unwrap_or((rest, ""));
     let _ = (server, path);
     match scheme {
@@ -39,7 +40,14 @@ fn source(url: &str) -> Result<Box<dyn Source>, Error> {
             let zookeeper = liveprops::sources::ZooKeeper::prefix(path);
             Ok(Box::new(zookeeper.address(server)))
         }
-        _ => Err(wrong("no such store, or not built with its feature")),
+        _ => {
+            // Neither who one is nor what comes after the server.
+            let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+            let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            Err(wrong(format!(
+                "`{scheme}://{host}`: no such store, or not built with its feature"
+            )))
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use support::example::example;
 
 /// Runs the example in a directory: its exit code, and what it printed.
 fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
-    let example = example("check", "toml");
+    let example = example("check");
     let output = Command::new(example).args(args).current_dir(dir).output();
     let output = output.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

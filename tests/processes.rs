@@ -173,6 +173,7 @@ fn two_hundred_short_lives_end_well() {
     if let Some(life) = child::role() {
         return live(life.parse().unwrap());
     }
+    let dir = tempfile::tempdir().unwrap();
     let (next, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         // Something to compete with.
@@ -190,8 +191,8 @@ fn two_hundred_short_lives_end_well() {
                         if life >= LIVES {
                             return bad;
                         }
-                        let mut child = Child::of(test).role(life).start();
-                        if !child.ends_well() {
+                        let mut child = Child::of(test).role(life).temporary(dir.path()).start();
+                        if !child.ends_well() || child.said.recv().is_err() {
                             bad.push(life);
                         }
                     }
@@ -207,6 +208,7 @@ fn two_hundred_short_lives_end_well() {
 
 /// A short life: everything is started, something is going on, and it ends.
 fn live(life: usize) {
+    child::say("a life");
     let desk = Desk::new("app.toml", "a = 0\n");
     let props = Properties::builder()
         .source(File::new(&desk.path))

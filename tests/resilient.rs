@@ -13,7 +13,7 @@ use support::example::example;
 
 #[test]
 fn the_example_shows_each_step_in_order_and_ends_by_itself() {
-    let program = example("resilient", "http,toml");
+    let program = example("resilient");
     let begun = Instant::now();
     let output = Command::new(program).output().unwrap();
     let took = begun.elapsed();

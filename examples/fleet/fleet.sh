@@ -8,6 +8,8 @@ root=$(cd "$here/../.." && pwd)
 run=$(realpath -m "${FLEET_DIR:-$root/target/fleet}")
 services=(checkout search mail)
 members=(nats loader "${services[@]}")
+# What the server of this directory calls itself.
+nats_name=fleet-$(cksum <<< "$run" | cut -d ' ' -f 1)
 
 help() {
   cat << 'E'
@@ -63,6 +65,9 @@ pid_of() {
   [[ $pid =~ ^[0-9]+$ ]] && [ -n "$ticks" ] && [ "$(started "$pid")" = "$ticks" ] || return 1
   printf '%s' "$pid"
 }
+
+# Whether a fleet was made here: only then is something removed.
+is_ours() { [ -e "$run/.fleet" ]; }
 
 # Starts a program that goes on without this script: launch NAME PROGRAM...
 launch() {
@@ -155,7 +160,7 @@ start() {
   pid_of "$1" > /dev/null && return 0
   server=nats://127.0.0.1:$nats_port
   case $1 in
-    nats) launch nats "$nats_server" -a 127.0.0.1 -p "$nats_port" -js -sd "$run/data" ;;
+    nats) launch nats "$nats_server" -n "$nats_name" -a 127.0.0.1 -p "$nats_port" -js -sd "$run/data" ;;
     loader) launch loader "$program" loader "$server" "$run/config" ;;
     *) launch "$1" "$program" service "$server" "$1" "$(port_of "$1")" "$run/state/$1" ;;
   esac
@@ -173,25 +178,24 @@ ask() {
   printf '%s\n' "${answer#*$'\r\n\r\n'}"
 }
 
-# Whether a member that has just been started does its work.
+# Whether a member that has just been started does its work. Somebody else may have its port.
 is_ready() {
-  local line
+  local line pid
   case $1 in
     nats)
       # It greets with what it can do.
       line=$({ exec 3<> "/dev/tcp/127.0.0.1/$nats_port" && read -r -t 2 line <&3 && echo "$line"; } 2> /dev/null) &&
-        [[ $line == INFO*'"jetstream":true'* ]]
+        [[ $line == INFO*'"jetstream":true'* && $line == *"\"server_name\":\"$nats_name\""* ]]
       ;;
     loader) pid_of loader > /dev/null ;;
-    *) ask "$(port_of "$1")" > /dev/null ;;
+    *) pid=$(pid_of "$1") && grep -qx "pid = $pid" <<< "$(ask "$(port_of "$1")")" ;;
   esac
 }
 
 is_ready_or_dead() { ! pid_of "$1" > /dev/null || is_ready "$1"; }
 
 await() {
-  until_ok 15 is_ready_or_dead "$1" || true
-  if ! pid_of "$1" > /dev/null || ! is_ready "$1"; then
+  if ! until_ok 15 is_ready_or_dead "$1" || ! pid_of "$1" > /dev/null; then
     tail -n 5 "$run/$1.log" >&2
     fail "$1 is not ready; its log, of which the end is above: $run/$1.log"
   fi
@@ -201,8 +205,15 @@ await() {
 
 # What is started needs these; they take longest, so all that can fail in them comes first.
 prepare() {
+  local name
   nats_server=$(nats_server)
   program=$(program)
+  if ! is_ours; then
+    for name in data state; do
+      [ ! -e "$run/$name" ] || fail "$run/$name is there and of no fleet: \`clean\` would remove it"
+    done
+    touch "$run/.fleet"
+  fi
   mkdir -p "$run/config" "$run/state"
   for service in "${services[@]}"; do
     [ -e "$run/config/$service.toml" ] || cp "$here/config/$service.toml" "$run/config/"
@@ -242,12 +253,13 @@ down() {
 }
 
 clean() {
+  is_ours || fail "no fleet was started in $run: nothing is removed"
   down
   local name
   # What was made here, and nothing else.
   for name in "${members[@]}"; do rm -f "$run/$name.log" "$run/config/$name.toml"; done
   rm -rf "$run/data" "$run/state"
-  rm -f "$run/.lock"
+  rm -f "$run/.fleet" "$run/.lock"
   rmdir "$run/config" "$run" 2> /dev/null || echo "left in $run: $(ls -A "$run")"
 }
 
@@ -325,8 +337,13 @@ logs() {
 
 # One at a time changes who runs. What is started does not hold the lock: see `launch`.
 locked() {
+  # Another one's directory is left as it is, and none is made to be removed.
+  if [ "$1" = clean ] && ! is_ours; then
+    [ ! -e "$run" ] || clean
+    return 0
+  fi
   mkdir -p "$run"
-  exec 9> "$run/.lock"
+  exec 9>> "$run/.lock"
   flock 9
   "$@"
 }

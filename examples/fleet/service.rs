@@ -121,7 +121,7 @@ impl Service {
             ),
             false => (
                 "429 Too Many Requests",
-                format!("more than {limit} a second\n"),
+                format!("more than {limit} a second\npid = {}\n", std::process::id()),
             ),
         };
         if *log == Log::Requests {

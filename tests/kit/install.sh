@@ -8,25 +8,39 @@
 set -euo pipefail
 TOOLS=$1
 shift
+SOURCES=/etc/apt/sources.list
 mkdir -p "$TOOLS"
 
 # Sets APT to options that fetch from a release, by the machine's own mirror.
 release() {
-  local d=$TOOLS/.apt/$1 first
+  local d=$TOOLS/.apt/$1
   APT=(-o APT::Sandbox::User=root -o "Dir::State::lists=$d/lists" -o "Dir::Cache=$d/cache"
     -o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$d/src"
     # What lists an old release is signed no more.
     -o Acquire::Check-Valid-Until=false)
   [ ! -e "$d/.updated" ] || return 0
+  rm -rf "$d/src"
   mkdir -p "$d/lists/partial" "$d/cache/archives/partial" "$d/src"
-  first=$(ls /etc/apt/sources.list.d/*.sources 2>/dev/null | head -1 || true)
-  if [ -n "$first" ]; then
-    awk 'BEGIN{RS=""} NR==1' "$first" | sed -E "s/^Suites:.*/Suites: $1/" > "$d/src/x.sources"
-  else
-    grep -m1 -E '^deb ' /etc/apt/sources.list | sed -E "s#^(deb( \[[^]]*\])? [^ ]+) [^ ]+.*#\1 $1 main#" > "$d/src/x.list"
+  # Only where Debian itself is: others are listed beside it.
+  awk 'BEGIN { RS = "" } /(^|\n)URIs:[^\n]*\/debian\/?( |\n|$)/ && /\nComponents:[^\n]* main( |\n|$)/ { print; exit }' \
+    "$SOURCES".d/*.sources 2> /dev/null | sed -E "s/^Suites:.*/Suites: $1/" > "$d/src/x.sources" || true
+  if [ ! -s "$d/src/x.sources" ]; then
+    rm "$d/src/x.sources"
+    { cat "$SOURCES" "$SOURCES".d/*.list 2> /dev/null || true; } |
+      sed -nE "s#^(deb( \[[^]]*\])? [^ ]+/debian/?) [^ ]+ (.* )?main( .*)?\$#\1 $1 main#p" |
+      sed -n 1p > "$d/src/x.list"
+    [ -s "$d/src/x.list" ] || echo "deb http://deb.debian.org/debian $1 main" > "$d/src/x.list"
   fi
-  apt-get -qq "${APT[@]}" update >&2
+  apt-get -qq "${APT[@]}" update >&2 || return 1
   touch "$d/.updated"
+}
+
+# Downloads packages of a release to a directory: download DIR RELEASE PACKAGE...
+download() {
+  local dir=$1 release=$2
+  shift 2
+  release "$release" || return 1
+  (cd "$dir" && apt-get -qq "${APT[@]}" download "$@" > /dev/null)
 }
 
 # Unpacks packages: debs NAME RELEASE PACKAGE...
@@ -34,10 +48,13 @@ debs() {
   local dir=$TOOLS/$1 release=$2 package link target
   shift 2
   [ ! -e "$dir/.ok" ] || return 0
-  release "$release"
   rm -rf "$dir"
   mkdir -p "$dir/.deb"
-  (cd "$dir/.deb" && apt-get -qq "${APT[@]}" download "$@" > /dev/null)
+  if ! download "$dir/.deb" "$release" "$@"; then
+    # The lists may be old: what they name is gone from the mirror when there is a newer one.
+    rm -rf "$TOOLS/.apt/$release"
+    download "$dir/.deb" "$release" "$@"
+  fi
   for package in "$dir"/.deb/*.deb; do dpkg -x "$package" "$dir"; done
   rm -rf "$dir/.deb"
   # What points into the system is here.

@@ -34,6 +34,7 @@ trait Victim {
 enum Fault {
     Cut,
     Refuse,
+    Reset,
     HalfOpen,
     Stall,
     Freeze,
@@ -41,9 +42,10 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [Fault; 6] = [
+    const ALL: [Fault; 7] = [
         Fault::Cut,
         Fault::Refuse,
+        Fault::Reset,
         Fault::HalfOpen,
         Fault::Stall,
         Fault::Freeze,
@@ -74,6 +76,7 @@ impl<S: Store> Victim for Field<S> {
         match fault {
             Fault::Cut => self.proxy.cut(),
             Fault::Refuse => self.proxy.set(Mode::Refuse),
+            Fault::Reset => self.proxy.set(Mode::Reset),
             Fault::HalfOpen => self.proxy.set(Mode::HalfOpen),
             Fault::Stall => self.proxy.set(Mode::Stall),
             Fault::Freeze => self.server.freeze(),

@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -68,7 +68,7 @@ impl Fleet {
         let mut fleet = Self {
             temporary: tempfile::tempdir().unwrap(),
             tools: tools(Kind::Nats)?,
-            program: example("fleet", "nats"),
+            program: example("fleet"),
             ports: std::array::from_fn(|_| free_port()),
             guard: None,
         };
@@ -112,6 +112,14 @@ impl Fleet {
         assert!(output.status.success(), "{words:?}: {said}{errors}");
         println!("fleet.sh {words:?}: {} ms", begun.elapsed().as_millis());
         said
+    }
+
+    /// Runs the script, which has to fail: what it says of that.
+    #[track_caller]
+    fn refuses(&self, words: &[&str]) -> String {
+        let output = self.command(SCRIPT).args(words).output().unwrap();
+        assert!(!output.status.success(), "{words:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     /// Asks a service; anything but an answer is an error.
@@ -457,7 +465,11 @@ fn outages(fleet: &Fleet, traffic: &Traffic) {
 #[test]
 fn the_script_ends_only_what_it_has_started() {
     let Some(fleet) = Fleet::new() else { return };
-    fs::create_dir(fleet.dir()).unwrap();
+    let make = || {
+        fs::create_dir_all(fleet.dir()).unwrap();
+        fs::write(fleet.dir().join(".fleet"), "").unwrap();
+    };
+    make();
     let mut other = Command::new("sleep").arg("600").spawn().unwrap();
     // A number that another process has by now.
     let stale = |ticks: &str| {
@@ -476,18 +488,44 @@ fn the_script_ends_only_what_it_has_started() {
     other.wait().unwrap();
     assert_eq!(ended, None);
 
-    fs::create_dir(fleet.dir()).unwrap();
-    let mine = Path::new(&fleet.dir()).join("notes");
+    fleet.script(&["clean"]);
+    assert!(!fleet.dir().exists(), "none is made");
+
+    make();
+    let mine = fleet.dir().join("notes");
     fs::write(&mine, "mine").unwrap();
     fleet.script(&["clean"]);
     assert!(mine.exists());
+
+    // A directory that is no fleet's.
+    let mine = fleet.dir().join("data/mine");
+    fs::create_dir(fleet.dir().join("data")).unwrap();
+    fs::write(&mine, "mine").unwrap();
+    for words in [&["clean"][..], &["up"]] {
+        let said = fleet.refuses(words);
+        assert!(said.contains("no fleet"), "{words:?}: {said}");
+        assert!(mine.exists());
+    }
 
     for words in [
         &["set", "nobody", "a", "1"][..],
         &["restart", "nobody"],
         &["up!"],
     ] {
-        let output = fleet.command(SCRIPT).args(words).output().unwrap();
-        assert!(!output.status.success(), "{words:?}");
+        fleet.refuses(words);
     }
+}
+
+#[test]
+fn a_stranger_on_the_port_of_a_service_is_not_taken_for_it() {
+    let Some(fleet) = Fleet::new() else { return };
+    let stranger = TcpListener::bind(("127.0.0.1", fleet.ports[CHECKOUT + 1])).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in stranger.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1000]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\npid = 1\n");
+        }
+    });
+    let said = fleet.refuses(&["up"]);
+    assert!(said.contains("checkout is not ready"), "{said}");
 }

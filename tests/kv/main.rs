@@ -75,6 +75,7 @@ macro_rules! suite {
             faults: another_store_in_its_place_is_read_anew,
             faults: a_store_that_is_frozen_is_told_of_and_read_from_memory,
             faults: a_connection_that_swallows_everything_is_given_up,
+            faults: a_connection_that_is_reset_or_stalls_is_begun_anew,
             faults: a_store_that_is_absent_at_the_start_is_picked_up,
             faults: the_end_does_not_wait_for_a_read_that_waits,
             faults: fifty_cuts_leak_nothing_and_end_on_the_last_value,

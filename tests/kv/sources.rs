@@ -81,12 +81,10 @@ fn each_part_of_an_address_that_was_found_is_told_of_and_the_server_that_answers
         assert!(told.contains(part), "{part}: {told}");
     }
 
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let gone = nobody.local_addr().unwrap();
-    drop(nobody);
+    let gone = crate::server::free_port();
     let props = Properties::builder()
         .source(Consul::prefix("app").addresses([
-            format!("http://{gone}"),
+            format!("http://127.0.0.1:{gone}"),
             format!("http://me:s3cret@127.0.0.1:{}", field.proxy.port()),
         ]))
         .build()

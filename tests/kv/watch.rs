@@ -9,12 +9,29 @@ use crate::example::example;
 use crate::field::{Field, SOON};
 
 #[test]
+fn an_address_that_is_wrong_is_told_without_its_password() {
+    for url in [
+        "ftp://me:s3cret@h/x",
+        "me:s3cret@h/x",
+        "ftp://me:s3/cret@h/x",
+    ] {
+        let watch = Command::new(example("kv_watch")).arg(url).output().unwrap();
+        let told = String::from_utf8_lossy(&watch.stderr).into_owned();
+        assert!(!watch.status.success() && !told.contains("s3"), "{told}");
+        assert!(
+            told.contains("ftp://h`") || told.contains("no scheme"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
 fn the_example_prints_what_is_there_and_what_changes() {
     let Some(field) = Field::<Client>::with(&[("app/rate/qps", "100")]) else {
         return;
     };
     let url = format!("consul://127.0.0.1:{}/app", field.proxy.port());
-    let mut watch = Command::new(example("kv_watch", "consul"))
+    let mut watch = Command::new(example("kv_watch"))
         .arg(url)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

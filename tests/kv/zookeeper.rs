@@ -15,7 +15,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::field::{Field, Reader, SOON, Store, health, is_stale, is_up, tell, toml, within};
 use crate::proxy::{Mode, Proxy};
-use crate::server::{Kind, Server};
+use crate::server::{Kind, Server, free_port};
 use crate::suite;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -578,8 +578,7 @@ fn what_may_not_be_read_is_refused_alone_and_a_digest_lets_it_be_read() {
 fn any_of_several_servers_will_do_below_a_path_they_share() {
     let Some(field) = ten() else { return };
     field.store.put("production/app/n0", "7");
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
-    let dead = dead.local_addr().unwrap().port();
+    let dead = free_port();
     let (proxy, port) = (field.proxy.port(), field.server.port());
     let list = format!("127.0.0.1:{dead},127.0.0.1:{proxy},127.0.0.1:{port}/production");
     let props = Properties::builder()
@@ -654,9 +653,7 @@ fn tls_knows_the_server_and_shows_who_one_is() {
     let dir = tempfile::tempdir().unwrap();
     certify(dir.path());
     let file = |name: &str| dir.path().join(name);
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let secure = free.local_addr().unwrap().port();
-    drop(free);
+    let secure = free_port();
     let lines = [
         "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory".to_owned(),
         format!("secureClientPort={secure}"),

@@ -1,6 +1,7 @@
 //! Runs one test of a test program once more, in a process of its own.
 
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ pub(crate) struct Child {
     test: String,
     role: String,
     wrapper: Vec<String>,
+    temporary: PathBuf,
 }
 
 impl Child {
@@ -34,11 +36,18 @@ impl Child {
             test: test.to_owned(),
             role: "run".to_owned(),
             wrapper: Vec::new(),
+            temporary: std::env::temp_dir(),
         }
     }
 
     pub(crate) fn role(mut self, role: impl ToString) -> Self {
         self.role = role.to_string();
+        self
+    }
+
+    /// Where it puts what is temporary, for one that does not live to remove it.
+    pub(crate) fn temporary(mut self, dir: &Path) -> Self {
+        self.temporary = dir.to_owned();
         self
     }
 
@@ -60,6 +69,7 @@ impl Child {
             .args(words)
             .args([&self.test, "--exact", "--nocapture", "--test-threads=1"])
             .env(ROLE, self.role)
+            .env("TMPDIR", self.temporary)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
