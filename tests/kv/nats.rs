@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,13 @@ use liveprops::source::Scope;
 use liveprops::sources::Nats;
 use liveprops::{Properties, Source};
 
+use crate::cluster::Cluster;
 use crate::faults::others_stay;
 use crate::field::{Field, Reader, SOON, Store, health, is_up, tell, toml, within};
 use crate::proxy::{Mode, Proxy};
 use crate::server::{Kind, Server};
 use crate::suite;
+use crate::three::Members;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -491,14 +493,14 @@ fn what_is_written_while_everything_is_read_is_never_missing() {
     for key in &keys {
         wire.request(key, "", b"1");
     }
-    let ended = std::sync::atomic::AtomicBool::new(false);
+    let ended = AtomicBool::new(false);
     let port = field.proxy.port();
     std::thread::scope(|scope| {
         let ended = &ended;
         let writer = scope.spawn(move || {
             // Some that are there, and others that are new; none of them ever goes.
             let mut written = 0;
-            while !ended.load(std::sync::atomic::Ordering::SeqCst) {
+            while !ended.load(Ordering::SeqCst) {
                 for n in 0..8 {
                     let key = &keys[(written * 617 + n * 131) % keys.len()];
                     wire.send(key, "", b"1", n == 7);
@@ -517,11 +519,102 @@ fn what_is_written_while_everything_is_read_is_never_missing() {
                 document.iter().count()
             })
             .collect();
-        ended.store(true, std::sync::atomic::Ordering::SeqCst);
+        ended.store(true, Ordering::SeqCst);
         let written = writer.join().unwrap();
         assert!(written > 1000, "{written}");
         assert!(counts.iter().all(|count| *count == 1000), "{counts:?}");
     });
+}
+
+/// Twenty keys that three members keep, and which of them leads.
+fn three_members() -> Option<(Cluster, usize)> {
+    let cluster = Cluster::start(Kind::Nats)?;
+    cluster::make(cluster.servers[0].port());
+    for n in 0..20 {
+        let (key, value) = (format!("app/n{n}"), n.to_string());
+        within(SOON, "it can be written to", || {
+            Client::try_put(&cluster, 0, &key, &value)
+        });
+    }
+    let mut leader = None;
+    within(SOON, "one leads", || {
+        leader = (0..3).find(|n| Client::leads(&cluster, *n));
+        leader.is_some()
+    });
+    Some((cluster, leader.unwrap()))
+}
+
+fn a_member_comes_back_behind(wiped: bool) {
+    let Some((mut cluster, leader)) = three_members() else {
+        return;
+    };
+    let port = cluster.servers[leader].port();
+    let nats = || below("app").address(format!("127.0.0.1:{port}"));
+    let props = Properties::builder().source(nats()).build().unwrap();
+    within(SOON, "it is up", || is_up(&props));
+    let member = cluster.others(leader)[0];
+    cluster.kill(member);
+    if wiped {
+        cluster.servers[member].wipe();
+    }
+    let mut wire = Wire::connect(port, "");
+    // It has to fetch all that before it knows of the last.
+    let text = [b'x'; 1024];
+    for n in 1..=20_000 {
+        let waits = n % 500 == 0;
+        wire.send(&subject(&format!("other/n{n}")), "", &text, waits);
+        if waits {
+            let answer = wire.answer();
+            assert!(answer.contains("\"seq\":"), "{answer}");
+        }
+    }
+    let last = 7;
+    wire.request(&subject("app/n0"), "", b"7");
+    within(SOON, "the last", || n0(&props) == last);
+    let ended = AtomicBool::new(false);
+    let (read, failed) = std::thread::scope(|scope| {
+        let (ended, props) = (&ended, &props);
+        let reader = scope.spawn(move || {
+            let (mut read, mut failed) = (0, 0);
+            while !ended.load(Ordering::SeqCst) {
+                match nats().load() {
+                    Ok(document) => {
+                        assert_eq!(document.iter().count(), 20);
+                        read += 1;
+                    }
+                    Err(error) => {
+                        println!("{error}");
+                        failed += 1;
+                    }
+                }
+                let _ = props.refresh_now();
+                assert_eq!(n0(props), last);
+                assert!(others_stay(props));
+            }
+            (read, failed)
+        });
+        cluster.restart(member);
+        std::thread::sleep(4 * SECOND);
+        ended.store(true, Ordering::SeqCst);
+        reader.join().unwrap()
+    });
+    println!("Nats: a member behind: {read} read, {failed} failed");
+    assert!(read > 10 && failed < 5, "{read} {failed}");
+    within(SOON, "it is up", || is_up(&props));
+    cluster.servers[member].wait();
+    within(10 * SECOND, "one consumer is left", || {
+        wire.consumers().len() == 1
+    });
+}
+
+#[test]
+fn a_member_that_comes_back_and_is_behind_is_not_believed() {
+    a_member_comes_back_behind(false);
+}
+
+#[test]
+fn a_member_that_comes_back_and_has_nothing_is_not_believed() {
+    a_member_comes_back_behind(true);
 }
 
 #[test]

@@ -38,6 +38,9 @@ const ADDRESS: &str = "nats://127.0.0.1:4222";
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a consumer is waited for at first; then another one is, for twice that.
 const CREATED: Duration = Duration::from_millis(900);
+/// By how much the pauses grow before another consumer is made, while they are placed on members that
+/// do not lead.
+const PLACED: Duration = Duration::from_millis(5);
 /// The longest time without a sign of life: two beats are missed, and then nobody answers.
 const SILENT: Duration = Duration::from_millis(5500);
 /// How long the servers of a cluster may take to elect a leader, and how often they are asked in that
@@ -360,13 +363,23 @@ impl Nats {
     async fn read_all(
         &self,
         link: &Link,
-        known: &Bucket,
+        known: &mut Bucket,
         filter: &str,
     ) -> Result<(Feed, Vec<Change>), Error> {
         let mut late = None;
         let read = async {
             let mut limit = CREATED;
+            let mut pause = Duration::ZERO;
+            let mut again = false;
             loop {
+                if std::mem::replace(&mut again, true) {
+                    // Another member may lead by now.
+                    time::sleep(pause).await;
+                    let now = link.bucket(&self.options.bucket).await?;
+                    *known = now.ok_or_else(|| {
+                        Error::new(ErrorKind::Unavailable, "the bucket has just been deleted")
+                    })?;
+                }
                 let feed = link.feed(&self.options.bucket, known, filter, limit);
                 let mut feed = match feed.await {
                     // A cluster may give it to a member that has just died, or elects a leader and
@@ -378,6 +391,13 @@ impl Nats {
                     }
                     feed => feed?,
                 };
+                if let Some(fault) = feed.fault() {
+                    self.give_up(feed).await;
+                    late = Some(fault);
+                    pause = (pause + PLACED).min(10 * PLACED);
+                    continue;
+                }
+                late = None;
                 match feed.all(link, known).await {
                     Ok(Some(all)) => return Ok((feed, all)),
                     Ok(None) => self.give_up(feed).await,
@@ -423,7 +443,7 @@ impl Nats {
         let mut first = true;
         loop {
             let begun = Instant::now();
-            let revision = match &bucket {
+            let revision = match &mut bucket {
                 None => {
                     updates.degraded(None);
                     mirror.replace([]);
@@ -689,8 +709,8 @@ impl Source for Nats {
             let Connected { link, bucket, .. } = self.connect_any().await?;
             let mut revision = 0;
             let mut all = Vec::new();
-            if let Some(bucket) = bucket {
-                let read = self.read_all(&link, &bucket, &filter).await;
+            if let Some(mut bucket) = bucket {
+                let read = self.read_all(&link, &mut bucket, &filter).await;
                 let (feed, read) = read.map_err(|error| error.with_origin(self.origin()))?;
                 self.give_up(feed).await;
                 let newest = read.iter().map(|change| change.revision).max();
