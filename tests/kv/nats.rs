@@ -884,3 +884,20 @@ fn names_that_no_bucket_has_are_refused_and_not_asked_for() {
         assert!(told.contains("is not"), "{told}");
     }
 }
+
+#[test]
+fn an_address_of_another_scheme_is_not_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    certify(dir.path());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    for scheme in ["ws", "wss", "WSS", "w\tss"] {
+        let nats = Nats::bucket("config").token("s3cr3t".to_owned());
+        let nats = nats.address(format!("{scheme}://{address}"));
+        let told = nats.ca(dir.path().join("ca.pem")).load().unwrap_err();
+        assert!(told.to_string().contains("not valid"), "{told}");
+    }
+    let nobody = listener.accept().unwrap_err();
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+}

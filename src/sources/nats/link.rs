@@ -450,6 +450,9 @@ impl Feed {
                 }
                 News::Calm => {
                     calm += 1;
+                    if end.is_none() && calm > 1 && (newest.len() as u64) < self.total {
+                        return Ok(None);
+                    }
                     if end.is_some() || calm > 1 {
                         break;
                     }
