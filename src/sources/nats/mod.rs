@@ -82,7 +82,12 @@ const MAX_LEFT: usize = 16;
 ///
 /// A value that expires goes without a word unless the bucket has markers for that (from NATS 2.11).
 /// The source's health warns of such a bucket, and all of it is read again after each change, at
-/// most every 4 seconds.
+/// most every 4 seconds. What an operator purges from the stream without a marker is missed in the
+/// same way: that is looked for every 4 seconds, and seen within a minute where another new key came
+/// in its place meanwhile.
+///
+/// In a cluster everything is read from the member that leads: another one may have just come back,
+/// and be behind.
 ///
 /// ```
 /// use liveprops::{Source, Watching, sources::Nats};
@@ -209,7 +214,8 @@ impl Nats {
     }
 
     /// Sets the address of the server; `nats://127.0.0.1:4222` by default. With `tls://` the server
-    /// has to speak TLS, and is checked by the system's certificates or a [`ca`](Self::ca).
+    /// has to speak TLS, and is checked by the system's certificates or a [`ca`](Self::ca). Other
+    /// schemes, such as `wss`, are refused.
     #[must_use]
     pub fn address(self, url: impl Into<String>) -> Self {
         self.addresses([url])
