@@ -704,6 +704,10 @@ mod tests {
         );
         assert!(after(&|it| it["created"] = json!("now")), "another bucket");
         assert!(after(&|it| {
+            it["state"]["last_seq"] = json!(21);
+            it["cluster"] = json!({"leader": "another"});
+        }));
+        assert!(after(&|it| {
             it["state"]["last_seq"] = json!(30);
             it["state"]["num_subjects"] = json!(8);
         }));
