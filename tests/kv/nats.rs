@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use liveprops::source::Scope;
 use liveprops::sources::Nats;
 use liveprops::{Properties, Source};
 
+use crate::cluster::Cluster;
 use crate::faults::others_stay;
 use crate::field::{Field, Reader, SOON, Store, health, is_up, tell, toml, within};
 use crate::proxy::{Mode, Proxy};
 use crate::server::{Kind, Server};
 use crate::suite;
+use crate::three::Members;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -491,14 +493,14 @@ fn what_is_written_while_everything_is_read_is_never_missing() {
     for key in &keys {
         wire.request(key, "", b"1");
     }
-    let ended = std::sync::atomic::AtomicBool::new(false);
+    let ended = AtomicBool::new(false);
     let port = field.proxy.port();
     std::thread::scope(|scope| {
         let ended = &ended;
         let writer = scope.spawn(move || {
             // Some that are there, and others that are new; none of them ever goes.
             let mut written = 0;
-            while !ended.load(std::sync::atomic::Ordering::SeqCst) {
+            while !ended.load(Ordering::SeqCst) {
                 for n in 0..8 {
                     let key = &keys[(written * 617 + n * 131) % keys.len()];
                     wire.send(key, "", b"1", n == 7);
@@ -517,11 +519,102 @@ fn what_is_written_while_everything_is_read_is_never_missing() {
                 document.iter().count()
             })
             .collect();
-        ended.store(true, std::sync::atomic::Ordering::SeqCst);
+        ended.store(true, Ordering::SeqCst);
         let written = writer.join().unwrap();
         assert!(written > 1000, "{written}");
         assert!(counts.iter().all(|count| *count == 1000), "{counts:?}");
     });
+}
+
+/// Twenty keys that three members keep, and which of them leads.
+fn three_members() -> Option<(Cluster, usize)> {
+    let cluster = Cluster::start(Kind::Nats)?;
+    cluster::make(cluster.servers[0].port());
+    for n in 0..20 {
+        let (key, value) = (format!("app/n{n}"), n.to_string());
+        within(SOON, "it can be written to", || {
+            Client::try_put(&cluster, 0, &key, &value)
+        });
+    }
+    let mut leader = None;
+    within(SOON, "one leads", || {
+        leader = (0..3).find(|n| Client::leads(&cluster, *n));
+        leader.is_some()
+    });
+    Some((cluster, leader.unwrap()))
+}
+
+fn a_member_comes_back_behind(wiped: bool) {
+    let Some((mut cluster, leader)) = three_members() else {
+        return;
+    };
+    let port = cluster.servers[leader].port();
+    let nats = || below("app").address(format!("127.0.0.1:{port}"));
+    let props = Properties::builder().source(nats()).build().unwrap();
+    within(SOON, "it is up", || is_up(&props));
+    let member = cluster.others(leader)[0];
+    cluster.kill(member);
+    if wiped {
+        cluster.servers[member].wipe();
+    }
+    let mut wire = Wire::connect(port, "");
+    // It has to fetch all that before it knows of the last.
+    let text = [b'x'; 1024];
+    for n in 1..=20_000 {
+        let waits = n % 500 == 0;
+        wire.send(&subject(&format!("other/n{n}")), "", &text, waits);
+        if waits {
+            let answer = wire.answer();
+            assert!(answer.contains("\"seq\":"), "{answer}");
+        }
+    }
+    let last = 7;
+    wire.request(&subject("app/n0"), "", b"7");
+    within(SOON, "the last", || n0(&props) == last);
+    let ended = AtomicBool::new(false);
+    let (read, failed) = std::thread::scope(|scope| {
+        let (ended, props) = (&ended, &props);
+        let reader = scope.spawn(move || {
+            let (mut read, mut failed) = (0, 0);
+            while !ended.load(Ordering::SeqCst) {
+                match nats().load() {
+                    Ok(document) => {
+                        assert_eq!(document.iter().count(), 20);
+                        read += 1;
+                    }
+                    Err(error) => {
+                        println!("{error}");
+                        failed += 1;
+                    }
+                }
+                let _ = props.refresh_now();
+                assert_eq!(n0(props), last);
+                assert!(others_stay(props));
+            }
+            (read, failed)
+        });
+        cluster.restart(member);
+        std::thread::sleep(4 * SECOND);
+        ended.store(true, Ordering::SeqCst);
+        reader.join().unwrap()
+    });
+    println!("Nats: a member behind: {read} read, {failed} failed");
+    assert!(read > 10 && failed < 5, "{read} {failed}");
+    within(SOON, "it is up", || is_up(&props));
+    cluster.servers[member].wait();
+    within(10 * SECOND, "one consumer is left", || {
+        wire.consumers().len() == 1
+    });
+}
+
+#[test]
+fn a_member_that_comes_back_and_is_behind_is_not_believed() {
+    a_member_comes_back_behind(false);
+}
+
+#[test]
+fn a_member_that_comes_back_and_has_nothing_is_not_believed() {
+    a_member_comes_back_behind(true);
 }
 
 #[test]
@@ -786,8 +879,160 @@ fn names_that_no_bucket_has_are_refused_and_not_asked_for() {
         Nats::bucket("config").document("a key"),
         Nats::bucket("config").domain("a.>"),
     ];
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
     for nats in wrong {
+        let nats = nats.address(&address);
         let told = nats.load().unwrap_err().to_string();
         assert!(told.contains("is not"), "{told}");
+        let nats = nats.with(|policy| policy.optional());
+        let props = Properties::builder().source(nats).build().unwrap();
+        std::thread::sleep(SECOND / 10);
+        let told = format!("{:?}", health(&props));
+        assert!(told.contains("is not"), "{told}");
     }
+    let nobody = listener.accept().unwrap_err();
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn an_address_of_another_scheme_is_not_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    certify(dir.path());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    for scheme in ["ws", "wss", "WSS", "w\tss"] {
+        let nats = Nats::bucket("config").token("s3cr3t".to_owned());
+        let nats = nats.address(format!("{scheme}://{address}"));
+        let told = nats.ca(dir.path().join("ca.pem")).load().unwrap_err();
+        assert!(told.to_string().contains("not valid"), "{told}");
+    }
+    let nobody = listener.accept().unwrap_err();
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+/// What a server that is made up says of consumers: on which member the one with a number is, and
+/// how many of its two values come.
+type Says = fn(usize) -> (&'static str, usize);
+
+/// A server with a bucket that `m1` leads; with how many consumers were made and deleted.
+fn made_up(says: Says) -> (u16, Arc<[AtomicUsize; 2]>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let counts = Arc::new([const { AtomicUsize::new(0) }; 2]);
+    let counted = Arc::clone(&counts);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            serve(stream, says, &counted);
+        }
+    });
+    (port, counts)
+}
+
+/// Speaks with a client until it goes.
+fn serve(mut stream: TcpStream, says: Says, counts: &[AtomicUsize; 2]) {
+    let info = "INFO {\"server_id\":\"x\",\"server_name\":\"m1\",\"host\":\"x\",\"port\":1,\
+                \"version\":\"2.14.0\",\"headers\":true,\"max_payload\":1048576,\"proto\":1,\
+                \"client_id\":1,\"go\":\"\"}\r\n";
+    stream.write_all(info.as_bytes()).unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap());
+    let mut subscribed: Vec<(String, String)> = Vec::new();
+    let mut line = String::new();
+    let mut made = 0;
+    while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        line.clear();
+        match words[0].as_str() {
+            "PING" => stream.write_all(b"PONG\r\n").unwrap(),
+            "SUB" => subscribed.push((words[1].clone(), words[words.len() - 1].clone())),
+            "PUB" => {
+                let mut body = vec![0; words[words.len() - 1].parse::<usize>().unwrap() + 2];
+                lines.read_exact(&mut body).unwrap();
+                let sid = |subject: &str| {
+                    let is = |(one, _): &&(String, String)| {
+                        subject.starts_with(one.trim_end_matches('*'))
+                    };
+                    subscribed.iter().rev().find(is).unwrap().1.clone()
+                };
+                let answer = |body: &str| {
+                    let (reply, length) = (&words[2], body.len());
+                    format!("MSG {reply} {} {length}\r\n{body}\r\n", sid(reply))
+                };
+                let mut says_all = String::new();
+                if words[1].contains("STREAM.INFO") {
+                    says_all = answer(
+                        "{\"created\":\"then\",\"config\":{},\"cluster\":{\"leader\":\"m1\"},\
+                         \"state\":{\"messages\":2,\"first_seq\":1,\"last_seq\":2,\
+                         \"num_subjects\":2}}",
+                    );
+                } else if words[1].contains("CONSUMER.CREATE") {
+                    counts[0].fetch_add(1, Ordering::SeqCst);
+                    made += 1;
+                    let (member, come) = says(made);
+                    says_all = answer(&format!(
+                        "{{\"num_pending\":2,\"delivered\":{{\"consumer_seq\":0}},\
+                         \"cluster\":{{\"leader\":\"{member}\"}}}}"
+                    ));
+                    let config: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                    let inbox = config["config"]["deliver_subject"].as_str().unwrap();
+                    let sid = sid(inbox);
+                    for n in 1..=come {
+                        let ack = format!("$JS.ACK.KV_config.c.1.{n}.{n}.1700000000.{}", 2 - n);
+                        says_all += &format!("MSG $KV.config.app.n{n} {sid} {ack} 1\r\n{n}\r\n");
+                    }
+                    for _ in 0..3 {
+                        let beat = format!(
+                            "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: {come}\r\n\r\n"
+                        );
+                        let length = beat.len();
+                        says_all += &format!("HMSG {inbox} {sid} {length} {length}\r\n{beat}\r\n");
+                    }
+                } else if words[1].contains("CONSUMER.DELETE") {
+                    counts[1].fetch_add(1, Ordering::SeqCst);
+                    says_all = answer("{\"success\":true}");
+                }
+                stream.write_all(says_all.as_bytes()).unwrap();
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn consumers_are_made_until_one_is_where_the_leader_is_and_the_others_deleted() {
+    let at = |port: u16| below("app").address(format!("127.0.0.1:{port}"));
+    let (port, counts) = made_up(|n| match n {
+        3.. => ("m1", 2),
+        _ => ("m2", 1),
+    });
+    assert_eq!(at(port).load().unwrap().iter().count(), 2);
+    let count = |n: usize| counts[n].load(Ordering::SeqCst);
+    assert_eq!([count(0), count(1)], [3, 3]);
+
+    let (port, counts) = made_up(|_| ("m2", 2));
+    let begun = Instant::now();
+    let told = at(port).load().unwrap_err();
+    let took = begun.elapsed();
+    assert_eq!(told.kind(), liveprops::ErrorKind::Timeout);
+    assert!(
+        told.to_string().contains("`m2`, which may be behind"),
+        "{told}"
+    );
+    assert!(took > 2 * SECOND && took < 4 * SECOND, "{took:?}");
+    let [made, deleted] = [0, 1].map(|n| counts[n].load(Ordering::SeqCst));
+    println!("Nats: {made} consumers were made in {took:?}");
+    assert!(
+        made > 10 && made < 100 && made - deleted < 2,
+        "{made} {deleted}"
+    );
+}
+
+#[test]
+fn a_read_is_begun_anew_if_not_everything_comes() {
+    let (port, counts) = made_up(|n| ("m1", n));
+    let nats = below("app").address(format!("127.0.0.1:{port}"));
+    assert_eq!(nats.load().unwrap().iter().count(), 2);
+    assert_eq!(counts[0].load(Ordering::SeqCst), 2);
 }

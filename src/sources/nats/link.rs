@@ -178,6 +178,7 @@ impl Link {
             delivered: 0,
             total: 0,
             owed: None,
+            elsewhere: None,
             heard: Instant::now(),
         };
         let subject = format!("{}{filter}", feed.subjects);
@@ -215,6 +216,7 @@ impl Link {
                 // What was delivered in the meantime is no longer pending.
                 feed.total = number(&answer, &["num_pending"])
                     + number(&answer, &["delivered", "consumer_seq"]);
+                feed.elsewhere = known.elsewhere(&answer["cluster"]);
                 Ok(feed)
             }
             Err(error) => {
@@ -229,7 +231,9 @@ impl Link {
 /// What is known of a bucket.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Bucket {
-    created: String,
+    pub(super) created: String,
+    /// The member of a cluster that has all of it.
+    leader: Option<String>,
     messages: u64,
     first: u64,
     pub(super) last: u64,
@@ -251,6 +255,7 @@ impl Bucket {
         let config = &answer["config"];
         Self {
             created: answer["created"].as_str().unwrap_or_default().to_owned(),
+            leader: leader(&answer["cluster"]),
             messages: state("messages"),
             first: state("first_seq"),
             last: state("last_seq"),
@@ -287,13 +292,21 @@ impl Bucket {
         Some(Error::new(ErrorKind::Other, detail))
     }
 
+    /// The member that a consumer is on, if that is not the one that leads. The server takes any
+    /// member, also one that has just come back and does not have everything yet.
+    fn elsewhere(&self, cluster: &Json) -> Option<String> {
+        leader(cluster).filter(|there| self.leader.as_ref().is_some_and(|it| it != there))
+    }
+
     /// Whether something may have gone since `before` that no message told of: expired, purged
-    /// without a marker, pushed out by a limit; or the bucket is another one.
+    /// without a marker, pushed out by a limit; or the bucket is another one, or another member
+    /// leads.
     pub(super) fn doubts(&self, before: &Self) -> bool {
         if self == before {
             return false;
         }
         self.created != before.created
+            || self.leader != before.leader
             || self.last <= before.last
             || self.subjects < before.subjects
             || self.expires()
@@ -315,6 +328,8 @@ pub(super) struct Feed {
     total: u64,
     /// What the server waits for before it sends more.
     owed: Option<Subject>,
+    /// The member that it is from, if that is not the one that leads.
+    elsewhere: Option<String>,
     heard: Instant,
 }
 
@@ -435,6 +450,9 @@ impl Feed {
                 }
                 News::Calm => {
                     calm += 1;
+                    if end.is_none() && calm > 1 && (newest.len() as u64) < self.total {
+                        return Ok(None);
+                    }
                     if end.is_some() || calm > 1 {
                         break;
                     }
@@ -504,6 +522,17 @@ impl Feed {
         self.heard = Instant::now();
     }
 
+    /// Why it is not to be believed, if another member leads than the one that it is from.
+    pub(super) fn fault(&self) -> Option<Error> {
+        let member = self.elsewhere.as_ref()?;
+        let detail = format!(
+            "given up before the server placed a consumer on the member that leads: the last was on \
+             `{}`, which may be behind",
+            cut(member)
+        );
+        Some(Error::new(ErrorKind::Timeout, detail))
+    }
+
     /// Deletes the consumer, which otherwise stays for a while, if that can be done at once; says
     /// whether it was.
     pub(super) async fn end(self) -> bool {
@@ -532,6 +561,11 @@ fn is_alone(cluster: &Json) -> bool {
     };
     let heard = replicas.iter().filter(heard).count();
     !cluster["leader"].is_string() || (heard + 1) * 2 <= replicas.len() + 1
+}
+
+/// The member that leads, where there are several.
+fn leader(cluster: &Json) -> Option<String> {
+    cluster["leader"].as_str().map(str::to_owned)
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -669,6 +703,10 @@ mod tests {
             "a restore"
         );
         assert!(after(&|it| it["created"] = json!("now")), "another bucket");
+        assert!(after(&|it| {
+            it["state"]["last_seq"] = json!(21);
+            it["cluster"] = json!({"leader": "another"});
+        }));
         assert!(after(&|it| {
             it["state"]["last_seq"] = json!(30);
             it["state"]["num_subjects"] = json!(8);

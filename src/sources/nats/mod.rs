@@ -38,6 +38,11 @@ const ADDRESS: &str = "nats://127.0.0.1:4222";
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a consumer is waited for at first; then another one is, for twice that.
 const CREATED: Duration = Duration::from_millis(900);
+/// How long a bucket is doubted that is older than it was.
+const DOUBTED: Duration = Duration::from_secs(10);
+/// By how much the pauses grow before another consumer is made, while they are placed on members that
+/// do not lead.
+const PLACED: Duration = Duration::from_millis(5);
 /// The longest time without a sign of life: two beats are missed, and then nobody answers.
 const SILENT: Duration = Duration::from_millis(5500);
 /// How long the servers of a cluster may take to elect a leader, and how often they are asked in that
@@ -78,7 +83,12 @@ const MAX_LEFT: usize = 16;
 ///
 /// A value that expires goes without a word unless the bucket has markers for that (from NATS 2.11).
 /// The source's health warns of such a bucket, and all of it is read again after each change, at
-/// most every 4 seconds.
+/// most every 4 seconds. What an operator purges from the stream without a marker is missed in the
+/// same way: that is looked for every 4 seconds, and seen within a minute where another new key came
+/// in its place meanwhile.
+///
+/// In a cluster everything is read from the member that leads: another one may have just come back,
+/// and be behind.
 ///
 /// ```
 /// use liveprops::{Source, Watching, sources::Nats};
@@ -93,8 +103,7 @@ const MAX_LEFT: usize = 16;
 /// ```
 pub struct Nats {
     options: Options,
-    /// What the store holds.
-    mirror: Slot<Mirror>,
+    memory: Slot<Memory>,
     /// The consumers of connections that were lost.
     left: Mutex<Vec<String>>,
 }
@@ -124,6 +133,14 @@ struct Connected {
     place: String,
 }
 
+/// What the store holds, and of which bucket that is.
+struct Memory {
+    mirror: Mirror,
+    created: String,
+    /// Since when what is read is older than that.
+    doubted: Option<Instant>,
+}
+
 impl Nats {
     /// All keys of a bucket.
     pub fn bucket(name: impl Into<String>) -> Self {
@@ -142,7 +159,7 @@ impl Nats {
 
     fn with_options(options: Options) -> Self {
         Self {
-            mirror: Slot::empty(),
+            memory: Slot::empty(),
             left: Mutex::default(),
             options,
         }
@@ -198,7 +215,8 @@ impl Nats {
     }
 
     /// Sets the address of the server; `nats://127.0.0.1:4222` by default. With `tls://` the server
-    /// has to speak TLS, and is checked by the system's certificates or a [`ca`](Self::ca).
+    /// has to speak TLS, and is checked by the system's certificates or a [`ca`](Self::ca). Other
+    /// schemes, such as `wss`, are refused.
     #[must_use]
     pub fn address(self, url: impl Into<String>) -> Self {
         self.addresses([url])
@@ -305,13 +323,9 @@ impl Nats {
                 read.map_err(|_| Error::new(ErrorKind::Other, format!("{what} holds none")))?
             }
         };
-        let address = match server.split_once("://") {
-            Some(("http", host)) => format!("nats://{host}"),
-            Some(("https", host)) => format!("tls://{host}"),
-            _ => server.to_owned(),
-        };
+        let (secure, address) = parsed(server)?;
         // A server may want TLS unasked, of which one has to know whom to trust.
-        let asked = self.options.tls.any() || address.starts_with("tls://");
+        let asked = self.options.tls.any() || secure;
         let config = self.options.tls.read()?.config(|roots| {
             if asked {
                 let found = rustls_native_certs::load_native_certs();
@@ -362,13 +376,23 @@ impl Nats {
     async fn read_all(
         &self,
         link: &Link,
-        known: &Bucket,
+        known: &mut Bucket,
         filter: &str,
     ) -> Result<(Feed, Vec<Change>), Error> {
         let mut late = None;
         let read = async {
             let mut limit = CREATED;
+            let mut pause = Duration::ZERO;
+            let mut again = false;
             loop {
+                if std::mem::replace(&mut again, true) {
+                    // Another member may lead by now.
+                    time::sleep(pause).await;
+                    let now = link.bucket(&self.options.bucket).await?;
+                    *known = now.ok_or_else(|| {
+                        Error::new(ErrorKind::Unavailable, "the bucket has just been deleted")
+                    })?;
+                }
                 let feed = link.feed(&self.options.bucket, known, filter, limit);
                 let mut feed = match feed.await {
                     // A cluster may give it to a member that has just died, or elects a leader and
@@ -380,6 +404,13 @@ impl Nats {
                     }
                     feed => feed?,
                 };
+                if let Some(fault) = feed.fault() {
+                    self.give_up(feed).await;
+                    late = Some(fault);
+                    pause = (pause + PLACED).min(10 * PLACED);
+                    continue;
+                }
+                late = None;
                 match feed.all(link, known).await {
                     Ok(Some(all)) => return Ok((feed, all)),
                     Ok(None) => self.give_up(feed).await,
@@ -416,36 +447,42 @@ impl Nats {
     async fn follow(
         &self,
         link: &Link,
+        filter: &str,
         mut bucket: Option<Bucket>,
         current: &mut Option<Feed>,
-        mirror: &mut Mirror,
+        memory: &mut Memory,
         updates: &Updates,
     ) -> Result<(), Error> {
-        let filter = self.filter()?;
         let mut first = true;
         loop {
             let begun = Instant::now();
-            let revision = match &bucket {
+            let revision = match &mut bucket {
                 None => {
                     updates.degraded(None);
-                    mirror.replace([]);
+                    memory.mirror.replace([]);
                     0
                 }
                 Some(known) => {
                     updates.degraded(known.warning(LOOK));
-                    let (feed, all) = self.read_all(link, known, &filter).await?;
+                    let (feed, all) = self.read_all(link, known, filter).await?;
                     if let Some(old) = current.replace(feed) {
                         self.give_up(old).await;
                     }
                     let newest = all.iter().map(|change| change.revision).max();
-                    mirror.replace(entries(&all));
+                    memory.replace(known, &all)?;
                     newest.unwrap_or_default().max(known.last)
                 }
             };
-            self.send(mirror, updates, revision, std::mem::take(&mut first));
+            self.send(
+                &mut memory.mirror,
+                updates,
+                revision,
+                std::mem::take(&mut first),
+            );
             bucket = match (bucket, current.as_mut()) {
                 (Some(known), Some(feed)) => {
                     feed.listen_again();
+                    let mirror = &mut memory.mirror;
                     let now = self.live(link, feed, known, mirror, updates).await?;
                     // What is wrong may be so again at once.
                     time::sleep_until(begun + MISSING).await;
@@ -554,13 +591,14 @@ impl Nats {
     }
 
     /// Runs a call with what the one before has left.
-    fn with_mirror<R>(&self, run: impl FnOnce(&mut Mirror) -> R) -> R {
-        let make = || Mirror::new(self.options.mapping.clone());
-        self.mirror.with(make, run)
+    fn with_memory<R>(&self, run: impl FnOnce(&mut Memory) -> R) -> R {
+        let make = || Memory::new(self.options.mapping.clone());
+        self.memory.with(make, run)
     }
 
     /// Follows the bucket on one connection, or on several one after the other.
-    fn watch_all(&self, mirror: &mut Mirror, updates: &Updates) -> Result<(), Error> {
+    fn watch_all(&self, memory: &mut Memory, updates: &Updates) -> Result<(), Error> {
+        let filter = self.filter()?;
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
         updates.on_stop(move || stopped.notify_one());
@@ -568,7 +606,7 @@ impl Nats {
             let mut tries = 0;
             loop {
                 let begun = Instant::now();
-                let outcome = self.watch_one(&stop, mirror, updates).await;
+                let outcome = self.watch_one(&stop, &filter, memory, updates).await;
                 let outcome = outcome.inspect_err(|_| self.options.endpoints.next());
                 if begun.elapsed() > ELECTION {
                     tries = 0;
@@ -593,7 +631,8 @@ impl Nats {
     async fn watch_one(
         &self,
         stop: &Notify,
-        mirror: &mut Mirror,
+        filter: &str,
+        memory: &mut Memory,
         updates: &Updates,
     ) -> Result<(), Error> {
         let Connected {
@@ -611,7 +650,7 @@ impl Nats {
             biased;
             () = stop.notified() => Ok(()),
             error = link.ended() => Err(error),
-            outcome = self.follow(&link, bucket, &mut feed, mirror, updates) => outcome,
+            outcome = self.follow(&link, filter, bucket, &mut feed, memory, updates) => outcome,
         };
         if let Some(feed) = feed {
             self.give_up(feed).await;
@@ -637,6 +676,53 @@ impl Nats {
     }
 }
 
+impl Memory {
+    fn new(mapping: Mapping) -> Self {
+        Self {
+            mirror: Mirror::new(mapping),
+            created: String::new(),
+            doubted: None,
+        }
+    }
+
+    /// This is all there is, unless that is doubted.
+    fn replace(&mut self, known: &Bucket, all: &[Change]) -> Result<(), Error> {
+        let read = all
+            .iter()
+            .map(|change| (change.key.as_str(), change.revision));
+        self.check(&known.created, known.last, read)?;
+        self.mirror.replace(entries(all));
+        Ok(())
+    }
+
+    /// Doubts what is older than what is held of the same bucket: whoever said so may be behind. If
+    /// that goes on it is so, as after a newest value was deleted by its revision; and a bucket
+    /// that ends before what is held was restored.
+    fn check<'a>(
+        &mut self,
+        created: &str,
+        last: u64,
+        mut read: impl Iterator<Item = (&'a str, u64)>,
+    ) -> Result<(), Error> {
+        let older = read.find(|(key, revision)| {
+            let held = self.mirror.revision_of(key).unwrap_or_default();
+            held > *revision && held <= last
+        });
+        if let Some((key, revision)) = older.filter(|_| self.created == created) {
+            if self.doubted.get_or_insert_with(Instant::now).elapsed() < DOUBTED {
+                let detail = format!(
+                    "`{key}` was read at revision {revision}, which is older than what is known of \
+                     it: the server may be behind"
+                );
+                return Err(Error::new(ErrorKind::Unavailable, detail));
+            }
+        }
+        self.doubted = None;
+        created.clone_into(&mut self.created);
+        Ok(())
+    }
+}
+
 fn entry<'a>(change: &'a Change, bytes: &'a [u8]) -> Entry<'a> {
     Entry {
         key: &change.key,
@@ -650,6 +736,25 @@ fn entries(all: &[Change]) -> impl Iterator<Item = Entry<'_>> {
         .filter_map(|change| Some(entry(change, change.value()?)))
 }
 
+/// Whether an address asks for TLS, and the address as the client takes it. The client would take
+/// others too, and speak plainly there whatever is asked for.
+fn parsed(server: &str) -> Result<(bool, String), Error> {
+    let (scheme, rest) = server.split_once("://").unwrap_or(("nats", server));
+    let is = |name: &str| scheme.eq_ignore_ascii_case(name);
+    if is("nats") || is("http") {
+        return Ok((false, format!("nats://{rest}")));
+    }
+    if is("tls") || is("https") {
+        return Ok((true, format!("tls://{rest}")));
+    }
+    let plain = scheme.chars().all(|c| c.is_ascii_alphanumeric());
+    let detail = match plain {
+        true => format!("the address is not valid: its scheme is `{scheme}`, not `nats` or `tls`"),
+        false => "the address is not valid".to_owned(),
+    };
+    Err(Error::new(ErrorKind::Other, detail))
+}
+
 /// An address without what may be secret in it.
 fn shown(address: &str) -> String {
     let (scheme, rest) = match address.split_once("://") {
@@ -657,7 +762,10 @@ fn shown(address: &str) -> String {
         None => (String::new(), address),
     };
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    format!("{scheme}{host}")
+    match scheme.contains('@') {
+        true => host.to_owned(),
+        false => format!("{scheme}{host}"),
+    }
 }
 
 /// Runs on this thread alone, and leaves nothing behind.
@@ -689,21 +797,23 @@ impl Source for Nats {
         let filter = self.filter()?;
         run(async {
             let Connected { link, bucket, .. } = self.connect_any().await?;
-            let mut revision = 0;
-            let mut all = Vec::new();
-            if let Some(bucket) = bucket {
-                let read = self.read_all(&link, &bucket, &filter).await;
-                let (feed, read) = read.map_err(|error| error.with_origin(self.origin()))?;
-                self.give_up(feed).await;
-                let newest = read.iter().map(|change| change.revision).max();
-                revision = newest.unwrap_or_default().max(bucket.last);
-                all = read;
-            }
-            Ok(self.with_mirror(|mirror| {
-                mirror.replace(entries(&all));
-                mirror.whole(revision.to_string())
-            }))
-        })?
+            let Some(mut bucket) = bucket else {
+                return self.with_memory(|memory| {
+                    memory.mirror.replace([]);
+                    memory.mirror.whole("0")
+                });
+            };
+            let read = self.read_all(&link, &mut bucket, &filter).await;
+            let (feed, all) = read.map_err(|error| error.with_origin(self.origin()))?;
+            self.give_up(feed).await;
+            let newest = all.iter().map(|change| change.revision).max();
+            let revision = newest.unwrap_or_default().max(bucket.last);
+            self.with_memory(|memory| {
+                let replaced = memory.replace(&bucket, &all);
+                replaced.map_err(|error| error.with_origin(self.origin()))?;
+                memory.mirror.whole(revision.to_string())
+            })
+        })
     }
 
     fn watching(&self) -> Watching {
@@ -711,7 +821,7 @@ impl Source for Nats {
     }
 
     fn watch(&self, updates: &Updates) -> Result<(), Error> {
-        self.with_mirror(|mirror| self.watch_all(mirror, updates))
+        self.with_memory(|memory| self.watch_all(memory, updates))
     }
 
     fn refusal(&self) -> Refusal {
@@ -745,5 +855,69 @@ impl fmt::Debug for Nats {
             .field("login", &login)
             .field("tls", &self.options.tls)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_asks_for_tls_or_does_not_and_nothing_else_is_taken() {
+        let all = [
+            ("h:1", false, "nats://h:1"),
+            ("nats://h", false, "nats://h"),
+            ("NATS://h", false, "nats://h"),
+            ("http://h:1", false, "nats://h:1"),
+            ("tls://me:pw@h", true, "tls://me:pw@h"),
+            ("TLS://h", true, "tls://h"),
+            ("Https://h", true, "tls://h"),
+        ];
+        for (given, secure, address) in all {
+            assert_eq!(parsed(given).unwrap(), (secure, address.to_owned()));
+        }
+        for wrong in ["wss://s3cret@h", "WS://h", "", "w\tss", "s3cret@h"] {
+            let address = match wrong.contains("://") {
+                true => wrong.to_owned(),
+                false => format!("{wrong}://h"),
+            };
+            let told = parsed(&address).unwrap_err().to_string();
+            assert!(told.contains("not valid"), "{told}");
+            assert!(!told.contains("s3cret"), "{told}");
+        }
+        let told = parsed("wss://h").unwrap_err().to_string();
+        assert!(told.contains("`wss`"), "{told}");
+        assert!(!shown("s3cret@h://x").contains("s3cret"));
+        assert_eq!(shown("tls://me:pw@h:1"), "tls://h:1");
+    }
+
+    #[test]
+    fn what_is_older_than_it_was_is_doubted_for_a_while() {
+        let mut memory = Memory::new(Mapping::prefix(KIND, '.', "b"));
+        memory.check("then", 9, [].into_iter()).unwrap();
+        memory.mirror.put(&Entry {
+            key: "b.n",
+            bytes: b"1",
+            revision: 5,
+        });
+        let mut read = |created: &str, last, revision| {
+            let read = [("b.other", 1), ("b.n", revision)].into_iter();
+            let fine = memory.check(created, last, read).is_ok();
+            if let Some(since) = &mut memory.doubted {
+                *since -= DOUBTED / 3;
+            }
+            fine
+        };
+        assert!(read("then", 9, 5));
+        assert!(!read("then", 9, 4));
+        // It was behind, and is not any more.
+        assert!(read("then", 9, 5));
+        // Or it is so.
+        assert!(!read("then", 9, 4) && !read("then", 9, 4) && !read("then", 9, 4));
+        assert!(read("then", 9, 4));
+        // Restored.
+        assert!(read("then", 4, 4));
+        // Made anew.
+        assert!(read("now", 9, 4));
     }
 }
