@@ -75,7 +75,7 @@ const MAX_LEFT: usize = 16;
 /// otherwise, is refused alone; all together may hold 10 MiB, each
 /// key counting its name, its value and 32 bytes. Needs NATS 2.9 or newer, and from its
 /// account `STREAM.INFO`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the bucket's stream, `KV_` and
-/// its name. Nothing is ever written to a bucket, and none is made.
+/// its name; it publishes to `$JS.FC.>` besides and subscribes to `_INBOX.>`. Nothing is ever written to a bucket, and none is made.
 ///
 /// An error of the store, whatever it is, takes nothing away: after each the next of several
 /// addresses is asked, with growing pauses, and everything is read anew. A bucket that is not there
@@ -546,7 +546,7 @@ impl Nats {
             }
             let revision = changes.last().map_or(0, |change| change.revision);
             self.send(mirror, updates, revision, false);
-            if !whole {
+            if !whole || mirror.wants_all() {
                 return link.bucket(&self.options.bucket).await;
             }
             sent = Instant::now();
