@@ -53,8 +53,7 @@ const MAX_ANSWER: u64 = 32 << 20;
 /// `ratelimit.qps`. A change is seen as it happens. All that one transaction of the store changed is
 /// one generation; what is deleted there lets weaker layers show. Keys that end in a slash are
 /// folders, and skipped. A value that is not UTF-8 or over 1 MiB (Consul itself takes 512 KiB) is
-/// refused alone; all together may hold 10 MiB, each
-/// key counting its name, its value and 32 bytes.
+/// refused alone; all together may hold 10 MiB, each key counting its name, its value and 32 bytes.
 ///
 /// An error of the store, whatever it is, takes nothing away: the reading goes on with growing
 /// pauses and then begins anew. Of several addresses the next one is asked when one fails. That most
