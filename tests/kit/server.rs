@@ -21,13 +21,16 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Consul => "consul",
-            Kind::Etcd => "etcd",
-            Kind::Nats => "nats",
-            Kind::ZooKeeper => "zk",
-        }
+    /// What `install.sh` calls it: an older one if the environment says so.
+    fn name(self) -> String {
+        let (name, older) = match self {
+            Kind::Consul => ("consul", None),
+            Kind::Etcd => ("etcd", Some("etcd34")),
+            Kind::Nats => ("nats", Some("nats29")),
+            Kind::ZooKeeper => ("zk", None),
+        };
+        let older = older.filter(|_| std::env::var_os("LIVEPROPS_OLD_SERVERS").is_some());
+        older.unwrap_or(name).to_owned()
     }
 }
 
