@@ -104,6 +104,7 @@ impl Mirror {
     }
 
     /// A key was set.
+    #[allow(dead_code)] // by some stores only
     pub(crate) fn put(&mut self, entry: &Entry<'_>) {
         self.put_within(entry, MAX_HELD);
     }
