@@ -400,8 +400,9 @@ impl Server {
     fn signal(&self, name: &str) {
         let id = self.process.as_ref().expect("it runs").id().to_string();
         assert!(
-            Command::new("kill")
-                .args([name, &id])
+            // The shell's own: the program of this name is not everywhere.
+            Command::new("sh")
+                .args(["-c", "kill \"$0\" \"$1\"", name, &id])
                 .status()
                 .unwrap()
                 .success()

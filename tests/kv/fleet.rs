@@ -208,7 +208,8 @@ impl Fleet {
     fn kill(&self, name: &str) {
         let file = fs::read_to_string(self.dir().join(format!("{name}.pid"))).unwrap();
         let pid = file.split_whitespace().next().unwrap();
-        let kill = Command::new("kill").args(["-9", pid]).status();
+        let kill = ["-c", "kill -9 \"$0\"", pid];
+        let kill = Command::new("sh").args(kill).status();
         assert!(kill.unwrap().success());
         let command = format!("/proc/{pid}/cmdline");
         // Of one that nobody waits for an empty one stays.

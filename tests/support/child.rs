@@ -107,7 +107,9 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn signal(&self, name: &str) {
         let id = self.process.id().to_string();
-        let sent = Command::new("kill").args([name, &id]).status().unwrap();
+        // The shell's own: the program of this name is not everywhere.
+        let kill = ["-c", "kill \"$0\" \"$1\"", name, &id];
+        let sent = Command::new("sh").args(kill).status().unwrap();
         assert!(sent.success());
         // A thread may run on for a moment.
         while name == "-STOP" && !self.is_stopped() {
