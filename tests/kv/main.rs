@@ -15,7 +15,7 @@
 ))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[allow(dead_code)]
+#[allow(dead_code)] // other tests do more with it
 #[path = "../support/child.rs"]
 mod child;
 #[path = "../kit/cluster.rs"]

@@ -9,7 +9,7 @@
 //! ones, which are fetched where they are missing. In each figure the bare client and liveprops take
 //! turns, so that what slows the machine down for a while slows both.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // a bench that cannot run is to end
 
 mod hop;
 mod kinds;
@@ -20,7 +20,7 @@ mod proxy;
 mod puts;
 mod seen;
 #[path = "../../../tests/kit/server.rs"]
-#[allow(dead_code)]
+#[allow(dead_code)] // the tests do more with it
 mod server;
 mod store;
 mod table;
