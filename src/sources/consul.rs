@@ -13,14 +13,14 @@ use ureq::http::{HeaderValue, Response};
 use ureq::{Agent, Body};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
-use crate::sources::kv::about;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
 use crate::sources::kv::options::shared_options;
 use crate::sources::kv::slot::Slot;
+use crate::sources::kv::{self, about};
 use crate::sources::trust::{Credential, Files};
 use crate::sources::web::url::Url;
 use crate::sources::web::{self, Limits, json};
@@ -57,7 +57,7 @@ const MAX_ANSWER: u64 = 32 << 20;
 ///
 /// An error of the store, whatever it is, takes nothing away: the reading goes on with growing
 /// pauses and then begins anew. Of several addresses the next one is asked when one fails. That most
-/// keys are gone is held; see [`Guard`].
+/// keys are gone is held; see [`Guard`](crate::source::Guard).
 ///
 /// The ACL token needs `read` on the prefix (`key_prefix`). To a token without it an agent shows an
 /// empty store: newer ones (from Consul 1.12) say so, which is an error here, and older ones do if their setting
@@ -310,11 +310,7 @@ impl Consul {
             if std::mem::take(&mut first) {
                 updates.located(place);
             }
-            match update {
-                Ok(Some(update)) => drop(updates.send(update)),
-                Ok(None) => updates.alive(),
-                Err(error) => updates.failed(error),
-            }
+            kv::tell(update, updates);
             if updates.wait(PAUSE.saturating_sub(begun.elapsed())) {
                 break;
             }
@@ -463,10 +459,7 @@ impl Source for Consul {
     }
 
     fn refusal(&self) -> Refusal {
-        match self.options.mapping.is_document() {
-            true => Refusal::Whole,
-            false => Refusal::PerKey,
-        }
+        self.options.mapping.refusal()
     }
 
     fn timing(&self) -> Timing {
@@ -474,9 +467,8 @@ impl Source for Consul {
         Timing::new().timeout(TIMEOUT).silence(silence)
     }
 
-    /// Required, and guarded: a wiped store looks like a wish to remove everything.
     fn policy(&self) -> Policy {
-        Policy::new().guarded(Guard::new())
+        kv::policy()
     }
 }
 

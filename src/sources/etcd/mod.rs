@@ -14,15 +14,15 @@ use ureq::Agent;
 use ureq::http::HeaderValue;
 
 use crate::error::Error;
-use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
 use crate::sources::etcd::wire::{Ask, Event, Fault, Header, Item, Lines, Listing, Message, Next};
-use crate::sources::kv::about;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
 use crate::sources::kv::options::shared_options;
 use crate::sources::kv::slot::Slot;
+use crate::sources::kv::{self, about};
 use crate::sources::trust::{Credential, Files};
 use crate::sources::web::url::Url;
 use crate::sources::web::{self, json};
@@ -65,7 +65,7 @@ const AGAIN: u32 = 3;
 /// An error of the store, whatever it is, takes nothing away: it is asked again with growing pauses,
 /// and then everything is read. So it is after a compaction, an election, and a reset of the store.
 /// Of several addresses the next one is asked when one fails, is cut off from the others, or does not
-/// answer. That most keys are gone is held; see [`Guard`].
+/// answer. That most keys are gone is held; see [`Guard`](crate::source::Guard).
 ///
 /// It speaks to the JSON gateway, which every member serves beside gRPC unless it was started with
 /// `--enable-grpc-gateway=false`. The gateway knows no users by certificates: where users are on,
@@ -446,11 +446,7 @@ struct Watch<'a> {
 impl Watch<'_> {
     /// Tells what is new, and waits while too much is; says whether the program is over.
     fn tell(&mut self, update: Result<Option<Update>, Error>) -> bool {
-        match update {
-            Ok(Some(update)) => drop(self.updates.send(update)),
-            Ok(None) => self.updates.alive(),
-            Err(error) => self.updates.failed(error),
-        }
+        kv::tell(update, self.updates);
         let now = Instant::now();
         self.due = self.due.max(now) + PAUSE;
         let ahead = self.due.duration_since(now);
@@ -523,10 +519,7 @@ impl Source for Etcd {
     }
 
     fn refusal(&self) -> Refusal {
-        match self.options.mapping.is_document() {
-            true => Refusal::Whole,
-            false => Refusal::PerKey,
-        }
+        self.options.mapping.refusal()
     }
 
     fn timing(&self) -> Timing {
@@ -534,9 +527,8 @@ impl Source for Etcd {
         Timing::new().timeout(TIMEOUT).silence(silence)
     }
 
-    /// Required, and guarded: a wiped store looks like a wish to remove everything.
     fn policy(&self) -> Policy {
-        Policy::new().guarded(Guard::new())
+        kv::policy()
     }
 }
 

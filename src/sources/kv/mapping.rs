@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::{Format, MAX_DOCUMENT_BYTES};
-use crate::source::Scope;
+use crate::source::{Refusal, Scope};
 use crate::value::key::Key;
 
 /// What a single value may hold, unless it is a document.
@@ -113,6 +113,14 @@ impl Mapping {
     /// Whether it is one key that is meant.
     pub(crate) fn is_document(&self) -> bool {
         matches!(self.what, What::Document { .. })
+    }
+
+    /// How far a refusal reaches: a document is all or nothing.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self.is_document() {
+            true => Refusal::Whole,
+            false => Refusal::PerKey,
+        }
     }
 
     /// Sets the format of the document.

@@ -9,6 +9,23 @@ pub(crate) mod mirror;
 pub(crate) mod options;
 pub(crate) mod slot;
 
+use crate::error::Error;
+use crate::source::{Guard, Policy, Update, Updates};
+
+/// Required, and guarded: a wiped store looks like a wish to remove everything.
+pub(crate) fn policy() -> Policy {
+    Policy::new().guarded(Guard::new())
+}
+
+/// Hands over what is new in a mirror, if anything is.
+pub(crate) fn tell(update: Result<Option<Update>, Error>, updates: &Updates) {
+    match update {
+        Ok(Some(update)) => drop(updates.send(update)),
+        Ok(None) => updates.alive(),
+        Err(error) => updates.failed(error),
+    }
+}
+
 /// A time, or up to a quarter less: what many programs began at one moment does not go on in step.
 pub(crate) fn about(time: std::time::Duration) -> std::time::Duration {
     use std::hash::{BuildHasher, RandomState};

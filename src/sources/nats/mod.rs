@@ -14,14 +14,14 @@ use tokio::sync::Notify;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
-use crate::sources::kv::about;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
 use crate::sources::kv::options::shared_options;
 use crate::sources::kv::slot::Slot;
+use crate::sources::kv::{self, about};
 use crate::sources::nats::link::{Bucket, Change, Feed, Link, News};
 use crate::sources::trust::{Credential, Files};
 use crate::value::document::Document;
@@ -79,7 +79,7 @@ const MAX_LEFT: usize = 16;
 ///
 /// An error of the store, whatever it is, takes nothing away: after each the next of several
 /// addresses is asked, with growing pauses, and everything is read anew. A bucket that is not there
-/// is empty, and picked up when it is made. That most keys are gone is held; see [`Guard`].
+/// is empty, and picked up when it is made. That most keys are gone is held; see [`Guard`](crate::source::Guard).
 ///
 /// A value that expires goes without a word unless the bucket has markers for that (from NATS 2.11).
 /// The source's health warns of such a bucket, and all of it is read again after each change, at
@@ -668,11 +668,7 @@ impl Nats {
             true => mirror.whole(revision).map(|all| Some(Update::full(all))),
             false => mirror.update(revision),
         };
-        match update {
-            Ok(Some(update)) => drop(updates.send(update)),
-            Ok(None) => updates.alive(),
-            Err(error) => updates.failed(error),
-        }
+        kv::tell(update, updates);
     }
 }
 
@@ -825,19 +821,15 @@ impl Source for Nats {
     }
 
     fn refusal(&self) -> Refusal {
-        match self.options.mapping.is_document() {
-            true => Refusal::Whole,
-            false => Refusal::PerKey,
-        }
+        self.options.mapping.refusal()
     }
 
     fn timing(&self) -> Timing {
         Timing::new().timeout(TIMEOUT).silence(SILENT)
     }
 
-    /// Required, and guarded: a wiped store looks like a wish to remove everything.
     fn policy(&self) -> Policy {
-        Policy::new().guarded(Guard::new())
+        kv::policy()
     }
 }
 

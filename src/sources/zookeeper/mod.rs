@@ -11,14 +11,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Guard, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
-use crate::sources::kv::about;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::{Entry, Mirror};
 use crate::sources::kv::options::shared_options;
 use crate::sources::kv::slot::Slot;
+use crate::sources::kv::{self, about};
 use crate::sources::trust::{Credential, Files};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
@@ -69,7 +69,7 @@ const MAX_HIDDEN: usize = 100;
 /// An error of the store, whatever it is, takes nothing away: with growing pauses a new session is
 /// begun, the watch is set anew and everything is read again. A server that says nothing for 3.5
 /// seconds counts as lost. Of several servers the next one is asked when one fails. That most nodes
-/// are gone is held; see [`Guard`].
+/// are gone is held; see [`Guard`](crate::source::Guard).
 ///
 /// The server has to be 3.6 or newer. What is sent is one `addWatch`, reads, and a `sync` where
 /// nothing has happened for 1.5 seconds; nothing is ever written. Logging in by SASL is not possible. A
@@ -285,7 +285,7 @@ impl ZooKeeper {
             };
             updates.located(open.place.as_str());
             let all = mirror.whole(open.session.revision());
-            send(all.map(|all| Some(Update::full(all))), updates);
+            kv::tell(all.map(|all| Some(Update::full(all))), updates);
             let outcome = open.follow(mirror, updates);
             if updates.is_stopped() {
                 open.session.close();
@@ -585,15 +585,7 @@ impl Open {
     /// Sends what is new.
     fn tell(&self, mirror: &mut Mirror, updates: &Updates) {
         let update = mirror.update(self.session.revision());
-        send(update, updates);
-    }
-}
-
-fn send(update: Result<Option<Update>, Error>, updates: &Updates) {
-    match update {
-        Ok(Some(update)) => drop(updates.send(update)),
-        Ok(None) => updates.alive(),
-        Err(error) => updates.failed(error),
+        kv::tell(update, updates);
     }
 }
 
@@ -627,10 +619,7 @@ impl Source for ZooKeeper {
     }
 
     fn refusal(&self) -> Refusal {
-        match self.options.mapping.is_document() {
-            true => Refusal::Whole,
-            false => Refusal::PerKey,
-        }
+        self.options.mapping.refusal()
     }
 
     fn timing(&self) -> Timing {
@@ -642,9 +631,8 @@ impl Source for ZooKeeper {
             .settle(SETTLE)
     }
 
-    /// Required, and guarded: a wiped store looks like a wish to remove everything.
     fn policy(&self) -> Policy {
-        Policy::new().guarded(Guard::new())
+        kv::policy()
     }
 }
 
