@@ -99,6 +99,11 @@ impl Error {
         }))
     }
 
+    /// Creates the error for a caught panic of user code.
+    pub(crate) fn from_panic(doing: &str, message: &str) -> Self {
+        Self::new(ErrorKind::Panicked, format!("{doing} panicked: {message}"))
+    }
+
     /// Bundles several errors into one, of the kind of the first; a single one stays itself, and one
     /// that is a bundle gives its parts.
     pub fn all(errors: Vec<Error>) -> Self {

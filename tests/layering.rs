@@ -27,8 +27,8 @@ const SHARED_BY_BACKENDS: [&str; 4] = ["disk", "kv", "trust", "web"];
 
 /// Client crates and the only place that may name each.
 const CLIENTS: [(&str, &[&str]); 16] = [
-    ("arc_swap", &["sync.rs"]),
-    ("loom", &["sync.rs"]),
+    ("arc_swap", &["sync/"]),
+    ("loom", &["sync/"]),
     ("toml", &["format/toml/"]),
     (
         "serde_json",
@@ -201,6 +201,17 @@ fn a_client_crate_is_named_in_one_place_only() {
                     "{file}:{line}: names `{client}`, which belongs to {homes:?}"
                 ));
             }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn panics_are_caught_in_one_file_only() {
+    let mut wrong = Vec::new();
+    for (file, line, text) in code() {
+        if file != "sync/panics.rs" && text.contains("catch_unwind") {
+            wrong.push(format!("{file}:{line}: call `sync::panics::catch` instead"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -4,7 +4,6 @@ use std::any::{Any, TypeId};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
@@ -24,10 +23,10 @@ use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::{Host, HostRef, Registry};
-use crate::property::slot::panicked;
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
 use crate::sync::Cell;
+use crate::sync::panics::{self, Panicked};
 use crate::tree::diff;
 use crate::tree::layer::{LayerState, SourceId};
 use crate::tree::snapshot::{Found, Generation, Pinned, Stamp};
@@ -507,9 +506,13 @@ impl Engine {
             _ => (None, false, false),
         };
         // Publishing runs no code of the user's, so what panics has changed nothing yet.
-        let commit = AssertUnwindSafe(|| ledger.commit(&self.current, &self.rules, order));
-        let outcome = catch_unwind(commit)
-            .unwrap_or_else(|panic| Err(panicked("dropping a refused value", &*panic)));
+        let commit = || ledger.commit(&self.current, &self.rules, order);
+        let outcome = panics::catch(commit).unwrap_or_else(|panic| {
+            Err(Error::from_panic(
+                "dropping a refused value",
+                panic.message(),
+            ))
+        });
         let mut news = News::default();
         match outcome {
             Ok(Done {
@@ -549,10 +552,10 @@ impl Engine {
                     let tell_all = move || {
                         for listener in told {
                             // Waking a task is the executor's code.
-                            let _ = catch_unwind(AssertUnwindSafe(|| listener.tell()));
+                            let _ = panics::catch(|| listener.tell());
                         }
                         for value in before {
-                            let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
+                            let _ = panics::drop_contained(value);
                         }
                         news.tell();
                     };
@@ -655,10 +658,10 @@ impl Engine {
         self.locked(|ledger| {
             let old = self.current.full();
             // The decoders and validators are the user's code.
-            let tried =
-                AssertUnwindSafe(|| ledger.try_out(&self.rules, &old, source, root, refusal));
-            let tried = catch_unwind(tried)
-                .unwrap_or_else(|panic| Err(panicked("trying an update", &*panic)))?;
+            let tried = panics::catch(|| ledger.try_out(&self.rules, &old, source, root, refusal))
+                .unwrap_or_else(|panic| {
+                    Err(Error::from_panic("trying an update", panic.message()))
+                })?;
             Ok(Tried {
                 before: old,
                 after: tried.0,
@@ -758,8 +761,8 @@ impl Host for Engine {
         dispatch::cause()
     }
 
-    fn callback_panicked(&self, panic: Box<dyn Any + Send>) {
-        self.dispatcher.panicked(&*panic);
+    fn callback_panicked(&self, panic: Panicked) {
+        self.dispatcher.panicked(&panic);
     }
 
     fn keep(&self, holder: Arc<dyn Any + Send + Sync>) {

@@ -5,7 +5,6 @@
 //! one for longer than [`GRACE`], a standby takes over the queue. Threads are started when the
 //! first callback is due and end when they have been idle for a while.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,8 +16,8 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::engine::threads::Threads;
 use crate::error::Error;
-use crate::property::slot::panicked;
 use crate::property::subscription::{After, Subscriber};
+use crate::sync::panics::Panicked;
 
 /// How long a callback may take before another thread takes over those that wait.
 const GRACE: Duration = Duration::from_millis(2);
@@ -129,9 +128,9 @@ impl Dispatcher {
         self.0.panics.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn panicked(&self, panic: &(dyn Any + Send)) {
+    pub(crate) fn panicked(&self, panic: &Panicked) {
         self.0.panics.fetch_add(1, Ordering::Relaxed);
-        (self.0.report)(panicked("a callback", panic));
+        (self.0.report)(Error::from_panic("a callback", panic.message()));
     }
 
     /// Waits for running callbacks, at the longest until `until`.
@@ -218,7 +217,7 @@ impl Dispatcher {
         let ran = subscriber.run();
         DEPTH.set(before);
         if let Some(panic) = ran.panic {
-            self.panicked(&*panic);
+            self.panicked(&panic);
         }
         if let After::Again(depth) = ran.after {
             let mut queue = self.0.queue.lock();

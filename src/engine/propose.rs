@@ -2,7 +2,6 @@
 //! asked. Nothing changes here.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,8 +9,9 @@ use crate::engine::commit::{Ledger, merge_all};
 use crate::engine::pins::{Pin, Waiting};
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::Seen;
-use crate::property::slot::{Staged, panicked};
+use crate::property::slot::Staged;
 use crate::schema::Schema;
+use crate::sync::panics;
 use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate;
 use crate::tree::layer::LayerState;
@@ -359,11 +359,11 @@ fn validate(
 ) {
     let view = Snapshot(Arc::clone(candidate));
     for validator in &rules.validators {
-        let verdict = catch_unwind(AssertUnwindSafe(|| validator(&view)));
+        let verdict = panics::catch(|| validator(&view));
         let error = match verdict {
             Ok(Ok(())) => continue,
             Ok(Err(reason)) => Error::new(ErrorKind::Refused, reason),
-            Err(panic) => panicked("a validator", &*panic),
+            Err(panic) => Error::from_panic("a validator", panic.message()),
         };
         let real = changes.iter().filter(|change| !change.moved);
         let keys = real.clone().take(MAX_CULPRITS);

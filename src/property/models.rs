@@ -24,6 +24,7 @@ use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::slot::{Drawn, Mapped, Rule, Slot, Version};
 use crate::property::subscription::{After, Subscriber, Subscription};
 use crate::sync::Mutex;
+use crate::sync::panics::Panicked;
 use crate::tree::snapshot::{Generation, Stamp};
 use crate::value::key::Key;
 
@@ -52,7 +53,7 @@ impl Host for Inline {
         0
     }
 
-    fn callback_panicked(&self, _: Box<dyn Any + Send>) {}
+    fn callback_panicked(&self, _: Panicked) {}
 
     fn keep(&self, _: Arc<dyn Any + Send + Sync>) {}
 }

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::property::batch::Mailbox;
 use crate::property::slot::AnySlot;
 use crate::property::subscription::Subscriber;
+use crate::sync::panics::Panicked;
 use crate::tree::diff::LeafChange;
 use crate::tree::snapshot::Generation;
 use crate::value::key::Key;
@@ -31,7 +32,7 @@ pub(crate) trait Host: Send + Sync {
     fn cause(&self) -> u32;
 
     /// Reports a callback that panicked outside the dispatcher.
-    fn callback_panicked(&self, panic: Box<dyn std::any::Any + Send>);
+    fn callback_panicked(&self, panic: Panicked);
 
     /// Keeps a subscriber, or what holds it, alive as long as the engine.
     fn keep(&self, holder: Arc<dyn std::any::Any + Send + Sync>);

@@ -6,7 +6,6 @@
 use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
@@ -14,6 +13,7 @@ use crate::error::{Error, ErrorKind, MASK};
 use crate::property::inline;
 use crate::property::listen::Listener;
 use crate::property::registry::HostRef;
+use crate::sync::panics;
 use crate::sync::{AtomicU64, Cell, Guard, HasCell, Mutex, Ordering};
 use crate::tree::snapshot::{Found, Generation, Stamp};
 use crate::value::key::Key;
@@ -181,7 +181,7 @@ impl<T> Rule<T> {
         generation: &Generation,
         parent: Option<&dyn Any>,
     ) -> Result<Drawn<T>, Error> {
-        let draw = AssertUnwindSafe(|| match self {
+        let draw = || match self {
             Rule::Plain(decoder) => decoder.draw(key, &[], generation, &[], None),
             Rule::Spec(spec) => spec.decoder.draw(
                 key,
@@ -194,15 +194,12 @@ impl<T> Rule<T> {
                 Some(drawn) => Ok(drawn),
                 None => (mapped.fresh)(generation),
             },
-        });
-        catch_unwind(draw).unwrap_or_else(|panic| {
-            let panic: &(dyn Any + Send) = if generation.hides_any(&self.keys(key)) {
-                // What was panicked with may quote the value.
-                &MASK
-            } else {
-                &*panic
-            };
-            Err(panicked("reading the value", panic))
+        };
+        panics::catch(draw).unwrap_or_else(|panic| {
+            // The message may quote the value.
+            let hidden = generation.hides_any(&self.keys(key));
+            let message = if hidden { MASK } else { panic.message() };
+            Err(Error::from_panic("reading the value", message))
         })
     }
 
@@ -466,16 +463,6 @@ impl<T: Send + Sync + 'static> Slot<T> {
             None => Vec::new(),
         }
     }
-}
-
-/// An error that tells of a panic in the user's code.
-pub(crate) fn panicked(doing: &str, panic: &(dyn Any + Send)) -> Error {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    Error::new(ErrorKind::Panicked, format!("{doing} panicked: {text}"))
 }
 
 /// A slot whatever its type, as a commit sees it.

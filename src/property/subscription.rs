@@ -3,11 +3,11 @@
 
 use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use crate::property::listen::Listener;
 use crate::property::registry::Host;
+use crate::sync::panics::{self, Panicked};
 use crate::sync::{AtomicU8, Condvar, Mutex, Ordering, ThreadId, thread};
 
 /// A subscription: the callback lives as long as this guard.
@@ -108,7 +108,7 @@ pub(crate) enum After {
 pub(crate) struct Ran {
     pub(crate) after: After,
     /// What the callback panicked with.
-    pub(crate) panic: Option<Box<dyn Any + Send>>,
+    pub(crate) panic: Option<Panicked>,
 }
 
 impl Subscriber {
@@ -171,7 +171,7 @@ impl Subscriber {
         let job = self.job.lock().take();
         let (job, mut panic) = match job {
             Some(mut job) => {
-                let outcome = catch_unwind(AssertUnwindSafe(&mut job));
+                let outcome = panics::catch(&mut job);
                 (Some(job), outcome.err())
             }
             None => (None, None),
@@ -228,9 +228,9 @@ impl Subscriber {
         }
     }
 
-    fn drop_job(&self) -> Option<Box<dyn Any + Send>> {
+    fn drop_job(&self) -> Option<Panicked> {
         let job = self.job.lock().take();
-        catch_unwind(AssertUnwindSafe(|| drop(job))).err()
+        panics::drop_contained(job).err()
     }
 }
 

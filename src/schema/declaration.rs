@@ -4,15 +4,14 @@ use std::any::Any;
 use std::fmt::{self, Debug};
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde_core::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, MASK};
-use crate::property::slot::panicked;
 use crate::schema::Schema;
 use crate::schema::shape::Shape;
+use crate::sync::panics;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
 use crate::value::coerce::{self, Way};
@@ -247,11 +246,11 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         if let Some(default) = &field.default {
             let node = Node::of(default.clone(), &origin());
             let mut read = Vec::new();
-            let decode = AssertUnwindSafe(|| {
+            let decode = || {
                 let _ = coerce::decode_noting::<T>(key.as_str(), Some(&node), true, &mut read);
-            });
+            };
             // A panic is told with the verdict on the default.
-            let (_, secret) = noticing(|| catch_unwind(decode));
+            let (_, secret) = noticing(|| panics::catch(decode));
             field.leaks |= secret || coerce::holds_secret(default);
             let below = read.iter().filter_map(|read| Key::parse(read).ok());
             field.marks.extend(below.filter(|read| *read != key));
@@ -335,13 +334,14 @@ impl Field {
         hidden: Hidden<'_>,
         generation: Option<&Generation>,
     ) -> Result<(), Error> {
-        let ask = AssertUnwindSafe(|| (self.judge)(key, found, hidden, generation));
-        let (verdict, read) = noticing(|| catch_unwind(ask));
+        let ask = || (self.judge)(key, found, hidden, generation);
+        let (verdict, read) = noticing(|| panics::catch(ask));
         verdict.unwrap_or_else(|panic| {
             // What it panicked with may quote the value, or any part of it.
             let masked = read || hidden() || holds_secret(found, generation);
-            let panic: &(dyn Any + Send) = if masked { &MASK } else { &*panic };
-            Err(placed(panicked("a rule of the schema", panic), key, found))
+            let message = if masked { MASK } else { panic.message() };
+            let error = Error::from_panic("a rule of the schema", message);
+            Err(placed(error, key, found))
         })
     }
 }

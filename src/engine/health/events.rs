@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -12,6 +11,7 @@ use crate::error::Error;
 use crate::property::listen::Listener;
 use crate::property::registry::Host;
 use crate::property::subscription::{Subscriber, Subscription};
+use crate::sync::panics;
 
 /// As many events wait for one callback; older ones are lost.
 pub(super) const MAX_EVENTS: usize = 1024;
@@ -56,8 +56,12 @@ impl News {
             let subscriber: Arc<dyn Listener> = Arc::<Subscriber>::clone(&events.subscriber);
             subscriber.tell();
         }
-        let waste = (self.errors, self.lost);
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(waste)));
+        for error in self.errors {
+            let _ = panics::drop_contained(error);
+        }
+        for event in self.lost {
+            let _ = panics::drop_contained(event);
+        }
     }
 }
 
@@ -112,7 +116,7 @@ impl Listeners {
                     // What the callback itself causes is counted and not told: it would be told to
                     // the callback, for ever.
                     let before = LISTENING.replace(true);
-                    let outcome = catch_unwind(AssertUnwindSafe(|| callback(&event)));
+                    let outcome = panics::catch(|| callback(&event));
                     if let (Err(panic), Some(host)) = (outcome, reports.upgrade()) {
                         host.callback_panicked(panic);
                     }

@@ -2,7 +2,6 @@
 //! for them. Replaces a thread that hangs.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,8 +16,8 @@ use crate::engine::supervise::sink::EngineSink;
 use crate::engine::supervise::turn::Turn;
 use crate::engine::threads::Threads;
 use crate::error::{Error, ErrorKind};
-use crate::property::slot::panicked;
 use crate::source::{Policy, Refusal, Source, Start, Timing, Updates, Watching};
+use crate::sync::panics;
 use crate::tree::layer::SourceId;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
@@ -504,7 +503,7 @@ fn closed() -> Error {
 
 /// Runs a source's code; a panic in it is an error.
 pub(crate) fn guarded<R>(run: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panicked("the source", &*panic)))
+    panics::catch(run).unwrap_or_else(|panic| Err(Error::from_panic("the source", panic.message())))
 }
 
 impl Drop for Keeper {
@@ -513,10 +512,14 @@ impl Drop for Keeper {
         let hooks = std::mem::take(&mut self.state.get_mut().hooks);
         // How they are dropped is the source's code, which whoever drops the last clone does not
         // wait for.
-        let run = move || drop(catch_unwind(AssertUnwindSafe(|| drop((source, hooks)))));
-        let spawn = AssertUnwindSafe(|| drop(self.threads.spawn("liveprops-source", run)));
+        let run = move || {
+            let _ = panics::drop_contained(source);
+            for hook in hooks {
+                let _ = panics::drop_contained(hook);
+            }
+        };
         // Where no thread starts, they are dropped right here.
-        let _ = catch_unwind(spawn);
+        let _ = panics::catch(|| drop(self.threads.spawn("liveprops-source", run)));
     }
 }
 

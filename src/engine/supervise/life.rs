@@ -1,12 +1,12 @@
 //! One thread's turn at a source: until it is told to end, or is left to itself because it hangs.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::engine::clock::Clock;
+use crate::sync::panics;
 
 /// Wakes a source from whatever it waits for.
 pub(super) type Hook = Box<dyn Fn() + Send + Sync>;
@@ -122,7 +122,9 @@ impl Life {
             (std::mem::take(&mut state.hooks), again)
         };
         // What they hold is the source's.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(hooks)));
+        for hook in hooks {
+            let _ = panics::drop_contained(hook);
+        }
         again
     }
 
@@ -149,7 +151,7 @@ impl Life {
 /// Calls a source's hooks, which are its own code.
 pub(super) fn call(hooks: Vec<Hook>) {
     for hook in hooks {
-        let _ = catch_unwind(AssertUnwindSafe(hook));
+        let _ = panics::catch(hook);
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_core::de::value::StrDeserializer;
 use serde_core::de::{
@@ -10,6 +9,7 @@ use serde_core::de::{
     MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
+use crate::sync::panics;
 use crate::value::coerce::dummy::Dummy;
 use crate::value::coerce::fault::Fault;
 use crate::value::secret::SECRET_NAME;
@@ -37,7 +37,7 @@ pub(crate) fn secret_places<T: DeserializeOwned>() -> BTreeSet<Way> {
             way: Way::new(),
         };
         // It is the user's code, and does not reckon with placeholders.
-        let _ = catch_unwind(AssertUnwindSafe(|| T::deserialize(probe).is_ok()));
+        let _ = panics::catch(|| T::deserialize(probe).is_ok());
         let now = seen.borrow();
         if now.done.len() == before || now.done.contains(&Way::new()) {
             break;

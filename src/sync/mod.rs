@@ -24,6 +24,8 @@ pub(crate) use modelled::{Cached, Cell, Condvar, Guard, Mutex};
 
 use std::sync::Arc;
 
+pub(crate) mod panics;
+
 /// Something that owns a [`Cell`], so that a [`Cached`] view can keep the owner alive.
 pub(crate) trait HasCell {
     /// What the cell holds.
