@@ -398,7 +398,8 @@ impl Ledger {
     /// wake up earlier than it knows.
     pub(crate) fn schedule_sweep(&mut self, now: Instant) -> bool {
         let pins = &self.pins;
-        self.retired.schedule(now, |generation| pins.keeps(generation))
+        self.retired
+            .schedule(now, |generation| pins.keeps(generation))
     }
 
     /// Takes the replaced generations that nobody uses any more, if a retry is due.
@@ -408,7 +409,8 @@ impl Ledger {
         }
         let unused = self.retired.take_unused();
         let pins = &self.pins;
-        self.retired.reschedule(now, |generation| pins.keeps(generation));
+        self.retired
+            .reschedule(now, |generation| pins.keeps(generation));
         unused
     }
 }

@@ -75,11 +75,7 @@ impl Retired {
     }
 
     /// Schedules the retry after one that was due; the pause doubles.
-    pub(crate) fn reschedule(
-        &mut self,
-        now: Instant,
-        is_kept: impl Fn(&Arc<Generation>) -> bool,
-    ) {
+    pub(crate) fn reschedule(&mut self, now: Instant, is_kept: impl Fn(&Arc<Generation>) -> bool) {
         let in_use = self.count_in_use(is_kept);
         self.retry = self.retry.filter(|_| in_use > 0).map(|retry| {
             let pause = (retry.pause * 2).min(MAX_RETRY);
@@ -93,7 +89,9 @@ impl Retired {
 
     fn count_in_use(&self, is_kept: impl Fn(&Arc<Generation>) -> bool) -> usize {
         let generations = self.generations.iter();
-        generations.filter(|generation| !is_kept(generation)).count()
+        generations
+            .filter(|generation| !is_kept(generation))
+            .count()
     }
 }
 
