@@ -138,6 +138,8 @@ impl Ledger {
                     let detail = "came too late: only the start of the program sets it";
                     return Err(Error::new(ErrorKind::Refused, detail).with_origin(source));
                 }
+                let mut document = document;
+                document.keep_last_good(&old.layers[at].root);
                 let (root, problems) = document.into_parts();
                 let said = match undone {
                     true => Said::Tentative,

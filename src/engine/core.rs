@@ -664,9 +664,13 @@ impl Engine {
     /// What would become of the tree if a source said this; changes nothing.
     pub(crate) fn try_out(&self, source: SourceId, document: Document) -> Result<Tried, Error> {
         let refusal = self.supervisor.refusal(source);
-        let (root, _) = document.into_parts();
         self.locked(|ledger| {
             let old = self.current.full();
+            let mut document = document;
+            if let Some(layer) = old.layers.iter().find(|layer| layer.id == source) {
+                document.keep_last_good(&layer.root);
+            }
+            let (root, _) = document.into_parts();
             // The decoders and validators are the user's code.
             let tried =
                 AssertUnwindSafe(|| ledger.try_out(&self.rules, &old, source, root, refusal));
