@@ -9,6 +9,7 @@ use crate::engine::clock::Clock;
 use crate::engine::guard::{Guards, Said};
 use crate::engine::pins::{self, BOOTSTRAP_RANK, Pin, Pins, Waiting};
 use crate::engine::propose::{Proposal, Rules};
+use crate::engine::retired::Retired;
 use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
 use crate::property::listen::Listener;
@@ -29,9 +30,8 @@ use crate::value::node::Table;
 pub(crate) struct Ledger {
     pub(crate) references: References,
     pub(crate) registry: Registry,
-    /// Generations that some reader may still hold. Kept until no one does, so that no reader has
-    /// to take a tree apart.
-    retired: Vec<Arc<Generation>>,
+    /// Replaced generations that a reader may still use.
+    pub(crate) retired: Retired,
     pub(crate) guards: Guards,
     pub(crate) pins: Pins,
 }
@@ -100,7 +100,7 @@ impl Ledger {
         Self {
             references: References::default(),
             registry: Registry::default(),
-            retired: Vec::new(),
+            retired: Retired::default(),
             guards: Guards::new(clock),
             pins: Pins::default(),
         }
@@ -138,6 +138,8 @@ impl Ledger {
                     let detail = "came too late: only the start of the program sets it";
                     return Err(Error::new(ErrorKind::Refused, detail).with_origin(source));
                 }
+                let mut document = document;
+                document.keep_last_good(&old.layers[at].root);
                 let (root, problems) = document.into_parts();
                 let said = match undone {
                     true => Said::Tentative,
@@ -359,7 +361,7 @@ impl Ledger {
         if effective > 0 {
             self.pins.keep(&old, rules.history);
         }
-        self.retire(old);
+        self.retired.add(old);
         let waiting = waiting.filter(|waiting| self.pins.wait(waiting));
         for staged in &staged {
             staged.notify(&mut told);
@@ -394,10 +396,24 @@ impl Ledger {
         }
     }
 
-    fn retire(&mut self, old: Arc<Generation>) {
-        self.retired.push(old);
+    /// Has the watchdog retry to free the generations that readers use; returns whether it has to
+    /// wake up earlier than it knows.
+    pub(crate) fn schedule_sweep(&mut self, now: Instant) -> bool {
+        let pins = &self.pins;
         self.retired
-            .retain(|generation| Arc::strong_count(generation) > 1);
+            .schedule(now, |generation| pins.keeps(generation))
+    }
+
+    /// Takes the replaced generations that nobody uses any more, if a retry is due.
+    pub(crate) fn sweep_retired(&mut self, now: Instant) -> Vec<Arc<Generation>> {
+        if self.retired.retry_at().is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let unused = self.retired.take_unused();
+        let pins = &self.pins;
+        self.retired
+            .reschedule(now, |generation| pins.keeps(generation));
+        unused
     }
 }
 

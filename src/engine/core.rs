@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -40,6 +40,9 @@ thread_local! {
     /// The engines whose commit lock this thread holds, by address.
     static COMMITTING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
+
+/// The pause before the watchdog retries what needs the commit lock, while a commit holds it.
+const RETRY_WHILE_COMMITTING: Duration = Duration::from_millis(50);
 
 /// The layer that the program writes to.
 const OVERRIDES: SourceId = SourceId(1);
@@ -452,21 +455,31 @@ impl Engine {
 
     fn serve(&self) -> Result<(), Error> {
         let mut tell = Vec::new();
-        self.locked(|ledger| {
+        // The last one is dropped after the lock is released: freeing a tree takes long.
+        let mut unused = Vec::new();
+        let is_in_use = self.locked(|ledger| {
             loop {
                 let next = self.queue.lock().next();
                 let Some(placed) = next else {
                     break;
                 };
+                // One old tree at most waits beside the new one.
+                unused.clear();
                 let order = placed.order.lock().take();
                 if let Some(order) = order {
                     let outcome = self.serve_one(ledger, order, placed.depth, &mut tell);
                     *placed.outcome.lock() = Some(outcome);
+                    unused = ledger.retired.take_unused();
                 }
             }
+            ledger.schedule_sweep(self.supervisor.clock().now())
         })?;
         for (depth, told) in tell {
             dispatch::caused_by(depth, told);
+        }
+        drop(unused);
+        if is_in_use {
+            self.supervisor.wake(self);
         }
         Ok(())
     }
@@ -654,9 +667,13 @@ impl Engine {
     /// What would become of the tree if a source said this; changes nothing.
     pub(crate) fn try_out(&self, source: SourceId, document: Document) -> Result<Tried, Error> {
         let refusal = self.supervisor.refusal(source);
-        let (root, _) = document.into_parts();
         self.locked(|ledger| {
             let old = self.current.full();
+            let mut document = document;
+            if let Some(layer) = old.layers.iter().find(|layer| layer.id == source) {
+                document.keep_last_good(&layer.root);
+            }
+            let (root, _) = document.into_parts();
             // The decoders and validators are the user's code.
             let tried = panics::catch(|| ledger.try_out(&self.rules, &old, source, root, refusal))
                 .unwrap_or_else(|panic| {
@@ -668,6 +685,19 @@ impl Engine {
                 refused: tried.1,
             })
         })?
+    }
+
+    /// Frees the replaced generations that nobody uses any more; returns when to retry.
+    fn free_retired(&self) -> Option<Instant> {
+        // Whoever holds the lock commits, and a validator may take long: this thread never waits.
+        let Some(mut ledger) = self.ledger.try_lock() else {
+            return Some(self.supervisor.clock().now() + RETRY_WHILE_COMMITTING);
+        };
+        let unused = ledger.sweep_retired(self.supervisor.clock().now());
+        let retry = ledger.retired.retry_at();
+        drop(ledger);
+        drop(unused);
+        retry
     }
 
     /// Does what is due by now, and says when to look again.
@@ -685,7 +715,7 @@ impl Engine {
                 }
             });
         }
-        next
+        next.into_iter().chain(self.free_retired()).min()
     }
 
     /// Stops and joins every thread.

@@ -105,6 +105,14 @@ impl Pins {
         self.past.iter()
     }
 
+    /// Whether the history keeps a generation.
+    pub(crate) fn keeps(&self, generation: &Arc<Generation>) -> bool {
+        let number = generation.number();
+        self.past
+            .binary_search_by_key(&number, |past| past.number())
+            .is_ok()
+    }
+
     /// What is pinned.
     pub(crate) fn tree(&self) -> Option<&Pin> {
         self.tree.as_ref()

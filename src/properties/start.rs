@@ -293,7 +293,10 @@ impl Started {
             .keeper
             .wait_for_first(deadline, kept.is_some(), doomed);
         let failure = match first {
-            Ok(document) => {
+            Ok(mut document) => {
+                if let Some(kept) = &kept {
+                    document.keep_last_good(&kept.root);
+                }
                 // A store that was wiped while nobody looked is believed no sooner than one that is
                 // wiped later.
                 let judge = |kept: &Kept| engine.judge_first(state.id, &kept.root, document.root());

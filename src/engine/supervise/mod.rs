@@ -137,6 +137,14 @@ impl Supervisor {
         self.monitor.ring();
     }
 
+    /// Has the monitor look again; starts it if it does not run.
+    pub(crate) fn wake(&self, engine: &Engine) {
+        // In this order: a monitor that is about to end either sees the ring or is replaced.
+        self.monitor.ring();
+        // Where no thread starts, the next commit does what the monitor would have done.
+        let _ = self.monitor.run(engine.weak());
+    }
+
     pub(crate) fn clock(&self) -> &Clock {
         &self.monitor.clock
     }

@@ -109,7 +109,7 @@ impl Monitor {
         }
         let mut state = self.state.lock();
         loop {
-            if state.ended || state.keepers.is_empty() {
+            if state.ended || state.keepers.is_empty() && next.is_none() && !state.rung {
                 // The next source starts another.
                 state.running = false;
                 return false;

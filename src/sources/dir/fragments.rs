@@ -79,9 +79,10 @@ impl Dir {
         let names = self.list()?;
         let mut files = BTreeMap::new();
         let mut total = 0;
-        for name in names.keys().filter(|name| !held.contains(*name)) {
+        for (name, link) in names.iter().filter(|(name, _)| !held.contains(*name)) {
             let content = match read::read(&self.path.join(name)) {
-                Err(Fault::Missing | Fault::Kind("a directory")) => continue,
+                // A link that leads nowhere is a name that exists.
+                Err(Fault::Missing) if !link => continue,
                 other => other,
             };
             total += content.as_ref().map_or(0, |it| it.bytes.len());
@@ -140,13 +141,19 @@ impl Dir {
         memory.seen = true;
         let mut here: HashSet<Tag> = held.clone();
         for (name, found) in scan.files {
+            let is_known = memory.fragments.contains_key(&name);
+            if matches!(found, Err(Fault::Kind("a directory"))) && !is_known {
+                continue;
+            }
             here.insert(name.clone());
             if held.contains(&name) {
                 continue;
             }
             let fragment = memory.fragments.entry(name.clone()).or_default();
-            fragment.absent = None;
             fragment.home = home(&self.path.join(&name));
+            if !matches!(found, Err(Fault::Missing)) {
+                fragment.absent = None;
+            }
             self.judge_one(fragment, &name, found);
         }
         let now = Instant::now();
@@ -160,6 +167,24 @@ impl Dir {
             }
             now.duration_since(*fragment.absent.get_or_insert(now)) < gap
         });
+    }
+
+    /// The links that have led nowhere for less than `gap`: whoever swings what they lead to may be
+    /// about to remove them, and that is one change.
+    pub(super) fn dangling(memory: &mut Memory, scan: &Scan, gap: Duration) -> HashSet<Tag> {
+        let now = Instant::now();
+        let lost = scan.files.iter();
+        let lost = lost.filter(|(_, found)| matches!(found, Err(Fault::Missing)));
+        let mut dangling = HashSet::new();
+        for (name, _) in lost {
+            let known = memory.fragments.get_mut(name);
+            if let Some(fragment) = known.filter(|fragment| fragment.good.is_some()) {
+                if now.duration_since(*fragment.absent.get_or_insert(now)) < gap {
+                    dangling.insert(name.clone());
+                }
+            }
+        }
+        dangling
     }
 
     /// What is held, and what belongs together with it: links that lead to one directory elsewhere
@@ -195,8 +220,16 @@ impl Dir {
         let (digest, content) = match found {
             Ok(found) => found,
             Err(fault) => {
+                let origin = self.origin_of(name);
                 fragment.last = None;
-                fragment.problem = Some(fault.error(&self.origin_of(name)));
+                fragment.problem = Some(match fault {
+                    Fault::Missing => {
+                        let detail = "the symbolic link leads to no file; remove the link to remove \
+                                      its keys";
+                        Error::new(ErrorKind::Unavailable, detail).with_origin(&origin)
+                    }
+                    fault => fault.error(&origin),
+                });
                 return;
             }
         };
@@ -226,6 +259,7 @@ impl Dir {
     /// All fragments as one document, and a number that stands for it.
     pub(super) fn compose(&self, memory: &Memory) -> (u64, Document) {
         let mut whole = Document::new();
+        whole.set_later_wins();
         let mut parts = Vec::new();
         for (name, fragment) in &memory.fragments {
             if let Some((digest, document)) = &fragment.good {
@@ -233,14 +267,14 @@ impl Dir {
                 clashes(whole.root(), document.root(), &mut Vec::new(), &mut found);
                 for clash in found {
                     parts.push((name, 0, clash.to_string()));
-                    whole.report(clash);
+                    whole.report_conflict(clash);
                 }
                 whole.merge(document.clone());
                 parts.push((name, *digest, String::new()));
             }
             if let Some(problem) = &fragment.problem {
                 parts.push((name, 0, problem.to_string()));
-                whole.report(problem.clone());
+                whole.report_fragment(&self.origin_of(name), problem.clone());
             }
         }
         (memory.digest.of(&parts), whole)

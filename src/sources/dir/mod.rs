@@ -32,9 +32,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// ones override earlier ones. Hidden files, back-ups, swap files, subdirectories and files of
 /// other extensions are left out.
 ///
-/// A fragment that is broken is left out and reported; one that breaks while the program runs keeps
-/// its last good values. A fragment that is removed takes its keys with it. When the directory
-/// itself goes, all values stay. All fragments together hold at most 10 MiB.
+/// A fragment that cannot be read or parsed is rejected as a [`File`](crate::sources::File) is: an
+/// event and an entry in the list of rejections report it, the source is not `Up`, and the last good
+/// values of the fragment stay. With [`cached`](crate::source::Policy::cached) they stay across a
+/// restart. Without last good values the fragment is left out, and the start succeeds.
+///
+/// Only a name that is removed takes its keys with it: a symbolic link whose target is missing is a
+/// fragment that cannot be read. When the directory itself goes, all values stay. All fragments
+/// together hold at most 10 MiB.
 ///
 /// Where the files are links through one link that is swung, as in a mounted Kubernetes ConfigMap,
 /// all of them change in one update. Watching and settling are as for a
@@ -309,7 +314,9 @@ impl Target for Followed<'_> {
         }
         self.begun = true;
         let mut memory = self.dir.memory.lock();
-        let all = self.dir.group(&memory, &scan, held);
+        let dangling = Dir::dangling(&mut memory, &scan, GAP);
+        let waiting: HashSet<Tag> = held.union(&dangling).cloned().collect();
+        let all = self.dir.group(&memory, &scan, &waiting);
         let put_off = scan.stamps(|name| all.contains(name) && !held.contains(name));
         self.dir.absorb(&mut memory, scan, &all, GAP);
         let (digest, document) = self.dir.compose(&memory);
