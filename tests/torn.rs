@@ -25,8 +25,7 @@ use std::time::{Duration, Instant};
 
 use liveprops::property::Subscription;
 use liveprops::sources::{Dir, File};
-use liveprops::tree::Snapshot;
-use liveprops::{Format, Properties};
+use liveprops::{Format, Properties, Snapshot};
 use support::common::{DEADLINE, eventually};
 
 /// The debounce time.
@@ -360,31 +359,41 @@ impl Until {
     }
 }
 
-/// Torn content that a callback has seen: the newest version in it, and how it looked.
-type Torn = Arc<Mutex<Vec<(usize, String)>>>;
+/// What callbacks have seen of one file.
+#[derive(Default)]
+struct Observed {
+    /// The version that is being written.
+    writing: AtomicUsize,
+    /// Content that is torn: the version it belongs to, and how it looked.
+    torn: Mutex<Vec<(usize, String)>>,
+}
 
 /// Watches what is in force of one file.
-fn observe(props: &Properties, prefix: &str, tally: &Arc<Tally>) -> (Torn, Subscription) {
-    let torn = Torn::default();
-    let (into, tally, prefix) = (Arc::clone(&torn), Arc::clone(tally), prefix.to_owned());
+fn observe(props: &Properties, prefix: &str, tally: &Arc<Tally>) -> (Arc<Observed>, Subscription) {
+    let observed = Arc::new(Observed::default());
+    let (into, tally, prefix) = (Arc::clone(&observed), Arc::clone(tally), prefix.to_owned());
     let guard = props.on_change_under(&prefix.clone(), move |batch| {
         match version(batch.snapshot(), &prefix) {
             Ok(_) => drop(tally.seen.fetch_add(1, Ordering::Relaxed)),
             Err(how) => {
                 let digits = how.split(|c: char| !c.is_ascii_digit());
                 let newest = digits.filter_map(|text| text.parse().ok()).max();
-                into.lock().unwrap().push((newest.unwrap_or(0), how));
+                let newest = newest.unwrap_or_else(|| into.writing.load(Ordering::Relaxed));
+                into.torn.lock().unwrap().push((newest, how));
             }
         }
     });
-    (torn, guard)
+    (observed, guard.unwrap())
 }
 
 /// Rewrites one file until it is time, and counts.
 fn rewrite(mut writer: Writer, props: &Properties, tally: &Arc<Tally>, until: &Until) {
-    let (torn, _guard) = observe(props, &writer.prefix, tally);
+    let (observed, _guard) = observe(props, &writer.prefix, tally);
     let mut rounds = Vec::new();
     while !until.reached(tally) {
+        observed
+            .writing
+            .store(writer.version + 1, Ordering::Relaxed);
         let (style, longest) = writer.write();
         rounds.push((style, tally.count(longest)));
         // Mostly the next version comes at once; now and then this one has time to be seen.
@@ -403,11 +412,12 @@ fn rewrite(mut writer: Writer, props: &Properties, tally: &Arc<Tally>, until: &U
         writer.path.display(),
         seen()
     );
-    for (version, how) in torn.lock().unwrap().drain(..) {
-        let round = rounds.get(version.max(1) - 1);
-        let (style, fast) = round.map_or((None, true), |round| (Some(round.0), round.1));
+    for (version, how) in observed.torn.lock().unwrap().drain(..) {
+        let (style, fast) = rounds[version - 1];
+        let before = version.checked_sub(2).map(|at| rounds[at].0);
         let path = writer.path.display();
-        tally.count_torn(fast, format!("{path}: version {version}, {style:?}: {how}"));
+        let what = format!("{path}: version {version}, {style:?} after {before:?}: {how}");
+        tally.count_torn(fast, what);
     }
 }
 

@@ -160,6 +160,8 @@ impl Dir {
         let now = Instant::now();
         memory.fragments.retain(|name, fragment| {
             if here.contains(name) {
+                // What is held is being written, so it was not away all the time.
+                fragment.absent = None;
                 return true;
             }
             // Its place was swapped for another that has no such file: that is no editor's gap.

@@ -223,11 +223,13 @@ impl Follower {
         let ended = Instant::now();
         let mut closed = Vec::new();
         let mut calm = HashSet::new();
+        let mut written_since = false;
         for changed in found {
             let proven = whole.contains(OsStr::new("")) || whole.contains(&changed.tag);
             let old = at_start && !changed.recent;
             let put_off = self.trusted.get(&changed.tag) == Some(&changed.stamp);
             if (proven || old || put_off) && !changed.torn {
+                written_since |= changed.recent && !changed.stamp.is_changed_after_write();
                 continue;
             }
             match self.compare(&changed, begun, ended) {
@@ -240,6 +242,9 @@ impl Follower {
         let waits = |tag: &Tag| held.contains(tag) || closed.iter().any(|(it, _)| it == tag);
         for tag in due.into_iter().filter(|tag| !waits(tag)) {
             self.pending.remove(&tag);
+        }
+        if written_since {
+            self.await_events();
         }
         self.watch_closed(target, closed, &calm, &mut held);
         if !self.stopped {
@@ -263,6 +268,14 @@ impl Follower {
         let suspect = self.pending.entry(tag.clone());
         let suspect = suspect.or_insert_with(|| Suspect::found(ended));
         suspect.compare(*digest, stamp, *torn, begun, ended)
+    }
+
+    /// Waits for the events of what happened so far: whether a file was written to after its rename
+    /// cannot be seen from its time stamps.
+    fn await_events(&self) {
+        if let Some(eyes) = &self.eyes {
+            eyes.hub.await_events();
+        }
     }
 
     /// Holds back whatever is written to right after the reading. What was just `closed` is watched

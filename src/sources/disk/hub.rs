@@ -136,6 +136,15 @@ impl Hub {
         followed
     }
 
+    /// Returns when what happened before the call is in the mailboxes. The watcher's thread takes
+    /// events and requests in the order of their arrival, so it answers a request when it has passed
+    /// on the events before it. This one asks for nothing: no watch has an empty path.
+    pub(crate) fn await_events(&self) {
+        if let Some(Engine { watcher, .. }) = &mut *self.engine.lock() {
+            let _ = watcher.unwatch(Path::new(""));
+        }
+    }
+
     /// Stops events for a mailbox.
     pub(crate) fn leave(&self, mailbox: &Arc<Mailbox>) {
         let mut engine = self.engine.lock();

@@ -46,6 +46,18 @@ impl Stamp {
         }
     }
 
+    /// Whether something else than a write changed the file last, such as a rename. A write sets both
+    /// times to one value.
+    pub(crate) fn is_changed_after_write(&self) -> bool {
+        #[cfg(unix)]
+        {
+            let [.., written, written_nanos, changed, changed_nanos] = self.numbers;
+            (written, written_nanos) < (changed, changed_nanos)
+        }
+        #[cfg(not(unix))]
+        false
+    }
+
     /// The stamp of what stands at a path now.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(|data| Self::of(&data))

@@ -452,6 +452,8 @@ impl Target for Followed<'_> {
 
     fn look(&mut self, held: &HashSet<Tag>, ends: bool) -> Vec<Changed> {
         if held.contains(OsStr::new("")) {
+            // Somebody writes it, so it was not away all the time.
+            self.absent = None;
             return Vec::new();
         }
         let found = match ends {
@@ -461,13 +463,16 @@ impl Target for Followed<'_> {
         let found = found.map(|content| (self.digest.of(&content.bytes), content));
         let mut changed = Vec::new();
         match &found {
-            Ok((digest, content)) if self.verdicts.differs(*digest) => changed.push(Changed {
-                tag: OsString::new(),
-                digest: *digest,
-                stamp: content.stamp.clone(),
-                torn: content.torn,
-                recent: content.recent && !self.is_loaded(*digest),
-            }),
+            Ok((digest, content)) if self.verdicts.differs(*digest) => {
+                self.absent = None;
+                changed.push(Changed {
+                    tag: OsString::new(),
+                    digest: *digest,
+                    stamp: content.stamp.clone(),
+                    torn: content.torn,
+                    recent: content.recent && !self.is_loaded(*digest),
+                });
+            }
             Err(Fault::Missing) => {
                 let parent = parent_stands(&self.file.path);
                 let since = match self.absent {
@@ -477,7 +482,7 @@ impl Target for Followed<'_> {
                 };
                 self.absent = Some(Absent { since, parent });
             }
-            _ => {}
+            _ => self.absent = None,
         }
         self.found = Some(found);
         changed
@@ -495,12 +500,10 @@ impl Target for Followed<'_> {
             None => {}
             Some(Err(Fault::Missing)) => self.judge_missing(updates),
             Some(Err(fault)) => {
-                self.absent = None;
                 let error = fault.error(&self.file.origin());
                 self.verdicts.failed(error, updates);
             }
             Some(Ok((digest, content))) => {
-                self.absent = None;
                 self.judge_content(digest, &content, updates);
             }
         }
