@@ -66,11 +66,7 @@ impl Dir {
             }
             scan = self.scan_once(digest, held)?;
         }
-        if !self.still(&scan) {
-            for (_, content) in scan.files.values_mut().flatten() {
-                content.torn = true;
-            }
-        }
+        self.mark_torn(&mut scan);
         Ok(scan)
     }
 
@@ -99,6 +95,18 @@ impl Dir {
         })
     }
 
+    /// Marks what has changed since a scan. Other files of the directory do not count: one that
+    /// changes all the time must not keep the rest from being accepted.
+    fn mark_torn(&self, scan: &mut Scan) {
+        let all = scan.place != self.place() || self.list().ok().as_ref() != Some(&scan.names);
+        for (name, file) in &mut scan.files {
+            if let Ok((_, content)) = file {
+                let stamp = Stamp::at(&self.path.join(name));
+                content.torn |= all || stamp.as_ref() != Some(&content.stamp);
+            }
+        }
+    }
+
     /// Whether nothing has changed since a scan.
     fn still(&self, scan: &Scan) -> bool {
         scan.place == self.place()
@@ -114,7 +122,7 @@ impl Dir {
         DirId::at(&self.path.canonicalize().ok()?)
     }
 
-    fn origin_of(&self, name: &OsStr) -> Origin {
+    pub(super) fn origin_of(&self, name: &OsStr) -> Origin {
         Origin::new("file", self.given.join(name).display().to_string())
     }
 
@@ -159,6 +167,8 @@ impl Dir {
         let now = Instant::now();
         memory.fragments.retain(|name, fragment| {
             if here.contains(name) {
+                // What is held is being written, so it was not away all the time.
+                fragment.absent = None;
                 return true;
             }
             // Its place was swapped for another that has no such file: that is no editor's gap.
@@ -240,16 +250,15 @@ impl Dir {
         if matches!(&fragment.good, Some((good, _)) if *good == digest) {
             return;
         }
-        let blank = read::blank(&content.bytes);
-        if blank && fragment.full && !self.options.allow_empty {
-            let detail = "the file became empty; its last values stay until it has content again";
-            let error = Error::new(ErrorKind::Malformed, detail);
-            fragment.problem = Some(error.with_origin(self.origin_of(name)));
+        let parsed = self.parse(name, &content.bytes);
+        let void = read::blank(&content.bytes) || parsed.as_ref().is_ok_and(read::is_void);
+        if void && fragment.full && !self.options.allow_empty {
+            fragment.problem = Some(read::emptied(&self.origin_of(name)));
             return;
         }
-        match self.parse(name, &content.bytes) {
+        match parsed {
             Ok(document) => {
-                fragment.full = !blank;
+                fragment.full = !void;
                 fragment.good = Some((digest, document));
             }
             Err(error) => fragment.problem = Some(error),
