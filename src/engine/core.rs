@@ -17,7 +17,7 @@ use crate::engine::dispatch::{self, Dispatcher};
 use crate::engine::guard::Said;
 use crate::engine::health::books::{Answer, Books, News};
 use crate::engine::health::{PendingRestart, SourceEventKind};
-use crate::engine::pins::{Pin, Waiting};
+use crate::engine::pins::{self, Pin};
 use crate::engine::propose::Rules;
 use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
@@ -28,8 +28,8 @@ use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
 use crate::sync::Cell;
 use crate::sync::panics::{self, Panicked};
 use crate::tree::diff;
-use crate::tree::layer::{LayerState, SourceId};
-use crate::tree::snapshot::{Found, Generation, Pinned, Stamp};
+use crate::tree::layer::{Layer, LayerState, SourceId};
+use crate::tree::snapshot::{Found, Generation, Pending, Pinned, Stamp};
 use crate::value::document::Document;
 use crate::value::key::Key;
 use crate::value::map::Entry;
@@ -188,6 +188,8 @@ impl Engine {
                     pinned: None,
                 }),
                 root: Table::default(),
+                pending: Arc::default(),
+                append: Arc::clone(&rules.append),
                 at_hand: Table::default(),
                 layers: Vec::new(),
                 secrets: rules.secrets.clone(),
@@ -237,6 +239,26 @@ impl Engine {
         Ok(())
     }
 
+    /// Rejects what would move or remove a bootstrap source, or give its rank to another one.
+    pub(crate) fn check_rank(&self, source: Option<SourceId>, to: &Layer) -> Result<(), Error> {
+        let now = self.current.full();
+        let mut layers = now.layers.iter();
+        let state = source.and_then(|source| layers.find(|state| state.id == source));
+        let is_fixed = state.is_some_and(|state| state.layer.is_bootstrap());
+        match is_fixed || to.is_bootstrap() {
+            true => Err(pins::reserved(state.map_or(to.name(), |state| &state.name))),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the values of a source are in force and only a start sets them.
+    fn is_fixed(&self, source: SourceId) -> bool {
+        let now = self.current.load();
+        let mut layers = now.layers.iter();
+        let is_bootstrap = layers.any(|state| state.id == source && state.layer.is_bootstrap());
+        is_bootstrap && self.books.has_arrived(source)
+    }
+
     /// Keys that held secrets in an earlier run do so still.
     pub(crate) fn known_secrets(&self, keys: &[Key]) {
         keys.iter()
@@ -254,6 +276,7 @@ impl Engine {
             },
             tree: before.tree,
             secrets: before.secrets,
+            hidden: before.hidden,
         };
         self.locked(|ledger| drop(ledger.pins.pin(Some(pin))))
     }
@@ -541,7 +564,7 @@ impl Engine {
                     self.books.note_clash(&mut news, generation, clash);
                 }
                 if let Some((now, waiting)) = waiting {
-                    let waiting = waiting_keys(&now, waiting);
+                    let waiting = waiting_keys(&now, &waiting);
                     self.books.waits_for_restart(&mut news, generation, waiting);
                 }
                 if let Some(source) = source.filter(|source| *source != self.overrides) {
@@ -586,7 +609,13 @@ impl Engine {
                     if !by_time || held.is_some() {
                         let generation = self.current.load().number();
                         let books = &self.books;
-                        books.refused(&mut news, source, generation, error.clone(), held);
+                        match self.is_fixed(source) {
+                            // Its values of the start stay in force as they are.
+                            true => books.note_of(&mut news, source, generation, error.clone()),
+                            false => {
+                                books.refused(&mut news, source, generation, error.clone(), held);
+                            }
+                        }
                     }
                     let me = self.weak();
                     let tell_all = move || {
@@ -744,9 +773,9 @@ pub(crate) struct Tried {
 }
 
 /// The keys that wait for a restart, as the operators see them.
-fn waiting_keys(now: &Arc<Generation>, waiting: Waiting) -> Vec<PendingRestart> {
+fn waiting_keys(now: &Arc<Generation>, waiting: &Pending) -> Vec<PendingRestart> {
     waiting
-        .into_iter()
+        .iter()
         .map(|(key, says)| {
             let running = now.root.find(key.segments());
             let hidden = now.secrets.hides(key.as_str());
@@ -759,7 +788,7 @@ fn waiting_keys(now: &Arc<Generation>, waiting: Waiting) -> Vec<PendingRestart> 
                 running: show(running),
                 waiting: show(says.as_ref()),
                 origin: says.as_ref().and_then(|entry| entry.node.origin().cloned()),
-                key,
+                key: key.clone(),
             }
         })
         .collect()

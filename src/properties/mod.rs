@@ -318,7 +318,7 @@ impl Properties {
     /// # Errors
     ///
     /// Whatever its first load returns, or why its values are refused; the properties are then as
-    /// they were.
+    /// they were. While a roll-back is in force, its values are judged as they would be without it.
     pub fn add_source(&self, source: impl Source) -> Result<SourceId, Error> {
         self.add_source_in(Layer::new("sources", Layer::RANK), source)
     }
@@ -327,7 +327,8 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// As [`add_source`](Self::add_source).
+    /// As [`add_source`](Self::add_source); [`ErrorKind::Refused`](crate::ErrorKind::Refused) for
+    /// the layer of a [bootstrap source](Builder::bootstrap), whose rank is reserved.
     pub fn add_source_in(&self, layer: Layer, source: impl Source) -> Result<SourceId, Error> {
         self.add(layer, Box::new(source), DEFAULT_LOAD_TIMEOUT)
     }
@@ -340,6 +341,7 @@ impl Properties {
     ) -> Result<SourceId, Error> {
         let engine = &self.0.engine;
         engine.may_wait()?;
+        engine.check_rank(None, &layer)?;
         let limits = Limits {
             propagation: self.0.max_propagation,
             load: timeout,
@@ -378,11 +380,15 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if it is not there; why the tree without it is refused, for example
-    /// because a live handle needs one of its keys.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if it is not there;
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) for a
+    /// [bootstrap source](Builder::bootstrap), which stays; why the tree without it is refused, for
+    /// example because a live handle needs one of its keys. While a roll-back is in force, that is
+    /// judged by the tree that [`unpin`](Self::unpin) would bring.
     pub fn remove_source(&self, id: SourceId) -> Result<Applied, Error> {
         let engine = &self.0.engine;
         engine.is_a_source(id)?;
+        engine.check_rank(Some(id), &Layer::new("", Layer::RANK))?;
         let applied = engine.commit(Order::Remove(id))?;
         engine.forget(id);
         engine.books.close(id, applied.generation);
@@ -393,9 +399,12 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// As [`remove_source`](Self::remove_source).
+    /// As [`remove_source`](Self::remove_source);
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) also for the layer of a bootstrap source,
+    /// whose rank is reserved.
     pub fn move_source(&self, id: SourceId, layer: Layer) -> Result<Applied, Error> {
         self.0.engine.is_a_source(id)?;
+        self.0.engine.check_rank(Some(id), &layer)?;
         let applied = self.0.engine.commit(Order::Move(id, layer.clone()))?;
         self.0.engine.books.moved(id, layer);
         Ok(applied)
@@ -448,7 +457,8 @@ impl Properties {
     }
 
     /// The generations that are kept, see [`Builder::history`], the oldest first; the last is the one
-    /// in force. [`Snapshot::changes_since`] tells what one changed.
+    /// in force. Each of them can be rolled back to, also generation 0: a start without values.
+    /// [`Snapshot::changes_since`] tells what one changed.
     ///
     /// # Errors
     ///

@@ -155,6 +155,9 @@ impl Loaded {
             None => {}
         }
         self.keeper.admit(self.loaded);
+        if self.keeper.terms.bootstrap && self.loaded {
+            self.keeper.watch_late_changes();
+        }
     }
 }
 

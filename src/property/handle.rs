@@ -304,6 +304,9 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
 
     /// This property with one more key to fall back to, before its default.
     ///
+    /// The key of a handle of a [scoped view](crate::Scoped) is named below the view's prefix, as it
+    /// is for [`PropertyBuilder::or_key`](crate::property::PropertyBuilder::or_key).
+    ///
     /// # Errors
     ///
     /// As building the handle; [`ErrorKind::Other`] for a property made by [`map`](Self::map).

@@ -199,7 +199,8 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         self
     }
 
-    /// Says that a change takes effect with the next start only.
+    /// Says that a change takes effect with the next start only, as
+    /// [`Builder::restart_required`](crate::Builder::restart_required) does.
     pub fn restart_required(mut self) -> Self {
         self.restart = true;
         self

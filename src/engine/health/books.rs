@@ -529,6 +529,13 @@ impl Books {
         news.tell();
     }
 
+    /// Remembers what a source said in vain, which changes nothing of its health.
+    pub(crate) fn note_of(&self, news: &mut News, source: SourceId, generation: u64, error: Error) {
+        self.inner
+            .lock()
+            .note(news, Some(source), generation, error);
+    }
+
     /// Remembers what a commit found.
     pub(crate) fn note_clash(&self, news: &mut News, generation: u64, error: Error) {
         self.inner.lock().note(news, None, generation, error);

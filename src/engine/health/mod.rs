@@ -90,9 +90,10 @@ pub struct SourceHealth {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Held {
-    /// How many keys it would take away.
+    /// How many keys it would take away, with those that went within 10 seconds before; see
+    /// [`Guard`](crate::source::Guard).
     pub gone: usize,
-    /// How many there are.
+    /// How many keys there are, or were before the first of these went.
     pub of: usize,
     /// Since when it has been held.
     pub since: SystemTime,

@@ -62,6 +62,8 @@ pub(super) struct State {
     pub(super) ended: bool,
     /// The thread that runs it, if one does.
     pub(super) life: Option<Arc<Life>>,
+    /// What a bootstrap source that pushes has been given after the start.
+    late: Option<Arc<Life>>,
     /// It needs no thread until somebody asks.
     pub(super) resting: bool,
     /// When the next thread is to be started in place of one that is gone.
@@ -147,6 +149,24 @@ impl Keeper {
         }
         let updates = self.updates(&life);
         guarded(|| self.source.watch(&updates))
+    }
+
+    /// Has a bootstrap source that pushes hear that what it says from now on is rejected.
+    pub(crate) fn watch_late_changes(self: &Arc<Self>) {
+        let life = Arc::new(Life::new(self.clock.clone()));
+        {
+            let mut state = self.state.lock();
+            if state.ended {
+                return;
+            }
+            state.late = Some(Arc::clone(&life));
+        }
+        let updates = self.updates(&life);
+        // What it says first and differs from the start is reported by the commit.
+        let _ = guarded(|| match self.source.watching() {
+            Watching::Push => self.source.watch(&updates),
+            _ => Ok(()),
+        });
     }
 
     /// Until when the start waits for the first load; `None`: however long it takes.
@@ -282,13 +302,13 @@ impl Keeper {
 
     /// Tells it to end, and does not wait.
     pub(super) fn end(self: &Arc<Self>) {
-        let life = {
+        let lives = {
             let mut state = self.state.lock();
             state.ended = true;
             self.bell.notify_all();
-            state.life.take()
+            [state.life.take(), state.late.take()]
         };
-        if let Some(life) = life {
+        for life in lives.into_iter().flatten() {
             self.wake(life.end());
         }
     }
