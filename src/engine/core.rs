@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::engine::cache::{Before, Cache};
 use crate::engine::clock::Clock;
 use crate::engine::commit::{Condition, Done, Instead, Ledger, Order};
-use crate::engine::dispatch::{self, Dispatcher};
+use crate::engine::dispatch::{self, Dispatcher, Trouble};
 use crate::engine::guard::Said;
 use crate::engine::health::books::{Answer, Books, News};
 use crate::engine::health::{PendingRestart, SourceEventKind};
@@ -22,6 +22,7 @@ use crate::engine::propose::Rules;
 use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
 use crate::error::{Error, ErrorKind};
+use crate::property::listen::CommitListeners;
 use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
@@ -53,6 +54,7 @@ pub(crate) struct Engine {
     closed: AtomicBool,
     pub(crate) rules: Rules,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) commit_listeners: CommitListeners,
     pub(crate) books: Arc<Books>,
     pub(crate) supervisor: Supervisor,
     pub(crate) cache: Cache,
@@ -161,9 +163,9 @@ impl Engine {
             let host: Weak<Engine> = Weak::clone(me);
             let books = Arc::new(Books::new(clock.clone()));
             let reports = Weak::clone(me);
-            let dispatcher = Dispatcher::new(inline, move |error| {
+            let dispatcher = Dispatcher::new(inline, move |trouble| {
                 if let Some(engine) = reports.upgrade() {
-                    engine.tell_whole(SourceEventKind::CallbackPanicked(error));
+                    engine.report(trouble);
                 }
             });
             let scrubs = Weak::clone(me);
@@ -199,6 +201,7 @@ impl Engine {
                 closed: AtomicBool::new(false),
                 rules,
                 dispatcher,
+                commit_listeners: CommitListeners::default(),
                 books,
                 supervisor: Supervisor::new(clock),
                 cache: Cache::default(),
@@ -465,9 +468,11 @@ impl Engine {
                 }
             }
         })?;
-        for (depth, told) in tell {
-            dispatch::caused_by(depth, told);
-        }
+        self.dispatcher.deliver(|| {
+            for (depth, told) in tell {
+                dispatch::caused_by(depth, told);
+            }
+        });
         Ok(())
     }
 
@@ -520,9 +525,10 @@ impl Engine {
                 problems,
                 waiting,
                 clashes,
-                told,
+                mut told,
                 before,
             }) => {
+                self.commit_listeners.collect_into(&mut told);
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 for clash in clashes {
                     self.books.note_clash(&mut news, generation, clash);
@@ -585,6 +591,18 @@ impl Engine {
                     tell.push((depth, Box::new(tell_all)));
                 }
                 Err(error)
+            }
+        }
+    }
+
+    /// Reports what goes wrong while callbacks are run.
+    fn report(&self, trouble: Trouble) {
+        match trouble {
+            Trouble::Panicked(error) => self.tell_whole(SourceEventKind::CallbackPanicked(error)),
+            Trouble::NoThread(error) => {
+                self.books.note(self.current.load().number(), error);
+                // It tries again.
+                self.supervisor.ring();
             }
         }
     }

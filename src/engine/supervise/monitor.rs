@@ -105,7 +105,9 @@ impl Monitor {
             next = next.into_iter().chain(keeper.check()).min();
         }
         if let Some(engine) = engine.upgrade() {
-            next = next.into_iter().chain(engine.grown_old()).min();
+            let retry = engine.dispatcher.retry_at(self.clock.now());
+            let due = engine.grown_old().into_iter().chain(retry);
+            next = next.into_iter().chain(due).min();
         }
         let mut state = self.state.lock();
         loop {
