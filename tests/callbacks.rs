@@ -892,6 +892,35 @@ fn all_that_changes_while_a_subscriber_is_slow_is_one_batch_with_the_oldest_and_
     Ok(())
 }
 
+// A thread has 10 seconds until it ends.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_threads_of_idle_properties_end() {
+    if child::role().is_none() {
+        return Child::of("the_threads_of_idle_properties_end").succeeds();
+    }
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let before = threads();
+    let (report, inbox) = reports();
+    let all: Vec<_> = (0..50)
+        .map(|_| {
+            let (memory, props, n) = one_key(0);
+            let report = report.clone();
+            let sub = n.on_change(move |change| report(*change.new));
+            memory.set("n", 1).unwrap();
+            (memory, props, n, sub)
+        })
+        .collect();
+    all.iter().for_each(|_| assert_eq!(inbox.next(), 1));
+    assert_eq!(threads(), before + 50);
+    assert!(eventually(3 * DEADLINE, || threads() == before));
+    for (memory, ..) in &all {
+        memory.set("n", 2).unwrap();
+        assert_eq!(inbox.next(), 2, "called again");
+    }
+    child::say("all ended");
+}
+
 /// What this process holds in memory, in bytes.
 #[cfg(target_os = "linux")]
 fn resident() -> usize {
@@ -935,10 +964,10 @@ fn a_stuck_callback_retains_less_than_thirty_megabytes_of_a_small_tree() {
         })
         .unwrap();
     // The allocator keeps what a commit needs for a moment.
-    (0..8).for_each(fill);
+    (0..4).for_each(fill);
     inbox.next();
     let before = resident();
-    (8..108).for_each(fill);
+    (4..24).for_each(fill);
     let grown = resident().saturating_sub(before);
     assert!(grown < MOST, "{grown} bytes");
     child::say(format!("{grown} bytes are retained"));

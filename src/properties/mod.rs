@@ -414,7 +414,9 @@ impl Properties {
     /// # Errors
     ///
     /// Why sources did not answer, or what of theirs is refused, for all of them at once;
-    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from inside a validator.
+    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant), at once and without asking any, from
+    /// inside a validator, and from the thread of a source that would have to answer, where inline
+    /// callbacks of its changes run.
     pub fn refresh_now(&self) -> Result<(), Error> {
         self.refresh(None)
     }

@@ -86,6 +86,8 @@ impl Supervisor {
                 vec![self.monitor.keeper(id).ok_or_else(gone)?]
             }
         };
+        let ids: Vec<SourceId> = keepers.iter().map(|keeper| keeper.id).collect();
+        let _waits = self.monitor.wait_for(&ids)?;
         let now = self.monitor.clock.now();
         // All are asked before the first is waited for.
         let rounds: Vec<_> = keepers
