@@ -808,20 +808,25 @@ impl Source for Counter {
 #[test]
 fn an_inline_callback_cannot_wait_for_the_source_on_whose_thread_it_runs() -> Result<(), Error> {
     let _turn = turn();
-    for watching in [
-        Watching::Poll(Duration::from_millis(5)),
-        Watching::Stream,
-    ] {
+    for watching in [Watching::Poll(Duration::from_millis(5)), Watching::Stream] {
         let value = Arc::new(AtomicU32::new(0));
         let counter = Counter {
             key: "n",
             value: Arc::clone(&value),
             watching,
         };
-        let props = Properties::builder().inline_callbacks().source(counter).build()?;
+        let props = Properties::builder()
+            .inline_callbacks()
+            .source(counter)
+            .build()?;
         let other = props.add_source(Memory::from([("other", 1)]))?;
         let n = props.property::<u32>("n").build()?;
-        let id = props.health().sources.iter().find(|s| s.source != other).map(|s| s.source);
+        let id = props
+            .health()
+            .sources
+            .iter()
+            .find(|s| s.source != other)
+            .map(|s| s.source);
         let id = id.unwrap();
         let (report, inbox) = reports();
         let weak = props.clone();
@@ -838,7 +843,11 @@ fn an_inline_callback_cannot_wait_for_the_source_on_whose_thread_it_runs() -> Re
             assert_eq!(seen, round, "the source goes on");
             assert_eq!(all, Err(ErrorKind::Reentrant));
             assert_eq!(one, Err(ErrorKind::Reentrant));
-            assert_eq!(others, Ok(()), "no thread has to answer for a source that pushes");
+            assert_eq!(
+                others,
+                Ok(()),
+                "no thread has to answer for a source that pushes"
+            );
             assert!(took < Duration::from_secs(1), "{took:?}");
         }
         sub.close_and_wait();
