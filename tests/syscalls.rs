@@ -18,9 +18,11 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use liveprops::health::{SourceEventKind, SourceHealth, Status};
-use liveprops::source::Timing;
+use liveprops::source::{Guard, Timing};
 use liveprops::sources::{File, Memory};
-use liveprops::{Document, Error, ErrorKind, Origin, Properties, Source, Updates, Watching};
+use liveprops::{
+    Document, Error, ErrorKind, Origin, Properties, Source, Update, Updates, Watching,
+};
 use support::child::{self, Child};
 use support::common::{Inbox, eventually, reports};
 
@@ -508,6 +510,65 @@ fn a_source_and_an_inline_callback_that_found_no_thread_get_one_later() {
         assert!(inbox.next().contains("no thread can be started for it"));
         // The watch on the new thread is silent as well.
         assert!(inbox.next().contains("gave no answer in time"));
+    });
+}
+
+/// A source that loses most of its keys when it is watched.
+struct Shrinks;
+
+impl Source for Shrinks {
+    fn origin(&self) -> Origin {
+        Origin::new("shrinks", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let mut document = Document::new();
+        for i in 0..20 {
+            document.set(&format!("k{i}"), i, self.origin())?;
+        }
+        Ok(document)
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Stream
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        let mut document = Document::new();
+        document.set("k0", 0, self.origin())?;
+        let _ = updates.send(Update::full(document));
+        while !updates.wait(SECOND) {
+            updates.alive();
+        }
+        Ok(())
+    }
+}
+
+// Validators may hang, and the monitor must not.
+#[test]
+fn what_is_accepted_after_its_time_waits_for_a_thread_of_its_own() {
+    const TEST: &str = "what_is_accepted_after_its_time_waits_for_a_thread_of_its_own";
+    Place::of(TEST, |place| {
+        let (report, inbox) = reports();
+        let guard = Guard::new().repeated_for(Duration::from_millis(200));
+        let props = Properties::builder()
+            .source(Shrinks.with(|policy| policy.guarded(guard)))
+            .validate(move |tree| {
+                if !tree.contains("k1") {
+                    report(std::thread::current().name().map(str::to_owned));
+                }
+                Ok(())
+            })
+            .build()
+            .unwrap();
+        assert!(eventually(SOON, || props.health().sources[0]
+            .held
+            .is_some()));
+        place.fault("thread", NO_THREAD);
+        assert_eq!(inbox.within(SECOND), None);
+        place.heal("thread");
+        assert_eq!(inbox.next().as_deref(), Some("liveprops-commit"));
+        assert!(eventually(SOON, || !props.snapshot().contains("k1")));
     });
 }
 

@@ -690,10 +690,10 @@ impl Engine {
 
     /// Does what is due by now, and says when to look again.
     pub(crate) fn grown_old(&self) -> Option<Instant> {
-        let (next, believed) = self.books.grown_old(self.current.load().number());
+        let (mut next, believed) = self.books.grown_old(self.current.load().number());
         for source in believed {
             let me = self.weak();
-            self.supervisor.aside(move || {
+            let started = self.supervisor.aside(move || {
                 if let Some(engine) = me.upgrade() {
                     // Why not is in the books already.
                     let _ = engine.commit(Order::Confirm {
@@ -702,6 +702,11 @@ impl Engine {
                     });
                 }
             });
+            if !started {
+                let again = self.supervisor.clock().now() + dispatch::RETRY;
+                self.books.accept_at(source, again);
+                next = next.into_iter().chain([again]).min();
+            }
         }
         next
     }

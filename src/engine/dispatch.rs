@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_millis(2);
 /// How long a thread stays that has nothing to do.
 const IDLE: Duration = Duration::from_secs(10);
 /// How long after a thread could not be started the next attempt is due.
-const RETRY: Duration = Duration::from_millis(100);
+pub(crate) const RETRY: Duration = Duration::from_millis(100);
 /// The most threads: so many callbacks may be stuck at once before others wait for them.
 const MAX_THREADS: usize = 64;
 /// How many callbacks may trigger each other in a row.

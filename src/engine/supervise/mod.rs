@@ -107,12 +107,10 @@ impl Supervisor {
         }
     }
 
-    /// Runs what may take long, such as code of the user's, while the monitor goes on.
-    pub(crate) fn aside(&self, run: impl FnOnce() + Clone + Send + 'static) {
-        let spawned = self.monitor.threads.spawn("liveprops-commit", run.clone());
-        if spawned.is_err() {
-            run();
-        }
+    /// Runs what may take long, such as code of the user's, while the monitor goes on. Reports
+    /// whether a thread could be started for it.
+    pub(crate) fn aside(&self, run: impl FnOnce() + Send + 'static) -> bool {
+        self.monitor.threads.spawn("liveprops-commit", run).is_ok()
     }
 
     /// How far a refusal of what a source says reaches.
