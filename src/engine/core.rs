@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::engine::cache::{Before, Cache};
 use crate::engine::clock::Clock;
 use crate::engine::commit::{Condition, Done, Instead, Ledger, Order};
-use crate::engine::dispatch::{self, Dispatcher};
+use crate::engine::dispatch::{self, Dispatcher, Trouble};
 use crate::engine::guard::Said;
 use crate::engine::health::books::{Answer, Books, News};
 use crate::engine::health::{PendingRestart, SourceEventKind};
@@ -22,6 +22,7 @@ use crate::engine::propose::Rules;
 use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
 use crate::error::{Error, ErrorKind};
+use crate::property::listen::CommitListeners;
 use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
@@ -56,6 +57,7 @@ pub(crate) struct Engine {
     closed: AtomicBool,
     pub(crate) rules: Rules,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) commit_listeners: CommitListeners,
     pub(crate) books: Arc<Books>,
     pub(crate) supervisor: Supervisor,
     pub(crate) cache: Cache,
@@ -164,9 +166,9 @@ impl Engine {
             let host: Weak<Engine> = Weak::clone(me);
             let books = Arc::new(Books::new(clock.clone()));
             let reports = Weak::clone(me);
-            let dispatcher = Dispatcher::new(inline, move |error| {
+            let dispatcher = Dispatcher::new(inline, move |trouble| {
                 if let Some(engine) = reports.upgrade() {
-                    engine.tell_whole(SourceEventKind::CallbackPanicked(error));
+                    engine.report(trouble);
                 }
             });
             let scrubs = Weak::clone(me);
@@ -204,6 +206,7 @@ impl Engine {
                 closed: AtomicBool::new(false),
                 rules,
                 dispatcher,
+                commit_listeners: CommitListeners::default(),
                 books,
                 supervisor: Supervisor::new(clock),
                 cache: Cache::default(),
@@ -497,9 +500,11 @@ impl Engine {
             }
             ledger.schedule_sweep(self.supervisor.clock().now())
         })?;
-        for (depth, told) in tell {
-            dispatch::caused_by(depth, told);
-        }
+        self.dispatcher.deliver(|| {
+            for (depth, told) in tell {
+                dispatch::caused_by(depth, told);
+            }
+        });
         drop(unused);
         if is_in_use {
             self.supervisor.wake(self);
@@ -556,9 +561,10 @@ impl Engine {
                 problems,
                 waiting,
                 clashes,
-                told,
+                mut told,
                 before,
             }) => {
+                self.commit_listeners.collect_into(&mut told);
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 for clash in clashes {
                     self.books.note_clash(&mut news, generation, clash);
@@ -627,6 +633,18 @@ impl Engine {
                     tell.push((depth, Box::new(tell_all)));
                 }
                 Err(error)
+            }
+        }
+    }
+
+    /// Reports what goes wrong while callbacks are run.
+    fn report(&self, trouble: Trouble) {
+        match trouble {
+            Trouble::Panicked(error) => self.tell_whole(SourceEventKind::CallbackPanicked(error)),
+            Trouble::NoThread(error) => {
+                self.books.note(self.current.load().number(), error);
+                // It tries again.
+                self.supervisor.ring();
             }
         }
     }
@@ -731,10 +749,10 @@ impl Engine {
 
     /// Does what is due by now, and says when to look again.
     pub(crate) fn grown_old(&self) -> Option<Instant> {
-        let (next, believed) = self.books.grown_old(self.current.load().number());
+        let (mut next, believed) = self.books.grown_old(self.current.load().number());
         for source in believed {
             let me = self.weak();
-            self.supervisor.aside(move || {
+            let started = self.supervisor.aside(move || {
                 if let Some(engine) = me.upgrade() {
                     // Why not is in the books already.
                     let _ = engine.commit(Order::Confirm {
@@ -743,6 +761,11 @@ impl Engine {
                     });
                 }
             });
+            if !started {
+                let again = self.supervisor.clock().now() + dispatch::RETRY;
+                self.books.accept_at(source, again);
+                next = next.into_iter().chain([again]).min();
+            }
         }
         next.into_iter().chain(self.free_retired()).min()
     }

@@ -46,6 +46,16 @@ impl Threads {
         Ok(())
     }
 
+    /// Takes the calling thread, which is about to end, out of the group: what the system keeps of a
+    /// thread until somebody waits for it goes with its end.
+    pub(crate) fn forget_current(&self) {
+        let me = thread::current().id();
+        self.0
+            .handles
+            .lock()
+            .retain(|handle| handle.thread().id() != me);
+    }
+
     /// Waits for all threads but the calling one, at the longest until `until`.
     pub(crate) fn join(&self, until: Instant) {
         let me = thread::current().id();

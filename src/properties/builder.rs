@@ -245,6 +245,9 @@ impl Builder {
     /// Runs callbacks on the thread that commits in place of threads of their own. For tests, and
     /// for callbacks that are short and must not wait for a thread.
     ///
+    /// A change that a source brings is committed on the thread of that source, which does nothing
+    /// else while a callback runs: in there, [`Properties::refresh_now`] of that source is refused.
+    ///
     /// While one thread commits at a time, they have run when its call returns. Of several that
     /// commit at once, one may commit and call back for the others. What is told without a commit,
     /// such as that a source hangs, may be told on another thread.

@@ -13,7 +13,7 @@ use serde_core::de::DeserializeOwned;
 
 use crate::engine::commit::Order;
 use crate::engine::core::Engine;
-use crate::engine::health::{Health, SourceEvent, Status};
+use crate::engine::health::{CallbackHealth, Health, SourceEvent, Status};
 use crate::error::{Error, ErrorKind};
 use crate::properties::builder::{Builder, DEFAULT_LOAD_TIMEOUT};
 use crate::properties::scoped::Scoped;
@@ -21,6 +21,7 @@ use crate::properties::start::{Limits, Started, after};
 use crate::properties::transaction::Transaction;
 use crate::property::batch::{Batch, Mailbox};
 use crate::property::builder::PropertyBuilder;
+use crate::property::listen::Bell;
 use crate::property::registry::{Host, HostRef};
 use crate::property::subscription::Subscription;
 use crate::schema::{Deprecated, Schema, Unknown};
@@ -422,7 +423,9 @@ impl Properties {
     /// # Errors
     ///
     /// Why sources did not answer, or what of theirs is refused, for all of them at once;
-    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from inside a validator.
+    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant), at once and without asking any, from
+    /// inside a validator, and from the thread of a source that would have to answer, where inline
+    /// callbacks of its changes run.
     pub fn refresh_now(&self) -> Result<(), Error> {
         self.refresh(None)
     }
@@ -532,12 +535,15 @@ impl Properties {
         })
     }
 
-    /// Waits until all keys have a value, or a table.
+    /// Waits until all keys have a value, or a table, at most `within`.
+    ///
+    /// It waits for commits and not for callbacks, so no stuck callback holds it up.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), which names the keys that are missing, after `within`;
-    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) for a malformed key.
+    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) for a malformed key;
+    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from inside a validator.
     pub fn wait_for<K: AsRef<str>>(
         &self,
         keys: impl IntoIterator<Item = K>,
@@ -547,13 +553,14 @@ impl Properties {
             .into_iter()
             .map(|key| Key::parse(key.as_ref()))
             .collect::<Result<_, _>>()?;
-        let (ring, bell) = std::sync::mpsc::channel();
-        let _subscription = self.on_change_under("", move |_| {
-            // Whoever waited may have given up.
-            let _ = ring.send(());
-        })?;
+        let engine = &self.0.engine;
+        engine.may_wait()?;
+        let bell = Arc::new(Bell::default());
+        let listener: Weak<Bell> = Arc::downgrade(&bell);
+        engine.commit_listeners.add(listener);
         let until = after(within);
         loop {
+            bell.reset();
             let now = self.snapshot();
             let missing: Vec<&Key> = keys
                 .iter()
@@ -562,30 +569,30 @@ impl Properties {
             if missing.is_empty() {
                 return Ok(());
             }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            // A commit may have come at the last moment: what is there in the end counts.
+            if Instant::now() >= until {
                 let names: Vec<String> = missing.iter().map(|key| format!("`{key}`")).collect();
                 let detail = format!("still missing after {within:?}: {}", names.join(", "));
                 return Err(Error::new(ErrorKind::Timeout, detail));
             }
-            // Whoever would ring may be late: what is there in the end counts.
-            let _ = bell.recv_timeout(left);
-            // What came meanwhile is looked at as one.
-            while bell.try_recv().is_ok() {}
+            bell.wait(Some(until));
         }
     }
 
     /// How the whole is doing, which is cheaper to ask than [`health`](Self::health).
     pub fn status(&self) -> Status {
-        self.0.engine.books.status()
+        let engine = &self.0.engine;
+        engine.books.status(engine.dispatcher.starved())
     }
 
     /// How the sources are doing, what was refused, and how many callbacks panicked.
     pub fn health(&self) -> Health {
-        self.0
-            .engine
-            .books
-            .health(self.generation(), self.0.engine.dispatcher.panics())
+        let engine = &self.0.engine;
+        let callbacks = CallbackHealth {
+            panics: engine.dispatcher.panics(),
+            starved: engine.dispatcher.starved(),
+        };
+        engine.books.health(self.generation(), callbacks)
     }
 }
 

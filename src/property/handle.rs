@@ -196,7 +196,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         );
         // Before anybody knows the subscriber, so that this call is the first.
         let base = self.slot.full();
-        if let Some(panic) = subscriber.run().panic {
+        if let Some(panic) = subscriber.run(|_| ()).panic {
             if let Some(host) = self.slot.host().upgrade() {
                 host.callback_panicked(panic);
             }

@@ -158,6 +158,11 @@ impl Books {
         });
     }
 
+    /// Has what is withheld of a source accepted then, although it is not sent again.
+    pub(crate) fn accept_at(&self, source: SourceId, at: Instant) {
+        self.edit(source, |record| record.believed = Some(at));
+    }
+
     /// The revision of what is in force, which the source is asked from.
     pub(crate) fn revision(&self, source: SourceId) -> Option<Arc<str>> {
         // What is kept on disk may lack what is secret, so it is no ground for asking what is new.

@@ -8,7 +8,7 @@ use parking_lot::MutexGuard;
 
 use crate::engine::supervise::keeper::{Keeper, State, guarded};
 use crate::engine::supervise::life::Life;
-use crate::engine::supervise::pause;
+use crate::engine::supervise::{monitor, pause};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Applied, Update, Updates, Watching};
 use crate::value::document::Document;
@@ -60,6 +60,7 @@ impl Turn {
     }
 
     pub(super) fn run(&self) {
+        monitor::runs(&self.keeper);
         let updates = self.keeper.updates(&self.life);
         let admitted = self.keeper.state.lock().admitted.is_some();
         if !admitted && matches!(self.first(&updates), Then::End) {
