@@ -122,6 +122,14 @@ impl Place {
         }
     }
 
+    /// One that another process has made.
+    fn at(dir: &str) -> Self {
+        Self {
+            dir: PathBuf::from(dir),
+            ..Self::new()
+        }
+    }
+
     fn start(&self, store: &Store) -> Result<Properties, Error> {
         self.start_as(store, Cached::new())
     }
@@ -663,27 +671,89 @@ fn a_link_at_the_path_or_aside_is_never_followed() {
 }
 
 #[test]
-fn what_dead_writers_left_is_removed_and_nothing_else() {
+fn what_nobody_can_own_any_more_is_removed_and_nothing_else() {
     let place = Place::new();
     fs::create_dir(&place.dir).unwrap();
-    // A process that has ended, and one that had our number.
-    let mut gone = Command::new("true").spawn().unwrap();
-    gone.wait().unwrap();
-    let at = |name: String| place.dir.join(name);
-    let dead = at(format!(".liveprops-{}-00112233445566aa-0.tmp", gone.id()));
-    let before = at(format!(
-        ".liveprops-{}-00112233445566aa-0.tmp",
-        std::process::id()
-    ));
-    let alive = at(".liveprops-1-00112233445566aa-0.tmp".to_owned());
-    let foreign = at("notes.tmp".to_owned());
-    for path in [&dead, &before, &alive, &foreign] {
+    let at = |name: &str| place.dir.join(name);
+    let (old, new) = (at(".liveprops-1-aa-0.tmp"), at(".liveprops-2-aa-0.tmp"));
+    let foreign = at("notes.tmp");
+    for path in [&old, &new, &foreign] {
         fs::write(path, b"half").unwrap();
     }
+    let hour = SystemTime::now() - Duration::from_secs(3_600);
+    for path in [&old, &foreign] {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(hour).unwrap();
+    }
     drop(place.start(&Store::of(&[("n", 1.into())])).unwrap());
-    assert!(!dead.exists() && !before.exists());
-    assert!(alive.exists() && foreign.exists());
+    assert!(!old.exists());
+    assert!(new.exists() && foreign.exists());
     assert_eq!(files(&place.dir).len(), 3);
+}
+
+/// Two containers on one directory: each is process 1 of its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_start_in_one_container_leaves_the_file_that_another_container_writes() {
+    const TEST: &str = "a_start_in_one_container_leaves_the_file_that_another_container_writes";
+    if let Some(role) = child::role() {
+        let (dir, what) = role.rsplit_once(' ').unwrap();
+        if what == "starts" {
+            let props = Place::at(dir)
+                .start(&Store::of(&[("n", 1.into())]))
+                .unwrap();
+            drop(props);
+            return child::say("started");
+        }
+        let (stream, props) = streaming(Path::new(dir));
+        let (events, _guard) = diary(&props);
+        child::say("ready");
+        let (closed, is_closed) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let _ = std::io::stdin().read_line(&mut String::new());
+            let _ = closed.send(());
+        });
+        for n in 1.. {
+            stream.send_large(n);
+            if is_closed.try_recv().is_ok() {
+                break;
+            }
+        }
+        let failed = |kind: &SourceEventKind| matches!(kind, SourceEventKind::Degraded(_));
+        assert!(!events.lock().unwrap().iter().any(failed), "a write failed");
+        return;
+    }
+    let place = Place::new();
+    for wrapper in [
+        &["unshare", "--pid", "--fork"][..],
+        &["unshare", "--pid", "--fork", "--mount-proc"],
+    ] {
+        let child = |what: &str| {
+            let child = Child::of(TEST).role(format!("{} {what}", place.dir.display()));
+            child.under(wrapper)
+        };
+        let Some(writer) = child("writes") else {
+            eprintln!("skipped: {wrapper:?} is not allowed here");
+            continue;
+        };
+        let mut writer = writer.start();
+        writer.said.recv_timeout(SOON).unwrap();
+        let mut seen = 0;
+        let begun = Instant::now();
+        // Starts meet files that are being written, again and again.
+        while seen < 5 && begun.elapsed() < Duration::from_secs(20) {
+            let is_aside = |path: &PathBuf| path.extension().is_some_and(|it| it == "tmp");
+            let before: Vec<_> = files(&place.dir).into_iter().filter(is_aside).collect();
+            if before.is_empty() {
+                continue;
+            }
+            seen += 1;
+            let starter = child("starts").unwrap().start();
+            starter.said.recv_timeout(SOON).unwrap();
+        }
+        assert!(seen > 0, "no file was seen while it was written");
+        assert!(writer.ends_well(), "{wrapper:?}");
+    }
 }
 
 #[test]
@@ -821,6 +891,17 @@ impl Stream {
                 .unwrap();
         }
         document
+    }
+
+    /// A document that takes a while to write.
+    fn send_large(&self, n: i64) {
+        let mut document = Self::document(n);
+        let text = "x".repeat(9 << 20);
+        document
+            .set("large", text, Origin::new("stream", "test"))
+            .unwrap();
+        let updates = self.0.lock().unwrap().1.clone();
+        updates.unwrap().send(Update::full(document)).unwrap();
     }
 
     fn send(&self, n: i64) {
