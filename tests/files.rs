@@ -20,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use liveprops::explain::Says;
+use liveprops::health::SourceEventKind;
 use liveprops::property::Subscription;
 use liveprops::sources::{Dir, File};
 use liveprops::{DynamicProperty, ErrorKind, Properties};
@@ -364,6 +365,84 @@ fn fragments_come_change_and_go_while_later_names_win() {
     soon("the other one as well", || number(&props, "b") == Some(2));
     assert!(health(&props).problems.is_empty());
     assert_eq!(number(&props, "a"), Some(1));
+}
+
+#[test]
+fn a_fragment_that_breaks_is_rejected_as_a_file_is_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("1.toml"), "a = 1\n").unwrap();
+    fs::write(at("2.toml"), "b = 2\n").unwrap();
+    let props = open(Dir::new(dir.path()).poll(Duration::from_millis(50)));
+    let diary = Diary::of(&props);
+    let rejected = || diary.count(|kind| matches!(kind, SourceEventKind::Rejected(_)));
+    assert!(is_up(&props));
+    replace(&at("2.toml"), "b = [\n");
+    soon("it is an event", || rejected() == 1);
+    assert!(stale(&props).is_some_and(|why| why.contains("2.toml:1")));
+    assert!(!props.health().is_up());
+    let entry = &props.health().refused[0];
+    assert!(entry.error.to_string().contains("2.toml:1"), "{entry:?}");
+    assert_eq!(entry.source, Some(health(&props).source));
+    assert_eq!(number(&props, "b"), Some(2), "its values stay");
+    // Others change meanwhile, which repeats nothing.
+    replace(&at("1.toml"), "a = 10\n");
+    soon("others change", || number(&props, "a") == Some(10));
+    assert!(!is_up(&props));
+    assert_eq!((rejected(), health(&props).refusals), (1, 1));
+    // What it held before counts as repaired, too.
+    replace(&at("2.toml"), "b = 2\n");
+    soon("it recovers", || is_up(&props));
+    soon("which is an event", || diary.recovered() == 1);
+    assert_eq!(diary.reconnected(), 0, "it has answered all the time");
+    assert!(props.health().is_up());
+}
+
+#[test]
+fn a_link_whose_target_is_gone_keeps_its_values_until_the_link_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (conf, at) = (dir.path().join("conf.d"), |name: &str| {
+        dir.path().join(name)
+    });
+    fs::create_dir(&conf).unwrap();
+    fs::write(at("real.toml"), "b = 2\n").unwrap();
+    fs::write(conf.join("1.toml"), "a = 1\n").unwrap();
+    symlink("../real.toml", conf.join("2.toml")).unwrap();
+    let props = open(Dir::new(&conf));
+    assert_eq!(number(&props, "b"), Some(2));
+    for round in 3..5 {
+        fs::remove_file(at("real.toml")).unwrap();
+        soon("it is reported", || !is_up(&props));
+        let why = stale(&props).unwrap();
+        assert!(why.contains("2.toml") && why.contains("link"), "{why}");
+        assert_eq!(number(&props, "b"), Some(round - 1));
+        fs::write(at("real.toml"), format!("b = {round}\n")).unwrap();
+        soon("the target is back", || number(&props, "b") == Some(round));
+        soon("all is well", || is_up(&props));
+    }
+    fs::remove_file(at("real.toml")).unwrap();
+    soon("it is reported", || !is_up(&props));
+    fs::remove_file(conf.join("2.toml")).unwrap();
+    soon("the name is gone", || number(&props, "b").is_none());
+    soon("all is well", || is_up(&props));
+}
+
+#[test]
+fn a_fragment_in_whose_place_a_directory_stands_keeps_its_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("1.toml"), "a = 1\n").unwrap();
+    fs::create_dir(at("2.toml")).unwrap();
+    let props = open(Dir::new(dir.path()).poll(Duration::from_millis(50)));
+    assert!(is_up(&props), "a subdirectory is no fragment");
+    fs::remove_file(at("1.toml")).unwrap();
+    fs::create_dir(at("1.toml")).unwrap();
+    soon("it is reported", || !is_up(&props));
+    assert_eq!(number(&props, "a"), Some(1));
+    fs::remove_dir(at("1.toml")).unwrap();
+    soon("the name is gone", || {
+        number(&props, "a").is_none() && is_up(&props)
+    });
 }
 
 #[test]

@@ -524,3 +524,61 @@ fn a_sign_of_life_does_not_confirm_what_was_kept_on_disk() {
     assert!(matches!(source.status, Status::Stale { .. }));
     assert!(!props.health().is_up());
 }
+
+/// What a source does at each load while it alternates.
+fn alternates(load: usize) -> Said {
+    match load % 3 {
+        0 => Ok(vec![("n", 1)]),
+        1 => Err(down()),
+        _ => Ok(vec![("n", 9)]),
+    }
+}
+
+#[test]
+fn a_source_that_alternates_causes_two_events_of_each_kind_and_its_last_state_is_reported() {
+    let lasts = Arc::new(Mutex::new(None::<Said>));
+    let stays = Arc::clone(&lasts);
+    let mut source = Polled::new(move |load| {
+        let stays = stays.lock().unwrap();
+        stays.clone().unwrap_or_else(|| alternates(load))
+    });
+    source.refusal = Refusal::Whole;
+    let (report, reported) = reports();
+    let props = no_nine()
+        .on_source_event(move |event| {
+            let kind = format!("{:?}", event.kind);
+            report((kind.split('(').next().unwrap().to_owned(), event.repeated));
+        })
+        .source(source.clone())
+        .build()
+        .unwrap();
+    let mut seen = Vec::new();
+    assert!(eventually(DEADLINE * 2, || {
+        // Health is exact all the time, whatever the events say.
+        let status = props.health().sources[0].status.clone();
+        if let Status::Stale { reason, .. } = status {
+            seen.push(reason.kind());
+        }
+        source.loads() > 40
+    }));
+    assert!(seen.contains(&ErrorKind::Unavailable) && seen.contains(&ErrorKind::Refused));
+    let events: Vec<String> = reported.all().into_iter().map(|(kind, _)| kind).collect();
+    for kind in ["Suspended", "Rejected", "Reconnected"] {
+        let count = events.iter().filter(|event| *event == kind).count();
+        assert_eq!(count, 2, "{kind}: {events:?}");
+    }
+    assert!(events.len() <= 7, "{events:?}");
+    // A state that lasts is reported, with the count of what was withheld.
+    for (state, wanted) in [
+        (Err(down()), "Suspended"),
+        (Ok(vec![("n", 1)]), "Reconnected"),
+    ] {
+        *lasts.lock().unwrap() = Some(state);
+        let (kind, repeated) = reported.next();
+        assert_eq!(kind, wanted);
+        if wanted == "Suspended" {
+            assert!(repeated > 5, "{repeated}");
+        }
+    }
+    assert!(props.health().is_up());
+}

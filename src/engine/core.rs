@@ -164,7 +164,13 @@ impl Engine {
     pub(crate) fn new(rules: Rules, inline: bool, clock: Clock) -> Arc<Self> {
         Arc::new_cyclic(|me: &Weak<Engine>| {
             let host: Weak<Engine> = Weak::clone(me);
-            let books = Arc::new(Books::new(clock.clone()));
+            let watched = Weak::clone(me);
+            let wake = move || {
+                if let Some(engine) = watched.upgrade() {
+                    engine.supervisor.wake(&engine);
+                }
+            };
+            let books = Arc::new(Books::new(clock.clone(), Arc::new(wake)));
             let reports = Weak::clone(me);
             let dispatcher = Dispatcher::new(inline, move |trouble| {
                 if let Some(engine) = reports.upgrade() {

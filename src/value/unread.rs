@@ -167,7 +167,7 @@ fn lineage(key: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The text of an origin without its line and column or its revision.
-fn without_position(place: &str) -> &str {
+pub(crate) fn without_position(place: &str) -> &str {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if let Some((rest, revision)) = place.rsplit_once(" @ ") {
         if is_number(revision) {

@@ -44,17 +44,28 @@ pub(crate) struct News {
     /// What is not in the books any more: how the cause of an error is dropped is the user's code.
     pub(super) errors: Vec<Error>,
     lost: Vec<SourceEvent>,
+    /// Wakes who reports what was withheld, if something was.
+    pub(super) wake: Option<Wake>,
 }
+
+/// Wakes who reports events later.
+pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 
 impl News {
     pub(crate) fn is_empty(&self) -> bool {
-        self.boxes.is_empty() && self.errors.is_empty() && self.lost.is_empty()
+        self.boxes.is_empty()
+            && self.errors.is_empty()
+            && self.lost.is_empty()
+            && self.wake.is_none()
     }
 
     pub(crate) fn tell(self) {
         for events in self.boxes {
             let subscriber: Arc<dyn Listener> = Arc::<Subscriber>::clone(&events.subscriber);
             subscriber.tell();
+        }
+        if let Some(wake) = self.wake {
+            wake();
         }
         for error in self.errors {
             let _ = panics::drop_contained(error);
