@@ -260,7 +260,7 @@ impl Trial {
         }
         for (name, file) in &scan.files {
             match file {
-                Ok((digest, content)) if content.recent || content.torn => {
+                Ok((digest, content)) if content.may_be_incomplete() => {
                     compare(name, *digest, &content.stamp, content.torn);
                 }
                 _ => {}
@@ -329,7 +329,7 @@ impl Target for Followed<'_> {
                     digest: *digest,
                     stamp: content.stamp.clone(),
                     torn: content.torn,
-                    recent: content.recent,
+                    recent: content.may_be_incomplete(),
                 });
             }
         }

@@ -225,7 +225,8 @@ impl Follower {
         let mut calm = HashSet::new();
         let mut written_since = false;
         for changed in found {
-            let proven = whole.contains(OsStr::new("")) || whole.contains(&changed.tag);
+            let renamed = whole.contains(OsStr::new("")) || whole.contains(&changed.tag);
+            let proven = renamed && !changed.stamp.is_empty();
             let old = at_start && !changed.recent;
             let put_off = self.trusted.get(&changed.tag) == Some(&changed.stamp);
             if (proven || old || put_off) && !changed.torn {

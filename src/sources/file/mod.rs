@@ -470,7 +470,7 @@ impl Target for Followed<'_> {
                     digest: *digest,
                     stamp: content.stamp.clone(),
                     torn: content.torn,
-                    recent: content.recent && !self.is_loaded(*digest),
+                    recent: content.may_be_incomplete() && !self.is_loaded(*digest),
                 });
             }
             Err(Fault::Missing) => {
@@ -527,7 +527,7 @@ fn is_accepted(
     content: &Content,
     begun: Instant,
 ) -> bool {
-    if !content.recent && !content.torn {
+    if !content.may_be_incomplete() {
         return true;
     }
     let ended = Instant::now();
