@@ -35,7 +35,7 @@ const DEBOUNCE: Duration = Duration::from_millis(30);
 const KEYS: usize = 24;
 
 /// How long the short form writes.
-const SHORT: Duration = Duration::from_secs(8);
+const SHORT: Duration = Duration::from_secs(4);
 
 /// Files of each format in each place.
 const COPIES: usize = 2;
@@ -499,9 +499,26 @@ fn place(home: &Path, kind: Kind) -> (Vec<Writer>, Properties) {
     (writers, builder.build().unwrap())
 }
 
+/// Rewrites the files of some places, in some styles only if there are any.
+fn stress(what: &str, kinds: &[Kind], styles: Option<&'static [Style]>) {
+    let dir = tempfile::tempdir().unwrap();
+    let tally = Arc::new(Tally::default());
+    let places: Vec<_> = kinds.iter().map(|kind| place(dir.path(), *kind)).collect();
+    let until = Until::new();
+    thread::scope(|scope| {
+        for (writers, props) in places {
+            for mut writer in writers {
+                writer.styles = styles.unwrap_or(writer.styles);
+                let (props, tally, until) = (props.clone(), &tally, &until);
+                scope.spawn(move || rewrite(writer, &props, tally, until));
+            }
+        }
+    });
+    tally.check(what);
+}
+
 #[test]
 fn content_in_force_is_a_complete_version_however_files_are_rewritten() {
-    let dir = tempfile::tempdir().unwrap();
     let kinds = [
         Kind::File,
         Kind::PolledFile,
@@ -509,18 +526,20 @@ fn content_in_force_is_a_complete_version_however_files_are_rewritten() {
         Kind::Dir,
         Kind::PolledDir,
     ];
-    let tally = Arc::new(Tally::default());
-    let places = kinds.map(|kind| place(dir.path(), kind));
-    let until = Until::new();
-    thread::scope(|scope| {
-        for (writers, props) in places {
-            for writer in writers {
-                let (props, tally, until) = (props.clone(), &tally, &until);
-                scope.spawn(move || rewrite(writer, &props, tally, until));
-            }
-        }
-    });
-    tally.check("running");
+    stress("all styles", &kinds, None);
+}
+
+#[test]
+fn a_file_that_is_removed_or_moved_away_and_rewritten_is_never_half_in_force() {
+    let styles = &[Style::RemoveAndRewrite, Style::RenameAwayAndRewrite];
+    let kinds = [Kind::File, Kind::Dir];
+    stress("removed or moved away", &kinds, Some(styles));
+}
+
+#[test]
+fn a_file_that_is_polled_and_rewritten_in_parts_is_never_half_in_force() {
+    let kinds = [Kind::PolledFile, Kind::LinkedFile, Kind::PolledDir];
+    stress("polled", &kinds, Some(&IN_PLACE));
 }
 
 /// Starts once while a file is being rewritten.

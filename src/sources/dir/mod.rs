@@ -377,6 +377,12 @@ impl Target for Followed<'_> {
         put_off
     }
 
+    fn note_presence(&mut self, tag: &OsStr) {
+        if let Some(fragment) = self.dir.memory.lock().fragments.get_mut(tag) {
+            fragment.absent = None;
+        }
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let memory = self.dir.memory.lock();
         let away = memory.fragments.values().filter_map(|it| it.absent);

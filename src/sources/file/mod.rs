@@ -510,6 +510,10 @@ impl Target for Followed<'_> {
         HashMap::new()
     }
 
+    fn note_presence(&mut self, _: &OsStr) {
+        self.absent = None;
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let absent = self.absent?;
         let now = Instant::now();
