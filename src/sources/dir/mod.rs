@@ -265,7 +265,7 @@ impl Trial {
         }
         for (name, file) in &scan.files {
             match file {
-                Ok((digest, content)) if content.recent || content.torn => {
+                Ok((digest, content)) if content.may_be_incomplete() => {
                     compare(name, *digest, &content.stamp, content.torn);
                 }
                 _ => {}
@@ -334,7 +334,7 @@ impl Target for Followed<'_> {
                     digest: *digest,
                     stamp: content.stamp.clone(),
                     torn: content.torn,
-                    recent: content.recent,
+                    recent: content.may_be_incomplete(),
                 });
             }
         }
@@ -382,6 +382,12 @@ impl Target for Followed<'_> {
             self.verdicts.send(digest, document, updates);
         }
         put_off
+    }
+
+    fn note_presence(&mut self, tag: &OsStr) {
+        if let Some(fragment) = self.dir.memory.lock().fragments.get_mut(tag) {
+            fragment.absent = None;
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -22,7 +22,7 @@ type Make = Box<dyn Fn(Handler) -> notify::Result<Boxed> + Send + Sync>;
 /// How old a watch may become before it is made again. An unmount ends watches without an event, and
 /// the same device mounted once more cannot be told from the one before. Where a watch is alive,
 /// inotify answers with the same one; other systems would stop and start theirs.
-const REFRESH: Duration = Duration::from_secs(4);
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// How long the end of the watcher's thread is waited for.
 const PARTING: Duration = Duration::from_millis(250);

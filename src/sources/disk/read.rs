@@ -58,6 +58,19 @@ impl Stamp {
         false
     }
 
+    /// Whether the file is empty. One that is being emptied is so before its times change and before
+    /// any event.
+    pub(crate) fn is_empty(&self) -> bool {
+        #[cfg(unix)]
+        {
+            self.numbers[2] == 0
+        }
+        #[cfg(not(unix))]
+        {
+            self.numbers.0 == 0
+        }
+    }
+
     /// The stamp of what stands at a path now.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(|data| Self::of(&data))
@@ -73,6 +86,14 @@ pub(crate) struct Content {
     pub(crate) torn: bool,
     /// Whether somebody wrote to it moments ago.
     pub(crate) recent: bool,
+}
+
+impl Content {
+    /// Whether more may follow. A file that is being emptied has its new length before its new
+    /// times, so an empty one may be about to be written whatever its times are.
+    pub(crate) fn may_be_incomplete(&self) -> bool {
+        self.recent || self.torn || self.bytes.is_empty()
+    }
 }
 
 /// Why a file could not be read.

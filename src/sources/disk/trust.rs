@@ -2,7 +2,8 @@
 //!
 //! A file that was renamed onto its name is complete, and only an event proves a rename: a new
 //! inode may as well have been created and be half written. All other content is read twice,
-//! [`QUIET`] apart, and both readings must be equal, with no sign of a write in between.
+//! [`QUIET`] apart, and both readings must be equal, with no sign of a write in between. So is an
+//! empty file, even a renamed one: truncation shows before any event or time stamp tells of it.
 //!
 //! Two bounds keep a busy file from starving:
 //!

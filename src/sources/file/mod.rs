@@ -470,7 +470,7 @@ impl Target for Followed<'_> {
                     digest: *digest,
                     stamp: content.stamp.clone(),
                     torn: content.torn,
-                    recent: content.recent && !self.is_loaded(*digest),
+                    recent: content.may_be_incomplete() && !self.is_loaded(*digest),
                 });
             }
             Err(Fault::Missing) => {
@@ -510,6 +510,10 @@ impl Target for Followed<'_> {
         HashMap::new()
     }
 
+    fn note_presence(&mut self, _: &OsStr) {
+        self.absent = None;
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let absent = self.absent?;
         let now = Instant::now();
@@ -527,7 +531,7 @@ fn is_accepted(
     content: &Content,
     begun: Instant,
 ) -> bool {
-    if !content.recent && !content.torn {
+    if !content.may_be_incomplete() {
         return true;
     }
     let ended = Instant::now();
