@@ -234,11 +234,8 @@ impl Ledger {
                 let ignored =
                     (0..now.layers.len()).flat_map(|at| pins::ignored(&now.layers, at, None));
                 done.clashes.extend(ignored);
-                if old.is_initial() && !rules.frozen.is_empty() {
-                    self.pins.freeze(&rules.frozen, &now);
-                    if self.pins.tree().is_some() {
-                        // What the layers say may differ from what was rolled back to.
-                        let again = self.anew(current, rules, &now, now.layers.clone())?;
+                if old.is_initial() && self.pins.freeze(&rules.frozen, &now) {
+                    if let Ok(again) = self.anew(current, rules, &now, now.layers.clone()) {
                         done.waiting = again.waiting;
                     }
                 }

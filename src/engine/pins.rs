@@ -353,13 +353,16 @@ impl Pins {
         std::mem::replace(&mut self.tree, tree)
     }
 
-    /// Has keys keep what they are now.
-    pub(crate) fn freeze(&mut self, keys: &[Key], now: &Generation) {
+    /// Has keys keep what they are now; says whether the tree in force is to be brought up to date
+    /// with that, since references in it still follow other keys, or the layers hold something else.
+    pub(crate) fn freeze(&mut self, keys: &[Key], now: &Generation) -> bool {
         let keys = whole_lists(keys, &now.root);
         self.frozen = keys
             .into_iter()
             .filter_map(|key| Frozen::of(key, now))
             .collect();
+        let mut nodes = self.frozen.iter().filter_map(|frozen| frozen.node.as_ref());
+        self.tree.is_some() || nodes.any(Node::special)
     }
 
     /// Puts what the layers say in place of what is frozen, so that a change can be merged into it;

@@ -121,6 +121,10 @@ impl Ledger {
         let waiting = self.pins.hold(&mut merged);
         if let Some(pin) = pinned {
             (merged, referring) = pin.over(&merged, &layers, &rules.append);
+            if pin.pinned.by_earlier_run {
+                // References in it are followed at each commit, to secrets of now.
+                let _ = self.pins.hold(&mut merged);
+            }
         }
         // Who listens to nothing needs no list of what changed, which matters for a first load.
         let detailed = !self.registry.is_empty()
@@ -235,7 +239,7 @@ impl Ledger {
             if let Some(entry) = says {
                 // In vain below a value: then it is that which takes effect.
                 let _ = root.put_path(&path, entry.node.clone());
-                referring.extend(entry.node.special().then(|| key.clone()));
+                referring.extend(interpolate::referring(key, &entry.node));
             }
         }
         let diff = diff::diff(&now.root, &root, true);

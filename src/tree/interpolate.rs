@@ -192,6 +192,27 @@ fn raw(merged: &Table, key: &Key) -> Option<Leaf> {
     }
 }
 
+/// The keys at and below a key whose values hold references to follow.
+pub(crate) fn referring(key: &Key, node: &Node) -> Vec<Key> {
+    let mut referring = Vec::new();
+    let mut note = |key: &str, node: &Node| {
+        let follows = match node {
+            Node::Leaf(leaf) => leaf.value.may_refer(),
+            Node::Resolved(resolved) => !resolved.fixed,
+            Node::Table(_) => false,
+        };
+        referring.extend(Key::parse(key).ok().filter(|_| follows));
+    };
+    match node {
+        Node::Table(table) => {
+            let mut at = key.as_str().to_owned();
+            table.walk(&mut at, &mut |key, entry| note(key, &entry.node));
+        }
+        leaf => note(key.as_str(), leaf),
+    }
+    referring
+}
+
 /// Resolves the references of one layer for good, by a merged tree whose references are resolved.
 pub(crate) fn fix(layer: &mut Table, merged: &Table, secret: &dyn Fn(&str) -> bool) {
     let mut referring: Vec<(Key, Leaf)> = Vec::new();

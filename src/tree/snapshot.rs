@@ -392,8 +392,8 @@ impl Generation {
         let Some(leaf) = found.leaf() else {
             return Vec::new();
         };
-        if let Some(list) = self.joined_list(key) {
-            return self.winners_of_list(list, key, leaf);
+        if let Some(winners) = self.winners_of_list(key, leaf) {
+            return winners;
         }
         let mut layers = self.layers.iter();
         let same = |layer: &Arc<LayerState>| {
@@ -415,29 +415,33 @@ impl Generation {
         lineage.find_map(|place| self.append.get(place))
     }
 
-    fn winners_of_list(&self, list: &Key, key: &str, leaf: &Arc<Entry>) -> Vec<usize> {
+    /// The layers whose lists are joined at or above a key; `None` if none is.
+    fn winners_of_list(&self, key: &str, leaf: &Arc<Entry>) -> Option<Vec<usize>> {
+        let list = self.joined_list(key)?;
         let path: Vec<_> = list.segments().collect();
         let roots: Vec<&Table> = self.layers.iter().map(|layer| &layer.root).collect();
         let lists = merge::contributors(&roots, layer::count_bootstrap(&self.layers), &path);
         let entries: Vec<&Arc<Entry>> = lists.iter().map(|(_, entry)| *entry).collect();
+        let joined = merge::joined(&entries)?;
         // Something else may be in force.
-        if !merge::joined(&entries).is_some_and(|joined| same_leaf(&joined, leaf)) {
-            return Vec::new();
+        if !same_leaf(&joined, leaf) {
+            return Some(Vec::new());
         }
         let inside: Vec<_> = key::segments(key)
             .skip(path.len())
             .filter_map(Result::ok)
             .collect();
         let Some(index) = inside.first() else {
-            return lists.into_iter().map(|(layer, _)| layer).collect();
+            return Some(lists.into_iter().map(|(layer, _)| layer).collect());
         };
         // Only the items of the weakest layer have the same number in its own list.
-        let (Ok(index), Some((layer, weakest))) = (index.parse::<usize>(), lists.last()) else {
-            return Vec::new();
-        };
+        let (layer, weakest) = lists.last()?;
         let items = diff::value(&weakest.node).and_then(coerce::items);
-        let has_item = items.is_some_and(|items| index < items.len());
-        has_item.then_some(*layer).into_iter().collect()
+        let index = index.parse::<usize>().ok();
+        let has_item = index
+            .zip(items)
+            .is_some_and(|(index, items)| index < items.len());
+        Some(has_item.then_some(*layer).into_iter().collect())
     }
 
     /// Adds to "missing" the nearest key that is there.
