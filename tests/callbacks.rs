@@ -912,7 +912,7 @@ fn the_threads_of_idle_properties_end() {
         })
         .collect();
     all.iter().for_each(|_| assert_eq!(inbox.next(), 1));
-    assert_eq!(threads(), before + 50);
+    assert!(threads() >= before + 50);
     assert!(eventually(3 * DEADLINE, || threads() == before));
     for (memory, ..) in &all {
         memory.set("n", 2).unwrap();

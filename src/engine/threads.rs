@@ -56,6 +56,11 @@ impl Threads {
             .retain(|handle| handle.thread().id() != me);
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.handles.lock().is_empty()
+    }
+
     /// Waits for all threads but the calling one, at the longest until `until`.
     pub(crate) fn join(&self, until: Instant) {
         let me = thread::current().id();
