@@ -149,6 +149,7 @@ impl Books {
             has_values: false,
             told_first: false,
             failing: None,
+            was_unreachable: false,
             refusing: None,
             rejected: Vec::new(),
             told_old: false,
@@ -203,7 +204,7 @@ impl Books {
             if record.health.cached.is_some() {
                 return false;
             }
-            let failed = record.failing.take().is_some();
+            record.failing = None;
             record.health.last_success = Some(SystemTime::now());
             record.answered = Some(now);
             // What was refused, or is held, it says still.
@@ -213,9 +214,10 @@ impl Books {
                 record.agreed = Some(now);
             }
             record.restate();
+            let is_back = confirmed && std::mem::take(&mut record.was_unreachable);
             if confirmed && !std::mem::replace(&mut record.told_first, true) {
                 self.put(record, &mut news, generation, SourceEventKind::Initialized);
-            } else if confirmed && failed {
+            } else if is_back {
                 self.put(record, &mut news, generation, SourceEventKind::Reconnected);
             }
             confirmed
@@ -251,7 +253,6 @@ impl Books {
         if generation < record.health.generation {
             return;
         }
-        let was_in_trouble = record.failing.is_some() || record.refusing.is_some();
         record.spare(news);
         let rejected = match refused.is_empty() {
             false => record.refuse(&refused),
@@ -293,10 +294,11 @@ impl Books {
         record.hold(held);
         record.restate();
         let is_well = matches!(record.health.status, Status::Up);
+        let is_back = is_well && std::mem::take(&mut record.was_unreachable);
         if !std::mem::replace(&mut record.told_first, true) {
             self.put(record, news, generation, SourceEventKind::Initialized);
         } else {
-            if was_in_trouble && is_well {
+            if is_back {
                 self.put(record, news, generation, SourceEventKind::Reconnected);
             }
             if changed {
@@ -358,6 +360,7 @@ impl Books {
             });
             record.restate();
             if reason.kind() != ErrorKind::Held {
+                record.was_unreachable = true;
                 let kind = SourceEventKind::Suspended(reason);
                 self.put(record, &mut news, generation, kind);
             }
@@ -418,6 +421,7 @@ impl Books {
             });
             // Nobody knows whether it would still say what is held.
             (record.interrupted, record.believed) = (record.health.held.is_some(), None);
+            record.was_unreachable = true;
             record.restate();
             if is_news {
                 let kind = SourceEventKind::Suspended(reason);

@@ -24,6 +24,8 @@ pub(super) struct Record {
     pub(super) told_first: bool,
     /// Its last contact failed.
     pub(super) failing: Option<Trouble>,
+    /// A contact failed, and listeners have not been notified of a good one since.
+    pub(super) was_unreachable: bool,
     /// What it said last, or a part of that, is not in force.
     pub(super) refusing: Option<Trouble>,
     /// Why, of all that was refused of it.
