@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use liveprops::health::{SourceEventKind, SourceHealth, Status};
+use liveprops::source::Guard;
 use liveprops::sources::Memory;
 use liveprops::{
     Builder, Document, Error, ErrorKind, Origin, Properties, Refusal, Source, Update, Updates,
@@ -310,6 +311,60 @@ fn a_source_that_comes_late_is_down_until_values_of_it_are_in_force() {
     assert_eq!(told.next(), "Suspended");
     n.store(2, Ordering::SeqCst);
     assert_eq!(told.next(), "Reconnected");
+}
+
+#[test]
+fn a_source_reconnects_only_after_a_failed_contact() {
+    let n = Arc::new(AtomicI64::new(1));
+    let (report, told) = reports();
+    let props = no_nine()
+        .inline_callbacks()
+        .on_source_event(move |event| {
+            let kind = format!("{:?}", event.kind);
+            report(kind.split('(').next().unwrap().to_owned());
+        })
+        .source(Polled::of(&n).with(|policy| policy.manual()))
+        .build()
+        .unwrap();
+    told.all();
+    let refresh = |value| {
+        n.store(value, Ordering::SeqCst);
+        let _ = props.refresh_now();
+        told.all()
+    };
+    assert_eq!(refresh(9), ["Rejected"]);
+    assert_eq!(refresh(2), ["Updated"], "it was only rejected");
+    assert_eq!(refresh(-1), ["Suspended"]);
+    assert_eq!(refresh(2), ["Reconnected"]);
+    assert_eq!(refresh(-1), ["Suspended"]);
+    assert_eq!(refresh(9), ["Rejected"], "it answers, and is not up");
+    assert_eq!(refresh(3), ["Reconnected", "Updated"]);
+    assert_eq!(refresh(9), ["Rejected"]);
+    assert_eq!(refresh(4), ["Updated"]);
+}
+
+#[test]
+fn a_confirmed_removal_is_no_reconnection() {
+    let count = Arc::new(AtomicI64::new(4));
+    let counted = Arc::clone(&count);
+    let store = Polled::new(move |_| {
+        let keys = [("a", 1), ("b", 1), ("c", 1), ("n", 1)];
+        let count = usize::try_from(counted.load(Ordering::SeqCst)).unwrap();
+        Ok(keys[..count].to_vec())
+    });
+    let (report, told) = reports();
+    let props = Properties::builder()
+        .inline_callbacks()
+        .on_source_event(move |event| report(format!("{:?}", event.kind)))
+        .source(store.with(|policy| policy.manual().guarded(Guard::new().share(0.5).at_least(1))))
+        .build()
+        .unwrap();
+    told.all();
+    count.store(1, Ordering::SeqCst);
+    props.refresh_now().unwrap_err();
+    assert!(told.next().starts_with("Rejected"));
+    props.confirm(only(&props).source).unwrap();
+    assert_eq!(told.all(), ["Updated"]);
 }
 
 #[test]

@@ -28,6 +28,7 @@ use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
 use crate::sync::Cell;
 use crate::sync::panics::{self, Panicked};
+use crate::sync::process::ProcessId;
 use crate::tree::diff;
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::tree::snapshot::{Found, Generation, Pending, Pinned, Stamp};
@@ -67,6 +68,8 @@ pub(crate) struct Engine {
     kept: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
     host: HostRef,
     me: Weak<Engine>,
+    /// Where the threads of the engine run.
+    process: ProcessId,
 }
 
 /// What several sources share, by type.
@@ -221,6 +224,7 @@ impl Engine {
                 kept: Mutex::default(),
                 host: Arc::new(host),
                 me: Weak::clone(me),
+                process: ProcessId::current(),
             }
         })
     }
@@ -351,6 +355,19 @@ impl Engine {
         std::ptr::from_ref(self).addr()
     }
 
+    /// Rejects whatever needs the engine's threads or locks in a fork of the process that built the
+    /// properties. A lock that another thread held at the fork stays locked in the child.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        match self.process.is_current() {
+            true => Ok(()),
+            false => {
+                let detail = "the properties belong to the process that built them, \
+                              and this is a fork of that process: build new ones here";
+                Err(Error::new(ErrorKind::Closed, detail))
+            }
+        }
+    }
+
     /// Whether this thread is inside a commit of this engine, in code of the user's.
     fn is_committing(&self) -> bool {
         COMMITTING.with_borrow(|held| held.contains(&self.address()))
@@ -358,6 +375,7 @@ impl Engine {
 
     /// Refuses what waits for other threads, where this one holds up all that commit.
     pub(crate) fn may_wait(&self) -> Result<(), Error> {
+        self.check_process()?;
         match self.is_committing() {
             false => Ok(()),
             true => {
@@ -369,6 +387,12 @@ impl Engine {
 
     /// Holds the commit lock around `f`, or refuses if this thread holds it already.
     fn locked<R>(&self, f: impl FnOnce(&mut Ledger) -> R) -> Result<R, Error> {
+        self.check_process()?;
+        self.locked_here(f)
+    }
+
+    /// As [`locked`](Self::locked), where the process is checked already.
+    fn locked_here<R>(&self, f: impl FnOnce(&mut Ledger) -> R) -> Result<R, Error> {
         if self.is_committing() {
             let detail = "called from inside a validator or a decoder of the same properties, where nothing can be changed";
             return Err(Error::new(ErrorKind::Reentrant, detail));
@@ -399,6 +423,7 @@ impl Engine {
 
     /// Whether an order may be given now, and how deep in a chain of callbacks it would be.
     fn depth(&self) -> Result<u32, Error> {
+        self.check_process()?;
         if self.is_committing() {
             let detail = "a validator or a decoder may not change properties";
             return Err(Error::new(ErrorKind::Reentrant, detail));
@@ -489,7 +514,7 @@ impl Engine {
         let mut tell = Vec::new();
         // The last one is dropped after the lock is released: freeing a tree takes long.
         let mut unused = Vec::new();
-        let is_in_use = self.locked(|ledger| {
+        let is_in_use = self.locked_here(|ledger| {
             loop {
                 let next = self.queue.lock().next();
                 let Some(placed) = next else {
@@ -841,6 +866,10 @@ impl Host for Engine {
         self.current.load().number()
     }
 
+    fn check_process(&self) -> Result<(), Error> {
+        Engine::check_process(self)
+    }
+
     fn schedule(&self, subscriber: Arc<Subscriber>) {
         self.dispatcher.schedule(subscriber);
     }
@@ -854,7 +883,10 @@ impl Host for Engine {
     }
 
     fn keep(&self, holder: Arc<dyn Any + Send + Sync>) {
-        self.kept.lock().push(holder);
+        match self.process.is_current() {
+            true => self.kept.lock().push(holder),
+            false => std::mem::forget(holder),
+        }
     }
 }
 

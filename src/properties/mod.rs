@@ -23,7 +23,7 @@ use crate::property::batch::{Batch, Mailbox};
 use crate::property::builder::PropertyBuilder;
 use crate::property::listen::Bell;
 use crate::property::registry::{Host, HostRef};
-use crate::property::subscription::Subscription;
+use crate::property::subscription::{Subscriber, Subscription};
 use crate::schema::{Deprecated, Schema, Unknown};
 use crate::source::{Applied, Source};
 use crate::tree::change::KeyChange;
@@ -39,6 +39,13 @@ use crate::value::key::Key;
 /// A plain value: cloning is cheap, all clones are the same properties, and two that were built
 /// separately never know of each other. Dropping the last clone stops and joins every thread;
 /// handles made from it go on reading their last values.
+///
+/// # Forks
+///
+/// The threads stay in the process that built the properties. In a fork of it, reading works and
+/// gives the values of the moment of the fork. [`health`](Self::health) is not up. Whatever would
+/// change something or wait returns [`ErrorKind::Closed`], and dropping waits for nothing. A child
+/// that needs live values builds properties of its own.
 ///
 /// ```
 /// use liveprops::{Properties, sources::Memory};
@@ -64,6 +71,11 @@ struct Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        if self.engine.check_process().is_err() {
+            // There are no threads to stop here, and what an engine drops may wait for its threads.
+            std::mem::forget(Arc::clone(&self.engine));
+            return;
+        }
         self.engine.shut_down();
     }
 }
@@ -116,6 +128,9 @@ impl Properties {
             Ok(None) => default,
             Err(error) => {
                 let engine = &self.0.engine;
+                if engine.check_process().is_err() {
+                    return default;
+                }
                 engine.books.malformed(key, self.generation(), error);
                 default
             }
@@ -168,6 +183,9 @@ impl Properties {
     /// refused.
     pub fn explain(&self, key: &str) -> Explanation {
         let mut explanation = self.snapshot().explain(key);
+        if self.0.engine.check_process().is_err() {
+            return explanation;
+        }
         for (source, place) in self.0.engine.books.locations() {
             let mut layers = explanation.layers.iter_mut();
             if let Some(layer) = layers.find(|layer| layer.source == source) {
@@ -252,10 +270,12 @@ impl Properties {
         &self,
         callback: impl FnMut(&SourceEvent) + Send + 'static,
     ) -> Subscription {
-        self.0
-            .engine
-            .books
-            .subscribe(Weak::clone(&self.host()), callback)
+        let host: Weak<dyn Host> = Weak::clone(&self.host());
+        match self.0.engine.check_process() {
+            Ok(()) => self.0.engine.books.subscribe(host, callback),
+            // In a fork there are no events.
+            Err(_) => Subscription::new(Subscriber::new(host, Box::new(|| {}))),
+        }
     }
 
     /// Sets a key in the override layer, which is stronger than all sources.
@@ -549,6 +569,7 @@ impl Properties {
         keys: impl IntoIterator<Item = K>,
         within: Duration,
     ) -> Result<(), Error> {
+        self.0.engine.check_process()?;
         let keys: Vec<Key> = keys
             .into_iter()
             .map(|key| Key::parse(key.as_ref()))
@@ -580,19 +601,33 @@ impl Properties {
     }
 
     /// How the whole is doing, which is cheaper to ask than [`health`](Self::health).
+    ///
+    /// In a fork of the process that built the properties it is [`Status::Stale`].
     pub fn status(&self) -> Status {
         let engine = &self.0.engine;
-        engine.books.status(engine.dispatcher.starved())
+        match engine.check_process() {
+            Ok(()) => engine.books.status(engine.dispatcher.starved()),
+            Err(reason) => Status::in_a_fork(reason),
+        }
     }
 
     /// How the sources are doing, what was refused, and how many callbacks panicked.
+    ///
+    /// In a fork of the process that built the properties it is [`Status::Stale`] and names no
+    /// source.
     pub fn health(&self) -> Health {
         let engine = &self.0.engine;
-        let callbacks = CallbackHealth {
-            panics: engine.dispatcher.panics(),
-            starved: engine.dispatcher.starved(),
-        };
-        engine.books.health(self.generation(), callbacks)
+        let generation = self.generation();
+        match engine.check_process() {
+            Ok(()) => {
+                let callbacks = CallbackHealth {
+                    panics: engine.dispatcher.panics(),
+                    starved: engine.dispatcher.starved(),
+                };
+                engine.books.health(generation, callbacks)
+            }
+            Err(reason) => Health::in_a_fork(generation, engine.dispatcher.panics(), reason),
+        }
     }
 }
 

@@ -247,6 +247,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     where
         T: Clone + PartialEq,
     {
+        self.slot.check_process()?;
         let late = || {
             Error::new(
                 ErrorKind::Timeout,

@@ -146,6 +146,7 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
     ///
     /// [`ErrorKind::Timeout`] if none came.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Arc<Version<T>>, Error> {
+        self.slot.check_process()?;
         let until = Instant::now().checked_add(timeout);
         loop {
             self.bell.reset();
@@ -187,6 +188,10 @@ impl<T: PartialEq + Send + Sync + 'static> Future for Changed<'_, T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let changes = &mut *self.get_mut().changes;
+        if changes.slot.check_process().is_err() {
+            // Nothing changes any more, and the lock may be held for ever.
+            return Poll::Pending;
+        }
         // The waker goes in first: a change after this line wakes it, one before is seen below.
         changes.bell.state.lock().waker = Some(context.waker().clone());
         match changes.try_recv() {

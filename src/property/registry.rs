@@ -25,6 +25,11 @@ pub(crate) trait Host: Send + Sync {
     /// The generation that is visible as a whole.
     fn generation(&self) -> u64;
 
+    /// Rejects what needs other threads or locks in a fork of the engine's process.
+    fn check_process(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Has a subscriber run.
     fn schedule(&self, subscriber: Arc<Subscriber>);
 

@@ -393,6 +393,13 @@ impl<T: Send + Sync + 'static> Slot<T> {
         self.cell.full()
     }
 
+    /// Rejects what needs other threads or locks in a fork of the engine's process.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        self.host
+            .upgrade()
+            .map_or(Ok(()), |host| host.check_process())
+    }
+
     /// The version for a subscriber: `None` while the commit that brought it is not visible as a
     /// whole, since that commit tells all subscribers when it is.
     pub(crate) fn settled(&self) -> Option<Arc<Version<T>>> {
@@ -421,6 +428,10 @@ impl<T: Send + Sync + 'static> Slot<T> {
     /// Adds a listener and says what was current at that moment: of the changes to come, each is
     /// either in the answer or told to the listener.
     pub(crate) fn listen(&self, listener: Weak<dyn Listener>) -> Arc<Version<T>> {
+        if self.check_process().is_err() {
+            // No commit follows, and the lock may be held for ever.
+            return self.cell.full();
+        }
         let mut followers = self.followers.lock();
         let listeners = &mut followers.get_or_insert_default().listeners;
         if listeners.len() == listeners.capacity() {

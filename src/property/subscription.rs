@@ -234,14 +234,23 @@ impl Subscriber {
     pub(crate) fn close(&self) {
         // ORDERING: any; see the end of `run`.
         let before = self.state.fetch_or(CLOSED, Ordering::AcqRel);
-        if before & (RUNNING | CLOSED) == 0 {
+        if before & (RUNNING | CLOSED) == 0 && self.is_in_its_process() {
             // What the callback captured goes now; a panic in there stays in there.
             drop(self.drop_job());
         }
     }
 
-    /// Waits until no call is running on another thread.
+    /// Whether the threads of the engine are in this process, and not in the one it was forked from.
+    fn is_in_its_process(&self) -> bool {
+        let host = self.host.upgrade();
+        host.is_none_or(|host| host.check_process().is_ok())
+    }
+
+    /// Waits until no call is running on another thread. In a fork of the engine's process none is.
     pub(crate) fn wait(&self) {
+        if !self.is_in_its_process() {
+            return;
+        }
         let me = thread::current().id();
         let mut running = self.running.lock();
         // ORDERING: any; the lock of `running` is held here and around the end of a run.

@@ -9,7 +9,7 @@ use crate::schema::{Schema, declaration};
 use crate::tree::diff;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
-use crate::value::key::Key;
+use crate::value::key::{Key, under};
 use crate::value::map::Entry;
 use crate::value::origin::Origin;
 
@@ -35,6 +35,23 @@ pub struct Deprecated {
     pub origin: Option<Origin>,
     /// What to do instead, as it was declared.
     pub instead: String,
+}
+
+/// What a leaf holds, as far as declared keys can reach into it.
+enum Holds {
+    Value,
+    List,
+    Table,
+    /// An empty table.
+    Nothing,
+}
+
+/// Whether a key leads to an item of the list at `list`, or below an item.
+fn is_item(key: &str, list: &str) -> bool {
+    let rest = key.get(list.len()..).unwrap_or_default();
+    let rest = rest.strip_prefix('.').unwrap_or(rest);
+    let name = rest.split('.').next().unwrap_or_default();
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl fmt::Display for Unknown {
@@ -122,11 +139,22 @@ impl Schema {
                 None => break,
             }
         }
-        let holds_more = match diff::value(&entry.node) {
-            Some(value) => matches!(value, Value::List(_) | Value::Table(_)),
-            None => entry.node.table().is_some(),
+        let holds = match (diff::value(&entry.node), entry.node.table()) {
+            (Some(Value::List(_)), _) => Holds::List,
+            (Some(Value::Table(fields)), _) if fields.is_empty() => Holds::Nothing,
+            (Some(Value::Table(_)), _) => Holds::Table,
+            (None, Some(table)) if table.is_empty() => Holds::Nothing,
+            (None, Some(_)) => Holds::Table,
+            _ => Holds::Value,
         };
-        holds_more && self.below(key).next().is_some()
+        // A table that has nothing in it sets no key below a strict prefix.
+        let leads_to_prefix = || self.strict.iter().any(|prefix| under(prefix.as_str(), key));
+        match holds {
+            Holds::Value => false,
+            Holds::List => self.below(key).any(|below| is_item(below.as_str(), key)),
+            Holds::Table => self.below(key).next().is_some(),
+            Holds::Nothing => self.below(key).next().is_some() || leads_to_prefix(),
+        }
     }
 
     /// The deprecated keys that a generation has a value for, in order.

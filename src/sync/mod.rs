@@ -25,6 +25,7 @@ pub(crate) use modelled::{Cached, Cell, Condvar, Guard, Mutex};
 use std::sync::Arc;
 
 pub(crate) mod panics;
+pub(crate) mod process;
 
 /// Something that owns a [`Cell`], so that a [`Cached`] view can keep the owner alive.
 pub(crate) trait HasCell {

@@ -54,6 +54,30 @@ impl Inner {
     }
 }
 
+impl Status {
+    /// The values stay as they were at the fork, and nothing asks the sources any more.
+    pub(crate) fn in_a_fork(reason: Error) -> Self {
+        Status::Stale {
+            since: SystemTime::now(),
+            reason,
+        }
+    }
+}
+
+impl Health {
+    /// What can be reported where a lock may be held for ever.
+    pub(crate) fn in_a_fork(generation: u64, callback_panics: u64, reason: Error) -> Self {
+        Health {
+            generation,
+            status: Status::in_a_fork(reason),
+            sources: Vec::new(),
+            refused: Vec::new(),
+            pending_restart: Vec::new(),
+            callback_panics,
+        }
+    }
+}
+
 impl Books {
     /// Where the sources read from that have told.
     pub(crate) fn locations(&self) -> Vec<(SourceId, Arc<str>)> {

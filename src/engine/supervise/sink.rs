@@ -36,10 +36,10 @@ impl EngineSink {
         }
     }
 
-    /// The engine, unless what is said does not count any more.
+    /// The engine, unless what is said does not count any more, or counts in another process.
     fn engine(&self) -> Option<Arc<Engine>> {
         let engine = self.engine.upgrade()?;
-        (!self.life.has_ended()).then_some(engine)
+        (engine.check_process().is_ok() && !self.life.has_ended()).then_some(engine)
     }
 }
 
