@@ -1,7 +1,6 @@
 //! The one way a value changes: new layer, changed keys, merge, references, decode for live
 //! handles, validate, publish, notify.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -13,9 +12,11 @@ use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
 use crate::property::listen::Listener;
 use crate::property::registry::Registry;
+use crate::property::slot::RetiredVersion;
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Refusal, Update};
 use crate::sync::Cell;
+use crate::sync::discard::{Publishing, discard};
 use crate::tree::diff;
 use crate::tree::interpolate::References;
 use crate::tree::layer::{Layer, LayerState, SourceId};
@@ -90,9 +91,8 @@ pub(crate) struct Done {
     pub(crate) waiting: Option<(Arc<Generation>, Waiting)>,
     /// To be told once the lock is released.
     pub(crate) told: Vec<Arc<dyn Listener>>,
-    /// Values that are no longer current, to be dropped once the lock is released: how they are
-    /// dropped is the user's code.
-    pub(crate) before: Vec<Arc<dyn Any + Send + Sync>>,
+    /// Versions that were replaced and that readers still have.
+    pub(crate) versions: Vec<RetiredVersion>,
 }
 
 impl Ledger {
@@ -341,7 +341,7 @@ impl Ledger {
             candidate,
             changes,
             effective,
-            staged,
+            mut staged,
             references,
             waiting,
         } = proposal;
@@ -349,10 +349,9 @@ impl Ledger {
             self.references.set(leaf, keys);
         }
         let mut told: Vec<Arc<dyn Listener>> = Vec::new();
-        let mut before = Vec::with_capacity(staged.len());
-        for staged in &staged {
-            staged.publish(&mut before);
-        }
+        // From here to the end of this function no user code runs: a commit is never torn.
+        let publishing = Publishing::begin();
+        staged.publish();
         // The number of a generation is seen only after all its values are.
         let old = current.full();
         current.store(Arc::clone(&candidate));
@@ -361,23 +360,25 @@ impl Ledger {
         }
         self.retire(old);
         let waiting = waiting.filter(|waiting| self.pins.wait(waiting));
-        for staged in &staged {
-            staged.notify(&mut told);
-        }
+        staged.notify(&mut told);
         if effective > 0 {
             let mailboxes = self.registry.mailboxes();
             if !mailboxes.is_empty() {
                 let snapshot = Snapshot(Arc::clone(&candidate));
                 let commit = Arc::new(Commit { snapshot, changes });
-                for mailbox in mailboxes {
+                for mailbox in &mailboxes {
                     if mailbox.put(&commit) {
                         let subscriber: Arc<dyn Listener> =
                             Arc::<Subscriber>::clone(&mailbox.subscriber);
                         told.push(subscriber);
                     }
                 }
+                // Some may have no other owner by now.
+                discard(mailboxes);
             }
         }
+        let versions = staged.retire();
+        drop(publishing);
         let applied = Applied {
             generation: candidate.number(),
             changed: effective,
@@ -390,7 +391,7 @@ impl Ledger {
             waiting: waiting.map(|waiting| (candidate, waiting)),
             clashes,
             told,
-            before,
+            versions,
         }
     }
 

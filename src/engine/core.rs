@@ -1,14 +1,14 @@
 //! The engine itself: the commit lock, the queue before it, and what is shared around it.
 
 use std::any::{Any, TypeId};
-use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
-use parking_lot::Mutex;
+use crate::sync::discard::{Contained, Discarded, discard};
+use crate::sync::lock::{CannotLock, CommitLock, Mutex};
 
 use crate::engine::cache::{Before, Cache};
 use crate::engine::clock::Clock;
@@ -21,6 +21,7 @@ use crate::engine::pins::{Pin, Waiting};
 use crate::engine::propose::Rules;
 use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
+use crate::engine::versions::{Look, RetiredVersions};
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::subscription::Subscriber;
@@ -36,18 +37,13 @@ use crate::value::map::Entry;
 use crate::value::node::Table;
 use crate::value::scan::Seed;
 
-thread_local! {
-    /// The engines whose commit lock this thread holds, by address.
-    static COMMITTING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
-}
-
 /// The layer that the program writes to.
 const OVERRIDES: SourceId = SourceId(1);
 
 /// Keeps one tree current.
 pub(crate) struct Engine {
     pub(crate) current: Cell<Generation>,
-    ledger: Mutex<Ledger>,
+    ledger: CommitLock<Ledger>,
     queue: Mutex<Queue>,
     sources: AtomicU64,
     closed: AtomicBool,
@@ -59,7 +55,8 @@ pub(crate) struct Engine {
     /// The layer that the program writes to.
     pub(crate) overrides: SourceId,
     shared: Mutex<HashMap<TypeId, Shared>>,
-    kept: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+    kept: Mutex<Vec<Contained<Arc<dyn Any + Send + Sync>>>>,
+    replaced: Mutex<RetiredVersions>,
     host: HostRef,
     me: Weak<Engine>,
 }
@@ -193,7 +190,7 @@ impl Engine {
             };
             Self {
                 current: Cell::new(Arc::new(root)),
-                ledger: Mutex::new(Ledger::new(clock.clone())),
+                ledger: CommitLock::new(Ledger::new(clock.clone())),
                 queue: Mutex::default(),
                 sources: AtomicU64::new(OVERRIDES.0 + 1),
                 closed: AtomicBool::new(false),
@@ -205,6 +202,7 @@ impl Engine {
                 overrides: OVERRIDES,
                 shared: Mutex::default(),
                 kept: Mutex::default(),
+                replaced: Mutex::default(),
                 host: Arc::new(host),
                 me: Weak::clone(me),
             }
@@ -312,42 +310,30 @@ impl Engine {
         let _ = self.locked(|ledger| ledger.guards.remove(source));
     }
 
-    fn address(&self) -> usize {
-        std::ptr::from_ref(self).addr()
-    }
-
-    /// Whether this thread is inside a commit of this engine, in code of the user's.
-    fn is_committing(&self) -> bool {
-        COMMITTING.with_borrow(|held| held.contains(&self.address()))
-    }
-
     /// Refuses what waits for other threads, where this one holds up all that commit.
     pub(crate) fn may_wait(&self) -> Result<(), Error> {
-        match self.is_committing() {
-            false => Ok(()),
-            true => {
-                let detail = "a validator or a decoder may not wait for sources";
-                Err(Error::new(ErrorKind::Reentrant, detail))
-            }
-        }
-    }
-
-    /// Holds the commit lock around `f`, or refuses if this thread holds it already.
-    fn locked<R>(&self, f: impl FnOnce(&mut Ledger) -> R) -> Result<R, Error> {
-        if self.is_committing() {
-            let detail = "called from inside a validator or a decoder of the same properties, where nothing can be changed";
+        if self.ledger.is_held() {
+            let detail = "a validator or a decoder may not wait for sources";
             return Err(Error::new(ErrorKind::Reentrant, detail));
         }
-        struct Held(usize);
-        impl Drop for Held {
-            fn drop(&mut self) {
-                COMMITTING.with_borrow_mut(|held| held.retain(|address| *address != self.0));
-            }
-        }
-        let mut ledger = self.ledger.lock();
-        COMMITTING.with_borrow_mut(|held| held.push(self.address()));
-        let _held = Held(self.address());
-        Ok(f(&mut ledger))
+        Ok(())
+    }
+
+    /// Runs `f` under the commit lock, or rejects a thread that holds the lock. What `f` discards is
+    /// dropped after the lock is released.
+    fn locked<R>(&self, f: impl FnOnce(&mut Ledger) -> R) -> Result<R, Error> {
+        let (outcome, discarded) = self.locked_with_discarded(f)?;
+        drop(discarded);
+        Ok(outcome)
+    }
+
+    /// As [`locked`](Self::locked); the caller drops what `f` discarded.
+    fn locked_with_discarded<R>(
+        &self,
+        f: impl FnOnce(&mut Ledger) -> R,
+    ) -> Result<(R, Discarded), Error> {
+        let rejected = |why: CannotLock| Error::new(ErrorKind::Reentrant, why.to_string());
+        self.ledger.with(f).map_err(rejected)
     }
 
     /// Has what a source pushes wait until [`admit`](Self::admit) gives it a layer.
@@ -364,7 +350,7 @@ impl Engine {
 
     /// Whether an order may be given now, and how deep in a chain of callbacks it would be.
     fn depth(&self) -> Result<u32, Error> {
-        if self.is_committing() {
+        if self.ledger.is_held() {
             let detail = "a validator or a decoder may not change properties";
             return Err(Error::new(ErrorKind::Reentrant, detail));
         }
@@ -452,7 +438,7 @@ impl Engine {
 
     fn serve(&self) -> Result<(), Error> {
         let mut tell = Vec::new();
-        self.locked(|ledger| {
+        let ((), discarded) = self.locked_with_discarded(|ledger| {
             loop {
                 let next = self.queue.lock().next();
                 let Some(placed) = next else {
@@ -468,7 +454,32 @@ impl Engine {
         for (depth, told) in tell {
             dispatch::caused_by(depth, told);
         }
+        drop(discarded);
+        let unused = self.replaced.lock().take_few_unused();
+        if !unused.is_empty() {
+            discard(unused);
+        }
         Ok(())
+    }
+
+    /// Has replaced versions dropped whose last reader has gone on. Returns when to look again.
+    fn free_versions(&self) -> Option<Instant> {
+        let look = self.replaced.lock().look(self.supervisor.clock().now());
+        match look {
+            Look::Nothing => None,
+            Look::At(next) => Some(next),
+            Look::FreeAndLookAt(next) => {
+                let me = self.weak();
+                // How a value is dropped is user code.
+                self.supervisor.aside(move || {
+                    if let Some(engine) = me.upgrade() {
+                        let unused = engine.replaced.lock().take_all_unused();
+                        drop(unused);
+                    }
+                });
+                Some(next)
+            }
+        }
     }
 
     fn serve_one(
@@ -505,14 +516,11 @@ impl Engine {
             Order::Write { source, .. } => (Some(*source), true, false),
             _ => (None, false, false),
         };
-        // Publishing runs no code of the user's, so what panics has changed nothing yet.
+        // Nothing is known to panic here: decoders and validators are contained one by one, and
+        // publishing runs no user code.
         let commit = || ledger.commit(&self.current, &self.rules, order);
-        let outcome = panics::catch(commit).unwrap_or_else(|panic| {
-            Err(Error::from_panic(
-                "dropping a refused value",
-                panic.message(),
-            ))
-        });
+        let outcome = panics::catch(commit)
+            .unwrap_or_else(|panic| Err(Error::from_panic("the commit", panic.message())));
         let mut news = News::default();
         match outcome {
             Ok(Done {
@@ -521,8 +529,13 @@ impl Engine {
                 waiting,
                 clashes,
                 told,
-                before,
+                versions,
             }) => {
+                if !versions.is_empty() {
+                    let now = self.supervisor.clock().now();
+                    self.replaced.lock().add(versions, now);
+                    self.supervisor.ring();
+                }
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 for clash in clashes {
                     self.books.note_clash(&mut news, generation, clash);
@@ -548,14 +561,11 @@ impl Engine {
                     };
                     self.books.answered(&mut news, source, answer);
                 }
-                if !(told.is_empty() && before.is_empty() && news.is_empty()) {
+                if !(told.is_empty() && news.is_empty()) {
                     let tell_all = move || {
                         for listener in told {
                             // Waking a task is the executor's code.
                             let _ = panics::catch(|| listener.tell());
-                        }
-                        for value in before {
-                            let _ = panics::drop_contained(value);
                         }
                         news.tell();
                     };
@@ -685,7 +695,7 @@ impl Engine {
                 }
             });
         }
-        next
+        next.into_iter().chain(self.free_versions()).min()
     }
 
     /// Stops and joins every thread.
@@ -766,7 +776,7 @@ impl Host for Engine {
     }
 
     fn keep(&self, holder: Arc<dyn Any + Send + Sync>) {
-        self.kept.lock().push(holder);
+        self.kept.lock().push(Contained::new(holder));
     }
 }
 

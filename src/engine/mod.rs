@@ -12,3 +12,4 @@ pub(crate) mod propose;
 pub(crate) mod supervise;
 pub(crate) mod threads;
 pub(crate) mod update;
+mod versions;

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 use crate::property::slot::{Slot, Version};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::discard::discard;
+use crate::sync::{Condvar, Mutex, lock};
 
 /// Who is told after a commit is visible. Called with no lock of the engine held.
 pub(crate) trait Listener: Send + Sync {
@@ -93,13 +94,18 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`] if none came.
+    /// [`ErrorKind::Timeout`] if none came; [`ErrorKind::Reentrant`] if called from inside a
+    /// validator or a decoder, of any properties, and no change is there yet.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Arc<Version<T>>, Error> {
         let until = Instant::now().checked_add(timeout);
         loop {
             self.bell.state.lock().rung = false;
             if let Some(version) = self.try_recv() {
                 return Ok(version);
+            }
+            if lock::is_committing() {
+                let detail = "a validator or a decoder may not wait for a change";
+                return Err(Error::new(ErrorKind::Reentrant, detail).with_key(&self.slot.key));
             }
             let mut state = self.bell.state.lock();
             while !state.rung {
@@ -147,8 +153,11 @@ impl<T: PartialEq + Send + Sync + 'static> Future for Changed<'_, T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let changes = &mut *self.get_mut().changes;
+        // How a waker is cloned and dropped is the executor's code, which runs without a lock.
+        let waker = context.waker().clone();
         // The waker goes in first: a change after this line wakes it, one before is seen below.
-        changes.bell.state.lock().waker = Some(context.waker().clone());
+        let before = changes.bell.state.lock().waker.replace(waker);
+        discard(before);
         match changes.try_recv() {
             Some(version) => Poll::Ready(version),
             None => Poll::Pending,

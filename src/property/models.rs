@@ -399,7 +399,9 @@ fn no_call_is_running_once_the_wait_returned() {
                 }
             })
         };
-        Subscription::new(Arc::clone(&subscriber)).close_and_wait();
+        Subscription::new(Arc::clone(&subscriber))
+            .close_and_wait()
+            .expect("no validator runs");
         assert_eq!(inside.load(Ordering::Relaxed), 0);
         let before = calls.load(Ordering::Relaxed);
         worker.join().unwrap();
