@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::sync::discard::Discard;
+
 /// Why a source, a layer or a property could not do its work.
 ///
 /// Cloning is cheap: one failure is often shown to many subscribers. The message tells a person
@@ -77,7 +79,8 @@ struct Inner {
     detail: Option<Box<str>>,
     retry_after: Option<Duration>,
     related: Vec<Error>,
-    cause: Option<Arc<dyn StdError + Send + Sync>>,
+    /// Its `Drop` is user code.
+    cause: Option<Discard<Arc<dyn StdError + Send + Sync>>>,
 }
 
 impl Error {
@@ -181,7 +184,7 @@ impl Error {
     /// Keeps the failure of a library below as the [`source`](StdError::source) of this one.
     #[must_use]
     pub fn with_cause(self, cause: impl StdError + Send + Sync + 'static) -> Self {
-        self.edit(|inner| inner.cause = Some(Arc::new(cause)))
+        self.edit(|inner| inner.cause = Some(Discard::new(Arc::new(cause))))
     }
 
     /// Says what was wanted, such as `u32`.
@@ -300,10 +303,8 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0
-            .cause
-            .as_deref()
-            .map(|cause| cause as &(dyn StdError + 'static))
+        let cause = self.0.cause.as_ref()?;
+        Some(&***cause as &(dyn StdError + 'static))
     }
 }
 

@@ -168,7 +168,7 @@ fn no_call_begins_after_the_guard_was_dropped_in_a_race_with_ten_thousand_commit
             });
         }
         // A running call may finish after a plain drop, so the flag is set when none runs.
-        sub.close_and_wait();
+        sub.close_and_wait().unwrap();
         dropped.store(true, Ordering::SeqCst);
         called += calls.load(Ordering::Relaxed);
     }
@@ -196,7 +196,7 @@ fn closing_and_waiting_returns_when_no_call_is_running() -> Result<(), Error> {
     memory.set("n", 1)?;
     inbox.next();
     assert!(inside.load(Ordering::SeqCst));
-    sub.close_and_wait();
+    sub.close_and_wait().unwrap();
     assert!(!inside.load(Ordering::SeqCst));
     Ok(())
 }
@@ -327,7 +327,7 @@ fn every_call_is_legal_in_a_callback(inline: bool) {
                 kept.push(other.on_change_now(|_| {}));
                 kept.push(props.on_change_under("", |_| {}).unwrap());
                 kept.push(props.on_source_event(|_| {}));
-                kept.pop().unwrap().close_and_wait();
+                kept.pop().unwrap().close_and_wait().unwrap();
                 let applied = props
                     .transaction(|tx| tx.set("tx", tx.get::<u32>("n")?))
                     .unwrap();

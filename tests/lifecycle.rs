@@ -850,7 +850,7 @@ fn an_inline_callback_cannot_wait_for_the_source_on_whose_thread_it_runs() -> Re
             );
             assert!(took < Duration::from_secs(1), "{took:?}");
         }
-        sub.close_and_wait();
+        sub.close_and_wait()?;
         props.refresh_now()?;
     }
     Ok(())

@@ -469,8 +469,8 @@ fn fork_while_everything_is_busy() {
     let mut context = std::task::Context::from_waker(waker);
     let polled = std::pin::pin!(changes.changed()).poll(&mut context);
     assert!(polled.is_pending());
-    stuck.close_and_wait();
-    idle.close_and_wait();
+    stuck.close_and_wait().unwrap();
+    idle.close_and_wait().unwrap();
     drop(under);
     child::say("subscriptions end");
     let clone = props.clone();

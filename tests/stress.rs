@@ -294,8 +294,8 @@ fn subscriptions(time: Duration) {
             if rounds % 3 == 0 {
                 thread::yield_now();
             }
-            one.close_and_wait();
-            two.close_and_wait();
+            one.close_and_wait().unwrap();
+            two.close_and_wait().unwrap();
             over.store(true, Ordering::Release);
         }
         rounds

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use parking_lot::{Condvar, MutexGuard};
+use crate::sync::lock::{Condvar, MutexGuard};
 
 /// A monotonic clock: wall clocks are for display only.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +66,9 @@ mod fake {
     use std::thread::{self, ThreadId};
     use std::time::{Duration, Instant};
 
-    use parking_lot::{Condvar, Mutex, MutexGuard};
+    use parking_lot::Mutex;
+
+    use crate::sync::lock::{Condvar, MutexGuard};
 
     use super::Clock;
 

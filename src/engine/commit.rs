@@ -1,7 +1,6 @@
 //! The one way a value changes: new layer, changed keys, merge, references, decode for live
 //! handles, validate, publish, notify.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -15,9 +14,11 @@ use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
 use crate::property::listen::Listener;
 use crate::property::registry::Registry;
+use crate::property::slot::RetiredVersion;
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Refusal, Update};
 use crate::sync::Cell;
+use crate::sync::discard::{Publishing, discard};
 use crate::tree::diff;
 use crate::tree::interpolate::References;
 use crate::tree::layer::{Layer, LayerState, SourceId, count_bootstrap};
@@ -91,9 +92,8 @@ pub(crate) struct Done {
     pub(crate) waiting: Option<(Arc<Generation>, Arc<Pending>)>,
     /// To be told once the lock is released.
     pub(crate) told: Vec<Arc<dyn Listener>>,
-    /// Values that are no longer current, to be dropped once the lock is released: how they are
-    /// dropped is the user's code.
-    pub(crate) before: Vec<Arc<dyn Any + Send + Sync>>,
+    /// Versions that were replaced and that readers still have.
+    pub(crate) versions: Vec<RetiredVersion>,
 }
 
 impl Done {
@@ -105,7 +105,7 @@ impl Done {
             clashes: Vec::new(),
             waiting: None,
             told: Vec::new(),
-            before: Vec::new(),
+            versions: Vec::new(),
         }
     }
 }
@@ -374,7 +374,7 @@ impl Ledger {
             candidate,
             changes,
             effective,
-            staged,
+            mut staged,
             references,
             waiting,
         } = proposal;
@@ -382,10 +382,9 @@ impl Ledger {
             self.references.set(leaf, keys);
         }
         let mut told: Vec<Arc<dyn Listener>> = Vec::new();
-        let mut before = Vec::with_capacity(staged.len());
-        for staged in &staged {
-            staged.publish(&mut before);
-        }
+        // From here to the end of this function no user code runs: a commit is never torn.
+        let publishing = Publishing::begin();
+        staged.publish();
         // The number of a generation is seen only after all its values are.
         let old = current.full();
         current.store(Arc::clone(&candidate));
@@ -394,23 +393,25 @@ impl Ledger {
         }
         self.retired.add(old);
         let waiting = waiting.filter(|waiting| self.pins.wait(waiting));
-        for staged in &staged {
-            staged.notify(&mut told);
-        }
+        staged.notify(&mut told);
         if effective > 0 {
             let mailboxes = self.registry.mailboxes();
             if !mailboxes.is_empty() {
                 let snapshot = Snapshot(Arc::clone(&candidate));
                 let commit = Arc::new(Commit { snapshot, changes });
-                for mailbox in mailboxes {
+                for mailbox in &mailboxes {
                     if mailbox.put(&commit) {
                         let subscriber: Arc<dyn Listener> =
                             Arc::<Subscriber>::clone(&mailbox.subscriber);
                         told.push(subscriber);
                     }
                 }
+                // Some may have no other owner by now.
+                discard(mailboxes);
             }
         }
+        let versions = staged.retire();
+        drop(publishing);
         let applied = Applied {
             generation: candidate.number(),
             changed: effective,
@@ -423,7 +424,7 @@ impl Ledger {
             waiting: waiting.map(|waiting| (candidate, waiting.pending)),
             clashes,
             told,
-            before,
+            versions,
         }
     }
 

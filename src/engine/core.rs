@@ -1,14 +1,14 @@
 //! The engine itself: the commit lock, the queue before it, and what is shared around it.
 
 use std::any::{Any, TypeId};
-use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::Mutex;
+use crate::sync::discard::{Contained, Discarded, discard};
+use crate::sync::lock::{CannotLock, CommitLock, Mutex};
 
 use crate::engine::cache::{Before, Cache};
 use crate::engine::clock::Clock;
@@ -21,6 +21,7 @@ use crate::engine::pins::{self, Pin};
 use crate::engine::propose::Rules;
 use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
+use crate::engine::versions::{Look, RetiredVersions};
 use crate::error::{Error, ErrorKind};
 use crate::property::listen::CommitListeners;
 use crate::property::registry::{Host, HostRef, Registry};
@@ -38,11 +39,6 @@ use crate::value::map::Entry;
 use crate::value::node::Table;
 use crate::value::scan::Seed;
 
-thread_local! {
-    /// The engines whose commit lock this thread holds, by address.
-    static COMMITTING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
-}
-
 /// The pause before the watchdog retries what needs the commit lock, while a commit holds it.
 const RETRY_WHILE_COMMITTING: Duration = Duration::from_millis(50);
 
@@ -52,7 +48,7 @@ const OVERRIDES: SourceId = SourceId(1);
 /// Keeps one tree current.
 pub(crate) struct Engine {
     pub(crate) current: Cell<Generation>,
-    ledger: Mutex<Ledger>,
+    ledger: CommitLock<Ledger>,
     queue: Mutex<Queue>,
     sources: AtomicU64,
     closed: AtomicBool,
@@ -65,7 +61,8 @@ pub(crate) struct Engine {
     /// The layer that the program writes to.
     pub(crate) overrides: SourceId,
     shared: Mutex<HashMap<TypeId, Shared>>,
-    kept: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+    kept: Mutex<Vec<Contained<Arc<dyn Any + Send + Sync>>>>,
+    replaced: Mutex<RetiredVersions>,
     host: HostRef,
     me: Weak<Engine>,
     /// Where the threads of the engine run.
@@ -209,7 +206,7 @@ impl Engine {
             };
             Self {
                 current: Cell::new(Arc::new(root)),
-                ledger: Mutex::new(Ledger::new(clock.clone())),
+                ledger: CommitLock::new(Ledger::new(clock.clone())),
                 queue: Mutex::default(),
                 sources: AtomicU64::new(OVERRIDES.0 + 1),
                 closed: AtomicBool::new(false),
@@ -222,6 +219,7 @@ impl Engine {
                 overrides: OVERRIDES,
                 shared: Mutex::default(),
                 kept: Mutex::default(),
+                replaced: Mutex::default(),
                 host: Arc::new(host),
                 me: Weak::clone(me),
                 process: ProcessId::current(),
@@ -351,62 +349,43 @@ impl Engine {
         let _ = self.locked(|ledger| ledger.guards.remove(source));
     }
 
-    fn address(&self) -> usize {
-        std::ptr::from_ref(self).addr()
-    }
-
     /// Rejects whatever needs the engine's threads or locks in a fork of the process that built the
     /// properties. A lock that another thread held at the fork stays locked in the child.
     pub(crate) fn check_process(&self) -> Result<(), Error> {
-        match self.process.is_current() {
-            true => Ok(()),
-            false => {
-                let detail = "the properties belong to the process that built them, \
-                              and this is a fork of that process: build new ones here";
-                Err(Error::new(ErrorKind::Closed, detail))
-            }
+        if self.process.is_current() {
+            return Ok(());
         }
-    }
-
-    /// Whether this thread is inside a commit of this engine, in code of the user's.
-    fn is_committing(&self) -> bool {
-        COMMITTING.with_borrow(|held| held.contains(&self.address()))
+        let detail = "the properties belong to the process that built them, and this is a fork of \
+                      that process: build new ones here";
+        Err(Error::new(ErrorKind::Closed, detail))
     }
 
     /// Refuses what waits for other threads, where this one holds up all that commit.
     pub(crate) fn may_wait(&self) -> Result<(), Error> {
         self.check_process()?;
-        match self.is_committing() {
-            false => Ok(()),
-            true => {
-                let detail = "a validator or a decoder may not wait for sources";
-                Err(Error::new(ErrorKind::Reentrant, detail))
-            }
-        }
-    }
-
-    /// Holds the commit lock around `f`, or refuses if this thread holds it already.
-    fn locked<R>(&self, f: impl FnOnce(&mut Ledger) -> R) -> Result<R, Error> {
-        self.check_process()?;
-        self.locked_here(f)
-    }
-
-    /// As [`locked`](Self::locked), where the process is checked already.
-    fn locked_here<R>(&self, f: impl FnOnce(&mut Ledger) -> R) -> Result<R, Error> {
-        if self.is_committing() {
-            let detail = "called from inside a validator or a decoder of the same properties, where nothing can be changed";
+        if self.ledger.is_held() {
+            let detail = "a validator or a decoder may not wait for sources";
             return Err(Error::new(ErrorKind::Reentrant, detail));
         }
-        struct Held(usize);
-        impl Drop for Held {
-            fn drop(&mut self) {
-                COMMITTING.with_borrow_mut(|held| held.retain(|address| *address != self.0));
-            }
-        }
-        let mut ledger = self.ledger.lock();
-        COMMITTING.with_borrow_mut(|held| held.push(self.address()));
-        let _held = Held(self.address());
-        Ok(f(&mut ledger))
+        Ok(())
+    }
+
+    /// Runs `f` under the commit lock, or rejects a thread that holds the lock. What `f` discards is
+    /// dropped after the lock is released.
+    fn locked<R>(&self, f: impl FnOnce(&mut Ledger) -> R) -> Result<R, Error> {
+        self.check_process()?;
+        let (outcome, discarded) = self.locked_with_discarded(f)?;
+        drop(discarded);
+        Ok(outcome)
+    }
+
+    /// As [`locked`](Self::locked); the caller drops what `f` discarded.
+    fn locked_with_discarded<R>(
+        &self,
+        f: impl FnOnce(&mut Ledger) -> R,
+    ) -> Result<(R, Discarded), Error> {
+        let rejected = |why: CannotLock| Error::new(ErrorKind::Reentrant, why.to_string());
+        self.ledger.with(f).map_err(rejected)
     }
 
     /// Has what a source pushes wait until [`admit`](Self::admit) gives it a layer.
@@ -424,7 +403,7 @@ impl Engine {
     /// Whether an order may be given now, and how deep in a chain of callbacks it would be.
     fn depth(&self) -> Result<u32, Error> {
         self.check_process()?;
-        if self.is_committing() {
+        if self.ledger.is_held() {
             let detail = "a validator or a decoder may not change properties";
             return Err(Error::new(ErrorKind::Reentrant, detail));
         }
@@ -514,7 +493,7 @@ impl Engine {
         let mut tell = Vec::new();
         // The last one is dropped after the lock is released: freeing a tree takes long.
         let mut unused = Vec::new();
-        let is_in_use = self.locked_here(|ledger| {
+        let (is_in_use, discarded) = self.locked_with_discarded(|ledger| {
             loop {
                 let next = self.queue.lock().next();
                 let Some(placed) = next else {
@@ -540,7 +519,32 @@ impl Engine {
         if is_in_use {
             self.supervisor.wake(self);
         }
+        drop(discarded);
+        let unused = self.replaced.lock().take_few_unused();
+        if !unused.is_empty() {
+            discard(unused);
+        }
         Ok(())
+    }
+
+    /// Has replaced versions dropped whose last reader has gone on. Returns when to look again.
+    fn free_versions(&self) -> Option<Instant> {
+        let look = self.replaced.lock().look(self.supervisor.clock().now());
+        match look {
+            Look::Nothing => None,
+            Look::At(next) => Some(next),
+            Look::FreeAndLookAt(next) => {
+                let me = self.weak();
+                // How a value is dropped is user code.
+                self.supervisor.aside(move || {
+                    if let Some(engine) = me.upgrade() {
+                        let unused = engine.replaced.lock().take_all_unused();
+                        drop(unused);
+                    }
+                });
+                Some(next)
+            }
+        }
     }
 
     fn serve_one(
@@ -577,14 +581,11 @@ impl Engine {
             Order::Write { source, .. } => (Some(*source), true, false),
             _ => (None, false, false),
         };
-        // Publishing runs no code of the user's, so what panics has changed nothing yet.
+        // Nothing is known to panic here: decoders and validators are contained one by one, and
+        // publishing runs no user code.
         let commit = || ledger.commit(&self.current, &self.rules, order);
-        let outcome = panics::catch(commit).unwrap_or_else(|panic| {
-            Err(Error::from_panic(
-                "dropping a refused value",
-                panic.message(),
-            ))
-        });
+        let outcome = panics::catch(commit)
+            .unwrap_or_else(|panic| Err(Error::from_panic("the commit", panic.message())));
         let mut news = News::default();
         match outcome {
             Ok(Done {
@@ -593,9 +594,14 @@ impl Engine {
                 waiting,
                 clashes,
                 mut told,
-                before,
+                versions,
             }) => {
                 self.commit_listeners.collect_into(&mut told);
+                if !versions.is_empty() {
+                    let now = self.supervisor.clock().now();
+                    self.replaced.lock().add(versions, now);
+                    self.supervisor.ring();
+                }
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 for clash in clashes {
                     self.books.note_clash(&mut news, generation, clash);
@@ -621,14 +627,11 @@ impl Engine {
                     };
                     self.books.answered(&mut news, source, answer);
                 }
-                if !(told.is_empty() && before.is_empty() && news.is_empty()) {
+                if !(told.is_empty() && news.is_empty()) {
                     let tell_all = move || {
                         for listener in told {
                             // Waking a task is the executor's code.
                             let _ = panics::catch(|| listener.tell());
-                        }
-                        for value in before {
-                            let _ = panics::drop_contained(value);
                         }
                         news.tell();
                     };
@@ -768,14 +771,15 @@ impl Engine {
     /// Frees the replaced generations that nobody uses any more; returns when to retry.
     fn free_retired(&self) -> Option<Instant> {
         // Whoever holds the lock commits, and a validator may take long: this thread never waits.
-        let Some(mut ledger) = self.ledger.try_lock() else {
-            return Some(self.supervisor.clock().now() + RETRY_WHILE_COMMITTING);
-        };
-        let unused = ledger.sweep_retired(self.supervisor.clock().now());
-        let retry = ledger.retired.retry_at();
-        drop(ledger);
-        drop(unused);
-        retry
+        let now = self.supervisor.clock().now();
+        let swept = self.ledger.try_with(|ledger| {
+            let unused = ledger.sweep_retired(now);
+            (unused, ledger.retired.retry_at())
+        });
+        match swept {
+            Some((_unused, retry)) => retry,
+            None => Some(now + RETRY_WHILE_COMMITTING),
+        }
     }
 
     /// Does what is due by now, and says when to look again.
@@ -798,7 +802,8 @@ impl Engine {
                 next = next.into_iter().chain([again]).min();
             }
         }
-        next.into_iter().chain(self.free_retired()).min()
+        let freed = [self.free_retired(), self.free_versions()];
+        next.into_iter().chain(freed.into_iter().flatten()).min()
     }
 
     /// Stops and joins every thread.
@@ -883,9 +888,10 @@ impl Host for Engine {
     }
 
     fn keep(&self, holder: Arc<dyn Any + Send + Sync>) {
-        match self.process.is_current() {
-            true => self.kept.lock().push(holder),
-            false => std::mem::forget(holder),
+        if self.process.is_current() {
+            self.kept.lock().push(Contained::new(holder));
+        } else {
+            std::mem::forget(holder);
         }
     }
 }

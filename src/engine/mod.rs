@@ -13,3 +13,4 @@ pub(crate) mod retired;
 pub(crate) mod supervise;
 pub(crate) mod threads;
 pub(crate) mod update;
+mod versions;

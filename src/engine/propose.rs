@@ -9,8 +9,9 @@ use crate::engine::commit::{Ledger, merge_all};
 use crate::engine::pins::{Pin, Waiting};
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::Seen;
-use crate::property::slot::Staged;
+use crate::property::slot::Drafts;
 use crate::schema::Schema;
+use crate::sync::discard::{Contained, discard};
 use crate::sync::panics;
 use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate;
@@ -23,7 +24,8 @@ use crate::value::node::Table;
 use crate::value::scan::Seed;
 
 /// Refuses a candidate tree as a whole.
-pub(crate) type TreeValidator = Box<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;
+pub(crate) type TreeValidator =
+    Contained<Box<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>>;
 
 /// What a commit reads and never changes.
 pub(crate) struct Rules {
@@ -54,7 +56,7 @@ pub(super) struct Proposal {
     pub(super) candidate: Arc<Generation>,
     pub(super) changes: Vec<LeafChange>,
     pub(super) effective: usize,
-    pub(super) staged: Vec<Box<dyn Staged>>,
+    pub(super) staged: Drafts,
     pub(super) references: Vec<(Key, Vec<Key>)>,
     /// The keys that wait for a restart, if that was looked at.
     pub(super) waiting: Option<Waiting>,
@@ -277,8 +279,8 @@ impl Ledger {
         candidate: &Arc<Generation>,
         changes: &[LeafChange],
         refusals: &mut Vec<Refused>,
-    ) -> Vec<Box<dyn Staged>> {
-        let mut staged = Vec::new();
+    ) -> Drafts {
+        let mut staged = Drafts::default();
         let mut seen = Seen::default();
         if self.registry.is_empty() {
             return staged;
@@ -288,13 +290,15 @@ impl Ledger {
             for change in changes.iter().filter(|change| change.moved == moved) {
                 for slot in self.registry.touched(change, &mut seen) {
                     let mark = staged.len();
-                    if let Err(error) = Arc::clone(&slot).stage(candidate, None, moved, &mut staged)
-                    {
+                    let drafted = Arc::clone(&slot).stage(candidate, None, moved, &mut staged);
+                    if let Err(error) = drafted {
                         staged.truncate(mark);
                         refusals.push(Refused {
                             error,
                             keys: touching(changes, &slot.keys()),
                         });
+                        // Without a draft this may be the last owner of the slot.
+                        discard(slot);
                     }
                 }
             }

@@ -16,6 +16,7 @@ use crate::properties::start::{Limits, Loaded, Started, after, layer};
 use crate::properties::{Owner, Properties};
 use crate::schema::Schema;
 use crate::source::Source;
+use crate::sync::discard::Contained;
 use crate::tree::layer::Layer;
 use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::Snapshot;
@@ -218,7 +219,7 @@ impl Builder {
         mut self,
         check: impl Fn(&Snapshot) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        self.validators.push(Box::new(check));
+        self.validators.push(Contained::new(Box::new(check)));
         self
     }
 

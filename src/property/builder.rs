@@ -12,6 +12,7 @@ use crate::property::registry::{HostRef, Registry};
 use crate::property::slot::{
     AnySlot, Decoder, DefaultValue, Rule, Slot, Spec, Validator, Version, validate,
 };
+use crate::sync::discard::{Contained, Discard};
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::coerce;
 use crate::value::key::Key;
@@ -48,7 +49,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
         T: Clone,
     {
         self.default = Some(DefaultValue {
-            value,
+            value: Contained::new(value),
             copy: T::clone,
         });
         self
@@ -77,7 +78,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
         mut self,
         check: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        self.validators.push(Arc::new(check));
+        self.validators
+            .push(Arc::new(Contained::new(Box::new(check))));
         self
     }
 
@@ -151,7 +153,7 @@ pub(crate) fn with_fallback<T: Send + Sync + 'static>(
         Rule::Plain(decoder) => (*decoder, None, Box::default()),
         Rule::Spec(spec) => {
             let again = |default: &DefaultValue<T>| DefaultValue {
-                value: (default.copy)(&default.value),
+                value: Contained::new((default.copy)(&default.value)),
                 copy: default.copy,
             };
             let default = spec.default.as_ref().map(again);
@@ -251,7 +253,8 @@ fn sharable<T: Send + Sync + 'static>(
         return None;
     }
     registry.at(key.as_str()).find_map(|slot| {
-        let slot: Arc<Slot<T>> = slot.any().downcast().ok()?;
+        let any = Discard::new(slot.any());
+        let slot: Discard<Arc<Slot<T>>> = Discard::new(Arc::clone(&*any).downcast().ok()?);
         let (decoder, default, validators) = match &slot.rule {
             Rule::Plain(decoder) => (*decoder, None, &[][..]),
             Rule::Spec(spec) => (spec.decoder, spec.default.as_ref(), &*spec.validators),
@@ -259,7 +262,7 @@ fn sharable<T: Send + Sync + 'static>(
         };
         let same_default = match (&terms.default, default) {
             (None, None) => true,
-            (Some(a), Some(b)) => inline::plain_eq(&a.value, &b.value) == Some(true),
+            (Some(a), Some(b)) => inline::plain_eq(&*a.value, &*b.value) == Some(true),
             _ => false,
         };
         let same = same_default
@@ -268,7 +271,7 @@ fn sharable<T: Send + Sync + 'static>(
             && *slot.rule.fallbacks() == *terms.fallbacks
             && decoder.bind == terms.decoder.bind
             && decoder.prefix == terms.decoder.prefix;
-        same.then_some(slot)
+        same.then(|| slot.keep())
     })
 }
 

@@ -11,6 +11,7 @@ use crate::property::listen::Changes;
 use crate::property::reader::Reader;
 use crate::property::slot::{Mapped, Slot, ValueGuard, Version};
 use crate::property::subscription::{Subscriber, Subscription};
+use crate::sync::discard::Contained;
 use crate::tree::snapshot::Snapshot;
 use crate::value::key::Key;
 use crate::value::origin::Origin;
@@ -138,23 +139,21 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     /// callback delays nobody else, up to 64 that are slow at the same time: the changes that come
     /// meanwhile collapse into the newest, and the last call always carries the final value. The
     /// callback may use any part of this crate and may panic; the panic is counted and reported.
-    pub fn on_change(
-        &self,
-        mut callback: impl FnMut(&Change<'_, T>) + Send + 'static,
-    ) -> Subscription
+    pub fn on_change(&self, callback: impl FnMut(&Change<'_, T>) + Send + 'static) -> Subscription
     where
         T: PartialEq,
     {
-        let slot = Arc::clone(&self.slot);
+        let mut callback = Contained::new(callback);
+        let slot = Contained::new(Arc::clone(&self.slot));
         let base = slot.full();
-        let mut last = Arc::clone(&base);
+        let mut last = Contained::new(Arc::clone(&base));
         let subscriber = Subscriber::new(
             Weak::clone(self.slot.host()),
             Box::new(move || {
                 let Some(now) = slot.settled() else {
                     return;
                 };
-                let before = std::mem::replace(&mut last, now);
+                let before = std::mem::replace(&mut *last, now);
                 if last.value != before.value {
                     callback(&Change {
                         old: &before.value,
@@ -174,16 +173,17 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
 
     /// Calls `callback` with the current value before this returns, then after each change, as
     /// [`on_change`](Self::on_change) does.
-    pub fn on_change_now(&self, mut callback: impl FnMut(&T) + Send + 'static) -> Subscription
+    pub fn on_change_now(&self, callback: impl FnMut(&T) + Send + 'static) -> Subscription
     where
         T: PartialEq,
     {
-        let slot = Arc::clone(&self.slot);
-        let mut last: Option<Arc<Version<T>>> = None;
+        let mut callback = Contained::new(callback);
+        let slot = Contained::new(Arc::clone(&self.slot));
+        let mut last: Contained<Option<Arc<Version<T>>>> = Contained::new(None);
         let subscriber = Subscriber::new(
             Weak::clone(self.slot.host()),
             Box::new(move || {
-                let now = match (slot.settled(), &last) {
+                let now = match (slot.settled(), &*last) {
                     (Some(now), _) => now,
                     (None, None) => slot.full(),
                     (None, Some(_)) => return,
@@ -238,7 +238,8 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`] if it did not in time.
+    /// [`ErrorKind::Timeout`] if it did not in time; [`ErrorKind::Reentrant`] if it does not yet and
+    /// the caller is a validator or a decoder, of any properties.
     pub fn wait_until(
         &self,
         mut wanted: impl FnMut(&T) -> bool,
@@ -270,7 +271,12 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
                 Some(until) => until.saturating_duration_since(Instant::now()),
                 None => Duration::MAX,
             };
-            now = changes.recv_timeout(left).map_err(|_| late())?;
+            now = changes
+                .recv_timeout(left)
+                .map_err(|error| match error.kind() {
+                    ErrorKind::Timeout => late(),
+                    _ => error,
+                })?;
         }
     }
 
@@ -284,18 +290,18 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         &self,
         compute: impl Fn(&T) -> U + Send + Sync + 'static,
     ) -> DynamicProperty<U> {
-        let compute = Arc::new(compute);
+        let compute = Arc::new(Contained::new(compute));
         let again = Arc::clone(&compute);
-        let parent = Arc::clone(&self.slot);
+        let parent = Contained::new(Arc::clone(&self.slot));
         let mapped = Mapped {
-            staged: Box::new(move |version| {
+            staged: Contained::new(Box::new(move |version| {
                 let version = version.downcast_ref::<Arc<Version<T>>>()?;
                 Some(version.derive(compute(&version.value)))
-            }),
-            fresh: Box::new(move |generation| {
+            })),
+            fresh: Contained::new(Box::new(move |generation| {
                 let drawn = parent.rule.draw(&parent.key, generation, None)?;
-                Ok(drawn.map(&*again))
-            }),
+                Ok(drawn.map(|value| again(value)))
+            })),
             fallbacks: self.slot.rule.fallbacks().into(),
         };
         DynamicProperty {

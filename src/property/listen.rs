@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 use crate::property::slot::{Slot, Version};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::discard::discard;
+use crate::sync::{Condvar, Mutex, lock};
 
 /// Who is told after a commit is visible. Called with no lock of the engine held.
 pub(crate) trait Listener: Send + Sync {
@@ -144,7 +145,8 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`] if none came.
+    /// [`ErrorKind::Timeout`] if none came; [`ErrorKind::Reentrant`] if called from inside a
+    /// validator or a decoder, of any properties, and no change is there yet.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Arc<Version<T>>, Error> {
         self.slot.check_process()?;
         let until = Instant::now().checked_add(timeout);
@@ -152,6 +154,10 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
             self.bell.reset();
             if let Some(version) = self.try_recv() {
                 return Ok(version);
+            }
+            if lock::is_committing() {
+                let detail = "a validator or a decoder may not wait for a change";
+                return Err(Error::new(ErrorKind::Reentrant, detail).with_key(&self.slot.key));
             }
             if !self.bell.wait(until) {
                 let detail = format!("did not change within {timeout:?}");
@@ -192,8 +198,11 @@ impl<T: PartialEq + Send + Sync + 'static> Future for Changed<'_, T> {
             // Nothing changes any more, and the lock may be held for ever.
             return Poll::Pending;
         }
+        // How a waker is cloned and dropped is the executor's code, which runs without a lock.
+        let waker = context.waker().clone();
         // The waker goes in first: a change after this line wakes it, one before is seen below.
-        changes.bell.state.lock().waker = Some(context.waker().clone());
+        let before = changes.bell.state.lock().waker.replace(waker);
+        discard(before);
         match changes.try_recv() {
             Some(version) => Poll::Ready(version),
             None => Poll::Pending,
@@ -213,6 +222,7 @@ mod tests {
     use crate::property::registry::{Host, Registry};
     use crate::property::slot::{Drawn, Mapped, Rule};
     use crate::property::subscription::Subscriber;
+    use crate::sync::discard::Contained;
     use crate::sync::panics::Panicked;
     use crate::tree::snapshot::{Generation, Stamp};
     use crate::value::key::Key;
@@ -262,8 +272,10 @@ mod tests {
         let weak: Weak<InForce> = Arc::downgrade(&host);
         let weak: Weak<dyn Host> = weak;
         let rule = Rule::Map(Box::new(Mapped {
-            staged: Box::new(|_| None),
-            fresh: Box::new(|_| Err(Error::new(ErrorKind::Other, "has no keys"))),
+            staged: Contained::new(Box::new(|_| None)),
+            fresh: Contained::new(Box::new(|_| {
+                Err(Error::new(ErrorKind::Other, "has no keys"))
+            })),
             fallbacks: Box::default(),
         }));
         let slot = Slot::with(Key::root(), rule, Arc::new(weak), version(0));

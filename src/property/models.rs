@@ -27,6 +27,7 @@ use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::slot::{Drawn, Mapped, Rule, Slot, Version};
 use crate::property::subscription::{After, Subscriber, Subscription};
 use crate::sync::Mutex;
+use crate::sync::discard::Contained;
 use crate::sync::panics::Panicked;
 use crate::tree::snapshot::{Generation, Stamp};
 use crate::value::key::Key;
@@ -87,8 +88,10 @@ fn version(value: u64) -> Arc<Version<u64>> {
 /// A slot with the value 0 that nobody draws anything for.
 fn slot(host: HostRef) -> Arc<Slot<u64>> {
     let rule = Rule::Map(Box::new(Mapped {
-        staged: Box::new(|_| None),
-        fresh: Box::new(|_| Err(Error::new(ErrorKind::Other, "has no keys"))),
+        staged: Contained::new(Box::new(|_| None)),
+        fresh: Contained::new(Box::new(|_| {
+            Err(Error::new(ErrorKind::Other, "has no keys"))
+        })),
         fallbacks: Box::default(),
     }));
     let version = Version::clone(&version(0));
@@ -502,7 +505,9 @@ fn no_call_is_running_once_the_wait_returned() {
                 }
             })
         };
-        Subscription::new(Arc::clone(&subscriber)).close_and_wait();
+        Subscription::new(Arc::clone(&subscriber))
+            .close_and_wait()
+            .expect("no validator runs");
         assert_eq!(inside.load(Ordering::Relaxed), 0);
         let before = calls.load(Ordering::Relaxed);
         worker.join().unwrap();

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::property::batch::Mailbox;
 use crate::property::slot::AnySlot;
 use crate::property::subscription::Subscriber;
+use crate::sync::discard::discard;
 use crate::sync::panics::Panicked;
 use crate::tree::diff::LeafChange;
 use crate::tree::snapshot::Generation;
@@ -122,14 +123,21 @@ impl Registry {
         self.slots.is_empty() && self.mailboxes.is_empty()
     }
 
-    /// The live slots of a key.
+    /// The live slots of a key. The caller [discards](discard) each that it does not keep.
     pub(crate) fn at(&self, key: &str) -> impl Iterator<Item = Arc<dyn AnySlot>> {
         let slots = self.slots.get(&scan::hash(key.as_bytes()));
         slots
             .map_or(&[][..], Slots::as_slice)
             .iter()
-            .filter_map(Weak::upgrade)
-            .filter(move |slot| slot.is_on(key))
+            .filter_map(move |slot| {
+                let slot = slot.upgrade()?;
+                if slot.is_on(key) {
+                    return Some(slot);
+                }
+                // This may be the last owner by now.
+                discard(slot);
+                None
+            })
     }
 
     /// Adds a slot under each of its keys.
@@ -172,19 +180,22 @@ impl Registry {
         self.mailboxes.push(mailbox);
     }
 
-    /// The subscribers to whole subtrees.
+    /// The subscribers to whole subtrees. The caller [discards](discard) each that it does not keep.
     pub(crate) fn mailboxes(&mut self) -> Vec<Arc<Mailbox>> {
         self.mailboxes.retain(|mailbox| mailbox.strong_count() > 0);
         self.mailboxes.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// The slots that one change touches, each once over all calls with the same `seen`.
+    /// The slots that one change touches, each once over all calls with the same `seen`. The caller
+    /// [discards](discard) each that it does not keep.
     pub(crate) fn touched(&self, change: &LeafChange, seen: &mut Seen) -> Vec<Arc<dyn AnySlot>> {
         let mut touched = Vec::new();
         let mut take = |key: &str| {
             for slot in self.at(key) {
                 if seen.insert(Arc::as_ptr(&slot).cast()) {
                     touched.push(slot);
+                } else {
+                    discard(slot);
                 }
             }
         };

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, MASK};
 use crate::property::inline;
 use crate::property::listen::Listener;
 use crate::property::registry::HostRef;
+use crate::sync::discard::{Contained, Discard, discard};
 use crate::sync::panics;
 use crate::sync::{AtomicU64, Cell, Guard, HasCell, Mutex, Ordering};
 use crate::tree::snapshot::{Found, Generation, Stamp};
@@ -123,18 +124,17 @@ pub(crate) struct Spec<T> {
 }
 
 /// A value to be copied when it is needed.
-#[derive(Clone)]
 pub(crate) struct DefaultValue<T> {
-    pub(crate) value: T,
+    pub(crate) value: Contained<T>,
     pub(crate) copy: fn(&T) -> T,
 }
 
 /// How a slot follows another.
 pub(crate) struct Mapped<T> {
     /// From the version a commit has drawn for that slot, an `Arc<Version<_>>`.
-    pub(crate) staged: FromVersion<T>,
+    pub(crate) staged: Contained<FromVersion<T>>,
     /// From any generation, by that slot's own rule.
-    pub(crate) fresh: FromGeneration<T>,
+    pub(crate) fresh: Contained<FromGeneration<T>>,
     /// The keys that slot falls back to: what is read there may be a secret too.
     pub(crate) fallbacks: Box<[Key]>,
 }
@@ -147,7 +147,7 @@ pub(crate) type FromGeneration<T> =
     Box<dyn Fn(&Generation) -> Result<Drawn<T>, Error> + Send + Sync>;
 
 /// Says why a value is not acceptable.
-pub(crate) type Validator<T> = Arc<dyn Fn(&T) -> Result<(), String> + Send + Sync>;
+pub(crate) type Validator<T> = Arc<Contained<Box<dyn Fn(&T) -> Result<(), String> + Send + Sync>>>;
 
 /// A value drawn from a generation.
 pub(crate) struct Drawn<T> {
@@ -166,9 +166,12 @@ impl<T> Drawn<T> {
         }
     }
 
-    pub(crate) fn map<U>(self, compute: impl FnOnce(&T) -> U) -> Drawn<U> {
+    pub(crate) fn map<U>(self, compute: impl FnOnce(&T) -> U) -> Drawn<U>
+    where
+        T: 'static,
+    {
         Drawn {
-            value: compute(&self.value),
+            value: compute(&Discard::new(self.value)),
             leaf: self.leaf,
             layer: self.layer,
         }
@@ -183,7 +186,10 @@ impl<T> Rule<T> {
         key: &Key,
         generation: &Generation,
         parent: Option<&dyn Any>,
-    ) -> Result<Drawn<T>, Error> {
+    ) -> Result<Drawn<T>, Error>
+    where
+        T: 'static,
+    {
         let draw = || match self {
             Rule::Plain(decoder) => decoder.draw(key, &[], generation, &[], None),
             Rule::Spec(spec) => spec.decoder.draw(
@@ -193,7 +199,7 @@ impl<T> Rule<T> {
                 &spec.validators,
                 spec.default.as_ref(),
             ),
-            Rule::Map(mapped) => match parent.and_then(&mapped.staged) {
+            Rule::Map(mapped) => match parent.and_then(&**mapped.staged) {
                 Some(drawn) => Ok(drawn),
                 None => (mapped.fresh)(generation),
             },
@@ -230,7 +236,10 @@ impl<T> Decoder<T> {
         generation: &Generation,
         validators: &[Validator<T>],
         default: Option<&DefaultValue<T>>,
-    ) -> Result<Drawn<T>, Error> {
+    ) -> Result<Drawn<T>, Error>
+    where
+        T: 'static,
+    {
         if let Some(usage) = &generation.usage {
             let keys = std::iter::once(key).chain(fallbacks);
             keys.for_each(|key| usage.note(key.as_str()));
@@ -240,13 +249,13 @@ impl<T> Decoder<T> {
             if found.is_nothing() {
                 continue;
             }
-            let value = (self.read)(generation, key.as_str(), found)?;
+            let value = Discard::new((self.read)(generation, key.as_str(), found)?);
             validate(validators, &value)
                 .map_err(|reason| refused(reason, key, generation, found))?;
             let leaf = found.leaf().cloned();
             let layer = generation.layer_of(key.as_str(), found);
             return Ok(Drawn {
-                value,
+                value: value.keep(),
                 leaf,
                 layer: layer.map_or(0, |at| at as u32 + 1),
             });
@@ -325,9 +334,10 @@ impl<T: Send + Sync + 'static> Slot<T> {
         let mut mapped = Some(mapped);
         let mut make = || {
             let now = parent.full();
-            let mapped = mapped.take()?;
-            let drawn = (mapped.staged)(&now)?;
+            // A panic in here leaves the closures to this function, which has released the lock.
+            let drawn = (mapped.as_ref()?.staged)(&now)?;
             let version = Version::new(drawn, Arc::clone(&now.stamp));
+            let mapped = mapped.take()?;
             Some(Self::with(
                 parent.key.clone(),
                 Rule::Map(Box::new(mapped)),
@@ -490,27 +500,79 @@ pub(crate) trait AnySlot: Send + Sync {
 
     /// Draws the value of a candidate generation without making it current. `moved`: only the
     /// place where the value is written differs, so it keeps its generation.
+    ///
+    /// The caller keeps the slot alive, so that it is not dropped here.
     fn stage(
         self: Arc<Self>,
         candidate: &Generation,
         parent: Option<&dyn Any>,
         moved: bool,
-        staged: &mut Vec<Box<dyn Staged>>,
+        staged: &mut Drafts,
     ) -> Result<(), Error>;
 }
 
 /// A value drawn and not yet current.
 pub(crate) trait Staged: Send {
-    /// Makes the value current and keeps the one before for later.
-    fn publish(&self, before: &mut Vec<Arc<dyn Any + Send + Sync>>);
+    /// Makes the value current and keeps the one before it.
+    fn publish(&mut self);
 
     /// Collects who is to be told, after all values of the commit and its number are visible.
     fn notify(&self, told: &mut Vec<Arc<dyn Listener>>);
+
+    /// The value before, if a reader still has it and its `Drop` may take long.
+    fn retire(&mut self) -> Option<RetiredVersion>;
+}
+
+/// A version that was replaced while a reader had it.
+pub(crate) type RetiredVersion = Arc<dyn Any + Send + Sync>;
+
+/// The drafts of one commit.
+///
+/// They own slots and versions, perhaps as the last: how those are dropped is user code, so the
+/// drafts are discarded, whatever becomes of the commit.
+#[derive(Default)]
+pub(crate) struct Drafts(Vec<Box<dyn Staged>>);
+
+impl Drafts {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn truncate(&mut self, len: usize) {
+        drop(Self(self.0.split_off(len)));
+    }
+
+    /// Makes all values current.
+    pub(crate) fn publish(&mut self) {
+        self.0.iter_mut().for_each(|draft| draft.publish());
+    }
+
+    /// Collects the listeners of all slots.
+    pub(crate) fn notify(&self, listeners: &mut Vec<Arc<dyn Listener>>) {
+        self.0.iter().for_each(|draft| draft.notify(listeners));
+    }
+
+    /// Hands over the replaced versions that readers still have.
+    pub(crate) fn retire(&mut self) -> Vec<RetiredVersion> {
+        let drafts = self.0.iter_mut();
+        drafts.filter_map(|draft| draft.retire()).collect()
+    }
+}
+
+impl Drop for Drafts {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            discard(std::mem::take(&mut self.0));
+        }
+    }
 }
 
 struct Draft<T> {
-    slot: Arc<Slot<T>>,
-    version: Arc<Version<T>>,
+    slot: Contained<Arc<Slot<T>>>,
+    /// The new version, until the slot has it.
+    version: Contained<Option<Arc<Version<T>>>>,
+    /// The version before, once it is replaced.
+    before: Contained<Option<Arc<Version<T>>>>,
 }
 
 impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
@@ -532,7 +594,7 @@ impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
         candidate: &Generation,
         parent: Option<&dyn Any>,
         moved: bool,
-        staged: &mut Vec<Box<dyn Staged>>,
+        staged: &mut Drafts,
     ) -> Result<(), Error> {
         let drawn = self.rule.draw(&self.key, candidate, parent)?;
         let mut stamp = Arc::clone(&candidate.stamp);
@@ -548,24 +610,44 @@ impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
         let version = Arc::new(Version::new(drawn, stamp));
         let derived = self.derived();
         let draft = Draft {
-            slot: self,
-            version: Arc::clone(&version),
+            slot: Contained::new(self),
+            version: Contained::new(Some(Arc::clone(&version))),
+            before: Contained::new(None),
         };
-        staged.push(Box::new(draft));
-        for slot in derived {
-            slot.stage(candidate, Some(&version), moved, staged)?;
+        staged.0.push(Box::new(draft));
+        if !derived.is_empty() {
+            let derived = Discard::new(derived);
+            for slot in derived.iter() {
+                Arc::clone(slot).stage(candidate, Some(&version), moved, staged)?;
+            }
         }
         Ok(())
     }
 }
 
 impl<T: Send + Sync + 'static> Staged for Draft<T> {
-    fn publish(&self, before: &mut Vec<Arc<dyn Any + Send + Sync>>) {
-        before.push(self.slot.publish(Arc::clone(&self.version)));
+    fn publish(&mut self) {
+        if let Some(version) = self.version.take() {
+            *self.before = Some(self.slot.publish(version));
+        }
     }
 
     fn notify(&self, told: &mut Vec<Arc<dyn Listener>>) {
         self.slot.notify(told);
+    }
+
+    fn retire(&mut self) -> Option<RetiredVersion> {
+        // A value without a destructor costs a reader one deallocation.
+        if !std::mem::needs_drop::<T>() {
+            return None;
+        }
+        // Else it stays with this draft, and is dropped with it.
+        let is_read = |version: &Arc<Version<T>>| Arc::strong_count(version) > 1;
+        let before: RetiredVersion = match &*self.before {
+            Some(before) if is_read(before) => self.before.take()?,
+            _ => return None,
+        };
+        Some(before)
     }
 }
 

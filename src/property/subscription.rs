@@ -5,8 +5,11 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use crate::error::{Error, ErrorKind};
 use crate::property::listen::Listener;
 use crate::property::registry::Host;
+use crate::sync::discard::discard;
+use crate::sync::lock;
 use crate::sync::panics::{self, Panicked};
 use crate::sync::{AtomicU8, Condvar, Mutex, Ordering, ThreadId, thread};
 
@@ -45,9 +48,20 @@ impl Subscription {
     ///
     /// Called from inside the callback itself it ends the subscription and returns at once, since
     /// the call that is running is the caller.
-    pub fn close_and_wait(self) {
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Reentrant`] if called from inside a validator or a decoder, of any properties: a
+    /// running call may wait for the commit that the validator is part of. The subscription is ended
+    /// all the same, and nothing is waited for.
+    pub fn close_and_wait(self) -> Result<(), Error> {
         self.subscriber.close();
+        if lock::is_committing() {
+            let detail = "a validator or a decoder may not wait for a callback";
+            return Err(Error::new(ErrorKind::Reentrant, detail));
+        }
         self.subscriber.wait();
+        Ok(())
     }
 
     /// Keeps the callback for as long as the properties live.
@@ -265,6 +279,16 @@ impl Subscriber {
     fn drop_job(&self) -> Option<Panicked> {
         let job = self.job.lock().take();
         panics::drop_contained(job).err()
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        // What the callback captured is the user's. A subscription that was forgotten still has it.
+        let job = self.job.lock().take();
+        if let Some(job) = job {
+            discard(job);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 pub(crate) use std::thread::{self, ThreadId};
 
 #[cfg(not(loom))]
-pub(crate) use parking_lot::{Condvar, Mutex};
+pub(crate) use lock::{Condvar, Mutex};
 
 #[cfg(not(loom))]
 pub(crate) use swapped::{Cached, Cell, Guard};
@@ -24,6 +24,8 @@ pub(crate) use modelled::{Cached, Cell, Condvar, Guard, Mutex};
 
 use std::sync::Arc;
 
+pub(crate) mod discard;
+pub(crate) mod lock;
 pub(crate) mod panics;
 pub(crate) mod process;
 

@@ -6,11 +6,13 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::sync::discard::{Publishing, discard};
+
 /// Payloads that panic while they are dropped are dropped one after another, up to this many; the
 /// next one is leaked.
 const MAX_NESTED_PAYLOADS: usize = 16;
 
-/// The message of a caught panic. The payload itself is already disposed of.
+/// The message of a caught panic. The payload itself is [discarded](discard).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Panicked {
     message: Box<str>,
@@ -28,7 +30,7 @@ impl Panicked {
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let message = text.unwrap_or("no message").into();
-        dispose(payload);
+        discard(Payload(Some(payload)));
         Self { message }
     }
 }
@@ -37,6 +39,10 @@ impl Panicked {
 ///
 /// The caller must not rely on state that `run` was changing when it panicked.
 pub(crate) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, Panicked> {
+    debug_assert!(
+        !Publishing::is_active(),
+        "user code runs between the stores of a commit and its list of listeners"
+    );
     catch_unwind(AssertUnwindSafe(run)).map_err(Panicked::from_payload)
 }
 
@@ -45,6 +51,17 @@ pub(crate) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, Panicked> {
 /// Two panicking fields of one value abort the program; no caller can contain that.
 pub(crate) fn drop_contained<T>(value: T) -> Result<(), Panicked> {
     catch(move || drop(value))
+}
+
+/// What user code panicked with. Its `Drop` is user code as well.
+struct Payload(Option<Box<dyn Any + Send>>);
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        if let Some(payload) = self.0.take() {
+            dispose(payload);
+        }
+    }
 }
 
 /// Drops a payload whose own `Drop` may panic with the next payload.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::Mutex;
+use crate::sync::lock::Mutex;
 
 use crate::engine::cache::{Kept, age};
 use crate::engine::clock::Clock;

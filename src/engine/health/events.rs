@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use crate::sync::lock::Mutex;
 
 use crate::engine::health::SourceEvent;
 use crate::error::Error;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
+use crate::sync::lock::MutexGuard;
 
 use crate::engine::supervise::keeper::{Keeper, State, guarded};
 use crate::engine::supervise::life::Life;

@@ -1,0 +1,258 @@
+//! Locks that know which thread holds them: values that are [discarded](super::discard) under a lock
+//! are dropped after its release.
+
+use std::cell::Cell;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use crate::sync::discard::{Deferral, Discarded};
+
+/// A mutex whose holder defers what it discards.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(parking_lot::Mutex::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        let deferral = Deferral::begin();
+        MutexGuard {
+            guard: self.0.lock(),
+            _deferral: deferral,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
+}
+
+/// Holds a [`Mutex`].
+#[derive(Debug)]
+pub(crate) struct MutexGuard<'a, T> {
+    // Dropped in this order: the lock is released before the values that waited for it are dropped.
+    guard: parking_lot::MutexGuard<'a, T>,
+    _deferral: Deferral,
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+/// A condition variable for a [`Mutex`].
+#[derive(Debug, Default)]
+pub(crate) struct Condvar(parking_lot::Condvar);
+
+impl Condvar {
+    pub(crate) const fn new() -> Self {
+        Self(parking_lot::Condvar::new())
+    }
+
+    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        self.0.wait(&mut guard.guard);
+    }
+
+    pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, time: Duration) {
+        self.0.wait_for(&mut guard.guard, time);
+    }
+
+    pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, until: Instant) {
+        self.0.wait_until(&mut guard.guard, until);
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+/// A few addresses, by thread. It allocates nothing and needs no `Drop`, so that a thread-local one
+/// works while the thread's other variables are dropped.
+#[derive(Debug)]
+pub(crate) struct Addresses(Cell<[usize; Self::MAX]>);
+
+impl Addresses {
+    /// As many addresses fit.
+    pub(crate) const MAX: usize = 8;
+
+    pub(crate) const fn new() -> Self {
+        Self(Cell::new([0; Self::MAX]))
+    }
+
+    pub(crate) fn contains(&self, address: usize) -> bool {
+        self.0.get().contains(&address)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.get() == [0; Self::MAX]
+    }
+
+    /// Adds an address, which must not be 0; `false` if there is no room.
+    #[must_use]
+    pub(crate) fn insert(&self, address: usize) -> bool {
+        self.replace(0, address)
+    }
+
+    pub(crate) fn remove(&self, address: usize) {
+        self.replace(address, 0);
+    }
+
+    fn replace(&self, old: usize, new: usize) -> bool {
+        let mut all = self.0.get();
+        let Some(at) = all.iter().position(|one| *one == old) else {
+            return false;
+        };
+        all[at] = new;
+        self.0.set(all);
+        true
+    }
+}
+
+thread_local! {
+    /// The commit locks that this thread holds.
+    static COMMITS: Addresses = const { Addresses::new() };
+}
+
+/// Whether this thread is inside a commit: in a validator or a decoder, if the caller is user code.
+///
+/// Such a thread holds up all other commits of those properties, so it must not wait for them.
+pub(crate) fn is_committing() -> bool {
+    COMMITS
+        .try_with(|commits| !commits.is_empty())
+        .unwrap_or(false)
+}
+
+/// The lock around a commit. It is the only lock under which user code runs, so it knows the thread
+/// that holds it.
+#[derive(Debug)]
+pub(crate) struct CommitLock<T>(parking_lot::Mutex<T>);
+
+/// Why a [`CommitLock`] cannot be locked on this thread.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum CannotLock {
+    /// The thread holds this lock.
+    IsHeld,
+    /// The thread holds as many commit locks as it can count.
+    TooManyNested,
+}
+
+impl<T> CommitLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(parking_lot::Mutex::new(value))
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Whether this thread holds the lock.
+    pub(crate) fn is_held(&self) -> bool {
+        COMMITS
+            .try_with(|commits| commits.contains(self.address()))
+            .unwrap_or(false)
+    }
+
+    /// Runs `f` under the lock. The second part of the result is what `f` discarded: the caller
+    /// decides when it is dropped.
+    pub(crate) fn with<R>(
+        &self,
+        f: impl FnOnce(&mut T) -> R,
+    ) -> Result<(R, Discarded), CannotLock> {
+        if self.is_held() {
+            return Err(CannotLock::IsHeld);
+        }
+        let deferral = Deferral::begin();
+        let outcome = {
+            let _held = Held::new(self.address())?;
+            f(&mut self.0.lock())
+        };
+        Ok((outcome, deferral.end()))
+    }
+
+    /// Runs `f` under the lock, unless a thread holds it. `f` must run no user code.
+    pub(crate) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        // Dropped after the guard, so what `f` discards is dropped without the lock.
+        let _deferral = Deferral::begin();
+        let mut value = self.0.try_lock()?;
+        Some(f(&mut value))
+    }
+}
+
+/// Notes that this thread holds a commit lock, or waits for it.
+struct Held(usize);
+
+impl Held {
+    fn new(address: usize) -> Result<Self, CannotLock> {
+        match COMMITS.try_with(|commits| commits.insert(address)) {
+            Ok(false) => Err(CannotLock::TooManyNested),
+            // Without thread-local storage no thread can be known.
+            Ok(true) | Err(_) => Ok(Self(address)),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = COMMITS.try_with(|commits| commits.remove(self.0));
+    }
+}
+
+impl fmt::Display for CannotLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::IsHeld => f.write_str(
+                "called from inside a validator or a decoder of the same properties, where nothing can be changed",
+            ),
+            Self::TooManyNested => write!(
+                f,
+                "validators or decoders of {} properties called each other; one chain may not reach further",
+                Addresses::MAX
+            ),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_lock_refuses_the_thread_that_holds_it_and_a_chain_that_is_too_long() {
+        fn nest(locks: &[CommitLock<()>]) -> usize {
+            let Some((first, rest)) = locks.split_first() else {
+                return 0;
+            };
+            match first.with(|()| {
+                assert_eq!(first.with(|()| ()).unwrap_err(), CannotLock::IsHeld);
+                nest(rest)
+            }) {
+                Ok((depth, _)) => depth + 1,
+                Err(error) => {
+                    assert_eq!(error, CannotLock::TooManyNested);
+                    0
+                }
+            }
+        }
+        let locks: Vec<_> = (0..Addresses::MAX + 1)
+            .map(|_| CommitLock::new(()))
+            .collect();
+        assert_eq!(nest(&locks), Addresses::MAX);
+        assert!(!is_committing());
+    }
+}
