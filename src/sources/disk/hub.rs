@@ -261,10 +261,11 @@ impl Routes {
     /// armed from here on: a watch that dies while it is being made must not be taken for alive.
     fn prepare(&mut self, path: &Path, id: &DirId) -> Option<Option<PathBuf>> {
         let route = self.dirs.get_mut(id)?;
+        let doubtful = std::mem::take(&mut route.doubtful);
         let aged = cfg!(target_os = "linux") && route.made_at.elapsed() >= REFRESH;
-        let doubtful = std::mem::take(&mut route.doubtful) || aged;
         if let Some(armed) = &route.armed {
-            if !doubtful {
+            // By another path it would be a new watch, with a gap between the two.
+            if !doubtful && !(aged && armed == path) {
                 return None;
             }
             if armed == path {

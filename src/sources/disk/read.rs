@@ -5,7 +5,7 @@ use std::fs::{Metadata, OpenOptions};
 use std::hash::BuildHasher;
 use std::io::{self, Read};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
@@ -232,6 +232,12 @@ fn changed(data: &Metadata) -> Option<(SystemTime, u32)> {
         let since = changed.duration_since(SystemTime::UNIX_EPOCH).ok()?;
         Some((changed, since.subsec_nanos()))
     }
+}
+
+/// Whether what is missing at the start may have been removed a moment ago, to be written or moved
+/// there again.
+pub(crate) fn may_appear(path: &Path, begun: Instant) -> bool {
+    begun.elapsed() < QUIET * 2 && path.parent().is_some_and(is_directory_recent)
 }
 
 /// Whether names were added to a directory or removed from it moments ago.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use notify::event::{CreateKind, Event, EventKind, Flag, ModifyKind, RemoveKind, RenameMode};
+use notify::event::{
+    CreateKind, DataChange, Event, EventKind, Flag, ModifyKind, RemoveKind, RenameMode,
+};
 use notify::{EventHandler, RecursiveMode, Watcher, WatcherKind};
 
 use super::*;
@@ -17,6 +19,8 @@ struct Fake {
     handlers: Arc<Mutex<Vec<Handler>>>,
     /// How often a watch may still be made.
     limit: Option<Arc<Mutex<usize>>>,
+    /// Events that are on their way: they arrive before the next request is answered.
+    queued: Arc<Mutex<Vec<Event>>>,
 }
 
 impl Watcher for Fake {
@@ -39,6 +43,9 @@ impl Watcher for Fake {
     }
 
     fn unwatch(&mut self, _: &Path) -> notify::Result<()> {
+        for event in self.queued.lock().drain(..) {
+            self.feed(Ok(event));
+        }
         Ok(())
     }
 
@@ -121,6 +128,25 @@ fn only_a_move_onto_the_name_proves_that_a_file_is_complete() {
     let proven = (0..5).map(|_| took(renamed(RenameMode::To)));
     let quickest = proven.min().unwrap();
     assert!(quickest < QUIET, "a rename took {quickest:?}");
+}
+
+#[test]
+fn a_file_that_is_written_right_after_its_rename_is_not_taken_for_complete() {
+    let dir = dir();
+    let path = dir.path().join("app.toml");
+    let fake = Fake::default();
+    let watched = begin(&path, 60_000, fake.recorder());
+    let event = |kind| Event::new(kind).add_path(path.clone());
+    fs::write(&path, text(1)).unwrap();
+    let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+    fake.queued.lock().push(event(written));
+    let begun = Instant::now();
+    fake.feed(Ok(event(EventKind::Modify(ModifyKind::Name(
+        RenameMode::To,
+    )))));
+    watched.expect("a", 1);
+    let took = begun.elapsed();
+    assert!(took >= QUIET, "{took:?}");
 }
 
 #[test]
