@@ -1491,7 +1491,9 @@ fn without_kept_values_a_broken_fragment_is_left_out_and_reported() {
 }
 
 /// A polled source of documents that lack a part now and then.
-struct Parts(Arc<dyn Fn(&mut Document) -> Result<(), Error> + Send + Sync>);
+struct Parts(Arc<Fill>);
+
+type Fill = dyn Fn(&mut Document) -> Result<(), Error> + Send + Sync;
 
 impl Source for Parts {
     fn origin(&self) -> Origin {
@@ -1575,9 +1577,11 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
 /// A source that pushes, whose watch does what it is told.
 #[derive(Clone)]
 struct Pusher {
-    watch: Arc<dyn Fn(&Updates) -> Result<(), Error> + Send + Sync>,
+    watch: Arc<Watch>,
     way: Watching,
 }
+
+type Watch = dyn Fn(&Updates) -> Result<(), Error> + Send + Sync;
 
 impl Pusher {
     fn new(watch: impl Fn(&Updates) -> Result<(), Error> + Send + Sync + 'static) -> Self {
@@ -1739,4 +1743,29 @@ fn a_start_goes_on_without_an_optional_source_that_cannot_begin_to_push() {
     down.store(false, Ordering::SeqCst);
     assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(2)));
     assert!(eventually(SOON, || props.health().is_up()));
+}
+
+#[cfg(feature = "toml")]
+#[test]
+fn a_secret_of_a_broken_fragment_stays_known_as_one_across_restarts() {
+    let text = "[db]\nentry = \"hunter2\"\nport = 5432\n";
+    let it = Fragments::of(&[("1.toml", "a = 1\n"), ("2.toml", text)]);
+    let props = it.start();
+    // Only its being read as a secret makes it one.
+    let secret = props.get::<Secret<String>>("db.entry").unwrap();
+    assert_eq!(secret.expose(), "hunter2");
+    drop(props);
+    it.write("2.toml", "[db\n");
+    for restart in 1..=2 {
+        let props = it.start();
+        assert_eq!(number(&props, "db.port"), Some(5432), "restart {restart}");
+        assert_eq!(props.get_opt::<String>("db.entry").unwrap(), None);
+    }
+    it.write("2.toml", text);
+    let props = it.start();
+    assert_eq!(props.get::<String>("db.entry").unwrap(), "hunter2");
+    let shown = props.explain("db.entry").to_string();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    drop(props);
+    assert!(!holds(&all_bytes(&it.place.dir), "hunter2"));
 }
