@@ -1491,7 +1491,9 @@ fn without_kept_values_a_broken_fragment_is_left_out_and_reported() {
 }
 
 /// A polled source of documents that lack a part now and then.
-struct Parts(Arc<dyn Fn(&mut Document) -> Result<(), Error> + Send + Sync>);
+struct Parts(Arc<Fill>);
+
+type Fill = dyn Fn(&mut Document) -> Result<(), Error> + Send + Sync;
 
 impl Source for Parts {
     fn origin(&self) -> Origin {
@@ -1570,4 +1572,200 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
         let recovered = || events.lock().unwrap().iter().any(is_recovered);
         assert!(eventually(SOON, recovered), "{way}");
     }
+}
+
+/// A source that pushes, whose watch does what it is told.
+#[derive(Clone)]
+struct Pusher {
+    watch: Arc<Watch>,
+    way: Watching,
+}
+
+type Watch = dyn Fn(&Updates) -> Result<(), Error> + Send + Sync;
+
+impl Pusher {
+    fn new(watch: impl Fn(&Updates) -> Result<(), Error> + Send + Sync + 'static) -> Self {
+        Self {
+            watch: Arc::new(watch),
+            way: Watching::Push,
+        }
+    }
+
+    fn document(n: i64) -> Document {
+        let mut document = Document::new();
+        document.set("n", n, Origin::new("pusher", "")).unwrap();
+        document
+    }
+
+    fn start(&self, place: &Place) -> Result<Properties, Error> {
+        let source = self.clone().with(|policy| policy.cached());
+        let builder = Properties::builder().state_dir(&place.dir);
+        builder.source(source).build()
+    }
+}
+
+impl Source for Pusher {
+    fn origin(&self) -> Origin {
+        Origin::new("pusher", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        Err(Error::new(ErrorKind::Unavailable, "the pusher is down"))
+    }
+
+    fn watching(&self) -> Watching {
+        self.way
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        (self.watch)(updates)
+    }
+}
+
+/// A place where the value 1 of the pusher is kept.
+fn pushed() -> Place {
+    let place = Place::new();
+    let good = Pusher::new(|updates| updates.send(Update::full(Pusher::document(1))).map(drop));
+    drop(good.start(&place).unwrap());
+    place
+}
+
+#[test]
+fn a_source_whose_watch_fails_at_the_start_starts_from_the_cache_and_is_begun_again() {
+    for way in [Watching::Push, Watching::Stream] {
+        let place = pushed();
+        let down = Arc::new(AtomicBool::new(true));
+        let is_down = Arc::clone(&down);
+        let mut pusher = Pusher::new(move |updates| {
+            if is_down.load(Ordering::SeqCst) {
+                return Err(Error::new(ErrorKind::Unavailable, "the pusher is down"));
+            }
+            updates.send(Update::full(Pusher::document(2)))?;
+            if way == Watching::Stream {
+                updates.wait(SOON);
+            }
+            Ok(())
+        });
+        pusher.way = way;
+        let props = pusher.start(&place).unwrap();
+        assert_eq!(props.get::<i64>("n").unwrap(), 1, "{way:?}");
+        let health = only(&props);
+        assert!(health.cached.is_some(), "{way:?}: {health:?}");
+        assert!(
+            matches!(health.status, Status::Stale { .. }),
+            "{way:?}: {health:?}"
+        );
+        let (events, _guard) = diary(&props);
+        down.store(false, Ordering::SeqCst);
+        let n = || props.get::<i64>("n").unwrap();
+        assert!(eventually(SOON, || n() == 2), "{way:?}: {:?}", only(&props));
+        assert!(eventually(SOON, || props.health().is_up()), "{way:?}");
+        assert!(only(&props).cached.is_none());
+        let is_back = |kind: &SourceEventKind| matches!(kind, SourceEventKind::Reconnected);
+        assert!(eventually(SOON, || events
+            .lock()
+            .unwrap()
+            .iter()
+            .any(is_back)));
+    }
+}
+
+#[test]
+fn a_source_that_has_not_pushed_yet_starts_from_the_cache_which_stays_as_it_is() {
+    let place = pushed();
+    let way_in: Arc<Mutex<Option<Updates>>> = Arc::default();
+    let keeps = Arc::clone(&way_in);
+    let pusher = Pusher::new(move |updates| {
+        *keeps.lock().unwrap() = Some(updates.clone());
+        Ok(())
+    });
+    // The first one ends without a push, which leaves the cache to the second.
+    for _ in 0..2 {
+        let props = pusher.start(&place).unwrap();
+        assert_eq!(props.get::<i64>("n").unwrap(), 1);
+        assert!(matches!(only(&props).status, Status::Stale { .. }));
+    }
+    let props = pusher.start(&place).unwrap();
+    let updates = way_in.lock().unwrap().clone().unwrap();
+    updates.send(Update::full(Pusher::document(2))).unwrap();
+    assert_eq!(props.get::<i64>("n").unwrap(), 2);
+    assert!(props.health().is_up() && only(&props).cached.is_none());
+    drop(props);
+    // One that pushes at once replaces what was kept, with all that belongs to it.
+    let good = Pusher::new(|updates| updates.send(Update::full(Pusher::document(3))).map(drop));
+    let props = good.start(&place).unwrap();
+    assert_eq!(props.get::<i64>("n").unwrap(), 3);
+    assert!(props.health().is_up() && only(&props).cached.is_none());
+}
+
+#[test]
+fn a_source_that_pushes_less_at_the_start_than_was_kept_is_guarded_against() {
+    let place = Place::new();
+    let with = |keys: i64| {
+        let pusher = Pusher::new(move |updates| {
+            let mut document = Document::new();
+            for key in 0..keys {
+                document.set(&format!("k{key}"), key, Origin::new("pusher", ""))?;
+            }
+            // It hears that it is held, and goes on.
+            let _ = updates.send(Update::full(document));
+            Ok(())
+        });
+        let source = pusher.with(|policy| policy.cached().guarded(Guard::new()));
+        let builder = Properties::builder().state_dir(&place.dir);
+        builder.source(source).build().unwrap()
+    };
+    drop(with(20));
+    let props = with(1);
+    assert_eq!(props.snapshot().keys().len(), 20);
+    assert!(only(&props).held.is_some(), "{:?}", only(&props));
+    assert!(!props.health().is_up());
+}
+
+#[test]
+fn a_start_goes_on_without_an_optional_source_that_cannot_begin_to_push() {
+    let down = Arc::new(AtomicBool::new(true));
+    let is_down = Arc::clone(&down);
+    let pusher = Pusher::new(move |updates| match is_down.load(Ordering::SeqCst) {
+        true => Err(Error::new(ErrorKind::Unavailable, "the pusher is down")),
+        false => updates.send(Update::full(Pusher::document(2))).map(drop),
+    });
+    let start = |optional: bool| {
+        let source = pusher.clone().with(|policy| match optional {
+            true => policy.optional(),
+            false => policy,
+        });
+        Properties::builder().source(source).build()
+    };
+    assert_eq!(start(false).unwrap_err().kind(), ErrorKind::Unavailable);
+    let props = start(true).unwrap();
+    assert!(matches!(only(&props).status, Status::Down { .. }));
+    down.store(false, Ordering::SeqCst);
+    assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(2)));
+    assert!(eventually(SOON, || props.health().is_up()));
+}
+
+#[cfg(feature = "toml")]
+#[test]
+fn a_secret_of_a_broken_fragment_stays_known_as_one_across_restarts() {
+    let text = "[db]\nentry = \"hunter2\"\nport = 5432\n";
+    let it = Fragments::of(&[("1.toml", "a = 1\n"), ("2.toml", text)]);
+    let props = it.start();
+    // Only its being read as a secret makes it one.
+    let secret = props.get::<Secret<String>>("db.entry").unwrap();
+    assert_eq!(secret.expose(), "hunter2");
+    drop(props);
+    it.write("2.toml", "[db\n");
+    for restart in 1..=2 {
+        let props = it.start();
+        assert_eq!(number(&props, "db.port"), Some(5432), "restart {restart}");
+        assert_eq!(props.get_opt::<String>("db.entry").unwrap(), None);
+    }
+    it.write("2.toml", text);
+    let props = it.start();
+    assert_eq!(props.get::<String>("db.entry").unwrap(), "hunter2");
+    let shown = props.explain("db.entry").to_string();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    drop(props);
+    assert!(!holds(&all_bytes(&it.place.dir), "hunter2"));
 }

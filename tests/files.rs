@@ -391,6 +391,8 @@ fn a_fragment_that_breaks_is_rejected_as_a_file_is_and_recovers() {
     assert!(entry.error.to_string().contains("2.toml:1"), "{entry:?}");
     assert_eq!(entry.source, Some(health(&props).source));
     assert_eq!(number(&props, "b"), Some(2), "its values stay");
+    let refreshed = props.refresh_now().unwrap_err().to_string();
+    assert!(refreshed.contains("2.toml:1"), "{refreshed}");
     // Others change meanwhile, which repeats nothing.
     replace(&at("1.toml"), "a = 10\n");
     soon("others change", || number(&props, "a") == Some(10));
@@ -402,6 +404,7 @@ fn a_fragment_that_breaks_is_rejected_as_a_file_is_and_recovers() {
     soon("which is an event", || diary.recovered() == 1);
     assert_eq!(diary.reconnected(), 0, "it has answered all the time");
     assert!(props.health().is_up());
+    props.refresh_now().unwrap();
 }
 
 #[test]

@@ -466,7 +466,9 @@ impl Engine {
         let placed = self.depth().map(|depth| {
             let mut queue = self.queue.lock();
             for layer in &mut layers {
-                if queue.arriving.contains(&layer.id) {
+                // Where the cache stands in, the document replaces the kept values by a commit of its
+                // own, which is guarded as any other.
+                if queue.arriving.contains(&layer.id) && layer.kept.is_none() {
                     if let Some(document) = queue.take_first_document(layer.id) {
                         let (root, problems) = document.into_parts();
                         layer.root = root;

@@ -87,6 +87,17 @@ impl Books {
             .collect()
     }
 
+    /// Returns the rejected parts of a source's last document as an error, if there are any.
+    pub(crate) fn is_whole(&self, source: SourceId) -> Result<(), Error> {
+        let inner = self.inner.lock();
+        let mut sources = inner.sources.iter();
+        let record = sources.find(|record| record.health.source == source);
+        match record.map(|record| &record.health.problems) {
+            Some(problems) if !problems.is_empty() => Err(Error::all(problems.clone())),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn health(&self, generation: u64, callbacks: CallbackHealth) -> Health {
         let now = self.clock.now();
         let inner = self.inner.lock();

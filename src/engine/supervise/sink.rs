@@ -56,6 +56,7 @@ impl Ticket for EngineTicket {
         let outcome = engine.settle(&*self.placed?);
         if let Some(keeper) = self.keeper.upgrade() {
             let taken = outcome.as_ref().map_err(Error::clone).and_then(whole);
+            let taken = taken.and_then(|()| engine.books.is_whole(keeper.id));
             keeper.answered(&self.life, taken);
         }
         outcome
