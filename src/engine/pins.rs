@@ -264,11 +264,8 @@ fn fixed_at(frozen: &Resolved, origin: &Origin) -> Node {
 }
 
 fn table_instead(frozen: &Table, says: &Table, is_pending: &mut bool) -> Option<Node> {
-    if !frozen.special() && frozen.leaves() == says.leaves() {
-        let diff = diff::diff(frozen, says, false);
-        if diff.uncounted == 0 && !says.special() {
-            return None;
-        }
+    if !frozen.special() && same_tables(frozen, says) {
+        return None;
     }
     let mut differs = false;
     let mut held = frozen.clone();
@@ -444,35 +441,17 @@ fn leaf_above<S: AsRef<str>>(table: &Table, path: &[S]) -> Option<usize> {
     })
 }
 
+/// Whether two tables hold the same as it was written.
+pub(crate) fn same_tables(a: &Table, b: &Table) -> bool {
+    diff::same_as_written(&Node::Table(a.clone()), &Node::Table(b.clone()))
+}
+
 fn same_entry(a: &Option<Arc<Entry>>, b: &Option<Arc<Entry>>) -> bool {
     match (a, b) {
         (None, None) => true,
-        (Some(a), Some(b)) => alike(&a.node, &b.node),
+        (Some(a), Some(b)) => diff::same_as_written(&a.node, &b.node),
         _ => false,
     }
-}
-
-/// Whether two nodes read the same.
-fn alike(a: &Node, b: &Node) -> bool {
-    match (a, b) {
-        (Node::Table(a), Node::Table(b)) => {
-            let diff = diff::diff(a, b, false);
-            diff.uncounted == 0 && a.leaves() == b.leaves()
-        }
-        _ => diff::same(a, b),
-    }
-}
-
-/// Whether a bootstrap layer holds the same as its source says now.
-pub(crate) fn same_values(layer: &Table, says: &Table) -> bool {
-    let written = |table: &Table| {
-        let mut leaves: BTreeMap<String, Option<Value>> = BTreeMap::new();
-        table.walk(&mut String::new(), &mut |key, entry| {
-            leaves.insert(key.to_owned(), entry.node.written().cloned());
-        });
-        leaves
-    };
-    written(layer) == written(says)
 }
 
 /// Why a bootstrap source is rejected that says something else than at the start.
@@ -508,7 +487,7 @@ pub(crate) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
             else {
                 return;
             };
-            if alike(&there.node, &entry.node.raw()) {
+            if diff::same_as_written(&there.node, &entry.node) {
                 return;
             }
             let detail = format!(

@@ -207,7 +207,13 @@ impl Ledger {
         let judged = pinned.is_some() || old.is_initial() || !refusals.is_empty();
         if let Some(waiting) = waiting.as_ref().filter(|_| !judged) {
             if self.pins.news(&waiting.pending).next().is_some() {
-                self.next_start(rules, &candidate, &waiting.pending, &mut refusals);
+                self.next_start(
+                    rules,
+                    &candidate,
+                    &waiting.pending,
+                    &references,
+                    &mut refusals,
+                );
             }
         }
         if refusals.is_empty() {
@@ -231,10 +237,13 @@ impl Ledger {
         rules: &Rules,
         now: &Arc<Generation>,
         pending: &Pending,
+        followed: &[(Key, Vec<Key>)],
         refusals: &mut Vec<Refused>,
     ) {
         let mut root = now.root.clone();
-        let mut referring = Vec::new();
+        // What this commit refers to is not in the index yet.
+        let leaves = followed.iter().filter(|(_, keys)| !keys.is_empty());
+        let mut referring: Vec<Key> = leaves.map(|(leaf, _)| leaf.clone()).collect();
         for (key, says) in pending {
             let path: Vec<_> = key.segments().collect();
             root.remove_path(&path);

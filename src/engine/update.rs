@@ -108,6 +108,13 @@ impl Ledger {
         let gone = || Error::new(ErrorKind::Closed, format!("{source} was removed"));
         let at = old.layers.iter().position(|layer| layer.id == source);
         let at = at.ok_or_else(gone)?;
+        let layer = &old.layers[at];
+        if layer.layer.is_bootstrap() {
+            return match pins::same_tables(&layer.root, &root) {
+                true => Ok((Arc::clone(old), Vec::new())),
+                false => Err(pins::too_late(&layer.name)),
+            };
+        }
         self.guards
             .would_hold(source, &old.layers[at].root, &root)?;
         let prepared = self.prepare(rules, old, at, root, refusal)?;

@@ -495,7 +495,8 @@ impl Properties {
     /// [`unpin`](Self::unpin): what the sources and the program say meanwhile waits in the layers.
     ///
     /// With a [`Builder::state_dir`] that survives a restart: the tree is on disk when this returns,
-    /// but for its secrets, which are what the layers say then. That it could not be written is told
+    /// but for its secrets, which are what the layers say then. The next start restores it as it was,
+    /// below its own bootstrap values and above defaults that are new. That it could not be written is told
     /// in [`Applied::refused`]. A tree that the next start refuses is told in
     /// [`Health::refused`](crate::health::Health::refused), and is tried again at each start until
     /// [`unpin`](Self::unpin).

@@ -95,13 +95,18 @@ pub enum Says {
 }
 
 /// Texts of values, with secrets masked.
-struct Shower {
+struct Shower<'g> {
+    generation: &'g Generation,
     masks: bool,
 }
 
-impl Shower {
+impl Shower<'_> {
     fn text(&self, value: &Value) -> String {
-        match self.masks || coerce::holds_secret(value) {
+        self.masked(value, self.masks)
+    }
+
+    fn masked(&self, value: &Value, masks: bool) -> String {
+        match masks || coerce::holds_secret(value) {
             true => MASK.to_owned(),
             false => value.to_string(),
         }
@@ -112,12 +117,15 @@ impl Shower {
         let says = match found {
             Found::Nothing => Says::Nothing,
             Found::Root(table) => Says::Table(table.leaves()),
-            Found::Inside(value, _) => Says::Value(self.text(value)),
+            Found::Inside(value, entry) => {
+                let masks = self.masks || self.generation.derives_from_secret(entry);
+                Says::Value(self.masked(value, masks))
+            }
             Found::Entry(entry) => match &entry.node {
                 Node::Table(table) => Says::Table(table.leaves()),
                 node if node.written() == Some(&Value::Unset) => Says::Unset,
                 node => {
-                    let text = diff::value(node).map(|value| self.text(value));
+                    let text = node.written().map(|value| self.text(value));
                     Says::Value(text.unwrap_or_default())
                 }
             },
@@ -132,6 +140,7 @@ impl Explanation {
         let in_force = found.as_ref().map_or(Found::Nothing, |found| *found);
         // A default in a reference to a secret is one as well.
         let show = Shower {
+            generation,
             masks: generation.hides(key, in_force),
         };
         let mut explanation = Self {
@@ -212,12 +221,7 @@ fn is_same(a: Found<'_>, b: Found<'_>) -> bool {
     match (a, b) {
         (Found::Nothing, Found::Nothing) => true,
         (Found::Inside(a, _), Found::Inside(b, _)) => a == b,
-        (Found::Entry(a), Found::Entry(b)) => match (&a.node, &b.node) {
-            (Node::Table(a), Node::Table(b)) => {
-                a.leaves() == b.leaves() && diff::diff(a, b, false).uncounted == 0
-            }
-            (a, b) => a.written().is_some() && a.written() == b.written(),
-        },
+        (Found::Entry(a), Found::Entry(b)) => diff::same_as_written(&a.node, &b.node),
         _ => false,
     }
 }

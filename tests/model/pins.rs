@@ -931,10 +931,11 @@ impl World {
         self.view = self.in_force();
         self.pending.clone_from(&free.pending);
         let snapshot = self.props().snapshot();
-        if snapshot.generation() != self.history.last().unwrap().0 {
-            self.history
-                .push((snapshot.generation(), self.view.clone()));
-        }
+        // A generation may be published anew, with the same values from other places.
+        self.history
+            .retain(|(generation, _)| *generation != snapshot.generation());
+        self.history
+            .push((snapshot.generation(), self.view.clone()));
         let kept = self.props().history().unwrap();
         let listed = self.history.iter().map(|(generation, _)| *generation);
         let kept: Vec<u64> = kept.iter().map(liveprops::Snapshot::generation).collect();
