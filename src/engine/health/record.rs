@@ -1,5 +1,6 @@
 //! The health of one source, and what it follows from.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::health::events::News;
@@ -29,7 +30,7 @@ pub(super) struct Record {
     /// What it said last, or a part of that, is not in force.
     pub(super) refusing: Option<Trouble>,
     /// Why, of all that was refused of it.
-    pub(super) rejected: Vec<String>,
+    pub(super) rejected: BTreeSet<String>,
     /// Whether it was told that its values grew too old.
     pub(super) told_old: bool,
     /// When what is held of it is believed.
@@ -95,12 +96,16 @@ impl Record {
 
     /// What was refused of it now, of which that is news which was not refused the last time.
     pub(super) fn refuse(&mut self, refused: &[Error]) -> Vec<Error> {
-        let texts: Vec<String> = refused.iter().map(Error::to_string).collect();
-        let news = refused.iter().zip(&texts);
-        let news = news.filter(|(_, text)| !self.rejected.contains(text));
-        let news: Vec<Error> = news.map(|(error, _)| error.clone()).collect();
+        let texts = refused.iter().map(Error::to_string);
+        let (mut news, mut rejected) = (Vec::new(), BTreeSet::new());
+        for (error, text) in refused.iter().zip(texts) {
+            if !self.rejected.contains(&text) {
+                news.push(error.clone());
+            }
+            rejected.insert(text);
+        }
         self.health.refusals += news.len() as u64;
-        self.rejected = texts;
+        self.rejected = rejected;
         let since = self.since();
         self.refusing = refused.first().map(|reason| Trouble {
             since: self.refusing.as_ref().map_or(since, |old| old.since),
