@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::engine::commit::{Done, Ledger, merge_all};
 use crate::engine::guard::Said;
 use crate::engine::pins;
-use crate::engine::propose::{Proposal, Rules, related};
+use crate::engine::propose::{KeyIndex, Proposal, Rules};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Edit, Refusal};
 use crate::sync::Cell;
@@ -250,7 +250,7 @@ impl Ledger {
                 let mut i = 0;
                 edits.retain(|_| {
                     i += 1;
-                    !places.contains(&(i - 1))
+                    places.binary_search(&(i - 1)).is_err()
                 });
                 continue;
             }
@@ -270,14 +270,19 @@ impl Ledger {
                     return Ok(self.publish(current, rules, proposal, clashes, (refused, kept)));
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
+                    let edited = KeyIndex::new(edits.iter().map(|edit| &edit.key));
                     let culprits = self.culprits(&refusals, |key| {
-                        let mut keys = edits.iter().map(|edit| edit.key.as_str());
-                        keys.any(|edited| related(edited, key.as_str()))
-                            .then(|| key.as_str().to_owned())
+                        let mut edited = edited.related(key.as_str());
+                        edited.next().map(|_| key.as_str().to_owned())
                     });
+                    let culprits: Vec<Key> = culprits
+                        .iter()
+                        .filter_map(|key| Key::parse(key).ok())
+                        .collect();
+                    let culprits = KeyIndex::new(culprits.iter());
                     let before = edits.len();
                     edits.retain(|edit| {
-                        let stays = !culprits.iter().any(|key| related(edit.key.as_str(), key));
+                        let stays = culprits.related(edit.key.as_str()).next().is_none();
                         if !stays {
                             kept.push(edit.key.clone());
                         }

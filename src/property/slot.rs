@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use crate::error::{Error, ErrorKind, MASK};
 use crate::property::inline;
 use crate::property::listen::Listener;
-use crate::property::registry::HostRef;
+use crate::property::registry::{HostRef, push_pruned};
 use crate::sync::discard::{Contained, Discard, discard};
 use crate::sync::panics;
 use crate::sync::{AtomicU64, Cell, Guard, HasCell, Mutex, Ordering};
@@ -445,11 +445,7 @@ impl<T: Send + Sync + 'static> Slot<T> {
             return self.cell.full();
         }
         let mut followers = self.followers.lock();
-        let listeners = &mut followers.get_or_insert_default().listeners;
-        if listeners.len() == listeners.capacity() {
-            listeners.retain(|listener| listener.strong_count() > 0);
-        }
-        listeners.push(listener);
+        push_pruned(&mut followers.get_or_insert_default().listeners, listener);
         // Read under the lock that `notify` takes after publishing. A commit that takes the lock
         // before has published already and is seen here; one that takes it later finds the listener.
         // Proof: property/models.rs, `each_change_is_in_the_answer_or_told`.
@@ -473,11 +469,7 @@ impl<T: Send + Sync + 'static> Slot<T> {
 
     pub(crate) fn derive(&self, slot: Weak<dyn AnySlot>) {
         let mut followers = self.followers.lock();
-        let derived = &mut followers.get_or_insert_default().derived;
-        if derived.len() == derived.capacity() {
-            derived.retain(|slot| slot.strong_count() > 0);
-        }
-        derived.push(slot);
+        push_pruned(&mut followers.get_or_insert_default().derived, slot);
     }
 
     /// The slots made of this one.

@@ -1,6 +1,7 @@
 //! Keys that nobody declared, and those that nobody should set any more.
 
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::error::Plain;
@@ -98,8 +99,8 @@ impl Schema {
         let mut all = Vec::new();
         // A prefix below another one is looked at with it.
         let outermost = self.strict.iter().filter(|prefix| {
-            let mut others = self.strict.iter();
-            !others.any(|other| other != *prefix && prefix.is_under(other))
+            let mut above = prefix.lineage().skip(1);
+            !above.any(|place| self.strict.contains(place))
         });
         for prefix in outermost {
             let mut look = |key: &str, entry: &'g Arc<Entry>| {
@@ -123,7 +124,7 @@ impl Schema {
     }
 
     pub(super) fn is_strict(&self, key: &Key) -> bool {
-        self.strict.iter().any(|prefix| key.is_under(prefix))
+        key.lineage().any(|place| self.strict.contains(place))
     }
 
     /// Whether a leaf belongs to a declared key, or declared keys reach into it.
@@ -148,7 +149,12 @@ impl Schema {
             _ => Holds::Value,
         };
         // A table that has nothing in it sets no key below a strict prefix.
-        let leads_to_prefix = || self.strict.iter().any(|prefix| under(prefix.as_str(), key));
+        let leads_to_prefix = || {
+            let from = (Bound::Included(key), Bound::Unbounded);
+            let below = self.strict.range::<str, _>(from);
+            let mut below = below.take_while(|prefix| prefix.as_str().starts_with(key));
+            below.any(|prefix| under(prefix.as_str(), key))
+        };
         match holds {
             Holds::Value => false,
             Holds::List => self.below(key).any(|below| is_item(below.as_str(), key)),

@@ -256,7 +256,8 @@ impl Books {
         } = answer;
         let now = self.clock.now();
         let mut inner = self.inner.lock();
-        for error in &refused {
+        // Of more than are kept, only the last ones would stay.
+        for error in &refused[refused.len().saturating_sub(MAX_REFUSED)..] {
             inner.note(news, Some(source), generation, error.clone());
         }
         let Some(record) = inner.record(source) else {
