@@ -342,6 +342,7 @@ fn half_a_million_handles_made_and_dropped_over_a_thousand_keys_leave_the_memory
             drop(kept.map(|v| *v));
             drop(props.on_change_under("app", |_| {}));
             drop(props.on_source_event(|_| {}));
+            props.wait_for(["app.key0"], Duration::ZERO).unwrap();
         }
     };
     subscribe(1_000);

@@ -56,7 +56,7 @@ impl Threads {
             .retain(|handle| handle.thread().id() != me);
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.handles.lock().is_empty()
     }

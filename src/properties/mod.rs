@@ -231,6 +231,10 @@ impl Properties {
     /// Calls `callback` once per generation with all its changes under a prefix; the empty prefix
     /// is the whole tree.
     ///
+    /// The generations that come while a call runs are merged into one batch for the next call; see
+    /// [`Batch`]. What waits is bounded by the keys, however long a call takes: one tree, and the
+    /// oldest and the newest value of each key that changed.
+    ///
     /// What [`DynamicProperty::on_change`](crate::DynamicProperty::on_change) says of threads, slowness and panics holds here too.
     ///
     /// # Errors

@@ -310,3 +310,25 @@ impl fmt::Debug for Subscriber {
         f.write_str("Subscriber")
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_commits_that_a_run_sees_the_least_depth_counts() {
+        let mut causes = Causes::default();
+        for (depths, counts) in [
+            (&[3, 1, 2][..], 1),
+            // Only the first of two runs finds what both see.
+            (&[], 1),
+            (&[5], 5),
+            (&[], 5),
+            (&[6, 0], 0),
+            (&[7], 7),
+        ] {
+            depths.iter().for_each(|depth| causes.add(*depth));
+            assert_eq!(causes.begin_run(), counts, "{depths:?}");
+        }
+    }
+}

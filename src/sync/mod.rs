@@ -152,19 +152,21 @@ mod modelled {
         }
 
         pub(crate) fn store(&self, value: Arc<T>) {
+            drop(self.swap(value));
+        }
+
+        /// One access, as in arc-swap: behind a load of the same thread, loom would not look for
+        /// the loads of other threads that this one changes.
+        pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
             let at = {
                 let mut stored = self.stored.lock().expect("never poisoned in a model");
                 stored.push(value);
                 stored.len() - 1
             };
             // ORDERING: arc-swap's store is a swap at least as strong as this.
-            self.at.swap(at, Ordering::AcqRel);
-        }
-
-        pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
-            let before = self.full();
-            self.store(value);
-            before
+            let before = self.at.swap(at, Ordering::AcqRel);
+            let stored = self.stored.lock().expect("never poisoned in a model");
+            Arc::clone(&stored[before])
         }
     }
 
