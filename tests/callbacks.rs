@@ -2,11 +2,18 @@
 //! L5 and L8).
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support;
+mod support {
+    #[allow(dead_code)]
+    pub(crate) mod child;
+    #[path = "mod.rs"]
+    mod common;
+    pub(crate) use common::*;
+}
 
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -16,6 +23,7 @@ use liveprops::health::SourceEventKind;
 use liveprops::property::Subscription;
 use liveprops::sources::Memory;
 use liveprops::{DynamicProperty, Error, ErrorKind, Properties};
+use support::child::{self, Child};
 use support::{DEADLINE, eventually, reports, within};
 
 fn one_key(value: u32) -> (Memory, Properties, DynamicProperty<u32>) {
@@ -477,6 +485,93 @@ fn a_busy_callback_that_writes_other_keys_is_never_mistaken_for_a_loop() -> Resu
     }
 }
 
+/// Has another thread write invalid values, each while the callback corrects the one before.
+fn a_callback_corrects_what_another_thread_writes(inline: bool) {
+    const WRITES: i32 = 100;
+    let mut builder = Properties::builder().default("a", 0);
+    if inline {
+        builder = builder.inline_callbacks();
+    }
+    let props = builder.build().unwrap();
+    let a = props.property::<i32>("a").build().unwrap();
+    let (corrected, next) = channel();
+    let (written, go_on) = channel();
+    let (report, inbox) = reports();
+    let corrects = props.clone();
+    let _sub = a.on_change(move |change| {
+        if *change.new < 0 {
+            report(corrects.set("a", 0).map(|_| ()).map_err(|e| e.kind()));
+            corrected.send(()).unwrap();
+            go_on.recv_timeout(DEADLINE).unwrap();
+        }
+    });
+    let writer = {
+        let props = props.clone();
+        thread::spawn(move || {
+            for i in 2..=WRITES {
+                next.recv_timeout(DEADLINE).unwrap();
+                props.set("a", -i).unwrap();
+                written.send(()).unwrap();
+            }
+            next.recv_timeout(DEADLINE).unwrap();
+            written.send(()).unwrap();
+        })
+    };
+    props.set("a", -1).unwrap();
+    writer.join().unwrap();
+    assert!(eventually(DEADLINE, || a.get() == 0), "{}", a.get());
+    let corrections = inbox.all();
+    assert_eq!(corrections.len(), WRITES as usize);
+    assert!(corrections.iter().all(Result::is_ok), "{corrections:?}");
+}
+
+#[test]
+fn a_callback_that_corrects_what_another_thread_writes_is_never_mistaken_for_a_loop() {
+    a_callback_corrects_what_another_thread_writes(false);
+}
+
+#[test]
+fn an_inline_callback_that_corrects_what_another_thread_writes_is_no_loop_either() {
+    a_callback_corrects_what_another_thread_writes(true);
+}
+
+#[test]
+fn a_pair_that_triggers_each_other_is_cut_off_after_writes_from_outside_too() -> Result<(), Error> {
+    let props = Properties::builder()
+        .default("a", 0)
+        .default("b", 0)
+        .build()?;
+    let a = props.property::<u64>("a").build()?;
+    let b = props.property::<u64>("b").build()?;
+    let loops = Arc::new(AtomicU32::new(0));
+    let calls = Arc::new(AtomicU64::new(0));
+    let bounce = |to: &'static str| {
+        let (props, loops, calls) = (props.clone(), Arc::clone(&loops), Arc::clone(&calls));
+        move |change: &liveprops::property::Change<'_, u64>| {
+            // A bound, so that the test ends if the crate finds no loop.
+            if calls.fetch_add(1, Ordering::SeqCst) < 50_000 {
+                if let Err(error) = props.set(to, change.new + 1) {
+                    assert_eq!(error.kind(), ErrorKind::Loop);
+                    loops.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        }
+    };
+    let _subs = [a.on_change(bounce("b")), b.on_change(bounce("a"))];
+    for i in 1..=100 {
+        props.set("a", i * 1_000)?;
+    }
+    assert!(eventually(DEADLINE, || loops.load(Ordering::SeqCst) > 0));
+    // Each write from outside begins a chain of at most 33 calls.
+    assert!(eventually(DEADLINE, || {
+        let before = calls.load(Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(50));
+        before == calls.load(Ordering::SeqCst)
+    }));
+    assert!(calls.load(Ordering::SeqCst) <= 100 * 34, "{calls:?}");
+    Ok(())
+}
+
 #[test]
 fn a_slow_callback_delays_neither_commits_nor_others_and_sees_the_final_value_last()
 -> Result<(), Error> {
@@ -719,6 +814,167 @@ fn ten_thousand_commits_pile_up_no_memory_before_a_stuck_subscriber() -> Result<
     Ok(())
 }
 
+// Keys that come and go leave nothing behind.
+#[test]
+fn keys_that_come_and_go_pile_up_no_memory_before_a_stuck_subscriber() -> Result<(), Error> {
+    let props = Properties::builder().build()?;
+    let (report, inbox) = reports();
+    let (open, gate) = channel::<()>();
+    let _sub = props.on_change_under("", move |batch| {
+        let keys = batch
+            .changes()
+            .iter()
+            .map(|change| change.key().to_string());
+        report(keys.collect::<Vec<_>>());
+        let _ = gate.recv_timeout(DEADLINE);
+    })?;
+    props.set("begin", 1)?;
+    assert_eq!(inbox.next(), ["begin"]);
+    let info = allocation_counter::measure(|| {
+        for i in 0..20_000 {
+            let key = format!("key{i}");
+            props.set(&key, i).unwrap();
+            props.remove(&key).unwrap();
+        }
+        props.set("end", 1).unwrap();
+    });
+    assert!(
+        info.bytes_current < 200_000,
+        "{} bytes wait",
+        info.bytes_current
+    );
+    drop(open);
+    assert_eq!(inbox.next(), ["end"], "what came and went is left out");
+    Ok(())
+}
+
+#[test]
+fn all_that_changes_while_a_subscriber_is_slow_is_one_batch_with_the_oldest_and_newest_values()
+-> Result<(), Error> {
+    let props = Properties::builder()
+        .default("changes", 0)
+        .default("comes_back", 0)
+        .default("goes", 0)
+        .build()?;
+    let (report, inbox) = reports();
+    let (open, gate) = channel::<()>();
+    let _sub = props.on_change_under("", move |batch| {
+        let changes = batch.changes().iter().map(ToString::to_string);
+        let seen = batch.snapshot().get_opt::<u32>("changes").unwrap();
+        report((batch.generation(), changes.collect::<Vec<_>>(), seen));
+        let _ = gate.recv_timeout(DEADLINE);
+    })?;
+    props.set("begin", 1)?;
+    inbox.next();
+    for i in 1..=3 {
+        props.set("changes", i)?;
+        props.set("comes_back", i)?;
+    }
+    props.set("comes", 1)?;
+    props.set("goes", 5)?;
+    props.set("comes_back", 0)?;
+    let last = props.generation();
+    drop(open);
+    let (generation, changes, seen) = inbox.next();
+    assert_eq!((generation, seen), (last, Some(3)));
+    let changes: Vec<_> = changes
+        .iter()
+        .map(|change| change.split(" (").next().unwrap())
+        .collect();
+    assert_eq!(
+        changes,
+        ["changes: 0 -> 3", "comes: absent -> 1", "goes: 0 -> 5"]
+    );
+    assert!(
+        inbox.within(Duration::from_millis(20)).is_none(),
+        "one batch"
+    );
+    Ok(())
+}
+
+// A thread has 10 seconds until it ends.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_threads_of_idle_properties_end() {
+    if child::role().is_none() {
+        return Child::of("the_threads_of_idle_properties_end").succeeds();
+    }
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let before = threads();
+    let (report, inbox) = reports();
+    let all: Vec<_> = (0..50)
+        .map(|_| {
+            let (memory, props, n) = one_key(0);
+            let report = report.clone();
+            let sub = n.on_change(move |change| report(*change.new));
+            memory.set("n", 1).unwrap();
+            (memory, props, n, sub)
+        })
+        .collect();
+    all.iter().for_each(|_| assert_eq!(inbox.next(), 1));
+    assert_eq!(threads(), before + 50);
+    assert!(eventually(3 * DEADLINE, || threads() == before));
+    for (memory, ..) in &all {
+        memory.set("n", 2).unwrap();
+        assert_eq!(inbox.next(), 2, "called again");
+    }
+    child::say("all ended");
+}
+
+/// What this process holds in memory, in bytes.
+#[cfg(target_os = "linux")]
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS"));
+    let kib: usize = line
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    kib * 1024
+}
+
+// Three trees of 2.6 MB and their changes: the one a callback works on, the one its next batch
+// begins from, and the one in force. A tree for each of 64 generations took 292 MB.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stuck_callback_retains_less_than_thirty_megabytes_of_a_small_tree() {
+    const TEST: &str = "a_stuck_callback_retains_less_than_thirty_megabytes_of_a_small_tree";
+    const MOST: usize = 30 << 20;
+    if child::role().is_none() {
+        return Child::of(TEST).succeeds();
+    }
+    let memory = Memory::new();
+    let fill = |round: u32| {
+        let pairs = (0..10_000).map(|i| (format!("section{}.key{i}", i % 100), round * 10_000 + i));
+        memory.replace(pairs).unwrap();
+    };
+    let props = Properties::builder()
+        .source(memory.clone())
+        .build()
+        .unwrap();
+    let (report, inbox) = reports();
+    let (open, gate) = channel::<()>();
+    let _sub = props
+        .on_change_under("", move |batch| {
+            report(batch.changes().len());
+            let _ = gate.recv();
+        })
+        .unwrap();
+    // The allocator keeps what a commit needs for a moment.
+    (0..4).for_each(fill);
+    inbox.next();
+    let before = resident();
+    (4..24).for_each(fill);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < MOST, "{grown} bytes");
+    child::say(format!("{grown} bytes are retained"));
+    drop(open);
+    assert_eq!(inbox.next(), 10_000);
+}
+
 #[test]
 fn a_channel_of_changes_collapses_to_the_newest_and_times_out_by_name() -> Result<(), Error> {
     let (memory, _props, n) = one_key(1);
@@ -812,6 +1068,123 @@ fn waiting_until_a_value_satisfies_ends_with_it_or_with_a_timeout() -> Result<()
         }
     });
     assert_eq!(n.wait_until(|v| *v == 9, DEADLINE)?, 9);
+    writer.join().unwrap();
+    Ok(())
+}
+
+/// Calls `test` while as many callbacks are stuck as there may be threads, or, inline, while a
+/// thread that commits is stuck in one.
+fn while_callbacks_are_stuck(inline: bool, test: impl FnOnce(&Properties, &Memory)) {
+    let memory = Memory::from([("stuck", 0), ("n", 0)]);
+    let mut builder = Properties::builder().source(memory.clone());
+    if inline {
+        builder = builder.inline_callbacks();
+    }
+    let props = builder.build().unwrap();
+    let stuck = props.property::<u32>("stuck").build().unwrap();
+    let gate = Arc::new(AtomicBool::new(false));
+    let (report, inbox) = reports();
+    let subs: Vec<_> = (0..if inline { 1 } else { 64 })
+        .map(|_| {
+            let (gate, report) = (Arc::clone(&gate), report.clone());
+            stuck.on_change(move |_| {
+                report(());
+                while !gate.load(Ordering::SeqCst) {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            })
+        })
+        .collect();
+    let writer = {
+        let memory = memory.clone();
+        thread::spawn(move || memory.set("stuck", 1).unwrap())
+    };
+    subs.iter().for_each(|_| inbox.next());
+    test(&props, &memory);
+    gate.store(true, Ordering::SeqCst);
+    writer.join().unwrap();
+}
+
+/// Changes `n` and adds `late` a little later, on another thread.
+fn change_soon(memory: &Memory) -> thread::JoinHandle<()> {
+    let memory = memory.clone();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(30));
+        memory.set("n", 1).unwrap();
+        memory.set("late", 1).unwrap();
+    })
+}
+
+#[test]
+fn who_waits_for_a_change_needs_no_thread_of_the_callbacks() {
+    for inline in [false, true] {
+        while_callbacks_are_stuck(inline, |props, memory| {
+            let n = props.property::<u32>("n").build().unwrap();
+            let mut changes = n.changes();
+            let future = n.changed();
+            let writer = change_soon(memory);
+            let began = Instant::now();
+            props.wait_for(["late"], DEADLINE).unwrap();
+            n.wait_until(|n| *n == 1, DEADLINE).unwrap();
+            changes.recv_timeout(DEADLINE).unwrap();
+            assert_eq!(block_on(future, DEADLINE).unwrap().value, 1);
+            props.refresh_now().unwrap();
+            assert!(began.elapsed() < DEADLINE / 2, "{:?}", began.elapsed());
+            writer.join().unwrap();
+        });
+    }
+}
+
+// The commit that wakes it also calls an inline callback that is stuck.
+#[test]
+fn who_waits_for_a_change_is_woken_before_an_inline_callback_of_it() -> Result<(), Error> {
+    let (memory, props, n) = inline_key(0);
+    let (open, gate) = channel::<()>();
+    let _sub = n.on_change(move |_| {
+        let _ = gate.recv_timeout(DEADLINE);
+    });
+    let _under = props.on_change_under("", |_| {})?;
+    let mut changes = n.changes();
+    let waits = {
+        let props = props.clone();
+        thread::spawn(move || {
+            let began = Instant::now();
+            let found = props.wait_for(["late"], DEADLINE);
+            found.map(|()| began.elapsed())
+        })
+    };
+    let receives = thread::spawn(move || {
+        let began = Instant::now();
+        changes.recv_timeout(DEADLINE).map(|_| began.elapsed())
+    });
+    let writer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(30));
+        memory.replace([("n", 1), ("late", 1)])
+    });
+    assert!(waits.join().unwrap()? < DEADLINE / 2);
+    assert!(receives.join().unwrap()? < DEADLINE / 2);
+    drop(open);
+    writer.join().unwrap().map(|_| ())
+}
+
+#[test]
+fn waiting_for_a_key_ends_with_the_commit_that_brings_it_or_names_what_is_missing()
+-> Result<(), Error> {
+    let props = Properties::builder().build()?;
+    let error = props
+        .wait_for(["a", "b"], Duration::from_millis(20))
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.to_string().contains("`a`, `b`"), "{error}");
+    let writes = props.clone();
+    let writer = thread::spawn(move || {
+        for i in 0..100 {
+            writes.set(&format!("other{i}"), i).unwrap();
+        }
+        writes.set("a.below", 1).unwrap();
+        writes.set("b", 1).unwrap();
+    });
+    props.wait_for(["a", "b"], DEADLINE)?;
     writer.join().unwrap();
     Ok(())
 }

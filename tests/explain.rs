@@ -391,3 +391,135 @@ fn control_characters_of_keys_and_values_never_reach_a_message() -> Result<(), E
     assert!(!told.contains("b\nforged"), "{told:?}");
     Ok(())
 }
+
+fn winners(explained: &liveprops::explain::Explanation) -> Vec<&str> {
+    let winners = explained.layers.iter().filter(|layer| layer.wins);
+    winners.map(|layer| &*layer.name).collect()
+}
+
+/// A source whose values all have one origin, as those of a file that is edited in place.
+#[derive(Clone)]
+struct InPlace(Arc<Mutex<i64>>);
+
+impl liveprops::Source for InPlace {
+    fn origin(&self) -> Origin {
+        Origin::new("file", "app.toml")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let mut document = Document::new();
+        document.set("port", *self.0.lock().unwrap(), self.origin().at(1, 1))?;
+        Ok(document)
+    }
+
+    fn watching(&self) -> liveprops::Watching {
+        liveprops::Watching::Never
+    }
+}
+
+#[test]
+fn no_layer_wins_with_a_value_that_waits_for_a_restart() -> Result<(), Error> {
+    let file = InPlace(Arc::new(Mutex::new(80)));
+    let props = Properties::builder()
+        .restart_required("port")
+        .restart_required("later")
+        .source(file.clone())
+        .build()?;
+    let port = props.property::<u16>("port").build()?;
+    assert_eq!(winners(&props.explain("port")), ["file app.toml"]);
+    assert_eq!(port.versioned().layer(), Some("file app.toml"));
+    *file.0.lock().unwrap() = 81;
+    props.refresh_now()?;
+    let explained = props.explain("port");
+    assert_eq!(explained.value.as_deref(), Some("80"));
+    assert_eq!(winners(&explained), [""; 0], "{explained}");
+    assert!(
+        explained.to_string().contains("a restart brings 81"),
+        "{explained}"
+    );
+    let again = props.property::<u16>("port").default(1).build()?;
+    assert_eq!(again.versioned().layer(), None, "no layer says 80");
+
+    props.set("later", 1)?;
+    let explained = props.explain("later");
+    assert_eq!(
+        (explained.value.as_ref(), winners(&explained).len()),
+        (None, 0),
+        "{explained}"
+    );
+    assert!(
+        explained.to_string().contains("a restart brings 1"),
+        "{explained}"
+    );
+    *file.0.lock().unwrap() = 80;
+    props.refresh_now()?;
+    assert!(!props.explain("port").to_string().contains("restart"));
+    Ok(())
+}
+
+#[test]
+fn no_layer_wins_with_a_value_that_a_roll_back_keeps_out() -> Result<(), Error> {
+    let file = InPlace(Arc::new(Mutex::new(80)));
+    let props = Properties::builder()
+        .history(4)
+        .source(file.clone())
+        .build()?;
+    let port = props.property::<u16>("port").default(1).build()?;
+    let good = props.generation();
+    *file.0.lock().unwrap() = 81;
+    props.refresh_now()?;
+    props.set("more", 1)?;
+    props.rollback_to(good)?;
+    let explained = props.explain("port");
+    assert_eq!(explained.value.as_deref(), Some("80"));
+    assert_eq!(winners(&explained), [""; 0], "{explained}");
+    assert_eq!((port.get(), port.versioned().layer()), (80, None));
+    props.set("port", liveprops::Value::Unset)?;
+    assert_eq!(winners(&props.explain("port")), [""; 0]);
+    props.unpin()?;
+    assert_eq!(
+        winners(&props.explain("port")),
+        ["overrides"],
+        "a tombstone"
+    );
+    props.remove("port")?;
+    assert_eq!(port.versioned().layer(), Some("file app.toml"));
+    Ok(())
+}
+
+#[test]
+fn all_layers_that_a_list_is_joined_from_win_and_are_named() -> Result<(), Error> {
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    let props = Properties::builder()
+        .append("l")
+        .default("l", vec![1])
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    low.set("l", vec![2])?;
+    high.set("l", vec![3])?;
+    let list = props.property::<Vec<u32>>("l").build()?;
+    let explained = props.explain("l");
+    assert_eq!(explained.value.as_deref(), Some("[1, 2, 3]"));
+    assert_eq!(
+        winners(&explained),
+        ["memory high", "memory low", "defaults"]
+    );
+    let origin = explained.origin.unwrap().to_string();
+    for part in ["memory high @ 1", "memory low @ 1", "default"] {
+        assert!(origin.contains(part), "{origin}");
+    }
+    let version = list.versioned();
+    assert_eq!(version.origin().unwrap().to_string(), origin);
+    assert_eq!(version.layer(), None, "not of one layer");
+
+    low.unset("l")?;
+    let explained = props.explain("l");
+    assert_eq!(winners(&explained), ["memory high"], "{explained}");
+    let version = list.versioned();
+    assert_eq!(
+        (&*version.value, version.layer()),
+        (&[3][..], Some("memory high"))
+    );
+    Ok(())
+}

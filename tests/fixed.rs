@@ -150,7 +150,7 @@ fn a_bootstrap_key_is_not_redefined_by_anyone_and_whoever_tries_is_reported() ->
 fn a_bootstrap_source_is_loaded_once_and_keeps_what_it_said() -> Result<(), Error> {
     let boot = Memory::from([("a", 1)]);
     let props = Properties::builder().bootstrap(boot.clone()).build()?;
-    boot.set("a", 2)?;
+    assert!(boot.set("a", 2).is_err());
     props.refresh_now()?;
     assert_eq!(props.get::<i64>("a")?, 1);
     Ok(())
@@ -251,5 +251,285 @@ fn whatever_happens_frozen_keys_stay_and_all_others_are_what_the_layers_say() ->
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn a_joined_list_takes_nothing_from_other_layers_where_bootstrap_sets_it() -> Result<(), Error> {
+    let remote = Memory::named("remote");
+    remote.set("hosts", vec!["evil"])?;
+    let props = Properties::builder()
+        .append("hosts")
+        .append("free")
+        .default("hosts", vec!["default"])
+        .default("free", vec!["default"])
+        .bootstrap(Memory::from([("hosts", vec!["a"])]))
+        .bootstrap(Memory::from([("hosts", vec!["b"])]))
+        .source(remote.clone())
+        .build()?;
+    assert_eq!(props.get::<Vec<String>>("hosts")?, ["a", "b"]);
+    assert_eq!(props.get::<String>("hosts.0")?, "a");
+    remote.set("hosts", vec!["worse"])?;
+    remote.set("free", vec!["more"])?;
+    assert_eq!(props.get::<Vec<String>>("hosts")?, ["a", "b"]);
+    assert_eq!(props.get::<Vec<String>>("free")?, ["default", "more"]);
+    let refused = props.health().refused;
+    assert_eq!(
+        refused.len(),
+        2,
+        "both values of remote, no default: {refused:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn references_and_cases_of_bootstrap_values_keep_what_they_are_at_the_start() -> Result<(), Error> {
+    let case = |region: &str, value: &str| {
+        let wanted = [("region".into(), Value::from(region))];
+        let fields = [
+            ("if".into(), Value::Table(Box::new(wanted.into()))),
+            ("value".into(), Value::from(value)),
+        ];
+        Value::Table(Box::new(fields.into()))
+    };
+    let boot = Memory::from([
+        ("store.url", Value::from("https://${host}/${late:none}")),
+        ("store.hosts", Value::from(vec!["${host}"])),
+        (
+            "store.zone",
+            Value::from(vec![case("eu", "1"), case("us", "2")]),
+        ),
+        ("store.loop", Value::from("${store.loop}")),
+    ]);
+    let remote = Memory::from([("host", "good"), ("region", "eu")]);
+    let props = Properties::builder()
+        .append("store.hosts")
+        .bootstrap(boot)
+        .source(remote.clone())
+        .build()?;
+    let url = props.property::<String>("store.url").build()?;
+    let reads = || -> Result<_, Error> {
+        let hosts: Vec<String> = props.get("store.hosts")?;
+        Ok((url.get(), hosts, props.get::<String>("store.zone")?))
+    };
+    let first = reads()?;
+    assert_eq!(first.0, "https://good/none");
+    assert_eq!((&*first.1, &*first.2), (&["good".to_owned()][..], "1"));
+    let loops = props.get::<String>("store.loop").unwrap_err();
+    assert_eq!(loops.kind(), ErrorKind::Reference);
+
+    remote.set("host", "evil")?;
+    remote.set("region", "us")?;
+    props.set("late", "later")?;
+    let added = props.add_source(Memory::from([("host", "worse")]))?;
+    assert_eq!(reads()?, first);
+    remote.replace([("host", "worst")])?;
+    props.remove_source(added)?;
+    assert_eq!(reads()?, first);
+    let explained = props.explain("store.url");
+    assert_eq!(explained.value.as_deref(), Some("\"https://good/none\""));
+    assert!(explained.layers[0].wins, "{explained}");
+    Ok(())
+}
+
+#[test]
+fn no_source_takes_the_rank_of_bootstrap_and_no_bootstrap_source_leaves_it() -> Result<(), Error> {
+    let boot = || Memory::from([("a", 1)]);
+    let props = Properties::builder()
+        .bootstrap(boot())
+        .source(Memory::new())
+        .build()?;
+    let sources = props.health().sources;
+    let (fixed, other) = (&sources[0], &sources[1]);
+    let evil = || Memory::from([("a", 2)]);
+    for refused in [
+        props.add_source_in(fixed.layer.clone(), evil()).map(drop),
+        props
+            .move_source(other.source, fixed.layer.clone())
+            .map(drop),
+        props
+            .move_source(fixed.source, liveprops::Layer::new("weak", 900))
+            .map(drop),
+        props.remove_source(fixed.source).map(drop),
+        Properties::builder()
+            .bootstrap(boot())
+            .source_in(fixed.layer.clone(), evil())
+            .build()
+            .map(drop),
+    ] {
+        let error = refused.expect_err("the rank is reserved");
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    }
+    assert_eq!(props.get::<u32>("a")?, 1);
+    assert_eq!(props.health().sources.len(), 2);
+    Ok(())
+}
+
+#[test]
+fn a_source_that_hides_a_bootstrap_key_by_a_tombstone_above_is_reported() -> Result<(), Error> {
+    let remote = Memory::named("remote");
+    let props = Properties::builder()
+        .bootstrap(Memory::from([("store.tls.on", "yes")]))
+        .source(remote.clone())
+        .build()?;
+    remote.unset("store")?;
+    assert_eq!(props.get::<String>("store.tls.on")?, "yes");
+    let refused = props.health().refused;
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].error.key(), Some("store.tls.on"));
+    assert!(refused[0].error.to_string().contains("remote @ 1"));
+
+    let late = Memory::named("late");
+    late.unset("store.tls")?;
+    props.add_source(late)?;
+    let refused = props.health().refused;
+    assert!(
+        refused
+            .iter()
+            .any(|r| r.error.to_string().contains("late @ 1"))
+    );
+    Ok(())
+}
+
+#[test]
+fn the_program_writes_neither_at_nor_above_nor_below_a_bootstrap_value() -> Result<(), Error> {
+    let boot = Memory::from([("store", Value::from("x")), ("gone", Value::Unset)]);
+    let props = Properties::builder().bootstrap(boot).build()?;
+    for key in ["store", "store.port", "store.tls.on", "gone", "gone.too"] {
+        let error = props.set(key, 1).expect_err("without effect");
+        assert_eq!(error.kind(), ErrorKind::Refused, "{key}: {error}");
+        assert_eq!(error.key(), Some(key));
+    }
+    props.set("other", 1)?;
+    Ok(())
+}
+
+#[test]
+fn a_bootstrap_source_that_changes_later_hears_that_it_is_too_late() -> Result<(), Error> {
+    let boot = Memory::from([("a", 1)]);
+    let props = Properties::builder().bootstrap(boot.clone()).build()?;
+    for late in [
+        boot.set("a", 2),
+        boot.set("b", 2),
+        boot.remove("a"),
+        boot.unset("a"),
+        boot.replace([("a", 3)]),
+    ] {
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::Refused);
+    }
+    boot.set("a", 1)?;
+    boot.replace([("a", 1)])?;
+    assert_eq!(props.get::<i64>("a")?, 1);
+    assert_eq!(props.get_opt::<i64>("b")?, None);
+    let health = props.health();
+    assert!(health.is_up(), "its values are in force: {health:?}");
+    assert!(!health.refused.is_empty(), "each attempt is reported");
+    // What was refused is taken back.
+    drop(props);
+    let again = Properties::builder().bootstrap(boot).build()?;
+    assert_eq!(again.get::<i64>("a")?, 1);
+    Ok(())
+}
+
+#[test]
+fn a_write_below_a_table_that_needs_a_restart_leaves_origins_as_explained() -> Result<(), Error> {
+    let memory = Memory::from([("http.port", 80), ("http.limit", 5)]);
+    let props = Properties::builder()
+        .inline_callbacks()
+        .restart_required("http")
+        .source(memory.clone())
+        .build()?;
+    let port = props.property::<u16>("http.port").build()?;
+    let agree = |step: &str| {
+        let version = port.versioned();
+        let explained = props.explain("http.port");
+        assert_eq!(version.value, 80, "{step}");
+        assert_eq!(explained.value.as_deref(), Some("80"), "{step}");
+        assert_eq!(
+            version.origin(),
+            explained.origin.as_ref(),
+            "{step}: {explained}"
+        );
+        let winners = explained.layers.iter().filter(|layer| layer.wins);
+        let winners: Vec<&str> = winners.map(|layer| &*layer.name).collect();
+        assert_eq!(version.layer().as_slice(), winners, "{step}: {explained}");
+    };
+    props.set("http.port", 80)?;
+    agree("the same value from a stronger layer");
+    props.set("http.host", "x")?;
+    agree("a key beside it waits");
+    memory.set("http.limit", 6)?;
+    agree("another one waits");
+    props.remove("http.host")?;
+    agree("the key beside it is gone");
+    props.remove("http.port")?;
+    agree("the weaker layer is back");
+    memory.replace([("http.port", 80), ("http.limit", 5)])?;
+    agree("a whole document with other origins");
+    assert_eq!(props.health().pending_restart, []);
+    Ok(())
+}
+
+#[test]
+fn an_item_of_a_list_that_needs_a_restart_keeps_its_list() -> Result<(), Error> {
+    let listen = |port: i64, more: &str| {
+        let item = [
+            ("port".into(), Value::from(port)),
+            ("more".into(), Value::from(more)),
+        ];
+        Value::List(vec![Value::Table(Box::new(item.into()))].into())
+    };
+    let schema = liveprops::Schema::new()
+        .declare(liveprops::Schema::key::<u16>("listen.0.port").restart_required());
+    let plain = Properties::builder().restart_required("listen.0.port");
+    for builder in [plain, Properties::builder().schema(schema)] {
+        let memory = Memory::from([("listen", listen(80, "a"))]);
+        let props = builder.source(memory.clone()).build()?;
+        memory.set("listen", listen(81, "b"))?;
+        assert_eq!(props.get::<u16>("listen.0.port")?, 80);
+        assert_eq!(
+            props.get::<String>("listen.0.more")?,
+            "a",
+            "a list is one value"
+        );
+        let pending = props.health().pending_restart;
+        assert_eq!(pending.len(), 1);
+        assert_eq!(pending[0].key.as_str(), "listen");
+        memory.remove("listen")?;
+        assert_eq!(props.get::<u16>("listen.0.port")?, 80);
+        memory.set("listen", listen(80, "a"))?;
+        assert_eq!(props.health().pending_restart, []);
+    }
+    // A list that comes later waits as well.
+    let memory = Memory::new();
+    let late = Properties::builder()
+        .restart_required("listen.0.port")
+        .source(memory.clone())
+        .build()?;
+    memory.set("listen", listen(81, "b"))?;
+    assert_eq!(late.get_opt::<u16>("listen.0.port")?, None);
+    assert_eq!(late.health().pending_restart.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn the_whole_tree_cannot_need_a_restart() {
+    let error = Properties::builder()
+        .restart_required("")
+        .build()
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidKey);
+    assert!(error.to_string().contains("restart_required"), "{error}");
+}
+
+#[test]
+fn a_key_that_needs_a_restart_and_is_absent_at_an_empty_start_stays_absent() -> Result<(), Error> {
+    let props = Properties::builder()
+        .restart_required("http.port")
+        .build()?;
+    assert_eq!(props.generation(), 0);
+    props.add_source(Memory::from([("http.port", 80)]))?;
+    assert_eq!(props.get_opt::<u16>("http.port")?, None);
+    assert_eq!(props.health().pending_restart.len(), 1);
     Ok(())
 }

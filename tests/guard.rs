@@ -548,3 +548,29 @@ fn of_a_few_keys_all_may_go_one_by_one_while_others_come() -> Result<(), Error> 
     assert!(memory.remove("c").is_err(), "then nothing would be left");
     Ok(())
 }
+
+#[test]
+fn a_guard_says_how_many_keys_went_before_and_within_which_time() -> Result<(), Error> {
+    let pushed = Pushed::default();
+    let guarded = pushed.clone().with(|policy| policy.guarded(Guard::new()));
+    let props = Properties::builder().source(guarded).build()?;
+    let updates = pushed.updates();
+    updates.send(Update::full(document(1, 20)))?;
+    updates.send(Update::full(document(1, 12)))?;
+    let error = updates.send(Update::full(document(1, 8))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Held);
+    let told = error.to_string();
+    for part in ["4 of 12 keys", "12 of the 20", "10 seconds"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let held = only(&props).held.unwrap();
+    assert_eq!((held.gone, held.of), (12, 20));
+    // All at once needs no explanation.
+    updates.send(Update::full(document(1, 12)))?;
+    let told = updates
+        .send(Update::full(Document::new()))
+        .unwrap_err()
+        .to_string();
+    assert!(told.contains("12 of 12 keys"), "{told}");
+    Ok(())
+}

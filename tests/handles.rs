@@ -960,3 +960,37 @@ fn handles_on_other_terms_share_nothing_and_outlive_the_dead() {
         assert_eq!((a.get(), b.get(), d.get()), (j % 7, None, 77));
     }
 }
+
+#[test]
+fn a_fallback_of_a_handle_of_a_view_is_named_below_the_view() -> Result<(), Error> {
+    let memory = Memory::from([("db.new", 1), ("old", 2), ("db.old", 3)]);
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let view = props.scoped("db")?;
+    let built = view
+        .property::<u32>("new")
+        .or_key("old")
+        .default(0)
+        .build()?;
+    let added = view
+        .property::<u32>("new")
+        .default(0)
+        .build()?
+        .or_key("old")?;
+    let plain = view.property::<u32>("new").build()?.or_key("old")?;
+    let bound = view.bind::<u32>("new").build()?.or_key("old")?;
+    let twice = view.property::<u32>("none").build().or_else(|_| {
+        let none = view.property::<u32>("none").default(0).build()?;
+        none.or_key("no.more")?.or_key("old")
+    })?;
+    let whole = props
+        .property::<u32>("db.new")
+        .default(0)
+        .build()?
+        .or_key("old")?;
+    memory.remove("db.new")?;
+    for handle in [built, added, plain, bound, twice] {
+        assert_eq!(handle.get(), 3, "{:?}", handle.key());
+    }
+    assert_eq!(whole.get(), 2, "of no view");
+    Ok(())
+}

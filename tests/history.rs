@@ -175,3 +175,24 @@ fn a_candidate_that_is_checked_is_judged_as_it_is_when_it_is_published() -> Resu
     assert!(taken > 100 && refused > 100, "{taken} {refused}");
     Ok(())
 }
+
+#[test]
+fn an_empty_start_is_a_generation_that_is_kept_as_any_other() -> Result<(), Error> {
+    let memory = Memory::new();
+    let props = history(&memory);
+    let listed = |props: &Properties| -> Result<Vec<u64>, Error> {
+        let kept = props.history()?;
+        Ok(kept.iter().map(liveprops::Snapshot::generation).collect())
+    };
+    assert_eq!(listed(&props)?, [0]);
+    memory.set("a", 1)?;
+    memory.set("a", 2)?;
+    assert_eq!(listed(&props)?, [0, 1, 2]);
+    props.rollback_to(0)?;
+    assert_eq!(props.get_opt::<u32>("a")?, None);
+    // What was before the first values is no generation.
+    let full = history(&Memory::from([("a", 1)]));
+    full.set("a", 2)?;
+    assert_eq!(listed(&full)?, [1, 2]);
+    Ok(())
+}

@@ -504,3 +504,48 @@ fn of_a_list_of_cases_the_first_that_holds_is_the_value() -> Result<(), Error> {
     );
     Ok(())
 }
+
+#[test]
+fn a_reference_that_becomes_a_value_together_with_its_target_is_counted_once() -> Result<(), Error>
+{
+    let (memory, props) = with([("a", "${b}"), ("b", "1"), ("c", "${a}"), ("d", "${b}")]);
+    let (report, changes) = reports();
+    let _all = props.on_change_under("", move |batch| {
+        let keys = batch
+            .changes()
+            .iter()
+            .map(|change| change.key().to_string());
+        report(keys.collect::<Vec<_>>());
+    })?;
+    memory.replace([("a", "2"), ("b", "3"), ("c", "${a}"), ("d", "3")])?;
+    assert_eq!(changes.next(), ["a", "b", "c", "d"]);
+    let applied = props.transaction(|tx| {
+        tx.set("c", "${b}")?;
+        tx.set("d", "${c}")
+    })?;
+    assert_eq!(
+        applied.changed, 1,
+        "c reads 3 and not 2, d reads 3 as before"
+    );
+    changes.next();
+    let applied = props.transaction(|tx| {
+        tx.set("b", "4")?;
+        tx.set("c", "5")?;
+        tx.set(
+            "d",
+            Value::Table(Box::new([("e".into(), Value::from("6"))].into())),
+        )
+    });
+    assert!(applied.is_err(), "a value and a table at once");
+    let applied = props.transaction(|tx| {
+        tx.set("b", "4")?;
+        tx.set("c", "5")?;
+        tx.set("d", "6")
+    })?;
+    assert_eq!(applied.changed, 3);
+    assert_eq!(changes.next(), ["b", "c", "d"]);
+    // Nothing refers to it any more.
+    assert_eq!(props.set("b", "7")?.changed, 1);
+    assert_eq!(changes.next(), ["b"]);
+    Ok(())
+}

@@ -774,3 +774,193 @@ fn a_thread_that_ends_for_no_reason_of_the_sources_is_replaced() -> Result<(), E
     assert!(n.wait_until(|n| *n > 5, DEADLINE)? > 5);
     Ok(())
 }
+
+/// A source whose value is counted up, on request.
+struct Counter {
+    key: &'static str,
+    value: Arc<AtomicU32>,
+    watching: Watching,
+}
+
+impl Source for Counter {
+    fn origin(&self) -> Origin {
+        Origin::new("counter", self.key)
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        document(&[(self.key, self.value.load(Ordering::SeqCst))])
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        loop {
+            updates.send(Update::full(self.load()?))?;
+            if updates.wait(Duration::from_millis(5)) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn watching(&self) -> Watching {
+        self.watching
+    }
+}
+
+#[test]
+fn an_inline_callback_cannot_wait_for_the_source_on_whose_thread_it_runs() -> Result<(), Error> {
+    let _turn = turn();
+    for watching in [Watching::Poll(Duration::from_millis(5)), Watching::Stream] {
+        let value = Arc::new(AtomicU32::new(0));
+        let counter = Counter {
+            key: "n",
+            value: Arc::clone(&value),
+            watching,
+        };
+        let props = Properties::builder()
+            .inline_callbacks()
+            .source(counter)
+            .build()?;
+        let other = props.add_source(Memory::from([("other", 1)]))?;
+        let n = props.property::<u32>("n").build()?;
+        let id = props
+            .health()
+            .sources
+            .iter()
+            .find(|s| s.source != other)
+            .map(|s| s.source);
+        let id = id.unwrap();
+        let (report, inbox) = reports();
+        let weak = props.clone();
+        let sub = n.on_change(move |change| {
+            let began = Instant::now();
+            let all = weak.refresh_now().map_err(|error| error.kind());
+            let one = weak.refresh_source(id).map_err(|error| error.kind());
+            let others = weak.refresh_source(other).map_err(|error| error.kind());
+            report((*change.new, all, one, others, began.elapsed()));
+        });
+        for round in 1..=2 {
+            value.store(round, Ordering::SeqCst);
+            let (seen, all, one, others, took) = inbox.next();
+            assert_eq!(seen, round, "the source goes on");
+            assert_eq!(all, Err(ErrorKind::Reentrant));
+            assert_eq!(one, Err(ErrorKind::Reentrant));
+            assert_eq!(
+                others,
+                Ok(()),
+                "no thread has to answer for a source that pushes"
+            );
+            assert!(took < Duration::from_secs(1), "{took:?}");
+        }
+        sub.close_and_wait().unwrap();
+        props.refresh_now()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn two_inline_callbacks_cannot_wait_for_the_sources_of_each_other() -> Result<(), Error> {
+    let _turn = turn();
+    let values: [Arc<AtomicU32>; 2] = Default::default();
+    let keys = ["a", "b"];
+    let mut builder = Properties::builder().inline_callbacks();
+    for (key, value) in keys.into_iter().zip(&values) {
+        builder = builder.source(Counter {
+            key,
+            value: Arc::clone(value),
+            watching: Watching::Poll(Duration::from_millis(5)),
+        });
+    }
+    let props = builder.build()?;
+    let sources = props.health().sources;
+    let id_of = |key: &str| {
+        let found = sources.iter().find(|source| source.name.ends_with(key));
+        found.unwrap().source
+    };
+    let both = Arc::new(std::sync::Barrier::new(2));
+    let (report, inbox) = reports();
+    let mut subs = Vec::new();
+    for (key, other) in [("a", "b"), ("b", "a")] {
+        let (props, id, both, report) = (
+            props.clone(),
+            id_of(other),
+            Arc::clone(&both),
+            report.clone(),
+        );
+        subs.push(props.property::<u32>(key).build()?.on_change(move |_| {
+            both.wait();
+            let began = Instant::now();
+            let outcome = props.refresh_source(id).map_err(|error| error.kind());
+            report((outcome, began.elapsed()));
+        }));
+    }
+    for value in &values {
+        value.store(1, Ordering::SeqCst);
+    }
+    let mut outcomes = [inbox.next(), inbox.next()];
+    outcomes.sort_by_key(|(outcome, _)| outcome.is_ok());
+    assert_eq!(outcomes[0].0, Err(ErrorKind::Reentrant));
+    assert_eq!(outcomes[1].0, Ok(()), "the other one goes on");
+    for (_, took) in outcomes {
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_inline_callback_on_the_thread_of_a_source_may_add_and_remove_sources_and_end_it_all()
+-> Result<(), Error> {
+    let _turn = turn();
+    let value = Arc::new(AtomicU32::new(0));
+    let counter = Counter {
+        key: "n",
+        value: Arc::clone(&value),
+        watching: Watching::Poll(Duration::from_millis(5)),
+    };
+    let props = Properties::builder()
+        .inline_callbacks()
+        .default("n", 0)
+        .source(counter)
+        .build()?;
+    let id = props.health().sources[0].source;
+    let n = props.property::<u32>("n").build()?;
+    let (report, inbox) = reports();
+    let last = Mutex::new(Some(props.clone()));
+    let _sub = n.on_change(move |_| {
+        let Some(props) = last.lock().unwrap().take() else {
+            return;
+        };
+        let began = Instant::now();
+        let another = Counter {
+            key: "another",
+            value: Arc::default(),
+            watching: Watching::Poll(Duration::from_secs(1)),
+        };
+        props.add_source(another).unwrap();
+        props.wait_for(["another"], Duration::ZERO).unwrap();
+        props.remove_source(id).unwrap();
+        props.refresh_now().unwrap();
+        drop(props);
+        report(began.elapsed());
+    });
+    drop(props);
+    value.store(1, Ordering::SeqCst);
+    let took = inbox.next();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(eventually(DEADLINE, || threads() == 0));
+    Ok(())
+}
+
+#[test]
+fn properties_whose_sources_push_need_no_thread_until_a_callback_is_due() -> Result<(), Error> {
+    let _turn = turn();
+    let memory = Memory::from([("n", 0)]);
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let n = props.property::<u32>("n").build()?;
+    let (report, inbox) = reports();
+    memory.set("n", 1)?;
+    assert_eq!(threads(), 0);
+    let _sub = n.on_change(move |change| report(*change.new));
+    assert_eq!(threads(), 0);
+    memory.set("n", 2)?;
+    assert_eq!((inbox.next(), threads()), (2, 1));
+    Ok(())
+}

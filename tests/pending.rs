@@ -147,3 +147,99 @@ fn what_only_the_start_sets_is_not_set_later_by_a_source_that_came_late() -> Res
     assert_eq!(props.get::<String>("store.address")?, "weak");
     Ok(())
 }
+
+#[test]
+fn while_rolled_back_no_source_is_removed_moved_or_added_that_could_not_be_later()
+-> Result<(), Error> {
+    let (low, high) = (
+        Memory::from([("qps", "10")]),
+        Memory::from([("qps", "100")]),
+    );
+    let props = builder(&low)
+        .source_in(liveprops::Layer::new("high", 100), high.clone())
+        .validate(few)
+        .build()?;
+    let needed = Memory::from([("needed", 1)]);
+    let needed_id = props.add_source(needed.clone())?;
+    let _needed = props.property::<u32>("needed").build()?;
+    let high_id = props.health().sources[0].source;
+    let good = props.generation();
+    high.set("qps", "200")?;
+    props.rollback_to(good)?;
+
+    let gone = props.remove_source(needed_id).unwrap_err();
+    assert_eq!(gone.key(), Some("needed"), "{gone}");
+    let many = Memory::from([("qps", "5000")]);
+    let top = liveprops::Layer::new("top", 10);
+    assert!(props.add_source_in(top.clone(), many).is_err());
+    low.set("qps", "nonsense")?;
+    let _qps = props.property::<u32>("qps").build()?;
+    let moved = props.move_source(high_id, liveprops::Layer::new("low", 900));
+    assert_eq!(moved.unwrap_err().key(), Some("qps"));
+    assert!(props.pinned().is_some());
+    assert_eq!(props.get::<u32>("qps")?, 100);
+    // What is good may be moved and removed.
+    props.move_source(needed_id, top)?;
+    let other = props.add_source(Memory::from([("other", 1)]))?;
+    props.remove_source(other)?;
+    props.unpin()?;
+    assert_eq!(props.get::<u32>("qps")?, 200);
+    Ok(())
+}
+
+#[test]
+fn keys_that_wait_for_a_restart_are_listed_while_rolled_back() -> Result<(), Error> {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |memory: &Memory| {
+        let builder = builder(memory).state_dir(dir.path());
+        builder
+            .restart_required("port")
+            .restart_required("new")
+            .build()
+    };
+    let memory = Memory::from([("port", "80"), ("qps", "1")]);
+    let props = start(&memory)?;
+    let good = props.generation();
+    let pending = |props: &Properties| -> Vec<(String, Option<String>)> {
+        let pending = props.health().pending_restart.into_iter();
+        pending
+            .map(|one| (one.key.to_string(), one.waiting))
+            .collect()
+    };
+    let waits = |key: &str, value: &str| (key.to_owned(), Some(format!("{value:?}")));
+    memory.set("qps", "2")?;
+    props.rollback_to(good)?;
+    memory.set("port", "81")?;
+    assert_eq!(pending(&props), [waits("port", "81")]);
+    memory.set("new", "1")?;
+    assert_eq!(pending(&props), [waits("new", "1"), waits("port", "81")]);
+    memory.remove("new")?;
+    assert_eq!(pending(&props), [waits("port", "81")]);
+    drop(props);
+
+    let props = start(&Memory::from([("port", "82"), ("qps", "2")]))?;
+    assert_eq!(props.get::<u16>("port")?, 80, "rolled back to");
+    assert_eq!(pending(&props), [waits("port", "82")], "from the start on");
+    props.unpin()?;
+    assert_eq!(props.get::<u16>("port")?, 80);
+    assert_eq!(pending(&props), [waits("port", "82")]);
+    Ok(())
+}
+
+#[test]
+fn a_source_that_is_refused_at_generation_0_does_not_end_a_roll_back() -> Result<(), Error> {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |memory: &Memory| builder(memory).validate(few).state_dir(dir.path()).build();
+    let memory = Memory::new();
+    let props = start(&memory)?;
+    memory.set("qps", "1")?;
+    props.rollback_to(0)?;
+    drop(props);
+    let props = start(&Memory::new())?;
+    assert_eq!((props.generation(), props.pinned().is_some()), (0, true));
+    assert!(props.add_source(Memory::from([("qps", "5000")])).is_err());
+    assert!(props.pinned().is_some());
+    props.add_source(Memory::from([("qps", "5")]))?;
+    assert_eq!(props.get_opt::<u32>("qps")?, None, "rolled back to nothing");
+    Ok(())
+}

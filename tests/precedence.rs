@@ -501,3 +501,28 @@ fn merging_agrees_with_a_plain_model_for_random_layers() -> Result<(), Error> {
     assert_eq!(fresh.snapshot().keys(), props.snapshot().keys());
     Ok(())
 }
+
+#[test]
+fn a_default_is_the_weakest_part_of_a_joined_list_and_a_tombstone_ends_the_joining()
+-> Result<(), Error> {
+    let (low, high) = (Memory::new(), Memory::new());
+    let props = Properties::builder()
+        .append("l")
+        .default("l", vec!["d"])
+        .default("replaced", vec!["d"])
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    let read = |key: &str| props.get::<Vec<String>>(key);
+    assert_eq!(read("l")?, ["d"]);
+    low.set("l", vec!["low"])?;
+    low.set("replaced", vec!["low"])?;
+    high.set("l", "x,y")?;
+    assert_eq!(read("l")?, ["d", "low", "x", "y"]);
+    assert_eq!(read("replaced")?, ["low"]);
+    props.set("l", vec!["top"])?;
+    assert_eq!(read("l")?, ["d", "low", "x", "y", "top"]);
+    low.unset("l")?;
+    assert_eq!(read("l")?, ["x", "y", "top"]);
+    Ok(())
+}

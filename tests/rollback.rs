@@ -265,3 +265,110 @@ fn a_process_that_shares_the_directory_does_not_end_the_roll_back_of_another() -
     assert_eq!(place.start(&Memory::from(BAD)).get::<u32>("qps")?, 100);
     Ok(())
 }
+
+/// All keys with what they read as, and where that is written.
+fn all(props: &Properties) -> Vec<(String, Result<Value, ErrorKind>, Option<String>)> {
+    let view = props.snapshot();
+    let read = |key: &liveprops::Key| {
+        let value = view
+            .get::<Value>(key.as_str())
+            .map_err(|error| error.kind());
+        let origin = view.explain(key.as_str()).origin;
+        (
+            key.to_string(),
+            value,
+            origin.map(|origin| origin.to_string()),
+        )
+    };
+    view.keys().iter().map(read).collect()
+}
+
+#[test]
+fn a_joined_list_does_not_grow_with_each_restart() -> Result<(), Error> {
+    let place = Place::new();
+    let start = || -> Result<_, Error> {
+        let memory = Memory::from([("l", vec![2])]);
+        let builder = place.builder(&memory).append("l").default("l", vec![1]);
+        Ok((
+            builder.bootstrap(Memory::from([("b", "1")])).build()?,
+            memory,
+        ))
+    };
+    let (props, memory) = start()?;
+    let (good, before) = (props.generation(), all(&props));
+    memory.set("l", vec![3])?;
+    props.rollback_to(good)?;
+    drop(props);
+    for _ in 0..3 {
+        let (props, _memory) = start()?;
+        assert_eq!(props.get::<Vec<i64>>("l")?, [1, 2]);
+        assert_eq!(all(&props), before);
+    }
+    let (props, _memory) = start()?;
+    props.unpin()?;
+    assert_eq!(props.get::<Vec<i64>>("l")?, [1, 2], "joined by the layers");
+    Ok(())
+}
+
+#[test]
+fn a_default_that_was_hidden_stays_hidden_after_a_restart() -> Result<(), Error> {
+    let place = Place::new();
+    let memory = || {
+        let memory = Memory::from([("feature.new", Value::Unset), ("t", Value::Unset)]);
+        memory.set("n", "${feature.new:none}").unwrap();
+        memory
+    };
+    let start = |memory: &Memory, more: bool| {
+        let builder = place
+            .builder(memory)
+            .default("feature.new", true)
+            .default("t.a.b", 1)
+            .default("t.c", 1);
+        match more {
+            true => builder
+                .default("t.new.in.this.release", 1)
+                .default("fresh", 1)
+                .build(),
+            false => builder.build(),
+        }
+    };
+    let first = memory();
+    let props = start(&first, false)?;
+    let (good, before) = (props.generation(), all(&props));
+    first.set("n", "bad")?;
+    props.rollback_to(good)?;
+    drop(props);
+    for _ in 0..2 {
+        let props = start(&memory(), false)?;
+        assert_eq!(props.get_opt::<bool>("feature.new")?, None);
+        assert_eq!(all(&props), before);
+    }
+    let props = start(&memory(), true)?;
+    assert_eq!(props.get_opt::<bool>("feature.new")?, None);
+    assert_eq!(props.get::<u32>("t.new.in.this.release")?, 1);
+    assert_eq!(props.get::<u32>("fresh")?, 1);
+    assert_eq!(props.get_opt::<u32>("t.c")?, None);
+    Ok(())
+}
+
+#[test]
+fn a_value_that_was_fixed_at_the_start_is_restored_and_not_followed_again() -> Result<(), Error> {
+    let place = Place::new();
+    let start = |memory: &Memory| place.builder(memory).restart_required("name").build();
+    let values = [("name", "${base}-$${base}"), ("base", "one")];
+    let memory = Memory::from(values);
+    let props = start(&memory)?;
+    memory.set("base", "two")?;
+    let good = props.generation();
+    let before = all(&props);
+    assert_eq!(props.get::<String>("name")?, "one-${base}");
+    memory.set("base", "three")?;
+    props.rollback_to(good)?;
+    drop(props);
+    for _ in 0..2 {
+        let props = start(&Memory::from(values))?;
+        assert_eq!(props.get::<String>("name")?, "one-${base}");
+        assert_eq!(all(&props), before);
+    }
+    Ok(())
+}

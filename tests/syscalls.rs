@@ -17,11 +17,14 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use liveprops::health::{SourceHealth, Status};
+use liveprops::health::{SourceEventKind, SourceHealth, Status};
+use liveprops::source::{Guard, Timing};
 use liveprops::sources::{File, Memory};
-use liveprops::{Document, Error, ErrorKind, Origin, Properties, Source};
+use liveprops::{
+    Document, Error, ErrorKind, Origin, Properties, Source, Update, Updates, Watching,
+};
 use support::child::{self, Child};
-use support::common::eventually;
+use support::common::{Inbox, eventually, reports};
 
 const SOON: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
@@ -352,5 +355,248 @@ fn a_file_is_synced_before_it_is_put_in_place_and_its_directory_afterwards() {
         // The directory was made, so its name is made sure of as well.
         let made = |(call, path): &(&str, &Path)| *call == "fsync" && *path == above;
         assert!(calls[..put].iter().any(made), "{trace}");
+    });
+}
+
+/// The error of a system that has no thread to give.
+const NO_THREAD: &str = "11";
+
+/// Properties with one key and a callback that was due when no thread could be started.
+fn starved(place: &Place, builder: liveprops::Builder) -> (Memory, Properties, Inbox<u32>) {
+    let memory = Memory::from([("n", 0)]);
+    let props = builder.source(memory.clone()).build().unwrap();
+    let (report, inbox) = reports();
+    let n = props.property::<u32>("n").build().unwrap();
+    n.on_change(move |change| report(*change.new)).forget();
+    place.fault("thread", NO_THREAD);
+    for i in 1..=10 {
+        memory.set("n", i).unwrap();
+    }
+    assert_eq!(n.get(), 10, "commits need no thread");
+    (memory, props, inbox)
+}
+
+/// Why the whole is not up.
+fn trouble(props: &Properties) -> Option<Error> {
+    let health = props.health();
+    assert_eq!(health.is_up(), matches!(props.status(), Status::Up));
+    match health.status {
+        Status::Stale { reason, .. } => Some(reason),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_callback_that_found_no_thread_is_reported_and_runs_with_the_next_commit() {
+    const TEST: &str = "a_callback_that_found_no_thread_is_reported_and_runs_with_the_next_commit";
+    Place::of(TEST, |place| {
+        let (memory, props, inbox) = starved(place, Properties::builder());
+        let reason = trouble(&props).unwrap();
+        assert_eq!(reason.kind(), ErrorKind::Unavailable);
+        assert!(
+            reason.to_string().contains("no thread can be started"),
+            "{reason}"
+        );
+        let refused = props.health().refused;
+        assert_eq!(refused.len(), 1, "reported once: {refused:?}");
+        assert!(inbox.all().is_empty());
+
+        place.heal("thread");
+        memory.set("other", 1).unwrap();
+        assert_eq!(inbox.next(), 10, "the final value");
+        assert!(trouble(&props).is_none());
+        for i in 11..=20 {
+            memory.set("n", i).unwrap();
+            assert_eq!(inbox.next(), i);
+        }
+    });
+}
+
+#[test]
+fn a_callback_that_found_no_thread_runs_when_somebody_looks_at_the_health() {
+    const TEST: &str = "a_callback_that_found_no_thread_runs_when_somebody_looks_at_the_health";
+    Place::of(TEST, |place| {
+        let (_memory, props, inbox) = starved(place, Properties::builder());
+        assert!(trouble(&props).is_some());
+        place.heal("thread");
+        assert!(trouble(&props).is_none());
+        assert_eq!(inbox.next(), 10);
+    });
+}
+
+/// A source that is asked often, and has a thread.
+struct Often;
+
+impl Source for Often {
+    fn origin(&self) -> Origin {
+        Origin::new("often", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let mut document = Document::new();
+        document.set("often", 1, self.origin())?;
+        Ok(document)
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Poll(Duration::from_secs(3600))
+    }
+}
+
+#[test]
+fn a_callback_that_found_no_thread_runs_by_itself_where_sources_have_threads() {
+    const TEST: &str = "a_callback_that_found_no_thread_runs_by_itself_where_sources_have_threads";
+    Place::of(TEST, |place| {
+        let builder = Properties::builder().max_propagation(Duration::from_secs(7200));
+        let (_memory, _props, inbox) = starved(place, builder.source(Often));
+        assert!(inbox.within(Duration::from_millis(250)).is_none());
+        place.heal("thread");
+        assert_eq!(inbox.next(), 10);
+    });
+}
+
+/// A source whose watch gives no sign of life.
+struct Mute;
+
+impl Source for Mute {
+    fn origin(&self) -> Origin {
+        Origin::new("mute", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        Ok(Document::new())
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Stream
+    }
+
+    fn watch(&self, _: &Updates) -> Result<(), Error> {
+        std::thread::sleep(Duration::from_secs(3600));
+        Ok(())
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::new().silence(Duration::from_millis(100))
+    }
+}
+
+// The monitor of the sources runs no callbacks, so that inline ones need a thread there.
+#[test]
+fn a_source_and_an_inline_callback_that_found_no_thread_get_one_later() {
+    const TEST: &str = "a_source_and_an_inline_callback_that_found_no_thread_get_one_later";
+    Place::of(TEST, |place| {
+        let (report, inbox) = reports();
+        let props = Properties::builder()
+            .inline_callbacks()
+            .source(Mute)
+            .build()
+            .unwrap();
+        place.fault("thread", NO_THREAD);
+        let _sub = props.on_source_event(move |event| match &event.kind {
+            SourceEventKind::Suspended(error) => report(error.to_string()),
+            _ => {}
+        });
+        assert!(eventually(SOON, || {
+            let source = props.health().sources.remove(0);
+            matches!(source.status, Status::Stale { reason, .. }
+                if reason.to_string().contains("no thread can be started for it"))
+        }));
+        let refused = props.health().refused.remove(0).error.to_string();
+        assert!(refused.contains("the callbacks"), "{refused}");
+        assert!(inbox.all().is_empty());
+        place.heal("thread");
+        assert!(inbox.next().contains("gave no answer in time"));
+        assert!(inbox.next().contains("no thread can be started for it"));
+        // The watch on the new thread is silent as well.
+        assert!(inbox.next().contains("gave no answer in time"));
+    });
+}
+
+/// A source that loses most of its keys when it is watched.
+struct Shrinks;
+
+impl Source for Shrinks {
+    fn origin(&self) -> Origin {
+        Origin::new("shrinks", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let mut document = Document::new();
+        for i in 0..20 {
+            document.set(&format!("k{i}"), i, self.origin())?;
+        }
+        Ok(document)
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Stream
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        let mut document = Document::new();
+        document.set("k0", 0, self.origin())?;
+        let _ = updates.send(Update::full(document));
+        while !updates.wait(SECOND) {
+            updates.alive();
+        }
+        Ok(())
+    }
+}
+
+// Validators may hang, and the monitor must not.
+#[test]
+fn what_is_accepted_after_its_time_waits_for_a_thread_of_its_own() {
+    const TEST: &str = "what_is_accepted_after_its_time_waits_for_a_thread_of_its_own";
+    Place::of(TEST, |place| {
+        let (report, inbox) = reports();
+        let guard = Guard::new().repeated_for(Duration::from_millis(200));
+        let props = Properties::builder()
+            .source(Shrinks.with(|policy| policy.guarded(guard)))
+            .validate(move |tree| {
+                if !tree.contains("k1") {
+                    report(std::thread::current().name().map(str::to_owned));
+                }
+                Ok(())
+            })
+            .build()
+            .unwrap();
+        assert!(eventually(SOON, || props.health().sources[0]
+            .held
+            .is_some()));
+        place.fault("thread", NO_THREAD);
+        assert_eq!(inbox.within(SECOND), None);
+        place.heal("thread");
+        assert_eq!(inbox.next().as_deref(), Some("liveprops-commit"));
+        assert!(eventually(SOON, || !props.snapshot().contains("k1")));
+    });
+}
+
+#[test]
+fn a_start_that_finds_no_thread_says_so_and_the_next_one_is_as_good_as_ever() {
+    const TEST: &str = "a_start_that_finds_no_thread_says_so_and_the_next_one_is_as_good_as_ever";
+    Place::of(TEST, |place| {
+        let start = || {
+            Properties::builder()
+                .state_dir(place.hit().join("state"))
+                .source(File::new(place.hit().join("app.toml")))
+                .build()
+        };
+        fs::write(place.hit().join("app.toml"), "n = 1").unwrap();
+        place.fault("thread", NO_THREAD);
+        let error = start().unwrap_err();
+        assert!(error.to_string().contains("thread"), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        let memory = Memory::from([("n", 1)]);
+        let props = Properties::builder().source(memory).build().unwrap();
+        let error = props
+            .add_source(File::new(place.hit().join("app.toml")))
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        place.heal("thread");
+        assert_eq!(start().unwrap().get::<u32>("n").unwrap(), 1);
+        props
+            .add_source(File::new(place.hit().join("app.toml")))
+            .unwrap();
     });
 }

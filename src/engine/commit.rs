@@ -6,8 +6,10 @@ use std::time::{Instant, SystemTime};
 
 use crate::engine::clock::Clock;
 use crate::engine::guard::{Guards, Said};
-use crate::engine::pins::{self, BOOTSTRAP_RANK, Pin, Pins, Waiting};
+use crate::engine::pins::{self, Pin, Pins};
 use crate::engine::propose::{Proposal, Rules};
+use crate::engine::retired::Retired;
+use crate::engine::update;
 use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
 use crate::property::listen::Listener;
@@ -19,9 +21,9 @@ use crate::sync::Cell;
 use crate::sync::discard::{Publishing, discard};
 use crate::tree::diff;
 use crate::tree::interpolate::References;
-use crate::tree::layer::{Layer, LayerState, SourceId};
+use crate::tree::layer::{Layer, LayerState, SourceId, count_bootstrap};
 use crate::tree::merge::Merge;
-use crate::tree::snapshot::{Found, Generation, Pinned, Snapshot};
+use crate::tree::snapshot::{Found, Generation, Pending, Pinned, Snapshot};
 use crate::value::Value;
 use crate::value::key::Key;
 use crate::value::node::Table;
@@ -30,9 +32,8 @@ use crate::value::node::Table;
 pub(crate) struct Ledger {
     pub(crate) references: References,
     pub(crate) registry: Registry,
-    /// Generations that some reader may still hold. Kept until no one does, so that no reader has
-    /// to take a tree apart.
-    retired: Vec<Arc<Generation>>,
+    /// Replaced generations that a reader may still use.
+    pub(crate) retired: Retired,
     pub(crate) guards: Guards,
     pub(crate) pins: Pins,
 }
@@ -88,11 +89,25 @@ pub(crate) struct Done {
     pub(crate) problems: Option<Vec<Error>>,
     pub(crate) clashes: Vec<Error>,
     /// The keys that wait for a restart, if others do than before, and the tree in force.
-    pub(crate) waiting: Option<(Arc<Generation>, Waiting)>,
+    pub(crate) waiting: Option<(Arc<Generation>, Arc<Pending>)>,
     /// To be told once the lock is released.
     pub(crate) told: Vec<Arc<dyn Listener>>,
     /// Versions that were replaced and that readers still have.
     pub(crate) versions: Vec<RetiredVersion>,
+}
+
+impl Done {
+    /// What a commit did that published nothing.
+    fn nothing(applied: Applied) -> Self {
+        Self {
+            applied,
+            problems: None,
+            clashes: Vec::new(),
+            waiting: None,
+            told: Vec::new(),
+            versions: Vec::new(),
+        }
+    }
 }
 
 impl Ledger {
@@ -100,7 +115,7 @@ impl Ledger {
         Self {
             references: References::default(),
             registry: Registry::default(),
-            retired: Vec::new(),
+            retired: Retired::default(),
             guards: Guards::new(clock),
             pins: Pins::default(),
         }
@@ -134,11 +149,12 @@ impl Ledger {
                 ..
             } => {
                 let at = index_of(source)?;
-                if old.layers[at].layer.rank() == BOOTSTRAP_RANK {
-                    let detail = "came too late: only the start of the program sets it";
-                    return Err(Error::new(ErrorKind::Refused, detail).with_origin(source));
-                }
+                let mut document = document;
+                document.keep_last_good(&old.layers[at].root);
                 let (root, problems) = document.into_parts();
+                if old.layers[at].layer.is_bootstrap() {
+                    return confirm_bootstrap(&old, at, &root);
+                }
                 let said = match undone {
                     true => Said::Tentative,
                     false => Said::All,
@@ -162,6 +178,11 @@ impl Ledger {
                 ..
             } => {
                 let at = index_of(source)?;
+                if old.layers[at].layer.is_bootstrap() {
+                    let mut root = old.layers[at].root.clone();
+                    update::apply(&mut root, &edits)?;
+                    return confirm_bootstrap(&old, at, &root);
+                }
                 match self.guards.watches(source) {
                     true => {
                         let said = match undone {
@@ -190,7 +211,9 @@ impl Ledger {
             } => {
                 check(&old, conditions)?;
                 let at = index_of(source)?;
-                refuse_bootstrap(&old, &edits)?;
+                for edit in &edits {
+                    pins::check_write(&old.layers, &edit.key)?;
+                }
                 self.edit(current, rules, &old, at, edits, Refusal::Whole)
             }
             Order::Add(new, mut instead) => {
@@ -211,8 +234,13 @@ impl Ledger {
                 let ignored =
                     (0..now.layers.len()).flat_map(|at| pins::ignored(&now.layers, at, None));
                 done.clashes.extend(ignored);
-                if old.number() == 0 && !rules.frozen.is_empty() {
+                if old.is_initial() && !rules.frozen.is_empty() {
                     self.pins.freeze(&rules.frozen, &now);
+                    if self.pins.tree().is_some() {
+                        // What the layers say may differ from what was rolled back to.
+                        let again = self.anew(current, rules, &now, now.layers.clone())?;
+                        done.waiting = again.waiting;
+                    }
                 }
                 Ok(done)
             }
@@ -235,6 +263,7 @@ impl Ledger {
                             },
                             tree: found.root.clone(),
                             secrets: Vec::new(),
+                            hidden: Vec::new(),
                         })
                     }
                 };
@@ -273,7 +302,7 @@ impl Ledger {
             Err(refused) => refused,
             done => return done,
         };
-        if self.pins.tree().is_some_and(|_| old.number() == 0) {
+        if self.pins.tree().is_some_and(|_| old.is_initial()) {
             self.pins.pin(None);
             let detail = format!(
                 "the roll-back of an earlier run is refused, and what the layers say is in force \
@@ -315,9 +344,16 @@ impl Ledger {
         current: &Cell<Generation>,
         rules: &Rules,
         old: &Arc<Generation>,
-        layers: Vec<Arc<LayerState>>,
+        mut layers: Vec<Arc<LayerState>>,
     ) -> Result<Done, Error> {
-        let (merged, merge) = merge_all(rules, &layers);
+        let (mut merged, mut merge) = merge_all(rules, &layers);
+        if old.is_initial() {
+            let pin = self.pins.tree();
+            let (tree, referring) = (merged.clone(), merge.referring.clone());
+            if pins::fix_bootstrap(rules, &mut layers, tree, referring, pin) {
+                (merged, merge) = merge_all(rules, &layers);
+            }
+        }
         match self.propose(rules, old, layers, None, merged, merge.referring, None) {
             Ok(proposal) => {
                 Ok(self.publish(current, rules, proposal, merge.clashes, Default::default()))
@@ -358,7 +394,7 @@ impl Ledger {
         if effective > 0 {
             self.pins.keep(&old, rules.history);
         }
-        self.retire(old);
+        self.retired.add(old);
         let waiting = waiting.filter(|waiting| self.pins.wait(waiting));
         staged.notify(&mut told);
         if effective > 0 {
@@ -388,17 +424,31 @@ impl Ledger {
         Done {
             applied,
             problems: None,
-            waiting: waiting.map(|waiting| (candidate, waiting)),
+            waiting: waiting.map(|waiting| (candidate, waiting.pending)),
             clashes,
             told,
             versions,
         }
     }
 
-    fn retire(&mut self, old: Arc<Generation>) {
-        self.retired.push(old);
+    /// Has the watchdog retry to free the generations that readers use; returns whether it has to
+    /// wake up earlier than it knows.
+    pub(crate) fn schedule_sweep(&mut self, now: Instant) -> bool {
+        let pins = &self.pins;
         self.retired
-            .retain(|generation| Arc::strong_count(generation) > 1);
+            .schedule(now, |generation| pins.keeps(generation))
+    }
+
+    /// Takes the replaced generations that nobody uses any more, if a retry is due.
+    pub(crate) fn sweep_retired(&mut self, now: Instant) -> Vec<Arc<Generation>> {
+        if self.retired.retry_at().is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let unused = self.retired.take_unused();
+        let pins = &self.pins;
+        self.retired
+            .reschedule(now, |generation| pins.keeps(generation));
+        unused
     }
 }
 
@@ -433,30 +483,25 @@ fn with_instead(layers: &[Arc<LayerState>], choice: &[&Instead]) -> Vec<Arc<Laye
 }
 
 pub(super) fn merge_all<'r>(rules: &'r Rules, layers: &[Arc<LayerState>]) -> (Table, Merge<'r>) {
-    let mut merge = Merge::new(&rules.append);
+    let mut merge = Merge::new(&rules.append, count_bootstrap(layers));
     let roots: Vec<&Table> = layers.iter().map(|layer| &layer.root).collect();
     let merged = merge.all(&roots);
     (merged, merge)
 }
 
-/// Refuses to write what only the start of the program sets.
-fn refuse_bootstrap(old: &Generation, edits: &[Edit]) -> Result<(), Error> {
-    let set_at_start = old
-        .layers
-        .iter()
-        .filter(|layer| layer.layer.rank() == pins::BOOTSTRAP_RANK);
-    for bootstrap in set_at_start {
-        for edit in edits {
-            if bootstrap.root.find(edit.key.segments()).is_some() {
-                let detail = format!(
-                    "was set at the start by {}, and only a start sets it",
-                    bootstrap.name
-                );
-                return Err(Error::new(ErrorKind::Refused, detail).with_key(&edit.key));
-            }
-        }
+/// Takes from a bootstrap source what it said at the start, and nothing else.
+fn confirm_bootstrap(old: &Generation, at: usize, root: &Table) -> Result<Done, Error> {
+    let layer = &old.layers[at];
+    if !pins::same_values(&layer.root, root) {
+        return Err(pins::too_late(&layer.name));
     }
-    Ok(())
+    let applied = Applied {
+        generation: old.number(),
+        changed: 0,
+        refused: Vec::new(),
+        kept: Vec::new(),
+    };
+    Ok(Done::nothing(applied))
 }
 
 fn check(old: &Generation, conditions: Vec<Condition>) -> Result<(), Error> {

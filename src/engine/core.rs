@@ -5,37 +5,42 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::sync::discard::{Contained, Discarded, discard};
-use crate::sync::lock::{CannotLock, CommitLock, Mutex};
+use parking_lot::ReentrantMutex;
 
 use crate::engine::cache::{Before, Cache};
 use crate::engine::clock::Clock;
 use crate::engine::commit::{Condition, Done, Instead, Ledger, Order};
-use crate::engine::dispatch::{self, Dispatcher};
+use crate::engine::dispatch::{self, Dispatcher, Trouble};
 use crate::engine::guard::Said;
 use crate::engine::health::books::{Answer, Books, News};
 use crate::engine::health::{PendingRestart, SourceEventKind};
-use crate::engine::pins::{Pin, Waiting};
+use crate::engine::pins::{self, Pin};
 use crate::engine::propose::Rules;
 use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
 use crate::engine::versions::{Look, RetiredVersions};
 use crate::error::{Error, ErrorKind};
+use crate::property::listen::CommitListeners;
 use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
 use crate::sync::Cell;
+use crate::sync::discard::{Contained, Discarded, discard};
+use crate::sync::lock::{CannotLock, CommitLock, Mutex};
 use crate::sync::panics::{self, Panicked};
 use crate::tree::diff;
-use crate::tree::layer::{LayerState, SourceId};
-use crate::tree::snapshot::{Found, Generation, Pinned, Stamp};
+use crate::tree::layer::{Layer, LayerState, SourceId};
+use crate::tree::snapshot::{Found, Generation, Pending, Pinned, Stamp};
 use crate::value::document::Document;
 use crate::value::key::Key;
 use crate::value::map::Entry;
 use crate::value::node::Table;
 use crate::value::scan::Seed;
+
+/// The pause before the watchdog retries what needs the commit lock, while a commit holds it.
+const RETRY_WHILE_COMMITTING: Duration = Duration::from_millis(50);
 
 /// The layer that the program writes to.
 const OVERRIDES: SourceId = SourceId(1);
@@ -49,6 +54,7 @@ pub(crate) struct Engine {
     closed: AtomicBool,
     pub(crate) rules: Rules,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) commit_listeners: CommitListeners,
     pub(crate) books: Arc<Books>,
     pub(crate) supervisor: Supervisor,
     pub(crate) cache: Cache,
@@ -64,7 +70,7 @@ pub(crate) struct Engine {
 /// What several sources share, by type.
 #[derive(Default)]
 struct Shared {
-    gate: Arc<Mutex<()>>,
+    gate: Arc<ReentrantMutex<()>>,
     value: Option<Weak<dyn Any + Send + Sync>>,
 }
 
@@ -158,9 +164,9 @@ impl Engine {
             let host: Weak<Engine> = Weak::clone(me);
             let books = Arc::new(Books::new(clock.clone()));
             let reports = Weak::clone(me);
-            let dispatcher = Dispatcher::new(inline, move |error| {
+            let dispatcher = Dispatcher::new(inline, move |trouble| {
                 if let Some(engine) = reports.upgrade() {
-                    engine.tell_whole(SourceEventKind::CallbackPanicked(error));
+                    engine.report(trouble);
                 }
             });
             let scrubs = Weak::clone(me);
@@ -182,6 +188,8 @@ impl Engine {
                     pinned: None,
                 }),
                 root: Table::default(),
+                pending: Arc::default(),
+                append: Arc::clone(&rules.append),
                 at_hand: Table::default(),
                 layers: Vec::new(),
                 secrets: rules.secrets.clone(),
@@ -196,6 +204,7 @@ impl Engine {
                 closed: AtomicBool::new(false),
                 rules,
                 dispatcher,
+                commit_listeners: CommitListeners::default(),
                 books,
                 supervisor: Supervisor::new(clock),
                 cache: Cache::default(),
@@ -232,6 +241,26 @@ impl Engine {
         Ok(())
     }
 
+    /// Rejects what would move or remove a bootstrap source, or give its rank to another one.
+    pub(crate) fn check_rank(&self, source: Option<SourceId>, to: &Layer) -> Result<(), Error> {
+        let now = self.current.full();
+        let mut layers = now.layers.iter();
+        let state = source.and_then(|source| layers.find(|state| state.id == source));
+        let is_fixed = state.is_some_and(|state| state.layer.is_bootstrap());
+        match is_fixed || to.is_bootstrap() {
+            true => Err(pins::reserved(state.map_or(to.name(), |state| &state.name))),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the values of a source are in force and only a start sets them.
+    fn is_fixed(&self, source: SourceId) -> bool {
+        let now = self.current.load();
+        let mut layers = now.layers.iter();
+        let is_bootstrap = layers.any(|state| state.id == source && state.layer.is_bootstrap());
+        is_bootstrap && self.books.has_arrived(source)
+    }
+
     /// Keys that held secrets in an earlier run do so still.
     pub(crate) fn known_secrets(&self, keys: &[Key]) {
         keys.iter()
@@ -249,6 +278,7 @@ impl Engine {
             },
             tree: before.tree,
             secrets: before.secrets,
+            hidden: before.hidden,
         };
         self.locked(|ledger| drop(ledger.pins.pin(Some(pin))))
     }
@@ -438,26 +468,41 @@ impl Engine {
 
     fn serve(&self) -> Result<(), Error> {
         let mut tell = Vec::new();
-        let ((), discarded) = self.locked_with_discarded(|ledger| {
+        // The last one is dropped after the lock is released: freeing a tree takes long.
+        let mut unused = Vec::new();
+        let (is_in_use, discarded) = self.locked_with_discarded(|ledger| {
             loop {
                 let next = self.queue.lock().next();
                 let Some(placed) = next else {
                     break;
                 };
+                // One old tree at most waits beside the new one.
+                unused.clear();
                 let order = placed.order.lock().take();
                 if let Some(order) = order {
                     let outcome = self.serve_one(ledger, order, placed.depth, &mut tell);
                     *placed.outcome.lock() = Some(outcome);
+                    unused = ledger.retired.take_unused();
                 }
             }
+            ledger.schedule_sweep(self.supervisor.clock().now())
         })?;
-        for (depth, told) in tell {
-            dispatch::caused_by(depth, told);
-        }
+        self.dispatcher.deliver(|| {
+            for (depth, told) in tell {
+                dispatch::caused_by(depth, told);
+            }
+        });
+        drop(unused);
         drop(discarded);
-        let unused = self.replaced.lock().take_few_unused();
+        let (unused, is_read) = {
+            let mut versions = self.replaced.lock();
+            (versions.take_few_unused(), versions.is_new())
+        };
         if !unused.is_empty() {
             discard(unused);
+        }
+        if is_in_use || is_read {
+            self.supervisor.wake(self);
         }
         Ok(())
     }
@@ -528,20 +573,21 @@ impl Engine {
                 problems,
                 waiting,
                 clashes,
-                told,
+                mut told,
                 versions,
             }) => {
                 if !versions.is_empty() {
-                    let now = self.supervisor.clock().now();
-                    self.replaced.lock().add(versions, now);
-                    self.supervisor.ring();
+                    self.replaced
+                        .lock()
+                        .add(versions, self.supervisor.clock().now());
                 }
+                self.commit_listeners.collect_into(&mut told);
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 for clash in clashes {
                     self.books.note_clash(&mut news, generation, clash);
                 }
                 if let Some((now, waiting)) = waiting {
-                    let waiting = waiting_keys(&now, waiting);
+                    let waiting = waiting_keys(&now, &waiting);
                     self.books.waits_for_restart(&mut news, generation, waiting);
                 }
                 if let Some(source) = source.filter(|source| *source != self.overrides) {
@@ -583,7 +629,13 @@ impl Engine {
                     if !by_time || held.is_some() {
                         let generation = self.current.load().number();
                         let books = &self.books;
-                        books.refused(&mut news, source, generation, error.clone(), held);
+                        match self.is_fixed(source) {
+                            // Its values of the start stay in force as they are.
+                            true => books.note_of(&mut news, source, generation, error.clone()),
+                            false => {
+                                books.refused(&mut news, source, generation, error.clone(), held);
+                            }
+                        }
                     }
                     let me = self.weak();
                     let tell_all = move || {
@@ -599,6 +651,18 @@ impl Engine {
         }
     }
 
+    /// Reports what goes wrong while callbacks are run.
+    fn report(&self, trouble: Trouble) {
+        match trouble {
+            Trouble::Panicked(error) => self.tell_whole(SourceEventKind::CallbackPanicked(error)),
+            Trouble::NoThread(error) => {
+                self.books.note(self.current.load().number(), error);
+                // It tries again.
+                self.supervisor.ring();
+            }
+        }
+    }
+
     pub(crate) fn tell_whole(&self, kind: SourceEventKind) {
         self.books.whole(self.current.load().number(), kind);
     }
@@ -607,8 +671,12 @@ impl Engine {
     pub(crate) fn shared(&self, kind: TypeId, make: Make<'_>) -> Arc<dyn Any + Send + Sync> {
         let gate = Arc::clone(&self.shared.lock().entry(kind).or_default().gate);
         // One maker at a time for each type, and no lock over all of them: what is made may share
-        // something else, such as a client that needs the runtime.
-        let _one = gate.lock();
+        // something else, such as a client that needs the runtime. A maker that asks for its own type
+        // makes another. Inside a validator nobody is waited for: a maker may wait for the commit.
+        let _one = match self.ledger.is_held() {
+            true => gate.try_lock(),
+            false => Some(gate.lock()),
+        };
         let there = self
             .shared
             .lock()
@@ -664,9 +732,13 @@ impl Engine {
     /// What would become of the tree if a source said this; changes nothing.
     pub(crate) fn try_out(&self, source: SourceId, document: Document) -> Result<Tried, Error> {
         let refusal = self.supervisor.refusal(source);
-        let (root, _) = document.into_parts();
         self.locked(|ledger| {
             let old = self.current.full();
+            let mut document = document;
+            if let Some(layer) = old.layers.iter().find(|layer| layer.id == source) {
+                document.keep_last_good(&layer.root);
+            }
+            let (root, _) = document.into_parts();
             // The decoders and validators are the user's code.
             let tried = panics::catch(|| ledger.try_out(&self.rules, &old, source, root, refusal))
                 .unwrap_or_else(|panic| {
@@ -680,12 +752,26 @@ impl Engine {
         })?
     }
 
+    /// Frees the replaced generations that nobody uses any more; returns when to retry.
+    fn free_retired(&self) -> Option<Instant> {
+        let now = self.supervisor.clock().now();
+        let sweep = |ledger: &mut Ledger| (ledger.sweep_retired(now), ledger.retired.retry_at());
+        // Whoever holds the lock commits, and a validator may take long: this thread never waits.
+        match self.ledger.try_with(sweep) {
+            Some(((unused, retry), discarded)) => {
+                drop((unused, discarded));
+                retry
+            }
+            None => Some(now + RETRY_WHILE_COMMITTING),
+        }
+    }
+
     /// Does what is due by now, and says when to look again.
     pub(crate) fn grown_old(&self) -> Option<Instant> {
-        let (next, believed) = self.books.grown_old(self.current.load().number());
+        let (mut next, believed) = self.books.grown_old(self.current.load().number());
         for source in believed {
             let me = self.weak();
-            self.supervisor.aside(move || {
+            let started = self.supervisor.aside(move || {
                 if let Some(engine) = me.upgrade() {
                     // Why not is in the books already.
                     let _ = engine.commit(Order::Confirm {
@@ -694,15 +780,26 @@ impl Engine {
                     });
                 }
             });
+            if !started {
+                let again = self.supervisor.clock().now() + dispatch::RETRY;
+                self.books.accept_at(source, again);
+                next = next.into_iter().chain([again]).min();
+            }
         }
-        next.into_iter().chain(self.free_versions()).min()
+        let due = [self.free_retired(), self.free_versions()];
+        next.into_iter().chain(due.into_iter().flatten()).min()
     }
 
     /// Stops and joins every thread.
     pub(crate) fn shut_down(&self) {
         self.closed.store(true, Ordering::Release);
-        // One bound for all: a source that hangs uses up no more than a callback that does.
-        let until = Instant::now() + PATIENCE;
+        // One bound for all: a source that hangs uses up no more than a callback that does. Inside a
+        // validator it is over at once, since the threads may wait for the commit.
+        let patience = match self.ledger.is_held() {
+            true => Duration::ZERO,
+            false => PATIENCE,
+        };
+        let until = Instant::now() + patience;
         self.supervisor.stop();
         self.cache.stop();
         self.dispatcher.stop();
@@ -711,7 +808,7 @@ impl Engine {
         self.cache.join(until);
         // What was kept for good may hold the engine's last reference to itself.
         let kept = std::mem::take(&mut *self.kept.lock());
-        drop(kept);
+        discard(kept);
     }
 }
 
@@ -724,9 +821,9 @@ pub(crate) struct Tried {
 }
 
 /// The keys that wait for a restart, as the operators see them.
-fn waiting_keys(now: &Arc<Generation>, waiting: Waiting) -> Vec<PendingRestart> {
+fn waiting_keys(now: &Arc<Generation>, waiting: &Pending) -> Vec<PendingRestart> {
     waiting
-        .into_iter()
+        .iter()
         .map(|(key, says)| {
             let running = now.root.find(key.segments());
             let hidden = now.secrets.hides(key.as_str());
@@ -739,7 +836,7 @@ fn waiting_keys(now: &Arc<Generation>, waiting: Waiting) -> Vec<PendingRestart> 
                 running: show(running),
                 waiting: show(says.as_ref()),
                 origin: says.as_ref().and_then(|entry| entry.node.origin().cloned()),
-                key,
+                key: key.clone(),
             }
         })
         .collect()

@@ -2,27 +2,33 @@
 //! callback.
 //!
 //! One worker runs callbacks one after the other for as long as it gets on. When it is stuck in
-//! one for longer than [`GRACE`], a standby takes over the queue. Threads are started when the
-//! first callback is due and end when they have been idle for a while.
+//! one for longer than [`GRACE`], a standby takes over the queue. Threads are started when a
+//! callback is due, and each ends when it has been idle for [`IDLE`].
+//!
+//! Where the system has no thread to give, the callbacks stay in the queue. Every commit, every
+//! look at the health and the monitor of the sources try again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::engine::threads::Threads;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::property::subscription::{After, Subscriber};
 use crate::sync::panics::Panicked;
 
 /// How long a callback may take before another thread takes over those that wait.
 const GRACE: Duration = Duration::from_millis(2);
-/// How long a thread that is not needed stays.
+/// How long a thread stays that has nothing to do.
 const IDLE: Duration = Duration::from_secs(10);
+/// How long after a thread could not be started the next attempt is due.
+pub(crate) const RETRY: Duration = Duration::from_millis(100);
 /// The most threads: so many callbacks may be stuck at once before others wait for them.
 const MAX_THREADS: usize = 64;
 /// How many callbacks may trigger each other in a row.
@@ -61,6 +67,14 @@ pub(crate) fn caused_by(depth: u32, tell: impl FnOnce()) {
     CAUSE.set(before);
 }
 
+/// Calls `f` with the inline dispatchers whose queues this thread is emptying; `None` at the end of
+/// the thread, when nothing is known of it any more.
+fn with_draining<R>(f: impl FnOnce(&mut Vec<usize>) -> R) -> Option<R> {
+    DRAINING
+        .try_with(|draining| f(&mut draining.borrow_mut()))
+        .ok()
+}
+
 /// Runs subscribers.
 #[derive(Clone)]
 pub(crate) struct Dispatcher(Arc<Inner>);
@@ -70,30 +84,65 @@ struct Inner {
     wake: Condvar,
     threads: Threads,
     inline: bool,
+    idle: Duration,
     panics: AtomicU64,
-    /// Told of each panic of a callback.
-    report: Box<dyn Fn(Error) + Send + Sync>,
+    report: Box<dyn Fn(Trouble) + Send + Sync>,
+}
+
+/// What goes wrong while callbacks are run.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    Panicked(Error),
+    /// No thread can be started for callbacks that wait. Reported when that begins.
+    NoThread(Error),
 }
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<(Arc<Subscriber>, u32)>,
+    jobs: VecDeque<Arc<Subscriber>>,
     /// When each busy worker began its callback.
     busy: Vec<(u64, Instant)>,
     workers: usize,
     /// Workers that wait or are just being started.
     idle: usize,
     next: u64,
+    /// Since when no thread can be started for the jobs, and why not.
+    starved: Option<(SystemTime, Error)>,
     stopped: bool,
 }
 
+impl Queue {
+    /// Notes that no thread could be started, and returns what is to be reported.
+    fn starve(&mut self, cause: &io::Error) -> Option<Trouble> {
+        if self.starved.is_some() {
+            return None;
+        }
+        let detail = format!(
+            "no thread can be started for the callbacks: {cause}; they wait, and each commit tries \
+             again (raise the limit on threads of the process)"
+        );
+        let error = Error::new(ErrorKind::Unavailable, detail);
+        self.starved = Some((SystemTime::now(), error.clone()));
+        Some(Trouble::NoThread(error))
+    }
+}
+
 impl Dispatcher {
-    pub(crate) fn new(inline: bool, report: impl Fn(Error) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(inline: bool, report: impl Fn(Trouble) + Send + Sync + 'static) -> Self {
+        Self::with_idle(inline, IDLE, report)
+    }
+
+    fn with_idle(
+        inline: bool,
+        idle: Duration,
+        report: impl Fn(Trouble) + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(Inner {
             queue: Mutex::new(Queue::default()),
             wake: Condvar::new(),
             threads: Threads::default(),
             inline,
+            idle,
             panics: AtomicU64::new(0),
             report: Box::new(report),
         }))
@@ -102,24 +151,68 @@ impl Dispatcher {
     /// Has a subscriber run: on a worker, or on this thread if callbacks run inline and this is
     /// not one that must not run any.
     pub(crate) fn schedule(&self, subscriber: Arc<Subscriber>) {
-        let depth = CAUSE.get();
-        {
+        let trouble = {
             let mut queue = self.0.queue.lock();
             if queue.stopped {
                 return;
             }
-            queue.jobs.push_back((subscriber, depth));
-            if !self.0.inline {
-                self.provide(&mut queue);
+            queue.jobs.push_back(subscriber);
+            match self.0.inline {
+                true => None,
+                false => self.provide(&mut queue),
             }
-        }
-        if self.0.inline && NEVER_HERE.get() {
-            let elsewhere = self.clone();
-            let run = move || elsewhere.drain();
-            // If the system has no thread to give, the next that is told runs it.
-            let _ = self.0.threads.spawn("liveprops-callbacks", run);
-        } else if self.0.inline {
+        };
+        self.report(trouble);
+        if self.0.inline {
             self.drain();
+        }
+    }
+
+    /// Notifies those who listen to commits, and then runs the callbacks that asks for, if they run
+    /// inline: nobody who waits for a commit waits for a callback.
+    pub(crate) fn deliver(&self, notify: impl FnOnce()) {
+        let is_outermost = self.0.inline && self.begin_draining();
+        notify();
+        if is_outermost {
+            self.end_draining();
+            self.drain();
+        } else {
+            self.retry();
+        }
+    }
+
+    /// Tries again to have the queue looked after, if no thread could be started for it.
+    pub(crate) fn retry(&self) {
+        let trouble = {
+            let mut queue = self.0.queue.lock();
+            if queue.starved.is_none() {
+                return;
+            }
+            if queue.jobs.is_empty() {
+                queue.starved = None;
+                return;
+            }
+            self.provide(&mut queue)
+        };
+        self.report(trouble);
+    }
+
+    /// As [`retry`](Self::retry), and returns when to try again.
+    pub(crate) fn retry_at(&self, now: Instant) -> Option<Instant> {
+        self.retry();
+        let starved = self.0.queue.lock().starved.is_some();
+        starved.then(|| now + RETRY)
+    }
+
+    /// Since when callbacks wait for a thread that cannot be started, and why it cannot.
+    pub(crate) fn starved(&self) -> Option<(SystemTime, Error)> {
+        self.retry();
+        self.0.queue.lock().starved.clone()
+    }
+
+    fn report(&self, trouble: Option<Trouble>) {
+        if let Some(trouble) = trouble {
+            (self.0.report)(trouble);
         }
     }
 
@@ -130,7 +223,8 @@ impl Dispatcher {
 
     pub(crate) fn panicked(&self, panic: &Panicked) {
         self.0.panics.fetch_add(1, Ordering::Relaxed);
-        (self.0.report)(Error::from_panic("a callback", panic.message()));
+        let error = Error::from_panic("a callback", panic.message());
+        self.report(Some(Trouble::Panicked(error)));
     }
 
     /// Waits for running callbacks, at the longest until `until`.
@@ -149,22 +243,31 @@ impl Dispatcher {
         drop(jobs);
     }
 
-    /// Makes sure that somebody is there to look after the queue.
-    fn provide(&self, queue: &mut Queue) {
+    /// Makes sure that a thread looks after the queue, and returns what is to be reported once the
+    /// lock is released.
+    #[must_use]
+    fn provide(&self, queue: &mut Queue) -> Option<Trouble> {
         if queue.idle > 0 {
+            queue.starved = None;
             self.0.wake.notify_one();
-        } else if queue.workers < MAX_THREADS {
-            let worker = self.clone();
-            // If the system has no thread to give, the next change asks again.
-            if self
-                .0
-                .threads
-                .spawn("liveprops-callbacks", move || worker.work())
-                .is_ok()
-            {
+            return None;
+        }
+        if queue.workers == MAX_THREADS {
+            return None;
+        }
+        let worker = self.clone();
+        let work = move || match worker.0.inline {
+            true => worker.drain_and_end(),
+            false => worker.work(),
+        };
+        match self.0.threads.spawn("liveprops-callbacks", work) {
+            Ok(()) => {
                 queue.workers += 1;
                 queue.idle += 1;
+                queue.starved = None;
+                None
             }
+            Err(cause) => queue.starve(&cause),
         }
     }
 
@@ -175,8 +278,10 @@ impl Dispatcher {
                 break;
             }
             if queue.jobs.is_empty() {
-                let late = self.0.wake.wait_for(&mut queue, IDLE).timed_out();
-                if late && queue.jobs.is_empty() && queue.idle > 1 {
+                let late = self.0.wake.wait_for(&mut queue, self.0.idle).timed_out();
+                // Decided under the lock that `schedule` holds: a job comes before this and is
+                // seen, or after the counts below and starts another thread.
+                if late && queue.jobs.is_empty() {
                     break;
                 }
                 continue;
@@ -194,13 +299,17 @@ impl Dispatcher {
             queue.idle -= 1;
             let me = queue.next;
             queue.next += 1;
-            while let Some((subscriber, depth)) = queue.jobs.pop_front() {
+            while let Some(subscriber) = queue.jobs.pop_front() {
                 queue.busy.retain(|(id, _)| *id != me);
                 queue.busy.push((me, Instant::now()));
-                if !queue.jobs.is_empty() && queue.idle == 0 {
-                    self.provide(&mut queue);
-                }
-                parking_lot::MutexGuard::unlocked(&mut queue, || self.run(subscriber, depth));
+                let trouble = match !queue.jobs.is_empty() && queue.idle == 0 {
+                    true => self.provide(&mut queue),
+                    false => None,
+                };
+                parking_lot::MutexGuard::unlocked(&mut queue, || {
+                    self.report(trouble);
+                    self.run(subscriber);
+                });
                 if queue.stopped {
                     break;
                 }
@@ -210,38 +319,80 @@ impl Dispatcher {
         }
         queue.idle -= 1;
         queue.workers -= 1;
+        let has_ended_itself = !queue.stopped;
+        drop(queue);
+        if has_ended_itself {
+            self.0.threads.forget_current();
+        }
     }
 
-    fn run(&self, subscriber: Arc<Subscriber>, depth: u32) {
-        let before = DEPTH.replace(depth + 1);
-        let ran = subscriber.run();
+    fn run(&self, subscriber: Arc<Subscriber>) {
+        let before = DEPTH.get();
+        let ran = subscriber.run(|depth| DEPTH.set(depth + 1));
         DEPTH.set(before);
         if let Some(panic) = ran.panic {
             self.panicked(&panic);
         }
-        if let After::Again(depth) = ran.after {
+        if ran.after == After::Again {
             let mut queue = self.0.queue.lock();
             if !queue.stopped {
-                queue.jobs.push_back((subscriber, depth));
+                queue.jobs.push_back(subscriber);
             }
         }
     }
 
     /// Runs all that waits on this thread; what that triggers waits its turn.
     fn drain(&self) {
-        let me = Arc::as_ptr(&self.0).addr();
-        if DRAINING.with_borrow(|draining| draining.contains(&me)) {
+        if NEVER_HERE.get() {
+            let trouble = {
+                let mut queue = self.0.queue.lock();
+                match queue.jobs.is_empty() || queue.stopped {
+                    true => None,
+                    false => self.provide(&mut queue),
+                }
+            };
+            return self.report(trouble);
+        }
+        if !self.begin_draining() {
             return;
         }
-        DRAINING.with_borrow_mut(|draining| draining.push(me));
         loop {
             let next = self.0.queue.lock().jobs.pop_front();
             match next {
-                Some((subscriber, depth)) => self.run(subscriber, depth),
+                Some(subscriber) => self.run(subscriber),
                 None => break,
             }
         }
-        DRAINING.with_borrow_mut(|draining| draining.retain(|other| *other != me));
+        self.end_draining();
+    }
+
+    /// Runs what waits for a thread that must not run it.
+    fn drain_and_end(&self) {
+        {
+            let mut queue = self.0.queue.lock();
+            queue.idle -= 1;
+            queue.workers -= 1;
+        }
+        self.drain();
+        self.0.threads.forget_current();
+    }
+
+    /// Marks this thread as the one that empties the queue, unless it is already.
+    fn begin_draining(&self) -> bool {
+        let me = Arc::as_ptr(&self.0).addr();
+        let begun = with_draining(|draining| {
+            let is_new = !draining.contains(&me);
+            if is_new {
+                draining.push(me);
+            }
+            is_new
+        });
+        begun.unwrap_or(true)
+    }
+
+    fn end_draining(&self) {
+        let me = Arc::as_ptr(&self.0).addr();
+        let _ = with_draining(|draining| draining.retain(|other| *other != me));
     }
 }
 

@@ -60,6 +60,16 @@ pub(crate) enum Said {
     Tentative,
 }
 
+/// What an update would take away.
+#[derive(Clone, Copy, Debug)]
+struct Loss {
+    /// How many of how many keys: of those that are there, or that were there when the window began.
+    gone: usize,
+    of: usize,
+    /// How many of how many that are there.
+    at_once: (usize, usize),
+}
+
 impl Watched {
     /// Whether the window begins anew with what is there.
     fn begins(&self, now: Instant) -> bool {
@@ -67,18 +77,19 @@ impl Watched {
         self.base.is_empty() || (self.held.is_none() && past())
     }
 
-    /// How many of how many keys would be gone, if that is too much: of those at the beginning of
-    /// the window, which may be gone in small steps, or of those there are by now, which may be
-    /// many more.
-    fn too_much(&self, base: &Table, now_there: &Table, next: &Table) -> Option<(usize, usize)> {
+    /// What would be gone, if that is too much: of the keys at the beginning of the window, which
+    /// may be gone in small steps, or of those there are by now, which may be many more.
+    fn too_much(&self, base: &Table, now_there: &Table, next: &Table) -> Option<Loss> {
         let of = |before: &Table| (diff::gone(before, next), before.leaves());
         // Of a few keys all may go one by one while others come.
         let few = base.leaves() < self.guard.at_least && !next.is_empty();
         let slowly = (!few).then(|| of(base));
-        let counts = slowly.into_iter().chain([of(now_there)]);
-        counts
+        let at_once = of(now_there);
+        let counts = slowly.into_iter().chain([at_once]);
+        let (gone, of) = counts
             .filter(|(gone, of)| self.guard.holds(*gone, *of))
-            .max_by_key(|(gone, _)| *gone)
+            .max_by_key(|(gone, _)| *gone)?;
+        Some(Loss { gone, of, at_once })
     }
 
     /// Whether what is held has been said for long enough.
@@ -168,7 +179,7 @@ impl Guards {
             Said::Changes if watched.asked => Said::All,
             said => said,
         };
-        let Some((gone, of)) = watched.too_much(&watched.base, now_there, next) else {
+        let Some(loss) = watched.too_much(&watched.base, now_there, next) else {
             match (said, &mut watched.held) {
                 (Said::All, held) => watched.over |= held.take().is_some(),
                 (Said::Changes, Some(held)) => held.says = next.clone(),
@@ -180,7 +191,7 @@ impl Guards {
         if said == Said::Tentative {
             return match repeated {
                 true => Ok(()),
-                false => Err(too_much(gone, of, "the update is refused")),
+                false => Err(too_much(loss, "the update is refused")),
             };
         }
         let before = watched.held.take();
@@ -197,14 +208,14 @@ impl Guards {
             since,
             believed: time.and_then(|time| since.checked_add(time)),
             shown: Held {
-                gone,
-                of,
+                gone: loss.gone,
+                of: loss.of,
                 since: shown_since,
             },
         });
         match repeated {
             true => Ok(()),
-            false => Err(too_much(gone, of, UNTIL)),
+            false => Err(too_much(loss, UNTIL)),
         }
     }
 
@@ -224,7 +235,7 @@ impl Guards {
             false => &watched.base,
         };
         match watched.too_much(base, now_there, next) {
-            Some((gone, of)) if !watched.is_repeated(now) => Err(too_much(gone, of, UNTIL)),
+            Some(loss) if !watched.is_repeated(now) => Err(too_much(loss, UNTIL)),
             _ => Ok(()),
         }
     }
@@ -265,9 +276,18 @@ impl Guards {
 const UNTIL: &str = "they stay until they come back, or until `Properties::confirm` says that it \
                      is meant";
 
-fn too_much(gone: usize, of: usize, so: &str) -> Error {
-    let detail = format!("would take away {gone} of {of} keys; {so}");
-    Error::new(ErrorKind::Held, detail)
+fn too_much(loss: Loss, so: &str) -> Error {
+    let (gone, of) = loss.at_once;
+    let mut detail = format!("would take away {gone} of {of} keys");
+    if (loss.gone, loss.of) != loss.at_once {
+        detail.push_str(&format!(
+            ", and {} of the {} that were there before: removals within {} seconds count together",
+            loss.gone,
+            loss.of,
+            WINDOW.as_secs()
+        ));
+    }
+    Error::new(ErrorKind::Held, format!("{detail}; {so}"))
 }
 
 #[cfg(test)]

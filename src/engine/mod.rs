@@ -9,6 +9,7 @@ pub(crate) mod guard;
 pub(crate) mod health;
 pub(crate) mod pins;
 pub(crate) mod propose;
+pub(crate) mod retired;
 pub(crate) mod supervise;
 pub(crate) mod threads;
 pub(crate) mod update;

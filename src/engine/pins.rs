@@ -4,19 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::engine::propose::Rules;
 use crate::error::{Error, ErrorKind};
 use crate::tree::diff;
-use crate::tree::layer::LayerState;
+use crate::tree::interpolate::{self, References};
+use crate::tree::layer::{LayerState, count_bootstrap};
 use crate::tree::merge::Merge;
-use crate::tree::snapshot::{Generation, Pinned};
+use crate::tree::snapshot::{Found, Generation, Pending, Pinned};
+use crate::value::Value;
 use crate::value::key::{Key, push_segment};
 use crate::value::map::Entry;
-use crate::value::node::{Node, Table};
+use crate::value::node::{Leaf, Node, Resolved, Table};
+use crate::value::origin::Origin;
 
-/// The rank of layers that only the start of the program sets: stronger than any other.
-pub(crate) const BOOTSTRAP_RANK: i32 = i32::MIN;
-/// The rank of what a program has by default: weaker than any other.
-pub(crate) const DEFAULT_RANK: i32 = i32::MAX;
+pub(crate) use crate::tree::layer::{BOOTSTRAP_RANK, DEFAULT_RANK};
 
 /// What stays as it is.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ pub(crate) struct Pins {
     /// What was rolled back to.
     tree: Option<Pin>,
     frozen: Vec<Frozen>,
-    /// What the keys that need a restart would be after it.
+    /// Where the layers differ from what is frozen.
     waiting: Waiting,
 }
 
@@ -37,13 +38,16 @@ pub(crate) struct Pin {
     pub(crate) tree: Table,
     /// What is not in the tree and is what the layers say; only of an earlier run.
     pub(crate) secrets: Vec<Key>,
+    /// The defaults of the earlier run that a layer hid from the tree; only of an earlier run.
+    pub(crate) hidden: Vec<Key>,
 }
 
 impl Pin {
     /// The tree that is in force, with the keys of it whose references are to be followed.
     ///
     /// References of a tree of this run were followed when it was in force. Over one of an earlier
-    /// run stands what this start has set, and beneath it what this program has by default.
+    /// run stands what this start has set, and beneath it what this program has by default and did
+    /// not have then. Nothing is joined: the tree holds lists that are joined already.
     pub(crate) fn over(
         &self,
         merged: &Table,
@@ -61,37 +65,263 @@ impl Pin {
                 let _ = tree.put_path(&path, entry.node.clone());
             }
         }
-        let of_rank = |rank: i32| {
-            let layers = layers
-                .iter()
-                .filter(move |layer| layer.layer.rank() == rank);
-            layers.map(|layer| &layer.root)
-        };
-        let over = of_rank(BOOTSTRAP_RANK).chain([&tree]);
-        let all: Vec<&Table> = over.chain(of_rank(DEFAULT_RANK)).collect();
-        let mut merge = Merge::new(append);
-        let tree = merge.all(&all);
+        let bootstrap = count_bootstrap(layers);
+        let fixed: Vec<&Table> = layers[..bootstrap]
+            .iter()
+            .map(|state| &state.root)
+            .collect();
+        let fixed = Merge::new(append, bootstrap).all(&fixed);
+        let mut all = vec![fixed, tree];
+        all.extend(self.visible_defaults(layers));
+        let nothing = BTreeSet::new();
+        let mut merge = Merge::new(&nothing, bootstrap);
+        let tree = merge.all(&all.iter().collect::<Vec<_>>());
         (tree, merge.referring)
+    }
+
+    /// The defaults of this program without those that were hidden in the earlier run.
+    fn visible_defaults(&self, layers: &[Arc<LayerState>]) -> Option<Table> {
+        let mut defaults = defaults(layers)?.clone();
+        for key in &self.hidden {
+            let path: Vec<_> = key.segments().collect();
+            defaults.remove_path(&path);
+        }
+        Some(defaults)
     }
 }
 
-/// Keys with what stands there in the layers; nothing if it is gone.
-pub(crate) type Waiting = BTreeMap<Key, Option<Arc<Entry>>>;
+/// What the program has by default.
+fn defaults(layers: &[Arc<LayerState>]) -> Option<&Table> {
+    let last = layers.last()?;
+    (last.layer.rank() == DEFAULT_RANK).then_some(&last.root)
+}
+
+/// The defaults that are not in a tree because a layer hid them.
+pub(crate) fn hidden_defaults(tree: &Table, layers: &[Arc<LayerState>]) -> Vec<Key> {
+    let mut hidden = Vec::new();
+    let Some(defaults) = defaults(layers) else {
+        return hidden;
+    };
+    defaults.walk(&mut String::new(), &mut |key, _| {
+        let Ok(key) = Key::parse(key) else { return };
+        let path: Vec<_> = key.segments().collect();
+        if tree.find(&path).is_none() && leaf_above(tree, &path).is_none() {
+            hidden.push(key);
+        }
+    });
+    hidden
+}
+
+/// Resolves the references of bootstrap layers for good, by the tree that these layers make.
+pub(crate) fn fix_bootstrap(
+    rules: &Rules,
+    layers: &mut [Arc<LayerState>],
+    mut merged: Table,
+    mut referring: Vec<Key>,
+    pin: Option<&Pin>,
+) -> bool {
+    let bootstrap = count_bootstrap(layers);
+    let refers = |state: &Arc<LayerState>| state.root.special();
+    if !layers[..bootstrap].iter().any(refers) {
+        return false;
+    }
+    if let Some(pin) = pin {
+        (merged, referring) = pin.over(&merged, layers, &rules.append);
+    }
+    let secret = |key: &str| rules.secrets.hides(key);
+    interpolate::follow(
+        &mut merged,
+        &Table::default(),
+        &References::default(),
+        referring,
+        &mut Vec::new(),
+        &secret,
+    );
+    for state in &mut layers[..bootstrap] {
+        interpolate::fix(&mut Arc::make_mut(state).root, &merged, &secret);
+    }
+    true
+}
+
+/// Where the layers differ from what is frozen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waiting {
+    /// The frozen keys where the layers hold another node than the one in force.
+    behind: BTreeMap<Key, Behind>,
+    /// Of these, the keys whose value a restart changes.
+    pub(crate) pending: Arc<Pending>,
+}
+
+/// What the layers hold at a frozen key.
+#[derive(Clone, Debug)]
+struct Behind {
+    says: Option<Arc<Entry>>,
+    /// Whether a value that stands further up had to give way.
+    displaced: bool,
+}
 
 /// A key that keeps the value it had at the start.
 #[derive(Debug)]
 struct Frozen {
     key: Key,
     path: Vec<String>,
-    /// What stood there as it was written, and as it read.
-    raw: Option<Node>,
+    /// What stood there at the start, its references resolved for good.
     node: Option<Node>,
+}
+
+impl Frozen {
+    /// What a key keeps; `None` if it cannot be read, which is not worth keeping.
+    fn of(key: Key, now: &Generation) -> Option<Self> {
+        let path: Vec<String> = key.segments().map(|name| name.into_owned()).collect();
+        let node = now.root.find(&path).map(|entry| entry.node.clone());
+        if matches!(&node, Some(Node::Resolved(resolved)) if resolved.value.is_err()) {
+            return None;
+        }
+        Some(Self {
+            key,
+            path,
+            node: node.as_ref().map(Node::fixed),
+        })
+    }
+
+    /// Puts what is frozen in place of what the layers hold; says what they hold, if that differs,
+    /// and whether a restart changes the value.
+    fn hold(&self, merged: &mut Table) -> Option<(Behind, bool)> {
+        let says = merged.find(&self.path).cloned();
+        let (node, is_pending) = match (&self.node, &says) {
+            (None, None) => return self.hold_absent(merged),
+            (None, Some(_)) => (None, true),
+            (Some(frozen), says) => {
+                let mut is_pending = false;
+                let says = says.as_ref().map(|entry| &entry.node);
+                let node = instead(frozen, says, &mut is_pending)?;
+                (Some(node), is_pending)
+            }
+        };
+        merged.remove_path(&self.path);
+        let mut displaced = false;
+        if let Some(node) = node {
+            // A value that stands further up by now has to wait as well.
+            if let Some(above) = leaf_above(merged, &self.path) {
+                merged.remove_path(&self.path[..above]);
+                displaced = true;
+            }
+            let _ = merged.put_path(&self.path, node);
+        }
+        Some((Behind { says, displaced }, is_pending))
+    }
+
+    /// Takes out a list that holds what is to be absent.
+    fn hold_absent(&self, merged: &mut Table) -> Option<(Behind, bool)> {
+        let Ok(Found::Inside(value, entry)) = Found::in_tree(merged, self.key.as_str()) else {
+            return None;
+        };
+        let origin = entry.node.origin()?.clone();
+        let says = Entry {
+            name: entry.name.clone(),
+            node: Node::Leaf(Leaf::new(value.clone(), origin)),
+        };
+        let above = leaf_above(merged, &self.path)?;
+        merged.remove_path(&self.path[..above]);
+        let behind = Behind {
+            says: Some(Arc::new(says)),
+            displaced: true,
+        };
+        Some((behind, true))
+    }
+}
+
+/// What stands in force in place of what the layers hold; `None`: what they hold.
+///
+/// Each leaf that the layers hold as it was at the start is in force with its present origin.
+fn instead(frozen: &Node, says: Option<&Node>, is_pending: &mut bool) -> Option<Node> {
+    match (frozen, says) {
+        (Node::Table(frozen), Some(Node::Table(says))) => table_instead(frozen, says, is_pending),
+        (Node::Resolved(frozen), Some(Node::Leaf(says))) if frozen.raw.value == says.value => {
+            Some(fixed_at(frozen, &says.origin))
+        }
+        // Nothing has changed here since the references were followed for the last time.
+        (Node::Resolved(frozen), Some(Node::Resolved(says)))
+            if !says.fixed && frozen.raw.value == says.raw.value =>
+        {
+            Some(fixed_at(frozen, &says.raw.origin))
+        }
+        (frozen, Some(says)) if says.written().is_some() && frozen.written() == says.written() => {
+            None
+        }
+        _ => {
+            *is_pending = true;
+            Some(frozen.clone())
+        }
+    }
+}
+
+/// A frozen value with the place where it is written now.
+fn fixed_at(frozen: &Resolved, origin: &Origin) -> Node {
+    let mut node = frozen.clone();
+    node.raw.origin = origin.clone();
+    Node::Resolved(Box::new(node))
+}
+
+fn table_instead(frozen: &Table, says: &Table, is_pending: &mut bool) -> Option<Node> {
+    if !frozen.special() && frozen.leaves() == says.leaves() {
+        let diff = diff::diff(frozen, says, false);
+        if diff.uncounted == 0 && !says.special() {
+            return None;
+        }
+    }
+    let mut differs = false;
+    let mut held = frozen.clone();
+    for entry in frozen.map().iter() {
+        let there = says.get(&entry.name);
+        let node = instead(&entry.node, there.map(|there| &there.node), is_pending);
+        match (node, there) {
+            (Some(node), _) => {
+                differs = true;
+                held.put(&entry.name, node);
+            }
+            (None, Some(there)) => drop(held.insert(Arc::clone(there))),
+            (None, None) => {}
+        }
+    }
+    let is_more = |entry: &Arc<Entry>| frozen.get(&entry.name).is_none();
+    if says.map().iter().any(is_more) {
+        (differs, *is_pending) = (true, true);
+    }
+    differs.then_some(Node::Table(held))
+}
+
+/// The keys to freeze for those that are named: an item of a list is frozen with its list, since a
+/// list changes as a whole.
+fn whole_lists(keys: &[Key], root: &Table) -> BTreeSet<Key> {
+    let whole: BTreeSet<Key> = keys.iter().map(|key| whole_list(key, root)).collect();
+    let has_above = |key: &Key| {
+        let mut above = key.lineage().skip(1);
+        above.any(|above| whole.contains(above))
+    };
+    let outermost = whole.iter().filter(|key| !has_above(key));
+    outermost.cloned().collect()
+}
+
+/// The key of the list that a key reaches into, or may reach into once there is one.
+fn whole_list(key: &Key, root: &Table) -> Key {
+    let path: Vec<_> = key.segments().collect();
+    let is_index = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+    let mut table = Some(root);
+    for (at, name) in path.iter().enumerate() {
+        if at > 0 && table.is_none() && is_index(name) {
+            return Key::from_segments(&path[..at]).unwrap_or_else(|_| key.clone());
+        }
+        let entry = table.and_then(|table| table.get(name));
+        table = entry.and_then(|entry| entry.node.table());
+    }
+    key.clone()
 }
 
 impl Pins {
     /// Keeps a generation that is replaced, and forgets those over the limit.
     pub(crate) fn keep(&mut self, replaced: &Arc<Generation>, most: usize) {
-        if most == 0 || replaced.number() == 0 {
+        if most == 0 || replaced.is_initial() {
             return;
         }
         self.past.push_back(Arc::clone(replaced));
@@ -103,6 +333,14 @@ impl Pins {
     /// The generations before the one in force, the oldest first.
     pub(crate) fn past(&self) -> impl Iterator<Item = &Arc<Generation>> {
         self.past.iter()
+    }
+
+    /// Whether the history keeps a generation.
+    pub(crate) fn keeps(&self, generation: &Arc<Generation>) -> bool {
+        let number = generation.number();
+        self.past
+            .binary_search_by_key(&number, |past| past.number())
+            .is_ok()
     }
 
     /// What is pinned.
@@ -117,46 +355,28 @@ impl Pins {
 
     /// Has keys keep what they are now.
     pub(crate) fn freeze(&mut self, keys: &[Key], now: &Generation) {
+        let keys = whole_lists(keys, &now.root);
         self.frozen = keys
-            .iter()
-            .filter_map(|key| {
-                let path: Vec<String> = key.segments().map(|name| name.into_owned()).collect();
-                let node = now.root.find(&path).map(|entry| entry.node.clone());
-                // What cannot be read is not worth keeping.
-                if matches!(&node, Some(Node::Resolved(resolved)) if resolved.value.is_err()) {
-                    return None;
-                }
-                Some(Frozen {
-                    key: key.clone(),
-                    path,
-                    raw: node.as_ref().map(Node::raw),
-                    node: node.as_ref().map(Node::fixed),
-                })
-            })
+            .into_iter()
+            .filter_map(|key| Frozen::of(key, now))
             .collect();
     }
 
     /// Puts what the layers say in place of what is frozen, so that a change can be merged into it;
     /// `false` if that cannot be told from the merged tree, and it is to be merged anew.
     #[must_use]
-    pub(crate) fn release(&self, merged: &mut Table, layers: &[Arc<LayerState>]) -> bool {
+    pub(crate) fn release(&self, merged: &mut Table) -> bool {
+        if self.waiting.behind.values().any(|behind| behind.displaced) {
+            return false;
+        }
         for frozen in &self.frozen {
-            // A value further up had to give way.
-            let displaced =
-                |layer: &Arc<LayerState>| leaf_above(&layer.root, &frozen.path).is_some();
-            let gone = matches!(self.waiting.get(&frozen.key), Some(None));
-            if gone && layers.iter().any(displaced) {
-                return false;
-            }
-            let says = match (self.waiting.get(&frozen.key), &frozen.raw) {
-                (Some(says), _) => says.as_ref().map(|entry| entry.node.clone()),
-                (None, Some(raw)) if raw.special() => Some(raw.clone()),
-                // It is what is frozen.
-                (None, _) => continue,
+            let Some(behind) = self.waiting.behind.get(&frozen.key) else {
+                // What the layers hold is in force.
+                continue;
             };
             merged.remove_path(&frozen.path);
-            if let Some(node) = says {
-                let _ = merged.put_path(&frozen.path, node);
+            if let Some(entry) = &behind.says {
+                let _ = merged.put_path(&frozen.path, entry.node.clone());
             }
         }
         true
@@ -166,58 +386,54 @@ impl Pins {
     ///
     /// All of them, whatever changed: a merged tree may be that of a layer, and hold none of it.
     pub(crate) fn hold(&self, merged: &mut Table) -> Option<Waiting> {
-        let mut waiting = None;
+        if self.frozen.is_empty() {
+            return None;
+        }
+        let mut behind = BTreeMap::new();
+        let mut pending = Pending::new();
         for frozen in &self.frozen {
-            let says = merged.find(&frozen.path).cloned();
-            let same = match (&says, &frozen.raw) {
-                (None, None) => true,
-                (Some(now), Some(raw)) => alike(&now.node, raw),
-                _ => false,
-            };
-            let waiting = waiting.get_or_insert_with(|| self.waiting.clone());
-            if same {
-                waiting.remove(&frozen.key);
-            } else {
-                waiting.insert(frozen.key.clone(), says);
-            }
-            let refers = matches!(&frozen.raw, Some(raw) if raw.special());
-            if !same || refers {
-                merged.remove_path(&frozen.path);
-                if let Some(node) = &frozen.node {
-                    // A value that stands further up by now has to wait as well.
-                    if let Some(above) = leaf_above(merged, &frozen.path) {
-                        merged.remove_path(&frozen.path[..above]);
-                    }
-                    let _ = merged.put_path(&frozen.path, node.clone());
+            if let Some((there, is_pending)) = frozen.hold(merged) {
+                if is_pending {
+                    pending.insert(frozen.key.clone(), there.says.clone());
                 }
+                behind.insert(frozen.key.clone(), there);
             }
         }
-        waiting
+        Some(Waiting {
+            behind,
+            pending: Arc::new(pending),
+        })
+    }
+
+    /// The keys that wait for a restart.
+    pub(crate) fn pending(&self) -> &Arc<Pending> {
+        &self.waiting.pending
     }
 
     /// The keys that did not wait for a restart before, or for another value.
     pub(crate) fn news<'w>(
         &self,
-        waiting: &'w Waiting,
+        pending: &'w Pending,
     ) -> impl Iterator<Item = (&'w Key, Option<&'w Arc<Entry>>)> {
         let known = |(key, says): &(&Key, &Option<Arc<Entry>>)| {
-            let before = self.waiting.get(*key);
+            let before = self.waiting.pending.get(*key);
             before.is_some_and(|before| same_entry(before, says))
         };
-        let news = waiting.iter().filter(move |news| !known(news));
+        let news = pending.iter().filter(move |news| !known(news));
         news.map(|(key, says)| (key, says.as_ref()))
     }
 
     /// The keys wait for a restart from now on; says whether they did not before.
     pub(crate) fn wait(&mut self, waiting: &Waiting) -> bool {
-        let same = self.waiting.len() == waiting.len() && self.news(waiting).next().is_none();
-        self.waiting.clone_from(waiting);
+        let same = self.waiting.pending.len() == waiting.pending.len()
+            && self.news(&waiting.pending).next().is_none();
+        self.waiting = waiting.clone();
         !same
     }
 }
 
 /// How long the part of a path is at which a value stands that leaves no room for the rest.
-fn leaf_above(table: &Table, path: &[String]) -> Option<usize> {
+fn leaf_above<S: AsRef<str>>(table: &Table, path: &[S]) -> Option<usize> {
     let above = 1..path.len();
     above.into_iter().find(|length| {
         let entry = table.find(&path[..*length]);
@@ -244,23 +460,52 @@ fn alike(a: &Node, b: &Node) -> bool {
     }
 }
 
+/// Whether a bootstrap layer holds the same as its source says now.
+pub(crate) fn same_values(layer: &Table, says: &Table) -> bool {
+    let written = |table: &Table| {
+        let mut leaves: BTreeMap<String, Option<Value>> = BTreeMap::new();
+        table.walk(&mut String::new(), &mut |key, entry| {
+            leaves.insert(key.to_owned(), entry.node.written().cloned());
+        });
+        leaves
+    };
+    written(layer) == written(says)
+}
+
+/// Why a bootstrap source is rejected that says something else than at the start.
+pub(crate) fn too_late(name: &str) -> Error {
+    let detail = "bootstrap sources cannot change after start-up; restart the program";
+    Error::new(ErrorKind::Refused, detail).with_origin(name)
+}
+
+/// Why a layer is rejected that a source may not fill, or may not leave.
+pub(crate) fn reserved(name: &str) -> Error {
+    let detail = "the bootstrap rank is reserved: a source has it from `Builder::bootstrap` on, for \
+                  good";
+    Error::new(ErrorKind::Refused, detail).with_origin(name)
+}
+
 /// Why what a layer says is not in force: only the start of the program sets those keys.
 pub(crate) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key]>) -> Vec<Error> {
     let mut errors = Vec::new();
     let said = &layers[at];
-    if said.layer.rank() == BOOTSTRAP_RANK {
+    // A default is made to be overridden.
+    if said.layer.is_bootstrap() || said.layer.rank() == DEFAULT_RANK {
         return errors;
     }
-    let set_at_start = layers
-        .iter()
-        .filter(|layer| layer.layer.rank() == BOOTSTRAP_RANK);
+    let set_at_start = layers.iter().filter(|state| state.layer.is_bootstrap());
     for bootstrap in set_at_start {
         let mut compare = |key: &str, entry: &Arc<Entry>| {
             let Ok(key) = Key::parse(key) else { return };
-            let Some(there) = said.root.find(key.segments()) else {
+            let path: Vec<_> = key.segments().collect();
+            let Some(there) = said
+                .root
+                .find(&path)
+                .or_else(|| tombstone_above(&said.root, &path))
+            else {
                 return;
             };
-            if alike(&there.node, &entry.node) {
+            if alike(&there.node, &entry.node.raw()) {
                 return;
             }
             let detail = format!(
@@ -281,6 +526,35 @@ pub(crate) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
         }
     }
     errors
+}
+
+/// The tombstone that hides a place from weaker layers. (A value does too, and is reported as a
+/// clash.)
+fn tombstone_above<'a, S: AsRef<str>>(table: &'a Table, path: &[S]) -> Option<&'a Arc<Entry>> {
+    let above = leaf_above(table, path)?;
+    let entry = table.find(&path[..above])?;
+    (entry.node.written() == Some(&Value::Unset)).then_some(entry)
+}
+
+/// Rejects a write of the program that bootstrap values would leave without effect.
+pub(crate) fn check_write(layers: &[Arc<LayerState>], key: &Key) -> Result<(), Error> {
+    let path: Vec<_> = key.segments().collect();
+    for bootstrap in layers.iter().filter(|state| state.layer.is_bootstrap()) {
+        let at = match (
+            bootstrap.root.find(&path),
+            leaf_above(&bootstrap.root, &path),
+        ) {
+            (Some(_), _) => key.clone(),
+            (None, Some(above)) => Key::from_segments(&path[..above])?,
+            (None, None) => continue,
+        };
+        let detail = format!(
+            "would have no effect: {} set `{at}` at the start, and only a start sets it",
+            bootstrap.name
+        );
+        return Err(Error::new(ErrorKind::Refused, detail).with_key(key));
+    }
+    Ok(())
 }
 
 /// The leaves of a table at a key, below it, or where its way ends.

@@ -17,7 +17,7 @@ use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate;
 use crate::tree::layer::LayerState;
 use crate::tree::secrets::Secrets;
-use crate::tree::snapshot::{Generation, Snapshot, Stamp};
+use crate::tree::snapshot::{Generation, Pending, Snapshot, Stamp};
 use crate::tree::usage::Usage;
 use crate::value::key::{Key, under};
 use crate::value::node::Table;
@@ -29,7 +29,7 @@ pub(crate) type TreeValidator =
 
 /// What a commit reads and never changes.
 pub(crate) struct Rules {
-    pub(crate) append: BTreeSet<Key>,
+    pub(crate) append: Arc<BTreeSet<Key>>,
     pub(crate) validators: Vec<TreeValidator>,
     pub(crate) secrets: Secrets,
     /// The keys that keep the value they have at the start.
@@ -79,7 +79,10 @@ impl Ledger {
         let Some(pin) = self.pins.tree() else {
             return self.accept(rules, old, layers, changed, merged, referring, only, None);
         };
-        if changed.is_some() {
+        let same = |(a, b): (&Arc<LayerState>, &Arc<LayerState>)| Arc::ptr_eq(a, b);
+        let as_before =
+            layers.len() == old.layers.len() && layers.iter().zip(&old.layers).all(same);
+        if !as_before && !old.is_initial() {
             // What waits behind the pin must be good on the day it is taken off.
             let (layers, merged, referring) = (layers.clone(), merged.clone(), referring.clone());
             let free = self.accept(rules, old, layers, changed, merged, referring, None, None);
@@ -117,16 +120,15 @@ impl Ledger {
         only: Option<&[&Key]>,
         pinned: Option<&Pin>,
     ) -> Result<Proposal, Vec<Refused>> {
-        let mut waiting = None;
-        match pinned {
-            Some(pin) => (merged, referring) = pin.over(&merged, &layers, &rules.append),
-            None => waiting = self.pins.hold(&mut merged),
+        let waiting = self.pins.hold(&mut merged);
+        if let Some(pin) = pinned {
+            (merged, referring) = pin.over(&merged, &layers, &rules.append);
         }
         // Who listens to nothing needs no list of what changed, which matters for a first load.
         let detailed = !self.registry.is_empty()
             || !self.references.is_empty()
             // A refusal names the keys that led to it; the first load names none.
-            || ((!rules.validators.is_empty() || rules.schema.is_some()) && old.number() > 0);
+            || ((!rules.validators.is_empty() || rules.schema.is_some()) && !old.is_initial());
         let diff::Diff {
             mut changes,
             uncounted,
@@ -172,6 +174,11 @@ impl Ledger {
             }),
             at_hand: Generation::short_way(&merged, rules.usage.as_ref()),
             root: merged,
+            pending: Arc::clone(match &waiting {
+                Some(waiting) => &waiting.pending,
+                None => self.pins.pending(),
+            }),
+            append: Arc::clone(&rules.append),
             layers,
             secrets: rules.secrets.clone(),
             seed: Seed::get(),
@@ -181,7 +188,7 @@ impl Ledger {
         let staged = self.stage(&candidate, &changes, &mut refusals);
         if let Some(schema) = &rules.schema {
             // A first load may bring nothing, and keys be missing for that.
-            let news = (old.number() > 0).then_some(&*changes);
+            let news = (!old.is_initial()).then_some(&*changes);
             for (error, keys) in schema.faults(&candidate, news) {
                 // What a handle does not accept has been said.
                 if !refusals.iter().any(|r| r.error.key() == error.key()) {
@@ -192,9 +199,11 @@ impl Ledger {
         if refusals.is_empty() && effective > 0 {
             validate(rules, &candidate, &changes, &mut refusals);
         }
-        if let (Some(waiting), true, true) = (&waiting, refusals.is_empty(), old.number() > 0) {
-            if self.pins.news(waiting).next().is_some() {
-                self.next_start(rules, &candidate, waiting, &mut refusals);
+        // Behind a pin it is judged with what the layers say, before this.
+        let judged = pinned.is_some() || old.is_initial() || !refusals.is_empty();
+        if let Some(waiting) = waiting.as_ref().filter(|_| !judged) {
+            if self.pins.news(&waiting.pending).next().is_some() {
+                self.next_start(rules, &candidate, &waiting.pending, &mut refusals);
             }
         }
         if refusals.is_empty() {
@@ -217,12 +226,12 @@ impl Ledger {
         &self,
         rules: &Rules,
         now: &Arc<Generation>,
-        waiting: &Waiting,
+        pending: &Pending,
         refusals: &mut Vec<Refused>,
     ) {
         let mut root = now.root.clone();
         let mut referring = Vec::new();
-        for (key, says) in waiting {
+        for (key, says) in pending {
             let path: Vec<_> = key.segments().collect();
             root.remove_path(&path);
             if let Some(entry) = says {

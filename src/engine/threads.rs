@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::sync::panics;
+
 /// How long the end of an engine waits for threads that hang, before they are left to themselves.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(900);
 
@@ -34,16 +36,29 @@ impl Threads {
     /// Starts a thread, or says why the system refused.
     pub(crate) fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let exit = Exit(Arc::clone(&self.0));
-        let handle = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let _exit = exit;
-                run();
-            })?;
+        let run = move || {
+            let _exit = exit;
+            // The handle of the thread must not keep what user code panicked with.
+            let _ = panics::catch(run);
+        };
+        let builder = thread::Builder::new().name(name.to_owned());
+        // At the end of a thread, starting another may panic: what it needs may be gone.
+        let spawned = panics::catch(|| builder.spawn(run));
+        let handle = spawned.unwrap_or_else(|panic| Err(io::Error::other(panic.message())))?;
         let mut handles = self.0.handles.lock();
         handles.retain(|handle| !handle.is_finished());
         handles.push(handle);
         Ok(())
+    }
+
+    /// Takes the calling thread, which is about to end, out of the group: what the system keeps of a
+    /// thread until somebody waits for it goes with its end.
+    pub(crate) fn forget_current(&self) {
+        let me = thread::current().id();
+        self.0
+            .handles
+            .lock()
+            .retain(|handle| handle.thread().id() != me);
     }
 
     /// Waits for all threads but the calling one, at the longest until `until`.

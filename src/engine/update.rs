@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::source::{Edit, Refusal};
 use crate::sync::Cell;
 use crate::tree::diff;
-use crate::tree::layer::SourceId;
+use crate::tree::layer::{SourceId, count_bootstrap};
 use crate::tree::merge::Merge;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
@@ -203,8 +203,8 @@ impl Ledger {
             let mut roots: Vec<Table> = layers.iter().map(|layer| layer.root.clone()).collect();
             let mut merged = old.root.clone();
             // A tree that is pinned is not that of the layers.
-            let mut anew = self.pins.tree().is_some() || !self.pins.release(&mut merged, layers);
-            let mut merge = Merge::new(&rules.append);
+            let mut anew = self.pins.tree().is_some() || !self.pins.release(&mut merged);
+            let mut merge = Merge::new(&rules.append, count_bootstrap(layers));
             let mut clashing = Vec::new();
             for (i, edit) in edits.iter().enumerate() {
                 let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
@@ -291,6 +291,19 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Makes edits in a table.
+pub(super) fn apply(table: &mut Table, edits: &[Edit]) -> Result<(), Error> {
+    for edit in edits {
+        let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
+        match &edit.value {
+            Some((value, origin)) => set(table, &edit.key, &path, value, origin)?,
+            None if path.is_empty() => *table = Table::default(),
+            None => drop(table.remove_path(&path)),
+        }
+    }
+    Ok(())
 }
 
 fn set(

@@ -9,14 +9,14 @@ use std::time::Duration;
 use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
 use crate::engine::health::SourceEvent;
-use crate::engine::pins::{BOOTSTRAP_RANK, DEFAULT_RANK};
+use crate::engine::pins::{BOOTSTRAP_RANK, DEFAULT_RANK, reserved};
 use crate::engine::propose::{Rules, TreeValidator};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::properties::start::{Limits, Loaded, Started, after, layer};
 use crate::properties::{Owner, Properties};
 use crate::schema::Schema;
 use crate::source::Source;
-use crate::sync::discard::Contained;
+use crate::sync::discard::{Contained, Discard};
 use crate::tree::layer::Layer;
 use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::Snapshot;
@@ -39,7 +39,7 @@ const MAX_PROPAGATION: Duration = Duration::from_secs(10);
 /// Builds [`Properties`]: sources from the weakest to the strongest, and rules for all of them.
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
-    sources: Vec<(Layer, Box<dyn Source>)>,
+    sources: Vec<(Layer, Discard<Box<dyn Source>>)>,
     restart_required: Vec<Result<Key, Error>>,
     history: usize,
     defaults: Document,
@@ -89,8 +89,14 @@ impl Builder {
 
     /// Adds a source in a layer: the layer with the lower rank wins, and within a rank the source
     /// added later.
+    ///
+    /// The rank of [bootstrap sources](Self::bootstrap) is reserved: their layer is an error in
+    /// [`build`](Self::build).
     pub fn source_in(mut self, layer: Layer, source: impl Source) -> Self {
-        self.sources.push((layer, Box::new(source)));
+        if layer.is_bootstrap() {
+            self.faults.push(reserved(layer.name()));
+        }
+        self.sources.push((layer, Discard::new(Box::new(source))));
         self
     }
 
@@ -99,6 +105,11 @@ impl Builder {
     ///
     /// For what a program needs to reach its other sources, such as the address of a store, which the
     /// store must not be able to change. Several of them override each other in their order.
+    ///
+    /// References and contextual values of these sources are resolved once, by the values that all
+    /// sources have at the start. Lists are [joined](Self::append) among bootstrap sources only.
+    /// A bootstrap source cannot be moved or removed. One that pushes, such as
+    /// [`Memory`](crate::sources::Memory), hears later that its changes are refused.
     ///
     /// ```
     /// use liveprops::{Properties, sources::Memory};
@@ -116,13 +127,16 @@ impl Builder {
     /// ```
     pub fn bootstrap(mut self, source: impl Source) -> Self {
         let layer = Layer::with_any_rank("bootstrap", BOOTSTRAP_RANK);
-        self.sources.push((layer, Box::new(source)));
+        self.sources.push((layer, Discard::new(Box::new(source))));
         self
     }
 
     /// Has a key, and all below it, keep the value it has at the start: a change of it waits for the
     /// program to be restarted, see
     /// [`Health::pending_restart`](crate::health::Health::pending_restart).
+    ///
+    /// A list changes as a whole: a key that names an item of a list, such as `listen.0.port`, has
+    /// the whole list wait. A key whose reference is broken at the start has no value to keep.
     ///
     /// For what a program reads once, such as the port it listens on. A
     /// [`RestartRequired`](crate::health::SourceEventKind::RestartRequired) event tells of each new
@@ -133,7 +147,8 @@ impl Builder {
     }
 
     /// How many generations before the one in force are kept, for
-    /// [`Properties::history`] and [`Properties::rollback_to`]. The default is 0.
+    /// [`Properties::history`] and [`Properties::rollback_to`]. The default is 0. A start without
+    /// values is generation 0, and is kept as any other.
     ///
     /// Generations share what they have in common, so one costs what it changed.
     pub fn history(mut self, generations: usize) -> Self {
@@ -149,6 +164,9 @@ impl Builder {
     }
 
     /// Sets the value a key has while no source defines it.
+    ///
+    /// Defaults are the weakest layer. So a default that is a list is joined with the lists of
+    /// sources, as their first part, where [`append`](Self::append) says so.
     pub fn default(mut self, key: &str, value: impl Into<Value>) -> Self {
         if let Err(error) = self.defaults.set(key, value, Origin::new("default", "")) {
             self.faults.push(error);
@@ -158,6 +176,10 @@ impl Builder {
 
     /// Joins the lists of all layers at a key, the weakest layer's items first, where lists
     /// otherwise replace each other.
+    ///
+    /// The [defaults](Self::default) are a layer as well: their items come first. A layer that holds
+    /// something else than a list, such as a tombstone, ends the joining: weaker layers are left
+    /// out. What a [bootstrap source](Self::bootstrap) holds is joined with nothing of others.
     pub fn append(mut self, key: &str) -> Self {
         self.append.push(Key::parse(key));
         self
@@ -223,6 +245,9 @@ impl Builder {
 
     /// Runs callbacks on the thread that commits in place of threads of their own. For tests, and
     /// for callbacks that are short and must not wait for a thread.
+    ///
+    /// A change that a source brings is committed on the thread of that source, which does nothing
+    /// else while a callback runs: in there, [`Properties::refresh_now`] of that source is refused.
     ///
     /// While one thread commits at a time, they have run when its call returns. Of several that
     /// commit at once, one may commit and call back for the others. What is told without a commit,
@@ -338,8 +363,13 @@ impl Builder {
             schema.settle(&mut defaults, &secrets, &mut faults);
             frozen.extend(schema.restart_required().cloned());
         }
+        if frozen.iter().any(Key::is_root) {
+            let detail = "`restart_required` does not take the whole tree; name the keys that a \
+                          program reads once";
+            faults.push(Error::new(ErrorKind::InvalidKey, detail));
+        }
         let rules = Rules {
-            append,
+            append: Arc::new(append),
             validators: self.validators,
             secrets,
             frozen,

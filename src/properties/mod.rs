@@ -13,7 +13,7 @@ use serde_core::de::DeserializeOwned;
 
 use crate::engine::commit::Order;
 use crate::engine::core::Engine;
-use crate::engine::health::{Health, SourceEvent, Status};
+use crate::engine::health::{CallbackHealth, Health, SourceEvent, Status};
 use crate::error::{Error, ErrorKind};
 use crate::properties::builder::{Builder, DEFAULT_LOAD_TIMEOUT};
 use crate::properties::scoped::Scoped;
@@ -21,10 +21,12 @@ use crate::properties::start::{Limits, Started, after};
 use crate::properties::transaction::Transaction;
 use crate::property::batch::{Batch, Mailbox};
 use crate::property::builder::PropertyBuilder;
+use crate::property::listen::Bell;
 use crate::property::registry::{Host, HostRef};
 use crate::property::subscription::Subscription;
 use crate::schema::{Deprecated, Schema, Unknown};
 use crate::source::{Applied, Source};
+use crate::sync::discard::Discard;
 use crate::tree::change::KeyChange;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::{Layer, SourceId};
@@ -318,7 +320,7 @@ impl Properties {
     /// # Errors
     ///
     /// Whatever its first load returns, or why its values are refused; the properties are then as
-    /// they were.
+    /// they were. While a roll-back is in force, its values are judged as they would be without it.
     pub fn add_source(&self, source: impl Source) -> Result<SourceId, Error> {
         self.add_source_in(Layer::new("sources", Layer::RANK), source)
     }
@@ -327,19 +329,21 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// As [`add_source`](Self::add_source).
+    /// As [`add_source`](Self::add_source); [`ErrorKind::Refused`](crate::ErrorKind::Refused) for
+    /// the layer of a [bootstrap source](Builder::bootstrap), whose rank is reserved.
     pub fn add_source_in(&self, layer: Layer, source: impl Source) -> Result<SourceId, Error> {
-        self.add(layer, Box::new(source), DEFAULT_LOAD_TIMEOUT)
+        self.add(layer, Discard::new(Box::new(source)), DEFAULT_LOAD_TIMEOUT)
     }
 
     fn add(
         &self,
         layer: Layer,
-        source: Box<dyn Source>,
+        source: Discard<Box<dyn Source>>,
         timeout: Duration,
     ) -> Result<SourceId, Error> {
         let engine = &self.0.engine;
         engine.may_wait()?;
+        engine.check_rank(None, &layer)?;
         let limits = Limits {
             propagation: self.0.max_propagation,
             load: timeout,
@@ -378,11 +382,15 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if it is not there; why the tree without it is refused, for example
-    /// because a live handle needs one of its keys.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if it is not there;
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) for a
+    /// [bootstrap source](Builder::bootstrap), which stays; why the tree without it is refused, for
+    /// example because a live handle needs one of its keys. While a roll-back is in force, that is
+    /// judged by the tree that [`unpin`](Self::unpin) would bring.
     pub fn remove_source(&self, id: SourceId) -> Result<Applied, Error> {
         let engine = &self.0.engine;
         engine.is_a_source(id)?;
+        engine.check_rank(Some(id), &Layer::new("", Layer::RANK))?;
         let applied = engine.commit(Order::Remove(id))?;
         engine.forget(id);
         engine.books.close(id, applied.generation);
@@ -393,9 +401,12 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// As [`remove_source`](Self::remove_source).
+    /// As [`remove_source`](Self::remove_source);
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) also for the layer of a bootstrap source,
+    /// whose rank is reserved.
     pub fn move_source(&self, id: SourceId, layer: Layer) -> Result<Applied, Error> {
         self.0.engine.is_a_source(id)?;
+        self.0.engine.check_rank(Some(id), &layer)?;
         let applied = self.0.engine.commit(Order::Move(id, layer.clone()))?;
         self.0.engine.books.moved(id, layer);
         Ok(applied)
@@ -413,7 +424,9 @@ impl Properties {
     /// # Errors
     ///
     /// Why sources did not answer, or what of theirs is refused, for all of them at once;
-    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from inside a validator.
+    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant), at once and without asking any, from
+    /// inside a validator, and from the thread of a source that would have to answer, where inline
+    /// callbacks of its changes run.
     pub fn refresh_now(&self) -> Result<(), Error> {
         self.refresh(None)
     }
@@ -448,7 +461,8 @@ impl Properties {
     }
 
     /// The generations that are kept, see [`Builder::history`], the oldest first; the last is the one
-    /// in force. [`Snapshot::changes_since`] tells what one changed.
+    /// in force. Each of them can be rolled back to, also generation 0: a start without values.
+    /// [`Snapshot::changes_since`] tells what one changed.
     ///
     /// # Errors
     ///
@@ -522,12 +536,15 @@ impl Properties {
         })
     }
 
-    /// Waits until all keys have a value, or a table.
+    /// Waits until all keys have a value, or a table, at most `within`.
+    ///
+    /// It waits for commits and not for callbacks, so no stuck callback holds it up.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), which names the keys that are missing, after `within`;
-    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) for a malformed key.
+    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) for a malformed key;
+    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from inside a validator.
     pub fn wait_for<K: AsRef<str>>(
         &self,
         keys: impl IntoIterator<Item = K>,
@@ -537,13 +554,14 @@ impl Properties {
             .into_iter()
             .map(|key| Key::parse(key.as_ref()))
             .collect::<Result<_, _>>()?;
-        let (ring, bell) = std::sync::mpsc::channel();
-        let _subscription = self.on_change_under("", move |_| {
-            // Whoever waited may have given up.
-            let _ = ring.send(());
-        })?;
+        let engine = &self.0.engine;
+        engine.may_wait()?;
+        let bell = Arc::new(Bell::default());
+        let listener: Weak<Bell> = Arc::downgrade(&bell);
+        engine.commit_listeners.add(listener);
         let until = after(within);
         loop {
+            bell.reset();
             let now = self.snapshot();
             let missing: Vec<&Key> = keys
                 .iter()
@@ -552,30 +570,30 @@ impl Properties {
             if missing.is_empty() {
                 return Ok(());
             }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            // A commit may have come at the last moment: what is there in the end counts.
+            if Instant::now() >= until {
                 let names: Vec<String> = missing.iter().map(|key| format!("`{key}`")).collect();
                 let detail = format!("still missing after {within:?}: {}", names.join(", "));
                 return Err(Error::new(ErrorKind::Timeout, detail));
             }
-            // Whoever would ring may be late: what is there in the end counts.
-            let _ = bell.recv_timeout(left);
-            // What came meanwhile is looked at as one.
-            while bell.try_recv().is_ok() {}
+            bell.wait(Some(until));
         }
     }
 
     /// How the whole is doing, which is cheaper to ask than [`health`](Self::health).
     pub fn status(&self) -> Status {
-        self.0.engine.books.status()
+        let engine = &self.0.engine;
+        engine.books.status(engine.dispatcher.starved())
     }
 
     /// How the sources are doing, what was refused, and how many callbacks panicked.
     pub fn health(&self) -> Health {
-        self.0
-            .engine
-            .books
-            .health(self.generation(), self.0.engine.dispatcher.panics())
+        let engine = &self.0.engine;
+        let callbacks = CallbackHealth {
+            panics: engine.dispatcher.panics(),
+            starved: engine.dispatcher.starved(),
+        };
+        engine.books.health(self.generation(), callbacks)
     }
 }
 

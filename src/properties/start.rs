@@ -11,6 +11,7 @@ use crate::engine::pins::BOOTSTRAP_RANK;
 use crate::engine::supervise::{Keeper, Terms, guarded};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Applied, Policy, Source, Start, Timing, Watching};
+use crate::sync::discard::Discard;
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::value::node::Table;
 
@@ -155,6 +156,9 @@ impl Loaded {
             None => {}
         }
         self.keeper.admit(self.loaded);
+        if self.keeper.terms.bootstrap && self.loaded {
+            self.keeper.watch_late_changes();
+        }
     }
 }
 
@@ -184,7 +188,7 @@ impl Started {
     pub(super) fn one(
         engine: &Arc<Engine>,
         place: Layer,
-        source: Box<dyn Source>,
+        source: Discard<Box<dyn Source>>,
         limits: Limits,
     ) -> Result<Self, Error> {
         let id = engine.new_source();
@@ -224,7 +228,9 @@ impl Started {
             engine.arriving(id);
         }
         let name = Arc::clone(&state.name);
-        let keeper = engine.supervisor.start(engine, id, name, terms, source);
+        let keeper = engine
+            .supervisor
+            .start(engine, id, name, terms, source.keep());
         let keeper = keeper.inspect_err(|_| engine.give_up(id))?;
         Ok(Self {
             state,
@@ -293,7 +299,10 @@ impl Started {
             .keeper
             .wait_for_first(deadline, kept.is_some(), doomed);
         let failure = match first {
-            Ok(document) => {
+            Ok(mut document) => {
+                if let Some(kept) = &kept {
+                    document.keep_last_good(&kept.root);
+                }
                 // A store that was wiped while nobody looked is believed no sooner than one that is
                 // wiped later.
                 let judge = |kept: &Kept| engine.judge_first(state.id, &kept.root, document.root());

@@ -1,6 +1,7 @@
 //! All changes of one generation under a prefix, in one call.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -13,13 +14,11 @@ use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::Snapshot;
 use crate::value::key::Key;
 
-/// The generations that wait for a slow subscriber before they are joined into one batch.
-const MAX_PENDING: usize = 64;
-
-/// All keys under a prefix that one generation changed.
+/// All keys under a prefix that changed since the call before.
 ///
-/// A subscriber that falls more than 64 generations behind sees the oldest joined into one batch,
-/// with the oldest `old` and the newest `new` of each key.
+/// A subscriber that keeps up gets one batch for each generation. The generations that come while
+/// its callback runs become one batch: the newest snapshot, with the oldest `old` and the newest
+/// `new` of each key. A key that is back where it was is left out.
 pub struct Batch {
     /// The newest generation in the batch.
     generation: u64,
@@ -28,7 +27,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The generation that brought the changes; the newest, if several were joined.
+    /// The generation that brought the changes; the newest, if several were merged.
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -62,23 +61,26 @@ pub(crate) struct Commit {
 /// The changes that wait for one subscriber to a subtree.
 pub(crate) struct Mailbox {
     prefix: Key,
-    waiting: Mutex<Waiting>,
+    pending: Mutex<Pending>,
     secrets: Secrets,
     pub(crate) subscriber: Arc<Subscriber>,
 }
 
+/// What waits for a subscriber. However many commits that are, they retain one generation, and two
+/// values of each key.
 #[derive(Default)]
-struct Waiting {
-    /// The generations that were joined because too many wait; they come first.
-    joined: Option<Joined>,
-    commits: VecDeque<Arc<Commit>>,
+enum Pending {
+    #[default]
+    Nothing,
+    /// A subscriber that keeps up sees no more than this, so nothing is copied for it.
+    One(Arc<Commit>),
+    Several(Merged),
 }
 
-/// Several generations as one.
-struct Joined {
+/// Several commits as one.
+struct Merged {
     snapshot: Snapshot,
     changes: BTreeMap<Key, KeyChange>,
-    several: bool,
 }
 
 impl Mailbox {
@@ -92,24 +94,14 @@ impl Mailbox {
         Arc::new_cyclic(|mailbox: &Weak<Mailbox>| {
             let mailbox = Weak::clone(mailbox);
             let job = move || {
-                let Some(mailbox) = mailbox.upgrade() else {
-                    return;
-                };
-                let Some((batch, more)) = mailbox.next() else {
-                    return;
-                };
-                if more {
-                    // Marked while it runs, the subscriber is queued again when this run ends.
-                    mailbox.subscriber.poke();
-                }
-                // What was joined may have come back to where it was.
-                if !batch.changes.is_empty() {
+                let batch = mailbox.upgrade().and_then(|mailbox| mailbox.take());
+                if let Some(batch) = batch {
                     callback(&batch);
                 }
             };
             Self {
                 prefix,
-                waiting: Mutex::new(Waiting::default()),
+                pending: Mutex::default(),
                 secrets,
                 subscriber: Subscriber::new(host, Box::new(job)),
             }
@@ -120,13 +112,18 @@ impl Mailbox {
     pub(crate) fn put(&self, commit: &Arc<Commit>) -> bool {
         let concerns = commit.changes.iter().any(|change| self.concerns(change));
         if concerns {
-            let mut waiting = self.waiting.lock();
-            waiting.commits.push_back(Arc::clone(commit));
-            if waiting.commits.len() > MAX_PENDING {
-                if let Some(oldest) = waiting.commits.pop_front() {
-                    let joined = waiting.joined.take();
-                    waiting.joined = Some(self.join(joined, &oldest));
+            let mut pending = self.pending.lock();
+            let merged = match std::mem::take(&mut *pending) {
+                Pending::Nothing => {
+                    *pending = Pending::One(Arc::clone(commit));
+                    return true;
                 }
+                Pending::One(first) => self.merge(Merged::at(&first), &first),
+                Pending::Several(merged) => merged,
+            };
+            let merged = self.merge(merged, commit);
+            if !merged.changes.is_empty() {
+                *pending = Pending::Several(merged);
             }
         }
         concerns
@@ -136,56 +133,63 @@ impl Mailbox {
         !change.moved && change.key.is_under(&self.prefix)
     }
 
-    /// Adds a generation to those that were joined before.
-    fn join(&self, joined: Option<Joined>, commit: &Commit) -> Joined {
-        let several = joined.is_some();
-        let mut changes = joined.map(|joined| joined.changes).unwrap_or_default();
+    /// Adds a commit to those before it.
+    fn merge(&self, mut merged: Merged, commit: &Commit) -> Merged {
+        merged.snapshot = commit.snapshot.clone();
         for change in commit.changes.iter().filter(|change| self.concerns(change)) {
             let hidden = change::is_hidden(change, &self.secrets, &[&commit.snapshot.0]);
-            let entry = changes
-                .entry(change.key.clone())
-                .or_insert_with(|| KeyChange {
-                    key: change.key.clone(),
-                    old: change.old.clone(),
-                    new: None,
-                    hidden,
-                });
-            entry.new.clone_from(&change.new);
-            entry.hidden |= hidden;
+            match merged.changes.entry(change.key.clone()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(KeyChange {
+                        key: change.key.clone(),
+                        old: change.old.clone(),
+                        new: change.new.clone(),
+                        hidden,
+                    });
+                }
+                Entry::Occupied(mut entry) => {
+                    let change_before = entry.get_mut();
+                    change_before.new.clone_from(&change.new);
+                    change_before.hidden |= hidden;
+                    if is_back(change_before) {
+                        entry.remove();
+                    }
+                }
+            }
         }
-        Joined {
-            snapshot: commit.snapshot.clone(),
-            changes,
-            several,
-        }
+        merged
     }
 
-    fn next(&self) -> Option<(Batch, bool)> {
-        let mut waiting = self.waiting.lock();
-        let joined = match waiting.joined.take() {
-            Some(joined) => joined,
-            None => {
-                let commit = waiting.commits.pop_front()?;
-                self.join(None, &commit)
-            }
+    /// Takes what waits, as one batch.
+    fn take(&self) -> Option<Batch> {
+        let merged = match std::mem::take(&mut *self.pending.lock()) {
+            Pending::Nothing => return None,
+            Pending::One(commit) => self.merge(Merged::at(&commit), &commit),
+            Pending::Several(merged) => merged,
         };
-        let more = !waiting.commits.is_empty();
-        drop(waiting);
-        let mut changes: Vec<_> = joined.changes.into_values().collect();
-        if joined.several {
-            changes.retain(|change| match (&change.old, &change.new) {
-                (Some(old), Some(new)) => !diff::same(&old.node, &new.node),
-                (old, new) => old.is_some() != new.is_some(),
-            });
+        Some(Batch {
+            generation: merged.snapshot.generation(),
+            changes: merged.changes.into_values().collect(),
+            snapshot: merged.snapshot,
+        })
+    }
+}
+
+impl Merged {
+    /// No changes yet, seen from a commit.
+    fn at(commit: &Commit) -> Self {
+        Self {
+            snapshot: commit.snapshot.clone(),
+            changes: BTreeMap::new(),
         }
-        Some((
-            Batch {
-                generation: joined.snapshot.generation(),
-                changes,
-                snapshot: joined.snapshot,
-            },
-            more,
-        ))
+    }
+}
+
+/// Whether a key has the value again that it had before.
+fn is_back(change: &KeyChange) -> bool {
+    match (&change.old, &change.new) {
+        (Some(old), Some(new)) => diff::same(&old.node, &new.node),
+        (old, new) => old.is_none() && new.is_none(),
     }
 }
 

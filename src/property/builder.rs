@@ -55,7 +55,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
         self
     }
 
-    /// A key to fall back to while the ones before it are absent; may be given several times. The
+    /// A key to fall back to while the ones before it are absent; may be given several times. In a
+    /// [scoped view](crate::Scoped) it is named below the view's prefix, as the first key is. The
     /// property follows it: a change of the fallback alone is a change of the property.
     pub fn or_key(mut self, key: &str) -> Self {
         self.keys
@@ -101,6 +102,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
         let terms = Spec {
             decoder: Decoder {
                 bind: self.bind,
+                // A key is shorter.
+                prefix: u16::try_from(self.prefix.as_str().len()).unwrap_or_default(),
                 read: match self.bind {
                     true => read_table,
                     false => read_key,
@@ -163,7 +166,9 @@ pub(crate) fn with_fallback<T: Send + Sync + 'static>(
         }
     };
     let mut fallbacks = slot.rule.fallbacks().to_vec();
-    fallbacks.push(Key::parse(key)?);
+    let prefix = slot.key.as_str().get(..usize::from(decoder.prefix));
+    let prefix = Key::parse(prefix.unwrap_or_default())?;
+    fallbacks.push(prefix.join(&Key::parse(key)?)?);
     let terms = Spec {
         decoder,
         fallbacks: fallbacks.into(),
@@ -264,7 +269,8 @@ fn sharable<T: Send + Sync + 'static>(
             && validators.is_empty()
             && slot.key == *key
             && *slot.rule.fallbacks() == *terms.fallbacks
-            && decoder.bind == terms.decoder.bind;
+            && decoder.bind == terms.decoder.bind
+            && decoder.prefix == terms.decoder.prefix;
         same.then(|| slot.keep())
     })
 }

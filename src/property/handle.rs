@@ -196,7 +196,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         );
         // Before anybody knows the subscriber, so that this call is the first.
         let base = self.slot.full();
-        if let Some(panic) = subscriber.run().panic {
+        if let Some(panic) = subscriber.run(|_| ()).panic {
             if let Some(host) = self.slot.host().upgrade() {
                 host.callback_panicked(panic);
             }
@@ -309,6 +309,9 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     }
 
     /// This property with one more key to fall back to, before its default.
+    ///
+    /// The key of a handle of a [scoped view](crate::Scoped) is named below the view's prefix, as it
+    /// is for [`PropertyBuilder::or_key`](crate::property::PropertyBuilder::or_key).
     ///
     /// # Errors
     ///

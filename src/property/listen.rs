@@ -43,7 +43,7 @@ pub struct Changes<T> {
 
 /// Rings when something may have changed, for a thread or for a task.
 #[derive(Default)]
-struct Bell {
+pub(crate) struct Bell {
     state: Mutex<Rung>,
     rang: Condvar,
 }
@@ -52,6 +52,57 @@ struct Bell {
 struct Rung {
     rung: bool,
     waker: Option<Waker>,
+}
+
+impl Bell {
+    /// Forgets that it rang. Whoever waits looks at what there is after this, and then calls
+    /// [`wait`](Self::wait).
+    pub(crate) fn reset(&self) {
+        self.state.lock().rung = false;
+    }
+
+    /// Waits until it rings, at most until then, and reports whether it rang.
+    pub(crate) fn wait(&self, until: Option<Instant>) -> bool {
+        let mut state = self.state.lock();
+        while !state.rung {
+            let left = match until {
+                Some(until) => until.saturating_duration_since(Instant::now()),
+                None => Duration::from_secs(3600),
+            };
+            if left.is_zero() {
+                return false;
+            }
+            self.rang.wait_for(&mut state, left);
+        }
+        true
+    }
+}
+
+/// Who is notified of each commit, whatever it changes.
+#[derive(Default)]
+pub(crate) struct CommitListeners(Mutex<Vec<Weak<dyn Listener>>>);
+
+impl CommitListeners {
+    pub(crate) fn add(&self, listener: Weak<dyn Listener>) {
+        let mut listeners = self.0.lock();
+        if listeners.len() == listeners.capacity() {
+            listeners.retain(|listener| listener.strong_count() > 0);
+        }
+        listeners.push(listener);
+    }
+
+    /// Adds those who still listen to the ones who are notified of a commit.
+    pub(crate) fn collect_into(&self, notified: &mut Vec<Arc<dyn Listener>>) {
+        let mut listeners = self.0.lock();
+        listeners.retain(|listener| listener.strong_count() > 0);
+        notified.extend(listeners.iter().filter_map(Weak::upgrade));
+    }
+}
+
+impl fmt::Debug for CommitListeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CommitListeners")
+    }
 }
 
 impl Listener for Bell {
@@ -99,7 +150,7 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Arc<Version<T>>, Error> {
         let until = Instant::now().checked_add(timeout);
         loop {
-            self.bell.state.lock().rung = false;
+            self.bell.reset();
             if let Some(version) = self.try_recv() {
                 return Ok(version);
             }
@@ -107,20 +158,9 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
                 let detail = "a validator or a decoder may not wait for a change";
                 return Err(Error::new(ErrorKind::Reentrant, detail).with_key(&self.slot.key));
             }
-            let mut state = self.bell.state.lock();
-            while !state.rung {
-                let left = match until {
-                    Some(until) => until.saturating_duration_since(Instant::now()),
-                    None => Duration::from_secs(3600),
-                };
-                if left.is_zero() {
-                    return Err(Error::new(
-                        ErrorKind::Timeout,
-                        format!("did not change within {timeout:?}"),
-                    )
-                    .with_key(&self.slot.key));
-                }
-                self.bell.rang.wait_for(&mut state, left);
+            if !self.bell.wait(until) {
+                let detail = format!("did not change within {timeout:?}");
+                return Err(Error::new(ErrorKind::Timeout, detail).with_key(&self.slot.key));
             }
         }
     }

@@ -59,7 +59,7 @@ impl Host for Inline {
 }
 
 fn run(subscriber: &Subscriber) {
-    while subscriber.run().after != After::Nothing {}
+    while subscriber.run(|_| ()).after != After::Nothing {}
 }
 
 fn nobody() -> HostRef {
@@ -362,7 +362,7 @@ fn no_call_begins_after_the_close_returned() {
             thread::spawn(move || {
                 if subscriber.poke() {
                     // What the callback says of a late call is what it panics with.
-                    assert!(subscriber.run().panic.is_none());
+                    assert!(subscriber.run(|_| ()).panic.is_none());
                 }
             })
         };
@@ -372,7 +372,7 @@ fn no_call_begins_after_the_close_returned() {
         if subscriber.poke() {
             run(&subscriber);
         }
-        assert!(subscriber.run().panic.is_none());
+        assert!(subscriber.run(|_| ()).panic.is_none());
         worker.join().unwrap();
     });
 }
@@ -429,7 +429,7 @@ fn what_the_callback_holds_is_dropped_once_and_with_the_close() {
             let subscriber = Arc::clone(&subscriber);
             thread::spawn(move || {
                 if subscriber.poke() {
-                    assert!(subscriber.run().panic.is_none());
+                    assert!(subscriber.run(|_| ()).panic.is_none());
                 }
             })
         };

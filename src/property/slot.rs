@@ -99,6 +99,9 @@ pub(crate) enum Rule<T> {
 pub(crate) struct Decoder<T> {
     /// Whether an absent key reads as an empty table.
     pub(crate) bind: bool,
+    /// How many bytes of the key, from its beginning, are the prefix of the view that the handle is
+    /// of: fallbacks are named below it.
+    pub(crate) prefix: u16,
     /// Reads what stands at a key, which may be nothing.
     pub(crate) read: fn(&Generation, &str, Found<'_>) -> Result<T, Error>,
 }
@@ -250,9 +253,7 @@ impl<T> Decoder<T> {
             validate(validators, &value)
                 .map_err(|reason| refused(reason, key, generation, found))?;
             let leaf = found.leaf().cloned();
-            let layer = found
-                .origin()
-                .and_then(|origin| generation.layer_of(key.as_str(), origin));
+            let layer = generation.layer_of(key.as_str(), found);
             return Ok(Drawn {
                 value: value.keep(),
                 leaf,

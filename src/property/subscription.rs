@@ -95,12 +95,33 @@ type Job = Box<dyn FnMut() + Send>;
 pub(crate) struct Subscriber {
     host: Weak<dyn Host>,
     state: AtomicU8,
-    /// The deepest in a chain of callbacks of what changed while the job ran.
-    cause: Mutex<u32>,
+    causes: Mutex<Causes>,
     job: Mutex<Option<Job>>,
     /// The thread that is running the job, for whoever waits for it to end.
     running: Mutex<Option<ThreadId>>,
     ended: Condvar,
+}
+
+/// How deep in a chain of callbacks the commits are that a subscriber is notified of.
+#[derive(Default)]
+struct Causes {
+    /// The least depth of the commits that no run has seen yet: a write from outside ends a chain.
+    pending: Option<u32>,
+    /// The depth of the commits that the last run has seen.
+    seen: u32,
+}
+
+impl Causes {
+    fn add(&mut self, depth: u32) {
+        self.pending = Some(self.pending.map_or(depth, |pending| pending.min(depth)));
+    }
+
+    /// The depth of the commits that a run sees which begins now.
+    fn begin_run(&mut self) -> u32 {
+        // Where nothing is pending, the run before has seen the depth of this one's commit.
+        self.seen = self.pending.take().unwrap_or(self.seen);
+        self.seen
+    }
 }
 
 /// Waits in a queue to be run.
@@ -114,8 +135,8 @@ const CLOSED: u8 = 4;
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum After {
     Nothing,
-    /// Something changed while the job ran, that deep in a chain of callbacks: queue it again.
-    Again(u32),
+    /// Something changed while the job ran: queue it again.
+    Again,
 }
 
 /// How a run went.
@@ -130,7 +151,7 @@ impl Subscriber {
         Arc::new(Self {
             host,
             state: AtomicU8::new(0),
-            cause: Mutex::new(0),
+            causes: Mutex::default(),
             job: Mutex::new(Some(job)),
             running: Mutex::new(None),
             ended: Condvar::default(),
@@ -174,7 +195,9 @@ impl Subscriber {
     }
 
     /// Runs the job once unless it is closed or running elsewhere. A panic is caught.
-    pub(crate) fn run(&self) -> Ran {
+    ///
+    /// Calls `begin` before the job, with the depth of the commits that the job is to see.
+    pub(crate) fn run(&self, begin: impl FnOnce(u32)) -> Ran {
         if !self.begin() {
             return Ran {
                 after: After::Nothing,
@@ -182,6 +205,8 @@ impl Subscriber {
             };
         }
         *self.running.lock() = Some(thread::current().id());
+        let depth = self.causes.lock().begin_run();
+        begin(depth);
         let job = self.job.lock().take();
         let (job, mut panic) = match job {
             Some(mut job) => {
@@ -212,7 +237,7 @@ impl Subscriber {
             };
         }
         let after = if before & QUEUED != 0 {
-            After::Again(std::mem::take(&mut *self.cause.lock()))
+            After::Again
         } else {
             After::Nothing
         };
@@ -263,13 +288,9 @@ impl Listener for Subscriber {
         let Some(host) = self.host.upgrade() else {
             return;
         };
-        // Noted before the mark is set, for whoever takes the mark away.
-        {
-            let mut cause = self.cause.lock();
-            *cause = host.cause().max(*cause);
-        }
+        // Before the mark is set, for the run that takes the mark away.
+        self.causes.lock().add(host.cause());
         if self.poke() {
-            *self.cause.lock() = 0;
             host.schedule(self);
         }
     }

@@ -71,11 +71,12 @@ impl Source for Args {
             };
             let here = |name: &str| Origin::new("argument", format!("--{name}"));
             let Ok(text) = std::str::from_utf8(bytes) else {
-                let origin = Origin::new("argument", format!("number {}", place + 1));
-                document.report(
-                    Error::new(ErrorKind::Malformed, "is not UTF-8 and was skipped")
-                        .with_origin(origin),
-                );
+                let origin = match name_of(bytes) {
+                    Some(name) => here(name),
+                    None => Origin::new("argument", format!("number {}", place + 1)),
+                };
+                let error = Error::new(ErrorKind::Malformed, "is not UTF-8 and was skipped");
+                document.report_fragment(&origin, error.with_origin(&origin));
                 continue;
             };
             let (name, value) = match split(text) {
@@ -88,8 +89,12 @@ impl Source for Args {
                 }
                 document.set(key.as_str(), value, here(name))
             });
-            if let Err(error) = put {
-                document.report(error.with_origin(here(name)));
+            match put {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::InvalidKey => {
+                    document.report_conflict(error.with_origin(here(name)));
+                }
+                Err(error) => document.report_fragment(&here(name), error.with_origin(here(name))),
             }
         }
         Ok(document)
@@ -98,6 +103,12 @@ impl Source for Args {
     fn watching(&self) -> Watching {
         Watching::Never
     }
+}
+
+/// The name of an argument whose value is not UTF-8.
+fn name_of(bytes: &[u8]) -> Option<&str> {
+    let valid = bytes.utf8_chunks().next()?.valid();
+    split(valid).map(|(name, _)| name)
 }
 
 /// Splits at the first `=` outside quotes.

@@ -22,9 +22,10 @@ use crate::value::origin::Origin;
 /// single underscore stays, so no name is ambiguous. Values stay text and become numbers,
 /// durations or lists for who asks for them.
 ///
-/// What cannot be used is left out and told of in the source's health: a name or value that is
-/// not UTF-8, a name that maps to no key, and the later (in order of names) of two variables that
-/// map to one key or to a value and a table at once.
+/// What cannot be used is rejected and reported in the source's health, which is not `Up` then: a
+/// name or value that is not UTF-8, a name that maps to no key, and the later (in order of names) of
+/// two variables that map to one key or to a value and a table at once. A variable whose value
+/// becomes unusable keeps its last good value.
 ///
 /// ```
 /// use liveprops::{Properties, sources::Env};
@@ -120,7 +121,7 @@ impl Source for Env {
                         ErrorKind::Malformed,
                         "a variable whose name is not UTF-8 was skipped",
                     );
-                    document.report(error.with_origin(self.origin()));
+                    document.report_conflict(error.with_origin(self.origin()));
                 }
                 continue;
             };
@@ -143,8 +144,13 @@ impl Source for Env {
                 }
                 document.set_path(&path, Value::from(text), &origin)
             });
-            if let Err(error) = put {
-                document.report(error.with_origin(&origin));
+            match put {
+                Ok(()) => {}
+                // Another variable counts, or the name means nothing.
+                Err(error) if error.kind() == ErrorKind::InvalidKey => {
+                    document.report_conflict(error.with_origin(&origin));
+                }
+                Err(error) => document.report_fragment(&origin, error.with_origin(&origin)),
             }
         }
         Ok(document)

@@ -186,6 +186,19 @@ impl<T> CommitLock<T> {
     }
 }
 
+impl<T> CommitLock<T> {
+    /// As [`with`](Self::with), but `None` if any thread holds the lock.
+    pub(crate) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<(R, Discarded)> {
+        let deferral = Deferral::begin();
+        let outcome = {
+            let mut guard = self.0.try_lock()?;
+            let _held = Held::new(self.address()).ok()?;
+            f(&mut guard)
+        };
+        Some((outcome, deferral.end()))
+    }
+}
+
 /// Notes that this thread holds a commit lock, or waits for it.
 struct Held(usize);
 

@@ -10,6 +10,7 @@ use crate::tree::layer::SourceId;
 use crate::tree::snapshot::{Found, Generation, Pinned};
 use crate::value::Value;
 use crate::value::coerce;
+use crate::value::key::Key;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
 use crate::value::units;
@@ -41,6 +42,9 @@ pub struct Explanation {
     /// The generation that was rolled back to, if one was: then its value is in force, whatever the
     /// layers say.
     pub pinned: Option<Pinned>,
+    /// What a restart would bring, if the key waits for one; see
+    /// [`Builder::restart_required`](crate::Builder::restart_required).
+    pub pending_restart: Option<Says>,
     /// Updates of this key that were refused of late, with the reason.
     pub refused: Vec<Error>,
 }
@@ -59,7 +63,9 @@ pub struct LayerView {
     pub says: Says,
     /// Where that was written.
     pub origin: Option<Origin>,
-    /// Whether this layer's value is the one in force.
+    /// Whether this layer's value is the one in force, or a part of it: several layers win where
+    /// lists are joined ([`Builder::append`](crate::Builder::append)). No layer wins with another
+    /// value than the one in force, while a roll-back or the need of a restart keeps that.
     pub wins: bool,
     /// The generation that brought the newest change of this layer.
     pub generation: u64,
@@ -88,83 +94,82 @@ pub enum Says {
     Table(usize),
 }
 
+/// Texts of values, with secrets masked.
+struct Shower {
+    masks: bool,
+}
+
+impl Shower {
+    fn text(&self, value: &Value) -> String {
+        match self.masks || coerce::holds_secret(value) {
+            true => MASK.to_owned(),
+            false => value.to_string(),
+        }
+    }
+
+    /// What stands at a key, and where that was written.
+    fn says(&self, found: Found<'_>) -> (Says, Option<Origin>) {
+        let says = match found {
+            Found::Nothing => Says::Nothing,
+            Found::Root(table) => Says::Table(table.leaves()),
+            Found::Inside(value, _) => Says::Value(self.text(value)),
+            Found::Entry(entry) => match &entry.node {
+                Node::Table(table) => Says::Table(table.leaves()),
+                node if node.written() == Some(&Value::Unset) => Says::Unset,
+                node => {
+                    let text = diff::value(node).map(|value| self.text(value));
+                    Says::Value(text.unwrap_or_default())
+                }
+            },
+        };
+        (says, found.origin().cloned())
+    }
+}
+
 impl Explanation {
     pub(crate) fn of(generation: &Generation, key: &str) -> Self {
-        let hidden = generation.secrets.hides(key);
-        let show = |value: &Value, hidden: bool| {
-            if hidden || coerce::holds_secret(value) {
-                MASK.to_owned()
-            } else {
-                value.to_string()
-            }
+        let found = Found::in_tree(&generation.root, key);
+        let in_force = found.as_ref().map_or(Found::Nothing, |found| *found);
+        // A default in a reference to a secret is one as well.
+        let show = Shower {
+            masks: generation.hides(key, in_force),
         };
         let mut explanation = Self {
             key: key.to_owned(),
             generation: generation.number(),
             value: None,
-            origin: None,
-            broken: None,
+            origin: in_force.origin().cloned(),
+            broken: found.as_ref().err().cloned(),
             layers: Vec::new(),
             pinned: generation.stamp.pinned,
+            pending_restart: pending(generation, key, in_force, &show),
             refused: Vec::new(),
         };
-        let mut decided = false;
-        // A default in a reference to a secret is one as well.
-        let mut derived = false;
-        let found = Found::in_tree(&generation.root, key);
-        let absent = found.as_ref().is_ok_and(Found::is_nothing);
-        match found {
-            Ok(Found::Entry(entry)) => {
-                explanation.origin = entry.node.origin().cloned();
-                derived = generation.derives_from_secret(entry);
-                explanation.value =
-                    diff::value(&entry.node).map(|value| show(value, hidden || derived));
+        match in_force {
+            Found::Entry(entry) => {
+                explanation.value = diff::value(&entry.node).map(|value| show.text(value));
                 if let Node::Resolved(resolved) = &entry.node {
                     explanation.broken = resolved.value.as_ref().err().cloned();
                 }
             }
-            Ok(Found::Inside(value, entry)) => {
-                derived = generation.derives_from_secret(entry);
-                explanation.value = Some(show(value, hidden || derived));
-                explanation.origin = entry.node.origin().cloned();
-            }
-            Ok(_) => {}
-            Err(error) => explanation.broken = Some(error),
+            Found::Inside(value, _) => explanation.value = Some(show.text(value)),
+            Found::Nothing | Found::Root(_) => {}
         }
-        for layer in &generation.layers {
-            let found = layer_says(&layer.root, key);
-            let (says, origin) = match found {
-                Found::Nothing => (Says::Nothing, None),
-                Found::Root(table) => (Says::Table(table.leaves()), None),
-                Found::Entry(entry) => match &entry.node {
-                    Node::Table(table) => (Says::Table(table.leaves()), None),
-                    Node::Leaf(leaf) if leaf.value == Value::Unset => {
-                        (Says::Unset, Some(leaf.origin.clone()))
-                    }
-                    node => {
-                        let text = diff::value(node).map(|value| show(value, hidden || derived));
-                        (
-                            Says::Value(text.unwrap_or_default()),
-                            node.origin().cloned(),
-                        )
-                    }
-                },
-                Found::Inside(value, entry) => (
-                    Says::Value(show(value, hidden || derived)),
-                    entry.node.origin().cloned(),
-                ),
-            };
-            let speaks = matches!(says, Says::Value(_) | Says::Unset);
+        let mut winners = generation.winners(key, in_force);
+        let layers = generation.layers.iter();
+        let shown = layers.map(|layer| show.says(layer_says(&layer.root, key)));
+        let shown: Vec<(Says, Option<Origin>)> = shown.collect();
+        if found.is_ok_and(|found| found.is_nothing()) && explanation.is_up_to_the_layers() {
+            let speaks = |(says, _): &(Says, _)| matches!(says, Says::Value(_) | Says::Unset);
+            let first = shown.iter().position(speaks);
+            winners.extend(first.filter(|at| shown[*at].0 == Says::Unset));
+        }
+        for (at, (layer, (says, origin))) in generation.layers.iter().zip(shown).enumerate() {
             explanation.layers.push(LayerView {
                 source: layer.id,
                 name: layer.name.to_string(),
                 rank: layer.layer.rank(),
-                wins: match says {
-                    // What a table of a stronger layer keeps in view is not absent.
-                    Says::Unset => !decided && absent,
-                    Says::Value(_) => !decided && explanation.origin == origin,
-                    Says::Nothing | Says::Table(_) => false,
-                },
+                wins: winners.contains(&at),
                 says,
                 origin,
                 generation: layer.generation,
@@ -172,9 +177,48 @@ impl Explanation {
                 cached: layer.kept,
                 location: None,
             });
-            decided |= speaks;
         }
         explanation
+    }
+
+    /// Whether nothing keeps the values of the layers out.
+    fn is_up_to_the_layers(&self) -> bool {
+        self.pinned.is_none() && self.pending_restart.is_none()
+    }
+}
+
+/// What a restart would bring, if the key waits for one.
+fn pending(generation: &Generation, key: &str, in_force: Found<'_>, show: &Shower) -> Option<Says> {
+    let parsed = Key::parse(key).ok()?;
+    let above = parsed.lineage();
+    let (at, says) = above
+        .into_iter()
+        .find_map(|place| generation.pending.get_key_value(place))?;
+    let mut layers = Table::default();
+    if let Some(entry) = says {
+        let path: Vec<_> = at.segments().collect();
+        // There is nothing else in the table.
+        let _ = layers.put_path(&path, entry.node.clone());
+    }
+    let waits = layer_says(&layers, key);
+    if at.as_str() != parsed.as_str() && is_same(waits, in_force) {
+        return None;
+    }
+    Some(show.says(waits).0)
+}
+
+/// Whether two places hold the same as it was written.
+fn is_same(a: Found<'_>, b: Found<'_>) -> bool {
+    match (a, b) {
+        (Found::Nothing, Found::Nothing) => true,
+        (Found::Inside(a, _), Found::Inside(b, _)) => a == b,
+        (Found::Entry(a), Found::Entry(b)) => match (&a.node, &b.node) {
+            (Node::Table(a), Node::Table(b)) => {
+                a.leaves() == b.leaves() && diff::diff(a, b, false).uncounted == 0
+            }
+            (a, b) => a.written().is_some() && a.written() == b.written(),
+        },
+        _ => false,
     }
 }
 
@@ -216,6 +260,12 @@ impl fmt::Display for Explanation {
                 let age = units::roughly(confirmed.elapsed().unwrap_or_default());
                 write!(f, "  kept on disk, confirmed {age} ago")?;
             }
+        }
+        match &self.pending_restart {
+            Some(Says::Value(value)) => write!(f, "\n  a restart brings {}", Plain(value))?,
+            Some(Says::Table(keys)) => write!(f, "\n  a restart brings a table of {keys}")?,
+            Some(Says::Nothing | Says::Unset) => f.write_str("\n  a restart takes it away")?,
+            None => {}
         }
         if let Some(pinned) = self.pinned {
             write!(f, "\n  {pinned}; the layers wait until it is unpinned")?;

@@ -121,13 +121,19 @@ pub(crate) fn follow(
     }
     let mut queue: Vec<Key> = jobs.keys().cloned().collect();
     queue.extend(changes.iter().map(|change| change.key.clone()));
+    // Leaves that referred to something before this commit and do not any more.
+    let mut literal: BTreeSet<Key> = BTreeSet::new();
     while let Some(key) = queue.pop() {
         for dependent in index.dependents(&key) {
-            if !jobs.contains_key(dependent) {
-                if let Some(raw) = raw(merged, dependent) {
+            if jobs.contains_key(dependent) {
+                continue;
+            }
+            match raw(merged, dependent) {
+                Some(raw) => {
                     jobs.insert(dependent.clone(), Job::new(raw));
                     queue.push(dependent.clone());
                 }
+                None => drop(literal.insert(dependent.clone())),
             }
         }
     }
@@ -135,13 +141,14 @@ pub(crate) fn follow(
     for key in jobs.keys().cloned().collect::<Vec<_>>() {
         settle(key, &mut jobs, merged, secret, &mut spent);
     }
-    let mut references: Vec<(Key, Vec<Key>)> = Vec::new();
     for change in changes.iter() {
         let gone = matches!(&change.old, Some(old) if matches!(old.node, Node::Resolved(_)));
         if gone && !jobs.contains_key(&change.key) {
-            references.push((change.key.clone(), Vec::new()));
+            literal.insert(change.key.clone());
         }
     }
+    let forgotten = literal.into_iter().map(|leaf| (leaf, Vec::new()));
+    let mut references: Vec<(Key, Vec<Key>)> = forgotten.collect();
     for (key, job) in jobs {
         let Some(done) = job.done else {
             continue;
@@ -175,13 +182,73 @@ pub(crate) fn follow(
     references
 }
 
-/// The leaf as its layer wrote it.
+/// The leaf as its layer wrote it, if it has references to follow.
 fn raw(merged: &Table, key: &Key) -> Option<Leaf> {
     match &merged.find(key.segments())?.node {
         Node::Resolved(resolved) if resolved.fixed => None,
         Node::Resolved(resolved) => Some(resolved.raw.clone()),
-        Node::Leaf(leaf) => Some(leaf.clone()),
-        Node::Table(_) => None,
+        Node::Leaf(leaf) if leaf.value.may_refer() => Some(leaf.clone()),
+        Node::Leaf(_) | Node::Table(_) => None,
+    }
+}
+
+/// Resolves the references of one layer for good, by a merged tree whose references are resolved.
+pub(crate) fn fix(layer: &mut Table, merged: &Table, secret: &dyn Fn(&str) -> bool) {
+    let mut referring: Vec<(Key, Leaf)> = Vec::new();
+    layer.walk(&mut String::new(), &mut |key, entry| match &entry.node {
+        Node::Leaf(leaf) if leaf.value.may_refer() => {
+            referring.extend(Key::parse(key).ok().map(|key| (key, leaf.clone())));
+        }
+        _ => {}
+    });
+    let none = BTreeMap::new();
+    for (key, raw) in referring {
+        let path: Vec<_> = key.segments().collect();
+        let there = merged.find(&path).map(|entry| &entry.node);
+        let mut fixed = match there {
+            Some(Node::Resolved(there))
+                if there.raw.value == raw.value && there.raw.origin == raw.origin =>
+            {
+                (**there).clone()
+            }
+            _ => evaluate(&key, &raw, &none, merged, secret),
+        };
+        fixed.fixed = true;
+        // A leaf replaces a leaf.
+        let _ = layer.put_path(&path, Node::Resolved(Box::new(fixed)));
+    }
+}
+
+/// Follows one leaf whose targets are resolved.
+fn evaluate(
+    key: &Key,
+    raw: &Leaf,
+    jobs: &BTreeMap<Key, Job>,
+    merged: &Table,
+    secret: &dyn Fn(&str) -> bool,
+) -> Resolved {
+    let mut sight = Sight {
+        jobs,
+        merged,
+        secret,
+        refers: Vec::new(),
+        chain: 0,
+        hidden: false,
+        size: 0,
+        left: MAX_TOTAL,
+    };
+    let value = match sight.leaf(&raw.value) {
+        Ok(value) => Ok(value),
+        Err(Stop::Broken(error)) => Err(error.with_key(key).with_origin(&raw.origin)),
+        Err(Stop::Needs(other)) => Err(trouble(format!("refers to `{other}`, which is open"))),
+    };
+    Resolved {
+        value,
+        raw: raw.clone(),
+        chain: sight.chain,
+        secret: sight.hidden,
+        refers: sight.refers.into(),
+        fixed: false,
     }
 }
 

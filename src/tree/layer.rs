@@ -6,6 +6,11 @@ use std::time::SystemTime;
 
 use crate::value::node::Table;
 
+/// The rank of layers that only the start of the program sets: stronger than any other.
+pub(crate) const BOOTSTRAP_RANK: i32 = i32::MIN;
+/// The rank of what a program has by default: weaker than any other.
+pub(crate) const DEFAULT_RANK: i32 = i32::MAX;
+
 /// A named place in the precedence order.
 ///
 /// The layer with the lower rank wins. Within one rank, the source added later wins, which is why
@@ -45,6 +50,11 @@ impl Layer {
             name: name.into(),
             rank,
         }
+    }
+
+    /// Whether only the start of the program sets the values of this layer.
+    pub(crate) fn is_bootstrap(&self) -> bool {
+        self.rank == BOOTSTRAP_RANK
     }
 
     /// The name.
@@ -88,4 +98,12 @@ impl LayerState {
     pub(crate) fn order(&self) -> (i32, std::cmp::Reverse<u64>) {
         (self.layer.rank, std::cmp::Reverse(self.id.0))
     }
+}
+
+/// How many of the layers, sorted from the strongest, are bootstrap layers.
+pub(crate) fn count_bootstrap(layers: &[Arc<LayerState>]) -> usize {
+    layers
+        .iter()
+        .take_while(|state| state.layer.is_bootstrap())
+        .count()
 }

@@ -13,13 +13,17 @@ use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::{self, Key};
 use crate::value::map::Entry;
-use crate::value::node::{Leaf, Node, Table};
+use crate::value::node::{Leaf, Node, Resolved, Table};
+use crate::value::origin::Origin;
 
 /// What merging takes into account and what it finds.
 #[derive(Debug)]
 pub(crate) struct Merge<'a> {
     /// Lists under these keys are joined over all layers instead of replaced.
     pub(crate) append: &'a BTreeSet<Key>,
+    /// How many layers, from the strongest, are bootstrap layers: what one of them holds is joined
+    /// with nothing of the others.
+    bootstrap: usize,
     /// Keys of merged leaves whose text holds references, still to be followed.
     pub(crate) referring: Vec<Key>,
     /// Places where a table and a value met.
@@ -37,9 +41,10 @@ enum Shown<'a> {
 }
 
 impl<'m> Merge<'m> {
-    pub(crate) fn new(append: &'m BTreeSet<Key>) -> Self {
+    pub(crate) fn new(append: &'m BTreeSet<Key>, bootstrap: usize) -> Self {
         Self {
             append,
+            bootstrap,
             referring: Vec::new(),
             clashes: Vec::new(),
         }
@@ -172,7 +177,7 @@ impl<'m> Merge<'m> {
                 let joined = self
                     .append
                     .contains(at.as_str())
-                    .then(|| join(seen, name))
+                    .then(|| self.join(seen, name))
                     .flatten();
                 let entry = joined.unwrap_or_else(|| Arc::clone(entry));
                 if let Node::Leaf(leaf) = &entry.node {
@@ -222,6 +227,13 @@ impl<'m> Merge<'m> {
         look(seen, name).0
     }
 
+    /// The lists of all layers at one place in one list.
+    fn join(&self, seen: &[Seen<'_>], name: &str) -> Option<Arc<Entry>> {
+        let lists = lists(seen, self.bootstrap, name);
+        let lists: Vec<&Arc<Entry>> = lists.into_iter().map(|(_, entry)| entry).collect();
+        joined(&lists)
+    }
+
     fn appends_under(&self, at: &str) -> bool {
         !self.append.is_empty() && self.append.iter().any(|key| key::under(key.as_str(), at))
     }
@@ -267,28 +279,113 @@ fn look<'a>(seen: &[Seen<'a>], name: &str) -> (Shown<'a>, Clashing<'a>) {
     (shown, hidden)
 }
 
-/// The lists of all layers at one place in one list, the weakest layer's items first.
-fn join(seen: &[Seen<'_>], name: &str) -> Option<Arc<Entry>> {
-    let mut lists = Vec::new();
-    let mut origin = None;
-    for (_, table) in seen {
+/// The layers whose lists are joined at a key, each with what it holds there, the strongest first.
+/// `layers` are all layers, the strongest first.
+pub(crate) fn contributors<'a, S: AsRef<str>>(
+    layers: &[&'a Table],
+    bootstrap: usize,
+    path: &[S],
+) -> Vec<(usize, &'a Arc<Entry>)> {
+    let Some((name, above)) = path.split_last() else {
+        return Vec::new();
+    };
+    let mut seen: Vec<Seen<'a>> = layers.iter().copied().enumerate().collect();
+    for name in above {
+        let Shown::Tables(tables) = look(&seen, name.as_ref()).0 else {
+            return Vec::new();
+        };
+        seen = tables.into_iter().map(|(seen, _)| seen).collect();
+    }
+    match look(&seen, name.as_ref()).0 {
+        Shown::Leaf(_) => lists(&seen, bootstrap, name.as_ref()),
+        Shown::Nothing | Shown::Tables(_) => Vec::new(),
+    }
+}
+
+/// The lists that are joined at one place: from the strongest layer down to the first that holds
+/// something else there, or to the last bootstrap layer if the strongest is one.
+fn lists<'a>(seen: &[Seen<'a>], bootstrap: usize, name: &str) -> Vec<(usize, &'a Arc<Entry>)> {
+    let mut lists: Vec<(usize, &Arc<Entry>)> = Vec::new();
+    for (layer, table) in seen {
+        let is_fixed = lists.first().is_some_and(|(first, _)| *first < bootstrap);
+        if is_fixed && *layer >= bootstrap {
+            break;
+        }
         let Some(entry) = table.get(name) else {
             continue;
         };
-        let Node::Leaf(leaf) = &entry.node else {
+        if !holds_list(&entry.node) {
             break;
-        };
-        let Some(items) = coerce::items(&leaf.value) else {
-            break;
-        };
-        origin.get_or_insert_with(|| leaf.origin.clone());
-        lists.push(items);
+        }
+        lists.push((*layer, entry));
     }
-    let origin = origin?;
-    let items: Vec<Value> = lists.into_iter().rev().flatten().collect();
-    let node = Node::Leaf(Leaf::new(Value::List(items.into()), origin));
+    lists
+}
+
+/// Whether a node is a list, or a text that spells one. The value of a broken reference counts: it
+/// breaks the whole list.
+fn holds_list(node: &Node) -> bool {
+    match node {
+        Node::Leaf(leaf) => coerce::items(&leaf.value).is_some(),
+        Node::Resolved(resolved) => match &resolved.value {
+            Ok(value) => coerce::items(value).is_some(),
+            Err(_) => true,
+        },
+        Node::Table(_) => false,
+    }
+}
+
+/// The lists of several layers as one list, the weakest layer's items first. Takes the strongest
+/// first; `None` if there is no list.
+pub(crate) fn joined(lists: &[&Arc<Entry>]) -> Option<Arc<Entry>> {
+    let strongest = lists.first()?;
+    let mut items: Vec<Value> = Vec::new();
+    let mut origins: Vec<String> = Vec::new();
+    let mut fixed: Option<Resolved> = None;
+    for entry in lists.iter().rev() {
+        let value = match &entry.node {
+            Node::Leaf(leaf) => &leaf.value,
+            Node::Resolved(resolved) => match &resolved.value {
+                Ok(value) => {
+                    fixed = Some(joined_references(fixed, resolved));
+                    value
+                }
+                Err(_) => return Some(Arc::clone(entry)),
+            },
+            Node::Table(_) => return None,
+        };
+        items.extend(coerce::items(value)?);
+        origins.extend(entry.node.origin().map(Origin::to_string));
+    }
+    let origin = match lists {
+        [only] => only.node.origin()?.clone(),
+        _ => Origin::new("joined", origins.join(" + ")),
+    };
+    let leaf = Leaf::new(Value::List(items.into()), origin);
+    let node = match fixed {
+        None => Node::Leaf(leaf),
+        Some(fixed) => Node::Resolved(Box::new(Resolved {
+            value: Ok(leaf.value.clone()),
+            raw: leaf,
+            ..fixed
+        })),
+    };
     Some(Arc::new(Entry {
-        name: name.into(),
+        name: strongest.name.clone(),
         node,
     }))
+}
+
+/// A resolved value that refers to all that both refer to.
+fn joined_references(first: Option<Resolved>, second: &Resolved) -> Resolved {
+    let Some(first) = first else {
+        return second.clone();
+    };
+    let refers = first.refers.iter().chain(&second.refers).cloned();
+    Resolved {
+        refers: refers.collect(),
+        chain: first.chain.max(second.chain),
+        secret: first.secret || second.secret,
+        ..second.clone()
+    }
 }

@@ -1,6 +1,6 @@
 //! The merged tree of one generation, and how a key is found in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,7 +11,8 @@ use crate::error::{Error, ErrorKind, MASK};
 use crate::tree::change::{self, KeyChange};
 use crate::tree::diff;
 use crate::tree::explain::Explanation;
-use crate::tree::layer::LayerState;
+use crate::tree::layer::{self, LayerState};
+use crate::tree::merge;
 use crate::tree::secrets::Secrets;
 use crate::tree::usage::Usage;
 use crate::value::Value;
@@ -81,11 +82,17 @@ impl fmt::Display for Pinned {
     }
 }
 
+/// The keys whose value waits for a restart, each with what the layers hold; nothing if it is gone.
+pub(crate) type Pending = BTreeMap<Key, Option<Arc<Entry>>>;
+
 /// What one commit published.
 #[derive(Clone)]
 pub(crate) struct Generation {
     pub(crate) stamp: Arc<Stamp>,
     pub(crate) root: Table,
+    pub(crate) pending: Arc<Pending>,
+    /// The keys whose lists are joined over all layers.
+    pub(crate) append: Arc<BTreeSet<Key>>,
     /// What is read by the short way: the root, or nothing where each read is noted. That spares
     /// reading a branch, which costs nine instructions.
     pub(crate) at_hand: Table,
@@ -282,7 +289,7 @@ impl Generation {
         matches!(&entry.node, Node::Resolved(resolved) if self.refers_to_secret(resolved))
     }
 
-    fn refers_to_secret(&self, resolved: &Resolved) -> bool {
+    pub(crate) fn refers_to_secret(&self, resolved: &Resolved) -> bool {
         let mut seen: BTreeSet<&Key> = BTreeSet::new();
         let mut queue = vec![resolved];
         while let Some(resolved) = queue.pop() {
@@ -366,11 +373,71 @@ impl Generation {
         })
     }
 
-    /// Which of the layers wrote the value that is in the tree with this origin.
-    pub(crate) fn layer_of(&self, key: &str, origin: &Origin) -> Option<usize> {
-        self.layers.iter().position(|layer| {
-            Found::in_tree(&layer.root, key).is_ok_and(|found| found.origin() == Some(origin))
-        })
+    /// Whether this is what was before the first commit: it has no layers.
+    pub(crate) fn is_initial(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    /// The one layer whose value is in force at a key.
+    pub(crate) fn layer_of(&self, key: &str, found: Found<'_>) -> Option<usize> {
+        match self.winners(key, found).as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        }
+    }
+
+    /// The layers whose values make up what is in force at a key, the strongest first: none if that
+    /// is a table, or what a roll-back or the need of a restart keeps in force.
+    pub(crate) fn winners(&self, key: &str, found: Found<'_>) -> Vec<usize> {
+        let Some(leaf) = found.leaf() else {
+            return Vec::new();
+        };
+        if let Some(list) = self.joined_list(key) {
+            return self.winners_of_list(list, key, leaf);
+        }
+        let mut layers = self.layers.iter();
+        let same = |layer: &Arc<LayerState>| {
+            Found::in_tree(&layer.root, key)
+                .ok()
+                .and_then(|found| found.leaf())
+                .is_some_and(|there| same_leaf(there, leaf))
+        };
+        layers.position(same).into_iter().collect()
+    }
+
+    /// The key at or above a key whose lists are joined.
+    fn joined_list(&self, key: &str) -> Option<&Key> {
+        if self.append.is_empty() {
+            return None;
+        }
+        let key = Key::parse(key).ok()?;
+        let mut lineage = key.lineage();
+        lineage.find_map(|place| self.append.get(place))
+    }
+
+    fn winners_of_list(&self, list: &Key, key: &str, leaf: &Arc<Entry>) -> Vec<usize> {
+        let path: Vec<_> = list.segments().collect();
+        let roots: Vec<&Table> = self.layers.iter().map(|layer| &layer.root).collect();
+        let lists = merge::contributors(&roots, layer::count_bootstrap(&self.layers), &path);
+        let entries: Vec<&Arc<Entry>> = lists.iter().map(|(_, entry)| *entry).collect();
+        // Something else may be in force.
+        if !merge::joined(&entries).is_some_and(|joined| same_leaf(&joined, leaf)) {
+            return Vec::new();
+        }
+        let inside: Vec<_> = key::segments(key)
+            .skip(path.len())
+            .filter_map(Result::ok)
+            .collect();
+        let Some(index) = inside.first() else {
+            return lists.into_iter().map(|(layer, _)| layer).collect();
+        };
+        // Only the items of the weakest layer have the same number in its own list.
+        let (Ok(index), Some((layer, weakest))) = (index.parse::<usize>(), lists.last()) else {
+            return Vec::new();
+        };
+        let items = diff::value(&weakest.node).and_then(coerce::items);
+        let has_item = items.is_some_and(|items| index < items.len());
+        has_item.then_some(*layer).into_iter().collect()
     }
 
     /// Adds to "missing" the nearest key that is there.
@@ -415,6 +482,12 @@ impl Generation {
         }
         None
     }
+}
+
+/// Whether two leaves were written alike at the same place.
+fn same_leaf(a: &Entry, b: &Entry) -> bool {
+    let written = a.node.written();
+    written.is_some() && a.node.origin() == b.node.origin() && written == b.node.written()
 }
 
 /// How many letters to insert, remove or replace to make one text of the other.

@@ -10,6 +10,7 @@ use crate::value::key::{self, Key};
 use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
+use crate::value::unread::Unread;
 
 /// What stands at one key of a document.
 pub(crate) enum Standing {
@@ -43,6 +44,7 @@ impl Standing {
 pub struct Document {
     root: Table,
     problems: Vec<Error>,
+    unread: Unread,
     pub(crate) revision: Option<Arc<str>>,
 }
 
@@ -259,11 +261,52 @@ impl Document {
     pub fn merge(&mut self, over: Document) {
         overlay(&mut self.root, &over.root);
         self.problems.extend(over.problems);
+        self.unread.extend(&over.unread);
     }
 
-    /// Notes something that was left out and why, to be shown in the source's health.
+    /// Reports a part of the source that could not be read, with the reason.
+    ///
+    /// The engine rejects that part: it reports an event, adds an entry to the list of rejections,
+    /// and the source is not [`Up`](crate::health::Status::Up). The last good values of the part stay
+    /// in force and in the cache. They are those of the problem's [key](Error::with_key) and below;
+    /// without a key, those that were written at its [origin](Error::with_origin); without both,
+    /// every value that this document lacks.
     pub fn report(&mut self, problem: Error) {
+        self.unread.add(&problem);
         self.problems.push(problem);
+    }
+
+    /// Reports something that was read and does not count, because another part stands against it.
+    /// No last good value stays for it.
+    pub(crate) fn report_conflict(&mut self, problem: Error) {
+        self.problems.push(problem);
+    }
+
+    /// Reports a fragment that could not be read, such as one of several files.
+    pub(crate) fn report_fragment(&mut self, fragment: &Origin, problem: Error) {
+        self.unread.add_fragment(fragment);
+        self.problems.push(problem);
+    }
+
+    /// Names all fragments that could not be read at once.
+    #[cfg(any(
+        feature = "consul",
+        feature = "etcd",
+        feature = "nats",
+        feature = "zookeeper"
+    ))]
+    pub(crate) fn set_unread(&mut self, unread: Unread) {
+        self.unread = unread;
+    }
+
+    /// Has fragments override those with smaller names.
+    pub(crate) fn set_later_wins(&mut self) {
+        self.unread.set_later_wins();
+    }
+
+    /// Adds the last good values of the parts that could not be read, as `before` holds them.
+    pub(crate) fn keep_last_good(&mut self, before: &Table) {
+        self.unread.keep_last_good(&mut self.root, before);
     }
 
     /// Names the store's revision of this document, such as an index or an entity tag, to be shown
@@ -277,7 +320,7 @@ impl Document {
         self.revision.as_deref()
     }
 
-    /// What was left out and why.
+    /// What was rejected and why.
     pub fn problems(&self) -> &[Error] {
         &self.problems
     }

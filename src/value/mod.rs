@@ -18,6 +18,7 @@ pub(crate) mod plain;
 pub(crate) mod scan;
 pub(crate) mod secret;
 pub(crate) mod units;
+pub(crate) mod unread;
 
 /// The largest single value.
 const MAX_VALUE_BYTES: usize = 10 * 1024 * 1024;

@@ -129,6 +129,15 @@ impl Node {
         }
     }
 
+    /// The value as its layer wrote it; a table has none.
+    pub(crate) fn written(&self) -> Option<&Value> {
+        match self {
+            Node::Leaf(leaf) => Some(&leaf.value),
+            Node::Resolved(resolved) => Some(&resolved.raw.value),
+            Node::Table(_) => None,
+        }
+    }
+
     /// Where the value was written; a table has no single place.
     pub(crate) fn origin(&self) -> Option<&Origin> {
         match self {

@@ -1,12 +1,14 @@
 /* Loaded into a test's child process in front of the C library: system calls on files below
  * FAULTS_UNDER fail, hang or kill the process as long as a file with the name of the call in FAULTS
  * says so: an error number, "hang" or "kill". "renamed" is the moment after a rename. Where there is
- * a file "trace", the calls are written to it. */
+ * a file "trace", the calls are written to it. As long as there is a file "thread", no thread can be
+ * started. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -98,4 +100,11 @@ int rename(const char *from, const char *to) {
     int done = REAL(rename)(from, to);
     UNLESS(fault("renamed", to));
     return done;
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                   void *argument) {
+    char error[32];
+    if (asked("thread", error, sizeof error)) return atoi(error);
+    return REAL(pthread_create)(thread, attributes, run, argument);
 }

@@ -2,7 +2,8 @@
 //! it. Reading believes nothing: it is bounded in depth, in size and in what it allocates.
 //!
 //! ```text
-//! magic, version, length, checksum | owner, confirmed, revision, table, names of what was left out
+//! magic, version, length, checksum | owner, confirmed, revision, table, names of what was left out,
+//!     names of defaults that were hidden (if some were)
 //! table = count, then name and node each; node = a table, or origin and value
 //! ```
 //!
@@ -17,7 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::value::Value;
 use crate::value::key::{Key, MAX_DEPTH, MAX_KEY_BYTES, push_segment};
 use crate::value::map::Entry;
-use crate::value::node::{Leaf, Node, Table};
+use crate::value::node::{Leaf, Node, Resolved, Table};
 use crate::value::origin::Origin;
 
 const MAGIC: [u8; 8] = *b"LIVEPROP";
@@ -35,6 +36,8 @@ const MAX_NESTING: usize = 2 * MAX_DEPTH;
 mod tag {
     pub(super) const TABLE: u8 = 0;
     pub(super) const LEAF: u8 = 1;
+    /// A leaf whose references were resolved for good.
+    pub(super) const FIXED: u8 = 2;
 
     pub(super) const UNSET: u8 = 0;
     pub(super) const FALSE: u8 = 1;
@@ -60,6 +63,8 @@ pub(crate) struct Kept {
     pub(crate) root: Table,
     /// The keys whose values were not to be written.
     pub(crate) left_out: Vec<Key>,
+    /// The defaults that were not in a tree that was rolled back to, because a layer hid them.
+    pub(crate) hidden: Vec<Key>,
 }
 
 impl Kept {
@@ -80,19 +85,49 @@ impl Kept {
 ///
 /// `absent` are names of what was left out before.
 pub(super) fn body(root: &Table, absent: &[Key], hidden: &dyn Fn(&str, &Value) -> bool) -> Vec<u8> {
+    write(root, absent, hidden, false)
+}
+
+/// A tree that was in force, as bytes: what is fixed in it is written as it reads. `defaults` are
+/// those that it hides.
+pub(super) fn body_in_force(
+    root: &Table,
+    absent: &[Key],
+    defaults: &[Key],
+    hidden: &dyn Fn(&str, &Value) -> bool,
+) -> Vec<u8> {
+    let mut bytes = write(root, absent, hidden, true);
+    if !defaults.is_empty() {
+        names(&mut bytes, defaults.iter().map(Key::as_str));
+    }
+    bytes
+}
+
+fn write(
+    root: &Table,
+    absent: &[Key],
+    hidden: &dyn Fn(&str, &Value) -> bool,
+    fixed: bool,
+) -> Vec<u8> {
     let mut writer = Writer {
         bytes: Vec::new(),
         places: HashMap::new(),
         hidden,
+        fixed,
         path: String::new(),
         left_out: absent.iter().map(Key::to_string).collect(),
     };
     writer.table(root);
-    number(&mut writer.bytes, writer.left_out.len());
-    for key in &writer.left_out {
-        text(&mut writer.bytes, key);
-    }
+    names(
+        &mut writer.bytes,
+        writer.left_out.iter().map(String::as_str),
+    );
     writer.bytes
+}
+
+fn names<'a>(bytes: &mut Vec<u8>, names: impl ExactSizeIterator<Item = &'a str>) {
+    number(bytes, names.len());
+    names.for_each(|name| text(bytes, name));
 }
 
 /// A whole file around a [`body`].
@@ -143,6 +178,8 @@ struct Writer<'a> {
     bytes: Vec<u8>,
     places: HashMap<(&'a str, &'a str), usize>,
     hidden: &'a dyn Fn(&str, &Value) -> bool,
+    /// Whether what is fixed is written as it reads.
+    fixed: bool,
     path: String,
     left_out: Vec<String>,
 }
@@ -174,9 +211,17 @@ impl<'a> Writer<'a> {
                 // A table that was empty to begin with says something.
                 self.table(below) || below.is_empty()
             }
-            Node::Leaf(leaf) => self.leaf(leaf),
-            // Only in a merged tree.
-            Node::Resolved(resolved) => self.leaf(&resolved.raw),
+            Node::Leaf(leaf) => self.leaf(tag::LEAF, &leaf.origin, &leaf.value),
+            // Only in a merged tree, and in a bootstrap layer.
+            Node::Resolved(resolved) => {
+                let (origin, written) = (&resolved.raw.origin, &resolved.raw.value);
+                match &resolved.value {
+                    Ok(value) if self.fixed && resolved.fixed => {
+                        self.leaf(tag::FIXED, origin, value)
+                    }
+                    _ => self.leaf(tag::LEAF, origin, written),
+                }
+            }
         };
         if !there {
             self.bytes.truncate(at);
@@ -184,14 +229,14 @@ impl<'a> Writer<'a> {
         there
     }
 
-    fn leaf(&mut self, leaf: &'a Leaf) -> bool {
-        if (self.hidden)(&self.path, &leaf.value) {
+    fn leaf(&mut self, tag: u8, origin: &'a Origin, value: &'a Value) -> bool {
+        if (self.hidden)(&self.path, value) {
             self.left_out.push(self.path.clone());
             return false;
         }
-        self.bytes.push(tag::LEAF);
-        self.origin(&leaf.origin);
-        self.value(&leaf.value);
+        self.bytes.push(tag);
+        self.origin(origin);
+        self.value(value);
         true
     }
 
@@ -304,11 +349,11 @@ pub(super) fn read(bytes: &[u8], owner: &str) -> Result<Kept, Fault> {
     let revision = reader.text()?;
     let revision = revised.then(|| Arc::from(revision));
     let root = reader.table(0)?;
-    let mut left_out = Vec::new();
-    for _ in 0..reader.number()? {
-        let key = Key::parse(reader.text()?);
-        left_out.push(key.map_err(|_| "damaged: no such key")?);
-    }
+    let left_out = reader.names()?;
+    let hidden = match reader.bytes.is_empty() {
+        true => Vec::new(),
+        false => reader.names()?,
+    };
     if !reader.bytes.is_empty() {
         return Err(format!("damaged: {} bytes too many", reader.bytes.len()));
     }
@@ -317,6 +362,7 @@ pub(super) fn read(bytes: &[u8], owner: &str) -> Result<Kept, Fault> {
         revision,
         root,
         left_out,
+        hidden,
     })
 }
 
@@ -358,6 +404,15 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(bytes).map_err(|_| "damaged: not UTF-8".to_owned())
     }
 
+    fn names(&mut self) -> Result<Vec<Key>, Fault> {
+        let mut names = Vec::new();
+        for _ in 0..self.number()? {
+            let key = Key::parse(self.text()?);
+            names.push(key.map_err(|_| "damaged: no such key")?);
+        }
+        Ok(names)
+    }
+
     fn table(&mut self, depth: usize) -> Result<Table, Fault> {
         nested(depth)?;
         let mut table = Table::default();
@@ -374,6 +429,10 @@ impl<'a> Reader<'a> {
                 tag::LEAF => {
                     let origin = self.origin()?;
                     Node::Leaf(Leaf::new(self.value(depth + 1)?, origin))
+                }
+                tag::FIXED => {
+                    let origin = self.origin()?;
+                    Node::Resolved(Box::new(fixed(Leaf::new(self.value(depth + 1)?, origin))))
                 }
                 _ => return Err("damaged: no such node".to_owned()),
             };
@@ -441,6 +500,18 @@ impl<'a> Reader<'a> {
             }
             _ => return Err("damaged: no such value".to_owned()),
         })
+    }
+}
+
+/// A value that stays as it reads, whatever references its text seems to hold.
+fn fixed(leaf: Leaf) -> Resolved {
+    Resolved {
+        value: Ok(leaf.value.clone()),
+        raw: leaf,
+        chain: 0,
+        secret: false,
+        refers: Box::default(),
+        fixed: true,
     }
 }
 

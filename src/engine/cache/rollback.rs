@@ -2,16 +2,18 @@
 //!
 //! Written by the thread that rolls back, which is told whether that worked. It holds the values as
 //! they were written, so that a reference to a secret stays a reference; secrets are not in it, and
-//! are what the layers say.
+//! are what the layers say. A value that was fixed at the start is in it as it reads, and the names
+//! of the defaults that a layer hid, since the next start has the defaults again.
 
 use std::time::SystemTime;
 
 use crate::engine::cache::{Cache, codec, disk, is_secret};
 use crate::engine::core::Engine;
+use crate::engine::pins::hidden_defaults;
 use crate::error::{Error, ErrorKind};
 use crate::value::Value;
 use crate::value::key::Key;
-use crate::value::node::Table;
+use crate::value::node::{Node, Table};
 
 /// Has no hash in its name, as the file of every source does.
 const FILE: &str = "rollback.cache";
@@ -24,6 +26,8 @@ pub(crate) struct Before {
     pub(crate) since: SystemTime,
     pub(crate) tree: Table,
     pub(crate) secrets: Vec<Key>,
+    /// The defaults of that run that a layer hid.
+    pub(crate) hidden: Vec<Key>,
 }
 
 impl Cache {
@@ -53,6 +57,7 @@ impl Cache {
             since: kept.confirmed,
             tree: kept.root,
             secrets: kept.left_out,
+            hidden: kept.hidden,
         }))
     }
 
@@ -71,7 +76,12 @@ impl Cache {
                 // What turns out to be a secret later must not stay on disk.
                 let _ = self.run(engine);
                 let hidden = |key: &str, value: &Value| is_secret(engine, key, value);
-                let body = codec::body(&pin.tree, &pin.secrets, &hidden);
+                let defaults = match pin.pinned.by_earlier_run {
+                    true => pin.hidden,
+                    false => hidden_defaults(&pin.tree, &engine.current.full().layers),
+                };
+                let tree = without_derived_secrets(engine, &pin.tree);
+                let body = codec::body_in_force(&tree, &pin.secrets, &defaults, &hidden);
                 let generation = pin.pinned.generation.to_string();
                 let file = codec::file(OWNER, pin.pinned.since, Some(&generation), &body);
                 disk::write(dir, FILE, &file).inspect(|()| *ours = true)
@@ -84,5 +94,20 @@ impl Cache {
             );
             Error::new(ErrorKind::Unavailable, detail)
         })
+    }
+}
+
+/// The tree with what was fixed from a secret as it was written, so that the secret stays off the
+/// disk.
+fn without_derived_secrets(engine: &Engine, tree: &Table) -> Table {
+    let now = engine.current.full();
+    let whole =
+        Node::Table(tree.clone()).map_resolved(&|resolved| match now.refers_to_secret(resolved) {
+            true => Node::Leaf(resolved.raw.clone()),
+            false => Node::Resolved(Box::new(resolved.clone())),
+        });
+    match whole {
+        Node::Table(tree) => tree,
+        _ => tree.clone(),
     }
 }

@@ -5,8 +5,6 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::sync::lock::Mutex;
-
 use crate::engine::cache::{Kept, age};
 use crate::engine::clock::Clock;
 use crate::engine::health::events::{self, Listeners, MAX_EVENTS};
@@ -18,6 +16,7 @@ use crate::error::{Error, ErrorKind, MASK};
 use crate::property::registry::Host;
 use crate::property::subscription::Subscription;
 use crate::sync::Cell;
+use crate::sync::lock::Mutex;
 use crate::tree::layer::{Layer, SourceId};
 
 pub(crate) use crate::engine::health::events::News;
@@ -156,6 +155,11 @@ impl Books {
             interrupted: false,
             unkept: None,
         });
+    }
+
+    /// Has what is withheld of a source accepted then, although it is not sent again.
+    pub(crate) fn accept_at(&self, source: SourceId, at: Instant) {
+        self.edit(source, |record| record.believed = Some(at));
     }
 
     /// The revision of what is in force, which the source is asked from.
@@ -527,6 +531,13 @@ impl Books {
         let mut news = News::default();
         self.note_clash(&mut news, generation, error);
         news.tell();
+    }
+
+    /// Remembers what a source said in vain, which changes nothing of its health.
+    pub(crate) fn note_of(&self, news: &mut News, source: SourceId, generation: u64, error: Error) {
+        self.inner
+            .lock()
+            .note(news, Some(source), generation, error);
     }
 
     /// Remembers what a commit found.

@@ -4,13 +4,12 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use crate::sync::lock::Mutex;
-
 use crate::engine::health::SourceEvent;
 use crate::error::Error;
 use crate::property::listen::Listener;
 use crate::property::registry::Host;
 use crate::property::subscription::{Subscriber, Subscription};
+use crate::sync::lock::Mutex;
 use crate::sync::panics;
 
 /// As many events wait for one callback; older ones are lost.

@@ -90,9 +90,10 @@ pub struct SourceHealth {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Held {
-    /// How many keys it would take away.
+    /// How many keys it would take away, with those that went within 10 seconds before; see
+    /// [`Guard`](crate::source::Guard).
     pub gone: usize,
-    /// How many there are.
+    /// How many keys there are, or were before the first of these went.
     pub of: usize,
     /// Since when it has been held.
     pub since: SystemTime,
@@ -139,8 +140,8 @@ pub struct Health {
     pub sources: Vec<SourceHealth>,
     /// How the whole is doing: [`Status::Down`] if a required source has never given values,
     /// [`Status::Stale`] if values are older than the policy of their source allows, something that a
-    /// source says is refused or held, or an optional source is missing, [`Status::Starting`] while a
-    /// source has not answered yet.
+    /// source says is refused or held, an optional source is missing, or callbacks wait because no
+    /// thread can be started for them, [`Status::Starting`] while a source has not answered yet.
     pub status: Status,
     /// The newest refusals and clashes, the oldest first, at most 64.
     pub refused: Vec<Refused>,
@@ -152,10 +153,19 @@ pub struct Health {
 
 impl Health {
     /// Whether every source answered at its last contact, or not longer ago than its policy allows,
-    /// and nothing of what it said last is refused or held.
+    /// nothing of what it said last is refused or held, and no callback waits because no thread can be
+    /// started for it.
     pub fn is_up(&self) -> bool {
         matches!(self.status, Status::Up)
     }
+}
+
+/// How the callbacks are doing.
+pub(crate) struct CallbackHealth {
+    /// How many have panicked.
+    pub(crate) panics: u64,
+    /// Since when some wait because no thread can be started for them, and why it cannot.
+    pub(crate) starved: Option<(SystemTime, Error)>,
 }
 
 /// Something in the life of a source.

@@ -5,15 +5,16 @@ use std::time::{Instant, SystemTime};
 
 use crate::engine::health::books::{Books, Inner};
 use crate::engine::health::record::Record;
-use crate::engine::health::{Health, SourceHealth, Status};
+use crate::engine::health::{CallbackHealth, Health, SourceHealth, Status};
 use crate::error::Error;
 use crate::tree::layer::SourceId;
 use crate::value::key::under;
 
 impl Inner {
-    fn status(&self, now: Instant) -> Status {
+    /// How the whole is doing. `starved`: since when callbacks wait for a thread, and why.
+    fn status(&self, now: Instant, starved: Option<&(SystemTime, Error)>) -> Status {
         let mut down = None;
-        let mut stale: Option<(SystemTime, &Error)> = None;
+        let mut stale = starved.map(|(since, reason)| (*since, reason));
         let mut starting = false;
         for record in &self.sources {
             let since_then = match &record.health.status {
@@ -62,7 +63,7 @@ impl Books {
             .collect()
     }
 
-    pub(crate) fn health(&self, generation: u64, callback_panics: u64) -> Health {
+    pub(crate) fn health(&self, generation: u64, callbacks: CallbackHealth) -> Health {
         let now = self.clock.now();
         let inner = self.inner.lock();
         let of = |record: &Record| SourceHealth {
@@ -80,18 +81,18 @@ impl Books {
         sources.sort_by_key(|health| (health.layer.rank(), std::cmp::Reverse(health.source)));
         Health {
             generation,
-            status: inner.status(now),
+            status: inner.status(now, callbacks.starved.as_ref()),
             sources,
             refused: inner.refused.iter().cloned().collect(),
             pending_restart: inner.pending_restart.clone(),
-            callback_panics,
+            callback_panics: callbacks.panics,
         }
     }
 
     /// How the whole is doing.
-    pub(crate) fn status(&self) -> Status {
+    pub(crate) fn status(&self, starved: Option<(SystemTime, Error)>) -> Status {
         let now = self.clock.now();
-        self.inner.lock().status(now)
+        self.inner.lock().status(now, starved.as_ref())
     }
 
     /// The newest refusals of a key, its subtree or its parents.

@@ -5,8 +5,6 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::sync::lock::{Condvar, Mutex};
-
 use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
 use crate::engine::supervise::life::{self, Hook, Life};
@@ -17,6 +15,7 @@ use crate::engine::supervise::turn::Turn;
 use crate::engine::threads::Threads;
 use crate::error::{Error, ErrorKind};
 use crate::source::{Policy, Refusal, Source, Start, Timing, Updates, Watching};
+use crate::sync::lock::{Condvar, Mutex};
 use crate::sync::panics;
 use crate::tree::layer::SourceId;
 use crate::value::document::Document;
@@ -62,6 +61,8 @@ pub(super) struct State {
     pub(super) ended: bool,
     /// The thread that runs it, if one does.
     pub(super) life: Option<Arc<Life>>,
+    /// What a bootstrap source that pushes has been given after the start.
+    late: Option<Arc<Life>>,
     /// It needs no thread until somebody asks.
     pub(super) resting: bool,
     /// When the next thread is to be started in place of one that is gone.
@@ -147,6 +148,24 @@ impl Keeper {
         }
         let updates = self.updates(&life);
         guarded(|| self.source.watch(&updates))
+    }
+
+    /// Has a bootstrap source that pushes hear that what it says from now on is rejected.
+    pub(crate) fn watch_late_changes(self: &Arc<Self>) {
+        let life = Arc::new(Life::new(self.clock.clone()));
+        {
+            let mut state = self.state.lock();
+            if state.ended {
+                return;
+            }
+            state.late = Some(Arc::clone(&life));
+        }
+        let updates = self.updates(&life);
+        // What it says first and differs from the start is reported by the commit.
+        let _ = guarded(|| match self.source.watching() {
+            Watching::Push => self.source.watch(&updates),
+            _ => Ok(()),
+        });
     }
 
     /// Until when the start waits for the first load; `None`: however long it takes.
@@ -282,13 +301,13 @@ impl Keeper {
 
     /// Tells it to end, and does not wait.
     pub(super) fn end(self: &Arc<Self>) {
-        let life = {
+        let lives = {
             let mut state = self.state.lock();
             state.ended = true;
             self.bell.notify_all();
-            state.life.take()
+            [state.life.take(), state.late.take()]
         };
-        if let Some(life) = life {
+        for life in lives.into_iter().flatten() {
             self.wake(life.end());
         }
     }

@@ -86,6 +86,8 @@ impl Supervisor {
                 vec![self.monitor.keeper(id).ok_or_else(gone)?]
             }
         };
+        let ids: Vec<SourceId> = keepers.iter().map(|keeper| keeper.id).collect();
+        let _waits = self.monitor.wait_for(&ids)?;
         let now = self.monitor.clock.now();
         // All are asked before the first is waited for.
         let rounds: Vec<_> = keepers
@@ -105,12 +107,10 @@ impl Supervisor {
         }
     }
 
-    /// Runs what may take long, such as code of the user's, while the monitor goes on.
-    pub(crate) fn aside(&self, run: impl FnOnce() + Clone + Send + 'static) {
-        let spawned = self.monitor.threads.spawn("liveprops-commit", run.clone());
-        if spawned.is_err() {
-            run();
-        }
+    /// Runs what may take long, such as code of the user's, while the monitor goes on. Reports
+    /// whether a thread could be started for it.
+    pub(crate) fn aside(&self, run: impl FnOnce() + Send + 'static) -> bool {
+        self.monitor.threads.spawn("liveprops-commit", run).is_ok()
     }
 
     /// How far a refusal of what a source says reaches.
@@ -135,6 +135,14 @@ impl Supervisor {
     /// What the monitor waits for may come earlier than it knows.
     pub(crate) fn ring(&self) {
         self.monitor.ring();
+    }
+
+    /// Has the monitor look again; starts it if it does not run.
+    pub(crate) fn wake(&self, engine: &Engine) {
+        // In this order: a monitor that is about to end either sees the ring or is replaced.
+        self.monitor.ring();
+        // Where no thread starts, the next commit does what the monitor would have done.
+        let _ = self.monitor.run(engine.weak());
     }
 
     pub(crate) fn clock(&self) -> &Clock {

@@ -1,19 +1,30 @@
 //! Looks after all sources: leaves to itself what hangs, starts again what ended, and notices what
 //! grew old.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
-
-use crate::sync::lock::{Condvar, Mutex};
 
 use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
 use crate::engine::dispatch;
 use crate::engine::supervise::keeper::Keeper;
 use crate::engine::threads::Threads;
+use crate::error::{Error, ErrorKind};
+use crate::sync::lock::{Condvar, Mutex};
 use crate::tree::layer::SourceId;
+
+thread_local! {
+    /// The source that this thread runs, by the address of its keeper; 0 if it runs none.
+    static RUNS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Notes that this thread runs a source until it ends.
+pub(super) fn runs(keeper: &Arc<Keeper>) {
+    RUNS.set(Arc::as_ptr(keeper).addr());
+}
 
 /// All sources that run, and the thread that looks after them.
 pub(crate) struct Monitor {
@@ -26,12 +37,73 @@ pub(crate) struct Monitor {
 #[derive(Default)]
 struct State {
     keepers: Vec<Arc<Keeper>>,
+    /// The sources whose threads wait for rounds of other sources, with those.
+    waits: Vec<(SourceId, Vec<SourceId>)>,
     running: bool,
     rung: bool,
     ended: bool,
 }
 
+impl State {
+    /// Whether the thread of a source waits for another source, perhaps through others.
+    fn waits_for(&self, who: SourceId, whom: SourceId) -> bool {
+        let mut reached = vec![who];
+        let mut at = 0;
+        while let Some(source) = reached.get(at).copied() {
+            if source == whom {
+                return true;
+            }
+            let next = self.waits.iter().filter(|(waits, _)| *waits == source);
+            for other in next.flat_map(|(_, others)| others) {
+                if !reached.contains(other) {
+                    reached.push(*other);
+                }
+            }
+            at += 1;
+        }
+        false
+    }
+}
+
+/// As long as this lives, the thread of a source waits for others.
+pub(super) struct Waits<'a> {
+    monitor: &'a Monitor,
+    who: SourceId,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let mut state = self.monitor.state.lock();
+        if let Some(at) = state.waits.iter().position(|(who, _)| *who == self.who) {
+            state.waits.swap_remove(at);
+        }
+    }
+}
+
 impl Monitor {
+    /// Lets this thread wait for rounds of sources. Refuses if it runs one of them itself, or one
+    /// that they wait for.
+    pub(super) fn wait_for(&self, sources: &[SourceId]) -> Result<Option<Waits<'_>>, Error> {
+        let me = RUNS.get();
+        let mut state = self.state.lock();
+        let runs = |keeper: &&Arc<Keeper>| Arc::as_ptr(keeper).addr() == me;
+        let Some((who, name)) = state
+            .keepers
+            .iter()
+            .find(runs)
+            .map(|keeper| (keeper.id, Arc::clone(&keeper.name)))
+        else {
+            return Ok(None);
+        };
+        if sources.iter().any(|source| state.waits_for(*source, who)) {
+            let detail = "waits for a source on the thread of that source: refresh from a callback \
+                          that runs on a thread of its own, or from another thread";
+            return Err(Error::new(ErrorKind::Reentrant, detail).with_origin(name));
+        }
+        state.waits.push((who, sources.to_vec()));
+        Ok(Some(Waits { monitor: self, who }))
+    }
+
     pub(super) fn new(clock: Clock) -> Self {
         Self {
             threads: Threads::default(),
@@ -105,11 +177,13 @@ impl Monitor {
             next = next.into_iter().chain(keeper.check()).min();
         }
         if let Some(engine) = engine.upgrade() {
-            next = next.into_iter().chain(engine.grown_old()).min();
+            let retry = engine.dispatcher.retry_at(self.clock.now());
+            let due = engine.grown_old().into_iter().chain(retry);
+            next = next.into_iter().chain(due).min();
         }
         let mut state = self.state.lock();
         loop {
-            if state.ended || state.keepers.is_empty() {
+            if state.ended || state.keepers.is_empty() && next.is_none() && !state.rung {
                 // The next source starts another.
                 state.running = false;
                 return false;

@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::sync::lock::MutexGuard;
-
 use crate::engine::supervise::keeper::{Keeper, State, guarded};
 use crate::engine::supervise::life::Life;
-use crate::engine::supervise::pause;
+use crate::engine::supervise::{monitor, pause};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Applied, Update, Updates, Watching};
+use crate::sync::lock::MutexGuard;
 use crate::value::document::Document;
 
 /// The shortest pause between two loads.
@@ -60,6 +59,7 @@ impl Turn {
     }
 
     pub(super) fn run(&self) {
+        monitor::runs(&self.keeper);
         let updates = self.keeper.updates(&self.life);
         let admitted = self.keeper.state.lock().admitted.is_some();
         if !admitted && matches!(self.first(&updates), Then::End) {

@@ -66,11 +66,7 @@ impl Dir {
             }
             scan = self.scan_once(digest, held)?;
         }
-        if !self.still(&scan) {
-            for (_, content) in scan.files.values_mut().flatten() {
-                content.torn = true;
-            }
-        }
+        self.mark_torn(&mut scan);
         Ok(scan)
     }
 
@@ -79,9 +75,10 @@ impl Dir {
         let names = self.list()?;
         let mut files = BTreeMap::new();
         let mut total = 0;
-        for name in names.keys().filter(|name| !held.contains(*name)) {
+        for (name, link) in names.iter().filter(|(name, _)| !held.contains(*name)) {
             let content = match read::read(&self.path.join(name)) {
-                Err(Fault::Missing | Fault::Kind("a directory")) => continue,
+                // A link that leads nowhere is a name that exists.
+                Err(Fault::Missing) if !link => continue,
                 other => other,
             };
             total += content.as_ref().map_or(0, |it| it.bytes.len());
@@ -96,6 +93,18 @@ impl Dir {
             names,
             files,
         })
+    }
+
+    /// Marks what has changed since a scan. Other files of the directory do not count: one that
+    /// changes all the time must not keep the rest from being accepted.
+    fn mark_torn(&self, scan: &mut Scan) {
+        let all = scan.place != self.place() || self.list().ok().as_ref() != Some(&scan.names);
+        for (name, file) in &mut scan.files {
+            if let Ok((_, content)) = file {
+                let stamp = Stamp::at(&self.path.join(name));
+                content.torn |= all || stamp.as_ref() != Some(&content.stamp);
+            }
+        }
     }
 
     /// Whether nothing has changed since a scan.
@@ -113,7 +122,7 @@ impl Dir {
         DirId::at(&self.path.canonicalize().ok()?)
     }
 
-    fn origin_of(&self, name: &OsStr) -> Origin {
+    pub(super) fn origin_of(&self, name: &OsStr) -> Origin {
         Origin::new("file", self.given.join(name).display().to_string())
     }
 
@@ -140,18 +149,26 @@ impl Dir {
         memory.seen = true;
         let mut here: HashSet<Tag> = held.clone();
         for (name, found) in scan.files {
+            let is_known = memory.fragments.contains_key(&name);
+            if matches!(found, Err(Fault::Kind("a directory"))) && !is_known {
+                continue;
+            }
             here.insert(name.clone());
             if held.contains(&name) {
                 continue;
             }
             let fragment = memory.fragments.entry(name.clone()).or_default();
-            fragment.absent = None;
             fragment.home = home(&self.path.join(&name));
+            if !matches!(found, Err(Fault::Missing)) {
+                fragment.absent = None;
+            }
             self.judge_one(fragment, &name, found);
         }
         let now = Instant::now();
         memory.fragments.retain(|name, fragment| {
             if here.contains(name) {
+                // What is held is being written, so it was not away all the time.
+                fragment.absent = None;
                 return true;
             }
             // Its place was swapped for another that has no such file: that is no editor's gap.
@@ -160,6 +177,24 @@ impl Dir {
             }
             now.duration_since(*fragment.absent.get_or_insert(now)) < gap
         });
+    }
+
+    /// The links that have led nowhere for less than `gap`: whoever swings what they lead to may be
+    /// about to remove them, and that is one change.
+    pub(super) fn dangling(memory: &mut Memory, scan: &Scan, gap: Duration) -> HashSet<Tag> {
+        let now = Instant::now();
+        let lost = scan.files.iter();
+        let lost = lost.filter(|(_, found)| matches!(found, Err(Fault::Missing)));
+        let mut dangling = HashSet::new();
+        for (name, _) in lost {
+            let known = memory.fragments.get_mut(name);
+            if let Some(fragment) = known.filter(|fragment| fragment.good.is_some()) {
+                if now.duration_since(*fragment.absent.get_or_insert(now)) < gap {
+                    dangling.insert(name.clone());
+                }
+            }
+        }
+        dangling
     }
 
     /// What is held, and what belongs together with it: links that lead to one directory elsewhere
@@ -195,8 +230,16 @@ impl Dir {
         let (digest, content) = match found {
             Ok(found) => found,
             Err(fault) => {
+                let origin = self.origin_of(name);
                 fragment.last = None;
-                fragment.problem = Some(fault.error(&self.origin_of(name)));
+                fragment.problem = Some(match fault {
+                    Fault::Missing => {
+                        let detail = "the symbolic link leads to no file; remove the link to remove \
+                                      its keys";
+                        Error::new(ErrorKind::Unavailable, detail).with_origin(&origin)
+                    }
+                    fault => fault.error(&origin),
+                });
                 return;
             }
         };
@@ -207,16 +250,15 @@ impl Dir {
         if matches!(&fragment.good, Some((good, _)) if *good == digest) {
             return;
         }
-        let blank = read::blank(&content.bytes);
-        if blank && fragment.full && !self.options.allow_empty {
-            let detail = "the file became empty; its last values stay until it has content again";
-            let error = Error::new(ErrorKind::Malformed, detail);
-            fragment.problem = Some(error.with_origin(self.origin_of(name)));
+        let parsed = self.parse(name, &content.bytes);
+        let void = read::blank(&content.bytes) || parsed.as_ref().is_ok_and(read::is_void);
+        if void && fragment.full && !self.options.allow_empty {
+            fragment.problem = Some(read::emptied(&self.origin_of(name)));
             return;
         }
-        match self.parse(name, &content.bytes) {
+        match parsed {
             Ok(document) => {
-                fragment.full = !blank;
+                fragment.full = !void;
                 fragment.good = Some((digest, document));
             }
             Err(error) => fragment.problem = Some(error),
@@ -226,6 +268,7 @@ impl Dir {
     /// All fragments as one document, and a number that stands for it.
     pub(super) fn compose(&self, memory: &Memory) -> (u64, Document) {
         let mut whole = Document::new();
+        whole.set_later_wins();
         let mut parts = Vec::new();
         for (name, fragment) in &memory.fragments {
             if let Some((digest, document)) = &fragment.good {
@@ -233,14 +276,14 @@ impl Dir {
                 clashes(whole.root(), document.root(), &mut Vec::new(), &mut found);
                 for clash in found {
                     parts.push((name, 0, clash.to_string()));
-                    whole.report(clash);
+                    whole.report_conflict(clash);
                 }
                 whole.merge(document.clone());
                 parts.push((name, *digest, String::new()));
             }
             if let Some(problem) = &fragment.problem {
                 parts.push((name, 0, problem.to_string()));
-                whole.report(problem.clone());
+                whole.report_fragment(&self.origin_of(name), problem.clone());
             }
         }
         (memory.digest.of(&parts), whole)

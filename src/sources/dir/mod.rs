@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,8 @@ use crate::sources::dir::fragments::{Memory, Scan, young};
 use crate::sources::disk::chain::{End, Every, Reach};
 use crate::sources::disk::follow::{self, Changed, Target};
 use crate::sources::disk::mailbox::Tag;
-use crate::sources::disk::read::{Fault, Stamp};
+use crate::sources::disk::read::{self, Digest, Fault, Stamp};
+use crate::sources::disk::trust::{Finding, LOAD_BOUND, QUIET, Suspect};
 use crate::sources::disk::verdict::Verdicts;
 use crate::sources::disk::{GAP, POLL, absolute};
 use crate::value::document::Document;
@@ -32,9 +33,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// ones override earlier ones. Hidden files, back-ups, swap files, subdirectories and files of
 /// other extensions are left out.
 ///
-/// A fragment that is broken is left out and reported; one that breaks while the program runs keeps
-/// its last good values. A fragment that is removed takes its keys with it. When the directory
-/// itself goes, all values stay. All fragments together hold at most 10 MiB.
+/// A fragment that cannot be read or parsed is rejected as a [`File`](crate::sources::File) is: an
+/// event and an entry in the list of rejections report it, the source is not `Up`, and the last good
+/// values of the fragment stay. With [`cached`](crate::source::Policy::cached) they stay across a
+/// restart. Without last good values the fragment is left out, and the start succeeds.
+///
+/// Only a name that is removed takes its keys with it: a symbolic link whose target is missing is a
+/// fragment that cannot be read. When the directory itself goes, all values stay. All fragments
+/// together hold at most 10 MiB.
 ///
 /// Where the files are links through one link that is swung, as in a mounted Kubernetes ConfigMap,
 /// all of them change in one update. Watching and settling are as for a
@@ -157,12 +163,19 @@ impl Source for Dir {
     fn load(&self) -> Result<Document, Error> {
         let begun = Instant::now();
         let mut memory = self.memory.lock();
+        let mut trial = Trial::default();
         loop {
+            let reading = Instant::now();
             let scan = match self.scan(&memory.digest, &HashSet::new()) {
                 Ok(scan) => scan,
                 Err(Fault::Missing) if self.options.optional => return Ok(Document::new()),
                 Err(fault) => return Err(explain(fault, &self.origin())),
             };
+            let incomplete = trial.compare(&scan, &memory.digest, &self.path, reading);
+            if !incomplete.is_empty() && begun.elapsed() < LOAD_BOUND {
+                std::thread::sleep(QUIET);
+                continue;
+            }
             // Somebody may be half-way through writing: wait for what would be left out.
             let young: Vec<OsString> = scan.files.iter().filter_map(young).collect();
             self.absorb(&mut memory, scan, &HashSet::new(), Duration::ZERO);
@@ -173,9 +186,13 @@ impl Source for Dir {
                     .is_some_and(|it| it.problem.is_some() || !it.full)
             };
             if !young.iter().any(broken) || begun.elapsed() >= PATIENCE {
-                return Ok(self.compose(&memory).1);
+                let (_, mut document) = self.compose(&memory);
+                for name in incomplete {
+                    document.report(read::restless(&self.origin_of(&name)));
+                }
+                return Ok(document);
             }
-            std::thread::sleep(follow::QUIET);
+            std::thread::sleep(QUIET);
         }
     }
 
@@ -213,6 +230,48 @@ fn explain(fault: Fault, origin: &Origin) -> Error {
         )
         .with_origin(origin),
         fault => fault.error(origin),
+    }
+}
+
+/// What a first load knows of the fragments that it cannot accept yet.
+#[derive(Default)]
+struct Trial(HashMap<OsString, Suspect>);
+
+impl Trial {
+    /// Compares a scan with the one before; returns the names that cannot be accepted yet. The empty
+    /// name stands for the list of names.
+    fn compare(
+        &mut self,
+        scan: &Scan,
+        digests: &Digest,
+        dir: &Path,
+        begun: Instant,
+    ) -> Vec<OsString> {
+        let ended = Instant::now();
+        let mut incomplete = Vec::new();
+        let mut compare = |name: &OsStr, digest, stamp: &Stamp, torn| {
+            let suspect = self.0.entry(name.to_os_string());
+            let suspect = suspect.or_insert_with(|| Suspect::found(begun));
+            let finding = suspect.compare(digest, stamp, torn, begun, ended);
+            if finding == Finding::Incomplete {
+                incomplete.push(name.to_os_string());
+            }
+        };
+        if read::is_directory_recent(dir) {
+            if let Some(stamp) = Stamp::at(dir) {
+                let names: Vec<_> = scan.names.keys().collect();
+                compare(OsStr::new(""), digests.of(names), &stamp, false);
+            }
+        }
+        for (name, file) in &scan.files {
+            match file {
+                Ok((digest, content)) if content.recent || content.torn => {
+                    compare(name, *digest, &content.stamp, content.torn);
+                }
+                _ => {}
+            }
+        }
+        incomplete
     }
 }
 
@@ -272,6 +331,7 @@ impl Target for Followed<'_> {
             if known != Some(*digest) {
                 changed.push(Changed {
                     tag: name.clone(),
+                    digest: *digest,
                     stamp: content.stamp.clone(),
                     torn: content.torn,
                     recent: content.recent,
@@ -309,7 +369,9 @@ impl Target for Followed<'_> {
         }
         self.begun = true;
         let mut memory = self.dir.memory.lock();
-        let all = self.dir.group(&memory, &scan, held);
+        let dangling = Dir::dangling(&mut memory, &scan, GAP);
+        let waiting: HashSet<Tag> = held.union(&dangling).cloned().collect();
+        let all = self.dir.group(&memory, &scan, &waiting);
         let put_off = scan.stamps(|name| all.contains(name) && !held.contains(name));
         self.dir.absorb(&mut memory, scan, &all, GAP);
         let (digest, document) = self.dir.compose(&memory);

@@ -198,13 +198,29 @@ fn config_map(source: impl Fn(&Path) -> Dir, rounds: i64) {
     }
     watched.expect("f4", rounds);
     assert_eq!(watched.recorder.seen().refused, 0, "a torn group was sent");
-    // A version without one of the files takes its keys along in the same update.
+    // A version without one of the files, whose link is removed too, is one update.
     version(-1);
     fs::remove_file(at("..-1/4.toml")).unwrap();
     watched.recorder.refuse_when(|document| document.len() != 4);
     swing(&at("..data"), Path::new("..-1"));
+    fs::remove_file(at("4.toml")).unwrap();
     watched.expect("f3", -1);
     assert_eq!(watched.recorder.seen().refused, 0, "the removal came apart");
+    // A link that stays keeps its values and is reported.
+    watched.recorder.refuse_when(|_| false);
+    version(-2);
+    fs::remove_file(at("..-2/3.toml")).unwrap();
+    swing(&at("..data"), Path::new("..-2"));
+    watched.expect("f2", -2);
+    let reported = |n: usize| {
+        let has = |seen: &crate::source::conformance::Seen| seen.document.problems().len() == n;
+        watched.recorder.wait_for(SOON, has)
+    };
+    assert!(reported(1));
+    assert_eq!(watched.get("f3"), Some(-1));
+    fs::remove_file(at("3.toml")).unwrap();
+    watched.expect_none("f3");
+    assert!(reported(0));
 }
 
 #[cfg(all(feature = "watch", target_os = "linux"))]

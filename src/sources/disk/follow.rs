@@ -1,10 +1,5 @@
-//! When a reading can be trusted.
-//!
-//! A rename is whole: it is read and judged at once. A file that is written in place settles
-//! first: nothing may happen to it for [`QUIET`]; a writer that never pauses that long is read
-//! right after it closed the file, once [`PATIENCE`] is over; then nothing may have happened to it
-//! [`ECHO`] after the reading either. A change that no event announced must look the same twice,
-//! [`QUIET`] apart.
+//! Follows a file or a directory: waits for events and polls, reads, and has judged what the rule in
+//! [`trust`](super::trust) accepts.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -15,18 +10,9 @@ use crate::error::{Error, ErrorKind};
 use crate::source::{DEFAULT_TIMEOUT, Timing, Updates};
 use crate::sources::disk::chain::Reach;
 use crate::sources::disk::hub::Hub;
-use crate::sources::disk::mailbox::{Mailbox, News, Note, Shift, Tag, Writing};
+use crate::sources::disk::mailbox::{Mailbox, News, Note, Shift, Tag};
 use crate::sources::disk::read::Stamp;
-
-/// How long a file that is written in place must be left alone.
-pub(crate) const QUIET: Duration = Duration::from_millis(30);
-
-/// How long a writer that never pauses is waited for.
-const PATIENCE: Duration = Duration::from_millis(750);
-
-/// How long after a reading an event of before it may still arrive; above the 4 ms at which some
-/// kernels step the time stamps of files.
-const ECHO: Duration = Duration::from_millis(5);
+use crate::sources::disk::trust::{ECHO, Finding, PATIENCE, Suspect};
 
 /// How long a change may wait to be complete.
 const SETTLE: Duration = PATIENCE.saturating_add(ECHO);
@@ -67,30 +53,12 @@ pub(crate) trait Target {
 #[derive(Debug)]
 pub(crate) struct Changed {
     pub(crate) tag: Tag,
+    pub(crate) digest: u64,
     pub(crate) stamp: Stamp,
     /// Whether it changed while it was read.
     pub(crate) torn: bool,
     /// Whether somebody wrote to it moments ago.
     pub(crate) recent: bool,
-}
-
-/// A file that is not trusted yet.
-#[derive(Debug)]
-struct Pending {
-    writing: Writing,
-    /// What it must still look like, where no event is to be relied on.
-    stamp: Option<Stamp>,
-}
-
-impl Pending {
-    fn due(&self) -> Instant {
-        let quiet = self.writing.last + QUIET;
-        if self.writing.closed {
-            quiet.min(self.writing.last.max(self.writing.first + PATIENCE))
-        } else {
-            quiet
-        }
-    }
 }
 
 /// Follows `target` until it is told to stop.
@@ -116,6 +84,7 @@ pub(crate) fn run(
         }),
         mailbox,
         poll,
+        next_tick: Instant::now() + poll,
         pending: HashMap::new(),
         whole: HashSet::new(),
         trusted: HashMap::new(),
@@ -136,7 +105,9 @@ struct Follower {
     eyes: Option<Eyes>,
     mailbox: Arc<Mailbox>,
     poll: Duration,
-    pending: HashMap<Tag, Pending>,
+    /// When everything is looked over next. No flood of events moves it.
+    next_tick: Instant,
+    pending: HashMap<Tag, Suspect>,
     /// What was replaced as a whole and not read since.
     whole: HashSet<Tag>,
     /// What could have been judged and was put off.
@@ -152,21 +123,22 @@ struct Follower {
 
 impl Follower {
     fn step(&mut self, target: &mut dyn Target, updates: &Updates) {
-        let tick = Instant::now() + self.poll;
         loop {
             let deadline = target.deadline();
             if self.whole.is_empty() && !self.rescan {
-                let due = self.pending.values().map(Pending::due).min();
-                let wake = [Some(tick), due, deadline].into_iter().flatten().min();
-                let news = self.mailbox.wait(wake.unwrap_or(tick));
+                let due = self.pending.values().map(Suspect::due).min();
+                let wake = [due, deadline].into_iter().flatten().min();
+                let wake = wake.unwrap_or(self.next_tick).min(self.next_tick);
+                let news = self.mailbox.wait(wake);
                 self.merge(news, target);
             }
             if self.stopped {
                 return;
             }
             let now = Instant::now();
-            let ticked = now >= tick;
+            let ticked = now >= self.next_tick;
             if ticked {
+                self.next_tick = now + self.poll;
                 self.aim(target, true);
             }
             let late = deadline.is_some_and(|at| at <= now);
@@ -188,13 +160,24 @@ impl Follower {
                     self.pending.remove(&tag);
                     self.whole.insert(tag);
                 }
+                Note::Gone => {
+                    self.whole.remove(&tag);
+                    match self.pending.get_mut(&tag) {
+                        Some(suspect) => suspect.restart(Instant::now()),
+                        None => self.rescan = true,
+                    }
+                }
+                Note::Touched if self.whole.contains(&tag) => {}
+                Note::Touched => {
+                    let touched = || Suspect::touched(Instant::now());
+                    self.pending.entry(tag).or_insert_with(touched);
+                }
                 Note::Written(writing) => {
                     self.whole.remove(&tag);
-                    let first = self.pending.get(&tag).map(|old| old.writing.first);
-                    let first = first.unwrap_or(writing.first);
-                    let writing = Writing { first, ..writing };
-                    let stamp = None;
-                    self.pending.insert(tag, Pending { writing, stamp });
+                    self.pending
+                        .entry(tag)
+                        .and_modify(|suspect| suspect.note_write(writing))
+                        .or_insert_with(|| Suspect::written(writing));
                 }
             }
         }
@@ -226,59 +209,44 @@ impl Follower {
         }
     }
 
-    /// Reads, and has judged what can be trusted.
+    /// Reads, and has judged what is accepted.
     fn look(&mut self, target: &mut dyn Target, updates: &Updates, at_start: bool) {
-        let now = Instant::now();
-        let (due, mut held) = self.sort(now);
+        let begun = Instant::now();
+        let (due, mut held) = self.sort(begun);
         let whole = std::mem::take(&mut self.whole);
         self.shifted = false;
-        let all = whole.contains(OsStr::new(""));
         self.rescan = false;
-        let mut settled = Vec::new();
         // Found in what came just before this, if at all: what a last glance finds is aimed at in
         // the same look.
         let ends = self.unaimed;
-        for changed in target.look(&held, ends) {
-            let Changed { tag, stamp, .. } = changed;
-            let trusted = all
-                || whole.contains(&tag)
-                || (at_start && !changed.recent)
-                || self.trusted.get(&tag) == Some(&stamp);
-            if trusted && !changed.torn {
+        let found = target.look(&held, ends);
+        let ended = Instant::now();
+        let mut closed = Vec::new();
+        let mut calm = HashSet::new();
+        let mut written_since = false;
+        for changed in found {
+            let proven = whole.contains(OsStr::new("")) || whole.contains(&changed.tag);
+            let old = at_start && !changed.recent;
+            let put_off = self.trusted.get(&changed.tag) == Some(&changed.stamp);
+            if (proven || old || put_off) && !changed.torn {
+                written_since |= changed.recent && !changed.stamp.is_changed_after_write();
                 continue;
             }
-            let pending = self.pending.get(&tag).map(|pending| &pending.stamp);
-            let same = pending.is_some_and(|before| before.as_ref().is_none_or(|it| *it == stamp));
-            if same && !changed.torn {
-                settled.push((tag, stamp));
-            } else {
-                // Nobody announced this, or it goes on.
-                self.distrust(&tag, Some(stamp), now);
-                held.insert(tag);
+            match self.compare(&changed, begun, ended) {
+                Finding::Complete => {}
+                Finding::Calm => drop(calm.insert(changed.tag)),
+                Finding::Closed => closed.push((changed.tag, changed.stamp)),
+                Finding::Incomplete => drop(held.insert(changed.tag)),
             }
         }
-        if settled.is_empty() {
-            // One last glance whether somebody writes into what has just arrived.
-            let news = self.mailbox.take();
-            held.extend(news.notes.keys().cloned());
-            self.merge(news, target);
-        } else {
-            let until = self.echo(&settled);
-            while Instant::now() < until && !self.stopped {
-                let news = self.mailbox.wait(until);
-                held.extend(news.notes.keys().cloned());
-                self.merge(news, target);
-            }
+        let waits = |tag: &Tag| held.contains(tag) || closed.iter().any(|(it, _)| it == tag);
+        for tag in due.into_iter().filter(|tag| !waits(tag)) {
+            self.pending.remove(&tag);
         }
-        for (tag, stamp) in settled {
-            if !held.contains(&tag) && target.stamp(&tag) != Some(stamp) {
-                self.distrust(&tag, None, Instant::now());
-                held.insert(tag);
-            }
+        if written_since {
+            self.await_events();
         }
-        for tag in due.difference(&held) {
-            self.pending.remove(tag);
-        }
+        self.watch_closed(target, closed, &calm, &mut held);
         if !self.stopped {
             self.trusted = target.judge(&held, updates);
             if std::mem::take(&mut self.unaimed) {
@@ -288,38 +256,84 @@ impl Follower {
         }
     }
 
-    /// Until when an event of before the reading may still arrive. A close that was seen counts
-    /// from when it was seen: a writer that pauses no longer than [`ECHO`] must have its turn.
-    fn echo(&self, settled: &[(Tag, Stamp)]) -> Instant {
-        let now = Instant::now();
-        let since = settled.iter().map(|(tag, _)| match self.pending.get(tag) {
-            Some(Pending { writing, .. }) if writing.closed && writing.last + ECHO > now => {
-                writing.last
-            }
-            _ => now,
-        });
-        let since = since.max().unwrap_or(now);
-        (since + ECHO).max(now + ECHO / 2)
+    /// Compares a reading with the one before.
+    fn compare(&mut self, changed: &Changed, begun: Instant, ended: Instant) -> Finding {
+        let Changed {
+            tag,
+            digest,
+            stamp,
+            torn,
+            ..
+        } = changed;
+        let suspect = self.pending.entry(tag.clone());
+        let suspect = suspect.or_insert_with(|| Suspect::found(ended));
+        suspect.compare(*digest, stamp, *torn, begun, ended)
     }
 
-    /// What has settled, and what has not.
+    /// Waits for the events of what happened so far: whether a file was written to after its rename
+    /// cannot be seen from its time stamps.
+    fn await_events(&self) {
+        if let Some(eyes) = &self.eyes {
+            eyes.hub.await_events();
+        }
+    }
+
+    /// Holds back whatever is written to right after the reading. What was just `closed` is watched
+    /// for a moment; for the rest a last glance must do, and what is `calm` needs none.
+    fn watch_closed(
+        &mut self,
+        target: &mut dyn Target,
+        closed: Vec<(Tag, Stamp)>,
+        calm: &HashSet<Tag>,
+        held: &mut HashSet<Tag>,
+    ) {
+        let until = self.echo(&closed);
+        loop {
+            let news = match until {
+                Some(until) => self.mailbox.wait(until),
+                None => self.mailbox.take(),
+            };
+            let written = news.notes.iter();
+            let written = written.filter(|(_, note)| !matches!(note, Note::Touched));
+            let written = written.map(|(tag, _)| tag);
+            held.extend(written.filter(|tag| !calm.contains(*tag)).cloned());
+            self.merge(news, target);
+            if self.stopped || until.is_none_or(|until| Instant::now() >= until) {
+                break;
+            }
+        }
+        for (tag, stamp) in closed {
+            if held.contains(&tag) {
+                continue;
+            }
+            if target.stamp(&tag) == Some(stamp) {
+                self.pending.remove(&tag);
+            } else {
+                if let Some(suspect) = self.pending.get_mut(&tag) {
+                    suspect.restart(Instant::now());
+                }
+                held.insert(tag);
+            }
+        }
+    }
+
+    /// Until when an event of before the reading may still arrive. A close that was seen counts
+    /// from when it was seen: a writer that pauses no longer than [`ECHO`] must have its turn.
+    fn echo(&self, closed: &[(Tag, Stamp)]) -> Option<Instant> {
+        let now = Instant::now();
+        let since = closed.iter().map(|(tag, _)| match self.pending.get(tag) {
+            Some(suspect) if suspect.last + ECHO > now => suspect.last,
+            _ => now,
+        });
+        Some((since.max()? + ECHO).max(now + ECHO / 2))
+    }
+
+    /// What is to be read now, and what later.
     fn sort(&self, now: Instant) -> (HashSet<Tag>, HashSet<Tag>) {
         let pending = self.pending.iter();
         let (due, held): (Vec<_>, Vec<_>) = pending.partition(|(_, it)| it.due() <= now);
         let names = |part: Vec<(&Tag, _)>| part.into_iter().map(|(tag, _)| tag.clone()).collect();
         (names(due), names(held))
-    }
-
-    /// Lets a file settle, anew if it did already.
-    fn distrust(&mut self, tag: &OsStr, stamp: Option<Stamp>, last: Instant) {
-        let first = self.pending.get(tag).map_or(last, |it| it.writing.first);
-        let writing = Writing {
-            first,
-            last,
-            closed: false,
-        };
-        self.pending
-            .insert(tag.to_os_string(), Pending { writing, stamp });
     }
 
     /// Says whether there are events, and why not.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, Event, EventKind, ModifyKind, RenameMode};
 use notify::{RecursiveMode, Watcher};
@@ -18,6 +18,11 @@ use crate::sources::disk::mailbox::{Mailbox, Shift, Sign};
 
 type Boxed = Box<dyn Watcher + Send>;
 type Make = Box<dyn Fn(Handler) -> notify::Result<Boxed> + Send + Sync>;
+
+/// How old a watch may become before it is made again. An unmount ends watches without an event, and
+/// the same device mounted once more cannot be told from the one before. Where a watch is alive,
+/// inotify answers with the same one; other systems would stop and start theirs.
+const REFRESH: Duration = Duration::from_secs(4);
 
 /// How long the end of the watcher's thread is waited for.
 const PARTING: Duration = Duration::from_millis(250);
@@ -50,6 +55,8 @@ struct Route {
     armed: Option<PathBuf>,
     /// Whether the watch must be made again, because events were lost.
     doubtful: bool,
+    /// When the watch was made.
+    made_at: Instant,
     followers: Vec<(Arc<Mailbox>, Interest)>,
 }
 
@@ -127,6 +134,15 @@ impl Hub {
             }
         }
         followed
+    }
+
+    /// Returns when what happened before the call is in the mailboxes. The watcher's thread takes
+    /// events and requests in the order of their arrival, so it answers a request when it has passed
+    /// on the events before it. This one asks for nothing: no watch has an empty path.
+    pub(crate) fn await_events(&self) {
+        if let Some(Engine { watcher, .. }) = &mut *self.engine.lock() {
+            let _ = watcher.unwatch(Path::new(""));
+        }
     }
 
     /// Stops events for a mailbox.
@@ -217,6 +233,7 @@ impl Routes {
             let route = self.dirs.entry(interest.id.clone()).or_insert(Route {
                 armed: None,
                 doubtful: false,
+                made_at: Instant::now(),
                 followers: Vec::new(),
             });
             route
@@ -244,17 +261,20 @@ impl Routes {
     /// armed from here on: a watch that dies while it is being made must not be taken for alive.
     fn prepare(&mut self, path: &Path, id: &DirId) -> Option<Option<PathBuf>> {
         let route = self.dirs.get_mut(id)?;
-        let doubtful = std::mem::take(&mut route.doubtful);
+        let aged = cfg!(target_os = "linux") && route.made_at.elapsed() >= REFRESH;
+        let doubtful = std::mem::take(&mut route.doubtful) || aged;
         if let Some(armed) = &route.armed {
             if !doubtful {
                 return None;
             }
             if armed == path {
+                route.made_at = Instant::now();
                 // The same directory at the same path: watching it once more leaves no gap.
                 return Some(None);
             }
         }
         let before = route.armed.replace(path.to_path_buf());
+        route.made_at = Instant::now();
         if let Some(before) = &before {
             self.paths.remove(before);
         }
@@ -288,7 +308,7 @@ impl Routes {
             if let Some(route) = self.dirs.get(&id) {
                 for (who, interest) in &route.followers {
                     who.rearm(false);
-                    who.post(&interest.all(), Sign::Whole, Shift::Way);
+                    who.post(&interest.all(), Sign::Gone, Shift::Way);
                 }
             }
         }
@@ -339,11 +359,13 @@ impl notify::EventHandler for Handler {
             EventKind::Access(_) => return,
             // Both halves came before, each for itself.
             EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return,
-            EventKind::Modify(ModifyKind::Name(RenameMode::From)) => (Sign::Whole, true, true),
-            EventKind::Modify(ModifyKind::Name(_)) => (Sign::Whole, true, false),
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) => (Sign::Gone, true, true),
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => (Sign::Whole, true, false),
+            // Some systems do not say which of the two names this is, and so prove nothing.
+            EventKind::Modify(ModifyKind::Name(_)) => (Sign::Gone, true, false),
             EventKind::Modify(ModifyKind::Metadata(_)) => (Sign::Touched, true, false),
             EventKind::Create(_) => (Sign::Written, true, false),
-            EventKind::Remove(_) => (Sign::Whole, true, true),
+            EventKind::Remove(_) => (Sign::Gone, true, true),
             _ => (Sign::Written, false, false),
         };
         for path in &event.paths {

@@ -12,8 +12,10 @@ pub(crate) type Tag = OsString;
 /// One event, as far as it matters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Sign {
-    /// Something complete took the place, or what was there is gone.
+    /// Something complete was moved here.
     Whole,
+    /// What was here is gone. What stands here later came otherwise, and may be incomplete.
+    Gone,
     /// Bytes are being written.
     Written,
     /// A writer closed the file.
@@ -37,6 +39,10 @@ pub(crate) enum Shift {
 pub(crate) enum Note {
     /// Complete, and not written to since.
     Whole,
+    /// Gone, and nothing is known of what stands there now.
+    Gone,
+    /// Only permissions or time stamps changed.
+    Touched,
     Written(Writing),
 }
 
@@ -137,19 +143,22 @@ impl Mailbox {
 
 /// What is known of a tag after one more event.
 fn next(before: Option<&Note>, sign: Sign, now: Instant) -> Note {
-    let writing = match before {
-        Some(Note::Written(writing)) => Some(writing),
-        _ => None,
-    };
     let closed = match (sign, before) {
-        // A rename touches the change time too, so what is whole stays whole.
-        (Sign::Whole, _) | (Sign::Touched, Some(Note::Whole)) => return Note::Whole,
-        (Sign::Written, _) => false,
+        (Sign::Whole, _) => return Note::Whole,
+        (Sign::Gone, _) => return Note::Gone,
+        // Permissions and time stamps are no content: what is known stays known.
+        (Sign::Touched, before) => return before.copied().unwrap_or(Note::Touched),
+        // Whoever renames a file before closing it has written all of it.
+        (Sign::Closed, Some(Note::Whole)) => return Note::Whole,
         (Sign::Closed, _) => true,
-        (Sign::Touched, _) => writing.is_none_or(|writing| writing.closed),
+        (Sign::Written, _) => false,
+    };
+    let first = match before {
+        Some(Note::Written(writing)) => writing.first,
+        _ => now,
     };
     Note::Written(Writing {
-        first: writing.map_or(now, |writing| writing.first),
+        first,
         last: now,
         closed,
     })

@@ -5,8 +5,8 @@
 //! parent and a file that is not there yet are all seen, and a noisy neighbour is not.
 //!
 //! `read` reads, `chain` finds the directories, `hub` shares one watcher of the operating system,
-//! `mailbox` carries what it says to the source's thread, `follow` decides when a reading can be
-//! trusted, `verdict` remembers what was done with it.
+//! `mailbox` carries what it says to the source's thread, `trust` has the rule by which content is
+//! accepted, `follow` applies it, `verdict` remembers what was done with it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +26,7 @@ pub(super) mod read;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(super) mod testing;
+pub(super) mod trust;
 pub(super) mod verdict;
 
 /// The pause between two readings of content that no event announced.

@@ -23,5 +23,7 @@ impl Hub {
         Followed::default()
     }
 
+    pub(crate) fn await_events(&self) {}
+
     pub(crate) fn leave(&self, _: &Arc<Mailbox>) {}
 }

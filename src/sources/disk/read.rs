@@ -5,9 +5,13 @@ use std::fs::{Metadata, OpenOptions};
 use std::hash::BuildHasher;
 use std::io::{self, Read};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
+use crate::sources::disk::trust::{LOAD_BOUND, QUIET};
+use crate::value::document::Document;
+use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
 
 /// What tells one state of a file from another without reading it.
@@ -40,6 +44,18 @@ impl Stamp {
         Self {
             numbers: (data.len(), data.modified().ok()),
         }
+    }
+
+    /// Whether something else than a write changed the file last, such as a rename. A write sets both
+    /// times to one value.
+    pub(crate) fn is_changed_after_write(&self) -> bool {
+        #[cfg(unix)]
+        {
+            let [.., written, written_nanos, changed, changed_nanos] = self.numbers;
+            (written, written_nanos) < (changed, changed_nanos)
+        }
+        #[cfg(not(unix))]
+        false
     }
 
     /// The stamp of what stands at a path now.
@@ -163,17 +179,77 @@ fn regular(data: &Metadata) -> Result<(), Fault> {
     }))
 }
 
-/// Whether the last write is so young that more of it may follow. A clock that was set back makes
-/// it look old or to come: then events and the next look must do.
+/// Whether the last change is so young that a write may follow. Times of a clock that runs ahead
+/// count as young; a clock that was set forward makes a change look old, and then events and the
+/// next look must do.
 fn recent(data: &Metadata) -> bool {
-    let age = data.modified().ok().and_then(|time| time.elapsed().ok());
-    age.is_some_and(|age| age < super::follow::QUIET * 2)
+    let Some((changed, nanoseconds)) = changed(data) else {
+        return true;
+    };
+    // Some file systems keep times in steps of up to two seconds.
+    let step = match nanoseconds {
+        0 => Duration::from_secs(2),
+        _ => Duration::ZERO,
+    };
+    let age = SystemTime::now().duration_since(changed);
+    age.map_or(true, |age| age < QUIET * 2 + step)
+}
+
+/// When a file was changed last: by its change time where there is one, for nobody can set that.
+fn changed(data: &Metadata) -> Option<(SystemTime, u32)> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let seconds = Duration::from_secs(data.ctime().try_into().ok()?);
+        let nanoseconds: u32 = data.ctime_nsec().try_into().ok()?;
+        let since = seconds + Duration::from_nanos(nanoseconds.into());
+        Some((SystemTime::UNIX_EPOCH.checked_add(since)?, nanoseconds))
+    }
+    #[cfg(not(unix))]
+    {
+        let changed = data.modified().ok()?;
+        let since = changed.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some((changed, since.subsec_nanos()))
+    }
+}
+
+/// Whether names were added to a directory or removed from it moments ago.
+pub(crate) fn is_directory_recent(dir: &Path) -> bool {
+    std::fs::metadata(dir).is_ok_and(|data| data.is_dir() && recent(&data))
 }
 
 /// Whether there is nothing in there but white space and a byte order mark.
 pub(crate) fn blank(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     bytes.trim_ascii().is_empty()
+}
+
+/// Whether a document has no value: the text was empty, had only comments, or was cut before the
+/// first value. `server: null` takes a value away, and so is one.
+pub(crate) fn is_void(document: &Document) -> bool {
+    fn void(table: &Table) -> bool {
+        table.map().iter().all(|entry| match &entry.node {
+            Node::Table(table) => void(table),
+            _ => false,
+        })
+    }
+    void(document.root())
+}
+
+/// The problem of a file that had values and has none now.
+pub(crate) fn emptied(origin: &Origin) -> Error {
+    let detail = "the file became empty: it has no value any more; its last values stay until it \
+                  has one again (`allow_empty` accepts a file without values)";
+    Error::new(ErrorKind::Malformed, detail).with_origin(origin)
+}
+
+/// The problem of a file that was written to during the whole of a first load.
+pub(crate) fn restless(origin: &Origin) -> Error {
+    let detail = format!(
+        "the file kept changing for {LOAD_BOUND:?}, so its content may be incomplete; expected two \
+         equal readings {QUIET:?} apart; write a new file and rename it onto the name"
+    );
+    Error::new(ErrorKind::Unavailable, detail).with_origin(origin)
 }
 
 /// A number that stands for content. It differs between processes, so nobody can craft two

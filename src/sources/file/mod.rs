@@ -15,6 +15,7 @@ use crate::sources::disk::chain::{End, Reach};
 use crate::sources::disk::follow::{self, Changed, Target};
 use crate::sources::disk::mailbox::Tag;
 use crate::sources::disk::read::{self, Content, Digest, Fault, Stamp};
+use crate::sources::disk::trust::{Finding, LOAD_BOUND, QUIET, Suspect};
 use crate::sources::disk::verdict::Verdicts;
 use crate::sources::disk::{GAP, POLL, absolute};
 use crate::value::document::Document;
@@ -247,6 +248,13 @@ impl File {
         read::read(&self.path)
     }
 
+    /// Whether a file that is missing at the start may have been removed a moment ago, to be written
+    /// once more.
+    fn may_appear(&self, begun: Instant) -> bool {
+        let parent = self.path.parent();
+        begun.elapsed() < QUIET * 2 && parent.is_some_and(read::is_directory_recent)
+    }
+
     fn parse(&self, content: &[u8]) -> Result<Document, Error> {
         // Looked up here and not in `new`: a wrong extension is an error like any other.
         let format = self.options.format.or_else(|| Format::of_path(&self.path));
@@ -280,25 +288,41 @@ impl Source for File {
 
     fn load(&self) -> Result<Document, Error> {
         let begun = Instant::now();
+        let digests = self.memory.lock().digest.clone();
+        let mut suspect = None;
         loop {
+            let reading = Instant::now();
             let content = match self.read() {
                 Ok(content) => content,
+                Err(Fault::Missing) if self.may_appear(begun) => {
+                    std::thread::sleep(QUIET);
+                    continue;
+                }
                 Err(Fault::Missing) if self.options.optional => return Ok(Document::new()),
                 Err(fault) => return Err(fault.error(&self.origin())),
             };
-            let blank = read::blank(&content.bytes);
-            let parsed = self.parse(&content.bytes);
-            // Somebody may be half-way through writing it: that is no reason not to start.
-            let doubtful = content.torn || (content.recent && (blank || parsed.is_err()));
-            if doubtful && begun.elapsed() < GRACE {
-                std::thread::sleep(follow::QUIET);
+            let digest = digests.of(&content.bytes);
+            let accepted = is_accepted(&mut suspect, digest, &content, reading);
+            if !accepted && begun.elapsed() < LOAD_BOUND {
+                std::thread::sleep(QUIET);
                 continue;
             }
-            if let Ok(document) = &parsed {
+            let mut parsed = self.parse(&content.bytes);
+            let void = read::blank(&content.bytes) || parsed.as_ref().is_ok_and(read::is_void);
+            // Somebody may be half-way through writing it: that is no reason not to start.
+            let doubtful = content.recent && (void || parsed.is_err());
+            if doubtful && begun.elapsed() < GRACE {
+                std::thread::sleep(QUIET);
+                continue;
+            }
+            if let Ok(document) = &mut parsed {
+                if !accepted {
+                    document.report(read::restless(&self.origin()));
+                }
                 let mut memory = self.memory.lock();
                 memory.seen = true;
-                memory.full = !blank;
-                memory.loaded = Some((memory.digest.of(&content.bytes), document.clone()));
+                memory.full = !void;
+                memory.loaded = Some((digest, document.clone()));
             }
             return parsed;
         }
@@ -348,6 +372,12 @@ struct Absent {
 }
 
 impl Followed<'_> {
+    /// Whether the first load has accepted this content.
+    fn is_loaded(&self, digest: u64) -> bool {
+        let memory = self.file.memory.lock();
+        matches!(&memory.loaded, Some((loaded, _)) if *loaded == digest)
+    }
+
     fn judge_missing(&mut self, updates: &Updates) {
         let options = &self.file.options;
         let seen = self.file.memory.lock().seen;
@@ -382,13 +412,6 @@ impl Followed<'_> {
         if self.verdicts.in_force(digest) {
             return self.verdicts.same(digest, updates);
         }
-        let blank = read::blank(&content.bytes);
-        let full = self.file.memory.lock().full;
-        if blank && full && !self.file.options.allow_empty {
-            let detail = "the file became empty; its last values stay until it has content again";
-            let error = Error::new(ErrorKind::Malformed, detail).with_origin(self.file.origin());
-            return self.verdicts.bad(digest, error, updates);
-        }
         if self.verdicts.known_bad(digest, updates) {
             return;
         }
@@ -397,13 +420,19 @@ impl Followed<'_> {
             Some((same, document)) if same == digest => Ok(document),
             _ => self.file.parse(&content.bytes),
         };
+        let void = read::blank(&content.bytes) || parsed.as_ref().is_ok_and(read::is_void);
+        let full = self.file.memory.lock().full;
+        if void && full && !self.file.options.allow_empty {
+            let error = read::emptied(&self.file.origin());
+            return self.verdicts.bad(digest, error, updates);
+        }
         match parsed {
             Err(error) => self.verdicts.bad(digest, error, updates),
             Ok(document) => {
                 if self.verdicts.send(digest, document, updates) {
                     let mut memory = self.file.memory.lock();
                     memory.seen = true;
-                    memory.full = !blank;
+                    memory.full = !void;
                 }
             }
         }
@@ -423,6 +452,8 @@ impl Target for Followed<'_> {
 
     fn look(&mut self, held: &HashSet<Tag>, ends: bool) -> Vec<Changed> {
         if held.contains(OsStr::new("")) {
+            // Somebody writes it, so it was not away all the time.
+            self.absent = None;
             return Vec::new();
         }
         let found = match ends {
@@ -432,12 +463,16 @@ impl Target for Followed<'_> {
         let found = found.map(|content| (self.digest.of(&content.bytes), content));
         let mut changed = Vec::new();
         match &found {
-            Ok((digest, content)) if self.verdicts.differs(*digest) => changed.push(Changed {
-                tag: OsString::new(),
-                stamp: content.stamp.clone(),
-                torn: content.torn,
-                recent: content.recent,
-            }),
+            Ok((digest, content)) if self.verdicts.differs(*digest) => {
+                self.absent = None;
+                changed.push(Changed {
+                    tag: OsString::new(),
+                    digest: *digest,
+                    stamp: content.stamp.clone(),
+                    torn: content.torn,
+                    recent: content.recent && !self.is_loaded(*digest),
+                });
+            }
             Err(Fault::Missing) => {
                 let parent = parent_stands(&self.file.path);
                 let since = match self.absent {
@@ -447,7 +482,7 @@ impl Target for Followed<'_> {
                 };
                 self.absent = Some(Absent { since, parent });
             }
-            _ => {}
+            _ => self.absent = None,
         }
         self.found = Some(found);
         changed
@@ -465,12 +500,10 @@ impl Target for Followed<'_> {
             None => {}
             Some(Err(Fault::Missing)) => self.judge_missing(updates),
             Some(Err(fault)) => {
-                self.absent = None;
                 let error = fault.error(&self.file.origin());
                 self.verdicts.failed(error, updates);
             }
             Some(Ok((digest, content))) => {
-                self.absent = None;
                 self.judge_content(digest, &content, updates);
             }
         }
@@ -485,6 +518,22 @@ impl Target for Followed<'_> {
             .map(|pause| absent.since + pause)
             .find(|at| *at > now)
     }
+}
+
+/// Whether content that the first load has read may be accepted: it is old, or was read twice.
+fn is_accepted(
+    suspect: &mut Option<Suspect>,
+    digest: u64,
+    content: &Content,
+    begun: Instant,
+) -> bool {
+    if !content.recent && !content.torn {
+        return true;
+    }
+    let ended = Instant::now();
+    let suspect = suspect.get_or_insert_with(|| Suspect::found(begun));
+    let finding = suspect.compare(digest, &content.stamp, content.torn, begun, ended);
+    finding != Finding::Incomplete
 }
 
 /// Whether the directory is there in which the file, with all links followed, would stand.

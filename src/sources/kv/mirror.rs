@@ -16,6 +16,7 @@ use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::key::Key;
 use crate::value::origin::Origin;
+use crate::value::unread::Unread;
 
 /// What a key takes besides its name and its value.
 const KEY_BYTES: usize = 32;
@@ -43,6 +44,8 @@ pub(crate) struct Mirror {
     items: BTreeMap<Arc<str>, Item>,
     /// What is wrong with the newest value of keys.
     faults: BTreeMap<Arc<str>, Error>,
+    /// The keys of `faults` as a document names them; none if they have changed since.
+    unread: Option<Unread>,
     /// Keys that another key of the store stands in the way of.
     clashes: BTreeMap<Arc<str>, Error>,
     /// Which key of the store a property is from.
@@ -80,6 +83,7 @@ impl Mirror {
             mapping,
             items: BTreeMap::new(),
             faults: BTreeMap::new(),
+            unread: None,
             clashes: BTreeMap::new(),
             owners: BTreeMap::new(),
             document: Document::new(),
@@ -181,12 +185,14 @@ impl Mirror {
         self.bytes += bytes;
         let text = fault.to_string();
         let old = self.faults.insert(key, fault);
+        self.unread = self.unread.take().filter(|_| old.is_some());
         self.changed |= old.is_none_or(|old| old.to_string() != text);
     }
 
     /// Nothing is wrong with a key any more.
     fn unfault(&mut self, key: &str) {
         if self.faults.remove(key).is_some() {
+            self.unread = None;
             self.bytes -= cost(key);
             self.changed = true;
         }
@@ -262,11 +268,7 @@ impl Mirror {
             return Ok(None);
         }
         self.settle();
-        let mut document = self.document.clone();
-        for problem in self.problems() {
-            document.report(problem);
-        }
-        Ok(Some(Update::full(document).at_revision(revision)))
+        Ok(Some(Update::full(self.reported()).at_revision(revision)))
     }
 
     /// All of it, whether anything is new or not.
@@ -276,10 +278,7 @@ impl Mirror {
     /// As [`update`](Self::update).
     pub(crate) fn whole(&mut self, revision: impl Into<Arc<str>>) -> Result<Document, Error> {
         self.update("")?;
-        let mut document = self.document.clone();
-        for problem in self.problems() {
-            document.report(problem);
-        }
+        let mut document = self.reported();
         document.set_revision(revision);
         Ok(document)
     }
@@ -420,9 +419,28 @@ impl Mirror {
         self.document.mount(at, root, &origin)?;
         problems
             .into_iter()
-            .for_each(|problem| self.document.report(problem));
+            .for_each(|problem| self.document.report_conflict(problem));
         self.owners.insert(at.clone(), Arc::clone(key));
         Ok(())
+    }
+
+    /// The document with its problems and the keys that could not be read.
+    fn reported(&mut self) -> Document {
+        let faults = &self.faults;
+        let kind = self.mapping.kind;
+        let unread = self.unread.get_or_insert_with(|| {
+            let mut unread = Unread::default();
+            for key in faults.keys() {
+                unread.add_fragment(&Origin::new(kind, &**key));
+            }
+            unread
+        });
+        let mut document = self.document.clone();
+        document.set_unread(unread.clone());
+        for problem in self.problems() {
+            document.report_conflict(problem);
+        }
+        document
     }
 
     fn problems(&self) -> Vec<Error> {

@@ -1,0 +1,330 @@
+//! The parts of a source that a document could not read, and the last good values that stay for them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::value::key::{self, push_segment};
+use crate::value::map::Entry;
+use crate::value::node::{Leaf, Node, Table};
+use crate::value::origin::Origin;
+
+/// One part that could not be read.
+#[derive(Clone, Debug)]
+enum Part {
+    /// Nobody knows which: every value may be of it.
+    Any,
+    /// A key and all below it.
+    Key(Box<str>),
+    /// Everything that was written at a place, in the text of its origin.
+    Place(Box<str>),
+    /// Everything of one fragment. Its last good values also replace those of another fragment.
+    Fragment(Origin),
+}
+
+/// The parts of a source that a document could not read. Cloning is cheap.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unread {
+    parts: Arc<Vec<Part>>,
+    /// Whether a fragment overrides those with smaller names.
+    later_wins: bool,
+}
+
+impl Unread {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Adds the part that a problem names: its key, or else its place, or else everything.
+    pub(crate) fn add(&mut self, problem: &Error) {
+        let parts = Arc::make_mut(&mut self.parts);
+        parts.extend(problem.iter().map(|one| {
+            match (one.key(), one.origin().or(problem.origin())) {
+                (Some(key), _) => Part::Key(key.into()),
+                (None, Some(place)) => Part::Place(place.into()),
+                (None, None) => Part::Any,
+            }
+        }));
+    }
+
+    /// Adds a fragment.
+    pub(crate) fn add_fragment(&mut self, fragment: &Origin) {
+        Arc::make_mut(&mut self.parts).push(Part::Fragment(fragment.clone()));
+    }
+
+    /// Has fragments override those with smaller names.
+    pub(crate) fn set_later_wins(&mut self) {
+        self.later_wins = true;
+    }
+
+    pub(crate) fn extend(&mut self, other: &Self) {
+        if self.is_empty() {
+            self.parts = Arc::clone(&other.parts);
+        } else if !other.is_empty() {
+            Arc::make_mut(&mut self.parts).extend(other.parts.iter().cloned());
+        }
+        self.later_wins |= other.later_wins;
+    }
+
+    /// Completes what a source could read by what was in force before of the parts that it could
+    /// not read. What both share by pointer costs nothing.
+    pub(crate) fn keep_last_good(&self, now: &mut Table, before: &Table) {
+        if self.is_empty() {
+            return;
+        }
+        let mut kept = Vec::new();
+        Search {
+            parts: Parts::of(self),
+            kept: &mut kept,
+            key: String::new(),
+        }
+        .differing(before, now);
+        for (key, leaf) in kept {
+            let path: Vec<_> = key::segments(&key).map_while(Result::ok).collect();
+            // Where a table stands in the way of a value, or the reverse, what was read counts.
+            if now
+                .find(&path)
+                .is_none_or(|entry| entry.node.table().is_none())
+            {
+                let _ = now.put_path(&path, Node::Leaf(leaf));
+            }
+        }
+    }
+}
+
+/// The parts in the form in which they are looked up.
+struct Parts<'a> {
+    any: bool,
+    keys: HashSet<&'a str>,
+    places: HashSet<&'a str>,
+    fragments: HashSet<(&'a str, &'a str)>,
+    later_wins: bool,
+}
+
+impl<'a> Parts<'a> {
+    fn of(unread: &'a Unread) -> Self {
+        let mut parts = Self {
+            any: false,
+            keys: HashSet::new(),
+            places: HashSet::new(),
+            fragments: HashSet::new(),
+            later_wins: unread.later_wins,
+        };
+        for part in unread.parts.iter() {
+            match part {
+                Part::Any => parts.any = true,
+                Part::Key(key) => drop(parts.keys.insert(key)),
+                Part::Place(place) => {
+                    // With and without its position: a name may look like one.
+                    parts.places.insert(place);
+                    parts.places.insert(without_position(place));
+                }
+                Part::Fragment(origin) => {
+                    parts.fragments.insert((origin.kind(), origin.name()));
+                }
+            }
+        }
+        parts
+    }
+
+    fn is_of_fragment(&self, origin: &Origin) -> bool {
+        self.fragments.contains(&(origin.kind(), origin.name()))
+    }
+
+    /// Whether a value that is missing now was of a part that could not be read.
+    fn has_missing(&self, key: &str, origin: &Origin) -> bool {
+        let by_key = || {
+            let mut lineage = lineage(key);
+            lineage.any(|at| self.keys.contains(at))
+        };
+        let by_place = || {
+            let place = Origin::new(origin.kind(), origin.name()).to_string();
+            self.places.contains(&*place) || self.places.contains(&*origin.to_string())
+        };
+        self.any
+            || self.is_of_fragment(origin)
+            || !self.keys.is_empty() && by_key()
+            || !self.places.is_empty() && by_place()
+    }
+
+    /// Whether a value of a fragment that could not be read stays in place of another fragment's.
+    fn has_overridden(&self, before: &Origin, now: &Origin) -> bool {
+        let is_other = (before.kind(), before.name()) != (now.kind(), now.name());
+        let is_later = self.later_wins && before.name() < now.name();
+        is_other && !is_later && self.is_of_fragment(before)
+    }
+}
+
+/// A key and its ancestors, without the root.
+fn lineage(key: &str) -> impl Iterator<Item = &str> {
+    let mut ends: Vec<usize> = Vec::new();
+    let mut text = String::new();
+    for segment in key::segments(key).map_while(Result::ok) {
+        push_segment(&mut text, &segment);
+        ends.push(text.len());
+    }
+    ends.into_iter().filter_map(move |end| key.get(..end))
+}
+
+/// The text of an origin without its line and column or its revision.
+fn without_position(place: &str) -> &str {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if let Some((rest, revision)) = place.rsplit_once(" @ ") {
+        if is_number(revision) {
+            return rest;
+        }
+    }
+    let line_and_column = || {
+        let (rest, column) = place.rsplit_once(':')?;
+        let (rest, line) = rest.rsplit_once(':')?;
+        (is_number(column) && is_number(line)).then_some(rest)
+    };
+    line_and_column().unwrap_or(place)
+}
+
+/// Finds the values that stay.
+struct Search<'a, 'k> {
+    parts: Parts<'a>,
+    kept: &'k mut Vec<(String, Leaf)>,
+    /// Where the search is.
+    key: String,
+}
+
+impl Search<'_, '_> {
+    fn differing(&mut self, before: &Table, now: &Table) {
+        before.map().diff(now.map(), &mut |old, new| {
+            let Some(old) = old else {
+                return;
+            };
+            let length = self.key.len();
+            push_segment(&mut self.key, &old.name);
+            match (&old.node, new.map(|new| &new.node)) {
+                (Node::Table(before), Some(Node::Table(now))) => self.differing(before, now),
+                (Node::Leaf(before), Some(Node::Leaf(now))) => {
+                    if self.parts.has_overridden(&before.origin, &now.origin) {
+                        self.kept.push((self.key.clone(), before.clone()));
+                    }
+                }
+                (_, None) => self.missing(old),
+                // A table stands where a value stood, or the reverse: what was read counts.
+                (_, Some(_)) => {}
+            }
+            self.key.truncate(length);
+        });
+    }
+
+    /// All that stood at a name is missing now.
+    fn missing(&mut self, old: &Entry) {
+        match &old.node {
+            Node::Leaf(leaf) => {
+                if self.parts.has_missing(&self.key, &leaf.origin) {
+                    self.kept.push((self.key.clone(), leaf.clone()));
+                }
+            }
+            Node::Table(table) => {
+                for entry in table.map().iter() {
+                    let length = self.key.len();
+                    push_segment(&mut self.key, &entry.name);
+                    self.missing(entry);
+                    self.key.truncate(length);
+                }
+            }
+            Node::Resolved(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::value::document::Document;
+
+    /// Values as `key = value @ place`.
+    fn document(lines: &[(&str, i64, &str)]) -> Document {
+        let mut document = Document::new();
+        for (key, value, place) in lines {
+            let origin = Origin::new("file", *place).at(3, 7);
+            document.set(key, *value, origin).unwrap();
+        }
+        document
+    }
+
+    fn problem() -> Error {
+        Error::new(ErrorKind::Malformed, "broken")
+    }
+
+    fn completed(mut now: Document, before: &Document) -> Vec<String> {
+        now.keep_last_good(before.root());
+        let all = now.iter();
+        all.map(|(key, value, origin)| format!("{key} = {value} @ {}", origin.name()))
+            .collect()
+    }
+
+    const BEFORE: [(&str, i64, &str); 4] = [
+        ("a.x", 1, "1.toml"),
+        ("b", 2, "2.toml"),
+        ("c.y", 3, "2.toml"),
+        ("d", 4, "3.toml"),
+    ];
+
+    #[test]
+    fn a_complete_document_keeps_nothing_of_what_it_leaves_out() {
+        let now = document(&[("a.x", 5, "1.toml")]);
+        assert_eq!(completed(now, &document(&BEFORE)), ["a.x = 5 @ 1.toml"]);
+    }
+
+    #[test]
+    fn a_problem_keeps_the_values_of_its_place_or_of_its_key_or_all_that_are_missing() {
+        let before = document(&BEFORE);
+        let with = |problem: Error| {
+            let mut now = document(&[("a.x", 5, "1.toml")]);
+            now.report(problem);
+            completed(now, &before)
+        };
+        for place in ["file 2.toml", "file 2.toml:9:1", "file 2.toml @ 17"] {
+            let kept = with(problem().with_origin(place));
+            let wanted = ["a.x = 5 @ 1.toml", "b = 2 @ 2.toml", "c.y = 3 @ 2.toml"];
+            assert_eq!(kept, wanted, "{place}");
+        }
+        for key in ["c", "c.y"] {
+            let kept = with(problem().with_key(key).with_origin("file 1.toml"));
+            assert_eq!(kept, ["a.x = 5 @ 1.toml", "c.y = 3 @ 2.toml"], "{key}");
+        }
+        assert_eq!(with(problem()).len(), 4);
+        assert_eq!(with(problem().with_origin("file elsewhere")).len(), 1);
+        let several = Error::all(vec![
+            problem().with_key("d"),
+            problem().with_origin("file 2.toml:1:1"),
+        ]);
+        assert_eq!(with(several).len(), 4);
+    }
+
+    #[test]
+    fn a_conflict_between_parts_keeps_nothing() {
+        let mut now = document(&[("a.x", 5, "1.toml")]);
+        now.report_conflict(problem().with_origin("file 2.toml"));
+        assert_eq!(now.problems().len(), 1);
+        assert_eq!(completed(now, &document(&BEFORE)).len(), 1);
+    }
+
+    #[test]
+    fn a_fragment_overrides_as_it_did_before_but_for_later_fragments() {
+        let before = document(&[("x", 2, "2.toml"), ("y", 2, "2.toml"), ("z", 2, "2.toml")]);
+        let mut now = document(&[("x", 1, "1.toml"), ("y", 3, "3.toml"), ("z.a", 1, "1.toml")]);
+        now.set_later_wins();
+        now.report_fragment(&Origin::new("file", "2.toml"), problem());
+        let wanted = ["x = 2 @ 2.toml", "y = 3 @ 3.toml", "z.a = 1 @ 1.toml"];
+        assert_eq!(completed(now, &before), wanted);
+    }
+
+    #[test]
+    fn a_document_merged_over_another_brings_its_unread_parts() {
+        let mut now = document(&[("a.x", 5, "1.toml")]);
+        let mut over = document(&[]);
+        over.report(problem().with_origin("file 3.toml"));
+        now.merge(over);
+        let kept = completed(now, &document(&BEFORE));
+        assert_eq!(kept, ["a.x = 5 @ 1.toml", "d = 4 @ 3.toml"]);
+    }
+}

@@ -1,0 +1,545 @@
+//! However a file is written, the content in force is always one that a writer completed.
+//!
+//! Writers pick editing styles, numbers of parts and pauses at random. A pause lasts up to half of
+//! the debounce time. A writer measures its own pauses, because a busy machine makes them longer: a
+//! round with a pause of the debounce time or more is counted and not asserted.
+//!
+//! `LIVEPROPS_STRESS_ROUNDS=10000 cargo test --features json,yaml,properties,dotenv --test torn`
+//! writes that many rounds; the default is as many as fit into some seconds.
+#![cfg(all(unix, feature = "toml"))]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support {
+    #[allow(dead_code)]
+    #[path = "mod.rs"]
+    pub(crate) mod common;
+}
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use liveprops::property::Subscription;
+use liveprops::sources::{Dir, File};
+use liveprops::{Format, Properties, Snapshot};
+use support::common::{DEADLINE, eventually};
+
+/// The debounce time.
+const DEBOUNCE: Duration = Duration::from_millis(30);
+
+/// How many keys a file has. Each holds the number of the version.
+const KEYS: usize = 24;
+
+/// How long the short form writes.
+const SHORT: Duration = Duration::from_secs(8);
+
+/// Files of each format in each place.
+const COPIES: usize = 2;
+
+const FORMATS: [&str; 5] = ["toml", "json", "yaml", "properties", "dotenv"];
+
+/// The formats whose features are on, as extensions.
+fn formats() -> impl Iterator<Item = &'static str> {
+    FORMATS
+        .into_iter()
+        .filter(|name| Format::from_extension(extension(name)).is_some())
+}
+
+fn extension(format: &str) -> &str {
+    match format {
+        "dotenv" => "env",
+        other => other,
+    }
+}
+
+/// A generator of random numbers, good enough to pick from.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        Self(RandomState::new().hash_one(0) | 1)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % end
+    }
+}
+
+/// How a version is written.
+#[derive(Clone, Copy, Debug)]
+enum Style {
+    RemoveAndRewrite,
+    RenameAwayAndRewrite,
+    Truncate,
+    Overwrite,
+    EmptyThenFilled,
+    CommentThenFilled,
+    Rename,
+    Link,
+}
+
+const STYLES: [Style; 8] = [
+    Style::RemoveAndRewrite,
+    Style::RenameAwayAndRewrite,
+    Style::Truncate,
+    Style::Overwrite,
+    Style::EmptyThenFilled,
+    Style::CommentThenFilled,
+    Style::Rename,
+    Style::Link,
+];
+
+/// What a version looks like: all versions of a file are of one size.
+fn body(format: &str, prefix: &str, version: usize) -> String {
+    let value = format!("v{version:06}");
+    let lines = |line: &dyn Fn(usize) -> String| (0..KEYS).map(line).collect::<String>();
+    match format {
+        "toml" => {
+            let keys = lines(&|k| format!("k{k} = \"{value}\"\n"));
+            format!("# A comment.\n[{prefix}]\n{keys}")
+        }
+        "json" => {
+            let keys: Vec<_> = (0..KEYS)
+                .map(|k| format!("\"k{k}\": \"{value}\""))
+                .collect();
+            format!("{{\"{prefix}\": {{\n{}\n}}}}\n", keys.join(",\n"))
+        }
+        "yaml" => {
+            let keys = lines(&|k| format!("  k{k}: {value}\n"));
+            format!("# A comment.\n{prefix}:\n{keys}")
+        }
+        "properties" => {
+            let keys = lines(&|k| format!("{prefix}.k{k}={value}\n"));
+            format!("# A comment.\n{keys}")
+        }
+        _ => {
+            let name = prefix.to_uppercase();
+            let keys = lines(&|k| format!("{name}__K{k}={value}\n"));
+            format!("# A comment.\n{keys}")
+        }
+    }
+}
+
+/// What stands for a version without values.
+fn void(format: &str) -> &'static str {
+    match format {
+        "json" => "{}",
+        _ => "# A comment.\n",
+    }
+}
+
+/// One file and the one who writes it.
+struct Writer {
+    path: PathBuf,
+    format: &'static str,
+    prefix: String,
+    version: usize,
+    random: Random,
+    /// When the last step began, and the longest time from there to the end of the next.
+    began: Option<Instant>,
+    longest: Duration,
+}
+
+impl Writer {
+    fn new(path: PathBuf, format: &'static str, prefix: String) -> Self {
+        Self {
+            path,
+            format,
+            prefix,
+            version: 0,
+            random: Random::new(),
+            began: None,
+            longest: Duration::ZERO,
+        }
+    }
+
+    /// Puts a first version in place.
+    fn begin(self) -> Self {
+        fs::write(&self.path, self.text()).unwrap();
+        self
+    }
+
+    fn text(&self) -> String {
+        body(self.format, &self.prefix, self.version)
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(suffix);
+        name.into()
+    }
+
+    /// Does a part of the work and measures how long after the part before it ends.
+    fn step<R>(&mut self, part: impl FnOnce(&Self) -> R) -> R {
+        let began = Instant::now();
+        let done = part(self);
+        let since = self.began.replace(began);
+        let pause = since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.longest = self.longest.max(pause);
+        done
+    }
+
+    fn pause(&mut self) {
+        let half = DEBOUNCE.as_micros() as usize / 2;
+        let micros = match self.random.below(4) {
+            0 => 0,
+            1 => self.random.below(2_000),
+            _ => self.random.below(half),
+        };
+        if micros > 0 {
+            sleep(Duration::from_micros(micros as u64));
+        }
+    }
+
+    /// Writes the next version in a random style; returns the style and the longest pause.
+    fn write(&mut self) -> (Style, Duration) {
+        self.version += 1;
+        self.began = None;
+        self.longest = Duration::ZERO;
+        let style = STYLES[self.random.below(STYLES.len())];
+        let text = self.text();
+        let mut create = OpenOptions::new();
+        create.write(true).create(true).truncate(true);
+        match style {
+            Style::RemoveAndRewrite => {
+                self.step(|it| fs::remove_file(&it.path).unwrap());
+                self.pause();
+                self.fill(&create, &text);
+            }
+            Style::RenameAwayAndRewrite => {
+                let backup = self.beside("~");
+                self.step(|it| fs::rename(&it.path, backup).unwrap());
+                self.pause();
+                self.fill(&create, &text);
+            }
+            Style::Truncate => self.fill(&create, &text),
+            Style::Overwrite => self.fill(OpenOptions::new().write(true), &text),
+            Style::EmptyThenFilled => {
+                self.step(|it| fs::write(&it.path, "").unwrap());
+                self.pause();
+                self.fill(&create, &text);
+            }
+            Style::CommentThenFilled => {
+                self.step(|it| fs::write(&it.path, void(it.format)).unwrap());
+                self.pause();
+                self.fill(&create, &text);
+            }
+            Style::Rename | Style::Link => {
+                let fresh = self.beside(".tmp");
+                fs::write(&fresh, &text).unwrap();
+                if matches!(style, Style::Rename) {
+                    self.step(|it| fs::rename(fresh, &it.path).unwrap());
+                } else {
+                    self.step(|it| fs::remove_file(&it.path).unwrap());
+                    self.pause();
+                    self.step(|it| fs::hard_link(&fresh, &it.path).unwrap());
+                    fs::remove_file(fresh).unwrap();
+                }
+            }
+        }
+        (style, self.longest)
+    }
+
+    /// Writes the text in parts: cut anywhere, or at the ends of lines, where each beginning parses.
+    fn fill(&mut self, options: &OpenOptions, text: &str) {
+        let parts = 1 + self.random.below(8);
+        let mut cuts: Vec<usize> = (1..parts).map(|_| self.random.below(text.len())).collect();
+        if self.random.below(4) > 0 {
+            let line = |at: &mut usize| *at = text[..*at].rfind('\n').map_or(0, |end| end + 1);
+            cuts.iter_mut().for_each(line);
+        }
+        cuts.extend([0, text.len()]);
+        cuts.sort_unstable();
+        cuts.dedup();
+        let mut file = self.step(|it| options.open(&it.path).unwrap());
+        for cut in cuts.windows(2) {
+            self.pause();
+            self.step(|_| file.write_all(&text.as_bytes()[cut[0]..cut[1]]).unwrap());
+        }
+        if self.random.below(2) == 0 {
+            self.pause();
+        }
+        self.step(|_| drop(file));
+    }
+}
+
+/// The version that is in force, if it is one that was written.
+fn version(snapshot: &Snapshot, prefix: &str) -> Result<usize, String> {
+    let value = |key| {
+        snapshot
+            .get_opt::<String>(&format!("{prefix}.k{key}"))
+            .unwrap()
+    };
+    let first = value(0);
+    let torn = (1..KEYS).find(|key| value(*key) != first);
+    let first = first.and_then(|text| text.strip_prefix('v')?.parse().ok());
+    match (torn, first) {
+        (None, Some(version)) => Ok(version),
+        _ => {
+            let values = (0..KEYS).map(value);
+            let mut values: Vec<_> = values.map(|it| it.unwrap_or_default()).collect();
+            values.dedup();
+            Err(format!("{values:?}"))
+        }
+    }
+}
+
+/// What all rounds came to.
+#[derive(Default)]
+struct Tally {
+    /// Rounds whose pauses stayed below the debounce time.
+    fast: AtomicUsize,
+    /// The other rounds.
+    slow: AtomicUsize,
+    torn_slow: AtomicUsize,
+    torn: Mutex<Vec<String>>,
+    seen: AtomicUsize,
+}
+
+impl Tally {
+    fn count(&self, longest: Duration) -> bool {
+        let fast = longest < DEBOUNCE;
+        let which = if fast { &self.fast } else { &self.slow };
+        which.fetch_add(1, Ordering::Relaxed);
+        fast
+    }
+
+    fn count_torn(&self, fast: bool, what: String) {
+        if fast {
+            self.torn.lock().unwrap().push(what);
+        } else {
+            self.torn_slow.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn check(&self, what: &str) {
+        let torn = self.torn.lock().unwrap();
+        let count = |it: &AtomicUsize| it.load(Ordering::Relaxed);
+        println!(
+            "{what}: {} torn of {} rounds with pauses below {DEBOUNCE:?}, {} versions seen; \
+             {} torn of {} rounds with longer pauses",
+            torn.len(),
+            count(&self.fast),
+            count(&self.seen),
+            count(&self.torn_slow),
+            count(&self.slow),
+        );
+        assert!(torn.is_empty(), "{:#?}", &torn[..torn.len().min(20)]);
+    }
+}
+
+/// When to stop writing: after the rounds that are asked for, or after a short while.
+struct Until {
+    rounds: Option<usize>,
+    began: Instant,
+}
+
+impl Until {
+    fn new() -> Self {
+        let rounds = std::env::var("LIVEPROPS_STRESS_ROUNDS");
+        Self {
+            rounds: rounds.ok().map(|text| text.parse().unwrap()),
+            began: Instant::now(),
+        }
+    }
+
+    fn reached(&self, tally: &Tally) -> bool {
+        match self.rounds {
+            Some(rounds) => tally.fast.load(Ordering::Relaxed) >= rounds,
+            None => self.began.elapsed() >= SHORT,
+        }
+    }
+}
+
+/// What callbacks have seen of one file.
+#[derive(Default)]
+struct Observed {
+    /// The version that is being written.
+    writing: AtomicUsize,
+    /// Content that is torn: the version it belongs to, and how it looked.
+    torn: Mutex<Vec<(usize, String)>>,
+}
+
+/// Watches what is in force of one file.
+fn observe(props: &Properties, prefix: &str, tally: &Arc<Tally>) -> (Arc<Observed>, Subscription) {
+    let observed = Arc::new(Observed::default());
+    let (into, tally, prefix) = (Arc::clone(&observed), Arc::clone(tally), prefix.to_owned());
+    let guard = props.on_change_under(&prefix.clone(), move |batch| {
+        match version(batch.snapshot(), &prefix) {
+            Ok(_) => drop(tally.seen.fetch_add(1, Ordering::Relaxed)),
+            Err(how) => {
+                let digits = how.split(|c: char| !c.is_ascii_digit());
+                let newest = digits.filter_map(|text| text.parse().ok()).max();
+                let newest = newest.unwrap_or_else(|| into.writing.load(Ordering::Relaxed));
+                into.torn.lock().unwrap().push((newest, how));
+            }
+        }
+    });
+    (observed, guard.unwrap())
+}
+
+/// Rewrites one file until it is time, and counts.
+fn rewrite(mut writer: Writer, props: &Properties, tally: &Arc<Tally>, until: &Until) {
+    let (observed, _guard) = observe(props, &writer.prefix, tally);
+    let mut rounds = Vec::new();
+    while !until.reached(tally) {
+        observed
+            .writing
+            .store(writer.version + 1, Ordering::Relaxed);
+        let (style, longest) = writer.write();
+        rounds.push((style, tally.count(longest)));
+        // Mostly the next version comes at once; now and then this one has time to be seen.
+        match writer.random.below(4) {
+            0 => sleep(DEBOUNCE * 2),
+            1 => {}
+            _ => writer.pause(),
+        }
+    }
+    let last = Ok(writer.version);
+    let seen = || version(&props.snapshot(), &writer.prefix);
+    let found = eventually(DEADLINE, || seen() == last);
+    assert!(
+        found,
+        "{}: {:?} after {last:?}",
+        writer.path.display(),
+        seen()
+    );
+    for (version, how) in observed.torn.lock().unwrap().drain(..) {
+        let (style, fast) = rounds[version - 1];
+        let before = version.checked_sub(2).map(|at| rounds[at].0);
+        let path = writer.path.display();
+        let what = format!("{path}: version {version}, {style:?} after {before:?}: {how}");
+        tally.count_torn(fast, what);
+    }
+}
+
+/// A writer for each format, each file with keys of its own.
+fn writers(dir: &Path, place: &str) -> Vec<Writer> {
+    let copies = formats().flat_map(|format| (0..COPIES).map(move |copy| (format, copy)));
+    copies
+        .map(|(format, copy)| {
+            let prefix = format!("{place}{format}{copy}");
+            let path = dir.join(format!("{prefix}.{}", extension(format)));
+            Writer::new(path, format, prefix).begin()
+        })
+        .collect()
+}
+
+/// All files of a place, and one properties that follow them.
+fn place(name: &str, dir: &Path, in_dir: bool, polled: bool) -> (Vec<Writer>, Properties) {
+    let dir = dir.join(name);
+    fs::create_dir(&dir).unwrap();
+    let writers = writers(&dir, name);
+    let mut builder = Properties::builder().inline_callbacks();
+    if in_dir {
+        let source = match polled {
+            true => Dir::new(&dir).without_watch().poll(DEBOUNCE / 3),
+            false => Dir::new(&dir),
+        };
+        builder = builder.source(source);
+    } else {
+        for writer in &writers {
+            builder = builder.source(file(&writer.path, polled));
+        }
+    }
+    (writers, builder.build().unwrap())
+}
+
+fn file(path: &Path, polled: bool) -> File {
+    match polled {
+        true => File::new(path).without_watch().poll(DEBOUNCE / 3),
+        false => File::new(path),
+    }
+}
+
+#[test]
+fn content_in_force_is_a_complete_version_however_files_are_rewritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let kinds = [
+        ("fe", false, false),
+        ("fp", false, true),
+        ("de", true, false),
+        ("dp", true, true),
+    ];
+    let tally = Arc::new(Tally::default());
+    let places = kinds.map(|(name, in_dir, polled)| place(name, dir.path(), in_dir, polled));
+    let until = Until::new();
+    thread::scope(|scope| {
+        for (writers, props) in places {
+            for writer in writers {
+                let (props, tally, until) = (props.clone(), &tally, &until);
+                scope.spawn(move || rewrite(writer, &props, tally, until));
+            }
+        }
+    });
+    tally.check("running");
+}
+
+/// Starts once while a file is being rewritten.
+fn start(writer: &mut Writer, random: &mut Random, tally: &Tally) {
+    let (path, prefix) = (writer.path.clone(), writer.prefix.clone());
+    let delay = Duration::from_micros(random.below(60_000) as u64);
+    let (polled, in_dir) = (random.below(2) == 0, random.below(2) == 0);
+    let before = writer.version;
+    let (written, found) = thread::scope(|scope| {
+        let written = scope.spawn(|| writer.write());
+        sleep(delay);
+        let builder = Properties::builder();
+        let builder = match in_dir {
+            true => builder.source(Dir::new(path.parent().unwrap())),
+            false => builder.source(file(&path, polled)),
+        };
+        let found = builder
+            .build()
+            .map(|props| version(&props.snapshot(), &prefix));
+        (written.join().unwrap(), found)
+    });
+    let (style, longest) = written;
+    let fast = tally.count(longest);
+    let problem = match found {
+        Ok(Ok(version)) if version == before || version == before + 1 => {
+            tally.seen.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        Ok(found) => format!("{found:?}"),
+        Err(error) => error.to_string(),
+    };
+    tally.count_torn(fast, format!("{style:?} after {delay:?}: {problem}"));
+}
+
+#[test]
+fn a_start_finds_a_complete_version_while_a_file_is_rewritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let tally = Arc::new(Tally::default());
+    let until = Until::new();
+    thread::scope(|scope| {
+        for format in formats() {
+            for copy in 0..COPIES {
+                let home = dir.path().join(format!("{format}{copy}"));
+                fs::create_dir(&home).unwrap();
+                let path = home.join(format!("app.{}", extension(format)));
+                let mut writer = Writer::new(path, format, "app".to_owned()).begin();
+                let (tally, until) = (&tally, &until);
+                scope.spawn(move || {
+                    let mut random = Random::new();
+                    while !until.reached(tally) {
+                        start(&mut writer, &mut random, tally);
+                        // Half of the starts find a file that was not touched for a while.
+                        if random.below(2) == 0 {
+                            sleep(DEBOUNCE * 3);
+                        }
+                    }
+                });
+            }
+        }
+    });
+    tally.check("at start");
+}
