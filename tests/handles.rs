@@ -4,9 +4,9 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use liveprops::health::Status;
@@ -1031,4 +1031,117 @@ fn a_fallback_of_a_handle_of_a_view_is_named_below_the_view() -> Result<(), Erro
     }
     assert_eq!(whole.get(), 2, "of no view");
     Ok(())
+}
+
+/// A value that costs much to drop, and says which thread had to.
+#[derive(Debug)]
+struct Costly {
+    value: u32,
+}
+
+/// The values that were dropped, each with the thread that dropped it.
+static COSTLY_DROPS: Mutex<Vec<(u32, ThreadId)>> = Mutex::new(Vec::new());
+
+impl<'de> Deserialize<'de> for Costly {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        u32::deserialize(from).map(|value| Self { value })
+    }
+}
+
+impl Drop for Costly {
+    fn drop(&mut self) {
+        let drops = &mut *COSTLY_DROPS.lock().unwrap();
+        drops.push((self.value, thread::current().id()));
+    }
+}
+
+fn dropped(value: u32) -> Option<ThreadId> {
+    let drops = COSTLY_DROPS.lock().unwrap();
+    let mut drops = drops.iter();
+    drops.find_map(|(dropped, by)| (*dropped == value).then_some(*by))
+}
+
+#[test]
+fn a_reader_never_drops_the_value_before_and_it_goes_soon_without_another_commit()
+-> Result<(), Error> {
+    let memory = Memory::from([("costly", 1_001)]);
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let handle = props.property::<Costly>("costly").build()?;
+    let (to_reader, orders) = std::sync::mpsc::channel::<()>();
+    let (from_reader, reports) = std::sync::mpsc::channel();
+    let reads = {
+        let handle = handle.clone();
+        thread::spawn(move || {
+            let mut reader = handle.reader();
+            for changed in [1_002, 1_003, 1_004, 1_005] {
+                let before = reader.get().value;
+                let guard = handle.load();
+                let version = handle.versioned();
+                from_reader.send(before).unwrap();
+                orders.recv().unwrap();
+                assert_eq!((guard.value, version.value.value), (before, before));
+                assert_eq!(reader.get().value, changed);
+                drop((guard, version));
+            }
+            from_reader.send(0).unwrap();
+            orders.recv().unwrap();
+            thread::current().id()
+        })
+    };
+    for value in [1_002, 1_003, 1_004, 1_005] {
+        reports.recv().unwrap();
+        memory.set("costly", value)?;
+        to_reader.send(()).unwrap();
+    }
+    reports.recv().unwrap();
+    for value in 1_001..=1_004 {
+        assert!(
+            within(Duration::from_secs(5), || dropped(value).is_some()),
+            "{value} is kept for nobody"
+        );
+    }
+    to_reader.send(()).unwrap();
+    let reader = reads.join().unwrap();
+    for value in 1_001..=1_004 {
+        assert_ne!(dropped(value), Some(reader), "{value}");
+    }
+    Ok(())
+}
+
+#[test]
+fn readers_that_never_read_again_keep_one_value_each_however_often_it_changes() -> Result<(), Error>
+{
+    let memory = Memory::from([("costly", 2_000_000)]);
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let handle = props.property::<Costly>("costly").build()?;
+    let mut kept = Vec::new();
+    for value in 2_000_001..2_010_000u32 {
+        if value % 100 == 0 {
+            kept.push((handle.reader(), handle.versioned()));
+        }
+        memory.set("costly", value)?;
+    }
+    let is_ours = |(value, _): &&(u32, ThreadId)| (2_000_000..2_010_000).contains(value);
+    let drops = || COSTLY_DROPS.lock().unwrap().iter().filter(is_ours).count();
+    let alive = 10_000 - drops();
+    assert!(alive <= 2 * kept.len() + 10, "{alive} for {}", kept.len());
+    let kept_values = kept.len();
+    drop(kept);
+    assert!(
+        within(Duration::from_secs(10), || drops() == 9_999),
+        "{} of {kept_values} are kept for nobody",
+        9_999 - drops()
+    );
+    Ok(())
+}
+
+fn within(limit: Duration, mut wanted: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + limit;
+    while Instant::now() < until {
+        if wanted() {
+            return true;
+        }
+        thread::yield_now();
+    }
+    wanted()
 }

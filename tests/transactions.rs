@@ -4,13 +4,15 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Barrier, OnceLock};
+use std::sync::{Arc, Barrier, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use liveprops::property::Subscription;
 use liveprops::sources::Memory;
-use liveprops::{Error, ErrorKind, Properties, Value};
+use liveprops::{Document, DynamicProperty, Error, ErrorKind, Layer, Properties, SourceId, Value};
 use support::{reports, within};
 
 #[test]
@@ -627,4 +629,245 @@ fn a_transaction_sees_the_tree_of_its_beginning_and_never_shows_its_values() -> 
         Ok(())
     })?;
     Ok(())
+}
+
+/// Calls that wait, each with its name and the kind of its error, if it fails.
+type Outcomes = Vec<(&'static str, Option<ErrorKind>)>;
+
+/// Makes every public call that may wait for another thread.
+fn wait_in_every_way(props: &Properties, n: &DynamicProperty<u32>, id: SourceId) -> Outcomes {
+    const LONG: Duration = Duration::from_secs(3600);
+    fn kind<T>(outcome: Result<T, Error>) -> Option<ErrorKind> {
+        outcome.err().map(|error| error.kind())
+    }
+    let subscription = n.on_change(|_| {});
+    vec![
+        ("close_and_wait", kind(subscription.close_and_wait())),
+        ("wait_until", kind(n.wait_until(|_| false, LONG))),
+        ("recv_timeout", kind(n.changes().recv_timeout(LONG))),
+        ("wait_for", kind(props.wait_for(["missing"], LONG))),
+        ("refresh_now", kind(props.refresh_now())),
+        ("refresh_source", kind(props.refresh_source(id))),
+        ("add_source", kind(props.add_source(Memory::new()))),
+        ("remove_source", kind(props.remove_source(id))),
+        (
+            "move_source",
+            kind(props.move_source(id, Layer::new("x", 5))),
+        ),
+        ("confirm", kind(props.confirm(id))),
+        ("rollback_to", kind(props.rollback_to(1))),
+        ("unpin", kind(props.unpin())),
+        ("history", kind(props.history())),
+        ("check", kind(props.check(id, Document::new()))),
+        ("set", kind(props.set("x", 1))),
+        ("or_key", kind(n.or_key("other"))),
+        ("on_change_under", kind(props.on_change_under("", |_| {}))),
+    ]
+}
+
+/// Is decoded by what a test says.
+#[derive(Clone, Debug, PartialEq)]
+struct Decoded(u32);
+
+type Decoder = Box<dyn Fn() + Send>;
+
+thread_local! {
+    /// What decoding a [`Decoded`] does on this thread.
+    static DECODES: RefCell<Option<Decoder>> = const { RefCell::new(None) };
+}
+
+impl<'de> serde::Deserialize<'de> for Decoded {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        if let Some(act) = DECODES.take() {
+            act();
+        }
+        u32::deserialize(from).map(Decoded)
+    }
+}
+
+#[test]
+fn no_call_waits_inside_a_validator_a_decoder_or_a_mapping() {
+    within(Duration::from_secs(20), || {
+        type Act = Box<dyn Fn() + Send>;
+        let memory = Memory::from([("n", 1), ("m", 1)]);
+        let act: Arc<Mutex<Option<Act>>> = Arc::default();
+        let run = |act: &Arc<Mutex<Option<Act>>>| {
+            let act = Arc::clone(act);
+            move || {
+                let act = act.lock().unwrap().take();
+                if let Some(act) = act {
+                    act();
+                }
+            }
+        };
+        let (in_rule, in_validator, in_mapping) = (run(&act), run(&act), run(&act));
+        let stage = Arc::new(AtomicU64::new(0));
+        let at = |wanted: u64| {
+            let stage = Arc::clone(&stage);
+            move || stage.load(Ordering::SeqCst) == wanted
+        };
+        let (is_rule, is_validator, is_mapping) = (at(0), at(1), at(2));
+        let props = Properties::builder()
+            .source(memory.clone())
+            .validate(move |_| {
+                if is_rule() {
+                    in_rule();
+                }
+                Ok(())
+            })
+            .build()
+            .unwrap();
+        let n = props.property::<u32>("n").build().unwrap();
+        let validated = props.property::<u32>("m").validate(move |_| {
+            if is_validator() {
+                in_validator();
+            }
+            true
+        });
+        let validated = validated.build().unwrap();
+        let _mapped = validated.map(move |m| {
+            if is_mapping() {
+                in_mapping();
+            }
+            *m
+        });
+        let _decoded = props.property::<Decoded>("m").build().unwrap();
+        let id = props.health().sources[0].source;
+        for place in 0..4 {
+            stage.store(place, Ordering::SeqCst);
+            let (report, inbox) = reports();
+            let (view, handle) = (props.clone(), n.clone());
+            let wait: Act = Box::new(move || report(wait_in_every_way(&view, &handle, id)));
+            match place {
+                3 => DECODES.set(Some(wait)),
+                _ => *act.lock().unwrap() = Some(wait),
+            }
+            memory.set("m", 2 + place as u32).unwrap();
+            for (call, kind) in inbox.next() {
+                assert_eq!(kind, Some(ErrorKind::Reentrant), "{call} in place {place}");
+            }
+        }
+        assert_eq!(props.get::<u32>("m").unwrap(), 5);
+    });
+}
+
+#[test]
+fn a_validator_that_closes_the_subscription_whose_callback_commits_is_not_stuck() {
+    within(Duration::from_secs(20), || {
+        let props = Properties::builder().default("n", 1).build().unwrap();
+        let cell: Arc<Mutex<Option<Subscription>>> = Arc::default();
+        let (in_callback, is_in_callback) = std::sync::mpsc::channel();
+        let (in_validator, is_in_validator) = std::sync::mpsc::channel::<()>();
+        let own = Arc::clone(&cell);
+        let m = props.property::<u32>("m").default(0);
+        let (report, inbox) = reports();
+        let waits = Mutex::new(is_in_callback);
+        let m = m.validate(move |_| {
+            let subscription = own.lock().unwrap().take();
+            if let Some(subscription) = subscription {
+                waits.lock().unwrap().recv().unwrap();
+                in_validator.send(()).unwrap();
+                report(subscription.close_and_wait().unwrap_err().kind());
+            }
+            true
+        });
+        let m = m.build().unwrap();
+        let n = props.property::<u32>("n").build().unwrap();
+        let view = props.clone();
+        let subscription = n.on_change(move |_| {
+            in_callback.send(()).unwrap();
+            is_in_validator.recv().unwrap();
+            view.set("from_the_callback", 1).unwrap();
+        });
+        *cell.lock().unwrap() = Some(subscription);
+        // The callback runs while the validator does.
+        let writer = {
+            let props = props.clone();
+            thread::spawn(move || props.set("n", 2).unwrap())
+        };
+        writer.join().unwrap();
+        props.set("m", 1).unwrap();
+        assert_eq!(inbox.next(), ErrorKind::Reentrant);
+        assert_eq!(m.get(), 1);
+        props
+            .wait_for(["from_the_callback"], Duration::from_secs(10))
+            .unwrap();
+    });
+}
+
+#[test]
+fn a_callback_may_wait_and_ends_when_what_it_waits_for_comes() {
+    for inline in [true, false] {
+        within(Duration::from_secs(20), move || {
+            let builder = Properties::builder().default("n", 1).default("m", 1);
+            let props = match inline {
+                true => builder.inline_callbacks().build().unwrap(),
+                false => builder.build().unwrap(),
+            };
+            let n = props.property::<u32>("n").build().unwrap();
+            let m = props.property::<u32>("m").build().unwrap();
+            let (report, inbox) = reports();
+            let (view, waits) = (props.clone(), m.clone());
+            let _sub = n.on_change(move |_| {
+                let other = waits.on_change(|_| {});
+                other.close_and_wait().unwrap();
+                view.refresh_now().unwrap();
+                view.wait_for(["n"], Duration::from_secs(10)).unwrap();
+                let reached = waits.wait_until(|m| *m == 2, Duration::from_secs(10));
+                report(reached.unwrap());
+            });
+            let writer = {
+                let props = props.clone();
+                thread::spawn(move || props.set("n", 2).unwrap())
+            };
+            while props.generation() < 2 {
+                thread::yield_now();
+            }
+            props.set("m", 2).unwrap();
+            assert_eq!(inbox.next(), 2);
+            writer.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_validator_may_drop_the_last_properties_of_others_and_its_own_without_waiting() {
+    within(Duration::from_secs(20), || {
+        let props = Properties::builder().default("n", 1).build().unwrap();
+        let cell: Arc<Mutex<Option<Properties>>> = Arc::default();
+        let own = Arc::clone(&cell);
+        let took = Arc::new(Mutex::new(None));
+        let time = Arc::clone(&took);
+        let n = props.property::<u32>("n").validate(move |_| {
+            let last = own.lock().unwrap().take();
+            if let Some(last) = last {
+                let begun = Instant::now();
+                drop(last);
+                *time.lock().unwrap() = Some(begun.elapsed());
+            }
+            true
+        });
+        let n = n.build().unwrap();
+        // A callback that waits for the commit keeps a thread busy.
+        let (busy, is_busy) = std::sync::mpsc::channel();
+        let view = props.clone();
+        let weak = props.property::<u32>("other").default(0).build().unwrap();
+        let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+        weak.on_change(move |_| {
+            busy.send(()).unwrap();
+            may_go_on.recv().unwrap();
+        })
+        .forget();
+        props.set("other", 1).unwrap();
+        is_busy.recv().unwrap();
+        let memory = Memory::from([("n", 2)]);
+        props.add_source(memory.clone()).unwrap();
+        drop(view);
+        *cell.lock().unwrap() = Some(props);
+        memory.set("n", 3).unwrap();
+        let took = took.lock().unwrap().expect("the validator ran");
+        assert!(took < Duration::from_millis(800), "{took:?}");
+        assert_eq!(n.get(), 3);
+        go_on.send(()).unwrap();
+    });
 }

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::sync::discard::{Contained, Discarded, discard};
-use crate::sync::lock::{CannotLock, CommitLock, Mutex};
+use parking_lot::ReentrantMutex;
 
 use crate::engine::cache::{Before, Cache};
 use crate::engine::clock::Clock;
@@ -28,6 +27,8 @@ use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
 use crate::sync::Cell;
+use crate::sync::discard::{Contained, Discarded, discard};
+use crate::sync::lock::{CannotLock, CommitLock, Mutex};
 use crate::sync::panics::{self, Panicked};
 use crate::sync::process::ProcessId;
 use crate::tree::diff;
@@ -72,7 +73,7 @@ pub(crate) struct Engine {
 /// What several sources share, by type.
 #[derive(Default)]
 struct Shared {
-    gate: Arc<Mutex<()>>,
+    gate: Arc<ReentrantMutex<()>>,
     value: Option<Weak<dyn Any + Send + Sync>>,
 }
 
@@ -518,13 +519,16 @@ impl Engine {
             }
         });
         drop(unused);
-        if is_in_use {
-            self.supervisor.wake(self);
-        }
         drop(discarded);
-        let unused = self.replaced.lock().take_few_unused();
+        let (unused, is_read) = {
+            let mut versions = self.replaced.lock();
+            (versions.take_few_unused(), versions.is_new())
+        };
         if !unused.is_empty() {
             discard(unused);
+        }
+        if is_in_use || is_read {
+            self.supervisor.wake(self);
         }
         Ok(())
     }
@@ -600,9 +604,9 @@ impl Engine {
             }) => {
                 self.commit_listeners.collect_into(&mut told);
                 if !versions.is_empty() {
-                    let now = self.supervisor.clock().now();
-                    self.replaced.lock().add(versions, now);
-                    self.supervisor.ring();
+                    self.replaced
+                        .lock()
+                        .add(versions, self.supervisor.clock().now());
                 }
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 for clash in clashes {
@@ -693,8 +697,12 @@ impl Engine {
     pub(crate) fn shared(&self, kind: TypeId, make: Make<'_>) -> Arc<dyn Any + Send + Sync> {
         let gate = Arc::clone(&self.shared.lock().entry(kind).or_default().gate);
         // One maker at a time for each type, and no lock over all of them: what is made may share
-        // something else, such as a client that needs the runtime.
-        let _one = gate.lock();
+        // something else, such as a client that needs the runtime. A maker that asks for its own type
+        // makes another. Inside a validator nobody is waited for: a maker may wait for the commit.
+        let _one = match self.ledger.is_held() {
+            true => gate.try_lock(),
+            false => Some(gate.lock()),
+        };
         let there = self
             .shared
             .lock()
@@ -772,14 +780,14 @@ impl Engine {
 
     /// Frees the replaced generations that nobody uses any more; returns when to retry.
     fn free_retired(&self) -> Option<Instant> {
-        // Whoever holds the lock commits, and a validator may take long: this thread never waits.
         let now = self.supervisor.clock().now();
-        let swept = self.ledger.try_with(|ledger| {
-            let unused = ledger.sweep_retired(now);
-            (unused, ledger.retired.retry_at())
-        });
-        match swept {
-            Some((_unused, retry)) => retry,
+        let sweep = |ledger: &mut Ledger| (ledger.sweep_retired(now), ledger.retired.retry_at());
+        // Whoever holds the lock commits, and a validator may take long: this thread never waits.
+        match self.ledger.try_with(sweep) {
+            Some(((unused, retry), discarded)) => {
+                drop((unused, discarded));
+                retry
+            }
             None => Some(now + RETRY_WHILE_COMMITTING),
         }
     }
@@ -804,15 +812,20 @@ impl Engine {
                 next = next.into_iter().chain([again]).min();
             }
         }
-        let freed = [self.free_retired(), self.free_versions()];
-        next.into_iter().chain(freed.into_iter().flatten()).min()
+        let due = [self.free_retired(), self.free_versions()];
+        next.into_iter().chain(due.into_iter().flatten()).min()
     }
 
     /// Stops and joins every thread.
     pub(crate) fn shut_down(&self) {
         self.closed.store(true, Ordering::Release);
-        // One bound for all: a source that hangs uses up no more than a callback that does.
-        let until = Instant::now() + PATIENCE;
+        // One bound for all: a source that hangs uses up no more than a callback that does. Inside a
+        // validator it is over at once, since the threads may wait for the commit.
+        let patience = match self.ledger.is_held() {
+            true => Duration::ZERO,
+            false => PATIENCE,
+        };
+        let until = Instant::now() + patience;
         self.supervisor.stop();
         self.cache.stop();
         self.dispatcher.stop();
@@ -821,7 +834,7 @@ impl Engine {
         self.cache.join(until);
         // What was kept for good may hold the engine's last reference to itself.
         let kept = std::mem::take(&mut *self.kept.lock());
-        drop(kept);
+        discard(kept);
     }
 }
 

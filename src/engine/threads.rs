@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::sync::panics;
+
 /// How long the end of an engine waits for threads that hang, before they are left to themselves.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(900);
 
@@ -34,12 +36,15 @@ impl Threads {
     /// Starts a thread, or says why the system refused.
     pub(crate) fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let exit = Exit(Arc::clone(&self.0));
-        let handle = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let _exit = exit;
-                run();
-            })?;
+        let run = move || {
+            let _exit = exit;
+            // The handle of the thread must not keep what user code panicked with.
+            let _ = panics::catch(run);
+        };
+        let builder = thread::Builder::new().name(name.to_owned());
+        // At the end of a thread, starting another may panic: what it needs may be gone.
+        let spawned = panics::catch(|| builder.spawn(run));
+        let handle = spawned.unwrap_or_else(|panic| Err(io::Error::other(panic.message())))?;
         let mut handles = self.0.handles.lock();
         handles.retain(|handle| !handle.is_finished());
         handles.push(handle);

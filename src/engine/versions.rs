@@ -26,6 +26,8 @@ pub(crate) struct RetiredVersions {
     /// How many to look at for those that were added since the last look.
     due: usize,
     retry: Option<Retry>,
+    /// Whether versions were retired since the watchdog was last told.
+    is_new: bool,
 }
 
 /// When the watchdog looks again, and how long it waited for that.
@@ -47,12 +49,18 @@ pub(crate) enum Look {
 impl RetiredVersions {
     pub(crate) fn add(&mut self, versions: Vec<RetiredVersion>, now: Instant) {
         self.due += 2 * versions.len();
+        self.is_new = true;
         self.versions
             .extend(versions.into_iter().map(Contained::new));
         self.retry = Some(Retry {
             at: now + RETRY,
             pause: RETRY,
         });
+    }
+
+    /// Whether the watchdog has to look earlier than it knows. Says so once.
+    pub(crate) fn is_new(&mut self) -> bool {
+        std::mem::take(&mut self.is_new) && !self.versions.is_empty()
     }
 
     /// Takes out versions that nobody else has, looking at a few of many. The caller drops them.

@@ -16,7 +16,7 @@ use crate::properties::start::{Limits, Loaded, Started, after, layer};
 use crate::properties::{Owner, Properties};
 use crate::schema::Schema;
 use crate::source::Source;
-use crate::sync::discard::Contained;
+use crate::sync::discard::{Contained, Discard};
 use crate::tree::layer::Layer;
 use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::Snapshot;
@@ -39,7 +39,7 @@ const MAX_PROPAGATION: Duration = Duration::from_secs(10);
 /// Builds [`Properties`]: sources from the weakest to the strongest, and rules for all of them.
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
-    sources: Vec<(Layer, Box<dyn Source>)>,
+    sources: Vec<(Layer, Discard<Box<dyn Source>>)>,
     restart_required: Vec<Result<Key, Error>>,
     history: usize,
     defaults: Document,
@@ -96,7 +96,7 @@ impl Builder {
         if layer.is_bootstrap() {
             self.faults.push(reserved(layer.name()));
         }
-        self.sources.push((layer, Box::new(source)));
+        self.sources.push((layer, Discard::new(Box::new(source))));
         self
     }
 
@@ -127,7 +127,7 @@ impl Builder {
     /// ```
     pub fn bootstrap(mut self, source: impl Source) -> Self {
         let layer = Layer::with_any_rank("bootstrap", BOOTSTRAP_RANK);
-        self.sources.push((layer, Box::new(source)));
+        self.sources.push((layer, Discard::new(Box::new(source))));
         self
     }
 

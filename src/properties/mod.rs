@@ -26,6 +26,7 @@ use crate::property::registry::{Host, HostRef};
 use crate::property::subscription::{Subscriber, Subscription};
 use crate::schema::{Deprecated, Schema, Unknown};
 use crate::source::{Applied, Source};
+use crate::sync::discard::Discard;
 use crate::tree::change::KeyChange;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::{Layer, SourceId};
@@ -355,13 +356,13 @@ impl Properties {
     /// As [`add_source`](Self::add_source); [`ErrorKind::Refused`](crate::ErrorKind::Refused) for
     /// the layer of a [bootstrap source](Builder::bootstrap), whose rank is reserved.
     pub fn add_source_in(&self, layer: Layer, source: impl Source) -> Result<SourceId, Error> {
-        self.add(layer, Box::new(source), DEFAULT_LOAD_TIMEOUT)
+        self.add(layer, Discard::new(Box::new(source)), DEFAULT_LOAD_TIMEOUT)
     }
 
     fn add(
         &self,
         layer: Layer,
-        source: Box<dyn Source>,
+        source: Discard<Box<dyn Source>>,
         timeout: Duration,
     ) -> Result<SourceId, Error> {
         let engine = &self.0.engine;

@@ -11,6 +11,7 @@ use crate::engine::pins::BOOTSTRAP_RANK;
 use crate::engine::supervise::{Keeper, Terms, guarded};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Applied, Policy, Source, Start, Timing, Watching};
+use crate::sync::discard::Discard;
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::value::node::Table;
 
@@ -201,7 +202,7 @@ impl Started {
     pub(super) fn one(
         engine: &Arc<Engine>,
         place: Layer,
-        source: Box<dyn Source>,
+        source: Discard<Box<dyn Source>>,
         limits: Limits,
     ) -> Result<Self, Error> {
         let id = engine.new_source();
@@ -241,7 +242,9 @@ impl Started {
             engine.arriving(id);
         }
         let name = Arc::clone(&state.name);
-        let keeper = engine.supervisor.start(engine, id, name, terms, source);
+        let keeper = engine
+            .supervisor
+            .start(engine, id, name, terms, source.keep());
         let keeper = keeper.inspect_err(|_| engine.give_up(id))?;
         Ok(Self {
             state,

@@ -11,6 +11,7 @@ use serde_core::de::DeserializeOwned;
 use crate::error::{Error, ErrorKind, MASK};
 use crate::schema::Schema;
 use crate::schema::shape::Shape;
+use crate::sync::discard::{Contained, Discard};
 use crate::sync::panics;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
@@ -41,7 +42,7 @@ pub struct Declaration<T> {
 /// A rule with how it is told.
 struct Rule<T> {
     limit: Limit,
-    holds: Box<dyn Fn(&T) -> bool + Send + Sync>,
+    holds: Contained<Box<dyn Fn(&T) -> bool + Send + Sync>>,
 }
 
 /// What a rule asks for, to be shown.
@@ -119,7 +120,7 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
     }
 
     fn rule(mut self, limit: Limit, holds: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
-        let holds = Box::new(holds);
+        let holds = Contained::new(Box::new(holds) as Box<dyn Fn(&T) -> bool + Send + Sync>);
         self.rules.push(Rule { limit, holds });
         self
     }
@@ -255,7 +256,8 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
             let node = Node::of(default.clone(), &origin());
             let mut read = Vec::new();
             let decode = || {
-                let _ = coerce::decode_noting::<T>(key.as_str(), Some(&node), true, &mut read);
+                let value = coerce::decode_noting::<T>(key.as_str(), Some(&node), true, &mut read);
+                drop(value.map(Discard::new));
             };
             // A panic is told with the verdict on the default.
             let (_, secret) = noticing(|| panics::catch(decode));
@@ -366,7 +368,7 @@ impl Field {
     }
 }
 
-fn judge<T: DeserializeOwned>(
+fn judge<T: DeserializeOwned + 'static>(
     rules: &[Rule<T>],
     key: &str,
     found: Found<'_>,
@@ -379,7 +381,7 @@ fn judge<T: DeserializeOwned>(
             .decode(key, false)
             .or_else(|_| found.decode(key, hidden())),
     });
-    let value: T = value?;
+    let value: Discard<T> = Discard::new(value?);
     let Some(broken) = rules.iter().find(|rule| !(rule.holds)(&value)) else {
         return Ok(());
     };

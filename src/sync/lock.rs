@@ -185,12 +185,15 @@ impl<T> CommitLock<T> {
         Ok((outcome, deferral.end()))
     }
 
-    /// Runs `f` under the lock, unless a thread holds it. `f` must run no user code.
-    pub(crate) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
-        // Dropped after the guard, so what `f` discards is dropped without the lock.
-        let _deferral = Deferral::begin();
-        let mut value = self.0.try_lock()?;
-        Some(f(&mut value))
+    /// As [`with`](Self::with), but `None` if any thread holds the lock.
+    pub(crate) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<(R, Discarded)> {
+        let deferral = Deferral::begin();
+        let outcome = {
+            let mut guard = self.0.try_lock()?;
+            let _held = Held::new(self.address()).ok()?;
+            f(&mut guard)
+        };
+        Some((outcome, deferral.end()))
     }
 }
 

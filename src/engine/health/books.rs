@@ -5,8 +5,6 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::sync::lock::Mutex;
-
 use crate::engine::cache::{Kept, age};
 use crate::engine::clock::Clock;
 use crate::engine::health::damper::{Damper, Verdict, cause};
@@ -19,6 +17,7 @@ use crate::error::{Error, ErrorKind, MASK};
 use crate::property::registry::Host;
 use crate::property::subscription::Subscription;
 use crate::sync::Cell;
+use crate::sync::lock::Mutex;
 use crate::tree::layer::{Layer, SourceId};
 
 pub(crate) use crate::engine::health::events::{News, Wake};

@@ -4,13 +4,12 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use crate::sync::lock::Mutex;
-
 use crate::engine::health::{SourceEvent, SourceEventKind};
 use crate::error::Error;
 use crate::property::listen::Listener;
 use crate::property::registry::Host;
 use crate::property::subscription::{Subscriber, Subscription};
+use crate::sync::lock::Mutex;
 use crate::sync::panics;
 
 /// As many events wait for one callback, an event of several errors counting as that many; older
@@ -70,6 +69,7 @@ fn weight(kind: &SourceEventKind) -> usize {
         | SourceEventKind::Malformed(error) => error.iter().count().max(1),
         SourceEventKind::Initialized
         | SourceEventKind::Updated
+        | SourceEventKind::Recovered
         | SourceEventKind::Reconnected
         | SourceEventKind::Removed
         | SourceEventKind::RestartRequired(_) => 1,
@@ -201,6 +201,7 @@ mod tests {
             name: Arc::from("test"),
             kind,
             generation,
+            repeated: 0,
         }
     }
 

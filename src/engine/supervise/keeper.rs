@@ -5,8 +5,6 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::sync::lock::{Condvar, Mutex};
-
 use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
 use crate::engine::supervise::life::{self, Hook, Life};
@@ -17,6 +15,7 @@ use crate::engine::supervise::turn::Turn;
 use crate::engine::threads::Threads;
 use crate::error::{Error, ErrorKind};
 use crate::source::{Policy, Refusal, Source, Start, Timing, Updates, Watching};
+use crate::sync::lock::{Condvar, Mutex};
 use crate::sync::panics;
 use crate::tree::layer::SourceId;
 use crate::value::document::Document;

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::sync::lock::{Condvar, Mutex};
-
 use crate::engine::clock::Clock;
+use crate::sync::lock::{Condvar, Mutex};
 use crate::sync::panics;
 
 /// Wakes a source from whatever it waits for.

@@ -7,14 +7,13 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use crate::sync::lock::{Condvar, Mutex};
-
 use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
 use crate::engine::dispatch;
 use crate::engine::supervise::keeper::Keeper;
 use crate::engine::threads::Threads;
 use crate::error::{Error, ErrorKind};
+use crate::sync::lock::{Condvar, Mutex};
 use crate::tree::layer::SourceId;
 
 thread_local! {

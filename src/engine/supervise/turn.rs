@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::sync::lock::MutexGuard;
-
 use crate::engine::supervise::keeper::{Keeper, State, guarded};
 use crate::engine::supervise::life::Life;
 use crate::engine::supervise::{monitor, pause};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Applied, Update, Updates, Watching};
+use crate::sync::lock::MutexGuard;
 use crate::value::document::Document;
 
 /// The shortest pause between two loads.
