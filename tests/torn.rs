@@ -10,7 +10,6 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support {
-    #[allow(dead_code)]
     #[path = "mod.rs"]
     pub(crate) mod common;
 }

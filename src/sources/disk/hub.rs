@@ -265,7 +265,8 @@ impl Routes {
         let aged = cfg!(target_os = "linux") && route.made_at.elapsed() >= REFRESH;
         if let Some(armed) = &route.armed {
             // By another path it would be a new watch, with a gap between the two.
-            if !doubtful && !(aged && armed == path) {
+            let renewed = aged && armed == path;
+            if !doubtful && !renewed {
                 return None;
             }
             if armed == path {
