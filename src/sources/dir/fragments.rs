@@ -160,7 +160,7 @@ impl Dir {
         let now = Instant::now();
         memory.fragments.retain(|name, fragment| {
             if here.contains(name) {
-                // What is held is being written, so it was not away all the time.
+                // A writer is at work on it, so it was not away all the time.
                 fragment.absent = None;
                 return true;
             }

@@ -153,13 +153,13 @@ fn a_fragment_that_lost_its_last_value_keeps_its_values_unless_it_may_be_empty()
         drops.expect("a", round);
         fs::write(at("1.toml"), cut).unwrap();
         drops.expect_none("a");
-        let told = keeps.recorder.wait_for(SOON, |seen| {
+        let reported = keeps.recorder.wait_for(SOON, |seen| {
             let problems = seen.document.problems();
             problems
                 .iter()
                 .any(|it| it.to_string().contains("became empty"))
         });
-        assert!(told, "{cut:?}");
+        assert!(reported, "{cut:?}");
         // The others of the directory go on meanwhile.
         fs::write(at("2.toml"), "c = 1\n").unwrap();
         keeps.expect("c", 1);
