@@ -533,7 +533,7 @@ fn an_overlay_that_loses_its_last_value_keeps_its_values_in_every_format() {
         fs::write(desk.at(&name), full.replace('2', "3")).unwrap();
         soon(&name, || number(&props, "a") == Some(3));
         assert!(within(SOON, || props.health().is_up()).is_some());
-        // A file that is gone says something else.
+        // A file that is gone is no accident: its values go.
         fs::remove_file(desk.at(&name)).unwrap();
         soon(&name, || number(&props, "a") == Some(1));
     }

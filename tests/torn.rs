@@ -10,7 +10,6 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support {
-    #[allow(dead_code)]
     #[path = "mod.rs"]
     pub(crate) mod common;
 }
@@ -37,7 +36,7 @@ const KEYS: usize = 24;
 /// How long the short form writes.
 const SHORT: Duration = Duration::from_secs(4);
 
-/// Files of each format in each place.
+/// Files of each format and kind.
 const COPIES: usize = 2;
 
 const FORMATS: [&str; 5] = ["toml", "json", "yaml", "properties", "dotenv"];
@@ -171,7 +170,7 @@ impl Writer {
         }
     }
 
-    /// Puts a first version in place.
+    /// Writes a first version.
     fn begin(self) -> Self {
         fs::write(&self.path, self.text()).unwrap();
         self
@@ -432,18 +431,18 @@ fn rewrite(mut writer: Writer, props: &Properties, tally: &Arc<Tally>, until: &U
 }
 
 /// A writer for each format, each file with keys of its own.
-fn writers(dir: &Path, place: &str) -> Vec<Writer> {
+fn writers(dir: &Path, kind: &str) -> Vec<Writer> {
     let copies = formats().flat_map(|format| (0..COPIES).map(move |copy| (format, copy)));
     copies
         .map(|(format, copy)| {
-            let prefix = format!("{place}{format}{copy}");
+            let prefix = format!("{kind}{format}{copy}");
             let path = dir.join(format!("{prefix}.{}", extension(format)));
             Writer::new(path, format, prefix).begin()
         })
         .collect()
 }
 
-/// How a place is followed and written.
+/// How files are followed and written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     File,
@@ -464,9 +463,9 @@ fn file(path: &Path, kind: Kind) -> File {
     }
 }
 
-/// All files of a place, and one properties that follow them. Half of the sources accept an empty
+/// Writers of the files of one kind, and the properties that follow them. Half of the sources accept an empty
 /// file: half a file must not be in force there either.
-fn place(home: &Path, kind: Kind) -> (Vec<Writer>, Properties) {
+fn writers_of_kind(home: &Path, kind: Kind) -> (Vec<Writer>, Properties) {
     let name = format!("{kind:?}").to_lowercase();
     let dir = home.join(&name);
     fs::create_dir(&dir).unwrap();
@@ -499,14 +498,17 @@ fn place(home: &Path, kind: Kind) -> (Vec<Writer>, Properties) {
     (writers, builder.build().unwrap())
 }
 
-/// Rewrites the files of some places, in some styles only if there are any.
+/// Rewrites files of some kinds, in the given styles only if there are any.
 fn stress(what: &str, kinds: &[Kind], styles: Option<&'static [Style]>) {
     let dir = tempfile::tempdir().unwrap();
     let tally = Arc::new(Tally::default());
-    let places: Vec<_> = kinds.iter().map(|kind| place(dir.path(), *kind)).collect();
+    let kinds: Vec<_> = kinds
+        .iter()
+        .map(|kind| writers_of_kind(dir.path(), *kind))
+        .collect();
     let until = Until::new();
     thread::scope(|scope| {
-        for (writers, props) in places {
+        for (writers, props) in kinds {
             for mut writer in writers {
                 writer.styles = styles.unwrap_or(writer.styles);
                 let (props, tally, until) = (props.clone(), &tally, &until);

@@ -252,7 +252,7 @@ pub(crate) fn blank(bytes: &[u8]) -> bool {
 }
 
 /// Whether a document has no value: the text was empty, had only comments, or was cut before the
-/// first value. `server: null` takes a value away, and so is one.
+/// first value. `server: null` counts as a value: it hides one of a lower layer.
 pub(crate) fn is_void(document: &Document) -> bool {
     fn void(table: &Table) -> bool {
         table.map().iter().all(|entry| match &entry.node {

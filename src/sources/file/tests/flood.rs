@@ -50,10 +50,15 @@ impl Drop for Flood {
 
 const OFTEN: Duration = Duration::from_millis(3);
 
-/// Never looks again by itself.
+/// Where there are events, they alone lead to a look.
+const POLL: Duration = match cfg!(feature = "watch") {
+    true => Duration::from_secs(60),
+    false => Duration::from_millis(20),
+};
+
 fn begin(path: &Path) -> Watched {
     fs::write(path, text(0)).unwrap();
-    let watched = watch(File::new(path).poll(Duration::from_secs(60)));
+    let watched = watch(File::new(path).poll(POLL));
     watched.expect("a", 0);
     watched
 }
@@ -68,7 +73,6 @@ fn change(watched: &Watched, path: &Path) {
     }
 }
 
-#[cfg(feature = "watch")]
 #[test]
 fn time_stamps_set_every_3_ms_do_not_keep_a_change_from_being_seen() {
     let dir = dir();
@@ -78,7 +82,6 @@ fn time_stamps_set_every_3_ms_do_not_keep_a_change_from_being_seen() {
     change(&watched, &path);
 }
 
-#[cfg(feature = "watch")]
 #[test]
 fn permissions_and_links_set_every_3_ms_do_not_keep_a_change_from_being_seen() {
     let (dir, other) = (dir(), dir());
@@ -94,7 +97,6 @@ fn permissions_and_links_set_every_3_ms_do_not_keep_a_change_from_being_seen() {
     change(&watched, &path);
 }
 
-#[cfg(feature = "watch")]
 #[test]
 fn writes_of_equal_bytes_every_3_ms_do_not_keep_a_change_from_being_seen() {
     let dir = dir();
@@ -133,11 +135,7 @@ fn a_fragment_that_is_written_all_the_time_does_not_keep_the_others_from_being_s
     let busy = dir.path().join("busy.toml");
     fs::write(&path, text(0)).unwrap();
     fs::write(&busy, "b = 0\n").unwrap();
-    let mut source = Dir::new(dir.path());
-    if cfg!(not(feature = "watch")) {
-        source = source.poll(Duration::from_millis(20));
-    }
-    let watched = watch(source);
+    let watched = watch(Dir::new(dir.path()).poll(POLL));
     watched.expect("a", 0);
     let mut value = 0;
     let _flood = Flood::new(Duration::ZERO, move || {

@@ -36,7 +36,7 @@ fn a_load_reads_a_file_twice_only_if_it_changed_a_moment_ago() {
     File::new(&path).load().unwrap();
     assert!(begun.elapsed() >= QUIET, "a young file is read twice");
     sleep(OLD);
-    // A time stamp that was set says nothing.
+    // A time stamp that a program sets proves nothing.
     let file = fs::File::options().write(true).open(&path).unwrap();
     let tomorrow = std::time::SystemTime::now() + Duration::from_secs(86_400);
     file.set_modified(tomorrow).unwrap();

@@ -91,16 +91,16 @@ fn a_file_that_lost_its_last_value_keeps_its_values_and_says_why() {
         "[a.b]\n[c]\n",
     ];
     for (round, cut) in (0..).zip(cut) {
-        // Not even a rename makes it say more.
+        // A rename makes no difference.
         if round % 2 == 0 {
             fs::write(&path, cut).unwrap();
         } else {
             replace(&path, cut);
         }
-        let told = watched
+        let reported = watched
             .recorder
             .wait_for(SOON, |seen| seen.failures.len() == round + 1);
-        assert!(told, "{cut:?}");
+        assert!(reported, "{cut:?}");
         watched.expect_failure("became empty");
         assert_eq!(watched.get("a"), Some(round as i64), "{cut:?}");
         fs::write(&path, text(round as i64 + 1)).unwrap();
