@@ -1574,7 +1574,7 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
     }
 }
 
-/// A source that pushes, whose watch does what it is told.
+/// A source that pushes, with a watch that the test supplies.
 #[derive(Clone)]
 struct Pusher {
     watch: Arc<Watch>,
@@ -1707,7 +1707,7 @@ fn a_source_that_pushes_less_at_the_start_than_was_kept_is_guarded_against() {
             for key in 0..keys {
                 document.set(&format!("k{key}"), key, Origin::new("pusher", ""))?;
             }
-            // It hears that it is held, and goes on.
+            // The source goes on although the update is withheld.
             let _ = updates.send(Update::full(document));
             Ok(())
         });

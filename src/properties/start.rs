@@ -83,7 +83,7 @@ impl Loaded {
         let books = &engine.books;
         books.unusable(self.keeper.id, applied.generation, refused.clone());
         if self.held.is_some() || self.is_awaited {
-            // What the source says is in force instead, or is still to come.
+            // The values of the source are in force instead, or are still to come.
             return None;
         }
         let errors = self.failure.iter().cloned().chain([refused]).collect();
@@ -135,7 +135,7 @@ impl Loaded {
             (self.held, self.failure, self.loaded) = (None, None, true);
         }
         if self.is_awaited && !is_kept(engine, id) {
-            // It has pushed its values meanwhile, or the kept ones are refused and it still will.
+            // The source has pushed values meanwhile, or the cached ones are rejected and it still will.
             (self.failure, self.loaded) = (None, true);
         }
         let arrived = self.loaded && self.has_arrived(engine);

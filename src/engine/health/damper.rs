@@ -37,7 +37,7 @@ impl State {
             SourceEventKind::Reconnected => Some(Self::Reconnected),
             SourceEventKind::Recovered => Some(Self::Recovered),
             SourceEventKind::Suspended(error) => Some(Self::Suspended(cause(error))),
-            SourceEventKind::Rejected(error) => Some(Self::Rejected(cause_in_place(error))),
+            SourceEventKind::Rejected(error) => Some(Self::Rejected(cause_at_origin(error))),
             SourceEventKind::Stale(error) => Some(Self::Stale(cause(error))),
             SourceEventKind::Degraded(error) => Some(Self::Degraded(cause(error))),
             _ => None,
@@ -58,12 +58,12 @@ pub(super) fn cause(error: &Error) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// As [`cause`], but the keys and the places count as they are, without line and column.
-fn cause_in_place(error: &Error) -> String {
+/// As [`cause`], but the keys and the origins count as they are, without line and column.
+fn cause_at_origin(error: &Error) -> String {
     let mut text = String::new();
     for one in error.iter() {
-        let place = one.origin().map(without_position);
-        for part in [one.key(), place, Some(&cause(one))].into_iter().flatten() {
+        let origin = one.origin().map(without_position);
+        for part in [one.key(), origin, Some(&cause(one))].into_iter().flatten() {
             text.push_str(part);
             text.push('\n');
         }
@@ -273,7 +273,7 @@ mod tests {
             damper.judge(&down(), begin);
             damper.judge(&SourceEventKind::Reconnected, begin + SECOND);
         }
-        // It fails again, which lasts: the newest reported event says otherwise.
+        // It fails again, which lasts: the newest reported event is another.
         damper.judge(&down(), begin + SECOND * 2);
         assert_eq!(damper.next_due(), Some(begin + SECOND * 7));
         let early = damper.take_due(begin + SECOND * 6, event_of(down()));

@@ -175,7 +175,7 @@ pub(crate) struct CallbackHealth {
 /// Events are damped; [`health`](crate::Properties::health) and
 /// [`status`](crate::Properties::status) are exact at any time. An event is withheld and counted if two
 /// of the same source, kind and cause were reported in the last minute. A cause is the message without
-/// its numbers; for a rejection, the key and the place are part of it, without line and column. A state
+/// its numbers; for a rejection, the key and the origin are part of it, without line and column. A state
 /// that lasts for five seconds is reported all the same, unless the newest reported events have
 /// announced it. So the events show each state that lasts, and a source that alternates ten times a
 /// second causes two events a minute for each kind and cause.
