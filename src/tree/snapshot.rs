@@ -423,9 +423,9 @@ impl Generation {
         let lists = merge::contributors(&roots, layer::count_bootstrap(&self.layers), &path);
         let entries: Vec<&Arc<Entry>> = lists.iter().map(|(_, entry)| *entry).collect();
         let joined = merge::joined(&entries)?;
-        // Something else may be in force.
         if !same_leaf(&joined, leaf) {
-            return Some(Vec::new());
+            // Something else is in force, perhaps what one layer holds.
+            return None;
         }
         let inside: Vec<_> = key::segments(key)
             .skip(path.len())
