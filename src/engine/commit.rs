@@ -490,7 +490,7 @@ pub(super) fn merge_all<'r>(rules: &'r Rules, layers: &[Arc<LayerState>]) -> (Ta
     (merged, merge)
 }
 
-/// Takes from a bootstrap source what it said at the start, and nothing else.
+/// Accepts an update of a bootstrap source that changes nothing, and rejects any other.
 fn confirm_bootstrap(old: &Generation, at: usize, root: &Table) -> Result<Done, Error> {
     let layer = &old.layers[at];
     if !pins::same_tables(&layer.root, root) {

@@ -207,7 +207,7 @@ impl Ledger {
         if refusals.is_empty() && effective > 0 {
             validate(rules, &candidate, &changes, &mut refusals);
         }
-        // Behind a pin it is judged with what the layers say, before this.
+        // Behind a pin, `propose` has checked the tree of the layers before.
         let judged = pinned.is_some() || old.is_initial() || !refusals.is_empty();
         if let Some(waiting) = waiting.as_ref().filter(|_| !judged) {
             if self.pins.news(&waiting.pending).next().is_some() {
@@ -248,10 +248,10 @@ impl Ledger {
         // What this commit refers to is not in the index yet.
         let leaves = followed.iter().filter(|(_, keys)| !keys.is_empty());
         let mut referring: Vec<Key> = leaves.map(|(leaf, _)| leaf.clone()).collect();
-        for (key, says) in pending {
+        for (key, layered) in pending {
             let path: Vec<_> = key.segments().collect();
             root.remove_path(&path);
-            if let Some(entry) = says {
+            if let Some(entry) = layered {
                 // In vain below a value: then it is that which takes effect.
                 let _ = root.put_path(&path, entry.node.clone());
                 referring.extend(interpolate::referring(key, &entry.node));

@@ -66,7 +66,7 @@ impl Ledger {
                 Ok(done)
             }
             Err(held) => {
-                edits.retain(|edit| edit.value.is_some());
+                edits.retain(|edit| removes_nothing(there, edit));
                 if edits.is_empty() {
                     return Err(held);
                 }
@@ -303,6 +303,16 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Whether an edit leaves all keys of a table. A value may remove keys too: a smaller table in place
+/// of a large one does.
+fn removes_nothing(table: &Table, edit: &Edit) -> bool {
+    let mut after = table.clone();
+    let is_set = edit.value.is_some();
+    // An edit that clashes is rejected later.
+    let clashes = apply(&mut after, std::slice::from_ref(edit)).is_err();
+    is_set && (clashes || diff::gone(table, &after) == 0)
 }
 
 /// Makes edits in a table.

@@ -410,7 +410,7 @@ impl Properties {
     /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) for a
     /// [bootstrap source](Builder::bootstrap), which stays; why the tree without it is refused, for
     /// example because a live handle needs one of its keys. While a roll-back is in force, that is
-    /// judged by the tree that [`unpin`](Self::unpin) would bring.
+    /// checked with the tree that [`unpin`](Self::unpin) would bring.
     pub fn remove_source(&self, id: SourceId) -> Result<Applied, Error> {
         let engine = &self.0.engine;
         engine.is_a_source(id)?;

@@ -59,9 +59,11 @@ impl<T> Version<T> {
         self.leaf.as_ref()?.node.origin()
     }
 
-    /// The layer it came from, by the name of its source, at the generation that brought it; `None`
-    /// as for [`origin`](Self::origin), for a list that is joined from several layers, which the
-    /// origin names, and for a value that no layer held any more.
+    /// The layer it came from, by the name of its source, at the generation that brought it.
+    ///
+    /// `None` as for [`origin`](Self::origin), and for a value that only a roll-back or a pending
+    /// restart keeps in force. `None` also for a list that is joined from several layers: its origin
+    /// names them.
     pub fn layer(&self) -> Option<&str> {
         let at = (self.layer as usize).checked_sub(1)?;
         self.stamp.layers.get(at).map(|name| &**name)

@@ -275,7 +275,8 @@ pub(crate) fn same(a: &Node, b: &Node) -> bool {
     }
 }
 
-/// Whether two nodes hold the same as it was written, wherever that is: references are texts.
+/// Whether two nodes have the same values as written, whatever their origins: references count as
+/// texts.
 pub(crate) fn same_as_written(a: &Node, b: &Node) -> bool {
     match (a, b) {
         (Node::Table(a), Node::Table(b)) => {

@@ -192,7 +192,7 @@ fn raw(merged: &Table, key: &Key) -> Option<Leaf> {
     }
 }
 
-/// The keys at and below a key whose values hold references to follow.
+/// The keys at and below a key whose values have references to follow.
 pub(crate) fn referring(key: &Key, node: &Node) -> Vec<Key> {
     let mut referring = Vec::new();
     let mut note = |key: &str, node: &Node| {

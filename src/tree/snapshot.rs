@@ -82,7 +82,8 @@ impl fmt::Display for Pinned {
     }
 }
 
-/// The keys whose value waits for a restart, each with what the layers hold; nothing if it is gone.
+/// The keys that wait for a restart, each with its node in the merged layers; `None` if it is absent
+/// there.
 pub(crate) type Pending = BTreeMap<Key, Option<Arc<Entry>>>;
 
 /// What one commit published.
@@ -386,8 +387,8 @@ impl Generation {
         }
     }
 
-    /// The layers whose values make up what is in force at a key, the strongest first: none if that
-    /// is a table, or what a roll-back or the need of a restart keeps in force.
+    /// The layers whose values are in force at a key, the strongest first. There is none for a table,
+    /// and none for a value that only a roll-back or a pending restart keeps in force.
     pub(crate) fn winners(&self, key: &str, found: Found<'_>) -> Vec<usize> {
         let Some(leaf) = found.leaf() else {
             return Vec::new();
@@ -412,7 +413,7 @@ impl Generation {
         }
         let key = Key::parse(key).ok()?;
         let mut lineage = key.lineage();
-        lineage.find_map(|place| self.append.get(place))
+        lineage.find_map(|key| self.append.get(key))
     }
 
     /// The layers whose lists are joined at or above a key; `None` if none is.
@@ -423,9 +424,9 @@ impl Generation {
         let lists = merge::contributors(&roots, layer::count_bootstrap(&self.layers), &path);
         let entries: Vec<&Arc<Entry>> = lists.iter().map(|(_, entry)| *entry).collect();
         let joined = merge::joined(&entries)?;
-        // Something else may be in force.
         if !same_leaf(&joined, leaf) {
-            return Some(Vec::new());
+            // Another value is in force, perhaps that of one layer.
+            return None;
         }
         let inside: Vec<_> = key::segments(key)
             .skip(path.len())
@@ -488,7 +489,7 @@ impl Generation {
     }
 }
 
-/// Whether two leaves were written alike at the same place.
+/// Whether two leaves have the same value as written, and the same origin.
 fn same_leaf(a: &Entry, b: &Entry) -> bool {
     let written = a.node.written();
     written.is_some() && a.node.origin() == b.node.origin() && written == b.node.written()

@@ -289,21 +289,24 @@ fn items(raw: &Raw) -> Option<Vec<Raw>> {
     }
 }
 
+/// What must hold, and the value if it does.
+type Case<'a> = (Option<&'a BTreeMap<String, Raw>>, &'a Raw);
+
 /// The cases of a contextual value.
-fn cases(items: &[Raw]) -> Option<Vec<(Option<&BTreeMap<String, Raw>>, &Raw)>> {
-    let case = |item| match item {
-        &Raw::Table(ref fields) => match (fields.get("if"), fields.get("value"), fields.len()) {
+fn cases(items: &[Raw]) -> Option<Vec<Case<'_>>> {
+    fn case(item: &Raw) -> Option<Case<'_>> {
+        let Raw::Table(fields) = item else {
+            return None;
+        };
+        match (fields.get("if"), fields.get("value"), fields.len()) {
             (None, Some(value), 1) => Some((None, value)),
             (Some(Raw::Table(wanted)), Some(value), 2) => Some((Some(wanted), value)),
             _ => None,
-        },
-        _ => None,
-    };
+        }
+    }
     let cases: Vec<_> = items.iter().map(case).collect::<Option<_>>()?;
-    cases
-        .iter()
-        .any(|(wanted, _)| wanted.is_some())
-        .then_some(cases)
+    let mut wanted = cases.iter().map(|(wanted, _)| wanted);
+    wanted.any(Option::is_some).then_some(cases)
 }
 
 /// What a leaf reads as.

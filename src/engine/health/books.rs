@@ -560,7 +560,7 @@ impl Books {
         news.tell();
     }
 
-    /// Remembers what a source said in vain, which changes nothing of its health.
+    /// Records a rejected update that leaves the health of its source as it is.
     pub(crate) fn note_of(&self, news: &mut News, source: SourceId, generation: u64, error: Error) {
         self.inner
             .lock()

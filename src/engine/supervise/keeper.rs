@@ -150,7 +150,7 @@ impl Keeper {
         guarded(|| self.source.watch(&updates))
     }
 
-    /// Has a bootstrap source that pushes hear that what it says from now on is rejected.
+    /// Gives a bootstrap source that pushes a way to learn that later changes are rejected.
     pub(crate) fn watch_late_changes(self: &Arc<Self>) {
         let life = Arc::new(Life::new(self.clock.clone()));
         {
@@ -161,7 +161,7 @@ impl Keeper {
             state.late = Some(Arc::clone(&life));
         }
         let updates = self.updates(&life);
-        // What it says first and differs from the start is reported by the commit.
+        // The commit reports a first document that differs from the one of the start.
         let _ = guarded(|| match self.source.watching() {
             Watching::Push => self.source.watch(&updates),
             _ => Ok(()),
