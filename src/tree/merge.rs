@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
@@ -235,7 +236,10 @@ impl<'m> Merge<'m> {
     }
 
     fn appends_under(&self, at: &str) -> bool {
-        !self.append.is_empty() && self.append.iter().any(|key| key::under(key.as_str(), at))
+        let from = (Bound::Included(at), Bound::Unbounded);
+        let keys = self.append.range::<str, _>(from);
+        let mut keys = keys.take_while(|key| key.as_str().starts_with(at));
+        keys.any(|key| key::under(key.as_str(), at))
     }
 }
 

@@ -28,12 +28,23 @@ impl Schema {
     /// The declared keys as JSON Schema, draft 2020-12, for editors and for checks in CI: dotted
     /// keys are nested objects, and under a strict prefix other names are not allowed.
     ///
-    /// It describes documents with values of their types. Text is read as any type all the same, as
-    /// the environment and stores of bytes hold nothing else; references and a null, which hides
-    /// what a weaker layer says, are left out as well. Defaults and allowed values are written as their type has them, those
-    /// of secrets are left out. What JSON Schema cannot say stands in a comment: what a
-    /// [`check`](crate::schema::Declaration::check) does, the range of a duration, what to use
-    /// instead of a deprecated key.
+    /// It describes documents whose values have the JSON type of their key. A validator and
+    /// [`build`](crate::Builder::build) give the same verdict on such a document. `build` reads more
+    /// than that: text as any type, because the environment and stores of bytes hold nothing else,
+    /// numbers as text, tables as lists, references, and a null, which hides what a weaker layer
+    /// says. A validator rejects those.
+    ///
+    /// JSON Schema cannot say everything, so a validator accepts and `build` rejects:
+    ///
+    /// - what a comment states: a [`check`](crate::schema::Declaration::check), a range of durations,
+    ///   of sizes as text, of characters or of lists, allowed durations, sizes and `f32`;
+    /// - what only the type knows: a struct, an enum, a map;
+    /// - an integer that a float cannot hold exactly, a duration or a size as text that is too
+    ///   large, and a fraction of a byte;
+    /// - the ranges and allowed values of a secret, which are left out as its default is;
+    /// - an item of a list behind the hundredth.
+    ///
+    /// Defaults and allowed values are written as their type has them.
     ///
     /// A value that is required is so in the layers together; hold a single document of several
     /// against it without `required`.

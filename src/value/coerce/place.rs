@@ -403,7 +403,7 @@ impl<'a> De<'a> {
         let read = match self.input {
             Input::Text(text) => units::duration(text),
             Input::Int(0) => Ok(std::time::Duration::ZERO),
-            Input::Float(value) if value == 0.0 => Ok(std::time::Duration::ZERO),
+            Input::Float(0.0) => Ok(std::time::Duration::ZERO),
             Input::Int(_) | Input::Big(_) | Input::Float(_) => Err(units::NO_UNIT),
             _ => return self.map(visitor),
         };
