@@ -16,15 +16,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::engine::threads::Threads;
 use crate::error::{Error, ErrorKind};
 use crate::property::subscription::{After, Subscriber};
 use crate::sync::panics::Panicked;
+use crate::sync::{self, Condvar, Mutex};
 
 /// How long a callback may take before another thread takes over those that wait.
-const GRACE: Duration = Duration::from_millis(2);
+const GRACE: Duration = if cfg!(loom) {
+    // A model has no time.
+    Duration::ZERO
+} else {
+    Duration::from_millis(2)
+};
 /// How long a thread stays that has nothing to do.
 const IDLE: Duration = Duration::from_secs(10);
 /// How long after a thread could not be started the next attempt is due.
@@ -139,7 +143,7 @@ impl Dispatcher {
     ) -> Self {
         Self(Arc::new(Inner {
             queue: Mutex::new(Queue::default()),
-            wake: Condvar::new(),
+            wake: Condvar::default(),
             threads: Threads::default(),
             inline,
             idle,
@@ -278,9 +282,10 @@ impl Dispatcher {
                 break;
             }
             if queue.jobs.is_empty() {
-                let late = self.0.wake.wait_for(&mut queue, self.0.idle).timed_out();
+                let late = sync::wait_or_time_out(&self.0.wake, &mut queue, self.0.idle);
                 // Decided under the lock that `schedule` holds: a job comes before this and is
                 // seen, or after the counts below and starts another thread.
+                // Proof: engine/models.rs, `a_job_that_comes_while_the_last_worker_ends_is_run`.
                 if late && queue.jobs.is_empty() {
                     break;
                 }
@@ -306,10 +311,10 @@ impl Dispatcher {
                     true => self.provide(&mut queue),
                     false => None,
                 };
-                parking_lot::MutexGuard::unlocked(&mut queue, || {
-                    self.report(trouble);
-                    self.run(subscriber);
-                });
+                drop(queue);
+                self.report(trouble);
+                self.run(subscriber);
+                queue = self.0.queue.lock();
                 if queue.stopped {
                     break;
                 }
