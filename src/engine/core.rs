@@ -693,7 +693,7 @@ impl Engine {
     }
 
     /// Frees the replaced generations that nobody uses any more; returns when to retry.
-    fn free_retired(&self) -> Option<Instant> {
+    pub(crate) fn free_retired(&self) -> Option<Instant> {
         // Whoever holds the lock commits, and a validator may take long: this thread never waits.
         let Some(mut ledger) = self.ledger.try_lock() else {
             return Some(self.supervisor.clock().now() + RETRY_WHILE_COMMITTING);
@@ -720,7 +720,7 @@ impl Engine {
                 }
             });
         }
-        next.into_iter().chain(self.free_retired()).min()
+        next
     }
 
     /// Stops and joins every thread.

@@ -104,12 +104,19 @@ impl Monitor {
         for keeper in self.keepers() {
             next = next.into_iter().chain(keeper.check()).min();
         }
+        let mut retry = None;
         if let Some(engine) = engine.upgrade() {
-            next = next.into_iter().chain(engine.grown_old()).min();
+            retry = engine.free_retired();
+            next = next
+                .into_iter()
+                .chain(engine.grown_old())
+                .chain(retry)
+                .min();
         }
         let mut state = self.state.lock();
         loop {
-            if state.ended || state.keepers.is_empty() && next.is_none() && !state.rung {
+            let is_idle = state.keepers.is_empty() && retry.is_none() && !state.rung;
+            if state.ended || is_idle {
                 // The next source starts another.
                 state.running = false;
                 return false;
