@@ -122,6 +122,14 @@ impl Place {
         }
     }
 
+    /// One that another process has made.
+    fn at(dir: &str) -> Self {
+        Self {
+            dir: PathBuf::from(dir),
+            ..Self::new()
+        }
+    }
+
     fn start(&self, store: &Store) -> Result<Properties, Error> {
         self.start_as(store, Cached::new())
     }
@@ -663,27 +671,89 @@ fn a_link_at_the_path_or_aside_is_never_followed() {
 }
 
 #[test]
-fn what_dead_writers_left_is_removed_and_nothing_else() {
+fn what_nobody_can_own_any_more_is_removed_and_nothing_else() {
     let place = Place::new();
     fs::create_dir(&place.dir).unwrap();
-    // A process that has ended, and one that had our number.
-    let mut gone = Command::new("true").spawn().unwrap();
-    gone.wait().unwrap();
-    let at = |name: String| place.dir.join(name);
-    let dead = at(format!(".liveprops-{}-00112233445566aa-0.tmp", gone.id()));
-    let before = at(format!(
-        ".liveprops-{}-00112233445566aa-0.tmp",
-        std::process::id()
-    ));
-    let alive = at(".liveprops-1-00112233445566aa-0.tmp".to_owned());
-    let foreign = at("notes.tmp".to_owned());
-    for path in [&dead, &before, &alive, &foreign] {
+    let at = |name: &str| place.dir.join(name);
+    let (old, new) = (at(".liveprops-1-aa-0.tmp"), at(".liveprops-2-aa-0.tmp"));
+    let foreign = at("notes.tmp");
+    for path in [&old, &new, &foreign] {
         fs::write(path, b"half").unwrap();
     }
+    let hour = SystemTime::now() - Duration::from_secs(3_600);
+    for path in [&old, &foreign] {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(hour).unwrap();
+    }
     drop(place.start(&Store::of(&[("n", 1.into())])).unwrap());
-    assert!(!dead.exists() && !before.exists());
-    assert!(alive.exists() && foreign.exists());
+    assert!(!old.exists());
+    assert!(new.exists() && foreign.exists());
     assert_eq!(files(&place.dir).len(), 3);
+}
+
+/// Two containers on one directory: each is process 1 of its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_start_in_one_container_leaves_the_file_that_another_container_writes() {
+    const TEST: &str = "a_start_in_one_container_leaves_the_file_that_another_container_writes";
+    if let Some(role) = child::role() {
+        let (dir, what) = role.rsplit_once(' ').unwrap();
+        if what == "starts" {
+            let props = Place::at(dir)
+                .start(&Store::of(&[("n", 1.into())]))
+                .unwrap();
+            drop(props);
+            return child::say("started");
+        }
+        let (stream, props) = streaming(Path::new(dir));
+        let (events, _guard) = diary(&props);
+        child::say("ready");
+        let (closed, is_closed) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let _ = std::io::stdin().read_line(&mut String::new());
+            let _ = closed.send(());
+        });
+        for n in 1.. {
+            stream.send_large(n);
+            if is_closed.try_recv().is_ok() {
+                break;
+            }
+        }
+        let failed = |kind: &SourceEventKind| matches!(kind, SourceEventKind::Degraded(_));
+        assert!(!events.lock().unwrap().iter().any(failed), "a write failed");
+        return;
+    }
+    let place = Place::new();
+    for wrapper in [
+        &["unshare", "--pid", "--fork"][..],
+        &["unshare", "--pid", "--fork", "--mount-proc"],
+    ] {
+        let child = |what: &str| {
+            let child = Child::of(TEST).role(format!("{} {what}", place.dir.display()));
+            child.under(wrapper)
+        };
+        let Some(writer) = child("writes") else {
+            eprintln!("skipped: {wrapper:?} is not allowed here");
+            continue;
+        };
+        let mut writer = writer.start();
+        writer.said.recv_timeout(SOON).unwrap();
+        let mut seen = 0;
+        let begun = Instant::now();
+        // Starts meet files that are being written, again and again.
+        while seen < 5 && begun.elapsed() < Duration::from_secs(20) {
+            let is_aside = |path: &PathBuf| path.extension().is_some_and(|it| it == "tmp");
+            let before: Vec<_> = files(&place.dir).into_iter().filter(is_aside).collect();
+            if before.is_empty() {
+                continue;
+            }
+            seen += 1;
+            let starter = child("starts").unwrap().start();
+            starter.said.recv_timeout(SOON).unwrap();
+        }
+        assert!(seen > 0, "no file was seen while it was written");
+        assert!(writer.ends_well(), "{wrapper:?}");
+    }
 }
 
 #[test]
@@ -821,6 +891,17 @@ impl Stream {
                 .unwrap();
         }
         document
+    }
+
+    /// A document that takes a while to write.
+    fn send_large(&self, n: i64) {
+        let mut document = Self::document(n);
+        let text = "x".repeat(9 << 20);
+        document
+            .set("large", text, Origin::new("stream", "test"))
+            .unwrap();
+        let updates = self.0.lock().unwrap().1.clone();
+        updates.unwrap().send(Update::full(document)).unwrap();
     }
 
     fn send(&self, n: i64) {
@@ -1203,7 +1284,8 @@ fn a_start_at_which_a_store_says_nonsense_begins_with_what_was_kept() {
     );
     store.set("n", 5);
     assert!(eventually(SOON, || both() == (5, 2)));
-    assert!(only(&props).cached.is_none() && props.health().is_up());
+    assert!(eventually(SOON, || only(&props).cached.is_none()
+        && props.health().is_up()));
     drop(props);
 
     // Without a cache, one that the program can do without is done without.
@@ -1222,4 +1304,468 @@ fn a_start_at_which_a_store_says_nonsense_begins_with_what_was_kept() {
     bad.set("n", 3);
     assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(3)));
     assert!(eventually(SOON, || props.health().is_up()));
+}
+
+/// A directory of fragments that is kept on disk.
+#[cfg(feature = "toml")]
+struct Fragments {
+    place: Place,
+    dir: PathBuf,
+}
+
+#[cfg(feature = "toml")]
+impl Fragments {
+    fn of(fragments: &[(&str, &str)]) -> Self {
+        let place = Place::new();
+        let dir = place._temporary.path().join("conf.d");
+        fs::create_dir(&dir).unwrap();
+        let all = Self { place, dir };
+        for (name, text) in fragments {
+            all.write(name, text);
+        }
+        all
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let aside = self.at(".aside");
+        fs::write(&aside, text).unwrap();
+        fs::rename(aside, self.at(name)).unwrap();
+    }
+
+    fn remove(&self, name: &str) {
+        fs::remove_file(self.at(name)).unwrap();
+    }
+
+    fn start(&self) -> Properties {
+        let source = liveprops::sources::Dir::new(&self.dir);
+        let source = source.poll(Duration::from_millis(100));
+        Properties::builder()
+            .state_dir(&self.place.dir)
+            .source(source.with(|policy| policy.cached()))
+            .build()
+            .unwrap()
+    }
+}
+
+#[cfg(feature = "toml")]
+fn number(props: &Properties, key: &str) -> Option<i64> {
+    props.get_opt(key).unwrap()
+}
+
+/// The files of which a rejection is in the list.
+#[cfg(feature = "toml")]
+fn rejects(props: &Properties, file: &str) -> bool {
+    let rejected = props.health().refused;
+    let mut texts = rejected.iter().map(|it| it.error.to_string());
+    texts.any(|text| text.contains(file))
+}
+
+#[cfg(feature = "toml")]
+#[test]
+fn a_fragment_that_cannot_be_read_keeps_its_values_across_restarts() {
+    type Break = fn(&Fragments);
+    let ways: [(&str, Break); 4] = [
+        ("no syntax", |it| it.write("2.toml", "b = [\n")),
+        ("a dangling link", |it| {
+            it.remove("2.toml");
+            symlink("nowhere", it.at("2.toml")).unwrap();
+        }),
+        ("a link to itself", |it| {
+            it.remove("2.toml");
+            symlink("2.toml", it.at("2.toml")).unwrap();
+        }),
+        ("a pipe", |it| {
+            it.remove("2.toml");
+            let made = Command::new("mkfifo").arg(it.at("2.toml")).status();
+            assert!(made.unwrap().success());
+        }),
+    ];
+    for (way, breaks) in ways {
+        let it = Fragments::of(&[("1.toml", "a = 1\n"), ("2.toml", "b = 2\n[deep]\nx = 3\n")]);
+        drop(it.start());
+        breaks(&it);
+        it.write("1.toml", "a = 10\n");
+        // The second restart finds what the first one left in the cache.
+        for restart in 1..=2 {
+            let props = it.start();
+            let values = ["a", "b", "deep.x"].map(|key| number(&props, key));
+            assert_eq!(
+                values,
+                [Some(10), Some(2), Some(3)],
+                "{way}, restart {restart}"
+            );
+            assert!(matches!(only(&props).status, Status::Stale { .. }), "{way}");
+            assert!(!props.health().is_up(), "{way}");
+            assert!(
+                rejects(&props, "2.toml"),
+                "{way}: {:?}",
+                props.health().refused
+            );
+            assert_eq!(only(&props).problems.len(), 1, "{way}");
+            // The watch goes on with it.
+            it.write("1.toml", "a = 10\nalso = 1\n");
+            assert!(
+                eventually(SOON, || number(&props, "also") == Some(1)),
+                "{way}"
+            );
+            assert_eq!(
+                number(&props, "deep.x"),
+                Some(3),
+                "{way}, restart {restart}"
+            );
+            it.write("1.toml", "a = 10\n");
+            assert!(
+                eventually(SOON, || number(&props, "also").is_none()),
+                "{way}"
+            );
+        }
+        let props = it.start();
+        it.remove("2.toml");
+        it.write("2.toml", "b = 20\n");
+        assert!(
+            eventually(SOON, || number(&props, "b") == Some(20)),
+            "{way}"
+        );
+        assert!(eventually(SOON, || props.health().is_up()), "{way}");
+        assert_eq!(number(&props, "deep.x"), None, "{way}: it was read");
+    }
+}
+
+#[cfg(feature = "toml")]
+#[test]
+fn a_fragment_that_is_removed_loses_its_kept_values_and_only_those() {
+    let it = Fragments::of(&[
+        ("1.toml", "a = 1\n"),
+        ("2.toml", "b = 2\n"),
+        ("3.toml", "c = 3\n"),
+    ]);
+    drop(it.start());
+    it.write("2.toml", "b = [\n");
+    it.remove("3.toml");
+    let props = it.start();
+    let values = ["a", "b", "c"].map(|key| number(&props, key));
+    assert_eq!(values, [Some(1), Some(2), None]);
+    // One that is broken and goes while the program runs.
+    it.remove("2.toml");
+    assert!(eventually(SOON, || number(&props, "b").is_none()));
+    assert!(eventually(SOON, || props.health().is_up()));
+    drop(props);
+    let props = it.start();
+    let values = ["a", "b", "c"].map(|key| number(&props, key));
+    assert_eq!(values, [Some(1), None, None]);
+    assert!(props.health().is_up());
+}
+
+#[cfg(feature = "toml")]
+#[test]
+fn a_broken_fragment_overrides_the_same_fragments_after_a_restart_as_before() {
+    let it = Fragments::of(&[
+        ("1.toml", "x = 1\ny = 1\n"),
+        ("2.toml", "x = 2\ny = 2\n"),
+        ("3.toml", "y = 3\n"),
+    ]);
+    let values = |props: &Properties| ["x", "y"].map(|key| number(props, key));
+    let props = it.start();
+    assert_eq!(values(&props), [Some(2), Some(3)]);
+    drop(props);
+    it.write("2.toml", "x = [\n");
+    assert_eq!(values(&it.start()), [Some(2), Some(3)]);
+    assert_eq!(values(&it.start()), [Some(2), Some(3)]);
+}
+
+#[cfg(feature = "toml")]
+#[test]
+fn without_kept_values_a_broken_fragment_is_left_out_and_reported() {
+    let it = Fragments::of(&[("1.toml", "a = 1\n"), ("2.toml", "b = [\n")]);
+    for _ in 0..2 {
+        let props = it.start();
+        assert_eq!(["a", "b"].map(|key| number(&props, key)), [Some(1), None]);
+        assert!(matches!(only(&props).status, Status::Stale { .. }));
+        assert!(!props.health().is_up());
+        assert!(rejects(&props, "2.toml"));
+    }
+}
+
+/// A polled source of documents that lack a part now and then.
+struct Parts(Arc<Fill>);
+
+type Fill = dyn Fn(&mut Document) -> Result<(), Error> + Send + Sync;
+
+impl Source for Parts {
+    fn origin(&self) -> Origin {
+        Origin::new("parts", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let mut document = Document::new();
+        (self.0)(&mut document)?;
+        Ok(document)
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Poll(Duration::from_millis(20))
+    }
+}
+
+#[test]
+fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_restart() {
+    let problem = || Error::new(ErrorKind::Malformed, "cannot be read");
+    let ways: [(&str, Error); 3] = [
+        ("its key", problem().with_key("b")),
+        ("its origin", problem().with_origin("part two:3:1")),
+        ("nothing of it", problem()),
+    ];
+    for (way, problem) in ways {
+        let place = Place::new();
+        let broken = Arc::new(AtomicBool::new(false));
+        let start = || {
+            let (broken, problem) = (Arc::clone(&broken), problem.clone());
+            let source = Parts(Arc::new(move |document| {
+                document.set("a", 1, Origin::new("part", "one"))?;
+                match broken.load(Ordering::SeqCst) {
+                    true => document.report(problem.clone()),
+                    false => document.set("b.x", 2, Origin::new("part", "two").at(1, 5))?,
+                }
+                Ok(())
+            }));
+            let builder = Properties::builder().state_dir(&place.dir);
+            builder
+                .source(source.with(|policy| policy.cached()))
+                .build()
+                .unwrap()
+        };
+        let props = start();
+        let (events, _guard) = diary(&props);
+        broken.store(true, Ordering::SeqCst);
+        assert!(eventually(SOON, || !props.health().is_up()), "{way}");
+        assert_eq!(props.get::<i64>("b.x").unwrap(), 2, "{way}");
+        let count = |which: fn(&SourceEventKind) -> bool| {
+            let events = events.lock().unwrap();
+            events.iter().filter(|kind| which(kind)).count()
+        };
+        let rejected = || count(|kind| matches!(kind, SourceEventKind::Rejected(_)));
+        assert!(eventually(SOON, || rejected() == 1), "{way}");
+        // Each poll repeats it, which is no event.
+        let answered = only(&props).last_success;
+        assert!(eventually(SOON, || only(&props).last_success > answered));
+        assert_eq!((rejected(), only(&props).refusals), (1, 1), "{way}");
+        assert_eq!(props.health().refused.len(), 1, "{way}");
+        drop(props);
+        for _ in 0..2 {
+            let props = start();
+            assert_eq!(props.get::<i64>("b.x").unwrap(), 2, "{way}");
+            assert!(!props.health().is_up(), "{way}");
+            assert!(
+                only(&props).cached.is_none(),
+                "{way}: the source has answered"
+            );
+        }
+        let props = start();
+        let (events, _guard) = diary(&props);
+        broken.store(false, Ordering::SeqCst);
+        assert!(eventually(SOON, || props.health().is_up()), "{way}");
+        let is_recovered = |kind: &SourceEventKind| matches!(kind, SourceEventKind::Recovered);
+        let recovered = || events.lock().unwrap().iter().any(is_recovered);
+        assert!(eventually(SOON, recovered), "{way}");
+    }
+}
+
+/// A source that pushes, with a watch that the test supplies.
+#[derive(Clone)]
+struct Pusher {
+    watch: Arc<Watch>,
+    way: Watching,
+}
+
+type Watch = dyn Fn(&Updates) -> Result<(), Error> + Send + Sync;
+
+impl Pusher {
+    fn new(watch: impl Fn(&Updates) -> Result<(), Error> + Send + Sync + 'static) -> Self {
+        Self {
+            watch: Arc::new(watch),
+            way: Watching::Push,
+        }
+    }
+
+    fn document(n: i64) -> Document {
+        let mut document = Document::new();
+        document.set("n", n, Origin::new("pusher", "")).unwrap();
+        document
+    }
+
+    fn start(&self, place: &Place) -> Result<Properties, Error> {
+        let source = self.clone().with(|policy| policy.cached());
+        let builder = Properties::builder().state_dir(&place.dir);
+        builder.source(source).build()
+    }
+}
+
+impl Source for Pusher {
+    fn origin(&self) -> Origin {
+        Origin::new("pusher", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        Err(Error::new(ErrorKind::Unavailable, "the pusher is down"))
+    }
+
+    fn watching(&self) -> Watching {
+        self.way
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        (self.watch)(updates)
+    }
+}
+
+/// A place where the value 1 of the pusher is kept.
+fn pushed() -> Place {
+    let place = Place::new();
+    let good = Pusher::new(|updates| updates.send(Update::full(Pusher::document(1))).map(drop));
+    drop(good.start(&place).unwrap());
+    place
+}
+
+#[test]
+fn a_source_whose_watch_fails_at_the_start_starts_from_the_cache_and_is_begun_again() {
+    for way in [Watching::Push, Watching::Stream] {
+        let place = pushed();
+        let down = Arc::new(AtomicBool::new(true));
+        let is_down = Arc::clone(&down);
+        let mut pusher = Pusher::new(move |updates| {
+            if is_down.load(Ordering::SeqCst) {
+                return Err(Error::new(ErrorKind::Unavailable, "the pusher is down"));
+            }
+            updates.send(Update::full(Pusher::document(2)))?;
+            if way == Watching::Stream {
+                updates.wait(SOON);
+            }
+            Ok(())
+        });
+        pusher.way = way;
+        let props = pusher.start(&place).unwrap();
+        assert_eq!(props.get::<i64>("n").unwrap(), 1, "{way:?}");
+        let health = only(&props);
+        assert!(health.cached.is_some(), "{way:?}: {health:?}");
+        assert!(
+            matches!(health.status, Status::Stale { .. }),
+            "{way:?}: {health:?}"
+        );
+        let (events, _guard) = diary(&props);
+        down.store(false, Ordering::SeqCst);
+        let n = || props.get::<i64>("n").unwrap();
+        assert!(eventually(SOON, || n() == 2), "{way:?}: {:?}", only(&props));
+        assert!(eventually(SOON, || props.health().is_up()), "{way:?}");
+        assert!(only(&props).cached.is_none());
+        let is_back = |kind: &SourceEventKind| matches!(kind, SourceEventKind::Reconnected);
+        assert!(eventually(SOON, || events
+            .lock()
+            .unwrap()
+            .iter()
+            .any(is_back)));
+    }
+}
+
+#[test]
+fn a_source_that_has_not_pushed_yet_starts_from_the_cache_which_stays_as_it_is() {
+    let place = pushed();
+    let way_in: Arc<Mutex<Option<Updates>>> = Arc::default();
+    let keeps = Arc::clone(&way_in);
+    let pusher = Pusher::new(move |updates| {
+        *keeps.lock().unwrap() = Some(updates.clone());
+        Ok(())
+    });
+    // The first one ends without a push, which leaves the cache to the second.
+    for _ in 0..2 {
+        let props = pusher.start(&place).unwrap();
+        assert_eq!(props.get::<i64>("n").unwrap(), 1);
+        assert!(matches!(only(&props).status, Status::Stale { .. }));
+    }
+    let props = pusher.start(&place).unwrap();
+    let updates = way_in.lock().unwrap().clone().unwrap();
+    updates.send(Update::full(Pusher::document(2))).unwrap();
+    assert_eq!(props.get::<i64>("n").unwrap(), 2);
+    assert!(props.health().is_up() && only(&props).cached.is_none());
+    drop(props);
+    // One that pushes at once replaces what was kept, with all that belongs to it.
+    let good = Pusher::new(|updates| updates.send(Update::full(Pusher::document(3))).map(drop));
+    let props = good.start(&place).unwrap();
+    assert_eq!(props.get::<i64>("n").unwrap(), 3);
+    assert!(props.health().is_up() && only(&props).cached.is_none());
+}
+
+#[test]
+fn a_source_that_pushes_less_at_the_start_than_was_kept_is_guarded_against() {
+    let place = Place::new();
+    let with = |keys: i64| {
+        let pusher = Pusher::new(move |updates| {
+            let mut document = Document::new();
+            for key in 0..keys {
+                document.set(&format!("k{key}"), key, Origin::new("pusher", ""))?;
+            }
+            // The source goes on although the update is withheld.
+            let _ = updates.send(Update::full(document));
+            Ok(())
+        });
+        let source = pusher.with(|policy| policy.cached().guarded(Guard::new()));
+        let builder = Properties::builder().state_dir(&place.dir);
+        builder.source(source).build().unwrap()
+    };
+    drop(with(20));
+    let props = with(1);
+    assert_eq!(props.snapshot().keys().len(), 20);
+    assert!(only(&props).held.is_some(), "{:?}", only(&props));
+    assert!(!props.health().is_up());
+}
+
+#[test]
+fn a_start_goes_on_without_an_optional_source_that_cannot_begin_to_push() {
+    let down = Arc::new(AtomicBool::new(true));
+    let is_down = Arc::clone(&down);
+    let pusher = Pusher::new(move |updates| match is_down.load(Ordering::SeqCst) {
+        true => Err(Error::new(ErrorKind::Unavailable, "the pusher is down")),
+        false => updates.send(Update::full(Pusher::document(2))).map(drop),
+    });
+    let start = |optional: bool| {
+        let source = pusher.clone().with(|policy| match optional {
+            true => policy.optional(),
+            false => policy,
+        });
+        Properties::builder().source(source).build()
+    };
+    assert_eq!(start(false).unwrap_err().kind(), ErrorKind::Unavailable);
+    let props = start(true).unwrap();
+    assert!(matches!(only(&props).status, Status::Down { .. }));
+    down.store(false, Ordering::SeqCst);
+    assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(2)));
+    assert!(eventually(SOON, || props.health().is_up()));
+}
+
+#[cfg(feature = "toml")]
+#[test]
+fn a_secret_of_a_broken_fragment_stays_known_as_one_across_restarts() {
+    let text = "[db]\nentry = \"hunter2\"\nport = 5432\n";
+    let it = Fragments::of(&[("1.toml", "a = 1\n"), ("2.toml", text)]);
+    let props = it.start();
+    // Only its being read as a secret makes it one.
+    let secret = props.get::<Secret<String>>("db.entry").unwrap();
+    assert_eq!(secret.expose(), "hunter2");
+    drop(props);
+    it.write("2.toml", "[db\n");
+    for restart in 1..=2 {
+        let props = it.start();
+        assert_eq!(number(&props, "db.port"), Some(5432), "restart {restart}");
+        assert_eq!(props.get_opt::<String>("db.entry").unwrap(), None);
+    }
+    it.write("2.toml", text);
+    let props = it.start();
+    assert_eq!(props.get::<String>("db.entry").unwrap(), "hunter2");
+    let shown = props.explain("db.entry").to_string();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    drop(props);
+    assert!(!holds(&all_bytes(&it.place.dir), "hunter2"));
 }

@@ -8,8 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use liveprops::health::Status;
 use liveprops::sources::{Args, Env};
-use liveprops::{Error, ErrorKind, Properties};
+use liveprops::{Error, ErrorKind, Properties, Source};
 
 /// Says to the copy of this program that a test starts what it is to do.
 const ROLE: &str = "LIVEPROPS_TEST_ROLE";
@@ -265,5 +266,60 @@ fn arguments_set_keys_and_the_last_one_counts() -> Result<(), Error> {
     let first: Args = [bad].into_iter().collect();
     let props = Properties::builder().source(first).build()?;
     assert_eq!(props.health().sources[0].problems.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_variable_that_becomes_unusable_is_rejected_and_keeps_its_value_from_the_cache()
+-> Result<(), Error> {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |pool: &[u8]| {
+        let pool: OsString = OsStr::from_bytes(pool).to_owned();
+        let vars: [(OsString, OsString); 2] =
+            [("A_POOL".into(), pool), ("A_ID".into(), "1".into())];
+        let env = Env::prefix("A_").vars(vars);
+        Properties::builder()
+            .state_dir(dir.path())
+            .source(env.with(|policy| policy.cached()))
+            .build()
+    };
+    assert!(start(b"7")?.health().is_up());
+    for _ in 0..2 {
+        let props = start(b"\xff")?;
+        assert_eq!(props.get::<u32>("pool")?, 7);
+        assert_eq!(props.get::<u32>("id")?, 1);
+        let health = props.health();
+        assert!(matches!(health.sources[0].status, Status::Stale { .. }));
+        assert!(!health.is_up());
+        let rejected = health.refused[0].error.to_string();
+        assert!(rejected.contains("A_POOL"), "{rejected}");
+    }
+    assert!(start(b"8")?.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn arguments_and_variables_that_cannot_be_used_are_rejections() -> Result<(), Error> {
+    let bad = OsStr::from_bytes(b"--bad=\xff").to_owned();
+    let args: Args = [bad, "--a..c=1".into()].into_iter().collect();
+    let env = Env::prefix("A_").vars([("A_X___Y", "1"), ("A_OK", "2")]);
+    let props = Properties::builder().source(args).source(env).build()?;
+    let health = props.health();
+    assert!(!health.is_up());
+    for source in &health.sources {
+        assert!(matches!(source.status, Status::Stale { .. }), "{source:?}");
+    }
+    let rejected: Vec<String> = health
+        .refused
+        .iter()
+        .map(|it| it.error.to_string())
+        .collect();
+    for part in ["--bad", "--a..c", "A_X___Y"] {
+        assert!(
+            rejected.iter().any(|text| text.contains(part)),
+            "{part}: {rejected:?}"
+        );
+    }
+    assert_eq!(props.get::<u32>("ok")?, 2);
     Ok(())
 }

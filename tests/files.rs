@@ -5,6 +5,8 @@
 
 mod support {
     #[allow(dead_code)]
+    pub(crate) mod child;
+    #[allow(dead_code)]
     pub(crate) mod disk;
 }
 
@@ -20,11 +22,16 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use liveprops::explain::Says;
+use liveprops::health::{SourceEventKind, Status};
 use liveprops::property::Subscription;
 use liveprops::sources::{Dir, File};
 use liveprops::{DynamicProperty, ErrorKind, Properties};
 
-use support::disk::{Desk, Diary, SOON, health, is_up, open, replace, soon, stale, swing, within};
+#[cfg(target_os = "linux")]
+use support::child::{self, Child};
+use support::disk::{
+    self, Desk, Diary, SOON, health, is_up, open, replace, soon, stale, swing, within,
+};
 
 fn number(props: &Properties, key: &str) -> Option<i64> {
     props.get_opt(key).unwrap()
@@ -367,6 +374,87 @@ fn fragments_come_change_and_go_while_later_names_win() {
 }
 
 #[test]
+fn a_fragment_that_breaks_is_rejected_as_a_file_is_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("1.toml"), "a = 1\n").unwrap();
+    fs::write(at("2.toml"), "b = 2\n").unwrap();
+    let props = open(Dir::new(dir.path()).poll(Duration::from_millis(50)));
+    let diary = Diary::of(&props);
+    let rejected = || diary.count(|kind| matches!(kind, SourceEventKind::Rejected(_)));
+    assert!(is_up(&props));
+    replace(&at("2.toml"), "b = [\n");
+    soon("it is an event", || rejected() == 1);
+    assert!(stale(&props).is_some_and(|why| why.contains("2.toml:1")));
+    assert!(!props.health().is_up());
+    let entry = &props.health().refused[0];
+    assert!(entry.error.to_string().contains("2.toml:1"), "{entry:?}");
+    assert_eq!(entry.source, Some(health(&props).source));
+    assert_eq!(number(&props, "b"), Some(2), "its values stay");
+    let refreshed = props.refresh_now().unwrap_err().to_string();
+    assert!(refreshed.contains("2.toml:1"), "{refreshed}");
+    // Others change meanwhile, which repeats nothing.
+    replace(&at("1.toml"), "a = 10\n");
+    soon("others change", || number(&props, "a") == Some(10));
+    assert!(!is_up(&props));
+    assert_eq!((rejected(), health(&props).refusals), (1, 1));
+    // What it held before counts as repaired, too.
+    replace(&at("2.toml"), "b = 2\n");
+    soon("it recovers", || is_up(&props));
+    soon("which is an event", || diary.recovered() == 1);
+    assert_eq!(diary.reconnected(), 0, "it has answered all the time");
+    assert!(props.health().is_up());
+    props.refresh_now().unwrap();
+}
+
+#[test]
+fn a_link_whose_target_is_gone_keeps_its_values_until_the_link_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (conf, at) = (dir.path().join("conf.d"), |name: &str| {
+        dir.path().join(name)
+    });
+    fs::create_dir(&conf).unwrap();
+    fs::write(at("real.toml"), "b = 2\n").unwrap();
+    fs::write(conf.join("1.toml"), "a = 1\n").unwrap();
+    symlink("../real.toml", conf.join("2.toml")).unwrap();
+    let props = open(Dir::new(&conf));
+    assert_eq!(number(&props, "b"), Some(2));
+    for round in 3..5 {
+        fs::remove_file(at("real.toml")).unwrap();
+        soon("it is reported", || !is_up(&props));
+        let why = stale(&props).unwrap();
+        assert!(why.contains("2.toml") && why.contains("link"), "{why}");
+        assert_eq!(number(&props, "b"), Some(round - 1));
+        fs::write(at("real.toml"), format!("b = {round}\n")).unwrap();
+        soon("the target is back", || number(&props, "b") == Some(round));
+        soon("all is well", || is_up(&props));
+    }
+    fs::remove_file(at("real.toml")).unwrap();
+    soon("it is reported", || !is_up(&props));
+    fs::remove_file(conf.join("2.toml")).unwrap();
+    soon("the name is gone", || number(&props, "b").is_none());
+    soon("all is well", || is_up(&props));
+}
+
+#[test]
+fn a_fragment_in_whose_place_a_directory_stands_keeps_its_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("1.toml"), "a = 1\n").unwrap();
+    fs::create_dir(at("2.toml")).unwrap();
+    let props = open(Dir::new(dir.path()).poll(Duration::from_millis(50)));
+    assert!(is_up(&props), "a subdirectory is no fragment");
+    fs::remove_file(at("1.toml")).unwrap();
+    fs::create_dir(at("1.toml")).unwrap();
+    soon("it is reported", || !is_up(&props));
+    assert_eq!(number(&props, "a"), Some(1));
+    fs::remove_dir(at("1.toml")).unwrap();
+    soon("the name is gone", || {
+        number(&props, "a").is_none() && is_up(&props)
+    });
+}
+
+#[test]
 fn overlays_of_a_cascade_appear_and_vanish_and_the_base_shows_again() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
@@ -401,6 +489,120 @@ fn overlays_of_a_cascade_appear_and_vanish_and_the_base_shows_again() {
     assert_eq!(heard.recv_timeout(SOON), Ok((1, 4)));
     assert_eq!(number(&props, "base"), Some(1));
     assert!(props.health().is_up(), "{:?}", props.health());
+}
+
+#[test]
+fn an_overlay_that_loses_its_last_value_keeps_its_values_in_every_format() {
+    let cuts = [
+        ("toml", "a = 2\n", "# A comment.\n"),
+        ("toml", "a = 2\n", "[table]\n"),
+        ("json", r#"{"a": 2}"#, "{}"),
+        ("json", r#"{"a": 2}"#, r#"{"b": {}}"#),
+        ("yaml", "a: 2\n", "---\n"),
+        ("yaml", "a: 2\n", "# A comment.\n"),
+        ("yaml", "a: 2\n", "{}"),
+        ("properties", "a=2\n", "! A comment.\n"),
+        ("env", "A=2\n", "# A comment.\n"),
+    ];
+    for (extension, full, cut) in cuts.into_iter().filter(|cut| disk::knows(cut.0)) {
+        let desk = Desk::new("base.toml", "a = 1\n");
+        let name = format!("over.{extension}");
+        fs::write(desk.at(&name), full).unwrap();
+        let over = File::new(desk.at(&name)).optional().drop_when_missing();
+        let props = Properties::builder()
+            .source(File::new(&desk.path))
+            .source(over)
+            .build()
+            .unwrap();
+        assert_eq!(number(&props, "a"), Some(2));
+        fs::write(desk.at(&name), cut).unwrap();
+        let reason = || {
+            let sources = props.health().sources;
+            let over = sources.iter().find(|it| it.name.contains(&name)).cloned();
+            match over.unwrap().status {
+                Status::Stale { reason, .. } => Some(reason.to_string()),
+                _ => None,
+            }
+        };
+        let what = format!("{name} with {cut:?} is reported");
+        soon(&what, || reason().is_some());
+        let reason = reason().unwrap();
+        assert!(reason.contains("became empty"), "{reason}");
+        assert!(reason.contains("allow_empty"), "{reason}");
+        assert_eq!(number(&props, "a"), Some(2), "{name}: {cut:?}");
+        fs::write(desk.at(&name), full.replace('2', "3")).unwrap();
+        soon(&name, || number(&props, "a") == Some(3));
+        assert!(within(SOON, || props.health().is_up()).is_some());
+        // A file that is gone is no accident: its values go.
+        fs::remove_file(desk.at(&name)).unwrap();
+        soon(&name, || number(&props, "a") == Some(1));
+    }
+}
+
+/// Mounts in a name space of their own, for each kind that is permitted here.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_directory_that_is_unmounted_and_mounted_again_is_watched_again() {
+    let test = "a_directory_that_is_unmounted_and_mounted_again_is_watched_again";
+    if child::role().is_some() {
+        let mounts = [
+            ("device", "mount -o loop image at"),
+            ("memory", "mount -t tmpfs none at"),
+            ("other", "mount --bind elsewhere at"),
+        ];
+        let followed = thread::scope(|scope| {
+            let run = |(name, mount)| scope.spawn(move || remount(name, mount));
+            mounts.map(run).map(|mount| mount.join().unwrap())
+        });
+        return child::say(format!(
+            "followed {}",
+            followed.into_iter().flatten().count()
+        ));
+    }
+    match Child::of(test).under(&["unshare", "-m"]) {
+        None => println!("skipped: unshare is not permitted"),
+        Some(child) => child.succeeds(),
+    }
+}
+
+/// Unmounts and mounts a directory below a file that is followed; `None` where mounts of this kind
+/// are not permitted.
+#[cfg(target_os = "linux")]
+fn remount<'a>(name: &'a str, mount: &str) -> Option<&'a str> {
+    const POLL: Duration = Duration::from_secs(1);
+    let dir = tempfile::tempdir().unwrap();
+    let shell = |line: &str| {
+        let mut shell = Command::new("sh");
+        let done = shell.args(["-ec", line]).current_dir(dir.path()).output();
+        done.unwrap().status.success()
+    };
+    let image = "mkdir at elsewhere; truncate -s 4M image; ! type mkfs.ext4 || mkfs.ext4 -q image";
+    if !shell(image) || !shell(mount) {
+        println!("skipped: {name}");
+        return None;
+    }
+    let path = dir.path().join("at/app.toml");
+    let text = |value: i64| format!("a = {value}\n");
+    replace(&path, text(0));
+    let props = open(File::new(&path).poll(POLL));
+    assert_eq!(number(&props, "a"), Some(0));
+    // Somebody may be reading it right now.
+    let unmounted = within(SOON, || shell("umount at"));
+    assert!(unmounted.is_some() && shell(mount), "{name}");
+    // Where nobody watches, one poll after the other finds these.
+    let (mut value, mut quick) = (0, 0);
+    let followed = within(10 * POLL, || {
+        value += 1;
+        replace(&path, text(value));
+        let seen = within(3 * POLL, || number(&props, "a") == Some(value));
+        let seen = seen.expect("no change is lost");
+        quick = if seen < POLL / 3 { quick + 1 } else { 0 };
+        quick == 4
+    });
+    drop(props);
+    shell("umount at");
+    assert!(followed.is_some(), "{name}: only polls find changes");
+    Some(name)
 }
 
 #[test]

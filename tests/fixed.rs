@@ -421,6 +421,9 @@ fn a_bootstrap_source_that_changes_later_hears_that_it_is_too_late() -> Result<(
     boot.replace([("a", 1)])?;
     assert_eq!(props.get::<i64>("a")?, 1);
     assert_eq!(props.get_opt::<i64>("b")?, None);
+    let id = props.health().sources[0].source;
+    let checked = props.check(id, liveprops::Document::new()).unwrap_err();
+    assert_eq!(checked.kind(), ErrorKind::Refused, "as it would be");
     let health = props.health();
     assert!(health.is_up(), "its values are in force: {health:?}");
     assert!(!health.refused.is_empty(), "each attempt is reported");
@@ -531,5 +534,29 @@ fn a_key_that_needs_a_restart_and_is_absent_at_an_empty_start_stays_absent() -> 
     props.add_source(Memory::from([("http.port", 80)]))?;
     assert_eq!(props.get_opt::<u16>("http.port")?, None);
     assert_eq!(props.health().pending_restart.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_secret_in_a_bootstrap_value_that_is_overridden_is_not_shown() -> Result<(), Error> {
+    let hidden = [
+        ("url", Value::from("http://${api.token}")),
+        ("l", Value::from(vec!["${api.token}"])),
+    ];
+    let props = Properties::builder()
+        .append("l")
+        .bootstrap(Memory::from(hidden))
+        .bootstrap(Memory::from([
+            ("url", Value::from("http://plain")),
+            ("l", Value::from(1)),
+        ]))
+        .source(Memory::from([("api.token", "hunter2")]))
+        .build()?;
+    assert_eq!(props.get::<String>("url")?, "http://plain");
+    for key in ["url", "l", "l.0"] {
+        let explained = props.explain(key);
+        let shown = format!("{explained} {explained:?}");
+        assert!(!shown.contains("hunter2"), "{key}: {shown}");
+    }
     Ok(())
 }

@@ -27,7 +27,7 @@ static HEAP: PeakAlloc = PeakAlloc;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// How often a file is reloaded at most.
-const RELOADS: usize = 6;
+const RELOADS: usize = 4;
 
 /// What `ARCHITECTURE.md` states: the old tree, the new one and the text, in live bytes.
 const PEAK: f64 = 2.25;

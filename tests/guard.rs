@@ -14,7 +14,7 @@ use liveprops::health::{SourceHealth, Status};
 use liveprops::source::Guard;
 use liveprops::sources::Memory;
 use liveprops::{
-    Document, Error, ErrorKind, Origin, Properties, Source, Update, Updates, Watching,
+    Document, Error, ErrorKind, Origin, Properties, Source, Update, Updates, Value, Watching,
 };
 use support::{DEADLINE, eventually};
 
@@ -572,5 +572,45 @@ fn a_guard_says_how_many_keys_went_before_and_within_which_time() -> Result<(), 
         .unwrap_err()
         .to_string();
     assert!(told.contains("12 of 12 keys"), "{told}");
+    Ok(())
+}
+
+#[test]
+fn a_smaller_table_in_place_of_a_large_one_is_a_removal_as_well() -> Result<(), Error> {
+    let memory = Memory::new();
+    let fields = |count: usize| {
+        let fields = (0..count).map(|n| (format!("k{n}").into(), Value::from(1)));
+        Value::Table(Box::new(fields.collect()))
+    };
+    memory.set("t", fields(20))?;
+    let guarded = memory.clone().with(|policy| policy.guarded(Guard::new()));
+    let pushed = Pushed::default();
+    let store = pushed.clone().with(|policy| policy.guarded(Guard::new()));
+    let props = Properties::builder()
+        .source(guarded)
+        .source(store)
+        .build()?;
+    assert_eq!(
+        memory.set("t", fields(1)).unwrap_err().kind(),
+        ErrorKind::Held
+    );
+    assert!(props.get_opt::<u32>("t.k19")?.is_some(), "it stays");
+    // So it is for a source that sends changes, whose other keys change all the same.
+    let origin = Origin::new("pushed", "test");
+    let wipe = Update::delta().set("s", fields(20), origin.clone())?;
+    pushed.updates().send(wipe)?;
+    let wipe = Update::delta()
+        .set("s", fields(1), origin.clone())?
+        .set("k0", 7, origin)?;
+    for n in 1..20 {
+        pushed
+            .updates()
+            .send(Update::delta().remove(&format!("k{n}"))?)
+            .ok();
+    }
+    let applied = pushed.updates().send(wipe)?;
+    assert_eq!(applied.refused[0].kind(), ErrorKind::Held);
+    assert!(props.get_opt::<u32>("s.k19")?.is_some(), "it stays");
+    assert_eq!(props.get::<u32>("k0")?, 7);
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use liveprops::health::Status;
 use liveprops::property::Subscription;
 use liveprops::sources::Memory;
-use liveprops::{DynamicProperty, Error, ErrorKind, Properties, Value};
+use liveprops::{DynamicProperty, Error, ErrorKind, MAX_KEY_BYTES, Properties, Value};
 use serde::Deserialize;
 use support::{Inbox, reports};
 
@@ -342,6 +342,7 @@ fn half_a_million_handles_made_and_dropped_over_a_thousand_keys_leave_the_memory
             drop(kept.map(|v| *v));
             drop(props.on_change_under("app", |_| {}));
             drop(props.on_source_event(|_| {}));
+            props.wait_for(["app.key0"], Duration::ZERO).unwrap();
         }
     };
     subscribe(1_000);
@@ -355,6 +356,43 @@ fn half_a_million_handles_made_and_dropped_over_a_thousand_keys_leave_the_memory
         "{} bytes stay",
         info.bytes_current
     );
+    Ok(())
+}
+
+// A reader frees nothing that a writer could: it may be about to answer a request.
+#[test]
+fn a_reader_that_drops_the_last_snapshot_of_a_generation_frees_no_tree() -> Result<(), Error> {
+    const KEYS: usize = 1_000;
+    let memory = Memory::new();
+    let fill = |round: usize| memory.replace((0..KEYS).map(|i| (format!("k{i}"), round + i)));
+    fill(0)?;
+    let props = Properties::builder().source(memory.clone()).build()?;
+    for round in 1..=3 {
+        let read = props.snapshot();
+        assert_eq!(read.get::<usize>("k7")?, round + 6);
+        fill(round)?;
+        let reader = thread::spawn(move || allocation_counter::measure(|| drop(read)));
+        let frees = -reader.join().unwrap().count_current;
+        assert!(frees < 10, "a reader freed {frees} allocations");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_handle_follows_a_key_of_any_length() -> Result<(), Error> {
+    let props = Properties::builder().build()?;
+    for length in (1..=100).chain([MAX_KEY_BYTES / 2, MAX_KEY_BYTES]) {
+        let plain = "k".repeat(length);
+        // Of several segments, the last one short.
+        let deep = format!("{}.z", "s".repeat(length.saturating_sub(2).max(1)));
+        for key in [&plain, &deep] {
+            let handle = props.property::<u32>(key).default(0).build()?;
+            props.set(key, 1)?;
+            assert_eq!(handle.get(), 1, "{length} bytes");
+            props.remove(key)?;
+            assert_eq!(handle.get(), 0, "{length} bytes");
+        }
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use liveprops::health::{SourceEventKind, SourceHealth, Status};
+use liveprops::source::Guard;
 use liveprops::sources::Memory;
 use liveprops::{
     Builder, Document, Error, ErrorKind, Origin, Properties, Refusal, Source, Update, Updates,
@@ -313,6 +314,60 @@ fn a_source_that_comes_late_is_down_until_values_of_it_are_in_force() {
 }
 
 #[test]
+fn a_source_reconnects_only_after_a_failed_contact() {
+    let n = Arc::new(AtomicI64::new(1));
+    let (report, told) = reports();
+    let props = no_nine()
+        .inline_callbacks()
+        .on_source_event(move |event| {
+            let kind = format!("{:?}", event.kind);
+            report(kind.split('(').next().unwrap().to_owned());
+        })
+        .source(Polled::of(&n).with(|policy| policy.manual()))
+        .build()
+        .unwrap();
+    told.all();
+    let refresh = |value| {
+        n.store(value, Ordering::SeqCst);
+        let _ = props.refresh_now();
+        told.all()
+    };
+    assert_eq!(refresh(9), ["Rejected"]);
+    assert_eq!(refresh(2), ["Updated"], "it was only rejected");
+    assert_eq!(refresh(-1), ["Suspended"]);
+    assert_eq!(refresh(2), ["Reconnected"]);
+    assert_eq!(refresh(-1), ["Suspended"]);
+    assert_eq!(refresh(9), ["Rejected"], "it answers, and is not up");
+    assert_eq!(refresh(3), ["Reconnected", "Updated"]);
+    assert_eq!(refresh(9), ["Rejected"]);
+    assert_eq!(refresh(4), ["Updated"]);
+}
+
+#[test]
+fn a_confirmed_removal_is_no_reconnection() {
+    let count = Arc::new(AtomicI64::new(4));
+    let counted = Arc::clone(&count);
+    let store = Polled::new(move |_| {
+        let keys = [("a", 1), ("b", 1), ("c", 1), ("n", 1)];
+        let count = usize::try_from(counted.load(Ordering::SeqCst)).unwrap();
+        Ok(keys[..count].to_vec())
+    });
+    let (report, told) = reports();
+    let props = Properties::builder()
+        .inline_callbacks()
+        .on_source_event(move |event| report(format!("{:?}", event.kind)))
+        .source(store.with(|policy| policy.manual().guarded(Guard::new().share(0.5).at_least(1))))
+        .build()
+        .unwrap();
+    told.all();
+    count.store(1, Ordering::SeqCst);
+    props.refresh_now().unwrap_err();
+    assert!(told.next().starts_with("Rejected"));
+    props.confirm(only(&props).source).unwrap();
+    assert_eq!(told.all(), ["Updated"]);
+}
+
+#[test]
 fn a_failure_whose_message_only_counts_on_is_told_of_once() {
     let store = Polled::new(|load| match load {
         0 => Ok(vec![("n", 1)]),
@@ -523,4 +578,62 @@ fn a_sign_of_life_does_not_confirm_what_was_kept_on_disk() {
     assert_eq!(source.cached, Some(confirmed));
     assert!(matches!(source.status, Status::Stale { .. }));
     assert!(!props.health().is_up());
+}
+
+/// What a source does at each load while it alternates.
+fn alternates(load: usize) -> Said {
+    match load % 3 {
+        0 => Ok(vec![("n", 1)]),
+        1 => Err(down()),
+        _ => Ok(vec![("n", 9)]),
+    }
+}
+
+#[test]
+fn a_source_that_alternates_causes_two_events_of_each_kind_and_its_last_state_is_reported() {
+    let lasts = Arc::new(Mutex::new(None::<Said>));
+    let stays = Arc::clone(&lasts);
+    let mut source = Polled::new(move |load| {
+        let stays = stays.lock().unwrap();
+        stays.clone().unwrap_or_else(|| alternates(load))
+    });
+    source.refusal = Refusal::Whole;
+    let (report, reported) = reports();
+    let props = no_nine()
+        .on_source_event(move |event| {
+            let kind = format!("{:?}", event.kind);
+            report((kind.split('(').next().unwrap().to_owned(), event.repeated));
+        })
+        .source(source.clone())
+        .build()
+        .unwrap();
+    let mut seen = Vec::new();
+    assert!(eventually(DEADLINE * 2, || {
+        // Health is exact all the time, whatever the events say.
+        let status = props.health().sources[0].status.clone();
+        if let Status::Stale { reason, .. } = status {
+            seen.push(reason.kind());
+        }
+        source.loads() > 40
+    }));
+    assert!(seen.contains(&ErrorKind::Unavailable) && seen.contains(&ErrorKind::Refused));
+    let events: Vec<String> = reported.all().into_iter().map(|(kind, _)| kind).collect();
+    for kind in ["Suspended", "Rejected", "Reconnected"] {
+        let count = events.iter().filter(|event| *event == kind).count();
+        assert_eq!(count, 2, "{kind}: {events:?}");
+    }
+    assert!(events.len() <= 7, "{events:?}");
+    // A state that lasts is reported, with the count of what was withheld.
+    for (state, wanted) in [
+        (Err(down()), "Suspended"),
+        (Ok(vec![("n", 1)]), "Reconnected"),
+    ] {
+        *lasts.lock().unwrap() = Some(state);
+        let (kind, repeated) = reported.next();
+        assert_eq!(kind, wanted);
+        if wanted == "Suspended" {
+            assert!(repeated > 5, "{repeated}");
+        }
+    }
+    assert!(props.health().is_up());
 }

@@ -484,6 +484,43 @@ fn the_proxy_of_the_environment_is_used_unless_told_otherwise() {
 }
 
 #[test]
+fn an_error_names_the_proxy_and_its_variable() {
+    let test = "an_error_names_the_proxy_and_its_variable";
+    if let Some(server) = child::role() {
+        // The proxy is dead: each address that is no exception fails, and says why.
+        let error = Http::new("http://nobody.invalid/app.toml")
+            .load()
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let named = "through the proxy 127.0.0.1:1 that `HTTP_PROXY` names";
+        assert!(error.to_string().contains(named), "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+        let there = Http::new(&server).load().unwrap();
+        assert_eq!(qps(&there), Some(&7.into()), "its network is an exception");
+        return child::say(error);
+    }
+    let web = web();
+    web.set(
+        "app.toml",
+        "close",
+        wire("content-length: 8\r\n", "qps = 7\n"),
+    );
+    let variables = [
+        "env",
+        "-u",
+        "no_proxy",
+        "-u",
+        "ALL_PROXY",
+        "-u",
+        "HTTPS_PROXY",
+        "HTTP_PROXY=http://user:hunter2@127.0.0.1:1",
+        "NO_PROXY=10.0.0.0/8,127.0.0.0/8",
+    ];
+    let child = Child::of(test).role(web.url("raw", "app.toml"));
+    child.under(&variables).unwrap().succeeds();
+}
+
+#[test]
 fn a_body_that_is_cut_or_may_be_is_refused() {
     let web = web();
     let raw = |name: &str, mode: &str, text: String| {

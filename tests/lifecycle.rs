@@ -850,7 +850,7 @@ fn an_inline_callback_cannot_wait_for_the_source_on_whose_thread_it_runs() -> Re
             );
             assert!(took < Duration::from_secs(1), "{took:?}");
         }
-        sub.close_and_wait().unwrap();
+        sub.close_and_wait()?;
         props.refresh_now()?;
     }
     Ok(())
@@ -901,6 +901,45 @@ fn two_inline_callbacks_cannot_wait_for_the_sources_of_each_other() -> Result<()
     assert_eq!(outcomes[1].0, Ok(()), "the other one goes on");
     for (_, took) in outcomes {
         assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn inline_callbacks_may_wait_for_the_sources_of_each_other_one_after_the_other() -> Result<(), Error>
+{
+    let _turn = turn();
+    let values: [Arc<AtomicU32>; 2] = Default::default();
+    let mut builder = Properties::builder().inline_callbacks();
+    for (key, value) in ["a", "b"].into_iter().zip(&values) {
+        builder = builder.source(Counter {
+            key,
+            value: Arc::clone(value),
+            watching: Watching::Poll(Duration::from_millis(5)),
+        });
+    }
+    let props = builder.build()?;
+    let sources = props.health().sources;
+    let (report, inbox) = reports();
+    let mut subs = Vec::new();
+    for (key, other) in [("a", "b"), ("b", "a")] {
+        let found = sources.iter().find(|source| source.name.ends_with(other));
+        let (id, props, report) = (found.unwrap().source, props.clone(), report.clone());
+        subs.push(
+            props
+                .clone()
+                .property::<u32>(key)
+                .build()?
+                .on_change(move |_| {
+                    report(props.refresh_source(id).map_err(|error| error.kind()));
+                }),
+        );
+    }
+    for round in 1..=3 {
+        for value in &values {
+            value.store(round, Ordering::SeqCst);
+            assert_eq!(inbox.next(), Ok(()), "round {round}");
+        }
     }
     Ok(())
 }

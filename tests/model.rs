@@ -1,12 +1,14 @@
 //! Random steps on real properties and on a naive model, compared after every step.
 //!
-//! `PROPTEST_CASES=20000 cargo test --release --test model` runs it long.
+//! `PROPTEST_CASES=20000 cargo test --release --test model` runs them long.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "model/handles.rs"]
 mod handles;
 #[path = "model/naive.rs"]
 mod naive;
+#[path = "model/pins.rs"]
+mod pins;
 #[path = "model/steps.rs"]
 mod steps;
 
@@ -800,4 +802,64 @@ prop_state_machine! {
 
     #[test]
     fn the_properties_do_what_the_model_does(sequential 30..50 => Real);
+}
+
+/// Only makes the steps.
+struct PinSteps;
+
+impl ReferenceStateMachine for PinSteps {
+    type State = pins::Setup;
+    type Transition = pins::Step;
+
+    fn init_state() -> BoxedStrategy<pins::Setup> {
+        pins::setup().boxed()
+    }
+
+    fn transitions(_: &pins::Setup) -> BoxedStrategy<pins::Step> {
+        pins::step().boxed()
+    }
+
+    fn apply(state: pins::Setup, _: &pins::Step) -> pins::Setup {
+        state
+    }
+}
+
+struct Pinned;
+
+impl StateMachineTest for Pinned {
+    type SystemUnderTest = pins::World;
+    type Reference = PinSteps;
+
+    fn init_test(setup: &pins::Setup) -> pins::World {
+        let mut world = pins::World::new(setup);
+        world.compare();
+        world
+    }
+
+    fn apply(mut world: pins::World, _: &pins::Setup, step: pins::Step) -> pins::World {
+        world.step(&step);
+        world
+    }
+}
+
+/// Each case starts programs and writes files, so there are fewer of them unless more are asked for.
+fn cases_with_restarts() -> u32 {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default().cases,
+        None => 64,
+    }
+}
+
+prop_state_machine! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(
+            proptest::test_runner::FileFailurePersistence::Direct("proptest-regressions/pins.txt"),
+        )),
+        max_shrink_iters: 5_000,
+        cases: cases_with_restarts(),
+        .. ProptestConfig::default()
+    })]
+
+    #[test]
+    fn what_is_pinned_stays_as_the_model_says_across_restarts(sequential 20..40 => Pinned);
 }

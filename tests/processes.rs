@@ -10,6 +10,7 @@ mod support {
 }
 
 use std::fs;
+use std::future::Future;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -332,4 +333,160 @@ fn a_process_out_of_file_handles_keeps_its_values_and_goes_on_when_there_are_som
     soon("the change is seen", || a.get() == 3);
     soon("all is well again", || is_up(&props));
     child::say("kept its values");
+}
+
+#[test]
+fn a_fork_reads_on_and_waits_for_nothing() {
+    let test = "a_fork_reads_on_and_waits_for_nothing";
+    if child::role().is_some() {
+        return fork_while_everything_is_busy();
+    }
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fork.c");
+    let shim = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("fork.so");
+    let mut cc = std::process::Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim);
+    let built = cc.arg(source).status().is_ok_and(|status| status.success());
+    assert!(built, "`cc`, which Rust links with, cannot build {source}");
+    let preload = format!("LD_PRELOAD={}", shim.display());
+    let words = ["env", &preload, "FORK=1"];
+    let mut child = Child::of(test).under(&words).unwrap().start();
+    let patience = Duration::from_secs(20);
+    let mut said = Vec::new();
+    while said.last().is_none_or(|last| last != "the fork ends") {
+        match child.said.recv_timeout(patience) {
+            Ok(what) => said.push(what),
+            Err(_) => panic!("the fork hangs after: {said:#?}"),
+        }
+    }
+    assert!(child.ends_well(), "{said:#?}");
+}
+
+/// Forks in the middle of a commit and of a callback, while another thread has the lock of each.
+fn fork_while_everything_is_busy() {
+    use liveprops::sources::Memory;
+    use liveprops::{ErrorKind, Value};
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
+    let desk = Desk::new("app.toml", "a = 1\n");
+    let memory = Memory::from([("n", 1)]);
+    let (committing, is_committing) = channel();
+    let props = Properties::builder()
+        .source(memory.clone())
+        .source(File::new(&desk.path).poll(POLL))
+        .validate(move |tree| {
+            if tree.get::<i64>("n").is_ok_and(|n| n == 3) {
+                let _ = committing.send(());
+                thread::sleep(Duration::from_secs(3600));
+            }
+            Ok(())
+        })
+        .build()
+        .unwrap();
+    let n = props.property::<i64>("n").build().unwrap();
+    let mut changes = n.changes();
+    let (calling, is_calling) = channel();
+    let stuck = n.on_change(move |_| {
+        let _ = calling.send(());
+        thread::sleep(Duration::from_secs(3600));
+    });
+    let idle = n.on_change(|_| ());
+    let under = props.on_change_under("", |_| ()).unwrap();
+    memory.set("n", 2).unwrap();
+    is_calling.recv().unwrap();
+    let writer = memory.clone();
+    thread::spawn(move || writer.set("n", 3));
+    is_committing.recv().unwrap();
+    assert_eq!(changes.try_recv().unwrap().value, 2);
+
+    if std::os::unix::process::parent_id() != 0 {
+        // The fork ends by itself, or the test ends both.
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        std::process::exit(0);
+    }
+    let closed = |what: &str, kind: Option<ErrorKind>| {
+        assert_eq!(kind, Some(ErrorKind::Closed), "{what}");
+        child::say(what);
+    };
+    let kind = |error: liveprops::Error| error.kind();
+    let long = Duration::from_secs(3600);
+    assert_eq!((n.get(), props.get::<i64>("n").unwrap()), (2, 2));
+    assert_eq!(props.snapshot().get::<i64>("a").unwrap(), 1);
+    assert_eq!(props.explain("n").layers.len(), 3);
+    assert!(props.get_or("n", Vec::<bool>::new()).is_empty());
+    child::say("it reads");
+    assert!(!props.health().is_up());
+    assert!(!matches!(props.status(), liveprops::health::Status::Up));
+    child::say("health is not up");
+    closed("refresh_now", props.refresh_now().err().map(kind));
+    closed("set", props.set("x", 1).err().map(kind));
+    closed("remove", props.remove("x").err().map(kind));
+    closed(
+        "transaction",
+        props.transaction(|tx| tx.set("x", 1)).err().map(kind),
+    );
+    closed(
+        "add_source",
+        props.add_source(Memory::new()).err().map(kind),
+    );
+    let source = props.snapshot().explain("n").layers[1].source;
+    closed(
+        "refresh_source",
+        props.refresh_source(source).err().map(kind),
+    );
+    closed("remove_source", props.remove_source(source).err().map(kind));
+    closed("confirm", props.confirm(source).err().map(kind));
+    closed("history", props.history().err().map(kind));
+    closed("rollback_to", props.rollback_to(1).err().map(kind));
+    closed("unpin", props.unpin().err().map(kind));
+    closed(
+        "check",
+        props
+            .check(source, liveprops::Document::new())
+            .err()
+            .map(kind),
+    );
+    closed("wait_for", props.wait_for(["never"], long).err().map(kind));
+    closed(
+        "property",
+        props.property::<i64>("a").build().err().map(kind),
+    );
+    closed("bind", props.bind::<Value>("a").build().err().map(kind));
+    closed(
+        "wait_until",
+        n.wait_until(|n| *n == 9, long).err().map(kind),
+    );
+    closed("recv_timeout", changes.recv_timeout(long).err().map(kind));
+    let on_change_under = props.on_change_under("", |_| ());
+    closed("on_change_under", on_change_under.err().map(kind));
+    drop(n.on_change(|_| ()));
+    drop(n.changes());
+    drop(props.on_source_event(|_| ()));
+    n.on_change(|_| ()).forget();
+    assert_eq!(n.map(|n| n + 1).get(), 3);
+    child::say("subscribing waits for nothing");
+    let waker = std::task::Waker::noop();
+    let mut context = std::task::Context::from_waker(waker);
+    let polled = std::pin::pin!(changes.changed()).poll(&mut context);
+    assert!(polled.is_pending());
+    stuck.close_and_wait().unwrap();
+    idle.close_and_wait().unwrap();
+    drop(under);
+    child::say("subscriptions end");
+    let clone = props.clone();
+    drop(props);
+    drop(clone);
+    child::say("dropping waits for nothing");
+    assert_eq!(n.get(), 2);
+    let own = Properties::builder()
+        .source(Memory::from([("n", 7)]))
+        .build()
+        .unwrap();
+    own.set("n", 8).unwrap();
+    assert_eq!(own.get::<i64>("n").unwrap(), 8);
+    assert!(own.health().is_up());
+    drop(own);
+    drop(Arc::new(n));
+    child::say("the fork ends");
+    std::process::exit(0);
 }

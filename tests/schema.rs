@@ -786,6 +786,28 @@ fn the_json_schema_is_as_ever() {
 }
 
 /// Compares with a file; `GOLDEN=write` writes it.
+#[test]
+fn a_default_inside_a_list_is_an_error_of_the_declaration() {
+    for key in ["hosts.0.port", "hosts.1", "a.hosts.00.port"] {
+        let schema = Schema::new().declare(Schema::key::<u16>(key).default(80));
+        let error = Properties::builder().schema(schema).build().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.key()),
+            (ErrorKind::InvalidKey, Some(key))
+        );
+        assert!(
+            error.to_string().contains("does not reach into a list"),
+            "{error}"
+        );
+    }
+    // Nothing is lost without a default, nor where no list can be.
+    let schema = Schema::new()
+        .declare(Schema::key::<u16>("hosts.0.port"))
+        .declare(Schema::key::<u16>("0.port").default(80));
+    let props = Properties::builder().schema(schema).build().unwrap();
+    assert_eq!(props.get::<u16>("0.port").unwrap(), 80);
+}
+
 fn golden(path: &str, now: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var("GOLDEN").is_ok_and(|what| what == "write") {

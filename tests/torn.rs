@@ -10,7 +10,6 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support {
-    #[allow(dead_code)]
     #[path = "mod.rs"]
     pub(crate) mod common;
 }
@@ -35,9 +34,9 @@ const DEBOUNCE: Duration = Duration::from_millis(30);
 const KEYS: usize = 24;
 
 /// How long the short form writes.
-const SHORT: Duration = Duration::from_secs(8);
+const SHORT: Duration = Duration::from_secs(4);
 
-/// Files of each format in each place.
+/// Files of each format and kind.
 const COPIES: usize = 2;
 
 const FORMATS: [&str; 5] = ["toml", "json", "yaml", "properties", "dotenv"];
@@ -136,9 +135,18 @@ fn void(format: &str) -> &'static str {
     }
 }
 
+/// The styles that keep the file, for a writer that has another name of it.
+const IN_PLACE: [Style; 4] = [
+    Style::Truncate,
+    Style::Overwrite,
+    Style::EmptyThenFilled,
+    Style::CommentThenFilled,
+];
+
 /// One file and the one who writes it.
 struct Writer {
     path: PathBuf,
+    styles: &'static [Style],
     format: &'static str,
     prefix: String,
     version: usize,
@@ -152,6 +160,7 @@ impl Writer {
     fn new(path: PathBuf, format: &'static str, prefix: String) -> Self {
         Self {
             path,
+            styles: &STYLES,
             format,
             prefix,
             version: 0,
@@ -161,7 +170,7 @@ impl Writer {
         }
     }
 
-    /// Puts a first version in place.
+    /// Writes a first version.
     fn begin(self) -> Self {
         fs::write(&self.path, self.text()).unwrap();
         self
@@ -204,7 +213,7 @@ impl Writer {
         self.version += 1;
         self.began = None;
         self.longest = Duration::ZERO;
-        let style = STYLES[self.random.below(STYLES.len())];
+        let style = self.styles[self.random.below(self.styles.len())];
         let text = self.text();
         let mut create = OpenOptions::new();
         create.write(true).create(true).truncate(true);
@@ -422,80 +431,132 @@ fn rewrite(mut writer: Writer, props: &Properties, tally: &Arc<Tally>, until: &U
 }
 
 /// A writer for each format, each file with keys of its own.
-fn writers(dir: &Path, place: &str) -> Vec<Writer> {
+fn writers(dir: &Path, kind: &str) -> Vec<Writer> {
     let copies = formats().flat_map(|format| (0..COPIES).map(move |copy| (format, copy)));
     copies
         .map(|(format, copy)| {
-            let prefix = format!("{place}{format}{copy}");
+            let prefix = format!("{kind}{format}{copy}");
             let path = dir.join(format!("{prefix}.{}", extension(format)));
             Writer::new(path, format, prefix).begin()
         })
         .collect()
 }
 
-/// All files of a place, and one properties that follow them.
-fn place(name: &str, dir: &Path, in_dir: bool, polled: bool) -> (Vec<Writer>, Properties) {
-    let dir = dir.join(name);
+/// How files are followed and written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    File,
+    PolledFile,
+    /// Written through another name in another directory, which causes no event.
+    LinkedFile,
+    Dir,
+    PolledDir,
+}
+
+const OFTEN: Duration = Duration::from_millis(10);
+
+fn file(path: &Path, kind: Kind) -> File {
+    match kind {
+        Kind::PolledFile => File::new(path).without_watch().poll(OFTEN),
+        Kind::LinkedFile => File::new(path).poll(OFTEN),
+        _ => File::new(path),
+    }
+}
+
+/// Writers of the files of one kind, and the properties that follow them. Half of the sources accept an empty
+/// file: half a file must not be in force there either.
+fn writers_of_kind(home: &Path, kind: Kind) -> (Vec<Writer>, Properties) {
+    let name = format!("{kind:?}").to_lowercase();
+    let dir = home.join(&name);
     fs::create_dir(&dir).unwrap();
-    let writers = writers(&dir, name);
+    let mut writers = writers(&dir, &name);
     let mut builder = Properties::builder().inline_callbacks();
-    if in_dir {
-        let source = match polled {
-            true => Dir::new(&dir).without_watch().poll(DEBOUNCE / 3),
-            false => Dir::new(&dir),
-        };
-        builder = builder.source(source);
+    if matches!(kind, Kind::Dir | Kind::PolledDir) {
+        builder = builder.source(match kind {
+            Kind::PolledDir => Dir::new(&dir).without_watch().poll(OFTEN).allow_empty(),
+            _ => Dir::new(&dir),
+        });
     } else {
-        for writer in &writers {
-            builder = builder.source(file(&writer.path, polled));
+        for (at, writer) in writers.iter().enumerate() {
+            let file = file(&writer.path, kind);
+            builder = builder.source(match at % 2 {
+                0 => file,
+                _ => file.allow_empty(),
+            });
+        }
+    }
+    if kind == Kind::LinkedFile {
+        let elsewhere = home.join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        for writer in &mut writers {
+            let link = elsewhere.join(writer.path.file_name().unwrap());
+            fs::hard_link(&writer.path, &link).unwrap();
+            writer.path = link;
+            writer.styles = &IN_PLACE;
         }
     }
     (writers, builder.build().unwrap())
 }
 
-fn file(path: &Path, polled: bool) -> File {
-    match polled {
-        true => File::new(path).without_watch().poll(DEBOUNCE / 3),
-        false => File::new(path),
-    }
-}
-
-#[test]
-fn content_in_force_is_a_complete_version_however_files_are_rewritten() {
+/// Rewrites files of some kinds, in the given styles only if there are any.
+fn stress(what: &str, kinds: &[Kind], styles: Option<&'static [Style]>) {
     let dir = tempfile::tempdir().unwrap();
-    let kinds = [
-        ("fe", false, false),
-        ("fp", false, true),
-        ("de", true, false),
-        ("dp", true, true),
-    ];
     let tally = Arc::new(Tally::default());
-    let places = kinds.map(|(name, in_dir, polled)| place(name, dir.path(), in_dir, polled));
+    let kinds: Vec<_> = kinds
+        .iter()
+        .map(|kind| writers_of_kind(dir.path(), *kind))
+        .collect();
     let until = Until::new();
     thread::scope(|scope| {
-        for (writers, props) in places {
-            for writer in writers {
+        for (writers, props) in kinds {
+            for mut writer in writers {
+                writer.styles = styles.unwrap_or(writer.styles);
                 let (props, tally, until) = (props.clone(), &tally, &until);
                 scope.spawn(move || rewrite(writer, &props, tally, until));
             }
         }
     });
-    tally.check("running");
+    tally.check(what);
+}
+
+#[test]
+fn content_in_force_is_a_complete_version_however_files_are_rewritten() {
+    let kinds = [
+        Kind::File,
+        Kind::PolledFile,
+        Kind::LinkedFile,
+        Kind::Dir,
+        Kind::PolledDir,
+    ];
+    stress("all styles", &kinds, None);
+}
+
+#[test]
+fn a_file_that_is_removed_or_moved_away_and_rewritten_is_never_half_in_force() {
+    let styles = &[Style::RemoveAndRewrite, Style::RenameAwayAndRewrite];
+    let kinds = [Kind::File, Kind::Dir];
+    stress("removed or moved away", &kinds, Some(styles));
+}
+
+#[test]
+fn a_file_that_is_polled_and_rewritten_in_parts_is_never_half_in_force() {
+    let kinds = [Kind::PolledFile, Kind::LinkedFile, Kind::PolledDir];
+    stress("polled", &kinds, Some(&IN_PLACE));
 }
 
 /// Starts once while a file is being rewritten.
 fn start(writer: &mut Writer, random: &mut Random, tally: &Tally) {
     let (path, prefix) = (writer.path.clone(), writer.prefix.clone());
     let delay = Duration::from_micros(random.below(60_000) as u64);
-    let (polled, in_dir) = (random.below(2) == 0, random.below(2) == 0);
+    let kind = [Kind::File, Kind::PolledFile, Kind::Dir][random.below(3)];
     let before = writer.version;
     let (written, found) = thread::scope(|scope| {
         let written = scope.spawn(|| writer.write());
         sleep(delay);
         let builder = Properties::builder();
-        let builder = match in_dir {
-            true => builder.source(Dir::new(path.parent().unwrap())),
-            false => builder.source(file(&path, polled)),
+        let builder = match kind {
+            Kind::Dir => builder.source(Dir::new(path.parent().unwrap())),
+            _ => builder.source(file(&path, kind)),
         };
         let found = builder
             .build()
@@ -512,7 +573,9 @@ fn start(writer: &mut Writer, random: &mut Random, tally: &Tally) {
         Ok(found) => format!("{found:?}"),
         Err(error) => error.to_string(),
     };
-    tally.count_torn(fast, format!("{style:?} after {delay:?}: {problem}"));
+    let path = path.display();
+    let what = format!("{path}: {kind:?}, {style:?}, {delay:?} later: {problem}");
+    tally.count_torn(fast, what);
 }
 
 #[test]
@@ -522,7 +585,7 @@ fn a_start_finds_a_complete_version_while_a_file_is_rewritten() {
     let until = Until::new();
     thread::scope(|scope| {
         for format in formats() {
-            for copy in 0..COPIES {
+            for copy in 0..2 * COPIES {
                 let home = dir.path().join(format!("{format}{copy}"));
                 fs::create_dir(&home).unwrap();
                 let path = home.join(format!("app.{}", extension(format)));

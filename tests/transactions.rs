@@ -221,6 +221,36 @@ fn a_condition_on_a_value_holds_for_values_absence_and_nothing_else() -> Result<
 }
 
 #[test]
+fn a_condition_on_an_item_of_a_list_or_a_value_inside_one_holds_for_that_value_only()
+-> Result<(), Error> {
+    let memory = Memory::from([("ports", vec![80, 81])]);
+    let server = |port: i64| Value::Table(Box::new([("port".into(), port.into())].into()));
+    memory.set("servers", vec![server(80), server(81)])?;
+    let props = Properties::builder().source(memory).build()?;
+    let only_if = |key: &str, value: Option<Value>| {
+        let outcome = props.transaction(|tx| {
+            tx.if_value(key, value)?;
+            tx.set("out", "x")?;
+            tx.remove("out")
+        });
+        outcome.map(|_| ()).map_err(|error| error.kind())
+    };
+    for key in ["ports.1", "servers.1.port"] {
+        assert_eq!(only_if(key, Some(81.into())), Ok(()), "{key}");
+        for other in [Some(80.into()), Some("81".into()), None] {
+            let conflict = Err(ErrorKind::Conflict);
+            assert_eq!(only_if(key, other.clone()), conflict, "{key} {other:?}");
+        }
+    }
+    assert_eq!(only_if("ports.2", None), Ok(()), "there is no third item");
+    assert_eq!(
+        only_if("ports.2", Some(81.into())),
+        Err(ErrorKind::Conflict)
+    );
+    Ok(())
+}
+
+#[test]
 fn a_rule_over_two_keys_holds_whichever_source_would_break_it() -> Result<(), Error> {
     let (low, high) = (Memory::from([("min", 1)]), Memory::from([("max", 9)]));
     let props = Properties::builder()

@@ -108,7 +108,9 @@ fn tell(event: &SourceEvent) {
     match &event.kind {
         SourceEventKind::Rejected(why) => say(format!("{name}: refused, the old stays: {why}")),
         SourceEventKind::Suspended(why) => say(format!("{name}: fails, the old stays: {why}")),
-        SourceEventKind::Reconnected => say(format!("{name}: is well again")),
+        SourceEventKind::Reconnected | SourceEventKind::Recovered => {
+            say(format!("{name}: is well again"));
+        }
         _ => {}
     }
 }

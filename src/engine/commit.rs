@@ -20,7 +20,7 @@ use crate::source::{Applied, Content, Edit, Refusal, Update};
 use crate::sync::Cell;
 use crate::sync::discard::{Publishing, discard};
 use crate::tree::diff;
-use crate::tree::interpolate::References;
+use crate::tree::interpolate::{self, References};
 use crate::tree::layer::{Layer, LayerState, SourceId, count_bootstrap};
 use crate::tree::merge::Merge;
 use crate::tree::snapshot::{Found, Generation, Pending, Pinned, Snapshot};
@@ -196,10 +196,14 @@ impl Ledger {
             }
             Order::Confirm { source, .. } => {
                 let at = index_of(source)?;
-                let Some(root) = self.guards.says(source).cloned() else {
+                let Some(mut root) = self.guards.says(source).cloned() else {
                     let detail = format!("nothing of {source} waits to be confirmed");
                     return Err(Error::new(ErrorKind::Other, detail));
                 };
+                if old.layers[at].layer.is_bootstrap() {
+                    let secret = |key: &str| rules.secrets.hides(key);
+                    interpolate::fix(&mut root, &old.root, &secret);
+                }
                 let done = self.replace(current, rules, &old, at, root, Refusal::Whole)?;
                 self.believe(current, source);
                 Ok(done)
@@ -234,11 +238,8 @@ impl Ledger {
                 let ignored =
                     (0..now.layers.len()).flat_map(|at| pins::ignored(&now.layers, at, None));
                 done.clashes.extend(ignored);
-                if old.is_initial() && !rules.frozen.is_empty() {
-                    self.pins.freeze(&rules.frozen, &now);
-                    if self.pins.tree().is_some() {
-                        // What the layers say may differ from what was rolled back to.
-                        let again = self.anew(current, rules, &now, now.layers.clone())?;
+                if old.is_initial() && self.pins.freeze(&rules.frozen, &now) {
+                    if let Ok(again) = self.anew(current, rules, &now, now.layers.clone()) {
                         done.waiting = again.waiting;
                     }
                 }
@@ -489,10 +490,10 @@ pub(super) fn merge_all<'r>(rules: &'r Rules, layers: &[Arc<LayerState>]) -> (Ta
     (merged, merge)
 }
 
-/// Takes from a bootstrap source what it said at the start, and nothing else.
+/// Accepts an update of a bootstrap source that changes nothing, and rejects any other.
 fn confirm_bootstrap(old: &Generation, at: usize, root: &Table) -> Result<Done, Error> {
     let layer = &old.layers[at];
-    if !pins::same_values(&layer.root, root) {
+    if !pins::same_tables(&layer.root, root) {
         return Err(pins::too_late(&layer.name));
     }
     let applied = Applied {

@@ -30,6 +30,7 @@ use crate::sync::Cell;
 use crate::sync::discard::{Contained, Discarded, discard};
 use crate::sync::lock::{CannotLock, CommitLock, Mutex};
 use crate::sync::panics::{self, Panicked};
+use crate::sync::process::ProcessId;
 use crate::tree::diff;
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::tree::snapshot::{Found, Generation, Pending, Pinned, Stamp};
@@ -65,6 +66,8 @@ pub(crate) struct Engine {
     replaced: Mutex<RetiredVersions>,
     host: HostRef,
     me: Weak<Engine>,
+    /// Where the threads of the engine run.
+    process: ProcessId,
 }
 
 /// What several sources share, by type.
@@ -162,7 +165,13 @@ impl Engine {
     pub(crate) fn new(rules: Rules, inline: bool, clock: Clock) -> Arc<Self> {
         Arc::new_cyclic(|me: &Weak<Engine>| {
             let host: Weak<Engine> = Weak::clone(me);
-            let books = Arc::new(Books::new(clock.clone()));
+            let watched = Weak::clone(me);
+            let wake = move || {
+                if let Some(engine) = watched.upgrade() {
+                    engine.supervisor.wake(&engine);
+                }
+            };
+            let books = Arc::new(Books::new(clock.clone(), Arc::new(wake)));
             let reports = Weak::clone(me);
             let dispatcher = Dispatcher::new(inline, move |trouble| {
                 if let Some(engine) = reports.upgrade() {
@@ -214,6 +223,7 @@ impl Engine {
                 replaced: Mutex::default(),
                 host: Arc::new(host),
                 me: Weak::clone(me),
+                process: ProcessId::current(),
             }
         })
     }
@@ -340,8 +350,20 @@ impl Engine {
         let _ = self.locked(|ledger| ledger.guards.remove(source));
     }
 
+    /// Rejects whatever needs the engine's threads or locks in a fork of the process that built the
+    /// properties. A lock that another thread held at the fork stays locked in the child.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        if self.process.is_current() {
+            return Ok(());
+        }
+        let detail = "the properties belong to the process that built them, and this is a fork of \
+                      that process: build new ones here";
+        Err(Error::new(ErrorKind::Closed, detail))
+    }
+
     /// Refuses what waits for other threads, where this one holds up all that commit.
     pub(crate) fn may_wait(&self) -> Result<(), Error> {
+        self.check_process()?;
         if self.ledger.is_held() {
             let detail = "a validator or a decoder may not wait for sources";
             return Err(Error::new(ErrorKind::Reentrant, detail));
@@ -352,6 +374,7 @@ impl Engine {
     /// Runs `f` under the commit lock, or rejects a thread that holds the lock. What `f` discards is
     /// dropped after the lock is released.
     fn locked<R>(&self, f: impl FnOnce(&mut Ledger) -> R) -> Result<R, Error> {
+        self.check_process()?;
         let (outcome, discarded) = self.locked_with_discarded(f)?;
         drop(discarded);
         Ok(outcome)
@@ -380,6 +403,7 @@ impl Engine {
 
     /// Whether an order may be given now, and how deep in a chain of callbacks it would be.
     fn depth(&self) -> Result<u32, Error> {
+        self.check_process()?;
         if self.ledger.is_held() {
             let detail = "a validator or a decoder may not change properties";
             return Err(Error::new(ErrorKind::Reentrant, detail));
@@ -443,7 +467,9 @@ impl Engine {
         let placed = self.depth().map(|depth| {
             let mut queue = self.queue.lock();
             for layer in &mut layers {
-                if queue.arriving.contains(&layer.id) {
+                // Where the cache stands in, the document replaces the kept values by a commit of its
+                // own, which is guarded as any other.
+                if queue.arriving.contains(&layer.id) && layer.kept.is_none() {
                     if let Some(document) = queue.take_first_document(layer.id) {
                         let (root, problems) = document.into_parts();
                         layer.root = root;
@@ -576,12 +602,12 @@ impl Engine {
                 mut told,
                 versions,
             }) => {
+                self.commit_listeners.collect_into(&mut told);
                 if !versions.is_empty() {
                     self.replaced
                         .lock()
                         .add(versions, self.supervisor.clock().now());
                 }
-                self.commit_listeners.collect_into(&mut told);
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 for clash in clashes {
                     self.books.note_clash(&mut news, generation, clash);
@@ -860,6 +886,10 @@ impl Host for Engine {
         self.current.load().number()
     }
 
+    fn check_process(&self) -> Result<(), Error> {
+        Engine::check_process(self)
+    }
+
     fn schedule(&self, subscriber: Arc<Subscriber>) {
         self.dispatcher.schedule(subscriber);
     }
@@ -873,7 +903,11 @@ impl Host for Engine {
     }
 
     fn keep(&self, holder: Arc<dyn Any + Send + Sync>) {
-        self.kept.lock().push(Contained::new(holder));
+        if self.process.is_current() {
+            self.kept.lock().push(Contained::new(holder));
+        } else {
+            std::mem::forget(holder);
+        }
     }
 }
 

@@ -16,15 +16,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::engine::threads::Threads;
 use crate::error::{Error, ErrorKind};
 use crate::property::subscription::{After, Subscriber};
 use crate::sync::panics::Panicked;
+use crate::sync::{self, Condvar, Mutex};
 
 /// How long a callback may take before another thread takes over those that wait.
-const GRACE: Duration = Duration::from_millis(2);
+const GRACE: Duration = if cfg!(loom) {
+    // A model has no time.
+    Duration::ZERO
+} else {
+    Duration::from_millis(2)
+};
 /// How long a thread stays that has nothing to do.
 const IDLE: Duration = Duration::from_secs(10);
 /// How long after a thread could not be started the next attempt is due.
@@ -139,7 +143,7 @@ impl Dispatcher {
     ) -> Self {
         Self(Arc::new(Inner {
             queue: Mutex::new(Queue::default()),
-            wake: Condvar::new(),
+            wake: Condvar::default(),
             threads: Threads::default(),
             inline,
             idle,
@@ -278,9 +282,10 @@ impl Dispatcher {
                 break;
             }
             if queue.jobs.is_empty() {
-                let late = self.0.wake.wait_for(&mut queue, self.0.idle).timed_out();
+                let late = sync::wait_or_time_out(&self.0.wake, &mut queue, self.0.idle);
                 // Decided under the lock that `schedule` holds: a job comes before this and is
                 // seen, or after the counts below and starts another thread.
+                // Proof: engine/models.rs, `a_job_that_comes_while_the_last_worker_ends_is_run`.
                 if late && queue.jobs.is_empty() {
                     break;
                 }
@@ -306,10 +311,10 @@ impl Dispatcher {
                     true => self.provide(&mut queue),
                     false => None,
                 };
-                parking_lot::MutexGuard::unlocked(&mut queue, || {
-                    self.report(trouble);
-                    self.run(subscriber);
-                });
+                drop(queue);
+                self.report(trouble);
+                self.run(subscriber);
+                queue = self.0.queue.lock();
                 if queue.stopped {
                     break;
                 }
@@ -399,5 +404,89 @@ impl Dispatcher {
 impl fmt::Debug for Dispatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Dispatcher")
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Weak;
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use super::*;
+    use crate::engine::core::Engine;
+
+    /// Counts its runs.
+    fn counter() -> (Arc<Subscriber>, Arc<AtomicUsize>) {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::clone(&runs);
+        let job = move || {
+            counts.fetch_add(1, Ordering::SeqCst);
+        };
+        let host: Weak<Engine> = Weak::new();
+        (Subscriber::new(host, Box::new(job)), runs)
+    }
+
+    #[track_caller]
+    fn wait_until(mut cond: impl FnMut() -> bool) {
+        let until = Instant::now() + Duration::from_secs(10);
+        while !cond() {
+            assert!(Instant::now() < until, "it did not happen in time");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_job_that_comes_while_the_last_worker_ends_is_run() {
+        // So short that nearly each job meets a worker which is about to end.
+        let dispatcher = Dispatcher::with_idle(false, Duration::from_micros(30), |_| {});
+        let schedulers: Vec<_> = (0..3)
+            .map(|i| {
+                let dispatcher = dispatcher.clone();
+                thread::spawn(move || {
+                    let (subscriber, runs) = counter();
+                    for round in 0..2_000 {
+                        if subscriber.poke() {
+                            dispatcher.schedule(Arc::clone(&subscriber));
+                        }
+                        wait_until(|| runs.load(Ordering::SeqCst) > round);
+                        let pause = (round * 7 + i * 13) % 120;
+                        let begun = Instant::now();
+                        while begun.elapsed() < Duration::from_micros(pause as u64) {
+                            std::hint::spin_loop();
+                        }
+                    }
+                })
+            })
+            .collect();
+        for scheduler in schedulers {
+            scheduler.join().unwrap();
+        }
+        wait_until(|| dispatcher.0.queue.lock().workers == 0);
+        let queue = dispatcher.0.queue.lock();
+        assert_eq!((queue.idle, queue.busy.len(), queue.jobs.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn each_worker_ends_when_it_is_idle_and_leaves_nothing_behind() {
+        let dispatcher = Dispatcher::with_idle(false, Duration::from_millis(5), |_| {});
+        let release = Arc::new(std::sync::Barrier::new(6));
+        for _ in 0..5 {
+            let release = Arc::clone(&release);
+            let host: Weak<Engine> = Weak::new();
+            let job = move || drop(release.wait());
+            let subscriber = Subscriber::new(host, Box::new(job));
+            assert!(subscriber.poke());
+            dispatcher.schedule(subscriber);
+        }
+        release.wait();
+        assert!(dispatcher.0.queue.lock().workers >= 5);
+        wait_until(|| dispatcher.0.queue.lock().workers == 0);
+        wait_until(|| dispatcher.0.threads.is_empty());
+        let (subscriber, runs) = counter();
+        assert!(subscriber.poke());
+        dispatcher.schedule(subscriber);
+        wait_until(|| runs.load(Ordering::SeqCst) == 1);
     }
 }

@@ -328,6 +328,61 @@ mod tests {
         assert!(!judge(9, 4), "8 of 12");
     }
 
+    /// Whether the first update that leaves `next` of `there` keys is accepted.
+    fn accepts(guard: Guard, there: u32, next: u32) -> bool {
+        let mut guards = Guards::new(Clock::default());
+        guards.add(SOURCE, guard, true);
+        let judged = guards.judge(SOURCE, &keys(0..there), &keys(0..next), Said::All);
+        let tried = guards.would_hold(SOURCE, &keys(0..there), &keys(0..next));
+        assert_eq!(judged.is_ok(), tried.is_ok(), "a trial says the same");
+        judged.is_ok()
+    }
+
+    #[test]
+    fn exactly_the_share_may_go_and_one_key_more_may_not() {
+        for (there, most) in [(8, 4), (9, 4), (20, 10), (101, 50)] {
+            assert!(
+                accepts(Guard::new(), there, there - most),
+                "{most} of {there}"
+            );
+            assert!(
+                !accepts(Guard::new(), there, there - most - 1),
+                "{most} + 1 of {there}"
+            );
+        }
+        let quarter = Guard::new().share(0.25);
+        assert!(accepts(quarter, 20, 15) && !accepts(quarter, 20, 14));
+        assert!(accepts(Guard::all(), 20, 1) && !accepts(Guard::all(), 20, 0));
+    }
+
+    #[test]
+    fn of_fewer_keys_than_the_least_number_all_but_one_may_go() {
+        assert!(accepts(Guard::new(), 7, 1), "6 of 7");
+        assert!(!accepts(Guard::new(), 7, 0), "all of 7");
+        assert!(!accepts(Guard::new(), 8, 1), "7 of 8");
+        assert!(!accepts(Guard::new().at_least(7), 7, 1), "6 of 7");
+        assert!(accepts(Guard::new(), 0, 0), "nothing goes");
+    }
+
+    #[test]
+    fn growth_hides_no_wipe_and_is_no_wipe() {
+        let (_fake, clock) = Fake::new();
+        let mut guards = Guards::new(clock);
+        guards.add(SOURCE, Guard::new(), true);
+        let mut judge = |there: u32, next: std::ops::Range<u32>| {
+            let judged = guards.judge(SOURCE, &keys(0..there), &keys(next), Said::All);
+            judged.is_ok()
+        };
+        assert!(judge(8, 0..100));
+        assert!(judge(100, 0..50), "exactly half of those there are now");
+        assert!(!judge(100, 0..49), "more than half of those there are now");
+        assert!(
+            !judge(100, 5..100),
+            "more than half of those at the beginning"
+        );
+        assert!(judge(100, 4..100), "half of those at the beginning");
+    }
+
     #[test]
     fn what_is_held_is_believed_only_after_it_was_said_all_the_time() {
         let (fake, clock) = Fake::new();

@@ -7,6 +7,8 @@ pub(crate) mod core;
 pub(crate) mod dispatch;
 pub(crate) mod guard;
 pub(crate) mod health;
+#[cfg(all(test, loom))]
+mod models;
 pub(crate) mod pins;
 pub(crate) mod propose;
 pub(crate) mod retired;

@@ -38,16 +38,16 @@ pub(crate) struct Pin {
     pub(crate) tree: Table,
     /// What is not in the tree and is what the layers say; only of an earlier run.
     pub(crate) secrets: Vec<Key>,
-    /// The defaults of the earlier run that a layer hid from the tree; only of an earlier run.
+    /// The defaults of the earlier run that a layer hid; empty for a tree of this run.
     pub(crate) hidden: Vec<Key>,
 }
 
 impl Pin {
     /// The tree that is in force, with the keys of it whose references are to be followed.
     ///
-    /// References of a tree of this run were followed when it was in force. Over one of an earlier
-    /// run stands what this start has set, and beneath it what this program has by default and did
-    /// not have then. Nothing is joined: the tree holds lists that are joined already.
+    /// References of a tree of this run were followed when it was in force. Over a tree of an earlier
+    /// run stand the bootstrap values of this start. Beneath it stand the defaults that are new.
+    /// Nothing is joined: the lists in the tree are joined already.
     pub(crate) fn over(
         &self,
         merged: &Table,
@@ -146,16 +146,16 @@ pub(crate) fn fix_bootstrap(
 /// Where the layers differ from what is frozen.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Waiting {
-    /// The frozen keys where the layers hold another node than the one in force.
+    /// The frozen keys for which the merged layers have another node than the one in force.
     behind: BTreeMap<Key, Behind>,
     /// Of these, the keys whose value a restart changes.
     pub(crate) pending: Arc<Pending>,
 }
 
-/// What the layers hold at a frozen key.
+/// The node of the merged layers at a frozen key.
 #[derive(Clone, Debug)]
 struct Behind {
-    says: Option<Arc<Entry>>,
+    layered: Option<Arc<Entry>>,
     /// Whether a value that stands further up had to give way.
     displaced: bool,
 }
@@ -165,12 +165,12 @@ struct Behind {
 struct Frozen {
     key: Key,
     path: Vec<String>,
-    /// What stood there at the start, its references resolved for good.
+    /// The node at the start, its references resolved for good; `None` if the key was absent.
     node: Option<Node>,
 }
 
 impl Frozen {
-    /// What a key keeps; `None` if it cannot be read, which is not worth keeping.
+    /// Freezes a key; `None` if its reference is broken, since it has no value to keep.
     fn of(key: Key, now: &Generation) -> Option<Self> {
         let path: Vec<String> = key.segments().map(|name| name.into_owned()).collect();
         let node = now.root.find(&path).map(|entry| entry.node.clone());
@@ -184,17 +184,17 @@ impl Frozen {
         })
     }
 
-    /// Puts what is frozen in place of what the layers hold; says what they hold, if that differs,
-    /// and whether a restart changes the value.
+    /// Replaces the node of the merged layers by the frozen one. Returns the replaced node, if they
+    /// differ, and whether a restart changes the value.
     fn hold(&self, merged: &mut Table) -> Option<(Behind, bool)> {
-        let says = merged.find(&self.path).cloned();
-        let (node, is_pending) = match (&self.node, &says) {
-            (None, None) => return self.hold_absent(merged),
+        let layered = merged.find(&self.path).cloned();
+        let (node, is_pending) = match (&self.node, &layered) {
+            (None, None) => return self.keep_absent(merged),
             (None, Some(_)) => (None, true),
-            (Some(frozen), says) => {
+            (Some(frozen), layered) => {
                 let mut is_pending = false;
-                let says = says.as_ref().map(|entry| &entry.node);
-                let node = instead(frozen, says, &mut is_pending)?;
+                let layered = layered.as_ref().map(|entry| &entry.node);
+                let node = instead(frozen, layered, &mut is_pending)?;
                 (Some(node), is_pending)
             }
         };
@@ -208,45 +208,51 @@ impl Frozen {
             }
             let _ = merged.put_path(&self.path, node);
         }
-        Some((Behind { says, displaced }, is_pending))
+        Some((Behind { layered, displaced }, is_pending))
     }
 
-    /// Takes out a list that holds what is to be absent.
-    fn hold_absent(&self, merged: &mut Table) -> Option<(Behind, bool)> {
+    /// Removes a list that contains the key, which is absent at the start.
+    fn keep_absent(&self, merged: &mut Table) -> Option<(Behind, bool)> {
         let Ok(Found::Inside(value, entry)) = Found::in_tree(merged, self.key.as_str()) else {
             return None;
         };
         let origin = entry.node.origin()?.clone();
-        let says = Entry {
+        let layered = Entry {
             name: entry.name.clone(),
             node: Node::Leaf(Leaf::new(value.clone(), origin)),
         };
         let above = leaf_above(merged, &self.path)?;
         merged.remove_path(&self.path[..above]);
         let behind = Behind {
-            says: Some(Arc::new(says)),
+            layered: Some(Arc::new(layered)),
             displaced: true,
         };
         Some((behind, true))
     }
 }
 
-/// What stands in force in place of what the layers hold; `None`: what they hold.
+/// Returns the node that replaces the one of the merged layers; `None` if they are the same.
 ///
-/// Each leaf that the layers hold as it was at the start is in force with its present origin.
-fn instead(frozen: &Node, says: Option<&Node>, is_pending: &mut bool) -> Option<Node> {
-    match (frozen, says) {
-        (Node::Table(frozen), Some(Node::Table(says))) => table_instead(frozen, says, is_pending),
-        (Node::Resolved(frozen), Some(Node::Leaf(says))) if frozen.raw.value == says.value => {
-            Some(fixed_at(frozen, &says.origin))
+/// A leaf that the layers write as at the start keeps the layers' present origin.
+fn instead(frozen: &Node, layered: Option<&Node>, is_pending: &mut bool) -> Option<Node> {
+    match (frozen, layered) {
+        (Node::Table(frozen), Some(Node::Table(layered))) => {
+            table_instead(frozen, layered, is_pending)
+        }
+        (Node::Resolved(frozen), Some(Node::Leaf(layered)))
+            if frozen.raw.value == layered.value =>
+        {
+            Some(fixed_at(frozen, &layered.origin))
         }
         // Nothing has changed here since the references were followed for the last time.
-        (Node::Resolved(frozen), Some(Node::Resolved(says)))
-            if !says.fixed && frozen.raw.value == says.raw.value =>
+        (Node::Resolved(frozen), Some(Node::Resolved(layered)))
+            if !layered.fixed && frozen.raw.value == layered.raw.value =>
         {
-            Some(fixed_at(frozen, &says.raw.origin))
+            Some(fixed_at(frozen, &layered.raw.origin))
         }
-        (frozen, Some(says)) if says.written().is_some() && frozen.written() == says.written() => {
+        (frozen, Some(layered))
+            if layered.written().is_some() && frozen.written() == layered.written() =>
+        {
             None
         }
         _ => {
@@ -256,39 +262,36 @@ fn instead(frozen: &Node, says: Option<&Node>, is_pending: &mut bool) -> Option<
     }
 }
 
-/// A frozen value with the place where it is written now.
+/// A frozen value with the origin that it has now.
 fn fixed_at(frozen: &Resolved, origin: &Origin) -> Node {
     let mut node = frozen.clone();
     node.raw.origin = origin.clone();
     Node::Resolved(Box::new(node))
 }
 
-fn table_instead(frozen: &Table, says: &Table, is_pending: &mut bool) -> Option<Node> {
-    if !frozen.special() && frozen.leaves() == says.leaves() {
-        let diff = diff::diff(frozen, says, false);
-        if diff.uncounted == 0 && !says.special() {
-            return None;
-        }
+fn table_instead(frozen: &Table, layered: &Table, is_pending: &mut bool) -> Option<Node> {
+    if !frozen.special() && same_tables(frozen, layered) {
+        return None;
     }
     let mut differs = false;
-    let mut held = frozen.clone();
+    let mut kept = frozen.clone();
     for entry in frozen.map().iter() {
-        let there = says.get(&entry.name);
+        let there = layered.get(&entry.name);
         let node = instead(&entry.node, there.map(|there| &there.node), is_pending);
         match (node, there) {
             (Some(node), _) => {
                 differs = true;
-                held.put(&entry.name, node);
+                kept.put(&entry.name, node);
             }
-            (None, Some(there)) => drop(held.insert(Arc::clone(there))),
+            (None, Some(there)) => drop(kept.insert(Arc::clone(there))),
             (None, None) => {}
         }
     }
     let is_more = |entry: &Arc<Entry>| frozen.get(&entry.name).is_none();
-    if says.map().iter().any(is_more) {
+    if layered.map().iter().any(is_more) {
         (differs, *is_pending) = (true, true);
     }
-    differs.then_some(Node::Table(held))
+    differs.then_some(Node::Table(kept))
 }
 
 /// The keys to freeze for those that are named: an item of a list is frozen with its list, since a
@@ -353,13 +356,16 @@ impl Pins {
         std::mem::replace(&mut self.tree, tree)
     }
 
-    /// Has keys keep what they are now.
-    pub(crate) fn freeze(&mut self, keys: &[Key], now: &Generation) {
+    /// Freezes keys at their present values. Returns whether the tree must be published again: its
+    /// references still follow other keys, or a roll-back differs from the layers.
+    pub(crate) fn freeze(&mut self, keys: &[Key], now: &Generation) -> bool {
         let keys = whole_lists(keys, &now.root);
         self.frozen = keys
             .into_iter()
             .filter_map(|key| Frozen::of(key, now))
             .collect();
+        let mut nodes = self.frozen.iter().filter_map(|frozen| frozen.node.as_ref());
+        self.tree.is_some() || nodes.any(Node::special)
     }
 
     /// Puts what the layers say in place of what is frozen, so that a change can be merged into it;
@@ -371,11 +377,11 @@ impl Pins {
         }
         for frozen in &self.frozen {
             let Some(behind) = self.waiting.behind.get(&frozen.key) else {
-                // What the layers hold is in force.
+                // The node of the layers is in force.
                 continue;
             };
             merged.remove_path(&frozen.path);
-            if let Some(entry) = &behind.says {
+            if let Some(entry) = &behind.layered {
                 let _ = merged.put_path(&frozen.path, entry.node.clone());
             }
         }
@@ -394,7 +400,7 @@ impl Pins {
         for frozen in &self.frozen {
             if let Some((there, is_pending)) = frozen.hold(merged) {
                 if is_pending {
-                    pending.insert(frozen.key.clone(), there.says.clone());
+                    pending.insert(frozen.key.clone(), there.layered.clone());
                 }
                 behind.insert(frozen.key.clone(), there);
             }
@@ -441,44 +447,26 @@ fn leaf_above<S: AsRef<str>>(table: &Table, path: &[S]) -> Option<usize> {
     })
 }
 
+/// Whether two tables have the same values as written.
+pub(crate) fn same_tables(a: &Table, b: &Table) -> bool {
+    diff::same_as_written(&Node::Table(a.clone()), &Node::Table(b.clone()))
+}
+
 fn same_entry(a: &Option<Arc<Entry>>, b: &Option<Arc<Entry>>) -> bool {
     match (a, b) {
         (None, None) => true,
-        (Some(a), Some(b)) => alike(&a.node, &b.node),
+        (Some(a), Some(b)) => diff::same_as_written(&a.node, &b.node),
         _ => false,
     }
 }
 
-/// Whether two nodes read the same.
-fn alike(a: &Node, b: &Node) -> bool {
-    match (a, b) {
-        (Node::Table(a), Node::Table(b)) => {
-            let diff = diff::diff(a, b, false);
-            diff.uncounted == 0 && a.leaves() == b.leaves()
-        }
-        _ => diff::same(a, b),
-    }
-}
-
-/// Whether a bootstrap layer holds the same as its source says now.
-pub(crate) fn same_values(layer: &Table, says: &Table) -> bool {
-    let written = |table: &Table| {
-        let mut leaves: BTreeMap<String, Option<Value>> = BTreeMap::new();
-        table.walk(&mut String::new(), &mut |key, entry| {
-            leaves.insert(key.to_owned(), entry.node.written().cloned());
-        });
-        leaves
-    };
-    written(layer) == written(says)
-}
-
-/// Why a bootstrap source is rejected that says something else than at the start.
+/// The error for a bootstrap source that changes after the start.
 pub(crate) fn too_late(name: &str) -> Error {
     let detail = "bootstrap sources cannot change after start-up; restart the program";
     Error::new(ErrorKind::Refused, detail).with_origin(name)
 }
 
-/// Why a layer is rejected that a source may not fill, or may not leave.
+/// The error for a source that would take or leave the bootstrap rank.
 pub(crate) fn reserved(name: &str) -> Error {
     let detail = "the bootstrap rank is reserved: a source has it from `Builder::bootstrap` on, for \
                   good";
@@ -505,7 +493,7 @@ pub(crate) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
             else {
                 return;
             };
-            if alike(&there.node, &entry.node.raw()) {
+            if diff::same_as_written(&there.node, &entry.node) {
                 return;
             }
             let detail = format!(
@@ -528,7 +516,7 @@ pub(crate) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
     errors
 }
 
-/// The tombstone that hides a place from weaker layers. (A value does too, and is reported as a
+/// The tombstone that hides a key from weaker layers. (A value hides it too, and is reported as a
 /// clash.)
 fn tombstone_above<'a, S: AsRef<str>>(table: &'a Table, path: &[S]) -> Option<&'a Arc<Entry>> {
     let above = leaf_above(table, path)?;

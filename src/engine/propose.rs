@@ -1,7 +1,8 @@
 //! What would become of the tree: references followed, values drawn for live handles, validators
 //! asked. Nothing changes here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -19,7 +20,7 @@ use crate::tree::layer::LayerState;
 use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::{Generation, Pending, Snapshot, Stamp};
 use crate::tree::usage::Usage;
-use crate::value::key::{Key, under};
+use crate::value::key::{Key, lineage};
 use crate::value::node::Table;
 use crate::value::scan::Seed;
 
@@ -123,6 +124,10 @@ impl Ledger {
         let waiting = self.pins.hold(&mut merged);
         if let Some(pin) = pinned {
             (merged, referring) = pin.over(&merged, &layers, &rules.append);
+            if pin.pinned.by_earlier_run {
+                // References in it are followed at each commit, to secrets of now.
+                let _ = self.pins.hold(&mut merged);
+            }
         }
         // Who listens to nothing needs no list of what changed, which matters for a first load.
         let detailed = !self.registry.is_empty()
@@ -184,14 +189,17 @@ impl Ledger {
             seed: Seed::get(),
             usage: rules.usage.clone(),
         });
-        let mut refusals = Vec::new();
+        let mut refusals: Vec<Refused> = Vec::new();
         let staged = self.stage(&candidate, &changes, &mut refusals);
         if let Some(schema) = &rules.schema {
             // A first load may bring nothing, and keys be missing for that.
             let news = (!old.is_initial()).then_some(&*changes);
+            let reported = refusals.iter().map(|refused| refused.error.key());
+            let reported: HashSet<Option<String>> =
+                reported.map(|key| key.map(str::to_owned)).collect();
             for (error, keys) in schema.faults(&candidate, news) {
-                // What a handle does not accept has been said.
-                if !refusals.iter().any(|r| r.error.key() == error.key()) {
+                // A handle on the key has rejected it already.
+                if reported.is_empty() || !reported.contains(&error.key().map(str::to_owned)) {
                     refusals.push(Refused { error, keys });
                 }
             }
@@ -199,11 +207,17 @@ impl Ledger {
         if refusals.is_empty() && effective > 0 {
             validate(rules, &candidate, &changes, &mut refusals);
         }
-        // Behind a pin it is judged with what the layers say, before this.
+        // Behind a pin, `propose` has checked the tree of the layers before.
         let judged = pinned.is_some() || old.is_initial() || !refusals.is_empty();
         if let Some(waiting) = waiting.as_ref().filter(|_| !judged) {
             if self.pins.news(&waiting.pending).next().is_some() {
-                self.next_start(rules, &candidate, &waiting.pending, &mut refusals);
+                self.next_start(
+                    rules,
+                    &candidate,
+                    &waiting.pending,
+                    &references,
+                    &mut refusals,
+                );
             }
         }
         if refusals.is_empty() {
@@ -227,17 +241,20 @@ impl Ledger {
         rules: &Rules,
         now: &Arc<Generation>,
         pending: &Pending,
+        followed: &[(Key, Vec<Key>)],
         refusals: &mut Vec<Refused>,
     ) {
         let mut root = now.root.clone();
-        let mut referring = Vec::new();
-        for (key, says) in pending {
+        // What this commit refers to is not in the index yet.
+        let leaves = followed.iter().filter(|(_, keys)| !keys.is_empty());
+        let mut referring: Vec<Key> = leaves.map(|(leaf, _)| leaf.clone()).collect();
+        for (key, layered) in pending {
             let path: Vec<_> = key.segments().collect();
             root.remove_path(&path);
-            if let Some(entry) = says {
+            if let Some(entry) = layered {
                 // In vain below a value: then it is that which takes effect.
                 let _ = root.put_path(&path, entry.node.clone());
-                referring.extend(entry.node.special().then(|| key.clone()));
+                referring.extend(interpolate::referring(key, &entry.node));
             }
         }
         let diff = diff::diff(&now.root, &root, true);
@@ -281,6 +298,8 @@ impl Ledger {
         if self.registry.is_empty() {
             return staged;
         }
+        // Built for the first rejection, which most commits do not have.
+        let mut index: Option<KeyIndex<'_>> = None;
         // Real changes first: a slot under both kinds has changed.
         for moved in [false, true] {
             for change in changes.iter().filter(|change| change.moved == moved) {
@@ -289,9 +308,11 @@ impl Ledger {
                     let drafted = Arc::clone(&slot).stage(candidate, None, moved, &mut staged);
                     if let Err(error) = drafted {
                         staged.truncate(mark);
+                        let keys = changes.iter().map(|change| &change.key);
+                        let index = index.get_or_insert_with(|| KeyIndex::new(keys));
                         refusals.push(Refused {
                             error,
-                            keys: touching(changes, &slot.keys()),
+                            keys: touching(index, &slot.keys()),
                         });
                         // Without a draft this may be the last owner of the slot.
                         discard(slot);
@@ -344,23 +365,34 @@ fn blame<'a>(error: Error, changes: impl Iterator<Item = &'a LeafChange>) -> Err
     }
 }
 
-/// The changes under a slot's keys.
-fn touching(changes: &[LeafChange], keys: &[Key]) -> Vec<Key> {
-    let touches = |change: &&LeafChange| {
-        keys.iter()
-            .any(|key| related(change.key.as_str(), key.as_str()))
-    };
-    changes
-        .iter()
-        .filter(touches)
-        .take(MAX_CULPRITS)
-        .map(|change| change.key.clone())
-        .collect()
+/// The changes at, above and below a slot's keys.
+fn touching(changes: &KeyIndex<'_>, keys: &[Key]) -> Vec<Key> {
+    let related = keys.iter().flat_map(|key| changes.related(key.as_str()));
+    let touching: BTreeSet<&Key> = related.take(MAX_CULPRITS).collect();
+    touching.into_iter().cloned().collect()
 }
 
-/// Whether one key is the other or above it.
-pub(super) fn related(a: &str, b: &str) -> bool {
-    under(a, b) || under(b, a)
+/// Keys in order, to find those at, above and below another key without looking at all of them.
+pub(super) struct KeyIndex<'a>(BTreeMap<&'a str, &'a Key>);
+
+impl<'a> KeyIndex<'a> {
+    pub(super) fn new(keys: impl Iterator<Item = &'a Key>) -> Self {
+        Self(keys.map(|key| (key.as_str(), key)).collect())
+    }
+
+    /// The keys that are this one, above it or below it.
+    pub(super) fn related<'s>(&'s self, key: &'s str) -> impl Iterator<Item = &'a Key> + 's {
+        let above = lineage(key).filter_map(|place| self.0.get(place).copied());
+        let first = match key.is_empty() {
+            true => String::new(),
+            // Nothing but what is below the key begins like this.
+            false => format!("{key}."),
+        };
+        let all = (Bound::Included(first.as_str()), Bound::Unbounded);
+        let below = self.0.range::<str, _>(all).map(|(_, key)| *key);
+        let below = below.skip_while(move |found| key.is_empty() && found.is_root());
+        above.chain(below.take_while(move |found| found.as_str().starts_with(&*first)))
+    }
 }
 
 /// Asks the rules over the whole tree.

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::sync::panics;
+use crate::sync::{JoinHandle, thread};
 
 /// How long the end of an engine waits for threads that hang, before they are left to themselves.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(900);
@@ -46,6 +46,7 @@ impl Threads {
         let spawned = panics::catch(|| builder.spawn(run));
         let handle = spawned.unwrap_or_else(|panic| Err(io::Error::other(panic.message())))?;
         let mut handles = self.0.handles.lock();
+        #[cfg(not(loom))]
         handles.retain(|handle| !handle.is_finished());
         handles.push(handle);
         Ok(())
@@ -54,6 +55,10 @@ impl Threads {
     /// Takes the calling thread, which is about to end, out of the group: what the system keeps of a
     /// thread until somebody waits for it goes with its end.
     pub(crate) fn forget_current(&self) {
+        // Whoever runs a model waits for all threads.
+        if cfg!(loom) {
+            return;
+        }
         let me = thread::current().id();
         self.0
             .handles
@@ -61,7 +66,25 @@ impl Threads {
             .retain(|handle| handle.thread().id() != me);
     }
 
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.handles.lock().is_empty()
+    }
+
+    /// Waits for all threads. A model has no time, and its threads all end.
+    #[cfg(loom)]
+    pub(crate) fn join(&self, _: Instant) {
+        loop {
+            let next = self.0.handles.lock().pop();
+            match next {
+                Some(handle) => handle.join().expect("a thread that ends well"),
+                None => return,
+            }
+        }
+    }
+
     /// Waits for all threads but the calling one, at the longest until `until`.
+    #[cfg(not(loom))]
     pub(crate) fn join(&self, until: Instant) {
         let me = thread::current().id();
         let mut handles = self.0.handles.lock();

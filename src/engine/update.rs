@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::engine::commit::{Done, Ledger, merge_all};
 use crate::engine::guard::Said;
 use crate::engine::pins;
-use crate::engine::propose::{Proposal, Rules, related};
+use crate::engine::propose::{KeyIndex, Proposal, Rules};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Edit, Refusal};
 use crate::sync::Cell;
@@ -66,7 +66,7 @@ impl Ledger {
                 Ok(done)
             }
             Err(held) => {
-                edits.retain(|edit| edit.value.is_some());
+                edits.retain(|edit| removes_nothing(there, edit));
                 if edits.is_empty() {
                     return Err(held);
                 }
@@ -108,6 +108,13 @@ impl Ledger {
         let gone = || Error::new(ErrorKind::Closed, format!("{source} was removed"));
         let at = old.layers.iter().position(|layer| layer.id == source);
         let at = at.ok_or_else(gone)?;
+        let layer = &old.layers[at];
+        if layer.layer.is_bootstrap() {
+            return match pins::same_tables(&layer.root, &root) {
+                true => Ok((Arc::clone(old), Vec::new())),
+                false => Err(pins::too_late(&layer.name)),
+            };
+        }
         self.guards
             .would_hold(source, &old.layers[at].root, &root)?;
         let prepared = self.prepare(rules, old, at, root, refusal)?;
@@ -243,7 +250,7 @@ impl Ledger {
                 let mut i = 0;
                 edits.retain(|_| {
                     i += 1;
-                    !places.contains(&(i - 1))
+                    places.binary_search(&(i - 1)).is_err()
                 });
                 continue;
             }
@@ -263,14 +270,19 @@ impl Ledger {
                     return Ok(self.publish(current, rules, proposal, clashes, (refused, kept)));
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
+                    let edited = KeyIndex::new(edits.iter().map(|edit| &edit.key));
                     let culprits = self.culprits(&refusals, |key| {
-                        let mut keys = edits.iter().map(|edit| edit.key.as_str());
-                        keys.any(|edited| related(edited, key.as_str()))
-                            .then(|| key.as_str().to_owned())
+                        let mut edited = edited.related(key.as_str());
+                        edited.next().map(|_| key.as_str().to_owned())
                     });
+                    let culprits: Vec<Key> = culprits
+                        .iter()
+                        .filter_map(|key| Key::parse(key).ok())
+                        .collect();
+                    let culprits = KeyIndex::new(culprits.iter());
                     let before = edits.len();
                     edits.retain(|edit| {
-                        let stays = !culprits.iter().any(|key| related(edit.key.as_str(), key));
+                        let stays = culprits.related(edit.key.as_str()).next().is_none();
                         if !stays {
                             kept.push(edit.key.clone());
                         }
@@ -291,6 +303,16 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Whether an edit leaves all keys of a table. A value may remove keys too: a smaller table in place
+/// of a large one does.
+fn removes_nothing(table: &Table, edit: &Edit) -> bool {
+    let mut after = table.clone();
+    let is_set = edit.value.is_some();
+    // An edit that clashes is rejected later.
+    let clashes = apply(&mut after, std::slice::from_ref(edit)).is_err();
+    is_set && (clashes || diff::gone(table, &after) == 0)
 }
 
 /// Makes edits in a table.

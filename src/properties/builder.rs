@@ -107,9 +107,9 @@ impl Builder {
     /// store must not be able to change. Several of them override each other in their order.
     ///
     /// References and contextual values of these sources are resolved once, by the values that all
-    /// sources have at the start. Lists are [joined](Self::append) among bootstrap sources only.
-    /// A bootstrap source cannot be moved or removed. One that pushes, such as
-    /// [`Memory`](crate::sources::Memory), hears later that its changes are refused.
+    /// sources have at the start. Their lists are [joined](Self::append) among bootstrap sources only.
+    /// A bootstrap source cannot be moved or removed. [`Memory`](crate::sources::Memory) rejects
+    /// changes after the start, as any source that pushes can.
     ///
     /// ```
     /// use liveprops::{Properties, sources::Memory};
@@ -165,8 +165,8 @@ impl Builder {
 
     /// Sets the value a key has while no source defines it.
     ///
-    /// Defaults are the weakest layer. So a default that is a list is joined with the lists of
-    /// sources, as their first part, where [`append`](Self::append) says so.
+    /// Defaults are the weakest layer. At a key that is given to [`append`](Self::append), a default
+    /// list is joined with the lists of the sources, as their first part.
     pub fn default(mut self, key: &str, value: impl Into<Value>) -> Self {
         if let Err(error) = self.defaults.set(key, value, Origin::new("default", "")) {
             self.faults.push(error);
@@ -177,9 +177,9 @@ impl Builder {
     /// Joins the lists of all layers at a key, the weakest layer's items first, where lists
     /// otherwise replace each other.
     ///
-    /// The [defaults](Self::default) are a layer as well: their items come first. A layer that holds
-    /// something else than a list, such as a tombstone, ends the joining: weaker layers are left
-    /// out. What a [bootstrap source](Self::bootstrap) holds is joined with nothing of others.
+    /// The [defaults](Self::default) are a layer as well: their items come first. A layer with
+    /// another value than a list, such as a tombstone, ends the joining: weaker layers are left out.
+    /// Lists of [bootstrap sources](Self::bootstrap) are joined with no list of another layer.
     pub fn append(mut self, key: &str) -> Self {
         self.append.push(Key::parse(key));
         self

@@ -23,7 +23,7 @@ use crate::property::batch::{Batch, Mailbox};
 use crate::property::builder::PropertyBuilder;
 use crate::property::listen::Bell;
 use crate::property::registry::{Host, HostRef};
-use crate::property::subscription::Subscription;
+use crate::property::subscription::{Subscriber, Subscription};
 use crate::schema::{Deprecated, Schema, Unknown};
 use crate::source::{Applied, Source};
 use crate::sync::discard::Discard;
@@ -40,6 +40,13 @@ use crate::value::key::Key;
 /// A plain value: cloning is cheap, all clones are the same properties, and two that were built
 /// separately never know of each other. Dropping the last clone stops and joins every thread;
 /// handles made from it go on reading their last values.
+///
+/// # Forks
+///
+/// The threads stay in the process that built the properties. In a fork of it, reading works and
+/// gives the values of the moment of the fork. [`health`](Self::health) is not up. Whatever would
+/// change something or wait returns [`ErrorKind::Closed`], and dropping waits for nothing. A child
+/// that needs live values builds properties of its own.
 ///
 /// ```
 /// use liveprops::{Properties, sources::Memory};
@@ -65,6 +72,11 @@ struct Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        if self.engine.check_process().is_err() {
+            // There are no threads to stop here, and what an engine drops may wait for its threads.
+            std::mem::forget(Arc::clone(&self.engine));
+            return;
+        }
         self.engine.shut_down();
     }
 }
@@ -117,6 +129,9 @@ impl Properties {
             Ok(None) => default,
             Err(error) => {
                 let engine = &self.0.engine;
+                if engine.check_process().is_err() {
+                    return default;
+                }
                 engine.books.malformed(key, self.generation(), error);
                 default
             }
@@ -169,6 +184,9 @@ impl Properties {
     /// refused.
     pub fn explain(&self, key: &str) -> Explanation {
         let mut explanation = self.snapshot().explain(key);
+        if self.0.engine.check_process().is_err() {
+            return explanation;
+        }
         for (source, place) in self.0.engine.books.locations() {
             let mut layers = explanation.layers.iter_mut();
             if let Some(layer) = layers.find(|layer| layer.source == source) {
@@ -214,6 +232,10 @@ impl Properties {
     /// Calls `callback` once per generation with all its changes under a prefix; the empty prefix
     /// is the whole tree.
     ///
+    /// The generations that come while a call runs are merged into one batch for the next call; see
+    /// [`Batch`]. What waits is bounded by the keys, however long a call takes: one tree, and the
+    /// oldest and the newest value of each key that changed.
+    ///
     /// What [`DynamicProperty::on_change`](crate::DynamicProperty::on_change) says of threads, slowness and panics holds here too.
     ///
     /// # Errors
@@ -253,10 +275,12 @@ impl Properties {
         &self,
         callback: impl FnMut(&SourceEvent) + Send + 'static,
     ) -> Subscription {
-        self.0
-            .engine
-            .books
-            .subscribe(Weak::clone(&self.host()), callback)
+        let host: Weak<dyn Host> = Weak::clone(&self.host());
+        match self.0.engine.check_process() {
+            Ok(()) => self.0.engine.books.subscribe(host, callback),
+            // In a fork there are no events.
+            Err(_) => Subscription::new(Subscriber::new(host, Box::new(|| {}))),
+        }
     }
 
     /// Sets a key in the override layer, which is stronger than all sources.
@@ -386,7 +410,7 @@ impl Properties {
     /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) for a
     /// [bootstrap source](Builder::bootstrap), which stays; why the tree without it is refused, for
     /// example because a live handle needs one of its keys. While a roll-back is in force, that is
-    /// judged by the tree that [`unpin`](Self::unpin) would bring.
+    /// checked with the tree that [`unpin`](Self::unpin) would bring.
     pub fn remove_source(&self, id: SourceId) -> Result<Applied, Error> {
         let engine = &self.0.engine;
         engine.is_a_source(id)?;
@@ -476,7 +500,8 @@ impl Properties {
     /// [`unpin`](Self::unpin): what the sources and the program say meanwhile waits in the layers.
     ///
     /// With a [`Builder::state_dir`] that survives a restart: the tree is on disk when this returns,
-    /// but for its secrets, which are what the layers say then. That it could not be written is told
+    /// but for its secrets, which are what the layers say then. The next start restores it as it was,
+    /// below its own bootstrap values and above defaults that are new. That it could not be written is told
     /// in [`Applied::refused`]. A tree that the next start refuses is told in
     /// [`Health::refused`](crate::health::Health::refused), and is tried again at each start until
     /// [`unpin`](Self::unpin).
@@ -550,6 +575,7 @@ impl Properties {
         keys: impl IntoIterator<Item = K>,
         within: Duration,
     ) -> Result<(), Error> {
+        self.0.engine.check_process()?;
         let keys: Vec<Key> = keys
             .into_iter()
             .map(|key| Key::parse(key.as_ref()))
@@ -581,19 +607,33 @@ impl Properties {
     }
 
     /// How the whole is doing, which is cheaper to ask than [`health`](Self::health).
+    ///
+    /// In a fork of the process that built the properties it is [`Status::Stale`].
     pub fn status(&self) -> Status {
         let engine = &self.0.engine;
-        engine.books.status(engine.dispatcher.starved())
+        match engine.check_process() {
+            Ok(()) => engine.books.status(engine.dispatcher.starved()),
+            Err(reason) => Status::in_a_fork(reason),
+        }
     }
 
     /// How the sources are doing, what was refused, and how many callbacks panicked.
+    ///
+    /// In a fork of the process that built the properties it is [`Status::Stale`] and names no
+    /// source.
     pub fn health(&self) -> Health {
         let engine = &self.0.engine;
-        let callbacks = CallbackHealth {
-            panics: engine.dispatcher.panics(),
-            starved: engine.dispatcher.starved(),
-        };
-        engine.books.health(self.generation(), callbacks)
+        let generation = self.generation();
+        match engine.check_process() {
+            Ok(()) => {
+                let callbacks = CallbackHealth {
+                    panics: engine.dispatcher.panics(),
+                    starved: engine.dispatcher.starved(),
+                };
+                engine.books.health(generation, callbacks)
+            }
+            Err(reason) => Health::in_a_fork(generation, engine.dispatcher.panics(), reason),
+        }
     }
 }
 

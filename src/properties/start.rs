@@ -49,6 +49,8 @@ pub(super) struct Loaded {
     kept: Option<Kept>,
     /// What was kept of it, in case that what it says is refused.
     spare: Option<Kept>,
+    /// Whether it is about to push its first values, and what was kept stands in until then.
+    is_awaited: bool,
     /// Why what it said itself is not in force instead.
     held: Option<Error>,
     /// Why nothing can be had from there although there is something.
@@ -71,13 +73,17 @@ impl Loaded {
         let (Some(_), false) = (&self.kept, is_kept(engine, self.keeper.id)) else {
             return None;
         };
+        if self.pushes() && self.has_arrived(engine) {
+            // What it has pushed meanwhile has replaced the kept values.
+            return None;
+        }
         let refused = Error::all(applied.refused.clone());
         let detail = format!("what was kept of it on disk is refused: {refused}");
         let refused = Error::new(refused.kind(), detail).with_origin(&self.state.name);
         let books = &engine.books;
         books.unusable(self.keeper.id, applied.generation, refused.clone());
-        if self.held.is_some() {
-            // What the source says is in force instead.
+        if self.held.is_some() || self.is_awaited {
+            // The values of the source are in force instead, or are still to come.
             return None;
         }
         let errors = self.failure.iter().cloned().chain([refused]).collect();
@@ -112,9 +118,13 @@ impl Loaded {
         }
     }
 
+    fn pushes(&self) -> bool {
+        self.keeper.terms.watching == Watching::Push
+    }
+
     /// Whether the first values are in the tree; what is pushed may still have to come.
     fn has_arrived(&self, engine: &Engine) -> bool {
-        self.keeper.terms.watching != Watching::Push || engine.books.has_arrived(self.keeper.id)
+        !self.pushes() || engine.books.has_arrived(self.keeper.id)
     }
 
     /// The layer is in the tree: says so in the books, and lets the source go on.
@@ -124,11 +134,15 @@ impl Loaded {
             // What was kept of it is refused, so there is nothing that it would take away.
             (self.held, self.failure, self.loaded) = (None, None, true);
         }
+        if self.is_awaited && !is_kept(engine, id) {
+            // The source has pushed values meanwhile, or the cached ones are rejected and it still will.
+            (self.failure, self.loaded) = (None, true);
+        }
         let arrived = self.loaded && self.has_arrived(engine);
         if let Some(unusable) = self.unusable {
             engine.books.unusable(id, generation, unusable);
         }
-        if self.loaded {
+        if arrived {
             engine.cache.heard(id, self.revision.clone());
         }
         match self.failure {
@@ -278,6 +292,7 @@ impl Started {
             failure: None,
             kept: None,
             spare: None,
+            is_awaited: false,
             held: None,
             unusable: None,
             keeper,
@@ -292,12 +307,18 @@ impl Started {
             None => (None, None),
         };
         let why = |error: Error| Error::all([error].into_iter().chain(missing).collect());
-        if loaded.keeper.terms.watching == Watching::Push {
+        let first = if !loaded.pushes() {
+            let keeper = &loaded.keeper;
+            keeper.wait_for_first(deadline, kept.is_some(), doomed)
+        } else if let Some(error) = loaded.keeper.take_attach_error() {
+            Err(error)
+        } else if kept.is_none() {
             return Ok(loaded);
-        }
-        let first = loaded
-            .keeper
-            .wait_for_first(deadline, kept.is_some(), doomed);
+        } else {
+            loaded.is_awaited = true;
+            let detail = "has pushed no values since the start";
+            Err(Error::new(ErrorKind::Unavailable, detail).with_origin(&state.name))
+        };
         let failure = match first {
             Ok(mut document) => {
                 if let Some(kept) = &kept {

@@ -240,6 +240,9 @@ fn fresh<T: Send + Sync + 'static>(
     Ok(DynamicProperty { slot })
 }
 
+/// The slots of one key that a new handle is compared with.
+const MAX_COMPARED: usize = 32;
+
 /// A live slot that was built on the same terms.
 ///
 /// Validators cannot be compared, and neither can defaults of unknown types: such slots are not
@@ -252,27 +255,32 @@ fn sharable<T: Send + Sync + 'static>(
     if !terms.validators.is_empty() {
         return None;
     }
-    registry.at(key.as_str()).find_map(|slot| {
-        let any = Discard::new(slot.any());
-        let slot: Discard<Arc<Slot<T>>> = Discard::new(Arc::clone(&*any).downcast().ok()?);
-        let (decoder, default, validators) = match &slot.rule {
-            Rule::Plain(decoder) => (*decoder, None, &[][..]),
-            Rule::Spec(spec) => (spec.decoder, spec.default.as_ref(), &*spec.validators),
-            Rule::Map(_) => return None,
-        };
-        let same_default = match (&terms.default, default) {
-            (None, None) => true,
-            (Some(a), Some(b)) => inline::plain_eq(&*a.value, &*b.value) == Some(true),
-            _ => false,
-        };
-        let same = same_default
-            && validators.is_empty()
-            && slot.key == *key
-            && *slot.rule.fallbacks() == *terms.fallbacks
-            && decoder.bind == terms.decoder.bind
-            && decoder.prefix == terms.decoder.prefix;
-        same.then(|| slot.keep())
-    })
+    // Sharing saves room where many handles are alike. Where they are not, looking at all of them
+    // for each new one would be quadratic.
+    registry
+        .at(key.as_str())
+        .take(MAX_COMPARED)
+        .find_map(|slot| {
+            let any = Discard::new(slot.any());
+            let slot: Discard<Arc<Slot<T>>> = Discard::new(Arc::clone(&*any).downcast().ok()?);
+            let (decoder, default, validators) = match &slot.rule {
+                Rule::Plain(decoder) => (*decoder, None, &[][..]),
+                Rule::Spec(spec) => (spec.decoder, spec.default.as_ref(), &*spec.validators),
+                Rule::Map(_) => return None,
+            };
+            let same_default = match (&terms.default, default) {
+                (None, None) => true,
+                (Some(a), Some(b)) => inline::plain_eq(&*a.value, &*b.value) == Some(true),
+                _ => false,
+            };
+            let same = same_default
+                && validators.is_empty()
+                && slot.key == *key
+                && *slot.rule.fallbacks() == *terms.fallbacks
+                && decoder.bind == terms.decoder.bind
+                && decoder.prefix == terms.decoder.prefix;
+            same.then(|| slot.keep())
+        })
 }
 
 fn closed() -> Error {

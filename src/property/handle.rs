@@ -139,6 +139,15 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     /// callback delays nobody else, up to 64 that are slow at the same time: the changes that come
     /// meanwhile collapse into the newest, and the last call always carries the final value. The
     /// callback may use any part of this crate and may panic; the panic is counted and reported.
+    ///
+    /// Where the system has no thread to give, calls wait until it has: each commit tries again, and
+    /// so do [`Properties::health`](crate::Properties::health), which shows it, and the thread that
+    /// looks after sources that are polled or watched. A thread ends when it has been idle for 10
+    /// seconds.
+    ///
+    /// A callback whose own write calls it again, directly or through other callbacks, is cut off
+    /// after 32 calls in a row with [`ErrorKind::Loop`]. A write from outside in between begins the
+    /// count again.
     pub fn on_change(&self, callback: impl FnMut(&Change<'_, T>) + Send + 'static) -> Subscription
     where
         T: PartialEq,
@@ -248,6 +257,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     where
         T: Clone + PartialEq,
     {
+        self.slot.check_process()?;
         let late = || {
             Error::new(
                 ErrorKind::Timeout,

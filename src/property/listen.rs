@@ -148,6 +148,7 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
     /// [`ErrorKind::Timeout`] if none came; [`ErrorKind::Reentrant`] if called from inside a
     /// validator or a decoder, of any properties, and no change is there yet.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Arc<Version<T>>, Error> {
+        self.slot.check_process()?;
         let until = Instant::now().checked_add(timeout);
         loop {
             self.bell.reset();
@@ -193,6 +194,10 @@ impl<T: PartialEq + Send + Sync + 'static> Future for Changed<'_, T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let changes = &mut *self.get_mut().changes;
+        if changes.slot.check_process().is_err() {
+            // Nothing changes any more, and the lock may be held for ever.
+            return Poll::Pending;
+        }
         // How a waker is cloned and dropped is the executor's code, which runs without a lock.
         let waker = context.waker().clone();
         // The waker goes in first: a change after this line wakes it, one before is seen below.
@@ -202,5 +207,97 @@ impl<T: PartialEq + Send + Sync + 'static> Future for Changed<'_, T> {
             Some(version) => Poll::Ready(version),
             None => Poll::Pending,
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::any::Any;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::property::handle::DynamicProperty;
+    use crate::property::registry::{Host, Registry};
+    use crate::property::slot::{Drawn, Mapped, Rule};
+    use crate::property::subscription::Subscriber;
+    use crate::sync::discard::Contained;
+    use crate::sync::panics::Panicked;
+    use crate::tree::snapshot::{Generation, Stamp};
+    use crate::value::key::Key;
+
+    /// An engine of which only the generation in force is known.
+    #[derive(Default)]
+    struct InForce(AtomicU64);
+
+    impl Host for InForce {
+        fn between_commits(
+            &self,
+            _: &mut dyn FnMut(&Arc<Generation>, &mut Registry),
+        ) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn generation(&self) -> u64 {
+            self.0.load(Ordering::SeqCst)
+        }
+
+        fn schedule(&self, subscriber: Arc<Subscriber>) {
+            subscriber.run(|_| ());
+        }
+
+        fn cause(&self) -> u32 {
+            0
+        }
+
+        fn callback_panicked(&self, _: Panicked) {}
+
+        fn keep(&self, _: Arc<dyn Any + Send + Sync>) {}
+    }
+
+    fn version(value: u64) -> Version<u64> {
+        let stamp = Arc::new(Stamp {
+            number: value,
+            time: SystemTime::UNIX_EPOCH,
+            layers: Arc::default(),
+            pinned: None,
+        });
+        Version::new(Drawn::default_of(value), stamp)
+    }
+
+    #[test]
+    fn a_change_is_received_only_once_its_generation_is_in_force() {
+        let host = Arc::new(InForce::default());
+        let weak: Weak<InForce> = Arc::downgrade(&host);
+        let weak: Weak<dyn Host> = weak;
+        let rule = Rule::Map(Box::new(Mapped {
+            staged: Contained::new(Box::new(|_| None)),
+            fresh: Contained::new(Box::new(|_| {
+                Err(Error::new(ErrorKind::Other, "has no keys"))
+            })),
+            fallbacks: Box::default(),
+        }));
+        let slot = Slot::with(Key::root(), rule, Arc::new(weak), version(0));
+        let (report, called) = std::sync::mpsc::channel();
+        let handle = DynamicProperty {
+            slot: Arc::clone(&slot),
+        };
+        let _sub = handle.on_change(move |change| report.send(*change.new).unwrap());
+        let mut changes = Changes::new(Arc::clone(&slot));
+        let notify = |slot: &Slot<u64>| {
+            let mut told = Vec::new();
+            slot.notify(&mut told);
+            told.into_iter().for_each(Listener::tell);
+        };
+        slot.publish(Arc::new(version(1)));
+        // Another thread may look at any time.
+        notify(&slot);
+        assert!(changes.try_recv().is_none());
+        assert!(called.try_recv().is_err());
+        host.0.store(1, Ordering::SeqCst);
+        notify(&slot);
+        assert_eq!(changes.try_recv().unwrap().value, 1);
+        assert_eq!(called.try_recv(), Ok(1));
     }
 }

@@ -10,20 +10,24 @@
 //! model of the swap cell is at least as strong as that by construction.
 
 use std::any::Any;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
-use std::time::SystemTime;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, SystemTime};
 
 use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use loom::thread;
 
 use crate::error::{Error, ErrorKind};
 use crate::property::handle::DynamicProperty;
-use crate::property::listen::Listener;
+use crate::property::listen::{Bell, Changes, CommitListeners, Listener};
 use crate::property::reader::Reader;
 use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::slot::{Drawn, Mapped, Rule, Slot, Version};
 use crate::property::subscription::{After, Subscriber, Subscription};
 use crate::sync::Mutex;
+use crate::sync::discard::Contained;
 use crate::sync::panics::Panicked;
 use crate::tree::snapshot::{Generation, Stamp};
 use crate::value::key::Key;
@@ -84,8 +88,10 @@ fn version(value: u64) -> Arc<Version<u64>> {
 /// A slot with the value 0 that nobody draws anything for.
 fn slot(host: HostRef) -> Arc<Slot<u64>> {
     let rule = Rule::Map(Box::new(Mapped {
-        staged: Box::new(|_| None),
-        fresh: Box::new(|_| Err(Error::new(ErrorKind::Other, "has no keys"))),
+        staged: Contained::new(Box::new(|_| None)),
+        fresh: Contained::new(Box::new(|_| {
+            Err(Error::new(ErrorKind::Other, "has no keys"))
+        })),
         fallbacks: Box::default(),
     }));
     let version = Version::clone(&version(0));
@@ -260,6 +266,106 @@ fn a_callback_that_is_called_at_once_is_first_and_ends_on_the_final_value() {
         let calls = std::mem::take(&mut *calls.lock().unwrap());
         assert!(matches!(calls.as_slice(), [1] | [0, 1]), "{calls:?}");
         drop(subscription);
+    });
+}
+
+/// Notes that a task was woken.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[test]
+fn a_task_that_waits_for_a_change_is_woken_by_it() {
+    loom::model(|| {
+        let host = Arc::new(Inline::default());
+        let slot = slot(host_of(Arc::downgrade(&host)));
+        let mut changes = Changes::new(Arc::clone(&slot));
+        let writer = {
+            let (host, slot) = (Arc::clone(&host), Arc::clone(&slot));
+            thread::spawn(move || commit_on(Some(&host), &slot, 1))
+        };
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut poll = || pin!(changes.changed()).poll(&mut Context::from_waker(&waker));
+        let first = poll();
+        writer.join().unwrap();
+        let second = match first {
+            Poll::Ready(version) => version,
+            Poll::Pending => {
+                assert!(woken.0.load(Ordering::Acquire), "nobody would poll again");
+                match poll() {
+                    Poll::Ready(version) => version,
+                    Poll::Pending => panic!("the change is lost"),
+                }
+            }
+        };
+        assert_eq!(second.value, 1);
+    });
+}
+
+#[test]
+fn a_thread_that_waits_for_a_change_is_woken_by_it() {
+    loom::model(|| {
+        let host = Arc::new(Inline::default());
+        let slot = slot(host_of(Arc::downgrade(&host)));
+        let mut changes = Changes::new(Arc::clone(&slot));
+        let writer = {
+            let (host, slot) = (Arc::clone(&host), Arc::clone(&slot));
+            thread::spawn(move || commit_on(Some(&host), &slot, 1))
+        };
+        // No time passes in a model: if nothing wakes this thread, loom reports a deadlock.
+        assert_eq!(changes.recv_timeout(Duration::MAX).unwrap().value, 1);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_change_is_received_only_once_its_generation_is_in_force() {
+    loom::model(|| {
+        let host = Arc::new(Inline::default());
+        let slot = slot(host_of(Arc::downgrade(&host)));
+        let mut changes = Changes::new(Arc::clone(&slot));
+        let writer = {
+            let (host, slot) = (Arc::clone(&host), Arc::clone(&slot));
+            thread::spawn(move || commit_on(Some(&host), &slot, 1))
+        };
+        if let Some(version) = changes.try_recv() {
+            assert!(version.generation() <= host.generation());
+        }
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn who_waits_for_a_commit_is_woken_by_it() {
+    loom::model(|| {
+        let in_force = Arc::new(AtomicU64::new(0));
+        let listeners = Arc::new(CommitListeners::default());
+        let bell = Arc::new(Bell::default());
+        let listener: Weak<Bell> = Arc::downgrade(&bell);
+        listeners.add(listener);
+        let writer = {
+            let (in_force, listeners) = (Arc::clone(&in_force), Arc::clone(&listeners));
+            thread::spawn(move || {
+                in_force.store(1, Ordering::Release);
+                let mut notified = Vec::new();
+                listeners.collect_into(&mut notified);
+                notified.into_iter().for_each(Listener::tell);
+            })
+        };
+        // As `Properties::wait_for` does.
+        loop {
+            bell.reset();
+            if in_force.load(Ordering::Acquire) == 1 {
+                break;
+            }
+            assert!(bell.wait(None));
+        }
+        writer.join().unwrap();
     });
 }
 

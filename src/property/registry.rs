@@ -26,6 +26,11 @@ pub(crate) trait Host: Send + Sync {
     /// The generation that is visible as a whole.
     fn generation(&self) -> u64;
 
+    /// Rejects what needs other threads or locks in a fork of the engine's process.
+    fn check_process(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Has a subscriber run.
     fn schedule(&self, subscriber: Arc<Subscriber>);
 
@@ -52,8 +57,14 @@ pub(crate) struct Registry {
     /// The keys of slots that may reach into a list: those with a number in the path.
     into_lists: BTreeSet<Key>,
     mailboxes: Vec<Weak<Mailbox>>,
+    /// The slots that were added since the last pruning.
     added: usize,
+    /// The hashes that the last pruning kept.
+    kept: usize,
 }
+
+/// Prune no more often than this.
+const MIN_ADDED: usize = 64;
 
 /// The slots at one hash; nearly always one.
 enum Slots {
@@ -93,11 +104,10 @@ impl Slots {
     }
 
     fn push(&mut self, slot: Weak<dyn AnySlot>) {
-        self.sweep();
         match self {
             Slots::One(one) if one.strong_count() == 0 => *one = slot,
             Slots::One(one) => *self = Slots::Many(Box::new(vec![Weak::clone(one), slot])),
-            Slots::Many(slots) => slots.push(slot),
+            Slots::Many(slots) => push_pruned(slots, slot),
         }
     }
 
@@ -106,11 +116,34 @@ impl Slots {
         match self {
             Slots::One(slot) => slot.strong_count() > 0,
             Slots::Many(slots) => {
-                slots.retain(|slot| slot.strong_count() > 0);
-                !slots.is_empty()
+                prune(slots);
+                match slots.as_slice() {
+                    [] => return false,
+                    [one] => *self = Slots::One(Weak::clone(one)),
+                    _ => {}
+                }
+                true
             }
         }
     }
+}
+
+/// Drops the dead entries of a list, and room that few live ones leave free.
+fn prune<T: ?Sized>(list: &mut Vec<Weak<T>>) {
+    list.retain(|entry| entry.strong_count() > 0);
+    if list.capacity() > 4 * list.len() {
+        list.shrink_to(2 * list.len());
+    }
+}
+
+/// Adds to a list of which entries die. A full list is pruned, and as many additions follow until
+/// it is full again, so the cost of pruning is spread over the additions.
+pub(crate) fn push_pruned<T: ?Sized>(list: &mut Vec<Weak<T>>, entry: Weak<T>) {
+    if list.len() == list.capacity() {
+        prune(list);
+        list.reserve(list.len().max(1));
+    }
+    list.push(entry);
 }
 
 impl Registry {
@@ -118,12 +151,14 @@ impl Registry {
         self.slots.is_empty() && self.mailboxes.is_empty()
     }
 
-    /// The live slots of a key. The caller [discards](discard) each that it does not keep.
+    /// The live slots of a key, the newest first. The caller [discards](discard) each that it does
+    /// not keep.
     pub(crate) fn at(&self, key: &str) -> impl Iterator<Item = Arc<dyn AnySlot>> {
         let slots = self.slots.get(&scan::hash(key.as_bytes()));
         slots
             .map_or(&[][..], Slots::as_slice)
             .iter()
+            .rev()
             .filter_map(move |slot| {
                 let slot = slot.upgrade()?;
                 if slot.is_on(key) {
@@ -149,30 +184,30 @@ impl Registry {
                 self.into_lists.insert(key);
             }
         }
-        // Dead slots of keys that nobody asks for again go once as many were added as are kept, so
-        // the cost of looking at all is spread over the additions.
+        // Dead slots of keys that nobody asks for again are dropped once as many were added as the
+        // last pruning kept. So the cost of pruning is spread over the additions.
         self.added += 1;
-        if self.added > self.slots.len().max(64) {
-            self.added = 0;
-            self.sweep();
+        if self.added > self.kept.max(MIN_ADDED) {
+            self.prune();
         }
     }
 
-    fn sweep(&mut self) {
+    fn prune(&mut self) {
         self.slots.retain(|_, slots| slots.sweep());
+        (self.added, self.kept) = (0, self.slots.len());
+        if self.slots.capacity() > 4 * self.kept.max(MIN_ADDED) {
+            self.slots.shrink_to(2 * self.kept);
+        }
         let live = |key: &Key| {
             self.slots
                 .contains_key(&scan::hash(key.as_str().as_bytes()))
         };
         self.into_lists.retain(live);
-        self.mailboxes.retain(|mailbox| mailbox.strong_count() > 0);
+        prune(&mut self.mailboxes);
     }
 
     pub(crate) fn subscribe(&mut self, mailbox: Weak<Mailbox>) {
-        if self.mailboxes.len() == self.mailboxes.capacity() {
-            self.mailboxes.retain(|mailbox| mailbox.strong_count() > 0);
-        }
-        self.mailboxes.push(mailbox);
+        push_pruned(&mut self.mailboxes, mailbox);
     }
 
     /// The subscribers to whole subtrees. The caller [discards](discard) each that it does not keep.

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use crate::error::{Error, ErrorKind, MASK};
 use crate::property::inline;
 use crate::property::listen::Listener;
-use crate::property::registry::HostRef;
+use crate::property::registry::{HostRef, push_pruned};
 use crate::sync::discard::{Contained, Discard, discard};
 use crate::sync::panics;
 use crate::sync::{AtomicU64, Cell, Guard, HasCell, Mutex, Ordering};
@@ -59,7 +59,11 @@ impl<T> Version<T> {
         self.leaf.as_ref()?.node.origin()
     }
 
-    /// The layer it came from, by the name of its source; `None` as for [`origin`](Self::origin).
+    /// The layer it came from, by the name of its source, at the generation that brought it.
+    ///
+    /// `None` as for [`origin`](Self::origin), and for a value that only a roll-back or a pending
+    /// restart keeps in force. `None` also for a list that is joined from several layers: its origin
+    /// names them.
     pub fn layer(&self) -> Option<&str> {
         let at = (self.layer as usize).checked_sub(1)?;
         self.stamp.layers.get(at).map(|name| &**name)
@@ -403,6 +407,13 @@ impl<T: Send + Sync + 'static> Slot<T> {
         self.cell.full()
     }
 
+    /// Rejects what needs other threads or locks in a fork of the engine's process.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        self.host
+            .upgrade()
+            .map_or(Ok(()), |host| host.check_process())
+    }
+
     /// The version for a subscriber: `None` while the commit that brought it is not visible as a
     /// whole, since that commit tells all subscribers when it is.
     pub(crate) fn settled(&self) -> Option<Arc<Version<T>>> {
@@ -431,12 +442,12 @@ impl<T: Send + Sync + 'static> Slot<T> {
     /// Adds a listener and says what was current at that moment: of the changes to come, each is
     /// either in the answer or told to the listener.
     pub(crate) fn listen(&self, listener: Weak<dyn Listener>) -> Arc<Version<T>> {
-        let mut followers = self.followers.lock();
-        let listeners = &mut followers.get_or_insert_default().listeners;
-        if listeners.len() == listeners.capacity() {
-            listeners.retain(|listener| listener.strong_count() > 0);
+        if self.check_process().is_err() {
+            // No commit follows, and the lock may be held for ever.
+            return self.cell.full();
         }
-        listeners.push(listener);
+        let mut followers = self.followers.lock();
+        push_pruned(&mut followers.get_or_insert_default().listeners, listener);
         // Read under the lock that `notify` takes after publishing. A commit that takes the lock
         // before has published already and is seen here; one that takes it later finds the listener.
         // Proof: property/models.rs, `each_change_is_in_the_answer_or_told`.
@@ -460,11 +471,7 @@ impl<T: Send + Sync + 'static> Slot<T> {
 
     pub(crate) fn derive(&self, slot: Weak<dyn AnySlot>) {
         let mut followers = self.followers.lock();
-        let derived = &mut followers.get_or_insert_default().derived;
-        if derived.len() == derived.capacity() {
-            derived.retain(|slot| slot.strong_count() > 0);
-        }
-        derived.push(slot);
+        push_pruned(&mut followers.get_or_insert_default().derived, slot);
     }
 
     /// The slots made of this one.

@@ -248,14 +248,23 @@ impl Subscriber {
     pub(crate) fn close(&self) {
         // ORDERING: any; see the end of `run`.
         let before = self.state.fetch_or(CLOSED, Ordering::AcqRel);
-        if before & (RUNNING | CLOSED) == 0 {
+        if before & (RUNNING | CLOSED) == 0 && self.is_in_its_process() {
             // What the callback captured goes now; a panic in there stays in there.
             drop(self.drop_job());
         }
     }
 
-    /// Waits until no call is running on another thread.
+    /// Whether the threads of the engine are in this process, and not in the one it was forked from.
+    fn is_in_its_process(&self) -> bool {
+        let host = self.host.upgrade();
+        host.is_none_or(|host| host.check_process().is_ok())
+    }
+
+    /// Waits until no call is running on another thread. In a fork of the engine's process none is.
     pub(crate) fn wait(&self) {
+        if !self.is_in_its_process() {
+            return;
+        }
         let me = thread::current().id();
         let mut running = self.running.lock();
         // ORDERING: any; the lock of `running` is held here and around the end of a run.
@@ -299,5 +308,27 @@ impl Listener for Subscriber {
 impl fmt::Debug for Subscriber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Subscriber")
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_commits_that_a_run_sees_the_least_depth_counts() {
+        let mut causes = Causes::default();
+        for (depths, counts) in [
+            (&[3, 1, 2][..], 1),
+            // Only the first of two runs finds what both see.
+            (&[], 1),
+            (&[5], 5),
+            (&[], 5),
+            (&[6, 0], 0),
+            (&[7], 7),
+        ] {
+            depths.iter().for_each(|depth| causes.add(*depth));
+            assert_eq!(causes.begin_run(), counts, "{depths:?}");
+        }
     }
 }

@@ -182,6 +182,10 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
 
     /// The value while no source defines the key, as a source would write it. What is given to
     /// [`Builder::default`](crate::Builder::default) comes before it.
+    ///
+    /// A key inside a list, such as `hosts.0.port`, cannot have a default:
+    /// [`build`](crate::Builder::build) fails with [`ErrorKind::InvalidKey`]. A list of a source
+    /// would replace such a default with the whole list.
     pub fn default(mut self, value: impl Into<Value>) -> Self {
         self.default = Some(value.into());
         self
@@ -224,6 +228,9 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
     /// The declaration without its type, if its key is one.
     pub(super) fn finish(self, faults: &mut Vec<Error>) -> Option<(Key, Field)> {
         let key = self.key.map_err(|error| faults.push(error)).ok()?;
+        if self.default.is_some() {
+            faults.extend(default_inside_a_list(&key));
+        }
         let rules = self.rules;
         let mut field = Field {
             shape: Shape::of::<T>(),
@@ -260,6 +267,18 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         }
         Some((key, field))
     }
+}
+
+/// A default is a layer below all others, and a list of any other layer replaces that layer's items
+/// as a whole. So a default below an item is lost as soon as there is a list.
+fn default_inside_a_list(key: &Key) -> Option<Error> {
+    let is_item = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+    let item = key.segments().skip(1).find(|name| is_item(name))?;
+    let detail = format!(
+        "a default does not reach into a list, and `{item}` means an item of one; \
+         give the default with the type of the list, such as by `#[serde(default)]`"
+    );
+    Some(Error::new(ErrorKind::InvalidKey, detail).with_key(key))
 }
 
 impl<T> fmt::Debug for Declaration<T> {

@@ -83,7 +83,7 @@ pub use crate::schema::unknown::{Deprecated, Unknown};
 #[must_use = "a schema does nothing until it is given to a builder"]
 pub struct Schema {
     fields: BTreeMap<Key, Field>,
-    strict: Vec<Key>,
+    strict: BTreeSet<Key>,
     deny_unknown: bool,
     /// What is wrong with the schema itself.
     faults: Vec<Error>,
@@ -144,7 +144,7 @@ impl Schema {
     /// are not are listed by [`Properties::unknown_keys`](crate::Properties::unknown_keys).
     pub fn strict(mut self, prefix: &str) -> Self {
         match Key::parse(prefix) {
-            Ok(prefix) => self.strict.push(prefix),
+            Ok(prefix) => drop(self.strict.insert(prefix)),
             Err(error) => self.faults.push(error),
         }
         self

@@ -23,9 +23,11 @@ pub(super) struct Shape {
 pub(super) enum Kind {
     /// An integer with the bounds of its type.
     Integer(i128, i128),
-    Float,
+    F32,
+    F64,
     Bool,
     Text,
+    Char,
     Duration,
     ByteSize,
     /// Anything else: a struct, an enum, a map.
@@ -58,11 +60,11 @@ impl Shape {
         integers!(u8 u16 u32 u64 usize i8 i16 i32 i64 i128 isize);
         known! {
             u128, "u128", Kind::Integer(0, i128::MAX);
-            f32, "f32", Kind::Float;
-            f64, "f64", Kind::Float;
+            f32, "f32", Kind::F32;
+            f64, "f64", Kind::F64;
             bool, "bool", Kind::Bool;
             String, "string", Kind::Text;
-            char, "char", Kind::Text;
+            char, "char", Kind::Char;
             Duration, "duration", Kind::Duration;
             ByteSize, "size", Kind::ByteSize;
         }

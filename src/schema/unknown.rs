@@ -1,6 +1,7 @@
 //! Keys that nobody declared, and those that nobody should set any more.
 
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::error::Plain;
@@ -9,7 +10,7 @@ use crate::schema::{Schema, declaration};
 use crate::tree::diff;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
-use crate::value::key::Key;
+use crate::value::key::{Key, under};
 use crate::value::map::Entry;
 use crate::value::origin::Origin;
 
@@ -35,6 +36,23 @@ pub struct Deprecated {
     pub origin: Option<Origin>,
     /// What to do instead, as it was declared.
     pub instead: String,
+}
+
+/// What a leaf holds, as far as declared keys can reach into it.
+enum Holds {
+    Value,
+    List,
+    Table,
+    /// An empty table.
+    Nothing,
+}
+
+/// Whether a key leads to an item of the list at `list`, or below an item.
+fn is_item(key: &str, list: &str) -> bool {
+    let rest = key.get(list.len()..).unwrap_or_default();
+    let rest = rest.strip_prefix('.').unwrap_or(rest);
+    let name = rest.split('.').next().unwrap_or_default();
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl fmt::Display for Unknown {
@@ -81,8 +99,8 @@ impl Schema {
         let mut all = Vec::new();
         // A prefix below another one is looked at with it.
         let outermost = self.strict.iter().filter(|prefix| {
-            let mut others = self.strict.iter();
-            !others.any(|other| other != *prefix && prefix.is_under(other))
+            let mut above = prefix.lineage().skip(1);
+            !above.any(|place| self.strict.contains(place))
         });
         for prefix in outermost {
             let mut look = |key: &str, entry: &'g Arc<Entry>| {
@@ -106,7 +124,7 @@ impl Schema {
     }
 
     pub(super) fn is_strict(&self, key: &Key) -> bool {
-        self.strict.iter().any(|prefix| key.is_under(prefix))
+        key.lineage().any(|place| self.strict.contains(place))
     }
 
     /// Whether a leaf belongs to a declared key, or declared keys reach into it.
@@ -122,11 +140,27 @@ impl Schema {
                 None => break,
             }
         }
-        let holds_more = match diff::value(&entry.node) {
-            Some(value) => matches!(value, Value::List(_) | Value::Table(_)),
-            None => entry.node.table().is_some(),
+        let holds = match (diff::value(&entry.node), entry.node.table()) {
+            (Some(Value::List(_)), _) => Holds::List,
+            (Some(Value::Table(fields)), _) if fields.is_empty() => Holds::Nothing,
+            (Some(Value::Table(_)), _) => Holds::Table,
+            (None, Some(table)) if table.is_empty() => Holds::Nothing,
+            (None, Some(_)) => Holds::Table,
+            _ => Holds::Value,
         };
-        holds_more && self.below(key).next().is_some()
+        // A table that has nothing in it sets no key below a strict prefix.
+        let leads_to_prefix = || {
+            let from = (Bound::Included(key), Bound::Unbounded);
+            let below = self.strict.range::<str, _>(from);
+            let mut below = below.take_while(|prefix| prefix.as_str().starts_with(key));
+            below.any(|prefix| under(prefix.as_str(), key))
+        };
+        match holds {
+            Holds::Value => false,
+            Holds::List => self.below(key).any(|below| is_item(below.as_str(), key)),
+            Holds::Table => self.below(key).next().is_some(),
+            Holds::Nothing => self.below(key).next().is_some() || leads_to_prefix(),
+        }
     }
 
     /// The deprecated keys that a generation has a value for, in order.

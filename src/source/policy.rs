@@ -193,11 +193,11 @@ impl Default for Cached {
 /// An expired bucket, a wiped prefix, an unmounted directory and a page that is not the
 /// configuration look like this.
 ///
-/// Removals within 10 seconds count together, since a prefix may be wiped key by key. An update is
-/// compared with the keys that are there, and with those that were there when the 10 seconds began.
-/// Of 10 keys, 5 may go; of the other 5, none may go within the same 10 seconds: that would be 6 of
-/// 10. The 10 seconds begin with the first update after the last ones are over. They begin again
-/// when a held update is confirmed, or when the keys come back.
+/// Removals within 10 seconds count together, since a prefix may be wiped key by key. The guard
+/// compares an update with the present keys, and with the keys at the beginning of the 10 seconds.
+/// For example, of 10 keys an update may remove 5. A second update within the same 10 seconds may
+/// remove none of the other 5: that would be 6 of 10. The 10 seconds begin with the first update
+/// after the last ones are over. They begin again when the update is confirmed or the keys return.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[must_use]
 pub struct Guard {

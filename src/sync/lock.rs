@@ -184,9 +184,7 @@ impl<T> CommitLock<T> {
         };
         Ok((outcome, deferral.end()))
     }
-}
 
-impl<T> CommitLock<T> {
     /// As [`with`](Self::with), but `None` if any thread holds the lock.
     pub(crate) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<(R, Discarded)> {
         let deferral = Deferral::begin();

@@ -5,7 +5,7 @@
 pub(crate) use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 #[cfg(not(loom))]
-pub(crate) use std::thread::{self, ThreadId};
+pub(crate) use std::thread::{self, JoinHandle, ThreadId};
 
 #[cfg(not(loom))]
 pub(crate) use lock::{Condvar, Mutex};
@@ -17,16 +17,40 @@ pub(crate) use swapped::{Cached, Cell, Guard};
 pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 #[cfg(loom)]
-pub(crate) use loom::thread::{self, ThreadId};
+pub(crate) use loom::thread::{self, JoinHandle, ThreadId};
 
 #[cfg(loom)]
 pub(crate) use modelled::{Cached, Cell, Condvar, Guard, Mutex};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) mod discard;
 pub(crate) mod lock;
 pub(crate) mod panics;
+pub(crate) mod process;
+
+/// Waits for a notification, at most this long, and reports whether the time was over. May wake for
+/// nothing.
+#[cfg(not(loom))]
+pub(crate) fn wait_or_time_out<T>(
+    condvar: &Condvar,
+    guard: &mut parking_lot::MutexGuard<'_, T>,
+    time: Duration,
+) -> bool {
+    condvar.wait_for(guard, time).timed_out()
+}
+
+/// In a model the time is over at once, whatever other threads do meanwhile.
+#[cfg(loom)]
+pub(crate) fn wait_or_time_out<T>(
+    condvar: &Condvar,
+    guard: &mut modelled::MutexGuard<'_, T>,
+    _: Duration,
+) -> bool {
+    condvar.time_out(guard);
+    true
+}
 
 /// Something that owns a [`Cell`], so that a [`Cached`] view can keep the owner alive.
 pub(crate) trait HasCell {
@@ -151,19 +175,21 @@ mod modelled {
         }
 
         pub(crate) fn store(&self, value: Arc<T>) {
+            drop(self.swap(value));
+        }
+
+        /// One access, as in arc-swap: behind a load of the same thread, loom would not look for
+        /// the loads of other threads that this one changes.
+        pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
             let at = {
                 let mut stored = self.stored.lock().expect("never poisoned in a model");
                 stored.push(value);
                 stored.len() - 1
             };
             // ORDERING: arc-swap's store is a swap at least as strong as this.
-            self.at.swap(at, Ordering::AcqRel);
-        }
-
-        pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
-            let before = self.full();
-            self.store(value);
-            before
+            let before = self.at.swap(at, Ordering::AcqRel);
+            let stored = self.stored.lock().expect("never poisoned in a model");
+            Arc::clone(&stored[before])
         }
     }
 
@@ -207,7 +233,10 @@ mod modelled {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            MutexGuard(Some(self.0.lock().expect("never poisoned in a model")))
+            MutexGuard {
+                mutex: &self.0,
+                held: Some(self.0.lock().expect("never poisoned in a model")),
+            }
         }
     }
 
@@ -218,19 +247,22 @@ mod modelled {
     }
 
     /// Holds the lock; taken apart and put together again by [`Condvar::wait`].
-    pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
+    pub(crate) struct MutexGuard<'a, T> {
+        mutex: &'a loom::sync::Mutex<T>,
+        held: Option<loom::sync::MutexGuard<'a, T>>,
+    }
 
     impl<T> std::ops::Deref for MutexGuard<'_, T> {
         type Target = T;
 
         fn deref(&self) -> &T {
-            self.0.as_ref().expect("held")
+            self.held.as_ref().expect("held")
         }
     }
 
     impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
         fn deref_mut(&mut self) -> &mut T {
-            self.0.as_mut().expect("held")
+            self.held.as_mut().expect("held")
         }
     }
 
@@ -245,8 +277,8 @@ mod modelled {
 
     impl Condvar {
         pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-            let held = guard.0.take().expect("held");
-            guard.0 = Some(self.0.wait(held).expect("never poisoned in a model"));
+            let held = guard.held.take().expect("held");
+            guard.held = Some(self.0.wait(held).expect("never poisoned in a model"));
         }
 
         /// Time does not pass in a model: this waits for the notification.
@@ -254,8 +286,18 @@ mod modelled {
             self.wait(guard);
         }
 
+        /// Releases the lock, as waiting does, and takes it again at once.
+        pub(super) fn time_out<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            drop(guard.held.take());
+            guard.held = Some(guard.mutex.lock().expect("never poisoned in a model"));
+        }
+
         pub(crate) fn notify_all(&self) {
             self.0.notify_all();
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
         }
     }
 }

@@ -274,3 +274,19 @@ pub(crate) fn same(a: &Node, b: &Node) -> bool {
         _ => matches!((value(a), value(b)), (Some(a), Some(b)) if a == b),
     }
 }
+
+/// Whether two nodes have the same values as written, whatever their origins: references count as
+/// texts.
+pub(crate) fn same_as_written(a: &Node, b: &Node) -> bool {
+    match (a, b) {
+        (Node::Table(a), Node::Table(b)) => {
+            let mut same = true;
+            a.map().diff(b.map(), &mut |x, y| {
+                let both = x.zip(y);
+                same &= both.is_some_and(|(x, y)| same_as_written(&x.node, &y.node));
+            });
+            same
+        }
+        (a, b) => a.written().is_some() && a.written() == b.written(),
+    }
+}

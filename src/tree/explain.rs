@@ -94,35 +94,43 @@ pub enum Says {
     Table(usize),
 }
 
-/// Texts of values, with secrets masked.
-struct Shower {
+/// Writes values as texts, with secrets masked.
+struct Texts<'g> {
+    generation: &'g Generation,
     masks: bool,
 }
 
-impl Shower {
+impl Texts<'_> {
     fn text(&self, value: &Value) -> String {
-        match self.masks || coerce::holds_secret(value) {
+        self.masked(value, self.masks)
+    }
+
+    fn masked(&self, value: &Value, masks: bool) -> String {
+        match masks || coerce::holds_secret(value) {
             true => MASK.to_owned(),
             false => value.to_string(),
         }
     }
 
-    /// What stands at a key, and where that was written.
-    fn says(&self, found: Found<'_>) -> (Says, Option<Origin>) {
-        let says = match found {
+    /// The value of one layer at a key, and its origin.
+    fn layer_value(&self, found: Found<'_>) -> (Says, Option<Origin>) {
+        let value = match found {
             Found::Nothing => Says::Nothing,
             Found::Root(table) => Says::Table(table.leaves()),
-            Found::Inside(value, _) => Says::Value(self.text(value)),
+            Found::Inside(value, entry) => {
+                let masks = self.masks || self.generation.derives_from_secret(entry);
+                Says::Value(self.masked(value, masks))
+            }
             Found::Entry(entry) => match &entry.node {
                 Node::Table(table) => Says::Table(table.leaves()),
                 node if node.written() == Some(&Value::Unset) => Says::Unset,
                 node => {
-                    let text = diff::value(node).map(|value| self.text(value));
+                    let text = node.written().map(|value| self.text(value));
                     Says::Value(text.unwrap_or_default())
                 }
             },
         };
-        (says, found.origin().cloned())
+        (value, found.origin().cloned())
     }
 }
 
@@ -131,7 +139,8 @@ impl Explanation {
         let found = Found::in_tree(&generation.root, key);
         let in_force = found.as_ref().map_or(Found::Nothing, |found| *found);
         // A default in a reference to a secret is one as well.
-        let show = Shower {
+        let show = Texts {
+            generation,
             masks: generation.hides(key, in_force),
         };
         let mut explanation = Self {
@@ -157,7 +166,7 @@ impl Explanation {
         }
         let mut winners = generation.winners(key, in_force);
         let layers = generation.layers.iter();
-        let shown = layers.map(|layer| show.says(layer_says(&layer.root, key)));
+        let shown = layers.map(|layer| show.layer_value(layer_says(&layer.root, key)));
         let shown: Vec<(Says, Option<Origin>)> = shown.collect();
         if found.is_ok_and(|found| found.is_nothing()) && explanation.is_up_to_the_layers() {
             let speaks = |(says, _): &(Says, _)| matches!(says, Says::Value(_) | Says::Unset);
@@ -188,14 +197,14 @@ impl Explanation {
 }
 
 /// What a restart would bring, if the key waits for one.
-fn pending(generation: &Generation, key: &str, in_force: Found<'_>, show: &Shower) -> Option<Says> {
+fn pending(generation: &Generation, key: &str, in_force: Found<'_>, show: &Texts) -> Option<Says> {
     let parsed = Key::parse(key).ok()?;
     let above = parsed.lineage();
-    let (at, says) = above
+    let (at, layered) = above
         .into_iter()
-        .find_map(|place| generation.pending.get_key_value(place))?;
+        .find_map(|key| generation.pending.get_key_value(key))?;
     let mut layers = Table::default();
-    if let Some(entry) = says {
+    if let Some(entry) = layered {
         let path: Vec<_> = at.segments().collect();
         // There is nothing else in the table.
         let _ = layers.put_path(&path, entry.node.clone());
@@ -204,20 +213,15 @@ fn pending(generation: &Generation, key: &str, in_force: Found<'_>, show: &Showe
     if at.as_str() != parsed.as_str() && is_same(waits, in_force) {
         return None;
     }
-    Some(show.says(waits).0)
+    Some(show.layer_value(waits).0)
 }
 
-/// Whether two places hold the same as it was written.
+/// Whether two nodes have the same values as written.
 fn is_same(a: Found<'_>, b: Found<'_>) -> bool {
     match (a, b) {
         (Found::Nothing, Found::Nothing) => true,
         (Found::Inside(a, _), Found::Inside(b, _)) => a == b,
-        (Found::Entry(a), Found::Entry(b)) => match (&a.node, &b.node) {
-            (Node::Table(a), Node::Table(b)) => {
-                a.leaves() == b.leaves() && diff::diff(a, b, false).uncounted == 0
-            }
-            (a, b) => a.written().is_some() && a.written() == b.written(),
-        },
+        (Found::Entry(a), Found::Entry(b)) => diff::same_as_written(&a.node, &b.node),
         _ => false,
     }
 }

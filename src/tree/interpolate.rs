@@ -6,7 +6,7 @@
 //! stays a list. A list of `{if = {key = value}, value = ..}` is a contextual value: it stands for the
 //! first of its values whose keys read as wanted. Everything is bounded: the chain, the nesting and the size of what results.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
@@ -192,6 +192,27 @@ fn raw(merged: &Table, key: &Key) -> Option<Leaf> {
     }
 }
 
+/// The keys at and below a key whose values have references to follow.
+pub(crate) fn referring(key: &Key, node: &Node) -> Vec<Key> {
+    let mut referring = Vec::new();
+    let mut note = |key: &str, node: &Node| {
+        let follows = match node {
+            Node::Leaf(leaf) => leaf.value.may_refer(),
+            Node::Resolved(resolved) => !resolved.fixed,
+            Node::Table(_) => false,
+        };
+        referring.extend(Key::parse(key).ok().filter(|_| follows));
+    };
+    match node {
+        Node::Table(table) => {
+            let mut at = key.as_str().to_owned();
+            table.walk(&mut at, &mut |key, entry| note(key, &entry.node));
+        }
+        leaf => note(key.as_str(), leaf),
+    }
+    referring
+}
+
 /// Resolves the references of one layer for good, by a merged tree whose references are resolved.
 pub(crate) fn fix(layer: &mut Table, merged: &Table, secret: &dyn Fn(&str) -> bool) {
     let mut referring: Vec<(Key, Leaf)> = Vec::new();
@@ -279,6 +300,8 @@ fn settle(
     spent: &mut usize,
 ) {
     let mut stack = vec![key];
+    // What each key on the stack needs and has not been looked at.
+    let mut needs: Vec<Vec<Key>> = vec![Vec::new()];
     let mut on_stack: BTreeSet<Key> = stack.iter().cloned().collect();
     while let Some(key) = stack.last().cloned() {
         let Some(job) = jobs.get(&key) else {
@@ -286,7 +309,20 @@ fn settle(
         };
         if job.done.is_some() {
             stack.pop();
+            needs.pop();
             on_stack.remove(&key);
+            continue;
+        }
+        if let Some(next) = needs.last_mut().and_then(Vec::pop) {
+            if jobs.get(&next).is_some_and(|job| job.done.is_some()) {
+                continue;
+            }
+            if on_stack.insert(next.clone()) {
+                stack.push(next);
+                needs.push(Vec::new());
+            } else {
+                close(&next, &stack, jobs);
+            }
             continue;
         }
         let mut sight = Sight {
@@ -301,24 +337,23 @@ fn settle(
         };
         let outcome = sight.leaf(&job.raw.value);
         let size = sight.size.min(sight.left);
-        let (refers, chain, hidden) = (sight.refers, sight.chain, sight.hidden);
+        let (refers, chain, hidden) = (unique(sight.refers), sight.chain, sight.hidden);
         let value = match outcome {
             Ok(value) if chain <= MAX_CHAIN => Ok(value),
             Ok(_) => Err(trouble(format!(
                 "follows more than {MAX_CHAIN} references in a row"
             ))),
             Err(Stop::Broken(error)) => Err(error),
-            Err(Stop::Needs(next)) => {
+            Err(Stop::Needs(mut next)) => {
                 // Kept in case it turns out to be a cycle: what was looked at on the way may break
                 // it open later.
                 if let Some(job) = jobs.get_mut(&key) {
                     job.refers = refers;
                 }
-                if on_stack.insert(next.clone()) {
-                    stack.push(next);
-                    continue;
-                }
-                close(&next, &stack, jobs);
+                // The first one comes first.
+                next.reverse();
+                needs.pop();
+                needs.push(next);
                 continue;
             }
         };
@@ -376,10 +411,38 @@ pub(super) fn trouble(detail: String) -> Error {
     Error::new(ErrorKind::Reference, detail)
 }
 
+/// Each key once, in the order of its first mention.
+fn unique(keys: Vec<Key>) -> Vec<Key> {
+    if keys.len() <= FEW_MENTIONS {
+        return keys;
+    }
+    let mut seen = HashSet::new();
+    let mut keys = keys;
+    keys.retain(|key| seen.insert(key.clone()));
+    keys
+}
+
+/// Among so few keys a mention is looked for one by one.
+const FEW_MENTIONS: usize = 16;
+
 enum Stop {
-    /// Another leaf must be settled first.
-    Needs(Key),
+    /// Other leaves, at least one, must be resolved first.
+    Needs(Vec<Key>),
     Broken(Error),
+}
+
+impl Stop {
+    /// Continues past what must be resolved first. A broken part counts once that is resolved.
+    fn collect(self, needs: &mut Vec<Key>) -> Result<(), Stop> {
+        match self {
+            Stop::Needs(more) => {
+                needs.extend(more);
+                Ok(())
+            }
+            broken if needs.is_empty() => Err(broken),
+            _ => Err(Stop::Needs(std::mem::take(needs))),
+        }
+    }
 }
 
 /// What following one leaf sees and notes on the way.
@@ -396,6 +459,13 @@ struct Sight<'a> {
 }
 
 impl Sight<'_> {
+    /// Notes a key that the leaf refers to. Of many keys, [`unique`] drops the repeated ones later.
+    fn mention(&mut self, key: &Key) {
+        if self.refers.len() > FEW_MENTIONS || !self.refers.contains(key) {
+            self.refers.push(key.clone());
+        }
+    }
+
     fn grow(&mut self, by: usize) -> Result<(), Stop> {
         self.size += by;
         if self.size > MAX_SIZE {
@@ -430,9 +500,7 @@ impl Sight<'_> {
         for (name, wanted) in wanted.into_iter().flatten() {
             let key = Key::parse(name).map_err(Stop::Broken)?;
             // Looked at even if another key has decided: a change of this one may matter next.
-            if !self.refers.contains(&key) {
-                self.refers.push(key.clone());
-            }
+            self.mention(&key);
             self.hidden |= (self.secret)(key.as_str());
             let found = self.look(&key)?;
             self.chain = self.chain.max(1);
@@ -455,8 +523,18 @@ impl Sight<'_> {
             }
             Value::List(items) => {
                 self.grow(16 * items.len())?;
-                let items = items.iter().map(|item| self.value(item));
-                Ok(Value::List(items.collect::<Result<_, _>>()?))
+                let mut needs = Vec::new();
+                let mut values = Vec::with_capacity(items.len());
+                for item in items {
+                    match self.value(item) {
+                        Ok(value) => values.push(value),
+                        Err(stop) => stop.collect(&mut needs)?,
+                    }
+                }
+                match needs.is_empty() {
+                    true => Ok(Value::List(values.into())),
+                    false => Err(Stop::Needs(needs)),
+                }
             }
             Value::Table(fields) => {
                 self.grow(16 * fields.len())?;
@@ -472,25 +550,32 @@ impl Sight<'_> {
         }
     }
 
+    /// The text with its references followed. All that must be resolved first is named at once:
+    /// otherwise each of many references would begin the whole text again.
     fn text(&mut self, parts: &Parts<'_>) -> Result<String, Stop> {
         let mut text = String::new();
+        let mut needs = Vec::new();
         for part in &parts.0 {
             match part {
                 Part::Text(piece) => {
                     self.grow(piece.len())?;
                     text.push_str(piece);
                 }
-                Part::Reference { .. } => match self.reference(part)? {
-                    Value::Text(value) => text.push_str(&value),
-                    value @ (Value::List(_) | Value::Table(_)) => {
+                Part::Reference { .. } => match self.reference(part) {
+                    Err(stop) => stop.collect(&mut needs)?,
+                    Ok(Value::Text(value)) => text.push_str(&value),
+                    Ok(value @ (Value::List(_) | Value::Table(_))) => {
                         let detail = format!("a {} cannot be put into a text", value.kind());
                         return Err(Stop::Broken(trouble(detail)));
                     }
-                    value => text.push_str(&value.to_string()),
+                    Ok(value) => text.push_str(&value.to_string()),
                 },
             }
         }
-        Ok(text)
+        match needs.is_empty() {
+            true => Ok(text),
+            false => Err(Stop::Needs(needs)),
+        }
     }
 
     fn reference(&mut self, part: &Part<'_>) -> Result<Value, Stop> {
@@ -509,9 +594,7 @@ impl Sight<'_> {
             self.grow(written.len())?;
             return Ok(Value::from(*written));
         };
-        if !self.refers.contains(&key) {
-            self.refers.push(key.clone());
-        }
+        self.mention(&key);
         self.hidden |= (self.secret)(key.as_str());
         if let Some(found) = self.look(&key)? {
             self.grow(size(&found))?;
@@ -549,7 +632,7 @@ impl Sight<'_> {
             };
             let rest = &path[depth + 1..];
             let resolved = match self.jobs.get(&here) {
-                Some(Job { done: None, .. }) => return Err(Stop::Needs(here)),
+                Some(Job { done: None, .. }) => return Err(Stop::Needs(vec![here])),
                 Some(Job {
                     done: Some(done), ..
                 }) => Some(done),

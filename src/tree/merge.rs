@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
@@ -21,8 +22,8 @@ use crate::value::origin::Origin;
 pub(crate) struct Merge<'a> {
     /// Lists under these keys are joined over all layers instead of replaced.
     pub(crate) append: &'a BTreeSet<Key>,
-    /// How many layers, from the strongest, are bootstrap layers: what one of them holds is joined
-    /// with nothing of the others.
+    /// How many layers, from the strongest, are bootstrap layers: their lists are joined with no
+    /// list of another layer.
     bootstrap: usize,
     /// Keys of merged leaves whose text holds references, still to be followed.
     pub(crate) referring: Vec<Key>,
@@ -227,7 +228,7 @@ impl<'m> Merge<'m> {
         look(seen, name).0
     }
 
-    /// The lists of all layers at one place in one list.
+    /// Joins the lists of all layers at one key.
     fn join(&self, seen: &[Seen<'_>], name: &str) -> Option<Arc<Entry>> {
         let lists = lists(seen, self.bootstrap, name);
         let lists: Vec<&Arc<Entry>> = lists.into_iter().map(|(_, entry)| entry).collect();
@@ -235,7 +236,10 @@ impl<'m> Merge<'m> {
     }
 
     fn appends_under(&self, at: &str) -> bool {
-        !self.append.is_empty() && self.append.iter().any(|key| key::under(key.as_str(), at))
+        let from = (Bound::Included(at), Bound::Unbounded);
+        let keys = self.append.range::<str, _>(from);
+        let mut keys = keys.take_while(|key| key.as_str().starts_with(at));
+        keys.any(|key| key::under(key.as_str(), at))
     }
 }
 
@@ -279,7 +283,7 @@ fn look<'a>(seen: &[Seen<'a>], name: &str) -> (Shown<'a>, Clashing<'a>) {
     (shown, hidden)
 }
 
-/// The layers whose lists are joined at a key, each with what it holds there, the strongest first.
+/// The layers whose lists are joined at a key, each with its list, the strongest first.
 /// `layers` are all layers, the strongest first.
 pub(crate) fn contributors<'a, S: AsRef<str>>(
     layers: &[&'a Table],
@@ -302,7 +306,7 @@ pub(crate) fn contributors<'a, S: AsRef<str>>(
     }
 }
 
-/// The lists that are joined at one place: from the strongest layer down to the first that holds
+/// The lists that are joined at one key: from the strongest layer down to the first that has
 /// something else there, or to the last bootstrap layer if the strongest is one.
 fn lists<'a>(seen: &[Seen<'a>], bootstrap: usize, name: &str) -> Vec<(usize, &'a Arc<Entry>)> {
     let mut lists: Vec<(usize, &Arc<Entry>)> = Vec::new();

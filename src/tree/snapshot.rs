@@ -82,7 +82,8 @@ impl fmt::Display for Pinned {
     }
 }
 
-/// The keys whose value waits for a restart, each with what the layers hold; nothing if it is gone.
+/// The keys that wait for a restart, each with its node in the merged layers; `None` if it is absent
+/// there.
 pub(crate) type Pending = BTreeMap<Key, Option<Arc<Entry>>>;
 
 /// What one commit published.
@@ -386,14 +387,14 @@ impl Generation {
         }
     }
 
-    /// The layers whose values make up what is in force at a key, the strongest first: none if that
-    /// is a table, or what a roll-back or the need of a restart keeps in force.
+    /// The layers whose values are in force at a key, the strongest first. There is none for a table,
+    /// and none for a value that only a roll-back or a pending restart keeps in force.
     pub(crate) fn winners(&self, key: &str, found: Found<'_>) -> Vec<usize> {
         let Some(leaf) = found.leaf() else {
             return Vec::new();
         };
-        if let Some(list) = self.joined_list(key) {
-            return self.winners_of_list(list, key, leaf);
+        if let Some(winners) = self.winners_of_list(key, leaf) {
+            return winners;
         }
         let mut layers = self.layers.iter();
         let same = |layer: &Arc<LayerState>| {
@@ -412,32 +413,36 @@ impl Generation {
         }
         let key = Key::parse(key).ok()?;
         let mut lineage = key.lineage();
-        lineage.find_map(|place| self.append.get(place))
+        lineage.find_map(|key| self.append.get(key))
     }
 
-    fn winners_of_list(&self, list: &Key, key: &str, leaf: &Arc<Entry>) -> Vec<usize> {
+    /// The layers whose lists are joined at or above a key; `None` if none is.
+    fn winners_of_list(&self, key: &str, leaf: &Arc<Entry>) -> Option<Vec<usize>> {
+        let list = self.joined_list(key)?;
         let path: Vec<_> = list.segments().collect();
         let roots: Vec<&Table> = self.layers.iter().map(|layer| &layer.root).collect();
         let lists = merge::contributors(&roots, layer::count_bootstrap(&self.layers), &path);
         let entries: Vec<&Arc<Entry>> = lists.iter().map(|(_, entry)| *entry).collect();
-        // Something else may be in force.
-        if !merge::joined(&entries).is_some_and(|joined| same_leaf(&joined, leaf)) {
-            return Vec::new();
+        let joined = merge::joined(&entries)?;
+        if !same_leaf(&joined, leaf) {
+            // Another value is in force, perhaps that of one layer.
+            return None;
         }
         let inside: Vec<_> = key::segments(key)
             .skip(path.len())
             .filter_map(Result::ok)
             .collect();
         let Some(index) = inside.first() else {
-            return lists.into_iter().map(|(layer, _)| layer).collect();
+            return Some(lists.into_iter().map(|(layer, _)| layer).collect());
         };
         // Only the items of the weakest layer have the same number in its own list.
-        let (Ok(index), Some((layer, weakest))) = (index.parse::<usize>(), lists.last()) else {
-            return Vec::new();
-        };
+        let (layer, weakest) = lists.last()?;
         let items = diff::value(&weakest.node).and_then(coerce::items);
-        let has_item = items.is_some_and(|items| index < items.len());
-        has_item.then_some(*layer).into_iter().collect()
+        let index = index.parse::<usize>().ok();
+        let has_item = index
+            .zip(items)
+            .is_some_and(|(index, items)| index < items.len());
+        Some(has_item.then_some(*layer).into_iter().collect())
     }
 
     /// Adds to "missing" the nearest key that is there.
@@ -484,7 +489,7 @@ impl Generation {
     }
 }
 
-/// Whether two leaves were written alike at the same place.
+/// Whether two leaves have the same value as written, and the same origin.
 fn same_leaf(a: &Entry, b: &Entry) -> bool {
     let written = a.node.written();
     written.is_some() && a.node.origin() == b.node.origin() && written == b.node.written()

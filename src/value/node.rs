@@ -77,11 +77,6 @@ impl Node {
         }
     }
 
-    /// This as the layers wrote it.
-    pub(crate) fn raw(&self) -> Node {
-        self.map_resolved(&|resolved| Node::Leaf(resolved.raw.clone()))
-    }
-
     /// This with its references followed for good.
     pub(crate) fn fixed(&self) -> Node {
         self.map_resolved(&|resolved| {

@@ -226,7 +226,11 @@ impl ByteSize {
     }
 }
 
-fn byte_size(text: &str) -> Result<ByteSize, &'static str> {
+/// How a [`ByteSize`] asks the deserializer of this crate for a size.
+pub(crate) const SIZE_NAME: &str = "$liveprops::ByteSize";
+
+/// Reads a size: `10 MiB`, `1.5GB` or a bare number.
+pub(crate) fn byte_size(text: &str) -> Result<ByteSize, &'static str> {
     let text = text.trim();
     if text.is_empty() {
         return Err("empty text");
@@ -291,17 +295,22 @@ impl From<u64> for ByteSize {
 
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SizeVisitor)
+        deserializer.deserialize_newtype_struct(SIZE_NAME, SizeVisitor)
     }
 }
 
 struct SizeVisitor;
 
-impl Visitor<'_> for SizeVisitor {
+impl<'de> Visitor<'de> for SizeVisitor {
     type Value = ByteSize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a size such as `10 MiB`")
+    }
+
+    /// Any other deserializer says by itself whether there is text or a number.
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<ByteSize, D::Error> {
+        inner.deserialize_any(self)
     }
 
     fn visit_u64<E: serde_core::de::Error>(self, value: u64) -> Result<ByteSize, E> {

@@ -16,8 +16,8 @@ enum Part {
     Any,
     /// A key and all below it.
     Key(Box<str>),
-    /// Everything that was written at a place, in the text of its origin.
-    Place(Box<str>),
+    /// Everything with this origin, as text.
+    Origin(Box<str>),
     /// Everything of one fragment. Its last good values also replace those of another fragment.
     Fragment(Origin),
 }
@@ -35,13 +35,13 @@ impl Unread {
         self.parts.is_empty()
     }
 
-    /// Adds the part that a problem names: its key, or else its place, or else everything.
+    /// Adds the part that a problem names: its key, or else its origin, or else everything.
     pub(crate) fn add(&mut self, problem: &Error) {
         let parts = Arc::make_mut(&mut self.parts);
         parts.extend(problem.iter().map(|one| {
             match (one.key(), one.origin().or(problem.origin())) {
                 (Some(key), _) => Part::Key(key.into()),
-                (None, Some(place)) => Part::Place(place.into()),
+                (None, Some(origin)) => Part::Origin(origin.into()),
                 (None, None) => Part::Any,
             }
         }));
@@ -96,7 +96,7 @@ impl Unread {
 struct Parts<'a> {
     any: bool,
     keys: HashSet<&'a str>,
-    places: HashSet<&'a str>,
+    origins: HashSet<&'a str>,
     fragments: HashSet<(&'a str, &'a str)>,
     later_wins: bool,
 }
@@ -106,7 +106,7 @@ impl<'a> Parts<'a> {
         let mut parts = Self {
             any: false,
             keys: HashSet::new(),
-            places: HashSet::new(),
+            origins: HashSet::new(),
             fragments: HashSet::new(),
             later_wins: unread.later_wins,
         };
@@ -114,10 +114,10 @@ impl<'a> Parts<'a> {
             match part {
                 Part::Any => parts.any = true,
                 Part::Key(key) => drop(parts.keys.insert(key)),
-                Part::Place(place) => {
+                Part::Origin(origin) => {
                     // With and without its position: a name may look like one.
-                    parts.places.insert(place);
-                    parts.places.insert(without_position(place));
+                    parts.origins.insert(origin);
+                    parts.origins.insert(without_position(origin));
                 }
                 Part::Fragment(origin) => {
                     parts.fragments.insert((origin.kind(), origin.name()));
@@ -137,17 +137,17 @@ impl<'a> Parts<'a> {
             let mut lineage = lineage(key);
             lineage.any(|at| self.keys.contains(at))
         };
-        let by_place = || {
-            let place = Origin::new(origin.kind(), origin.name()).to_string();
-            self.places.contains(&*place) || self.places.contains(&*origin.to_string())
+        let by_origin = || {
+            let whole = Origin::new(origin.kind(), origin.name()).to_string();
+            self.origins.contains(&*whole) || self.origins.contains(&*origin.to_string())
         };
         self.any
             || self.is_of_fragment(origin)
             || !self.keys.is_empty() && by_key()
-            || !self.places.is_empty() && by_place()
+            || !self.origins.is_empty() && by_origin()
     }
 
-    /// Whether a value of a fragment that could not be read stays in place of another fragment's.
+    /// Whether a value of a fragment that could not be read still overrides another fragment's.
     fn has_overridden(&self, before: &Origin, now: &Origin) -> bool {
         let is_other = (before.kind(), before.name()) != (now.kind(), now.name());
         let is_later = self.later_wins && before.name() < now.name();
@@ -167,19 +167,19 @@ fn lineage(key: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The text of an origin without its line and column or its revision.
-fn without_position(place: &str) -> &str {
+pub(crate) fn without_position(origin: &str) -> &str {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if let Some((rest, revision)) = place.rsplit_once(" @ ") {
+    if let Some((rest, revision)) = origin.rsplit_once(" @ ") {
         if is_number(revision) {
             return rest;
         }
     }
     let line_and_column = || {
-        let (rest, column) = place.rsplit_once(':')?;
+        let (rest, column) = origin.rsplit_once(':')?;
         let (rest, line) = rest.rsplit_once(':')?;
         (is_number(column) && is_number(line)).then_some(rest)
     };
-    line_and_column().unwrap_or(place)
+    line_and_column().unwrap_or(origin)
 }
 
 /// Finds the values that stay.
@@ -240,11 +240,11 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::value::document::Document;
 
-    /// Values as `key = value @ place`.
+    /// Values with their files.
     fn document(lines: &[(&str, i64, &str)]) -> Document {
         let mut document = Document::new();
-        for (key, value, place) in lines {
-            let origin = Origin::new("file", *place).at(3, 7);
+        for (key, value, file) in lines {
+            let origin = Origin::new("file", *file).at(3, 7);
             document.set(key, *value, origin).unwrap();
         }
         document
@@ -275,17 +275,17 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_keeps_the_values_of_its_place_or_of_its_key_or_all_that_are_missing() {
+    fn a_problem_keeps_the_values_of_its_key_or_of_its_origin_or_all_that_are_missing() {
         let before = document(&BEFORE);
         let with = |problem: Error| {
             let mut now = document(&[("a.x", 5, "1.toml")]);
             now.report(problem);
             completed(now, &before)
         };
-        for place in ["file 2.toml", "file 2.toml:9:1", "file 2.toml @ 17"] {
-            let kept = with(problem().with_origin(place));
+        for origin in ["file 2.toml", "file 2.toml:9:1", "file 2.toml @ 17"] {
+            let kept = with(problem().with_origin(origin));
             let wanted = ["a.x = 5 @ 1.toml", "b = 2 @ 2.toml", "c.y = 3 @ 2.toml"];
-            assert_eq!(kept, wanted, "{place}");
+            assert_eq!(kept, wanted, "{origin}");
         }
         for key in ["c", "c.y"] {
             let kept = with(problem().with_key(key).with_origin("file 1.toml"));

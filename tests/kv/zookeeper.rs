@@ -547,7 +547,7 @@ fn what_may_not_be_read_is_refused_alone_and_a_digest_lets_it_be_read() {
         problems[0].to_string().contains("app/private"),
         "{problems:?}"
     );
-    assert!(is_up(&without));
+    assert!(!is_up(&without), "a part of it is rejected");
     // It is said again in each session.
     field.proxy.cut();
     field.store.put("app/private", "3");

@@ -22,6 +22,10 @@ pub(crate) enum Raw {
     Text(Vec<Part>),
     List(Vec<Raw>),
     Table(BTreeMap<String, Raw>),
+    /// Written like this, and resolved for good.
+    Fixed(Box<Raw>, Result<Value, Broken>),
+    /// A value in which nothing is a reference.
+    Literal(Value),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +79,8 @@ impl Raw {
                 let fields = fields.iter().map(|(k, v)| (k.as_str().into(), v.value()));
                 Value::Table(Box::new(fields.collect()))
             }
+            Raw::Fixed(raw, _) => raw.value(),
+            Raw::Literal(value) => value.clone(),
         }
     }
 
@@ -90,7 +96,7 @@ impl Raw {
     pub(crate) fn refers(&self) -> bool {
         match self {
             Raw::Text(_) => matches!(self.value(), Value::Text(text) if text.contains("${")),
-            Raw::List(items) => items.iter().any(Raw::refers),
+            Raw::List(items) => cases(items).is_some() || items.iter().any(Raw::refers),
             Raw::Table(fields) => fields.values().any(Raw::refers),
             _ => false,
         }
@@ -147,16 +153,32 @@ pub(crate) fn remove(tree: &mut Tree, path: &[String]) -> bool {
     gone
 }
 
+/// Which lists are joined.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Joins {
+    pub(crate) append: BTreeSet<Vec<String>>,
+    /// How many layers, from the strongest, join with nothing of the others.
+    pub(crate) bootstrap: usize,
+}
+
 /// Merges layers, the strongest first.
-pub(crate) fn merge(layers: &[&Tree]) -> Tree {
-    let names: BTreeSet<&String> = layers.iter().flat_map(|layer| layer.keys()).collect();
+pub(crate) fn merge(layers: &[&Tree], joins: &Joins) -> Tree {
+    let layers: Vec<(usize, &Tree)> = layers.iter().copied().enumerate().collect();
+    merge_at(&layers, joins, &mut Vec::new())
+}
+
+fn merge_at(layers: &[(usize, &Tree)], joins: &Joins, path: &mut Vec<String>) -> Tree {
+    let names: BTreeSet<&String> = layers.iter().flat_map(|layer| layer.1.keys()).collect();
     let mut merged = Tree::new();
     for name in names {
-        let mut tables: Vec<&Tree> = Vec::new();
+        let mut tables: Vec<(usize, &Tree)> = Vec::new();
         let mut winner = None;
-        for node in layers.iter().filter_map(|layer| layer.get(name)) {
+        let nodes = layers
+            .iter()
+            .filter_map(|(at, layer)| Some((*at, layer.get(name)?)));
+        for (at, node) in nodes {
             match node {
-                Node::Table(table) => tables.push(table),
+                Node::Table(table) => tables.push((at, table)),
                 Node::Leaf(leaf) => {
                     if tables.is_empty() && *leaf != Raw::Unset {
                         winner = Some(leaf);
@@ -165,17 +187,126 @@ pub(crate) fn merge(layers: &[&Tree]) -> Tree {
                 }
             }
         }
+        path.push(name.clone());
         if let Some(leaf) = winner {
-            merged.insert(name.clone(), Node::Leaf(leaf.clone()));
+            let joined = joins
+                .append
+                .contains(path)
+                .then(|| join(layers, joins, name));
+            let leaf = joined.flatten().unwrap_or_else(|| leaf.clone());
+            merged.insert(name.clone(), Node::Leaf(leaf));
         } else if !tables.is_empty() {
-            let below = merge(&tables);
+            let below = merge_at(&tables, joins, path);
             // What only tombstones emptied is not there; what was written empty is.
-            if !below.is_empty() || tables.iter().any(|table| table.is_empty()) {
+            if !below.is_empty() || tables.iter().any(|(_, table)| table.is_empty()) {
                 merged.insert(name.clone(), Node::Table(below));
             }
         }
+        path.pop();
     }
     merged
+}
+
+/// The layers whose lists are joined at a name, the strongest first.
+fn lists<'a>(layers: &[(usize, &'a Tree)], joins: &Joins, name: &str) -> Vec<(usize, &'a Raw)> {
+    let mut lists: Vec<(usize, &Raw)> = Vec::new();
+    for (at, layer) in layers {
+        if lists
+            .first()
+            .is_some_and(|(first, _)| *first < joins.bootstrap && *at >= joins.bootstrap)
+        {
+            break;
+        }
+        match layer.get(name) {
+            None => {}
+            Some(Node::Leaf(raw)) if matches!(raw, Raw::Fixed(_, Err(Broken))) => {
+                lists.push((*at, raw));
+            }
+            Some(Node::Leaf(raw)) if items(raw).is_some() => lists.push((*at, raw)),
+            Some(_) => break,
+        }
+    }
+    lists
+}
+
+/// The layers whose lists make up what the layers say at a path, the strongest first.
+pub(crate) fn contributors(layers: &[&Tree], joins: &Joins, path: &[String]) -> Vec<usize> {
+    let (name, above) = path.split_last().unwrap();
+    let mut seen: Vec<(usize, &Tree)> = layers.iter().copied().enumerate().collect();
+    for name in above {
+        let tables = seen.iter().map_while(|(at, tree)| match tree.get(name) {
+            None => Some(None),
+            Some(Node::Table(below)) => Some(Some((*at, below))),
+            Some(Node::Leaf(_)) => None,
+        });
+        seen = tables.flatten().collect();
+    }
+    let lists = lists(&seen, joins, name);
+    lists.into_iter().map(|(at, _)| at).collect()
+}
+
+fn join(layers: &[(usize, &Tree)], joins: &Joins, name: &str) -> Option<Raw> {
+    let lists = lists(layers, joins, name);
+    if lists.is_empty() {
+        return None;
+    }
+    let mut joined = Vec::new();
+    let mut fixed = false;
+    for (_, raw) in lists.iter().rev() {
+        if matches!(raw, Raw::Fixed(_, Err(Broken))) {
+            return Some((*raw).clone());
+        }
+        fixed |= matches!(raw, Raw::Fixed(..));
+        joined.extend(items(raw)?);
+    }
+    if !fixed {
+        return Some(Raw::List(joined));
+    }
+    let list = Value::List(joined.iter().map(Raw::value).collect());
+    Some(Raw::Fixed(Box::new(Raw::Literal(list.clone())), Ok(list)))
+}
+
+/// The items of a list, or of a text that spells one; texts here hold at most a comma.
+fn items(raw: &Raw) -> Option<Vec<Raw>> {
+    let literals = |items: &[Value]| items.iter().cloned().map(Raw::Literal).collect();
+    match raw {
+        Raw::List(items) => Some(items.clone()),
+        Raw::Text(parts) => match parts.as_slice() {
+            [Part::Plain(text)] => {
+                let items = text.split(',').map(|item| Raw::Literal(Value::from(item)));
+                Some(items.collect())
+            }
+            _ => Some(vec![raw.clone()]),
+        },
+        Raw::Fixed(_, Ok(value)) | Raw::Literal(value) => match value {
+            Value::List(items) => Some(literals(items)),
+            Value::Text(text) => Some(literals(
+                &text.split(',').map(Value::from).collect::<Vec<_>>(),
+            )),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What must hold, and the value if it does.
+type Case<'a> = (Option<&'a BTreeMap<String, Raw>>, &'a Raw);
+
+/// The cases of a contextual value.
+fn cases(items: &[Raw]) -> Option<Vec<Case<'_>>> {
+    fn case(item: &Raw) -> Option<Case<'_>> {
+        let Raw::Table(fields) = item else {
+            return None;
+        };
+        match (fields.get("if"), fields.get("value"), fields.len()) {
+            (None, Some(value), 1) => Some((None, value)),
+            (Some(Raw::Table(wanted)), Some(value), 2) => Some((Some(wanted), value)),
+            _ => None,
+        }
+    }
+    let cases: Vec<_> = items.iter().map(case).collect::<Option<_>>()?;
+    let mut wanted = cases.iter().map(|(wanted, _)| wanted);
+    wanted.any(Option::is_some).then_some(cases)
 }
 
 /// What a leaf reads as.
@@ -204,7 +335,10 @@ pub(crate) enum Read {
 
 impl View {
     pub(crate) fn of(layers: &[&Tree]) -> Self {
-        let merged = merge(layers);
+        Self::of_tree(merge(layers, &Joins::default()))
+    }
+
+    pub(crate) fn of_tree(merged: Tree) -> Self {
         let mut leaves = BTreeMap::new();
         collect(&merged, &merged, &mut Vec::new(), &mut leaves);
         Self { leaves, merged }
@@ -279,20 +413,54 @@ fn resolve(root: &Tree, path: &[String], raw: &Raw, stack: &mut Stack) -> Result
     value
 }
 
-fn evaluate(root: &Tree, raw: &Raw, stack: &mut Stack) -> Result<Value, Broken> {
+pub(crate) fn evaluate(root: &Tree, raw: &Raw, stack: &mut Stack) -> Result<Value, Broken> {
+    if let Some(cases) = match raw {
+        Raw::List(items) => cases(items),
+        _ => None,
+    } {
+        for (wanted, value) in cases {
+            if holds(root, wanted, stack)? {
+                return without_cases(root, value, stack);
+            }
+        }
+        return Err(Broken);
+    }
+    without_cases(root, raw, stack)
+}
+
+/// Whether the keys have the values that a case wants of them.
+fn holds(
+    root: &Tree,
+    wanted: Option<&BTreeMap<String, Raw>>,
+    stack: &mut Stack,
+) -> Result<bool, Broken> {
+    let text = |value: &Value| match value {
+        Value::Text(text) => text.to_string(),
+        other => other.to_string(),
+    };
+    let mut holds = true;
+    for (key, wanted) in wanted.into_iter().flatten() {
+        let found = look_up(root, &path(key), stack)?;
+        holds &= found.is_some_and(|found| text(&found) == text(&wanted.value()));
+    }
+    Ok(holds)
+}
+
+fn without_cases(root: &Tree, raw: &Raw, stack: &mut Stack) -> Result<Value, Broken> {
     match raw {
+        Raw::Fixed(_, reads) => reads.clone(),
         Raw::Text(parts) => match parts.as_slice() {
             [only @ Part::Ref(..)] => refer(root, only, stack),
             parts => text(root, parts, stack).map(Value::from),
         },
         Raw::List(items) => {
-            let items = items.iter().map(|item| evaluate(root, item, stack));
+            let items = items.iter().map(|item| without_cases(root, item, stack));
             Ok(Value::List(items.collect::<Result<_, _>>()?))
         }
         Raw::Table(fields) => {
             let mut table = BTreeMap::new();
             for (name, raw) in fields {
-                table.insert(name.as_str().into(), evaluate(root, raw, stack)?);
+                table.insert(name.as_str().into(), without_cases(root, raw, stack)?);
             }
             Ok(Value::Table(Box::new(table)))
         }
@@ -331,18 +499,8 @@ fn refer(root: &Tree, part: &Part, stack: &mut Stack) -> Result<Value, Broken> {
         // No name at all, such as a shell writes it: not a reference of ours.
         return as_written();
     }
-    match find(root, &path) {
-        Some(Node::Table(_)) => return Err(Broken),
-        Some(Node::Leaf(raw)) => return resolve(root, &path, raw, stack),
-        None => {}
-    }
-    for end in 1..path.len() {
-        if let Some(Node::Leaf(raw)) = find(root, &path[..end]) {
-            let value = resolve(root, &path[..end], raw, stack)?;
-            if let Some(inside) = descend(&value, &path[end..]) {
-                return Ok(inside);
-            }
-        }
+    if let Some(found) = look_up(root, &path, stack)? {
+        return Ok(found);
     }
     match default {
         Some(default) => match default.as_slice() {
@@ -353,7 +511,24 @@ fn refer(root: &Tree, part: &Part, stack: &mut Stack) -> Result<Value, Broken> {
     }
 }
 
-fn descend(value: &Value, path: &[String]) -> Option<Value> {
+fn look_up(root: &Tree, path: &[String], stack: &mut Stack) -> Result<Option<Value>, Broken> {
+    match find(root, path) {
+        Some(Node::Table(_)) => return Err(Broken),
+        Some(Node::Leaf(raw)) => return resolve(root, path, raw, stack).map(Some),
+        None => {}
+    }
+    for end in 1..path.len() {
+        if let Some(Node::Leaf(raw)) = find(root, &path[..end]) {
+            let value = resolve(root, &path[..end], raw, stack)?;
+            if let Some(inside) = descend(&value, &path[end..]) {
+                return Ok(Some(inside));
+            }
+        }
+    }
+    Ok(None)
+}
+
+pub(crate) fn descend(value: &Value, path: &[String]) -> Option<Value> {
     let mut value = value;
     for name in path {
         value = match value {

@@ -137,6 +137,10 @@ impl Diary {
         self.count(|kind| matches!(kind, SourceEventKind::Reconnected))
     }
 
+    pub(crate) fn recovered(&self) -> usize {
+        self.count(|kind| matches!(kind, SourceEventKind::Recovered))
+    }
+
     pub(crate) fn updated(&self) -> usize {
         self.count(|kind| matches!(kind, SourceEventKind::Updated))
     }

@@ -16,6 +16,8 @@ const ASIDE: &str = ".liveprops-";
 const ASIDE_END: &str = ".tmp";
 /// Nobody writes a file for as long as this.
 const ABANDONED: Duration = Duration::from_secs(60);
+/// How often a write is tried that loses its file to somebody else.
+const ATTEMPTS: u32 = 3;
 /// As much of a source's name as is in its file's.
 const SLUG: usize = 40;
 
@@ -45,13 +47,78 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
-/// Tells the files that this process writes aside from those of one that had its number before.
-fn process() -> &'static str {
-    static MARK: OnceLock<String> = OnceLock::new();
-    MARK.get_or_init(|| {
-        let mark = foldhash::quality::RandomState::default().hash_one(std::time::SystemTime::now());
-        format!("{}-{mark:016x}", std::process::id())
-    })
+/// Who writes a file aside, as its name shows it.
+///
+/// A number identifies a process in its own PID namespace only, and until the next boot. Two
+/// containers that share a directory may both be process 1, so the name has the namespace as well.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Writer {
+    /// The namespace and the boot; 0 where they are not known.
+    pub(super) space: u64,
+    pub(super) process: u32,
+    /// Distinguishes this process from one that had its number before.
+    pub(super) run: u64,
+}
+
+impl Writer {
+    /// This process.
+    pub(super) fn this() -> Self {
+        static RUN: OnceLock<u64> = OnceLock::new();
+        Self {
+            space: space().unwrap_or_default(),
+            process: std::process::id(),
+            run: *RUN.get_or_init(|| std::hash::RandomState::new().hash_one(0)),
+        }
+    }
+
+    pub(super) fn file_name(self, count: u64) -> String {
+        let Self {
+            space,
+            process,
+            run,
+        } = self;
+        format!("{ASIDE}{space:016x}-{process}-{run:016x}-{count}{ASIDE_END}")
+    }
+
+    fn of_file_name(name: &str) -> Option<Self> {
+        let mut parts = name
+            .strip_prefix(ASIDE)?
+            .strip_suffix(ASIDE_END)?
+            .split('-');
+        let space = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let process = parts.next()?.parse().ok()?;
+        let run = u64::from_str_radix(parts.next()?, 16).ok()?;
+        parts.next()?;
+        parts.next().is_none().then_some(Self {
+            space,
+            process,
+            run,
+        })
+    }
+
+    /// Whether this writer has certainly ended, as far as `this` process can know.
+    fn has_ended(self, this: Self) -> bool {
+        if self.space != this.space || this.space == 0 {
+            return false;
+        }
+        match self.process == this.process {
+            true => self.run != this.run,
+            false => !Path::new("/proc").join(self.process.to_string()).exists(),
+        }
+    }
+}
+
+/// The PID namespace and the boot in which process numbers mean what `/proc` shows; `None` where
+/// `/proc` is missing or shows another namespace.
+fn space() -> Option<u64> {
+    let shown = fs::read_link("/proc/self").ok()?;
+    if shown.as_os_str() != std::process::id().to_string().as_str() {
+        return None;
+    }
+    let mut text = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
+    text.extend(namespace.as_os_str().as_encoded_bytes());
+    Some(hash(&text))
 }
 
 /// Makes the directory, for its user alone. One that is there stays as it is.
@@ -90,14 +157,14 @@ fn settle(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what writers that are gone have left of their work.
+/// Removes what writers that have ended left of their work: at once where that is certain, and after
+/// [`ABANDONED`] where it is not, as in another container. Whoever loses a file by that writes another.
 pub(super) fn clean(dir: &Path) {
+    let this = Writer::this();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let Some(mark) = name.to_str().and_then(|name| {
-            let mark = name.strip_prefix(ASIDE)?.strip_suffix(ASIDE_END)?;
-            Some(mark.rsplit_once('-')?.0)
-        }) else {
+        let ours = |name: &&str| name.starts_with(ASIDE) && name.ends_with(ASIDE_END);
+        let Some(name) = name.to_str().filter(ours) else {
             continue;
         };
         // Of the entry itself, not of what it may point to.
@@ -105,22 +172,30 @@ pub(super) fn clean(dir: &Path) {
             continue;
         };
         let age = data.modified().ok().and_then(|time| time.elapsed().ok());
-        let abandoned = age.is_some_and(|age| age >= ABANDONED);
-        if data.is_file() && mark != process() && (abandoned || is_gone(mark)) {
+        let is_old = age.is_some_and(|age| age >= ABANDONED);
+        let is_left = match Writer::of_file_name(name) {
+            Some(writer) if writer == this => false,
+            Some(writer) => is_old || writer.has_ended(this) && is_own(&data),
+            None => is_old,
+        };
+        if data.is_file() && is_left {
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Whether the process with this mark has ended, as far as that can be told.
-fn is_gone(mark: &str) -> bool {
-    let number = mark.split('-').next().unwrap_or_default();
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_number || !Path::new("/proc/self").exists() {
-        return false;
+/// Whether a file belongs to the user of this process: `/proc` may hide the processes of others.
+fn is_own(data: &fs::Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata("/proc/self").is_ok_and(|own| own.uid() == data.uid())
     }
-    // One that has our number is not we: it has another mark.
-    number == std::process::id().to_string() || !Path::new("/proc").join(number).exists()
+    #[cfg(not(unix))]
+    {
+        let _ = data;
+        false
+    }
 }
 
 /// Puts a file in its place as a whole, and makes sure that it stays there.
@@ -132,11 +207,30 @@ pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), String> 
 }
 
 fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    make(dir)?;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match put_once(dir, name, bytes) {
+            // Somebody took the name, or took this process for one that has ended.
+            Err(error) if attempts < ATTEMPTS && is_taken(&error) && dir.is_dir() => {}
+            done => return done,
+        }
+    }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
+    )
+}
+
+fn put_once(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     // A counter: its order with other memory does not matter.
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    make(dir)?;
-    let aside = dir.join(format!("{ASIDE}{}-{count}{ASIDE_END}", process()));
+    let aside = dir.join(Writer::this().file_name(count));
     let mut options = OpenOptions::new();
     // Never opens what is there, nor follows a link.
     options.write(true).create_new(true);

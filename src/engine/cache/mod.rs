@@ -435,8 +435,14 @@ impl Job {
         // What was read from here is as old as it was.
         let confirmed = kept.unwrap_or(self.confirmed);
         let hidden = |key: &str, value: &Value| !self.with_secrets && is_secret(engine, key, value);
-        let absent = kept.map_or(&[][..], |_| &self.left_out);
-        let body = codec::body(&root, absent, &hidden);
+        // While a part of the source is as it was read from here, its secrets are still missing.
+        let lacks_some = kept.is_some() || engine.books.is_whole(self.source).is_err();
+        let is_absent = |key: &&Key| root.find(key.segments()).is_none();
+        let absent: Vec<Key> = match lacks_some {
+            true => self.left_out.iter().filter(is_absent).cloned().collect(),
+            false => Vec::new(),
+        };
+        let body = codec::body(&root, &absent, &hidden);
         // It may be the last that holds it.
         drop(root);
         let revision = self.revision.as_deref();

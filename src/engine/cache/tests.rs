@@ -244,6 +244,58 @@ fn names_are_readable_and_differ() {
     assert!(!disk::file_name("").starts_with('.'));
 }
 
+#[test]
+fn a_start_removes_the_files_of_writers_that_have_ended_and_of_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let this = disk::Writer::this();
+    let mut ended = std::process::Command::new("true").spawn().unwrap();
+    ended.wait().unwrap();
+    let with = |process| disk::Writer { process, ..this };
+    let (dead, init) = (with(ended.id()), with(1));
+    let earlier = disk::Writer {
+        run: !this.run,
+        ..this
+    };
+    let elsewhere = |writer| disk::Writer {
+        space: !this.space,
+        ..writer
+    };
+    let unknown = |writer| disk::Writer { space: 0, ..writer };
+    let left = [dead, earlier];
+    let used = [
+        this,
+        init,
+        elsewhere(this),
+        elsewhere(dead),
+        elsewhere(earlier),
+        unknown(dead),
+        unknown(earlier),
+    ];
+    let path = |writer: disk::Writer| dir.path().join(writer.file_name(7));
+    for writer in left.into_iter().chain(used) {
+        std::fs::write(path(writer), b"half").unwrap();
+    }
+    disk::clean(dir.path());
+    // Where numbers of processes mean nothing, only the age counts.
+    let certain = this.space != 0;
+    assert!(
+        left.into_iter()
+            .all(|writer| path(writer).exists() != certain)
+    );
+    for writer in used {
+        assert!(path(writer).exists(), "{writer:?}");
+    }
+    let hour = SystemTime::now() - Duration::from_secs(3_600);
+    for writer in used {
+        let file = std::fs::File::options().write(true).open(path(writer));
+        file.unwrap().set_modified(hour).unwrap();
+    }
+    disk::clean(dir.path());
+    for writer in used {
+        assert_eq!(path(writer).exists(), writer == this, "{writer:?}");
+    }
+}
+
 /// A source that says the same for ever.
 struct Steady;
 

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::cache::{Kept, age};
 use crate::engine::clock::Clock;
+use crate::engine::health::damper::{Damper, Verdict, cause};
 use crate::engine::health::events::{self, Listeners, MAX_EVENTS};
-use crate::engine::health::record::{Record, Trouble, cause};
+use crate::engine::health::record::{Record, Trouble};
 use crate::engine::health::{
     Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
 };
@@ -19,7 +20,7 @@ use crate::sync::Cell;
 use crate::sync::lock::Mutex;
 use crate::tree::layer::{Layer, SourceId};
 
-pub(crate) use crate::engine::health::events::News;
+pub(crate) use crate::engine::health::events::{News, Wake};
 
 const MAX_REFUSED: usize = 64;
 
@@ -30,6 +31,8 @@ pub(crate) struct Books {
     /// Read without a lock: it is asked by each reading of a malformed value.
     malformed: Cell<Malformed>,
     pub(super) clock: Clock,
+    /// Wakes who calls [`grown_old`](Self::grown_old).
+    wake: Wake,
 }
 
 #[derive(Default)]
@@ -99,12 +102,13 @@ pub(crate) struct Answer {
 }
 
 impl Books {
-    pub(crate) fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock, wake: Wake) -> Self {
         Self {
             inner: Mutex::default(),
             listeners: Listeners::default(),
             malformed: Cell::new(Arc::default()),
             clock,
+            wake,
         }
     }
 
@@ -148,8 +152,10 @@ impl Books {
             has_values: false,
             told_first: false,
             failing: None,
+            lost_contact: false,
             refusing: None,
             rejected: Vec::new(),
+            damper: Damper::default(),
             told_old: false,
             believed: None,
             interrupted: false,
@@ -178,8 +184,8 @@ impl Books {
             let mut inner = self.inner.lock();
             let is_it = |record: &Record| record.health.source == source;
             if let Some(at) = inner.sources.iter().position(is_it) {
-                let record = inner.sources.remove(at);
-                self.put(&record, &mut news, generation, SourceEventKind::Removed);
+                let mut record = inner.sources.remove(at);
+                self.put(&mut record, &mut news, generation, SourceEventKind::Removed);
             }
         }
         news.tell();
@@ -207,7 +213,7 @@ impl Books {
             if record.health.cached.is_some() {
                 return false;
             }
-            let failed = record.failing.take().is_some();
+            record.failing = None;
             record.health.last_success = Some(SystemTime::now());
             record.answered = Some(now);
             // What was refused, or is held, it says still.
@@ -217,9 +223,13 @@ impl Books {
                 record.agreed = Some(now);
             }
             record.restate();
-            if confirmed && !std::mem::replace(&mut record.told_first, true) {
+            if !confirmed {
+                return false;
+            }
+            let reconnects = std::mem::take(&mut record.lost_contact);
+            if !std::mem::replace(&mut record.told_first, true) {
                 self.put(record, &mut news, generation, SourceEventKind::Initialized);
-            } else if confirmed && failed {
+            } else if reconnects {
                 self.put(record, &mut news, generation, SourceEventKind::Reconnected);
             }
             confirmed
@@ -245,7 +255,8 @@ impl Books {
         } = answer;
         let now = self.clock.now();
         let mut inner = self.inner.lock();
-        for error in &refused {
+        // Of more than are kept, only the last ones would stay.
+        for error in &refused[refused.len().saturating_sub(MAX_REFUSED)..] {
             inner.note(news, Some(source), generation, error.clone());
         }
         let Some(record) = inner.record(source) else {
@@ -255,16 +266,29 @@ impl Books {
         if generation < record.health.generation {
             return;
         }
-        let was_in_trouble = record.failing.is_some() || record.refusing.is_some();
+        let was_rejecting = record.refusing.is_some();
+        let is_whole = refused.is_empty();
         record.spare(news);
-        let rejected = match refused.is_empty() {
-            false => record.refuse(&refused),
-            true => {
-                (record.refusing, record.told_old) = (None, false);
-                record.rejected.clear();
-                record.agreed = Some(now);
-                Vec::new()
-            }
+        if let Some(problems) = problems {
+            let before = std::mem::replace(&mut record.health.problems, problems);
+            news.errors.extend(before);
+        }
+        let from_commit = refused.len();
+        let all: Vec<Error> = refused
+            .into_iter()
+            .chain(record.health.problems.iter().cloned())
+            .collect();
+        if all.is_empty() {
+            record.told_old = false;
+            record.agreed = Some(now);
+        }
+        let new_problems: Vec<Error> = record.unknown(&all[from_commit..]);
+        let rejected = record.reject(news, all);
+        for problem in new_problems {
+            inner.note(news, Some(source), generation, problem);
+        }
+        let Some(record) = inner.record(source) else {
+            return;
         };
         let health = &mut record.health;
         if changed {
@@ -284,24 +308,23 @@ impl Books {
             record.answered = Some(now);
             record.failing = None;
             // What a part of was refused is asked for again.
-            if refused.is_empty() && revision.is_some() {
+            if is_whole && revision.is_some() {
                 health.revision = revision;
             }
         }
         health.cached = None;
-        if let Some(problems) = problems {
-            news.errors.append(&mut health.problems);
-            health.problems = problems;
-        }
         record.has_values = true;
         record.hold(held);
         record.restate();
         let is_well = matches!(record.health.status, Status::Up);
+        let reconnects = is_well && std::mem::take(&mut record.lost_contact);
         if !std::mem::replace(&mut record.told_first, true) {
             self.put(record, news, generation, SourceEventKind::Initialized);
         } else {
-            if was_in_trouble && is_well {
+            if reconnects {
                 self.put(record, news, generation, SourceEventKind::Reconnected);
+            } else if was_rejecting && is_well {
+                self.put(record, news, generation, SourceEventKind::Recovered);
             }
             if changed {
                 self.put(record, news, generation, SourceEventKind::Updated);
@@ -327,7 +350,7 @@ impl Books {
             return;
         };
         record.spare(news);
-        let rejected = record.refuse(&[error]);
+        let rejected = record.reject(news, vec![error]);
         record.failing = None;
         record.hold(held);
         record.restate();
@@ -356,6 +379,7 @@ impl Books {
             record.answered = now.checked_sub(age(kept.confirmed));
             record.agreed = record.answered;
             (record.has_values, record.told_first) = (true, true);
+            record.lost_contact = reason.kind() != ErrorKind::Held;
             record.failing = Some(Trouble {
                 since: kept.confirmed,
                 reason: reason.clone(),
@@ -391,7 +415,7 @@ impl Books {
         news.tell();
     }
 
-    /// A source that pushes has said its first values, without what they left out.
+    /// A source that pushes has said its first values, without the parts that are rejected.
     pub(crate) fn arrived(&self, source: SourceId, problems: Vec<Error>) {
         self.edit(source, |record| {
             record.health.problems = problems;
@@ -416,6 +440,7 @@ impl Books {
                 (None, None) => true,
             };
             let since = record.since();
+            record.lost_contact = true;
             record.failing = Some(Trouble {
                 since: record.failing.as_ref().map_or(since, |old| old.since),
                 reason: reason.clone(),
@@ -518,6 +543,8 @@ impl Books {
         }
         for record in &mut inner.sources {
             record.health.problems.iter_mut().for_each(scrub);
+            let rejected = record.rejected.iter_mut();
+            rejected.for_each(|(_, error)| scrub(error));
             let troubles = [&mut record.failing, &mut record.refusing];
             for trouble in troubles.into_iter().flatten() {
                 scrub(&mut trouble.reason);
@@ -533,7 +560,7 @@ impl Books {
         news.tell();
     }
 
-    /// Remembers what a source said in vain, which changes nothing of its health.
+    /// Records a rejected update that leaves the health of its source as it is.
     pub(crate) fn note_of(&self, news: &mut News, source: SourceId, generation: u64, error: Error) {
         self.inner
             .lock()
@@ -557,17 +584,34 @@ impl Books {
                 source: None,
                 name: Arc::from("liveprops"),
                 kind,
+                repeated: 0,
                 generation,
             });
         }
     }
 
     /// Puts an event of a source where those who listen find it.
-    fn put(&self, record: &Record, news: &mut News, generation: u64, kind: SourceEventKind) {
+    fn put(&self, record: &mut Record, news: &mut News, generation: u64, kind: SourceEventKind) {
+        match record.damper.judge(&kind, self.clock.now()) {
+            Verdict::Report(repeated) => {
+                self.put_undamped(record, news, generation, (kind, repeated));
+            }
+            Verdict::Withhold => news.wake = Some(Arc::clone(&self.wake)),
+        }
+    }
+
+    fn put_undamped(
+        &self,
+        record: &Record,
+        news: &mut News,
+        generation: u64,
+        (kind, repeated): (SourceEventKind, u64),
+    ) {
         self.listeners.put(news, || SourceEvent {
             source: Some(record.health.source),
             name: Arc::clone(&record.health.name),
             kind,
+            repeated,
             generation,
         });
     }
@@ -595,6 +639,12 @@ impl Books {
                 }
                 at => next = next.into_iter().chain(at).min(),
             }
+            let mut damper = std::mem::take(&mut record.damper);
+            for event in damper.take_due(now, |state| record.event_of(state)) {
+                self.put_undamped(record, &mut news, generation, event);
+            }
+            next = next.into_iter().chain(damper.next_due()).min();
+            record.damper = damper;
             // What may not grow old at all has been told of as what it is.
             if record.told_old || record.health.max_stale.is_zero() {
                 continue;
@@ -626,7 +676,7 @@ mod tests {
 
     #[test]
     fn a_malformed_reading_that_was_told_of_waits_for_nobody() {
-        let books = Arc::new(Books::new(Clock::default()));
+        let books = Arc::new(Books::new(Clock::default(), Arc::new(|| ())));
         let error = || Error::new(ErrorKind::Mismatch, "not a number");
         for generation in [1, 2] {
             books.malformed("n", generation, error());

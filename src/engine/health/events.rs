@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use crate::engine::health::SourceEvent;
+use crate::engine::health::{SourceEvent, SourceEventKind};
 use crate::error::Error;
 use crate::property::listen::Listener;
 use crate::property::registry::Host;
@@ -12,7 +12,8 @@ use crate::property::subscription::{Subscriber, Subscription};
 use crate::sync::lock::Mutex;
 use crate::sync::panics;
 
-/// As many events wait for one callback; older ones are lost.
+/// As many events wait for one callback, an event of several errors counting as that many; older
+/// ones are lost.
 pub(super) const MAX_EVENTS: usize = 1024;
 
 thread_local! {
@@ -30,8 +31,49 @@ pub(super) fn is_listening() -> bool {
 pub(super) struct Listeners(Mutex<Vec<Weak<EventBox>>>);
 
 struct EventBox {
-    waiting: Mutex<VecDeque<SourceEvent>>,
+    waiting: Mutex<Waiting>,
     subscriber: Arc<Subscriber>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<SourceEvent>,
+    weight: usize,
+}
+
+impl Waiting {
+    /// Adds an event, and moves the oldest into `lost` until the rest is within bounds.
+    fn push(&mut self, event: SourceEvent, lost: &mut Vec<SourceEvent>) {
+        self.weight += weight(&event.kind);
+        self.events.push_back(event);
+        while self.weight > MAX_EVENTS && self.events.len() > 1 {
+            lost.extend(self.pop());
+        }
+    }
+
+    fn pop(&mut self) -> Option<SourceEvent> {
+        let event = self.events.pop_front()?;
+        self.weight -= weight(&event.kind);
+        Some(event)
+    }
+}
+
+/// How much an event counts.
+fn weight(kind: &SourceEventKind) -> usize {
+    match kind {
+        SourceEventKind::Rejected(error)
+        | SourceEventKind::Suspended(error)
+        | SourceEventKind::Stale(error)
+        | SourceEventKind::Degraded(error)
+        | SourceEventKind::CallbackPanicked(error)
+        | SourceEventKind::Malformed(error) => error.iter().count().max(1),
+        SourceEventKind::Initialized
+        | SourceEventKind::Updated
+        | SourceEventKind::Recovered
+        | SourceEventKind::Reconnected
+        | SourceEventKind::Removed
+        | SourceEventKind::RestartRequired(_) => 1,
+    }
 }
 
 /// Who has events waiting. They are put there in the order of the commits, and told once no lock is
@@ -43,17 +85,28 @@ pub(crate) struct News {
     /// What is not in the books any more: how the cause of an error is dropped is the user's code.
     pub(super) errors: Vec<Error>,
     lost: Vec<SourceEvent>,
+    /// Wakes who reports what was withheld, if something was.
+    pub(super) wake: Option<Wake>,
 }
+
+/// Wakes who reports events later.
+pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 
 impl News {
     pub(crate) fn is_empty(&self) -> bool {
-        self.boxes.is_empty() && self.errors.is_empty() && self.lost.is_empty()
+        self.boxes.is_empty()
+            && self.errors.is_empty()
+            && self.lost.is_empty()
+            && self.wake.is_none()
     }
 
     pub(crate) fn tell(self) {
         for events in self.boxes {
             let subscriber: Arc<dyn Listener> = Arc::<Subscriber>::clone(&events.subscriber);
             subscriber.tell();
+        }
+        if let Some(wake) = self.wake {
+            wake();
         }
         for error in self.errors {
             let _ = panics::drop_contained(error);
@@ -77,13 +130,7 @@ impl Listeners {
         }
         let event = event();
         for events in boxes {
-            {
-                let mut waiting = events.waiting.lock();
-                if waiting.len() == MAX_EVENTS {
-                    news.lost.extend(waiting.pop_front());
-                }
-                waiting.push_back(event.clone());
-            }
+            events.waiting.lock().push(event.clone(), &mut news.lost);
             // Once is enough, however many events there are.
             if !news.boxes.iter().any(|other| Arc::ptr_eq(other, &events)) {
                 news.boxes.push(events);
@@ -106,7 +153,7 @@ impl Listeners {
                 };
                 let (event, more) = {
                     let mut waiting = events.waiting.lock();
-                    (waiting.pop_front(), !waiting.is_empty())
+                    (waiting.pop(), !waiting.events.is_empty())
                 };
                 if more {
                     events.subscriber.poke();
@@ -135,5 +182,42 @@ impl Listeners {
         drop(listeners);
         let subscriber = Arc::clone(&events.subscriber);
         Subscription::holding(subscriber, events)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn event(errors: usize, generation: u64) -> SourceEvent {
+        let error = |i| Error::new(ErrorKind::Unavailable, format!("part {i} does not answer"));
+        let kind = match errors {
+            0 => SourceEventKind::Updated,
+            _ => SourceEventKind::Suspended(Error::all((0..errors).map(error).collect())),
+        };
+        SourceEvent {
+            source: None,
+            name: Arc::from("test"),
+            kind,
+            generation,
+            repeated: 0,
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_stuck_listener_is_bounded_by_the_errors_in_it() {
+        let (mut waiting, mut lost) = (Waiting::default(), Vec::new());
+        for (errors, left) in [(0, 1024), (1, 1024), (100, 10), (1024, 1), (5_000, 1)] {
+            for generation in 0..2_000 {
+                waiting.push(event(errors, generation), &mut lost);
+                lost.clear();
+            }
+            assert_eq!(waiting.events.len(), left, "events of {errors} errors");
+            let newest = waiting.events.back().map(|event| event.generation);
+            assert_eq!(newest, Some(1_999));
+        }
+        while waiting.pop().is_some() {}
+        assert_eq!(waiting.weight, 0);
     }
 }

@@ -10,6 +10,7 @@ use crate::value::key::Key;
 use crate::value::origin::Origin;
 
 pub(crate) mod books;
+mod damper;
 mod events;
 mod record;
 mod report;
@@ -78,7 +79,8 @@ pub struct SourceHealth {
     /// How many of its updates, or single keys, were refused; what is refused again and again for the
     /// same reason counts once.
     pub refusals: u64,
-    /// What its last document left out and why.
+    /// The parts of its last document that were rejected, with the reasons. While there is one, the
+    /// status is not [`Up`](Status::Up).
     pub problems: Vec<Error>,
     /// Why it does not work as it should although its changes arrive, as long as that is so: it
     /// polls, for example, because there are no file events, or its values cannot be kept on disk.
@@ -99,7 +101,7 @@ pub struct Held {
     pub since: SystemTime,
 }
 
-/// Something that was refused: an update, a key of one, or a clash of keys.
+/// Something that was refused: an update, a part of a document, a key, or a clash of keys.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Refused {
@@ -169,6 +171,16 @@ pub(crate) struct CallbackHealth {
 }
 
 /// Something in the life of a source.
+///
+/// Events are damped; [`health`](crate::Properties::health) and
+/// [`status`](crate::Properties::status) are exact at any time. An event is withheld and counted if two
+/// of the same source, kind and cause were reported in the last minute. A cause is the message without
+/// its numbers; for a rejection, the key and the origin are part of it, without line and column. A state
+/// that lasts for five seconds is reported all the same, unless the newest reported events have
+/// announced it. So the events show each state that lasts, and a source that alternates ten times a
+/// second causes two events a minute for each kind and cause.
+/// [`Initialized`](SourceEventKind::Initialized), [`Updated`](SourceEventKind::Updated),
+/// [`Removed`](SourceEventKind::Removed) and events of the whole are never withheld.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SourceEvent {
@@ -178,6 +190,8 @@ pub struct SourceEvent {
     pub name: Arc<str>,
     /// What happened.
     pub kind: SourceEventKind,
+    /// How many events of the same kind and cause were withheld since the last one was reported.
+    pub repeated: u64,
     /// The generation in force then.
     pub generation: u64,
 }
@@ -190,15 +204,17 @@ pub enum SourceEventKind {
     Initialized,
     /// It brought a change.
     Updated,
-    /// An update, or one key of it, was refused; the old values stay. Told once, however often the
-    /// same is said.
+    /// An update, a part of a document, or one key was rejected; the last good values stay. Reported
+    /// once, however often the source repeats it.
     Rejected(Error),
+    /// All that it reports is in force again, after a rejection.
+    Recovered,
     /// It does not answer any more; its values stay. Told again when it fails for another reason,
     /// not when only a number in the message differs.
     Suspended(Error),
     /// Its values are now older than its policy allows; they stay.
     Stale(Error),
-    /// It answers again.
+    /// It answers again, after a failure.
     Reconnected,
     /// It does not work as it should, and its changes arrive all the same; for as long as that is
     /// so, see [`SourceHealth::degraded`].

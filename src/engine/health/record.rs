@@ -1,9 +1,11 @@
 //! The health of one source, and what it follows from.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::engine::health::damper::{Damper, State};
 use crate::engine::health::events::News;
-use crate::engine::health::{Held, SourceHealth, Status};
+use crate::engine::health::{Held, SourceEventKind, SourceHealth, Status};
 use crate::error::Error;
 
 /// The health of one source, and what it follows from.
@@ -24,10 +26,13 @@ pub(super) struct Record {
     pub(super) told_first: bool,
     /// Its last contact failed.
     pub(super) failing: Option<Trouble>,
+    /// Whether a contact has failed since all was well.
+    pub(super) lost_contact: bool,
     /// What it said last, or a part of that, is not in force.
     pub(super) refusing: Option<Trouble>,
-    /// Why, of all that was refused of it.
-    pub(super) rejected: Vec<String>,
+    /// All that is rejected of it, each with its text.
+    pub(super) rejected: Vec<(String, Error)>,
+    pub(super) damper: Damper,
     /// Whether it was told that its values grew too old.
     pub(super) told_old: bool,
     /// When what is held of it is believed.
@@ -91,20 +96,59 @@ impl Record {
             .extend(troubles.map(|trouble| trouble.reason.clone()));
     }
 
-    /// What was refused of it now, of which that is news which was not refused the last time.
-    pub(super) fn refuse(&mut self, refused: &[Error]) -> Vec<Error> {
-        let texts: Vec<String> = refused.iter().map(Error::to_string).collect();
-        let news = refused.iter().zip(&texts);
-        let news = news.filter(|(_, text)| !self.rejected.contains(text));
-        let news: Vec<Error> = news.map(|(error, _)| error.clone()).collect();
-        self.health.refusals += news.len() as u64;
-        self.rejected = texts;
+    /// Those of some errors that are not rejected already.
+    pub(super) fn unknown(&self, errors: &[Error]) -> Vec<Error> {
+        if errors.is_empty() {
+            return Vec::new();
+        }
+        let known: HashSet<&str> = self.rejected.iter().map(|(text, _)| &**text).collect();
+        let new = errors.iter();
+        new.filter(|error| !known.contains(&*error.to_string()))
+            .cloned()
+            .collect()
+    }
+
+    /// Notes all that is rejected of it now; returns what was not rejected the last time.
+    pub(super) fn reject(&mut self, news: &mut News, rejected: Vec<Error>) -> Vec<Error> {
+        let rejected: Vec<(String, Error)> = rejected
+            .into_iter()
+            .map(|error| (error.to_string(), error))
+            .collect();
+        let known: HashSet<&str> = self.rejected.iter().map(|(text, _)| &**text).collect();
+        let new = rejected.iter().filter(|(text, _)| !known.contains(&**text));
+        let new: Vec<Error> = new.map(|(_, error)| error.clone()).collect();
+        self.health.refusals += new.len() as u64;
         let since = self.since();
-        self.refusing = refused.first().map(|reason| Trouble {
+        self.refusing = rejected.first().map(|(_, reason)| Trouble {
             since: self.refusing.as_ref().map_or(since, |old| old.since),
             reason: reason.clone(),
         });
-        news
+        let before = std::mem::replace(&mut self.rejected, rejected);
+        news.errors
+            .extend(before.into_iter().map(|(_, error)| error));
+        new
+    }
+
+    /// The event of a state, if the state is that of the source now.
+    pub(super) fn event_of(&self, state: &State) -> Option<SourceEventKind> {
+        let failing = self.failing.iter().map(|trouble| &trouble.reason);
+        let degraded = self.health.degraded.iter().chain(&self.unkept);
+        let mut events = failing
+            .map(|reason| SourceEventKind::Suspended(reason.clone()))
+            .chain(
+                self.rejected
+                    .iter()
+                    .map(|(_, error)| SourceEventKind::Rejected(error.clone())),
+            )
+            .chain(degraded.map(|reason| SourceEventKind::Degraded(reason.clone())))
+            .chain(match &self.health.status {
+                Status::Up => vec![SourceEventKind::Reconnected, SourceEventKind::Recovered],
+                Status::Stale { reason, .. } if self.told_old => {
+                    vec![SourceEventKind::Stale(reason.clone())]
+                }
+                _ => Vec::new(),
+            });
+        events.find(|event| state.is_of(event))
     }
 
     pub(super) fn hold(&mut self, held: Option<(Held, Option<Instant>)>) {
@@ -112,13 +156,4 @@ impl Record {
         self.believed = held.and_then(|(_, believed)| believed);
         self.interrupted = false;
     }
-}
-
-/// What tells one cause of a failure from another: a number in a message, such as a time or an
-/// address, may differ each time.
-pub(super) fn cause(error: &Error) -> String {
-    let text = error.to_string();
-    let words = text.split(|c: char| !c.is_alphanumeric());
-    let words = words.filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
-    words.collect::<Vec<_>>().join(" ")
 }

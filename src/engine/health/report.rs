@@ -54,6 +54,30 @@ impl Inner {
     }
 }
 
+impl Status {
+    /// The values stay as they were at the fork, and nothing asks the sources any more.
+    pub(crate) fn in_a_fork(reason: Error) -> Self {
+        Status::Stale {
+            since: SystemTime::now(),
+            reason,
+        }
+    }
+}
+
+impl Health {
+    /// What can be reported where a lock may be held for ever.
+    pub(crate) fn in_a_fork(generation: u64, callback_panics: u64, reason: Error) -> Self {
+        Health {
+            generation,
+            status: Status::in_a_fork(reason),
+            sources: Vec::new(),
+            refused: Vec::new(),
+            pending_restart: Vec::new(),
+            callback_panics,
+        }
+    }
+}
+
 impl Books {
     /// Where the sources read from that have told.
     pub(crate) fn locations(&self) -> Vec<(SourceId, Arc<str>)> {
@@ -61,6 +85,17 @@ impl Books {
         let told = inner.sources.iter().map(|record| &record.health);
         told.filter_map(|health| Some((health.source, health.location.clone()?)))
             .collect()
+    }
+
+    /// Returns the rejected parts of a source's last document as an error, if there are any.
+    pub(crate) fn is_whole(&self, source: SourceId) -> Result<(), Error> {
+        let inner = self.inner.lock();
+        let mut sources = inner.sources.iter();
+        let record = sources.find(|record| record.health.source == source);
+        match record.map(|record| &record.health.problems) {
+            Some(problems) if !problems.is_empty() => Err(Error::all(problems.clone())),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn health(&self, generation: u64, callbacks: CallbackHealth) -> Health {

@@ -150,7 +150,7 @@ impl Keeper {
         guarded(|| self.source.watch(&updates))
     }
 
-    /// Has a bootstrap source that pushes hear that what it says from now on is rejected.
+    /// Gives a bootstrap source that pushes a way to learn that later changes are rejected.
     pub(crate) fn watch_late_changes(self: &Arc<Self>) {
         let life = Arc::new(Life::new(self.clock.clone()));
         {
@@ -161,11 +161,36 @@ impl Keeper {
             state.late = Some(Arc::clone(&life));
         }
         let updates = self.updates(&life);
-        // What it says first and differs from the start is reported by the commit.
+        // The commit reports a first document that differs from the one of the start.
         let _ = guarded(|| match self.source.watching() {
             Watching::Push => self.source.watch(&updates),
             _ => Ok(()),
         });
+    }
+
+    /// Whether the start may go on without the source, or with what the cache holds of it.
+    pub(super) fn may_do_without(&self) -> bool {
+        let policy = &self.terms.policy;
+        policy.cache.is_some() || matches!(policy.start, Start::Optional(_))
+    }
+
+    /// Has a source that could not begin to push begin again after its admission.
+    pub(super) fn defer_attach(&self, error: Error) {
+        let mut state = self.state.lock();
+        // What the failed attempt may still send does not count.
+        let hooks = state.life.take().map(|life| life.end());
+        state.loaded = false;
+        state.count_failure();
+        state.first = Some(Err(error));
+        drop(state);
+        if let Some(hooks) = hooks {
+            life::call(hooks);
+        }
+    }
+
+    /// Why a source could not begin to push, if it could not.
+    pub(crate) fn take_attach_error(&self) -> Option<Error> {
+        self.state.lock().first.take()?.err()
     }
 
     /// Until when the start waits for the first load; `None`: however long it takes.
@@ -230,7 +255,17 @@ impl Keeper {
         let mut state = self.state.lock();
         state.admitted = Some(loaded);
         state.loaded |= loaded;
+        let attaches_again = self.terms.watching == Watching::Push && state.life.is_none();
+        if attaches_again && !state.ended {
+            state.revive = Some(self.clock.now() + pause::after_failures(state.failures));
+        }
         self.bell.notify_all();
+        drop(state);
+        if attaches_again {
+            if let Some(engine) = self.engine.upgrade() {
+                engine.supervisor.wake(&engine);
+            }
+        }
     }
 
     // ---- What the program asks ----

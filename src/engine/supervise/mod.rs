@@ -58,7 +58,13 @@ impl Supervisor {
             false => Ok(()),
         };
         let started = run.and_then(|()| match pushes {
-            true => keeper.attach(),
+            true => match keeper.attach() {
+                Err(error) if keeper.may_do_without() => {
+                    keeper.defer_attach(error);
+                    Ok(())
+                }
+                attached => attached,
+            },
             false => keeper.start(),
         });
         match started {

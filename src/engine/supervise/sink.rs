@@ -36,10 +36,10 @@ impl EngineSink {
         }
     }
 
-    /// The engine, unless what is said does not count any more.
+    /// The engine, unless what is said does not count any more, or counts in another process.
     fn engine(&self) -> Option<Arc<Engine>> {
         let engine = self.engine.upgrade()?;
-        (!self.life.has_ended()).then_some(engine)
+        (engine.check_process().is_ok() && !self.life.has_ended()).then_some(engine)
     }
 }
 
@@ -56,6 +56,7 @@ impl Ticket for EngineTicket {
         let outcome = engine.settle(&*self.placed?);
         if let Some(keeper) = self.keeper.upgrade() {
             let taken = outcome.as_ref().map_err(Error::clone).and_then(whole);
+            let taken = taken.and_then(|()| engine.books.is_whole(keeper.id));
             keeper.answered(&self.life, taken);
         }
         outcome

@@ -70,7 +70,7 @@ impl Turn {
                 Watching::Never => self.load_once(&updates),
                 Watching::Poll(every) => self.poll(&updates, every.max(MIN_POLL)),
                 Watching::Stream => self.stream(&updates),
-                Watching::Push => Then::End,
+                Watching::Push => self.attach(&updates),
             };
             if matches!(then, Then::End) {
                 return;
@@ -243,6 +243,27 @@ impl Turn {
             Some(Ok(update)) => {
                 self.commit(updates, update);
                 Then::GoOn
+            }
+            Some(Err(error)) => {
+                updates.failed(error.clone());
+                let pause = self.failed(error);
+                self.pause(pause)
+            }
+        }
+    }
+
+    /// Has a source that could not begin to push begin again, until it can.
+    fn attach(&self, updates: &Updates) -> Then {
+        let keeper = &self.keeper;
+        let deadline = keeper.terms.timing.load_deadline();
+        match self.bounded(deadline, || keeper.source.watch(updates)) {
+            None => Then::End,
+            Some(Ok(())) => {
+                // It pushes from threads of its own from now on.
+                let mut state = keeper.state.lock();
+                (state.failures, state.loaded) = (0, true);
+                state.resting = true;
+                Then::End
             }
             Some(Err(error)) => {
                 updates.failed(error.clone());

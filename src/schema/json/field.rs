@@ -7,15 +7,16 @@ use serde_core::de::DeserializeOwned;
 
 use crate::schema::Veil;
 use crate::schema::declaration::{Field, Limit, Side, shown_range};
+use crate::schema::json::defs::CHAR;
 use crate::schema::json::write::{Json, string, text, value};
 use crate::schema::shape::Kind;
 use crate::value::Value;
 use crate::value::coerce;
 use crate::value::origin::Origin;
-use crate::value::units::ByteSize;
+use crate::value::units::{self, ByteSize};
 
-/// All that is said of a key itself.
-pub(super) fn object(field: &Field, veil: Veil) -> Vec<(String, Json)> {
+/// The keywords for a key itself. `all` receives schemas that must hold besides.
+pub(super) fn object(field: &Field, veil: Veil, all: &mut Vec<Json>) -> Vec<(String, Json)> {
     let masked = veil != Veil::None;
     let mut object = Vec::new();
     let mut comments = Vec::new();
@@ -39,8 +40,12 @@ pub(super) fn object(field: &Field, veil: Veil) -> Vec<(String, Json)> {
     }
     let untold = ranges.iter().filter(|range| !is_told(field, range));
     comments.extend(untold.map(|(start, end)| format!("range {}", shown_range(start, end))));
-    lengths(field, &mut comments, &mut put);
-    allowed(field, masked, &mut comments, &mut put);
+    if field.shape.kind == Kind::Duration && !ranges.iter().all(holds_zero) {
+        let zero = Json::Object(vec![("const".to_owned(), text("0"))]);
+        all.push(Json::Object(vec![("not".to_owned(), zero)]));
+    }
+    lengths(field, all, &mut put);
+    allowed(field, masked, &mut comments, all, &mut put);
     let checks = field.limits.iter().filter_map(|limit| match limit {
         Limit::Check(name) => Some(name.clone()),
         _ => None,
@@ -89,14 +94,22 @@ fn kind(kind: Kind, ranges: &[Ends<'_>], put: &mut dyn FnMut(&str, Json)) {
             least = Bound::Included(min.to_string());
             most = Bound::Included(max.to_string());
         }
-        Kind::Float => put("type", string("number")),
-        Kind::Bool => put("type", string("boolean")),
-        Kind::Text | Kind::Duration => put("type", string("string")),
-        Kind::ByteSize => {
-            let types = vec![string("string"), string("integer")];
-            put("type", Json::List(types));
-            least = Bound::Included("0".to_owned());
+        Kind::F32 => {
+            put("type", string("number"));
+            // From here on a number rounds to infinity: half a step beyond `f32::MAX`.
+            let end = f64::from(f32::MAX) + 2_f64.powi(103);
+            least = Bound::Excluded(format!("{:e}", -end));
+            most = Bound::Excluded(format!("{end:e}"));
         }
+        Kind::F64 => put("type", string("number")),
+        Kind::Bool => put("type", string("boolean")),
+        Kind::Text => put("type", string("string")),
+        Kind::Char => {
+            put("type", string("string"));
+            put("pattern", string(CHAR));
+        }
+        Kind::Duration => put("$ref", string("#/$defs/duration")),
+        Kind::ByteSize => put("$ref", string("#/$defs/size")),
         Kind::Any => {}
     }
     for (start, end) in ranges {
@@ -116,7 +129,7 @@ fn kind(kind: Kind, ranges: &[Ends<'_>], put: &mut dyn FnMut(&str, Json)) {
 fn number(kind: Kind, side: &Side) -> Side {
     let number = |text: &String| match kind {
         Kind::Integer(..) => text.parse::<i128>().ok().map(|n| n.to_string()),
-        Kind::Float => {
+        Kind::F32 | Kind::F64 => {
             let finite = text.parse::<f64>().ok().filter(|n| n.is_finite());
             finite.map(|_| text.clone())
         }
@@ -162,15 +175,16 @@ fn is_told(field: &Field, (start, end): &Ends<'_>) -> bool {
     !field.shape.list && kind != Kind::ByteSize && told(start) && told(end)
 }
 
-fn lengths(field: &Field, comments: &mut Vec<String>, put: &mut dyn FnMut(&str, Json)) {
+fn lengths(field: &Field, all: &mut Vec<Json>, put: &mut dyn FnMut(&str, Json)) {
     let (mut least, mut most): (Option<usize>, Option<usize>) = (None, None);
+    let mut possible = true;
     for limit in &field.limits {
         let Limit::Length(min, max) = limit else {
             continue;
         };
         let ends = (whole(min, 1), whole(max, -1));
         let (Ok(min), Ok(max)) = ends else {
-            comments.push(limit.shown(false)); // no length at all
+            possible = false;
             continue;
         };
         least = least.max(min);
@@ -178,6 +192,9 @@ fn lengths(field: &Field, comments: &mut Vec<String>, put: &mut dyn FnMut(&str, 
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
+    }
+    if !possible {
+        all.push(text("false"));
     }
     if let Some(least) = least {
         put("minLength", text(least.to_string()));
@@ -200,6 +217,7 @@ fn allowed(
     field: &Field,
     masked: bool,
     comments: &mut Vec<String>,
+    all: &mut Vec<Json>,
     put: &mut dyn FnMut(&str, Json),
 ) {
     let mut common: Option<Vec<Json>> = None;
@@ -219,15 +237,58 @@ fn allowed(
     }
     match common {
         Some(values) if values.is_empty() => put("not", Json::Object(Vec::new())),
+        Some(_) if field.shape.kind == Kind::Char && !field.shape.list => {
+            let pattern = one_character_of(field);
+            all.push(Json::Object(vec![("pattern".to_owned(), string(&pattern))]));
+        }
         Some(values) => put("enum", Json::List(values)),
         None => {}
     }
 }
 
+/// The pattern of the characters that all rules allow; space around a character does not matter.
+fn one_character_of(field: &Field) -> String {
+    let origin = Origin::new("", "");
+    let allowed = field.limits.iter().filter_map(|limit| match limit {
+        Limit::OneOf(values) => {
+            let values = values.iter();
+            let read = |value| coerce::decode_value::<char>("", value, &origin, true).ok();
+            Some(values.filter_map(read).collect::<Vec<char>>())
+        }
+        _ => None,
+    });
+    let common = allowed.reduce(|one, other| {
+        let both = one.into_iter().filter(|c| other.contains(c));
+        both.collect()
+    });
+    let each = common.unwrap_or_default().into_iter().map(|c| match c {
+        c if c.is_whitespace() => c.to_string(),
+        c if c.is_ascii_punctuation() => format!("\\s*\\{c}\\s*"),
+        c => format!("\\s*{c}\\s*"),
+    });
+    format!("^({})$", each.collect::<Vec<_>>().join("|"))
+}
+
+/// Whether a range of durations holds the one that is written without a unit.
+fn holds_zero((start, end): &Ends<'_>) -> bool {
+    let length = |text: &str| units::duration(text).unwrap_or_default();
+    let starts = match start {
+        Bound::Included(start) => length(start).is_zero(),
+        Bound::Excluded(_) => false,
+        Bound::Unbounded => true,
+    };
+    let ends = match end {
+        Bound::Excluded(end) => !length(end).is_zero(),
+        _ => true,
+    };
+    starts && ends
+}
+
 /// An allowed value, if a document has but this one way to write it.
 fn spelled(field: &Field, of: &Value) -> Option<Json> {
     match (field.shape.kind, of) {
-        (Kind::Duration | Kind::ByteSize, _) => None,
+        // Several numbers of a document round to one `f32`.
+        (Kind::Duration | Kind::ByteSize | Kind::F32, _) => None,
         (Kind::Any, Value::Text(raw)) => {
             // It may be meant as a number, a list or a table.
             let read = coerce::decode_value::<f64>("", of, &Origin::new("", ""), false).is_ok()
@@ -244,9 +305,11 @@ fn typed(field: &Field, of: &Value) -> Option<Json> {
     let list = field.shape.list;
     match field.shape.kind {
         Kind::Integer(..) => read::<i128>(list, of, |n| Some(text(n.to_string()))),
-        Kind::Float => read::<f64>(list, of, |f| f.is_finite().then(|| text(format!("{f:?}")))),
+        Kind::F32 | Kind::F64 => {
+            read::<f64>(list, of, |f| f.is_finite().then(|| text(format!("{f:?}"))))
+        }
         Kind::Bool => read::<bool>(list, of, |b| Some(text(b.to_string()))),
-        Kind::Text | Kind::Duration | Kind::ByteSize => {
+        Kind::Text | Kind::Char | Kind::Duration | Kind::ByteSize => {
             read::<String>(list, of, |raw| Some(string(&raw)))
         }
         Kind::Any => (!matches!(of, Value::Unset)).then(|| value(of)),

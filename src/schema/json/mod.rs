@@ -3,6 +3,7 @@
 //! Written by hand: serde_json comes with a feature only, what there is to write is a tree of
 //! objects, and so every program can have its schema written.
 
+mod defs;
 mod field;
 mod write;
 
@@ -27,12 +28,23 @@ impl Schema {
     /// The declared keys as JSON Schema, draft 2020-12, for editors and for checks in CI: dotted
     /// keys are nested objects, and under a strict prefix other names are not allowed.
     ///
-    /// It describes documents with values of their types. Text is read as any type all the same, as
-    /// the environment and stores of bytes hold nothing else; references and a null, which hides
-    /// what a weaker layer says, are left out as well. Defaults and allowed values are written as their type has them, those
-    /// of secrets are left out. What JSON Schema cannot say stands in a comment: what a
-    /// [`check`](crate::schema::Declaration::check) does, the range of a duration, what to use
-    /// instead of a deprecated key.
+    /// It describes documents whose values have the JSON type of their key. A validator and
+    /// [`build`](crate::Builder::build) give the same verdict on such a document. `build` reads more
+    /// than that: text as any type, because the environment and stores of bytes hold nothing else,
+    /// numbers as text, tables as lists, references, and a null, which hides what a weaker layer
+    /// says. A validator rejects those.
+    ///
+    /// JSON Schema cannot say everything, so a validator accepts and `build` rejects:
+    ///
+    /// - what a comment states: a [`check`](crate::schema::Declaration::check), a range of durations,
+    ///   of sizes as text, of characters or of lists, allowed durations, sizes and `f32`;
+    /// - what only the type knows: a struct, an enum, a map;
+    /// - an integer that a float cannot hold exactly, a duration or a size as text that is too
+    ///   large, and a fraction of a byte;
+    /// - the ranges and allowed values of a secret, which are left out as its default is;
+    /// - an item of a list behind the hundredth.
+    ///
+    /// Defaults and allowed values are written as their type has them.
     ///
     /// A value that is required is so in the layers together; hold a single document of several
     /// against it without `required`.
@@ -52,37 +64,60 @@ impl Schema {
         let dialect = "https://json-schema.org/draft/2020-12/schema";
         let mut whole = vec![("$schema".to_owned(), string(dialect))];
         whole.extend(self.branch(&root, false));
+        let definitions = defs::definitions(self);
+        if !definitions.is_empty() {
+            whole.push(("$defs".to_owned(), Json::Object(definitions)));
+        }
         let mut text = String::new();
         Json::Object(whole).write(&mut text, 0);
         text.push('\n');
         text
     }
 
-    /// A list is one value, so that undeclared names `in_list` are nobody's business.
-    fn branch(&self, branch: &Branch<'_>, in_list: bool) -> Vec<(String, Json)> {
+    /// Undeclared names are allowed in a `free` branch: below a declared key and in a list.
+    fn branch(&self, branch: &Branch<'_>, free: bool) -> Vec<(String, Json)> {
+        let mut all = Vec::new();
         let mut object = match branch.field {
-            Some((field, veil)) => field::object(field, veil),
+            Some((field, veil)) => field::object(field, veil, &mut all),
             None => Vec::new(),
         };
-        if branch.below.is_empty() && branch.field.is_some() {
-            return object;
+        if !(branch.below.is_empty() && branch.field.is_some()) {
+            self.below_branch(branch, free, &mut all, &mut object);
         }
+        if !all.is_empty() {
+            object.push(("allOf".to_owned(), Json::List(all)));
+        }
+        object
+    }
+
+    /// The keywords for what stands below a key.
+    fn below_branch(
+        &self,
+        branch: &Branch<'_>,
+        free: bool,
+        all: &mut Vec<Json>,
+        object: &mut Vec<(String, Json)>,
+    ) {
         let mut put = |name: &str, json: Json| object.push((name.to_owned(), json));
         let items = branch.items();
-        let strict = branch.field.is_none() && self.is_strict(&branch.at) && !in_list;
-        if branch.field.is_none() && (strict || branch.is_declared()) {
+        let strict = branch.field.is_none() && self.is_strict(&branch.at) && !free;
+        // A value that takes the place of declared keys is an error only where they have to be.
+        if strict || branch.below.values().any(Branch::is_required) {
             let object = string("object");
-            put(
-                "type",
-                match items.is_empty() {
-                    true => object,
-                    false => Json::List(vec![object, string("array")]),
-                },
-            );
+            let types = match items.is_empty() || branch.needs_a_table() {
+                true => object,
+                false => Json::List(vec![object, string("array")]),
+            };
+            match branch.field {
+                None => put("type", types),
+                // The field has a type of its own.
+                Some(_) => all.push(Json::Object(vec![("type".to_owned(), types)])),
+            }
         }
-        let properties = branch.below.iter();
-        let properties =
-            properties.map(|(name, b)| (name.clone(), Json::Object(self.branch(b, in_list))));
+        let properties = branch.below.iter().map(|(name, below)| {
+            let free = free || branch.field.is_some();
+            (name.clone(), Json::Object(self.branch(below, free)))
+        });
         put("properties", Json::Object(properties.collect()));
         let required = branch.below.iter().filter(|(_, below)| below.is_required());
         let required: Vec<Json> = required.map(|(name, _)| string(name)).collect();
@@ -93,18 +128,34 @@ impl Schema {
             put("additionalProperties", text("false"));
         }
         if let Some((last, _)) = items.last_key_value() {
-            let item = |at: usize| items.get(&at).map(|item| self.branch(item, true));
-            let each = (0..=*last).map(|at| Json::Object(item(at).unwrap_or_default()));
+            let each = (0..=*last).map(|at| match items.get(&at).map(Vec::as_slice) {
+                None => Json::Object(Vec::new()),
+                Some([one]) => Json::Object(self.branch(one, true)),
+                Some(several) => {
+                    let several = several.iter();
+                    let each = several.map(|one| Json::Object(self.branch(one, true)));
+                    Json::Object(vec![("allOf".to_owned(), Json::List(each.collect()))])
+                }
+            });
             let mut list = vec![("prefixItems".to_owned(), Json::List(each.collect()))];
-            let needed = items.iter().rev().find(|(_, item)| item.is_required());
+            let needed = items
+                .iter()
+                .rev()
+                .find(|(_, all)| all.iter().any(|item| item.is_required()));
             if let Some((at, _)) = needed {
                 list.push(("minItems".to_owned(), text((at + 1).to_string())));
             }
             // Apart, since beside `prefixItems` the word `items` means the rest only.
-            put("allOf", Json::List(vec![Json::Object(list)]));
+            all.push(Json::Object(list));
         }
-        object
     }
+}
+
+/// The item of a list that a name means, if an export describes that item.
+fn item_of(name: &str) -> Option<usize> {
+    let name = Some(name).filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    let at: usize = name?.parse().ok()?;
+    (at <= LAST_ITEM).then_some(at)
 }
 
 impl<'a> Branch<'a> {
@@ -128,15 +179,24 @@ impl<'a> Branch<'a> {
         Some(branch)
     }
 
-    /// What is declared of the items of a list.
-    fn items(&self) -> BTreeMap<usize, &Branch<'a>> {
-        let below = self.below.iter();
-        below
-            .filter_map(|(name, item)| {
-                let at: usize = name.parse().ok()?;
-                (at <= LAST_ITEM && at.to_string() == *name).then_some((at, item))
-            })
-            .collect()
+    /// What is declared of the items of a list. Several names may mean the same item, as `1` and
+    /// `01` do.
+    fn items(&self) -> BTreeMap<usize, Vec<&Branch<'a>>> {
+        let mut items: BTreeMap<usize, Vec<&Branch<'a>>> = BTreeMap::new();
+        // The root is never a list.
+        let below = self.below.iter().filter(|_| !self.at.is_root());
+        for (name, item) in below.filter(|(_, item)| item.is_declared()) {
+            if let Some(at) = item_of(name) {
+                items.entry(at).or_default().push(item);
+            }
+        }
+        items
+    }
+
+    /// Whether a key has to be below it that no list can have.
+    fn needs_a_table(&self) -> bool {
+        let mut below = self.below.iter();
+        below.any(|(name, below)| item_of(name).is_none() && below.is_required())
     }
 
     /// Whether there is a declared key here or below.

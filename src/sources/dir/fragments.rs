@@ -148,7 +148,11 @@ impl Dir {
     ) {
         memory.seen = true;
         let mut here: HashSet<Tag> = held.clone();
+        let mut dangling = HashSet::new();
         for (name, found) in scan.files {
+            if matches!(found, Err(Fault::Missing)) {
+                dangling.insert(name.clone());
+            }
             let is_known = memory.fragments.contains_key(&name);
             if matches!(found, Err(Fault::Kind("a directory"))) && !is_known {
                 continue;
@@ -167,8 +171,10 @@ impl Dir {
         let now = Instant::now();
         memory.fragments.retain(|name, fragment| {
             if here.contains(name) {
-                // What is held is being written, so it was not away all the time.
-                fragment.absent = None;
+                // A file that is written to was not away all the time. A link may lead nowhere still.
+                if !dangling.contains(name) {
+                    fragment.absent = None;
+                }
                 return true;
             }
             // Its place was swapped for another that has no such file: that is no editor's gap.

@@ -43,8 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// together hold at most 10 MiB.
 ///
 /// Where the files are links through one link that is swung, as in a mounted Kubernetes ConfigMap,
-/// all of them change in one update. Watching and settling are as for a
-/// [`File`](crate::sources::File).
+/// all of them change in one update. A fragment is watched, and its content takes effect, as that of
+/// a [`File`](crate::sources::File) does. A fragment that changes all the time holds no other back.
 ///
 /// # Examples
 ///
@@ -111,8 +111,9 @@ impl Dir {
         self
     }
 
-    /// Takes an empty fragment for what it says: no keys. By default a fragment that had content
-    /// and is empty now is held for an accident, and its values stay.
+    /// Accepts a fragment without values: one that is empty, or has only comments, empty tables or
+    /// `{}`. By default a fragment that had values and has none now counts as an accident: its values
+    /// stay until it has values again, and the source's health reports it.
     #[must_use]
     pub fn allow_empty(mut self) -> Self {
         self.options.allow_empty = true;
@@ -168,6 +169,10 @@ impl Source for Dir {
             let reading = Instant::now();
             let scan = match self.scan(&memory.digest, &HashSet::new()) {
                 Ok(scan) => scan,
+                Err(Fault::Missing) if read::may_appear(&self.path, begun) => {
+                    std::thread::sleep(QUIET);
+                    continue;
+                }
                 Err(Fault::Missing) if self.options.optional => return Ok(Document::new()),
                 Err(fault) => return Err(explain(fault, &self.origin())),
             };
@@ -265,7 +270,7 @@ impl Trial {
         }
         for (name, file) in &scan.files {
             match file {
-                Ok((digest, content)) if content.recent || content.torn => {
+                Ok((digest, content)) if content.may_be_incomplete() => {
                     compare(name, *digest, &content.stamp, content.torn);
                 }
                 _ => {}
@@ -334,7 +339,7 @@ impl Target for Followed<'_> {
                     digest: *digest,
                     stamp: content.stamp.clone(),
                     torn: content.torn,
-                    recent: content.recent,
+                    recent: content.may_be_incomplete(),
                 });
             }
         }
@@ -382,6 +387,12 @@ impl Target for Followed<'_> {
             self.verdicts.send(digest, document, updates);
         }
         put_off
+    }
+
+    fn note_presence(&mut self, tag: &OsStr) {
+        if let Some(fragment) = self.dir.memory.lock().fragments.get_mut(tag) {
+            fragment.absent = None;
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -140,6 +140,59 @@ fn a_fragment_that_breaks_keeps_its_values_while_others_change() {
 }
 
 #[test]
+fn a_fragment_that_lost_its_last_value_keeps_its_values_unless_it_may_be_empty() {
+    let dir = dir();
+    let at = |name: &str| dir.path().join(name);
+    let often = Duration::from_millis(100);
+    for (round, cut) in (0..).zip(["", "# A comment.\n", "[b]\n"]) {
+        fs::write(at("1.toml"), format!("a = {round}\n")).unwrap();
+        fs::write(at("2.toml"), "c = 0\n").unwrap();
+        let keeps = watch(Dir::new(dir.path()).poll(often));
+        let drops = watch(Dir::new(dir.path()).poll(often).allow_empty());
+        keeps.expect("a", round);
+        drops.expect("a", round);
+        fs::write(at("1.toml"), cut).unwrap();
+        drops.expect_none("a");
+        let reported = keeps.recorder.wait_for(SOON, |seen| {
+            let problems = seen.document.problems();
+            problems
+                .iter()
+                .any(|it| it.to_string().contains("became empty"))
+        });
+        assert!(reported, "{cut:?}");
+        // The others of the directory go on meanwhile.
+        fs::write(at("2.toml"), "c = 1\n").unwrap();
+        keeps.expect("c", 1);
+        assert_eq!(keeps.get("a"), Some(round), "{cut:?}");
+    }
+}
+
+#[test]
+fn a_fragment_that_is_removed_and_rewritten_again_and_again_keeps_its_keys() {
+    let dir = dir();
+    let path = dir.path().join("1.toml");
+    fs::write(&path, "a = 0\n").unwrap();
+    let often = Duration::from_millis(10);
+    let mut watched = vec![watch(Dir::new(dir.path()).without_watch().poll(often))];
+    if cfg!(feature = "watch") {
+        watched.push(watch(Dir::new(dir.path())));
+    }
+    watched.iter().for_each(|it| it.expect("a", 0));
+    let gone = |it: &Watched| it.get("a").is_none();
+    let begun = std::time::Instant::now();
+    let mut value = 0;
+    while begun.elapsed() < Duration::from_secs(2) {
+        value += 1;
+        fs::remove_file(&path).unwrap();
+        sleep(Duration::from_millis(4));
+        fs::write(&path, format!("a = {value}\n")).unwrap();
+        sleep(Duration::from_millis(4));
+        assert!(!watched.iter().any(gone), "after {value} rewrites");
+    }
+    watched.iter().for_each(|it| it.expect("a", value));
+}
+
+#[test]
 fn a_directory_that_vanishes_keeps_everything_and_is_found_again() {
     let dir = dir();
     let path = dir.path().join("conf.d");

@@ -45,6 +45,9 @@ pub(crate) trait Target {
     /// put off because it belongs together with something held, in the state it was read in.
     fn judge(&mut self, held: &HashSet<Tag>, updates: &Updates) -> HashMap<Tag, Stamp>;
 
+    /// Notes that something stands under a name now, whatever becomes of it.
+    fn note_presence(&mut self, tag: &OsStr);
+
     /// When to look again although nothing happens.
     fn deadline(&self) -> Option<Instant>;
 }
@@ -173,6 +176,7 @@ impl Follower {
                     self.pending.entry(tag).or_insert_with(touched);
                 }
                 Note::Written(writing) => {
+                    target.note_presence(&tag);
                     self.whole.remove(&tag);
                     self.pending
                         .entry(tag)
@@ -225,7 +229,8 @@ impl Follower {
         let mut calm = HashSet::new();
         let mut written_since = false;
         for changed in found {
-            let proven = whole.contains(OsStr::new("")) || whole.contains(&changed.tag);
+            let renamed = whole.contains(OsStr::new("")) || whole.contains(&changed.tag);
+            let proven = renamed && !changed.stamp.is_empty();
             let old = at_start && !changed.recent;
             let put_off = self.trusted.get(&changed.tag) == Some(&changed.stamp);
             if (proven || old || put_off) && !changed.torn {

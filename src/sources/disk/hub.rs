@@ -20,9 +20,9 @@ type Boxed = Box<dyn Watcher + Send>;
 type Make = Box<dyn Fn(Handler) -> notify::Result<Boxed> + Send + Sync>;
 
 /// How old a watch may become before it is made again. An unmount ends watches without an event, and
-/// the same device mounted once more cannot be told from the one before. Where a watch is alive,
+/// the same device mounted once more looks like the one before. Where a watch is alive,
 /// inotify answers with the same one; other systems would stop and start theirs.
-const REFRESH: Duration = Duration::from_secs(4);
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// How long the end of the watcher's thread is waited for.
 const PARTING: Duration = Duration::from_millis(250);
@@ -136,9 +136,9 @@ impl Hub {
         followed
     }
 
-    /// Returns when what happened before the call is in the mailboxes. The watcher's thread takes
-    /// events and requests in the order of their arrival, so it answers a request when it has passed
-    /// on the events before it. This one asks for nothing: no watch has an empty path.
+    /// Returns when the events of what happened before the call are in the mailboxes. The watcher's
+    /// thread handles events and requests in the order of their arrival, so it answers a request
+    /// after the events before it. This request does nothing: no watch has an empty path.
     pub(crate) fn await_events(&self) {
         if let Some(Engine { watcher, .. }) = &mut *self.engine.lock() {
             let _ = watcher.unwatch(Path::new(""));
@@ -261,10 +261,12 @@ impl Routes {
     /// armed from here on: a watch that dies while it is being made must not be taken for alive.
     fn prepare(&mut self, path: &Path, id: &DirId) -> Option<Option<PathBuf>> {
         let route = self.dirs.get_mut(id)?;
+        let doubtful = std::mem::take(&mut route.doubtful);
         let aged = cfg!(target_os = "linux") && route.made_at.elapsed() >= REFRESH;
-        let doubtful = std::mem::take(&mut route.doubtful) || aged;
         if let Some(armed) = &route.armed {
-            if !doubtful {
+            // By another path it would be a new watch, with a gap between the two.
+            let renewed = aged && armed == path;
+            if !doubtful && !renewed {
                 return None;
             }
             if armed == path {
@@ -361,7 +363,7 @@ impl notify::EventHandler for Handler {
             EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return,
             EventKind::Modify(ModifyKind::Name(RenameMode::From)) => (Sign::Gone, true, true),
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => (Sign::Whole, true, false),
-            // Some systems do not say which of the two names this is, and so prove nothing.
+            // Some systems do not report which of the two names this is: that proves nothing.
             EventKind::Modify(ModifyKind::Name(_)) => (Sign::Gone, true, false),
             EventKind::Modify(ModifyKind::Metadata(_)) => (Sign::Touched, true, false),
             EventKind::Create(_) => (Sign::Written, true, false),

@@ -5,7 +5,7 @@
 //! parent and a file that is not there yet are all seen, and a noisy neighbour is not.
 //!
 //! `read` reads, `chain` finds the directories, `hub` shares one watcher of the operating system,
-//! `mailbox` carries what it says to the source's thread, `trust` has the rule by which content is
+//! `mailbox` carries its events to the source's thread, `trust` has the rule by which content is
 //! accepted, `follow` applies it, `verdict` remembers what was done with it.
 
 use std::path::{Path, PathBuf};

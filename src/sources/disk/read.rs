@@ -5,7 +5,7 @@ use std::fs::{Metadata, OpenOptions};
 use std::hash::BuildHasher;
 use std::io::{self, Read};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
@@ -58,6 +58,19 @@ impl Stamp {
         false
     }
 
+    /// Whether the file is empty. One that is being emptied is so before its times change and before
+    /// any event.
+    pub(crate) fn is_empty(&self) -> bool {
+        #[cfg(unix)]
+        {
+            self.numbers[2] == 0
+        }
+        #[cfg(not(unix))]
+        {
+            self.numbers.0 == 0
+        }
+    }
+
     /// The stamp of what stands at a path now.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(|data| Self::of(&data))
@@ -73,6 +86,14 @@ pub(crate) struct Content {
     pub(crate) torn: bool,
     /// Whether somebody wrote to it moments ago.
     pub(crate) recent: bool,
+}
+
+impl Content {
+    /// Whether more may follow. A file that is being emptied has its new length before its new
+    /// times, so an empty one may be about to be written whatever its times are.
+    pub(crate) fn may_be_incomplete(&self) -> bool {
+        self.recent || self.torn || self.bytes.is_empty()
+    }
 }
 
 /// Why a file could not be read.
@@ -213,6 +234,12 @@ fn changed(data: &Metadata) -> Option<(SystemTime, u32)> {
     }
 }
 
+/// Whether what is missing at the start may have been removed a moment ago, to be written or moved
+/// there again.
+pub(crate) fn may_appear(path: &Path, begun: Instant) -> bool {
+    begun.elapsed() < QUIET * 2 && path.parent().is_some_and(is_directory_recent)
+}
+
 /// Whether names were added to a directory or removed from it moments ago.
 pub(crate) fn is_directory_recent(dir: &Path) -> bool {
     std::fs::metadata(dir).is_ok_and(|data| data.is_dir() && recent(&data))
@@ -225,7 +252,7 @@ pub(crate) fn blank(bytes: &[u8]) -> bool {
 }
 
 /// Whether a document has no value: the text was empty, had only comments, or was cut before the
-/// first value. `server: null` takes a value away, and so is one.
+/// first value. `server: null` counts as a value: it hides one of a lower layer.
 pub(crate) fn is_void(document: &Document) -> bool {
     fn void(table: &Table) -> bool {
         table.map().iter().all(|entry| match &entry.node {

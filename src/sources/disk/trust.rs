@@ -2,7 +2,8 @@
 //!
 //! A file that was renamed onto its name is complete, and only an event proves a rename: a new
 //! inode may as well have been created and be half written. All other content is read twice,
-//! [`QUIET`] apart, and both readings must be equal, with no sign of a write in between.
+//! [`QUIET`] apart, and both readings must be equal, with no sign of a write in between. So is an
+//! empty file, even a renamed one: a truncation shows before its event and its time stamps.
 //!
 //! Two bounds keep a busy file from starving:
 //!
@@ -133,7 +134,8 @@ impl Suspect {
         self.next = now;
     }
 
-    /// Takes in a reading that lasted from `begun` to `ended`; `torn` if the file changed meanwhile.
+    /// Compares a reading with the one before. It lasted from `begun` to `ended`, and is `torn` if the
+    /// file changed meanwhile.
     pub(crate) fn compare(
         &mut self,
         digest: u64,

@@ -33,13 +33,28 @@ const NOTHING: u64 = 0;
 /// through the operating system, and read every 5 seconds besides, for changes that cause no
 /// event: those on network file systems, through hard links and memory maps.
 ///
-/// Content decides what changed, never time stamps. A file that is replaced by a rename, or by
-/// swinging a symbolic link, takes effect at once and whole. One that is written in place takes
-/// effect when it has been left alone for 30 ms; a writer that stops half-way for longer can be
-/// seen half-way, so let programs rename.
+/// # When content takes effect
 ///
-/// Nothing that goes wrong takes values away: a file that vanishes, becomes empty, cannot be read
-/// or parsed, or is over 10 MiB leaves the values as they were and shows in the source's health.
+/// Content decides what changed, never a time stamp. One rule decides when content is complete:
+///
+/// - A file that an event shows to be renamed onto the name is complete. So is a file behind a
+///   symbolic link that was swapped by a rename. Such a file takes effect at once.
+/// - All other content is read twice, at least 30 ms apart, and both readings must be equal. That
+///   holds for a file that is written in place, created, linked, or written after a removal or a
+///   rename to another name; for whatever a poll finds; for an empty file; and for the first load of
+///   a file that changed less than 60 ms ago. The first load of an older file reads it once.
+///
+/// A writer that pauses for 30 ms or more can be seen half-way, so let programs rename.
+///
+/// A file that is touched all the time does not hide a change. Content that stays equal for 300 ms
+/// is accepted whatever happens to the file. A writer that rewrites the file without ever pausing
+/// for 30 ms is read, after 750 ms, when it closes the file; without events such a writer is waited
+/// for. A first load waits 3 seconds at most; then it accepts the newest content if that parses, and
+/// reports it as a problem of the document.
+///
+/// Nothing that goes wrong takes values away: a file that vanishes, cannot be read or parsed, or is
+/// over 10 MiB leaves the values as they were and shows in the source's health. So does a file that
+/// lost its last value: it is empty, or has only comments, an empty table or `{}`.
 ///
 /// The path is fixed when the source is made: a later change of the working directory does not
 /// move it.
@@ -210,8 +225,9 @@ impl File {
         self
     }
 
-    /// Takes an empty file for what it says: no keys. By default a file that had content and is
-    /// empty now is held for an accident, and its values stay.
+    /// Accepts a file without values: one that is empty, or has only comments, empty tables or `{}`.
+    /// By default a file that had values and has none now counts as an accident: its values stay
+    /// until it has values again, and the source's health reports it.
     #[must_use]
     pub fn allow_empty(mut self) -> Self {
         self.options.allow_empty = true;
@@ -235,9 +251,9 @@ impl File {
         self
     }
 
-    /// Uses no events of the operating system: the content is read at each [`poll`](File::poll)
-    /// and taken when it looks the same 30 ms later. That cannot tell a rename from a write in
-    /// place, nor a writer that pauses from one that is done.
+    /// Uses no events of the operating system: the content is read at each [`poll`](File::poll) and
+    /// accepted when a second reading, 30 ms later, is equal. Without events nothing proves a rename,
+    /// so a renamed file is read twice too.
     #[must_use]
     pub fn without_watch(mut self) -> Self {
         self.options.watch = false;
@@ -246,13 +262,6 @@ impl File {
 
     fn read(&self) -> Result<Content, Fault> {
         read::read(&self.path)
-    }
-
-    /// Whether a file that is missing at the start may have been removed a moment ago, to be written
-    /// once more.
-    fn may_appear(&self, begun: Instant) -> bool {
-        let parent = self.path.parent();
-        begun.elapsed() < QUIET * 2 && parent.is_some_and(read::is_directory_recent)
     }
 
     fn parse(&self, content: &[u8]) -> Result<Document, Error> {
@@ -294,7 +303,7 @@ impl Source for File {
             let reading = Instant::now();
             let content = match self.read() {
                 Ok(content) => content,
-                Err(Fault::Missing) if self.may_appear(begun) => {
+                Err(Fault::Missing) if read::may_appear(&self.path, begun) => {
                     std::thread::sleep(QUIET);
                     continue;
                 }
@@ -470,7 +479,7 @@ impl Target for Followed<'_> {
                     digest: *digest,
                     stamp: content.stamp.clone(),
                     torn: content.torn,
-                    recent: content.recent && !self.is_loaded(*digest),
+                    recent: content.may_be_incomplete() && !self.is_loaded(*digest),
                 });
             }
             Err(Fault::Missing) => {
@@ -510,6 +519,10 @@ impl Target for Followed<'_> {
         HashMap::new()
     }
 
+    fn note_presence(&mut self, _: &OsStr) {
+        self.absent = None;
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let absent = self.absent?;
         let now = Instant::now();
@@ -527,7 +540,7 @@ fn is_accepted(
     content: &Content,
     begun: Instant,
 ) -> bool {
-    if !content.recent && !content.torn {
+    if !content.may_be_incomplete() {
         return true;
     }
     let ended = Instant::now();

@@ -1,6 +1,7 @@
 //! The wire: one GET with its deadlines, its limits, and what a response must be to count.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use flate2::read::MultiGzDecoder;
@@ -13,11 +14,19 @@ use ureq::{Agent, Body};
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
+use crate::sources::http::proxy::Proxy;
 use crate::sources::web::url::Url;
 use crate::sources::web::{Header, Limits, cut, explain, text, unavailable};
 
 /// How many redirects are followed for one document.
 const REDIRECTS: usize = 5;
+
+/// The client, and the proxy that it goes through.
+#[derive(Clone)]
+pub(super) struct Client {
+    pub(super) agent: Agent,
+    pub(super) proxy: Option<Arc<Proxy>>,
+}
 
 /// What is asked for.
 pub(super) struct Ask<'a> {
@@ -59,12 +68,20 @@ pub(super) struct Fetched {
 }
 
 /// Asks for a document, through redirects within its origin.
-pub(super) fn fetch(agent: &Agent, ask: &Ask<'_>) -> Result<Answer, Error> {
+pub(super) fn fetch(client: &Client, ask: &Ask<'_>) -> Result<Answer, Error> {
     let mut url = ask.url.clone();
     for _ in 0..=REDIRECTS {
-        let response = send(agent, ask, &url)?;
+        let proxy = client.proxy.as_deref();
+        let proxy = proxy.filter(|proxy| proxy.for_url(&url).is_some());
+        // A connection that fails is the one to the proxy, and a cut may be the proxy's doing.
+        let name_proxy = |error: Error| match (proxy, error.kind()) {
+            (Some(proxy), ErrorKind::Unavailable | ErrorKind::Timeout) => proxy.name_in(&error),
+            _ => error,
+        };
+        let through = proxy.and_then(|proxy| proxy.for_url(&url));
+        let response = send(&client.agent, ask, &url, through).map_err(name_proxy)?;
         match response.status().as_u16() {
-            200 => return document(response, ask),
+            200 => return document(response, ask).map_err(name_proxy),
             304 if ask.marks.is_some() => return Ok(Answer::Same),
             301 | 302 | 303 | 307 | 308 => {
                 let Some(location) = text(&response, LOCATION) else {
@@ -81,7 +98,12 @@ pub(super) fn fetch(agent: &Agent, ask: &Ask<'_>) -> Result<Answer, Error> {
     Err(unavailable(detail))
 }
 
-fn send(agent: &Agent, ask: &Ask<'_>, url: &Url) -> Result<Response<Body>, Error> {
+fn send(
+    agent: &Agent,
+    ask: &Ask<'_>,
+    url: &Url,
+    proxy: Option<&ureq::Proxy>,
+) -> Result<Response<Body>, Error> {
     let limits = ask.limits;
     let left = limits.deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
@@ -106,6 +128,7 @@ fn send(agent: &Agent, ask: &Ask<'_>, url: &Url) -> Result<Response<Body>, Error
     }
     request
         .config()
+        .proxy(proxy.cloned())
         .timeout_global(Some(left))
         .timeout_resolve(Some(limits.connect.min(left)))
         .timeout_connect(Some(limits.connect.min(left)))

@@ -20,6 +20,7 @@ use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
 mod client;
+mod proxy;
 mod round;
 
 /// How long a connection may take, name resolution and TLS each included.
@@ -314,10 +315,26 @@ impl Http {
         self
     }
 
-    /// Goes through no proxy. By default the first valid one of the environment variables
-    /// `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY`, or their lower-case forms, is used for all
-    /// requests by `CONNECT`, except to hosts in `NO_PROXY`. They are read when the source first
-    /// asks.
+    /// Goes through no proxy.
+    ///
+    /// By default the first of the environment variables `ALL_PROXY`, `HTTPS_PROXY` and
+    /// `HTTP_PROXY`, or their lower-case forms, that is not empty names the proxy. All requests go
+    /// through it by `CONNECT`. The source reads the variables when it first asks. An error of such
+    /// a request names the proxy and the variable.
+    ///
+    /// `NO_PROXY` or `no_proxy` lists what the source asks directly, separated by commas or spaces:
+    ///
+    /// | entry | is for |
+    /// |---|---|
+    /// | `*` | all hosts |
+    /// | `example.com` | this host |
+    /// | `.example.com`, `*.example.com` | all hosts below it |
+    /// | `10.*` | all hosts whose name begins so |
+    /// | `10.1.2.3`, `::1` | this address |
+    /// | `10.1.0.0/16`, `fd00::/8` | the addresses of this network; names are not resolved for that |
+    /// | `example.com:8080`, `[::1]:8080` | the host on this port only |
+    ///
+    /// The stores (Consul, etcd, NATS, ZooKeeper) use no proxy.
     #[must_use]
     pub fn without_proxy(mut self) -> Self {
         self.options.proxy = false;

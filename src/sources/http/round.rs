@@ -10,7 +10,8 @@ use crate::format::Format;
 use crate::source::Source;
 use crate::sources::disk::follow::QUIET;
 use crate::sources::disk::read::{self, Digest};
-use crate::sources::http::client::{self, Answer, Ask, Fetched, Marks};
+use crate::sources::http::client::{self, Answer, Ask, Client, Fetched, Marks};
+use crate::sources::http::proxy::Proxy;
 use crate::sources::http::{Http, Target};
 use crate::sources::web::url::Address;
 use crate::sources::web::{self, Limits};
@@ -33,7 +34,7 @@ pub(super) struct Memory {
     /// The union of the documents of these digests.
     union: Option<(Vec<u64>, Document)>,
     /// The client for the files that it was made of.
-    agent: Option<(u64, ureq::Agent)>,
+    client: Option<(u64, Client)>,
 }
 
 #[derive(Clone, Default)]
@@ -84,8 +85,8 @@ impl Http {
                 timeout,
             },
             headers: self.headers().map_err(here)?,
-            agent: match remote {
-                true => Some(self.agent().map_err(here)?),
+            client: match remote {
+                true => Some(self.client().map_err(here)?),
                 false => None,
             },
             conditional,
@@ -177,17 +178,23 @@ impl Http {
     }
 
     /// The client, made anew when a file it was made of has changed.
-    fn agent(&self) -> Result<ureq::Agent, Error> {
+    fn client(&self) -> Result<Client, Error> {
         let pems = self.options.tls.read()?;
         let digest = self.memory.lock().digest.of(&pems);
-        if let Some((made_of, agent)) = &self.memory.lock().agent {
+        if let Some((made_of, client)) = &self.memory.lock().client {
             if *made_of == digest {
-                return Ok(agent.clone());
+                return Ok(client.clone());
             }
         }
-        let agent = web::agent(web::tls::config(&pems)?, self.options.proxy, 0);
-        self.memory.lock().agent = Some((digest, agent.clone()));
-        Ok(agent)
+        let client = Client {
+            agent: web::agent(web::tls::config(&pems)?, 0),
+            proxy: match self.options.proxy {
+                true => Proxy::of_environment()?.map(Arc::new),
+                false => None,
+            },
+        };
+        self.memory.lock().client = Some((digest, client.clone()));
+        Ok(client)
     }
 
     /// What a document is now, from the first of its places that answers.
@@ -215,7 +222,7 @@ impl Http {
                     ..round.limits
                 },
                 headers: round.headers.clone(),
-                agent: round.agent.clone(),
+                client: round.client.clone(),
                 conditional: round.conditional,
             };
             match self.look(address, &place.origin, &before, &round) {
@@ -253,13 +260,13 @@ impl Http {
                     compressed: !before.plain,
                     limits: round.limits,
                 };
-                let Some(agent) = &round.agent else {
+                let Some(client) = &round.client else {
                     return Err(Error::new(ErrorKind::Other, "there is no client"));
                 };
-                let mut answer = client::fetch(agent, &ask)?;
+                let mut answer = client::fetch(client, &ask)?;
                 if matches!(answer, Answer::Unmeasured) {
                     ask.compressed = false;
-                    answer = client::fetch(agent, &ask)?;
+                    answer = client::fetch(client, &ask)?;
                 }
                 let plain = !ask.compressed;
                 match answer {
@@ -343,7 +350,7 @@ impl Http {
 struct Round {
     limits: Limits,
     headers: Vec<web::Header>,
-    agent: Option<ureq::Agent>,
+    client: Option<Client>,
     conditional: bool,
 }
 

@@ -492,6 +492,35 @@ mod tests {
         })
     }
 
+    /// What a program has after it starts with what is kept of a run before.
+    fn completed(mirror: &mut Mirror, kept: &Document) -> Vec<String> {
+        let mut document = mirror.whole("1").unwrap();
+        document.keep_last_good(kept.root());
+        let all = document.iter();
+        all.map(|(key, value, _)| format!("{key} = {value}"))
+            .collect()
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_keeps_its_kept_value_and_a_deleted_one_does_not() {
+        let mut before = mirror();
+        for (key, value) in [("app/a", "1"), ("app/b", "2"), ("app/c", "3")] {
+            put(&mut before, key, value.as_bytes(), 1);
+        }
+        let kept = before.whole("1").unwrap();
+        let mut now = mirror();
+        put(&mut now, "app/a", b"10", 2);
+        put(&mut now, "app/b", &[0xff], 2);
+        assert_eq!(completed(&mut now, &kept), ["a = \"10\"", "b = \"2\""]);
+        // More faults than are reported one by one.
+        for key in 0..2 * MAX_TOLD {
+            put(&mut now, &format!("app/0{key}"), &[0xff], 3);
+        }
+        assert_eq!(completed(&mut now, &kept), ["a = \"10\"", "b = \"2\""]);
+        now.delete("app/b");
+        assert_eq!(completed(&mut now, &kept), ["a = \"10\""]);
+    }
+
     fn mirror_with(documents: &[&str]) -> Mirror {
         let mut mapping = Mapping::prefix("test", '/', "app");
         for key in documents {

@@ -96,9 +96,10 @@ pub(crate) fn header(name: &str, value: &str) -> Result<Header, Error> {
     }
 }
 
-/// A client. One that keeps no idle connection resolves names anew for each request.
-pub(crate) fn agent(tls: TlsConfig, proxy: bool, idle: usize) -> Agent {
-    let mut config = Agent::config_builder()
+/// A client that uses no proxy. One that keeps no idle connection resolves names for each request.
+pub(crate) fn agent(tls: TlsConfig, idle: usize) -> Agent {
+    let config = Agent::config_builder()
+        .proxy(None)
         .tls_config(tls)
         .http_status_as_error(false)
         .max_redirects(0)
@@ -106,9 +107,6 @@ pub(crate) fn agent(tls: TlsConfig, proxy: bool, idle: usize) -> Agent {
         .max_idle_connections(idle)
         .max_idle_connections_per_host(idle)
         .user_agent(concat!("liveprops/", env!("CARGO_PKG_VERSION")));
-    if !proxy {
-        config = config.proxy(None);
-    }
     config.build().new_agent()
 }
 

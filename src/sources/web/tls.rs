@@ -50,5 +50,5 @@ pub(crate) fn server(address: &str, files: &Files) -> Result<Url, Error> {
 /// A client of a store, which keeps one connection.
 #[cfg(any(feature = "consul", feature = "etcd"))]
 pub(crate) fn agent(files: &Files) -> Result<ureq::Agent, Error> {
-    Ok(super::agent(config(&files.read()?)?, false, 1))
+    Ok(super::agent(config(&files.read()?)?, 1))
 }

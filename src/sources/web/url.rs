@@ -186,6 +186,17 @@ impl Url {
         self.secure
     }
 
+    /// The host, of an IPv6 address with its brackets.
+    #[cfg(feature = "http")]
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn has_user_info(&self) -> bool {
         self.user_info.is_some()
     }

@@ -9,6 +9,7 @@ use crate::value::coerce::place::De;
 use crate::value::coerce::report;
 use crate::value::coerce::text::{self, Whole};
 use crate::value::secret::SECRET_NAME;
+use crate::value::units::SIZE_NAME;
 
 macro_rules! or_dummy {
     ($self:ident . $method:ident ( $($arg:expr),* )) => {
@@ -178,6 +179,8 @@ impl<'de> Deserializer<'de> for De<'_> {
                 notes.borrow_mut().push(self.path_text());
             }
             visitor.visit_seq(One(Some(self)))
+        } else if name == SIZE_NAME {
+            return self.size(visitor);
         } else {
             visitor.visit_newtype_struct(self)
         };

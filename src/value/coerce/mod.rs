@@ -2,11 +2,11 @@
 //!
 //! The environment and most stores hold only text, so text becomes whatever type is asked for; a
 //! typed value is taken at its word. Integers never pass through floats and nothing is cut off
-//! silently.
+//! silently. A float without a fraction is an integer, as it is in JSON.
 //!
 //! | asked for | accepted |
 //! |---|---|
-//! | integers | integers in range; text such as `42`, `+5`, `1_000`, `012` (decimal), `0x1f`, `0o17`, `0b1` |
+//! | integers | integers in range; floats in range that have no fraction; text such as `42`, `+5`, `1_000`, `012` (decimal), `0x1f`, `0o17`, `0b1` |
 //! | floats | floats; integers that are exact; text such as `1.5`, `1e3`, and literally `nan`, `inf`, `-inf` |
 //! | `bool` | booleans; text `true t yes y on 1` and `false f no n off 0` in any case |
 //! | text | text as it is; numbers and booleans as their text |

@@ -7,6 +7,7 @@ use serde_core::de::{DeserializeOwned, Visitor};
 
 use crate::error::{Error, ErrorKind};
 use crate::value::coerce::access::{Child, Map, Seq};
+use crate::value::coerce::de::visit_int;
 use crate::value::coerce::dummy::Dummy;
 use crate::value::coerce::fault::{Fault, Place, type_name};
 use crate::value::coerce::input::{Input, Path, Segment};
@@ -227,6 +228,10 @@ impl<'a> De<'a> {
                 NumberFault::Range => self.fault("out of range", range()),
                 _ => self.fault("not an integer", wanted),
             }),
+            // JSON and YAML do not tell `5.0` from `5`, and neither do many programs that write them.
+            Input::Float(value) if value.fract() == 0.0 => {
+                text::whole_float(value).ok_or_else(|| self.fault("out of range", range()))
+            }
             Input::Float(_) => Err(self.fault("not an integer", wanted)),
             _ => Err(self.refuse(wanted)),
         }
@@ -398,6 +403,7 @@ impl<'a> De<'a> {
         let read = match self.input {
             Input::Text(text) => units::duration(text),
             Input::Int(0) => Ok(std::time::Duration::ZERO),
+            Input::Float(0.0) => Ok(std::time::Duration::ZERO),
             Input::Int(_) | Input::Big(_) | Input::Float(_) => Err(units::NO_UNIT),
             _ => return self.map(visitor),
         };
@@ -405,6 +411,27 @@ impl<'a> De<'a> {
         visitor
             .visit_seq(report::duration_parts(value))
             .map_err(|fault| self.place(fault))
+    }
+
+    pub(super) fn size<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let result = match self.input {
+            Input::Text(text) => match units::byte_size(text) {
+                Ok(size) => visitor.visit_u64(size.as_u64()),
+                Err(detail) => match text::whole(text) {
+                    // A number in another base has no unit.
+                    Ok(Whole::Signed(number)) if !text.trim_start().starts_with('-') => {
+                        visit_int(number, visitor)
+                    }
+                    _ => Err(self.fault(detail, "ByteSize")),
+                },
+            },
+            Input::Float(value) if value.fract() == 0.0 => match text::whole_float(value) {
+                Some(Whole::Signed(number)) => visit_int(number, visitor),
+                _ => Err(self.fault("out of range", "ByteSize")),
+            },
+            _ => visitor.visit_newtype_struct(self),
+        };
+        result.map_err(|fault| self.place_as::<V::Value>(fault))
     }
 
     /// The one of `variants` that a name means: itself, or the only one that differs in case.

@@ -164,11 +164,19 @@ fn every_input_of_the_table_reads_as_it_says() {
     rows.good::<u128>([("340282366920938463463374607431768211455", u128::MAX)]);
     rows.bad::<u128>(["340282366920938463463374607431768211456", "-1"]);
     rows.good::<usize>([("5", 5)]);
-    rows.good::<u16>([(Value::Int(65535), 65535)]);
+    rows.good::<u16>([
+        (Value::Int(65535), 65535),
+        (Value::Float(2.0), 2),
+        (Value::Float(-0.0), 0),
+    ]);
     rows.bad::<u16>([
         Value::Int(65536),
         Value::Int(-1),
-        Value::Float(2.0),
+        Value::Float(2.5),
+        Value::Float(65536.0),
+        Value::Float(-1.0),
+        Value::Float(f64::NAN),
+        Value::Float(f64::INFINITY),
         Value::Bool(true),
     ]);
     rows.good::<u64>([(Value::from(u64::MAX), u64::MAX)]);

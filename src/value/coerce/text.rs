@@ -50,6 +50,13 @@ pub(super) fn whole(text: &str) -> Result<Whole, NumberFault> {
         .ok_or(NumberFault::Range)
 }
 
+/// The integer that a float without a fraction is. A typed integer has no more bits either.
+pub(super) fn whole_float(value: f64) -> Option<Whole> {
+    // The bound is a power of two, so it is exact, and so is the cast of what is below.
+    let fits = value.abs() < 2_f64.powi(127);
+    fits.then_some(Whole::Signed(value as i128))
+}
+
 fn digit(byte: u8, radix: u32) -> Option<u32> {
     char::from(byte).to_digit(radix)
 }

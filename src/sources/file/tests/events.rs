@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use notify::event::{Event, EventKind, Flag, ModifyKind, RenameMode};
+use notify::event::{
+    CreateKind, DataChange, Event, EventKind, Flag, ModifyKind, RemoveKind, RenameMode,
+};
 use notify::{EventHandler, RecursiveMode, Watcher, WatcherKind};
 
 use super::*;
@@ -17,6 +19,8 @@ struct Fake {
     handlers: Arc<Mutex<Vec<Handler>>>,
     /// How often a watch may still be made.
     limit: Option<Arc<Mutex<usize>>>,
+    /// Events that are on their way: they arrive before the next request is answered.
+    queued: Arc<Mutex<Vec<Event>>>,
 }
 
 impl Watcher for Fake {
@@ -39,6 +43,9 @@ impl Watcher for Fake {
     }
 
     fn unwatch(&mut self, _: &Path) -> notify::Result<()> {
+        for event in self.queued.lock().drain(..) {
+            self.feed(Ok(event));
+        }
         Ok(())
     }
 
@@ -90,6 +97,74 @@ fn an_overflow_has_everything_read_again() {
     fs::write(&path, text(4)).unwrap();
     fake.feed(Err(notify::Error::generic("the watcher has a problem")));
     watched.expect("a", 4);
+}
+
+#[test]
+fn only_a_move_onto_the_name_proves_that_a_file_is_complete() {
+    let dir = dir();
+    let path = dir.path().join("app.toml");
+    let fake = Fake::default();
+    let watched = begin(&path, 60_000, fake.recorder());
+    let renamed = |mode| EventKind::Modify(ModifyKind::Name(mode));
+    let mut value = 0;
+    let mut took = |kind| {
+        value += 1;
+        fs::write(&path, text(value)).unwrap();
+        let begun = Instant::now();
+        fake.feed(Ok(Event::new(kind).add_path(path.clone())));
+        watched.expect("a", value);
+        begun.elapsed()
+    };
+    let doubtful = [
+        EventKind::Remove(RemoveKind::File),
+        renamed(RenameMode::From),
+        renamed(RenameMode::Any),
+        EventKind::Create(CreateKind::File),
+    ];
+    for kind in doubtful {
+        let took = took(kind);
+        assert!(took >= QUIET, "{kind:?} proves nothing, but took {took:?}");
+    }
+    let proven = (0..5).map(|_| took(renamed(RenameMode::To)));
+    let quickest = proven.min().unwrap();
+    assert!(quickest < QUIET, "a rename took {quickest:?}");
+}
+
+#[test]
+fn a_file_that_is_written_right_after_its_rename_is_not_taken_for_complete() {
+    let dir = dir();
+    let path = dir.path().join("app.toml");
+    let fake = Fake::default();
+    let watched = begin(&path, 60_000, fake.recorder());
+    let event = |kind| Event::new(kind).add_path(path.clone());
+    fs::write(&path, text(1)).unwrap();
+    let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+    fake.queued.lock().push(event(written));
+    let begun = Instant::now();
+    fake.feed(Ok(event(EventKind::Modify(ModifyKind::Name(
+        RenameMode::To,
+    )))));
+    watched.expect("a", 1);
+    let took = begun.elapsed();
+    assert!(took >= QUIET, "{took:?}");
+}
+
+#[test]
+fn a_watch_is_made_again_after_a_while_for_it_may_have_died_in_silence() {
+    let dir = dir();
+    let path = dir.path().join("app.toml");
+    let limit = Arc::new(Mutex::new(1_000));
+    let fake = Fake {
+        limit: Some(Arc::clone(&limit)),
+        ..Fake::default()
+    };
+    let watched = begin(&path, 200, fake.recorder());
+    let before = *limit.lock();
+    let alive = watched.recorder.seen().alive;
+    let again = watched.recorder.wait_for(2 * SOON, |seen| {
+        seen.alive > alive + 8 && *limit.lock() < before
+    });
+    assert_eq!(again, cfg!(target_os = "linux"), "{before}");
 }
 
 #[test]

@@ -13,6 +13,9 @@ use crate::sources::disk::testing::{Watched, replace, watch};
 
 #[cfg(feature = "watch")]
 mod events;
+#[cfg(unix)]
+mod flood;
+mod load;
 mod odd;
 mod polled;
 #[cfg(all(feature = "watch", target_os = "linux"))]

@@ -80,6 +80,43 @@ fn an_emptied_file_keeps_its_values_and_says_why() {
 }
 
 #[test]
+fn a_file_that_lost_its_last_value_keeps_its_values_and_says_why() {
+    let dir = dir();
+    let path = dir.path().join("app.toml");
+    let watched = begin(&path);
+    let cut = [
+        "# A comment.\n",
+        "\u{feff}# A comment.",
+        "[a]\n",
+        "[a.b]\n[c]\n",
+    ];
+    for (round, cut) in (0..).zip(cut) {
+        // A rename makes no difference.
+        if round % 2 == 0 {
+            fs::write(&path, cut).unwrap();
+        } else {
+            replace(&path, cut);
+        }
+        let reported = watched
+            .recorder
+            .wait_for(SOON, |seen| seen.failures.len() == round + 1);
+        assert!(reported, "{cut:?}");
+        watched.expect_failure("became empty");
+        assert_eq!(watched.get("a"), Some(round as i64), "{cut:?}");
+        fs::write(&path, text(round as i64 + 1)).unwrap();
+        watched.expect("a", round as i64 + 1);
+    }
+    drop(watched);
+    let file = File::new(&path)
+        .allow_empty()
+        .poll(Duration::from_millis(150));
+    let watched = watch(file);
+    watched.expect("a", 4);
+    fs::write(&path, "# A comment.\n").unwrap();
+    watched.expect_none("a");
+}
+
+#[test]
 fn an_emptied_file_is_held_by_a_watch_that_starts_after_the_load_too() {
     let dir = dir();
     let path = dir.path().join("app.toml");

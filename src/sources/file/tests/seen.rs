@@ -307,6 +307,26 @@ fn values_go_with_the_file_only_if_that_was_asked_for() {
 }
 
 #[test]
+fn a_file_that_is_removed_and_rewritten_again_and_again_is_not_missing() {
+    let dir = dir();
+    let path = dir.path().join("app.toml");
+    fs::write(&path, text(0)).unwrap();
+    let watched = watch(File::new(&path).drop_when_missing());
+    watched.expect("a", 0);
+    let (begun, mut value) = (Instant::now(), 0);
+    while begun.elapsed() < 2 * GRACE {
+        value += 1;
+        fs::remove_file(&path).unwrap();
+        sleep(Duration::from_millis(8));
+        fs::write(&path, text(value)).unwrap();
+        sleep(Duration::from_millis(2));
+        assert!(watched.get("a").is_some(), "after {value} rewrites");
+    }
+    watched.expect("a", value);
+    assert!(watched.recorder.seen().failures.is_empty());
+}
+
+#[test]
 fn a_parent_that_is_removed_and_made_anew_is_followed() {
     let dir = dir();
     let parent = dir.path().join("conf");

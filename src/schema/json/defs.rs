@@ -1,0 +1,131 @@
+//! Types that several keys of an export refer to.
+
+use std::fmt::Write;
+
+use crate::schema::Schema;
+use crate::schema::json::write::{Json, string, text};
+use crate::schema::shape::Kind;
+
+/// A text that is one character; space around it does not matter.
+pub(super) const CHAR: &str = r"^(\s|\s*\S\s*)$";
+
+const NUMBER: &str = "[0-9](_?[0-9])*";
+
+/// What `$defs` holds: the types that the schema uses.
+pub(super) fn definitions(schema: &Schema) -> Vec<(String, Json)> {
+    let uses = |kind: Kind| schema.fields.values().any(|field| field.shape.kind == kind);
+    let mut all = Vec::new();
+    if uses(Kind::Duration) {
+        all.push((
+            "duration".to_owned(),
+            any_of(vec![duration(), zero(), parts()]),
+        ));
+    }
+    if uses(Kind::ByteSize) {
+        let bytes = integer(u64::MAX);
+        all.push(("size".to_owned(), any_of(vec![bytes, pattern(&size())])));
+    }
+    all
+}
+
+fn any_of(all: Vec<Json>) -> Json {
+    object(vec![("anyOf", Json::List(all))])
+}
+
+fn object(fields: Vec<(&str, Json)>) -> Json {
+    let fields = fields.into_iter();
+    Json::Object(fields.map(|(name, json)| (name.to_owned(), json)).collect())
+}
+
+fn pattern(pattern: &str) -> Json {
+    object(vec![
+        ("type", string("string")),
+        ("pattern", string(pattern)),
+    ])
+}
+
+fn integer(most: u64) -> Json {
+    object(vec![
+        ("type", string("integer")),
+        ("minimum", text("0")),
+        ("maximum", text(most.to_string())),
+    ])
+}
+
+/// A number with so many digits behind the point that are more than zeros, of nine at most.
+fn decimal(places: usize) -> String {
+    let zeros = match 9 - places.max(1) {
+        0 => String::new(),
+        zeros => format!("(_?0){{0,{zeros}}}"),
+    };
+    match places {
+        0 => format!(r"{NUMBER}(\.0{zeros})?"),
+        _ => format!(r"{NUMBER}(\.[0-9](_?[0-9]){{0,{}}}{zeros})?", places - 1),
+    }
+}
+
+/// A duration as text: larger units come first, and each is there once.
+fn duration() -> Json {
+    let units = [
+        (9, "w|weeks?"),
+        (9, "d|days?"),
+        (9, "h|hrs?|hours?"),
+        (9, "m|mins?|minutes?"),
+        (9, "s|secs?|seconds?"),
+        (6, "ms"),
+        (3, "us|\u{b5}s|\u{3bc}s"),
+        (0, "ns"),
+    ];
+    let mut plain = String::new();
+    for (places, unit) in units {
+        let number = decimal(places);
+        let _ = write!(plain, r"({number}\s*({unit})\s*)?");
+    }
+    let n = decimal(9);
+    let time = format!("T({n}H({n}M)?({n}S)?|{n}M({n}S)?|{n}S)");
+    let iso = format!(r"P({n}W)?({n}D)?({time})?\s*");
+    object(vec![
+        ("type", string("string")),
+        ("pattern", string(&format!(r"^\s*(0\s*|{plain}|{iso})$"))),
+        // None of the parts has to be there, but one of them has to.
+        (
+            "allOf",
+            Json::List(vec![object(vec![("pattern", string("[0-9]"))])]),
+        ),
+    ])
+}
+
+/// The one duration that needs no unit.
+fn zero() -> Json {
+    object(vec![("const", text("0"))])
+}
+
+/// A duration as serde writes it.
+fn parts() -> Json {
+    let fields = [
+        ("secs", integer(u64::MAX)),
+        ("nanos", integer(u32::MAX.into())),
+    ];
+    let names = fields.iter().map(|(name, _)| string(name)).collect();
+    object(vec![
+        ("type", string("object")),
+        ("properties", object(fields.into())),
+        ("required", Json::List(names)),
+        ("additionalProperties", text("false")),
+    ])
+}
+
+/// A size as text.
+fn size() -> String {
+    let units = [
+        (0, "([bB]|bytes?)?"),
+        (3, "[kK][bB]"),
+        (6, "[mM][bB]"),
+        (9, "[gGtTpPeE][bB]"),
+        (9, "[kKmMgGtTpPeE][iI][bB]?"),
+    ];
+    // A number in another base has no unit.
+    let bases = "0[xX][0-9a-fA-F](_?[0-9a-fA-F])*|0[oO][0-7](_?[0-7])*|0[bB][01](_?[01])*";
+    let each = units.map(|(places, unit)| format!(r"{}\s*{unit}", decimal(places)));
+    format!(r"^\s*\+?({}|{bases})\s*$", each.join("|"))
+}

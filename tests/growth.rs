@@ -1,0 +1,783 @@
+//! The cost of each operation grows no faster than its input.
+//!
+//! Each case takes the best of several times for one size and for four times that size. Linear work
+//! takes four times as long, and quadratic work sixteen times. Counted is the time of processors that
+//! this program used. Other programs can only make it longer, by what they do to caches. So a case
+//! that looks bad is timed again until its best times are good, or until it has had all attempts. `GROWTH_SCALE=8` multiplies all sizes; with `--nocapture` each case shows
+//! its times.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[cfg(target_os = "linux")]
+mod support {
+    #[allow(dead_code)]
+    pub(crate) mod child;
+}
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cpu_time::ProcessTime;
+use liveprops::sources::{Args, Env, Memory};
+use liveprops::{Document, Error, Origin, Properties, Refusal, Schema, Source, Value, Watching};
+
+/// The factor between the two sizes.
+const FACTOR: usize = 4;
+/// More than four for the logarithms of maps, and for caches; far below the sixteen of a square.
+const LIMIT: f64 = 7.0;
+/// A case this good is not timed again.
+const GOOD: f64 = 5.5;
+/// How often a case that looks bad is timed again.
+const ATTEMPTS: usize = 12;
+
+fn scale() -> usize {
+    let scale = std::env::var("GROWTH_SCALE").ok();
+    scale.and_then(|scale| scale.parse().ok()).unwrap_or(1)
+}
+
+/// One test at a time: each uses a whole core.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Times what `prepare` returns, for `size` and for four times `size`.
+#[track_caller]
+fn grows_linearly<R>(what: &str, size: usize, prepare: impl Fn(usize) -> R)
+where
+    R: FnOnce(),
+{
+    let _alone = ALONE.lock().unwrap_or_else(|poison| poison.into_inner());
+    let size = size * scale();
+    let time = |size: usize| {
+        let run = prepare(size);
+        let begun = ProcessTime::now();
+        run();
+        begun.elapsed()
+    };
+    let (mut small, mut large) = (Duration::MAX, Duration::MAX);
+    let mut ratio = f64::INFINITY;
+    for attempt in 0..ATTEMPTS {
+        small = (0..2).map(|_| time(size)).min().unwrap().min(small);
+        large = time(size * FACTOR).min(large);
+        ratio = large.as_secs_f64() / small.as_secs_f64();
+        if ratio < GOOD && attempt > 0 {
+            break;
+        }
+    }
+    println!(
+        "{what}: {size}: {small:.1?}, {}: {large:.1?}, {ratio:.1} times",
+        size * FACTOR
+    );
+    assert!(
+        ratio < LIMIT,
+        "{what}: {ratio:.1} times as long for {FACTOR} times as much"
+    );
+}
+
+fn keys(count: usize) -> Vec<String> {
+    (0..count)
+        .map(|i| format!("table{}.key{i}", i % 7))
+        .collect()
+}
+
+fn memory(count: usize, value: i64) -> Memory {
+    let memory = Memory::new();
+    memory
+        .replace(keys(count).into_iter().map(|key| (key, value)))
+        .unwrap();
+    memory
+}
+
+fn props(count: usize) -> Properties {
+    Properties::builder()
+        .source(memory(count, 1))
+        .build()
+        .unwrap()
+}
+
+fn set_all(props: &Properties, count: usize, value: i64) -> Result<(), Error> {
+    let written = props.transaction(|tx| keys(count).iter().try_for_each(|key| tx.set(key, value)));
+    written.map(drop)
+}
+
+#[test]
+fn transactions_and_removals_grow_with_their_keys() {
+    grows_linearly("set", 500, |n| {
+        let props = props(n);
+        move || set_all(&props, n, 2).unwrap()
+    });
+    grows_linearly("set without a source", 500, |n| {
+        let props = Properties::builder().build().unwrap();
+        move || set_all(&props, n, 2).unwrap()
+    });
+    grows_linearly("remove", 500, |n| {
+        let props = props(n);
+        set_all(&props, n, 2).unwrap();
+        move || {
+            let removed = props.transaction(|tx| keys(n).iter().try_for_each(|key| tx.remove(key)));
+            removed.map(drop).unwrap();
+        }
+    });
+    grows_linearly("tombstones", 500, |n| {
+        let props = props(n);
+        move || {
+            let unset = props.transaction(|tx| keys(n).iter().try_for_each(|key| tx.unset(key)));
+            unset.map(drop).unwrap();
+        }
+    });
+    grows_linearly("conditions", 500, |n| {
+        let props = props(n);
+        move || {
+            let written = props.transaction(|tx| {
+                keys(n)
+                    .iter()
+                    .try_for_each(|key| tx.if_value(key, Some(1.into())))?;
+                tx.set("x", 1)
+            });
+            written.map(drop).unwrap();
+        }
+    });
+    grows_linearly("edits that clash", 300, |n| {
+        let props = props(n);
+        set_all(&props, n, 2).unwrap();
+        move || {
+            let written = props.transaction(|tx| {
+                keys(n)
+                    .iter()
+                    .try_for_each(|key| tx.set(&format!("{key}.below"), 1))
+            });
+            assert!(written.is_err());
+        }
+    });
+    grows_linearly("keys frozen until a restart", 300, |n| {
+        let builder = Properties::builder().source(memory(n, 1));
+        let all = keys(n);
+        let builder = all
+            .iter()
+            .fold(builder, |builder, key| builder.restart_required(key));
+        let props = builder.build().unwrap();
+        move || set_all(&props, n, 2).unwrap()
+    });
+}
+
+#[test]
+fn rejections_grow_with_what_is_rejected() {
+    let with_handles = |n: usize, memory: &Memory| {
+        let props = Properties::builder()
+            .source(memory.clone())
+            .build()
+            .unwrap();
+        let good = |value: &i64| *value < 2;
+        let handle = |key: &String| props.property::<i64>(key).validate(good).build().unwrap();
+        let handles: Vec<_> = keys(n).iter().map(handle).collect();
+        (props, handles)
+    };
+    grows_linearly(
+        "validators of handles that reject a transaction",
+        500,
+        |n| {
+            let (props, handles) = with_handles(n, &memory(n, 1));
+            move || {
+                assert!(set_all(&props, n, 2).is_err());
+                drop(handles);
+            }
+        },
+    );
+    grows_linearly("validators of handles that reject a document", 500, |n| {
+        let memory = memory(n, 1);
+        let (props, handles) = with_handles(n, &memory);
+        move || {
+            let replaced = memory.replace(keys(n).into_iter().map(|key| (key, 2)));
+            assert!(replaced.is_err());
+            drop((props, handles));
+        }
+    });
+    grows_linearly("keys that a source loses one by one", 500, |n| {
+        let value = Arc::new(AtomicI64::new(1));
+        let source = PerKey(n, Arc::clone(&value)).with(|policy| policy.manual());
+        let builder = Properties::builder().source(source);
+        let declare =
+            |schema: Schema, key: &String| schema.declare(Schema::key::<i64>(key).range(..2));
+        let schema = keys(n).iter().fold(Schema::new(), declare);
+        let props = builder.schema(schema).build().unwrap();
+        move || {
+            for bad in [2, 3, 3] {
+                value.store(bad, Ordering::SeqCst);
+                assert!(props.refresh_now().is_err());
+            }
+            black_box(props.health());
+        }
+    });
+    grows_linearly("a validator of the whole tree", 500, |n| {
+        let props = Properties::builder()
+            .source(memory(n, 1))
+            .validate(|tree| match tree.get::<i64>("table0.key0") {
+                Ok(2) => Err("two".to_owned()),
+                _ => Ok(()),
+            })
+            .build()
+            .unwrap();
+        move || assert!(set_all(&props, n, 2).is_err())
+    });
+}
+
+/// A source of which single keys are rejected.
+struct PerKey(usize, Arc<AtomicI64>);
+
+impl Source for PerKey {
+    fn origin(&self) -> Origin {
+        Origin::new("numbers", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let mut document = Document::new();
+        for key in keys(self.0) {
+            document.set(&key, self.1.load(Ordering::SeqCst), self.origin())?;
+        }
+        Ok(document)
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Poll(Duration::from_secs(5))
+    }
+
+    fn refusal(&self) -> Refusal {
+        Refusal::PerKey
+    }
+}
+
+#[test]
+fn handles_grow_with_their_number() {
+    grows_linearly("handles on keys of their own", 500, |n| {
+        let (props, keys) = (props(n), keys(n));
+        move || {
+            let handles = keys
+                .iter()
+                .map(|key| props.property::<i64>(key).build().unwrap());
+            drop(handles.collect::<Vec<_>>());
+        }
+    });
+    grows_linearly("handles on one key that cannot be shared", 500, |n| {
+        let props = Properties::builder().build().unwrap();
+        move || {
+            let handle = |i| {
+                props
+                    .property::<String>("a")
+                    .default(format!("{i}"))
+                    .build()
+            };
+            drop((0..n).map(|i| handle(i).unwrap()).collect::<Vec<_>>());
+        }
+    });
+    grows_linearly("a change of one key with many handles", 500, |n| {
+        let props = Properties::builder().build().unwrap();
+        let handle = |i| {
+            props
+                .property::<String>("a")
+                .default(format!("{i}"))
+                .build()
+        };
+        let handles: Vec<_> = (0..n).map(|i| handle(i).unwrap()).collect();
+        move || {
+            props.set("a", "b").unwrap();
+            drop(handles);
+        }
+    });
+    grows_linearly(
+        "short-lived handles on one key beside lasting ones",
+        500,
+        |n| {
+            let props = Properties::builder().build().unwrap();
+            let handle = |i: usize| {
+                let handle = props.property::<String>("a").default(format!("{i}"));
+                handle.build().unwrap()
+            };
+            let lasting: Vec<_> = (0..n).map(handle).collect();
+            let again = props.clone();
+            move || {
+                for i in 0..n {
+                    drop(
+                        again
+                            .property::<String>("a")
+                            .default(format!("{i}"))
+                            .build(),
+                    );
+                }
+                drop(lasting);
+            }
+        },
+    );
+    grows_linearly("mapped handles", 500, |n| {
+        let props = props(1);
+        let handle = props.property::<i64>("table0.key0").build().unwrap();
+        move || {
+            let mapped: Vec<_> = (0..n).map(|_| handle.map(|value| value + 1)).collect();
+            (0..n).for_each(|_| drop(handle.map(|value| value + 2)));
+            props.set("table0.key0", 2).unwrap();
+            assert_eq!(mapped[n - 1].get(), 3);
+        }
+    });
+    grows_linearly("handles inside one list", 300, |n| {
+        let memory = Memory::new();
+        let list = |value: i64| Value::from(vec![value; n]);
+        memory.set("list", list(1)).unwrap();
+        let props = Properties::builder()
+            .source(memory.clone())
+            .build()
+            .unwrap();
+        let handle = |i: usize| props.property::<i64>(&format!("list.{i}")).build().unwrap();
+        let handles: Vec<_> = (0..n).map(handle).collect();
+        let next = list(2);
+        move || {
+            memory.set("list", next).unwrap();
+            assert_eq!(handles[n - 1].get(), 2);
+            drop(props);
+        }
+    });
+}
+
+#[test]
+fn subscriptions_grow_with_their_number() {
+    grows_linearly("callbacks on one handle", 500, |n| {
+        let props = Properties::builder()
+            .source(memory(1, 1))
+            .inline_callbacks()
+            .build()
+            .unwrap();
+        let handle = props.property::<i64>("table0.key0").build().unwrap();
+        move || {
+            let all: Vec<_> = (0..n).map(|_| handle.on_change(|_| ())).collect();
+            (0..n).for_each(|_| drop(handle.on_change(|_| ())));
+            props.set("table0.key0", 2).unwrap();
+            drop(all);
+        }
+    });
+    grows_linearly("channels on one handle", 500, |n| {
+        let props = props(1);
+        let handle = props.property::<i64>("table0.key0").build().unwrap();
+        move || {
+            let all: Vec<_> = (0..n).map(|_| handle.changes()).collect();
+            (0..n).for_each(|_| drop(handle.changes()));
+            props.set("table0.key0", 2).unwrap();
+            drop(all);
+        }
+    });
+    grows_linearly("callbacks on prefixes", 300, |n| {
+        let props = Properties::builder()
+            .source(memory(1, 1))
+            .inline_callbacks()
+            .build()
+            .unwrap();
+        move || {
+            let under = |i: usize| props.on_change_under(&format!("table{}", i % 9), |_| ());
+            let all: Vec<_> = (0..n).map(|i| under(i).unwrap()).collect();
+            (0..n).for_each(|i| drop(under(i)));
+            props.set("table0.key0", 2).unwrap();
+            drop(all);
+        }
+    });
+    grows_linearly("changes that wait for a slow callback", 300, |n| {
+        let props = Properties::builder().build().unwrap();
+        let gate = Arc::new(Mutex::new(()));
+        let shut = Arc::clone(&gate);
+        let (entered, is_inside) = std::sync::mpsc::channel();
+        let slow = props.on_change_under("", move |_| {
+            let _ = entered.send(());
+            drop(shut.lock());
+        });
+        move || {
+            let closed = gate.lock().unwrap();
+            props.set("first", 1).unwrap();
+            is_inside.recv().unwrap();
+            for i in 0..n {
+                props.set(&format!("table{}.key{i}", i % 7), 1).unwrap();
+            }
+            drop(closed);
+            slow.unwrap().close_and_wait().unwrap();
+        }
+    });
+}
+
+#[test]
+fn layers_grow_with_their_number() {
+    grows_linearly("sources", 40, |n| {
+        let sources: Vec<_> = (0..n).map(|_| memory(20, 1)).collect();
+        move || {
+            let props = Properties::builder().sources(sources).build().unwrap();
+            black_box((props.explain("table0.key0"), props.health()));
+        }
+    });
+    grows_linearly("lists that are joined", 40, |n| {
+        let of = |i: usize| {
+            let memory = Memory::new();
+            memory.set("list", Value::from(vec![i as i64; 5])).unwrap();
+            memory
+        };
+        let sources: Vec<_> = (0..n).map(of).collect();
+        move || {
+            let builder = Properties::builder().append("list").sources(sources);
+            let props = builder.build().unwrap();
+            assert_eq!(props.get::<Vec<i64>>("list").unwrap().len(), 5 * n);
+        }
+    });
+    grows_linearly("the length of lists that are joined", 2_000, |n| {
+        let of = |value: i64| {
+            let memory = Memory::new();
+            memory.set("list", Value::from(vec![value; n])).unwrap();
+            memory
+        };
+        let sources = [of(1), of(2)];
+        move || {
+            let builder = Properties::builder().append("list").sources(sources);
+            let props = builder.build().unwrap();
+            assert_eq!(props.get::<Vec<i64>>("list").unwrap().len(), 2 * n);
+        }
+    });
+    grows_linearly("keys that are a value here and a table there", 300, |n| {
+        let below = keys(n).into_iter().map(|key| (format!("{key}.below"), 1));
+        let tables = Memory::new();
+        tables.replace(below).unwrap();
+        let values = memory(n, 1);
+        move || {
+            let builder = Properties::builder().source(tables).source(values);
+            black_box(builder.build().unwrap().health());
+        }
+    });
+}
+
+#[test]
+fn references_grow_with_their_number() {
+    grows_linearly("a chain", 100, |n| {
+        let memory = Memory::new();
+        let link = |i: usize| match i {
+            0 => (format!("key{i:06}"), Value::from(1)),
+            i => (
+                format!("key{i:06}"),
+                Value::from(format!("${{key{:06}}}", i - 1)),
+            ),
+        };
+        memory.replace((0..n).map(link)).unwrap();
+        move || {
+            let props = Properties::builder()
+                .source(memory.clone())
+                .build()
+                .unwrap();
+            memory.set("key000000", 2).unwrap();
+            black_box(props.get_opt::<i64>(&format!("key{:06}", n - 1)).ok());
+        }
+    });
+    grows_linearly("references to one key", 500, |n| {
+        let memory = Memory::new();
+        memory
+            .replace(keys(n).into_iter().map(|key| (key, "${one}")))
+            .unwrap();
+        memory.set("one", 1).unwrap();
+        move || {
+            let props = Properties::builder()
+                .source(memory.clone())
+                .build()
+                .unwrap();
+            memory.set("one", 2).unwrap();
+            assert_eq!(props.get::<i64>("table0.key0").unwrap(), 2);
+        }
+    });
+    grows_linearly("references in one value to others", 200, |n| {
+        let memory = Memory::new();
+        memory
+            .replace(keys(n).into_iter().map(|key| (key, "${one}")))
+            .unwrap();
+        let all: String = keys(n).iter().map(|key| format!("${{{key}}}")).collect();
+        memory.set("all", all).unwrap();
+        let list: Vec<String> = keys(n).iter().map(|key| format!("${{{key}}}")).collect();
+        memory.set("a_list", list).unwrap();
+        memory.set("one", 1).unwrap();
+        move || {
+            let builder = Properties::builder().source(memory.clone());
+            let props = builder.build().unwrap();
+            assert_eq!(props.get::<String>("all").unwrap(), "1".repeat(n));
+            assert_eq!(props.get::<Vec<u8>>("a_list").unwrap().len(), n);
+        }
+    });
+    grows_linearly("references in one value", 200, |n| {
+        let memory = memory(n, 1);
+        let all: String = keys(n).iter().map(|key| format!("${{{key}}}")).collect();
+        memory.set("all", all).unwrap();
+        move || {
+            let props = Properties::builder()
+                .source(memory.clone())
+                .build()
+                .unwrap();
+            memory.set("table0.key0", 2).unwrap();
+            black_box(props.get::<String>("all").ok());
+        }
+    });
+}
+
+#[test]
+fn reading_grows_with_what_is_read() {
+    grows_linearly("a list", 2_000, |n| {
+        let props = Properties::builder().build().unwrap();
+        props.set("list", Value::from(vec![1_i64; n])).unwrap();
+        move || assert_eq!(props.get::<Vec<u32>>("list").unwrap().len(), n)
+    });
+    grows_linearly("a list as text", 2_000, |n| {
+        let props = Properties::builder().build().unwrap();
+        props.set("list", vec!["1"; n].join(",")).unwrap();
+        move || assert_eq!(props.get::<Vec<u32>>("list").unwrap().len(), n)
+    });
+    grows_linearly("a map", 1_000, |n| {
+        let props = props(n);
+        move || {
+            let all = props.get::<BTreeMap<String, BTreeMap<String, u32>>>("");
+            let all = all.or_else(|_| props.snapshot().bind(""));
+            assert_eq!(all.unwrap().values().map(BTreeMap::len).sum::<usize>(), n);
+        }
+    });
+    grows_linearly("a map with bad values", 200, |n| {
+        let memory = Memory::new();
+        memory
+            .replace(keys(n).into_iter().map(|key| (key, "x")))
+            .unwrap();
+        let props = Properties::builder().source(memory).build().unwrap();
+        move || {
+            let all = props
+                .snapshot()
+                .bind::<BTreeMap<String, BTreeMap<String, u32>>>("");
+            assert!(all.is_err());
+        }
+    });
+    grows_linearly("waiting for keys that are there", 1_000, |n| {
+        let props = props(n);
+        move || props.wait_for(keys(n), Duration::from_secs(60)).unwrap()
+    });
+    grows_linearly("the difference of two generations", 500, |n| {
+        let props = props(n);
+        let before = props.snapshot();
+        set_all(&props, n, 2).unwrap();
+        move || assert_eq!(props.snapshot().changes_since(&before).len(), n)
+    });
+    grows_linearly("trying a document", 500, |n| {
+        let props = props(n);
+        let layers = props.explain("table0.key0").layers;
+        let source = layers
+            .iter()
+            .find(|layer| layer.name.starts_with("memory"))
+            .unwrap()
+            .source;
+        let mut document = Document::new();
+        for key in keys(n) {
+            document.set(&key, 2, Origin::new("test", "")).unwrap();
+        }
+        move || assert_eq!(props.check(source, document).unwrap().changes.len(), n)
+    });
+    grows_linearly("a roll-back", 500, |n| {
+        let builder = Properties::builder().history(4).source(memory(n, 1));
+        let props = builder.build().unwrap();
+        let good = props.generation();
+        set_all(&props, n, 2).unwrap();
+        move || {
+            props.rollback_to(good).unwrap();
+            props.unpin().unwrap();
+        }
+    });
+}
+
+#[test]
+fn sources_grow_with_their_input() {
+    grows_linearly("variables", 500, |n| {
+        let variable = |i: usize| (format!("APP_T{}__KEY{i}", i % 7), "1");
+        let variables: Vec<_> = (0..n).map(variable).collect();
+        move || {
+            let env = Env::prefix("APP_").vars(variables);
+            assert!(Properties::builder().source(env).build().is_ok());
+        }
+    });
+    grows_linearly("variables that cannot be keys", 300, |n| {
+        let variable = |i: usize| (format!("APP_T{}____KEY{i}", i % 7), "1");
+        let variables: Vec<_> = (0..n).map(variable).collect();
+        move || {
+            let env = Env::prefix("APP_").vars(variables);
+            black_box(
+                Properties::builder()
+                    .source(env)
+                    .build()
+                    .map(|props| props.health()),
+            )
+            .ok();
+        }
+    });
+    grows_linearly("arguments", 500, |n| {
+        let arguments: Vec<_> = keys(n).iter().map(|key| format!("--{key}=1")).collect();
+        move || {
+            let args = Args::from_iter(arguments);
+            assert!(Properties::builder().source(args).build().is_ok());
+        }
+    });
+}
+
+#[cfg(feature = "toml")]
+#[test]
+fn a_directory_grows_with_its_fragments() {
+    grows_linearly("fragments", 30, |n| {
+        let dir = tempfile::tempdir().unwrap();
+        for i in 0..n {
+            let text = format!("[table{}]\nkey{i} = 1\n", i % 7);
+            std::fs::write(dir.path().join(format!("{i:05}.toml")), text).unwrap();
+        }
+        move || {
+            let source = liveprops::sources::Dir::new(dir.path());
+            assert!(Properties::builder().source(source).build().is_ok());
+        }
+    });
+}
+
+#[test]
+fn schemas_grow_with_their_declarations() {
+    let schema = |n: usize| {
+        let declare = |schema: Schema, key: &String| {
+            schema.declare(Schema::key::<i64>(key).range(..2).default(1))
+        };
+        keys(n).iter().fold(Schema::new(), declare)
+    };
+    grows_linearly("declarations", 300, |n| {
+        move || {
+            let builder = Properties::builder().schema(schema(n)).source(memory(n, 1));
+            assert!(builder.build().is_ok());
+        }
+    });
+    grows_linearly("values that break the schema", 300, |n| {
+        let (schema, memory) = (schema(n), memory(n, 2));
+        move || {
+            assert!(
+                Properties::builder()
+                    .schema(schema)
+                    .source(memory)
+                    .build()
+                    .is_err()
+            )
+        }
+    });
+    grows_linearly("an update that breaks the schema", 300, |n| {
+        let builder = Properties::builder().schema(schema(n)).source(memory(n, 1));
+        let props = builder.build().unwrap();
+        move || assert!(set_all(&props, n, 2).is_err())
+    });
+    grows_linearly("undeclared keys", 200, |n| {
+        let schema = schema(n).strict("");
+        let misspelt = keys(n)
+            .into_iter()
+            .map(|key| (key.replace("key", "kye"), 1));
+        let memory = Memory::new();
+        memory.replace(misspelt).unwrap();
+        let props = Properties::builder()
+            .schema(schema)
+            .source(memory)
+            .build()
+            .unwrap();
+        move || assert_eq!(props.unknown_keys().len(), n)
+    });
+    grows_linearly("undeclared keys that are denied", 200, |n| {
+        let schema = schema(n).strict("").deny_unknown();
+        let misspelt = keys(n)
+            .into_iter()
+            .map(|key| (key.replace("key", "kye"), 1));
+        let memory = Memory::new();
+        memory.replace(misspelt).unwrap();
+        move || {
+            assert!(
+                Properties::builder()
+                    .schema(schema)
+                    .source(memory)
+                    .build()
+                    .is_err()
+            )
+        }
+    });
+    grows_linearly("strict prefixes", 200, |n| {
+        let strict = |schema: Schema, i: usize| schema.strict(&format!("table{}.key{i}", i % 7));
+        let schema = (0..n).fold(Schema::new(), strict);
+        let memory = memory(n, 1);
+        let props = Properties::builder()
+            .schema(schema)
+            .source(memory)
+            .build()
+            .unwrap();
+        move || assert_eq!(props.unknown_keys().len(), n)
+    });
+    grows_linearly("an export", 300, |n| {
+        let schema = schema(n);
+        move || drop(black_box((schema.to_json_schema(), schema.to_text())))
+    });
+    grows_linearly("secrets", 300, |n| {
+        let declare =
+            |schema: Schema, key: &String| schema.declare(Schema::key::<i64>(key).secret());
+        let schema = keys(n).iter().fold(Schema::new(), declare);
+        let memory = memory(n, 1);
+        move || {
+            let props = Properties::builder()
+                .schema(schema.clone())
+                .source(memory)
+                .build()
+                .unwrap();
+            black_box((
+                schema.to_json_schema(),
+                format!("{:?}", props.explain("table0.key0")),
+            ));
+        }
+    });
+}
+
+/// The bound on what a million short-lived handles leave behind, in kB.
+#[cfg(target_os = "linux")]
+const LEFT_BEHIND: u64 = 4 << 10;
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_million_short_lived_handles_leave_less_than_four_megabytes_behind() {
+    use support::child::{self, Child};
+
+    let test = "a_million_short_lived_handles_leave_less_than_four_megabytes_behind";
+    if child::role().is_none() {
+        let _alone = ALONE.lock().unwrap_or_else(|poison| poison.into_inner());
+        return Child::of(test).succeeds();
+    }
+    let props = props(100);
+    let lasting = props.property::<i64>("table0.key0").build().unwrap();
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.unwrap().trim().split(' ').next().unwrap();
+        number.parse::<u64>().unwrap()
+    };
+    let ask = |i: usize| {
+        let key = format!("tenant.{i}.limit");
+        let handle = || props.property::<i64>(&key).default(1);
+        match i % 16 {
+            0 => drop(handle().validate(|_| true).build().unwrap()),
+            1 => drop(handle().build().unwrap().map(|limit| limit + 1)),
+            2 => drop(handle().build().unwrap().on_change(|_| ())),
+            3 => drop(handle().build().unwrap().changes()),
+            4 => drop(handle().or_key("tenant.all.limit").build().unwrap()),
+            5 => drop(
+                props
+                    .bind::<Option<BTreeMap<String, i64>>>(&key)
+                    .build()
+                    .unwrap(),
+            ),
+            6 => drop(props.property::<i64>(&key).build().unwrap_err()),
+            7 => drop(props.on_change_under(&key, |_| ()).unwrap()),
+            8 => drop((
+                lasting.changes(),
+                lasting.map(|value| value + 1),
+                props.get_or(&key, 1),
+            )),
+            _ => drop(handle().build().unwrap()),
+        }
+    };
+    (0..20_000).for_each(ask);
+    let before = resident();
+    (20_000..1_020_000).for_each(ask);
+    let left = resident().saturating_sub(before);
+    assert!(left < LEFT_BEHIND, "{left} kB are left behind");
+    child::say(format!("{left} kB are left behind"));
+}
