@@ -637,3 +637,49 @@ fn a_source_that_alternates_causes_two_events_of_each_kind_and_its_last_state_is
     }
     assert!(props.health().is_up());
 }
+
+#[test]
+fn a_part_that_stays_rejected_is_no_event_after_an_update_that_is_rejected_as_a_whole() {
+    struct Partial(Arc<AtomicI64>);
+
+    impl Source for Partial {
+        fn origin(&self) -> Origin {
+            Origin::new("partial", "")
+        }
+
+        fn load(&self) -> Result<Document, Error> {
+            let mut document = Document::new();
+            document.set("n", self.0.load(Ordering::SeqCst), self.origin())?;
+            let broken = Error::new(ErrorKind::Malformed, "cannot be read");
+            document.report(broken.with_key("part"));
+            Ok(document)
+        }
+    }
+
+    let n = Arc::new(AtomicI64::new(1));
+    let (report, reported) = reports();
+    let props = no_nine()
+        .inline_callbacks()
+        .on_source_event(move |event| {
+            if let SourceEventKind::Rejected(error) = &event.kind {
+                report(error.key().map(str::to_owned));
+            }
+        })
+        .source(Partial(Arc::clone(&n)).with(|policy| policy.manual()))
+        .build()
+        .unwrap();
+    for value in [9, 1, 9, 2] {
+        n.store(value, Ordering::SeqCst);
+        props.refresh_now().unwrap_err();
+    }
+    let events = reported.all();
+    let parts = events.iter().filter(|key| key.as_deref() == Some("part"));
+    assert_eq!(parts.count(), 1, "{events:?}");
+    let health = only(&props);
+    assert_eq!(health.problems.len(), 1);
+    let Status::Stale { reason, .. } = health.status else {
+        panic!("{health:?}");
+    };
+    assert_eq!(reason.key(), Some("part"));
+    assert_eq!(props.get::<i64>("n").unwrap(), 2);
+}

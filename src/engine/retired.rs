@@ -34,13 +34,14 @@ impl Retired {
 
     /// Removes the generations that nobody else uses. The caller drops them, best without a lock.
     pub(crate) fn take_unused(&mut self) -> Vec<Arc<Generation>> {
-        let is_unused = |generation: &Arc<Generation>| Arc::strong_count(generation) == 1;
-        if !self.generations.iter().any(is_unused) {
-            return Vec::new();
+        let mut unused = Vec::new();
+        let mut at = 0;
+        while let Some(generation) = self.generations.get(at) {
+            match Arc::strong_count(generation) {
+                1 => unused.push(self.generations.swap_remove(at)),
+                _ => at += 1,
+            }
         }
-        let all = std::mem::take(&mut self.generations);
-        let (unused, used) = all.into_iter().partition(is_unused);
-        self.generations = used;
         unused
     }
 

@@ -222,7 +222,9 @@ pub enum Watching {
     Stream,
     /// [`Source::watch`] only keeps a clone of the [`Updates`] and returns at once; the program
     /// pushes changes from threads of its own. It is called before the builder returns, in place
-    /// of [`Source::load`], and must send [`Update::full`] itself.
+    /// of [`Source::load`], and must send [`Update::full`] itself. If it returns an error, the start
+    /// fails, unless the source is optional or the cache holds values of it: then the engine calls it
+    /// again after a pause. Until the first push, values from the cache are in force.
     Push,
 }
 

@@ -97,7 +97,8 @@ impl Policy {
 
     /// Keeps the newest accepted values in the directory of
     /// [`Builder::state_dir`](crate::Builder::state_dir), and starts from there when the source does
-    /// not answer. They count as stale until it does.
+    /// not answer. They count as stale until it does. A part that the source reports as unreadable by
+    /// [`Document::report`](crate::Document::report) keeps its values in the cache.
     pub fn cached(self) -> Self {
         self.cached_as(Cached::new())
     }

@@ -350,7 +350,10 @@ impl Books {
             return;
         };
         record.spare(news);
-        let rejected = record.reject(news, vec![error]);
+        // The parts of the document in force that were rejected still are.
+        let problems = record.health.problems.iter().cloned();
+        let all = std::iter::once(error).chain(problems).collect();
+        let rejected = record.reject(news, all);
         record.failing = None;
         record.hold(held);
         record.restate();
