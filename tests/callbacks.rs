@@ -941,6 +941,29 @@ fn a_batch_of_several_generations_shows_no_secret_that_one_of_them_replaced() ->
     Ok(())
 }
 
+#[test]
+fn a_batch_leaves_out_values_that_only_move_to_another_layer() -> Result<(), Error> {
+    let (weak, strong) = (Memory::from([("n", 1)]), Memory::from([("n", 1), ("m", 1)]));
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(weak)
+        .source(strong.clone())
+        .build()?;
+    let (report, inbox) = reports();
+    let _sub = props.on_change_under("", move |batch| {
+        let keys = batch
+            .changes()
+            .iter()
+            .map(|change| change.key().to_string());
+        report(keys.collect::<Vec<_>>());
+    })?;
+    strong.remove("n")?;
+    assert!(inbox.all().is_empty(), "the value is the same");
+    strong.replace([("n", 1), ("m", 2)])?;
+    assert_eq!(inbox.all(), [["m"]]);
+    Ok(())
+}
+
 // A thread has 10 seconds until it ends.
 #[test]
 #[cfg(target_os = "linux")]

@@ -493,9 +493,10 @@ fn a_source_and_an_inline_callback_that_found_no_thread_get_one_later() {
             .build()
             .unwrap();
         place.fault("thread", NO_THREAD);
-        let _sub = props.on_source_event(move |event| match &event.kind {
-            SourceEventKind::Suspended(error) => report(error.to_string()),
-            _ => {}
+        let _sub = props.on_source_event(move |event| {
+            if let SourceEventKind::Suspended(error) = &event.kind {
+                report(error.to_string());
+            }
         });
         assert!(eventually(SOON, || {
             let source = props.health().sources.remove(0);

@@ -161,9 +161,10 @@ impl Dispatcher {
                 return;
             }
             queue.jobs.push_back(subscriber);
-            match self.0.inline {
-                true => None,
-                false => self.provide(&mut queue),
+            if self.0.inline {
+                None
+            } else {
+                self.provide(&mut queue)
             }
         };
         self.report(trouble);
@@ -260,9 +261,12 @@ impl Dispatcher {
             return None;
         }
         let worker = self.clone();
-        let work = move || match worker.0.inline {
-            true => worker.drain_and_end(),
-            false => worker.work(),
+        let work = move || {
+            if worker.0.inline {
+                worker.drain_and_end();
+            } else {
+                worker.work();
+            }
         };
         match self.0.threads.spawn("liveprops-callbacks", work) {
             Ok(()) => {
@@ -307,9 +311,10 @@ impl Dispatcher {
             while let Some(subscriber) = queue.jobs.pop_front() {
                 queue.busy.retain(|(id, _)| *id != me);
                 queue.busy.push((me, Instant::now()));
-                let trouble = match !queue.jobs.is_empty() && queue.idle == 0 {
-                    true => self.provide(&mut queue),
-                    false => None,
+                let trouble = if !queue.jobs.is_empty() && queue.idle == 0 {
+                    self.provide(&mut queue)
+                } else {
+                    None
                 };
                 drop(queue);
                 self.report(trouble);
@@ -351,9 +356,10 @@ impl Dispatcher {
         if NEVER_HERE.get() {
             let trouble = {
                 let mut queue = self.0.queue.lock();
-                match queue.jobs.is_empty() || queue.stopped {
-                    true => None,
-                    false => self.provide(&mut queue),
+                if queue.jobs.is_empty() || queue.stopped {
+                    None
+                } else {
+                    self.provide(&mut queue)
                 }
             };
             return self.report(trouble);
@@ -475,7 +481,9 @@ mod tests {
         for _ in 0..5 {
             let release = Arc::clone(&release);
             let host: Weak<Engine> = Weak::new();
-            let job = move || drop(release.wait());
+            let job = move || {
+                release.wait();
+            };
             let subscriber = Subscriber::new(host, Box::new(job));
             assert!(subscriber.poke());
             dispatcher.schedule(subscriber);
