@@ -9,6 +9,8 @@
 //! - **All other user code** runs while its thread holds no lock of this crate, and never between
 //!   the first store of a commit and the moment its listeners are known.
 //!
+//! The maker of a value that sources share runs under a lock that only makers of its type take.
+//!
 //! The second half is kept by [`discard`]: it drops a value at once on a thread without locks, and
 //! otherwise when the thread releases its last lock. Each lock of this crate that a value of the
 //! user can reach counts itself, see [`lock`](super::lock).
