@@ -779,6 +779,13 @@ impl Engine {
     }
 
     /// Frees the replaced generations that nobody uses any more; returns when to retry.
+    /// Frees what no reader uses any more; returns when to retry.
+    pub(crate) fn free_unused(&self) -> Option<Instant> {
+        let retries = [self.free_retired(), self.free_versions()];
+        retries.into_iter().flatten().min()
+    }
+
+    /// Frees the replaced generations that nobody uses any more; returns when to retry.
     fn free_retired(&self) -> Option<Instant> {
         let now = self.supervisor.clock().now();
         let sweep = |ledger: &mut Ledger| (ledger.sweep_retired(now), ledger.retired.retry_at());
@@ -812,8 +819,7 @@ impl Engine {
                 next = next.into_iter().chain([again]).min();
             }
         }
-        let due = [self.free_retired(), self.free_versions()];
-        next.into_iter().chain(due.into_iter().flatten()).min()
+        next
     }
 
     /// Stops and joins every thread.

@@ -69,12 +69,17 @@ impl Condvar {
         self.0.wait(&mut guard.guard);
     }
 
-    pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, time: Duration) {
-        self.0.wait_for(&mut guard.guard, time);
+    /// Waits for a notification, at most this long, and reports whether the time was over.
+    pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, time: Duration) -> bool {
+        self.0.wait_for(&mut guard.guard, time).timed_out()
     }
 
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, until: Instant) {
         self.0.wait_until(&mut guard.guard, until);
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
     }
 
     pub(crate) fn notify_all(&self) {

@@ -35,10 +35,10 @@ pub(crate) mod process;
 #[cfg(not(loom))]
 pub(crate) fn wait_or_time_out<T>(
     condvar: &Condvar,
-    guard: &mut parking_lot::MutexGuard<'_, T>,
+    guard: &mut lock::MutexGuard<'_, T>,
     time: Duration,
 ) -> bool {
-    condvar.wait_for(guard, time).timed_out()
+    condvar.wait_for(guard, time)
 }
 
 /// In a model the time is over at once, whatever other threads do meanwhile.

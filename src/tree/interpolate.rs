@@ -261,7 +261,7 @@ fn evaluate(
     let value = match sight.leaf(&raw.value) {
         Ok(value) => Ok(value),
         Err(Stop::Broken(error)) => Err(error.with_key(key).with_origin(&raw.origin)),
-        Err(Stop::Needs(other)) => Err(trouble(format!("refers to `{other}`, which is open"))),
+        Err(Stop::Needs(_)) => Err(trouble("refers to a key that is not resolved".to_owned())),
     };
     Resolved {
         value,

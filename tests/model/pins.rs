@@ -709,7 +709,7 @@ impl World {
     }
 
     fn restart(&mut self, bootstrap: Option<&Write>, default: Option<&Write>) {
-        let before = self.view.clone();
+        let before = readings(self.props());
         self.handles.clear();
         self.was_pinned = self.pin.is_some();
         if let Some(pin) = &mut self.pin {
@@ -743,7 +743,7 @@ impl World {
         let refers =
             bootstrap_memories.any(|(_, tree)| leaves(tree).iter().any(|(_, r)| r.refers()));
         if self.pin.is_some() && bootstrap.is_none() && default.is_none() && !refers {
-            assert_eq!(self.view.leaves, before.leaves, "restored");
+            assert_eq!(readings(self.props()), before, "restored");
         }
     }
 
@@ -1170,6 +1170,24 @@ impl World {
             }
         }
     }
+}
+
+/// What a key reads as, and where that is written.
+type Reading = (String, Result<Value, ErrorKind>, Option<String>);
+
+/// All keys with their values and origins.
+fn readings(props: &Properties) -> Vec<Reading> {
+    let view = props.snapshot();
+    let read = |key: &Key| {
+        let value = view.get(key.as_str()).map_err(|error| error.kind());
+        let origin = view.explain(key.as_str()).origin;
+        (
+            key.to_string(),
+            value,
+            origin.map(|origin| origin.to_string()),
+        )
+    };
+    view.keys().iter().map(read).collect()
 }
 
 /// A layer with its place.

@@ -176,14 +176,20 @@ impl Monitor {
         for keeper in self.keepers() {
             next = next.into_iter().chain(keeper.check()).min();
         }
+        let mut retry = None;
         if let Some(engine) = engine.upgrade() {
-            let retry = engine.dispatcher.retry_at(self.clock.now());
+            let retries = [
+                engine.free_unused(),
+                engine.dispatcher.retry_at(self.clock.now()),
+            ];
+            retry = retries.into_iter().flatten().min();
             let due = engine.grown_old().into_iter().chain(retry);
             next = next.into_iter().chain(due).min();
         }
         let mut state = self.state.lock();
         loop {
-            if state.ended || state.keepers.is_empty() && next.is_none() && !state.rung {
+            let is_idle = state.keepers.is_empty() && retry.is_none() && !state.rung;
+            if state.ended || is_idle {
                 // The next source starts another.
                 state.running = false;
                 return false;

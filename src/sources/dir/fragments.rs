@@ -177,8 +177,7 @@ impl Dir {
                 }
                 return true;
             }
-            // Its place was swapped for another that has no such file: that is no editor's gap.
-            if home(&self.path.join(name)) != fragment.home {
+            if self.has_moved(name, fragment) {
                 return false;
             }
             now.duration_since(*fragment.absent.get_or_insert(now)) < gap
@@ -201,6 +200,21 @@ impl Dir {
             }
         }
         dangling
+    }
+
+    /// Whether a name that is gone led to another directory: a link that was removed, or one that was
+    /// swung. That is no editor's gap.
+    fn has_moved(&self, name: &OsStr, fragment: &Fragment) -> bool {
+        home(&self.path.join(name)) != fragment.home
+    }
+
+    /// The links that were removed: nothing of them is still to come.
+    pub(super) fn removed(&self, memory: &Memory, scan: &Scan) -> HashSet<Tag> {
+        let gone = memory.fragments.iter();
+        let gone = gone.filter(|(name, _)| !scan.names.contains_key(*name));
+        gone.filter(|(name, fragment)| self.has_moved(name, fragment))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// What is held, and what belongs together with it: links that lead to one directory elsewhere

@@ -375,7 +375,9 @@ impl Target for Followed<'_> {
         self.begun = true;
         let mut memory = self.dir.memory.lock();
         let dangling = Dir::dangling(&mut memory, &scan, GAP);
-        let waiting: HashSet<Tag> = held.union(&dangling).cloned().collect();
+        let mut waiting: HashSet<Tag> = held.union(&dangling).cloned().collect();
+        let removed = self.dir.removed(&memory, &scan);
+        waiting.retain(|name| !removed.contains(name));
         let all = self.dir.group(&memory, &scan, &waiting);
         let put_off = scan.stamps(|name| all.contains(name) && !held.contains(name));
         self.dir.absorb(&mut memory, scan, &all, GAP);

@@ -255,10 +255,17 @@ fn config_map(source: impl Fn(&Path) -> Dir, rounds: i64) {
     version(-1);
     fs::remove_file(at("..-1/4.toml")).unwrap();
     watched.recorder.refuse_when(|document| document.len() != 4);
+    let begun = Instant::now();
     swing(&at("..data"), Path::new("..-1"));
     fs::remove_file(at("4.toml")).unwrap();
+    let at_once = begun.elapsed() < GAP / 2;
     watched.expect("f3", -1);
-    assert_eq!(watched.recorder.seen().refused, 0, "the removal came apart");
+    watched.expect_none("f4");
+    // A machine that is busy may let the link dangle for longer than the gap.
+    if at_once {
+        let rejected = watched.recorder.seen().refused;
+        assert_eq!(rejected, 0, "the removal came apart");
+    }
     // A link that stays keeps its values and is reported.
     watched.recorder.refuse_when(|_| false);
     version(-2);
