@@ -244,7 +244,10 @@ impl Source for Recursive {
 #[test]
 fn the_maker_of_a_shared_value_may_ask_for_its_own_type() {
     let (tell, told) = channel();
-    let props = Properties::builder().source(Recursive(tell)).build().unwrap();
+    let props = Properties::builder()
+        .source(Recursive(tell))
+        .build()
+        .unwrap();
     assert!(told.recv_timeout(SOON).expect("a lock is held for ever"));
     drop(props);
 }

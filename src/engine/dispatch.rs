@@ -475,7 +475,9 @@ mod tests {
         for _ in 0..5 {
             let release = Arc::clone(&release);
             let host: Weak<Engine> = Weak::new();
-            let job = move || drop(release.wait());
+            let job = move || {
+                release.wait();
+            };
             let subscriber = Subscriber::new(host, Box::new(job));
             assert!(subscriber.poke());
             dispatcher.schedule(subscriber);
