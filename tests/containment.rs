@@ -214,6 +214,44 @@ fn what_is_shared_may_share_something_else() {
     assert!(within(SOON, || props.get_or("same", false)));
 }
 
+/// Shares a value that needs another value of its own type.
+struct Recursive(Sender<bool>);
+
+struct Chain(Option<Arc<Chain>>);
+
+impl Source for Recursive {
+    fn origin(&self) -> Origin {
+        Origin::new("recursive", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        Ok(Document::new())
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Stream
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        let inner = updates.clone();
+        let chain = updates.shared(|| Chain(Some(inner.shared(|| Chain(None)))));
+        let _ = self.0.send(chain.0.is_some());
+        updates.wait(Duration::from_secs(60));
+        Ok(())
+    }
+}
+
+#[test]
+fn the_maker_of_a_shared_value_may_ask_for_its_own_type() {
+    let (tell, told) = channel();
+    let props = Properties::builder()
+        .source(Recursive(tell))
+        .build()
+        .unwrap();
+    assert!(told.recv_timeout(SOON).expect("a lock is held for ever"));
+    drop(props);
+}
+
 /// Panics in what it is asked about itself.
 struct Rude {
     in_origin: bool,

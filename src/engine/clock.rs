@@ -49,7 +49,7 @@ impl Clock {
             return;
         }
         match until {
-            Some(until) => drop(bell.wait_until(held, until)),
+            Some(until) => bell.wait_until(held, until),
             None => bell.wait(held),
         }
     }

@@ -566,9 +566,9 @@ impl Drop for Drafts {
 struct Draft<T> {
     slot: Contained<Arc<Slot<T>>>,
     /// The new version, until the slot has it.
-    version: Contained<Option<Arc<Version<T>>>>,
+    version: Option<Contained<Arc<Version<T>>>>,
     /// The version before, once it is replaced.
-    before: Contained<Option<Arc<Version<T>>>>,
+    before: Option<Contained<Arc<Version<T>>>>,
 }
 
 impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
@@ -607,8 +607,8 @@ impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
         let derived = self.derived();
         let draft = Draft {
             slot: Contained::new(self),
-            version: Contained::new(Some(Arc::clone(&version))),
-            before: Contained::new(None),
+            version: Some(Contained::new(Arc::clone(&version))),
+            before: None,
         };
         staged.0.push(Box::new(draft));
         if !derived.is_empty() {
@@ -624,7 +624,8 @@ impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
 impl<T: Send + Sync + 'static> Staged for Draft<T> {
     fn publish(&mut self) {
         if let Some(version) = self.version.take() {
-            *self.before = Some(self.slot.publish(version));
+            let before = self.slot.publish(version.into_inner());
+            self.before = Some(Contained::new(before));
         }
     }
 
@@ -639,11 +640,8 @@ impl<T: Send + Sync + 'static> Staged for Draft<T> {
         }
         // Else it stays with this draft, and is dropped with it.
         let is_read = |version: &Arc<Version<T>>| Arc::strong_count(version) > 1;
-        let before: RetiredVersion = match &*self.before {
-            Some(before) if is_read(before) => self.before.take()?,
-            _ => return None,
-        };
-        Some(before)
+        let before = self.before.take_if(|before| is_read(before))?;
+        Some(before.into_inner())
     }
 }
 

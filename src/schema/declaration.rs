@@ -42,8 +42,11 @@ pub struct Declaration<T> {
 /// A rule with how it is told.
 struct Rule<T> {
     limit: Limit,
-    holds: Contained<Box<dyn Fn(&T) -> bool + Send + Sync>>,
+    holds: Contained<Holds<T>>,
 }
+
+/// Whether a value keeps a rule.
+type Holds<T> = Box<dyn Fn(&T) -> bool + Send + Sync>;
 
 /// What a rule asks for, to be shown.
 #[derive(Clone, Debug)]
@@ -120,7 +123,7 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
     }
 
     fn rule(mut self, limit: Limit, holds: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
-        let holds = Contained::new(Box::new(holds) as Box<dyn Fn(&T) -> bool + Send + Sync>);
+        let holds = Contained::new(Box::new(holds) as Holds<T>);
         self.rules.push(Rule { limit, holds });
         self
     }

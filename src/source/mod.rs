@@ -470,6 +470,10 @@ impl Updates {
 
     /// The one `T` that all sources of these properties share, such as a file watcher or a client
     /// library's runtime; made at the first call, dropped with the last user.
+    ///
+    /// `make` may share values of other types. If it asks for its own type, it gets one that is not
+    /// shared. Inside a validator the call waits for no other maker, and may make one that is not
+    /// shared.
     pub fn shared<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
         let any = self
             .0

@@ -9,6 +9,8 @@
 //! - **All other user code** runs while its thread holds no lock of this crate, and never between
 //!   the first store of a commit and the moment its listeners are known.
 //!
+//! The maker of a value that sources share runs under a lock that only makers of its type take.
+//!
 //! The second half is kept by [`discard`]: it drops a value at once on a thread without locks, and
 //! otherwise when the thread releases its last lock. Each lock of this crate that a value of the
 //! user can reach counts itself, see [`lock`](super::lock).
@@ -28,6 +30,8 @@ struct Thread {
     locks: Cell<usize>,
     /// The values that wait for the last of them to be released.
     waiting: RefCell<Vec<Box<dyn Any>>>,
+    /// Whether there are such values: cheaper to read than the list.
+    any_waits: Cell<bool>,
     /// Whether the thread is between the first store of a commit and its list of listeners.
     publishing: Cell<bool>,
 }
@@ -39,6 +43,7 @@ thread_local! {
         ManuallyDrop::new(Thread {
             locks: Cell::new(0),
             waiting: RefCell::new(Vec::new()),
+            any_waits: Cell::new(false),
             publishing: Cell::new(false),
         })
     };
@@ -53,6 +58,7 @@ pub(crate) fn discard<T: 'static>(value: T) {
         if thread.locks.get() > 0 {
             if let Some(value) = value.take() {
                 thread.waiting.borrow_mut().push(Box::new(value));
+                thread.any_waits.set(true);
             }
         }
     });
@@ -127,26 +133,38 @@ impl Deferral {
     /// Ends the deferral and hands over the values that waited, if this was the last lock.
     pub(crate) fn end(self) -> Discarded {
         std::mem::forget(self);
-        release()
+        match release() {
+            true => take_waiting(),
+            false => Discarded(Vec::new()),
+        }
     }
 }
 
 impl Drop for Deferral {
     #[inline]
     fn drop(&mut self) {
-        drop(release());
+        if release() {
+            drop(take_waiting());
+        }
     }
 }
 
+/// Counts one lock less. Returns whether it was the last and values wait.
 #[inline]
-fn release() -> Discarded {
-    let values = THREAD.try_with(|thread| {
+fn release() -> bool {
+    let values_wait = THREAD.try_with(|thread| {
         let left = thread.locks.get().saturating_sub(1);
         thread.locks.set(left);
-        match left {
-            0 => std::mem::take(&mut *thread.waiting.borrow_mut()),
-            _ => Vec::new(),
-        }
+        left == 0 && thread.any_waits.get()
+    });
+    values_wait.unwrap_or(false)
+}
+
+#[cold]
+fn take_waiting() -> Discarded {
+    let values = THREAD.try_with(|thread| {
+        thread.any_waits.set(false);
+        std::mem::take(&mut *thread.waiting.borrow_mut())
     });
     Discarded(values.unwrap_or_default())
 }
@@ -209,6 +227,14 @@ impl<T> Contained<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(Some(value))
     }
+
+    /// Hands over the value, whose panic is the caller's.
+    pub(crate) fn into_inner(mut self) -> T {
+        match self.0.take() {
+            Some(value) => value,
+            None => unreachable!("only this and `drop` take the value"),
+        }
+    }
 }
 
 impl<T> Deref for Contained<T> {
@@ -235,7 +261,9 @@ impl<T> DerefMut for Contained<T> {
 
 impl<T> Drop for Contained<T> {
     fn drop(&mut self) {
-        let _ = panics::drop_contained(self.0.take());
+        if let Some(value) = self.0.take() {
+            let _ = panics::drop_contained(value);
+        }
     }
 }
 
