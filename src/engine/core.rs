@@ -481,7 +481,8 @@ impl Engine {
                     unused = ledger.retired.take_unused();
                 }
             }
-            ledger.schedule_sweep(self.supervisor.clock().now())
+            // Where readers use none, the clock is not read.
+            !ledger.retired.is_empty() && ledger.schedule_sweep(self.supervisor.clock().now())
         })?;
         for (depth, told) in tell {
             dispatch::caused_by(depth, told);
