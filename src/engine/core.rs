@@ -511,7 +511,8 @@ impl Engine {
                     unused = ledger.retired.take_unused();
                 }
             }
-            ledger.schedule_sweep(self.supervisor.clock().now())
+            // Where readers use none, the clock is not read.
+            !ledger.retired.is_empty() && ledger.schedule_sweep(self.supervisor.clock().now())
         })?;
         self.dispatcher.deliver(|| {
             for (depth, told) in tell {

@@ -32,6 +32,10 @@ impl Retired {
         self.generations.push(generation);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.generations.is_empty()
+    }
+
     /// Removes the generations that nobody else uses. The caller drops them, best without a lock.
     pub(crate) fn take_unused(&mut self) -> Vec<Arc<Generation>> {
         let mut unused = Vec::new();

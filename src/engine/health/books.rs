@@ -595,6 +595,11 @@ impl Books {
 
     /// Puts an event of a source where those who listen find it.
     fn put(&self, record: &mut Record, news: &mut News, generation: u64, kind: SourceEventKind) {
+        if matches!(kind, SourceEventKind::Updated) {
+            // Never damped, and part of every commit.
+            self.put_undamped(record, news, generation, (kind, 0));
+            return;
+        }
         match record.damper.judge(&kind, self.clock.now()) {
             Verdict::Report(repeated) => {
                 self.put_undamped(record, news, generation, (kind, repeated));
