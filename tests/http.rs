@@ -1038,6 +1038,53 @@ fn files_are_read_with_the_limit_of_a_document() {
     refused(http.load(), ErrorKind::Unavailable, "a directory");
 }
 
+#[test]
+fn a_file_address_that_is_being_written_is_never_half_in_force() {
+    const KEYS: usize = 60;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.toml");
+    let line = |key: usize, version: usize| format!("k{key} = {version}\n");
+    let whole: String = (0..KEYS).map(|key| line(key, 0)).collect();
+    fs::write(&path, whole).unwrap();
+    let http = source(format!("file://{}", path.display()));
+    let done = AtomicBool::new(false);
+    // A busy machine makes a pause longer than the debounce time, which proves a file complete.
+    let paused = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for version in 1..=3 {
+                let mut file = fs::File::create(&path).unwrap();
+                for key in 0..KEYS {
+                    let begun = Instant::now();
+                    file.write_all(line(key, version).as_bytes()).unwrap();
+                    std::thread::sleep(Duration::from_millis(10));
+                    paused.fetch_or(begun.elapsed().as_millis() >= 25, Ordering::SeqCst);
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        let mut busy = 0;
+        while !done.load(Ordering::SeqCst) {
+            match http.load() {
+                Ok(document) => {
+                    let values: Vec<_> = document.iter().map(|(_, value, _)| value).collect();
+                    let is_whole = values.len() == KEYS && values.iter().all(|it| it == &values[0]);
+                    assert!(is_whole || paused.load(Ordering::SeqCst), "{values:?}");
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                    busy += 1;
+                }
+            }
+        }
+        assert!(
+            busy > 0 || paused.load(Ordering::SeqCst),
+            "a poll waits for a bounded time"
+        );
+    });
+}
+
 /// Rewrites the document of a server.
 struct Desk {
     web: Web,

@@ -15,7 +15,7 @@
 use std::time::{Duration, Instant};
 
 use crate::sources::disk::mailbox::Writing;
-use crate::sources::disk::read::Stamp;
+use crate::sources::disk::read::{Content, Stamp};
 
 /// The debounce time: how far apart two equal readings are at least.
 pub(crate) const QUIET: Duration = Duration::from_millis(30);
@@ -45,6 +45,23 @@ pub(crate) struct Suspect {
     /// When to read it next.
     next: Instant,
     reading: Option<Reading>,
+}
+
+/// Whether content may be accepted that is read without events: it is old, or was read twice.
+/// `suspect` is what the readings before found.
+pub(crate) fn is_accepted(
+    suspect: &mut Option<Suspect>,
+    digest: u64,
+    content: &Content,
+    begun: Instant,
+) -> bool {
+    if !content.may_be_incomplete() {
+        return true;
+    }
+    let ended = Instant::now();
+    let suspect = suspect.get_or_insert_with(|| Suspect::found(begun));
+    let finding = suspect.compare(digest, &content.stamp, content.torn, begun, ended);
+    finding != Finding::Incomplete
 }
 
 /// The content that the newest reading found.

@@ -15,7 +15,7 @@ use crate::sources::disk::chain::{End, Reach};
 use crate::sources::disk::follow::{self, Changed, Target};
 use crate::sources::disk::mailbox::Tag;
 use crate::sources::disk::read::{self, Content, Digest, Fault, Stamp};
-use crate::sources::disk::trust::{Finding, LOAD_BOUND, QUIET, Suspect};
+use crate::sources::disk::trust::{LOAD_BOUND, QUIET, is_accepted};
 use crate::sources::disk::verdict::Verdicts;
 use crate::sources::disk::{GAP, POLL, absolute};
 use crate::value::document::Document;
@@ -531,22 +531,6 @@ impl Target for Followed<'_> {
             .map(|pause| absent.since + pause)
             .find(|at| *at > now)
     }
-}
-
-/// Whether content that the first load has read may be accepted: it is old, or was read twice.
-fn is_accepted(
-    suspect: &mut Option<Suspect>,
-    digest: u64,
-    content: &Content,
-    begun: Instant,
-) -> bool {
-    if !content.may_be_incomplete() {
-        return true;
-    }
-    let ended = Instant::now();
-    let suspect = suspect.get_or_insert_with(|| Suspect::found(begun));
-    let finding = suspect.compare(digest, &content.stamp, content.torn, begun, ended);
-    finding != Finding::Incomplete
 }
 
 /// Whether the directory is there in which the file, with all links followed, would stand.

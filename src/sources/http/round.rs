@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind};
 use crate::format::Format;
 use crate::source::Source;
-use crate::sources::disk::follow::QUIET;
 use crate::sources::disk::read::{self, Digest};
+use crate::sources::disk::trust::{CALM, QUIET, is_accepted};
 use crate::sources::http::client::{self, Answer, Ask, Client, Fetched, Marks};
 use crate::sources::http::proxy::Proxy;
 use crate::sources::http::{Http, Target};
@@ -18,8 +18,8 @@ use crate::sources::web::{self, Limits};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 
-/// How long a `file:` that is being written is waited for.
-const SETTLES: Duration = Duration::from_millis(300);
+/// How long one poll waits for a `file:` that is being written.
+const MAX_WAIT: Duration = CALM.saturating_mul(2);
 
 /// What was seen so far.
 #[derive(Default)]
@@ -398,22 +398,26 @@ fn no_format(content_type: Option<&str>) -> Error {
     Error::new(ErrorKind::Malformed, detail)
 }
 
-/// The content of a `file:` address, once nobody writes to it.
+/// Reads a `file:` address by the rule for files that are polled: content that was written moments
+/// ago is read twice.
 fn read_file(path: &Path, limits: Limits) -> Result<Fetched, Error> {
-    let begun = Instant::now();
+    let (begun, digests) = (Instant::now(), Digest::default());
+    let mut suspect = None;
     loop {
+        let reading = Instant::now();
         let content = read::read(path).map_err(|fault| match fault {
             read::Fault::Large => Error::new(ErrorKind::TooLarge, fault.to_string()),
             fault => Error::new(ErrorKind::Unavailable, fault.to_string()),
         })?;
-        let patient = begun.elapsed() < SETTLES && Instant::now() + QUIET < limits.deadline;
-        if patient && (content.torn || content.recent) {
+        let digest = digests.of(&content.bytes);
+        if !is_accepted(&mut suspect, digest, &content, reading) {
+            let now = Instant::now();
+            if now - begun > MAX_WAIT || now + QUIET >= limits.deadline {
+                let detail = "the file is being written; the next poll reads it again";
+                return Err(Error::new(ErrorKind::Unavailable, detail));
+            }
             std::thread::sleep(QUIET);
             continue;
-        }
-        if content.torn {
-            let detail = "the file is being written; it is read again at the next poll";
-            return Err(Error::new(ErrorKind::Unavailable, detail));
         }
         return Ok(Fetched {
             bytes: content.bytes,
