@@ -29,7 +29,7 @@ struct Thread {
     /// How many locks of this crate the thread holds.
     locks: Cell<usize>,
     /// The values that wait for the last of them to be released.
-    waiting: RefCell<Vec<Box<dyn Any>>>,
+    waiting: RefCell<Discarded>,
     /// Whether there are such values: cheaper to read than the list.
     any_waits: Cell<bool>,
     /// Whether the thread is between the first store of a commit and its list of listeners.
@@ -42,7 +42,7 @@ thread_local! {
     static THREAD: ManuallyDrop<Thread> = const {
         ManuallyDrop::new(Thread {
             locks: Cell::new(0),
-            waiting: RefCell::new(Vec::new()),
+            waiting: RefCell::new(Discarded::new()),
             any_waits: Cell::new(false),
             publishing: Cell::new(false),
         })
@@ -135,7 +135,7 @@ impl Deferral {
         std::mem::forget(self);
         match release() {
             true => take_waiting(),
-            false => Discarded(Vec::new()),
+            false => Discarded::new(),
         }
     }
 }
@@ -166,17 +166,38 @@ fn take_waiting() -> Discarded {
         thread.any_waits.set(false);
         std::mem::take(&mut *thread.waiting.borrow_mut())
     });
-    Discarded(values.unwrap_or_default())
+    values.unwrap_or_default()
 }
 
 /// Values that waited for a lock to be released. Each is dropped by itself, its panic contained.
 #[must_use = "dropping this runs user code"]
-pub(crate) struct Discarded(Vec<Box<dyn Any>>);
+#[derive(Default)]
+pub(crate) struct Discarded {
+    /// A commit rarely discards more than one value, and one needs no list.
+    first: Option<Box<dyn Any>>,
+    rest: Vec<Box<dyn Any>>,
+}
+
+impl Discarded {
+    const fn new() -> Self {
+        Self {
+            first: None,
+            rest: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, value: Box<dyn Any>) {
+        match self.first {
+            None => self.first = Some(value),
+            Some(_) => self.rest.push(value),
+        }
+    }
+}
 
 impl Drop for Discarded {
     #[inline]
     fn drop(&mut self) {
-        for value in self.0.drain(..) {
+        for value in self.first.take().into_iter().chain(self.rest.drain(..)) {
             let _ = panics::drop_contained(value);
         }
     }
@@ -184,7 +205,7 @@ impl Drop for Discarded {
 
 impl fmt::Debug for Discarded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Discarded({})", self.0.len())
+        f.write_str("Discarded")
     }
 }
 

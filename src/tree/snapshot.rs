@@ -381,9 +381,13 @@ impl Generation {
 
     /// The one layer whose value is in force at a key.
     pub(crate) fn layer_of(&self, key: &str, found: Found<'_>) -> Option<usize> {
-        match self.winners(key, found).as_slice() {
-            [only] => Some(*only),
-            _ => None,
+        let leaf = found.leaf()?;
+        match self.winners_of_list(key, leaf) {
+            Some(winners) => match winners.as_slice() {
+                [only] => Some(*only),
+                _ => None,
+            },
+            None => self.layer_of_leaf(key, leaf),
         }
     }
 
@@ -393,17 +397,18 @@ impl Generation {
         let Some(leaf) = found.leaf() else {
             return Vec::new();
         };
-        if let Some(winners) = self.winners_of_list(key, leaf) {
-            return winners;
-        }
-        let mut layers = self.layers.iter();
-        let same = |layer: &Arc<LayerState>| {
+        self.winners_of_list(key, leaf)
+            .unwrap_or_else(|| self.layer_of_leaf(key, leaf).into_iter().collect())
+    }
+
+    /// The strongest layer that has the leaf at a key.
+    fn layer_of_leaf(&self, key: &str, leaf: &Arc<Entry>) -> Option<usize> {
+        self.layers.iter().position(|layer| {
             Found::in_tree(&layer.root, key)
                 .ok()
                 .and_then(|found| found.leaf())
                 .is_some_and(|there| same_leaf(there, leaf))
-        };
-        layers.position(same).into_iter().collect()
+        })
     }
 
     /// The key at or above a key whose lists are joined.
@@ -491,6 +496,10 @@ impl Generation {
 
 /// Whether two leaves have the same value as written, and the same origin.
 fn same_leaf(a: &Entry, b: &Entry) -> bool {
+    // A layer and the merged tree share what only that layer has.
+    if std::ptr::eq(a, b) {
+        return true;
+    }
     let written = a.node.written();
     written.is_some() && a.node.origin() == b.node.origin() && written == b.node.written()
 }

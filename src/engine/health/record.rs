@@ -110,6 +110,10 @@ impl Record {
 
     /// Notes all that is rejected of it now; returns what was not rejected the last time.
     pub(super) fn reject(&mut self, news: &mut News, rejected: Vec<Error>) -> Vec<Error> {
+        if rejected.is_empty() && self.rejected.is_empty() {
+            self.refusing = None;
+            return rejected;
+        }
         let rejected: Vec<(String, Error)> = rejected
             .into_iter()
             .map(|error| (error.to_string(), error))
