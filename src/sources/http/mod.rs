@@ -322,12 +322,12 @@ impl Http {
     /// through it by `CONNECT`. The source reads the variables when it first asks. An error of such
     /// a request names the proxy and the variable.
     ///
-    /// `NO_PROXY` or `no_proxy` lists what the source asks directly, separated by commas or spaces:
+    /// `NO_PROXY` or `no_proxy` lists what the source asks directly, separated by commas or white space:
     ///
     /// | entry | is for |
     /// |---|---|
     /// | `*` | all hosts |
-    /// | `example.com` | this host |
+    /// | `example.com` | this host and all hosts below it, as curl and Go read it |
     /// | `.example.com`, `*.example.com` | all hosts below it |
     /// | `10.*` | all hosts whose name begins so |
     /// | `10.1.2.3`, `::1` | this address |

@@ -65,7 +65,10 @@ impl Proxy {
         let list = EXCEPTIONS.iter().find_map(|name| variable(name));
         let (mut exceptions, mut unknown) = (Vec::new(), Vec::new());
         let list = list.unwrap_or_default();
-        for entry in list.split([',', ' ']).filter(|entry| !entry.is_empty()) {
+        for entry in list
+            .split(|c: char| c == ',' || c.is_whitespace())
+            .filter(|entry| !entry.is_empty())
+        {
             match Exception::parse(entry) {
                 Some(exception) => exceptions.push(exception),
                 None => unknown.push(entry.to_owned()),
@@ -120,7 +123,8 @@ struct Exception {
 #[derive(Debug, Eq, PartialEq)]
 enum Hosts {
     All,
-    Exactly(String),
+    /// This host and all below it, as curl and Go read such an entry.
+    Domain(String),
     EndingWith(String),
     BeginningWith(String),
     Address(IpAddr),
@@ -153,7 +157,7 @@ impl Exception {
             host if host.ends_with('.') => Hosts::BeginningWith(host.to_owned()),
             host => match unbracketed(host).parse() {
                 Ok(address) => Hosts::Address(address),
-                Err(_) => Hosts::Exactly(host.to_owned()),
+                Err(_) => Hosts::Domain(host.to_owned()),
             },
         };
         Some(Self { hosts, port })
@@ -166,7 +170,9 @@ impl Exception {
         let address = || unbracketed(host).parse::<IpAddr>().ok();
         match &self.hosts {
             Hosts::All => true,
-            Hosts::Exactly(name) => host == name,
+            Hosts::Domain(name) => host
+                .strip_suffix(name.as_str())
+                .is_some_and(|below| below.is_empty() || below.ends_with('.')),
             Hosts::EndingWith(end) => host.ends_with(end.as_str()),
             Hosts::BeginningWith(begin) => host.starts_with(begin.as_str()),
             Hosts::Address(only) => address().as_ref() == Some(only),
@@ -220,7 +226,8 @@ mod tests {
     fn each_form_of_an_exception_holds_for_its_hosts_and_no_others() {
         let cases = [
             ("*", "http://a.b/", "", ""),
-            ("a.b", "http://A.b/", "http://x.a.b/", "http://a.bc/"),
+            ("a.b", "http://A.b/", "http://xa.b/", "http://a.bc/"),
+            ("a.b", "http://x.y.a.b/", "http://b/", ""),
             (".a.b", "http://x.a.b/", "http://a.b/", "http://xa.b/"),
             ("*.a.b", "https://x.y.a.b/", "http://a.b/", ""),
             ("10.*", "http://10.1.2.3/", "http://100.1.2.3/", ""),
@@ -254,7 +261,7 @@ mod tests {
             ),
             ("::1", "http://[::1]/", "http://[::2]/", ""),
             ("[::1]:8080", "http://[::1]:8080/", "http://[::1]/", ""),
-            ("x, a.b  c.d,", "http://c.d/", "http://e.f/", ""),
+            ("x, a.b \t\nc.d,", "http://c.d/", "http://e.f/", ""),
         ];
         for (exceptions, direct, other, another) in cases {
             assert!(goes_directly(exceptions, direct), "{exceptions} {direct}");
