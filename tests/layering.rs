@@ -20,7 +20,7 @@ const ROOMS: [&str; 10] = [
 ];
 
 /// What backends see besides themselves.
-const BACKENDS_SEE: [&str; 4] = ["error", "value", "format", "source"];
+const BACKENDS_SEE: [&str; 5] = ["sync", "error", "value", "format", "source"];
 
 /// What several backends share: not a backend.
 const SHARED_BY_BACKENDS: [&str; 4] = ["disk", "kv", "trust", "web"];

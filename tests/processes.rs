@@ -341,15 +341,7 @@ fn a_fork_reads_on_and_waits_for_nothing() {
     if child::role().is_some() {
         return fork_while_everything_is_busy();
     }
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fork.c");
-    let shim = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("fork.so");
-    let mut cc = std::process::Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim);
-    let built = cc.arg(source).status().is_ok_and(|status| status.success());
-    assert!(built, "`cc`, which Rust links with, cannot build {source}");
-    let preload = format!("LD_PRELOAD={}", shim.display());
-    let words = ["env", &preload, "FORK=1"];
-    let mut child = Child::of(test).under(&words).unwrap().start();
+    let mut child = start_forking(test);
     let patience = Duration::from_secs(20);
     let mut said = Vec::new();
     while said.last().is_none_or(|last| last != "the fork ends") {
@@ -359,6 +351,64 @@ fn a_fork_reads_on_and_waits_for_nothing() {
         }
     }
     assert!(child.ends_well(), "{said:#?}");
+}
+
+/// Runs a test again where asking for the parent's id forks.
+fn start_forking(test: &str) -> child::Running {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fork.c");
+    let shim = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("fork.so");
+    let mut cc = std::process::Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim);
+    let built = cc.arg(source).status().is_ok_and(|status| status.success());
+    assert!(built, "`cc`, which Rust links with, cannot build {source}");
+    let preload = format!("LD_PRELOAD={}", shim.display());
+    let words = ["env", &preload, "FORK=1"];
+    Child::of(test).under(&words).unwrap().start()
+}
+
+#[test]
+fn a_fork_builds_properties_of_its_own_whatever_the_threads_of_its_parent_wait_for() {
+    const FORKS: usize = 8;
+    let test = "a_fork_builds_properties_of_its_own_whatever_the_threads_of_its_parent_wait_for";
+    if child::role().is_some() {
+        return fork_and_build(FORKS);
+    }
+    let mut child = start_forking(test);
+    for fork in 0..FORKS {
+        let outcome = child.said.recv_timeout(Duration::from_secs(20));
+        assert_eq!(outcome.as_deref(), Ok("built"), "{fork} forks have built");
+    }
+    assert!(child.ends_well());
+}
+
+/// Forks while many threads wait, and follows a file in each fork.
+fn fork_and_build(forks: usize) {
+    let desk = Desk::new("app.toml", "a = 1\n");
+    let open = || {
+        let file = File::new(&desk.path).without_watch().poll(POLL);
+        Properties::builder().source(file).build().unwrap()
+    };
+    let parents: Vec<Properties> = (0..40).map(|_| open()).collect();
+    for _ in 0..forks {
+        if std::os::unix::process::parent_id() != 0 {
+            continue;
+        }
+        let props = open();
+        let a = props.property::<i64>("a").build().unwrap();
+        let (report, reported) = std::sync::mpsc::channel();
+        let subscription = a.on_change(move |change| report.send(*change.new).unwrap());
+        for value in 2..50 {
+            props.set("a", value).unwrap();
+        }
+        props.refresh_now().unwrap();
+        while reported.recv_timeout(Duration::from_secs(10)).unwrap() != 49 {}
+        subscription.close_and_wait().unwrap();
+        drop(props);
+        child::say("built");
+        std::process::exit(0);
+    }
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    drop(parents);
 }
 
 /// Forks in the middle of a commit and of a callback, while another thread has the lock of each.

@@ -49,7 +49,9 @@ impl Clock {
             return;
         }
         match until {
-            Some(until) => bell.wait_until(held, until),
+            Some(until) => {
+                let _ = bell.wait_until(held, until);
+            }
             None => bell.wait(held),
         }
     }
@@ -66,7 +68,7 @@ mod fake {
     use std::thread::{self, ThreadId};
     use std::time::{Duration, Instant};
 
-    use parking_lot::Mutex;
+    use crate::sync::lock::Mutex;
 
     use crate::sync::lock::{Condvar, MutexGuard};
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::lock::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind};
 use crate::source::{Applied, Content, Make, Sink, Source, Ticket, Update, Updates, Watching};
@@ -131,7 +131,7 @@ impl Recorder {
             if want(&state.seen) {
                 return true;
             }
-            if self.0.bell.wait_until(&mut state, until).timed_out() {
+            if self.0.bell.wait_until(&mut state, until) {
                 return want(&state.seen);
             }
         }
@@ -220,7 +220,7 @@ impl Sink for Recorder {
         let until = Instant::now() + pause;
         let mut state = self.0.state.lock();
         while !state.stopped {
-            if self.0.bell.wait_until(&mut state, until).timed_out() {
+            if self.0.bell.wait_until(&mut state, until) {
                 break;
             }
         }

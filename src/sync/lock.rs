@@ -4,39 +4,52 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::{self, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::sync::discard::{Deferral, Discarded};
 
 /// A mutex whose holder defers what it discards.
+///
+/// It is that of `std`, and so are all blocking locks of this crate. `parking_lot` keeps the threads
+/// that wait in a table of the process, with pointers to their stacks. A fork inherits the table and
+/// none of the threads, so a lock or a condition variable made in the child may follow such a pointer.
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
+pub(crate) struct Mutex<T>(sync::Mutex<T>);
 
 impl<T> Mutex<T> {
     pub(crate) const fn new(value: T) -> Self {
-        Self(parking_lot::Mutex::new(value))
+        Self(sync::Mutex::new(value))
     }
 
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         let deferral = Deferral::begin();
         MutexGuard {
-            guard: self.0.lock(),
+            guard: Some(whatever_panicked(self.0.lock())),
             _deferral: deferral,
         }
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut()
+        whatever_panicked(self.0.get_mut())
     }
+}
+
+/// Ignores that a thread has panicked while it held the lock: no lock of this crate guards state that
+/// is inconsistent in between.
+#[inline]
+fn whatever_panicked<G>(locked: Result<G, PoisonError<G>>) -> G {
+    locked.unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Holds a [`Mutex`].
 #[derive(Debug)]
 pub(crate) struct MutexGuard<'a, T> {
     // Dropped in this order: the lock is released before the values that waited for it are dropped.
-    guard: parking_lot::MutexGuard<'a, T>,
+    /// `None` only while a [`Condvar`] waits.
+    guard: Option<sync::MutexGuard<'a, T>>,
     _deferral: Deferral,
 }
 
@@ -45,37 +58,50 @@ impl<T> Deref for MutexGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        &self.guard
+        match &self.guard {
+            Some(guard) => guard,
+            None => unreachable!("only a condition variable takes the guard, and puts it back"),
+        }
     }
 }
 
 impl<T> DerefMut for MutexGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.guard
+        match &mut self.guard {
+            Some(guard) => guard,
+            None => unreachable!("only a condition variable takes the guard, and puts it back"),
+        }
     }
 }
 
 /// A condition variable for a [`Mutex`].
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(parking_lot::Condvar);
+pub(crate) struct Condvar(sync::Condvar);
 
 impl Condvar {
     pub(crate) const fn new() -> Self {
-        Self(parking_lot::Condvar::new())
+        Self(sync::Condvar::new())
     }
 
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        self.0.wait(&mut guard.guard);
+        let held = guard.guard.take();
+        guard.guard = held.map(|held| whatever_panicked(self.0.wait(held)));
     }
 
     /// Waits for a notification, at most this long, and reports whether the time was over.
     pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, time: Duration) -> bool {
-        self.0.wait_for(&mut guard.guard, time).timed_out()
+        let Some(held) = guard.guard.take() else {
+            return false;
+        };
+        let (held, outcome) = whatever_panicked(self.0.wait_timeout(held, time));
+        guard.guard = Some(held);
+        outcome.timed_out()
     }
 
-    pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, until: Instant) {
-        self.0.wait_until(&mut guard.guard, until);
+    /// Waits for a notification, at most until then, and reports whether the time was over.
+    pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, until: Instant) -> bool {
+        self.wait_for(guard, until.saturating_duration_since(Instant::now()))
     }
 
     pub(crate) fn notify_one(&self) {
@@ -146,7 +172,7 @@ pub(crate) fn is_committing() -> bool {
 /// The lock around a commit. It is the only lock under which user code runs, so it knows the thread
 /// that holds it.
 #[derive(Debug)]
-pub(crate) struct CommitLock<T>(parking_lot::Mutex<T>);
+pub(crate) struct CommitLock<T>(sync::Mutex<T>);
 
 /// Why a [`CommitLock`] cannot be locked on this thread.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -159,7 +185,7 @@ pub(crate) enum CannotLock {
 
 impl<T> CommitLock<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(parking_lot::Mutex::new(value))
+        Self(sync::Mutex::new(value))
     }
 
     fn address(&self) -> usize {
@@ -185,7 +211,8 @@ impl<T> CommitLock<T> {
         let deferral = Deferral::begin();
         let outcome = {
             let _held = Held::new(self.address())?;
-            f(&mut self.0.lock())
+            let mut guard = whatever_panicked(self.0.lock());
+            f(&mut guard)
         };
         Ok((outcome, deferral.end()))
     }
@@ -194,7 +221,11 @@ impl<T> CommitLock<T> {
     pub(crate) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<(R, Discarded)> {
         let deferral = Deferral::begin();
         let outcome = {
-            let mut guard = self.0.try_lock()?;
+            let mut guard = match self.0.try_lock() {
+                Err(TryLockError::WouldBlock) => return None,
+                Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
+                Ok(guard) => guard,
+            };
             let _held = Held::new(self.address()).ok()?;
             f(&mut guard)
         };

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::lock::{Condvar, Mutex};
 
 use crate::engine::core::Engine;
 use crate::engine::threads::Threads;
@@ -418,7 +418,9 @@ impl Shared {
                     }));
                 }
                 None if state.ended => return None,
-                Some((due, ..)) => drop(self.bell.wait_until(&mut state, due)),
+                Some((due, ..)) => {
+                    let _ = self.bell.wait_until(&mut state, due);
+                }
                 None => self.bell.wait(&mut state),
             }
         }

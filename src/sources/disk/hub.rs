@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use crate::sync::lock::Mutex;
 use notify::event::{AccessKind, AccessMode, Event, EventKind, ModifyKind, RenameMode};
 use notify::{RecursiveMode, Watcher};
-use parking_lot::Mutex;
 
 use crate::sources::disk::chain::{DirId, Interest, Reach};
 use crate::sources::disk::mailbox::{Mailbox, Shift, Sign};

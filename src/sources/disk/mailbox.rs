@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::lock::{Condvar, Mutex};
 
 /// Whom an event concerns: the name of one fragment of a directory, or, when it is empty, all.
 pub(crate) type Tag = OsString;
@@ -128,7 +128,7 @@ impl Mailbox {
     pub(crate) fn wait(&self, deadline: Instant) -> News {
         let mut news = self.news.lock();
         while !news.any() {
-            if self.bell.wait_until(&mut news, deadline).timed_out() {
+            if self.bell.wait_until(&mut news, deadline) {
                 break;
             }
         }

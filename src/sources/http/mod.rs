@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::sync::lock::Mutex;
 
 use crate::error::Error;
 use crate::format::Format;

@@ -1,6 +1,6 @@
 //! What one call of a source hands to the next.
 
-use parking_lot::Mutex;
+use crate::sync::lock::Mutex;
 
 /// Something that a call makes or takes over from the one before, and leaves when it ends. Two calls at
 /// one time have one each: one that was left to itself may still run, and a source may be shared.

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::sync::lock::Mutex;
 
 use crate::error::{Error, ErrorKind};
 use crate::source::{Queued, Refusal, Source, Update, Updates, Watching};

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::sync::lock::Mutex;
 use async_nats::connection::State;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Message, Subject, Subscriber};
 use futures_util::{FutureExt, StreamExt};
-use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::sync::lock::Mutex;
 use async_nats::ConnectOptions;
-use parking_lot::Mutex;
 use tokio::runtime;
 use tokio::sync::Notify;
 use tokio::time::{self, Instant, MissedTickBehavior};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use crate::sync::lock::Mutex;
 
 use crate::error::{Error, ErrorKind};
 use crate::sources::zookeeper::tls::{Encrypted, Ready};
