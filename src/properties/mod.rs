@@ -38,8 +38,9 @@ use crate::value::key::Key;
 /// Layered sources as one tree of live, typed properties.
 ///
 /// A plain value: cloning is cheap, all clones are the same properties, and two that were built
-/// separately never know of each other. Dropping the last clone stops and joins every thread;
-/// handles made from it go on reading their last values.
+/// separately never know of each other. Dropping the last clone stops every thread and
+/// waits for their end, at most 0.9 seconds: a callback or a source that hangs keeps its thread. Handles
+/// go on reading their last values.
 ///
 /// # Forks
 ///

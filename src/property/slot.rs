@@ -212,7 +212,7 @@ impl<T> Rule<T> {
             // The message may quote the value.
             let hidden = generation.hides_any(&self.keys(key));
             let message = if hidden { MASK } else { panic.message() };
-            Err(Error::from_panic("reading the value", message))
+            Err(Error::from_panic("decoding or validating", message).with_key(key))
         })
     }
 

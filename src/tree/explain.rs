@@ -265,10 +265,14 @@ impl fmt::Display for Explanation {
                 write!(f, "  kept on disk, confirmed {age} ago")?;
             }
         }
+        let restart = match self.pinned {
+            Some(_) => "a restart after the unpin",
+            None => "a restart",
+        };
         match &self.pending_restart {
-            Some(Says::Value(value)) => write!(f, "\n  a restart brings {}", Plain(value))?,
-            Some(Says::Table(keys)) => write!(f, "\n  a restart brings a table of {keys}")?,
-            Some(Says::Nothing | Says::Unset) => f.write_str("\n  a restart takes it away")?,
+            Some(Says::Value(value)) => write!(f, "\n  {restart} brings {}", Plain(value))?,
+            Some(Says::Table(keys)) => write!(f, "\n  {restart} brings a table of {keys}")?,
+            Some(Says::Nothing | Says::Unset) => write!(f, "\n  {restart} takes it away")?,
             None => {}
         }
         if let Some(pinned) = self.pinned {

@@ -117,8 +117,10 @@ pub struct Refused {
     pub generation: u64,
 }
 
-/// A key that keeps the value it had at the start, and would have another after a restart; secrets
-/// are masked.
+/// A key that keeps the value it had at the start while its layers have another; secrets are masked.
+///
+/// A restart brings the value that the layers have by then. What the program set is not among them,
+/// and a roll-back stays in force until it is unpinned.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct PendingRestart {
