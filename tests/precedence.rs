@@ -526,3 +526,35 @@ fn a_default_is_the_weakest_part_of_a_joined_list_and_a_tombstone_ends_the_joini
     assert_eq!(read("l")?, ["x", "y", "top"]);
     Ok(())
 }
+
+#[test]
+fn many_layers_are_merged_as_few_are() -> Result<(), Error> {
+    const LAYERS: usize = 40;
+    let value = |layer: usize| i64::try_from(layer).unwrap();
+    let sources: Vec<Memory> = (0..LAYERS)
+        .map(|layer| {
+            let memory = Memory::from([("all", value(layer))]);
+            memory.set(&format!("some.k{}", layer % 7), value(layer))?;
+            memory.set(&format!("own.k{layer}.deep"), value(layer))?;
+            if layer == LAYERS / 2 {
+                memory.set("unset", Value::Unset)?;
+            } else if layer < LAYERS / 2 {
+                memory.set("unset", value(layer))?;
+            }
+            Ok(memory)
+        })
+        .collect::<Result<_, Error>>()?;
+    let props = Properties::builder().sources(sources).build()?;
+    assert_eq!(props.get::<i64>("all")?, value(LAYERS - 1));
+    for k in 0..7 {
+        let strongest = (0..LAYERS).rev().find(|layer| layer % 7 == k).unwrap();
+        assert_eq!(props.get::<i64>(&format!("some.k{k}"))?, value(strongest));
+    }
+    for layer in 0..LAYERS {
+        let key = format!("own.k{layer}.deep");
+        assert_eq!(props.get::<i64>(&key)?, value(layer));
+    }
+    assert_eq!(props.get_opt::<i64>("unset")?, None);
+    assert_eq!(props.snapshot().keys().len(), 1 + 7 + LAYERS);
+    Ok(())
+}

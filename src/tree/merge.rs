@@ -5,9 +5,11 @@
 //! is shared with that layer, not copied, so a change costs the path to it.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use crate::error::{Error, ErrorKind};
 use crate::value::Value;
@@ -147,22 +149,32 @@ impl<'m> Merge<'m> {
             }
         }
         let mut merged = Table::default();
+        if seen.len() > FEW_LAYERS {
+            for (name, seen) in by_name(seen) {
+                self.name(&mut merged, &seen, name, at);
+            }
+            return merged;
+        }
         for (i, (_, table)) in seen.iter().enumerate() {
             for entry in table.map().iter() {
                 let name = &*entry.name;
-                if seen[..i].iter().any(|(_, above)| above.get(name).is_some()) {
-                    continue;
+                if seen[..i].iter().all(|(_, above)| above.get(name).is_none()) {
+                    self.name(&mut merged, &seen[i..], name, at);
                 }
-                let length = at.len();
-                key::push_segment(at, name);
-                let shown = self.shown(&seen[i..], name, at);
-                if let Some(entry) = self.entry(shown, &seen[i..], name, at) {
-                    merged.insert(entry);
-                }
-                at.truncate(length);
             }
         }
         merged
+    }
+
+    /// Merges what the layers have under one name.
+    fn name(&mut self, merged: &mut Table, seen: &[Seen<'_>], name: &str, at: &mut String) {
+        let length = at.len();
+        key::push_segment(at, name);
+        let shown = self.shown(seen, name, at);
+        if let Some(entry) = self.entry(shown, seen, name, at) {
+            merged.insert(entry);
+        }
+        at.truncate(length);
     }
 
     fn entry(
@@ -241,6 +253,20 @@ impl<'m> Merge<'m> {
         let mut keys = keys.take_while(|key| key.as_str().starts_with(at));
         keys.any(|key| key::under(key.as_str(), at))
     }
+}
+
+/// Of so few layers, each is asked for each name. That allocates nothing.
+const FEW_LAYERS: usize = 8;
+
+/// The layers that have each name. Asking each of many layers for each name would be quadratic.
+fn by_name<'a>(seen: &[Seen<'a>]) -> HashMap<&'a str, Vec<Seen<'a>>, RandomState> {
+    let mut names: HashMap<&str, Vec<Seen<'_>>, RandomState> = HashMap::default();
+    for (layer, table) in seen {
+        for entry in table.map().iter() {
+            names.entry(&entry.name).or_default().push((*layer, table));
+        }
+    }
+    names
 }
 
 /// A table and the value it met, the stronger first.
