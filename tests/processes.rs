@@ -341,44 +341,139 @@ fn a_fork_reads_on_and_waits_for_nothing() {
     if child::role().is_some() {
         return fork_while_everything_is_busy();
     }
-    let mut child = start_forking(test);
-    let patience = Duration::from_secs(20);
-    let mut said = Vec::new();
-    while said.last().is_none_or(|last| last != "the fork ends") {
-        match child.said.recv_timeout(patience) {
-            Ok(what) => said.push(what),
-            Err(_) => panic!("the fork hangs after: {said:#?}"),
-        }
-    }
-    assert!(child.ends_well(), "{said:#?}");
+    wants_of_forks(test, |line| line == "the fork ends");
 }
 
-/// Runs a test again where asking for the parent's id forks.
-fn start_forking(test: &str) -> child::Running {
+#[test]
+fn a_fork_reads_secrets_and_masks_them_while_other_threads_hold_every_lock() {
+    let test = "a_fork_reads_secrets_and_masks_them_while_other_threads_hold_every_lock";
+    if child::role().is_some() {
+        return fork_while_others_read_secrets();
+    }
+    let mut ended = 0;
+    wants_of_forks(test, |line| {
+        ended += usize::from(line.starts_with("fork"));
+        ended == FORKS
+    });
+}
+
+/// Runs a test in a process of its own where asking for the parent's id forks, until a line that it
+/// prints ends the test.
+fn wants_of_forks(test: &str, mut is_last: impl FnMut(&str) -> bool) {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fork.c");
-    let shim = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("fork.so");
+    let shim = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.so"));
     let mut cc = std::process::Command::new("cc");
     cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim);
     let built = cc.arg(source).status().is_ok_and(|status| status.success());
     assert!(built, "`cc`, which Rust links with, cannot build {source}");
     let preload = format!("LD_PRELOAD={}", shim.display());
     let words = ["env", &preload, "FORK=1"];
-    Child::of(test).under(&words).unwrap().start()
+    let mut child = Child::of(test).under(&words).unwrap().start();
+    let patience = Duration::from_secs(20);
+    let mut lines = Vec::new();
+    while lines.last().is_none_or(|last: &String| !is_last(last)) {
+        match child.said.recv_timeout(patience) {
+            Ok(line) => lines.push(line),
+            Err(_) => panic!("a fork hangs after: {lines:#?}"),
+        }
+    }
+    assert!(child.ends_well(), "{lines:#?}");
+}
+
+const FORKS: usize = 60;
+
+/// Forks again and again while other threads take the locks that a read of a secret takes.
+fn fork_while_others_read_secrets() {
+    use liveprops::sources::Memory;
+    use liveprops::{ErrorKind, Secret};
+
+    #[derive(serde::Deserialize)]
+    struct Login {
+        word: Secret<String>,
+    }
+
+    // As many as the parent reads before the last fork, and 20 for each fork.
+    const KEYS: usize = 8000;
+    let of_parent = (0..KEYS).map(|at| format!("p.k{at}"));
+    let keys = of_parent.chain((0..FORKS * 20).map(|at| format!("c.k{at}.word")));
+    let memory: Memory = keys.map(|key| (key, "hunter2")).collect();
+    let own = Memory::from([("n", 0)]);
+    let mut builder = Properties::builder()
+        .track_usage()
+        .source(memory)
+        .source(own.clone());
+    for at in 0..20 {
+        builder = builder.source(Memory::from([(format!("s{at}"), 1)]));
+    }
+    let props = builder.build().unwrap();
+    let repeat = |mut act: Box<dyn FnMut(&Properties, usize) + Send>| {
+        let props = props.clone();
+        thread::spawn(move || (0..).for_each(|round| act(&props, round)));
+    };
+    repeat(Box::new(|props, _| drop(props.health())));
+    repeat(Box::new(|props, _| drop(props.explain("n"))));
+    repeat(Box::new(|props, _| drop(props.unused_keys())));
+    repeat(Box::new(|props, round| {
+        drop(props.get::<Secret<String>>(&format!("p.k{}", round % KEYS)));
+    }));
+    let writer = own.clone();
+    repeat(Box::new(move |_, round| {
+        writer.set("n", round as i64).unwrap();
+    }));
+    for fork in 0..FORKS {
+        // Other locks are held at each fork.
+        thread::sleep(Duration::from_millis(fork as u64 % 7));
+        if std::os::unix::process::parent_id() != 0 {
+            continue;
+        }
+        for at in 0..20 {
+            let key = format!("c.k{}", fork * 20 + at);
+            let word = format!("{key}.word");
+            let secret = match at % 3 {
+                0 => props.get::<Secret<String>>(&word).unwrap(),
+                1 => props.snapshot().bind::<Login>(&key).unwrap().word,
+                _ => props.get::<Login>(&key).unwrap().word,
+            };
+            assert_eq!(secret.expose(), "hunter2");
+            let read = props.get_opt::<Secret<String>>(&word).unwrap();
+            assert!(read.is_some());
+            let other = Secret::new(String::new());
+            assert_eq!(props.get_or(&word, other).expose(), "hunter2");
+            if at % 3 != 1 {
+                let shown = props.explain(&word).to_string();
+                assert!(!shown.contains("hunter2"), "{shown}");
+                let error = props.get::<u32>(&word).unwrap_err().to_string();
+                assert!(!error.contains("hunter2"), "{error}");
+            }
+        }
+        if fork % 10 == 0 {
+            drop(props.unused_keys());
+        }
+        drop(format!("{own:?}"));
+        for outcome in [own.set("n", 1), own.remove("n"), own.replace([("n", 1)])] {
+            let kind = outcome.map_err(|error| error.kind());
+            assert!(matches!(kind, Ok(()) | Err(ErrorKind::Closed)), "{kind:?}");
+        }
+        child::say(format!("fork {fork} ends"));
+        std::process::exit(0);
+    }
+    // The forks end by themselves, or the test ends all of them.
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    std::process::exit(0);
 }
 
 #[test]
 fn a_fork_builds_properties_of_its_own_whatever_the_threads_of_its_parent_wait_for() {
-    const FORKS: usize = 8;
     let test = "a_fork_builds_properties_of_its_own_whatever_the_threads_of_its_parent_wait_for";
+    const BUILDERS: usize = 8;
     if child::role().is_some() {
-        return fork_and_build(FORKS);
+        return fork_and_build(BUILDERS);
     }
-    let mut child = start_forking(test);
-    for fork in 0..FORKS {
-        let outcome = child.said.recv_timeout(Duration::from_secs(20));
-        assert_eq!(outcome.as_deref(), Ok("built"), "{fork} forks have built");
-    }
-    assert!(child.ends_well());
+    let mut built = 0;
+    wants_of_forks(test, |line| {
+        built += usize::from(line == "built");
+        built == BUILDERS
+    });
 }
 
 /// Forks while many threads wait, and follows a file in each fork.

@@ -47,7 +47,7 @@ pub struct Builder {
     secrets: Vec<Result<Key, Error>>,
     validators: Vec<TreeValidator>,
     schema: Option<Schema>,
-    usage: Option<Arc<Usage>>,
+    tracks_usage: bool,
     inline: bool,
     timeout: Duration,
     faults: Vec<Error>,
@@ -71,7 +71,7 @@ impl Builder {
             secrets: Vec::new(),
             validators: Vec::new(),
             schema: None,
-            usage: None,
+            tracks_usage: false,
             inline: false,
             timeout: DEFAULT_LOAD_TIMEOUT,
             faults: Vec::new(),
@@ -239,7 +239,7 @@ impl Builder {
     /// Notes which keys are read, for [`Properties::unused_keys`]. Reading by name is slower then,
     /// about as slow as a search in a map behind a lock; reading a handle is not.
     pub fn track_usage(mut self) -> Self {
-        self.usage = Some(Arc::default());
+        self.tracks_usage = true;
         self
     }
 
@@ -375,7 +375,7 @@ impl Builder {
             frozen,
             history: self.history,
             schema: self.schema,
-            usage: self.usage,
+            usage: self.tracks_usage.then(Arc::<Usage>::default),
         };
         let engine = Engine::new(rules, self.inline, self.clock);
         // From here on an early return ends what was started.

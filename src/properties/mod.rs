@@ -46,8 +46,10 @@ use crate::value::key::Key;
 ///
 /// The threads stay in the process that built the properties. In a fork of it, reading works and
 /// gives the values of the moment of the fork. [`health`](Self::health) is not up. Whatever would
-/// change something or wait returns [`ErrorKind::Closed`], and dropping waits for nothing. A child
-/// that needs live values builds properties of its own.
+/// change something or wait returns [`ErrorKind::Closed`], and dropping waits for nothing. The
+/// futures of [`changed`](crate::DynamicProperty::changed) are the exception: they stay pending for
+/// ever. A key that the fork cannot look up in the list of secrets is shown masked. A child that
+/// needs live values builds properties of its own.
 ///
 /// ```
 /// use liveprops::{Properties, sources::Memory};
@@ -226,6 +228,9 @@ impl Properties {
     /// The keys that have a value which nobody has read since the start: by name, by a snapshot, by
     /// a handle or a struct bound to them or above them, by a validator, or by a reference from a
     /// key that was read. Empty unless [`Builder::track_usage`] was asked for.
+    ///
+    /// In a fork of the process that built the properties, reads of the fork may not count, and the
+    /// list may be empty.
     pub fn unused_keys(&self) -> Vec<Key> {
         self.0.engine.current.full().unused()
     }

@@ -235,6 +235,8 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     ///
     /// For a loop, keep a [`changes`](Self::changes) and await
     /// [`changed`](crate::property::Changes::changed) on it, which misses nothing in between.
+    ///
+    /// In a fork of the process that built the properties the future stays pending for ever.
     pub fn changed(&self) -> impl Future<Output = Arc<Version<T>>> + Send + use<T>
     where
         T: PartialEq,

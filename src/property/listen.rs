@@ -169,6 +169,9 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
     /// Resolves when the value differs from the one received last, on any executor.
     ///
     /// Dropping the future loses nothing: the next one starts where this one stood.
+    ///
+    /// In a fork of the process that built the properties nothing changes: the future stays pending
+    /// for ever, where the calls that wait return [`ErrorKind::Closed`].
     pub fn changed(&mut self) -> Changed<'_, T> {
         Changed { changes: self }
     }

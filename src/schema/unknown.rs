@@ -201,11 +201,18 @@ impl Schema {
 
     /// The declared key that may be meant by an undeclared one; none that is deprecated.
     pub(super) fn nearest(&self, key: &str, budget: &mut usize) -> Option<&Key> {
-        let names = self.names.get_or_init(|| {
-            let fields = self.fields.iter();
-            let current = fields.filter(|(_, field)| field.deprecated.is_none());
-            Arc::new(Names::of(current.map(|(key, _)| key)))
-        });
-        names.nearest(key, budget)
+        self.names().nearest(key, budget)
+    }
+
+    /// Returns the names of the declared keys, and makes them first if nobody has. Two threads may
+    /// both make them: a fork would wait for ever for one that it does not have.
+    fn names(&self) -> &Names {
+        if let Some(names) = self.names.get() {
+            return names;
+        }
+        let fields = self.fields.iter();
+        let current = fields.filter(|(_, field)| field.deprecated.is_none());
+        let names = Arc::new(Names::of(current.map(|(key, _)| key)));
+        self.names.get_or_init(|| names)
     }
 }

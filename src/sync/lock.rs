@@ -31,6 +31,15 @@ impl<T> Mutex<T> {
         }
     }
 
+    /// Locks the mutex if no thread holds it.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let deferral = Deferral::begin();
+        Some(MutexGuard {
+            guard: Some(unless_held(self.0.try_lock())?),
+            _deferral: deferral,
+        })
+    }
+
     #[inline]
     pub(crate) fn get_mut(&mut self) -> &mut T {
         whatever_panicked(self.0.get_mut())
@@ -40,8 +49,17 @@ impl<T> Mutex<T> {
 /// Ignores that a thread has panicked while it held the lock: no lock of this crate guards state that
 /// is inconsistent in between.
 #[inline]
-fn whatever_panicked<G>(locked: Result<G, PoisonError<G>>) -> G {
+pub(super) fn whatever_panicked<G>(locked: Result<G, PoisonError<G>>) -> G {
     locked.unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`whatever_panicked`]; `None` if a thread holds the lock.
+pub(super) fn unless_held<G>(locked: Result<G, TryLockError<G>>) -> Option<G> {
+    match locked {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Holds a [`Mutex`].
@@ -221,11 +239,7 @@ impl<T> CommitLock<T> {
     pub(crate) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<(R, Discarded)> {
         let deferral = Deferral::begin();
         let outcome = {
-            let mut guard = match self.0.try_lock() {
-                Err(TryLockError::WouldBlock) => return None,
-                Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
-                Ok(guard) => guard,
-            };
+            let mut guard = unless_held(self.0.try_lock())?;
             let _held = Held::new(self.address()).ok()?;
             f(&mut guard)
         };

@@ -3,24 +3,28 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use parking_lot::RwLock;
-
+use crate::sync::process::ForkLock;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::key::Key;
 use crate::value::node::Node;
 
 /// The keys that were read, by whatever way: a table stands for all below it.
 #[derive(Debug, Default)]
-pub(crate) struct Usage(RwLock<BTreeSet<Key>>);
+pub(crate) struct Usage(ForkLock<BTreeSet<Key>>);
 
 impl Usage {
-    /// Notes that a key is read; it may be spelled in any way.
+    /// Notes that a key is read; it may be spelled in any way. In a fork that cannot lock, it does
+    /// nothing.
     pub(crate) fn note(&self, key: &str) {
-        if self.0.read().contains(key) {
+        let Some(read) = self.0.read() else {
+            return;
+        };
+        if read.contains(key) {
             return;
         }
-        if let Ok(key) = Key::parse(key) {
-            self.0.write().insert(key);
+        drop(read);
+        if let (Ok(key), Some(mut read)) = (Key::parse(key), self.0.write()) {
+            read.insert(key);
         }
     }
 }
@@ -36,10 +40,11 @@ impl Generation {
 
     /// The keys with a value that were never read, and that nothing that was read refers to.
     pub(crate) fn unused(&self) -> Vec<Key> {
-        let Some(usage) = &self.usage else {
+        let read = self.usage.as_ref().and_then(|usage| usage.0.read());
+        let Some(read) = read else {
             return Vec::new();
         };
-        let mut read = usage.0.read().clone();
+        let mut read = BTreeSet::clone(&read);
         let mut leaves = Vec::new();
         self.root.walk(&mut String::new(), &mut |key, entry| {
             if entry.node.table().is_none() {

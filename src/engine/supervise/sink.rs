@@ -126,7 +126,9 @@ impl Sink for EngineSink {
     }
 
     fn is_stopped(&self) -> bool {
-        self.life.is_stopped()
+        // Before the lock, which another thread may have held at a fork.
+        let engine = self.engine.upgrade();
+        engine.is_none_or(|engine| engine.check_process().is_err()) || self.life.is_stopped()
     }
 
     fn wait(&self, pause: Duration) -> bool {

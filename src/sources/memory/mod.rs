@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::sync::lock::Mutex;
+use crate::sync::lock::{Mutex, MutexGuard};
 
 use crate::error::{Error, ErrorKind};
 use crate::source::{Queued, Refusal, Source, Update, Updates, Watching};
@@ -39,7 +39,13 @@ use journal::{Journal, What};
 pub struct Memory {
     origin: Origin,
     shared: Arc<Mutex<Shared>>,
+    /// The process that made this.
+    process: u32,
 }
+
+/// How often a fork tries to lock the values. A thread of the fork holds the lock shortly; a thread
+/// of the process that was forked holds it for ever.
+const TRIES_IN_A_FORK: usize = 1000;
 
 #[derive(Default)]
 struct Shared {
@@ -64,7 +70,27 @@ impl Memory {
         Self {
             origin: Origin::new("memory", name),
             shared: Arc::default(),
+            process: std::process::id(),
         }
+    }
+
+    /// Locks the values. In a fork, a lock that another thread held at the fork is an error.
+    fn lock(&self) -> Result<MutexGuard<'_, Shared>, Error> {
+        if let Some(shared) = self.shared.try_lock() {
+            return Ok(shared);
+        }
+        if std::process::id() == self.process {
+            return Ok(self.shared.lock());
+        }
+        for _ in 0..TRIES_IN_A_FORK {
+            std::thread::yield_now();
+            if let Some(shared) = self.shared.try_lock() {
+                return Ok(shared);
+            }
+        }
+        let detail = "another thread held the values when this process was forked: make a new \
+                      `Memory` in the fork";
+        Err(Error::new(ErrorKind::Closed, detail).with_origin(self.origin.clone()))
     }
 
     /// Sets a key. [`Value::Unset`] sets a tombstone: the key reads as absent although weaker
@@ -73,7 +99,8 @@ impl Memory {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidKey`] if the key is malformed, the root, or would be a value and a
-    /// table at once; why the properties refuse the value, if they do.
+    /// table at once; why the properties refuse the value, if they do. In a fork of the process that
+    /// made the source, [`ErrorKind::Closed`] if another thread held its values at the fork.
     pub fn set(&self, key: &str, value: impl Into<Value>) -> Result<(), Error> {
         self.change(key, Some(value.into()))
     }
@@ -106,7 +133,7 @@ impl Memory {
         &self,
         values: impl IntoIterator<Item = (K, V)>,
     ) -> Result<(), Error> {
-        let mut shared = self.shared.lock();
+        let mut shared = self.lock()?;
         let revision = shared.revision + 1;
         let origin = self.origin.revision(revision);
         let mut document = Document::new();
@@ -123,7 +150,7 @@ impl Memory {
 
     fn change(&self, key: &str, value: Option<Value>) -> Result<(), Error> {
         let key = Key::parse(key)?;
-        let mut shared = self.shared.lock();
+        let mut shared = self.lock()?;
         let revision = shared.revision + 1;
         // The values are changed in place: a copy of the way to the key, as the layers make it,
         // would double what a change costs.
@@ -165,7 +192,7 @@ impl Memory {
             return Ok(());
         }
         let Verdict { outcome, kept } = settle(queued);
-        let mut shared = self.shared.lock();
+        let mut shared = self.lock()?;
         let Shared {
             journal, values, ..
         } = &mut *shared;
@@ -241,7 +268,7 @@ impl Source for Memory {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        self.shared.lock().document()
+        self.lock()?.document()
     }
 
     fn watching(&self) -> Watching {
@@ -250,7 +277,7 @@ impl Source for Memory {
 
     fn watch(&self, updates: &Updates) -> Result<(), Error> {
         let queued = {
-            let mut shared = self.shared.lock();
+            let mut shared = self.lock()?;
             let document = shared.document()?;
             shared.sinks.push(updates.clone());
             updates.queue(Update::full(document))
@@ -296,10 +323,11 @@ impl<K: AsRef<str>, V: Into<Value>> FromIterator<(K, V)> for Memory {
 impl fmt::Debug for Memory {
     /// Shows the keys, never the values: one may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shared = self.shared.lock();
-        f.debug_struct("Memory")
-            .field("name", &self.origin.name())
-            .field("values", &shared.values)
-            .finish()
+        let mut shown = f.debug_struct("Memory");
+        shown.field("name", &self.origin.name());
+        match self.lock() {
+            Ok(shared) => shown.field("values", &shared.values).finish(),
+            Err(_) => shown.finish_non_exhaustive(),
+        }
     }
 }
