@@ -288,6 +288,12 @@ impl Document {
         self.problems.push(problem);
     }
 
+    /// Reports a fragment that has no values, such as a file that was emptied. The report counts if
+    /// last good values of the fragment are there: then they stay.
+    pub(crate) fn report_emptied(&mut self, fragment: &Origin, problem: Error) {
+        self.unread.add_emptied(fragment, problem);
+    }
+
     /// Names all fragments that could not be read at once.
     #[cfg(any(
         feature = "consul",
@@ -304,9 +310,11 @@ impl Document {
         self.unread.set_later_wins();
     }
 
-    /// Adds the last good values of the parts that could not be read, as `before` holds them.
+    /// Adds the last good values of the parts that could not be read, as `before` holds them, and the
+    /// problems of emptied fragments that keep some.
     pub(crate) fn keep_last_good(&mut self, before: &Table) {
-        self.unread.keep_last_good(&mut self.root, before);
+        let emptied = self.unread.keep_last_good(&mut self.root, before);
+        self.problems.extend(emptied);
     }
 
     /// Names the store's revision of this document, such as an index or an entity tag, to be shown

@@ -270,6 +270,13 @@ pub(crate) fn emptied(origin: &Origin) -> Error {
     Error::new(ErrorKind::Malformed, detail).with_origin(origin)
 }
 
+/// Reports a document without values: its file lost them if the properties have some of it.
+pub(crate) fn report_void(document: &mut Document, origin: &Origin) {
+    if is_void(document) {
+        document.report_emptied(origin, emptied(origin));
+    }
+}
+
 /// The problem of a file that was written to during the whole of a first load.
 pub(crate) fn restless(origin: &Origin) -> Error {
     let detail = format!(
