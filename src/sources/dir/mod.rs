@@ -34,9 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// other extensions are left out.
 ///
 /// A fragment that cannot be read or parsed is rejected as a [`File`](crate::sources::File) is: an
-/// event and an entry in the list of rejections report it, the source is not `Up`, and the last good
-/// accepted values of the fragment stay. With [`cached`](crate::source::Policy::cached) they stay across a
-/// restart. Without last good values the fragment is left out, and the start succeeds.
+/// event and an entry in the list of rejections report it, the source is not `Up`, and the last accepted
+/// values of the fragment stay. With [`cached`](crate::source::Policy::cached) they stay across a
+/// restart. Without accepted values the fragment is left out, and the start succeeds.
 ///
 /// Only a name that is removed takes its keys with it: a symbolic link whose target is missing is a
 /// fragment that cannot be read. When the directory itself goes, all values stay. All fragments
