@@ -1736,6 +1736,35 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
     }
 }
 
+#[test]
+fn a_source_that_warns_is_not_up_and_loses_the_keys_that_it_leaves_out() {
+    let place = Place::new();
+    let warns = Arc::new(AtomicBool::new(false));
+    let start = || {
+        let warns = Arc::clone(&warns);
+        let source = Parts(Arc::new(move |document| {
+            document.set("a", 1, Origin::new("part", "one"))?;
+            match warns.load(Ordering::SeqCst) {
+                true => document.warn(Error::new(ErrorKind::Other, "the token expires soon")),
+                false => document.set("b", 2, Origin::new("part", "two"))?,
+            }
+            Ok(())
+        }));
+        let builder = Properties::builder().state_dir(&place.dir);
+        let source = source.with(|policy| policy.cached());
+        builder.source(source).build().unwrap()
+    };
+    let values = |props: &Properties| ["a", "b"].map(|key| props.get_opt::<i64>(key).unwrap());
+    let props = start();
+    assert_eq!(values(&props), [Some(1), Some(2)]);
+    warns.store(true, Ordering::SeqCst);
+    assert!(eventually(SOON, || values(&props) == [Some(1), None]));
+    assert!(matches!(only(&props).status, Status::Stale { .. }));
+    assert_eq!(props.health().refused.len(), 1);
+    drop(props);
+    assert_eq!(values(&start()), [Some(1), None]);
+}
+
 /// A source that pushes, with a watch that the test supplies.
 #[derive(Clone)]
 struct Pusher {

@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn a_conflict_between_parts_keeps_nothing() {
         let mut now = document(&[("a.x", 5, "1.toml")]);
-        now.report_conflict(problem().with_origin("file 2.toml"));
+        now.warn(problem().with_origin("file 2.toml"));
         assert_eq!(now.problems().len(), 1);
         assert_eq!(completed(now, &document(&BEFORE)).len(), 1);
     }

@@ -374,7 +374,7 @@ impl Dir {
                 clashes(whole.root(), document.root(), &mut Vec::new(), &mut found);
                 for clash in found {
                     parts.push((name, 0, clash.to_string()));
-                    whole.report_conflict(clash);
+                    whole.warn(clash);
                 }
                 whole.merge(document.clone());
                 parts.push((name, *digest, String::new()));

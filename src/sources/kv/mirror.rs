@@ -460,7 +460,7 @@ impl Mirror {
         self.document.mount(at, root, &origin)?;
         problems
             .into_iter()
-            .for_each(|problem| self.document.report_conflict(problem));
+            .for_each(|problem| self.document.warn(problem));
         self.owners.insert(at.clone(), Arc::clone(key));
         Ok(())
     }
@@ -479,7 +479,7 @@ impl Mirror {
         let mut document = self.document.clone();
         document.set_unread(unread.clone());
         for problem in self.problems() {
-            document.report_conflict(problem);
+            document.warn(problem);
         }
         document
     }
