@@ -202,7 +202,7 @@ fn regular(data: &Metadata) -> Result<(), Fault> {
 
 /// Whether the last change is so young that a write may follow. Times of a clock that runs ahead
 /// count as young; a clock that was set forward makes a change look old, and then events and the
-/// next look must do.
+/// next look must do. So does a file server's clock that runs behind.
 fn recent(data: &Metadata) -> bool {
     let Some((changed, nanoseconds)) = changed(data) else {
         return true;

@@ -44,7 +44,9 @@ const NOTHING: u64 = 0;
 ///   rename to another name; for whatever a poll finds; for an empty file; and for the first load of
 ///   a file that changed less than 60 ms ago. The first load of an older file reads it once.
 ///
-/// A writer that pauses for 30 ms or more can be seen half-way, so let programs rename.
+/// A writer that pauses for 30 ms or more can be seen half-way, so let programs rename. A first load
+/// reads a half-written file on a network file system as complete if the server's clock is more than
+/// 60 ms behind.
 ///
 /// A file that is touched all the time does not hide a change. Content that stays equal for 300 ms
 /// is accepted whatever happens to the file. A writer that rewrites the file without ever pausing
