@@ -1437,6 +1437,168 @@ fn a_fragment_that_cannot_be_read_keeps_its_values_across_restarts() {
 
 #[cfg(feature = "toml")]
 #[test]
+fn a_restart_after_a_rejection_and_a_broken_fragment_has_the_last_accepted_values() {
+    let it = Fragments::of(&[("1.toml", "x = 1\n"), ("2.toml", "y = 1\n")]);
+    let props = it.start();
+    let x = props.property::<u32>("x").default(0).build().unwrap();
+    it.write("1.toml", "x = \"many\"\n");
+    assert!(eventually(SOON, || rejects(&props, "many")));
+    it.write("1.toml", "x = =\n");
+    assert!(eventually(SOON, || rejects(&props, "1.toml:1:5")));
+    it.write("2.toml", "y = 2\n");
+    assert!(eventually(SOON, || number(&props, "y") == Some(2)));
+    assert_eq!(x.get(), 1);
+    drop((x, props));
+    for kept in [1, 0] {
+        let props = it.start();
+        let x = props.property::<u32>("x").default(0).build().unwrap();
+        assert_eq!((x.get(), number(&props, "y")), (kept, Some(2)));
+        assert!(rejects(&props, "1.toml:1:5") && !rejects(&props, "many"));
+        assert!(!props.health().is_up());
+        drop((x, props));
+        fs::remove_dir_all(&it.place.dir).unwrap();
+    }
+}
+
+/// Files and a directory that are kept on disk: a file, two files of a cascade, two fragments.
+#[cfg(feature = "toml")]
+struct Inputs(Fragments);
+
+#[cfg(feature = "toml")]
+impl Inputs {
+    /// The files that are emptied, and the key of each.
+    const EMPTIED: [(&str, &str); 4] = [
+        ("one.toml", "one"),
+        ("app.toml", "base"),
+        ("app-prod.toml", "prod"),
+        ("conf.d/1.toml", "first"),
+    ];
+
+    fn new() -> Self {
+        let it = Self(Fragments::of(&[("2.toml", "second = 1\n")]));
+        for (name, key) in Self::EMPTIED {
+            it.write(name, &format!("{key} = 1\n"));
+        }
+        it
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.dir.parent().unwrap().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let aside = self.at(".aside");
+        fs::write(&aside, text).unwrap();
+        fs::rename(aside, self.at(name)).unwrap();
+    }
+
+    fn start(&self, allow_empty: bool) -> Properties {
+        use liveprops::sources::{Dir, File};
+        let often = Duration::from_millis(100);
+        let cascade = File::cascade(self.at("app.toml"), ["prod"]).unwrap();
+        let files = [File::new(self.at("one.toml"))].into_iter().chain(cascade);
+        let files = files
+            .map(|file| file.poll(often))
+            .map(|file| match allow_empty {
+                true => file.allow_empty(),
+                false => file,
+            });
+        let dir = Dir::new(self.at("conf.d")).poll(often);
+        let dir = match allow_empty {
+            true => dir.allow_empty(),
+            false => dir,
+        };
+        Properties::builder()
+            .state_dir(&self.0.place.dir)
+            .sources(files.map(|file| file.with(|policy| policy.cached())))
+            .source(dir.with(|policy| policy.cached()))
+            .build()
+            .unwrap()
+    }
+
+    fn values(props: &Properties) -> Vec<Option<i64>> {
+        let keys = Self::EMPTIED.iter().map(|(_, key)| *key);
+        keys.chain(["second"])
+            .map(|key| number(props, key))
+            .collect()
+    }
+}
+
+#[cfg(feature = "toml")]
+#[test]
+fn a_file_that_is_emptied_while_the_program_is_down_keeps_its_values() {
+    for cut in ["", "# A comment.\n", "[table]\n"] {
+        let it = Inputs::new();
+        drop(it.start(false));
+        Inputs::EMPTIED
+            .iter()
+            .for_each(|(name, _)| it.write(name, cut));
+        // The second restart finds what the first one left in the cache.
+        for restart in 1..=2 {
+            let props = it.start(false);
+            let is_kept = || Inputs::values(&props) == [Some(1); 5];
+            assert!(is_kept(), "{cut:?}, restart {restart}");
+            let all = props.health().sources;
+            let is_stale = |it: &SourceHealth| matches!(it.status, Status::Stale { .. });
+            assert!(all[1..].iter().all(is_stale), "{cut:?}: {all:?}");
+            for (name, _) in Inputs::EMPTIED {
+                assert!(rejects(&props, name), "{cut:?}: {name}");
+            }
+            // The watch reads the files again.
+            it.write("conf.d/2.toml", "second = 2\n");
+            assert!(eventually(SOON, || number(&props, "second") == Some(2)));
+            it.write("one.toml", "# Another comment.\n");
+            it.write("conf.d/2.toml", "second = 1\n");
+            assert!(eventually(SOON, || number(&props, "second") == Some(1)));
+            thread::sleep(Duration::from_millis(300));
+            assert!(is_kept() && !props.health().is_up(), "{cut:?}");
+        }
+        let props = it.start(false);
+        for (name, key) in Inputs::EMPTIED {
+            it.write(name, &format!("{key} = 2\n"));
+            assert!(
+                eventually(SOON, || number(&props, key) == Some(2)),
+                "{name}"
+            );
+        }
+        assert!(eventually(SOON, || props.health().is_up()), "{cut:?}");
+    }
+}
+
+#[cfg(feature = "toml")]
+#[test]
+fn a_file_that_may_be_empty_loses_its_values_while_the_program_is_down() {
+    let it = Inputs::new();
+    drop(it.start(true));
+    Inputs::EMPTIED
+        .iter()
+        .for_each(|(name, _)| it.write(name, ""));
+    let props = it.start(true);
+    assert_eq!(Inputs::values(&props), [None, None, None, None, Some(1)]);
+    assert!(props.health().is_up());
+}
+
+#[cfg(feature = "toml")]
+#[test]
+fn a_file_without_values_is_no_problem_where_none_were_kept() {
+    let it = Inputs::new();
+    Inputs::EMPTIED
+        .iter()
+        .for_each(|(name, _)| it.write(name, "# Nothing yet.\n"));
+    for _ in 0..2 {
+        let props = it.start(false);
+        assert_eq!(Inputs::values(&props), [None, None, None, None, Some(1)]);
+        assert!(props.health().is_up());
+        it.write("conf.d/2.toml", "second = 2\n");
+        assert!(eventually(SOON, || number(&props, "second") == Some(2)));
+        assert!(props.health().is_up());
+        it.write("conf.d/2.toml", "second = 1\n");
+        assert!(eventually(SOON, || number(&props, "second") == Some(1)));
+    }
+}
+
+#[cfg(feature = "toml")]
+#[test]
 fn a_fragment_that_is_removed_loses_its_kept_values_and_only_those() {
     let it = Fragments::of(&[
         ("1.toml", "a = 1\n"),
@@ -1572,6 +1734,35 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
         let recovered = || events.lock().unwrap().iter().any(is_recovered);
         assert!(eventually(SOON, recovered), "{way}");
     }
+}
+
+#[test]
+fn a_source_that_warns_is_not_up_and_loses_the_keys_that_it_leaves_out() {
+    let place = Place::new();
+    let warns = Arc::new(AtomicBool::new(false));
+    let start = || {
+        let warns = Arc::clone(&warns);
+        let source = Parts(Arc::new(move |document| {
+            document.set("a", 1, Origin::new("part", "one"))?;
+            match warns.load(Ordering::SeqCst) {
+                true => document.warn(Error::new(ErrorKind::Other, "the token expires soon")),
+                false => document.set("b", 2, Origin::new("part", "two"))?,
+            }
+            Ok(())
+        }));
+        let builder = Properties::builder().state_dir(&place.dir);
+        let source = source.with(|policy| policy.cached());
+        builder.source(source).build().unwrap()
+    };
+    let values = |props: &Properties| ["a", "b"].map(|key| props.get_opt::<i64>(key).unwrap());
+    let props = start();
+    assert_eq!(values(&props), [Some(1), Some(2)]);
+    warns.store(true, Ordering::SeqCst);
+    assert!(eventually(SOON, || values(&props) == [Some(1), None]));
+    assert!(matches!(only(&props).status, Status::Stale { .. }));
+    assert_eq!(props.health().refused.len(), 1);
+    drop(props);
+    assert_eq!(values(&start()), [Some(1), None]);
 }
 
 /// A source that pushes, with a watch that the test supplies.

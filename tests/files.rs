@@ -408,6 +408,90 @@ fn a_fragment_that_breaks_is_rejected_as_a_file_is_and_recovers() {
 }
 
 #[test]
+fn a_fragment_that_was_rejected_and_then_breaks_keeps_its_last_accepted_values() {
+    for broken in ["x = = \n", "# Nothing.\n", ""] {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("10-a.toml"), "x = 1\n").unwrap();
+        fs::write(at("20-b.toml"), "y = 1\n").unwrap();
+        let props = open(Dir::new(dir.path()).poll(Duration::from_millis(50)));
+        let x = props.property::<u32>("x").build().unwrap();
+        replace(&at("10-a.toml"), "x = \"many\"\n");
+        soon("the text is rejected", || {
+            stale(&props).is_some_and(|why| why.contains("many"))
+        });
+        replace(&at("10-a.toml"), broken);
+        soon("the fragment is reported", || {
+            stale(&props).is_some_and(|why| why.contains("10-a.toml") && !why.contains("many"))
+        });
+        replace(&at("20-b.toml"), "y = 2\n");
+        soon("another fragment changes", || {
+            number(&props, "y") == Some(2)
+        });
+        assert_eq!(x.get(), 1, "{broken:?}");
+        let why = stale(&props).unwrap();
+        assert!(why.contains("10-a.toml") && !why.contains("many"), "{why}");
+        replace(&at("10-a.toml"), "x = 3\n");
+        soon("the fragment is repaired", || x.get() == 3 && is_up(&props));
+    }
+}
+
+#[test]
+fn a_fragment_that_was_never_accepted_has_no_values_after_it_breaks() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("10-a.toml"), "x = 1\n").unwrap();
+    let props = open(Dir::new(dir.path()).poll(Duration::from_millis(50)));
+    let x = props.property::<u32>("x").build().unwrap();
+    replace(&at("20-b.toml"), "x = \"many\"\nz = 1\n");
+    soon("the text is rejected", || {
+        stale(&props).is_some_and(|why| why.contains("many"))
+    });
+    replace(&at("20-b.toml"), "z = = \n");
+    replace(&at("10-a.toml"), "x = 2\n");
+    soon("another fragment changes", || x.get() == 2);
+    soon("the fragment is reported", || {
+        stale(&props).is_some_and(|why| why.contains("20-b.toml:1"))
+    });
+    assert_eq!(number(&props, "z"), None);
+    // A fragment without values takes nothing away here.
+    replace(&at("20-b.toml"), "# Nothing.\n");
+    soon("nothing is wrong", || is_up(&props));
+}
+
+#[test]
+fn a_file_of_a_cascade_that_was_rejected_and_then_breaks_keeps_its_last_accepted_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("app.toml"), "x = 1\ny = 1\n").unwrap();
+    fs::write(at("app-prod.toml"), "x = 2\n").unwrap();
+    let files = File::cascade(at("app.toml"), ["prod"]).unwrap();
+    let files = files
+        .into_iter()
+        .map(|it| it.poll(Duration::from_millis(50)));
+    let props = Properties::builder().sources(files).build().unwrap();
+    let x = props.property::<u32>("x").build().unwrap();
+    let reports = |text: &str| {
+        let all = props.health().sources;
+        all.iter()
+            .any(|it| format!("{:?}", it.status).contains(text))
+    };
+    replace(&at("app-prod.toml"), "x = \"many\"\n");
+    soon("the text is rejected", || reports("many"));
+    replace(&at("app-prod.toml"), "x = = \n");
+    soon("the file is reported", || {
+        reports("app-prod.toml:1") && !reports("many")
+    });
+    replace(&at("app.toml"), "x = 1\ny = 2\n");
+    soon("the other file changes", || number(&props, "y") == Some(2));
+    assert_eq!(x.get(), 2);
+    replace(&at("app-prod.toml"), "x = 3\n");
+    soon("the file is repaired", || {
+        x.get() == 3 && props.health().is_up()
+    });
+}
+
+#[test]
 fn a_link_whose_target_is_gone_keeps_its_values_until_the_link_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let (conf, at) = (dir.path().join("conf.d"), |name: &str| {

@@ -92,7 +92,7 @@ impl Source for Args {
             match put {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::InvalidKey => {
-                    document.report_conflict(error.with_origin(here(name)));
+                    document.warn(error.with_origin(here(name)));
                 }
                 Err(error) => document.report_fragment(&here(name), error.with_origin(here(name))),
             }

@@ -121,7 +121,7 @@ impl Source for Env {
                         ErrorKind::Malformed,
                         "a variable whose name is not UTF-8 was skipped",
                     );
-                    document.report_conflict(error.with_origin(self.origin()));
+                    document.warn(error.with_origin(self.origin()));
                 }
                 continue;
             };
@@ -148,7 +148,7 @@ impl Source for Env {
                 Ok(()) => {}
                 // Another variable counts, or the name means nothing.
                 Err(error) if error.kind() == ErrorKind::InvalidKey => {
-                    document.report_conflict(error.with_origin(&origin));
+                    document.warn(error.with_origin(&origin));
                 }
                 Err(error) => document.report_fragment(&origin, error.with_origin(&origin)),
             }

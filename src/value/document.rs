@@ -264,21 +264,44 @@ impl Document {
         self.unread.extend(&over.unread);
     }
 
-    /// Reports a part of the source that could not be read, with the reason.
+    /// Reports a part of the source that could not be read, with the reason. Its last good values
+    /// stay.
     ///
-    /// The engine rejects that part: it reports an event, adds an entry to the list of rejections,
-    /// and the source is not [`Up`](crate::health::Status::Up). The last good values of the part stay
-    /// in force and in the cache. They are those of the problem's [key](Error::with_key) and below;
-    /// without a key, those that were written at its [origin](Error::with_origin); without both,
-    /// every value that this document lacks.
+    /// The engine rejects the part: it reports an event, adds an entry to the list of rejections, and
+    /// the source is not [`Up`](crate::health::Status::Up). The values stay in force and in the cache
+    /// for as long as the source reports the part. Which values stay depends on the problem:
+    ///
+    /// - With a [key](Error::with_key): the values of this key and below.
+    /// - Without a key, with an [origin](Error::with_origin): the values that were written there.
+    /// - Without both: every value that this document lacks. No removal takes effect while the source
+    ///   reports such a problem. Give the problem a key or an origin, so that other keys can be
+    ///   removed.
+    ///
+    /// A problem for which no value has to stay belongs in [`warn`](Self::warn).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use liveprops::{Document, Error, ErrorKind, Origin};
+    ///
+    /// let broken = Origin::new("file", "limits.toml");
+    /// let mut document = Document::new();
+    /// document.report(Error::new(ErrorKind::Malformed, "no syntax").with_origin(broken));
+    /// assert_eq!(document.problems().len(), 1);
+    /// ```
     pub fn report(&mut self, problem: Error) {
         self.unread.add(&problem);
         self.problems.push(problem);
     }
 
-    /// Reports something that was read and does not count, because another part stands against it.
-    /// No last good value stays for it.
-    pub(crate) fn report_conflict(&mut self, problem: Error) {
+    /// Reports a problem of the source for which no last good value stays.
+    ///
+    /// Use it for something that was read and does not count, such as a name that maps to no key, and
+    /// for warnings. The engine treats it as [`report`](Self::report) does: an event, an entry in the
+    /// list of rejections, and a source that is not [`Up`](crate::health::Status::Up). Keys that this
+    /// document lacks are removed. A source that watches can show a reason that changes no status by
+    /// [`Updates::degraded`](crate::Updates::degraded).
+    pub fn warn(&mut self, problem: Error) {
         self.problems.push(problem);
     }
 
@@ -286,6 +309,12 @@ impl Document {
     pub(crate) fn report_fragment(&mut self, fragment: &Origin, problem: Error) {
         self.unread.add_fragment(fragment);
         self.problems.push(problem);
+    }
+
+    /// Reports a fragment that has no values, such as a file that was emptied. The report counts if
+    /// last good values of the fragment are there: then they stay.
+    pub(crate) fn report_emptied(&mut self, fragment: &Origin, problem: Error) {
+        self.unread.add_emptied(fragment, problem);
     }
 
     /// Names all fragments that could not be read at once.
@@ -304,9 +333,11 @@ impl Document {
         self.unread.set_later_wins();
     }
 
-    /// Adds the last good values of the parts that could not be read, as `before` holds them.
+    /// Adds the last good values of the parts that could not be read, as `before` holds them, and the
+    /// problems of emptied fragments that keep some.
     pub(crate) fn keep_last_good(&mut self, before: &Table) {
-        self.unread.keep_last_good(&mut self.root, before);
+        let emptied = self.unread.keep_last_good(&mut self.root, before);
+        self.problems.extend(emptied);
     }
 
     /// Names the store's revision of this document, such as an index or an entity tag, to be shown

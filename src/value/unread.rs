@@ -1,6 +1,6 @@
 //! The parts of a source that a document could not read, and the last good values that stay for them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::Error;
@@ -20,6 +20,8 @@ enum Part {
     Origin(Box<str>),
     /// Everything of one fragment. Its last good values also replace those of another fragment.
     Fragment(Origin),
+    /// A fragment without values. It counts as unread if it had some, with this problem.
+    Emptied(Origin, Error),
 }
 
 /// The parts of a source that a document could not read. Cloning is cheap.
@@ -52,6 +54,11 @@ impl Unread {
         Arc::make_mut(&mut self.parts).push(Part::Fragment(fragment.clone()));
     }
 
+    /// Adds a fragment without values.
+    pub(crate) fn add_emptied(&mut self, fragment: &Origin, problem: Error) {
+        Arc::make_mut(&mut self.parts).push(Part::Emptied(fragment.clone(), problem));
+    }
+
     /// Has fragments override those with smaller names.
     pub(crate) fn set_later_wins(&mut self) {
         self.later_wins = true;
@@ -67,14 +74,18 @@ impl Unread {
     }
 
     /// Completes what a source could read by what was in force before of the parts that it could
-    /// not read. What both share by pointer costs nothing.
-    pub(crate) fn keep_last_good(&self, now: &mut Table, before: &Table) {
+    /// not read. What both share by pointer costs nothing. Returns the problems of the emptied
+    /// fragments that keep values.
+    pub(crate) fn keep_last_good(&self, now: &mut Table, before: &Table) -> Vec<Error> {
         if self.is_empty() {
-            return;
+            return Vec::new();
         }
+        let parts = Parts::of(self);
+        let emptied = parts.emptied.clone();
+        let mut problems = BTreeMap::new();
         let mut kept = Vec::new();
         Search {
-            parts: Parts::of(self),
+            parts,
             kept: &mut kept,
             key: String::new(),
         }
@@ -86,9 +97,13 @@ impl Unread {
                 .find(&path)
                 .is_none_or(|entry| entry.node.table().is_none())
             {
-                let _ = now.put_path(&path, Node::Leaf(leaf));
+                let problem = emptied.get(&fragment_of(&leaf.origin)).copied();
+                if now.put_path(&path, Node::Leaf(leaf)).is_ok() {
+                    problems.extend(problem);
+                }
             }
         }
+        problems.into_values().cloned().collect()
     }
 }
 
@@ -98,6 +113,8 @@ struct Parts<'a> {
     keys: HashSet<&'a str>,
     origins: HashSet<&'a str>,
     fragments: HashSet<(&'a str, &'a str)>,
+    /// The fragments without values, with their problems and the order of these.
+    emptied: HashMap<(&'a str, &'a str), (usize, &'a Error)>,
     later_wins: bool,
 }
 
@@ -108,9 +125,10 @@ impl<'a> Parts<'a> {
             keys: HashSet::new(),
             origins: HashSet::new(),
             fragments: HashSet::new(),
+            emptied: HashMap::new(),
             later_wins: unread.later_wins,
         };
-        for part in unread.parts.iter() {
+        for (at, part) in unread.parts.iter().enumerate() {
             match part {
                 Part::Any => parts.any = true,
                 Part::Key(key) => drop(parts.keys.insert(key)),
@@ -120,15 +138,24 @@ impl<'a> Parts<'a> {
                     parts.origins.insert(without_position(origin));
                 }
                 Part::Fragment(origin) => {
-                    parts.fragments.insert((origin.kind(), origin.name()));
+                    parts.fragments.insert(fragment_of(origin));
+                }
+                Part::Emptied(origin, problem) => {
+                    parts.emptied.insert(fragment_of(origin), (at, problem));
                 }
             }
         }
+        // Its problem is reported already.
+        let Self {
+            fragments, emptied, ..
+        } = &mut parts;
+        emptied.retain(|fragment, _| !fragments.contains(fragment));
         parts
     }
 
     fn is_of_fragment(&self, origin: &Origin) -> bool {
-        self.fragments.contains(&(origin.kind(), origin.name()))
+        let fragment = fragment_of(origin);
+        self.fragments.contains(&fragment) || self.emptied.contains_key(&fragment)
     }
 
     /// Whether a value that is missing now was of a part that could not be read.
@@ -153,6 +180,11 @@ impl<'a> Parts<'a> {
         let is_later = self.later_wins && before.name() < now.name();
         is_other && !is_later && self.is_of_fragment(before)
     }
+}
+
+/// What identifies the fragment of an origin.
+fn fragment_of(origin: &Origin) -> (&str, &str) {
+    (origin.kind(), origin.name())
 }
 
 /// A key and its ancestors, without the root.
@@ -303,7 +335,7 @@ mod tests {
     #[test]
     fn a_conflict_between_parts_keeps_nothing() {
         let mut now = document(&[("a.x", 5, "1.toml")]);
-        now.report_conflict(problem().with_origin("file 2.toml"));
+        now.warn(problem().with_origin("file 2.toml"));
         assert_eq!(now.problems().len(), 1);
         assert_eq!(completed(now, &document(&BEFORE)).len(), 1);
     }
@@ -316,6 +348,20 @@ mod tests {
         now.report_fragment(&Origin::new("file", "2.toml"), problem());
         let wanted = ["x = 2 @ 2.toml", "y = 3 @ 3.toml", "z.a = 1 @ 1.toml"];
         assert_eq!(completed(now, &before), wanted);
+    }
+
+    #[test]
+    fn an_emptied_fragment_keeps_its_values_and_is_reported_only_where_it_had_some() {
+        let before = document(&BEFORE);
+        let mut now = document(&[("a.x", 5, "1.toml")]);
+        for file in ["2.toml", "other.toml", "3.toml"] {
+            now.report_emptied(&Origin::new("file", file), problem().with_key(file));
+        }
+        now.report_fragment(&Origin::new("file", "3.toml"), problem().with_key("broken"));
+        now.keep_last_good(before.root());
+        assert_eq!(now.len(), 4);
+        let reported: Vec<_> = now.problems().iter().map(|it| it.key()).collect();
+        assert_eq!(reported, [Some("broken"), Some("2.toml")]);
     }
 
     #[test]

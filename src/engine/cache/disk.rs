@@ -61,7 +61,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// This process.
+    /// This process. Reads `/proc`, so a [`StateDir`] keeps the answer.
     pub(super) fn this() -> Self {
         static RUN: OnceLock<u64> = OnceLock::new();
         Self {
@@ -105,6 +105,66 @@ impl Writer {
             true => self.run != this.run,
             false => !Path::new("/proc").join(self.process.to_string()).exists(),
         }
+    }
+}
+
+/// The directory of the caches, and who writes there. A fork that opens it gets a `StateDir` of its own,
+/// because its process number and its namespace may differ.
+#[derive(Clone, Debug)]
+pub(super) struct StateDir {
+    pub(super) path: PathBuf,
+    writer: Writer,
+}
+
+impl StateDir {
+    /// Opens a directory, and removes what writers that have ended left there.
+    pub(super) fn open(path: PathBuf) -> Self {
+        let writer = Writer::this();
+        clean(&path, writer);
+        Self { path, writer }
+    }
+
+    /// Puts a file in its place as a whole, and makes sure that it stays there.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        match bytes.len() > MAX_BYTES {
+            true => Err(format!("{} bytes are too many", bytes.len())),
+            false => self.put(name, bytes).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        make(&self.path)?;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match self.put_once(name, bytes) {
+                // Somebody took the name, or took this process for one that has ended.
+                Err(error) if attempts < ATTEMPTS && is_taken(&error) && self.path.is_dir() => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn put_once(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        // A counter: its order with other memory does not matter.
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let aside = self.path.join(self.writer.file_name(count));
+        let mut options = OpenOptions::new();
+        // Never opens what is there, nor follows a link.
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            options.mode(0o600);
+        }
+        let file = options.open(&aside)?;
+        let written = fill(file, bytes).and_then(|()| fs::rename(&aside, self.path.join(name)));
+        if let Err(error) = written {
+            let _ = fs::remove_file(&aside);
+            return Err(error);
+        }
+        settle(&self.path)
     }
 }
 
@@ -158,9 +218,8 @@ fn settle(dir: &Path) -> io::Result<()> {
 }
 
 /// Removes what writers that have ended left of their work: at once where that is certain, and after
-/// [`ABANDONED`] where it is not, as in another container. Whoever loses a file by that writes another.
-pub(super) fn clean(dir: &Path) {
-    let this = Writer::this();
+/// [`ABANDONED`] where it is not, as in another container. A writer that loses its file writes another.
+fn clean(dir: &Path, this: Writer) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let ours = |name: &&str| name.starts_with(ASIDE) && name.ends_with(ASIDE_END);
@@ -198,54 +257,11 @@ fn is_own(data: &fs::Metadata) -> bool {
     }
 }
 
-/// Puts a file in its place as a whole, and makes sure that it stays there.
-pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), String> {
-    match bytes.len() > MAX_BYTES {
-        true => Err(format!("{} bytes are too many", bytes.len())),
-        false => put(dir, name, bytes).map_err(|error| error.to_string()),
-    }
-}
-
-fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    make(dir)?;
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        match put_once(dir, name, bytes) {
-            // Somebody took the name, or took this process for one that has ended.
-            Err(error) if attempts < ATTEMPTS && is_taken(&error) && dir.is_dir() => {}
-            done => return done,
-        }
-    }
-}
-
 fn is_taken(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
     )
-}
-
-fn put_once(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    // A counter: its order with other memory does not matter.
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let aside = dir.join(Writer::this().file_name(count));
-    let mut options = OpenOptions::new();
-    // Never opens what is there, nor follows a link.
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    let file = options.open(&aside)?;
-    let written = fill(file, bytes).and_then(|()| fs::rename(&aside, dir.join(name)));
-    if let Err(error) = written {
-        let _ = fs::remove_file(&aside);
-        return Err(error);
-    }
-    settle(dir)
 }
 
 fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {

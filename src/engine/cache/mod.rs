@@ -50,7 +50,7 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 /// The caches of all sources of one engine.
 #[derive(Default)]
 pub(crate) struct Cache {
-    dir: OnceLock<PathBuf>,
+    dir: OnceLock<disk::StateDir>,
     /// Whether the file of the roll-back is of this run, or was there when it began. Held while that
     /// is brought up to date.
     rollback: Mutex<bool>,
@@ -123,7 +123,7 @@ impl Cache {
     /// Keeps state in a directory from now on.
     pub(crate) fn open(&self, dir: PathBuf) {
         let dir = std::path::absolute(&dir).unwrap_or(dir);
-        disk::clean(self.dir.get_or_init(|| dir));
+        self.dir.get_or_init(|| disk::StateDir::open(dir));
     }
 
     /// Whether there is a place to keep anything: every commit asks.
@@ -144,7 +144,7 @@ impl Cache {
         cached: &Cached,
     ) -> Result<Result<Kept, Unkept>, Error> {
         let refuse = |detail: &str| Error::new(ErrorKind::Other, detail).with_origin(owner);
-        let Some(dir) = self.dir.get() else {
+        let Some(disk::StateDir { path: dir, .. }) = self.dir.get() else {
             let detail = "is to be kept on disk, and `Builder::state_dir` does not say where";
             return Err(refuse(detail));
         };
@@ -238,6 +238,9 @@ impl Cache {
     }
 
     fn run(&self, engine: &Engine) -> std::io::Result<()> {
+        let Some(dir) = self.dir.get().cloned() else {
+            return Ok(());
+        };
         {
             let mut state = self.shared.state.lock();
             if state.running || state.ended {
@@ -246,7 +249,6 @@ impl Cache {
             state.running = true;
         }
         let shared = Arc::clone(&self.shared);
-        let dir = self.dir.get().cloned().unwrap_or_default();
         let engine_of = engine.weak();
         let run = move || while shared.step(&dir, &engine_of) {};
         self.threads
@@ -325,7 +327,7 @@ impl Shared {
     }
 
     /// Waits for something to write and writes it; says whether to go on.
-    fn step(&self, dir: &std::path::Path, engine: &Weak<Engine>) -> bool {
+    fn step(&self, dir: &disk::StateDir, engine: &Weak<Engine>) -> bool {
         let Some(work) = self.next() else {
             return false;
         };
@@ -353,7 +355,7 @@ impl Shared {
         let problem = outcome.as_ref().err().map(|cause| {
             let detail = format!(
                 "its values cannot be kept in {}, which is tried again: {cause}",
-                dir.display()
+                dir.path.display()
             );
             Error::new(ErrorKind::Unavailable, detail).with_origin(&job.owner)
         });
@@ -429,7 +431,7 @@ impl Shared {
 
 impl Job {
     /// Writes what is in force; says what is on disk then.
-    fn run(&self, dir: &std::path::Path, engine: &Engine) -> Result<Option<Written>, String> {
+    fn run(&self, dir: &disk::StateDir, engine: &Engine) -> Result<Option<Written>, String> {
         let Some((root, kept)) = layer(engine, self.source) else {
             // Not in the tree, or not any more.
             return Ok(self.written);
@@ -457,7 +459,7 @@ impl Job {
             }
         }
         let file = codec::file(&self.owner, confirmed, revision, &body);
-        disk::write(dir, &disk::file_name(&self.owner), &file)?;
+        dir.write(&disk::file_name(&self.owner), &file)?;
         Ok(Some(Written { hash, confirmed }))
     }
 }
@@ -476,7 +478,7 @@ fn layer(engine: &Engine, source: SourceId) -> Option<(Table, Option<SystemTime>
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
-            .field("dir", &self.dir.get())
+            .field("dir", &self.dir.get().map(|dir| &dir.path))
             .finish_non_exhaustive()
     }
 }

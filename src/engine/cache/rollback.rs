@@ -36,7 +36,7 @@ impl Cache {
         let Some(dir) = self.dir.get() else {
             return Ok(None);
         };
-        let path = dir.join(FILE);
+        let path = dir.path.join(FILE);
         let unusable = |reason: String| {
             let detail = format!(
                 "the roll-back of an earlier run, kept in {}, is {reason}; what the layers say is \
@@ -71,7 +71,7 @@ impl Cache {
         let written = match engine.rolled_back()? {
             // Another process that shares the directory may have rolled back.
             None if !*ours => Ok(()),
-            None => disk::remove(dir, FILE).inspect(|()| *ours = false),
+            None => disk::remove(&dir.path, FILE).inspect(|()| *ours = false),
             Some(pin) => {
                 // What turns out to be a secret later must not stay on disk.
                 let _ = self.run(engine);
@@ -84,13 +84,13 @@ impl Cache {
                 let body = codec::body_in_force(&tree, &pin.secrets, &defaults, &hidden);
                 let generation = pin.pinned.generation.to_string();
                 let file = codec::file(OWNER, pin.pinned.since, Some(&generation), &body);
-                disk::write(dir, FILE, &file).inspect(|()| *ours = true)
+                dir.write(FILE, &file).inspect(|()| *ours = true)
             }
         };
         written.map_err(|cause| {
             let detail = format!(
                 "in force, but a restart will not know of it: {} cannot be written: {cause}",
-                dir.join(FILE).display()
+                dir.path.join(FILE).display()
             );
             Error::new(ErrorKind::Unavailable, detail)
         })

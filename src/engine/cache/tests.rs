@@ -275,7 +275,7 @@ fn a_start_removes_the_files_of_writers_that_have_ended_and_of_no_others() {
     for writer in left.into_iter().chain(used) {
         std::fs::write(path(writer), b"half").unwrap();
     }
-    disk::clean(dir.path());
+    disk::StateDir::open(dir.path().to_path_buf());
     // Where numbers of processes mean nothing, only the age counts.
     let certain = this.space != 0;
     assert!(
@@ -290,7 +290,7 @@ fn a_start_removes_the_files_of_writers_that_have_ended_and_of_no_others() {
         let file = std::fs::File::options().write(true).open(path(writer));
         file.unwrap().set_modified(hour).unwrap();
     }
-    disk::clean(dir.path());
+    disk::StateDir::open(dir.path().to_path_buf());
     for writer in used {
         assert_eq!(path(writer).exists(), writer == this, "{writer:?}");
     }

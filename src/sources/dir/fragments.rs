@@ -11,6 +11,7 @@ use crate::sources::dir::Dir;
 use crate::sources::disk::chain::{DirId, End, Reach};
 use crate::sources::disk::mailbox::Tag;
 use crate::sources::disk::read::{self, Content, Digest, Fault, Stamp};
+use crate::sources::disk::verdict::Outcome;
 use crate::value::document::Document;
 use crate::value::key::Key;
 use crate::value::node::{Node, Table};
@@ -24,6 +25,9 @@ const ROUNDS: usize = 5;
 pub(super) struct Memory {
     /// Whether there has been a directory.
     pub(super) seen: bool,
+    /// Whether the properties have accepted or rejected an update of the watch. Before that, the
+    /// newest content of a load stands for the accepted one.
+    is_judged: bool,
     pub(super) digest: Digest,
     pub(super) fragments: BTreeMap<OsString, Fragment>,
 }
@@ -33,13 +37,84 @@ pub(super) struct Memory {
 pub(super) struct Fragment {
     /// The content that was judged last.
     pub(super) last: Option<u64>,
-    pub(super) good: Option<(u64, Document)>,
-    /// Whether the last good content said something.
-    pub(super) full: bool,
+    /// The newest content that parses.
+    pub(super) parsed: Option<(u64, Document)>,
+    /// The content that the properties accepted last, if this is known.
+    good: Option<(u64, Document)>,
+    /// Whether the properties may have values of it.
+    full: bool,
     pub(super) problem: Option<Error>,
     pub(super) absent: Option<Instant>,
     /// The directory in which it stands when all links are followed.
     pub(super) home: Option<PathBuf>,
+}
+
+impl Fragment {
+    /// Whether the newest content can be used and has values.
+    pub(super) fn has_values(&self) -> bool {
+        let parsed = self.parsed.as_ref();
+        self.problem.is_none() && parsed.is_some_and(|(_, it)| !read::is_void(it))
+    }
+}
+
+impl Memory {
+    /// The content of a fragment that counts: the newest, or the last accepted one while the newest
+    /// cannot be used.
+    fn content<'a>(&self, fragment: &'a Fragment) -> Option<&'a (u64, Document)> {
+        let parsed = fragment.parsed.as_ref();
+        match fragment.problem {
+            None => parsed,
+            Some(_) => fragment
+                .good
+                .as_ref()
+                .or(parsed.filter(|_| !self.is_judged)),
+        }
+    }
+
+    /// The fragments whose newest content can be used, and the digest of it.
+    pub(super) fn usable(&self) -> HashMap<Tag, u64> {
+        let usable = self.fragments.iter();
+        let usable = usable.filter(|(_, fragment)| fragment.problem.is_none());
+        usable
+            .filter_map(|(name, fragment)| Some((name.clone(), fragment.parsed.as_ref()?.0)))
+            .collect()
+    }
+
+    /// Notes that a first load has read the fragments: the properties are about to accept them.
+    pub(super) fn note_load(&mut self) {
+        if !self.is_judged {
+            for fragment in self.fragments.values_mut() {
+                fragment.full |= fragment.has_values();
+            }
+        }
+    }
+
+    /// Notes what the properties did with an update that was made of this content.
+    pub(super) fn note(&mut self, content: &HashMap<Tag, u64>, outcome: Outcome) {
+        self.is_judged = true;
+        for (name, fragment) in &mut self.fragments {
+            let Some((digest, document)) = &fragment.parsed else {
+                continue;
+            };
+            if content.get(name) != Some(digest) {
+                continue;
+            }
+            let is_good = matches!(&fragment.good, Some((good, _)) if good == digest);
+            let has_values = !read::is_void(document);
+            match outcome {
+                Outcome::Accepted => {
+                    fragment.good.clone_from(&fragment.parsed);
+                    fragment.full = has_values;
+                }
+                // It may be confirmed at any time, so only the properties know what they hold.
+                Outcome::Withheld if !is_good => {
+                    fragment.good = None;
+                    fragment.full |= has_values;
+                }
+                Outcome::Withheld | Outcome::Rejected => {}
+            }
+        }
+    }
 }
 
 impl Dir {
@@ -131,10 +206,16 @@ impl Dir {
             .options
             .format
             .or_else(|| Format::of_path(name.as_ref()));
+        let origin = self.origin_of(name);
         match format {
-            Some(format) => format.parse(bytes, &self.origin_of(name)),
-            None => Err(Error::new(ErrorKind::Malformed, "no format is known")
-                .with_origin(self.origin_of(name))),
+            Some(format) => {
+                let mut document = format.parse(bytes, &origin)?;
+                if !self.options.allow_empty {
+                    read::report_void(&mut document, &origin);
+                }
+                Ok(document)
+            }
+            None => Err(Error::new(ErrorKind::Malformed, "no format is known").with_origin(origin)),
         }
     }
 
@@ -184,8 +265,8 @@ impl Dir {
         });
     }
 
-    /// The links that have led nowhere for less than `gap`: whoever swings what they lead to may be
-    /// about to remove them, and that is one change.
+    /// The links that have led nowhere for less than `gap`. A program that replaces their target may
+    /// be about to remove the links too, and both are one change.
     pub(super) fn dangling(memory: &mut Memory, scan: &Scan, gap: Duration) -> HashSet<Tag> {
         let now = Instant::now();
         let lost = scan.files.iter();
@@ -193,7 +274,7 @@ impl Dir {
         let mut dangling = HashSet::new();
         for (name, _) in lost {
             let known = memory.fragments.get_mut(name);
-            if let Some(fragment) = known.filter(|fragment| fragment.good.is_some()) {
+            if let Some(fragment) = known.filter(|fragment| fragment.parsed.is_some()) {
                 if now.duration_since(*fragment.absent.get_or_insert(now)) < gap {
                     dangling.insert(name.clone());
                 }
@@ -267,7 +348,7 @@ impl Dir {
             return;
         }
         fragment.problem = None;
-        if matches!(&fragment.good, Some((good, _)) if *good == digest) {
+        if matches!(&fragment.parsed, Some((parsed, _)) if *parsed == digest) {
             return;
         }
         let parsed = self.parse(name, &content.bytes);
@@ -277,10 +358,7 @@ impl Dir {
             return;
         }
         match parsed {
-            Ok(document) => {
-                fragment.full = !void;
-                fragment.good = Some((digest, document));
-            }
+            Ok(document) => fragment.parsed = Some((digest, document)),
             Err(error) => fragment.problem = Some(error),
         }
     }
@@ -291,12 +369,12 @@ impl Dir {
         whole.set_later_wins();
         let mut parts = Vec::new();
         for (name, fragment) in &memory.fragments {
-            if let Some((digest, document)) = &fragment.good {
+            if let Some((digest, document)) = memory.content(fragment) {
                 let mut found = Vec::new();
                 clashes(whole.root(), document.root(), &mut Vec::new(), &mut found);
                 for clash in found {
                     parts.push((name, 0, clash.to_string()));
-                    whole.report_conflict(clash);
+                    whole.warn(clash);
                 }
                 whole.merge(document.clone());
                 parts.push((name, *digest, String::new()));

@@ -17,7 +17,7 @@ use crate::sources::disk::follow::{self, Changed, Target};
 use crate::sources::disk::mailbox::Tag;
 use crate::sources::disk::read::{self, Digest, Fault, Stamp};
 use crate::sources::disk::trust::{Finding, LOAD_BOUND, QUIET, Suspect};
-use crate::sources::disk::verdict::Verdicts;
+use crate::sources::disk::verdict::{Outcome, Verdicts};
 use crate::sources::disk::{GAP, POLL, absolute};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
@@ -34,9 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// other extensions are left out.
 ///
 /// A fragment that cannot be read or parsed is rejected as a [`File`](crate::sources::File) is: an
-/// event and an entry in the list of rejections report it, the source is not `Up`, and the last good
+/// event and an entry in the list of rejections report it, the source is not `Up`, and the last accepted
 /// values of the fragment stay. With [`cached`](crate::source::Policy::cached) they stay across a
-/// restart. Without last good values the fragment is left out, and the start succeeds.
+/// restart. Without accepted values the fragment is left out, and the start succeeds.
 ///
 /// Only a name that is removed takes its keys with it: a symbolic link whose target is missing is a
 /// fragment that cannot be read. When the directory itself goes, all values stay. All fragments
@@ -113,7 +113,9 @@ impl Dir {
 
     /// Accepts a fragment without values: one that is empty, or has only comments, empty tables or
     /// `{}`. By default a fragment that had values and has none now counts as an accident: its values
-    /// stay until it has values again, and the source's health reports it.
+    /// stay until it has values again, and the source's health reports it. With
+    /// [`cached`](crate::source::Policy::cached) that holds for a fragment that loses its values while
+    /// the program is down.
     #[must_use]
     pub fn allow_empty(mut self) -> Self {
         self.options.allow_empty = true;
@@ -184,11 +186,12 @@ impl Source for Dir {
             // Somebody may be half-way through writing: wait for what would be left out.
             let young: Vec<OsString> = scan.files.iter().filter_map(young).collect();
             self.absorb(&mut memory, scan, &HashSet::new(), Duration::ZERO);
+            memory.note_load();
             let broken = |name: &OsString| {
                 memory
                     .fragments
                     .get(name)
-                    .is_some_and(|it| it.problem.is_some() || !it.full)
+                    .is_some_and(|it| !it.has_values())
             };
             if !young.iter().any(broken) || begun.elapsed() >= PATIENCE {
                 let (_, mut document) = self.compose(&memory);
@@ -382,12 +385,21 @@ impl Target for Followed<'_> {
         let put_off = scan.stamps(|name| all.contains(name) && !held.contains(name));
         self.dir.absorb(&mut memory, scan, &all, GAP);
         let (digest, document) = self.dir.compose(&memory);
+        let content = memory.usable();
         drop(memory);
-        if self.verdicts.in_force(digest) {
+        let outcome = if self.verdicts.in_force(digest) {
             self.verdicts.same(digest, updates);
-        } else if !self.verdicts.known_bad(digest, updates) {
-            self.verdicts.send(digest, document, updates);
-        }
+            Outcome::Accepted
+        } else if self.verdicts.known_bad(digest, updates) {
+            return put_off;
+        } else if self.verdicts.send(digest, document, updates) {
+            Outcome::Accepted
+        } else if self.verdicts.is_withheld() {
+            Outcome::Withheld
+        } else {
+            Outcome::Rejected
+        };
+        self.dir.memory.lock().note(&content, outcome);
         put_off
     }
 

@@ -202,7 +202,7 @@ fn regular(data: &Metadata) -> Result<(), Fault> {
 
 /// Whether the last change is so young that a write may follow. Times of a clock that runs ahead
 /// count as young; a clock that was set forward makes a change look old, and then events and the
-/// next look must do.
+/// next look must do. So does a file server's clock that runs behind.
 fn recent(data: &Metadata) -> bool {
     let Some((changed, nanoseconds)) = changed(data) else {
         return true;
@@ -268,6 +268,13 @@ pub(crate) fn emptied(origin: &Origin) -> Error {
     let detail = "the file became empty: it has no value any more; its last values stay until it \
                   has one again (`allow_empty` accepts a file without values)";
     Error::new(ErrorKind::Malformed, detail).with_origin(origin)
+}
+
+/// Reports a document without values: its file lost them if the properties have some of it.
+pub(crate) fn report_void(document: &mut Document, origin: &Origin) {
+    if is_void(document) {
+        document.report_emptied(origin, emptied(origin));
+    }
 }
 
 /// The problem of a file that was written to during the whole of a first load.

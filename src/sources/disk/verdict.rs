@@ -9,6 +9,15 @@ use crate::value::document::Document;
 /// How long refused content rests at least before a look at it offers it again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// What the properties did with an update.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    Accepted,
+    /// The removal guard waits for a confirmation.
+    Withheld,
+    Rejected,
+}
+
 /// The memory of one watch.
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
@@ -33,6 +42,12 @@ impl Verdicts {
     /// Whether this content is in force.
     pub(crate) fn in_force(&self, digest: u64) -> bool {
         self.sent == Some(digest)
+    }
+
+    /// Whether the removal guard withholds the content that was judged last.
+    pub(crate) fn is_withheld(&self) -> bool {
+        let error = self.last.as_ref().and_then(|(_, error)| error.as_ref());
+        error.is_some_and(|error| error.kind() == ErrorKind::Held)
     }
 
     /// Everything is as it was sent.

@@ -44,7 +44,9 @@ const NOTHING: u64 = 0;
 ///   rename to another name; for whatever a poll finds; for an empty file; and for the first load of
 ///   a file that changed less than 60 ms ago. The first load of an older file reads it once.
 ///
-/// A writer that pauses for 30 ms or more can be seen half-way, so let programs rename.
+/// A writer that pauses for 30 ms or more can be seen half-way, so let programs rename. A first load
+/// reads a half-written file on a network file system as complete if the server's clock is more than
+/// 60 ms behind.
 ///
 /// A file that is touched all the time does not hide a change. Content that stays equal for 300 ms
 /// is accepted whatever happens to the file. A writer that rewrites the file without ever pausing
@@ -227,7 +229,9 @@ impl File {
 
     /// Accepts a file without values: one that is empty, or has only comments, empty tables or `{}`.
     /// By default a file that had values and has none now counts as an accident: its values stay
-    /// until it has values again, and the source's health reports it.
+    /// until it has values again, and the source's health reports it. With
+    /// [`cached`](crate::source::Policy::cached) that holds for a file that loses its values while the
+    /// program is down.
     #[must_use]
     pub fn allow_empty(mut self) -> Self {
         self.options.allow_empty = true;
@@ -268,7 +272,14 @@ impl File {
         // Looked up here and not in `new`: a wrong extension is an error like any other.
         let format = self.options.format.or_else(|| Format::of_path(&self.path));
         match format {
-            Some(format) => format.parse(content, &self.origin()),
+            Some(format) => {
+                let origin = self.origin();
+                let mut document = format.parse(content, &origin)?;
+                if !self.options.allow_empty {
+                    read::report_void(&mut document, &origin);
+                }
+                Ok(document)
+            }
             None => Err(Error::new(
                 ErrorKind::Malformed,
                 "no format is known for this extension; name one, or enable its feature",

@@ -1,10 +1,11 @@
 //! What a store holds, as one document that is kept up to date key by key.
 //!
 //! The document shares what did not change with the one before, so handing over all of it after each
-//! change costs what changed. What goes wrong with one key is that key's alone: it keeps the value
-//! it had, and the document's problems say why.
+//! change costs what changed. A key that cannot be read affects no other key. The document leaves it
+//! out and reports it, and the properties keep the value that they accepted last.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
@@ -40,7 +41,8 @@ pub(crate) struct Entry<'a> {
 #[derive(Debug)]
 pub(crate) struct Mirror {
     mapping: Mapping,
-    /// What the store's keys say, those that say something usable.
+    /// The last readable values of the store's keys. Those of keys in `faults` are not in the document,
+    /// because the properties may have rejected them.
     items: BTreeMap<Arc<str>, Item>,
     /// What is wrong with the newest value of keys.
     faults: BTreeMap<Arc<str>, Error>,
@@ -184,6 +186,9 @@ impl Mirror {
         }
         self.bytes += bytes;
         let text = fault.to_string();
+        if !known {
+            self.mark(&key);
+        }
         let old = self.faults.insert(key, fault);
         self.unread = self.unread.take().filter(|_| old.is_some());
         self.changed |= old.is_none_or(|old| old.to_string() != text);
@@ -192,9 +197,18 @@ impl Mirror {
     /// Nothing is wrong with a key any more.
     fn unfault(&mut self, key: &str) {
         if self.faults.remove(key).is_some() {
+            self.mark(key);
             self.unread = None;
             self.bytes -= cost(key);
             self.changed = true;
+        }
+    }
+
+    /// Marks the last readable value of a key, if there is one, to be added to the document or removed.
+    fn mark(&mut self, key: &str) {
+        if let Some((key, item)) = self.items.get_key_value(key) {
+            self.anew |= matches!(item.says, Says::Document(..));
+            self.dirty.insert(Arc::clone(key));
         }
     }
 
@@ -378,7 +392,12 @@ impl Mirror {
             Says::Document(property, document) => return self.mount(key, &property, document),
         };
         let owned = self.owns(key, &property, &origin)?;
-        self.document.set_key(&property, value, &origin)?;
+        // An unreadable key still keeps others from its property.
+        if self.faults.contains_key(key) {
+            self.document.remove_key(&property);
+        } else {
+            self.document.set_key(&property, value, &origin)?;
+        }
         if !owned {
             self.owners.insert(property, Arc::clone(key));
         }
@@ -404,22 +423,44 @@ impl Mirror {
             let clash = Error::new(ErrorKind::InvalidKey, detail);
             return Err(clash.with_key(property).with_origin(origin));
         }
+        // The document shows what stands below, but not the unreadable keys.
+        if !self.faults.is_empty() && self.has_owner_below(property) {
+            let detail = "would be a value and a table at once";
+            let clash = Error::new(ErrorKind::InvalidKey, detail);
+            return Err(clash.with_key(property).with_origin(origin));
+        }
         Ok(owned)
+    }
+
+    fn has_owner_below(&self, property: &Key) -> bool {
+        let first = format!("{property}.");
+        let after = (Bound::Included(first.as_str()), Bound::Unbounded);
+        let mut below = self.owners.range::<str, _>(after);
+        below
+            .next()
+            .is_some_and(|(key, _)| key.as_str().starts_with(&first))
     }
 
     /// Puts a document where its key stands.
     fn mount(&mut self, key: &Arc<str>, at: &Key, document: Document) -> Result<(), Error> {
+        let is_unread = self.faults.contains_key(key);
         if at.is_root() {
-            self.document = document;
+            if !is_unread {
+                self.document = document;
+            }
             return Ok(());
         }
         let origin = Origin::new(self.mapping.kind, &**key);
         self.owns(key, at, &origin)?;
+        if is_unread {
+            self.owners.insert(at.clone(), Arc::clone(key));
+            return Ok(());
+        }
         let (root, problems) = document.into_parts();
         self.document.mount(at, root, &origin)?;
         problems
             .into_iter()
-            .for_each(|problem| self.document.report_conflict(problem));
+            .for_each(|problem| self.document.warn(problem));
         self.owners.insert(at.clone(), Arc::clone(key));
         Ok(())
     }
@@ -438,7 +479,7 @@ impl Mirror {
         let mut document = self.document.clone();
         document.set_unread(unread.clone());
         for problem in self.problems() {
-            document.report_conflict(problem);
+            document.warn(problem);
         }
         document
     }
@@ -521,6 +562,60 @@ mod tests {
         assert_eq!(completed(&mut now, &kept), ["a = \"10\""]);
     }
 
+    #[test]
+    fn a_key_that_cannot_be_read_keeps_the_accepted_value_and_not_a_rejected_one() {
+        for documents in [&[][..], &["x"]] {
+            let mut mirror = mirror_with(documents);
+            let (good, bad) = match documents.is_empty() {
+                true => ("1", "many"),
+                false => ("a=1", "a=many"),
+            };
+            put(&mut mirror, "app/x", good.as_bytes(), 1);
+            put(&mut mirror, "app/y", b"1", 1);
+            let accepted = mirror.whole("1").unwrap();
+            // The properties reject this value and keep the one before.
+            put(&mut mirror, "app/x", bad.as_bytes(), 2);
+            mirror.whole("2").unwrap();
+            put(&mut mirror, "app/x", &[0xff], 3);
+            put(&mut mirror, "app/y", b"2", 3);
+            let values = completed(&mut mirror, &accepted);
+            assert!(values.contains(&"y = \"2\"".to_owned()), "{values:?}");
+            let values = values.concat();
+            assert!(
+                values.contains("= \"1\"") && !values.contains("many"),
+                "{values}"
+            );
+            // The same text again, which may be acceptable by now.
+            put(&mut mirror, "app/x", bad.as_bytes(), 4);
+            let values = completed(&mut mirror, &accepted).concat();
+            assert!(values.contains("many"), "{values}");
+        }
+    }
+
+    #[test]
+    fn what_an_unreadable_key_hides_stays_hidden() {
+        for (hidden, key) in [
+            ("app/a.b", "app/a/b"),
+            ("app/a", "app/a/b"),
+            ("app/d/x", "app/d"),
+            ("app/d", "app/d/x/y"),
+        ] {
+            let mut mirror = mirror_with(&["d", "d/x/y"]);
+            put(&mut mirror, key, b"c=1", 1);
+            let accepted = mirror.whole("1").unwrap();
+            put(&mut mirror, hidden, b"c=2", 2);
+            let before = completed(&mut mirror, &accepted);
+            put(&mut mirror, key, b"\xff", 3);
+            assert_eq!(completed(&mut mirror, &accepted), before, "{hidden} {key}");
+            // A key that stands in the way only now.
+            let mut mirror = mirror_with(&["d", "d/x/y"]);
+            put(&mut mirror, key, b"c=1", 1);
+            put(&mut mirror, key, b"\xff", 2);
+            put(&mut mirror, hidden, b"c=2", 3);
+            assert_eq!(completed(&mut mirror, &accepted), before, "{hidden} {key}");
+        }
+    }
+
     fn mirror_with(documents: &[&str]) -> Mirror {
         let mut mapping = Mapping::prefix("test", '/', "app");
         for key in documents {
@@ -575,12 +670,14 @@ mod tests {
         }
         put(&mut mirror, "app/k", b"old", 1);
         assert_eq!(says(&mut mirror).1, 0);
+        let accepted = mirror.whole("1").unwrap();
         put(&mut mirror, "app/k", b"\xff\xfe", 2);
         put(&mut mirror, "app/large", &vec![b'x'; (1 << 20) + 1], 2);
         put(&mut mirror, "app/a//b", b"1", 2);
-        let (lines, problems) = says(&mut mirror);
-        assert_eq!((lines.len(), problems), (10, 3));
-        assert!(lines.contains(&"k=\"old\"".to_owned()), "{lines:?}");
+        assert_eq!(says(&mut mirror).1, 3);
+        let lines = completed(&mut mirror, &accepted);
+        assert_eq!(lines.len(), 10);
+        assert!(lines.contains(&"k = \"old\"".to_owned()), "{lines:?}");
         let told = mirror.whole("1").unwrap().problems()[1].to_string();
         assert!(
             told.contains("app/k") && told.contains("byte 0 of 2"),
@@ -663,8 +760,11 @@ mod tests {
             .unwrap()
             .to_string();
         assert!(origin.contains("app/limits:1:7"), "{origin}");
+        let accepted = mirror.whole("1").unwrap();
         put(&mut mirror, "app/limits", b"qps = ", 2);
-        assert_eq!(says(&mut mirror), (all.map(str::to_owned).to_vec(), 1));
+        assert_eq!(says(&mut mirror).1, 1);
+        let all = ["limits.deep.x = 2", "limits.qps = 1", "other = \"3\""];
+        assert_eq!(completed(&mut mirror, &accepted), all);
         mirror.delete("app/limits");
         assert_eq!(says(&mut mirror), (vec!["other=\"3\"".to_owned()], 0));
 
