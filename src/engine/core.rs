@@ -523,7 +523,7 @@ impl Engine {
         drop(discarded);
         let (unused, is_read) = {
             let mut versions = self.replaced.lock();
-            (versions.take_few_unused(), versions.is_new())
+            (versions.take_few_unused(), versions.take_wake())
         };
         if !unused.is_empty() {
             discard(unused);
@@ -779,8 +779,7 @@ impl Engine {
         })?
     }
 
-    /// Frees the replaced generations that nobody uses any more; returns when to retry.
-    /// Frees what no reader uses any more; returns when to retry.
+    /// Frees the replaced generations and versions that no reader uses any more; returns when to retry.
     pub(crate) fn free_unused(&self) -> Option<Instant> {
         let retries = [self.free_retired(), self.free_versions()];
         retries.into_iter().flatten().min()

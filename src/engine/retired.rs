@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn a_retry_that_is_scheduled_while_the_watchdog_ends_is_served() {
         let all: Vec<_> = (0..8).map(|_| start()).collect();
-        for round in 0..25 {
+        for round in 0..25_u32 {
             let old: Vec<_> = all
                 .iter()
                 .map(|(memory, props)| {
@@ -179,7 +179,7 @@ mod tests {
                 assert!(is_freed_soon(old), "round {round}");
             }
             // The watchdogs are about to end.
-            std::thread::sleep(Duration::from_micros(20 * round.unsigned_abs()));
+            std::thread::sleep(Duration::from_micros(20 * u64::from(round)));
         }
     }
 
