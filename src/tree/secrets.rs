@@ -39,6 +39,12 @@ impl Secrets {
         self.0.more.lock().push(Arc::new(more));
     }
 
+    /// Makes [`hides`](Self::hides) wait while the result lives.
+    #[cfg(test)]
+    pub(crate) fn block(&self) -> impl Drop + '_ {
+        self.0.keys.write()
+    }
+
     /// Whether the value of a key, or something below it, may be a secret.
     pub(crate) fn hides(&self, key: &str) -> bool {
         // However it is spelled: `"a".b` is `a.b`.
