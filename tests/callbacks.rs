@@ -993,6 +993,55 @@ fn the_threads_of_idle_properties_end() {
     child::say("all ended");
 }
 
+// A reader that holds a replaced tree or value needs the watchdog for a moment only.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_threads_of_properties_end_after_their_readers_are_done() {
+    if child::role().is_none() {
+        return Child::of("the_threads_of_properties_end_after_their_readers_are_done").succeeds();
+    }
+    // The system cuts names of threads to 15 bytes.
+    let watchdogs = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names
+            .filter(|name| name.trim() == "liveprops-monit")
+            .count()
+    };
+    let all: Vec<_> = (0..20)
+        .map(|_| {
+            let memory = Memory::from([("n", 0)]);
+            let builder = Properties::builder().source(memory.clone());
+            let props = builder.build().unwrap();
+            let text = props.property::<String>("text").default(String::new());
+            (memory, props, text.build().unwrap())
+        })
+        .collect();
+    for round in 0..2 {
+        let held: Vec<_> = all
+            .iter()
+            .map(|(memory, props, text)| {
+                let mut reader = text.reader();
+                reader.get();
+                let snapshot = props.snapshot();
+                memory.set("text", format!("{round}")).unwrap();
+                (snapshot, reader)
+            })
+            .collect();
+        assert!(
+            eventually(DEADLINE, || watchdogs() == 20),
+            "one retries for each"
+        );
+        drop(held);
+        assert!(
+            eventually(3 * DEADLINE, || watchdogs() == 0),
+            "{} watchdogs are left in round {round}",
+            watchdogs()
+        );
+    }
+    child::say("all ended");
+}
+
 /// What this process holds in memory, in bytes.
 #[cfg(target_os = "linux")]
 fn resident() -> usize {

@@ -95,10 +95,11 @@ impl Queue {
         self.orders.remove(at)
     }
 
-    /// Drops what a source that is arriving has said before it says all anew: it may wait long.
-    fn supersede(&mut self, placed: &Placed) {
+    /// Removes the updates of a source that is arriving, if a full document replaces them: it may wait
+    /// long. The caller drops them without the lock.
+    fn supersede(&mut self, placed: &Placed) -> Vec<Arc<Placed>> {
         let Some(source) = placed.source.filter(|id| self.arriving.contains(id)) else {
-            return;
+            return Vec::new();
         };
         let order = placed.order.lock();
         let all = |order: &Order| match order {
@@ -106,8 +107,19 @@ impl Queue {
             _ => false,
         };
         if order.as_ref().is_some_and(all) {
-            self.orders.retain(|other| other.source != Some(source));
+            return self.remove_of(source);
         }
+        Vec::new()
+    }
+
+    /// Removes all updates of a source. The caller drops them without the lock.
+    fn remove_of(&mut self, source: SourceId) -> Vec<Arc<Placed>> {
+        let is_removed = |placed: &Arc<Placed>| placed.source == Some(source);
+        let (removed, others) = std::mem::take(&mut self.orders)
+            .into_iter()
+            .partition(is_removed);
+        self.orders = others;
+        Vec::from(removed)
     }
 
     /// Takes the first document of a source that is arriving out of the sequence.
@@ -396,9 +408,12 @@ impl Engine {
 
     /// Drops what a source has pushed that is not let in.
     pub(crate) fn turn_away(&self, id: SourceId) {
-        let mut queue = self.queue.lock();
-        queue.arriving.retain(|other| *other != id);
-        queue.orders.retain(|placed| placed.source != Some(id));
+        let removed = {
+            let mut queue = self.queue.lock();
+            queue.arriving.retain(|other| *other != id);
+            queue.remove_of(id)
+        };
+        drop(removed);
     }
 
     /// Whether an order may be given now, and how deep in a chain of callbacks it would be.
@@ -427,9 +442,13 @@ impl Engine {
     /// Gives an order its place in the sequence.
     pub(crate) fn place(&self, order: Order) -> Result<Arc<Placed>, Error> {
         let placed = Placed::new(order, self.depth()?);
-        let mut queue = self.queue.lock();
-        queue.supersede(&placed);
-        queue.orders.push_back(Arc::clone(&placed));
+        let superseded = {
+            let mut queue = self.queue.lock();
+            let superseded = queue.supersede(&placed);
+            queue.orders.push_back(Arc::clone(&placed));
+            superseded
+        };
+        drop(superseded);
         Ok(placed)
     }
 
@@ -523,7 +542,7 @@ impl Engine {
         drop(discarded);
         let (unused, is_read) = {
             let mut versions = self.replaced.lock();
-            (versions.take_few_unused(), versions.is_new())
+            (versions.take_few_unused(), versions.take_wake())
         };
         if !unused.is_empty() {
             discard(unused);
@@ -779,8 +798,7 @@ impl Engine {
         })?
     }
 
-    /// Frees the replaced generations that nobody uses any more; returns when to retry.
-    /// Frees what no reader uses any more; returns when to retry.
+    /// Frees the replaced generations and versions that no reader uses any more; returns when to retry.
     pub(crate) fn free_unused(&self) -> Option<Instant> {
         let retries = [self.free_retired(), self.free_versions()];
         retries.into_iter().flatten().min()

@@ -110,7 +110,8 @@ struct Queue {
     /// Workers that wait or are just being started.
     idle: usize,
     next: u64,
-    /// Since when no thread can be started for the jobs, and why not.
+    /// Since when no thread can be started for the jobs, and why not. There are fewer than
+    /// [`MAX_THREADS`] workers then: only a thread that starts adds one, and it clears this.
     starved: Option<(SystemTime, Error)>,
     stopped: bool,
 }
@@ -258,6 +259,7 @@ impl Dispatcher {
             return None;
         }
         if queue.workers == MAX_THREADS {
+            // `starved` is not set: see its invariant.
             return None;
         }
         let worker = self.clone();
@@ -477,6 +479,33 @@ mod tests {
         wait_until(|| dispatcher.0.queue.lock().workers == 0);
         let queue = dispatcher.0.queue.lock();
         assert_eq!((queue.idle, queue.busy.len(), queue.jobs.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn callbacks_that_wait_for_stuck_callbacks_do_not_count_as_without_a_thread() {
+        let dispatcher = Dispatcher::with_idle(false, IDLE, |_| {});
+        // A thread could not be started before.
+        let refused = io::Error::other("refused");
+        let trouble = dispatcher.0.queue.lock().starve(&refused);
+        assert!(matches!(trouble, Some(Trouble::NoThread(_))));
+        let gate = Arc::new(std::sync::RwLock::new(()));
+        let stuck = gate.write().unwrap();
+        for _ in 0..MAX_THREADS {
+            let gate = Arc::clone(&gate);
+            let host: Weak<Engine> = Weak::new();
+            let job = move || drop(gate.read().unwrap());
+            let subscriber = Subscriber::new(host, Box::new(job));
+            assert!(subscriber.poke());
+            dispatcher.schedule(subscriber);
+        }
+        let (waiting, runs) = counter();
+        assert!(waiting.poke());
+        dispatcher.schedule(waiting);
+        wait_until(|| dispatcher.0.queue.lock().workers == MAX_THREADS);
+        assert!(dispatcher.starved().is_none());
+        assert_eq!(runs.load(Ordering::SeqCst), 0);
+        drop(stuck);
+        wait_until(|| runs.load(Ordering::SeqCst) == 1);
     }
 
     #[test]

@@ -163,6 +163,27 @@ mod tests {
     }
 
     #[test]
+    fn a_retry_that_is_scheduled_while_the_watchdog_ends_is_served() {
+        let all: Vec<_> = (0..8).map(|_| start()).collect();
+        for round in 0..25_u32 {
+            let old: Vec<_> = all
+                .iter()
+                .map(|(memory, props)| {
+                    let (reader, old) = (props.snapshot(), current(props));
+                    memory.set("n", 10 + round).unwrap();
+                    drop(reader);
+                    old
+                })
+                .collect();
+            for old in &old {
+                assert!(is_freed_soon(old), "round {round}");
+            }
+            // The watchdogs are about to end.
+            std::thread::sleep(Duration::from_micros(20 * u64::from(round)));
+        }
+    }
+
+    #[test]
     fn a_generation_of_the_history_needs_no_retry() {
         let memory = Memory::from([("n", 0)]);
         let builder = Properties::builder().source(memory.clone()).history(2);

@@ -20,20 +20,27 @@ const MAX_RETRY: Duration = Duration::from_secs(5);
 /// A reader has one version at a time, so this holds as many as there are readers, and those that
 /// no commit has looked at since their reader went on. Each commit looks at more than it adds, so
 /// these are at most as many again.
+///
+/// Replaced generations wait in [`Retired`](crate::engine::retired::Retired), which shares no code with
+/// this: they are few, so each commit looks at all of them, under the commit lock; the history keeps some
+/// of them; and dropping one runs no user code.
 #[derive(Default)]
 pub(crate) struct RetiredVersions {
     versions: VecDeque<Contained<RetiredVersion>>,
     /// How many to look at for those that were added since the last look.
     due: usize,
     retry: Option<Retry>,
-    /// Whether versions were retired since the watchdog was last told.
-    is_new: bool,
+    /// Whether versions were retired since the last retry.
+    has_new: bool,
 }
 
-/// When the watchdog looks again, and how long it waited for that.
+/// The next retry of the watchdog.
 struct Retry {
     at: Instant,
+    /// The pause before this retry.
     pause: Duration,
+    /// Whether the watchdog knows of this retry or was woken for it.
+    is_known: bool,
 }
 
 /// What the watchdog has to do about retired versions.
@@ -49,18 +56,28 @@ pub(crate) enum Look {
 impl RetiredVersions {
     pub(crate) fn add(&mut self, versions: Vec<RetiredVersion>, now: Instant) {
         self.due += 2 * versions.len();
-        self.is_new = true;
+        self.has_new = true;
         self.versions
             .extend(versions.into_iter().map(Contained::new));
-        self.retry = Some(Retry {
-            at: now + RETRY,
-            pause: RETRY,
-        });
+        let at = now + RETRY;
+        // An older deadline stays: where commits keep coming, each would postpone it.
+        if self.retry.as_ref().is_none_or(|retry| retry.at > at) {
+            self.retry = Some(Retry {
+                at,
+                pause: RETRY,
+                is_known: false,
+            });
+        }
     }
 
-    /// Whether the watchdog has to look earlier than it knows. Says so once.
-    pub(crate) fn is_new(&mut self) -> bool {
-        std::mem::take(&mut self.is_new) && !self.versions.is_empty()
+    /// Returns whether the caller must wake the watchdog, once for each retry.
+    pub(crate) fn take_wake(&mut self) -> bool {
+        if self.versions.is_empty() {
+            self.retry.take_if(|retry| !retry.is_known);
+            return false;
+        }
+        let retry = self.retry.as_mut();
+        retry.is_some_and(|retry| !std::mem::replace(&mut retry.is_known, true))
     }
 
     /// Takes out versions that nobody else has, looking at a few of many. The caller drops them.
@@ -85,16 +102,21 @@ impl RetiredVersions {
         unused
     }
 
-    /// Says what the watchdog has to do now. It looks ever more rarely while nothing is retired.
+    /// Returns what the watchdog has to do now. The pause doubles while no version is retired.
     pub(crate) fn look(&mut self, now: Instant) -> Look {
         let Some(retry) = self.retry.as_mut().filter(|_| !self.versions.is_empty()) else {
             self.retry = None;
             return Look::Nothing;
         };
+        retry.is_known = true;
         if retry.at > now {
             return Look::At(retry.at);
         }
-        retry.pause = (retry.pause * 2).min(MAX_RETRY);
+        retry.pause = if std::mem::take(&mut self.has_new) {
+            RETRY
+        } else {
+            (retry.pause * 2).min(MAX_RETRY)
+        };
         retry.at = now + retry.pause;
         let mut versions = self.versions.iter();
         if versions.any(|version| Arc::strong_count(version) == 1) {
@@ -122,6 +144,64 @@ mod tests {
         drop(read);
         let left = retired.versions.len();
         assert_eq!(retired.take_all_unused().len(), left);
+    }
+
+    #[test]
+    fn the_watchdog_looks_every_fifty_milliseconds_while_each_commit_retires_a_version() {
+        let begin = Instant::now();
+        let mut retired = RetiredVersions::default();
+        let (mut wakes, mut looks, mut freed) = (0, 0, 0);
+        let mut read: Option<RetiredVersion> = None;
+        for commit in 0..10_000 {
+            let now = begin + Duration::from_millis(commit);
+            let version: RetiredVersion = Arc::new(commit);
+            retired.add(vec![Arc::clone(&version)], now);
+            wakes += u32::from(retired.take_wake());
+            // The reader goes on to the next version.
+            read.replace(version);
+            match retired.look(now) {
+                Look::FreeAndLookAt(_) => {
+                    looks += 1;
+                    freed += retired.take_all_unused().len();
+                }
+                look => assert!(matches!(look, Look::At(_)), "{look:?}"),
+            }
+        }
+        assert_eq!(wakes, 1, "the watchdog knows an earlier moment");
+        assert!((190..=200).contains(&looks), "{looks}");
+        assert!(freed > 9_900, "{freed}");
+    }
+
+    #[test]
+    fn a_version_that_is_retired_during_a_long_pause_brings_the_next_look_forward_once() {
+        let mut now = Instant::now();
+        let mut retired = RetiredVersions::default();
+        let read: RetiredVersion = Arc::new(1);
+        let wakes_after_add = |retired: &mut RetiredVersions, now| {
+            retired.add(vec![Arc::clone(&read)], now);
+            retired.take_wake()
+        };
+        assert!(wakes_after_add(&mut retired, now));
+        for _ in 0..20 {
+            now += MAX_RETRY;
+            retired.look(now);
+        }
+        assert_eq!(retired.look(now), Look::At(now + MAX_RETRY));
+        assert!(wakes_after_add(&mut retired, now));
+        assert!(!wakes_after_add(&mut retired, now + RETRY / 2));
+        assert_eq!(retired.look(now), Look::At(now + RETRY));
+    }
+
+    #[test]
+    fn a_commit_that_frees_what_it_retires_leaves_no_retry_that_the_watchdog_does_not_know() {
+        let now = Instant::now();
+        let mut retired = RetiredVersions::default();
+        retired.add(vec![Arc::new(1)], now);
+        assert_eq!(retired.take_few_unused().len(), 1);
+        assert!(!retired.take_wake(), "nothing is left to free");
+        let read: RetiredVersion = Arc::new(2);
+        retired.add(vec![Arc::clone(&read)], now + RETRY / 2);
+        assert!(retired.take_wake());
     }
 
     #[test]

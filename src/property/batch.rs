@@ -162,7 +162,9 @@ impl Mailbox {
 
     /// Takes what waits, as one batch.
     fn take(&self) -> Option<Batch> {
-        let merged = match std::mem::take(&mut *self.pending.lock()) {
+        // Bound first: a guard in the `match` would lock the mailbox until the merge is over.
+        let pending = std::mem::take(&mut *self.pending.lock());
+        let merged = match pending {
             Pending::Nothing => return None,
             Pending::One(commit) => self.merge(Merged::at(&commit), &commit),
             Pending::Several(merged) => merged,
@@ -196,5 +198,51 @@ fn is_back(change: &KeyChange) -> bool {
 impl fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Mailbox({})", self.prefix)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::properties::Properties;
+    use crate::sources::Memory;
+
+    #[test]
+    fn a_commit_does_not_wait_for_a_callback_that_merges_a_large_batch() {
+        let memory = Memory::from([("n", 1)]);
+        let builder = Properties::builder().source(memory.clone());
+        let props = builder.build().unwrap();
+        let before = props.snapshot();
+        memory.set("n", 2).unwrap();
+        let snapshot = props.snapshot();
+        let commit = Arc::new(Commit {
+            changes: diff::diff(&before.0.root, &snapshot.0.root, true).changes,
+            snapshot,
+        });
+        let secrets = Secrets::default();
+        let host: Weak<crate::engine::core::Engine> = Weak::new();
+        let mailbox = Mailbox::new(Key::root(), secrets.clone(), host, |_| {});
+        assert!(mailbox.put(&commit));
+        // The merge asks which keys are secret.
+        let merge_waits = secrets.block();
+        let taker = Arc::clone(&mailbox);
+        let callback = thread::spawn(move || taker.take().map(|batch| batch.changes.len()));
+        let (report, is_free) = channel();
+        let committer = thread::spawn(move || {
+            while !matches!(*mailbox.pending.lock(), Pending::Nothing) {
+                thread::yield_now();
+            }
+            report.send(()).unwrap();
+        });
+        let outcome = is_free.recv_timeout(Duration::from_secs(5));
+        drop(merge_waits);
+        assert_eq!(callback.join().unwrap(), Some(1));
+        committer.join().unwrap();
+        assert!(outcome.is_ok(), "the mailbox is locked during the merge");
     }
 }

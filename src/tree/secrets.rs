@@ -54,6 +54,12 @@ impl Secrets {
         self.0.more.lock().push(Arc::new(more));
     }
 
+    /// Makes [`hides`](Self::hides) wait while the result lives.
+    #[cfg(test)]
+    pub(crate) fn block(&self) -> impl Sized + '_ {
+        self.0.keys.write()
+    }
+
     /// Whether the value of a key, or something below it, may be a secret. Where the keys cannot be
     /// read, in a fork, it may be.
     pub(crate) fn hides(&self, key: &str) -> bool {

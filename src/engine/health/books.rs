@@ -528,16 +528,18 @@ impl Books {
     /// Takes away what is shown of keys that turned out to hold secrets.
     pub(crate) fn hide(&self, hidden: &dyn Fn(&str) -> bool) {
         let scrub = |error: &mut Error| {
-            if let Some(scrubbed) = error.without(hidden) {
+            let scrubbed = error.without(hidden);
+            let changes = scrubbed.is_some();
+            if let Some(scrubbed) = scrubbed {
                 *error = scrubbed;
             }
+            changes
         };
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        inner
-            .refused
-            .iter_mut()
-            .for_each(|refused| scrub(&mut refused.error));
+        for refused in &mut inner.refused {
+            scrub(&mut refused.error);
+        }
         for pending in &mut inner.pending_restart {
             if hidden(pending.key.as_str()) {
                 let shown = pending.running.iter_mut().chain(&mut pending.waiting);
@@ -545,14 +547,7 @@ impl Books {
             }
         }
         for record in &mut inner.sources {
-            record.health.problems.iter_mut().for_each(scrub);
-            let rejected = record.rejected.iter_mut();
-            rejected.for_each(|(_, error)| scrub(error));
-            let troubles = [&mut record.failing, &mut record.refusing];
-            for trouble in troubles.into_iter().flatten() {
-                scrub(&mut trouble.reason);
-            }
-            record.restate();
+            record.scrub(scrub);
         }
     }
 
@@ -604,7 +599,8 @@ impl Books {
             Verdict::Report(repeated) => {
                 self.put_undamped(record, news, generation, (kind, repeated));
             }
-            Verdict::Withhold => news.wake = Some(Arc::clone(&self.wake)),
+            Verdict::Withhold => {}
+            Verdict::WithholdAndWake => news.wake = Some(Arc::clone(&self.wake)),
         }
     }
 
@@ -648,7 +644,7 @@ impl Books {
                 at => next = next.into_iter().chain(at).min(),
             }
             let mut damper = std::mem::take(&mut record.damper);
-            for event in damper.take_due(now, |state| record.event_of(state)) {
+            for event in damper.take_due(now, || record.events()) {
                 self.put_undamped(record, &mut news, generation, event);
             }
             next = next.into_iter().chain(damper.next_due()).min();
@@ -680,7 +676,46 @@ impl fmt::Debug for Books {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::clock::Fake;
     use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_withheld_rejection_of_a_key_that_becomes_secret_is_reported_without_its_text() {
+        let (fake, clock) = Fake::new();
+        let books = Books::new(clock, Arc::new(|| ()));
+        let source = SourceId(7);
+        let expected = Expected {
+            required: true,
+            max_stale: Duration::ZERO,
+            polled: false,
+        };
+        books.open(source, Arc::from("test"), Layer::new("test", 0), expected);
+        let odd = || Error::new(ErrorKind::Mismatch, "found hunter").with_key("door");
+        let answer = |refused: Vec<Error>| Answer {
+            refused,
+            ..Answer::default()
+        };
+        let mut news = News::default();
+        for _ in 0..3 {
+            books.answered(&mut news, source, answer(vec![odd()]));
+            books.answered(&mut news, source, answer(Vec::new()));
+        }
+        books.answered(&mut news, source, answer(vec![odd()]));
+        books.hide(&|key| key == "door");
+        let mut inner = books.inner.lock();
+        let record = inner.record(source).unwrap();
+        fake.advance(Duration::from_secs(6));
+        let mut damper = std::mem::take(&mut record.damper);
+        let due = damper.take_due(books.clock.now(), || record.events());
+        let [(SourceEventKind::Rejected(error), 1)] = &due[..] else {
+            panic!("{due:?}");
+        };
+        assert!(!error.to_string().contains("hunter"), "{error}");
+        let memory = format!("{damper:?} {:?} {:?}", record.rejected, record.health);
+        assert!(!memory.contains("hunter"), "{memory}");
+        drop(inner);
+        news.tell();
+    }
 
     #[test]
     fn a_malformed_reading_that_was_told_of_waits_for_nobody() {

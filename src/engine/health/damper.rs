@@ -2,13 +2,18 @@
 //!
 //! An event is reported at once unless two of the same kind and cause were reported less than
 //! [`WINDOW`] ago. Then it is withheld and counted. A state that lasts for [`LASTING`] is reported
-//! all the same, unless the events that were reported have announced it. So whoever follows the
-//! events knows each state that lasts, and a source that alternates costs two events a minute for
-//! each cause.
+//! all the same, unless the events that were reported have announced it. So the reported events show
+//! each state that lasts, and a source that alternates costs two events a minute for each cause. Of
+//! more than [`MAX_REMEMBERED`] causes, the others count as one cause for each kind, of which only the
+//! newest state is reported if it lasts.
 
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use crate::engine::health::SourceEventKind;
+use crate::engine::health::events::MAX_EVENTS;
 use crate::error::Error;
 use crate::value::unread::without_position;
 
@@ -16,36 +21,59 @@ use crate::value::unread::without_position;
 const WINDOW: Duration = Duration::from_secs(60);
 /// How long a state must last before its withheld event is reported.
 const LASTING: Duration = Duration::from_secs(5);
-/// As many states are remembered; of more, the oldest is forgotten.
-const MAX_REMEMBERED: usize = 64;
+/// The most states that are counted one by one: as many as events can wait for a callback.
+const MAX_REMEMBERED: usize = MAX_EVENTS;
 
-/// What an event announces; what is wrong has a cause.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum State {
+/// What an event announces.
+///
+/// The cause is a hash: a text would take memory, and might hold what turns out to be a secret.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct State {
+    kind: Kind,
+    /// Of what is wrong; `None` stands for all causes that are not counted one by one.
+    cause: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Kind {
     Reconnected,
     Recovered,
-    Suspended(String),
-    Rejected(String),
-    Stale(String),
-    Degraded(String),
+    Suspended,
+    Rejected,
+    Stale,
+    Degraded,
 }
 
 impl State {
     /// What an event announces; `None` if the event is reported however often it happens.
-    fn of(kind: &SourceEventKind) -> Option<Self> {
-        match kind {
-            SourceEventKind::Reconnected => Some(Self::Reconnected),
-            SourceEventKind::Recovered => Some(Self::Recovered),
-            SourceEventKind::Suspended(error) => Some(Self::Suspended(cause(error))),
-            SourceEventKind::Rejected(error) => Some(Self::Rejected(cause_at_origin(error))),
-            SourceEventKind::Stale(error) => Some(Self::Stale(cause(error))),
-            SourceEventKind::Degraded(error) => Some(Self::Degraded(cause(error))),
-            _ => None,
+    pub(super) fn of(kind: &SourceEventKind) -> Option<Self> {
+        let (kind, cause) = match kind {
+            SourceEventKind::Reconnected => (Kind::Reconnected, None),
+            SourceEventKind::Recovered => (Kind::Recovered, None),
+            SourceEventKind::Suspended(error) => (Kind::Suspended, Some(cause(error))),
+            SourceEventKind::Rejected(error) => (Kind::Rejected, Some(cause_at_origin(error))),
+            SourceEventKind::Stale(error) => (Kind::Stale, Some(cause(error))),
+            SourceEventKind::Degraded(error) => (Kind::Degraded, Some(cause(error))),
+            _ => return None,
+        };
+        let cause = cause.map(|text| {
+            let mut hasher = DefaultHasher::new();
+            text.hash(&mut hasher);
+            hasher.finish()
+        });
+        Some(Self { kind, cause })
+    }
+
+    /// All causes of the kind that are not counted one by one.
+    fn overflow(self) -> Self {
+        Self {
+            cause: None,
+            ..self
         }
     }
 
-    fn is_well(&self) -> bool {
-        matches!(self, Self::Reconnected | Self::Recovered)
+    fn is_well(self) -> bool {
+        matches!(self.kind, Kind::Reconnected | Kind::Recovered)
     }
 }
 
@@ -74,15 +102,20 @@ fn cause_at_origin(error: &Error) -> String {
 /// What is known of the events of one source.
 #[derive(Debug, Default)]
 pub(super) struct Damper {
-    remembered: Vec<Remembered>,
-    withheld: Vec<Withheld>,
-    /// What the reported events add up to: what is wrong since all was well.
-    announced: Vec<State>,
+    remembered: HashMap<State, Remembered>,
+    /// Until when no remembered state leaves the window, if the list is full.
+    full_until: Option<Instant>,
+    /// The withheld events, by the state that they are counted as.
+    withheld: HashMap<State, Withheld>,
+    /// When the watchdog looks at the withheld events at the latest.
+    watched_until: Option<Instant>,
+    /// What the reported events add up to: what is wrong since all was well. A state that finds no room
+    /// counts as not announced.
+    announced: HashSet<State>,
 }
 
 #[derive(Debug)]
 struct Remembered {
-    state: State,
     reported: Instant,
     reported_before: Option<Instant>,
     /// How many events like it were withheld since.
@@ -100,7 +133,10 @@ struct Withheld {
 pub(super) enum Verdict {
     /// It is reported, and so many like it were not.
     Report(u64),
+    /// It is withheld; the watchdog looks at the withheld events in time.
     Withhold,
+    /// It is withheld, and the watchdog must be woken.
+    WithholdAndWake,
 }
 
 impl Remembered {
@@ -121,82 +157,154 @@ impl Damper {
         let Some(state) = State::of(kind) else {
             return Verdict::Report(0);
         };
-        let known = self.remembered.iter_mut().find(|it| it.state == state);
-        match known {
+        let counted = self.counted_as(state, now);
+        match self.remembered.get_mut(&counted) {
             Some(known) if known.is_exhausted(now) => {
                 known.repeated += 1;
-                let due = now + LASTING;
-                self.withheld.retain(|withheld| withheld.state != state);
-                self.withheld.push(Withheld { state, due });
-                Verdict::Withhold
+                self.withhold(counted, state, now)
             }
             _ => Verdict::Report(self.announce(state, now)),
         }
     }
 
+    fn withhold(&mut self, counted: State, state: State, now: Instant) -> Verdict {
+        let due = now + LASTING;
+        let is_watched =
+            !self.withheld.is_empty() && self.watched_until.is_some_and(|until| until > now);
+        self.withheld.insert(counted, Withheld { state, due });
+        if is_watched {
+            return Verdict::Withhold;
+        }
+        // If no thread can be started now, the next event after this moment tries again.
+        self.watched_until = Some(due);
+        Verdict::WithholdAndWake
+    }
+
+    /// The state that the events of a state are counted as: itself, as long as there is room.
+    fn counted_as(&mut self, state: State, now: Instant) -> State {
+        if self.remembered.len() < MAX_REMEMBERED || self.remembered.contains_key(&state) {
+            return state;
+        }
+        // Looks at the list only when there is something to remove.
+        if self.full_until.is_none_or(|until| until <= now) {
+            let is_recent =
+                |known: &Remembered| now.saturating_duration_since(known.reported) < WINDOW;
+            self.remembered.retain(|_, known| is_recent(known));
+            let oldest = self.remembered.values().map(|known| known.reported).min();
+            self.full_until = oldest.map(|oldest| oldest + WINDOW);
+        }
+        match self.remembered.len() < MAX_REMEMBERED {
+            true => state,
+            false => state.overflow(),
+        }
+    }
+
     /// Remembers that an event is reported; returns how many like it were not.
     fn announce(&mut self, state: State, now: Instant) -> u64 {
-        self.withheld.retain(|withheld| withheld.state != state);
-        let before = self.remembered.iter().position(|it| it.state == state);
-        let before = before.map(|at| self.remembered.remove(at));
-        let repeated = before.as_ref().map_or(0, |before| before.repeated);
+        let counted = self.counted_as(state, now);
+        self.withheld.remove(&counted);
         let reported = Remembered {
-            state: state.clone(),
             reported: now,
-            reported_before: before.map(|before| before.reported),
+            reported_before: None,
             repeated: 0,
         };
-        push_bounded(&mut self.remembered, reported);
+        let repeated = match self.remembered.entry(counted) {
+            Entry::Vacant(entry) => {
+                entry.insert(reported);
+                0
+            }
+            Entry::Occupied(mut entry) => {
+                let before = entry.insert(reported);
+                entry.get_mut().reported_before = Some(before.reported);
+                before.repeated
+            }
+        };
         if state.is_well() {
             self.announced.clear();
-        } else if !self.announced.contains(&state) {
-            push_bounded(&mut self.announced, state);
+        } else if self.announced.len() < MAX_REMEMBERED {
+            self.announced.insert(state);
         }
         repeated
     }
 
     /// When the next withheld event is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.withheld.iter().map(|withheld| withheld.due).min()
+        self.withheld.values().map(|withheld| withheld.due).min()
     }
 
     /// Takes the withheld events that are due, each with how many others like it were not reported.
-    /// `event_of` makes the event of a state that has lasted.
+    /// `events` makes the events of all states that the source is in.
     pub(super) fn take_due(
         &mut self,
         now: Instant,
-        event_of: impl Fn(&State) -> Option<SourceEventKind>,
+        events: impl FnOnce() -> Vec<SourceEventKind>,
     ) -> Vec<(SourceEventKind, u64)> {
-        let all = std::mem::take(&mut self.withheld);
-        let (due, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.due <= now);
-        self.withheld = later;
-        let mut events = Vec::new();
-        for Withheld { state, .. } in due {
+        let mut due = Vec::new();
+        self.withheld.retain(|_, withheld| {
+            let is_due = withheld.due <= now;
+            if is_due {
+                due.push((withheld.due, withheld.state));
+            }
+            !is_due
+        });
+        if due.is_empty() {
+            return Vec::new();
+        }
+        due.sort_by_key(|(due, _)| *due);
+        let mut current = HashMap::new();
+        for event in events() {
+            if let Some(state) = State::of(&event) {
+                current.entry(state).or_insert(event);
+            }
+        }
+        let mut reported = Vec::new();
+        for (_, state) in due {
             let is_news = match state.is_well() {
                 true => !self.announced.is_empty(),
                 false => !self.announced.contains(&state),
             };
-            if let Some(event) = event_of(&state).filter(|_| is_news) {
+            if let Some(event) = current.remove(&state).filter(|_| is_news) {
                 // The event that is reported now was counted when it was withheld.
                 let others = self.announce(state, now).saturating_sub(1);
-                events.push((event, others));
+                reported.push((event, others));
             }
         }
-        events
+        reported
     }
-}
 
-fn push_bounded<T>(list: &mut Vec<T>, item: T) {
-    if list.len() == MAX_REMEMBERED {
-        list.remove(0);
-    }
-    list.push(item);
-}
-
-impl State {
-    /// Whether this is the state that an event of this kind would announce.
-    pub(super) fn is_of(&self, kind: &SourceEventKind) -> bool {
-        Self::of(kind).as_ref() == Some(self)
+    /// Counts a state as another one from now on: the text of its cause has changed.
+    pub(super) fn rename(&mut self, from: State, to: State) {
+        if from == to {
+            return;
+        }
+        if let Some(moved) = self.remembered.remove(&from) {
+            match self.remembered.entry(to) {
+                Entry::Vacant(entry) => {
+                    entry.insert(moved);
+                }
+                Entry::Occupied(mut entry) => {
+                    let known = entry.get_mut();
+                    let (newer, older) = match known.reported >= moved.reported {
+                        true => (known.reported, moved.reported),
+                        false => (moved.reported, known.reported),
+                    };
+                    known.reported = newer;
+                    known.reported_before = Some(older);
+                    known.repeated += moved.repeated;
+                }
+            }
+        }
+        if let Some(withheld) = self.withheld.remove(&from) {
+            self.withheld.insert(to, withheld);
+        }
+        for withheld in self.withheld.values_mut() {
+            if withheld.state == from {
+                withheld.state = to;
+            }
+        }
+        if self.announced.remove(&from) {
+            self.announced.insert(to);
+        }
     }
 }
 
@@ -214,6 +322,10 @@ mod tests {
         SourceEventKind::Rejected(error.with_origin(origin))
     }
 
+    fn is_withheld(verdict: Verdict) -> bool {
+        matches!(verdict, Verdict::Withhold | Verdict::WithholdAndWake)
+    }
+
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
@@ -228,16 +340,16 @@ mod tests {
                 SourceEventKind::Reconnected,
             ] {
                 let verdict = damper.judge(&kind, now);
-                let wanted = match round {
-                    0 | 1 => Verdict::Report(0),
-                    _ => Verdict::Withhold,
-                };
-                assert_eq!(verdict, wanted, "{kind:?} in round {round}");
+                if round < 2 {
+                    assert_eq!(verdict, Verdict::Report(0), "{kind:?} in round {round}");
+                } else {
+                    assert!(is_withheld(verdict), "{kind:?} in round {round}");
+                }
             }
         }
         let number = suspended("down at 17:04");
         let now = begin + SECOND * 30;
-        assert_eq!(damper.judge(&number, now), Verdict::Withhold);
+        assert!(is_withheld(damper.judge(&number, now)));
         assert_eq!(damper.judge(&suspended("refused"), now), Verdict::Report(0));
         let later = damper.judge(&number, begin + SECOND * 61);
         assert_eq!(later, Verdict::Report(99));
@@ -249,7 +361,7 @@ mod tests {
         for _ in 0..3 {
             damper.judge(&suspended("down"), now);
         }
-        assert_eq!(damper.judge(&suspended("down"), now), Verdict::Withhold);
+        assert!(is_withheld(damper.judge(&suspended("down"), now)));
         damper.judge(&SourceEventKind::Initialized, now);
         assert_eq!(damper.judge(&suspended("down"), now), Verdict::Report(0));
     }
@@ -267,8 +379,7 @@ mod tests {
     fn a_state_that_lasts_is_reported_unless_it_was_announced_last() {
         let (mut damper, begin) = (Damper::default(), Instant::now());
         let down = || suspended("down");
-        let event_of =
-            |kind: SourceEventKind| move |state: &State| state.is_of(&kind).then(|| kind.clone());
+        let event_of = |kind: SourceEventKind| move || vec![kind];
         for _ in 0..2 {
             damper.judge(&down(), begin);
             damper.judge(&SourceEventKind::Reconnected, begin + SECOND);
@@ -299,6 +410,101 @@ mod tests {
         assert!(
             matches!(&due[..], [(SourceEventKind::Reconnected, 1)]),
             "{due:?}"
+        );
+    }
+
+    /// A cause without a number.
+    fn cause_of(number: u32) -> String {
+        let digits = number.to_string().into_bytes().into_iter();
+        digits
+            .map(|digit| char::from(digit - b'0' + b'a'))
+            .collect()
+    }
+
+    #[test]
+    fn a_source_that_alternates_between_many_causes_is_damped_and_its_last_state_is_reported() {
+        for (causes, most) in [
+            (60, 120),
+            (1_000, 2_000),
+            (5_000, 2 * MAX_REMEMBERED as u32 + 2),
+        ] {
+            let (mut damper, begin) = (Damper::default(), Instant::now());
+            let (mut reported, mut now) = (0, begin);
+            for round in 0..4 {
+                now = begin + SECOND / 10 * round;
+                for cause in 0..causes {
+                    let kind = rejected("odd", &cause_of(cause));
+                    reported += u32::from(!is_withheld(damper.judge(&kind, now)));
+                }
+                damper.judge(&SourceEventKind::Recovered, now);
+            }
+            assert!(
+                (120..=most).contains(&reported),
+                "{reported} of {causes} causes"
+            );
+            assert!(damper.remembered.len() <= MAX_REMEMBERED + 6);
+            assert!(damper.announced.len() <= MAX_REMEMBERED);
+            // The last one lasts.
+            let last = rejected("odd", &cause_of(causes - 1));
+            assert!(is_withheld(damper.judge(&last, now)));
+            let due = damper.take_due(now + LASTING, || vec![last]);
+            assert!(
+                matches!(&due[..], [(SourceEventKind::Rejected(_), _)]),
+                "{due:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_full_list_makes_room_for_new_causes_after_the_window() {
+        let (mut damper, begin) = (Damper::default(), Instant::now());
+        for cause in 0..2 * MAX_REMEMBERED as u32 {
+            damper.judge(&suspended(&cause_of(cause)), begin);
+        }
+        let news = suspended("news");
+        assert!(is_withheld(damper.judge(&news, begin + SECOND * 59)));
+        let later = begin + SECOND * 61;
+        assert_eq!(damper.judge(&news, later), Verdict::Report(0));
+        assert_eq!(damper.judge(&news, later), Verdict::Report(0));
+        assert!(
+            is_withheld(damper.judge(&news, later)),
+            "it is counted by itself"
+        );
+    }
+
+    #[test]
+    fn the_watchdog_is_woken_for_the_first_withheld_event_and_again_if_it_did_not_look() {
+        let (mut damper, begin) = (Damper::default(), Instant::now());
+        let verdicts = (0..100).map(|i| damper.judge(&suspended("down"), begin + SECOND / 10 * i));
+        let wakes = verdicts.filter(|verdict| *verdict == Verdict::WithholdAndWake);
+        assert_eq!(wakes.count(), 2, "once in five seconds");
+        let now = begin + SECOND * 16;
+        damper.take_due(now, Vec::new);
+        assert_eq!(
+            damper.judge(&suspended("down"), now),
+            Verdict::WithholdAndWake
+        );
+    }
+
+    #[test]
+    fn a_withheld_event_whose_text_changes_is_reported_if_its_state_lasts() {
+        let (mut damper, begin) = (Damper::default(), Instant::now());
+        let (from, to) = (suspended("found hunter"), suspended("not shown"));
+        for _ in 0..2 {
+            damper.judge(&from, begin);
+            damper.judge(&SourceEventKind::Reconnected, begin);
+        }
+        assert!(is_withheld(damper.judge(&from, begin)));
+        let states = [&from, &to].map(|kind| State::of(kind).unwrap());
+        damper.rename(states[0], states[1]);
+        let due = damper.take_due(begin + LASTING, || vec![to.clone()]);
+        assert!(
+            matches!(&due[..], [(SourceEventKind::Suspended(_), 0)]),
+            "{due:?}"
+        );
+        assert!(
+            is_withheld(damper.judge(&to, begin + LASTING)),
+            "it is the same cause"
         );
     }
 }

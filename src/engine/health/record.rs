@@ -133,11 +133,42 @@ impl Record {
         new
     }
 
-    /// The event of a state, if the state is that of the source now.
-    pub(super) fn event_of(&self, state: &State) -> Option<SourceEventKind> {
+    /// Changes each error with `scrub`, which returns whether it changed one.
+    pub(super) fn scrub(&mut self, scrub: impl Fn(&mut Error) -> bool) {
+        let before = self.events();
+        let mut changes = false;
+        for (text, error) in &mut self.rejected {
+            if scrub(error) {
+                *text = error.to_string();
+                changes = true;
+            }
+        }
+        let troubles = [&mut self.failing, &mut self.refusing];
+        let reasons = troubles
+            .into_iter()
+            .flatten()
+            .map(|trouble| &mut trouble.reason);
+        let degraded = self.health.degraded.iter_mut().chain(&mut self.unkept);
+        for error in reasons.chain(degraded).chain(&mut self.health.problems) {
+            changes |= scrub(error);
+        }
+        if !changes {
+            return;
+        }
+        self.restate();
+        // The same states in the same order, each with the text that it has now.
+        for (before, after) in before.iter().zip(self.events()) {
+            if let (Some(before), Some(after)) = (State::of(before), State::of(&after)) {
+                self.damper.rename(before, after);
+            }
+        }
+    }
+
+    /// The events of all states that the source is in.
+    pub(super) fn events(&self) -> Vec<SourceEventKind> {
         let failing = self.failing.iter().map(|trouble| &trouble.reason);
         let degraded = self.health.degraded.iter().chain(&self.unkept);
-        let mut events = failing
+        failing
             .map(|reason| SourceEventKind::Suspended(reason.clone()))
             .chain(
                 self.rejected
@@ -151,8 +182,8 @@ impl Record {
                     vec![SourceEventKind::Stale(reason.clone())]
                 }
                 _ => Vec::new(),
-            });
-        events.find(|event| state.is_of(event))
+            })
+            .collect()
     }
 
     pub(super) fn hold(&mut self, held: Option<(Held, Option<Instant>)>) {

@@ -45,6 +45,9 @@ pub(crate) struct Keeper {
     pub(crate) id: SourceId,
     pub(crate) name: Arc<str>,
     pub(crate) terms: Terms,
+    /// Whether the monitor runs as long as the source is there. For any other source it runs while
+    /// something is due.
+    pub(super) needs_monitor: bool,
     pub(super) source: Box<dyn Source>,
     pub(super) engine: Weak<Engine>,
     pub(super) clock: Clock,
@@ -121,10 +124,15 @@ impl Keeper {
         terms: Terms,
         source: Box<dyn Source>,
     ) -> Arc<Self> {
+        let policy = &terms.policy;
+        let needs_monitor = terms.watching != Watching::Push
+            || !policy.max_stale.is_zero()
+            || policy.guard.is_some();
         Arc::new(Self {
             id,
             name,
             terms,
+            needs_monitor,
             source,
             engine: engine.weak(),
             clock: monitor.clock.clone(),
@@ -504,7 +512,8 @@ impl Keeper {
 
     pub(super) fn ring(&self) {
         if let Some(monitor) = self.monitor.upgrade() {
-            monitor.ring();
+            // A source that pushes may begin again after the monitor has ended.
+            monitor.wake(Weak::clone(&self.engine));
         }
     }
 

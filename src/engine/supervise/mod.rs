@@ -46,16 +46,15 @@ impl Supervisor {
         source: Box<dyn Source>,
     ) -> Result<Arc<Keeper>, Error> {
         let pushes = terms.watching == crate::source::Watching::Push;
-        let grows_old = !terms.policy.max_stale.is_zero();
-        let watched = !pushes || grows_old || terms.policy.guard.is_some();
         let keeper = Keeper::new(engine, &self.monitor, id, name, terms, source);
         self.monitor.add(Arc::clone(&keeper));
-        let run = match watched {
-            true => self.monitor.run(engine.weak()).map_err(|cause| {
+        let run = if keeper.needs_monitor {
+            self.monitor.run(engine.weak()).map_err(|cause| {
                 let detail = format!("no thread can be started for it: {cause}");
                 Error::new(ErrorKind::Unavailable, detail).with_origin(&keeper.name)
-            }),
-            false => Ok(()),
+            })
+        } else {
+            Ok(())
         };
         let started = run.and_then(|()| match pushes {
             true => match keeper.attach() {
@@ -145,10 +144,7 @@ impl Supervisor {
 
     /// Has the monitor look again; starts it if it does not run.
     pub(crate) fn wake(&self, engine: &Engine) {
-        // In this order: a monitor that is about to end either sees the ring or is replaced.
-        self.monitor.ring();
-        // Where no thread starts, the next commit does what the monitor would have done.
-        let _ = self.monitor.run(engine.weak());
+        self.monitor.wake(engine.weak());
     }
 
     pub(crate) fn clock(&self) -> &Clock {

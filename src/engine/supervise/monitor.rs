@@ -131,6 +131,8 @@ impl Monitor {
     pub(super) fn remove(&self, id: SourceId) -> Option<Arc<Keeper>> {
         let mut state = self.state.lock();
         let at = state.keepers.iter().position(|keeper| keeper.id == id)?;
+        // The thread ends if it waited for this source only.
+        state.rung = true;
         self.bell.notify_all();
         Some(state.keepers.swap_remove(at))
     }
@@ -143,10 +145,18 @@ impl Monitor {
         std::mem::take(&mut state.keepers)
     }
 
-    /// Has the thread look again.
+    /// Has the thread look again, if it runs.
     pub(crate) fn ring(&self) {
         self.state.lock().rung = true;
         self.bell.notify_all();
+    }
+
+    /// Has the thread look again; starts it if it does not run.
+    pub(super) fn wake(self: &Arc<Self>, engine: Weak<Engine>) {
+        // In this order: a thread that is about to end either sees the ring or is replaced.
+        self.ring();
+        // Where no thread starts, the next commit does what the thread would have done.
+        let _ = self.run(engine);
     }
 
     /// Starts the thread, unless it runs.
@@ -176,21 +186,21 @@ impl Monitor {
         for keeper in self.keepers() {
             next = next.into_iter().chain(keeper.check()).min();
         }
-        let mut retry = None;
         if let Some(engine) = engine.upgrade() {
-            let retries = [
+            let due = [
                 engine.free_unused(),
                 engine.dispatcher.retry_at(self.clock.now()),
+                engine.grown_old(),
             ];
-            retry = retries.into_iter().flatten().min();
-            let due = engine.grown_old().into_iter().chain(retry);
-            next = next.into_iter().chain(due).min();
+            next = next.into_iter().chain(due.into_iter().flatten()).min();
         }
         let mut state = self.state.lock();
         loop {
-            let is_idle = state.keepers.is_empty() && retry.is_none() && !state.rung;
+            let is_needed = state.keepers.iter().any(|keeper| keeper.needs_monitor);
+            let is_idle = !is_needed && next.is_none() && !state.rung;
             if state.ended || is_idle {
-                // The next source starts another.
+                // Decided under the lock that `ring` and `run` take: a ring before this is seen, and
+                // one after it starts another thread.
                 state.running = false;
                 return false;
             }

@@ -424,7 +424,9 @@ impl Followed<'_> {
             return;
         }
         if self.verdicts.send(NOTHING, Document::new(), updates) {
-            *self.file.memory.lock() = Memory::default();
+            let before = std::mem::take(&mut *self.file.memory.lock());
+            // The old document may be large.
+            drop(before);
         }
     }
 

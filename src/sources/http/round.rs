@@ -193,7 +193,9 @@ impl Http {
                 false => None,
             },
         };
-        self.memory.lock().client = Some((digest, client.clone()));
+        let before = self.memory.lock().client.replace((digest, client.clone()));
+        // The old client closes its connections without the lock.
+        drop(before);
         Ok(client)
     }
 
@@ -341,7 +343,13 @@ impl Http {
             parts.for_each(|part| union.merge(part));
             union
         });
-        self.memory.lock().union = Some((digests, document.clone()));
+        let before = self
+            .memory
+            .lock()
+            .union
+            .replace((digests, document.clone()));
+        // The old document may be large.
+        drop(before);
         Ok(document)
     }
 }
