@@ -1420,3 +1420,120 @@ fn a_subscriber_registered_while_a_storm_rages_ends_on_the_final_value() -> Resu
     }
     Ok(())
 }
+
+/// Runs as many callbacks at once, spread over some properties, of which each closes the next one
+/// and waits for it. Returns what that came to, and how often they are called afterwards.
+fn close_in_a_circle(
+    callbacks: usize,
+    spread: usize,
+    inline: bool,
+) -> (Vec<Result<(), Error>>, u32) {
+    let memories: Vec<Memory> = (0..spread).map(|_| Memory::new()).collect();
+    let all: Vec<Properties> = memories
+        .iter()
+        .map(|memory| {
+            let builder = Properties::builder().source(memory.clone());
+            let builder = match inline {
+                true => builder.inline_callbacks(),
+                false => builder,
+            };
+            builder.build().unwrap()
+        })
+        .collect();
+    let cells: Vec<Arc<Mutex<Option<Subscription>>>> =
+        (0..callbacks).map(|_| Arc::default()).collect();
+    let barrier = Arc::new(std::sync::Barrier::new(callbacks));
+    let calls = Arc::new(AtomicU32::new(0));
+    let (report, inbox) = reports();
+    for at in 0..callbacks {
+        let key = format!("k{at}");
+        let handle = all[at % spread].property::<u32>(&key).default(0);
+        let next = Arc::clone(&cells[(at + 1) % callbacks]);
+        let (barrier, calls, report) = (Arc::clone(&barrier), Arc::clone(&calls), report.clone());
+        let subscription = handle.build().unwrap().on_change(move |_| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            barrier.wait();
+            let next = next.lock().unwrap().take().unwrap();
+            report(next.close_and_wait());
+        });
+        *cells[at].lock().unwrap() = Some(subscription);
+    }
+    let writers: Vec<_> = (0..callbacks)
+        .map(|at| {
+            let memory = memories[at % spread].clone();
+            thread::spawn(move || memory.set(&format!("k{at}"), 1).unwrap())
+        })
+        .collect();
+    let outcomes = (0..callbacks).map(|_| inbox.next()).collect();
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    let before = calls.load(Ordering::SeqCst);
+    for at in 0..callbacks {
+        memories[at % spread].set(&format!("k{at}"), 2).unwrap();
+    }
+    drop(all);
+    (outcomes, calls.load(Ordering::SeqCst) - before)
+}
+
+#[test]
+fn of_callbacks_that_close_each_other_in_a_circle_one_at_least_is_refused_and_all_end() {
+    within(DEADLINE * 10, || {
+        for (callbacks, spread, inline) in [
+            (2, 1, false),
+            (3, 1, false),
+            (5, 1, false),
+            (2, 2, false),
+            (3, 2, false),
+            (2, 2, true),
+            (3, 3, true),
+        ] {
+            for _ in 0..20 {
+                let (outcomes, late) = close_in_a_circle(callbacks, spread, inline);
+                let refused = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+                let kinds: Vec<_> = refused.map(Error::kind).collect();
+                assert!(
+                    !kinds.is_empty(),
+                    "{callbacks} over {spread}, inline: {inline}"
+                );
+                assert!(kinds.iter().all(|kind| *kind == ErrorKind::Reentrant));
+                assert_eq!(late, 0, "a closed callback is called");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_callback_waits_for_callbacks_that_wait_for_others_and_not_for_it() {
+    within(DEADLINE * 2, || {
+        let props = Properties::builder().build().unwrap();
+        let cells: [Arc<Mutex<Option<Subscription>>>; 3] = Default::default();
+        let barrier = Arc::new(std::sync::Barrier::new(3));
+        let (report, inbox) = reports();
+        let keys = ["a", "b", "c"];
+        for at in 0..3 {
+            let next = cells.get(at + 1).map(Arc::clone);
+            let (barrier, report) = (Arc::clone(&barrier), report.clone());
+            let handle = props.property::<u32>(keys[at]).default(0).build().unwrap();
+            let subscription = handle.on_change(move |_| {
+                barrier.wait();
+                match &next {
+                    Some(next) => {
+                        let next = next.lock().unwrap().take().unwrap();
+                        report((at, next.close_and_wait().is_ok()));
+                    }
+                    None => {
+                        thread::sleep(Duration::from_millis(20));
+                        report((at, true));
+                    }
+                }
+            });
+            *cells[at].lock().unwrap() = Some(subscription);
+        }
+        for key in keys {
+            props.set(key, 1).unwrap();
+        }
+        let ended = [inbox.next(), inbox.next(), inbox.next()];
+        assert_eq!(ended, [(2, true), (1, true), (0, true)]);
+    });
+}

@@ -733,21 +733,220 @@ fn no_call_waits_inside_a_validator_a_decoder_or_a_mapping() {
         });
         let _decoded = props.property::<Decoded>("m").build().unwrap();
         let id = props.health().sources[0].source;
-        for place in 0..4 {
+        let (busy, its_handle, its_id) = keep_committing();
+        for place in 0..8 {
+            let is_other = place >= 4;
+            let place = place % 4;
             stage.store(place, Ordering::SeqCst);
             let (report, inbox) = reports();
-            let (view, handle) = (props.clone(), n.clone());
+            let (view, handle, id) = match is_other {
+                true => (busy.clone(), its_handle.clone(), its_id),
+                false => (props.clone(), n.clone(), id),
+            };
             let wait: Act = Box::new(move || report(wait_in_every_way(&view, &handle, id)));
             match place {
                 3 => DECODES.set(Some(wait)),
                 _ => *act.lock().unwrap() = Some(wait),
             }
-            memory.set("m", 2 + place as u32).unwrap();
+            memory
+                .set("m", 2 + place as u32 + 4 * u32::from(is_other))
+                .unwrap();
             for (call, kind) in inbox.next() {
-                assert_eq!(kind, Some(ErrorKind::Reentrant), "{call} in place {place}");
+                let what = format!("{call} in place {place}, of others: {is_other}");
+                assert_eq!(kind, Some(ErrorKind::Reentrant), "{what}");
             }
         }
-        assert_eq!(props.get::<u32>("m").unwrap(), 5);
+        assert_eq!(props.get::<u32>("m").unwrap(), 9);
+    });
+}
+
+/// Properties that another thread commits to, for as long as the process lives.
+fn keep_committing() -> (Properties, DynamicProperty<u32>, SourceId) {
+    let memory = Memory::from([("n", 1)]);
+    let (report, inbox) = reports();
+    let props = Properties::builder()
+        .source(memory.clone())
+        .validate(move |tree| {
+            if tree.get::<u32>("n").is_ok_and(|n| n == 2) {
+                report(());
+                loop {
+                    thread::park();
+                }
+            }
+            Ok(())
+        })
+        .build()
+        .unwrap();
+    let n = props.property::<u32>("n").build().unwrap();
+    let id = props.health().sources[0].source;
+    thread::spawn(move || memory.set("n", 2));
+    inbox.next();
+    // Dropping the last of them would wait for the commit.
+    std::mem::forget(props.clone());
+    (props, n, id)
+}
+
+#[test]
+fn a_validator_changes_and_builds_other_properties_and_waits_for_none() {
+    within(Duration::from_secs(20), || {
+        let memory = Memory::from([("n", 1)]);
+        let other = Properties::builder().source(memory.clone()).build();
+        let other = other.unwrap();
+        let n = other.property::<u32>("n").build().unwrap();
+        let id = other.health().sources[0].source;
+        let (report, inbox) = reports();
+        let view = other.clone();
+        let props = Properties::builder()
+            .validate(move |tree| {
+                if !tree.contains("x") {
+                    return Ok(());
+                }
+                view.set("written", 1).unwrap();
+                memory.set("n", 2).unwrap();
+                let own = Properties::builder()
+                    .source(Memory::from([("n", 3)]))
+                    .build()
+                    .unwrap();
+                assert_eq!(own.get::<u32>("n").unwrap(), 3);
+                let outcomes = wait_in_every_way(&view, &n, id);
+                let refused = |(call, kind)| (kind == Some(ErrorKind::Reentrant)).then_some(call);
+                report(outcomes.into_iter().filter_map(refused).collect());
+                Ok(())
+            })
+            .build()
+            .unwrap();
+        props.set("x", 1).unwrap();
+        let refused: Vec<_> = inbox.next();
+        let waiting = [
+            "close_and_wait",
+            "wait_until",
+            "recv_timeout",
+            "wait_for",
+            "refresh_now",
+            "refresh_source",
+            "add_source",
+        ];
+        assert_eq!(refused, waiting);
+        assert_eq!(other.get::<u32>("written").unwrap(), 1);
+    });
+}
+
+/// Two properties, a memory of each, and what setting the key `other` in the other properties and in
+/// their memory comes to inside a validator: both validators are inside at that time.
+fn write_across() -> ([(Properties, Memory); 2], [Outcomes; 2]) {
+    let cells: [Arc<OnceLock<(Properties, Memory)>>; 2] = Default::default();
+    let barrier = Arc::new(Barrier::new(2));
+    let (report, inbox) = reports();
+    let report = Arc::new(Mutex::new(report));
+    let pair = [0, 1].map(|at: usize| {
+        let other = Arc::clone(&cells[1 - at]);
+        let (barrier, report) = (Arc::clone(&barrier), Arc::clone(&report));
+        let memory = Memory::new();
+        let props = Properties::builder()
+            .source(memory.clone())
+            .validate(move |tree| {
+                let is_first = tree.contains("x") && !tree.contains("late");
+                let Some((props, memory)) = other.get().filter(|_| is_first) else {
+                    return Ok(());
+                };
+                barrier.wait();
+                let outcomes: Outcomes = vec![
+                    ("set", props.set("other", 1).err().map(|error| error.kind())),
+                    (
+                        "Memory::set",
+                        memory.set("other", 2).err().map(|error| error.kind()),
+                    ),
+                    (
+                        "add_source",
+                        props
+                            .add_source(Memory::new())
+                            .err()
+                            .map(|error| error.kind()),
+                    ),
+                ];
+                barrier.wait();
+                report.lock().unwrap()(outcomes);
+                Ok(())
+            })
+            .build()
+            .unwrap();
+        cells[at].set((props.clone(), memory.clone())).unwrap();
+        (props, memory)
+    });
+    let writers = pair.clone().map(|(props, _)| {
+        thread::spawn(move || {
+            props.set("x", 1).unwrap();
+        })
+    });
+    let outcomes = [inbox.next(), inbox.next()];
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    (pair, outcomes)
+}
+
+#[test]
+fn each_write_of_a_validator_to_other_properties_is_applied_or_refused_however_busy_they_are() {
+    const ROUNDS: usize = 300;
+    within(Duration::from_secs(60), || {
+        let cells: [Arc<OnceLock<Properties>>; 3] = Default::default();
+        let (report, inbox) = reports();
+        let report = Arc::new(Mutex::new(report));
+        let all = [0, 1, 2].map(|at: usize| {
+            let next = (at + 1) % 3;
+            let (other, report) = (Arc::clone(&cells[next]), Arc::clone(&report));
+            let last = Mutex::new(0);
+            let props = Properties::builder()
+                .validate(move |tree| {
+                    let round = tree.get_opt::<usize>("round").unwrap().unwrap_or(0);
+                    let is_new = std::mem::replace(&mut *last.lock().unwrap(), round) != round;
+                    if let Some(other) = other.get().filter(|_| is_new) {
+                        let key = format!("written.k{at}-{round}");
+                        let outcome = other.set(&key, 1).map(drop);
+                        let outcome = outcome.map_err(|error| error.kind());
+                        report.lock().unwrap()((next, key, outcome));
+                    }
+                    Ok(())
+                })
+                .build()
+                .unwrap();
+            cells[at].set(props.clone()).unwrap();
+            props
+        });
+        let writers = all.clone().map(|props| {
+            thread::spawn(move || {
+                for round in 1..=ROUNDS {
+                    props.set("round", round as u64).unwrap();
+                }
+            })
+        });
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        let outcomes = inbox.all();
+        assert_eq!(outcomes.len(), 3 * ROUNDS);
+        for (props, key, outcome) in outcomes {
+            assert!(matches!(outcome, Ok(()) | Err(ErrorKind::Reentrant)));
+            let is_applied = all[props].snapshot().contains(&key);
+            assert_eq!(is_applied, outcome.is_ok(), "{key}: {outcome:?}");
+        }
+    });
+}
+
+#[test]
+fn validators_of_two_properties_that_write_to_each_other_are_refused_and_nothing_of_it_remains() {
+    within(Duration::from_secs(20), || {
+        let (pair, outcomes) = write_across();
+        for (call, kind) in outcomes.into_iter().flatten() {
+            assert_eq!(kind, Some(ErrorKind::Reentrant), "{call}");
+        }
+        for (props, memory) in pair {
+            assert_eq!(props.get::<u32>("x").unwrap(), 1);
+            // A commit would take up what was left behind.
+            memory.set("late", 1).unwrap();
+            assert!(!props.snapshot().contains("other"));
+            assert!(!format!("{memory:?}").contains("other"), "{memory:?}");
+        }
     });
 }
 

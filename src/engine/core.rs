@@ -27,8 +27,8 @@ use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
 use crate::sync::Cell;
-use crate::sync::discard::{Contained, Discarded, discard};
-use crate::sync::lock::{CannotLock, CommitLock, Mutex};
+use crate::sync::discard::{Contained, discard};
+use crate::sync::lock::{self, Building, CannotLock, CommitLock, Mutex};
 use crate::sync::panics::{self, Panicked};
 use crate::sync::process::ProcessId;
 use crate::tree::diff;
@@ -42,6 +42,9 @@ use crate::value::scan::Seed;
 
 /// The pause before the watchdog retries what needs the commit lock, while a commit holds it.
 const RETRY_WHILE_COMMITTING: Duration = Duration::from_millis(50);
+
+/// The pause between two looks whether an order that another thread has taken is committed.
+const POLL_OF_A_TAKEN_ORDER: Duration = Duration::from_micros(100);
 
 /// The layer that the program writes to.
 const OVERRIDES: SourceId = SourceId(1);
@@ -373,10 +376,10 @@ impl Engine {
         Err(Error::new(ErrorKind::Closed, detail))
     }
 
-    /// Refuses what waits for other threads, where this one holds up all that commit.
+    /// Rejects a call that waits for other threads where [`lock::is_committing`] forbids it.
     pub(crate) fn may_wait(&self) -> Result<(), Error> {
         self.check_process()?;
-        if self.ledger.is_held() {
+        if lock::is_committing() {
             let detail = "a validator or a decoder may not wait for sources";
             return Err(Error::new(ErrorKind::Reentrant, detail));
         }
@@ -387,18 +390,14 @@ impl Engine {
     /// dropped after the lock is released.
     fn locked<R>(&self, f: impl FnOnce(&mut Ledger) -> R) -> Result<R, Error> {
         self.check_process()?;
-        let (outcome, discarded) = self.locked_with_discarded(f)?;
+        let (outcome, discarded) = self.ledger.with(f).map_err(reentrant)?;
         drop(discarded);
         Ok(outcome)
     }
 
-    /// As [`locked`](Self::locked); the caller drops what `f` discarded.
-    fn locked_with_discarded<R>(
-        &self,
-        f: impl FnOnce(&mut Ledger) -> R,
-    ) -> Result<(R, Discarded), Error> {
-        let rejected = |why: CannotLock| Error::new(ErrorKind::Reentrant, why.to_string());
-        self.ledger.with(f).map_err(rejected)
+    /// Notes that this thread builds the properties, until the result is dropped.
+    pub(crate) fn begin_building(&self) -> Building {
+        Building::begin(&self.ledger)
     }
 
     /// Has what a source pushes wait until [`admit`](Self::admit) gives it a layer.
@@ -464,9 +463,34 @@ impl Engine {
                 kept: Vec::new(),
             });
         }
-        self.serve()?;
+        self.serve_to(placed)?;
         let outcome = placed.outcome.lock().take();
         outcome.unwrap_or_else(|| Err(Error::new(ErrorKind::Closed, "the properties are gone")))
+    }
+
+    /// Commits the queue up to a placed order, or withdraws the order if this thread cannot commit.
+    fn serve_to(&self, placed: &Placed) -> Result<(), Error> {
+        while let Err(why) = self.serve() {
+            if why == CannotLock::IsHeld || self.withdraw(placed) {
+                return Err(reentrant(why));
+            }
+            // Another thread has taken the order. It is not waiting for this one.
+            if placed.outcome.lock().is_some() {
+                break;
+            }
+            std::thread::sleep(POLL_OF_A_TAKEN_ORDER);
+        }
+        Ok(())
+    }
+
+    /// Takes an order out of the queue. Returns `false` if a thread has taken it to commit it.
+    fn withdraw(&self, placed: &Placed) -> bool {
+        let mut queue = self.queue.lock();
+        if placed.order.lock().take().is_none() {
+            return false;
+        }
+        queue.orders.retain(|other| !std::ptr::eq(&**other, placed));
+        true
     }
 
     /// Places an order and commits it.
@@ -511,11 +535,11 @@ impl Engine {
         }
     }
 
-    fn serve(&self) -> Result<(), Error> {
+    fn serve(&self) -> Result<(), CannotLock> {
         let mut tell = Vec::new();
         // The last one is dropped after the lock is released: freeing a tree takes long.
         let mut unused = Vec::new();
-        let (is_in_use, discarded) = self.locked_with_discarded(|ledger| {
+        let (is_in_use, discarded) = self.ledger.with(|ledger| {
             loop {
                 let next = self.queue.lock().next();
                 let Some(placed) = next else {
@@ -719,7 +743,7 @@ impl Engine {
         // One maker at a time for each type, and no lock over all of them: what is made may share
         // something else, such as a client that needs the runtime. A maker that asks for its own type
         // makes another. Inside a validator nobody is waited for: a maker may wait for the commit.
-        let _one = match self.ledger.is_held() {
+        let _one = match lock::is_committing() {
             true => gate.try_lock(),
             false => Some(gate.lock()),
         };
@@ -846,7 +870,7 @@ impl Engine {
         self.closed.store(true, Ordering::Release);
         // One bound for all: a source that hangs uses up no more than a callback that does. Inside a
         // validator it is over at once, since the threads may wait for the commit.
-        let patience = match self.ledger.is_held() {
+        let patience = match lock::is_committing() {
             true => Duration::ZERO,
             false => PATIENCE,
         };
@@ -861,6 +885,10 @@ impl Engine {
         let kept = std::mem::take(&mut *self.kept.lock());
         discard(kept);
     }
+}
+
+fn reentrant(why: CannotLock) -> Error {
+    Error::new(ErrorKind::Reentrant, why.to_string())
 }
 
 /// What would become of the tree.

@@ -378,6 +378,7 @@ impl Builder {
             usage: self.tracks_usage.then(Arc::<Usage>::default),
         };
         let engine = Engine::new(rules, self.inline, self.clock);
+        let _building = engine.begin_building();
         // From here on an early return ends what was started.
         let props = Properties(Arc::new(Owner {
             engine: Arc::clone(&engine),

@@ -51,6 +51,17 @@ use crate::value::key::Key;
 /// ever. A key that the fork cannot look up in the list of secrets is shown masked. A child that
 /// needs live values builds properties of its own.
 ///
+/// # Inside validators and decoders
+///
+/// A validator or a decoder runs inside a commit, which holds up all other commits of its properties.
+/// So no call inside one waits for another thread, whichever properties the call belongs to:
+///
+/// - Calls that wait for sources, changes or callbacks return [`ErrorKind::Reentrant`].
+/// - Calls that commit return it if they belong to the same properties, or if another thread commits
+///   to those that they belong to. Nothing is changed then.
+///
+/// Building properties inside one works, and waits for their sources.
+///
 /// ```
 /// use liveprops::{Properties, sources::Memory};
 ///
@@ -333,7 +344,8 @@ impl Properties {
     /// Whatever `write` returns; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if a condition does not hold;
     /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) or [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch), for all keys at once, if a validator or
     /// a live handle does not accept what would result; [`ErrorKind::Loop`](crate::ErrorKind::Loop) if callbacks trigger
-    /// each other without end; [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from inside a validator.
+    /// each other without end; [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant)
+    /// [inside a validator](Self#inside-validators-and-decoders).
     pub fn transaction(
         &self,
         write: impl FnOnce(&mut Transaction) -> Result<(), Error>,
@@ -351,6 +363,7 @@ impl Properties {
     ///
     /// Whatever its first load returns, or why its values are refused; the properties are then as
     /// they were. While a roll-back is in force, its values are judged as they would be without it.
+    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from inside a validator of any properties.
     pub fn add_source(&self, source: impl Source) -> Result<SourceId, Error> {
         self.add_source_in(Layer::new("sources", Layer::RANK), source)
     }
@@ -455,7 +468,7 @@ impl Properties {
     ///
     /// Why sources did not answer, or what of theirs is refused, for all of them at once;
     /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant), at once and without asking any, from
-    /// inside a validator, and from the thread of a source that would have to answer, where inline
+    /// inside a validator of any properties, and from the thread of a source that would have to answer, where inline
     /// callbacks of its changes run.
     pub fn refresh_now(&self) -> Result<(), Error> {
         self.refresh(None)
@@ -575,7 +588,7 @@ impl Properties {
     ///
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), which names the keys that are missing, after `within`;
     /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) for a malformed key;
-    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from inside a validator.
+    /// [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant) from inside a validator of any properties.
     pub fn wait_for<K: AsRef<str>>(
         &self,
         keys: impl IntoIterator<Item = K>,

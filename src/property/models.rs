@@ -473,7 +473,7 @@ fn no_call_begins_after_the_close_returned() {
             })
         };
         subscriber.close();
-        subscriber.wait();
+        subscriber.wait().expect("no circle");
         closed.store(true, Ordering::Relaxed);
         if subscriber.poke() {
             run(&subscriber);
@@ -512,6 +512,41 @@ fn no_call_is_running_once_the_wait_returned() {
         let before = calls.load(Ordering::Relaxed);
         worker.join().unwrap();
         assert_eq!(calls.load(Ordering::Relaxed), before);
+    });
+}
+
+/// Two callbacks that close each other: loom fails if both wait.
+#[test]
+fn of_two_callbacks_that_close_each_other_one_is_refused_and_both_end() {
+    loom::model(|| {
+        type Peer = Arc<Mutex<Option<Arc<Subscriber>>>>;
+        let refused = Arc::new(AtomicUsize::new(0));
+        let began = Arc::new(AtomicUsize::new(0));
+        let peers: [Peer; 2] = [0, 1].map(|_| Arc::new(Mutex::new(None)));
+        let subscribers = [0, 1].map(|at: usize| {
+            let peer = Arc::clone(&peers[at]);
+            let (refused, began) = (Arc::clone(&refused), Arc::clone(&began));
+            let job = move || {
+                let peer = peer.lock().take().expect("set before the run");
+                began.fetch_add(1, Ordering::AcqRel);
+                peer.close();
+                if peer.wait().is_err() {
+                    refused.fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            Subscriber::new(Weak::clone(&nobody()), Box::new(job))
+        });
+        for at in 0..2 {
+            *peers[at].lock() = Some(Arc::clone(&subscribers[1 - at]));
+        }
+        let [first, second] = subscribers;
+        let worker = thread::spawn(move || drop(first.run(|_| ())));
+        drop(second.run(|_| ()));
+        worker.join().unwrap();
+        // One that is closed before it begins closes nothing.
+        let both = began.load(Ordering::Acquire) == 2;
+        assert!(refused.load(Ordering::Relaxed) <= began.load(Ordering::Acquire));
+        assert!(both || refused.load(Ordering::Relaxed) == 0);
     });
 }
 

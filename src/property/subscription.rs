@@ -11,7 +11,8 @@ use crate::property::registry::Host;
 use crate::sync::discard::discard;
 use crate::sync::lock;
 use crate::sync::panics::{self, Panicked};
-use crate::sync::{AtomicU8, Condvar, Mutex, Ordering, ThreadId, thread};
+use crate::sync::runner::{Awaited, Circle, Runner};
+use crate::sync::{AtomicU8, Condvar, Mutex, Ordering};
 
 /// A subscription: the callback lives as long as this guard.
 ///
@@ -52,16 +53,21 @@ impl Subscription {
     /// # Errors
     ///
     /// [`ErrorKind::Reentrant`] if called from inside a validator or a decoder, of any properties: a
-    /// running call may wait for the commit that the validator is part of. The subscription is ended
-    /// all the same, and nothing is waited for.
+    /// running call may wait for the commit that the validator is part of. The same if called from
+    /// inside a callback that the running call waits for, in its own `close_and_wait` or through
+    /// further callbacks, of any properties: they would wait for each other for ever. The subscription
+    /// is ended all the same, and nothing is waited for.
     pub fn close_and_wait(self) -> Result<(), Error> {
         self.subscriber.close();
         if lock::is_committing() {
             let detail = "a validator or a decoder may not wait for a callback";
             return Err(Error::new(ErrorKind::Reentrant, detail));
         }
-        self.subscriber.wait();
-        Ok(())
+        self.subscriber.wait().map_err(|Circle| {
+            let detail = "the callback to wait for waits for this one: close one of the two from \
+                          another thread, or drop its guard";
+            Error::new(ErrorKind::Reentrant, detail)
+        })
     }
 
     /// Keeps the callback for as long as the properties live.
@@ -98,7 +104,7 @@ pub(crate) struct Subscriber {
     causes: Mutex<Causes>,
     job: Mutex<Option<Job>>,
     /// The thread that is running the job, for whoever waits for it to end.
-    running: Mutex<Option<ThreadId>>,
+    running: Mutex<Option<Arc<Runner>>>,
     ended: Condvar,
 }
 
@@ -204,7 +210,7 @@ impl Subscriber {
                 panic: None,
             };
         }
-        *self.running.lock() = Some(thread::current().id());
+        *self.running.lock() = Some(Runner::current());
         let depth = self.causes.lock().begin_run();
         begin(depth);
         let job = self.job.lock().take();
@@ -261,19 +267,24 @@ impl Subscriber {
     }
 
     /// Waits until no call is running on another thread. In a fork of the engine's process none is.
-    pub(crate) fn wait(&self) {
-        if !self.is_in_its_process() {
-            return;
+    pub(crate) fn wait(self: &Arc<Self>) -> Result<(), Circle> {
+        if !self.is_in_its_process() || self.runs_here() {
+            return Ok(());
         }
-        let me = thread::current().id();
+        let awaited = Arc::<Self>::clone(self);
+        let _waiting = Runner::begin_waiting(awaited)?;
         let mut running = self.running.lock();
         // ORDERING: any; the lock of `running` is held here and around the end of a run.
         while self.state.load(Ordering::Acquire) & RUNNING != 0 {
-            if *running == Some(me) {
-                return;
-            }
             self.ended.wait(&mut running);
         }
+        Ok(())
+    }
+
+    /// Whether this thread is inside the job.
+    fn runs_here(&self) -> bool {
+        let running = self.running.lock();
+        running.as_ref().is_some_and(|runner| runner.is_current())
     }
 
     fn drop_job(&self) -> Option<Panicked> {
@@ -289,6 +300,12 @@ impl Drop for Subscriber {
         if let Some(job) = job {
             discard(job);
         }
+    }
+}
+
+impl Awaited for Subscriber {
+    fn runner(&self) -> Option<Arc<Runner>> {
+        self.running.lock().clone()
     }
 }
 

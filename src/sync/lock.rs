@@ -176,15 +176,55 @@ impl Addresses {
 thread_local! {
     /// The commit locks that this thread holds.
     static COMMITS: Addresses = const { Addresses::new() };
+    /// The commit locks of the properties that this thread builds.
+    static BUILDS: Addresses = const { Addresses::new() };
 }
 
 /// Whether this thread is inside a commit: in a validator or a decoder, if the caller is user code.
 ///
-/// Such a thread holds up all other commits of those properties, so it must not wait for them.
+/// Such a thread holds up all other commits of those properties, so no call of it waits for another
+/// thread, whichever properties the call belongs to. Two rules ensure that:
+///
+/// - A call that waits for sources, callbacks or changes asks this first, and returns `Reentrant`.
+/// - A call that commits locks a contended [`CommitLock`] only if the thread holds no other one. It
+///   returns `Reentrant` otherwise, and an order that it has queued is withdrawn.
+///
+/// One exception is the lock of properties that the thread is [building](Building). Another is an
+/// order that another thread has taken already: its outcome is waited for. A thread takes an order
+/// before it places one of its own inside, so no circle of such threads can arise.
 pub(crate) fn is_committing() -> bool {
     COMMITS
         .try_with(|commits| !commits.is_empty())
         .unwrap_or(false)
+}
+
+/// Marks a commit lock as that of properties which this thread builds, for as long as this lives.
+/// Nobody else knows such properties: whoever holds the lock runs one of their sources, and does not
+/// wait for this thread.
+#[derive(Debug)]
+pub(crate) struct Building(usize);
+
+impl Building {
+    pub(crate) fn begin<T>(lock: &CommitLock<T>) -> Self {
+        let address = lock.address();
+        // Without room the lock counts as any other.
+        let is_noted = BUILDS.try_with(|builds| builds.insert(address));
+        Self(if is_noted == Ok(true) { address } else { 0 })
+    }
+
+    fn is_of(address: usize) -> bool {
+        BUILDS
+            .try_with(|builds| builds.contains(address))
+            .unwrap_or(false)
+    }
+}
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        if self.0 != 0 {
+            let _ = BUILDS.try_with(|builds| builds.remove(self.0));
+        }
+    }
 }
 
 /// The lock around a commit. It is the only lock under which user code runs, so it knows the thread
@@ -199,6 +239,8 @@ pub(crate) enum CannotLock {
     IsHeld,
     /// The thread holds as many commit locks as it can count.
     TooManyNested,
+    /// Another thread holds this lock, and this thread holds another commit lock.
+    IsBusy,
 }
 
 impl<T> CommitLock<T> {
@@ -219,6 +261,8 @@ impl<T> CommitLock<T> {
 
     /// Runs `f` under the lock. The second part of the result is what `f` discarded: the caller
     /// decides when it is dropped.
+    ///
+    /// Waits for another thread only as [`is_committing`] allows.
     pub(crate) fn with<R>(
         &self,
         f: impl FnOnce(&mut T) -> R,
@@ -228,8 +272,13 @@ impl<T> CommitLock<T> {
         }
         let deferral = Deferral::begin();
         let outcome = {
+            let may_wait = !is_committing() || Building::is_of(self.address());
             let _held = Held::new(self.address())?;
-            let mut guard = whatever_panicked(self.0.lock());
+            let mut guard = if may_wait {
+                whatever_panicked(self.0.lock())
+            } else {
+                unless_held(self.0.try_lock()).ok_or(CannotLock::IsBusy)?
+            };
             f(&mut guard)
         };
         Ok((outcome, deferral.end()))
@@ -277,6 +326,10 @@ impl fmt::Display for CannotLock {
                 "validators or decoders of {} properties called each other; one chain may not reach further",
                 Addresses::MAX
             ),
+            Self::IsBusy => f.write_str(
+                "called from inside a validator or a decoder, which may not wait, while another \
+                 thread commits to these properties: call again after the commit",
+            ),
         }
     }
 }
@@ -307,5 +360,42 @@ mod tests {
             .collect();
         assert_eq!(nest(&locks), Addresses::MAX);
         assert!(!is_committing());
+    }
+
+    #[test]
+    fn a_commit_lock_that_another_thread_holds_refuses_a_thread_that_holds_another_one() {
+        use std::sync::mpsc::channel;
+
+        let (own, other) = (CommitLock::new(()), CommitLock::new(()));
+        let (held, is_held) = channel();
+        let (release, is_released) = channel::<()>();
+        std::thread::scope(|scope| {
+            let other = &other;
+            scope.spawn(move || {
+                let _ = other.with(|()| {
+                    held.send(())?;
+                    is_released
+                        .recv()
+                        .map_err(Box::<dyn std::error::Error>::from)
+                });
+            });
+            is_held.recv().unwrap_or_default();
+            let nested = own.with(|()| other.with(|()| ()).map(drop));
+            assert_eq!(
+                nested.map(|(refused, _)| refused),
+                Ok(Err(CannotLock::IsBusy))
+            );
+            // The other thread is not waited for before it is released.
+            let _building = Building::begin(other);
+            let nested = own.with(|()| {
+                drop(release);
+                other.with(|()| ()).map(drop)
+            });
+            assert_eq!(nested.map(|(locked, _)| locked), Ok(Ok(())));
+        });
+        assert_eq!(
+            own.with(|()| other.with(|()| ()).map(drop)).map(|it| it.0),
+            Ok(Ok(()))
+        );
     }
 }
