@@ -24,6 +24,7 @@ use std::time::{Duration, Instant, SystemTime};
 use liveprops::explain::Says;
 use liveprops::health::{SourceEventKind, Status};
 use liveprops::property::Subscription;
+use liveprops::source::{Guard, Source};
 use liveprops::sources::{Dir, File};
 use liveprops::{DynamicProperty, ErrorKind, Properties};
 
@@ -457,6 +458,31 @@ fn a_fragment_that_was_never_accepted_has_no_values_after_it_breaks() {
     // A fragment without values takes nothing away here.
     replace(&at("20-b.toml"), "# Nothing.\n");
     soon("nothing is wrong", || is_up(&props));
+}
+
+#[test]
+fn a_fragment_that_breaks_after_a_confirmed_removal_does_not_bring_the_keys_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("10-a.toml"), "a = 1\nb = 1\nc = 1\nd = 1\n").unwrap();
+    fs::write(at("20-b.toml"), "y = 1\n").unwrap();
+    let source = Dir::new(dir.path()).with(|policy| policy.guarded(Guard::new().at_least(1)));
+    let props = open(source);
+    // The watch has sent its first update.
+    replace(&at("20-b.toml"), "y = 2\n");
+    soon("the watch goes on", || number(&props, "y") == Some(2));
+    replace(&at("10-a.toml"), "a = 1\n");
+    soon("the removal is withheld", || health(&props).held.is_some());
+    props.confirm(health(&props).source).unwrap();
+    assert_eq!(number(&props, "b"), None);
+    replace(&at("10-a.toml"), "a = =\n");
+    replace(&at("20-b.toml"), "y = 3\n");
+    soon("another fragment changes", || {
+        number(&props, "y") == Some(3)
+    });
+    let values = ["a", "b", "c"].map(|key| number(&props, key));
+    assert_eq!(values, [Some(1), None, None]);
+    assert!(stale(&props).is_some_and(|why| why.contains("10-a.toml:1")));
 }
 
 #[test]
