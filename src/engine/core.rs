@@ -832,7 +832,8 @@ impl Engine {
     fn free_retired(&self) -> Option<Instant> {
         let now = self.supervisor.clock().now();
         let sweep = |ledger: &mut Ledger| (ledger.sweep_retired(now), ledger.retired.retry_at());
-        // Whoever holds the lock commits, and a validator may take long: this thread never waits.
+        // The thread that holds the lock commits, and a validator may take long. This thread never
+        // waits.
         match self.ledger.try_with(sweep) {
             Some(((unused, retry), discarded)) => {
                 drop((unused, discarded));

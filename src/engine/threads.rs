@@ -55,7 +55,7 @@ impl Threads {
     /// Takes the calling thread, which is about to end, out of the group: what the system keeps of a
     /// thread until somebody waits for it goes with its end.
     pub(crate) fn forget_current(&self) {
-        // Whoever runs a model waits for all threads.
+        // A model waits for all threads.
         if cfg!(loom) {
             return;
         }

@@ -1,5 +1,5 @@
-//! Replaced versions that readers still have. The engine keeps them until no reader does, so that no
-//! reader drops a value.
+//! Replaced versions that readers use. The engine keeps each until no reader uses it, so that no reader
+//! drops a value.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use crate::property::slot::RetiredVersion;
 use crate::sync::discard::Contained;
 
-/// A commit looks at this many versions, and at two more for each that it retires.
+/// A commit checks this many versions, and two more for each version that it retires.
 const SWEEP: usize = 8;
-/// The pause before the watchdog looks for the first time.
+/// The pause before the first retry.
 const RETRY: Duration = Duration::from_millis(50);
-/// The longest pause before the watchdog looks again.
+/// The longest pause between two retries.
 const MAX_RETRY: Duration = Duration::from_secs(5);
 
 /// The versions that were replaced while a reader had them, the longest retired first.

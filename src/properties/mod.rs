@@ -520,10 +520,10 @@ impl Properties {
     ///
     /// With a [`Builder::state_dir`] that survives a restart: the tree is on disk when this returns,
     /// but for its secrets, which are what the layers say then. The next start restores it as it was,
-    /// below its own bootstrap values and above defaults that are new. That it could not be written is told
-    /// in [`Applied::refused`]. A tree that the next start refuses is told in
-    /// [`Health::refused`](crate::health::Health::refused), and is tried again at each start until
-    /// [`unpin`](Self::unpin).
+    /// below its own bootstrap values and above defaults that are new. If the tree
+    /// cannot be written, [`Applied::refused`] has the error. If the next start rejects the tree,
+    /// [`Health::refused`](crate::health::Health::refused) has the error, and each later start tries the
+    /// tree again until [`unpin`](Self::unpin).
     ///
     /// ```
     /// use liveprops::{Properties, sources::Memory};

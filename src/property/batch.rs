@@ -201,7 +201,7 @@ impl fmt::Debug for Mailbox {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::mpsc::channel;

@@ -55,7 +55,7 @@ struct Rung {
 }
 
 impl Bell {
-    /// Forgets that it rang. Whoever waits looks at what there is after this, and then calls
+    /// Clears the signal. The caller then reads the current state, and after that calls
     /// [`wait`](Self::wait).
     pub(crate) fn reset(&self) {
         self.state.lock().rung = false;

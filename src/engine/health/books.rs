@@ -418,7 +418,7 @@ impl Books {
         news.tell();
     }
 
-    /// A source that pushes has said its first values, without the parts that are rejected.
+    /// Records the first values of a source that pushes, and the errors of its rejected parts.
     pub(crate) fn arrived(&self, source: SourceId, problems: Vec<Error>) {
         self.edit(source, |record| {
             record.health.problems = problems;
@@ -426,7 +426,7 @@ impl Books {
         });
     }
 
-    /// Whether a source has said its first values.
+    /// Whether the first values of a source have arrived.
     pub(crate) fn has_arrived(&self, source: SourceId) -> bool {
         self.edit(source, |record| record.has_values) == Some(true)
     }

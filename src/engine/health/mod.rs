@@ -180,7 +180,8 @@ pub(crate) struct CallbackHealth {
 /// its numbers; for a rejection, the key and the origin are part of it, without line and column. A state
 /// that lasts for five seconds is reported all the same, unless the newest reported events have
 /// announced it. So the events show each state that lasts, and a source that alternates ten times a
-/// second causes two events a minute for each kind and cause.
+/// second causes two events a minute for each kind and cause. After 1,024 kinds and causes within a minute,
+/// the others count as one cause for each kind. Of those, only the newest state is reported if it lasts.
 /// [`Initialized`](SourceEventKind::Initialized), [`Updated`](SourceEventKind::Updated),
 /// [`Removed`](SourceEventKind::Removed) and events of the whole are never withheld.
 #[derive(Clone, Debug)]
