@@ -342,6 +342,32 @@ fn a_source_reconnects_only_after_a_failed_contact() {
 }
 
 #[test]
+fn a_rejection_is_reported_again_after_a_failure_in_between() {
+    let n = Arc::new(AtomicI64::new(1));
+    let (report, told) = reports();
+    let props = no_nine()
+        .inline_callbacks()
+        .on_source_event(move |event| {
+            let kind = format!("{:?}", event.kind);
+            report(kind.split('(').next().unwrap().to_owned());
+        })
+        .source(Polled::of(&n).with(|policy| policy.manual()))
+        .build()
+        .unwrap();
+    told.all();
+    let refresh = |value| {
+        n.store(value, Ordering::SeqCst);
+        let _ = props.refresh_now();
+        told.all()
+    };
+    assert_eq!(refresh(9), ["Rejected"]);
+    assert_eq!(refresh(9), [""; 0], "nothing has changed");
+    assert_eq!(refresh(-1), ["Suspended"]);
+    assert_eq!(refresh(9), ["Rejected"], "it answers again");
+    assert_eq!(refresh(2), ["Reconnected", "Updated"]);
+}
+
+#[test]
 fn a_confirmed_removal_is_no_reconnection() {
     let count = Arc::new(AtomicI64::new(4));
     let counted = Arc::clone(&count);

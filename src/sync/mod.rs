@@ -1,4 +1,4 @@
-//! The primitives the rest is built on: std and parking_lot, or loom's models of them under
+//! The primitives the rest is built on: those of std, or loom's models of them under
 //! `--cfg loom`; and [`Cell`], the one place that touches arc-swap.
 
 #[cfg(not(loom))]

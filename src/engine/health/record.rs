@@ -108,7 +108,8 @@ impl Record {
             .collect()
     }
 
-    /// Notes all that is rejected of it now; returns what was not rejected the last time.
+    /// Notes all that is rejected of it now; returns what was not rejected the last time. After a
+    /// failure all of it is new, since the failure was reported last.
     pub(super) fn reject(&mut self, news: &mut News, rejected: Vec<Error>) -> Vec<Error> {
         if rejected.is_empty() && self.rejected.is_empty() {
             self.refusing = None;
@@ -118,7 +119,8 @@ impl Record {
             .into_iter()
             .map(|error| (error.to_string(), error))
             .collect();
-        let known: HashSet<&str> = self.rejected.iter().map(|(text, _)| &**text).collect();
+        let known = self.rejected.iter().filter(|_| self.failing.is_none());
+        let known: HashSet<&str> = known.map(|(text, _)| &**text).collect();
         let new = rejected.iter().filter(|(text, _)| !known.contains(&**text));
         let new: Vec<Error> = new.map(|(_, error)| error.clone()).collect();
         self.health.refusals += new.len() as u64;
