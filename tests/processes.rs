@@ -406,9 +406,14 @@ fn fork_while_others_read_secrets() {
         builder = builder.source(Memory::from([(format!("s{at}"), 1)]));
     }
     let props = builder.build().unwrap();
-    let repeat = |mut act: Box<dyn FnMut(&Properties, usize) + Send>| {
+    type Act = Box<dyn FnMut(&Properties, usize) + Send>;
+    let repeat = |mut act: Act| {
         let props = props.clone();
-        thread::spawn(move || (0..).for_each(|round| act(&props, round)));
+        thread::spawn(move || {
+            for round in 0.. {
+                act(&props, round);
+            }
+        });
     };
     repeat(Box::new(|props, _| drop(props.health())));
     repeat(Box::new(|props, _| drop(props.explain("n"))));
