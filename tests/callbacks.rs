@@ -1537,3 +1537,40 @@ fn a_callback_waits_for_callbacks_that_wait_for_others_and_not_for_it() {
         assert_eq!(ended, [(2, true), (1, true), (0, true)]);
     });
 }
+
+#[test]
+fn an_inline_callback_runs_on_the_thread_of_its_commit_while_others_run_theirs() -> Result<(), Error>
+{
+    let memory = Memory::from([("a", 0), ("b", 0)]);
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(memory.clone())
+        .build()?;
+    let (a_runs, a_is_running) = channel();
+    let (b_runs, b_is_running) = channel();
+    let (a_ends, a_has_ended) = channel();
+    let (report, ran_on) = channel();
+    let (a, b) = (
+        props.property::<u32>("a").build()?,
+        props.property::<u32>("b").build()?,
+    );
+    let _a = a.on_change(move |_| {
+        a_runs.send(()).unwrap();
+        b_is_running.recv_timeout(Duration::from_secs(10)).unwrap();
+    });
+    let _b = b.on_change(move |_| {
+        b_runs.send(()).unwrap();
+        a_has_ended.recv_timeout(Duration::from_secs(10)).unwrap();
+    });
+    let _second = b.on_change(move |_| report.send(thread::current().id()).unwrap());
+    let other = memory.clone();
+    let of_a = thread::spawn(move || {
+        other.set("a", 1).unwrap();
+        a_ends.send(()).unwrap();
+    });
+    a_is_running.recv_timeout(Duration::from_secs(10)).unwrap();
+    memory.set("b", 1)?;
+    assert_eq!(ran_on.try_recv(), Ok(thread::current().id()));
+    of_a.join().unwrap();
+    Ok(())
+}

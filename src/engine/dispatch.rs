@@ -43,8 +43,8 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     /// The depth of the commit whose subscribers this thread is telling.
     static CAUSE: Cell<u32> = const { Cell::new(0) };
-    /// The inline dispatchers whose queues this thread is emptying, by address.
-    static DRAINING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    /// The callbacks that this thread runs inline, for each dispatcher whose callbacks it is running.
+    static INLINE: RefCell<Vec<InlineQueue>> = const { RefCell::new(Vec::new()) };
     /// Whether this thread runs no callbacks, not even inline.
     static NEVER_HERE: Cell<bool> = const { Cell::new(false) };
 }
@@ -71,12 +71,18 @@ pub(crate) fn caused_by(depth: u32, tell: impl FnOnce()) {
     CAUSE.set(before);
 }
 
-/// Calls `f` with the inline dispatchers whose queues this thread is emptying; `None` at the end of
-/// the thread, when nothing is known of it any more.
-fn with_draining<R>(f: impl FnOnce(&mut Vec<usize>) -> R) -> Option<R> {
-    DRAINING
-        .try_with(|draining| f(&mut draining.borrow_mut()))
-        .ok()
+/// The callbacks of one dispatcher that one thread runs inline. No other thread runs them, so they have
+/// run when the commit returns that caused them.
+struct InlineQueue {
+    /// The address of the dispatcher.
+    dispatcher: usize,
+    jobs: VecDeque<Arc<Subscriber>>,
+}
+
+/// Calls `f` with the inline queues of this thread; `None` at the end of the thread, when nothing is
+/// known of it any more.
+fn with_inline<R>(f: impl FnOnce(&mut Vec<InlineQueue>) -> R) -> Option<R> {
+    INLINE.try_with(|queues| f(&mut queues.borrow_mut())).ok()
 }
 
 /// Runs subscribers.
@@ -156,6 +162,14 @@ impl Dispatcher {
     /// Has a subscriber run: on a worker, or on this thread if callbacks run inline and this is
     /// not one that must not run any.
     pub(crate) fn schedule(&self, subscriber: Arc<Subscriber>) {
+        if self.0.inline && !NEVER_HERE.get() {
+            let is_outermost = self.begin_inline();
+            self.enqueue(subscriber);
+            if is_outermost {
+                self.run_inline();
+            }
+            return;
+        }
         let trouble = {
             let mut queue = self.0.queue.lock();
             if queue.stopped {
@@ -170,18 +184,29 @@ impl Dispatcher {
         };
         self.report(trouble);
         if self.0.inline {
-            self.drain();
+            self.hand_over();
+        }
+    }
+
+    /// Puts a subscriber into the inline queue of this thread if it has one, else into that of all.
+    fn enqueue(&self, subscriber: Arc<Subscriber>) {
+        let mut subscriber = Some(subscriber);
+        self.with_own(|jobs| jobs.extend(subscriber.take()));
+        if let Some(subscriber) = subscriber {
+            let mut queue = self.0.queue.lock();
+            if !queue.stopped {
+                queue.jobs.push_back(subscriber);
+            }
         }
     }
 
     /// Notifies those who listen to commits, and then runs the callbacks that asks for, if they run
     /// inline: nobody who waits for a commit waits for a callback.
     pub(crate) fn deliver(&self, notify: impl FnOnce()) {
-        let is_outermost = self.0.inline && self.begin_draining();
+        let is_outermost = self.0.inline && !NEVER_HERE.get() && self.begin_inline();
         notify();
         if is_outermost {
-            self.end_draining();
-            self.drain();
+            self.run_inline();
         } else {
             self.retry();
         }
@@ -265,7 +290,7 @@ impl Dispatcher {
         let worker = self.clone();
         let work = move || {
             if worker.0.inline {
-                worker.drain_and_end();
+                worker.run_handed_over();
             } else {
                 worker.work();
             }
@@ -346,66 +371,106 @@ impl Dispatcher {
             self.panicked(&panic);
         }
         if ran.after == After::Again {
+            self.enqueue(subscriber);
+        }
+    }
+
+    /// Has another thread run what waits: this one must not run callbacks.
+    fn hand_over(&self) {
+        let trouble = {
             let mut queue = self.0.queue.lock();
-            if !queue.stopped {
-                queue.jobs.push_back(subscriber);
+            if queue.jobs.is_empty() || queue.stopped {
+                None
+            } else {
+                self.provide(&mut queue)
             }
-        }
+        };
+        self.report(trouble);
     }
 
-    /// Runs all that waits on this thread; what that triggers waits its turn.
-    fn drain(&self) {
-        if NEVER_HERE.get() {
-            let trouble = {
-                let mut queue = self.0.queue.lock();
-                if queue.jobs.is_empty() || queue.stopped {
-                    None
-                } else {
-                    self.provide(&mut queue)
-                }
-            };
-            return self.report(trouble);
-        }
-        if !self.begin_draining() {
-            return;
-        }
-        loop {
-            let next = self.0.queue.lock().jobs.pop_front();
-            match next {
-                Some(subscriber) => self.run(subscriber),
-                None => break,
-            }
-        }
-        self.end_draining();
-    }
-
-    /// Runs what waits for a thread that must not run it.
-    fn drain_and_end(&self) {
+    /// Runs what was handed over by threads that must not run it, and ends the thread.
+    fn run_handed_over(&self) {
         {
             let mut queue = self.0.queue.lock();
             queue.idle -= 1;
             queue.workers -= 1;
         }
-        self.drain();
+        if self.begin_inline() {
+            while let Some(subscriber) = self.next_own().or_else(|| self.next_shared()) {
+                self.run(subscriber);
+            }
+            self.end_inline();
+        }
         self.0.threads.forget_current();
     }
 
-    /// Marks this thread as the one that empties the queue, unless it is already.
-    fn begin_draining(&self) -> bool {
-        let me = Arc::as_ptr(&self.0).addr();
-        let begun = with_draining(|draining| {
-            let is_new = !draining.contains(&me);
+    /// Runs what this thread has to run inline; what that triggers waits its turn. Where no thread can
+    /// be started for what was handed over, this thread runs that too.
+    fn run_inline(&self) {
+        while let Some(subscriber) = self.next_own().or_else(|| self.next_abandoned()) {
+            self.run(subscriber);
+        }
+        self.end_inline();
+    }
+
+    fn next_own(&self) -> Option<Arc<Subscriber>> {
+        let next = self.with_own(VecDeque::pop_front).flatten()?;
+        (!self.0.queue.lock().stopped).then_some(next)
+    }
+
+    fn next_shared(&self) -> Option<Arc<Subscriber>> {
+        self.0.queue.lock().jobs.pop_front()
+    }
+
+    /// What waits for a thread that cannot be started. At the end of a thread its own callbacks are
+    /// among that.
+    fn next_abandoned(&self) -> Option<Arc<Subscriber>> {
+        let has_no_own = self.with_own(|_| ()).is_none();
+        let mut queue = self.0.queue.lock();
+        if has_no_own || queue.starved.is_some() {
+            return queue.jobs.pop_front();
+        }
+        None
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    /// Calls `f` with the inline queue that this thread has for this dispatcher, if it has one.
+    fn with_own<R>(&self, f: impl FnOnce(&mut VecDeque<Arc<Subscriber>>) -> R) -> Option<R> {
+        let me = self.address();
+        with_inline(|queues| {
+            let own = queues.iter_mut().find(|queue| queue.dispatcher == me);
+            own.map(|queue| f(&mut queue.jobs))
+        })
+        .flatten()
+    }
+
+    /// Begins an inline queue on this thread, unless it has one already.
+    fn begin_inline(&self) -> bool {
+        let me = self.address();
+        let begun = with_inline(|queues| {
+            let is_new = queues.iter().all(|queue| queue.dispatcher != me);
             if is_new {
-                draining.push(me);
+                queues.push(InlineQueue {
+                    dispatcher: me,
+                    jobs: VecDeque::new(),
+                });
             }
             is_new
         });
         begun.unwrap_or(true)
     }
 
-    fn end_draining(&self) {
-        let me = Arc::as_ptr(&self.0).addr();
-        let _ = with_draining(|draining| draining.retain(|other| *other != me));
+    fn end_inline(&self) {
+        let me = self.address();
+        let ended = with_inline(|queues| {
+            let at = queues.iter().position(|queue| queue.dispatcher == me);
+            at.map(|at| queues.swap_remove(at))
+        });
+        // It is empty unless the dispatcher has stopped, and dropped without a borrow.
+        drop(ended);
     }
 }
 
