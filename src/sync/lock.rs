@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{self, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -93,18 +94,28 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// A condition variable for a [`Mutex`].
+/// A condition variable for a [`Mutex`]. A notification that nobody waits for costs no system call.
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(sync::Condvar);
+pub(crate) struct Condvar {
+    condvar: sync::Condvar,
+    /// How many threads wait. A waiter counts itself while it holds the mutex. Whoever notifies has
+    /// held the mutex since, to change what the waiter waits for, and so sees the count.
+    waiters: AtomicUsize,
+}
 
 impl Condvar {
     pub(crate) const fn new() -> Self {
-        Self(sync::Condvar::new())
+        Self {
+            condvar: sync::Condvar::new(),
+            waiters: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         let held = guard.guard.take();
-        guard.guard = held.map(|held| whatever_panicked(self.0.wait(held)));
+        self.waiters.fetch_add(1, Ordering::Relaxed);
+        guard.guard = held.map(|held| whatever_panicked(self.condvar.wait(held)));
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Waits for a notification, at most this long, and reports whether the time was over.
@@ -112,7 +123,9 @@ impl Condvar {
         let Some(held) = guard.guard.take() else {
             return false;
         };
-        let (held, outcome) = whatever_panicked(self.0.wait_timeout(held, time));
+        self.waiters.fetch_add(1, Ordering::Relaxed);
+        let (held, outcome) = whatever_panicked(self.condvar.wait_timeout(held, time));
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
         guard.guard = Some(held);
         outcome.timed_out()
     }
@@ -123,11 +136,19 @@ impl Condvar {
     }
 
     pub(crate) fn notify_one(&self) {
-        self.0.notify_one();
+        if self.is_awaited() {
+            self.condvar.notify_one();
+        }
     }
 
     pub(crate) fn notify_all(&self) {
-        self.0.notify_all();
+        if self.is_awaited() {
+            self.condvar.notify_all();
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.waiters.load(Ordering::Relaxed) > 0
     }
 }
 
