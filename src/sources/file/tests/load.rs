@@ -84,13 +84,20 @@ fn a_load_accepts_a_file_that_is_written_all_the_time_with_equal_content() {
 
 #[test]
 fn a_load_ends_and_reports_a_file_that_never_stops_changing() {
-    let dir = dir();
-    let path = dir.path().join("app.toml");
-    fs::write(&path, text(1)).unwrap();
-    let (document, took) = load_while_writing(&path, text);
-    assert!(document.get("a").is_some());
-    let problem = document.problems()[0].to_string();
-    assert!(problem.contains("app.toml"), "{problem}");
-    assert!(problem.contains("kept changing"), "{problem}");
-    assert!(took < LOAD_BOUND + Duration::from_secs(1), "{took:?}");
+    for _ in 0..5 {
+        let dir = dir();
+        let path = dir.path().join("app.toml");
+        fs::write(&path, text(1)).unwrap();
+        let (document, took) = load_while_writing(&path, text);
+        assert!(document.get("a").is_some());
+        assert!(took < LOAD_BOUND + Duration::from_secs(1), "{took:?}");
+        // On a busy machine the writer pauses for so long that the file counts as complete.
+        if let Some(problem) = document.problems().first() {
+            let problem = problem.to_string();
+            assert!(problem.contains("app.toml"), "{problem}");
+            assert!(problem.contains("kept changing"), "{problem}");
+            return;
+        }
+    }
+    panic!("the machine is too busy to write a file all the time");
 }
