@@ -272,9 +272,10 @@ impl Engine {
         let mut layers = now.layers.iter();
         let state = source.and_then(|source| layers.find(|state| state.id == source));
         let is_fixed = state.is_some_and(|state| state.layer.is_bootstrap());
-        match is_fixed || to.is_bootstrap() {
-            true => Err(pins::reserved(state.map_or(to.name(), |state| &state.name))),
-            false => Ok(()),
+        if is_fixed || to.is_bootstrap() {
+            Err(pins::reserved(state.map_or(to.name(), |state| &state.name)))
+        } else {
+            Ok(())
         }
     }
 
@@ -743,9 +744,10 @@ impl Engine {
         // One maker at a time for each type, and no lock over all of them: what is made may share
         // something else, such as a client that needs the runtime. A maker that asks for its own type
         // makes another. Inside a validator nobody is waited for: a maker may wait for the commit.
-        let _one = match lock::is_committing() {
-            true => gate.try_lock(),
-            false => Some(gate.lock()),
+        let _one = if lock::is_committing() {
+            gate.try_lock()
+        } else {
+            Some(gate.lock())
         };
         let there = self
             .shared
@@ -871,9 +873,10 @@ impl Engine {
         self.closed.store(true, Ordering::Release);
         // One bound for all: a source that hangs uses up no more than a callback that does. Inside a
         // validator it is over at once, since the threads may wait for the commit.
-        let patience = match lock::is_committing() {
-            true => Duration::ZERO,
-            false => PATIENCE,
+        let patience = if lock::is_committing() {
+            Duration::ZERO
+        } else {
+            PATIENCE
         };
         let until = Instant::now() + patience;
         self.supervisor.stop();

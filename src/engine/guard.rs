@@ -189,9 +189,10 @@ impl Guards {
         };
         let repeated = watched.is_repeated(now);
         if said == Said::Tentative {
-            return match repeated {
-                true => Ok(()),
-                false => Err(too_much(loss, "the update is refused")),
+            return if repeated {
+                Ok(())
+            } else {
+                Err(too_much(loss, "the update is refused"))
             };
         }
         let before = watched.held.take();
@@ -213,9 +214,10 @@ impl Guards {
                 since: shown_since,
             },
         });
-        match repeated {
-            true => Ok(()),
-            false => Err(too_much(loss, UNTIL)),
+        if repeated {
+            Ok(())
+        } else {
+            Err(too_much(loss, UNTIL))
         }
     }
 

@@ -110,9 +110,10 @@ impl Ledger {
         let at = at.ok_or_else(gone)?;
         let layer = &old.layers[at];
         if layer.layer.is_bootstrap() {
-            return match pins::same_tables(&layer.root, &root) {
-                true => Ok((Arc::clone(old), Vec::new())),
-                false => Err(pins::too_late(&layer.name)),
+            return if pins::same_tables(&layer.root, &root) {
+                Ok((Arc::clone(old), Vec::new()))
+            } else {
+                Err(pins::too_late(&layer.name))
             };
         }
         self.guards

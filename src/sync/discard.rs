@@ -133,9 +133,10 @@ impl Deferral {
     /// Ends the deferral and hands over the values that waited, if this was the last lock.
     pub(crate) fn end(self) -> Discarded {
         std::mem::forget(self);
-        match release() {
-            true => take_waiting(),
-            false => Discarded::new(),
+        if release() {
+            take_waiting()
+        } else {
+            Discarded::new()
         }
     }
 }

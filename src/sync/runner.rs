@@ -72,9 +72,10 @@ impl Runner {
         };
         *current.awaited.lock() = Some(Arc::clone(&awaited));
         let waiting = Waiting(Some(current));
-        match leads_to_this_thread(awaited) {
-            true => Err(Circle),
-            false => Ok(waiting),
+        if leads_to_this_thread(awaited) {
+            Err(Circle)
+        } else {
+            Ok(waiting)
         }
     }
 }

@@ -106,9 +106,10 @@ impl Texts<'_> {
     }
 
     fn masked(&self, value: &Value, masks: bool) -> String {
-        match masks || coerce::holds_secret(value) {
-            true => MASK.to_owned(),
-            false => value.to_string(),
+        if masks || coerce::holds_secret(value) {
+            MASK.to_owned()
+        } else {
+            value.to_string()
         }
     }
 

@@ -531,9 +531,10 @@ impl Sight<'_> {
                         Err(stop) => stop.collect(&mut needs)?,
                     }
                 }
-                match needs.is_empty() {
-                    true => Ok(Value::List(values.into())),
-                    false => Err(Stop::Needs(needs)),
+                if needs.is_empty() {
+                    Ok(Value::List(values.into()))
+                } else {
+                    Err(Stop::Needs(needs))
                 }
             }
             Value::Table(fields) => {
@@ -572,9 +573,10 @@ impl Sight<'_> {
                 },
             }
         }
-        match needs.is_empty() {
-            true => Ok(text),
-            false => Err(Stop::Needs(needs)),
+        if needs.is_empty() {
+            Ok(text)
+        } else {
+            Err(Stop::Needs(needs))
         }
     }
 

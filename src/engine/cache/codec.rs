@@ -350,9 +350,10 @@ pub(super) fn read(bytes: &[u8], owner: &str) -> Result<Kept, Fault> {
     let revision = revised.then(|| Arc::from(revision));
     let root = reader.table(0)?;
     let left_out = reader.names()?;
-    let hidden = match reader.bytes.is_empty() {
-        true => Vec::new(),
-        false => reader.names()?,
+    let hidden = if reader.bytes.is_empty() {
+        Vec::new()
+    } else {
+        reader.names()?
     };
     if !reader.bytes.is_empty() {
         return Err(format!("damaged: {} bytes too many", reader.bytes.len()));

@@ -101,9 +101,10 @@ impl Writer {
         if self.space != this.space || this.space == 0 {
             return false;
         }
-        match self.process == this.process {
-            true => self.run != this.run,
-            false => !Path::new("/proc").join(self.process.to_string()).exists(),
+        if self.process == this.process {
+            self.run != this.run
+        } else {
+            !Path::new("/proc").join(self.process.to_string()).exists()
         }
     }
 }
@@ -126,9 +127,10 @@ impl StateDir {
 
     /// Puts a file in its place as a whole, and makes sure that it stays there.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
-        match bytes.len() > MAX_BYTES {
-            true => Err(format!("{} bytes are too many", bytes.len())),
-            false => self.put(name, bytes).map_err(|error| error.to_string()),
+        if bytes.len() > MAX_BYTES {
+            Err(format!("{} bytes are too many", bytes.len()))
+        } else {
+            self.put(name, bytes).map_err(|error| error.to_string())
         }
     }
 

@@ -442,9 +442,10 @@ impl Job {
         // While a part of the source is as it was read from here, its secrets are still missing.
         let lacks_some = kept.is_some() || engine.books.is_whole(self.source).is_err();
         let is_absent = |key: &&Key| root.find(key.segments()).is_none();
-        let absent: Vec<Key> = match lacks_some {
-            true => self.left_out.iter().filter(is_absent).cloned().collect(),
-            false => Vec::new(),
+        let absent: Vec<Key> = if lacks_some {
+            self.left_out.iter().filter(is_absent).cloned().collect()
+        } else {
+            Vec::new()
         };
         let body = codec::body(&root, &absent, &hidden);
         // It may be the last that holds it.

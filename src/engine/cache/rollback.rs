@@ -76,9 +76,10 @@ impl Cache {
                 // What turns out to be a secret later must not stay on disk.
                 let _ = self.run(engine);
                 let hidden = |key: &str, value: &Value| is_secret(engine, key, value);
-                let defaults = match pin.pinned.by_earlier_run {
-                    true => pin.hidden,
-                    false => hidden_defaults(&pin.tree, &engine.current.full().layers),
+                let defaults = if pin.pinned.by_earlier_run {
+                    pin.hidden
+                } else {
+                    hidden_defaults(&pin.tree, &engine.current.full().layers)
                 };
                 let tree = without_derived_secrets(engine, &pin.tree);
                 let body = codec::body_in_force(&tree, &pin.secrets, &defaults, &hidden);
@@ -101,11 +102,13 @@ impl Cache {
 /// disk.
 fn without_derived_secrets(engine: &Engine, tree: &Table) -> Table {
     let now = engine.current.full();
-    let whole =
-        Node::Table(tree.clone()).map_resolved(&|resolved| match now.refers_to_secret(resolved) {
-            true => Node::Leaf(resolved.raw.clone()),
-            false => Node::Resolved(Box::new(resolved.clone())),
-        });
+    let whole = Node::Table(tree.clone()).map_resolved(&|resolved| {
+        if now.refers_to_secret(resolved) {
+            Node::Leaf(resolved.raw.clone())
+        } else {
+            Node::Resolved(Box::new(resolved.clone()))
+        }
+    });
     match whole {
         Node::Table(tree) => tree,
         _ => tree.clone(),

@@ -193,9 +193,10 @@ impl Damper {
             let oldest = self.remembered.values().map(|known| known.reported).min();
             self.full_until = oldest.map(|oldest| oldest + WINDOW);
         }
-        match self.remembered.len() < MAX_REMEMBERED {
-            true => state,
-            false => state.overflow(),
+        if self.remembered.len() < MAX_REMEMBERED {
+            state
+        } else {
+            state.overflow()
         }
     }
 
@@ -259,9 +260,10 @@ impl Damper {
         }
         let mut reported = Vec::new();
         for (_, state) in due {
-            let is_news = match state.is_well() {
-                true => !self.announced.is_empty(),
-                false => !self.announced.contains(&state),
+            let is_news = if state.is_well() {
+                !self.announced.is_empty()
+            } else {
+                !self.announced.contains(&state)
             };
             if let Some(event) = current.remove(&state).filter(|_| is_news) {
                 // The event that is reported now was counted when it was withheld.
@@ -284,9 +286,10 @@ impl Damper {
                 }
                 Entry::Occupied(mut entry) => {
                     let known = entry.get_mut();
-                    let (newer, older) = match known.reported >= moved.reported {
-                        true => (known.reported, moved.reported),
-                        false => (moved.reported, known.reported),
+                    let (newer, older) = if known.reported >= moved.reported {
+                        (known.reported, moved.reported)
+                    } else {
+                        (moved.reported, known.reported)
                     };
                     known.reported = newer;
                     known.reported_before = Some(older);

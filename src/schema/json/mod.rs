@@ -104,9 +104,10 @@ impl Schema {
         // A value that takes the place of declared keys is an error only where they have to be.
         if strict || branch.below.values().any(Branch::is_required) {
             let object = string("object");
-            let types = match items.is_empty() || branch.needs_a_table() {
-                true => object,
-                false => Json::List(vec![object, string("array")]),
+            let types = if items.is_empty() || branch.needs_a_table() {
+                object
+            } else {
+                Json::List(vec![object, string("array")])
             };
             match branch.field {
                 None => put("type", types),

@@ -182,9 +182,10 @@ impl Suspect {
         }
         self.next = reading.undisturbed_since + QUIET;
         self.reading = Some(reading);
-        match self.closed && !torn && begun >= self.first + PATIENCE {
-            true => Finding::Closed,
-            false => Finding::Incomplete,
+        if self.closed && !torn && begun >= self.first + PATIENCE {
+            Finding::Closed
+        } else {
+            Finding::Incomplete
         }
     }
 }

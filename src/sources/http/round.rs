@@ -85,9 +85,10 @@ impl Http {
                 timeout,
             },
             headers: self.headers().map_err(here)?,
-            client: match remote {
-                true => Some(self.client().map_err(here)?),
-                false => None,
+            client: if remote {
+                Some(self.client().map_err(here)?)
+            } else {
+                None
             },
             conditional,
         };
@@ -188,9 +189,10 @@ impl Http {
         }
         let client = Client {
             agent: web::agent(web::tls::config(&pems)?, 0),
-            proxy: match self.options.proxy {
-                true => Proxy::of_environment()?.map(Arc::new),
-                false => None,
+            proxy: if self.options.proxy {
+                Proxy::of_environment()?.map(Arc::new)
+            } else {
+                None
             },
         };
         let before = self.memory.lock().client.replace((digest, client.clone()));

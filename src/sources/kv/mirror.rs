@@ -566,9 +566,10 @@ mod tests {
     fn a_key_that_cannot_be_read_keeps_the_accepted_value_and_not_a_rejected_one() {
         for documents in [&[][..], &["x"]] {
             let mut mirror = mirror_with(documents);
-            let (good, bad) = match documents.is_empty() {
-                true => ("1", "many"),
-                false => ("a=1", "a=many"),
+            let (good, bad) = if documents.is_empty() {
+                ("1", "many")
+            } else {
+                ("a=1", "a=many")
             };
             put(&mut mirror, "app/x", good.as_bytes(), 1);
             put(&mut mirror, "app/y", b"1", 1);

@@ -51,9 +51,10 @@ impl Drop for Flood {
 const OFTEN: Duration = Duration::from_millis(3);
 
 /// Where there are events, they alone lead to a look.
-const POLL: Duration = match cfg!(feature = "watch") {
-    true => Duration::from_secs(60),
-    false => Duration::from_millis(20),
+const POLL: Duration = if cfg!(feature = "watch") {
+    Duration::from_secs(60)
+} else {
+    Duration::from_millis(20)
 };
 
 fn begin(path: &Path) -> Watched {
