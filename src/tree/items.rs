@@ -267,7 +267,11 @@ impl Composer {
         match shown {
             Shown::Nothing => None,
             Shown::Value(view) => Some(self.take(view)),
-            Shown::Items(tables, list) => Some(Value::List(self.items(&tables, list, at).into())),
+            Shown::Items(tables, list) => {
+                let below = self.take(list);
+                let items = self.items(&tables, list, at);
+                Some(items.map_or(below, |items| Value::List(items.into())))
+            }
             Shown::Tables(tables) => {
                 let mut fields = BTreeMap::new();
                 for (name, views) in by_name(&tables) {
@@ -279,16 +283,24 @@ impl Composer {
                     at.truncate(length);
                 }
                 // What only tombstones emptied is not there; what a source wrote empty is.
-                let is_there = !fields.is_empty() || tables.iter().any(View::is_empty_table);
+                let empty = tables.iter().filter(|table| table.is_empty_table());
+                self.layers.extend(empty.clone().map(|table| table.layer));
+                let is_there = !fields.is_empty() || empty.count() > 0;
                 is_there.then(|| Value::Table(Box::new(fields)))
             }
         }
     }
 
-    /// The items of a list of a lower layer with those that are written by index.
-    fn items(&mut self, tables: &[View<'_>], list: View<'_>, at: &mut String) -> Vec<Value> {
-        let value = self.take(list);
-        let mut items = coerce::items(&value).unwrap_or_default();
+    /// The items of a list of a lower layer with those that are written by index; `None` if none of
+    /// these counts.
+    fn items(
+        &mut self,
+        tables: &[View<'_>],
+        list: View<'_>,
+        at: &mut String,
+    ) -> Option<Vec<Value>> {
+        let mut items = list.scalar().and_then(coerce::items).unwrap_or_default();
+        let mut any_counts = false;
         for (index, views) in by_index(tables) {
             let length = at.len();
             key::push_segment(at, &index.to_string());
@@ -301,11 +313,17 @@ impl Composer {
                         content: Content::Value(below),
                     });
                     match self.value(&all, at) {
-                        Some(item) => items[index] = item,
+                        Some(item) => {
+                            items[index] = item;
+                            any_counts = true;
+                        }
                         None => self.ignore(&views, at, UNSET_ITEM.to_owned()),
                     }
                 }
-                None if index == count => items.extend(self.value(&views, at)),
+                None if index == count => {
+                    items.extend(self.value(&views, at));
+                    any_counts |= items.len() > count;
+                }
                 None => {
                     let detail = format!(
                         "is ignored: the list of the lower layer ends with {}, and only the next item \
@@ -317,7 +335,7 @@ impl Composer {
             }
             at.truncate(length);
         }
-        items
+        any_counts.then_some(items)
     }
 
     /// The list that one layer writes by index.
@@ -440,11 +458,23 @@ pub(crate) struct Composed {
 }
 
 /// A list of a lower layer with items that are written by index, the strongest layer first.
-pub(super) fn overlaid(tables: &[View<'_>], list: (usize, &Entry), at: &str) -> Option<Composed> {
+pub(super) fn overlaid(
+    tables: &[View<'_>],
+    (layer, list): (usize, &Arc<Entry>),
+    at: &str,
+) -> Option<Composed> {
     let mut composer = Composer::default();
-    let view = View::of(list.0, list.1);
-    let items = composer.items(tables, view, &mut at.to_owned());
-    composed(composer, list.1, items)
+    let view = View::of(layer, list);
+    composer.take(view);
+    match composer.items(tables, view, &mut at.to_owned()) {
+        Some(items) => composed(composer, list, items),
+        None => Some(Composed {
+            entry: Arc::clone(list),
+            layers: vec![layer],
+            ignored: composer.ignored,
+            clashes: composer.clashes,
+        }),
+    }
 }
 
 fn composed(composer: Composer, name: &Entry, items: Vec<Value>) -> Option<Composed> {
@@ -466,10 +496,7 @@ pub(super) fn joined(lists: &[(usize, &Arc<Entry>)], at: &str) -> Option<Compose
     for (layer, entry) in lists.iter().rev() {
         let view = View::of(*layer, entry);
         match &entry.node {
-            Node::Table(_) => {
-                composer.layers.insert(*layer);
-                items.extend(composer.own(view, &mut at.to_owned()));
-            }
+            Node::Table(_) => items.extend(composer.own(view, &mut at.to_owned())),
             _ => {
                 let value = composer.take(view);
                 if composer.broken.is_some() {

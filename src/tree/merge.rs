@@ -222,7 +222,7 @@ impl<'m> Merge<'m> {
                 Some(Arc::clone(entry))
             }
             Shown::Items(tables, (layer, list)) => {
-                let composed = items::overlaid(&tables, (layer, list.as_ref()), at)?;
+                let composed = items::overlaid(&tables, (layer, list), at)?;
                 Some(self.composed(composed, at))
             }
             Shown::Tables(tables) => {
@@ -398,7 +398,7 @@ pub(crate) fn shared_list<S: AsRef<str>>(
         match look(&seen, bootstrap, name).0 {
             Shown::Tables(tables) => seen = tables.into_iter().map(|(seen, _)| seen).collect(),
             Shown::Items(tables, (layer, list)) => {
-                let composed = items::overlaid(&tables, (layer, list.as_ref()), &at)?;
+                let composed = items::overlaid(&tables, (layer, list), &at)?;
                 let (layers, origin) = match inside.is_empty() {
                     true => (composed.layers, composed.entry.node.origin().cloned()),
                     false => items::parts_inside(&tables, (layer, list.as_ref()), inside),

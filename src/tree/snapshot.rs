@@ -19,7 +19,7 @@ use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::{self, Key};
 use crate::value::map::Entry;
-use crate::value::node::{Node, Resolved, Table};
+use crate::value::node::{Leaf, Node, Resolved, Table};
 use crate::value::origin::Origin;
 use crate::value::plain::plain;
 use crate::value::scan::Seed;
@@ -379,16 +379,32 @@ impl Generation {
         self.layers.is_empty()
     }
 
-    /// The one layer whose value is in force at a key.
-    pub(crate) fn layer_of(&self, key: &str, found: Found<'_>) -> Option<usize> {
-        let leaf = found.leaf()?;
-        match self.shared_list(key, leaf) {
-            Some(shared) => match shared.layers.as_slice() {
-                [only] => Some(*only),
-                _ => None,
-            },
-            None => self.layer_of_leaf(key, leaf),
-        }
+    /// The leaf that a value was written in, for its origin, and the one layer that it is of. An item
+    /// of a list that several layers make up has its own.
+    pub(crate) fn place_of(
+        &self,
+        key: &str,
+        found: Found<'_>,
+    ) -> (Option<Arc<Entry>>, Option<usize>) {
+        let Some(leaf) = found.leaf() else {
+            return (None, None);
+        };
+        let Some(shared) = self.shared_list(key, leaf) else {
+            return (Some(Arc::clone(leaf)), self.layer_of_leaf(key, leaf));
+        };
+        let layer = match shared.layers.as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        };
+        let own = match found {
+            Found::Inside(value, _) => shared.origin.map(|origin| {
+                let node = Node::Leaf(Leaf::new(value.clone(), origin));
+                let name = leaf.name.clone();
+                Arc::new(Entry { name, node })
+            }),
+            _ => None,
+        };
+        (own.or_else(|| Some(Arc::clone(leaf))), layer)
     }
 
     /// The layers whose values are in force at a key, the strongest first. There is none for a table,
@@ -403,15 +419,10 @@ impl Generation {
         }
     }
 
-    /// Where what stands at a key was written. An item of a list that several layers make up is of its
-    /// own layer.
+    /// Where what stands at a key was written.
     pub(crate) fn origin(&self, key: &str, found: Found<'_>) -> Option<Origin> {
-        let shared = match found {
-            Found::Inside(_, leaf) => self.shared_list(key, leaf),
-            _ => None,
-        };
-        let own = shared.and_then(|shared| shared.origin);
-        own.or_else(|| found.origin().cloned())
+        let (leaf, _) = self.place_of(key, found);
+        leaf?.node.origin().cloned()
     }
 
     /// The strongest layer that has the leaf at a key.
@@ -426,6 +437,10 @@ impl Generation {
 
     /// The list in force that several layers make up at or above a key; `None` if there is none.
     fn shared_list(&self, key: &str, leaf: &Arc<Entry>) -> Option<SharedList> {
+        let is_list = matches!(leaf.node.written(), Some(Value::List(_)));
+        if !is_list && self.append.is_empty() {
+            return None;
+        }
         let key = Key::parse(key).ok()?;
         let path: Vec<_> = key.segments().collect();
         let roots: Vec<&Table> = self.layers.iter().map(|layer| &layer.root).collect();

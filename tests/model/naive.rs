@@ -234,7 +234,10 @@ fn merge_name(
                     .map(|(at, table)| (*at, Node::Table((*table).clone())))
                     .collect();
                 let mut parts = BTreeSet::from([at]);
-                let items = over_list(&tables, (at, list), path, notes, &mut parts);
+                let (items, any) = over_list(&tables, (at, list), path, notes, &mut parts);
+                if !any {
+                    return Some(Node::Leaf(leaf.clone()));
+                }
                 let key = key_of(path);
                 notes.indexed.insert(key, parts);
                 return Some(Node::Leaf(whole(items)));
@@ -309,14 +312,16 @@ fn whole(items: Vec<Raw>) -> Raw {
     list
 }
 
-/// A list with the items that tables have by index, the strongest table first.
+/// A list with the items that tables have by index, the strongest table first, and whether one of
+/// these counts.
 fn over_list(
     tables: &[(usize, Node)],
     (below, mut items): (usize, Vec<Raw>),
     path: &mut Vec<String>,
     notes: &mut Notes,
     parts: &mut BTreeSet<usize>,
-) -> Vec<Raw> {
+) -> (Vec<Raw>, bool) {
+    let mut any_counts = false;
     let mut indexes: Vec<usize> = tables
         .iter()
         .flat_map(|(_, node)| match node {
@@ -337,7 +342,9 @@ fn over_list(
             }
         } else {
             views.extend(items.get(index).map(|item| (below, item.node())));
-            match (over(&views, path, notes, parts), index == items.len()) {
+            let item = over(&views, path, notes, parts);
+            any_counts |= item.is_some();
+            match (item, index == items.len()) {
                 (Some(item), true) => items.push(item),
                 (Some(item), false) => items[index] = item,
                 (None, true) => {}
@@ -346,7 +353,7 @@ fn over_list(
         }
         path.pop();
     }
-    items
+    (items, any_counts)
 }
 
 fn children(tables: &[(usize, Node)], name: &str) -> Vec<(usize, Node)> {
@@ -383,13 +390,9 @@ fn over(
                 match overridable(leaf) {
                     Some(list) if any && names.all(is_index) => {
                         parts.insert(*at);
-                        return Some(Raw::List(over_list(
-                            &tables,
-                            (*at, list),
-                            path,
-                            notes,
-                            parts,
-                        )));
+                        let list = (*at, list);
+                        let (items, any) = over_list(&tables, list, path, notes, parts);
+                        return Some(if any { Raw::List(items) } else { leaf.clone() });
                     }
                     _ => break,
                 }
@@ -401,9 +404,12 @@ fn over(
     }
     let mut names: BTreeSet<String> = BTreeSet::new();
     let mut is_there = false;
-    for (_, node) in &tables {
+    for (at, node) in &tables {
         if let Node::Table(table) = node {
-            is_there |= table.is_empty();
+            if table.is_empty() {
+                is_there = true;
+                parts.insert(*at);
+            }
             names.extend(table.keys().cloned());
         }
     }
@@ -446,8 +452,13 @@ fn lists<'a>(layers: &[(usize, &'a Tree)], joins: &Joins, name: &str) -> Vec<(us
 /// Stands for a table of items by index.
 const INDEXED: &Raw = &Raw::Unset;
 
-/// The layers whose lists make up what the layers say at a path, the strongest first.
-pub(crate) fn contributors(layers: &[&Tree], joins: &Joins, path: &[String]) -> Vec<usize> {
+/// The layers whose lists make up what the layers say at a path, the strongest first; `None` if there
+/// is no list.
+pub(crate) fn contributors(
+    layers: &[&Tree],
+    joins: &Joins,
+    path: &[String],
+) -> Option<Vec<usize>> {
     let (name, above) = path.split_last().unwrap();
     let mut seen: Vec<(usize, &Tree)> = layers.iter().copied().enumerate().collect();
     for name in above {
@@ -459,7 +470,21 @@ pub(crate) fn contributors(layers: &[&Tree], joins: &Joins, path: &[String]) -> 
         seen = tables.flatten().collect();
     }
     let lists = lists(&seen, joins, name);
-    lists.into_iter().map(|(at, _)| at).collect()
+    let has_part = |(at, raw): &(usize, &Raw)| {
+        if *raw != INDEXED {
+            return true;
+        }
+        let (_, layer) = seen.iter().find(|(layer, _)| layer == at).unwrap();
+        let table = (*at, layer[name].clone());
+        let (notes, parts) = (&mut Notes::default(), &mut BTreeSet::new());
+        over_list(&[table], (*at, Vec::new()), &mut Vec::new(), notes, parts);
+        !parts.is_empty()
+    };
+    if lists.is_empty() {
+        return None;
+    }
+    let lists = lists.into_iter().filter(has_part);
+    Some(lists.map(|(at, _)| at).collect())
 }
 
 fn join(
@@ -483,7 +508,7 @@ fn join(
             let table = (*at, layer.get(name)?.clone());
             let nothing = (*at, Vec::new());
             let parts = &mut BTreeSet::new();
-            joined.extend(over_list(&[table], nothing, path, notes, parts));
+            joined.extend(over_list(&[table], nothing, path, notes, parts).0);
         } else {
             joined.extend(items(raw)?);
         }
