@@ -10,4 +10,5 @@ pub(crate) mod merge;
 pub(crate) mod parts;
 pub(crate) mod secrets;
 pub(crate) mod snapshot;
+pub(crate) mod spelling;
 pub(crate) mod usage;

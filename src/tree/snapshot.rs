@@ -450,9 +450,25 @@ impl Generation {
         same_leaf(&shared.entry, leaf).then_some(shared)
     }
 
-    /// Adds to "missing" the nearest key that is there.
-    fn explain_missing(&self, key: &str, error: Error) -> Error {
-        if error.kind() != ErrorKind::Missing || error.key() != Some(key) {
+    /// Adds to "missing" the key that may be meant and is there, for each key that is missing.
+    pub(crate) fn explain_missing(&self, key: &str, error: Error) -> Error {
+        if error.iter().nth(1).is_some() {
+            let all = error.iter().cloned();
+            return Error::all(all.map(|error| self.explain_missing(key, error)).collect());
+        }
+        let Some(missing) = error.key().filter(|_| error.kind() == ErrorKind::Missing) else {
+            return error;
+        };
+        if let Some(spelled) = self.spelled_otherwise(missing) {
+            let advice = spelled.advice(missing);
+            let detail = format!("no layer defines it; {advice}");
+            let explained = Error::new(ErrorKind::Missing, detail).with_key(missing);
+            return match error.wanted() {
+                Some(wanted) => explained.with_wanted(wanted),
+                None => explained,
+            };
+        }
+        if missing != key {
             return error;
         }
         match self.nearest(key) {

@@ -201,6 +201,12 @@ impl<'a> De<'a> {
 
     #[cold]
     pub(super) fn fault(&self, detail: &str, wanted: impl Into<String>) -> Fault {
+        let is_variable = self.origin.is_some_and(|origin| origin.kind() == "env");
+        if is_variable && detail == "empty text" {
+            let detail = "empty text: the variable is set to nothing; unset it, or skip empty \
+                          variables by `Env::ignore_empty`";
+            return self.place(Fault::mismatch(detail, wanted));
+        }
         self.place(Fault::mismatch(detail, wanted))
     }
 
