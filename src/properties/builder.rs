@@ -341,6 +341,25 @@ impl Builder {
 
     /// Loads every source and starts to watch them.
     ///
+    /// # Blocking
+    ///
+    /// Blocks the calling thread until each source has answered or its time is over. The sources load
+    /// at the same time. A required source has the [`load_timeout`](Self::load_timeout), 10 seconds by
+    /// default. An [optional](crate::source::Policy::optional) source that does not respond costs one
+    /// second, a source with a time of its own in its [`Policy`](crate::source::Policy) that time.
+    ///
+    /// An async program builds before it starts its runtime, or on a thread that may block:
+    ///
+    /// ```no_run
+    /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+    /// use liveprops::{Properties, sources::Env};
+    ///
+    /// let build = || Properties::builder().source(Env::prefix("APP_")).build();
+    /// let props = tokio::task::spawn_blocking(build).await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Everything that is wrong at once: each source that cannot be loaded, each malformed key,

@@ -42,6 +42,19 @@ use crate::value::key::Key;
 /// waits for their end, at most 0.9 seconds: a callback or a source that hangs keeps its thread. Handles
 /// go on reading their last values.
 ///
+/// # Blocking
+///
+/// Reads never block. These calls block their thread, so an async program makes them on a thread that
+/// may block, such as one of tokio's `spawn_blocking`:
+///
+/// - [`Builder::build`](crate::Builder::build), [`add_source`](Self::add_source) and
+///   [`refresh_now`](Self::refresh_now) wait for sources, each within the time that it documents.
+/// - The drop of the last clone waits up to 0.9 seconds while a source hangs in a call, for example
+///   in a connection to a server that does not respond.
+/// - [`wait_for`](Self::wait_for) waits at most the time that it is given. The future of
+///   [`changed`](crate::DynamicProperty::changed) is the async alternative.
+/// - Writes wait for the commit before them.
+///
 /// # Forks
 ///
 /// The threads stay in the process that built the properties. In a fork of it, reading works and
