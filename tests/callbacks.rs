@@ -1144,7 +1144,7 @@ fn a_change_wakes_a_task_on_a_hand_made_executor() -> Result<(), Error> {
     let mut changes = n.changes();
     memory.set("n", 2)?;
     // Between the channel and the await: not missed.
-    assert_eq!(block_on(changes.changed(), DEADLINE).unwrap().value, 2);
+    assert_eq!(block_on(changes.changed(), DEADLINE).unwrap()?.value, 2);
     // A dropped future loses nothing.
     {
         let mut dropped = pin!(changes.changed());
@@ -1153,7 +1153,7 @@ fn a_change_wakes_a_task_on_a_hand_made_executor() -> Result<(), Error> {
         assert!(noop.poll(&mut context).is_pending());
     }
     memory.set("n", 3)?;
-    assert_eq!(block_on(changes.changed(), DEADLINE).unwrap().value, 3);
+    assert_eq!(block_on(changes.changed(), DEADLINE).unwrap()?.value, 3);
 
     let (started, start) = reports();
     let task = thread::spawn({
@@ -1163,12 +1163,58 @@ fn a_change_wakes_a_task_on_a_hand_made_executor() -> Result<(), Error> {
             let mut context = Context::from_waker(Waker::noop());
             assert!(future.as_mut().poll(&mut context).is_pending());
             started(());
-            block_on(future, DEADLINE).map(|version| version.value)
+            block_on(future, DEADLINE).map(|version| version.unwrap().value)
         }
     });
     start.next();
     memory.set("n", 4)?;
     assert_eq!(task.join().unwrap(), Some(4));
+    Ok(())
+}
+
+#[test]
+fn the_end_of_the_properties_ends_each_wait_for_a_change() -> Result<(), Error> {
+    let (memory, props, n) = one_key(1);
+    let (mut changes, mut last) = (n.changes(), n.changes());
+    memory.set("n", 2)?;
+    changes.recv_timeout(DEADLINE)?;
+    let (started, start) = reports();
+    let threads: Vec<thread::JoinHandle<Error>> = vec![
+        thread::spawn({
+            let (n, started) = (n.clone(), started.clone());
+            move || {
+                let mut future = pin!(n.changed());
+                let mut context = Context::from_waker(Waker::noop());
+                assert!(future.as_mut().poll(&mut context).is_pending());
+                started(());
+                block_on(future, DEADLINE).unwrap().unwrap_err()
+            }
+        }),
+        thread::spawn({
+            let started = started.clone();
+            move || {
+                started(());
+                changes.recv_timeout(DEADLINE).unwrap_err()
+            }
+        }),
+        thread::spawn({
+            let n = n.clone();
+            move || {
+                started(());
+                n.wait_until(|n| *n == 9, DEADLINE).unwrap_err()
+            }
+        }),
+    ];
+    (0..threads.len()).for_each(|_| start.next());
+    drop(props);
+    for thread in threads {
+        let error = thread.join().unwrap();
+        assert_eq!((error.kind(), error.key()), (ErrorKind::Closed, Some("n")));
+    }
+    // A change that came before the end is received before it.
+    assert_eq!(last.recv_timeout(DEADLINE)?.value, 2);
+    let error = last.recv_timeout(DEADLINE).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
     Ok(())
 }
 
@@ -1248,7 +1294,7 @@ fn who_waits_for_a_change_needs_no_thread_of_the_callbacks() {
             props.wait_for(["late"], DEADLINE).unwrap();
             n.wait_until(|n| *n == 1, DEADLINE).unwrap();
             changes.recv_timeout(DEADLINE).unwrap();
-            assert_eq!(block_on(future, DEADLINE).unwrap().value, 1);
+            assert_eq!(block_on(future, DEADLINE).unwrap().unwrap().value, 1);
             props.refresh_now().unwrap();
             assert!(began.elapsed() < DEADLINE / 2, "{:?}", began.elapsed());
             writer.join().unwrap();

@@ -22,7 +22,7 @@ use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
 use crate::engine::versions::{Look, RetiredVersions};
 use crate::error::{Error, ErrorKind};
-use crate::property::listen::CommitListeners;
+use crate::property::listen::{Listener, Listeners};
 use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
@@ -58,7 +58,8 @@ pub(crate) struct Engine {
     closed: AtomicBool,
     pub(crate) rules: Rules,
     pub(crate) dispatcher: Dispatcher,
-    pub(crate) commit_listeners: CommitListeners,
+    pub(crate) commit_listeners: Listeners,
+    close_listeners: Listeners,
     pub(crate) books: Arc<Books>,
     pub(crate) supervisor: Supervisor,
     pub(crate) cache: Cache,
@@ -228,7 +229,8 @@ impl Engine {
                 closed: AtomicBool::new(false),
                 rules,
                 dispatcher,
-                commit_listeners: CommitListeners::default(),
+                commit_listeners: Listeners::default(),
+                close_listeners: Listeners::default(),
                 books,
                 supervisor: Supervisor::new(clock),
                 cache: Cache::default(),
@@ -868,9 +870,22 @@ impl Engine {
         next
     }
 
+    /// Wakes those who wait for changes that do not come any more.
+    fn notify_closed(&self) {
+        let mut listeners = Vec::new();
+        self.close_listeners.collect_into(&mut listeners);
+        for listener in listeners {
+            // A waker is user code.
+            if let Err(panic) = panics::catch(|| listener.tell()) {
+                self.dispatcher.panicked(&panic);
+            }
+        }
+    }
+
     /// Stops and joins every thread.
     pub(crate) fn shut_down(&self) {
         self.closed.store(true, Ordering::Release);
+        self.notify_closed();
         // One bound for all: a source that hangs uses up no more than a callback that does. Inside a
         // validator it is over at once, since the threads may wait for the commit.
         let patience = if lock::is_committing() {
@@ -957,6 +972,14 @@ impl Host for Engine {
 
     fn callback_panicked(&self, panic: Panicked) {
         self.dispatcher.panicked(&panic);
+    }
+
+    fn on_close(&self, listener: Weak<dyn Listener>) {
+        self.close_listeners.add(listener);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     fn keep(&self, holder: Arc<dyn Any + Send + Sync>) {

@@ -40,7 +40,8 @@ use crate::value::key::Key;
 /// A plain value: cloning is cheap, all clones are the same properties, and two that were built
 /// separately never know of each other. Dropping the last clone stops every thread and
 /// waits for their end, at most 0.9 seconds: a callback or a source that hangs keeps its thread. Handles
-/// go on reading their last values.
+/// go on reading their last values. Calls and futures that wait for a change of a handle end with
+/// [`ErrorKind::Closed`].
 ///
 /// # Blocking
 ///
@@ -59,9 +60,8 @@ use crate::value::key::Key;
 ///
 /// The threads stay in the process that built the properties. In a fork of it, reading works and
 /// gives the values of the moment of the fork. [`health`](Self::health) is not up. Whatever would
-/// change something or wait returns [`ErrorKind::Closed`], and dropping waits for nothing. The
-/// futures of [`changed`](crate::DynamicProperty::changed) are the exception: they stay pending for
-/// ever. A key that the fork cannot look up in the list of secrets is shown masked. A child that
+/// change something or wait returns [`ErrorKind::Closed`], also the futures of
+/// [`changed`](crate::DynamicProperty::changed), and dropping waits for nothing. A key that the fork cannot look up in the list of secrets is shown masked. A child that
 /// needs live values builds properties of its own.
 ///
 /// # Inside validators and decoders

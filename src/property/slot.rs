@@ -383,6 +383,11 @@ impl<T: Send + Sync + 'static> Slot<T> {
         &self.host
     }
 
+    /// Whether the properties are closed, so that nothing changes any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.host.upgrade().is_none_or(|host| host.is_closed())
+    }
+
     /// The value, if it fits a word.
     #[inline(always)]
     pub(crate) fn small(&self) -> Option<T>
