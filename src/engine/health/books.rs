@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::cache::{Kept, age};
 use crate::engine::clock::Clock;
-use crate::engine::health::damper::{Damper, Verdict, cause};
+use crate::engine::health::damper::{Damper, Verdict};
 use crate::engine::health::events::{self, Listeners, MAX_EVENTS};
-use crate::engine::health::record::{Record, Trouble};
+use crate::engine::health::record::{Record, Trouble, is_rejection};
 use crate::engine::health::{
     Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
 };
@@ -431,31 +431,20 @@ impl Books {
         self.edit(source, |record| record.has_values) == Some(true)
     }
 
-    /// The source does not answer, or answers nonsense.
+    /// The source does not answer, or its answer is rejected as a whole.
     pub(crate) fn failed(&self, source: SourceId, generation: u64, reason: Error) {
         let mut news = News::default();
-        self.edit(source, |record| {
-            let is_news = match (&record.failing, &record.refusing) {
-                (Some(old), _) => {
-                    old.reason.kind() != reason.kind() || cause(&old.reason) != cause(&reason)
-                }
-                (None, Some(old)) => old.reason.to_string() != reason.to_string(),
-                (None, None) => true,
-            };
-            let since = record.since();
-            record.lost_contact = true;
-            record.failing = Some(Trouble {
-                since: record.failing.as_ref().map_or(since, |old| old.since),
-                reason: reason.clone(),
-            });
-            // Nobody knows whether it would still say what is held.
-            (record.interrupted, record.believed) = (record.health.held.is_some(), None);
-            record.restate();
-            if is_news {
+        let mut inner = self.inner.lock();
+        if is_rejection(&reason) {
+            inner.note(&mut news, Some(source), generation, reason.clone());
+        }
+        if let Some(record) = inner.record(source) {
+            if record.fail(reason.clone()) {
                 let kind = SourceEventKind::Suspended(reason);
                 self.put(record, &mut news, generation, kind);
             }
-        });
+        }
+        drop(inner);
         news.tell();
     }
 

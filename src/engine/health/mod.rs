@@ -76,8 +76,8 @@ pub struct SourceHealth {
     pub held: Option<Held>,
     /// How many of its updates brought a change.
     pub commits: u64,
-    /// How many of its updates, or single keys, were refused; what is refused again and again for the
-    /// same reason counts once.
+    /// How many of its updates, or single keys, were refused; a document that cannot be parsed is one
+    /// of them. What is refused again and again for the same reason counts once.
     pub refusals: u64,
     /// The parts of its last document that were rejected, with the reasons. While there is one, the
     /// status is not [`Up`](Status::Up).
@@ -101,7 +101,8 @@ pub struct Held {
     pub since: SystemTime,
 }
 
-/// Something that was refused: an update, a part of a document, a key, or a clash of keys.
+/// Something that was refused: an update, a document that cannot be parsed, a part of a document, a
+/// key, or a clash of keys.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Refused {
