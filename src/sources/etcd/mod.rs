@@ -16,6 +16,7 @@ use ureq::http::HeaderValue;
 use crate::error::Error;
 use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
+use crate::sources::etcd::login::{Login, User};
 use crate::sources::etcd::wire::{Ask, Event, Fault, Header, Item, Lines, Listing, Message, Next};
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
@@ -30,6 +31,7 @@ use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
+mod login;
 mod wire;
 
 const KIND: &str = "etcd";
@@ -84,7 +86,8 @@ const AGAIN: u32 = 3;
 pub struct Etcd {
     options: Options,
     held: Slot<Held>,
-    token: Mutex<Option<HeaderValue>>,
+    /// How the user is known; none if nobody has logged in, or that does not hold any more.
+    login: Mutex<Option<Login>>,
 }
 
 #[derive(Clone)]
@@ -93,12 +96,6 @@ struct Options {
     endpoints: Endpoints,
     user: Option<User>,
     tls: Files,
-}
-
-#[derive(Clone)]
-struct User {
-    name: String,
-    password: Credential,
 }
 
 /// What the store holds, and at which revision.
@@ -169,7 +166,7 @@ impl Etcd {
     fn with_options(options: Options) -> Self {
         Self {
             held: Slot::empty(),
-            token: Mutex::default(),
+            login: Mutex::default(),
             options,
         }
     }
@@ -193,6 +190,10 @@ impl Etcd {
     }
 
     /// Logs in, and again whenever the store wants it.
+    ///
+    /// Where authentication is off in the store, the source reads without a token, and health shows that
+    /// as [`degraded`](crate::health::SourceHealth::degraded). It logs in as soon as authentication is
+    /// enabled, within one stream (4 seconds).
     #[must_use]
     pub fn user(self, name: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
         self.log_in(name.into(), Credential::Given(password.into()))
@@ -265,18 +266,18 @@ impl Etcd {
         let Some(user) = &self.options.user else {
             return ask(&with(None)).map_err(|fault| fault.error);
         };
-        let token = self.token.lock().clone();
-        if let Some(token) = token {
-            match ask(&with(Some(token))) {
+        let known = self.login.lock().clone();
+        if let Some(login) = known {
+            match ask(&with(login.token())) {
                 Err(fault) if fault.renew => self.forget(),
                 outcome => return outcome.map_err(|fault| fault.error),
             }
         }
         let password = user.password.read("the file of the password")?;
-        let token = with(None).authenticate(&user.name, &password);
-        let token = token.map_err(|fault| fault.error)?;
-        *self.token.lock() = Some(token.clone());
-        ask(&with(Some(token))).map_err(|fault| {
+        let login = with(None).authenticate(&user.name, &password);
+        let login = login.map_err(|fault| fault.error)?;
+        *self.login.lock() = Some(login.clone());
+        ask(&with(login.token())).map_err(|fault| {
             if fault.renew {
                 self.forget();
             }
@@ -284,9 +285,15 @@ impl Etcd {
         })
     }
 
-    /// The token is of no use any more.
+    /// How the user is known does not hold any more.
     fn forget(&self) {
-        *self.token.lock() = None;
+        *self.login.lock() = None;
+    }
+
+    /// What a program that has set a user should know of how that is known.
+    fn login_warning(&self) -> Option<Error> {
+        let warning = self.login.lock().as_ref()?.warning()?;
+        Some(warning.with_origin(self.origin()))
     }
 
     /// Reads everything, from the first server that answers.
@@ -328,6 +335,7 @@ impl Etcd {
             }
             (watch.again, watch.followed) = (0, true);
             watch.updates.located(server);
+            watch.updates.degraded(self.login_warning());
             // A document that is broken is so still.
             let update = watch.held.update();
             if watch.tell(update) {
@@ -584,6 +592,7 @@ impl Etcd {
         if watch.updates.is_stopped() {
             return Ok(End::Stopped);
         }
+        watch.updates.degraded(self.login_warning());
         watch.held.replace(&all);
         let update = match std::mem::take(first) {
             true => {
