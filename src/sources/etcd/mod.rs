@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
 use crate::sources::etcd::login::{Login, User};
+use crate::sources::etcd::pace::Pace;
 use crate::sources::etcd::wire::{Ask, Event, Fault, Header, Item, Lines, Listing, Message, Next};
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
@@ -32,6 +33,7 @@ use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
 mod login;
+mod pace;
 mod wire;
 
 const KIND: &str = "etcd";
@@ -51,8 +53,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How far the store may be ahead of what we have seen before we ask whether we missed nothing: a
 /// stream that begins long ago is work for the store.
 const FAR: u64 = 10_000;
-/// How often in a row everything may be read again without a stream that begins.
-const AGAIN: u32 = 3;
 
 /// Keys below a prefix, or a document in one key, of etcd from 3.4 on.
 ///
@@ -102,6 +102,7 @@ struct Options {
 struct Held {
     mirror: Mirror,
     revision: u64,
+    pace: Pace,
 }
 
 /// Up to where the store is followed.
@@ -333,7 +334,7 @@ impl Etcd {
                 Message::Created(now) if is_same(&place.header, &now) => seen = now.revision,
                 _ => return Ok(End::Doubt),
             }
-            (watch.again, watch.followed) = (0, true);
+            watch.followed = true;
             watch.updates.located(server);
             watch.updates.degraded(self.login_warning());
             // A document that is broken is so still.
@@ -341,7 +342,10 @@ impl Etcd {
             if watch.tell(update) {
                 return Ok(End::Stopped);
             }
-            if let Some(end) = self.stream(watch, place, &mut lines)? {
+            let begun = Instant::now();
+            let end = self.stream(watch, place, &mut lines);
+            watch.held.pace.lasted(begun.elapsed());
+            if let Some(end) = end? {
                 return Ok(end);
             }
         }
@@ -443,8 +447,6 @@ struct Watch<'a> {
     updates: &'a Updates,
     held: &'a mut Held,
     agent: &'a Agent,
-    /// How often everything was read again since a stream began.
-    again: u32,
     /// Whether a stream has begun since the last failure.
     followed: bool,
     /// When the last update would have come if all had come at their distance.
@@ -546,6 +548,7 @@ impl Etcd {
         let make = || Held {
             mirror: Mirror::new(self.options.mapping.clone()),
             revision: 0,
+            pace: Pace::default(),
         };
         self.held.with(make, run)
     }
@@ -559,31 +562,31 @@ impl Etcd {
             updates,
             held,
             agent: &agent,
-            again: 0,
             followed: false,
             due: Instant::now(),
         };
         let mut first = true;
-        loop {
+        while !updates.wait(watch.held.pace.pause()) {
             let end = self.list_and_follow(&mut watch, &mut first);
-            match end {
+            let (error, may_go_on) = match end {
                 _ if updates.is_stopped() => return Ok(()),
                 Ok(End::Stopped) => return Ok(()),
-                Ok(End::Doubt) if watch.again < AGAIN => watch.again += 1,
                 Ok(End::Doubt) => {
                     let detail = "the servers do not agree on what the store is";
-                    return Err(web::unavailable(detail).with_origin(self.origin()));
+                    let error = web::unavailable(detail).with_origin(self.origin());
+                    (error, true)
                 }
+                Err(error) if !watch.followed => return Err(error),
                 // A stream was there, and another member may have all that this one had.
-                Err(_) if watch.followed && self.options.endpoints.count() > 1 => {
-                    watch.followed = false;
-                }
-                Err(error) => return Err(error),
-            }
-            if updates.wait(PAUSE) {
-                return Ok(());
+                Err(error) => (error, self.options.endpoints.count() > 1),
+            };
+            watch.followed = false;
+            let quiet = watch.held.pace.ended();
+            if !(quiet && may_go_on) {
+                return Err(error);
             }
         }
+        Ok(())
     }
 
     fn list_and_follow(&self, watch: &mut Watch<'_>, first: &mut bool) -> Result<End, Error> {
