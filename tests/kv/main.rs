@@ -30,6 +30,8 @@ mod chaos;
 mod consul;
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "etcd")]
+mod etcd_standin;
 #[cfg(any(feature = "consul", all(feature = "nats", feature = "watch")))]
 #[path = "../support/example.rs"]
 mod example;

@@ -7,6 +7,7 @@ use ureq::http::{HeaderValue, Response};
 use ureq::{Agent, Body, BodyReader};
 
 use crate::error::{Error, ErrorKind};
+use crate::sources::etcd::login::{Login, OFF};
 use crate::sources::web::url::Url;
 use crate::sources::web::{self, Limits, json};
 
@@ -21,6 +22,8 @@ pub(super) struct Fault {
     pub(super) error: Error,
     /// Whether another token may help.
     pub(super) renew: bool,
+    /// What the server says, if it does.
+    says: String,
 }
 
 impl From<Error> for Fault {
@@ -28,6 +31,7 @@ impl From<Error> for Fault {
         Self {
             error,
             renew: false,
+            says: String::new(),
         }
     }
 }
@@ -161,14 +165,18 @@ impl Ask<'_> {
         listing(&answer).ok_or_else(|| malformed().into())
     }
 
-    /// The token of a user.
-    pub(super) fn authenticate(&self, name: &str, password: &str) -> Result<HeaderValue, Fault> {
+    /// Logs a user in.
+    pub(super) fn authenticate(&self, name: &str, password: &str) -> Result<Login, Fault> {
         let (name, password) = (json::quoted(name), json::quoted(password));
         let body = format!("{{\"name\":{name},\"password\":{password}}}");
-        let answer = json::parse(&self.exchange("/v3/auth/authenticate", &body)?)?;
+        let answer = match self.exchange("/v3/auth/authenticate", &body) {
+            Err(fault) if fault.says.contains(OFF) => return Ok(Login::Off),
+            answer => answer?,
+        };
+        let answer = json::parse(&answer)?;
         let token = json::Object::of(&answer).and_then(|answer| answer.text("token"));
         let (_, value) = web::header("authorization", token.ok_or_else(malformed)?)?;
-        Ok(value)
+        Ok(Login::Token(value))
     }
 
     /// Opens a stream of what changes from a revision on.
@@ -365,6 +373,7 @@ fn ended(says: &str) -> Fault {
     Fault {
         error: web::unavailable(format!("the server has ended the stream ({says})")),
         renew: true,
+        says,
     }
 }
 
@@ -387,6 +396,7 @@ fn refused(status: u16, body: &[u8]) -> Fault {
         error: web::unavailable(format!("the answer is {status} ({says}): {hint}")),
         // A token that is too old is told of in several ways.
         renew: matches!(status, 400 | 401 | 403),
+        says,
     }
 }
 
@@ -512,7 +522,8 @@ mod tests {
     #[test]
     fn what_a_server_says_is_shown_in_part_only() {
         let long = "x".repeat(500);
-        let Fault { error, renew } = refused(401, format!("{{\"message\":\"{long}\"}}").as_bytes());
+        let Fault { error, renew, .. } =
+            refused(401, format!("{{\"message\":\"{long}\"}}").as_bytes());
         assert!(renew && error.to_string().len() < 300, "{error}");
     }
 }
