@@ -334,7 +334,6 @@ impl Etcd {
                 Message::Created(now) if is_same(&place.header, &now) => seen = now.revision,
                 _ => return Ok(End::Doubt),
             }
-            watch.followed = true;
             watch.updates.located(server);
             watch.updates.degraded(self.login_warning());
             // A document that is broken is so still.
@@ -447,8 +446,8 @@ struct Watch<'a> {
     updates: &'a Updates,
     held: &'a mut Held,
     agent: &'a Agent,
-    /// Whether a stream has begun since the last failure.
-    followed: bool,
+    /// Whether everything was read since the last failure.
+    answered: bool,
     /// When the last update would have come if all had come at their distance.
     due: Instant,
 }
@@ -562,7 +561,7 @@ impl Etcd {
             updates,
             held,
             agent: &agent,
-            followed: false,
+            answered: false,
             due: Instant::now(),
         };
         let mut first = true;
@@ -576,11 +575,11 @@ impl Etcd {
                     let error = web::unavailable(detail).with_origin(self.origin());
                     (error, true)
                 }
-                Err(error) if !watch.followed => return Err(error),
-                // A stream was there, and another member may have all that this one had.
+                Err(error) if !watch.answered => return Err(error),
+                // One has answered, and another member may have all that it has.
                 Err(error) => (error, self.options.endpoints.count() > 1),
             };
-            watch.followed = false;
+            watch.answered = false;
             let quiet = watch.held.pace.ended();
             if !(quiet && may_go_on) {
                 return Err(error);
@@ -591,6 +590,7 @@ impl Etcd {
 
     fn list_and_follow(&self, watch: &mut Watch<'_>, first: &mut bool) -> Result<End, Error> {
         let all = self.read_all(watch.agent)?;
+        watch.answered = true;
         let revision = all.header.revision.to_string();
         if watch.updates.is_stopped() {
             return Ok(End::Stopped);
