@@ -32,6 +32,7 @@ use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
+mod answer;
 mod login;
 mod pace;
 mod wire;
@@ -377,7 +378,7 @@ impl Etcd {
             while let Some(now) = message {
                 match now {
                     Message::Created(_) => {}
-                    Message::Compacted => return Ok(Some(End::Doubt)),
+                    Message::Compacted | Message::TooLarge => return Ok(Some(End::Doubt)),
                     Message::Events(_) if watch.updates.is_stopped() => {
                         return Ok(Some(End::Stopped));
                     }
