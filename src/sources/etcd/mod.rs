@@ -32,6 +32,7 @@ use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
+mod answer;
 mod login;
 mod pace;
 mod wire;
@@ -334,7 +335,6 @@ impl Etcd {
                 Message::Created(now) if is_same(&place.header, &now) => seen = now.revision,
                 _ => return Ok(End::Doubt),
             }
-            watch.followed = true;
             watch.updates.located(server);
             watch.updates.degraded(self.login_warning());
             // A document that is broken is so still.
@@ -378,7 +378,7 @@ impl Etcd {
             while let Some(now) = message {
                 match now {
                     Message::Created(_) => {}
-                    Message::Compacted => return Ok(Some(End::Doubt)),
+                    Message::Compacted | Message::TooLarge => return Ok(Some(End::Doubt)),
                     Message::Events(_) if watch.updates.is_stopped() => {
                         return Ok(Some(End::Stopped));
                     }
@@ -447,8 +447,8 @@ struct Watch<'a> {
     updates: &'a Updates,
     held: &'a mut Held,
     agent: &'a Agent,
-    /// Whether a stream has begun since the last failure.
-    followed: bool,
+    /// Whether everything was read since the last failure.
+    answered: bool,
     /// When the last update would have come if all had come at their distance.
     due: Instant,
 }
@@ -562,7 +562,7 @@ impl Etcd {
             updates,
             held,
             agent: &agent,
-            followed: false,
+            answered: false,
             due: Instant::now(),
         };
         let mut first = true;
@@ -576,11 +576,11 @@ impl Etcd {
                     let error = web::unavailable(detail).with_origin(self.origin());
                     (error, true)
                 }
-                Err(error) if !watch.followed => return Err(error),
-                // A stream was there, and another member may have all that this one had.
+                Err(error) if !watch.answered => return Err(error),
+                // One has answered, and another member may have all that it has.
                 Err(error) => (error, self.options.endpoints.count() > 1),
             };
-            watch.followed = false;
+            watch.answered = false;
             let quiet = watch.held.pace.ended();
             if !(quiet && may_go_on) {
                 return Err(error);
@@ -591,6 +591,7 @@ impl Etcd {
 
     fn list_and_follow(&self, watch: &mut Watch<'_>, first: &mut bool) -> Result<End, Error> {
         let all = self.read_all(watch.agent)?;
+        watch.answered = true;
         let revision = all.header.revision.to_string();
         if watch.updates.is_stopped() {
             return Ok(End::Stopped);

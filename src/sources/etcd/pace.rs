@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A stream that ends before this was not healthy, whatever it brought.
 const HEALTHY: Duration = Duration::from_secs(1);
-/// How often in a row it may begin again, each time a little later, before that is an error.
+/// How often in a row it may begin again, a little later and later, before that is an error.
 const QUIET: u32 = 4;
 /// The first pause, and the longest: with what a read may take, it is shorter than a silence that would
 /// count as a hang.
@@ -35,10 +35,10 @@ impl Pace {
     /// How long to wait before it begins again.
     pub(super) fn pause(&self) -> Duration {
         match self.ended {
-            quiet @ 0..=QUIET => FIRST * quiet,
+            quiet @ 0..=QUIET => FIRST * quiet.div_ceil(2),
             more => {
                 let doubled = 2u32.saturating_pow(more - QUIET);
-                (FIRST * QUIET).saturating_mul(doubled).min(MOST)
+                (FIRST * 2).saturating_mul(doubled).min(MOST)
             }
         }
     }
@@ -56,7 +56,8 @@ mod tests {
         for n in 1..100 {
             pace.lasted(HEALTHY - FIRST);
             assert_eq!(pace.ended(), n <= QUIET);
-            assert!(pace.pause() > before || before == MOST, "{n}");
+            assert!(pace.pause() >= before && pace.pause() >= FIRST, "{n}");
+            assert!(n <= QUIET || before == MOST || pace.pause() > before, "{n}");
             before = pace.pause();
         }
         assert_eq!(before, MOST);

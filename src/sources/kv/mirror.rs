@@ -20,11 +20,11 @@ use crate::value::origin::Origin;
 use crate::value::unread::Unread;
 
 /// What a key takes besides its name and its value.
-const KEY_BYTES: usize = 32;
+pub(crate) const KEY_BYTES: usize = 32;
 
 /// What single changes may add up to. More than may be in force is held, so that what has become less
 /// again is known without reading everything.
-const MAX_HELD: usize = 2 * MAX_DOCUMENT_BYTES;
+pub(crate) const MAX_HELD: usize = 2 * MAX_DOCUMENT_BYTES;
 
 /// So many problems are told one by one.
 const MAX_TOLD: usize = 100;
