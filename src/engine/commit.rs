@@ -6,10 +6,11 @@ use std::time::{Instant, SystemTime};
 
 use crate::engine::clock::Clock;
 use crate::engine::guard::{Guards, Said};
+use crate::engine::ignored::IgnoredItems;
 use crate::engine::pins::{self, Pin, Pins};
 use crate::engine::propose::{Proposal, Rules};
 use crate::engine::retired::Retired;
-use crate::engine::update;
+use crate::engine::update::{self, Editor};
 use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
 use crate::property::listen::Listener;
@@ -22,7 +23,7 @@ use crate::sync::discard::{Publishing, discard};
 use crate::tree::diff;
 use crate::tree::interpolate::{self, References};
 use crate::tree::layer::{Layer, LayerState, SourceId, count_bootstrap};
-use crate::tree::merge::Merge;
+use crate::tree::merge::{Findings, Merge};
 use crate::tree::snapshot::{Found, Generation, Pending, Pinned, Snapshot};
 use crate::value::Value;
 use crate::value::key::Key;
@@ -36,6 +37,8 @@ pub(crate) struct Ledger {
     pub(crate) retired: Retired,
     pub(crate) guards: Guards,
     pub(crate) pins: Pins,
+    /// The items of lists that are not in force.
+    pub(crate) ignored_items: IgnoredItems,
 }
 
 /// One thing to commit.
@@ -88,6 +91,8 @@ pub(crate) struct Done {
     /// What its document left out, if it brought one.
     pub(crate) problems: Option<Vec<Error>>,
     pub(crate) clashes: Vec<Error>,
+    /// The items of lists that are not in force, if others are not than before.
+    pub(crate) ignored_items: Option<Vec<(SourceId, Error)>>,
     /// The keys that wait for a restart, if others do than before, and the tree in force.
     pub(crate) waiting: Option<(Arc<Generation>, Arc<Pending>)>,
     /// To be told once the lock is released.
@@ -103,6 +108,7 @@ impl Done {
             applied,
             problems: None,
             clashes: Vec::new(),
+            ignored_items: None,
             waiting: None,
             told: Vec::new(),
             versions: Vec::new(),
@@ -118,6 +124,7 @@ impl Ledger {
             retired: Retired::default(),
             guards: Guards::new(clock),
             pins: Pins::default(),
+            ignored_items: IgnoredItems::default(),
         }
     }
 
@@ -191,7 +198,7 @@ impl Ledger {
                         };
                         self.edit_guarded(current, rules, &old, at, edits, (refusal, said))
                     }
-                    false => self.edit(current, rules, &old, at, edits, refusal),
+                    false => self.edit(current, rules, &old, at, edits, Editor::Source(refusal)),
                 }
             }
             Order::Confirm { source, .. } => {
@@ -218,7 +225,7 @@ impl Ledger {
                 for edit in &edits {
                     pins::check_write(&old.layers, &edit.key)?;
                 }
-                self.edit(current, rules, &old, at, edits, Refusal::Whole)
+                self.edit(current, rules, &old, at, edits, Editor::Program)
             }
             Order::Add(new, mut instead) => {
                 // Values of last time that are refused now are as good as none.
@@ -357,7 +364,7 @@ impl Ledger {
         }
         match self.propose(rules, old, layers, None, merged, merge.referring, None) {
             Ok(proposal) => {
-                Ok(self.publish(current, rules, proposal, merge.clashes, Default::default()))
+                Ok(self.publish(current, rules, proposal, merge.findings, Default::default()))
             }
             Err(refusals) => Err(Error::all(
                 refusals.into_iter().map(|refusal| refusal.error).collect(),
@@ -371,7 +378,7 @@ impl Ledger {
         current: &Cell<Generation>,
         rules: &Rules,
         proposal: Proposal,
-        clashes: Vec<Error>,
+        findings: Findings,
         (refused, kept): (Vec<Error>, Vec<Key>),
     ) -> Done {
         let Proposal {
@@ -415,6 +422,7 @@ impl Ledger {
             }
         }
         let versions = staged.retire();
+        let ignored_items = self.ignored_items.update(&findings, &candidate.layers);
         drop(publishing);
         let applied = Applied {
             generation: candidate.number(),
@@ -426,7 +434,8 @@ impl Ledger {
             applied,
             problems: None,
             waiting: waiting.map(|waiting| (candidate, waiting.pending)),
-            clashes,
+            clashes: findings.clashes,
+            ignored_items,
             told,
             versions,
         }

@@ -646,6 +646,7 @@ impl Engine {
                 problems,
                 waiting,
                 clashes,
+                ignored_items,
                 mut told,
                 versions,
             }) => {
@@ -679,6 +680,9 @@ impl Engine {
                         told: said,
                     };
                     self.books.answered(&mut news, source, answer);
+                }
+                if let Some(items) = ignored_items {
+                    self.books.ignored_items(&mut news, generation, items);
                 }
                 if !(told.is_empty() && news.is_empty()) {
                     let tell_all = move || {

@@ -74,7 +74,8 @@ impl Pin {
         let mut all = vec![fixed, tree];
         all.extend(self.visible_defaults(layers));
         let nothing = BTreeSet::new();
-        let mut merge = Merge::new(&nothing, bootstrap);
+        // One table has all that is of bootstrap layers.
+        let mut merge = Merge::new(&nothing, usize::from(bootstrap > 0));
         let tree = merge.all(&all.iter().collect::<Vec<_>>());
         (tree, merge.referring)
     }

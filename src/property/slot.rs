@@ -62,7 +62,7 @@ impl<T> Version<T> {
     /// The layer it came from, by the name of its source, at the generation that brought it.
     ///
     /// `None` as for [`origin`](Self::origin), and for a value that only a roll-back or a pending
-    /// restart keeps in force. `None` also for a list that is joined from several layers: its origin
+    /// restart keeps in force. `None` also for a list that several layers make up: its origin
     /// names them.
     pub fn layer(&self) -> Option<&str> {
         let at = (self.layer as usize).checked_sub(1)?;
@@ -256,8 +256,7 @@ impl<T> Decoder<T> {
             let value = Discard::new((self.read)(generation, key.as_str(), found)?);
             validate(validators, &value)
                 .map_err(|reason| refused(reason, key, generation, found))?;
-            let leaf = found.leaf().cloned();
-            let layer = generation.layer_of(key.as_str(), found);
+            let (leaf, layer) = generation.place_of(key.as_str(), found);
             return Ok(Drawn {
                 value: value.keep(),
                 leaf,

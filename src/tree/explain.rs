@@ -148,7 +148,7 @@ impl Explanation {
             key: key.to_owned(),
             generation: generation.number(),
             value: None,
-            origin: in_force.origin().cloned(),
+            origin: generation.origin(key, in_force),
             broken: found.as_ref().err().cloned(),
             layers: Vec::new(),
             pinned: generation.stamp.pinned,

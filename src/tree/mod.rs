@@ -4,6 +4,7 @@ pub(crate) mod change;
 pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod interpolate;
+pub(crate) mod items;
 pub(crate) mod layer;
 pub(crate) mod merge;
 pub(crate) mod parts;

@@ -1,6 +1,6 @@
 //! Keeps the books of all sources, and tells who listens.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -154,6 +154,8 @@ impl Books {
             failing: None,
             lost_contact: false,
             refusing: None,
+            ignored_items: Vec::new(),
+            ignoring: None,
             rejected: Vec::new(),
             damper: Damper::default(),
             told_old: false,
@@ -552,6 +554,52 @@ impl Books {
         self.inner
             .lock()
             .note(news, Some(source), generation, error);
+    }
+
+    /// Records all items of lists that are not in force now.
+    pub(crate) fn ignored_items(
+        &self,
+        news: &mut News,
+        generation: u64,
+        items: Vec<(SourceId, Error)>,
+    ) {
+        let mut of_source: BTreeMap<SourceId, Vec<Error>> = BTreeMap::new();
+        for (source, error) in items {
+            of_source.entry(source).or_default().push(error);
+        }
+        let mut inner = self.inner.lock();
+        let mut new: Vec<(Option<SourceId>, Error)> = Vec::new();
+        for record in &mut inner.sources {
+            let source = record.health.source;
+            let now = of_source.remove(&source).unwrap_or_default();
+            let texts: BTreeSet<String> =
+                record.ignored_items.iter().map(Error::to_string).collect();
+            let unknown = now.iter().filter(|error| !texts.contains(&error.to_string()));
+            let unknown: Vec<Error> = unknown.cloned().collect();
+            let since = record.ignoring.as_ref().map(|trouble| trouble.since);
+            record.spare(news);
+            record.ignoring = now.first().map(|reason| Trouble {
+                since: since.unwrap_or_else(|| record.since()),
+                reason: reason.clone(),
+            });
+            news.errors.extend(std::mem::replace(&mut record.ignored_items, now));
+            let was_well = matches!(record.health.status, Status::Up);
+            if record.has_values {
+                record.restate();
+            }
+            if !was_well && matches!(record.health.status, Status::Up) {
+                self.put(record, news, generation, SourceEventKind::Recovered);
+            }
+            for error in unknown {
+                new.push((Some(source), error.clone()));
+                self.put(record, news, generation, SourceEventKind::Rejected(error));
+            }
+        }
+        // What the program itself has set, or has by default.
+        new.extend(of_source.into_values().flatten().map(|error| (None, error)));
+        for (source, error) in new {
+            inner.note(news, source, generation, error);
+        }
     }
 
     /// Remembers what a commit found.

@@ -79,8 +79,9 @@ pub struct SourceHealth {
     /// How many of its updates, or single keys, were refused; a document that cannot be parsed is one
     /// of them. What is refused again and again for the same reason counts once.
     pub refusals: u64,
-    /// The parts of its last document that were rejected, with the reasons. While there is one, the
-    /// status is not [`Up`](Status::Up).
+    /// The parts of its last document that were rejected, with the reasons, and the items of lists that
+    /// are ignored because their lists do not reach up to them. While there is one, the status is not
+    /// [`Up`](Status::Up).
     pub problems: Vec<Error>,
     /// Why it does not work as it should although its changes arrive, as long as that is so: it
     /// polls, for example, because there are no file events, or its values cannot be kept on disk.

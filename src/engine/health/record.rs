@@ -30,6 +30,10 @@ pub(super) struct Record {
     pub(super) lost_contact: bool,
     /// What it said last, or a part of that, is not in force.
     pub(super) refusing: Option<Trouble>,
+    /// Items of lists in it that are not in force, since the lists do not reach up to them.
+    pub(super) ignored_items: Vec<Error>,
+    /// Since when there have been such items, and the first of them.
+    pub(super) ignoring: Option<Trouble>,
     /// All that is rejected of it, each with its text.
     pub(super) rejected: Vec<(String, Error)>,
     pub(super) damper: Damper,
@@ -57,9 +61,9 @@ pub(super) fn is_rejection(error: &Error) -> bool {
 impl Record {
     /// Brings the status up to date with what it follows from.
     pub(super) fn restate(&mut self) {
-        let since = [&self.failing, &self.refusing];
-        let since = since.into_iter().flatten().map(|it| it.since).min();
-        let reason = self.failing.as_ref().or(self.refusing.as_ref());
+        let troubles = [&self.failing, &self.refusing, &self.ignoring];
+        let since = troubles.into_iter().flatten().map(|it| it.since).min();
+        let reason = troubles.into_iter().flatten().next();
         let reason = reason.map(|trouble| trouble.reason.clone());
         self.health.status = match (since, reason) {
             (Some(since), Some(reason)) if self.has_values => Status::Stale { since, reason },
@@ -67,6 +71,11 @@ impl Record {
             _ if self.has_values => Status::Up,
             _ => Status::Starting,
         };
+    }
+
+    /// What of it is not in force although it was received.
+    pub(super) fn refused(&self) -> Option<&Trouble> {
+        self.refusing.as_ref().or(self.ignoring.as_ref())
     }
 
     /// Since when it has been in trouble: since now, if it was not.
@@ -97,7 +106,8 @@ impl Record {
 
     /// Keeps what is about to be replaced until no lock is held.
     pub(super) fn spare(&self, news: &mut News) {
-        let troubles = [&self.failing, &self.refusing].into_iter().flatten();
+        let troubles = [&self.failing, &self.refusing, &self.ignoring];
+        let troubles = troubles.into_iter().flatten();
         news.errors
             .extend(troubles.map(|trouble| trouble.reason.clone()));
     }
@@ -207,6 +217,11 @@ impl Record {
                 self.rejected
                     .iter()
                     .map(|(_, error)| SourceEventKind::Rejected(error.clone())),
+            )
+            .chain(
+                self.ignored_items
+                    .iter()
+                    .map(|error| SourceEventKind::Rejected(error.clone())),
             )
             .chain(degraded.map(|reason| SourceEventKind::Degraded(reason.clone())))
             .chain(match &self.health.status {

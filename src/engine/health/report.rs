@@ -28,8 +28,8 @@ impl Inner {
                     None
                 }
                 Status::Down { reason } => Some((record.opened, reason)),
-                Status::Stale { since, reason } => match &record.refusing {
-                    Some(refusing) => Some((*since, &refusing.reason)),
+                Status::Stale { since, reason } => match record.refused() {
+                    Some(refused) => Some((*since, &refused.reason)),
                     None => record.is_too_old(now).then_some((*since, reason)),
                 },
             };
@@ -110,6 +110,13 @@ impl Books {
                 .degraded
                 .clone()
                 .or_else(|| record.unkept.clone()),
+            problems: record
+                .health
+                .problems
+                .iter()
+                .chain(&record.ignored_items)
+                .cloned()
+                .collect(),
             ..record.health.clone()
         };
         let mut sources: Vec<_> = inner.sources.iter().map(of).collect();

@@ -312,6 +312,14 @@ impl<'a> De<'a> {
                 if numbered.windows(2).any(|pair| pair[0].0 == pair[1].0) {
                     return Err(self.fault("two names with the same number", wanted()));
                 }
+                let gap = numbered.iter().zip(0..).find(|((at, _), place)| at != place);
+                if let Some(((at, _), place)) = gap {
+                    let detail = format!(
+                        "a list with the item {at} and without the item {place}; set that too, or \
+                         the list in a lower layer"
+                    );
+                    return Err(self.fault(&detail, wanted()));
+                }
                 Ok(numbered.into_iter().map(|(_, child)| child).collect())
             }
             _ => Err(self.refuse(wanted())),
