@@ -86,6 +86,7 @@ impl<'a> Root<'a> {
         let path = Path {
             parent: None,
             segment: Segment::Hidden,
+            variant: None,
         };
         let de = De {
             input: self.input,
@@ -316,6 +317,12 @@ impl<'a> De<'a> {
             }
             _ => Err(self.refuse(wanted())),
         }
+    }
+
+    /// Whether this is a table that can be read as a list.
+    pub(super) fn is_numbered(&self) -> bool {
+        let entries = self.entries().unwrap_or_default();
+        entries.iter().all(|child| text::index(child.name).is_some())
     }
 
     /// The entries of a table by name; `None` if this is no table.
