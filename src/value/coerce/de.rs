@@ -229,7 +229,7 @@ impl<'de> Deserializer<'de> for De<'_> {
                 return Err(self.refuse(type_name::<V::Value>()));
             }
         }
-        self.map(visitor)
+        self.fields(fields, visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

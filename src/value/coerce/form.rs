@@ -31,6 +31,15 @@ pub(super) enum Form {
     Name(&'static [&'static str]),
 }
 
+/// The names of a table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Shape {
+    Empty,
+    /// All are decimal.
+    Numbered,
+    Named,
+}
+
 const INTEGERS: [&str; 12] = [
     "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize",
 ];
@@ -57,8 +66,7 @@ impl Form {
         } else if wanted == "a character" {
             &[Form::Trimmed, Form::Text]
         } else if wanted.contains("string") || wanted == "any value" {
-            // Given as something else before, because of another value with the same text.
-            &[Form::Text, Form::Plain]
+            &[Form::Text]
         } else if has(&["boolean", "bool"]) {
             &[Form::Bool]
         } else if has(&["f32"]) {
@@ -75,25 +83,21 @@ impl Form {
             // The words of a user's type: it has refused what there is, so nothing is lost.
             &[Form::Integer, Form::F64, Form::Text]
         };
-        let plain = Got::of_input(&input) != Some(judged.got.clone());
-        forms
-            .iter()
-            .copied()
-            .find(|form| match form {
-                Form::Plain => plain,
-                form => form.fits(&input),
-            })
+        let better = forms.iter().copied().find(|form| form.fits(&input));
+        // It was given as something else, because of another value that is equal or in the same class.
+        let plain = || (Got::of_input(&input)? != judged.got).then_some(Form::Plain);
+        better.or_else(plain)
     }
 
-    /// The form of a table with decimal names for who wants a list.
-    pub(super) fn of_table(judged: &Judged) -> Option<Self> {
-        let words = judged.wanted.split(|c: char| !c.is_alphanumeric());
-        match judged.got {
-            Got::Map => words
-                .into_iter()
-                .any(|word| LISTS.contains(&word))
-                .then_some(Form::List),
-            Got::Seq => Some(Form::Plain),
+    /// The form of a table for who wants a list, or nothing.
+    pub(super) fn of_table(shape: Shape, judged: &Judged) -> Option<Self> {
+        let mut words = judged.wanted.split(|c: char| !c.is_alphanumeric());
+        match (&judged.got, shape) {
+            (Got::Map, Shape::Empty) if judged.wanted.starts_with("unit") => Some(Form::Unit),
+            (Got::Map, Shape::Empty | Shape::Numbered) => {
+                words.any(|word| LISTS.contains(&word)).then_some(Form::List)
+            }
+            (Got::Seq | Got::Unit, _) => Some(Form::Plain),
             _ => None,
         }
     }
@@ -128,9 +132,11 @@ impl Form {
     /// Whether a value can be handed over like this.
     pub(super) fn applies(self, de: &De<'_>) -> bool {
         match de.input {
-            Input::Table(_) | Input::Fields(_) | Input::Nothing => {
-                self == Form::List && de.is_numbered()
-            }
+            Input::Table(_) | Input::Fields(_) | Input::Nothing => match self {
+                Form::List => de.shape() != Shape::Named,
+                Form::Unit => de.shape() == Shape::Empty,
+                _ => false,
+            },
             input => self.fits(&input),
         }
     }
@@ -205,7 +211,7 @@ impl Form {
             (Form::Duration, _) => visitor.visit_seq(duration_parts(std::time::Duration::ZERO)),
             (Form::List, _) => return de.list_any(visitor),
             (Form::Map, Input::Text(_)) => return de.map(visitor),
-            (Form::Unit, Input::Text(_)) => visitor.visit_unit(),
+            (Form::Unit, _) => visitor.visit_unit(),
             (Form::Name(names), Input::Text(text)) => {
                 visitor.visit_str(De::variant(text.trim(), names))
             }

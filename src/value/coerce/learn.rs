@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::value::coerce::access::Child;
 use crate::value::coerce::fault::{Got, Judged, Place};
-use crate::value::coerce::form::Form;
+use crate::value::coerce::form::{Form, Shape};
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::place::De;
 use crate::value::key::under;
@@ -31,7 +31,9 @@ pub(super) const PROBE_WORDS: &str = "liveprops probe";
 pub(super) const STEP: char = '\u{1f}';
 pub(super) const EACH: &str = "*";
 /// Stands behind the class of a table for the names in it.
-const NAMES: &str = "\u{1e}";
+pub(super) const NAMES: char = '\u{1e}';
+/// Stands between the class of a table and the value of its tag.
+pub(super) const VARIANT: char = '\u{1d}';
 
 /// What is known about the values that serde buffers.
 #[derive(Default)]
@@ -47,6 +49,8 @@ pub(super) struct Learned {
     /// Whether the entries of a container have one type, by class.
     pub(super) kinds: HashMap<String, Kind>,
     tables: HashSet<String>,
+    /// The tables that are read as lists.
+    listed: HashSet<String>,
     /// The entry that is the tag, by the class of its table.
     tags: HashMap<String, String>,
     news: bool,
@@ -92,7 +96,7 @@ enum Raw {
     Int(i64),
     Big(Box<i128>),
     Float(f64),
-    Table { numbered: bool },
+    Table(Shape),
     Other,
 }
 
@@ -104,9 +108,7 @@ impl Raw {
             Input::Int(value) => Raw::Int(value),
             Input::Big(value) => Raw::Big(Box::new(*value)),
             Input::Float(value) => Raw::Float(value),
-            Input::Table(_) | Input::Fields(_) | Input::Nothing => Raw::Table {
-                numbered: de.is_numbered(),
-            },
+            Input::Table(_) | Input::Fields(_) | Input::Nothing => Raw::Table(de.shape()),
             _ => Raw::Other,
         }
     }
@@ -118,7 +120,7 @@ impl Raw {
             Raw::Int(value) => Input::Int(*value),
             Raw::Big(value) => Input::Big(value),
             Raw::Float(value) => Input::Float(*value),
-            Raw::Table { numbered } => return numbered.then(|| Form::of_table(judged)).flatten(),
+            Raw::Table(shape) => return Form::of_table(*shape, judged),
             Raw::Other => return None,
         };
         Form::of(input, judged)
@@ -138,8 +140,8 @@ impl Learned {
         let path = de.path_text();
         let (id, class) = if de.name {
             let table = de.path.parent.map(|table| self.class(table));
-            let class = table.unwrap_or_default() + NAMES;
-            (format!("{path}{NAMES}"), class)
+            let class = table.unwrap_or_default();
+            (format!("{path}{NAMES}"), format!("{class}{NAMES}"))
         } else {
             (path.clone(), self.class(de.path))
         };
@@ -157,9 +159,9 @@ impl Learned {
             return String::new();
         };
         let mut class = self.class(parent);
-        let listed = self.forms.get(&class) == Some(&Form::List);
+        let listed = self.listed.contains(&class);
         if let Some(variant) = path.variant {
-            class.push('=');
+            class.push(VARIANT);
             class.push_str(variant);
         }
         let kind = self.kinds.get(&class);
@@ -239,7 +241,7 @@ impl Learned {
             child.and_then(text)
         });
         if let Some(variant) = variant {
-            class.push('=');
+            class.push(VARIANT);
             class.push_str(variant);
         }
         if self.probing.as_ref() == Some(&class) {
@@ -346,7 +348,11 @@ impl Learned {
     pub(super) fn unknown_table(&self, class: &str) -> Option<String> {
         let ends = class.match_indices(STEP).map(|(at, _)| at);
         ends.map(|end| &class[..end])
-            .find(|table| self.tables.contains(*table) && !self.kinds.contains_key(*table))
+            .find(|table| {
+                self.tables.contains(*table)
+                    && !self.listed.contains(*table)
+                    && !self.kinds.contains_key(*table)
+            })
             .map(str::to_owned)
     }
 
@@ -385,6 +391,9 @@ impl Learned {
 
     pub(super) fn set(&mut self, seen: &Seen, form: Form) {
         self.tried.insert((seen.id.clone(), form));
+        if form == Form::List {
+            self.listed.insert(seen.class.clone());
+        }
         if self.forms.contains_key(&seen.class) {
             self.exact.insert(seen.id.clone(), form);
             return;

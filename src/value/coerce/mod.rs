@@ -149,6 +149,14 @@ fn noting<T: DeserializeOwned>(root: Root<'_>, secrets: &mut Vec<String>) -> Res
     result
 }
 
+/// The number that text spells in any base, if 64 bits hold it.
+pub(crate) fn natural(text: &str) -> Option<u64> {
+    match text::whole(text) {
+        Ok(text::Whole::Signed(number)) => u64::try_from(number).ok(),
+        _ => None,
+    }
+}
+
 /// The items of a list, or of a text that spells one.
 pub(crate) fn items(value: &Value) -> Option<Vec<Value>> {
     match value {

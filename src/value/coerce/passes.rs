@@ -6,7 +6,9 @@ use serde_core::de::DeserializeOwned;
 
 use crate::value::coerce::fault::{self, Fault, Got, Judged};
 use crate::value::coerce::form::Form;
-use crate::value::coerce::learn::{EACH, Kind, Learned, PROBE, PROBE_WORDS, STEP, Seen};
+use crate::value::coerce::learn::{
+    EACH, Kind, Learned, NAMES, PROBE, PROBE_WORDS, STEP, Seen, VARIANT,
+};
 use crate::value::coerce::place::Root;
 use crate::value::coerce::report::Slow;
 use crate::value::key::under;
@@ -220,9 +222,9 @@ fn parent(path: &str) -> String {
     path.rsplit_once('.').map_or("", |(parent, _)| parent).to_owned()
 }
 
+/// A class with `*` instead of the name in a table that turned out to be a map.
 fn with_each(class: &str, table: &str) -> String {
-    let rest = &class[table.len()..];
-    let after = rest[STEP.len_utf8()..].find(STEP);
-    let rest = after.map_or("", |at| &rest[STEP.len_utf8() + at..]);
-    format!("{table}{STEP}{EACH}{rest}")
+    let rest = &class[table.len() + STEP.len_utf8()..];
+    let end = rest.find([STEP, NAMES, VARIANT]).unwrap_or(rest.len());
+    format!("{table}{STEP}{EACH}{}", &rest[end..])
 }
