@@ -370,7 +370,7 @@ pub(super) struct Limits {
 /// How long an attempt to load the first values may take: as long as the start waits, where it has
 /// one attempt; where it may try again, no longer than later ones.
 fn first_load(timing: &Timing, policy: &Policy, load: Duration) -> Duration {
-    let one = timing.load_deadline();
+    let one = timing.first_load_deadline();
     match policy.start {
         Start::Required(None) => one.max(load),
         Start::Optional(time) => one.max(time),

@@ -39,6 +39,8 @@ mod faults;
 mod field;
 #[cfg(all(feature = "nats", feature = "watch"))]
 mod fleet;
+#[cfg(any(feature = "nats", feature = "zookeeper"))]
+mod memory;
 #[cfg(feature = "nats")]
 mod nats;
 mod order;
@@ -54,6 +56,18 @@ mod values;
 mod watch;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
+#[cfg(feature = "zookeeper")]
+#[path = "zookeeper/acl.rs"]
+mod zookeeper_acl;
+#[cfg(feature = "zookeeper")]
+#[path = "zookeeper/hostile.rs"]
+mod zookeeper_hostile;
+#[cfg(feature = "zookeeper")]
+#[path = "zookeeper/large.rs"]
+mod zookeeper_large;
+#[cfg(feature = "zookeeper")]
+#[path = "zookeeper/standin.rs"]
+mod zookeeper_standin;
 
 /// Every test of the suite, for one store.
 macro_rules! suite {

@@ -109,6 +109,17 @@ impl Mirror {
         self.items.get(key).map(|item| item.revision)
     }
 
+    /// The keys that begin with `first` and of which something is known.
+    #[allow(dead_code)] // by some stores only
+    pub(crate) fn known_from(&self, first: &str) -> Vec<&str> {
+        let after = (Bound::Included(first), Bound::Unbounded);
+        let items = self.items.range::<str, _>(after).map(|(key, _)| &**key);
+        let faults = self.faults.range::<str, _>(after).map(|(key, _)| &**key);
+        let items = items.take_while(|key| key.starts_with(first));
+        let faults = faults.take_while(|key| key.starts_with(first));
+        items.chain(faults).collect()
+    }
+
     /// A key was set.
     #[allow(dead_code)] // by some stores only
     pub(crate) fn put(&mut self, entry: &Entry<'_>) {
