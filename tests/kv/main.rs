@@ -28,6 +28,10 @@ mod server;
 mod chaos;
 #[cfg(feature = "consul")]
 mod consul;
+#[cfg(feature = "consul")]
+mod consul_hostile;
+#[cfg(feature = "consul")]
+mod consul_idle;
 #[cfg(feature = "etcd")]
 mod etcd;
 #[cfg(feature = "etcd")]
