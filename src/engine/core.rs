@@ -24,6 +24,7 @@ use crate::engine::versions::{Look, RetiredVersions};
 use crate::error::{Error, ErrorKind};
 use crate::property::listen::CommitListeners;
 use crate::property::registry::{Host, HostRef, Registry};
+use crate::property::stale::Stale;
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
 use crate::sync::Cell;
@@ -644,6 +645,7 @@ impl Engine {
                 problems,
                 waiting,
                 clashes,
+                stale,
                 mut told,
                 versions,
             }) => {
@@ -656,6 +658,9 @@ impl Engine {
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 for clash in clashes {
                     self.books.note_clash(&mut news, generation, clash);
+                }
+                if !stale.is_empty() {
+                    self.books.stale(&mut news, generation, stale);
                 }
                 if let Some((now, waiting)) = waiting {
                     let waiting = waiting_keys(&now, &waiting);
@@ -820,6 +825,7 @@ impl Engine {
                 before: old,
                 after: tried.0,
                 refused: tried.1,
+                stale: tried.2,
             })
         })?
     }
@@ -901,6 +907,8 @@ pub(crate) struct Tried {
     pub(crate) after: Arc<Generation>,
     /// The keys that would be refused.
     pub(crate) refused: Vec<Error>,
+    /// The handles that would keep their last good values.
+    pub(crate) stale: Vec<Stale>,
 }
 
 /// The keys that wait for a restart, as the operators see them.

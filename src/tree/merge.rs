@@ -309,6 +309,46 @@ fn look<'a>(seen: &[Seen<'a>], name: &str) -> (Shown<'a>, Clashing<'a>) {
     (shown, hidden)
 }
 
+/// All layers, the strongest first, with the rules of merging.
+#[derive(Clone, Copy)]
+pub(crate) struct Layers<'a> {
+    pub(crate) roots: &'a [&'a Table],
+    pub(crate) append: &'a BTreeSet<Key>,
+    /// How many layers, from the strongest, are bootstrap layers.
+    pub(crate) bootstrap: usize,
+}
+
+/// What some layers have at a key.
+pub(crate) struct Visible {
+    pub(crate) entry: Arc<Entry>,
+    /// The strongest layer that has the value; `None` for a table.
+    pub(crate) layer: Option<usize>,
+}
+
+impl Layers<'_> {
+    /// What the layers have at a key, as if those stronger than `from` were not there.
+    pub(crate) fn visible(&self, from: usize, key: &Key) -> Option<Visible> {
+        let path: Vec<_> = key.segments().collect();
+        let (name, above) = path.split_last()?;
+        let mut seen: Vec<Seen<'_>> = self.roots.iter().copied().enumerate().skip(from).collect();
+        for name in above {
+            let Shown::Tables(tables) = look(&seen, name).0 else {
+                return None;
+            };
+            seen = tables.into_iter().map(|(seen, _)| seen).collect();
+        }
+        let shown = look(&seen, name).0;
+        let layer = match &shown {
+            Shown::Leaf(_) => seen.iter().find(|(_, table)| table.get(name).is_some()),
+            Shown::Nothing | Shown::Tables(_) => None,
+        };
+        let layer = layer.map(|(layer, _)| *layer);
+        let mut merge = Merge::new(self.append, self.bootstrap);
+        let entry = merge.entry(shown, &seen, name, &mut key.as_str().to_owned())?;
+        Some(Visible { entry, layer })
+    }
+}
+
 /// The layers whose lists are joined at a key, each with its list, the strongest first.
 /// `layers` are all layers, the strongest first.
 pub(crate) fn contributors<'a, S: AsRef<str>>(
