@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use liveprops::sources::Memory;
+use liveprops::explain::Says;
+use liveprops::sources::{Args, Env, Memory};
 use liveprops::health::Status;
-use liveprops::{Error, ErrorKind, Properties, Schema, Value};
+use liveprops::{Error, ErrorKind, Properties, Schema, Source, Value};
 #[cfg(feature = "toml")]
 use liveprops::{Format, Origin};
 use support::reports;
@@ -836,5 +837,145 @@ fn unresolved_references_stay_as_written_where_the_builder_says_so() -> Result<(
     memory.remove("host")?;
     assert_eq!(url.get(), "http://${host}/${path}");
     assert!(props.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn single_raw_values_contain_no_references_whether_they_are_secret_or_not() -> Result<(), Error> {
+    let text = "x${y:z}w $${a} $$$${b";
+    let env = Env::prefix("APP_").vars([("APP_PASSWORD", text), ("APP_NAME", text), ("APP_Y", "1")]);
+    let args = [format!("--arg={text}"), format!("--arg.secret={text}")];
+    let args = [args[0].replace("--arg=", "--plain="), args[1].clone()];
+    let props = Properties::builder().source(env).source(Args::from(args)).build()?;
+    for key in ["password", "name", "plain", "arg.secret"] {
+        assert_eq!(props.get::<String>(key)?, text, "{key}");
+    }
+    let told = props.explain("name").layers.into_iter();
+    let says: Vec<Says> = told.map(|layer| layer.says).collect();
+    assert!(says.contains(&Says::Value(format!("{text:?}"))), "as it was written: {says:?}");
+    Ok(())
+}
+
+#[cfg(feature = "dotenv")]
+#[test]
+fn single_quotes_and_the_escape_of_dotenv_are_literal() -> Result<(), Error> {
+    let text = br#"
+        A=1
+        SINGLE='${a} $${a} $a'
+        DOUBLE="\${a}"
+        MIXED="\${a} ${a}"
+        DOLLAR="US\$${a}"
+        DOLLARS="US$\${a} \$\${a} \$\$${a}"
+        ESCAPED="$${a}"
+        EXPANDED="<${a}>"
+        BARE=<${a}>
+        PASSWORD='x${y:z}w'
+    "#;
+    let document = Format::dotenv().parse(text, &Origin::new("file", ".env"))?;
+    let file = Memory::new();
+    let values = document.iter();
+    file.replace(values.map(|(key, value, _)| (key.to_string(), value.clone())))?;
+    let props = Properties::builder().source(file).build()?;
+    for (key, expected) in [
+        ("single", "${a} $${a} $a"),
+        ("double", "${a}"),
+        ("mixed", "${a} 1"),
+        ("dollar", "US$1"),
+        ("dollars", "US$${a} $${a} $$1"),
+        ("escaped", "${a}"),
+        ("expanded", "<1>"),
+        ("bare", "<1>"),
+        ("password", "x${y:z}w"),
+    ] {
+        assert_eq!(props.get::<String>(key)?, expected, "{key}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_source_declares_whether_its_values_contain_references() -> Result<(), Error> {
+    let vars = [("APP_A", "1"), ("APP_B", "<${a}>")];
+    let env = || Env::prefix("APP_").vars(vars);
+    let read = |source: Box<dyn liveprops::Source>| -> Result<String, Error> {
+        let props = Properties::builder().source(source).build()?;
+        props.get::<String>("b")
+    };
+    assert_eq!(read(Box::new(env()))?, "<${a}>");
+    assert_eq!(read(Box::new(env().with_references()))?, "<1>");
+    let followed = env().with(|policy| policy.with_references());
+    assert_eq!(read(Box::new(followed))?, "<1>");
+    let optional = env().with(|policy| policy.optional());
+    assert_eq!(read(Box::new(optional))?, "<${a}>");
+    let args = Args::from(["--a=1", "--b=<${a}>"]);
+    assert_eq!(read(Box::new(args.clone()))?, "<${a}>");
+    assert_eq!(read(Box::new(args.with_references()))?, "<1>");
+
+    // Whatever way the values come: at the start, as a document, or one by one.
+    let memory = Memory::from([("b", "<${a}>")]);
+    let source = memory.clone().with(|policy| policy.without_references());
+    let props = Properties::builder().source(source).build()?;
+    assert_eq!(props.get::<String>("b")?, "<${a}>");
+    memory.set("b", "$${a}")?;
+    assert_eq!(props.get::<String>("b")?, "$${a}");
+    memory.set("list", vec!["${a}", "$"])?;
+    assert_eq!(props.get::<Vec<String>>("list")?, ["${a}", "$"]);
+    memory.replace([("b", "${a}"), ("a", "1")])?;
+    assert_eq!(props.get::<String>("b")?, "${a}");
+    // Another source may refer to them, and the program may as well.
+    props.set("c", "${b} ${a}")?;
+    assert_eq!(props.get::<String>("c")?, "${a} 1");
+    let source = props.health().sources[1].source;
+    let mut candidate = liveprops::Document::new();
+    candidate.set("b", "${c}", liveprops::Origin::new("test", "1"))?;
+    let checked = props.check(source, candidate)?;
+    assert_eq!(checked.snapshot.get::<String>("b")?, "${c}");
+    Ok(())
+}
+
+#[test]
+fn values_without_references_stay_so_when_they_are_kept_on_disk() -> Result<(), Error> {
+    struct Store(bool);
+    impl liveprops::Source for Store {
+        fn origin(&self) -> liveprops::Origin {
+            liveprops::Origin::new("store", "a")
+        }
+        fn load(&self) -> Result<liveprops::Document, Error> {
+            if !self.0 {
+                return Err(Error::new(ErrorKind::Unavailable, "down"));
+            }
+            let mut document = liveprops::Document::new();
+            document.set("b", "<$${a}${a}>", self.origin())?;
+            Ok(document)
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let start = |is_up| {
+        let store = Store(is_up).with(|policy| policy.cached().without_references());
+        Properties::builder().state_dir(dir.path()).source(store).build()
+    };
+    for is_up in [true, false] {
+        assert_eq!(start(is_up)?.get::<String>("b")?, "<$${a}${a}>");
+    }
+    Ok(())
+}
+
+#[cfg(feature = "dotenv")]
+#[test]
+fn quotes_of_a_dotenv_file_without_references_escape_nothing() -> Result<(), Error> {
+    struct Dotenv;
+    impl liveprops::Source for Dotenv {
+        fn origin(&self) -> liveprops::Origin {
+            liveprops::Origin::new("dotenv", "a")
+        }
+        fn load(&self) -> Result<liveprops::Document, Error> {
+            let text = b"A='${b}'\nB=\"\\${a} ${a}\"\nC=${a}\nD=$${a}";
+            Format::dotenv().parse(text, &self.origin())
+        }
+    }
+    let source = Dotenv.with(|policy| policy.without_references());
+    let props = Properties::builder().source(source).build()?;
+    for (key, expected) in [("a", "${b}"), ("b", "${a} ${a}"), ("c", "${a}"), ("d", "$${a}")] {
+        assert_eq!(props.get::<String>(key)?, expected, "{key}");
+    }
     Ok(())
 }

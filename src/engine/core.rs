@@ -809,9 +809,13 @@ impl Engine {
     /// What would become of the tree if a source said this; changes nothing.
     pub(crate) fn try_out(&self, source: SourceId, document: Document) -> Result<Tried, Error> {
         let refusal = self.supervisor.refusal(source);
+        let is_literal = self.supervisor.is_literal(source);
         self.locked(|ledger| {
             let old = self.current.full();
             let mut document = document;
+            if is_literal {
+                document.escape_references();
+            }
             if let Some(layer) = old.layers.iter().find(|layer| layer.id == source) {
                 document.keep_last_good(&layer.root);
             }
