@@ -24,6 +24,7 @@ use crate::engine::versions::{Look, RetiredVersions};
 use crate::error::{Error, ErrorKind};
 use crate::property::listen::{Listener, Listeners};
 use crate::property::registry::{Host, HostRef, Registry};
+use crate::property::stale::Stale;
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
 use crate::sync::Cell;
@@ -647,6 +648,7 @@ impl Engine {
                 waiting,
                 clashes,
                 ignored_items,
+                stale,
                 mut told,
                 versions,
             }) => {
@@ -659,6 +661,9 @@ impl Engine {
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 for clash in clashes {
                     self.books.note_clash(&mut news, generation, clash);
+                }
+                if !stale.is_empty() {
+                    self.books.stale(&mut news, generation, stale);
                 }
                 if let Some((now, waiting)) = waiting {
                     let waiting = waiting_keys(&now, &waiting);
@@ -810,9 +815,13 @@ impl Engine {
     /// What would become of the tree if a source said this; changes nothing.
     pub(crate) fn try_out(&self, source: SourceId, document: Document) -> Result<Tried, Error> {
         let refusal = self.supervisor.refusal(source);
+        let is_literal = self.supervisor.is_literal(source);
         self.locked(|ledger| {
             let old = self.current.full();
             let mut document = document;
+            if is_literal {
+                document.escape_references();
+            }
             if let Some(layer) = old.layers.iter().find(|layer| layer.id == source) {
                 document.keep_last_good(&layer.root);
             }
@@ -826,6 +835,7 @@ impl Engine {
                 before: old,
                 after: tried.0,
                 refused: tried.1,
+                stale: tried.2,
             })
         })?
     }
@@ -920,6 +930,8 @@ pub(crate) struct Tried {
     pub(crate) after: Arc<Generation>,
     /// The keys that would be refused.
     pub(crate) refused: Vec<Error>,
+    /// The handles that would keep their last good values.
+    pub(crate) stale: Vec<Stale>,
 }
 
 /// The keys that wait for a restart, as the operators see them.

@@ -13,7 +13,7 @@ use serde_core::de::DeserializeOwned;
 
 use crate::engine::commit::Order;
 use crate::engine::core::Engine;
-use crate::engine::health::{CallbackHealth, Health, SourceEvent, Status};
+use crate::engine::health::{CallbackHealth, Health, SourceEvent, StaleProperty, Status};
 use crate::error::{Error, ErrorKind};
 use crate::properties::builder::{Builder, DEFAULT_LOAD_TIMEOUT};
 use crate::properties::scoped::Scoped;
@@ -590,6 +590,7 @@ impl Properties {
             changes: snapshot.changes_since(&Snapshot(tried.before)),
             snapshot,
             refused: tried.refused,
+            stale_properties: tried.stale.into_iter().map(StaleProperty::now).collect(),
         })
     }
 
@@ -662,7 +663,7 @@ impl Properties {
                     panics: engine.dispatcher.panics(),
                     starved: engine.dispatcher.starved(),
                 };
-                engine.books.health(generation, callbacks)
+                engine.books.health(&engine.current.full(), callbacks)
             }
             Err(reason) => Health::in_a_fork(generation, engine.dispatcher.panics(), reason),
         }
@@ -679,6 +680,8 @@ pub struct Checked {
     pub changes: Vec<KeyChange>,
     /// The keys that would be refused, with the reason, while the rest is taken.
     pub refused: Vec<Error>,
+    /// The live handles that would keep their last good value, since a reference is unresolved.
+    pub stale_properties: Vec<StaleProperty>,
 }
 
 impl fmt::Debug for Properties {

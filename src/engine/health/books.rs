@@ -11,10 +11,12 @@ use crate::engine::health::damper::{Damper, Verdict};
 use crate::engine::health::events::{self, Listeners, MAX_EVENTS};
 use crate::engine::health::record::{Record, Trouble, is_rejection};
 use crate::engine::health::{
-    Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
+    Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, StaleProperty,
+    Status,
 };
 use crate::error::{Error, ErrorKind, MASK};
 use crate::property::registry::Host;
+use crate::property::stale::{Stale, StaleChange};
 use crate::property::subscription::Subscription;
 use crate::sync::Cell;
 use crate::sync::lock::Mutex;
@@ -40,6 +42,8 @@ pub(super) struct Inner {
     pub(super) sources: Vec<Record>,
     pub(super) refused: VecDeque<Refused>,
     pub(super) pending_restart: Vec<PendingRestart>,
+    /// The handles that keep their last good values, by the addresses of their slots.
+    pub(super) stale: BTreeMap<usize, (Stale, SystemTime)>,
 }
 
 /// The keys whose malformed readings were told of in a generation.
@@ -516,6 +520,39 @@ impl Books {
         }
     }
 
+    /// Handles keep their last good values, since references are unresolved, or no longer do.
+    pub(crate) fn stale(&self, news: &mut News, generation: u64, change: StaleChange) {
+        let mut events = Vec::new();
+        {
+            let mut inner = self.inner.lock();
+            for one in change.recovered {
+                let before = inner.stale.remove(&one.address());
+                news.errors.extend(before.map(|(before, _)| before.reason));
+                events.push(SourceEventKind::PropertyRecovered(one.key));
+            }
+            for one in change.stale {
+                let before = inner.stale.remove(&one.address());
+                let since = before.as_ref().map_or_else(SystemTime::now, |before| before.1);
+                let is_news = before.as_ref().is_none_or(|(before, _)| {
+                    !before.is_alive() || before.reason.to_string() != one.reason.to_string()
+                });
+                if is_news {
+                    events.push(SourceEventKind::PropertyStale(StaleProperty {
+                        key: one.key.clone(),
+                        since,
+                        reason: one.reason.clone(),
+                    }));
+                }
+                inner.stale.insert(one.address(), (one, since));
+                news.errors.extend(before.map(|(before, _)| before.reason));
+            }
+            inner.stale.retain(|_, (one, _)| one.is_alive());
+        }
+        for kind in events {
+            self.put_whole(news, generation, kind);
+        }
+    }
+
     /// Takes away what is shown of keys that turned out to hold secrets.
     pub(crate) fn hide(&self, hidden: &dyn Fn(&str) -> bool) {
         let scrub = |error: &mut Error| {
@@ -530,6 +567,9 @@ impl Books {
         let inner = &mut *inner;
         for refused in &mut inner.refused {
             scrub(&mut refused.error);
+        }
+        for (stale, _) in inner.stale.values_mut() {
+            scrub(&mut stale.reason);
         }
         for pending in &mut inner.pending_restart {
             if hidden(pending.key.as_str()) {

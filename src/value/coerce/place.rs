@@ -215,7 +215,12 @@ impl<'a> De<'a> {
                 fault.0.kind = ErrorKind::Missing;
                 self.place(fault)
             }
-            Input::Failed(error) => self.place(Fault::done(error.clone())),
+            Input::Failed(error) => {
+                // What looks like a reference may be a part of the secret.
+                let masked = error.is_unresolved() && self.is_masked(&self.path_text());
+                let masked = masked.then(|| error.without(&|_| true)).flatten();
+                self.place(Fault::done(masked.unwrap_or_else(|| error.clone())))
+            }
             Input::Text(text) if text.trim().is_empty() => self.fault("empty text", wanted),
             _ => self.fault("wrong type", wanted),
         }
