@@ -16,6 +16,7 @@ use crate::property::batch::Commit;
 use crate::property::listen::Listener;
 use crate::property::registry::Registry;
 use crate::property::slot::RetiredVersion;
+use crate::property::stale::{StaleChange, StaleSlots};
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Refusal, Update};
 use crate::sync::Cell;
@@ -40,6 +41,7 @@ pub(crate) struct Ledger {
     pub(crate) pins: Pins,
     /// The items of lists that are not in force.
     pub(crate) ignored_items: IgnoredItems,
+    pub(crate) stale: StaleSlots,
 }
 
 /// One thing to commit.
@@ -96,6 +98,8 @@ pub(crate) struct Done {
     pub(crate) ignored_items: Option<Vec<(SourceId, Error)>>,
     /// The keys that wait for a restart, if others do than before, and the tree in force.
     pub(crate) waiting: Option<(Arc<Generation>, Arc<Pending>)>,
+    /// The handles that keep their last good values, or no longer do.
+    pub(crate) stale: StaleChange,
     /// To be told once the lock is released.
     pub(crate) told: Vec<Arc<dyn Listener>>,
     /// Versions that were replaced and that readers still have.
@@ -111,6 +115,7 @@ impl Done {
             clashes: Vec::new(),
             ignored_items: None,
             waiting: None,
+            stale: StaleChange::default(),
             told: Vec::new(),
             versions: Vec::new(),
         }
@@ -126,6 +131,7 @@ impl Ledger {
             guards: Guards::new(clock),
             pins: Pins::default(),
             ignored_items: IgnoredItems::default(),
+            stale: StaleSlots::default(),
         }
     }
 
@@ -209,8 +215,9 @@ impl Ledger {
                     return Err(Error::new(ErrorKind::Other, detail));
                 };
                 if old.layers[at].layer.is_bootstrap() {
-                    let secret = |key: &str| rules.secrets.hides(key);
-                    interpolate::fix(&mut root, &old.root, &secret);
+                    rules.with_context(None, |context| {
+                        interpolate::fix(&mut root, &old.root, context);
+                    });
                 }
                 let done = self.replace(current, rules, &old, at, root, Refusal::Whole)?;
                 self.believe(current, source);
@@ -246,7 +253,9 @@ impl Ledger {
                 let ignored =
                     (0..now.layers.len()).flat_map(|at| pins::ignored(&now.layers, at, None));
                 done.clashes.extend(ignored);
-                if old.is_initial() && self.pins.freeze(&rules.frozen, &now) {
+                let references = &self.references;
+                let is_absent = |key: &Key| references.is_passed_over(key);
+                if old.is_initial() && self.pins.freeze(&rules.frozen, &now, &is_absent) {
                     if let Ok(again) = self.anew(current, rules, &now, now.layers.clone()) {
                         done.waiting = again.waiting;
                     }
@@ -388,10 +397,11 @@ impl Ledger {
             effective,
             mut staged,
             references,
+            stale,
             waiting,
         } = proposal;
-        for (leaf, keys) in references {
-            self.references.set(leaf, keys);
+        for followed in references {
+            self.references.set(followed);
         }
         let mut told: Vec<Arc<dyn Listener>> = Vec::new();
         // From here to the end of this function no user code runs: a commit is never torn.
@@ -425,6 +435,7 @@ impl Ledger {
         let versions = staged.retire();
         let ignored_items = self.ignored_items.update(&findings, &candidate.layers);
         drop(publishing);
+        let stale = self.stale.commit(&staged, stale);
         let applied = Applied {
             generation: candidate.number(),
             changed: effective,
@@ -437,6 +448,7 @@ impl Ledger {
             waiting: waiting.map(|waiting| (candidate, waiting.pending)),
             clashes: findings.clashes,
             ignored_items,
+            stale,
             told,
             versions,
         }

@@ -10,6 +10,7 @@ use crate::engine::guard::Said;
 use crate::engine::pins;
 use crate::engine::propose::{KeyIndex, Proposal, Rules};
 use crate::error::{Error, ErrorKind};
+use crate::property::stale::Stale;
 use crate::source::{Edit, Refusal};
 use crate::sync::Cell;
 use crate::tree::diff;
@@ -122,14 +123,14 @@ impl Ledger {
         source: SourceId,
         root: Table,
         refusal: Refusal,
-    ) -> Result<(Arc<Generation>, Vec<Error>), Error> {
+    ) -> Result<(Arc<Generation>, Vec<Error>, Vec<Stale>), Error> {
         let gone = || Error::new(ErrorKind::Closed, format!("{source} was removed"));
         let at = old.layers.iter().position(|layer| layer.id == source);
         let at = at.ok_or_else(gone)?;
         let layer = &old.layers[at];
         if layer.layer.is_bootstrap() {
             return if pins::same_tables(&layer.root, &root) {
-                Ok((Arc::clone(old), Vec::new()))
+                Ok((Arc::clone(old), Vec::new(), Vec::new()))
             } else {
                 Err(pins::too_late(&layer.name))
             };
@@ -137,7 +138,10 @@ impl Ledger {
         self.guards
             .would_hold(source, &old.layers[at].root, &root)?;
         let prepared = self.prepare(rules, old, at, root, refusal)?;
-        Ok((prepared.proposal.candidate, prepared.refused))
+        let Prepared {
+            proposal, refused, ..
+        } = prepared;
+        Ok((proposal.candidate, refused, proposal.stale))
     }
 
     fn prepare(

@@ -4,7 +4,9 @@
 //! is taken as it is. Text in double quotes knows `\n`, `\r`, `\t`, `\"`, `\\`, `\$`, `` \` `` and
 //! a backslash that joins two lines; other backslashes stay. Both may run over several lines, and
 //! CRLF within them is a plain newline.
-//! Text without quotes is trimmed and ends before a ` #`. Nothing is expanded.
+//! Text without quotes is trimmed and ends before a ` #`. Nothing is expanded here: `${key}` without
+//! quotes or in double quotes is a reference, as in any document. In single quotes, and where `\$`
+//! writes the dollar, it is text.
 //!
 //! A line that sets no key is reported and left out. Only a fault that leaves open where a value ends
 //! rejects the text: a quote that is not closed, or a last line without `=` and without a newline,
@@ -20,6 +22,7 @@ use crate::format::limits::malformed;
 use crate::value::document::Document;
 use crate::value::envname::env_name_to_key;
 use crate::value::key::Key;
+use crate::value::literal;
 use crate::value::node::Table;
 use crate::value::origin::Origin;
 
@@ -29,6 +32,7 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         origin,
         problems: Vec::new(),
         unlisted: 0,
+        unescaped: Vec::new(),
     };
     let mut root = Table::default();
     loop {
@@ -40,6 +44,9 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         }
     }
     let mut document = Document::from_table(root);
+    for (key, text) in reader.unescaped {
+        document.set_unescaped(key, text);
+    }
     for problem in reader.problems {
         document.warn(problem);
     }
@@ -65,6 +72,8 @@ struct Reader<'a> {
     problems: Vec<Error>,
     /// How many more such lines there are.
     unlisted: usize,
+    /// The texts with dollars that are no part of a reference, without escapes.
+    unescaped: Vec<(Key, String)>,
 }
 
 impl Reader<'_> {
@@ -115,29 +124,34 @@ impl Reader<'_> {
                 return Ok(());
             }
         };
-        let (value, at) = self.value()?;
+        let (value, unescaped, at) = self.value()?;
         let path: Vec<_> = key.segments().collect();
         let before = root.find(&path);
         let is_given_twice = before.is_some_and(|entry| entry.node.table().is_none());
         match flat::put(root, &key, value, at) {
             // A value and a table at once: the line that comes first counts, as in the environment.
             Err(clash) if !is_given_twice => self.skip(clash),
-            other => other?,
+            Err(twice) => return Err(twice),
+            Ok(()) => {
+                let unescaped = unescaped.map(|text| (key.clone(), text));
+                self.unescaped.extend(unescaped);
+            }
         }
         Ok(())
     }
 
-    /// The value after the `=`, and its place.
-    fn value(&mut self) -> Result<(String, Origin), Error> {
+    /// The value after the `=`, what it would be without escapes, and its place.
+    fn value(&mut self) -> Result<(String, Option<String>, Origin), Error> {
         let after_blank = self.cursor.peek().is_some_and(blank);
         self.cursor.skip_while(blank);
         let at = self.cursor.at(self.origin);
         let value = match self.cursor.peek() {
             Some('\'') => self.single(&at)?,
             Some('"') => self.double(&at)?,
-            _ => self.bare(after_blank),
+            _ => (self.bare(after_blank), None),
         };
-        Ok((value, at))
+        let (value, unescaped) = value;
+        Ok((value, unescaped, at))
     }
 
     fn bare(&mut self, mut after_blank: bool) -> String {
@@ -155,7 +169,8 @@ impl Reader<'_> {
         line[..end].trim().to_owned()
     }
 
-    fn single(&mut self, at: &Origin) -> Result<String, Error> {
+    /// The text, and the text without escapes if it needs any.
+    fn single(&mut self, at: &Origin) -> Result<(String, Option<String>), Error> {
         self.cursor.step();
         let mut text = String::new();
         loop {
@@ -167,23 +182,35 @@ impl Reader<'_> {
             }
         }
         self.end_of_line()?;
-        Ok(text)
+        let escaped = literal::escape(&text);
+        let unescaped = (escaped != text).then_some(text);
+        Ok((escaped, unescaped))
     }
 
-    fn double(&mut self, at: &Origin) -> Result<String, Error> {
+    /// The text, and the text without escapes if it needs any.
+    fn double(&mut self, at: &Origin) -> Result<(String, Option<String>), Error> {
         self.cursor.step();
         let mut text = String::new();
+        // Where the dollars are that are no part of a reference.
+        let mut dollars = Vec::new();
         loop {
             match self.cursor.step() {
                 None => return Err(malformed("a quote is not closed", at.clone())),
                 Some('"') => break,
-                Some('\\') => self.escape(&mut text),
+                Some('\\') => {
+                    if self.cursor.peek() == Some('$') {
+                        dollars.push(text.len());
+                    }
+                    self.escape(&mut text);
+                }
                 Some('\r') if self.cursor.peek() == Some('\n') => {}
                 Some(c) => text.push(c),
             }
         }
         self.end_of_line()?;
-        Ok(text)
+        let escaped = escape_dollars(&text, &dollars);
+        let unescaped = (escaped != text).then_some(text);
+        Ok((escaped, unescaped))
     }
 
     fn escape(&mut self, into: &mut String) {
@@ -220,6 +247,24 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// Escapes the dollars at some places that stand before a brace, and the dollars before them.
+fn escape_dollars(text: &str, literal: &[usize]) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    let mut from = 0;
+    for at in literal {
+        let run = text[*at..].find(|c| c != '$').unwrap_or_default();
+        if text[at + run..].starts_with('{') {
+            let before = text[from..*at].trim_end_matches('$');
+            let dollars = at + 1 - from - before.len();
+            escaped.push_str(before);
+            (0..2 * dollars).for_each(|_| escaped.push('$'));
+            from = at + 1;
+        }
+    }
+    escaped.push_str(&text[from..]);
+    escaped
 }
 
 fn key(name: &str) -> Result<Key, Error> {

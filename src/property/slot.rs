@@ -385,6 +385,11 @@ impl<T: Send + Sync + 'static> Slot<T> {
         &self.host
     }
 
+    /// Whether the properties are closed, so that nothing changes any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.host.upgrade().is_none_or(|host| host.is_closed())
+    }
+
     /// The value, if it fits a word.
     #[inline(always)]
     pub(crate) fn small(&self) -> Option<T>
@@ -517,6 +522,9 @@ pub(crate) trait Staged: Send {
     /// Collects who is to be told, after all values of the commit and its number are visible.
     fn notify(&self, told: &mut Vec<Arc<dyn Listener>>);
 
+    /// The address of the slot.
+    fn address(&self) -> usize;
+
     /// The value before, if a reader still has it and its `Drop` may take long.
     fn retire(&mut self) -> Option<RetiredVersion>;
 }
@@ -548,6 +556,11 @@ impl Drafts {
     /// Collects the listeners of all slots.
     pub(crate) fn notify(&self, listeners: &mut Vec<Arc<dyn Listener>>) {
         self.0.iter().for_each(|draft| draft.notify(listeners));
+    }
+
+    /// The addresses of all slots.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().map(|draft| draft.address())
     }
 
     /// Hands over the replaced versions that readers still have.
@@ -633,6 +646,10 @@ impl<T: Send + Sync + 'static> Staged for Draft<T> {
 
     fn notify(&self, told: &mut Vec<Arc<dyn Listener>>) {
         self.slot.notify(told);
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.slot).cast::<()>() as usize
     }
 
     fn retire(&mut self) -> Option<RetiredVersion> {

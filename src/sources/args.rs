@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Source, Watching};
+use crate::source::{Policy, Source, Watching, With};
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::key::Key;
@@ -17,6 +17,9 @@ use crate::value::origin::Origin;
 /// space sets `true`, since nothing tells a value from the next argument. The source's health has a
 /// hint then ([`SourceHealth::hints`](crate::health::SourceHealth::hints)) to write
 /// `--ratelimit.qps=500`.
+///
+/// Values contain no references: `${` in them is text, unless
+/// [`with_references`](Self::with_references) says otherwise.
 ///
 /// ```
 /// use liveprops::{Properties, sources::Args};
@@ -35,6 +38,13 @@ impl Args {
     /// The arguments of this process.
     pub fn new() -> Self {
         Self(std::env::args_os().skip(1).collect())
+    }
+
+    /// Follows `${key}` in values as a reference to another key. By default the values contain no
+    /// references.
+    #[must_use]
+    pub fn with_references(self) -> With<Self> {
+        self.with(Policy::with_references)
     }
 }
 
@@ -119,6 +129,10 @@ impl Source for Args {
             }
         }
         Ok(document)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::new().without_references()
     }
 
     fn watching(&self) -> Watching {

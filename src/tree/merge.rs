@@ -348,6 +348,46 @@ fn look<'a>(seen: &[Seen<'a>], bootstrap: usize, name: &str) -> (Shown<'a>, Clas
     (shown, hidden)
 }
 
+/// All layers, the strongest first, with the rules of merging.
+#[derive(Clone, Copy)]
+pub(crate) struct Layers<'a> {
+    pub(crate) roots: &'a [&'a Table],
+    pub(crate) append: &'a BTreeSet<Key>,
+    /// How many layers, from the strongest, are bootstrap layers.
+    pub(crate) bootstrap: usize,
+}
+
+/// What some layers have at a key.
+pub(crate) struct Visible {
+    pub(crate) entry: Arc<Entry>,
+    /// The strongest layer that has the value; `None` for a table.
+    pub(crate) layer: Option<usize>,
+}
+
+impl Layers<'_> {
+    /// What the layers have at a key, as if those stronger than `from` were not there.
+    pub(crate) fn visible(&self, from: usize, key: &Key) -> Option<Visible> {
+        let path: Vec<_> = key.segments().collect();
+        let (name, above) = path.split_last()?;
+        let mut seen: Vec<Seen<'_>> = self.roots.iter().copied().enumerate().skip(from).collect();
+        for name in above {
+            let Shown::Tables(tables) = look(&seen, self.bootstrap, name).0 else {
+                return None;
+            };
+            seen = tables.into_iter().map(|(seen, _)| seen).collect();
+        }
+        let shown = look(&seen, self.bootstrap, name).0;
+        let layer = match &shown {
+            Shown::Leaf(_) => seen.iter().find(|(_, table)| table.get(name).is_some()),
+            Shown::Nothing | Shown::Tables(_) | Shown::Items(..) => None,
+        };
+        let layer = layer.map(|(layer, _)| *layer);
+        let mut merge = Merge::new(self.append, self.bootstrap);
+        let entry = merge.entry(shown, &seen, name, &mut key.as_str().to_owned())?;
+        Some(Visible { entry, layer })
+    }
+}
+
 /// The tables that override items of a list below by index. Bootstrap layers override no item of
 /// another layer, which may change.
 fn items_over<'a>(

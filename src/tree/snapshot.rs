@@ -374,6 +374,33 @@ impl Generation {
         })
     }
 
+    /// Why keys whose references are broken cannot be read, in the order of the keys.
+    pub(crate) fn broken_references(&self) -> Vec<Error> {
+        fn walk(table: &Table, errors: &mut Vec<Error>) {
+            // All else is not worth looking at.
+            if !table.special() {
+                return;
+            }
+            for entry in table.map().iter() {
+                match &entry.node {
+                    Node::Table(below) => walk(below, errors),
+                    Node::Resolved(resolved) => errors.extend(resolved.value.as_ref().err().cloned()),
+                    Node::Leaf(_) => {}
+                }
+            }
+        }
+        let mut errors = Vec::new();
+        walk(&self.root, &mut errors);
+        let hidden = |key: &str| self.secrets.hides(key);
+        for error in errors.iter_mut().filter(|error| error.is_unresolved()) {
+            if let Some(masked) = error.without(&hidden) {
+                *error = masked;
+            }
+        }
+        errors.sort_by(|a, b| a.key().cmp(&b.key()));
+        errors
+    }
+
     /// Whether this is what was before the first commit: it has no layers.
     pub(crate) fn is_initial(&self) -> bool {
         self.layers.is_empty()

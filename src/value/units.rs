@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_core::de::{Deserialize, Deserializer, Unexpected, Visitor};
 
 use crate::error::{Error, ErrorKind};
+use crate::value::coerce;
 
 /// What is said about a bare number.
 pub(crate) const NO_UNIT: &str = "a duration needs a unit, such as `30s`";
@@ -322,8 +323,18 @@ impl<'de> Visitor<'de> for SizeVisitor {
         u64::try_from(value).map(ByteSize).map_err(refused)
     }
 
+    fn visit_f64<E: serde_core::de::Error>(self, value: f64) -> Result<ByteSize, E> {
+        let whole = value.fract() == 0.0 && (0.0..2_f64.powi(64)).contains(&value);
+        match whole {
+            true => Ok(ByteSize(value as u64)),
+            false => Err(E::invalid_value(Unexpected::Float(value), &self)),
+        }
+    }
+
     fn visit_str<E: serde_core::de::Error>(self, text: &str) -> Result<ByteSize, E> {
-        byte_size(text).map_err(E::custom)
+        byte_size(text)
+            .or_else(|detail| coerce::natural(text).map(ByteSize).ok_or(detail))
+            .map_err(E::custom)
     }
 }
 

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::cache::{Kept, age};
 use crate::engine::clock::Clock;
-use crate::engine::health::damper::{Damper, Verdict, cause};
+use crate::engine::health::damper::{Damper, Verdict};
 use crate::engine::health::events::{self, Listeners, MAX_EVENTS};
-use crate::engine::health::record::{Record, Trouble};
+use crate::engine::health::record::{Record, Trouble, is_rejection};
 use crate::engine::health::{
-    Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
+    Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, StaleProperty,
+    Status,
 };
 use crate::error::{Error, ErrorKind, MASK};
 use crate::property::registry::Host;
+use crate::property::stale::{Stale, StaleChange};
 use crate::property::subscription::Subscription;
 use crate::sync::Cell;
 use crate::sync::lock::Mutex;
@@ -46,6 +48,8 @@ pub(super) struct Inner {
     pub(super) pending_restart: Vec<PendingRestart>,
     /// Keys that were missing when handles on them were built.
     missing: BTreeSet<Key>,
+    /// The handles that keep their last good values, by the addresses of their slots.
+    pub(super) stale: BTreeMap<usize, (Stale, SystemTime)>,
 }
 
 /// The keys whose malformed readings were told of in a generation.
@@ -444,31 +448,20 @@ impl Books {
         self.edit(source, |record| record.has_values) == Some(true)
     }
 
-    /// The source does not answer, or answers nonsense.
+    /// The source does not answer, or its answer is rejected as a whole.
     pub(crate) fn failed(&self, source: SourceId, generation: u64, reason: Error) {
         let mut news = News::default();
-        self.edit(source, |record| {
-            let is_news = match (&record.failing, &record.refusing) {
-                (Some(old), _) => {
-                    old.reason.kind() != reason.kind() || cause(&old.reason) != cause(&reason)
-                }
-                (None, Some(old)) => old.reason.to_string() != reason.to_string(),
-                (None, None) => true,
-            };
-            let since = record.since();
-            record.lost_contact = true;
-            record.failing = Some(Trouble {
-                since: record.failing.as_ref().map_or(since, |old| old.since),
-                reason: reason.clone(),
-            });
-            // Nobody knows whether it would still say what is held.
-            (record.interrupted, record.believed) = (record.health.held.is_some(), None);
-            record.restate();
-            if is_news {
+        let mut inner = self.inner.lock();
+        if is_rejection(&reason) {
+            inner.note(&mut news, Some(source), generation, reason.clone());
+        }
+        if let Some(record) = inner.record(source) {
+            if record.fail(reason.clone()) {
                 let kind = SourceEventKind::Suspended(reason);
                 self.put(record, &mut news, generation, kind);
             }
-        });
+        }
+        drop(inner);
         news.tell();
     }
 
@@ -538,6 +531,39 @@ impl Books {
         }
     }
 
+    /// Handles keep their last good values, since references are unresolved, or no longer do.
+    pub(crate) fn stale(&self, news: &mut News, generation: u64, change: StaleChange) {
+        let mut events = Vec::new();
+        {
+            let mut inner = self.inner.lock();
+            for one in change.recovered {
+                let before = inner.stale.remove(&one.address());
+                news.errors.extend(before.map(|(before, _)| before.reason));
+                events.push(SourceEventKind::PropertyRecovered(one.key));
+            }
+            for one in change.stale {
+                let before = inner.stale.remove(&one.address());
+                let since = before.as_ref().map_or_else(SystemTime::now, |before| before.1);
+                let is_news = before.as_ref().is_none_or(|(before, _)| {
+                    !before.is_alive() || before.reason.to_string() != one.reason.to_string()
+                });
+                if is_news {
+                    events.push(SourceEventKind::PropertyStale(StaleProperty {
+                        key: one.key.clone(),
+                        since,
+                        reason: one.reason.clone(),
+                    }));
+                }
+                inner.stale.insert(one.address(), (one, since));
+                news.errors.extend(before.map(|(before, _)| before.reason));
+            }
+            inner.stale.retain(|_, (one, _)| one.is_alive());
+        }
+        for kind in events {
+            self.put_whole(news, generation, kind);
+        }
+    }
+
     /// Takes away what is shown of keys that turned out to hold secrets.
     pub(crate) fn hide(&self, hidden: &dyn Fn(&str) -> bool) {
         let scrub = |error: &mut Error| {
@@ -552,6 +578,9 @@ impl Books {
         let inner = &mut *inner;
         for refused in &mut inner.refused {
             scrub(&mut refused.error);
+        }
+        for (stale, _) in inner.stale.values_mut() {
+            scrub(&mut stale.reason);
         }
         for pending in &mut inner.pending_restart {
             if hidden(pending.key.as_str()) {

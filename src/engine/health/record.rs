@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::health::damper::{Damper, State};
+use crate::engine::health::damper::{Damper, State, cause};
 use crate::engine::health::events::News;
 use crate::engine::health::{Held, SourceEventKind, SourceHealth, Status};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// The health of one source, and what it follows from.
 pub(super) struct Record {
@@ -50,6 +50,12 @@ pub(super) struct Record {
 pub(super) struct Trouble {
     pub(super) since: SystemTime,
     pub(super) reason: Error,
+}
+
+/// Whether a source answered, and its answer is rejected because of its content.
+pub(super) fn is_rejection(error: &Error) -> bool {
+    use ErrorKind::{InvalidKey, Malformed, Mismatch, TooLarge};
+    matches!(error.kind(), Malformed | InvalidKey | Mismatch | TooLarge)
 }
 
 impl Record {
@@ -104,6 +110,31 @@ impl Record {
         let troubles = troubles.into_iter().flatten();
         news.errors
             .extend(troubles.map(|trouble| trouble.reason.clone()));
+    }
+
+    /// Notes that the source failed; returns whether that has not been reported yet.
+    pub(super) fn fail(&mut self, reason: Error) -> bool {
+        let is_new = match (&self.failing, &self.refusing) {
+            (Some(old), _) => {
+                old.reason.kind() != reason.kind() || cause(&old.reason) != cause(&reason)
+            }
+            (None, Some(old)) => old.reason.to_string() != reason.to_string(),
+            (None, None) => true,
+        };
+        let last = self.failing.as_ref().map(|old| old.reason.to_string());
+        if is_rejection(&reason) && last.as_ref() != Some(&reason.to_string()) {
+            self.health.refusals += 1;
+        }
+        let since = self.since();
+        self.lost_contact = true;
+        self.failing = Some(Trouble {
+            since: self.failing.as_ref().map_or(since, |old| old.since),
+            reason,
+        });
+        // Nobody knows whether the source would still give what is withheld.
+        (self.interrupted, self.believed) = (self.health.held.is_some(), None);
+        self.restate();
+        is_new
     }
 
     /// Those of some errors that are not rejected already.

@@ -45,6 +45,16 @@ impl<'a> Child<'a> {
         }
     }
 
+    pub(super) fn of_text(name: &'a str, text: &'a str) -> Self {
+        Self {
+            name,
+            segment: Segment::Name(name),
+            input: Input::Text(text),
+            origin: None,
+            masked: false,
+        }
+    }
+
     pub(super) fn is_set(&self) -> bool {
         !matches!(self.input, Input::Absent)
     }
@@ -94,7 +104,12 @@ pub(super) struct Seq<'a> {
 }
 
 impl<'a> Seq<'a> {
-    pub(super) fn new(parent: De<'a>, items: Vec<Child<'a>>) -> Self {
+    pub(super) fn new(parent: De<'a>, mut items: Vec<Child<'a>>) -> Self {
+        if let Some(slow) = parent.context.slow {
+            slow.borrow_mut()
+                .learned
+                .enter_list(parent.path, &mut items);
+        }
         Self {
             parent,
             items: items.into_iter(),
@@ -115,6 +130,7 @@ impl<'de> SeqAccess<'de> for Seq<'_> {
         let path = Path {
             parent: Some(self.parent.path),
             segment: child.segment,
+            variant: None,
         };
         let de = child.de(&self.parent, &path);
         match seed.deserialize(de) {
@@ -153,12 +169,15 @@ pub(super) struct Map<'a> {
     parent: De<'a>,
     entries: std::vec::IntoIter<Child<'a>>,
     current: Option<Child<'a>>,
+    variant: Option<&'a str>,
 }
 
 impl<'a> Map<'a> {
     pub(super) fn new(parent: De<'a>, mut entries: Vec<Child<'a>>) -> Self {
+        let mut variant = None;
         if let Some(slow) = parent.context.slow {
-            let slow = slow.borrow();
+            let mut slow = slow.borrow_mut();
+            variant = slow.learned.enter_table(parent.path, &mut entries);
             let path = parent.path_text();
             entries.retain(|child| !slow.is_skipped(&path, child.name));
             for name in slow.missing_at(&path) {
@@ -175,6 +194,7 @@ impl<'a> Map<'a> {
             parent,
             entries: entries.into_iter(),
             current: None,
+            variant,
         }
     }
 }
@@ -193,6 +213,7 @@ impl<'de> MapAccess<'de> for Map<'_> {
         let path = Path {
             parent: Some(self.parent.path),
             segment: child.segment,
+            variant: self.variant,
         };
         let de = De {
             input: Input::Text(child.name),
@@ -219,6 +240,7 @@ impl<'de> MapAccess<'de> for Map<'_> {
         let path = Path {
             parent: Some(self.parent.path),
             segment: child.segment,
+            variant: self.variant,
         };
         let de = child.de(&self.parent, &path);
         seed.deserialize(de)

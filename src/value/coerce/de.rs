@@ -63,8 +63,8 @@ impl<'de> Deserializer<'de> for De<'_> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.context.any.set(true);
         match self.context.slow {
-            Some(slow) if !self.name => report::any(self, slow, visitor),
-            _ => self.plain_any(visitor),
+            Some(slow) => report::any(self, slow, visitor),
+            None => self.plain_any(visitor),
         }
     }
 
@@ -189,11 +189,13 @@ impl<'de> Deserializer<'de> for De<'_> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_seq(visitor));
+        self.note_kind(true);
         self.seq(None, visitor)
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_tuple(len, visitor));
+        self.note_kind(false);
         self.seq(Some(len), visitor)
     }
 
@@ -218,6 +220,7 @@ impl<'de> Deserializer<'de> for De<'_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_struct(name, fields, visitor));
+        self.note_kind(false);
         if name == "Duration" && fields == ["secs", "nanos"] {
             return self.duration(visitor);
         }
@@ -226,7 +229,7 @@ impl<'de> Deserializer<'de> for De<'_> {
                 return Err(self.refuse(type_name::<V::Value>()));
             }
         }
-        self.map(visitor)
+        self.fields(fields, visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -251,6 +254,7 @@ impl<'de> Deserializer<'de> for De<'_> {
                 } else {
                     Segment::Hidden
                 },
+                variant: None,
             };
             let content = De {
                 input: Input::Absent,
@@ -273,6 +277,7 @@ impl<'de> Deserializer<'de> for De<'_> {
         let path = Path {
             parent: Some(self.path),
             segment: child.segment,
+            variant: None,
         };
         visitor
             .visit_enum(Variant {
@@ -283,7 +288,10 @@ impl<'de> Deserializer<'de> for De<'_> {
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        self.deserialize_str(visitor)
+        match self.context.slow {
+            Some(slow) => report::identifier(self, slow, visitor),
+            None => self.deserialize_str(visitor),
+        }
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -309,6 +317,14 @@ impl De<'_> {
             }
         };
         result.map_err(|fault| self.place_as::<V::Value>(fault))
+    }
+
+    /// Notes for later passes whether all entries of this have one type.
+    fn note_kind(&self, homogeneous: bool) {
+        if let Some(slow) = self.context.slow {
+            let learned = &mut slow.borrow_mut().learned;
+            learned.note_kind(self.path, homogeneous);
+        }
     }
 
     pub(super) fn list_any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {

@@ -1,10 +1,12 @@
 //! What goes wrong on the way, before it is an [`Error`].
 
+use std::cell::RefCell;
 use std::fmt;
 
 use serde_core::de::{Expected, Unexpected};
 
 use crate::error::{Error, ErrorKind, MASK};
+use crate::value::coerce::input::Input;
 
 /// Stands for the words of a user's type: they may quote the value, and that one may be secret.
 const UNSAID: &str = "cannot be read";
@@ -22,6 +24,8 @@ pub(super) struct Inner {
     pub(super) wanted: Option<String>,
     /// What serde says it got, when it judged a value that it had buffered.
     pub(super) got: Option<Got>,
+    /// The names that would have been taken for a variant.
+    pub(super) variants: Option<&'static [&'static str]>,
     /// The field a struct lacks.
     pub(super) missing: Option<&'static str>,
     /// The field a struct does not know.
@@ -48,10 +52,59 @@ pub(super) enum Got {
     Text(String),
     Number(String),
     Bool(bool),
+    Map,
+    Seq,
+    Unit,
     Other,
 }
 
+/// What serde said about a value that it had buffered.
+#[derive(Clone, Debug)]
+pub(super) struct Judged {
+    pub(super) got: Got,
+    pub(super) wanted: String,
+    pub(super) variants: Option<&'static [&'static str]>,
+}
+
+thread_local! {
+    /// A type may hide what serde said: an untagged enum tries its variants, and a secret keeps it
+    /// back.
+    static LOG: RefCell<Option<Vec<Judged>>> = const { RefCell::new(None) };
+}
+
+/// Does something and gives all that serde said about buffered values meanwhile, the last at the
+/// end.
+pub(super) fn noting<R>(act: impl FnOnce() -> R) -> (R, Vec<Judged>) {
+    /// Puts the outer log back, even if a type panics.
+    struct Outer(Option<Vec<Judged>>);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            LOG.set(self.0.take());
+        }
+    }
+    let _outer = Outer(LOG.replace(Some(Vec::new())));
+    let outcome = act();
+    (outcome, LOG.take().unwrap_or_default())
+}
+
 impl Got {
+    /// How serde reports a value back that it got as it is.
+    pub(super) fn of_input(input: &Input<'_>) -> Option<Self> {
+        Some(match input {
+            Input::Text(text) => Got::Text((*text).to_owned()),
+            Input::Bool(value) => Got::Bool(*value),
+            Input::Int(value) => Got::Number(value.to_string()),
+            Input::Big(value) => match u64::try_from(**value) {
+                Ok(value) => Got::Number(value.to_string()),
+                Err(_) => Got::Other,
+            },
+            Input::Float(value) => Got::Number(format!("{value:?}")),
+            Input::List(_) => Got::Seq,
+            Input::Table(_) | Input::Fields(_) | Input::Nothing => Got::Map,
+            _ => return None,
+        })
+    }
+
     fn of(unexpected: &Unexpected<'_>) -> Self {
         match *unexpected {
             Unexpected::Str(text) => Got::Text(text.into()),
@@ -60,6 +113,9 @@ impl Got {
             Unexpected::Unsigned(value) => Got::Number(value.to_string()),
             Unexpected::Float(value) => Got::Number(format!("{value:?}")),
             Unexpected::Bool(value) => Got::Bool(value),
+            Unexpected::Map => Got::Map,
+            Unexpected::Seq => Got::Seq,
+            Unexpected::Unit => Got::Unit,
             _ => Got::Other,
         }
     }
@@ -69,7 +125,17 @@ impl Got {
             Got::Text(value) => Some(format!("text {}", shorten(value))),
             Got::Number(value) => Some(format!("number {value}")),
             Got::Bool(value) => Some(format!("boolean {value}")),
-            Got::Other => None,
+            Got::Map | Got::Seq | Got::Unit | Got::Other => None,
+        }
+    }
+}
+
+impl Judged {
+    fn of(unexpected: &Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self {
+            got: Got::of(unexpected),
+            wanted: expected.to_string(),
+            variants: None,
         }
     }
 }
@@ -82,6 +148,7 @@ impl Fault {
             custom: false,
             wanted: None,
             got: None,
+            variants: None,
             missing: None,
             unknown: None,
             done: None,
@@ -101,10 +168,25 @@ impl Fault {
         fault
     }
 
-    fn judged(detail: &str, got: Got, wanted: String) -> Self {
-        let mut fault = Self::mismatch(detail, wanted);
-        fault.0.got = Some(got);
+    fn judged(detail: &str, judged: Judged) -> Self {
+        LOG.with_borrow_mut(|log| {
+            if let Some(log) = log {
+                log.push(judged.clone());
+            }
+        });
+        let mut fault = Self::mismatch(detail, judged.wanted);
+        fault.0.got = Some(judged.got);
+        fault.0.variants = judged.variants;
         fault
+    }
+
+    /// What serde said about a buffered value, if this is that.
+    pub(super) fn judged_here(&self) -> Option<Judged> {
+        Some(Judged {
+            got: self.0.got.clone()?,
+            wanted: self.0.wanted.clone().unwrap_or_default(),
+            variants: self.0.variants,
+        })
     }
 
     pub(super) fn into_error(self, key: &str) -> Error {
@@ -168,11 +250,11 @@ impl serde_core::de::Error for Fault {
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::judged("wrong type", Got::of(&unexpected), expected.to_string())
+        Self::judged("wrong type", Judged::of(&unexpected, expected))
     }
 
     fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::judged("invalid value", Got::of(&unexpected), expected.to_string())
+        Self::judged("invalid value", Judged::of(&unexpected, expected))
     }
 
     fn invalid_length(_: usize, expected: &dyn Expected) -> Self {
@@ -180,8 +262,12 @@ impl serde_core::de::Error for Fault {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let got = Got::Text(variant.into());
-        Self::judged("unknown variant", got, one_of(expected))
+        let judged = Judged {
+            got: Got::Text(variant.into()),
+            wanted: one_of(expected),
+            variants: Some(expected),
+        };
+        Self::judged("unknown variant", judged)
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {

@@ -118,6 +118,8 @@ impl<'a> Input<'a> {
 pub(super) struct Path<'a> {
     pub(super) parent: Option<&'a Path<'a>>,
     pub(super) segment: Segment<'a>,
+    /// The tag of the table around it, once it is known which entry that is.
+    pub(super) variant: Option<&'a str>,
 }
 
 #[derive(Clone, Copy)]

@@ -32,7 +32,10 @@ mod access;
 mod de;
 mod dummy;
 mod fault;
+mod form;
 mod input;
+mod learn;
+mod passes;
 mod place;
 mod probe;
 mod report;
@@ -139,10 +142,19 @@ fn noting<T: DeserializeOwned>(root: Root<'_>, secrets: &mut Vec<String>) -> Res
     let notes = RefCell::new(Vec::new());
     let result = root.noting(&notes).decode();
     let mut found = notes.into_inner();
+    found.retain(|key| !key.contains(learn::PROBE_WORDS));
     found.sort_unstable();
     found.dedup();
     secrets.append(&mut found);
     result
+}
+
+/// The number that text spells in any base, if 64 bits hold it.
+pub(crate) fn natural(text: &str) -> Option<u64> {
+    match text::whole(text) {
+        Ok(text::Whole::Signed(number)) => u64::try_from(number).ok(),
+        _ => None,
+    }
 }
 
 /// The items of a list, or of a text that spells one.

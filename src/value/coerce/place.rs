@@ -10,6 +10,7 @@ use crate::value::coerce::access::{Child, Map, Seq};
 use crate::value::coerce::de::visit_int;
 use crate::value::coerce::dummy::Dummy;
 use crate::value::coerce::fault::{Fault, Place, type_name};
+use crate::value::coerce::form::Shape;
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::report::{self, Slow};
 use crate::value::coerce::text::{self, Float, NumberFault, Pair, Whole};
@@ -86,6 +87,7 @@ impl<'a> Root<'a> {
         let path = Path {
             parent: None,
             segment: Segment::Hidden,
+            variant: None,
         };
         let de = De {
             input: self.input,
@@ -219,7 +221,12 @@ impl<'a> De<'a> {
                 fault.0.kind = ErrorKind::Missing;
                 self.place(fault)
             }
-            Input::Failed(error) => self.place(Fault::done(error.clone())),
+            Input::Failed(error) => {
+                // What looks like a reference may be a part of the secret.
+                let masked = error.is_unresolved() && self.is_masked(&self.path_text());
+                let masked = masked.then(|| error.without(&|_| true)).flatten();
+                self.place(Fault::done(masked.unwrap_or_else(|| error.clone())))
+            }
             Input::Text(text) if text.trim().is_empty() => self.fault("empty text", wanted),
             _ => self.fault("wrong type", wanted),
         }
@@ -332,6 +339,18 @@ impl<'a> De<'a> {
         }
     }
 
+    /// The names of a table: decimal ones can be read as a list.
+    pub(super) fn shape(&self) -> Shape {
+        let entries = self.entries().unwrap_or_default();
+        if entries.is_empty() {
+            Shape::Empty
+        } else if entries.iter().all(|child| text::index(child.name).is_some()) {
+            Shape::Numbered
+        } else {
+            Shape::Named
+        }
+    }
+
     /// The entries of a table by name; `None` if this is no table.
     pub(super) fn entries(&self) -> Option<Vec<Child<'a>>> {
         let children = match self.input {
@@ -408,6 +427,25 @@ impl<'a> De<'a> {
     pub(super) fn map<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let mut held = Vec::new();
         let entries = self.pairs(&mut held, &type_name::<V::Value>)?;
+        visitor
+            .visit_map(Map::new(self, entries))
+            .map_err(|fault| self.place(fault))
+    }
+
+    /// Reads a struct. Of two fields the first comes first: an adjacently tagged enum then knows its
+    /// tag before its content, and serde need not buffer that.
+    pub(super) fn fields<'de, V: Visitor<'de>>(
+        self,
+        names: &[&str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let mut held = Vec::new();
+        let mut entries = self.pairs(&mut held, &type_name::<V::Value>)?;
+        if let ([first, second], [a, b]) = (names, entries.as_mut_slice()) {
+            if a.name == *second && b.name == *first {
+                std::mem::swap(a, b);
+            }
+        }
         visitor
             .visit_map(Map::new(self, entries))
             .map_err(|fault| self.place(fault))

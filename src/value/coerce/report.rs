@@ -9,14 +9,14 @@ use serde_core::de::value::SeqDeserializer;
 use serde_core::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 
 use crate::error::Error;
-use crate::value::coerce::de::visit_int;
 use crate::value::coerce::dummy::{Dummy, LEVELS};
-use crate::value::coerce::fault::{Fault, Got, Place};
+use crate::value::coerce::fault::{Fault, Got};
+use crate::value::coerce::form::Form;
 use crate::value::coerce::input::Input;
+use crate::value::coerce::learn::Learned;
+use crate::value::coerce::passes;
 use crate::value::coerce::place::{De, Root};
-use crate::value::coerce::text::{self, Whole};
 use crate::value::key::{Key, push_segment, under};
-use crate::value::units;
 
 /// Enough for a person to start with; each one costs a decoding.
 const MOST_ERRORS: usize = 100;
@@ -25,64 +25,15 @@ const MOST_ROUNDS: usize = 400;
 /// What the second pass has learned so far. All paths are canonical keys.
 #[derive(Default)]
 pub(super) struct Slow {
-    /// The scalars handed over in this round without knowing what they are for.
-    seen: Vec<Seen>,
-    /// Placeholders handed over in the same way.
+    pub(super) learned: Learned,
+    /// Placeholders handed over without knowing what they are for.
     dummied: Vec<String>,
-    guesses: HashMap<String, Guess>,
-    guess_all: bool,
     /// The places known to be bad, and which placeholder is tried for each.
     bad: HashMap<String, usize>,
     /// Names a struct does not want or a map cannot read.
     skipped: HashSet<String>,
     /// Fields that structs lack.
     missing: HashMap<String, Vec<&'static str>>,
-}
-
-struct Seen {
-    place: Place,
-    text: Option<String>,
-    got: Got,
-}
-
-/// What to read a text as.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Guess {
-    Text,
-    Bool,
-    Number,
-    Duration,
-    List,
-}
-
-impl Guess {
-    /// What would satisfy a type that expects this, if the text can be it.
-    fn of(text: &str, expected: &str) -> Option<Self> {
-        let has = |words: &[&str]| words.iter().any(|word| expected.contains(word));
-        if has(&["string", "str", "char"]) && !has(&["struct"]) {
-            None
-        } else if has(&["bool"]) {
-            text::boolean(text).map(|_| Guess::Bool)
-        } else if has(&["Duration"]) {
-            units::duration(text).ok().map(|_| Guess::Duration)
-        } else if has(&["sequence", "tuple", "array", "list"]) {
-            Some(Guess::List)
-        } else {
-            is_number(text).then_some(Guess::Number)
-        }
-    }
-
-    fn blind(text: &str) -> Self {
-        match text.trim() {
-            "true" | "false" => Guess::Bool,
-            text if is_number(text) => Guess::Number,
-            _ => Guess::Text,
-        }
-    }
-}
-
-fn is_number(text: &str) -> bool {
-    text::float::<f64>(text).is_ok() || text::whole(text).is_ok()
 }
 
 impl Slow {
@@ -99,64 +50,9 @@ impl Slow {
         self.missing.get(path).cloned().unwrap_or_default()
     }
 
-    fn guess(&self, path: &str, text: &str) -> Guess {
-        match self.guesses.get(path) {
-            Some(guess) => *guess,
-            None if self.guess_all => Guess::blind(text),
-            None => Guess::Text,
-        }
-    }
-
-    /// Finds a text that serde wants as something else; says whether there is one.
-    fn adjust(&mut self, fault: &Fault) -> bool {
-        let (Some(got), Some(place)) = (&fault.0.got, &fault.0.place) else {
-            return false;
-        };
-        let wanted = fault.0.wanted.as_deref().unwrap_or_default();
-        for seen in &self.seen {
-            let Some(text) = &seen.text else { continue };
-            if seen.got != *got || !under(&seen.place.path, &place.path) {
-                continue;
-            }
-            let next = match (self.guesses.get(&seen.place.path), got) {
-                (None, Got::Text(_)) => Guess::of(text, wanted),
-                // It wanted text after all: the other one of two equal texts was meant.
-                (Some(Guess::Bool | Guess::Number), Got::Bool(_) | Got::Number(_))
-                    if wanted.contains("string") =>
-                {
-                    Some(Guess::Text)
-                }
-                _ => None,
-            };
-            if let Some(next) = next {
-                let path = seen.place.path.clone();
-                if next != Guess::Text {
-                    self.guess_siblings(&path, wanted);
-                }
-                self.guesses.insert(path, next);
-                return true;
-            }
-        }
-        false
-    }
-
-    /// The items of one list are of one type: guesses them all in one round.
-    fn guess_siblings(&mut self, path: &str, wanted: &str) {
-        let list = |path: &str| {
-            let (list, name) = path.rsplit_once('.')?;
-            text::index(name).map(|_| list.len())
-        };
-        let Some(end) = list(path) else { return };
-        for seen in &self.seen {
-            let other = &seen.place.path;
-            if list(other) != Some(end) || other[..end] != path[..end] {
-                continue;
-            }
-            let guess = seen.text.as_ref().and_then(|t| Guess::of(t, wanted));
-            if let Some(guess) = guess {
-                self.guesses.entry(other.clone()).or_insert(guess);
-            }
-        }
+    pub(super) fn start(&mut self) {
+        self.learned.start();
+        self.dummied.clear();
     }
 
     /// Moves a fault about a buffered value to where that value stands, if there is only one.
@@ -164,13 +60,10 @@ impl Slow {
         let (Some(got), Some(place)) = (&fault.0.got, &fault.0.place) else {
             return;
         };
-        let mut seen = self
-            .seen
-            .iter()
-            .filter(|seen| seen.got == *got && under(&seen.place.path, &place.path));
-        if let (Some(one), None) = (seen.next(), seen.next()) {
+        let one = self.learned.only(got, &place.path);
+        if let Some(place) = one.and_then(|seen| seen.place.clone()) {
             // The mask of the outer place was for all it holds; here it is known what it was.
-            fault.0.place = Some(one.place.clone());
+            fault.0.place = Some(place);
         }
     }
 
@@ -260,40 +153,23 @@ fn parent(path: &str) -> Option<String> {
     key.lineage().nth(1).map(str::to_owned)
 }
 
-/// Decodes again after a failure: with better guesses, or else to find all that is wrong.
+/// Decodes again after a failure: with values in other forms, or else to find all that is wrong.
 #[cold]
 pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, first: Fault) -> Result<T, Error> {
     if !root.worth_a_second_pass() {
         return Err(first.into_error(root.key));
     }
     let slow = RefCell::new(Slow::default());
+    if let Ok(value) = passes::settle(root, &slow) {
+        return Ok(value);
+    }
+    slow.borrow_mut().learned.with_places = true;
     let mut errors = Vec::new();
-    let mut tried_all = false;
     for _ in 0..MOST_ROUNDS {
-        let fault = match root.run(Some(&slow)) {
-            Ok(value) if errors.is_empty() && slow.borrow().bad.is_empty() => return Ok(value),
-            Ok(_) => break,
-            Err(fault) => fault,
+        let Err(fault) = passes::settle::<T>(root, &slow) else {
+            break;
         };
-        let mut state = slow.borrow_mut();
-        let mut go_on = state.adjust(&fault);
-        if !go_on && !tried_all && errors.is_empty() {
-            tried_all = true;
-            if state.seen.iter().any(|seen| seen.text.is_some()) {
-                let every = RefCell::new(Slow {
-                    guess_all: true,
-                    ..Slow::default()
-                });
-                if let Ok(value) = root.run(Some(&every)) {
-                    return Ok(value);
-                }
-            }
-        }
-        if !go_on {
-            go_on = state.learn(fault, &mut errors, root.key);
-        }
-        state.seen.clear();
-        state.dummied.clear();
+        let go_on = slow.borrow_mut().learn(fault, &mut errors, root.key);
         if !go_on || errors.len() >= MOST_ERRORS {
             break;
         }
@@ -310,78 +186,53 @@ pub(super) fn any<'de, V: Visitor<'de>>(
     slow: &RefCell<Slow>,
     visitor: V,
 ) -> Result<V::Value, Fault> {
-    let got = match de.input {
-        Input::Dummy(level) => {
-            slow.borrow_mut().dummied.push(de.path_text());
-            let dummy = Dummy::new(level).deserialize_any(visitor);
-            return dummy.map_err(|fault| de.place(fault));
-        }
-        Input::Text(text) => return any_text(de, text, slow, visitor),
-        Input::Bool(value) => Got::Bool(value),
-        Input::Int(value) => Got::Number(value.to_string()),
-        Input::Big(value) => Got::Number(value.to_string()),
-        Input::Float(value) => Got::Number(format!("{value:?}")),
-        _ => return de.plain_any(visitor),
+    if let Input::Dummy(level) = de.input {
+        slow.borrow_mut().dummied.push(de.path_text());
+        let dummy = Dummy::new(level).deserialize_any(visitor);
+        return dummy.map_err(|fault| de.place(fault));
+    }
+    let (form, token) = {
+        let learned = &mut slow.borrow_mut().learned;
+        let site = learned.site(&de);
+        let token = learned.token(&site);
+        let form = learned.form(&site, &de);
+        let got = match token {
+            Some(at) => passes::token_for(&form.got(&de), at),
+            None => form.got(&de),
+        };
+        let token = token.map(|_| got.clone());
+        learned.note(site, &de, got);
+        (form, token)
     };
-    slow.borrow_mut().seen.push(Seen {
-        place: de.place_here(),
-        text: None,
-        got,
-    });
-    de.plain_any(visitor)
+    let handed = match token {
+        None => return form.hand_over(de, visitor),
+        Some(Got::Text(token)) => visitor.visit_str(&token),
+        Some(Got::Number(token)) => visitor.visit_i64(token.parse().unwrap_or(i64::MAX)),
+        Some(_) => return form.hand_over(de, visitor),
+    };
+    handed.map_err(|fault| de.place(fault))
 }
 
-fn any_text<'de, V: Visitor<'de>>(
+/// Hands over the name of an entry, or the tag of an enum, in the second pass.
+pub(super) fn identifier<'de, V: Visitor<'de>>(
     de: De<'_>,
-    text: &str,
     slow: &RefCell<Slow>,
     visitor: V,
 ) -> Result<V::Value, Fault> {
-    let place = de.place_here();
-    let guess = slow.borrow().guess(&place.path, text);
-    let note = |got| {
-        let text = Some(text.to_owned());
-        slow.borrow_mut().seen.push(Seen { place, text, got });
+    let form = {
+        let learned = &mut slow.borrow_mut().learned;
+        if !de.name {
+            learned.note_tag(&de);
+        }
+        let site = learned.site(&de);
+        let form = learned.form(&site, &de);
+        learned.note(site, &de, form.got(&de));
+        form
     };
-    let result = match guess {
-        Guess::Bool => {
-            let value = text::boolean(text).unwrap_or_default();
-            note(Got::Bool(value));
-            visitor.visit_bool(value)
-        }
-        Guess::Number => match (text::whole(text), text::float::<f64>(text)) {
-            (Ok(Whole::Signed(value)), _) => {
-                note(Got::Number(value.to_string()));
-                visit_int(value, visitor)
-            }
-            (Ok(Whole::Huge(value)), _) => {
-                note(Got::Number(value.to_string()));
-                visitor.visit_u128(value)
-            }
-            (Err(_), Ok(value)) => {
-                note(Got::Number(format!("{value:?}")));
-                visitor.visit_f64(value)
-            }
-            (Err(_), Err(_)) => {
-                note(Got::Text(text.into()));
-                visitor.visit_str(text)
-            }
-        },
-        Guess::Duration => {
-            note(Got::Other);
-            let value = units::duration(text).unwrap_or_default();
-            visitor.visit_seq(duration_parts(value))
-        }
-        Guess::List => {
-            note(Got::Other);
-            return de.list_any(visitor);
-        }
-        Guess::Text => {
-            note(Got::Text(text.into()));
-            visitor.visit_str(text)
-        }
-    };
-    result.map_err(|fault| de.place(fault))
+    match form {
+        Form::Plain => de.deserialize_str(visitor),
+        form => form.hand_over(de, visitor),
+    }
 }
 
 type Parts = SeqDeserializer<std::array::IntoIter<Part, 2>, Fault>;

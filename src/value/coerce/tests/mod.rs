@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod buffered;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;

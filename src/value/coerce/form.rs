@@ -1,0 +1,222 @@
+//! The forms in which a value can be handed to serde's buffer.
+
+use serde_core::de::Visitor;
+
+use crate::value::coerce::de::visit_int;
+use crate::value::coerce::fault::{Fault, Got, Judged};
+use crate::value::coerce::input::Input;
+use crate::value::coerce::place::De;
+use crate::value::coerce::report::duration_parts;
+use crate::value::coerce::text::{self, Whole};
+use crate::value::units;
+
+/// What a value is handed over as.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Form {
+    /// As the tree holds it.
+    Plain,
+    /// A number or a boolean as its text.
+    Text,
+    /// Text without the space around it.
+    Trimmed,
+    Bool,
+    Integer,
+    F32,
+    F64,
+    Duration,
+    List,
+    Map,
+    Unit,
+    /// The one of these names that differs in case only.
+    Name(&'static [&'static str]),
+}
+
+/// The names of a table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Shape {
+    Empty,
+    /// All are decimal.
+    Numbered,
+    Named,
+}
+
+const INTEGERS: [&str; 12] = [
+    "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize",
+];
+
+/// What serde calls the types that are read from a list.
+const LISTS: [&str; 5] = ["sequence", "tuple", "array", "list", "set"];
+
+impl Form {
+    /// The form of a scalar that would satisfy a type that has refused it.
+    pub(super) fn of(input: Input<'_>, judged: &Judged) -> Option<Self> {
+        if let (Input::Text(text), Some(names)) = (input, judged.variants) {
+            let name = De::variant(text.trim(), names);
+            return (name != text && names.contains(&name)).then_some(Form::Name(names));
+        }
+        let wanted = judged.wanted.as_str();
+        let words = || wanted.split(|c: char| !c.is_alphanumeric());
+        let has = |names: &[&str]| words().any(|word| names.contains(&word));
+        let forms: &[Form] = if wanted == "struct Duration" {
+            &[Form::Duration, Form::Map]
+        } else if wanted == "a map" || wanted.starts_with("struct ") || wanted.starts_with("struct variant ") {
+            &[Form::Map]
+        } else if wanted == "string or map" {
+            &[Form::Text]
+        } else if wanted == "a character" {
+            &[Form::Trimmed, Form::Text]
+        } else if wanted.contains("string") || wanted == "any value" {
+            &[Form::Text]
+        } else if has(&["boolean", "bool"]) {
+            &[Form::Bool]
+        } else if has(&["f32"]) {
+            &[Form::F32]
+        } else if has(&["f64"]) {
+            &[Form::F64]
+        } else if has(&INTEGERS) {
+            &[Form::Integer]
+        } else if has(&LISTS) {
+            &[Form::List]
+        } else if wanted.starts_with("unit") {
+            &[Form::Unit]
+        } else {
+            // The words of a user's type: it has refused what there is, so nothing is lost.
+            &[Form::Integer, Form::F64, Form::Text]
+        };
+        let better = forms.iter().copied().find(|form| form.fits(&input));
+        // It was given as something else, because of another value that is equal or in the same class.
+        let plain = || (Got::of_input(&input)? != judged.got).then_some(Form::Plain);
+        better.or_else(plain)
+    }
+
+    /// The form of a table for who wants a list, or nothing.
+    pub(super) fn of_table(shape: Shape, judged: &Judged) -> Option<Self> {
+        let mut words = judged.wanted.split(|c: char| !c.is_alphanumeric());
+        match (&judged.got, shape) {
+            (Got::Map, Shape::Empty) if judged.wanted.starts_with("unit") => Some(Form::Unit),
+            (Got::Map, Shape::Empty | Shape::Numbered) => {
+                words.any(|word| LISTS.contains(&word)).then_some(Form::List)
+            }
+            (Got::Seq | Got::Unit, _) => Some(Form::Plain),
+            _ => None,
+        }
+    }
+
+    fn fits(self, input: &Input<'_>) -> bool {
+        match (self, input) {
+            (Form::Plain, _) => true,
+            (Form::Text, Input::Bool(_) | Input::Int(_) | Input::Big(_) | Input::Float(_)) => true,
+            (Form::Trimmed, Input::Text(text)) => text.trim().len() != text.len(),
+            (Form::Bool, Input::Text(text)) => text::boolean(text).is_some(),
+            (Form::Integer, Input::Text(text)) => text::whole(text).is_ok(),
+            (Form::Integer, Input::Float(value)) => {
+                value.fract() == 0.0 && text::whole_float(*value).is_some()
+            }
+            (Form::F32, Input::Text(text)) => text::float::<f32>(text).is_ok(),
+            (Form::F64, Input::Text(text)) => text::float::<f64>(text).is_ok(),
+            (Form::Duration, Input::Text(text)) => units::duration(text).is_ok(),
+            (Form::Duration, Input::Int(value)) => *value == 0,
+            (Form::Duration, Input::Float(value)) => *value == 0.0,
+            (Form::List, Input::Text(_)) => true,
+            (Form::Map, Input::Text(text)) => {
+                text.trim().is_empty() || text::pairs(text).is_ok()
+            }
+            (Form::Unit, Input::Text(text)) => text.trim().is_empty(),
+            (Form::Name(names), Input::Text(text)) => {
+                names.contains(&De::variant(text.trim(), names))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a value can be handed over like this.
+    pub(super) fn applies(self, de: &De<'_>) -> bool {
+        match de.input {
+            Input::Table(_) | Input::Fields(_) | Input::Nothing => match self {
+                Form::List => de.shape() != Shape::Named,
+                Form::Unit => de.shape() == Shape::Empty,
+                _ => false,
+            },
+            input => self.fits(&input),
+        }
+    }
+
+    /// How serde reports a value back that it got like this.
+    pub(super) fn got(self, de: &De<'_>) -> Got {
+        let input = &de.input;
+        let text = |input: &Input<'_>| input.text().unwrap_or_default().into_owned();
+        match (self, input) {
+            (Form::Text, _) => Got::Text(text(input)),
+            (Form::Trimmed, _) => Got::Text(text(input).trim().to_owned()),
+            (Form::Bool, Input::Text(text)) => Got::Bool(text::boolean(text).unwrap_or_default()),
+            (Form::Integer, Input::Text(text)) => match text::whole(text) {
+                Ok(Whole::Signed(value)) => Got::Number(value.to_string()),
+                Ok(Whole::Huge(value)) => Got::Number(value.to_string()),
+                Err(_) => Got::Other,
+            },
+            (Form::Integer, Input::Float(value)) => match text::whole_float(*value) {
+                Some(Whole::Signed(value)) => Got::Number(value.to_string()),
+                _ => Got::Other,
+            },
+            (Form::F32, Input::Text(text)) => match text::float::<f32>(text) {
+                Ok(value) => Got::Number(format!("{:?}", f64::from(value))),
+                Err(_) => Got::Other,
+            },
+            (Form::F64, Input::Text(text)) => match text::float::<f64>(text) {
+                Ok(value) => Got::Number(format!("{value:?}")),
+                Err(_) => Got::Other,
+            },
+            (Form::Duration | Form::List, _) => Got::Seq,
+            (Form::Map, _) => Got::Map,
+            (Form::Unit, _) => Got::Unit,
+            (Form::Name(names), Input::Text(text)) => {
+                Got::Text(De::variant(text.trim(), names).to_owned())
+            }
+            (_, input) => Got::of_input(input).unwrap_or(Got::Other),
+        }
+    }
+
+    /// Hands a value over.
+    pub(super) fn hand_over<'de, V: Visitor<'de>>(
+        self,
+        de: De<'_>,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let result = match (self, de.input) {
+            (Form::Text, input) => visitor.visit_str(&input.text().unwrap_or_default()),
+            (Form::Trimmed, Input::Text(text)) => visitor.visit_str(text.trim()),
+            (Form::Bool, Input::Text(text)) => {
+                visitor.visit_bool(text::boolean(text).unwrap_or_default())
+            }
+            (Form::Integer, Input::Text(text)) => match text::whole(text) {
+                Ok(Whole::Signed(value)) => visit_int(value, visitor),
+                Ok(Whole::Huge(value)) => visitor.visit_u128(value),
+                Err(_) => return de.plain_any(visitor),
+            },
+            (Form::Integer, Input::Float(value)) => match text::whole_float(value) {
+                Some(Whole::Signed(value)) => visit_int(value, visitor),
+                _ => return de.plain_any(visitor),
+            },
+            (Form::F32, Input::Text(text)) => match text::float(text) {
+                Ok(value) => visitor.visit_f32(value),
+                Err(_) => return de.plain_any(visitor),
+            },
+            (Form::F64, Input::Text(text)) => match text::float(text) {
+                Ok(value) => visitor.visit_f64(value),
+                Err(_) => return de.plain_any(visitor),
+            },
+            (Form::Duration, Input::Text(text)) => {
+                visitor.visit_seq(duration_parts(units::duration(text).unwrap_or_default()))
+            }
+            (Form::Duration, _) => visitor.visit_seq(duration_parts(std::time::Duration::ZERO)),
+            (Form::List, _) => return de.list_any(visitor),
+            (Form::Map, Input::Text(_)) => return de.map(visitor),
+            (Form::Unit, _) => visitor.visit_unit(),
+            (Form::Name(names), Input::Text(text)) => {
+                visitor.visit_str(De::variant(text.trim(), names))
+            }
+            _ => return de.plain_any(visitor),
+        };
+        result.map_err(|fault| de.place(fault))
+    }
+}

@@ -1,0 +1,230 @@
+//! The passes that find out in which form serde's consumers want what was buffered.
+
+use std::cell::RefCell;
+
+use serde_core::de::DeserializeOwned;
+
+use crate::value::coerce::fault::{self, Fault, Got, Judged};
+use crate::value::coerce::form::Form;
+use crate::value::coerce::learn::{
+    EACH, Kind, Learned, NAMES, PROBE, PROBE_WORDS, STEP, Seen, VARIANT,
+};
+use crate::value::coerce::place::Root;
+use crate::value::coerce::report::Slow;
+use crate::value::key::under;
+
+/// What a decoding came to, without its value, and all that serde said about buffered values.
+type Outcome = (Result<(), Fault>, Vec<Judged>);
+
+/// Decodes until each buffered value has the form that its type wants, or until a fault remains.
+pub(super) fn settle<T: DeserializeOwned>(
+    root: Root<'_>,
+    slow: &RefCell<Slow>,
+) -> Result<T, Fault> {
+    let run = || {
+        slow.borrow_mut().start();
+        fault::noting(|| root.run::<T>(Some(slow)))
+    };
+    let pass = || {
+        let (result, log) = run();
+        (result.map(drop), log)
+    };
+    let learner = Learner { slow, pass: &pass };
+    loop {
+        let (result, log) = run();
+        if learner.learned(Learned::take_news) {
+            continue;
+        }
+        match result {
+            Ok(value) if learner.proves_lists() => return Ok(value),
+            Ok(_) => {}
+            Err(fault) => {
+                if !learner.improves(&fault, &log) {
+                    return Err(fault);
+                }
+            }
+        }
+    }
+}
+
+struct Learner<'a> {
+    slow: &'a RefCell<Slow>,
+    pass: &'a dyn Fn() -> Outcome,
+}
+
+impl Learner<'_> {
+    fn learned<R>(&self, what: impl FnOnce(&mut Learned) -> R) -> R {
+        what(&mut self.slow.borrow_mut().learned)
+    }
+
+    /// Finds a value that serde wants in another form; says whether there is one.
+    fn improves(&self, fault: &Fault, log: &[Judged]) -> bool {
+        let Some((mut seen, form)) = self.choose(fault, log) else {
+            return false;
+        };
+        self.probe_tables(&mut seen);
+        let conflict = self.learned(|learned| {
+            let given = learned.forms.get(&seen.class);
+            given.is_some_and(|given| *given != form)
+        });
+        if !(conflict && self.finds_tag(&seen)) {
+            self.learned(|learned| learned.set(&seen, form));
+        }
+        true
+    }
+
+    fn choose(&self, fault: &Fault, log: &[Judged]) -> Option<(Seen, Form)> {
+        let below = fault.0.place.as_ref()?.path.as_str();
+        if let Some(judged) = fault.judged_here() {
+            return self.choose_one(&judged, below, true);
+        }
+        if !fault.0.custom {
+            return None;
+        }
+        // The words of an untagged enum or of a user's type. What was said last led to them.
+        let group = self.learned(|learned| trailing(learned, log, below));
+        let mut judged = log[group..].iter();
+        judged.find_map(|judged| self.choose_one(judged, below, false))
+    }
+
+    fn choose_one(&self, judged: &Judged, below: &str, exact: bool) -> Option<(Seen, Form)> {
+        let candidates = self.learned(|learned| {
+            let all = learned.candidates(judged, below);
+            let of = |(at, form)| Some((learned.seen(at)?, form));
+            all.into_iter().filter_map(of).collect::<Vec<_>>()
+        });
+        let one_class = candidates
+            .windows(2)
+            .all(|pair| pair[0].0.class == pair[1].0.class);
+        let token = matches!(judged.got, Got::Text(_) | Got::Number(_));
+        if exact && token && !one_class {
+            if let Some(chosen) = self.choose_by_token(judged, &candidates) {
+                return Some(chosen);
+            }
+        }
+        candidates.into_iter().next()
+    }
+
+    /// Replaces equal values by different ones: the fault then says which one it is about.
+    fn choose_by_token(
+        &self,
+        judged: &Judged,
+        candidates: &[(Seen, Form)],
+    ) -> Option<(Seen, Form)> {
+        let mut left: Vec<_> = (0..candidates.len())
+            .filter(|at| !candidates[*at].0.name)
+            .collect();
+        while left.len() > 1 {
+            let tokens = left
+                .iter()
+                .map(|at| (candidates[*at].0.id.clone(), *at))
+                .collect();
+            self.learned(|learned| learned.tokens = tokens);
+            let (result, log) = (self.pass)();
+            self.learned(|learned| learned.tokens.clear());
+            let said = result.err()?.judged_here().or_else(|| log.last().cloned())?;
+            let token = |at: &&usize| said.got == token_for(&judged.got, **at);
+            let at = *left.iter().find(token)?;
+            if said.wanted == judged.wanted {
+                return Some(candidates[at].clone());
+            }
+            // It takes the value, but not what stood in for it.
+            let class = &candidates[at].0.class;
+            left.retain(|other| candidates[*other].0.class != *class);
+        }
+        left.first().map(|at| candidates[*at].clone())
+    }
+
+    /// Finds out which of the tables around a value are maps, and corrects the value's class.
+    fn probe_tables(&self, seen: &mut Seen) {
+        while let Some(table) = self.learned(|learned| learned.unknown_table(&seen.class)) {
+            let kind = match self.probe(&table) {
+                true => Kind::Homogeneous,
+                false => Kind::Fixed,
+            };
+            self.learned(|learned| learned.kinds.insert(table.clone(), kind));
+            if kind == Kind::Homogeneous {
+                seen.class = with_each(&seen.class, &table);
+            }
+        }
+    }
+
+    /// Whether a type reads an additional entry of a container like the others.
+    fn probe(&self, container: &str) -> bool {
+        self.learned(|learned| learned.probing = Some(container.to_owned()));
+        let (result, log) = (self.pass)();
+        self.learned(|learned| learned.probing = None);
+        let Err(fault) = result else { return false };
+        if fault.0.unknown.is_some() {
+            return false;
+        }
+        let probe = Got::Text(PROBE.to_owned());
+        let place = fault.0.place.as_ref();
+        let said = |judged: &Judged| judged.got == probe;
+        fault.0.got.as_ref() == Some(&probe)
+            || log.iter().any(said)
+            || place.is_some_and(|place| {
+                let found = place.found.as_deref().unwrap_or_default();
+                place.path.contains(PROBE_WORDS) || found.contains(PROBE_WORDS)
+            })
+    }
+
+    /// Proves that lists whose items were given one form are no tuples; says whether all are.
+    fn proves_lists(&self) -> bool {
+        let mut all = true;
+        while let Some(list) = self.learned(|learned| learned.unknown_list()) {
+            if self.probe(&list) {
+                self.learned(|learned| learned.kinds.insert(list.clone(), Kind::Homogeneous));
+            } else {
+                self.learned(|learned| learned.not_a_list(&list));
+                all = false;
+            }
+        }
+        all
+    }
+
+    /// Finds the entry that tells apart the variants of tables that disagree about a field.
+    fn finds_tag(&self, seen: &Seen) -> bool {
+        let Some(table) = self.learned(|learned| learned.untagged_item(&seen.class)) else {
+            return false;
+        };
+        self.learned(|learned| learned.texts = Some(Default::default()));
+        drop((self.pass)());
+        self.learned(|learned| learned.choose_tag(&table))
+    }
+}
+
+/// What is handed over instead of one of several equal values.
+pub(super) fn token_for(got: &Got, at: usize) -> Got {
+    match got {
+        Got::Number(_) => Got::Number((i64::MAX - at as i64).to_string()),
+        _ => Got::Text(format!("{PROBE} {at}")),
+    }
+}
+
+/// Where the verdicts about the value that was judged last begin: those of one untagged enum.
+fn trailing(learned: &Learned, log: &[Judged], below: &str) -> usize {
+    let parents = |judged: &Judged| {
+        let seen = learned.places_of(judged);
+        seen.filter(|path| under(path, below))
+            .map(parent)
+            .collect::<Vec<_>>()
+    };
+    let Some(last) = log.last().map(parents) else {
+        return 0;
+    };
+    let same = |judged: &Judged| parents(judged).iter().any(|path| last.contains(path));
+    let others = log.iter().rposition(|judged| !same(judged));
+    others.map_or(0, |at| at + 1)
+}
+
+fn parent(path: &str) -> String {
+    path.rsplit_once('.').map_or("", |(parent, _)| parent).to_owned()
+}
+
+/// A class with `*` instead of the name in a table that turned out to be a map.
+fn with_each(class: &str, table: &str) -> String {
+    let rest = &class[table.len() + STEP.len_utf8()..];
+    let end = rest.find([STEP, NAMES, VARIANT]).unwrap_or(rest.len());
+    format!("{table}{STEP}{EACH}{}", &rest[end..])
+}
