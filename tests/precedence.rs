@@ -584,7 +584,10 @@ fn an_index_overrides_that_item_of_the_list_of_a_lower_layer() -> Result<(), Err
     assert_eq!(list.get(), ["x", "B", "z"]);
     assert_eq!(item.all(), [text("B")]);
     let keys = props.snapshot().keys();
-    assert_eq!(keys.iter().map(|key| key.as_str()).collect::<Vec<_>>(), ["l"]);
+    assert_eq!(
+        keys.iter().map(|key| key.as_str()).collect::<Vec<_>>(),
+        ["l"]
+    );
     high.set("l.3", "D")?;
     assert_eq!(list.get(), ["x", "B", "z", "D"], "the next index appends");
     high.remove("l.1")?;
@@ -635,7 +638,10 @@ fn an_index_that_the_program_sets_past_the_end_is_an_error() -> Result<(), Error
     let props = Properties::builder().source(low.clone()).build()?;
     low.set("l", vec!["x"])?;
     let error = props.set("l.5", "F").unwrap_err();
-    assert_eq!((error.kind(), error.key()), (ErrorKind::InvalidKey, Some("l.5")));
+    assert_eq!(
+        (error.kind(), error.key()),
+        (ErrorKind::InvalidKey, Some("l.5"))
+    );
     let error = props.transaction(|tx| tx.unset("l.0")).unwrap_err();
     assert!(error.to_string().contains("cannot be unset"), "{error}");
     props.transaction(|tx| {
@@ -702,16 +708,122 @@ fn a_field_of_an_item_of_a_list_of_tables_is_overridden_by_itself() -> Result<()
         ("APP_L__2__NAME", "d"),
         ("APP_L__2__PORT", "3"),
     ]);
-    let props = Properties::builder().source(file.clone()).source(env).build()?;
+    let props = Properties::builder()
+        .source(file.clone())
+        .source(env)
+        .build()?;
     let names = |props: &Properties| -> Result<Vec<(String, u16)>, Error> {
         let all = props.get::<Vec<Server>>("l")?;
         Ok(all.into_iter().map(|one| (one.name, one.port)).collect())
     };
     let all = [("a", 1), ("c", 2), ("d", 3)];
-    assert_eq!(names(&props)?, all.map(|(name, port)| (name.to_owned(), port)));
+    assert_eq!(
+        names(&props)?,
+        all.map(|(name, port)| (name.to_owned(), port))
+    );
     // Shrunk live, `L__1` is the next item and lacks its port; `L__2` reaches too far no more.
-    file.set("l", Value::List([server("a", 1), server("b", 2), server("e", 5)].into()))?;
+    file.set(
+        "l",
+        Value::List([server("a", 1), server("b", 2), server("e", 5)].into()),
+    )?;
     let all = [("a", 1), ("c", 2), ("d", 3)];
-    assert_eq!(names(&props)?, all.map(|(name, port)| (name.to_owned(), port)));
+    assert_eq!(
+        names(&props)?,
+        all.map(|(name, port)| (name.to_owned(), port))
+    );
+    Ok(())
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Storage {
+    Memory,
+    S3 { bucket: String },
+    File { path: String },
+}
+
+#[test]
+fn of_two_variants_of_an_enum_the_one_of_the_stronger_layer_counts() -> Result<(), Error> {
+    #[derive(Debug, serde::Deserialize)]
+    struct App {
+        storage: Storage,
+        backup: Option<Storage>,
+    }
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    let props = Properties::builder()
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    low.set("storage.s3.bucket", "b")?;
+    low.set("backup.s3.bucket", "c")?;
+    let storage = props.property::<Storage>("storage").build()?;
+    high.set("storage.file.path", "/x")?;
+    high.set("backup.file.path", "/y")?;
+    let file = |path: &str| Storage::File { path: path.into() };
+    assert_eq!(storage.get(), file("/x"));
+    assert_eq!(props.get::<Storage>("storage")?, file("/x"));
+    let app = props.bind::<App>("").build()?;
+    assert_eq!(app.load().storage, file("/x"));
+    assert_eq!(app.load().backup, Some(file("/y")));
+    high.remove("storage.file")?;
+    assert_eq!(storage.get(), Storage::S3 { bucket: "b".into() });
+    high.set("storage", "memory")?;
+    assert_eq!(storage.get(), Storage::Memory);
+
+    // In one layer nothing tells which is meant.
+    low.set("both.s3.bucket", "b")?;
+    low.set("both.file.path", "/x")?;
+    let error = props.get::<Storage>("both").unwrap_err();
+    assert_eq!(
+        (error.kind(), error.key()),
+        (ErrorKind::Mismatch, Some("both"))
+    );
+    for part in [
+        "several variants",
+        "`file` (memory low",
+        "`s3` (memory low",
+        "leave one",
+    ] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn of_a_field_and_its_alias_the_one_of_the_stronger_layer_counts() -> Result<(), Error> {
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Look {
+        #[serde(alias = "colour")]
+        color: String,
+        size: u32,
+    }
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    let props = Properties::builder()
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    low.set("look.colour", "red")?;
+    low.set("look.size", 1)?;
+    let look = props.bind::<Look>("look").build()?;
+    high.set("look.color", "blue")?;
+    assert_eq!(look.load().color, "blue");
+    high.remove("look.color")?;
+    high.set("look.colour", "green")?;
+    low.set("look.color", "black")?;
+    low.remove("look.colour")?;
+    assert_eq!(
+        look.load().color,
+        "green",
+        "the alias is in the stronger layer"
+    );
+    let error = high.set("look.color", "white").unwrap_err();
+    for part in [
+        "`color` (memory high",
+        "`colour` (memory high",
+        "leave one of them",
+    ] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert_eq!(look.load().color, "green");
     Ok(())
 }

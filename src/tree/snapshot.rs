@@ -157,6 +157,11 @@ impl<'a> Found<'a> {
         matches!(self, Found::Nothing)
     }
 
+    /// Whether a tombstone stands here.
+    pub(crate) fn is_unset(&self) -> bool {
+        matches!(self, Found::Entry(entry) if entry.node.written() == Some(&Value::Unset))
+    }
+
     pub(crate) fn origin(&self) -> Option<&'a Origin> {
         self.leaf().and_then(|entry| entry.node.origin())
     }
@@ -226,9 +231,22 @@ impl Generation {
         found: Found<'_>,
     ) -> Result<T, Error> {
         // The masks cost a search, so only whoever asked wrongly pays for them.
-        found
-            .decode(key, false)
-            .or_else(|_| self.decode_masked(key, found))
+        found.decode(key, false).or_else(|error| {
+            let found = match self.without_rivals::<T>(key, found, error) {
+                Some(entry) => return self.decode_strongest(key, Found::Entry(&entry)),
+                None => found,
+            };
+            self.decode_masked(key, found)
+        })
+    }
+
+    fn decode_strongest<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        found: Found<'_>,
+    ) -> Result<T, Error> {
+        let decoded = found.decode(key, false);
+        decoded.or_else(|_| self.decode_masked(key, found))
     }
 
     /// Decodes again, for an error that shows nothing of what is known to be secret by now.
@@ -257,6 +275,24 @@ impl Generation {
         key: &str,
         found: Found<'_>,
     ) -> Result<T, Error> {
+        match self.decode_once_noting(key, found) {
+            Ok(value) => Ok(value),
+            Err(error) => match self.without_rivals::<T>(key, found, error) {
+                Some(entry) => {
+                    let found = Found::Entry(&entry);
+                    let outcome = self.decode_once_noting(key, found);
+                    outcome.or_else(|_| self.decode_masked(key, found))
+                }
+                None => self.decode_masked(key, found),
+            },
+        }
+    }
+
+    fn decode_once_noting<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        found: Found<'_>,
+    ) -> Result<T, Error> {
         let mut secrets = Vec::new();
         let outcome = match found {
             Found::Root(table) => {
@@ -272,7 +308,7 @@ impl Generation {
                 self.secrets.add(key);
             }
         }
-        outcome.or_else(|_| self.decode_masked(key, found))
+        outcome
     }
 
     /// Whether what stands at a key may be a secret, or be made from one.
@@ -384,7 +420,9 @@ impl Generation {
             for entry in table.map().iter() {
                 match &entry.node {
                     Node::Table(below) => walk(below, errors),
-                    Node::Resolved(resolved) => errors.extend(resolved.value.as_ref().err().cloned()),
+                    Node::Resolved(resolved) => {
+                        errors.extend(resolved.value.as_ref().err().cloned())
+                    }
                     Node::Leaf(_) => {}
                 }
             }

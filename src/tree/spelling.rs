@@ -22,7 +22,10 @@ impl Generation {
     /// The key that is set in place of a missing one, if it differs only by case, `_`, `-` and `.`.
     pub(crate) fn spelled_otherwise(&self, missing: &str) -> Option<Spelled> {
         let missing = Key::parse(missing).ok().filter(|key| !key.is_root())?;
-        if !Found::in_tree(&self.root, missing.as_str()).ok()?.is_nothing() {
+        if !Found::in_tree(&self.root, missing.as_str())
+            .ok()?
+            .is_nothing()
+        {
             return None;
         }
         let mut path = Vec::new();

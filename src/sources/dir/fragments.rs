@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 use crate::format::{Format, MAX_DOCUMENT_BYTES, feature_of};
-use crate::sources::dir::Dir;
 use crate::source::Source;
+use crate::sources::dir::Dir;
 use crate::sources::disk::chain::{DirId, End, Every, Reach};
 use crate::sources::disk::mailbox::Tag;
 use crate::sources::disk::read::{self, Content, Digest, Fault, Stamp};

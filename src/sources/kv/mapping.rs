@@ -197,7 +197,10 @@ impl Mapping {
         let of_name = || Format::of_path(key.as_ref());
         given.or_else(of_name).ok_or_else(|| {
             let why = Format::unknown(key.as_ref());
-            Error::new(ErrorKind::Other, format!("is to hold a document, and {why}"))
+            Error::new(
+                ErrorKind::Other,
+                format!("is to hold a document, and {why}"),
+            )
         })
     }
 

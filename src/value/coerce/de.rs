@@ -272,7 +272,7 @@ impl<'de> Deserializer<'de> for De<'_> {
             return Err(self.refuse(wanted()));
         };
         let [child] = entries.as_slice() else {
-            return Err(self.fault("not the name of a variant and nothing else", wanted()));
+            return Err(self.rivals(&entries, "several variants are set", wanted()));
         };
         let path = Path {
             parent: Some(self.path),

@@ -59,7 +59,10 @@ impl Form {
         let has = |names: &[&str]| words().any(|word| names.contains(&word));
         let forms: &[Form] = if wanted == "struct Duration" {
             &[Form::Duration, Form::Map]
-        } else if wanted == "a map" || wanted.starts_with("struct ") || wanted.starts_with("struct variant ") {
+        } else if wanted == "a map"
+            || wanted.starts_with("struct ")
+            || wanted.starts_with("struct variant ")
+        {
             &[Form::Map]
         } else if wanted == "string or map" {
             &[Form::Text]
@@ -94,9 +97,9 @@ impl Form {
         let mut words = judged.wanted.split(|c: char| !c.is_alphanumeric());
         match (&judged.got, shape) {
             (Got::Map, Shape::Empty) if judged.wanted.starts_with("unit") => Some(Form::Unit),
-            (Got::Map, Shape::Empty | Shape::Numbered) => {
-                words.any(|word| LISTS.contains(&word)).then_some(Form::List)
-            }
+            (Got::Map, Shape::Empty | Shape::Numbered) => words
+                .any(|word| LISTS.contains(&word))
+                .then_some(Form::List),
             (Got::Seq | Got::Unit, _) => Some(Form::Plain),
             _ => None,
         }
@@ -118,9 +121,7 @@ impl Form {
             (Form::Duration, Input::Int(value)) => *value == 0,
             (Form::Duration, Input::Float(value)) => *value == 0.0,
             (Form::List, Input::Text(_)) => true,
-            (Form::Map, Input::Text(text)) => {
-                text.trim().is_empty() || text::pairs(text).is_ok()
-            }
+            (Form::Map, Input::Text(text)) => text.trim().is_empty() || text::pairs(text).is_ok(),
             (Form::Unit, Input::Text(text)) => text.trim().is_empty(),
             (Form::Name(names), Input::Text(text)) => {
                 names.contains(&De::variant(text.trim(), names))

@@ -122,7 +122,10 @@ impl Learner<'_> {
             self.learned(|learned| learned.tokens = tokens);
             let (result, log) = (self.pass)();
             self.learned(|learned| learned.tokens.clear());
-            let said = result.err()?.judged_here().or_else(|| log.last().cloned())?;
+            let said = result
+                .err()?
+                .judged_here()
+                .or_else(|| log.last().cloned())?;
             let token = |at: &&usize| said.got == token_for(&judged.got, **at);
             let at = *left.iter().find(token)?;
             if said.wanted == judged.wanted {
@@ -219,7 +222,9 @@ fn trailing(learned: &Learned, log: &[Judged], below: &str) -> usize {
 }
 
 fn parent(path: &str) -> String {
-    path.rsplit_once('.').map_or("", |(parent, _)| parent).to_owned()
+    path.rsplit_once('.')
+        .map_or("", |(parent, _)| parent)
+        .to_owned()
 }
 
 /// A class with `*` instead of the name in a table that turned out to be a map.

@@ -66,7 +66,9 @@ where
 {
     let mut differ = Vec::new();
     for input in inputs {
-        let plain = decode_with::<Plain<T>>(input, &[]).map(|plain| plain.v).ok();
+        let plain = decode_with::<Plain<T>>(input, &[])
+            .map(|plain| plain.v)
+            .ok();
         let flat = decode_with::<Flattened<T>>(input, &[]).map(|flat| flat.inner.v);
         let map = decode_with::<FlattenedMap<T>>(input, &[("id", 1.into())])
             .map(|mut flat| flat.rest.remove("v").unwrap());
@@ -100,12 +102,50 @@ where
 
 fn inputs() -> Vec<Value> {
     let mut inputs: Vec<Value> = [
-        "", " ", "0", "1", " 7 ", "+5", "-1", "012", "1_000", "0xff", "256", "70000", "1.5", "1e3", "inf",
-        "16777217", "1e39", "9007199254740993", "18446744073709551615",
-        "340282366920938463463374607431768211455", "yes", "off", "true", "x", " x ", "ab", "30s",
-        "PT1H5M", "10 MiB", "::1", "1,2", "[1, 2]", "[[1,2],[3]]", "a,\"b,c\"", "1=on, 2=off",
-        "a=1, b=x", "{a=1, b=\"x\"}", "{\"a\": 1, \"b\": \"x\"}", "fast", "VERY-slow", "Unit", "unit",
-        "new=5", "{",
+        "",
+        " ",
+        "0",
+        "1",
+        " 7 ",
+        "+5",
+        "-1",
+        "012",
+        "1_000",
+        "0xff",
+        "256",
+        "70000",
+        "1.5",
+        "1e3",
+        "inf",
+        "16777217",
+        "1e39",
+        "9007199254740993",
+        "18446744073709551615",
+        "340282366920938463463374607431768211455",
+        "yes",
+        "off",
+        "true",
+        "x",
+        " x ",
+        "ab",
+        "30s",
+        "PT1H5M",
+        "10 MiB",
+        "::1",
+        "1,2",
+        "[1, 2]",
+        "[[1,2],[3]]",
+        "a,\"b,c\"",
+        "1=on, 2=off",
+        "a=1, b=x",
+        "{a=1, b=\"x\"}",
+        "{\"a\": 1, \"b\": \"x\"}",
+        "fast",
+        "VERY-slow",
+        "Unit",
+        "unit",
+        "new=5",
+        "{",
     ]
     .map(Value::from)
     .to_vec();
