@@ -115,7 +115,7 @@ impl Wire {
     }
 
     /// Makes the bucket, if it is not there.
-    fn make(&mut self, more: &str) {
+    pub(crate) fn make(&mut self, more: &str) {
         let answer = self.ask_to_make(more);
         assert!(!answer.contains("\"error\""), "{answer}");
     }

@@ -215,7 +215,9 @@ impl Nats {
     ///
     /// # Errors
     ///
-    /// As [`Scope::names`].
+    /// As [`Scope::names`], and [`ErrorKind::InvalidKey`] for a name or a profile that holds a dot: the
+    /// keys of `checkout.prod` would be keys of `checkout` as well. A [`document`](Self::document) has
+    /// nothing below it.
     pub fn of_scope(self, scope: &Scope) -> Result<Vec<Self>, Error> {
         let all = self.options.mapping.of_scope(scope)?;
         let one = |mapping| self.clone().edit(|options| options.mapping = mapping);

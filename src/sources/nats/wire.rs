@@ -298,7 +298,7 @@ mod tests {
         let text = b"INFO {\"nonce\":\"n\",\"tls_required\":true}\r\nPING\r\npong\r\n+OK\r\n\
                      -ERR 'Authorization Violation'\r\nMSG a.b 7 2\r\n\r\n\r\n\
                      MSG a 7 reply 0\r\n\r\n\
-                     HMSG a.c 8 r.x 37 39\r\nNATS/1.0 100 Idle\r\nName: a value\r\n\r\nhi\r\n";
+                     HMSG a.c 8 r.x 36 38\r\nNATS/1.0 100 Idle\r\nName: a value\r\n\r\nhi\r\n";
         for step in [1, 2, 3, 7, 1000] {
             let ops = all(text, step).unwrap();
             let [Op::Info(info), Op::Ping, Op::Pong, Op::Ok, Op::Error(error), rest @ ..] = &ops[..]
