@@ -261,7 +261,8 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_whose_name_holds_the_separator_is_rejected_and_one_with_another_mark_is_kept_apart() {
+    fn a_scope_whose_name_holds_the_separator_is_rejected_and_one_with_another_mark_is_kept_apart()
+    {
         let of = |separator: char, scope: &Scope| {
             let mapping = Mapping::prefix("test", separator, "config");
             let all = mapping.of_scope(scope)?;
@@ -277,14 +278,19 @@ mod tests {
             let error = of('.', &scope).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidKey);
             let told = error.to_string();
-            assert!(told.contains("`.` separates") && told.contains("test config."), "{told}");
+            assert!(
+                told.contains("`.` separates") && told.contains("test config."),
+                "{told}"
+            );
         }
         // In these stores `checkout.prod/` is no part of `checkout/`.
         let apart = of('/', &app("checkout.prod")).unwrap();
         assert_eq!(apart, ["config/checkout.prod/"]);
         assert_eq!(of('.', &app("checkout").profile("prod")).unwrap().len(), 2);
         for separator in ['.', '/'] {
-            for name in ["a/b", "a b", "a\tb", "*", ">", "a*", "a.>", "", ".", "..", "ä"] {
+            for name in [
+                "a/b", "a b", "a\tb", "*", ">", "a*", "a.>", "", ".", "..", "ä",
+            ] {
                 for scope in [app(name), app("x").profile(name), app("x").common(name)] {
                     let error = of(separator, &scope).unwrap_err();
                     assert_eq!(error.kind(), ErrorKind::InvalidKey, "{name:?}");

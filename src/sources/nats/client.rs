@@ -390,7 +390,10 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.client.0.state.lock().subscriptions.remove(&self.sid);
-        let _ = self.client.0.send(format!("UNSUB {}\r\n", self.sid).as_bytes());
+        let _ = self
+            .client
+            .0
+            .send(format!("UNSUB {}\r\n", self.sid).as_bytes());
     }
 }
 

@@ -93,7 +93,9 @@ impl Address {
         let host = host.to_owned();
         let login = match who.filter(|who| !who.is_empty()) {
             None => None,
-            Some(who) => Some(Login::of_address(who).ok_or_else(|| bad(": a part of it is not UTF-8"))?),
+            Some(who) => {
+                Some(Login::of_address(who).ok_or_else(|| bad(": a part of it is not UTF-8"))?)
+            }
         };
         Ok((Self { tls, host, port }, login))
     }
@@ -125,9 +127,8 @@ impl Login {
 
     /// Signs with a seed.
     pub(super) fn of_seed(seed: &str) -> Result<Self, Error> {
-        let key = KeyPair::from_seed(seed.trim()).map_err(|_| {
-            Error::new(ErrorKind::Other, "the key to sign with is not valid")
-        })?;
+        let key = KeyPair::from_seed(seed.trim())
+            .map_err(|_| Error::new(ErrorKind::Other, "the key to sign with is not valid"))?;
         Ok(Self {
             key: Some(key),
             ..Self::default()
@@ -167,9 +168,9 @@ impl Login {
         add("auth_token", self.token.as_ref());
         add("jwt", self.jwt.as_ref());
         if let Some(key) = &self.key {
-            let signed = key.sign(nonce.as_bytes()).map_err(|_| {
-                Error::new(ErrorKind::Other, "the key to sign with is not valid")
-            })?;
+            let signed = key
+                .sign(nonce.as_bytes())
+                .map_err(|_| Error::new(ErrorKind::Other, "the key to sign with is not valid"))?;
             add("sig", Some(&URL_SAFE_NO_PAD.encode(signed)));
             if self.jwt.is_none() {
                 add("nkey", Some(&key.public_key()));
@@ -183,13 +184,12 @@ impl Login {
 fn blocks(text: &str) -> impl Iterator<Item = &str> {
     let is_dashed = |line: &str| line.starts_with("---") && line.ends_with("---");
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let found = (1..lines.len().saturating_sub(1)).filter_map(move |at| {
+    (1..lines.len().saturating_sub(1)).filter_map(move |at| {
         let inside = is_dashed(lines[at - 1]) && is_dashed(lines[at + 1]);
         let plain = |c: char| c.is_ascii_alphanumeric() || "_-.=".contains(c);
         let good = !lines[at].is_empty() && lines[at].chars().all(plain);
         (inside && good && !is_dashed(lines[at])).then_some(lines[at])
-    });
-    found
+    })
 }
 
 /// A part of an address without its percent signs.
@@ -379,7 +379,10 @@ mod tests {
         let login = Login::of_credentials(&text).unwrap();
         assert_eq!(login.jwt.as_deref(), Some("eyJ.a_b.c-d="));
         let says = String::from_utf8(login.connect("n", false).unwrap()).unwrap();
-        assert!(says.contains("\"sig\":\"") && !says.contains(&seed), "{says}");
+        assert!(
+            says.contains("\"sig\":\"") && !says.contains(&seed),
+            "{says}"
+        );
         assert!(Login::of_credentials("").is_none());
         assert!(Login::of_credentials(&text[..60]).is_none());
     }

@@ -88,6 +88,10 @@ const MAX_LEFT: usize = 16;
 /// addresses is asked, with growing pauses, and everything is read anew. A bucket that is not there
 /// is empty, and picked up when it is made. That most keys are gone is held; see [`Guard`](crate::source::Guard).
 ///
+/// What a server may make a program hold is bounded: of one message 11 MiB, of what is read at once 30 MiB,
+/// each key counting its name, its value and 64 bytes, and of what waits to be taken 16 MiB. A value over
+/// 10 MiB, which a server has to be set up for, is refused alone.
+///
 /// A value that expires goes without a word unless the bucket has markers for that (from NATS 2.11).
 /// The source's health warns of such a bucket, and all of it is read again after each change, at
 /// most every 4 seconds. What an operator purges from the stream without a marker is missed in the

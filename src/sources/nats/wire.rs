@@ -41,7 +41,8 @@ pub(super) struct Info {
 
 impl Info {
     fn of(text: &[u8]) -> Result<Self, Error> {
-        let json: Json = serde_json::from_slice(text).map_err(|_| malformed("an INFO is no JSON"))?;
+        let json: Json =
+            serde_json::from_slice(text).map_err(|_| malformed("an INFO is no JSON"))?;
         Ok(Self {
             needs_tls: json["tls_required"].as_bool().unwrap_or_default(),
             nonce: json["nonce"].as_str().unwrap_or_default().to_owned(),
@@ -201,7 +202,10 @@ impl Inbox {
             return Err(malformed("a line that is too long"));
         }
         let line = &rest[..end];
-        let word = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        let word = line
+            .split(u8::is_ascii_whitespace)
+            .next()
+            .unwrap_or_default();
         let text = |from: usize| {
             let text = std::str::from_utf8(line.get(from..).unwrap_or_default());
             text.map_err(|_| malformed("a line is not UTF-8"))
@@ -301,20 +305,38 @@ mod tests {
                      HMSG a.c 8 r.x 36 38\r\nNATS/1.0 100 Idle\r\nName: a value\r\n\r\nhi\r\n";
         for step in [1, 2, 3, 7, 1000] {
             let ops = all(text, step).unwrap();
-            let [Op::Info(info), Op::Ping, Op::Pong, Op::Ok, Op::Error(error), rest @ ..] = &ops[..]
+            let [
+                Op::Info(info),
+                Op::Ping,
+                Op::Pong,
+                Op::Ok,
+                Op::Error(error),
+                rest @ ..,
+            ] = &ops[..]
             else {
                 panic!("{ops:?}");
             };
             assert!(info.needs_tls && info.nonce == "n");
             assert_eq!(error, "Authorization Violation");
-            let [Op::Message(7, plain), Op::Message(7, empty), Op::Message(8, full)] = rest else {
+            let [
+                Op::Message(7, plain),
+                Op::Message(7, empty),
+                Op::Message(8, full),
+            ] = rest
+            else {
                 panic!("{rest:?}");
             };
             assert_eq!(plain.payload, b"\r\n");
             assert_eq!((plain.status(), plain.header("Name")), (None, None));
             assert_eq!(empty.reply.as_deref(), Some("reply"));
-            assert_eq!((full.subject.as_str(), full.reply.as_deref()), ("a.c", Some("r.x")));
-            assert_eq!((full.status(), full.header("Name")), (Some(100), Some("a value")));
+            assert_eq!(
+                (full.subject.as_str(), full.reply.as_deref()),
+                ("a.c", Some("r.x"))
+            );
+            assert_eq!(
+                (full.status(), full.header("Name")),
+                (Some(100), Some("a value"))
+            );
             assert_eq!(full.payload, b"hi");
         }
     }

@@ -132,7 +132,9 @@ impl Peer {
                 }
                 self.write(b"\r\n")?;
             },
-            Worst::Infos => return self.forever(&b"INFO {\"connect_urls\":[\"a:1\"]}\r\n".repeat(999)),
+            Worst::Infos => {
+                return self.forever(&b"INFO {\"connect_urls\":[\"a:1\"]}\r\n".repeat(999));
+            }
             Worst::Pings => return self.forever(&b"PING\r\n".repeat(9999)),
             Worst::Answer => {
                 let all = "{\"\":0},".repeat(MIB);

@@ -75,7 +75,9 @@ fn is_rotated(kept: &Kept, renew: impl Fn(&mut Server)) {
 fn a_token_that_is_rotated_in_its_file_needs_no_restart_of_the_program() {
     is_rotated(&TOKEN, |server| {
         let id = server.id().unwrap().to_string();
-        let kill = Command::new("sh").args(["-c", "kill -HUP \"$0\"", &id]).status();
+        let kill = Command::new("sh")
+            .args(["-c", "kill -HUP \"$0\"", &id])
+            .status();
         assert!(kill.unwrap().success());
     });
 }
@@ -100,8 +102,16 @@ fn a_user_or_a_token_in_the_address_is_shown_unless_another_is_set() {
     };
     assert!(nats("me:s3%2Fcr%40t").load().is_ok());
     let told = nats("me:wr0ng").load().unwrap_err().to_string();
-    assert!(told.contains("credentials") && !told.contains("wr0ng"), "{told}");
-    assert!(nats("me:wr0ng").user("me", "s3/cr@t".to_owned()).load().is_ok());
+    assert!(
+        told.contains("credentials") && !told.contains("wr0ng"),
+        "{told}"
+    );
+    assert!(
+        nats("me:wr0ng")
+            .user("me", "s3/cr@t".to_owned())
+            .load()
+            .is_ok()
+    );
     let login = ",\"auth_token\":\"s3cr3t\"";
     let Some(server) = with_login(&["--auth", "s3cr3t"], login) else {
         return;

@@ -56,7 +56,11 @@ fn what_an_acl_hid_is_found_by_the_next_reading_of_everything() {
     });
     tell::<Client>("deleted while it could not be read", took);
     within(SOON, "what may not be read is a problem", || !is_up(&props));
-    assert_eq!(get(&props, "n").as_deref(), Some("1"), "the last that was read");
+    assert_eq!(
+        get(&props, "n").as_deref(),
+        Some("1"),
+        "the last that was read"
+    );
     for path in ["n", "created", "dir/created", "dir"] {
         store.set_acl(&format!("/app/{path}"), Acl::Open);
     }
@@ -103,6 +107,25 @@ fn a_root_that_may_not_be_read_any_more_is_reported_and_its_values_stay() {
     field.store.set_acl("/app", Acl::Open);
     within(SOON, "what the store has", || field.agrees(&props));
     within(SOON, "nothing is wrong", || is_up(&props));
+}
+
+#[test]
+fn nodes_that_go_with_a_session_are_gone_whoever_may_read_them() {
+    let Some(field) = field() else { return };
+    let props = follow(&field);
+    let other = Client::connect(&field.server);
+    other.create_ephemeral("/app/seen", b"1", Acl::Open);
+    other.create_ephemeral("/app/hidden", b"1", Acl::Open);
+    within(SOON, "both are there", || {
+        get(&props, "seen").is_some() && get(&props, "hidden").is_some()
+    });
+    field.store.set_acl("/app/hidden", Acl::Own);
+    other.close();
+    within(SOON, "both are gone", || {
+        get(&props, "seen").is_none() && get(&props, "hidden").is_none()
+    });
+    within(SOON, "nothing is wrong", || is_up(&props));
+    assert!(field.agrees(&props));
 }
 
 /// What the store has, as the simplest model that can be: folders and leaves, each restricted or not.
@@ -164,7 +187,10 @@ impl Model {
                 for (end, _) in leaf.match_indices('/') {
                     self.nodes.entry(leaf[..end].to_owned()).or_default();
                 }
-                store.set(&[(&format!("app/{leaf}"), Some(turn.to_string().as_bytes()))], own);
+                store.set(
+                    &[(&format!("app/{leaf}"), Some(turn.to_string().as_bytes()))],
+                    own,
+                );
                 if matches!(own, Acl::Own) {
                     self.restricted.insert(leaf.clone());
                 }
