@@ -73,7 +73,7 @@
 //! | `http` | no | documents on web servers: [`sources`]`::Http` |
 //! | `consul` | no | Consul's key-value store: [`sources`]`::Consul` |
 //! | `etcd` | no | etcd, by its JSON gateway: [`sources`]`::Etcd` |
-//! | `nats` | no | buckets of NATS JetStream: [`sources`]`::Nats`; needs Rust 1.88 |
+//! | `nats` | no | buckets of NATS JetStream: [`sources`]`::Nats` |
 //! | `zookeeper` | no | ZooKeeper's tree: [`sources`]`::ZooKeeper` |
 //!
 //! With any of the four stores there is [`sources`]`::Locator`, too, which finds where a store is.

@@ -47,6 +47,12 @@ mod fleet;
 mod memory;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "nats")]
+#[path = "nats/hostile.rs"]
+mod nats_hostile;
+#[cfg(feature = "nats")]
+#[path = "nats/login.rs"]
+mod nats_login;
 mod order;
 mod random;
 #[cfg(feature = "consul")]

@@ -61,7 +61,8 @@ const MIN_RESCAN: Duration = Duration::from_secs(1);
 /// seconds counts as lost. Of several servers the next one is asked when one fails. That most nodes
 /// are gone is held; see [`Guard`](crate::source::Guard).
 ///
-/// A tree may have 20 MiB, each node counting its path, its data and 32 bytes. Reading all of it may
+/// A tree may have 20 MiB, each node counting its path, its data and 32 bytes; of one message 11 MiB are
+/// kept, and of what the watch tells of 4 MiB, after which everything is read instead. Reading all of it may
 /// take as long as answers come, each within 2 seconds after the one before it, and 60 seconds
 /// altogether; a local server answers for about 30,000 nodes a second. The start waits for
 /// [`Builder::load_timeout`](crate::Builder::load_timeout) (10 seconds), so a larger tree needs more
@@ -81,8 +82,8 @@ const MIN_RESCAN: Duration = Duration::from_secs(1);
 ///   nodes 100 are asked for every 1.5 seconds, in turn. When one may be read again, or is gone,
 ///   everything is read within a few seconds.
 /// - All else that was hidden, such as a node that was changed, created or deleted while it could not
-///   be read, and a value that may no longer be read, is found by the next reading of everything: at
-///   most a minute later, or as [`rescan_interval`](Self::rescan_interval) says.
+///   be read, and a value that may no longer be read, is found by the next reading of everything: about
+///   a minute later, or as [`rescan_interval`](Self::rescan_interval) says.
 /// - If the first node of the prefix may not be read, the source fails, and its values stay.
 ///
 /// ```
@@ -220,9 +221,10 @@ impl ZooKeeper {
         self.edit(|options| options.encrypted = true)
     }
 
-    /// Sets how often everything is read again, if any transaction has happened in the store since it
-    /// was read. This finds what an ACL has hidden; all else is told by the store as it happens. The
-    /// default is 60 seconds, and less than 1 second counts as 1 second.
+    /// Sets after what time everything is read again, if any transaction has happened in the store since
+    /// it was read; up to a quarter is added at random. This finds what an ACL has hidden; all else is
+    /// told by the store as it happens. The default is 60 seconds, and less than 1 second counts as 1
+    /// second.
     #[must_use]
     pub fn rescan_interval(self, every: Duration) -> Self {
         self.edit(|options| options.rescan = every.max(MIN_RESCAN))
@@ -267,7 +269,7 @@ impl ZooKeeper {
             let opened = || -> Result<Tree, Error> {
                 let session = Session::open(server, stop, begun + CONNECT)?;
                 let root = Root::of(&self.options.mapping, &address.chroot);
-                let mut tree = Tree::new(session, root, place.clone());
+                let mut tree = Tree::new(session, root, place.clone(), self.options.rescan);
                 tree.read_all(mirror, &mut Signs::new(sign))?;
                 Ok(tree)
             };
@@ -306,7 +308,7 @@ impl ZooKeeper {
             updates.located(open.place.as_str());
             let all = mirror.whole(open.session.revision());
             kv::tell(all.map(|all| Some(Update::full(all))), updates);
-            let outcome = open.follow(mirror, updates, self.options.rescan);
+            let outcome = open.follow(mirror, updates);
             if updates.is_stopped() {
                 open.session.close();
                 return Ok(());
