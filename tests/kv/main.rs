@@ -31,6 +31,8 @@ mod consul;
 #[cfg(feature = "etcd")]
 mod etcd;
 #[cfg(feature = "etcd")]
+mod etcd_hostile;
+#[cfg(feature = "etcd")]
 mod etcd_standin;
 #[cfg(any(feature = "consul", all(feature = "nats", feature = "watch")))]
 #[path = "../support/example.rs"]
