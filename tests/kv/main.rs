@@ -35,6 +35,8 @@ mod consul_idle;
 #[cfg(feature = "etcd")]
 mod etcd;
 #[cfg(feature = "etcd")]
+mod etcd_hostile;
+#[cfg(feature = "etcd")]
 mod etcd_standin;
 #[cfg(any(feature = "consul", all(feature = "nats", feature = "watch")))]
 #[path = "../support/example.rs"]
