@@ -128,10 +128,13 @@ impl Learner<'_> {
             let of = |(at, form)| Some((learned.seen(at)?, form));
             all.into_iter().filter_map(of).collect::<Vec<_>>()
         });
-        let one_class = candidates
-            .windows(2)
-            .all(|pair| pair[0].0.class == pair[1].0.class);
-        if exact && is_replaceable(&judged.got) && !one_class {
+        let same = |pair: &[(Seen, Form)]| pair[0].0.class == pair[1].0.class;
+        let new = |(seen, _): &(Seen, Form)| {
+            self.learned(|learned| !learned.forms.contains_key(&seen.class))
+        };
+        // Any of them will do for a class that has no form yet.
+        let alike = candidates.windows(2).all(same) && candidates.first().is_none_or(new);
+        if exact && is_replaceable(&judged.got) && !alike {
             if let Some(chosen) = self.choose_by_token(judged, &candidates) {
                 return Some(chosen);
             }
@@ -163,8 +166,7 @@ impl Learner<'_> {
                 return Some(candidates[at].clone());
             }
             // It takes the value, but not what stood in for it.
-            let class = &candidates[at].0.class;
-            left.retain(|other| candidates[*other].0.class != *class);
+            left.retain(|other| *other != at);
         }
         left.first().map(|at| candidates[*at].clone())
     }

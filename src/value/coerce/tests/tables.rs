@@ -157,7 +157,7 @@ fn an_error_names_the_type_and_not_how_it_is_read() {
         read::<Adjacent>("x").unwrap_err(),
         read::<Untagged>(vec![5]).unwrap_err(),
         read::<Flat>(vec![1]).unwrap_err(),
-        read::<BTreeMap<String, Untagged>>(BTreeMap::from([("a", true)])).unwrap_err(),
+        read::<BTreeMap<String, Untagged>>(BTreeMap::from([("a", vec![true])])).unwrap_err(),
         bind::<Tagged>(&[("size", 1.into())]).unwrap_err(),
     ] {
         let shown = error.to_string();
