@@ -887,7 +887,7 @@ mod buffered {
                 for value in 0..3 {
                     props.set("t.key1", format!("{value}")).unwrap();
                 }
-                assert_eq!(handle.get().rest["key1"], 2);
+                assert_eq!(handle.load().rest["key1"], 2);
             }
         });
     }

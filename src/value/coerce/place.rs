@@ -166,7 +166,11 @@ impl<'a> De<'a> {
     fn is_masked(&self, path: &str) -> bool {
         self.masked
             || self.hides_whole(path)
-            || matches!(self.input, Input::Text(text) if text_holds_secret(text))
+            || match self.input {
+                // Text in place of a table may spell the fields below.
+                Input::Text(text) => text_holds_secret(text) || self.hidden(path) != Hidden::No,
+                _ => false,
+            }
     }
 
     fn hides_whole(&self, path: &str) -> bool {
