@@ -52,7 +52,8 @@ pub enum ErrorKind {
     Held,
     /// Somebody else committed first.
     Conflict,
-    /// A `${reference}` cannot be followed: a cycle, a table, or a chain over the limit.
+    /// A `${reference}` cannot be followed: no layer defines its key and it has no default, or it is a
+    /// cycle, a table, or a chain over the limit.
     Reference,
     /// A call was made from a place where it cannot be answered, such as a write from inside a
     /// validator.
@@ -78,6 +79,8 @@ struct Inner {
     origin: Option<Box<str>>,
     detail: Option<Box<str>>,
     retry_after: Option<Duration>,
+    /// Whether a reference is broken because no layer defines its key.
+    unresolved: bool,
     related: Vec<Error>,
     /// Its `Drop` is user code.
     cause: Option<Discard<Arc<dyn StdError + Send + Sync>>>,
@@ -160,8 +163,19 @@ impl Error {
             key: Some(key.into()),
             origin: inner.origin.clone(),
             detail: Some(detail.into()),
+            unresolved: inner.unresolved,
             ..Inner::default()
         })))
+    }
+
+    /// Notes that a reference is broken because no layer defines its key.
+    pub(crate) fn with_unresolved(self) -> Self {
+        self.edit(|inner| inner.unresolved = true)
+    }
+
+    /// Whether this is about references to keys that no layer defines, and about nothing else.
+    pub(crate) fn is_unresolved(&self) -> bool {
+        self.iter().all(|error| error.0.unresolved)
     }
 
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {

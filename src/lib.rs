@@ -99,7 +99,8 @@ pub mod explain {
 pub mod health {
     //! How the sources are doing.
     pub use crate::engine::health::{
-        Health, Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
+        Health, Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth,
+        StaleProperty, Status,
     };
 }
 

@@ -401,11 +401,7 @@ fn ping_pong(inline: bool) {
     let subs = [a.on_change(bounce("b")), b.on_change(bounce("a"))];
     props.set("a", 1).unwrap();
     assert_eq!(inbox.next(), ErrorKind::Loop);
-    assert!(
-        began.elapsed() < Duration::from_millis(500),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
     assert!(
         inbox.within(Duration::from_millis(50)).is_none(),
         "one error"
@@ -577,9 +573,10 @@ fn a_slow_callback_delays_neither_commits_nor_others_and_sees_the_final_value_la
 -> Result<(), Error> {
     let (memory, _props, n) = one_key(0);
     let (report, slow) = reports();
+    let (open, gate) = channel::<()>();
     let _slow = n.on_change(move |change| {
         report(*change.new);
-        thread::sleep(Duration::from_millis(400));
+        let _ = gate.recv();
     });
     let (report, fast) = reports();
     let _fast: Vec<_> = (0..99)
@@ -589,23 +586,13 @@ fn a_slow_callback_delays_neither_commits_nor_others_and_sees_the_final_value_la
         })
         .collect();
     for i in 1..=20 {
-        let began = Instant::now();
         memory.set("n", i)?;
-        assert!(
-            began.elapsed() < Duration::from_millis(100),
-            "commit {:?}",
-            began.elapsed()
-        );
         let mut told = 0;
         while told < 99 {
             told += u32::from(fast.next() == i);
         }
-        let took = began.elapsed();
-        assert!(
-            took < Duration::from_millis(300),
-            "the fast ones of {i} took {took:?}"
-        );
     }
+    drop(open);
     let seen: Vec<u32> = std::iter::from_fn(|| Some(slow.next()))
         .take_while(|i| *i < 20)
         .collect();
@@ -633,16 +620,10 @@ fn several_stuck_callbacks_leave_room_for_the_others() -> Result<(), Error> {
         }));
     }
     for round in 1..=3 {
-        let began = Instant::now();
         memory.set("n", round)?;
         for _ in 0..6 {
             assert_eq!(inbox.next(), round);
         }
-        assert!(
-            began.elapsed() < Duration::from_millis(500),
-            "{:?}",
-            began.elapsed()
-        );
     }
     release.store(true, Ordering::Relaxed);
     drop(subs);
@@ -826,7 +807,7 @@ fn keys_that_come_and_go_pile_up_no_memory_before_a_stuck_subscriber() -> Result
             .iter()
             .map(|change| change.key().to_string());
         report(keys.collect::<Vec<_>>());
-        let _ = gate.recv_timeout(DEADLINE);
+        let _ = gate.recv();
     })?;
     props.set("begin", 1)?;
     assert_eq!(inbox.next(), ["begin"]);
@@ -1144,7 +1125,7 @@ fn a_change_wakes_a_task_on_a_hand_made_executor() -> Result<(), Error> {
     let mut changes = n.changes();
     memory.set("n", 2)?;
     // Between the channel and the await: not missed.
-    assert_eq!(block_on(changes.changed(), DEADLINE).unwrap().value, 2);
+    assert_eq!(block_on(changes.changed(), DEADLINE).unwrap()?.value, 2);
     // A dropped future loses nothing.
     {
         let mut dropped = pin!(changes.changed());
@@ -1153,7 +1134,7 @@ fn a_change_wakes_a_task_on_a_hand_made_executor() -> Result<(), Error> {
         assert!(noop.poll(&mut context).is_pending());
     }
     memory.set("n", 3)?;
-    assert_eq!(block_on(changes.changed(), DEADLINE).unwrap().value, 3);
+    assert_eq!(block_on(changes.changed(), DEADLINE).unwrap()?.value, 3);
 
     let (started, start) = reports();
     let task = thread::spawn({
@@ -1163,12 +1144,58 @@ fn a_change_wakes_a_task_on_a_hand_made_executor() -> Result<(), Error> {
             let mut context = Context::from_waker(Waker::noop());
             assert!(future.as_mut().poll(&mut context).is_pending());
             started(());
-            block_on(future, DEADLINE).map(|version| version.value)
+            block_on(future, DEADLINE).map(|version| version.unwrap().value)
         }
     });
     start.next();
     memory.set("n", 4)?;
     assert_eq!(task.join().unwrap(), Some(4));
+    Ok(())
+}
+
+#[test]
+fn the_end_of_the_properties_ends_each_wait_for_a_change() -> Result<(), Error> {
+    let (memory, props, n) = one_key(1);
+    let (mut changes, mut last) = (n.changes(), n.changes());
+    memory.set("n", 2)?;
+    changes.recv_timeout(DEADLINE)?;
+    let (started, start) = reports();
+    let threads: Vec<thread::JoinHandle<Error>> = vec![
+        thread::spawn({
+            let (n, started) = (n.clone(), started.clone());
+            move || {
+                let mut future = pin!(n.changed());
+                let mut context = Context::from_waker(Waker::noop());
+                assert!(future.as_mut().poll(&mut context).is_pending());
+                started(());
+                block_on(future, DEADLINE).unwrap().unwrap_err()
+            }
+        }),
+        thread::spawn({
+            let started = started.clone();
+            move || {
+                started(());
+                changes.recv_timeout(DEADLINE).unwrap_err()
+            }
+        }),
+        thread::spawn({
+            let n = n.clone();
+            move || {
+                started(());
+                n.wait_until(|n| *n == 9, DEADLINE).unwrap_err()
+            }
+        }),
+    ];
+    (0..threads.len()).for_each(|_| start.next());
+    drop(props);
+    for thread in threads {
+        let error = thread.join().unwrap();
+        assert_eq!((error.kind(), error.key()), (ErrorKind::Closed, Some("n")));
+    }
+    // A change that came before the end is received before it.
+    assert_eq!(last.recv_timeout(DEADLINE)?.value, 2);
+    let error = last.recv_timeout(DEADLINE).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
     Ok(())
 }
 
@@ -1248,7 +1275,7 @@ fn who_waits_for_a_change_needs_no_thread_of_the_callbacks() {
             props.wait_for(["late"], DEADLINE).unwrap();
             n.wait_until(|n| *n == 1, DEADLINE).unwrap();
             changes.recv_timeout(DEADLINE).unwrap();
-            assert_eq!(block_on(future, DEADLINE).unwrap().value, 1);
+            assert_eq!(block_on(future, DEADLINE).unwrap().unwrap().value, 1);
             props.refresh_now().unwrap();
             assert!(began.elapsed() < DEADLINE / 2, "{:?}", began.elapsed());
             writer.join().unwrap();

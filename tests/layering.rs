@@ -32,7 +32,12 @@ const CLIENTS: [(&str, &[&str]); 16] = [
     ("toml", &["format/toml/"]),
     (
         "serde_json",
-        &["format/json.rs", "sources/web/", "sources/nats/"],
+        &[
+            "format/json.rs",
+            "sources/web/",
+            "sources/consul/",
+            "sources/nats/",
+        ],
     ),
     ("saphyr_parser", &["format/yaml.rs"]),
     ("notify", &["sources/disk/"]),
@@ -41,7 +46,7 @@ const CLIENTS: [(&str, &[&str]); 16] = [
         &[
             "sources/web/",
             "sources/http/",
-            "sources/consul.rs",
+            "sources/consul/",
             "sources/etcd/",
         ],
     ),

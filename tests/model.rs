@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use liveprops::explain::Says;
+use liveprops::health::Status;
 use liveprops::property::Subscription;
 use liveprops::sources::Memory;
 use liveprops::{ErrorKind, Key, Layer, Properties, SourceId, Value};
@@ -360,6 +361,26 @@ impl World {
         left
     }
 
+    fn notes(&self, overrides: &Tree) -> naive::Notes {
+        let placed = self.placed();
+        let layers = layers(overrides, &placed, &self.defaults);
+        naive::merge_noting(&layers, &naive::Joins::default()).1
+    }
+
+    /// Whether the program would write an item that does not count.
+    fn ignores(&self, overrides: &Tree, ops: &[Write]) -> bool {
+        let concerns = |item: &Key, Write(key, _): &Write| {
+            let written: Key = KEYS[*key].parse().unwrap();
+            item.is_under(&written) || written.is_under(item)
+        };
+        let ignored = self.notes(overrides).ignored;
+        let mut own = ignored.iter().filter(|(_, layer)| *layer == 0);
+        own.any(|(item, _)| {
+            let item: Key = item.parse().unwrap();
+            ops.iter().any(|op| concerns(&item, op))
+        })
+    }
+
     fn transaction(&mut self, ops: &[Write], condition: &Condition) {
         let mut tree = self.overrides.clone();
         let mut clash = false;
@@ -406,7 +427,7 @@ impl World {
         });
         let expected = if conflict {
             Expected::Fails(ErrorKind::Conflict)
-        } else if clash {
+        } else if clash || self.ignores(&tree, ops) {
             Expected::Fails(ErrorKind::InvalidKey)
         } else if self.accepts(&self.placed(), &tree) {
             Expected::Done
@@ -575,6 +596,7 @@ impl World {
         for key in KEYS.iter().chain(ALSO_READ) {
             self.compare_reading(key);
         }
+        self.compare_ignored_items();
         for handle in &mut self.handles {
             handle.compare(&oracle, generation, grown);
         }
@@ -606,6 +628,27 @@ impl World {
                 })
                 .collect();
             assert_eq!(changes, expected.iter().collect::<Vec<_>>(), "batch");
+        }
+    }
+
+    /// The health of each source has exactly the items that do not count.
+    fn compare_ignored_items(&self) {
+        let mut placed = self.placed();
+        placed.sort_by_key(|placed| (placed.rank, Reverse(placed.id)));
+        let ignored = self.notes(&self.overrides).ignored;
+        let health = self.props.health();
+        for (at, layer) in placed.iter().enumerate() {
+            let wanted: Vec<&str> = ignored
+                .iter()
+                .filter(|(_, layer)| *layer == at + 1)
+                .map(|(key, _)| key.as_str())
+                .collect();
+            let source = health.sources.iter().find(|s| s.source == layer.id);
+            let source = source.unwrap();
+            let mut found: Vec<&str> = source.problems.iter().filter_map(|p| p.key()).collect();
+            found.sort_unstable();
+            assert_eq!(found, wanted, "{:?}", source.problems);
+            assert!(wanted.is_empty() || !matches!(source.status, Status::Up));
         }
     }
 
@@ -660,6 +703,18 @@ impl World {
                 .filter(|l| l.wins)
                 .map(|l| l.name.as_str())
                 .collect();
+            let notes = self.notes(&self.overrides);
+            if let Some(parts) = notes.indexed.get(canonical(key).as_str()) {
+                let parts: Vec<&str> = explained
+                    .layers
+                    .iter()
+                    .enumerate()
+                    .filter(|(at, _)| parts.contains(at))
+                    .map(|(_, layer)| layer.name.as_str())
+                    .collect();
+                assert_eq!(winners, parts, "{key}: {explained}");
+                return;
+            }
             assert_eq!(winners, [wanted.name.as_str()], "{key}: {explained}");
             assert_eq!(explained.origin, wanted.origin);
         } else if explained.value.is_none() {

@@ -558,3 +558,160 @@ fn many_layers_are_merged_as_few_are() -> Result<(), Error> {
     assert_eq!(props.snapshot().keys().len(), 1 + 7 + LAYERS);
     Ok(())
 }
+
+/// The keys that a source's health reports.
+fn problems(props: &Properties, source: &str) -> Vec<(String, String)> {
+    let health = props.health();
+    let source = health.sources.iter().find(|s| &*s.name == source).unwrap();
+    let problems = source.problems.iter();
+    problems
+        .map(|problem| (problem.key().unwrap().to_owned(), problem.to_string()))
+        .collect()
+}
+
+#[test]
+fn an_index_overrides_that_item_of_the_list_of_a_lower_layer() -> Result<(), Error> {
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    let props = Properties::builder()
+        .source(low.clone())
+        .source(high.clone())
+        .inline_callbacks()
+        .build()?;
+    low.set("l", vec!["x", "y", "z"])?;
+    let list = props.property::<Vec<String>>("l").build()?;
+    let (_sub, item) = watch(&props, "l.1");
+    high.set("l.1", "B")?;
+    assert_eq!(list.get(), ["x", "B", "z"]);
+    assert_eq!(item.all(), [text("B")]);
+    let keys = props.snapshot().keys();
+    assert_eq!(keys.iter().map(|key| key.as_str()).collect::<Vec<_>>(), ["l"]);
+    high.set("l.3", "D")?;
+    assert_eq!(list.get(), ["x", "B", "z", "D"], "the next index appends");
+    high.remove("l.1")?;
+    assert_eq!(list.get(), ["x", "y", "z", "D"]);
+    assert!(props.health().is_up(), "{:?}", props.health());
+    // A text that spells a list has items too.
+    low.set("l", "p, q, r")?;
+    assert_eq!(list.get(), ["p", "q", "r", "D"]);
+    Ok(())
+}
+
+#[test]
+fn an_index_past_the_end_is_ignored_and_reported_until_the_list_grows() -> Result<(), Error> {
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    let props = Properties::builder()
+        .source(low.clone())
+        .source(high.clone())
+        .inline_callbacks()
+        .build()?;
+    low.set("l", vec!["x"])?;
+    let list = props.property::<Vec<String>>("l").build()?;
+    high.set("l.2", "C")?;
+    assert_eq!(list.get(), ["x"]);
+    let reported = problems(&props, "memory high");
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    assert_eq!(reported[0].0, "l.2");
+    for part in ["is ignored", "ends with item 0", "memory high"] {
+        assert!(reported[0].1.contains(part), "{}", reported[0].1);
+    }
+    assert!(!props.health().is_up());
+
+    low.set("l", vec!["x", "y"])?;
+    assert_eq!(list.get(), ["x", "y", "C"], "it counts again");
+    assert_eq!(problems(&props, "memory high"), []);
+    assert!(props.health().is_up(), "{:?}", props.health());
+
+    low.set("l", Vec::<String>::new())?;
+    assert_eq!(list.get(), Vec::<String>::new());
+    assert_eq!(problems(&props, "memory high").len(), 1);
+    high.remove("l.2")?;
+    assert!(props.health().is_up(), "{:?}", props.health());
+    Ok(())
+}
+
+#[test]
+fn an_index_that_the_program_sets_past_the_end_is_an_error() -> Result<(), Error> {
+    let low = Memory::new();
+    let props = Properties::builder().source(low.clone()).build()?;
+    low.set("l", vec!["x"])?;
+    let error = props.set("l.5", "F").unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::InvalidKey, Some("l.5")));
+    let error = props.transaction(|tx| tx.unset("l.0")).unwrap_err();
+    assert!(error.to_string().contains("cannot be unset"), "{error}");
+    props.transaction(|tx| {
+        tx.set("l.1", "b")?;
+        tx.set("l.2", "c")
+    })?;
+    assert_eq!(props.get::<Vec<String>>("l")?, ["x", "b", "c"]);
+    Ok(())
+}
+
+#[test]
+fn indexes_without_a_list_below_form_a_list_only_if_they_are_complete() -> Result<(), Error> {
+    let memory = Memory::new();
+    let props = Properties::builder().source(memory.clone()).build()?;
+    memory.set("l.0", "a")?;
+    memory.set("l.1", "b")?;
+    assert_eq!(props.get::<Vec<String>>("l")?, ["a", "b"]);
+    memory.set("l.5", "f")?;
+    let error = props.get::<Vec<String>>("l").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert!(error.to_string().contains("without the item 2"), "{error}");
+    let map = props.get::<std::collections::BTreeMap<u32, String>>("l")?;
+    assert_eq!(map.len(), 3, "as a map there is no gap");
+    Ok(())
+}
+
+#[test]
+fn a_list_that_indexes_form_is_joined_under_append() -> Result<(), Error> {
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    let props = Properties::builder()
+        .append("l")
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    low.set("l", vec!["x"])?;
+    high.set("l.0", "a")?;
+    high.set("l.1", "b")?;
+    assert_eq!(props.get::<Vec<String>>("l")?, ["x", "a", "b"]);
+    high.set("l.4", "e")?;
+    assert_eq!(props.get::<Vec<String>>("l")?, ["x", "a", "b"]);
+    assert_eq!(problems(&props, "memory high")[0].0, "l.4");
+    low.unset("l")?;
+    assert_eq!(props.get::<Vec<String>>("l")?, ["a", "b"]);
+    Ok(())
+}
+
+#[test]
+fn a_field_of_an_item_of_a_list_of_tables_is_overridden_by_itself() -> Result<(), Error> {
+    use liveprops::sources::Env;
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Server {
+        name: String,
+        port: u16,
+    }
+    let file = Memory::named("file");
+    let server = |name: &str, port: i64| {
+        let fields = [("name", Value::from(name)), ("port", Value::from(port))];
+        let fields = fields.map(|(name, value)| (name.into(), value));
+        Value::Table(Box::new(fields.into_iter().collect()))
+    };
+    file.set("l", Value::List([server("a", 1), server("b", 2)].into()))?;
+    let env = Env::prefix("APP_").vars([
+        ("APP_L__1__NAME", "c"),
+        ("APP_L__2__NAME", "d"),
+        ("APP_L__2__PORT", "3"),
+    ]);
+    let props = Properties::builder().source(file.clone()).source(env).build()?;
+    let names = |props: &Properties| -> Result<Vec<(String, u16)>, Error> {
+        let all = props.get::<Vec<Server>>("l")?;
+        Ok(all.into_iter().map(|one| (one.name, one.port)).collect())
+    };
+    let all = [("a", 1), ("c", 2), ("d", 3)];
+    assert_eq!(names(&props)?, all.map(|(name, port)| (name.to_owned(), port)));
+    // Shrunk live, `L__1` is the next item and lacks its port; `L__2` reaches too far no more.
+    file.set("l", Value::List([server("a", 1), server("b", 2), server("e", 5)].into()))?;
+    let all = [("a", 1), ("c", 2), ("d", 3)];
+    assert_eq!(names(&props)?, all.map(|(name, port)| (name.to_owned(), port)));
+    Ok(())
+}

@@ -376,7 +376,7 @@ fn an_optional_source_that_hangs_delays_the_start_by_its_patience_and_no_more() 
         .build()?;
     let took = began.elapsed();
     assert!(
-        took >= Duration::from_millis(200) && took < Duration::from_secs(1),
+        took >= Duration::from_millis(200) && took < Duration::from_millis(2_500),
         "{took:?}"
     );
     assert_eq!(props.get_opt::<i64>("n")?, None);
@@ -416,7 +416,7 @@ fn a_required_source_is_waited_for_as_long_as_it_was_given() -> Result<(), Error
     // Without a time of its own, the first failure is the answer.
     let began = Instant::now();
     assert!(Properties::builder().source(store.clone()).build().is_err());
-    assert!(began.elapsed() < Duration::from_secs(1));
+    assert!(began.elapsed() < Duration::from_secs(5));
     Ok(())
 }
 

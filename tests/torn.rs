@@ -16,6 +16,7 @@ mod support {
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -373,8 +374,10 @@ impl Until {
 struct Observed {
     /// The version that is being written.
     writing: AtomicUsize,
-    /// Content that is torn: the version it belongs to, and how it looked.
-    torn: Mutex<Vec<(usize, String)>>,
+    /// The version that was seen last.
+    seen: AtomicUsize,
+    /// Content that is torn: the versions it may belong to, and how it looked.
+    torn: Mutex<Vec<(RangeInclusive<usize>, String)>>,
 }
 
 /// Watches what is in force of one file.
@@ -383,12 +386,19 @@ fn observe(props: &Properties, prefix: &str, tally: &Arc<Tally>) -> (Arc<Observe
     let (into, tally, prefix) = (Arc::clone(&observed), Arc::clone(tally), prefix.to_owned());
     let guard = props.on_change_under(&prefix.clone(), move |batch| {
         match version(batch.snapshot(), &prefix) {
-            Ok(_) => drop(tally.seen.fetch_add(1, Ordering::Relaxed)),
+            Ok(version) => {
+                into.seen.store(version, Ordering::Relaxed);
+                tally.seen.fetch_add(1, Ordering::Relaxed);
+            }
             Err(how) => {
                 let digits = how.split(|c: char| !c.is_ascii_digit());
                 let newest = digits.filter_map(|text| text.parse().ok()).max();
-                let newest = newest.unwrap_or_else(|| into.writing.load(Ordering::Relaxed));
-                into.torn.lock().unwrap().push((newest, how));
+                // No content names no version: a callback may run long after what it reports.
+                let versions = newest.map_or_else(
+                    || into.seen.load(Ordering::Relaxed)..=into.writing.load(Ordering::Relaxed),
+                    |newest| newest..=newest,
+                );
+                into.torn.lock().unwrap().push((versions, how));
             }
         }
     });
@@ -421,12 +431,12 @@ fn rewrite(mut writer: Writer, props: &Properties, tally: &Arc<Tally>, until: &U
         writer.path.display(),
         seen()
     );
-    for (version, how) in observed.torn.lock().unwrap().drain(..) {
-        let (style, fast) = rounds[version - 1];
-        let before = version.checked_sub(2).map(|at| rounds[at].0);
+    for (versions, how) in observed.torn.lock().unwrap().drain(..) {
+        let possible = &rounds[versions.start().saturating_sub(1)..*versions.end()];
+        let styles: Vec<_> = possible.iter().map(|(style, _)| style).collect();
         let path = writer.path.display();
-        let what = format!("{path}: version {version}, {style:?} after {before:?}: {how}");
-        tally.count_torn(fast, what);
+        let what = format!("{path}: versions {versions:?}, {styles:?}: {how}");
+        tally.count_torn(possible.iter().all(|(_, fast)| *fast), what);
     }
 }
 

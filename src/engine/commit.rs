@@ -6,15 +6,17 @@ use std::time::{Instant, SystemTime};
 
 use crate::engine::clock::Clock;
 use crate::engine::guard::{Guards, Said};
+use crate::engine::ignored::IgnoredItems;
 use crate::engine::pins::{self, Pin, Pins};
 use crate::engine::propose::{Proposal, Rules};
 use crate::engine::retired::Retired;
-use crate::engine::update;
+use crate::engine::update::{self, Editor};
 use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
 use crate::property::listen::Listener;
 use crate::property::registry::Registry;
 use crate::property::slot::RetiredVersion;
+use crate::property::stale::{StaleChange, StaleSlots};
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Refusal, Update};
 use crate::sync::Cell;
@@ -22,7 +24,7 @@ use crate::sync::discard::{Publishing, discard};
 use crate::tree::diff;
 use crate::tree::interpolate::{self, References};
 use crate::tree::layer::{Layer, LayerState, SourceId, count_bootstrap};
-use crate::tree::merge::Merge;
+use crate::tree::merge::{Findings, Merge};
 use crate::tree::snapshot::{Found, Generation, Pending, Pinned, Snapshot};
 use crate::value::Value;
 use crate::value::key::Key;
@@ -36,6 +38,9 @@ pub(crate) struct Ledger {
     pub(crate) retired: Retired,
     pub(crate) guards: Guards,
     pub(crate) pins: Pins,
+    /// The items of lists that are not in force.
+    pub(crate) ignored_items: IgnoredItems,
+    pub(crate) stale: StaleSlots,
 }
 
 /// One thing to commit.
@@ -88,8 +93,12 @@ pub(crate) struct Done {
     /// What its document left out, if it brought one.
     pub(crate) problems: Option<Vec<Error>>,
     pub(crate) clashes: Vec<Error>,
+    /// The items of lists that are not in force, if others are not than before.
+    pub(crate) ignored_items: Option<Vec<(SourceId, Error)>>,
     /// The keys that wait for a restart, if others do than before, and the tree in force.
     pub(crate) waiting: Option<(Arc<Generation>, Arc<Pending>)>,
+    /// The handles that keep their last good values, or no longer do.
+    pub(crate) stale: StaleChange,
     /// To be told once the lock is released.
     pub(crate) told: Vec<Arc<dyn Listener>>,
     /// Versions that were replaced and that readers still have.
@@ -103,7 +112,9 @@ impl Done {
             applied,
             problems: None,
             clashes: Vec::new(),
+            ignored_items: None,
             waiting: None,
+            stale: StaleChange::default(),
             told: Vec::new(),
             versions: Vec::new(),
         }
@@ -118,6 +129,8 @@ impl Ledger {
             retired: Retired::default(),
             guards: Guards::new(clock),
             pins: Pins::default(),
+            ignored_items: IgnoredItems::default(),
+            stale: StaleSlots::default(),
         }
     }
 
@@ -191,7 +204,7 @@ impl Ledger {
                         };
                         self.edit_guarded(current, rules, &old, at, edits, (refusal, said))
                     }
-                    false => self.edit(current, rules, &old, at, edits, refusal),
+                    false => self.edit(current, rules, &old, at, edits, Editor::Source(refusal)),
                 }
             }
             Order::Confirm { source, .. } => {
@@ -201,8 +214,9 @@ impl Ledger {
                     return Err(Error::new(ErrorKind::Other, detail));
                 };
                 if old.layers[at].layer.is_bootstrap() {
-                    let secret = |key: &str| rules.secrets.hides(key);
-                    interpolate::fix(&mut root, &old.root, &secret);
+                    rules.with_context(None, |context| {
+                        interpolate::fix(&mut root, &old.root, context);
+                    });
                 }
                 let done = self.replace(current, rules, &old, at, root, Refusal::Whole)?;
                 self.believe(current, source);
@@ -218,7 +232,7 @@ impl Ledger {
                 for edit in &edits {
                     pins::check_write(&old.layers, &edit.key)?;
                 }
-                self.edit(current, rules, &old, at, edits, Refusal::Whole)
+                self.edit(current, rules, &old, at, edits, Editor::Program)
             }
             Order::Add(new, mut instead) => {
                 // Values of last time that are refused now are as good as none.
@@ -238,7 +252,9 @@ impl Ledger {
                 let ignored =
                     (0..now.layers.len()).flat_map(|at| pins::ignored(&now.layers, at, None));
                 done.clashes.extend(ignored);
-                if old.is_initial() && self.pins.freeze(&rules.frozen, &now) {
+                let references = &self.references;
+                let is_absent = |key: &Key| references.is_passed_over(key);
+                if old.is_initial() && self.pins.freeze(&rules.frozen, &now, &is_absent) {
                     if let Ok(again) = self.anew(current, rules, &now, now.layers.clone()) {
                         done.waiting = again.waiting;
                     }
@@ -357,7 +373,7 @@ impl Ledger {
         }
         match self.propose(rules, old, layers, None, merged, merge.referring, None) {
             Ok(proposal) => {
-                Ok(self.publish(current, rules, proposal, merge.clashes, Default::default()))
+                Ok(self.publish(current, rules, proposal, merge.findings, Default::default()))
             }
             Err(refusals) => Err(Error::all(
                 refusals.into_iter().map(|refusal| refusal.error).collect(),
@@ -371,7 +387,7 @@ impl Ledger {
         current: &Cell<Generation>,
         rules: &Rules,
         proposal: Proposal,
-        clashes: Vec<Error>,
+        findings: Findings,
         (refused, kept): (Vec<Error>, Vec<Key>),
     ) -> Done {
         let Proposal {
@@ -380,10 +396,11 @@ impl Ledger {
             effective,
             mut staged,
             references,
+            stale,
             waiting,
         } = proposal;
-        for (leaf, keys) in references {
-            self.references.set(leaf, keys);
+        for followed in references {
+            self.references.set(followed);
         }
         let mut told: Vec<Arc<dyn Listener>> = Vec::new();
         // From here to the end of this function no user code runs: a commit is never torn.
@@ -415,7 +432,9 @@ impl Ledger {
             }
         }
         let versions = staged.retire();
+        let ignored_items = self.ignored_items.update(&findings, &candidate.layers);
         drop(publishing);
+        let stale = self.stale.commit(&staged, stale);
         let applied = Applied {
             generation: candidate.number(),
             changed: effective,
@@ -426,7 +445,9 @@ impl Ledger {
             applied,
             problems: None,
             waiting: waiting.map(|waiting| (candidate, waiting.pending)),
-            clashes,
+            clashes: findings.clashes,
+            ignored_items,
+            stale,
             told,
             versions,
         }

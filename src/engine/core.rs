@@ -22,8 +22,9 @@ use crate::engine::supervise::Supervisor;
 use crate::engine::threads::PATIENCE;
 use crate::engine::versions::{Look, RetiredVersions};
 use crate::error::{Error, ErrorKind};
-use crate::property::listen::CommitListeners;
+use crate::property::listen::{Listener, Listeners};
 use crate::property::registry::{Host, HostRef, Registry};
+use crate::property::stale::Stale;
 use crate::property::subscription::Subscriber;
 use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
 use crate::sync::Cell;
@@ -58,7 +59,8 @@ pub(crate) struct Engine {
     closed: AtomicBool,
     pub(crate) rules: Rules,
     pub(crate) dispatcher: Dispatcher,
-    pub(crate) commit_listeners: CommitListeners,
+    pub(crate) commit_listeners: Listeners,
+    close_listeners: Listeners,
     pub(crate) books: Arc<Books>,
     pub(crate) supervisor: Supervisor,
     pub(crate) cache: Cache,
@@ -228,7 +230,8 @@ impl Engine {
                 closed: AtomicBool::new(false),
                 rules,
                 dispatcher,
-                commit_listeners: CommitListeners::default(),
+                commit_listeners: Listeners::default(),
+                close_listeners: Listeners::default(),
                 books,
                 supervisor: Supervisor::new(clock),
                 cache: Cache::default(),
@@ -644,6 +647,8 @@ impl Engine {
                 problems,
                 waiting,
                 clashes,
+                ignored_items,
+                stale,
                 mut told,
                 versions,
             }) => {
@@ -656,6 +661,9 @@ impl Engine {
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 for clash in clashes {
                     self.books.note_clash(&mut news, generation, clash);
+                }
+                if !stale.is_empty() {
+                    self.books.stale(&mut news, generation, stale);
                 }
                 if let Some((now, waiting)) = waiting {
                     let waiting = waiting_keys(&now, &waiting);
@@ -677,6 +685,9 @@ impl Engine {
                         told: said,
                     };
                     self.books.answered(&mut news, source, answer);
+                }
+                if let Some(items) = ignored_items {
+                    self.books.ignored_items(&mut news, generation, items);
                 }
                 if !(told.is_empty() && news.is_empty()) {
                     let tell_all = move || {
@@ -804,9 +815,13 @@ impl Engine {
     /// What would become of the tree if a source said this; changes nothing.
     pub(crate) fn try_out(&self, source: SourceId, document: Document) -> Result<Tried, Error> {
         let refusal = self.supervisor.refusal(source);
+        let is_literal = self.supervisor.is_literal(source);
         self.locked(|ledger| {
             let old = self.current.full();
             let mut document = document;
+            if is_literal {
+                document.escape_references();
+            }
             if let Some(layer) = old.layers.iter().find(|layer| layer.id == source) {
                 document.keep_last_good(&layer.root);
             }
@@ -820,6 +835,7 @@ impl Engine {
                 before: old,
                 after: tried.0,
                 refused: tried.1,
+                stale: tried.2,
             })
         })?
     }
@@ -868,9 +884,22 @@ impl Engine {
         next
     }
 
+    /// Wakes those who wait for changes that do not come any more.
+    fn notify_closed(&self) {
+        let mut listeners = Vec::new();
+        self.close_listeners.collect_into(&mut listeners);
+        for listener in listeners {
+            // A waker is user code.
+            if let Err(panic) = panics::catch(|| listener.tell()) {
+                self.dispatcher.panicked(&panic);
+            }
+        }
+    }
+
     /// Stops and joins every thread.
     pub(crate) fn shut_down(&self) {
         self.closed.store(true, Ordering::Release);
+        self.notify_closed();
         // One bound for all: a source that hangs uses up no more than a callback that does. Inside a
         // validator it is over at once, since the threads may wait for the commit.
         let patience = if lock::is_committing() {
@@ -901,6 +930,8 @@ pub(crate) struct Tried {
     pub(crate) after: Arc<Generation>,
     /// The keys that would be refused.
     pub(crate) refused: Vec<Error>,
+    /// The handles that would keep their last good values.
+    pub(crate) stale: Vec<Stale>,
 }
 
 /// The keys that wait for a restart, as the operators see them.
@@ -957,6 +988,14 @@ impl Host for Engine {
 
     fn callback_panicked(&self, panic: Panicked) {
         self.dispatcher.panicked(&panic);
+    }
+
+    fn on_close(&self, listener: Weak<dyn Listener>) {
+        self.close_listeners.add(listener);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     fn keep(&self, holder: Arc<dyn Any + Send + Sync>) {

@@ -6,6 +6,7 @@ pub(crate) mod commit;
 pub(crate) mod core;
 pub(crate) mod dispatch;
 pub(crate) mod guard;
+pub(crate) mod ignored;
 pub(crate) mod health;
 #[cfg(all(test, loom))]
 mod models;

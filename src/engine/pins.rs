@@ -74,7 +74,8 @@ impl Pin {
         let mut all = vec![fixed, tree];
         all.extend(self.visible_defaults(layers));
         let nothing = BTreeSet::new();
-        let mut merge = Merge::new(&nothing, bootstrap);
+        // One table has all that is of bootstrap layers.
+        let mut merge = Merge::new(&nothing, usize::from(bootstrap > 0));
         let tree = merge.all(&all.iter().collect::<Vec<_>>());
         (tree, merge.referring)
     }
@@ -128,17 +129,16 @@ pub(crate) fn fix_bootstrap(
     if let Some(pin) = pin {
         (merged, referring) = pin.over(&merged, layers, &rules.append);
     }
-    let secret = |key: &str| rules.secrets.hides(key);
-    interpolate::follow(
-        &mut merged,
+    rules.follow(
+        (&mut merged, referring),
         &Table::default(),
         &References::default(),
-        referring,
         &mut Vec::new(),
-        &secret,
+        pin.is_none().then_some(&*layers),
     );
     for state in &mut layers[..bootstrap] {
-        interpolate::fix(&mut Arc::make_mut(state).root, &merged, &secret);
+        let root = &mut Arc::make_mut(state).root;
+        rules.with_context(None, |context| interpolate::fix(root, &merged, context));
     }
     true
 }
@@ -356,12 +356,19 @@ impl Pins {
         std::mem::replace(&mut self.tree, tree)
     }
 
-    /// Freezes keys at their present values. Returns whether the tree must be published again: its
+    /// Freezes keys at their present values, without the contextual values of which no case holds.
+    /// Returns whether the tree must be published again: its
     /// references still follow other keys, or a roll-back differs from the layers.
-    pub(crate) fn freeze(&mut self, keys: &[Key], now: &Generation) -> bool {
+    pub(crate) fn freeze(
+        &mut self,
+        keys: &[Key],
+        now: &Generation,
+        is_passed_over: &dyn Fn(&Key) -> bool,
+    ) -> bool {
         let keys = whole_lists(keys, &now.root);
         self.frozen = keys
             .into_iter()
+            .filter(|key| !is_passed_over(key))
             .filter_map(|key| Frozen::of(key, now))
             .collect();
         let mut nodes = self.frozen.iter().filter_map(|frozen| frozen.node.as_ref());

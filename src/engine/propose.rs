@@ -11,12 +11,14 @@ use crate::engine::pins::{Pin, Waiting};
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::Seen;
 use crate::property::slot::Drafts;
+use crate::property::stale::Stale;
 use crate::schema::Schema;
 use crate::sync::discard::{Contained, discard};
 use crate::sync::panics;
 use crate::tree::diff::{self, LeafChange};
-use crate::tree::interpolate;
-use crate::tree::layer::LayerState;
+use crate::tree::interpolate::{self, Context, Followed, References};
+use crate::tree::layer::{LayerState, count_bootstrap};
+use crate::tree::merge::Layers;
 use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::{Generation, Pending, Snapshot, Stamp};
 use crate::tree::usage::Usage;
@@ -38,7 +40,47 @@ pub(crate) struct Rules {
     /// How many generations before the one in force are kept.
     pub(crate) history: usize,
     pub(crate) schema: Option<Schema>,
+    /// Whether unresolved references stay as they are written.
+    pub(crate) keeps_unresolved: bool,
     pub(crate) usage: Option<Arc<Usage>>,
+}
+
+impl Rules {
+    /// Follows the references of a merged tree. `layers` are those that it is merged from.
+    pub(super) fn follow(
+        &self,
+        (merged, referring): (&mut Table, Vec<Key>),
+        old: &Table,
+        references: &References,
+        changes: &mut Vec<LeafChange>,
+        layers: Option<&[Arc<LayerState>]>,
+    ) -> Vec<Followed> {
+        if referring.is_empty() && references.is_empty() {
+            return Vec::new();
+        }
+        let roots: Vec<&Table> = layers.into_iter().flatten().map(|layer| &layer.root).collect();
+        let layers = layers.map(|layers| Layers {
+            roots: &roots,
+            append: &self.append,
+            bootstrap: count_bootstrap(layers),
+        });
+        self.with_context(layers, |context| {
+            interpolate::follow(merged, old, references, referring, changes, context)
+        })
+    }
+
+    /// Calls `f` with what following references takes into account.
+    pub(super) fn with_context<R>(
+        &self,
+        layers: Option<Layers<'_>>,
+        f: impl FnOnce(Context<'_>) -> R,
+    ) -> R {
+        f(Context {
+            secret: &|key| self.secrets.hides(key),
+            keeps_unresolved: self.keeps_unresolved,
+            layers,
+        })
+    }
 }
 
 /// The keys a rule about the whole tree blames are as many at most.
@@ -58,7 +100,9 @@ pub(super) struct Proposal {
     pub(super) changes: Vec<LeafChange>,
     pub(super) effective: usize,
     pub(super) staged: Drafts,
-    pub(super) references: Vec<(Key, Vec<Key>)>,
+    pub(super) references: Vec<Followed>,
+    /// The handles that keep their last good values, since a reference is unresolved.
+    pub(super) stale: Vec<Stale>,
     /// The keys that wait for a restart, if that was looked at.
     pub(super) waiting: Option<Waiting>,
 }
@@ -145,17 +189,15 @@ impl Ledger {
             }
             None => diff::diff(&old.root, &merged, detailed),
         };
-        let secret = |key: &str| rules.secrets.hides(key);
         let followed = pinned.is_some_and(|pin| !pin.pinned.by_earlier_run);
         let references = match followed {
             true => Vec::new(),
-            false => interpolate::follow(
-                &mut merged,
+            false => rules.follow(
+                (&mut merged, referring),
                 &old.root,
                 &self.references,
-                referring,
                 &mut changes,
-                &secret,
+                pinned.is_none().then_some(&*layers),
             ),
         };
         let effective = uncounted + changes.iter().filter(|change| !change.moved).count();
@@ -190,14 +232,17 @@ impl Ledger {
             usage: rules.usage.clone(),
         });
         let mut refusals: Vec<Refused> = Vec::new();
-        let staged = self.stage(&candidate, &changes, &mut refusals);
+        let (staged, stale) = self.stage(&candidate, &changes, &mut refusals);
         if let Some(schema) = &rules.schema {
             // A first load may bring nothing, and keys be missing for that.
             let news = (!old.is_initial()).then_some(&*changes);
             let reported = refusals.iter().map(|refused| refused.error.key());
             let reported: HashSet<Option<String>> =
                 reported.map(|key| key.map(str::to_owned)).collect();
-            for (error, keys) in schema.faults(&candidate, news) {
+            let mut faults = schema.faults(&candidate, news);
+            // Later the key is merely unresolved: an error of who reads it.
+            faults.retain(|(error, _)| old.is_initial() || !error.is_unresolved());
+            for (error, keys) in faults {
                 // A handle on the key has rejected it already.
                 if reported.is_empty() || !reported.contains(&error.key().map(str::to_owned)) {
                     refusals.push(Refused { error, keys });
@@ -227,6 +272,7 @@ impl Ledger {
                 effective,
                 staged,
                 references,
+                stale,
                 waiting,
             })
         } else {
@@ -241,13 +287,13 @@ impl Ledger {
         rules: &Rules,
         now: &Arc<Generation>,
         pending: &Pending,
-        followed: &[(Key, Vec<Key>)],
+        followed: &[Followed],
         refusals: &mut Vec<Refused>,
     ) {
         let mut root = now.root.clone();
         // What this commit refers to is not in the index yet.
-        let leaves = followed.iter().filter(|(_, keys)| !keys.is_empty());
-        let mut referring: Vec<Key> = leaves.map(|(leaf, _)| leaf.clone()).collect();
+        let leaves = followed.iter().filter(|one| !one.refers.is_empty());
+        let mut referring: Vec<Key> = leaves.map(|one| one.leaf.clone()).collect();
         for (key, layered) in pending {
             let path: Vec<_> = key.segments().collect();
             root.remove_path(&path);
@@ -259,15 +305,12 @@ impl Ledger {
         }
         let diff = diff::diff(&now.root, &root, true);
         let mut changes = diff.changes;
-        let secret = |key: &str| rules.secrets.hides(key);
-        let references = &self.references;
-        interpolate::follow(
-            &mut root,
+        rules.follow(
+            (&mut root, referring),
             &now.root,
-            references,
-            referring,
+            &self.references,
             &mut changes,
-            &secret,
+            Some(&*now.layers),
         );
         let then = Arc::new(Generation {
             at_hand: Generation::short_way(&root, rules.usage.as_ref()),
@@ -278,25 +321,28 @@ impl Ledger {
         // Nothing of it is published.
         drop(self.stage(&then, &changes, refusals));
         if let Some(schema) = &rules.schema {
-            for (error, keys) in schema.faults(&then, Some(&changes)) {
-                refusals.push(Refused { error, keys });
-            }
+            let faults = schema.faults(&then, Some(&changes)).into_iter();
+            let faults = faults.filter(|(error, _)| !error.is_unresolved());
+            refusals.extend(faults.map(|(error, keys)| Refused { error, keys }));
         }
         if refusals.len() == before {
             validate(rules, &then, &changes, refusals);
         }
     }
 
+    /// Decodes for the live handles under the changed keys. A handle whose value has an unresolved
+    /// reference keeps the value that it has: that is no reason to refuse the update.
     fn stage(
         &self,
         candidate: &Arc<Generation>,
         changes: &[LeafChange],
         refusals: &mut Vec<Refused>,
-    ) -> Drafts {
+    ) -> (Drafts, Vec<Stale>) {
         let mut staged = Drafts::default();
+        let mut stale = Vec::new();
         let mut seen = Seen::default();
         if self.registry.is_empty() {
-            return staged;
+            return (staged, stale);
         }
         // Built for the first rejection, which most commits do not have.
         let mut index: Option<KeyIndex<'_>> = None;
@@ -308,6 +354,12 @@ impl Ledger {
                     let drafted = Arc::clone(&slot).stage(candidate, None, moved, &mut staged);
                     if let Err(error) = drafted {
                         staged.truncate(mark);
+                        if error.is_unresolved() {
+                            let key = slot.keys().into_iter().next().unwrap_or_else(Key::root);
+                            stale.push(Stale::new(&slot, key, error));
+                            discard(slot);
+                            continue;
+                        }
                         let keys = changes.iter().map(|change| &change.key);
                         let index = index.get_or_insert_with(|| KeyIndex::new(keys));
                         refusals.push(Refused {
@@ -320,7 +372,7 @@ impl Ledger {
                 }
             }
         }
-        staged
+        (staged, stale)
     }
 
     /// The keys of an update that led to a refusal, found by walking references back from the keys

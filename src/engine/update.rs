@@ -10,11 +10,12 @@ use crate::engine::guard::Said;
 use crate::engine::pins;
 use crate::engine::propose::{KeyIndex, Proposal, Rules};
 use crate::error::{Error, ErrorKind};
+use crate::property::stale::Stale;
 use crate::source::{Edit, Refusal};
 use crate::sync::Cell;
 use crate::tree::diff;
 use crate::tree::layer::{SourceId, count_bootstrap};
-use crate::tree::merge::Merge;
+use crate::tree::merge::{Findings, Merge};
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
 use crate::value::key::{Key, push_segment};
@@ -23,9 +24,26 @@ use crate::value::node::{Node, Table};
 /// A layer that can be replaced.
 struct Prepared {
     proposal: Proposal,
-    clashes: Vec<Error>,
+    findings: Findings,
     refused: Vec<Error>,
     kept: Vec<Key>,
+}
+
+/// Who changes a few keys of a layer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Editor {
+    Source(Refusal),
+    /// The program itself, which hears at once what has no effect.
+    Program,
+}
+
+impl Editor {
+    fn refusal(self) -> Refusal {
+        match self {
+            Editor::Source(refusal) => refusal,
+            Editor::Program => Refusal::Whole,
+        }
+    }
 }
 
 impl Ledger {
@@ -57,7 +75,7 @@ impl Ledger {
         match self.guards.judge(source, there, &says, said) {
             Ok(()) => {
                 let done = match is_new {
-                    true => self.edit(current, rules, old, at, edits, refusal)?,
+                    true => self.edit(current, rules, old, at, edits, Editor::Source(refusal))?,
                     false => self.replace(current, rules, old, at, says, refusal)?,
                 };
                 if held_before {
@@ -70,7 +88,8 @@ impl Ledger {
                 if edits.is_empty() {
                     return Err(held);
                 }
-                let mut done = self.edit(current, rules, old, at, edits, refusal)?;
+                let mut done =
+                    self.edit(current, rules, old, at, edits, Editor::Source(refusal))?;
                 done.applied.refused.push(held);
                 Ok(done)
             }
@@ -89,11 +108,11 @@ impl Ledger {
     ) -> Result<Done, Error> {
         let Prepared {
             proposal,
-            clashes,
+            findings,
             refused,
             kept,
         } = self.prepare(rules, old, at, root, refusal)?;
-        Ok(self.publish(current, rules, proposal, clashes, (refused, kept)))
+        Ok(self.publish(current, rules, proposal, findings, (refused, kept)))
     }
 
     /// What would become of a layer that is replaced; changes nothing.
@@ -104,14 +123,14 @@ impl Ledger {
         source: SourceId,
         root: Table,
         refusal: Refusal,
-    ) -> Result<(Arc<Generation>, Vec<Error>), Error> {
+    ) -> Result<(Arc<Generation>, Vec<Error>, Vec<Stale>), Error> {
         let gone = || Error::new(ErrorKind::Closed, format!("{source} was removed"));
         let at = old.layers.iter().position(|layer| layer.id == source);
         let at = at.ok_or_else(gone)?;
         let layer = &old.layers[at];
         if layer.layer.is_bootstrap() {
             return if pins::same_tables(&layer.root, &root) {
-                Ok((Arc::clone(old), Vec::new()))
+                Ok((Arc::clone(old), Vec::new(), Vec::new()))
             } else {
                 Err(pins::too_late(&layer.name))
             };
@@ -119,7 +138,10 @@ impl Ledger {
         self.guards
             .would_hold(source, &old.layers[at].root, &root)?;
         let prepared = self.prepare(rules, old, at, root, refusal)?;
-        Ok((prepared.proposal.candidate, prepared.refused))
+        let Prepared {
+            proposal, refused, ..
+        } = prepared;
+        Ok((proposal.candidate, refused, proposal.stale))
     }
 
     fn prepare(
@@ -139,14 +161,14 @@ impl Ledger {
             let layer = Arc::make_mut(&mut next[at]);
             (layer.root, layer.kept) = (root.clone(), None);
             let (merged, merge) = merge_all(rules, &next);
-            let mut clashes = merge.clashes;
-            clashes.extend(pins::ignored(&next, at, None));
+            let mut findings = merge.findings;
+            findings.clashes.extend(pins::ignored(&next, at, None));
             match self.propose(rules, old, next, Some(at), merged, merge.referring, None) {
                 Ok(proposal) => {
                     let kept = kept.iter().filter_map(|key| Key::parse(key).ok()).collect();
                     return Ok(Prepared {
                         proposal,
-                        clashes,
+                        findings,
                         refused,
                         kept,
                     });
@@ -157,7 +179,7 @@ impl Ledger {
                         match (found(&root), found(before)) {
                             // What the layer says as before did not lead here by itself.
                             (Ok(Found::Entry(now)), Ok(Found::Entry(was)))
-                                if diff::same(&now.node, &was.node) =>
+                                if diff::same_as_written(&now.node, &was.node) =>
                             {
                                 None
                             }
@@ -202,8 +224,9 @@ impl Ledger {
         old: &Arc<Generation>,
         at: usize,
         mut edits: Vec<Edit>,
-        refusal: Refusal,
+        editor: Editor,
     ) -> Result<Done, Error> {
+        let refusal = editor.refusal();
         let mut refused = Vec::new();
         let mut kept: Vec<Key> = Vec::new();
         let layers = &old.layers;
@@ -260,15 +283,24 @@ impl Ledger {
             (layer.root, layer.kept) = (roots.swap_remove(at), None);
             let Merge {
                 referring,
-                mut clashes,
+                mut findings,
                 ..
             } = merge;
+            if editor == Editor::Program {
+                let edited = KeyIndex::new(edits.iter().map(|edit| &edit.key));
+                let own = findings.ignored.iter().filter(|item| item.layer == at);
+                let own = own.filter(|item| edited.related(item.key.as_str()).next().is_some());
+                let errors: Vec<Error> = own.map(|item| item.error.clone()).collect();
+                if !errors.is_empty() {
+                    return Err(Error::all(errors));
+                }
+            }
             let keys: Vec<&Key> = edits.iter().map(|edit| &edit.key).collect();
             let only = (!anew).then_some(&*keys);
-            clashes.extend(pins::ignored(&next, at, only));
+            findings.clashes.extend(pins::ignored(&next, at, only));
             match self.propose(rules, old, next, Some(at), merged, referring, only) {
                 Ok(proposal) => {
-                    return Ok(self.publish(current, rules, proposal, clashes, (refused, kept)));
+                    return Ok(self.publish(current, rules, proposal, findings, (refused, kept)));
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let edited = KeyIndex::new(edits.iter().map(|edit| &edit.key));

@@ -4,7 +4,9 @@
 //! is taken as it is. Text in double quotes knows `\n`, `\r`, `\t`, `\"`, `\\`, `\$`, `` \` `` and
 //! a backslash that joins two lines; other backslashes stay. Both may run over several lines, and
 //! CRLF within them is a plain newline.
-//! Text without quotes is trimmed and ends before a ` #`. Nothing is expanded.
+//! Text without quotes is trimmed and ends before a ` #`. Nothing is expanded here: `${key}` without
+//! quotes or in double quotes is a reference, as in any document. In single quotes, and where `\$`
+//! writes the dollar, it is text.
 
 use crate::error::{Error, ErrorKind};
 use crate::format::flat::{self, Cursor};
@@ -12,6 +14,7 @@ use crate::format::limits::malformed;
 use crate::value::document::Document;
 use crate::value::envname::env_name_to_key;
 use crate::value::key::Key;
+use crate::value::literal;
 use crate::value::node::Table;
 use crate::value::origin::Origin;
 
@@ -19,12 +22,19 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
     let mut reader = Reader {
         cursor: Cursor::new(text),
         origin,
+        unescaped: Vec::new(),
     };
     let mut root = Table::default();
     loop {
         reader.cursor.skip_while(char::is_whitespace);
         match reader.cursor.peek() {
-            None => return Ok(Document::from_table(root)),
+            None => {
+                let mut document = Document::from_table(root);
+                for (key, text) in reader.unescaped {
+                    document.set_unescaped(key, text);
+                }
+                return Ok(document);
+            }
             Some('#' | ';') => reader.cursor.skip_while(|c| c != '\n'),
             Some(_) => reader.pair(&mut root)?,
         }
@@ -39,6 +49,8 @@ fn blank(c: char) -> bool {
 struct Reader<'a> {
     cursor: Cursor<'a>,
     origin: &'a Origin,
+    /// The texts with dollars that are no part of a reference, without escapes.
+    unescaped: Vec<(Key, String)>,
 }
 
 impl Reader<'_> {
@@ -64,9 +76,12 @@ impl Reader<'_> {
         let value = match self.cursor.peek() {
             Some('\'') => self.single(&at)?,
             Some('"') => self.double(&at)?,
-            _ => self.bare(after_blank),
+            _ => (self.bare(after_blank), None),
         };
-        flat::put(root, &key, value, at)
+        let (value, unescaped) = value;
+        flat::put(root, &key, value, at)?;
+        self.unescaped.extend(unescaped.map(|text| (key, text)));
+        Ok(())
     }
 
     fn bare(&mut self, mut after_blank: bool) -> String {
@@ -84,7 +99,8 @@ impl Reader<'_> {
         line[..end].trim().to_owned()
     }
 
-    fn single(&mut self, at: &Origin) -> Result<String, Error> {
+    /// The text, and the text without escapes if it needs any.
+    fn single(&mut self, at: &Origin) -> Result<(String, Option<String>), Error> {
         self.cursor.step();
         let mut text = String::new();
         loop {
@@ -96,23 +112,35 @@ impl Reader<'_> {
             }
         }
         self.end_of_line()?;
-        Ok(text)
+        let escaped = literal::escape(&text);
+        let unescaped = (escaped != text).then_some(text);
+        Ok((escaped, unescaped))
     }
 
-    fn double(&mut self, at: &Origin) -> Result<String, Error> {
+    /// The text, and the text without escapes if it needs any.
+    fn double(&mut self, at: &Origin) -> Result<(String, Option<String>), Error> {
         self.cursor.step();
         let mut text = String::new();
+        // Where the dollars are that are no part of a reference.
+        let mut dollars = Vec::new();
         loop {
             match self.cursor.step() {
                 None => return Err(malformed("a quote is not closed", at.clone())),
                 Some('"') => break,
-                Some('\\') => self.escape(&mut text),
+                Some('\\') => {
+                    if self.cursor.peek() == Some('$') {
+                        dollars.push(text.len());
+                    }
+                    self.escape(&mut text);
+                }
                 Some('\r') if self.cursor.peek() == Some('\n') => {}
                 Some(c) => text.push(c),
             }
         }
         self.end_of_line()?;
-        Ok(text)
+        let escaped = escape_dollars(&text, &dollars);
+        let unescaped = (escaped != text).then_some(text);
+        Ok((escaped, unescaped))
     }
 
     fn escape(&mut self, into: &mut String) {
@@ -149,6 +177,24 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// Escapes the dollars at some places that stand before a brace, and the dollars before them.
+fn escape_dollars(text: &str, literal: &[usize]) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    let mut from = 0;
+    for at in literal {
+        let run = text[*at..].find(|c| c != '$').unwrap_or_default();
+        if text[at + run..].starts_with('{') {
+            let before = text[from..*at].trim_end_matches('$');
+            let dollars = at + 1 - from - before.len();
+            escaped.push_str(before);
+            (0..2 * dollars).for_each(|_| escaped.push('$'));
+            from = at + 1;
+        }
+    }
+    escaped.push_str(&text[from..]);
+    escaped
 }
 
 fn key(name: &str) -> Result<Key, Error> {

@@ -48,6 +48,7 @@ pub struct Builder {
     validators: Vec<TreeValidator>,
     schema: Option<Schema>,
     tracks_usage: bool,
+    keeps_unresolved: bool,
     inline: bool,
     timeout: Duration,
     faults: Vec<Error>,
@@ -72,6 +73,7 @@ impl Builder {
             validators: Vec::new(),
             schema: None,
             tracks_usage: false,
+            keeps_unresolved: false,
             inline: false,
             timeout: DEFAULT_LOAD_TIMEOUT,
             faults: Vec::new(),
@@ -171,6 +173,33 @@ impl Builder {
         if let Err(error) = self.defaults.set(key, value, Origin::new("default", "")) {
             self.faults.push(error);
         }
+        self
+    }
+
+    /// Keeps references that cannot be resolved as they are written: `http://${host}` stays
+    /// `http://${host}` while no layer defines `host`.
+    ///
+    /// Without this, an unresolved reference is an error of the keys that refer to it
+    /// ([`ErrorKind::Reference`](crate::ErrorKind::Reference)). For values whose references another
+    /// program resolves. If no value of a source has references,
+    /// [`Policy::without_references`](crate::Policy::without_references) of that source is the better
+    /// choice.
+    ///
+    /// ```
+    /// use liveprops::{ErrorKind, Properties, sources::Memory};
+    ///
+    /// let memory = Memory::from([("home", "${HOME}/data")]);
+    /// let props = Properties::builder().source(memory.clone()).build()?;
+    /// let error = props.get::<String>("home").unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Reference);
+    ///
+    /// let builder = Properties::builder().keep_unresolved_references();
+    /// let props = builder.source(memory).build()?;
+    /// assert_eq!(props.get::<String>("home")?, "${HOME}/data");
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    pub fn keep_unresolved_references(mut self) -> Self {
+        self.keeps_unresolved = true;
         self
     }
 
@@ -341,6 +370,25 @@ impl Builder {
 
     /// Loads every source and starts to watch them.
     ///
+    /// # Blocking
+    ///
+    /// Blocks the calling thread until each source has answered or its time is over. The sources load
+    /// at the same time. A required source has the [`load_timeout`](Self::load_timeout), 10 seconds by
+    /// default. An [optional](crate::source::Policy::optional) source that does not respond costs one
+    /// second, a source with a time of its own in its [`Policy`](crate::source::Policy) that time.
+    ///
+    /// An async program builds before it starts its runtime, or on a thread that may block:
+    ///
+    /// ```no_run
+    /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+    /// use liveprops::{Properties, sources::Env};
+    ///
+    /// let build = || Properties::builder().source(Env::prefix("APP_")).build();
+    /// let props = tokio::task::spawn_blocking(build).await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Everything that is wrong at once: each source that cannot be loaded, each malformed key,
@@ -375,6 +423,7 @@ impl Builder {
             frozen,
             history: self.history,
             schema: self.schema,
+            keeps_unresolved: self.keeps_unresolved,
             usage: self.tracks_usage.then(Arc::<Usage>::default),
         };
         let engine = Engine::new(rules, self.inline, self.clock);

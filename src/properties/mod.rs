@@ -13,7 +13,7 @@ use serde_core::de::DeserializeOwned;
 
 use crate::engine::commit::Order;
 use crate::engine::core::Engine;
-use crate::engine::health::{CallbackHealth, Health, SourceEvent, Status};
+use crate::engine::health::{CallbackHealth, Health, SourceEvent, StaleProperty, Status};
 use crate::error::{Error, ErrorKind};
 use crate::properties::builder::{Builder, DEFAULT_LOAD_TIMEOUT};
 use crate::properties::scoped::Scoped;
@@ -40,15 +40,28 @@ use crate::value::key::Key;
 /// A plain value: cloning is cheap, all clones are the same properties, and two that were built
 /// separately never know of each other. Dropping the last clone stops every thread and
 /// waits for their end, at most 0.9 seconds: a callback or a source that hangs keeps its thread. Handles
-/// go on reading their last values.
+/// go on reading their last values. Calls and futures that wait for a change of a handle end with
+/// [`ErrorKind::Closed`].
+///
+/// # Blocking
+///
+/// Reads never block. These calls block their thread, so an async program makes them on a thread that
+/// may block, such as one of tokio's `spawn_blocking`:
+///
+/// - [`Builder::build`](crate::Builder::build), [`add_source`](Self::add_source) and
+///   [`refresh_now`](Self::refresh_now) wait for sources, each within the time that it documents.
+/// - The drop of the last clone waits up to 0.9 seconds while a source hangs in a call, for example
+///   in a connection to a server that does not respond.
+/// - [`wait_for`](Self::wait_for) waits at most the time that it is given. The future of
+///   [`changed`](crate::DynamicProperty::changed) is the async alternative.
+/// - Writes wait for the commit before them.
 ///
 /// # Forks
 ///
 /// The threads stay in the process that built the properties. In a fork of it, reading works and
 /// gives the values of the moment of the fork. [`health`](Self::health) is not up. Whatever would
-/// change something or wait returns [`ErrorKind::Closed`], and dropping waits for nothing. The
-/// futures of [`changed`](crate::DynamicProperty::changed) are the exception: they stay pending for
-/// ever. A key that the fork cannot look up in the list of secrets is shown masked. A child that
+/// change something or wait returns [`ErrorKind::Closed`], also the futures of
+/// [`changed`](crate::DynamicProperty::changed), and dropping waits for nothing. A key that the fork cannot look up in the list of secrets is shown masked. A child that
 /// needs live values builds properties of its own.
 ///
 /// # Inside validators and decoders
@@ -577,6 +590,7 @@ impl Properties {
             changes: snapshot.changes_since(&Snapshot(tried.before)),
             snapshot,
             refused: tried.refused,
+            stale_properties: tried.stale.into_iter().map(StaleProperty::now).collect(),
         })
     }
 
@@ -649,7 +663,7 @@ impl Properties {
                     panics: engine.dispatcher.panics(),
                     starved: engine.dispatcher.starved(),
                 };
-                engine.books.health(generation, callbacks)
+                engine.books.health(&engine.current.full(), callbacks)
             }
             Err(reason) => Health::in_a_fork(generation, engine.dispatcher.panics(), reason),
         }
@@ -666,6 +680,8 @@ pub struct Checked {
     pub changes: Vec<KeyChange>,
     /// The keys that would be refused, with the reason, while the rest is taken.
     pub refused: Vec<Error>,
+    /// The live handles that would keep their last good value, since a reference is unresolved.
+    pub stale_properties: Vec<StaleProperty>,
 }
 
 impl fmt::Debug for Properties {

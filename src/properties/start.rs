@@ -10,7 +10,7 @@ use crate::engine::health::books::{Answer, Expected, News};
 use crate::engine::pins::BOOTSTRAP_RANK;
 use crate::engine::supervise::{Keeper, Terms, guarded};
 use crate::error::{Error, ErrorKind};
-use crate::source::{Applied, Policy, Source, Start, Timing, Watching};
+use crate::source::{Applied, Policy, References, Source, Start, Timing, Watching};
 use crate::sync::discard::Discard;
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::value::node::Table;
@@ -31,6 +31,7 @@ pub(super) fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
         generation: 0,
         time: SystemTime::UNIX_EPOCH,
         kept: None,
+        is_literal: false,
     }
 }
 
@@ -223,7 +224,8 @@ impl Started {
             };
             Ok((source.origin(), terms))
         })?;
-        let state = layer(id, place.clone(), &origin.to_string());
+        let mut state = layer(id, place.clone(), &origin.to_string());
+        state.is_literal = terms.policy.references == References::Literal;
         in_time(&state.name, &terms, limits.propagation)?;
         let policy = &terms.policy;
         let expected = Expected {
@@ -321,6 +323,9 @@ impl Started {
         };
         let failure = match first {
             Ok(mut document) => {
+                if state.is_literal {
+                    document.escape_references();
+                }
                 if let Some(kept) = &kept {
                     document.keep_last_good(&kept.root);
                 }
@@ -370,7 +375,7 @@ pub(super) struct Limits {
 /// How long an attempt to load the first values may take: as long as the start waits, where it has
 /// one attempt; where it may try again, no longer than later ones.
 fn first_load(timing: &Timing, policy: &Policy, load: Duration) -> Duration {
-    let one = timing.load_deadline();
+    let one = timing.first_load_deadline();
     match policy.start {
         Start::Required(None) => one.max(load),
         Start::Optional(time) => one.max(time),

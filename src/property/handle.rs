@@ -236,8 +236,11 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     /// For a loop, keep a [`changes`](Self::changes) and await
     /// [`changed`](crate::property::Changes::changed) on it, which misses nothing in between.
     ///
-    /// In a fork of the process that built the properties the future stays pending for ever.
-    pub fn changed(&self) -> impl Future<Output = Arc<Version<T>>> + Send + use<T>
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] once the last clone of the properties is dropped, and in a fork of the
+    /// process that built the properties.
+    pub fn changed(&self) -> impl Future<Output = Result<Arc<Version<T>>, Error>> + Send + use<T>
     where
         T: PartialEq,
     {
@@ -249,8 +252,9 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`] if it did not in time; [`ErrorKind::Reentrant`] if it does not yet and
-    /// the caller is a validator or a decoder, of any properties.
+    /// [`ErrorKind::Timeout`] if it did not in time; [`ErrorKind::Closed`] if it did not before the
+    /// last clone of the properties was dropped, and in a fork; [`ErrorKind::Reentrant`] if it does
+    /// not yet and the caller is a validator or a decoder, of any properties.
     pub fn wait_until(
         &self,
         mut wanted: impl FnMut(&T) -> bool,

@@ -78,11 +78,11 @@ impl Bell {
     }
 }
 
-/// Who is notified of each commit, whatever it changes.
+/// The listeners of one event: of each commit, whatever it changes, or of the end.
 #[derive(Default)]
-pub(crate) struct CommitListeners(Mutex<Vec<Weak<dyn Listener>>>);
+pub(crate) struct Listeners(Mutex<Vec<Weak<dyn Listener>>>);
 
-impl CommitListeners {
+impl Listeners {
     pub(crate) fn add(&self, listener: Weak<dyn Listener>) {
         let mut listeners = self.0.lock();
         if listeners.len() == listeners.capacity() {
@@ -91,7 +91,7 @@ impl CommitListeners {
         listeners.push(listener);
     }
 
-    /// Adds those who still listen to the ones who are notified of a commit.
+    /// Adds those who still listen to the ones who are notified.
     pub(crate) fn collect_into(&self, notified: &mut Vec<Arc<dyn Listener>>) {
         let mut listeners = self.0.lock();
         listeners.retain(|listener| listener.strong_count() > 0);
@@ -99,9 +99,9 @@ impl CommitListeners {
     }
 }
 
-impl fmt::Debug for CommitListeners {
+impl fmt::Debug for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CommitListeners")
+        f.write_str("Listeners")
     }
 }
 
@@ -123,6 +123,9 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
     pub(crate) fn new(slot: Arc<Slot<T>>) -> Self {
         let bell = Arc::new(Bell::default());
         let listener: Weak<Bell> = Arc::downgrade(&bell);
+        if let Some(host) = slot.host().upgrade() {
+            host.on_close(listener.clone());
+        }
         let last = slot.listen(listener);
         Self { slot, bell, last }
     }
@@ -145,15 +148,16 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`] if none came; [`ErrorKind::Reentrant`] if called from inside a
-    /// validator or a decoder, of any properties, and no change is there yet.
+    /// [`ErrorKind::Timeout`] if none came; [`ErrorKind::Closed`] once the last clone of the
+    /// properties is dropped and the last change is received, and in a fork; [`ErrorKind::Reentrant`]
+    /// if called from inside a validator or a decoder, of any properties, and no change is there yet.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Arc<Version<T>>, Error> {
         self.slot.check_process()?;
         let until = Instant::now().checked_add(timeout);
         loop {
             self.bell.reset();
-            if let Some(version) = self.try_recv() {
-                return Ok(version);
+            if let Some(received) = self.received() {
+                return received;
             }
             if lock::is_committing() {
                 let detail = "a validator or a decoder may not wait for a change";
@@ -166,12 +170,42 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
         }
     }
 
+    /// The next change, or the error once there can be none; `None` while one may still come.
+    fn received(&mut self) -> Option<Result<Arc<Version<T>>, Error>> {
+        // Read before the value, so that the last change is received before the end.
+        let is_closed = self.slot.is_closed();
+        if let Some(version) = self.try_recv() {
+            return Some(Ok(version));
+        }
+        is_closed.then(|| {
+            let detail = "the properties were dropped, so it does not change any more";
+            Err(Error::new(ErrorKind::Closed, detail).with_key(&self.slot.key))
+        })
+    }
+
     /// Resolves when the value differs from the one received last, on any executor.
     ///
     /// Dropping the future loses nothing: the next one starts where this one stood.
     ///
-    /// In a fork of the process that built the properties nothing changes: the future stays pending
-    /// for ever, where the calls that wait return [`ErrorKind::Closed`].
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] once the last clone of the properties is dropped and the last change is
+    /// received, and in a fork of the process that built the properties.
+    ///
+    /// ```
+    /// use liveprops::{ErrorKind, Properties, sources::Memory};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let memory = Memory::from([("qps", 1)]);
+    /// let props = Properties::builder().source(memory.clone()).build()?;
+    /// let mut changes = props.property::<u32>("qps").build()?.changes();
+    /// memory.set("qps", 2)?;
+    /// assert_eq!(changes.changed().await?.value, 2);
+    /// drop(props);
+    /// assert_eq!(changes.changed().await.unwrap_err().kind(), ErrorKind::Closed);
+    /// # Ok::<(), liveprops::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn changed(&mut self) -> Changed<'_, T> {
         Changed { changes: self }
     }
@@ -193,23 +227,21 @@ pub struct Changed<'a, T> {
 }
 
 impl<T: PartialEq + Send + Sync + 'static> Future for Changed<'_, T> {
-    type Output = Arc<Version<T>>;
+    type Output = Result<Arc<Version<T>>, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let changes = &mut *self.get_mut().changes;
-        if changes.slot.check_process().is_err() {
+        if let Err(error) = changes.slot.check_process() {
             // Nothing changes any more, and the lock may be held for ever.
-            return Poll::Pending;
+            return Poll::Ready(Err(error.with_key(&changes.slot.key)));
         }
         // How a waker is cloned and dropped is the executor's code, which runs without a lock.
         let waker = context.waker().clone();
-        // The waker goes in first: a change after this line wakes it, one before is seen below.
+        // The waker goes in first: a change or the end after this line wakes it, one before is seen
+        // below.
         let before = changes.bell.state.lock().waker.replace(waker);
         discard(before);
-        match changes.try_recv() {
-            Some(version) => Poll::Ready(version),
-            None => Poll::Pending,
-        }
+        changes.received().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -255,6 +287,12 @@ mod tests {
         }
 
         fn callback_panicked(&self, _: Panicked) {}
+
+        fn on_close(&self, _: Weak<dyn Listener>) {}
+
+        fn is_closed(&self) -> bool {
+            false
+        }
 
         fn keep(&self, _: Arc<dyn Any + Send + Sync>) {}
     }

@@ -10,6 +10,7 @@ mod models;
 pub(crate) mod reader;
 pub(crate) mod registry;
 pub(crate) mod slot;
+pub(crate) mod stale;
 pub(crate) mod subscription;
 
 pub use crate::tree::change::KeyChange;

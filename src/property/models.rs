@@ -21,7 +21,7 @@ use loom::thread;
 
 use crate::error::{Error, ErrorKind};
 use crate::property::handle::DynamicProperty;
-use crate::property::listen::{Bell, Changes, CommitListeners, Listener};
+use crate::property::listen::{Bell, Changes, Listener, Listeners};
 use crate::property::reader::Reader;
 use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::slot::{Drawn, Mapped, Rule, Slot, Version};
@@ -35,7 +35,11 @@ use crate::value::key::Key;
 /// Runs what is scheduled on the thread that schedules it, as often as it asks for, and knows which
 /// generation is visible as a whole.
 #[derive(Default)]
-struct Inline(AtomicU64);
+struct Inline {
+    generation: AtomicU64,
+    closed: AtomicBool,
+    close_listeners: Listeners,
+}
 
 impl Host for Inline {
     fn between_commits(
@@ -46,7 +50,7 @@ impl Host for Inline {
     }
 
     fn generation(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.generation.load(Ordering::Acquire)
     }
 
     fn schedule(&self, subscriber: Arc<Subscriber>) {
@@ -58,6 +62,14 @@ impl Host for Inline {
     }
 
     fn callback_panicked(&self, _: Panicked) {}
+
+    fn on_close(&self, listener: Weak<dyn Listener>) {
+        self.close_listeners.add(listener);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
 
     fn keep(&self, _: Arc<dyn Any + Send + Sync>) {}
 }
@@ -106,8 +118,8 @@ fn commit(slot: &Slot<u64>, value: u64) {
 /// What a commit does with a slot: the value, then the number of the generation, then who listens.
 fn commit_on(host: Option<&Inline>, slot: &Slot<u64>, value: u64) {
     slot.publish(version(value));
-    if let Some(Inline(number)) = host {
-        number.store(value, Ordering::Release);
+    if let Some(host) = host {
+        host.generation.store(value, Ordering::Release);
     }
     let mut told = Vec::new();
     slot.notify(&mut told);
@@ -294,16 +306,43 @@ fn a_task_that_waits_for_a_change_is_woken_by_it() {
         let first = poll();
         writer.join().unwrap();
         let second = match first {
-            Poll::Ready(version) => version,
+            Poll::Ready(version) => version.unwrap(),
             Poll::Pending => {
                 assert!(woken.0.load(Ordering::Acquire), "nobody would poll again");
                 match poll() {
-                    Poll::Ready(version) => version,
+                    Poll::Ready(version) => version.unwrap(),
                     Poll::Pending => panic!("the change is lost"),
                 }
             }
         };
         assert_eq!(second.value, 1);
+    });
+}
+
+#[test]
+fn a_task_that_waits_for_a_change_is_woken_by_the_end() {
+    loom::model(|| {
+        let host = Arc::new(Inline::default());
+        let slot = slot(host_of(Arc::downgrade(&host)));
+        let mut changes = Changes::new(slot);
+        let closer = {
+            let host = Arc::clone(&host);
+            thread::spawn(move || {
+                host.closed.store(true, Ordering::Release);
+                let mut listeners = Vec::new();
+                host.close_listeners.collect_into(&mut listeners);
+                listeners.into_iter().for_each(Listener::tell);
+            })
+        };
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut poll = || pin!(changes.changed()).poll(&mut Context::from_waker(&waker));
+        let first = poll();
+        closer.join().unwrap();
+        if first.is_pending() {
+            assert!(woken.0.load(Ordering::Acquire), "nobody would poll again");
+            assert!(poll().is_ready(), "the end is lost");
+        }
     });
 }
 
@@ -344,7 +383,7 @@ fn a_change_is_received_only_once_its_generation_is_in_force() {
 fn who_waits_for_a_commit_is_woken_by_it() {
     loom::model(|| {
         let in_force = Arc::new(AtomicU64::new(0));
-        let listeners = Arc::new(CommitListeners::default());
+        let listeners = Arc::new(Listeners::default());
         let bell = Arc::new(Bell::default());
         let listener: Weak<Bell> = Arc::downgrade(&bell);
         listeners.add(listener);

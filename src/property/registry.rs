@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use crate::error::Error;
 use crate::property::batch::Mailbox;
+use crate::property::listen::Listener;
 use crate::property::slot::AnySlot;
 use crate::property::subscription::Subscriber;
 use crate::sync::discard::discard;
@@ -39,6 +40,12 @@ pub(crate) trait Host: Send + Sync {
 
     /// Reports a callback that panicked outside the dispatcher.
     fn callback_panicked(&self, panic: Panicked);
+
+    /// Notifies a listener when the properties are closed.
+    fn on_close(&self, listener: Weak<dyn Listener>);
+
+    /// Whether the properties are closed, so that nothing changes any more.
+    fn is_closed(&self) -> bool;
 
     /// Keeps a subscriber, or what holds it, alive as long as the engine.
     fn keep(&self, holder: Arc<dyn std::any::Any + Send + Sync>);

@@ -62,7 +62,7 @@ impl<T> Version<T> {
     /// The layer it came from, by the name of its source, at the generation that brought it.
     ///
     /// `None` as for [`origin`](Self::origin), and for a value that only a roll-back or a pending
-    /// restart keeps in force. `None` also for a list that is joined from several layers: its origin
+    /// restart keeps in force. `None` also for a list that several layers make up: its origin
     /// names them.
     pub fn layer(&self) -> Option<&str> {
         let at = (self.layer as usize).checked_sub(1)?;
@@ -256,8 +256,7 @@ impl<T> Decoder<T> {
             let value = Discard::new((self.read)(generation, key.as_str(), found)?);
             validate(validators, &value)
                 .map_err(|reason| refused(reason, key, generation, found))?;
-            let leaf = found.leaf().cloned();
-            let layer = generation.layer_of(key.as_str(), found);
+            let (leaf, layer) = generation.place_of(key.as_str(), found);
             return Ok(Drawn {
                 value: value.keep(),
                 leaf,
@@ -381,6 +380,11 @@ impl<T: Send + Sync + 'static> Slot<T> {
     /// The engine that keeps this slot current, which may be gone.
     pub(crate) fn host(&self) -> &HostRef {
         &self.host
+    }
+
+    /// Whether the properties are closed, so that nothing changes any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.host.upgrade().is_none_or(|host| host.is_closed())
     }
 
     /// The value, if it fits a word.
@@ -515,6 +519,9 @@ pub(crate) trait Staged: Send {
     /// Collects who is to be told, after all values of the commit and its number are visible.
     fn notify(&self, told: &mut Vec<Arc<dyn Listener>>);
 
+    /// The address of the slot.
+    fn address(&self) -> usize;
+
     /// The value before, if a reader still has it and its `Drop` may take long.
     fn retire(&mut self) -> Option<RetiredVersion>;
 }
@@ -546,6 +553,11 @@ impl Drafts {
     /// Collects the listeners of all slots.
     pub(crate) fn notify(&self, listeners: &mut Vec<Arc<dyn Listener>>) {
         self.0.iter().for_each(|draft| draft.notify(listeners));
+    }
+
+    /// The addresses of all slots.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().map(|draft| draft.address())
     }
 
     /// Hands over the replaced versions that readers still have.
@@ -631,6 +643,10 @@ impl<T: Send + Sync + 'static> Staged for Draft<T> {
 
     fn notify(&self, told: &mut Vec<Arc<dyn Listener>>) {
         self.slot.notify(told);
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.slot).cast::<()>() as usize
     }
 
     fn retire(&mut self) -> Option<RetiredVersion> {

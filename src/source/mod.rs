@@ -21,7 +21,7 @@ pub use policy::{Cached, Guard, Policy, With};
 pub use scope::Scope;
 pub use timing::{DEFAULT_TIMEOUT, MAX_RETRY_AFTER, Timing};
 
-pub(crate) use policy::Start;
+pub(crate) use policy::{References, Start};
 pub(crate) use scope::is_name;
 
 /// The pause between two loads of a source that is polled, unless it says otherwise.
@@ -274,6 +274,19 @@ pub(crate) struct Edit {
 }
 
 impl Update {
+    /// Has all values contain no references: `${` in them is text.
+    pub(crate) fn escape_references(&mut self) {
+        match &mut self.content {
+            Content::Full(document) => document.escape_references(),
+            Content::Delta(edits) => {
+                let values = edits.iter_mut().filter_map(|edit| edit.value.as_mut());
+                for (value, _) in values {
+                    *value = std::mem::replace(value, Value::Unset).escaped();
+                }
+            }
+        }
+    }
+
     /// Everything there is: what is missing from it is gone.
     pub fn full(document: Document) -> Self {
         let revision = document.revision.clone();

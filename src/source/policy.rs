@@ -33,6 +33,16 @@ pub struct Policy {
     pub(crate) guard: Option<Guard>,
     pub(crate) max_stale: Duration,
     pub(crate) manual: bool,
+    pub(crate) references: References,
+}
+
+/// What `${` means in the values of a source.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum References {
+    /// A reference to another key begins.
+    Followed,
+    /// Text, as any other.
+    Literal,
 }
 
 /// What the start of the program does about a source that does not answer.
@@ -58,6 +68,7 @@ impl Policy {
             guard: None,
             max_stale: Duration::ZERO,
             manual: false,
+            references: References::Followed,
         }
     }
 
@@ -129,6 +140,34 @@ impl Policy {
     /// degraded. The default is 0: at once.
     pub fn max_stale(mut self, age: Duration) -> Self {
         self.max_stale = age;
+        self
+    }
+
+    /// The values of the source contain no references: `${` in them is text, whether a key may be a
+    /// secret or not.
+    ///
+    /// This is the default of sources that give single raw values, such as
+    /// [`Env`](crate::sources::Env) and [`Args`](crate::sources::Args): a password may hold any
+    /// characters. In the values of other sources `${key}` is a reference, and `$${` a literal `${`.
+    ///
+    /// ```
+    /// use liveprops::{Properties, Source, sources::Memory};
+    ///
+    /// let memory = Memory::from([("template", "Dear ${name}")]);
+    /// let source = memory.with(|policy| policy.without_references());
+    /// let props = Properties::builder().source(source).build()?;
+    /// assert_eq!(props.get::<String>("template")?, "Dear ${name}");
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    pub fn without_references(mut self) -> Self {
+        self.references = References::Literal;
+        self
+    }
+
+    /// `${key}` in the values of the source is a reference to another key. This is the default of
+    /// sources that give documents.
+    pub fn with_references(mut self) -> Self {
+        self.references = References::Followed;
         self
     }
 

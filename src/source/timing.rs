@@ -31,6 +31,7 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 #[must_use]
 pub struct Timing {
     timeout: Duration,
+    first_load: Duration,
     settle: Duration,
     look: Option<Duration>,
     silence: Option<Duration>,
@@ -42,6 +43,7 @@ impl Timing {
     pub fn new() -> Self {
         Self {
             timeout: DEFAULT_TIMEOUT,
+            first_load: Duration::ZERO,
             settle: Duration::ZERO,
             look: None,
             silence: None,
@@ -58,6 +60,16 @@ impl Timing {
     /// [`Policy::waits`](crate::Policy::waits)) gives each attempt this time.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// How long the first load may take at least, whatever the start waits for. The default is no
+    /// more than [`timeout`](Self::timeout).
+    ///
+    /// For a source that gives up by itself when its store does not answer, and may take long while
+    /// it does: an attempt that gets somewhere is not begun anew.
+    pub fn first_load(mut self, limit: Duration) -> Self {
+        self.first_load = limit;
         self
     }
 
@@ -127,6 +139,10 @@ impl Timing {
 
     pub(crate) fn load_deadline(&self) -> Duration {
         self.timeout
+    }
+
+    pub(crate) fn first_load_deadline(&self) -> Duration {
+        self.first_load.max(self.timeout)
     }
 
     pub(crate) fn longest_silence(&self) -> Option<Duration> {

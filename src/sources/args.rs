@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Source, Watching};
+use crate::source::{Policy, Source, Watching, With};
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::key::Key;
@@ -14,7 +14,8 @@ use crate::value::origin::Origin;
 /// `--ratelimit.qps=500` sets `ratelimit.qps` to the text `500`, which becomes a number for who
 /// asks for one; `--verbose` without a value sets `true`. Only arguments that begin with `--` are
 /// looked at, and none after a bare `--`; the last of several wins. `--ratelimit.qps 500` with a
-/// space is not understood, since nothing tells a value from the next argument.
+/// space is not understood, since nothing tells a value from the next argument. Values contain no
+/// references: `${` in them is text, unless [`with_references`](Self::with_references) says otherwise.
 ///
 /// ```
 /// use liveprops::{Properties, sources::Args};
@@ -33,6 +34,13 @@ impl Args {
     /// The arguments of this process.
     pub fn new() -> Self {
         Self(std::env::args_os().skip(1).collect())
+    }
+
+    /// Follows `${key}` in values as a reference to another key. By default the values contain no
+    /// references.
+    #[must_use]
+    pub fn with_references(self) -> With<Self> {
+        self.with(Policy::with_references)
     }
 }
 
@@ -98,6 +106,10 @@ impl Source for Args {
             }
         }
         Ok(document)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::new().without_references()
     }
 
     fn watching(&self) -> Watching {

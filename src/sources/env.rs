@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Source, Watching};
+use crate::source::{Policy, Source, Watching};
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::envname::env_name_to_key;
@@ -20,7 +20,8 @@ use crate::value::origin::Origin;
 /// The prefix is cut off, two underscores part the segments of the key, and letters become small:
 /// with `Env::prefix("CHECKOUT_")`, `CHECKOUT_RATELIMIT__MAX_BURST` is `ratelimit.max_burst`. A
 /// single underscore stays, so no name is ambiguous. Values stay text and become numbers,
-/// durations or lists for who asks for them.
+/// durations or lists for who asks for them. They contain no references: `${` in them is text, unless
+/// [`with_references`](Self::with_references) says otherwise.
 ///
 /// What cannot be used is rejected and reported in the source's health, which is not `Up` then: a
 /// name or value that is not UTF-8, a name that maps to no key, and the later (in order of names) of
@@ -45,6 +46,7 @@ pub struct Env {
     names: BTreeMap<String, String>,
     reread: Option<Duration>,
     vars: Vars,
+    has_references: bool,
 }
 
 /// Where the variables come from.
@@ -58,7 +60,27 @@ impl Env {
             names: BTreeMap::new(),
             reread: None,
             vars: Arc::new(|| std::env::vars_os().collect()),
+            has_references: false,
         }
+    }
+
+    /// Follows `${key}` in values as a reference to another key. By default the values contain no
+    /// references, since a password may hold any characters.
+    ///
+    /// ```
+    /// use liveprops::{Properties, sources::Env};
+    ///
+    /// let env = Env::prefix("APP_").vars([("APP_HOST", "db"), ("APP_URL", "pg://${host}")]);
+    /// let props = Properties::builder().source(env.clone()).build()?;
+    /// assert_eq!(props.get::<String>("url")?, "pg://${host}");
+    /// let props = Properties::builder().source(env.with_references()).build()?;
+    /// assert_eq!(props.get::<String>("url")?, "pg://db");
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_references(mut self) -> Self {
+        self.has_references = true;
+        self
     }
 
     /// Reads one variable as one key, whatever the prefix and the mapping say of its name.
@@ -154,6 +176,14 @@ impl Source for Env {
             }
         }
         Ok(document)
+    }
+
+    fn policy(&self) -> Policy {
+        if self.has_references {
+            Policy::new()
+        } else {
+            Policy::new().without_references()
+        }
     }
 
     fn watching(&self) -> Watching {

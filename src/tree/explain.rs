@@ -11,7 +11,8 @@ use crate::tree::snapshot::{Found, Generation, Pinned};
 use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::Key;
-use crate::value::node::{Node, Table};
+use crate::value::map::Entry;
+use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
 use crate::value::units;
 
@@ -113,6 +114,18 @@ impl Texts<'_> {
         }
     }
 
+    /// The value of a layer whose source has no references, as the source wrote it.
+    fn literal_value(&self, entry: &Arc<Entry>) -> (Says, Option<Origin>) {
+        let written = match &entry.node {
+            Node::Leaf(leaf) => Leaf::new(leaf.value.clone().unescaped(), leaf.origin.clone()),
+            _ => return self.layer_value(Found::Entry(entry)),
+        };
+        self.layer_value(Found::Entry(&Arc::new(Entry {
+            name: entry.name.clone(),
+            node: Node::Leaf(written),
+        })))
+    }
+
     /// The value of one layer at a key, and its origin.
     fn layer_value(&self, found: Found<'_>) -> (Says, Option<Origin>) {
         let value = match found {
@@ -148,7 +161,7 @@ impl Explanation {
             key: key.to_owned(),
             generation: generation.number(),
             value: None,
-            origin: in_force.origin().cloned(),
+            origin: generation.origin(key, in_force),
             broken: found.as_ref().err().cloned(),
             layers: Vec::new(),
             pinned: generation.stamp.pinned,
@@ -167,7 +180,13 @@ impl Explanation {
         }
         let mut winners = generation.winners(key, in_force);
         let layers = generation.layers.iter();
-        let shown = layers.map(|layer| show.layer_value(layer_says(&layer.root, key)));
+        let shown = layers.map(|layer| {
+            let found = layer_says(&layer.root, key);
+            match (layer.is_literal, found) {
+                (true, Found::Entry(entry)) => show.literal_value(entry),
+                _ => show.layer_value(found),
+            }
+        });
         let shown: Vec<(Says, Option<Origin>)> = shown.collect();
         if found.is_ok_and(|found| found.is_nothing()) && explanation.is_up_to_the_layers() {
             let speaks = |(says, _): &(Says, _)| matches!(says, Says::Value(_) | Says::Unset);

@@ -91,6 +91,8 @@ pub(crate) struct LayerState {
     pub(crate) time: SystemTime,
     /// When the values were last confirmed, if they are those that were kept on disk.
     pub(crate) kept: Option<SystemTime>,
+    /// Whether the values of the source contain no references: what looks like one is escaped.
+    pub(crate) is_literal: bool,
 }
 
 impl LayerState {

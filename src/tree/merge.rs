@@ -12,11 +12,12 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::error::{Error, ErrorKind};
+use crate::tree::items::{self, Composed, IgnoredItem, View};
 use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::{self, Key};
 use crate::value::map::Entry;
-use crate::value::node::{Leaf, Node, Resolved, Table};
+use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
 
 /// What merging takes into account and what it finds.
@@ -29,8 +30,27 @@ pub(crate) struct Merge<'a> {
     bootstrap: usize,
     /// Keys of merged leaves whose text holds references, still to be followed.
     pub(crate) referring: Vec<Key>,
+    pub(crate) findings: Findings,
+}
+
+/// What a merge has to report.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
     /// Places where a table and a value met.
     pub(crate) clashes: Vec<Error>,
+    /// The items of lists that are not in force.
+    pub(crate) ignored: Vec<IgnoredItem>,
+    /// The keys at and below which all ignored items are found; the empty text is the root.
+    pub(crate) merged_at: Vec<String>,
+}
+
+impl Findings {
+    /// What is merged at a key replaces what an earlier change of the same commit led to.
+    fn begin(&mut self, at: &str) {
+        self.ignored
+            .retain(|item| !key::under(item.key.as_str(), at));
+        self.merged_at.push(at.to_owned());
+    }
 }
 
 /// One layer's table at some place, with the layer's position from the strongest.
@@ -41,6 +61,8 @@ enum Shown<'a> {
     Nothing,
     Leaf(&'a Arc<Entry>),
     Tables(Vec<(Seen<'a>, &'a Arc<Entry>)>),
+    /// Tables of items by index over a list of a lower layer.
+    Items(Vec<View<'a>>, (usize, &'a Arc<Entry>)),
 }
 
 impl<'m> Merge<'m> {
@@ -49,13 +71,14 @@ impl<'m> Merge<'m> {
             append,
             bootstrap,
             referring: Vec::new(),
-            clashes: Vec::new(),
+            findings: Findings::default(),
         }
     }
 
     /// Merges whole layers, the strongest first.
     pub(crate) fn all(&mut self, layers: &[&Table]) -> Table {
         let seen: Vec<Seen<'_>> = layers.iter().copied().enumerate().collect();
+        self.findings.begin("");
         self.tables(&seen, &mut String::new())
     }
 
@@ -77,6 +100,7 @@ impl<'m> Merge<'m> {
                 .find(|table| !table.is_empty() && !table.special())
             {
                 // What only one layer says is shared with it from the root on.
+                self.findings.begin("");
                 *merged = (*only).clone();
                 return;
             }
@@ -101,7 +125,7 @@ impl<'m> Merge<'m> {
         let length = at.len();
         key::push_segment(at, name);
         let now = self.shown(after, name, at);
-        if !rest.is_empty() {
+        if !rest.is_empty() && !self.append.contains(at.as_str()) {
             let was = self.quiet(before, name);
             if let (Shown::Tables(was), Shown::Tables(now)) = (&was, &now) {
                 let others = |tables: &[(Seen<'_>, &Arc<Entry>)]| -> Vec<usize> {
@@ -132,6 +156,7 @@ impl<'m> Merge<'m> {
                 }
             }
         }
+        self.findings.begin(at);
         match self.entry(now, after, name, at) {
             Some(entry) => drop(merged.insert(entry)),
             None => drop(merged.remove(name)),
@@ -184,21 +209,21 @@ impl<'m> Merge<'m> {
         name: &str,
         at: &mut String,
     ) -> Option<Arc<Entry>> {
+        if self.append.contains(at.as_str()) {
+            let lists = lists(seen, self.bootstrap, name);
+            if let Some(composed) = items::joined(&lists, at) {
+                return Some(self.composed(composed, at));
+            }
+        }
         match shown {
             Shown::Nothing => None,
             Shown::Leaf(entry) => {
-                let joined = self
-                    .append
-                    .contains(at.as_str())
-                    .then(|| self.join(seen, name))
-                    .flatten();
-                let entry = joined.unwrap_or_else(|| Arc::clone(entry));
-                if let Node::Leaf(leaf) = &entry.node {
-                    if leaf.value.may_refer() {
-                        self.referring.extend(Key::parse(at).ok());
-                    }
-                }
-                Some(entry)
+                self.note_references(entry, at);
+                Some(Arc::clone(entry))
+            }
+            Shown::Items(tables, (layer, list)) => {
+                let composed = items::overlaid(&tables, (layer, list), at)?;
+                Some(self.composed(composed, at))
             }
             Shown::Tables(tables) => {
                 if let [((_, only), entry)] = tables.as_slice() {
@@ -222,14 +247,15 @@ impl<'m> Merge<'m> {
     }
 
     fn shown<'a>(&mut self, seen: &[Seen<'a>], name: &str, at: &str) -> Shown<'a> {
-        let (shown, hidden) = look(seen, name);
+        let (shown, hidden) = look(seen, self.bootstrap, name);
         if let Some((above, below)) = hidden {
             let place = |entry: &Entry| match entry.node.origin() {
                 Some(origin) => format!("a value ({origin})"),
                 None => "a table".to_owned(),
             };
             let detail = format!("{} hides {} of a lower layer", place(above), place(below));
-            self.clashes
+            self.findings
+                .clashes
                 .push(Error::new(ErrorKind::InvalidKey, detail).with_key(at));
         }
         shown
@@ -237,14 +263,23 @@ impl<'m> Merge<'m> {
 
     /// What shows, without telling of clashes once more.
     fn quiet<'a>(&self, seen: &[Seen<'a>], name: &str) -> Shown<'a> {
-        look(seen, name).0
+        look(seen, self.bootstrap, name).0
     }
 
-    /// Joins the lists of all layers at one key.
-    fn join(&self, seen: &[Seen<'_>], name: &str) -> Option<Arc<Entry>> {
-        let lists = lists(seen, self.bootstrap, name);
-        let lists: Vec<&Arc<Entry>> = lists.into_iter().map(|(_, entry)| entry).collect();
-        joined(&lists)
+    /// Notes what putting a list together found.
+    fn composed(&mut self, composed: Composed, at: &str) -> Arc<Entry> {
+        self.findings.clashes.extend(composed.clashes);
+        self.findings.ignored.extend(composed.ignored);
+        self.note_references(&composed.entry, at);
+        composed.entry
+    }
+
+    fn note_references(&mut self, entry: &Entry, at: &str) {
+        if let Node::Leaf(leaf) = &entry.node {
+            if leaf.value.may_refer() {
+                self.referring.extend(Key::parse(at).ok());
+            }
+        }
     }
 
     fn appends_under(&self, at: &str) -> bool {
@@ -272,7 +307,7 @@ fn by_name<'a>(seen: &[Seen<'a>]) -> HashMap<&'a str, Vec<Seen<'a>>, RandomState
 /// A table and the value it met, the stronger first.
 type Clashing<'a> = Option<(&'a Arc<Entry>, &'a Arc<Entry>)>;
 
-fn look<'a>(seen: &[Seen<'a>], name: &str) -> (Shown<'a>, Clashing<'a>) {
+fn look<'a>(seen: &[Seen<'a>], bootstrap: usize, name: &str) -> (Shown<'a>, Clashing<'a>) {
     let mut tables: Vec<(Seen<'a>, &'a Arc<Entry>)> = Vec::new();
     let mut winner: Option<&Arc<Entry>> = None;
     let mut hidden = None;
@@ -282,7 +317,8 @@ fn look<'a>(seen: &[Seen<'a>], name: &str) -> (Shown<'a>, Clashing<'a>) {
         };
         match (&entry.node, winner) {
             (Node::Table(_), Some(above)) => {
-                hidden = Some((above, entry));
+                let both_are_lists = holds_list(&above.node) && items::is_indexed(&entry.node);
+                hidden = (!both_are_lists).then_some((above, entry));
                 break;
             }
             (_, Some(_)) => break,
@@ -296,6 +332,9 @@ fn look<'a>(seen: &[Seen<'a>], name: &str) -> (Shown<'a>, Clashing<'a>) {
             ) => break,
             (_, None) if tables.is_empty() => winner = Some(entry),
             (_, None) => {
+                if let Some(views) = items_over(&tables, (*layer, entry), bootstrap) {
+                    return (Shown::Items(views, (*layer, entry)), None);
+                }
                 hidden = tables.last().map(|(_, above)| (*above, entry));
                 break;
             }
@@ -309,26 +348,132 @@ fn look<'a>(seen: &[Seen<'a>], name: &str) -> (Shown<'a>, Clashing<'a>) {
     (shown, hidden)
 }
 
-/// The layers whose lists are joined at a key, each with its list, the strongest first.
-/// `layers` are all layers, the strongest first.
-pub(crate) fn contributors<'a, S: AsRef<str>>(
-    layers: &[&'a Table],
+/// All layers, the strongest first, with the rules of merging.
+#[derive(Clone, Copy)]
+pub(crate) struct Layers<'a> {
+    pub(crate) roots: &'a [&'a Table],
+    pub(crate) append: &'a BTreeSet<Key>,
+    /// How many layers, from the strongest, are bootstrap layers.
+    pub(crate) bootstrap: usize,
+}
+
+/// What some layers have at a key.
+pub(crate) struct Visible {
+    pub(crate) entry: Arc<Entry>,
+    /// The strongest layer that has the value; `None` for a table.
+    pub(crate) layer: Option<usize>,
+}
+
+impl Layers<'_> {
+    /// What the layers have at a key, as if those stronger than `from` were not there.
+    pub(crate) fn visible(&self, from: usize, key: &Key) -> Option<Visible> {
+        let path: Vec<_> = key.segments().collect();
+        let (name, above) = path.split_last()?;
+        let mut seen: Vec<Seen<'_>> = self.roots.iter().copied().enumerate().skip(from).collect();
+        for name in above {
+            let Shown::Tables(tables) = look(&seen, self.bootstrap, name).0 else {
+                return None;
+            };
+            seen = tables.into_iter().map(|(seen, _)| seen).collect();
+        }
+        let shown = look(&seen, self.bootstrap, name).0;
+        let layer = match &shown {
+            Shown::Leaf(_) => seen.iter().find(|(_, table)| table.get(name).is_some()),
+            Shown::Nothing | Shown::Tables(_) | Shown::Items(..) => None,
+        };
+        let layer = layer.map(|(layer, _)| *layer);
+        let mut merge = Merge::new(self.append, self.bootstrap);
+        let entry = merge.entry(shown, &seen, name, &mut key.as_str().to_owned())?;
+        Some(Visible { entry, layer })
+    }
+}
+
+/// The tables that override items of a list below by index. Bootstrap layers override no item of
+/// another layer, which may change.
+fn items_over<'a>(
+    tables: &[(Seen<'a>, &'a Arc<Entry>)],
+    (layer, below): (usize, &Arc<Entry>),
+    bootstrap: usize,
+) -> Option<Vec<View<'a>>> {
+    let strongest = tables.first().map(|((layer, _), _)| *layer)?;
+    if strongest < bootstrap && layer >= bootstrap {
+        return None;
+    }
+    let tables = tables.iter();
+    let views: Vec<View<'a>> = tables
+        .map(|((layer, _), entry)| View::of(*layer, entry))
+        .collect();
+    items::overrides_items(&views, below).then_some(views)
+}
+
+/// The list that several layers make up at or above a key.
+#[derive(Debug)]
+pub(crate) struct SharedList {
+    pub(crate) entry: Arc<Entry>,
+    /// The layers that have a part in what stands at the key, the strongest first.
+    pub(crate) layers: Vec<usize>,
+    /// Where that was written, if it is of one place.
+    pub(crate) origin: Option<Origin>,
+}
+
+/// The list that several layers make up at or above a key. `layers` are all layers, the strongest
+/// first.
+pub(crate) fn shared_list<S: AsRef<str>>(
+    layers: &[&Table],
+    append: &BTreeSet<Key>,
     bootstrap: usize,
     path: &[S],
-) -> Vec<(usize, &'a Arc<Entry>)> {
-    let Some((name, above)) = path.split_last() else {
-        return Vec::new();
-    };
-    let mut seen: Vec<Seen<'a>> = layers.iter().copied().enumerate().collect();
-    for name in above {
-        let Shown::Tables(tables) = look(&seen, name.as_ref()).0 else {
-            return Vec::new();
-        };
-        seen = tables.into_iter().map(|(seen, _)| seen).collect();
+) -> Option<SharedList> {
+    let mut seen: Vec<Seen<'_>> = layers.iter().copied().enumerate().collect();
+    let mut at = String::new();
+    for (depth, name) in path.iter().enumerate() {
+        let (name, inside) = (name.as_ref(), &path[depth + 1..]);
+        key::push_segment(&mut at, name);
+        if append.contains(at.as_str()) {
+            let lists = lists(&seen, bootstrap, name);
+            if let Some(composed) = items::joined(&lists, &at) {
+                return Some(joined_list(composed, &lists, inside));
+            }
+        }
+        match look(&seen, bootstrap, name).0 {
+            Shown::Tables(tables) => seen = tables.into_iter().map(|(seen, _)| seen).collect(),
+            Shown::Items(tables, (layer, list)) => {
+                let composed = items::overlaid(&tables, (layer, list), &at)?;
+                let (layers, origin) = match inside.is_empty() {
+                    true => (composed.layers, composed.entry.node.origin().cloned()),
+                    false => items::parts_inside(&tables, (layer, list.as_ref()), inside),
+                };
+                return Some(SharedList {
+                    entry: composed.entry,
+                    layers,
+                    origin,
+                });
+            }
+            Shown::Nothing | Shown::Leaf(_) => return None,
+        }
     }
-    match look(&seen, name.as_ref()).0 {
-        Shown::Leaf(_) => lists(&seen, bootstrap, name.as_ref()),
-        Shown::Nothing | Shown::Tables(_) => Vec::new(),
+    None
+}
+
+fn joined_list<S: AsRef<str>>(
+    composed: Composed,
+    lists: &[(usize, &Arc<Entry>)],
+    inside: &[S],
+) -> SharedList {
+    let layers = match (inside.first(), lists.last()) {
+        (None, _) => composed.layers,
+        // Only the items of the weakest layer have the same number in its own list.
+        (Some(index), Some((layer, weakest))) => {
+            let index = index.as_ref().parse::<usize>().ok();
+            let has_item = index.is_some_and(|index| index < items::own_count(weakest));
+            has_item.then_some(*layer).into_iter().collect()
+        }
+        (Some(_), None) => Vec::new(),
+    };
+    SharedList {
+        origin: composed.entry.node.origin().cloned(),
+        entry: composed.entry,
+        layers,
     }
 }
 
@@ -361,61 +506,6 @@ fn holds_list(node: &Node) -> bool {
             Ok(value) => coerce::items(value).is_some(),
             Err(_) => true,
         },
-        Node::Table(_) => false,
-    }
-}
-
-/// The lists of several layers as one list, the weakest layer's items first. Takes the strongest
-/// first; `None` if there is no list.
-pub(crate) fn joined(lists: &[&Arc<Entry>]) -> Option<Arc<Entry>> {
-    let strongest = lists.first()?;
-    let mut items: Vec<Value> = Vec::new();
-    let mut origins: Vec<String> = Vec::new();
-    let mut fixed: Option<Resolved> = None;
-    for entry in lists.iter().rev() {
-        let value = match &entry.node {
-            Node::Leaf(leaf) => &leaf.value,
-            Node::Resolved(resolved) => match &resolved.value {
-                Ok(value) => {
-                    fixed = Some(joined_references(fixed, resolved));
-                    value
-                }
-                Err(_) => return Some(Arc::clone(entry)),
-            },
-            Node::Table(_) => return None,
-        };
-        items.extend(coerce::items(value)?);
-        origins.extend(entry.node.origin().map(Origin::to_string));
-    }
-    let origin = match lists {
-        [only] => only.node.origin()?.clone(),
-        _ => Origin::new("joined", origins.join(" + ")),
-    };
-    let leaf = Leaf::new(Value::List(items.into()), origin);
-    let node = match fixed {
-        None => Node::Leaf(leaf),
-        Some(fixed) => Node::Resolved(Box::new(Resolved {
-            value: Ok(leaf.value.clone()),
-            raw: leaf,
-            ..fixed
-        })),
-    };
-    Some(Arc::new(Entry {
-        name: strongest.name.clone(),
-        node,
-    }))
-}
-
-/// A resolved value that refers to all that both refer to.
-fn joined_references(first: Option<Resolved>, second: &Resolved) -> Resolved {
-    let Some(first) = first else {
-        return second.clone();
-    };
-    let refers = first.refers.iter().chain(&second.refers).cloned();
-    Resolved {
-        refers: refers.collect(),
-        chain: first.chain.max(second.chain),
-        secret: first.secret || second.secret,
-        ..second.clone()
+        Node::Table(_) => items::is_indexed(node),
     }
 }

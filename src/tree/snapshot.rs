@@ -12,14 +12,14 @@ use crate::tree::change::{self, KeyChange};
 use crate::tree::diff;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::{self, LayerState};
-use crate::tree::merge;
+use crate::tree::merge::{self, SharedList};
 use crate::tree::secrets::Secrets;
 use crate::tree::usage::Usage;
 use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::{self, Key};
 use crate::value::map::Entry;
-use crate::value::node::{Node, Resolved, Table};
+use crate::value::node::{Leaf, Node, Resolved, Table};
 use crate::value::origin::Origin;
 use crate::value::plain::plain;
 use crate::value::scan::Seed;
@@ -374,21 +374,64 @@ impl Generation {
         })
     }
 
+    /// Why keys whose references are broken cannot be read, in the order of the keys.
+    pub(crate) fn broken_references(&self) -> Vec<Error> {
+        fn walk(table: &Table, errors: &mut Vec<Error>) {
+            // All else is not worth looking at.
+            if !table.special() {
+                return;
+            }
+            for entry in table.map().iter() {
+                match &entry.node {
+                    Node::Table(below) => walk(below, errors),
+                    Node::Resolved(resolved) => errors.extend(resolved.value.as_ref().err().cloned()),
+                    Node::Leaf(_) => {}
+                }
+            }
+        }
+        let mut errors = Vec::new();
+        walk(&self.root, &mut errors);
+        let hidden = |key: &str| self.secrets.hides(key);
+        for error in errors.iter_mut().filter(|error| error.is_unresolved()) {
+            if let Some(masked) = error.without(&hidden) {
+                *error = masked;
+            }
+        }
+        errors.sort_by(|a, b| a.key().cmp(&b.key()));
+        errors
+    }
+
     /// Whether this is what was before the first commit: it has no layers.
     pub(crate) fn is_initial(&self) -> bool {
         self.layers.is_empty()
     }
 
-    /// The one layer whose value is in force at a key.
-    pub(crate) fn layer_of(&self, key: &str, found: Found<'_>) -> Option<usize> {
-        let leaf = found.leaf()?;
-        match self.winners_of_list(key, leaf) {
-            Some(winners) => match winners.as_slice() {
-                [only] => Some(*only),
-                _ => None,
-            },
-            None => self.layer_of_leaf(key, leaf),
-        }
+    /// The leaf that a value was written in, for its origin, and the one layer that it is of. An item
+    /// of a list that several layers make up has its own.
+    pub(crate) fn place_of(
+        &self,
+        key: &str,
+        found: Found<'_>,
+    ) -> (Option<Arc<Entry>>, Option<usize>) {
+        let Some(leaf) = found.leaf() else {
+            return (None, None);
+        };
+        let Some(shared) = self.shared_list(key, leaf) else {
+            return (Some(Arc::clone(leaf)), self.layer_of_leaf(key, leaf));
+        };
+        let layer = match shared.layers.as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        };
+        let own = match found {
+            Found::Inside(value, _) => shared.origin.map(|origin| {
+                let node = Node::Leaf(Leaf::new(value.clone(), origin));
+                let name = leaf.name.clone();
+                Arc::new(Entry { name, node })
+            }),
+            _ => None,
+        };
+        (own.or_else(|| Some(Arc::clone(leaf))), layer)
     }
 
     /// The layers whose values are in force at a key, the strongest first. There is none for a table,
@@ -397,8 +440,16 @@ impl Generation {
         let Some(leaf) = found.leaf() else {
             return Vec::new();
         };
-        self.winners_of_list(key, leaf)
-            .unwrap_or_else(|| self.layer_of_leaf(key, leaf).into_iter().collect())
+        match self.shared_list(key, leaf) {
+            Some(shared) => shared.layers,
+            None => self.layer_of_leaf(key, leaf).into_iter().collect(),
+        }
+    }
+
+    /// Where what stands at a key was written.
+    pub(crate) fn origin(&self, key: &str, found: Found<'_>) -> Option<Origin> {
+        let (leaf, _) = self.place_of(key, found);
+        leaf?.node.origin().cloned()
     }
 
     /// The strongest layer that has the leaf at a key.
@@ -411,43 +462,19 @@ impl Generation {
         })
     }
 
-    /// The key at or above a key whose lists are joined.
-    fn joined_list(&self, key: &str) -> Option<&Key> {
-        if self.append.is_empty() {
+    /// The list in force that several layers make up at or above a key; `None` if there is none.
+    fn shared_list(&self, key: &str, leaf: &Arc<Entry>) -> Option<SharedList> {
+        let is_list = matches!(leaf.node.written(), Some(Value::List(_)));
+        if !is_list && self.append.is_empty() {
             return None;
         }
         let key = Key::parse(key).ok()?;
-        let mut lineage = key.lineage();
-        lineage.find_map(|key| self.append.get(key))
-    }
-
-    /// The layers whose lists are joined at or above a key; `None` if none is.
-    fn winners_of_list(&self, key: &str, leaf: &Arc<Entry>) -> Option<Vec<usize>> {
-        let list = self.joined_list(key)?;
-        let path: Vec<_> = list.segments().collect();
+        let path: Vec<_> = key.segments().collect();
         let roots: Vec<&Table> = self.layers.iter().map(|layer| &layer.root).collect();
-        let lists = merge::contributors(&roots, layer::count_bootstrap(&self.layers), &path);
-        let entries: Vec<&Arc<Entry>> = lists.iter().map(|(_, entry)| *entry).collect();
-        let joined = merge::joined(&entries)?;
-        if !same_leaf(&joined, leaf) {
-            // Another value is in force, perhaps that of one layer.
-            return None;
-        }
-        let inside: Vec<_> = key::segments(key)
-            .skip(path.len())
-            .filter_map(Result::ok)
-            .collect();
-        let Some(index) = inside.first() else {
-            return Some(lists.into_iter().map(|(layer, _)| layer).collect());
-        };
-        // Only the items of the weakest layer have the same number in its own list.
-        let (layer, weakest) = lists.last()?;
-        let items = diff::value(&weakest.node).and_then(coerce::items);
-        let index = index.parse::<usize>().ok();
-        let has_item = index
-            .zip(items)
-            .is_some_and(|(index, items)| index < items.len());
-        Some(has_item.then_some(*layer).into_iter().collect())
+        let bootstrap = layer::count_bootstrap(&self.layers);
+        let shared = merge::shared_list(&roots, &self.append, bootstrap, &path)?;
+        // Another value may be in force, perhaps that of one layer.
+        same_leaf(&shared.entry, leaf).then_some(shared)
     }
 
     /// Adds to "missing" the nearest key that is there.

@@ -1,12 +1,14 @@
 //! A document: everything one source says, as a tree with origins.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::value::Value;
 use crate::value::key::{self, Key};
+use crate::value::literal;
 use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
@@ -45,6 +47,8 @@ pub struct Document {
     root: Table,
     problems: Vec<Error>,
     unread: Unread,
+    /// The texts that the format escaped because they hold no reference, as they would be without.
+    unescaped: BTreeMap<Key, String>,
     pub(crate) revision: Option<Arc<str>>,
 }
 
@@ -260,6 +264,9 @@ impl Document {
     /// Lays another document over this one: tables merge, values and lists replace.
     pub fn merge(&mut self, over: Document) {
         overlay(&mut self.root, &over.root);
+        let is_replaced = |key: &Key| over.root.find(key.segments()).is_some();
+        self.unescaped.retain(|key, _| !is_replaced(key));
+        self.unescaped.extend(over.unescaped);
         self.problems.extend(over.problems);
         self.unread.extend(&over.unread);
     }
@@ -338,6 +345,26 @@ impl Document {
     pub(crate) fn keep_last_good(&mut self, before: &Table) {
         let emptied = self.unread.keep_last_good(&mut self.root, before);
         self.problems.extend(emptied);
+    }
+
+    /// Has all values contain no references: `${` in them is text.
+    pub(crate) fn escape_references(&mut self) {
+        self.root.escape_references();
+        for (key, text) in std::mem::take(&mut self.unescaped) {
+            let path: Vec<_> = key.segments().collect();
+            let leaf = self.leaf(key.as_str());
+            if let Some(origin) = leaf.map(|leaf| leaf.origin.clone()) {
+                let value = Value::from(literal::escape(&text));
+                // A leaf replaces a leaf.
+                let _ = self.root.put_path(&path, Node::Leaf(Leaf::new(value, origin)));
+            }
+        }
+    }
+
+    /// Notes a text that the format has escaped, as it would be without.
+    #[cfg(feature = "dotenv")]
+    pub(crate) fn set_unescaped(&mut self, key: Key, text: String) {
+        self.unescaped.insert(key, text);
     }
 
     /// Names the store's revision of this document, such as an index or an entity tag, to be shown

@@ -10,6 +10,7 @@ pub(crate) mod coerce;
 pub(crate) mod document;
 pub(crate) mod envname;
 pub(crate) mod key;
+pub(crate) mod literal;
 pub(crate) mod map;
 pub(crate) mod name;
 pub(crate) mod node;

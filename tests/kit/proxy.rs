@@ -48,6 +48,10 @@ struct Shared {
     sent: Mutex<Vec<Instant>>,
     /// Those that are open, by number.
     pairs: Mutex<Vec<(usize, TcpStream, TcpStream)>>,
+    /// What a client has sent last, by the number of its connection.
+    last: Mutex<Vec<(usize, Vec<u8>)>>,
+    /// The numbers of connections that stay open and swallow everything.
+    swallowed: Mutex<Vec<usize>>,
 }
 
 impl Shared {
@@ -87,6 +91,8 @@ impl Proxy {
             times: Mutex::default(),
             sent: Mutex::default(),
             pairs: Mutex::default(),
+            last: Mutex::default(),
+            swallowed: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
@@ -122,6 +128,18 @@ impl Proxy {
     /// Cuts what is connected now; new connections are let through.
     pub(crate) fn cut(&self) {
         self.shared.cut(false);
+    }
+
+    /// Lets the connections whose client has sent a text last swallow everything from now on; says how
+    /// many those are.
+    #[allow(dead_code)] // by some stores only
+    pub(crate) fn swallow(&self, text: &str) -> usize {
+        let last = self.shared.last.lock().unwrap();
+        let has_sent = |sent: &[u8]| String::from_utf8_lossy(sent).contains(text);
+        let those = last.iter().filter(|(_, sent)| has_sent(sent));
+        let those: Vec<usize> = those.map(|(number, _)| *number).collect();
+        self.shared.swallowed.lock().unwrap().extend(&those);
+        those.len()
     }
 
     /// Leads to another port from now on, and cuts what is connected.
@@ -184,11 +202,15 @@ fn pump(shared: &Shared, number: usize, mut from: TcpStream, mut to: TcpStream, 
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         if counts {
             shared.sent.lock().unwrap().push(Instant::now());
+            let mut last = shared.last.lock().unwrap();
+            last.retain(|(other, _)| *other != number);
+            last.push((number, buffer[..length.min(1024)].to_vec()));
         }
         while shared.mode() == Mode::Stall && !shared.ended.load(Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(1));
         }
-        if shared.mode() == Mode::HalfOpen {
+        let is_swallowed = shared.swallowed.lock().unwrap().contains(&number);
+        if is_swallowed || shared.mode() == Mode::HalfOpen {
             continue;
         }
         if to.write_all(&buffer[..length]).is_err() {
@@ -202,6 +224,9 @@ fn pump(shared: &Shared, number: usize, mut from: TcpStream, mut to: TcpStream, 
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
+    let mut last = shared.last.lock().unwrap();
+    last.retain(|(other, _)| *other != number);
+    drop(last);
     let mut pairs = shared.pairs.lock().unwrap();
     pairs.retain(|(other, ..)| *other != number);
 }

@@ -170,7 +170,7 @@ fn stand_in(status: u16) -> u16 {
 }
 
 /// Answers everybody with the same, and keeps what it was asked.
-fn stand_in_with(answer: &str) -> (u16, Arc<Mutex<Vec<String>>>) {
+pub(crate) fn stand_in_with(answer: &str) -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let answer = format!("HTTP/1.1 {answer}");
@@ -208,25 +208,6 @@ fn an_answer_that_leaves_keys_out_or_is_old_is_no_answer() {
         assert_eq!(props.get::<u32>("n").unwrap(), 1);
         field.proxy.aim(field.server.port());
         within(SOON, "it is over", || is_up(&props));
-    }
-}
-
-#[test]
-fn an_agent_that_never_waits_is_not_asked_without_end() {
-    for index in [0, 5] {
-        let answer = format!("404 x\r\nX-Consul-Index: {index}\r\nContent-Length: 0\r\n\r\n");
-        let (port, asked) = stand_in_with(&answer);
-        let props = Properties::builder()
-            .source(Consul::prefix("app").address(format!("http://127.0.0.1:{port}")))
-            .build()
-            .unwrap();
-        std::thread::sleep(2 * SECOND);
-        drop(props);
-        let asked = asked.lock().unwrap();
-        // At least a tenth of a second lies between two of the watch.
-        assert!(asked.len() <= 23, "{} times of {index}", asked.len());
-        let waits = asked.iter().filter(|it| it.contains("&wait=")).count();
-        assert!(waits * 3 >= asked.len(), "{waits} of {} wait", asked.len());
     }
 }
 

@@ -28,8 +28,14 @@ mod server;
 mod chaos;
 #[cfg(feature = "consul")]
 mod consul;
+#[cfg(feature = "consul")]
+mod consul_hostile;
+#[cfg(feature = "consul")]
+mod consul_idle;
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "etcd")]
+mod etcd_standin;
 #[cfg(any(feature = "consul", all(feature = "nats", feature = "watch")))]
 #[path = "../support/example.rs"]
 mod example;
@@ -37,6 +43,8 @@ mod faults;
 mod field;
 #[cfg(all(feature = "nats", feature = "watch"))]
 mod fleet;
+#[cfg(any(feature = "nats", feature = "zookeeper"))]
+mod memory;
 #[cfg(feature = "nats")]
 mod nats;
 mod order;
@@ -52,6 +60,18 @@ mod values;
 mod watch;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
+#[cfg(feature = "zookeeper")]
+#[path = "zookeeper/acl.rs"]
+mod zookeeper_acl;
+#[cfg(feature = "zookeeper")]
+#[path = "zookeeper/hostile.rs"]
+mod zookeeper_hostile;
+#[cfg(feature = "zookeeper")]
+#[path = "zookeeper/large.rs"]
+mod zookeeper_large;
+#[cfg(feature = "zookeeper")]
+#[path = "zookeeper/standin.rs"]
+mod zookeeper_standin;
 
 /// Every test of the suite, for one store.
 macro_rules! suite {

@@ -465,7 +465,20 @@ fn a_bucket_in_which_everything_expires_keeps_its_values_here() {
     field.store.wire().api("STREAM.DELETE.KV_config", "");
     let ages = ",\"max_age\":3000000000,\"duplicate_window\":1000000000";
     field.store.wire().make(ages);
-    (0..20).for_each(|n| field.store.put(&format!("app/n{n}"), n.to_string()));
+    // All in one go: what is written long before the others expires alone, and is gone.
+    {
+        let mut wire = field.store.wire();
+        for n in 0..20 {
+            let value = n.to_string();
+            wire.send(
+                &subject(&format!("app/n{n}")),
+                "",
+                value.as_bytes(),
+                n == 19,
+            );
+        }
+        wire.answer();
+    }
     let props = field.follow();
     let messages = || field.store.wire().api("STREAM.INFO.KV_config", "");
     within(SOON, "all are gone there", || {

@@ -1,6 +1,9 @@
 //! What is seen of many changes: in what order, how soon, and that nothing is missing at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::DirEntry;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -269,8 +272,14 @@ pub(crate) fn a_start_without_the_store_is_from_what_was_kept<S: Store>() {
         props.build().unwrap()
     };
     let props = start(&field);
+    within(SOON, "the first values are kept", || {
+        !files(dir.path()).is_empty()
+    });
+    let first = files(dir.path());
     field.store.put("app/n1", "7");
     within(SOON, "a change", || props.get::<i64>("n1").unwrap() == 7);
+    // The end does not wait for a slow disk.
+    within(SOON, "the change is kept", || files(dir.path()) != first);
     drop(props);
     field.server.kill();
     let begun = Instant::now();
@@ -285,6 +294,19 @@ pub(crate) fn a_start_without_the_store_is_from_what_was_kept<S: Store>() {
     within(SOON, "it is told", || {
         is_up(&props) && health(&props).cached.is_none()
     });
+}
+
+/// The complete files of a state directory, with what is in them.
+fn files(dir: &Path) -> Vec<(OsString, Vec<u8>)> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let read = |entry: std::io::Result<DirEntry>| {
+        let name = entry.unwrap().file_name();
+        // A temporary file may be gone by now.
+        let content = std::fs::read(dir.join(&name)).ok()?;
+        let complete = name.to_str()?.ends_with(".cache");
+        complete.then_some((name, content))
+    };
+    entries.filter_map(read).collect()
 }
 
 pub(crate) fn more_fields_of_a_scope_are_stronger_in_their_order<S: Store>() {

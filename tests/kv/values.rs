@@ -271,7 +271,6 @@ pub(crate) fn ten_thousand_keys_are_loaded_and_one_change_is_one_change<S: Store
     field.store.put("app/k7/n7", "2");
     let took = within(SOON, "a change", || props.get::<u32>("k7.n7").unwrap() == 2);
     tell::<S>("one change among 10,000 keys", took);
-    assert!(took < Duration::from_secs(2), "{took:?}");
     assert_eq!(props.generation(), before + 1);
 }
 

@@ -35,7 +35,7 @@ enum Op<'a> {
 }
 
 #[derive(Clone, Copy)]
-enum Acl {
+pub(crate) enum Acl {
     Open,
     /// For those who logged in as the writer did.
     Own,
@@ -189,7 +189,7 @@ impl Client {
             .collect()
     }
 
-    fn set(&self, changes: &[(&str, Option<&[u8]>)], own: Acl) {
+    pub(crate) fn set(&self, changes: &[(&str, Option<&[u8]>)], own: Acl) {
         let changes: Vec<(String, Option<&[u8]>)> = changes
             .iter()
             .map(|(key, value)| (format!("/{key}"), *value))
@@ -209,10 +209,30 @@ impl Client {
         self.commit(&ops);
     }
 
+    /// Creates nodes that are not there, all at once.
+    pub(crate) fn create(&self, nodes: &[(&str, Option<&[u8]>)]) {
+        let nodes: Vec<(String, &[u8])> = nodes
+            .iter()
+            .map(|(key, value)| (format!("/{key}"), value.unwrap_or_default()))
+            .collect();
+        let missing: Vec<String> = nodes
+            .iter()
+            .flat_map(|(path, _)| self.missing(path))
+            .collect();
+        let folders = missing.iter().map(|path| Op::Create(path, b"", Acl::Open));
+        let nodes = nodes.iter().map(|(path, value)| Op::Create(path, value, Acl::Open));
+        let ops: Vec<Op<'_>> = folders.chain(nodes).collect();
+        self.commit(&ops);
+    }
+
     fn open_to_all(&self, path: &str) {
+        self.set_acl(path, Acl::Open);
+    }
+
+    pub(crate) fn set_acl(&self, path: &str, own: Acl) {
         let mut body = Vec::new();
         text(&mut body, path);
-        acl(&mut body, Acl::Open);
+        acl(&mut body, own);
         body.extend((-1i32).to_be_bytes());
         assert_eq!(error_of(&self.ask(SET_ACL, &body)), 0);
     }

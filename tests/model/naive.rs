@@ -163,48 +163,265 @@ pub(crate) struct Joins {
 
 /// Merges layers, the strongest first.
 pub(crate) fn merge(layers: &[&Tree], joins: &Joins) -> Tree {
-    let layers: Vec<(usize, &Tree)> = layers.iter().copied().enumerate().collect();
-    merge_at(&layers, joins, &mut Vec::new())
+    merge_noting(layers, joins).0
 }
 
-fn merge_at(layers: &[(usize, &Tree)], joins: &Joins, path: &mut Vec<String>) -> Tree {
+/// What merging finds beside the tree.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// The items of lists that do not count, each with its layer.
+    pub(crate) ignored: BTreeSet<(String, usize)>,
+    /// The lists that indexes have a part in, each with the layers of its parts.
+    pub(crate) indexed: BTreeMap<String, BTreeSet<usize>>,
+}
+
+pub(crate) fn merge_noting(layers: &[&Tree], joins: &Joins) -> (Tree, Notes) {
+    let layers: Vec<(usize, &Tree)> = layers.iter().copied().enumerate().collect();
+    let mut notes = Notes::default();
+    let tree = merge_at(&layers, joins, &mut Vec::new(), &mut notes);
+    (tree, notes)
+}
+
+fn merge_at(
+    layers: &[(usize, &Tree)],
+    joins: &Joins,
+    path: &mut Vec<String>,
+    notes: &mut Notes,
+) -> Tree {
     let names: BTreeSet<&String> = layers.iter().flat_map(|layer| layer.1.keys()).collect();
     let mut merged = Tree::new();
     for name in names {
-        let mut tables: Vec<(usize, &Tree)> = Vec::new();
-        let mut winner = None;
-        let nodes = layers
-            .iter()
-            .filter_map(|(at, layer)| Some((*at, layer.get(name)?)));
-        for (at, node) in nodes {
-            match node {
-                Node::Table(table) => tables.push((at, table)),
-                Node::Leaf(leaf) => {
-                    if tables.is_empty() && *leaf != Raw::Unset {
-                        winner = Some(leaf);
-                    }
-                    break;
-                }
-            }
-        }
         path.push(name.clone());
-        if let Some(leaf) = winner {
-            let joined = joins
-                .append
-                .contains(path)
-                .then(|| join(layers, joins, name));
-            let leaf = joined.flatten().unwrap_or_else(|| leaf.clone());
-            merged.insert(name.clone(), Node::Leaf(leaf));
-        } else if !tables.is_empty() {
-            let below = merge_at(&tables, joins, path);
-            // What only tombstones emptied is not there; what was written empty is.
-            if !below.is_empty() || tables.iter().any(|(_, table)| table.is_empty()) {
-                merged.insert(name.clone(), Node::Table(below));
-            }
+        if let Some(node) = merge_name(layers, joins, name, path, notes) {
+            merged.insert(name.clone(), node);
         }
         path.pop();
     }
     merged
+}
+
+fn merge_name(
+    layers: &[(usize, &Tree)],
+    joins: &Joins,
+    name: &str,
+    path: &mut Vec<String>,
+    notes: &mut Notes,
+) -> Option<Node> {
+    if joins.append.contains(path) {
+        if let Some(list) = join(layers, joins, name, path, notes) {
+            return Some(Node::Leaf(list));
+        }
+    }
+    let mut tables: Vec<(usize, &Tree)> = Vec::new();
+    let nodes = layers
+        .iter()
+        .filter_map(|(at, layer)| Some((*at, layer.get(name)?)));
+    for (at, node) in nodes {
+        match node {
+            Node::Table(table) => tables.push((at, table)),
+            Node::Leaf(Raw::Unset) => break,
+            Node::Leaf(leaf) if tables.is_empty() => return Some(Node::Leaf(leaf.clone())),
+            Node::Leaf(leaf) => {
+                let is_fixed = tables[0].0 < joins.bootstrap && at >= joins.bootstrap;
+                let indexes = tables.iter().flat_map(|(_, table)| table.keys());
+                let mut names = indexes.clone();
+                if is_fixed || names.next().is_none() || !indexes.clone().all(is_index) {
+                    break;
+                }
+                let Some(list) = overridable(leaf) else { break };
+                let tables: Vec<(usize, Node)> = tables
+                    .iter()
+                    .map(|(at, table)| (*at, Node::Table((*table).clone())))
+                    .collect();
+                let mut parts = BTreeSet::from([at]);
+                let (items, any) = over_list(&tables, (at, list), path, notes, &mut parts);
+                if !any {
+                    return Some(Node::Leaf(leaf.clone()));
+                }
+                let key = key_of(path);
+                notes.indexed.insert(key, parts);
+                return Some(Node::Leaf(whole(items)));
+            }
+        }
+    }
+    if tables.is_empty() {
+        return None;
+    }
+    let below = merge_at(&tables, joins, path, notes);
+    // What only tombstones emptied is not there; what was written empty is.
+    let is_there = !below.is_empty() || tables.iter().any(|(_, table)| table.is_empty());
+    is_there.then_some(Node::Table(below))
+}
+
+fn is_index(name: &String) -> bool {
+    name.parse::<usize>().is_ok()
+}
+
+/// The items of a list that indexes may override.
+fn overridable(raw: &Raw) -> Option<Vec<Raw>> {
+    match raw {
+        Raw::Text(parts) => {
+            let is_plain = parts.iter().all(|part| matches!(part, Part::Plain(_)));
+            let text = written(parts);
+            let items = text.split(',').filter(|_| !text.is_empty());
+            let items = items.map(|item| Raw::Literal(Value::from(item)));
+            is_plain.then(|| items.collect())
+        }
+        Raw::Fixed(_, Err(Broken)) => None,
+        raw => items(raw),
+    }
+}
+
+/// A list of some items, resolved for good if one of them is.
+fn whole(items: Vec<Raw>) -> Raw {
+    fn broken(raw: &Raw) -> Option<&Raw> {
+        match raw {
+            Raw::Fixed(_, Err(Broken)) => Some(raw),
+            Raw::List(items) => items.iter().find_map(broken),
+            Raw::Table(fields) => fields.values().find_map(broken),
+            _ => None,
+        }
+    }
+    fn fixed(raw: &Raw) -> bool {
+        match raw {
+            Raw::Fixed(..) => true,
+            Raw::List(items) => items.iter().any(fixed),
+            Raw::Table(fields) => fields.values().any(fixed),
+            _ => false,
+        }
+    }
+    fn read(raw: &Raw) -> Value {
+        match raw {
+            Raw::Fixed(_, Ok(value)) => value.clone(),
+            Raw::List(items) => Value::List(items.iter().map(read).collect()),
+            Raw::Table(fields) => {
+                let fields = fields.iter().map(|(k, v)| (k.as_str().into(), read(v)));
+                Value::Table(Box::new(fields.collect()))
+            }
+            raw => raw.value(),
+        }
+    }
+    let list = Raw::List(items);
+    if let Some(broken) = broken(&list) {
+        return broken.clone();
+    }
+    if fixed(&list) {
+        let value = read(&list);
+        return Raw::Fixed(Box::new(Raw::Literal(value.clone())), Ok(value));
+    }
+    list
+}
+
+/// A list with the items that tables have by index, the strongest table first, and whether one of
+/// these counts.
+fn over_list(
+    tables: &[(usize, Node)],
+    (below, mut items): (usize, Vec<Raw>),
+    path: &mut Vec<String>,
+    notes: &mut Notes,
+    parts: &mut BTreeSet<usize>,
+) -> (Vec<Raw>, bool) {
+    let mut any_counts = false;
+    let mut indexes: Vec<usize> = tables
+        .iter()
+        .flat_map(|(_, node)| match node {
+            Node::Table(table) => table.keys().map(|name| name.parse().unwrap()).collect(),
+            Node::Leaf(_) => Vec::new(),
+        })
+        .collect();
+    indexes.sort_unstable();
+    indexes.dedup();
+    for index in indexes {
+        path.push(index.to_string());
+        let mut views = children(tables, &index.to_string());
+        let (layer, first) = views[0].clone();
+        let is_unset = first == Node::Leaf(Raw::Unset);
+        if index > items.len() {
+            if !is_unset {
+                notes.ignored.insert((key_of(path), layer));
+            }
+        } else {
+            views.extend(items.get(index).map(|item| (below, item.node())));
+            let item = over(&views, path, notes, parts);
+            any_counts |= item.is_some();
+            match (item, index == items.len()) {
+                (Some(item), true) => items.push(item),
+                (Some(item), false) => items[index] = item,
+                (None, true) => {}
+                (None, false) => drop(notes.ignored.insert((key_of(path), layer))),
+            }
+        }
+        path.pop();
+    }
+    (items, any_counts)
+}
+
+fn children(tables: &[(usize, Node)], name: &str) -> Vec<(usize, Node)> {
+    let tables = tables.iter();
+    let child = |(at, node): &(usize, Node)| match node {
+        Node::Table(table) => table.get(name).map(|node| (*at, node.clone())),
+        Node::Leaf(_) => None,
+    };
+    tables.filter_map(child).collect()
+}
+
+/// What shows of several layers inside a list.
+fn over(
+    views: &[(usize, Node)],
+    path: &mut Vec<String>,
+    notes: &mut Notes,
+    parts: &mut BTreeSet<usize>,
+) -> Option<Raw> {
+    let mut tables: Vec<(usize, Node)> = Vec::new();
+    for (at, node) in views {
+        match node {
+            Node::Table(_) => tables.push((*at, node.clone())),
+            Node::Leaf(Raw::Unset) => break,
+            Node::Leaf(leaf) if tables.is_empty() => {
+                parts.insert(*at);
+                return Some(leaf.clone());
+            }
+            Node::Leaf(leaf) => {
+                let mut names = tables.iter().flat_map(|(_, node)| match node {
+                    Node::Table(table) => table.keys().collect(),
+                    Node::Leaf(_) => Vec::new(),
+                });
+                let any = names.clone().next().is_some();
+                match overridable(leaf) {
+                    Some(list) if any && names.all(is_index) => {
+                        parts.insert(*at);
+                        let list = (*at, list);
+                        let (items, any) = over_list(&tables, list, path, notes, parts);
+                        return Some(if any { Raw::List(items) } else { leaf.clone() });
+                    }
+                    _ => break,
+                }
+            }
+        }
+    }
+    if tables.is_empty() {
+        return None;
+    }
+    let mut names: BTreeSet<String> = BTreeSet::new();
+    let mut is_there = false;
+    for (at, node) in &tables {
+        if let Node::Table(table) = node {
+            if table.is_empty() {
+                is_there = true;
+                parts.insert(*at);
+            }
+            names.extend(table.keys().cloned());
+        }
+    }
+    let mut fields = BTreeMap::new();
+    for name in names {
+        path.push(name.clone());
+        if let Some(raw) = over(&children(&tables, &name), path, notes, parts) {
+            fields.insert(name, raw);
+        }
+        path.pop();
+    }
+    (is_there || !fields.is_empty()).then_some(Raw::Table(fields))
 }
 
 /// The layers whose lists are joined at a name, the strongest first.
@@ -223,14 +440,25 @@ fn lists<'a>(layers: &[(usize, &'a Tree)], joins: &Joins, name: &str) -> Vec<(us
                 lists.push((*at, raw));
             }
             Some(Node::Leaf(raw)) if items(raw).is_some() => lists.push((*at, raw)),
+            Some(Node::Table(table)) if !table.is_empty() && table.keys().all(is_index) => {
+                lists.push((*at, INDEXED));
+            }
             Some(_) => break,
         }
     }
     lists
 }
 
-/// The layers whose lists make up what the layers say at a path, the strongest first.
-pub(crate) fn contributors(layers: &[&Tree], joins: &Joins, path: &[String]) -> Vec<usize> {
+/// Stands for a table of items by index.
+const INDEXED: &Raw = &Raw::Unset;
+
+/// The layers whose lists make up what the layers say at a path, the strongest first; `None` if there
+/// is no list.
+pub(crate) fn contributors(
+    layers: &[&Tree],
+    joins: &Joins,
+    path: &[String],
+) -> Option<Vec<usize>> {
     let (name, above) = path.split_last().unwrap();
     let mut seen: Vec<(usize, &Tree)> = layers.iter().copied().enumerate().collect();
     for name in above {
@@ -242,28 +470,50 @@ pub(crate) fn contributors(layers: &[&Tree], joins: &Joins, path: &[String]) -> 
         seen = tables.flatten().collect();
     }
     let lists = lists(&seen, joins, name);
-    lists.into_iter().map(|(at, _)| at).collect()
+    let has_part = |(at, raw): &(usize, &Raw)| {
+        if *raw != INDEXED {
+            return true;
+        }
+        let (_, layer) = seen.iter().find(|(layer, _)| layer == at).unwrap();
+        let table = (*at, layer[name].clone());
+        let (notes, parts) = (&mut Notes::default(), &mut BTreeSet::new());
+        over_list(&[table], (*at, Vec::new()), &mut Vec::new(), notes, parts);
+        !parts.is_empty()
+    };
+    if lists.is_empty() {
+        return None;
+    }
+    let lists = lists.into_iter().filter(has_part);
+    Some(lists.map(|(at, _)| at).collect())
 }
 
-fn join(layers: &[(usize, &Tree)], joins: &Joins, name: &str) -> Option<Raw> {
+fn join(
+    layers: &[(usize, &Tree)],
+    joins: &Joins,
+    name: &str,
+    path: &mut Vec<String>,
+    notes: &mut Notes,
+) -> Option<Raw> {
     let lists = lists(layers, joins, name);
     if lists.is_empty() {
         return None;
     }
     let mut joined = Vec::new();
-    let mut fixed = false;
-    for (_, raw) in lists.iter().rev() {
+    for (at, raw) in lists.iter().rev() {
         if matches!(raw, Raw::Fixed(_, Err(Broken))) {
             return Some((*raw).clone());
         }
-        fixed |= matches!(raw, Raw::Fixed(..));
-        joined.extend(items(raw)?);
+        if *raw == INDEXED {
+            let (_, layer) = layers.iter().find(|(layer, _)| layer == at)?;
+            let table = (*at, layer.get(name)?.clone());
+            let nothing = (*at, Vec::new());
+            let parts = &mut BTreeSet::new();
+            joined.extend(over_list(&[table], nothing, path, notes, parts).0);
+        } else {
+            joined.extend(items(raw)?);
+        }
     }
-    if !fixed {
-        return Some(Raw::List(joined));
-    }
-    let list = Value::List(joined.iter().map(Raw::value).collect());
-    Some(Raw::Fixed(Box::new(Raw::Literal(list.clone())), Ok(list)))
+    Some(whole(joined))
 }
 
 /// The items of a list, or of a text that spells one; texts here hold at most a comma.

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use crate::naive::{Part, Raw};
 
 /// All keys that steps write and handles read.
-pub(crate) const KEYS: &[&str] = &["a", "b", "a.x", "a.y", "b.x.z", "b.x", "\"q.d\"", "a.0"];
+pub(crate) const KEYS: &[&str] = &[
+    "a", "b", "a.x", "a.y", "b.x.z", "b.x", "\"q.d\"", "a.0", "a.1", "a.1.x", "a.0.1",
+];
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const ROLE: &str = "LIVEPROPS_CHILD";
 
 /// How long a child may take altogether.
-const LIFETIME: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_secs(240);
 
 /// What this process has to do as a child; `None` in the test program itself.
 pub(crate) fn role() -> Option<String> {

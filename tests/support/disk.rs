@@ -10,7 +10,7 @@ use liveprops::property::Subscription;
 use liveprops::{Format, Properties, sources::File};
 
 /// Far below the slow poll of 5 seconds, so that what comes within it was brought by an event.
-pub(crate) const SOON: Duration = Duration::from_millis(2500);
+pub(crate) const SOON: Duration = Duration::from_secs(4);
 
 /// Waits until `want` holds, at most `deadline`; says how long that took.
 pub(crate) fn within(deadline: Duration, mut want: impl FnMut() -> bool) -> Option<Duration> {

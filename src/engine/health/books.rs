@@ -1,20 +1,22 @@
 //! Keeps the books of all sources, and tells who listens.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::cache::{Kept, age};
 use crate::engine::clock::Clock;
-use crate::engine::health::damper::{Damper, Verdict, cause};
+use crate::engine::health::damper::{Damper, Verdict};
 use crate::engine::health::events::{self, Listeners, MAX_EVENTS};
-use crate::engine::health::record::{Record, Trouble};
+use crate::engine::health::record::{Record, Trouble, is_rejection};
 use crate::engine::health::{
-    Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
+    Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, StaleProperty,
+    Status,
 };
 use crate::error::{Error, ErrorKind, MASK};
 use crate::property::registry::Host;
+use crate::property::stale::{Stale, StaleChange};
 use crate::property::subscription::Subscription;
 use crate::sync::Cell;
 use crate::sync::lock::Mutex;
@@ -40,6 +42,8 @@ pub(super) struct Inner {
     pub(super) sources: Vec<Record>,
     pub(super) refused: VecDeque<Refused>,
     pub(super) pending_restart: Vec<PendingRestart>,
+    /// The handles that keep their last good values, by the addresses of their slots.
+    pub(super) stale: BTreeMap<usize, (Stale, SystemTime)>,
 }
 
 /// The keys whose malformed readings were told of in a generation.
@@ -154,6 +158,8 @@ impl Books {
             failing: None,
             lost_contact: false,
             refusing: None,
+            ignored_items: Vec::new(),
+            ignoring: None,
             rejected: Vec::new(),
             damper: Damper::default(),
             told_old: false,
@@ -431,31 +437,20 @@ impl Books {
         self.edit(source, |record| record.has_values) == Some(true)
     }
 
-    /// The source does not answer, or answers nonsense.
+    /// The source does not answer, or its answer is rejected as a whole.
     pub(crate) fn failed(&self, source: SourceId, generation: u64, reason: Error) {
         let mut news = News::default();
-        self.edit(source, |record| {
-            let is_news = match (&record.failing, &record.refusing) {
-                (Some(old), _) => {
-                    old.reason.kind() != reason.kind() || cause(&old.reason) != cause(&reason)
-                }
-                (None, Some(old)) => old.reason.to_string() != reason.to_string(),
-                (None, None) => true,
-            };
-            let since = record.since();
-            record.lost_contact = true;
-            record.failing = Some(Trouble {
-                since: record.failing.as_ref().map_or(since, |old| old.since),
-                reason: reason.clone(),
-            });
-            // Nobody knows whether it would still say what is held.
-            (record.interrupted, record.believed) = (record.health.held.is_some(), None);
-            record.restate();
-            if is_news {
+        let mut inner = self.inner.lock();
+        if is_rejection(&reason) {
+            inner.note(&mut news, Some(source), generation, reason.clone());
+        }
+        if let Some(record) = inner.record(source) {
+            if record.fail(reason.clone()) {
                 let kind = SourceEventKind::Suspended(reason);
                 self.put(record, &mut news, generation, kind);
             }
-        });
+        }
+        drop(inner);
         news.tell();
     }
 
@@ -525,6 +520,39 @@ impl Books {
         }
     }
 
+    /// Handles keep their last good values, since references are unresolved, or no longer do.
+    pub(crate) fn stale(&self, news: &mut News, generation: u64, change: StaleChange) {
+        let mut events = Vec::new();
+        {
+            let mut inner = self.inner.lock();
+            for one in change.recovered {
+                let before = inner.stale.remove(&one.address());
+                news.errors.extend(before.map(|(before, _)| before.reason));
+                events.push(SourceEventKind::PropertyRecovered(one.key));
+            }
+            for one in change.stale {
+                let before = inner.stale.remove(&one.address());
+                let since = before.as_ref().map_or_else(SystemTime::now, |before| before.1);
+                let is_news = before.as_ref().is_none_or(|(before, _)| {
+                    !before.is_alive() || before.reason.to_string() != one.reason.to_string()
+                });
+                if is_news {
+                    events.push(SourceEventKind::PropertyStale(StaleProperty {
+                        key: one.key.clone(),
+                        since,
+                        reason: one.reason.clone(),
+                    }));
+                }
+                inner.stale.insert(one.address(), (one, since));
+                news.errors.extend(before.map(|(before, _)| before.reason));
+            }
+            inner.stale.retain(|_, (one, _)| one.is_alive());
+        }
+        for kind in events {
+            self.put_whole(news, generation, kind);
+        }
+    }
+
     /// Takes away what is shown of keys that turned out to hold secrets.
     pub(crate) fn hide(&self, hidden: &dyn Fn(&str) -> bool) {
         let scrub = |error: &mut Error| {
@@ -539,6 +567,9 @@ impl Books {
         let inner = &mut *inner;
         for refused in &mut inner.refused {
             scrub(&mut refused.error);
+        }
+        for (stale, _) in inner.stale.values_mut() {
+            scrub(&mut stale.reason);
         }
         for pending in &mut inner.pending_restart {
             if hidden(pending.key.as_str()) {
@@ -563,6 +594,52 @@ impl Books {
         self.inner
             .lock()
             .note(news, Some(source), generation, error);
+    }
+
+    /// Records all items of lists that are not in force now.
+    pub(crate) fn ignored_items(
+        &self,
+        news: &mut News,
+        generation: u64,
+        items: Vec<(SourceId, Error)>,
+    ) {
+        let mut of_source: BTreeMap<SourceId, Vec<Error>> = BTreeMap::new();
+        for (source, error) in items {
+            of_source.entry(source).or_default().push(error);
+        }
+        let mut inner = self.inner.lock();
+        let mut new: Vec<(Option<SourceId>, Error)> = Vec::new();
+        for record in &mut inner.sources {
+            let source = record.health.source;
+            let now = of_source.remove(&source).unwrap_or_default();
+            let texts: BTreeSet<String> =
+                record.ignored_items.iter().map(Error::to_string).collect();
+            let unknown = now.iter().filter(|error| !texts.contains(&error.to_string()));
+            let unknown: Vec<Error> = unknown.cloned().collect();
+            let since = record.ignoring.as_ref().map(|trouble| trouble.since);
+            record.spare(news);
+            record.ignoring = now.first().map(|reason| Trouble {
+                since: since.unwrap_or_else(|| record.since()),
+                reason: reason.clone(),
+            });
+            news.errors.extend(std::mem::replace(&mut record.ignored_items, now));
+            let was_well = matches!(record.health.status, Status::Up);
+            if record.has_values {
+                record.restate();
+            }
+            if !was_well && matches!(record.health.status, Status::Up) {
+                self.put(record, news, generation, SourceEventKind::Recovered);
+            }
+            for error in unknown {
+                new.push((Some(source), error.clone()));
+                self.put(record, news, generation, SourceEventKind::Rejected(error));
+            }
+        }
+        // What the program itself has set, or has by default.
+        new.extend(of_source.into_values().flatten().map(|error| (None, error)));
+        for (source, error) in new {
+            inner.note(news, source, generation, error);
+        }
     }
 
     /// Remembers what a commit found.

@@ -67,7 +67,9 @@ fn weight(kind: &SourceEventKind) -> usize {
         | SourceEventKind::Degraded(error)
         | SourceEventKind::CallbackPanicked(error)
         | SourceEventKind::Malformed(error) => error.iter().count().max(1),
+        SourceEventKind::PropertyStale(stale) => stale.reason.iter().count().max(1),
         SourceEventKind::Initialized
+        | SourceEventKind::PropertyRecovered(_)
         | SourceEventKind::Updated
         | SourceEventKind::Recovered
         | SourceEventKind::Reconnected

@@ -76,11 +76,12 @@ pub struct SourceHealth {
     pub held: Option<Held>,
     /// How many of its updates brought a change.
     pub commits: u64,
-    /// How many of its updates, or single keys, were refused; what is refused again and again for the
-    /// same reason counts once.
+    /// How many of its updates, or single keys, were refused; a document that cannot be parsed is one
+    /// of them. What is refused again and again for the same reason counts once.
     pub refusals: u64,
-    /// The parts of its last document that were rejected, with the reasons. While there is one, the
-    /// status is not [`Up`](Status::Up).
+    /// The parts of its last document that were rejected, with the reasons, and the items of lists that
+    /// are ignored because their lists do not reach up to them. While there is one, the status is not
+    /// [`Up`](Status::Up).
     pub problems: Vec<Error>,
     /// Why it does not work as it should although its changes arrive, as long as that is so: it
     /// polls, for example, because there are no file events, or its values cannot be kept on disk.
@@ -101,7 +102,8 @@ pub struct Held {
     pub since: SystemTime,
 }
 
-/// Something that was refused: an update, a part of a document, a key, or a clash of keys.
+/// Something that was refused: an update, a document that cannot be parsed, a part of a document, a
+/// key, or a clash of keys.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Refused {
@@ -134,6 +136,22 @@ pub struct PendingRestart {
     pub origin: Option<Origin>,
 }
 
+/// A live handle, or a bound struct, that keeps its last good value because the new one has an
+/// unresolved reference; secrets are masked.
+///
+/// The update that led to this is in force. The handle follows again as soon as the reference
+/// resolves.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StaleProperty {
+    /// The key of the handle; of a bound struct, the key of its table.
+    pub key: Key,
+    /// Since when it has kept its value.
+    pub since: SystemTime,
+    /// Why: each key with an unresolved reference, with its origin.
+    pub reason: Error,
+}
+
 /// The health of all sources at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -144,21 +162,28 @@ pub struct Health {
     pub sources: Vec<SourceHealth>,
     /// How the whole is doing: [`Status::Down`] if a required source has never given values,
     /// [`Status::Stale`] if values are older than the policy of their source allows, something that a
-    /// source says is refused or held, an optional source is missing, or callbacks wait because no
-    /// thread can be started for them, [`Status::Starting`] while a source has not answered yet.
+    /// source says is refused or held, an optional source is missing, a live handle keeps its last good
+    /// value because a reference is unresolved, or callbacks wait because no thread can be started for
+    /// them, [`Status::Starting`] while a source has not answered yet.
     pub status: Status,
     /// The newest refusals and clashes, the oldest first, at most 64.
     pub refused: Vec<Refused>,
     /// The keys whose new values wait for a restart.
     pub pending_restart: Vec<PendingRestart>,
+    /// The live handles that keep their last good value because a reference is unresolved, in the order
+    /// of their keys.
+    pub stale_properties: Vec<StaleProperty>,
+    /// The keys of the tree in force whose references are broken, whether a handle reads them or not,
+    /// each with its origin and the reason. The status does not change for them.
+    pub broken_references: Vec<Error>,
     /// How many callbacks have panicked.
     pub callback_panics: u64,
 }
 
 impl Health {
     /// Whether every source answered at its last contact, or not longer ago than its policy allows,
-    /// nothing of what it said last is refused or held, and no callback waits because no thread can be
-    /// started for it.
+    /// nothing of what it said last is refused or held, every live handle has the value of its keys,
+    /// and no callback waits because no thread can be started for it.
     pub fn is_up(&self) -> bool {
         matches!(self.status, Status::Up)
     }
@@ -231,4 +256,9 @@ pub enum SourceEventKind {
     CallbackPanicked(Error),
     /// A reading with a default met a malformed value.
     Malformed(Error),
+    /// A live handle keeps its last good value, since a reference is unresolved. Reported again when
+    /// the reason is another one.
+    PropertyStale(StaleProperty),
+    /// The live handle on this key follows again.
+    PropertyRecovered(Key),
 }

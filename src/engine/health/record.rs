@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::health::damper::{Damper, State};
+use crate::engine::health::damper::{Damper, State, cause};
 use crate::engine::health::events::News;
 use crate::engine::health::{Held, SourceEventKind, SourceHealth, Status};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// The health of one source, and what it follows from.
 pub(super) struct Record {
@@ -30,6 +30,10 @@ pub(super) struct Record {
     pub(super) lost_contact: bool,
     /// What it said last, or a part of that, is not in force.
     pub(super) refusing: Option<Trouble>,
+    /// Items of lists in it that are not in force, since the lists do not reach up to them.
+    pub(super) ignored_items: Vec<Error>,
+    /// Since when there have been such items, and the first of them.
+    pub(super) ignoring: Option<Trouble>,
     /// All that is rejected of it, each with its text.
     pub(super) rejected: Vec<(String, Error)>,
     pub(super) damper: Damper,
@@ -48,12 +52,18 @@ pub(super) struct Trouble {
     pub(super) reason: Error,
 }
 
+/// Whether a source answered, and its answer is rejected because of its content.
+pub(super) fn is_rejection(error: &Error) -> bool {
+    use ErrorKind::{InvalidKey, Malformed, Mismatch, TooLarge};
+    matches!(error.kind(), Malformed | InvalidKey | Mismatch | TooLarge)
+}
+
 impl Record {
     /// Brings the status up to date with what it follows from.
     pub(super) fn restate(&mut self) {
-        let since = [&self.failing, &self.refusing];
-        let since = since.into_iter().flatten().map(|it| it.since).min();
-        let reason = self.failing.as_ref().or(self.refusing.as_ref());
+        let troubles = [&self.failing, &self.refusing, &self.ignoring];
+        let since = troubles.into_iter().flatten().map(|it| it.since).min();
+        let reason = troubles.into_iter().flatten().next();
         let reason = reason.map(|trouble| trouble.reason.clone());
         self.health.status = match (since, reason) {
             (Some(since), Some(reason)) if self.has_values => Status::Stale { since, reason },
@@ -61,6 +71,11 @@ impl Record {
             _ if self.has_values => Status::Up,
             _ => Status::Starting,
         };
+    }
+
+    /// What of it is not in force although it was received.
+    pub(super) fn refused(&self) -> Option<&Trouble> {
+        self.refusing.as_ref().or(self.ignoring.as_ref())
     }
 
     /// Since when it has been in trouble: since now, if it was not.
@@ -91,9 +106,35 @@ impl Record {
 
     /// Keeps what is about to be replaced until no lock is held.
     pub(super) fn spare(&self, news: &mut News) {
-        let troubles = [&self.failing, &self.refusing].into_iter().flatten();
+        let troubles = [&self.failing, &self.refusing, &self.ignoring];
+        let troubles = troubles.into_iter().flatten();
         news.errors
             .extend(troubles.map(|trouble| trouble.reason.clone()));
+    }
+
+    /// Notes that the source failed; returns whether that has not been reported yet.
+    pub(super) fn fail(&mut self, reason: Error) -> bool {
+        let is_new = match (&self.failing, &self.refusing) {
+            (Some(old), _) => {
+                old.reason.kind() != reason.kind() || cause(&old.reason) != cause(&reason)
+            }
+            (None, Some(old)) => old.reason.to_string() != reason.to_string(),
+            (None, None) => true,
+        };
+        let last = self.failing.as_ref().map(|old| old.reason.to_string());
+        if is_rejection(&reason) && last.as_ref() != Some(&reason.to_string()) {
+            self.health.refusals += 1;
+        }
+        let since = self.since();
+        self.lost_contact = true;
+        self.failing = Some(Trouble {
+            since: self.failing.as_ref().map_or(since, |old| old.since),
+            reason,
+        });
+        // Nobody knows whether the source would still give what is withheld.
+        (self.interrupted, self.believed) = (self.health.held.is_some(), None);
+        self.restate();
+        is_new
     }
 
     /// Those of some errors that are not rejected already.
@@ -176,6 +217,11 @@ impl Record {
                 self.rejected
                     .iter()
                     .map(|(_, error)| SourceEventKind::Rejected(error.clone())),
+            )
+            .chain(
+                self.ignored_items
+                    .iter()
+                    .map(|error| SourceEventKind::Rejected(error.clone())),
             )
             .chain(degraded.map(|reason| SourceEventKind::Degraded(reason.clone())))
             .chain(match &self.health.status {

@@ -5,9 +5,11 @@ use std::time::{Instant, SystemTime};
 
 use crate::engine::health::books::{Books, Inner};
 use crate::engine::health::record::Record;
-use crate::engine::health::{CallbackHealth, Health, SourceHealth, Status};
+use crate::engine::health::{CallbackHealth, Health, SourceHealth, StaleProperty, Status};
 use crate::error::Error;
+use crate::property::stale::Stale;
 use crate::tree::layer::SourceId;
+use crate::tree::snapshot::Generation;
 use crate::value::key::under;
 
 impl Inner {
@@ -15,6 +17,11 @@ impl Inner {
     fn status(&self, now: Instant, starved: Option<&(SystemTime, Error)>) -> Status {
         let mut down = None;
         let mut stale = starved.map(|(since, reason)| (*since, reason));
+        for (one, since) in self.stale.values().filter(|(one, _)| one.is_alive()) {
+            if stale.is_none_or(|old| *since < old.0) {
+                stale = Some((*since, &one.reason));
+            }
+        }
         let mut starting = false;
         for record in &self.sources {
             let since_then = match &record.health.status {
@@ -28,8 +35,8 @@ impl Inner {
                     None
                 }
                 Status::Down { reason } => Some((record.opened, reason)),
-                Status::Stale { since, reason } => match &record.refusing {
-                    Some(refusing) => Some((*since, &refusing.reason)),
+                Status::Stale { since, reason } => match record.refused() {
+                    Some(refused) => Some((*since, &refused.reason)),
                     None => record.is_too_old(now).then_some((*since, reason)),
                 },
             };
@@ -54,6 +61,17 @@ impl Inner {
     }
 }
 
+impl StaleProperty {
+    /// A handle that becomes stale now.
+    pub(crate) fn now(stale: Stale) -> Self {
+        Self {
+            key: stale.key,
+            since: SystemTime::now(),
+            reason: stale.reason,
+        }
+    }
+}
+
 impl Status {
     /// The values stay as they were at the fork, and nothing asks the sources any more.
     pub(crate) fn in_a_fork(reason: Error) -> Self {
@@ -73,6 +91,8 @@ impl Health {
             sources: Vec::new(),
             refused: Vec::new(),
             pending_restart: Vec::new(),
+            stale_properties: Vec::new(),
+            broken_references: Vec::new(),
             callback_panics,
         }
     }
@@ -98,7 +118,7 @@ impl Books {
         }
     }
 
-    pub(crate) fn health(&self, generation: u64, callbacks: CallbackHealth) -> Health {
+    pub(crate) fn health(&self, in_force: &Generation, callbacks: CallbackHealth) -> Health {
         let now = self.clock.now();
         let inner = self.inner.lock();
         let of = |record: &Record| SourceHealth {
@@ -110,16 +130,33 @@ impl Books {
                 .degraded
                 .clone()
                 .or_else(|| record.unkept.clone()),
+            problems: record
+                .health
+                .problems
+                .iter()
+                .chain(&record.ignored_items)
+                .cloned()
+                .collect(),
             ..record.health.clone()
         };
         let mut sources: Vec<_> = inner.sources.iter().map(of).collect();
         sources.sort_by_key(|health| (health.layer.rank(), std::cmp::Reverse(health.source)));
+        let stale = inner.stale.values().filter(|(one, _)| one.is_alive());
+        let stale = stale.map(|(one, since)| StaleProperty {
+            key: one.key.clone(),
+            since: *since,
+            reason: one.reason.clone(),
+        });
+        let mut stale: Vec<StaleProperty> = stale.collect();
+        stale.sort_by(|a, b| a.key.cmp(&b.key));
         Health {
-            generation,
+            generation: in_force.number(),
             status: inner.status(now, callbacks.starved.as_ref()),
             sources,
             refused: inner.refused.iter().cloned().collect(),
             pending_restart: inner.pending_restart.clone(),
+            stale_properties: stale,
+            broken_references: in_force.broken_references(),
             callback_panics: callbacks.panics,
         }
     }

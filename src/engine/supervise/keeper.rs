@@ -14,7 +14,7 @@ use crate::engine::supervise::sink::EngineSink;
 use crate::engine::supervise::turn::Turn;
 use crate::engine::threads::Threads;
 use crate::error::{Error, ErrorKind};
-use crate::source::{Policy, Refusal, Source, Start, Timing, Updates, Watching};
+use crate::source::{Policy, References, Refusal, Source, Start, Timing, Updates, Watching};
 use crate::sync::lock::{Condvar, Mutex};
 use crate::sync::panics;
 use crate::tree::layer::SourceId;
@@ -180,6 +180,11 @@ impl Keeper {
     pub(super) fn may_do_without(&self) -> bool {
         let policy = &self.terms.policy;
         policy.cache.is_some() || matches!(policy.start, Start::Optional(_))
+    }
+
+    /// Whether the values of the source contain no references.
+    pub(crate) fn is_literal(&self) -> bool {
+        self.terms.policy.references == References::Literal
     }
 
     /// Has a source that could not begin to push begin again after its admission.

@@ -125,6 +125,12 @@ impl Supervisor {
             .map_or(Refusal::Whole, |keeper| keeper.terms.refusal)
     }
 
+    /// Whether the values of a source contain no references.
+    pub(crate) fn is_literal(&self, id: SourceId) -> bool {
+        let keeper = self.monitor.keeper(id);
+        keeper.is_some_and(|keeper| keeper.is_literal())
+    }
+
     /// Waits for the threads of the sources, at the longest until `until`.
     pub(crate) fn join(&self, until: Instant) {
         self.monitor.threads.join(until);

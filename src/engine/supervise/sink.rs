@@ -19,6 +19,8 @@ pub(super) struct EngineSink {
     keeper: Weak<Keeper>,
     id: SourceId,
     refusal: Refusal,
+    /// Whether its values contain no references.
+    is_literal: bool,
     /// Whether to tell how late its changes are from when it says them.
     timed: bool,
     life: Arc<Life>,
@@ -31,6 +33,7 @@ impl EngineSink {
             keeper: Arc::downgrade(keeper),
             id: keeper.id,
             refusal: keeper.terms.refusal,
+            is_literal: keeper.is_literal(),
             timed: keeper.terms.watching == Watching::Stream,
             life,
         }
@@ -71,7 +74,10 @@ fn closed() -> Error {
 }
 
 impl Sink for EngineSink {
-    fn queue(&self, update: Update) -> Box<dyn Ticket> {
+    fn queue(&self, mut update: Update) -> Box<dyn Ticket> {
+        if self.is_literal {
+            update.escape_references();
+        }
         let placed = match self.engine() {
             Some(engine) => {
                 let told = self.timed.then(|| engine.supervisor.clock().now());

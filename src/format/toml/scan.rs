@@ -121,7 +121,8 @@ fn string_end(text: &[u8], at: usize) -> usize {
             return at + 1;
         } else if long && text[at..].starts_with(&[quote; 3]) {
             // Up to two more quotes belong to the content.
-            return at + until(&text[at..], |b| b != quote).min(5);
+            let quotes = text[at..].iter().take(5).take_while(|b| **b == quote);
+            return at + quotes.count();
         } else {
             at += 1;
         }

@@ -16,6 +16,8 @@ use ureq::http::HeaderValue;
 use crate::error::Error;
 use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
+use crate::sources::etcd::login::{Login, User};
+use crate::sources::etcd::pace::Pace;
 use crate::sources::etcd::wire::{Ask, Event, Fault, Header, Item, Lines, Listing, Message, Next};
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
@@ -30,6 +32,9 @@ use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
+mod answer;
+mod login;
+mod pace;
 mod wire;
 
 const KIND: &str = "etcd";
@@ -49,8 +54,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How far the store may be ahead of what we have seen before we ask whether we missed nothing: a
 /// stream that begins long ago is work for the store.
 const FAR: u64 = 10_000;
-/// How often in a row everything may be read again without a stream that begins.
-const AGAIN: u32 = 3;
 
 /// Keys below a prefix, or a document in one key, of etcd from 3.4 on.
 ///
@@ -84,7 +87,8 @@ const AGAIN: u32 = 3;
 pub struct Etcd {
     options: Options,
     held: Slot<Held>,
-    token: Mutex<Option<HeaderValue>>,
+    /// How the user is known; none if nobody has logged in, or that does not hold any more.
+    login: Mutex<Option<Login>>,
 }
 
 #[derive(Clone)]
@@ -95,16 +99,11 @@ struct Options {
     tls: Files,
 }
 
-#[derive(Clone)]
-struct User {
-    name: String,
-    password: Credential,
-}
-
 /// What the store holds, and at which revision.
 struct Held {
     mirror: Mirror,
     revision: u64,
+    pace: Pace,
 }
 
 /// Up to where the store is followed.
@@ -169,7 +168,7 @@ impl Etcd {
     fn with_options(options: Options) -> Self {
         Self {
             held: Slot::empty(),
-            token: Mutex::default(),
+            login: Mutex::default(),
             options,
         }
     }
@@ -193,6 +192,10 @@ impl Etcd {
     }
 
     /// Logs in, and again whenever the store wants it.
+    ///
+    /// Where authentication is off in the store, the source reads without a token, and health shows that
+    /// as [`degraded`](crate::health::SourceHealth::degraded). It logs in as soon as authentication is
+    /// enabled, within one stream (4 seconds).
     #[must_use]
     pub fn user(self, name: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
         self.log_in(name.into(), Credential::Given(password.into()))
@@ -265,18 +268,18 @@ impl Etcd {
         let Some(user) = &self.options.user else {
             return ask(&with(None)).map_err(|fault| fault.error);
         };
-        let token = self.token.lock().clone();
-        if let Some(token) = token {
-            match ask(&with(Some(token))) {
+        let known = self.login.lock().clone();
+        if let Some(login) = known {
+            match ask(&with(login.token())) {
                 Err(fault) if fault.renew => self.forget(),
                 outcome => return outcome.map_err(|fault| fault.error),
             }
         }
         let password = user.password.read("the file of the password")?;
-        let token = with(None).authenticate(&user.name, &password);
-        let token = token.map_err(|fault| fault.error)?;
-        *self.token.lock() = Some(token.clone());
-        ask(&with(Some(token))).map_err(|fault| {
+        let login = with(None).authenticate(&user.name, &password);
+        let login = login.map_err(|fault| fault.error)?;
+        *self.login.lock() = Some(login.clone());
+        ask(&with(login.token())).map_err(|fault| {
             if fault.renew {
                 self.forget();
             }
@@ -284,9 +287,15 @@ impl Etcd {
         })
     }
 
-    /// The token is of no use any more.
+    /// How the user is known does not hold any more.
     fn forget(&self) {
-        *self.token.lock() = None;
+        *self.login.lock() = None;
+    }
+
+    /// What a program that has set a user should know of how that is known.
+    fn login_warning(&self) -> Option<Error> {
+        let warning = self.login.lock().as_ref()?.warning()?;
+        Some(warning.with_origin(self.origin()))
     }
 
     /// Reads everything, from the first server that answers.
@@ -326,14 +335,17 @@ impl Etcd {
                 Message::Created(now) if is_same(&place.header, &now) => seen = now.revision,
                 _ => return Ok(End::Doubt),
             }
-            (watch.again, watch.followed) = (0, true);
             watch.updates.located(server);
+            watch.updates.degraded(self.login_warning());
             // A document that is broken is so still.
             let update = watch.held.update();
             if watch.tell(update) {
                 return Ok(End::Stopped);
             }
-            if let Some(end) = self.stream(watch, place, &mut lines)? {
+            let begun = Instant::now();
+            let end = self.stream(watch, place, &mut lines);
+            watch.held.pace.lasted(begun.elapsed());
+            if let Some(end) = end? {
                 return Ok(end);
             }
         }
@@ -366,7 +378,7 @@ impl Etcd {
             while let Some(now) = message {
                 match now {
                     Message::Created(_) => {}
-                    Message::Compacted => return Ok(Some(End::Doubt)),
+                    Message::Compacted | Message::TooLarge => return Ok(Some(End::Doubt)),
                     Message::Events(_) if watch.updates.is_stopped() => {
                         return Ok(Some(End::Stopped));
                     }
@@ -435,10 +447,8 @@ struct Watch<'a> {
     updates: &'a Updates,
     held: &'a mut Held,
     agent: &'a Agent,
-    /// How often everything was read again since a stream began.
-    again: u32,
-    /// Whether a stream has begun since the last failure.
-    followed: bool,
+    /// Whether everything was read since the last failure.
+    answered: bool,
     /// When the last update would have come if all had come at their distance.
     due: Instant,
 }
@@ -538,6 +548,7 @@ impl Etcd {
         let make = || Held {
             mirror: Mirror::new(self.options.mapping.clone()),
             revision: 0,
+            pace: Pace::default(),
         };
         self.held.with(make, run)
     }
@@ -551,39 +562,41 @@ impl Etcd {
             updates,
             held,
             agent: &agent,
-            again: 0,
-            followed: false,
+            answered: false,
             due: Instant::now(),
         };
         let mut first = true;
-        loop {
+        while !updates.wait(watch.held.pace.pause()) {
             let end = self.list_and_follow(&mut watch, &mut first);
-            match end {
+            let (error, may_go_on) = match end {
                 _ if updates.is_stopped() => return Ok(()),
                 Ok(End::Stopped) => return Ok(()),
-                Ok(End::Doubt) if watch.again < AGAIN => watch.again += 1,
                 Ok(End::Doubt) => {
                     let detail = "the servers do not agree on what the store is";
-                    return Err(web::unavailable(detail).with_origin(self.origin()));
+                    let error = web::unavailable(detail).with_origin(self.origin());
+                    (error, true)
                 }
-                // A stream was there, and another member may have all that this one had.
-                Err(_) if watch.followed && self.options.endpoints.count() > 1 => {
-                    watch.followed = false;
-                }
-                Err(error) => return Err(error),
-            }
-            if updates.wait(PAUSE) {
-                return Ok(());
+                Err(error) if !watch.answered => return Err(error),
+                // One has answered, and another member may have all that it has.
+                Err(error) => (error, self.options.endpoints.count() > 1),
+            };
+            watch.answered = false;
+            let quiet = watch.held.pace.ended();
+            if !(quiet && may_go_on) {
+                return Err(error);
             }
         }
+        Ok(())
     }
 
     fn list_and_follow(&self, watch: &mut Watch<'_>, first: &mut bool) -> Result<End, Error> {
         let all = self.read_all(watch.agent)?;
+        watch.answered = true;
         let revision = all.header.revision.to_string();
         if watch.updates.is_stopped() {
             return Ok(End::Stopped);
         }
+        watch.updates.degraded(self.login_warning());
         watch.held.replace(&all);
         let update = match std::mem::take(first) {
             true => {

@@ -7,12 +7,16 @@ use ureq::http::{HeaderValue, Response};
 use ureq::{Agent, Body, BodyReader};
 
 use crate::error::{Error, ErrorKind};
+use crate::sources::etcd::answer;
+use crate::sources::etcd::login::{Login, OFF};
 use crate::sources::web::url::Url;
 use crate::sources::web::{self, Limits, json};
 
 /// The largest answer, and the longest line of a stream: 10 MiB of values, in base64 and with their
 /// names.
 const MAX_ANSWER: usize = 32 << 20;
+/// How much of a refusal is read.
+const MAX_REFUSAL: usize = 64 << 10;
 /// How much is read at a time.
 const PIECE: usize = 64 << 10;
 
@@ -21,6 +25,8 @@ pub(super) struct Fault {
     pub(super) error: Error,
     /// Whether another token may help.
     pub(super) renew: bool,
+    /// What the server says, if it does.
+    says: String,
 }
 
 impl From<Error> for Fault {
@@ -28,6 +34,7 @@ impl From<Error> for Fault {
         Self {
             error,
             renew: false,
+            says: String::new(),
         }
     }
 }
@@ -54,7 +61,7 @@ pub(super) struct Item {
     pub(super) bytes: Vec<u8>,
     pub(super) revision: u64,
     /// Whether there was no such key before.
-    new: bool,
+    pub(super) new: bool,
 }
 
 pub(super) struct Event {
@@ -79,6 +86,8 @@ pub(super) enum Message {
     Events(Vec<Event>),
     /// What was to come next is gone.
     Compacted,
+    /// More events than are kept at once.
+    TooLarge,
 }
 
 /// A request to one server.
@@ -139,7 +148,7 @@ impl Ask<'_> {
         match response.status().as_u16() {
             200 => Ok((response, limits)),
             status => {
-                let bytes = all(response, limits)?;
+                let bytes = beginning(response, limits)?;
                 Err(refused(status, &bytes))
             }
         }
@@ -157,18 +166,19 @@ impl Ask<'_> {
             format!(",\"min_mod_revision\":\"{}\"", revision.saturating_add(1))
         });
         let answer = self.exchange("/v3/kv/range", &format!("{{{range}{newer}}}"))?;
-        let answer = json::parse(&answer)?;
-        listing(&answer).ok_or_else(|| malformed().into())
+        Ok(answer::listing(&answer)?)
     }
 
-    /// The token of a user.
-    pub(super) fn authenticate(&self, name: &str, password: &str) -> Result<HeaderValue, Fault> {
+    /// Logs a user in.
+    pub(super) fn authenticate(&self, name: &str, password: &str) -> Result<Login, Fault> {
         let (name, password) = (json::quoted(name), json::quoted(password));
         let body = format!("{{\"name\":{name},\"password\":{password}}}");
-        let answer = json::parse(&self.exchange("/v3/auth/authenticate", &body)?)?;
-        let token = json::Object::of(&answer).and_then(|answer| answer.text("token"));
-        let (_, value) = web::header("authorization", token.ok_or_else(malformed)?)?;
-        Ok(value)
+        let answer = match self.exchange("/v3/auth/authenticate", &body) {
+            Err(fault) if fault.says.contains(OFF) => return Ok(Login::Off),
+            answer => answer?,
+        };
+        let (_, value) = web::header("authorization", &answer::token(&answer)?)?;
+        Ok(Login::Token(value))
     }
 
     /// Opens a stream of what changes from a revision on.
@@ -183,6 +193,7 @@ impl Ask<'_> {
         let mut lines = Lines {
             reader: response.into_body().into_reader(),
             buffer: Vec::new(),
+            taken: 0,
             looked: 0,
             limits,
             end: Instant::now() + stream,
@@ -197,9 +208,11 @@ impl Ask<'_> {
 /// A stream of messages, one a line.
 pub(super) struct Lines {
     reader: BodyReader<'static>,
-    /// What has come and is not taken yet.
+    /// What has come.
     buffer: Vec<u8>,
-    /// So much of it holds no end of a line.
+    /// So much of it is taken.
+    taken: usize,
+    /// So much of it is taken, or holds no end of a line.
     looked: usize,
     limits: Limits,
     end: Instant,
@@ -220,12 +233,14 @@ impl Lines {
             if let Some(message) = self.ready()? {
                 return Ok(Next::Message(message));
             }
-            if self.buffer.len() > MAX_ANSWER {
+            if self.buffer.len() - self.taken > MAX_ANSWER {
                 return Ok(Next::TooLong);
             }
             if Instant::now() >= self.end {
                 return Ok(Next::Over);
             }
+            self.buffer.drain(..self.taken);
+            self.looked -= std::mem::take(&mut self.taken);
             let filled = self.buffer.len();
             self.buffer.resize(filled + PIECE, 0);
             let read = self.reader.read(&mut self.buffer[filled..]);
@@ -252,27 +267,28 @@ impl Lines {
                 return Ok(None);
             };
             let end = self.looked + at;
-            let line: Vec<u8> = self.buffer.drain(..=end).collect();
-            self.looked = 0;
-            if !line.trim_ascii().is_empty() {
-                return message(&line).map(Some);
+            let begin = std::mem::replace(&mut self.taken, end + 1);
+            self.looked = self.taken;
+            let line = self.buffer[begin..end].trim_ascii();
+            if !line.is_empty() {
+                return answer::message(line).map(Some);
             }
         }
     }
 
     /// Whether a message has begun to come.
     pub(super) fn is_within(&self) -> bool {
-        !self.buffer.is_empty()
+        self.buffer.len() > self.taken
     }
 }
 
+/// As much of an answer as may say why it is refused.
+fn beginning(response: Response<Body>, limits: Limits) -> Result<Vec<u8>, Error> {
+    read(response, MAX_REFUSAL, limits)
+}
+
 fn all(response: Response<Body>, limits: Limits) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let body = response.into_body().into_reader();
-    let mut body = body.take(MAX_ANSWER as u64 + 1);
-    body.read_to_end(&mut bytes).map_err(|fault| {
-        web::explain(ureq::Error::from(fault), limits, "the answer was complete")
-    })?;
+    let bytes = read(response, MAX_ANSWER + 1, limits)?;
     if bytes.len() > MAX_ANSWER {
         let detail = format!("the answer is longer than {MAX_ANSWER} bytes");
         return Err(Error::new(ErrorKind::TooLarge, detail));
@@ -280,102 +296,28 @@ fn all(response: Response<Body>, limits: Limits) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-fn malformed() -> Error {
-    let detail =
-        "the answer is not what is asked for: is this the JSON gateway of etcd 3.4 or newer?";
-    Error::new(ErrorKind::Malformed, detail)
-}
-
-fn header(of: &json::Object<'_>) -> Option<Header> {
-    let header = json::Object::of(of.get("header")?)?;
-    // What is 0 is left out.
-    let number = |name| header.number(name).unwrap_or(0);
-    Some(Header {
-        cluster: header.number("cluster_id")?,
-        term: number("raft_term"),
-        revision: number("revision"),
-    })
-}
-
-fn listing(answer: &json::Value) -> Option<Listing> {
-    let answer = json::Object::of(answer)?;
-    let items = match answer.get("kvs") {
-        None => Vec::new(),
-        Some(list) => list.as_array()?.iter().map(item).collect::<Option<_>>()?,
-    };
-    Some(Listing {
-        header: header(&answer)?,
-        count: answer.number("count").unwrap_or(0),
-        items,
-    })
-}
-
-fn item(item: &json::Value) -> Option<Item> {
-    let item = json::Object::of(item)?;
-    Some(Item {
-        key: String::from_utf8(json::bytes(item.get("key")?)?).ok(),
-        bytes: item.get("value").map_or(Some(Vec::new()), json::bytes)?,
-        revision: item.number("mod_revision")?,
-        new: item.number("version") == Some(1),
-    })
-}
-
-fn event(event: &json::Value) -> Option<Event> {
-    let event = json::Object::of(event)?;
-    Some(Event {
-        item: item(event.get("kv")?)?,
-        deleted: event.text("type") == Some("DELETE"),
-    })
-}
-
-/// What a line says.
-fn message(line: &[u8]) -> Result<Message, Fault> {
-    let line = json::parse(line)?;
-    let line = json::Object::of(&line).ok_or_else(malformed)?;
-    if let Some(error) = line.get("error") {
-        let says = json::Object::of(error);
-        let says = says.as_ref().and_then(|error| error.text("message"));
-        return Err(ended(says.unwrap_or_default()));
-    }
-    let result = line.get("result").and_then(json::Object::of);
-    let result = result.ok_or_else(malformed)?;
-    let is = |name: &str| result.get(name).and_then(json::Value::as_bool) == Some(true);
-    // One that is canceled at once is created as well.
-    if result.number("compact_revision").is_some_and(|it| it > 0) {
-        return Ok(Message::Compacted);
-    }
-    if is("canceled") {
-        return Err(ended(result.text("cancel_reason").unwrap_or_default()));
-    }
-    if is("created") {
-        return Ok(Message::Created(header(&result).ok_or_else(malformed)?));
-    }
-    let events = match result.get("events") {
-        None => Some(Vec::new()),
-        Some(events) => events
-            .as_array()
-            .and_then(|events| events.iter().map(event).collect()),
-    };
-    Ok(Message::Events(events.ok_or_else(malformed)?))
+fn read(response: Response<Body>, most: usize, limits: Limits) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let mut body = response.into_body().into_reader().take(most as u64);
+    body.read_to_end(&mut bytes).map_err(|fault| {
+        web::explain(ureq::Error::from(fault), limits, "the answer was complete")
+    })?;
+    Ok(bytes)
 }
 
 /// A stream that the server has ended.
-fn ended(says: &str) -> Fault {
+pub(super) fn ended(says: &str) -> Fault {
     let says = web::cut(says);
     Fault {
         error: web::unavailable(format!("the server has ended the stream ({says})")),
         renew: true,
+        says,
     }
 }
 
 /// Why an answer is none, and what may help.
 fn refused(status: u16, body: &[u8]) -> Fault {
-    let answer = json::parse(body).ok();
-    let message = answer.as_ref().and_then(json::Object::of);
-    let message = message
-        .as_ref()
-        .and_then(|answer| answer.text("message").or_else(|| answer.text("error")));
-    let says = web::cut(message.unwrap_or_default());
+    let says = web::cut(&answer::refusal(body).unwrap_or_default());
     let hint = match status {
         400 | 401 => "check user and password",
         403 => "check the permissions of the user",
@@ -387,6 +329,7 @@ fn refused(status: u16, body: &[u8]) -> Fault {
         error: web::unavailable(format!("the answer is {status} ({says}): {hint}")),
         // A token that is too old is told of in several ways.
         renew: matches!(status, 400 | 401 | 403),
+        says,
     }
 }
 
@@ -395,7 +338,7 @@ mod tests {
     use super::*;
 
     fn told(line: &str) -> Result<Message, Fault> {
-        message(line.as_bytes())
+        answer::message(line.as_bytes())
     }
 
     #[test]
@@ -431,6 +374,7 @@ mod tests {
         Lines {
             reader: Body::builder().reader(drops).into_reader(),
             buffer: Vec::new(),
+            taken: 0,
             looked: 0,
             limits: Limits {
                 connect: timeout,
@@ -489,7 +433,7 @@ mod tests {
         ]);
         proptest!(|(parts in prop::collection::vec(part, 0..40))| {
             let _ = told(&parts.concat());
-            let _ = json::parse(parts.concat().as_bytes()).map(|it| listing(&it).is_some());
+            let _ = answer::listing(parts.concat().as_bytes());
         });
     }
 
@@ -512,7 +456,8 @@ mod tests {
     #[test]
     fn what_a_server_says_is_shown_in_part_only() {
         let long = "x".repeat(500);
-        let Fault { error, renew } = refused(401, format!("{{\"message\":\"{long}\"}}").as_bytes());
+        let Fault { error, renew, .. } =
+            refused(401, format!("{{\"message\":\"{long}\"}}").as_bytes());
         assert!(renew && error.to_string().len() < 300, "{error}");
     }
 }

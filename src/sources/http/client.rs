@@ -7,13 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 use flate2::read::MultiGzDecoder;
 use ureq::http::Response;
 use ureq::http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, LOCATION,
-    RETRY_AFTER, TRANSFER_ENCODING,
+    CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, LOCATION, RETRY_AFTER,
 };
 use ureq::{Agent, Body};
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
+use crate::sources::http::framing::{Framing, list};
 use crate::sources::http::proxy::Proxy;
 use crate::sources::web::url::Url;
 use crate::sources::web::{Header, Limits, cut, explain, text, unavailable};
@@ -148,7 +148,7 @@ fn document(response: Response<Body>, ask: &Ask<'_>) -> Result<Answer, Error> {
             return Err(Error::new(ErrorKind::Malformed, detail));
         }
     }
-    let packed = match text(&response, CONTENT_ENCODING).as_deref() {
+    let packed = match list(&response, CONTENT_ENCODING).as_deref() {
         None | Some("" | "identity") => false,
         Some("gzip" | "x-gzip") => true,
         Some(other) => {
@@ -159,17 +159,16 @@ fn document(response: Response<Body>, ask: &Ask<'_>) -> Result<Answer, Error> {
             return Err(Error::new(ErrorKind::Malformed, detail));
         }
     };
-    let length = length(&response)?;
-    let chunked = text(&response, TRANSFER_ENCODING)
-        .is_some_and(|it| it.to_ascii_lowercase().contains("chunked"));
-    if length.is_none() && !chunked {
-        if ask.compressed {
-            return Ok(Answer::Unmeasured);
+    let length = match Framing::of(&response)? {
+        Framing::Length(length) => Some(length),
+        Framing::Chunked => None,
+        Framing::Close if ask.compressed => return Ok(Answer::Unmeasured),
+        Framing::Close => {
+            let detail = "a body of unknown length, whose end cannot be told from a cut: \
+                          have the server send Content-Length or chunks";
+            return Err(unavailable(detail));
         }
-        let detail = "a body of unknown length, whose end cannot be told from a cut: \
-                      have the server send Content-Length or chunks";
-        return Err(unavailable(detail));
-    }
+    };
     if length.is_some_and(|length| length > MAX_DOCUMENT_BYTES as u64) {
         return Err(too_large());
     }
@@ -199,37 +198,29 @@ fn all(mut reader: impl Read, length: Option<u64>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The length that the server names; an error if it names two.
-fn length(response: &Response<Body>) -> Result<Option<u64>, Error> {
-    let mut all = response.headers().get_all(CONTENT_LENGTH).iter();
-    let Some(first) = all.next() else {
-        return Ok(None);
-    };
-    let number = first.to_str().ok().and_then(|it| it.trim().parse().ok());
-    if number.is_none() || all.any(|other| other != first) {
-        return Err(unavailable("a Content-Length that is no single number"));
-    }
-    Ok(number)
-}
-
 fn body_fault(fault: io::Error, length: Option<u64>, packed: bool, limits: Limits) -> Error {
     let packed = if packed { "gzip " } else { "" };
+    let cut_off = || {
+        let of = match length {
+            Some(length) => format!(" of {length} bytes"),
+            None => String::new(),
+        };
+        unavailable(format!("the {packed}body{of} was cut off"))
+    };
     match fault.kind() {
         io::ErrorKind::FileTooLarge => too_large(),
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted => {
-            let of = match length {
-                Some(length) => format!(" of {length} bytes"),
-                None => String::new(),
-            };
-            unavailable(format!("the {packed}body{of} was cut off"))
-        }
+        | io::ErrorKind::ConnectionAborted => cut_off(),
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData if !packed.is_empty() => {
             let detail = "the body is not the gzip that its header promises";
             Error::new(ErrorKind::Malformed, detail)
         }
-        _ => explain(ureq::Error::from(fault), limits, "the body was complete"),
+        _ => match ureq::Error::from(fault) {
+            // The connection was closed within what frames a chunk.
+            ureq::Error::BodyStalled => cut_off(),
+            fault => explain(fault, limits, "the body was complete"),
+        },
     }
 }
 

@@ -20,6 +20,7 @@ use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
 mod client;
+mod framing;
 mod proxy;
 mod round;
 
@@ -45,6 +46,10 @@ const UNCONDITIONAL: u32 = 12;
 /// Only a 200 with a complete body is a document. Everything else, any other status, a body that
 /// is cut off, over 10 MiB (unpacked, where it is gzip) or of unknown length, a web page, an answer
 /// that comes too late, is an error: the values stay as they are and the source's health says why.
+/// A body is complete if it is as long as its `Content-Length` says, or if `Transfer-Encoding: chunked`
+/// in HTTP/1.1 brings its last chunk. A response with both, with another transfer coding, or with
+/// neither, whose body ends where the connection does, is refused: a part of a document is often a
+/// document too. Have such a server send `Content-Length`, as Python's `http.server` does.
 /// An update that takes most keys away is held; see [`Guard`]. A server that answers 429 or 5xx
 /// with `Retry-After`, in seconds or as a date, is not asked again before that, up to
 /// [`MAX_RETRY_AFTER`](crate::source::MAX_RETRY_AFTER).

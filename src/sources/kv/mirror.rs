@@ -20,11 +20,11 @@ use crate::value::origin::Origin;
 use crate::value::unread::Unread;
 
 /// What a key takes besides its name and its value.
-const KEY_BYTES: usize = 32;
+pub(crate) const KEY_BYTES: usize = 32;
 
 /// What single changes may add up to. More than may be in force is held, so that what has become less
 /// again is known without reading everything.
-const MAX_HELD: usize = 2 * MAX_DOCUMENT_BYTES;
+pub(crate) const MAX_HELD: usize = 2 * MAX_DOCUMENT_BYTES;
 
 /// So many problems are told one by one.
 const MAX_TOLD: usize = 100;
@@ -107,6 +107,17 @@ impl Mirror {
     #[allow(dead_code)] // by some stores only
     pub(crate) fn revision_of(&self, key: &str) -> Option<u64> {
         self.items.get(key).map(|item| item.revision)
+    }
+
+    /// The keys that begin with `first` and of which something is known.
+    #[allow(dead_code)] // by some stores only
+    pub(crate) fn known_from(&self, first: &str) -> Vec<&str> {
+        let after = (Bound::Included(first), Bound::Unbounded);
+        let items = self.items.range::<str, _>(after).map(|(key, _)| &**key);
+        let faults = self.faults.range::<str, _>(after).map(|(key, _)| &**key);
+        let items = items.take_while(|key| key.starts_with(first));
+        let faults = faults.take_while(|key| key.starts_with(first));
+        items.chain(faults).collect()
     }
 
     /// A key was set.

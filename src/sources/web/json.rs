@@ -8,14 +8,14 @@ use crate::error::{Error, ErrorKind};
 
 /// Reads an answer; what it holds is not quoted where it is not JSON.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Error> {
-    serde_json::from_slice(bytes).map_err(|fault| {
-        let detail = format!(
-            "the answer is not valid JSON, at line {} column {}",
-            fault.line(),
-            fault.column()
-        );
-        Error::new(ErrorKind::Malformed, detail)
-    })
+    serde_json::from_slice(bytes).map_err(|fault| invalid(&fault))
+}
+
+/// What is no JSON; nothing of it is quoted.
+pub(crate) fn invalid(fault: &serde_json::Error) -> Error {
+    let (line, column) = (fault.line(), fault.column());
+    let detail = format!("the answer is not valid JSON, at line {line} column {column}");
+    Error::new(ErrorKind::Malformed, detail)
 }
 
 /// The bytes of a text in base64; nothing is no bytes.
@@ -25,6 +25,12 @@ pub(crate) fn bytes(value: &Value) -> Option<Vec<u8>> {
         Value::String(text) => STANDARD.decode(text).ok(),
         _ => None,
     }
+}
+
+/// The bytes of a text in base64.
+#[cfg(feature = "etcd")]
+pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
 }
 
 /// Bytes in base64.

@@ -11,7 +11,7 @@ use ureq::{Agent, Timeout};
 
 use crate::error::{Error, ErrorKind};
 
-#[cfg(any(feature = "consul", feature = "etcd"))]
+#[cfg(feature = "etcd")]
 pub(crate) mod json;
 pub(crate) mod tls;
 #[cfg_attr(not(feature = "http"), allow(dead_code))] // stores need a part of it

@@ -1,59 +1,49 @@
-//! ZooKeeper's tree: one watch of all of it, and a reading of what it tells of.
-//!
-//! The watch is persistent and recursive, and set before the tree is read. All that it tells of one
-//! transaction comes before the answer to any question that is answered after that transaction. So
-//! what was read is one state of the tree as soon as nothing more was told while it was read.
+//! ZooKeeper's tree: one watch of all of it, and a reading of what it tells of (`tree`), on one
+//! connection (`session`, `wire`, `tls`) to one of several servers (`address`).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
-use crate::sources::kv::mirror::{Entry, Mirror};
+use crate::sources::kv::mirror::Mirror;
 use crate::sources::kv::options::shared_options;
 use crate::sources::kv::slot::Slot;
-use crate::sources::kv::{self, about};
+use crate::sources::kv;
 use crate::sources::trust::{Credential, Files};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
 mod address;
+mod session;
 mod tls;
+mod tree;
 mod wire;
 
 use address::Address;
+use session::{Server, Session, Stop};
 use tls::Ready;
-use wire::{Answer, Ask, Server, Session, Stop};
+use tree::{HEARTBEAT, LATE, LONGEST, Root, SETTLE, Signs, Tree};
 
 const KIND: &str = "zookeeper";
 /// Where a server is by default.
 const ADDRESS: &str = "127.0.0.1:2181";
 
-/// How long it may take to connect, and with that to read everything.
+/// How long it may take to connect, and with that to get a first answer.
 const CONNECT: Duration = Duration::from_millis(1500);
 const TIMEOUT: Duration = Duration::from_millis(3500);
-/// How long a watch may tell of nothing at most before the server is asked for a sign of life.
-const HEARTBEAT: Duration = Duration::from_millis(1500);
-/// How long it may take for an answer to come.
-const LATE: Duration = Duration::from_secs(2);
-/// How long more changes are waited for that may belong to the first.
-const SETTLE: Duration = Duration::from_millis(500);
-/// The shortest time from one update to the next.
-const PAUSE: Duration = Duration::from_millis(20);
 /// A server that was lost after less than this is not replaced by another at once.
 const HEALTHY: Duration = Duration::from_secs(1);
 
-/// So many bytes of a tree are read at most, and so many nodes that may not be read are asked for
-/// again.
-const MAX_TREE: usize = 32 << 20;
-const MAX_HIDDEN: usize = 100;
+/// How often everything is read again at least, where anything in the store has changed.
+const RESCAN: Duration = Duration::from_secs(60);
+const MIN_RESCAN: Duration = Duration::from_secs(1);
 
 /// Nodes below a path, or a document in one node, of ZooKeeper's tree.
 ///
@@ -71,11 +61,29 @@ const MAX_HIDDEN: usize = 100;
 /// seconds counts as lost. Of several servers the next one is asked when one fails. That most nodes
 /// are gone is held; see [`Guard`](crate::source::Guard).
 ///
-/// The server has to be 3.6 or newer. What is sent is one `addWatch`, reads, and a `sync` where
-/// nothing has happened for 1.5 seconds; nothing is ever written. Logging in by SASL is not possible. A
-/// change of a node's ACL alone is not told by the store: a node that may be read again is found within
-/// two seconds in which nothing else happens, of a hundred such nodes at the most; one that may no longer
-/// be read keeps its value until it changes.
+/// A tree may have 20 MiB, each node counting its path, its data and 32 bytes. Reading all of it may
+/// take as long as answers come, each within 2 seconds after the one before it, and 60 seconds
+/// altogether; a local server answers for about 30,000 nodes a second. The start waits for
+/// [`Builder::load_timeout`](crate::Builder::load_timeout) (10 seconds), so a larger tree needs more
+/// there. A change that comes while a tree is read which takes longer than a few seconds is seen after
+/// that, and may be later than 10 seconds.
+///
+/// The server has to be 3.6 or newer. What is sent is one `addWatch`, reads, and a `sync` every 1.5
+/// seconds; nothing is ever written. Logging in by SASL is not possible.
+///
+/// # Access control lists
+///
+/// The store does not tell of a change of an ACL, and from 3.8.4 and 3.9.2 it tells nothing of a node
+/// that the session may not read at that moment, not even that it is deleted. So the bound of 10
+/// seconds does not hold for what only an ACL has hidden:
+///
+/// - A node that is known and may not be read is a problem of its own, and keeps its value. Of such
+///   nodes 100 are asked for every 1.5 seconds, in turn. When one may be read again, or is gone,
+///   everything is read within a few seconds.
+/// - All else that was hidden, such as a node that was changed, created or deleted while it could not
+///   be read, and a value that may no longer be read, is found by the next reading of everything: at
+///   most a minute later, or as [`rescan_interval`](Self::rescan_interval) says.
+/// - If the first node of the prefix may not be read, the source fails, and its values stay.
 ///
 /// ```
 /// use liveprops::{Source, Watching, sources::ZooKeeper};
@@ -102,6 +110,7 @@ struct Options {
     /// Whether TLS is wanted; it is in any case where there are files for it.
     encrypted: bool,
     tls: Files,
+    rescan: Duration,
 }
 
 impl ZooKeeper {
@@ -145,6 +154,7 @@ impl ZooKeeper {
             digest: None,
             encrypted: false,
             tls: Files::default(),
+            rescan: RESCAN,
         })
     }
 
@@ -210,6 +220,14 @@ impl ZooKeeper {
         self.edit(|options| options.encrypted = true)
     }
 
+    /// Sets how often everything is read again, if any transaction has happened in the store since it
+    /// was read. This finds what an ACL has hidden; all else is told by the store as it happens. The
+    /// default is 60 seconds, and less than 1 second counts as 1 second.
+    #[must_use]
+    pub fn rescan_interval(self, every: Duration) -> Self {
+        self.edit(|options| options.rescan = every.max(MIN_RESCAN))
+    }
+
     shared_options! {
         port: 2181,
         locator: "Finds the server by variables and files. The schemes `https` and `tls` mean TLS, `http` and `tcp` none.",
@@ -225,8 +243,8 @@ impl ZooKeeper {
     }
 
     /// Begins a session with the server whose turn it is, and reads everything.
-    fn open(&self, stop: &Stop, mirror: &mut Mirror) -> Result<Open, Error> {
-        let mut begin = || -> Result<Open, Error> {
+    fn open(&self, stop: &Stop, mirror: &mut Mirror, sign: &mut dyn FnMut()) -> Result<Tree, Error> {
+        let mut begin = || -> Result<Tree, Error> {
             let begun = Instant::now();
             let endpoint = self.options.endpoints.current()?;
             let address = Address::parse(&endpoint.address)?;
@@ -241,17 +259,12 @@ impl ZooKeeper {
                 tls,
                 digest: self.credentials()?,
             };
-            let opened = || -> Result<Open, Error> {
+            let opened = || -> Result<Tree, Error> {
                 let session = Session::open(server, stop, begun + CONNECT)?;
                 let root = Root::of(&self.options.mapping, &address.chroot);
-                let mut open = Open {
-                    session,
-                    root,
-                    place: place.clone(),
-                    hidden: BTreeSet::new(),
-                };
-                open.read_all(mirror, begun + TIMEOUT)?;
-                Ok(open)
+                let mut tree = Tree::new(session, root, place.clone());
+                tree.read_all(mirror, &mut Signs::new(sign))?;
+                Ok(tree)
             };
             opened().map_err(|error| named(error, &self.origin(), &place))
         };
@@ -277,7 +290,9 @@ impl ZooKeeper {
         updates.on_stop(move || stopped.end());
         loop {
             let begun = Instant::now();
-            let opened = self.open_any(&stop, mirror, |error| updates.failed(error));
+            let opened = self.open_any(&stop, mirror, &mut || updates.degraded(None), |error| {
+                updates.failed(error);
+            });
             let mut open = match opened {
                 // It was told to end.
                 Err(_) if updates.is_stopped() => return Ok(()),
@@ -286,7 +301,7 @@ impl ZooKeeper {
             updates.located(open.place.as_str());
             let all = mirror.whole(open.session.revision());
             kv::tell(all.map(|all| Some(Update::full(all))), updates);
-            let outcome = open.follow(mirror, updates);
+            let outcome = open.follow(mirror, updates, self.options.rescan);
             if updates.is_stopped() {
                 open.session.close();
                 return Ok(());
@@ -306,286 +321,17 @@ impl ZooKeeper {
         &self,
         stop: &Stop,
         mirror: &mut Mirror,
+        sign: &mut dyn FnMut(),
         mut failed: impl FnMut(Error),
-    ) -> Result<Open, Error> {
+    ) -> Result<Tree, Error> {
         for _ in 1..self.options.endpoints.count() {
-            match self.open(stop, mirror) {
+            match self.open(stop, mirror, sign) {
                 Ok(open) => return Ok(open),
                 Err(error) if stop.is_ended() => return Err(error),
                 Err(error) => failed(error),
             }
         }
-        self.open(stop, mirror)
-    }
-}
-
-/// Takes over all that was read.
-fn replace(mirror: &mut Mirror, changes: &Changes) {
-    let denied: Vec<&str> = changes
-        .iter()
-        .filter(|(_, change)| matches!(change, Change::Denied))
-        .map(|(key, _)| key.as_str())
-        .collect();
-    let hidden = |key: &str| {
-        denied.iter().any(|denied| {
-            key.strip_prefix(denied)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
-    };
-    let entries = changes
-        .iter()
-        .filter_map(|(key, change)| entry(key, change));
-    mirror.replace_but(entries, hidden);
-    refuse(mirror, denied);
-}
-
-/// Takes over what has changed.
-fn apply(mirror: &mut Mirror, changes: &Changes) {
-    for (key, change) in changes {
-        match entry(key, change) {
-            Some(entry) => mirror.put(&entry),
-            None if matches!(change, Change::Gone) => mirror.delete(key),
-            None => refuse(mirror, vec![key]),
-        }
-    }
-}
-
-fn refuse(mirror: &mut Mirror, keys: Vec<&str>) {
-    for key in keys {
-        mirror.refuse(key, denied().with_origin(Origin::new(KIND, key)));
-    }
-}
-
-fn denied() -> Error {
-    let detail = "may not be read: check the digest, and the ACL of the node";
-    Error::new(ErrorKind::Unavailable, detail)
-}
-
-/// What was read, by the keys of the mapping.
-type Changes = BTreeMap<String, Change>;
-
-enum Change {
-    Set { bytes: Vec<u8>, revision: u64 },
-    Gone,
-    Denied,
-}
-
-impl Change {
-    /// A node without data says nothing.
-    fn of(bytes: Vec<u8>, revision: u64) -> Self {
-        match bytes.is_empty() {
-            true => Change::Gone,
-            false => Change::Set { bytes, revision },
-        }
-    }
-}
-
-fn entry<'a>(key: &'a str, change: &'a Change) -> Option<Entry<'a>> {
-    match change {
-        Change::Set { bytes, revision } => Some(Entry {
-            key,
-            bytes,
-            revision: *revision,
-        }),
-        Change::Gone | Change::Denied => None,
-    }
-}
-
-/// Where the nodes that are meant begin.
-struct Root {
-    path: String,
-    /// What stands before the keys of the mapping.
-    before: String,
-    /// Whether it is that node alone.
-    alone: bool,
-}
-
-impl Root {
-    fn of(mapping: &Mapping, chroot: &str) -> Self {
-        let path = format!("{chroot}/{}", mapping.wanted());
-        Self {
-            path: match path.trim_end_matches('/') {
-                "" => "/".to_owned(),
-                path => path.to_owned(),
-            },
-            before: format!("{chroot}/"),
-            alone: mapping.is_document(),
-        }
-    }
-
-    /// The key of a node, if it is meant.
-    fn key<'a>(&self, path: &'a str) -> Option<&'a str> {
-        if self.alone && path != self.path {
-            return None;
-        }
-        // The store's own nodes are no one's configuration, unless they are asked for.
-        let own = path.strip_prefix("/zookeeper");
-        if self.path == "/" && own.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-            return None;
-        }
-        path.strip_prefix(self.before.as_str())
-    }
-
-    fn child(path: &str, name: &str) -> String {
-        format!("{}/{name}", path.trim_end_matches('/'))
-    }
-}
-
-/// A session, and where it reads.
-struct Open {
-    session: Session,
-    root: Root,
-    /// Where its server is.
-    place: String,
-    /// Nodes that may not be read.
-    hidden: BTreeSet<String>,
-}
-
-impl Open {
-    /// Sets the watch and reads the tree.
-    fn read_all(&mut self, mirror: &mut Mirror, until: Instant) -> Result<(), Error> {
-        let Self {
-            session,
-            root,
-            hidden,
-            ..
-        } = self;
-        let start = root.path.clone();
-        let questions = [
-            Ask::Watch(start.clone()),
-            // A server that is behind must not take the values back to what they were.
-            Ask::Sync(start.clone()),
-            Ask::Data(start.clone()),
-        ];
-        let mut tree = Changes::new();
-        let mut size = 0;
-        hidden.clear();
-        session.ask(VecDeque::from(questions), until, |ask, answer, more| {
-            match (ask, answer) {
-                (
-                    Ask::Data(path),
-                    Answer::Data {
-                        bytes,
-                        revision,
-                        has_children,
-                    },
-                ) => {
-                    if has_children && !root.alone {
-                        more.push_back(Ask::Children(path.clone()));
-                    }
-                    size += path.len() + bytes.len();
-                    if size > MAX_TREE {
-                        let detail = format!("the tree has more than {MAX_TREE} bytes");
-                        return Err(Error::new(ErrorKind::TooLarge, detail));
-                    }
-                    if let Some(key) = root.key(&path) {
-                        tree.insert(key.to_owned(), Change::of(bytes, revision));
-                    }
-                }
-                (Ask::Children(path), Answer::Names(names)) => {
-                    let children = names.iter().map(|name| Root::child(&path, name));
-                    let ours = children.filter(|child| root.key(child).is_some());
-                    more.extend(ours.map(Ask::Data));
-                }
-                (Ask::Data(path) | Ask::Children(path), Answer::Denied) => {
-                    if path == root.path {
-                        return Err(denied());
-                    }
-                    if let Some(key) = root.key(&path) {
-                        tree.insert(key.to_owned(), Change::Denied);
-                    }
-                    hidden.insert(path);
-                }
-                (Ask::Watch(_), Answer::Denied) => return Err(denied()),
-                _ => {}
-            }
-            Ok(())
-        })?;
-        self.settle(&mut tree, until)?;
-        replace(mirror, &tree);
-        Ok(())
-    }
-
-    /// Reads what the watch has told of, until nothing more is told meanwhile.
-    fn settle(&mut self, changes: &mut Changes, until: Instant) -> Result<(), Error> {
-        let Self {
-            session,
-            root,
-            hidden,
-            ..
-        } = self;
-        let enough = Instant::now() + SETTLE;
-        while !session.told.is_empty() && Instant::now() < enough {
-            let told = std::mem::take(&mut session.told).into_iter();
-            let questions = told.filter(|path| root.key(path).is_some()).map(Ask::Data);
-            session.ask(questions.collect(), until, |ask, answer, _| {
-                let Ask::Data(path) = ask else { return Ok(()) };
-                let change = match answer {
-                    Answer::Data {
-                        bytes, revision, ..
-                    } => Change::of(bytes, revision),
-                    Answer::Denied if path == root.path && root.alone => return Err(denied()),
-                    Answer::Denied => {
-                        hidden.insert(path.clone());
-                        Change::Denied
-                    }
-                    _ => Change::Gone,
-                };
-                if let Some(key) = root.key(&path) {
-                    changes.insert(key.to_owned(), change);
-                }
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Asks for a sign of life; says whether all has to be read again.
-    fn beat(&mut self) -> Result<bool, Error> {
-        let hidden = self.hidden.iter().take(MAX_HIDDEN).cloned();
-        let questions = hidden.map(Ask::Data);
-        // A server that has lost the others still answers reads for a while, but not this.
-        let questions = questions.chain([Ask::Sync(self.root.path.clone())]);
-        let mut again = false;
-        let until = Instant::now() + LATE;
-        self.session
-            .ask(questions.collect(), until, |ask, answer, _| {
-                // No watch tells of a change of an ACL.
-                again |= matches!(ask, Ask::Data(_)) && !matches!(answer, Answer::Denied);
-                Ok(())
-            })?;
-        Ok(again)
-    }
-
-    /// Tells of what changes, until an error or the end.
-    fn follow(&mut self, mirror: &mut Mirror, updates: &Updates) -> Result<(), Error> {
-        loop {
-            if !self.session.listen(Instant::now() + about(HEARTBEAT))? {
-                if self.beat()? {
-                    self.read_all(mirror, Instant::now() + TIMEOUT)?;
-                }
-                // A document that is broken is so still.
-                self.tell(mirror, updates);
-                continue;
-            }
-            let begun = Instant::now();
-            let mut changes = Changes::new();
-            self.settle(&mut changes, begun + SETTLE + LATE)?;
-            apply(mirror, &changes);
-            if mirror.wants_all() {
-                self.read_all(mirror, Instant::now() + TIMEOUT)?;
-            }
-            self.tell(mirror, updates);
-            if updates.wait(PAUSE.saturating_sub(begun.elapsed())) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Sends what is new.
-    fn tell(&self, mirror: &mut Mirror, updates: &Updates) {
-        let update = mirror.update(self.session.revision());
-        kv::tell(update, updates);
+        self.open(stop, mirror, sign)
     }
 }
 
@@ -603,7 +349,7 @@ impl Source for ZooKeeper {
 
     fn load(&self) -> Result<Document, Error> {
         self.with_mirror(|mirror| {
-            let open = self.open_any(&Stop::default(), mirror, drop)?;
+            let open = self.open_any(&Stop::default(), mirror, &mut || {}, drop)?;
             let revision = open.session.revision();
             open.session.close();
             mirror.whole(revision)
@@ -627,6 +373,7 @@ impl Source for ZooKeeper {
         let silence = TIMEOUT.max(HEARTBEAT + LATE) + Duration::from_secs(1);
         Timing::new()
             .timeout(TIMEOUT)
+            .first_load(LONGEST)
             .silence(silence)
             .settle(SETTLE)
     }
@@ -649,33 +396,6 @@ impl fmt::Debug for ZooKeeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_keys_below_the_root_and_the_chroot() {
-        let root = |mapping: Mapping, chroot: &str| Root::of(&mapping, chroot);
-        let app = root(Mapping::prefix(KIND, '/', "app"), "");
-        assert_eq!(
-            (app.path.as_str(), app.key("/app/a/b")),
-            ("/app", Some("app/a/b"))
-        );
-        let app = root(Mapping::prefix(KIND, '/', "/app/"), "/prod");
-        assert_eq!(
-            (app.path.as_str(), app.key("/prod/app/a")),
-            ("/prod/app", Some("app/a"))
-        );
-        assert_eq!(app.key("/app/a"), None);
-        let all = root(Mapping::prefix(KIND, '/', ""), "");
-        assert_eq!((all.path.as_str(), all.key("/a")), ("/", Some("a")));
-        assert_eq!(all.key("/zookeeper/quota"), None);
-        assert_eq!(all.key("/zookeepers"), Some("zookeepers"));
-        let own = root(Mapping::prefix(KIND, '/', "zookeeper"), "");
-        assert_eq!(own.key("/zookeeper/config"), Some("zookeeper/config"));
-        let one = root(Mapping::document(KIND, '/', "all.toml"), "");
-        assert_eq!(one.key("/all.toml"), Some("all.toml"));
-        assert_eq!(one.key("/all.toml/below"), None);
-        assert_eq!(Root::child("/", "a"), "/a");
-        assert_eq!(Root::child("/a", "b"), "/a/b");
-    }
 
     #[test]
     fn a_change_is_seen_within_the_budget_whatever_happens() {

@@ -194,6 +194,14 @@ pub(crate) fn items(value: &Value) -> Option<Vec<Value>> {
     }
 }
 
+/// Whether a text spells a map, such as `a=1, b=2`.
+pub(crate) fn spells_a_map(value: &Value) -> bool {
+    let Value::Text(text) = value else {
+        return false;
+    };
+    text.trim_start().starts_with('{') || text::pairs(text).is_ok_and(|pairs| !pairs.is_empty())
+}
+
 /// A value for a message: its kind and its text, cut to a readable length, or the mask.
 pub(crate) fn shown(value: &Value, masked: bool) -> String {
     if masked || holds_secret(value) {

@@ -269,7 +269,12 @@ impl<'a> De<'a> {
                 fault.0.kind = ErrorKind::Missing;
                 self.place(fault)
             }
-            Input::Failed(error) => self.place(Fault::done(error.clone())),
+            Input::Failed(error) => {
+                // What looks like a reference may be a part of the secret.
+                let masked = error.is_unresolved() && self.is_masked(&self.path_text());
+                let masked = masked.then(|| error.without(&|_| true)).flatten();
+                self.place(Fault::done(masked.unwrap_or_else(|| error.clone())))
+            }
             Input::Text(text) if text.trim().is_empty() => self.fault("empty text", wanted),
             _ => self.fault("wrong type", wanted),
         }
@@ -367,6 +372,14 @@ impl<'a> De<'a> {
                 numbered.sort_by_key(|(at, _)| *at);
                 if numbered.windows(2).any(|pair| pair[0].0 == pair[1].0) {
                     return Err(self.fault("two names with the same number", wanted()));
+                }
+                let gap = numbered.iter().zip(0..).find(|((at, _), place)| at != place);
+                if let Some(((at, _), place)) = gap {
+                    let detail = format!(
+                        "a list with the item {at} and without the item {place}; set that too, or \
+                         the list in a lower layer"
+                    );
+                    return Err(self.fault(&detail, wanted()));
                 }
                 Ok(numbered.into_iter().map(|(_, child)| child).collect())
             }

@@ -28,19 +28,22 @@ impl<'a> Parts<'a> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(at) = rest.find("${") {
-            if rest[..at].ends_with('$') {
-                // `$${`: the first dollar says that the rest is meant as it stands.
-                parts.push(Part::Text(&rest[..at - 1]));
-                parts.push(Part::Text("${"));
+            // Each pair of the dollars before the brace is one dollar; one that is left over opens a
+            // reference.
+            let before = rest[..at].trim_end_matches('$');
+            let dollars = at + 1 - before.len();
+            parts.push(Part::Text(&rest[..before.len() + dollars / 2]));
+            if dollars % 2 == 0 {
+                parts.push(Part::Text("{"));
                 rest = &rest[at + 2..];
                 continue;
             }
             let Some(end) = closing(&rest[at + 2..]) else {
+                rest = &rest[at..];
                 break;
             };
             let inside = &rest[at + 2..at + 2 + end];
             let written = &rest[at..at + 2 + end + 1];
-            parts.push(Part::Text(&rest[..at]));
             let (key, default) = match colon(inside) {
                 Some(colon) => (
                     &inside[..colon],

@@ -1,0 +1,72 @@
+//! The items of lists that are not in force, since their lists do not reach up to them.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::tree::layer::{LayerState, SourceId};
+use crate::tree::merge::Findings;
+use crate::value::key::Key;
+
+/// The ignored items of all layers. Each merge replaces those at and below the keys that it merged.
+#[derive(Debug, Default)]
+pub(crate) struct IgnoredItems(BTreeMap<Key, Vec<(SourceId, Error)>>);
+
+impl IgnoredItems {
+    /// Replaces the items at the keys that were merged. Returns all items if there is a difference.
+    pub(crate) fn update(
+        &mut self,
+        findings: &Findings,
+        layers: &[Arc<LayerState>],
+    ) -> Option<Vec<(SourceId, Error)>> {
+        if self.0.is_empty() && findings.ignored.is_empty() {
+            return None;
+        }
+        let mut removed = BTreeMap::new();
+        for place in &findings.merged_at {
+            removed.append(&mut self.take(place));
+        }
+        let mut found: BTreeMap<Key, Vec<(SourceId, Error)>> = BTreeMap::new();
+        for item in &findings.ignored {
+            let Some(layer) = layers.get(item.layer) else {
+                continue;
+            };
+            let items = found.entry(item.key.clone()).or_default();
+            // A list that was merged twice in one commit was found twice.
+            if !items.iter().any(|(source, _)| *source == layer.id) {
+                items.push((layer.id, item.error.clone()));
+            }
+        }
+        let differs = !is_same(&removed, &found);
+        self.0.append(&mut found);
+        differs.then(|| self.0.values().flatten().cloned().collect())
+    }
+
+    /// Takes out the items at and below a key.
+    fn take(&mut self, place: &str) -> BTreeMap<Key, Vec<(SourceId, Error)>> {
+        if place.is_empty() {
+            return std::mem::take(&mut self.0);
+        }
+        // All keys below begin with a dot after the place, and `/` follows the dot.
+        let (from, to) = (format!("{place}."), format!("{place}/"));
+        let bounds = (Bound::Included(&*from), Bound::Excluded(&*to));
+        let below = self.0.range::<str, _>(bounds).map(|(key, _)| key.clone());
+        let mut keys: Vec<Key> = below.collect();
+        keys.extend(Key::parse(place));
+        let taken = keys.into_iter();
+        taken.filter_map(|key| self.0.remove_entry(&key)).collect()
+    }
+}
+
+fn is_same(
+    before: &BTreeMap<Key, Vec<(SourceId, Error)>>,
+    now: &BTreeMap<Key, Vec<(SourceId, Error)>>,
+) -> bool {
+    let text = |items: &BTreeMap<Key, Vec<(SourceId, Error)>>| -> Vec<(SourceId, String)> {
+        let all = items.values().flatten();
+        all.map(|(source, error)| (*source, error.to_string()))
+            .collect()
+    };
+    text(before) == text(now)
+}

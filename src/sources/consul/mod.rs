@@ -1,0 +1,236 @@
+//! Consul's key-value store, by its HTTP interface: recursive reads that block until something changes
+//! (`watch`), and heartbeats that prove that they work (`heartbeat`). `client` sends requests, `answer`
+//! reads what comes back.
+
+mod answer;
+mod client;
+mod heartbeat;
+mod watch;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::source::{Policy, Refusal, Scope, Source, Timing, Updates, Watching};
+use crate::sources::consul::client::{Link, PING_TIMEOUT};
+use crate::sources::consul::heartbeat::{GRACE, HEARTBEAT};
+use crate::sources::disk::absolute;
+use crate::sources::kv;
+use crate::sources::kv::endpoints::Endpoints;
+use crate::sources::kv::mapping::Mapping;
+use crate::sources::kv::mirror::Mirror;
+use crate::sources::kv::options::shared_options;
+use crate::sources::kv::slot::Slot;
+use crate::sources::trust::{Credential, Files};
+use crate::value::document::Document;
+use crate::value::origin::Origin;
+use crate::value::secret::Secret;
+
+const KIND: &str = "consul";
+/// Where an agent is by default.
+const ADDRESS: &str = "http://127.0.0.1:8500";
+/// How long an answer may take that does not block.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Keys below a prefix, or a document in one key, of Consul's key-value store.
+///
+/// `config/checkout/ratelimit/qps` below the prefix `config/checkout` is the property
+/// `ratelimit.qps`. A change is seen as it happens. All that one transaction of the store changed is
+/// one generation; what is deleted there lets weaker layers show. Keys that end in a slash are
+/// folders, and skipped. A value that is not UTF-8 or over 1 MiB (Consul itself takes 512 KiB) is
+/// refused alone; all together may hold 10 MiB, each key counting its name, its value and 32 bytes.
+///
+/// An error of the store, whatever it is, takes nothing away: the reading goes on with growing
+/// pauses and then begins anew. Of several addresses the next one is asked when one fails. That most
+/// keys are gone is held; see [`Guard`](crate::source::Guard).
+///
+/// The ACL token needs `read` on the prefix (`key_prefix`). To a token without it an agent shows an
+/// empty store: newer ones (from Consul 1.12) say so, which is an error here, and older ones do if their setting
+/// `acl.enable_key_list_policy` is on and the token lacks `list`.
+///
+/// ```
+/// use liveprops::{Source, Watching, sources::Consul};
+///
+/// let consul = Consul::prefix("config/checkout")
+///     .address("https://consul.example.com:8501")
+///     .token("b1gs33cr3t".to_owned())
+///     .ca("/etc/ssl/consul.pem");
+/// assert_eq!(consul.watching(), Watching::Stream);
+/// assert_eq!(consul.origin().to_string(), "consul config/checkout/");
+/// ```
+pub struct Consul {
+    options: Options,
+    mirror: Slot<Mirror>,
+}
+
+#[derive(Clone)]
+struct Options {
+    mapping: Mapping,
+    endpoints: Endpoints,
+    token: Option<Credential>,
+    datacenter: Option<String>,
+    stale: bool,
+    tls: Files,
+}
+
+impl Consul {
+    /// All keys below a prefix, which ends at a slash: `app` is `app/`, never `apple`.
+    pub fn prefix(prefix: impl AsRef<str>) -> Self {
+        Self::of(Mapping::prefix(KIND, '/', prefix.as_ref()))
+    }
+
+    /// One key that holds a document; its format is that of its extension, or given.
+    pub fn document(key: impl AsRef<str>) -> Self {
+        Self::of(Mapping::document(KIND, '/', key.as_ref()))
+    }
+
+    /// The prefixes of a scope below this one, the weakest first: `common`, `common-prod`, `checkout`,
+    /// `checkout-prod`. Each has the options that are set by now, but for documents.
+    ///
+    /// ```
+    /// use liveprops::source::Scope;
+    /// use liveprops::{Source, sources::Consul};
+    ///
+    /// let scope = Scope::app("checkout");
+    /// let layers = Consul::prefix("config").ca("/etc/ssl/consul.pem").of_scope(&scope)?;
+    /// let origins: Vec<String> = layers.iter().map(|it| it.origin().to_string()).collect();
+    /// assert_eq!(origins, ["consul config/common/", "consul config/checkout/"]);
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Scope::names`], and of a [`document`](Self::document), which has nothing below it.
+    pub fn of_scope(self, scope: &Scope) -> Result<Vec<Self>, Error> {
+        let all = self.options.mapping.of_scope(scope)?;
+        let one = |mapping| self.clone().edit(|options| options.mapping = mapping);
+        Ok(all.into_iter().map(one).collect())
+    }
+
+    fn of(mapping: Mapping) -> Self {
+        let options = Options {
+            mapping,
+            endpoints: Endpoints::one(ADDRESS),
+            token: None,
+            datacenter: None,
+            stale: false,
+            tls: Files::default(),
+        };
+        Self::with_options(options)
+    }
+
+    fn with_options(options: Options) -> Self {
+        Self {
+            mirror: Slot::empty(),
+            options,
+        }
+    }
+
+    fn edit(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(&mut self.options);
+        Self::with_options(self.options)
+    }
+
+    /// Sets the address of the agent; `http://127.0.0.1:8500` by default.
+    #[must_use]
+    pub fn address(self, url: impl Into<String>) -> Self {
+        self.addresses([url])
+    }
+
+    /// Sets several addresses, any of which will do: the next is asked when one fails.
+    #[must_use]
+    pub fn addresses<U: Into<String>>(self, urls: impl IntoIterator<Item = U>) -> Self {
+        let urls = urls.into_iter().map(Into::into).collect();
+        self.edit(|options| options.endpoints = Endpoints::all(urls))
+    }
+
+    /// Sends an ACL token.
+    #[must_use]
+    pub fn token(self, token: impl Into<Secret<String>>) -> Self {
+        let token = Credential::Given(token.into());
+        self.edit(|options| options.token = Some(token))
+    }
+
+    /// Sends the ACL token that a file holds, which is read anew for each read of the store.
+    #[must_use]
+    pub fn token_file(self, path: impl Into<PathBuf>) -> Self {
+        let token = Credential::File(absolute(&path.into()));
+        self.edit(|options| options.token = Some(token))
+    }
+
+    /// Reads from a data centre; that of the agent by default.
+    #[must_use]
+    pub fn datacenter(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.edit(|options| options.datacenter = Some(name))
+    }
+
+    /// Lets any server answer, not the leader alone: it may be behind, by 5 seconds at the most.
+    #[must_use]
+    pub fn stale(self) -> Self {
+        self.edit(|options| options.stale = true)
+    }
+
+    shared_options! {
+        port: 8500,
+        locator: "Finds the agent by variables and files.",
+        ca: "Trusts the certificates in a file in place of Mozilla's roots.",
+        client_certificate: "Shows a certificate, with its chain and its key in files of PEM.",
+    }
+
+    /// Runs a call with what the one before has left.
+    fn with_mirror<R>(&self, run: impl FnOnce(&mut Mirror) -> R) -> R {
+        let make = || Mirror::new(self.options.mapping.clone());
+        self.mirror.with(make, run)
+    }
+}
+
+/// With memory of its own: what one has told says nothing of what another has.
+impl Clone for Consul {
+    fn clone(&self) -> Self {
+        Self::with_options(self.options.clone())
+    }
+}
+
+impl Source for Consul {
+    fn origin(&self) -> Origin {
+        Origin::new(KIND, self.options.mapping.wanted())
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let (answer, _) = self.read_all(&mut Link::new(self.agent()?))?;
+        self.with_mirror(|mirror| self.to_document(mirror, &answer))
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Stream
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        self.with_mirror(|mirror| self.follow(mirror, updates))
+    }
+
+    fn refusal(&self) -> Refusal {
+        self.options.mapping.refusal()
+    }
+
+    fn timing(&self) -> Timing {
+        let silence = HEARTBEAT + PING_TIMEOUT + GRACE + Duration::from_millis(500);
+        Timing::new().timeout(TIMEOUT).silence(silence)
+    }
+
+    fn policy(&self) -> Policy {
+        kv::policy()
+    }
+}
+
+impl fmt::Debug for Consul {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consul")
+            .field("keys", &self.options.mapping.wanted())
+            .field("token", &self.options.token.is_some())
+            .field("tls", &self.options.tls)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,326 @@
+//! The value of one leaf, by the values of the keys that it refers to.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::error::{Error, ErrorKind};
+use crate::tree::diff::value;
+use crate::tree::interpolate::parse::{Part, Parts};
+use crate::tree::interpolate::{Context, Done, Job, MAX_TOTAL, trouble};
+use crate::value::Value;
+use crate::value::coerce;
+use crate::value::key::Key;
+use crate::value::node::{Node, Table};
+
+/// What one value may grow to, in bytes; an item of a list counts as 16.
+const MAX_SIZE: usize = 1024 * 1024;
+
+/// Each key once, in the order of its first mention.
+pub(super) fn unique(keys: Vec<Key>) -> Vec<Key> {
+    if keys.len() <= FEW_MENTIONS {
+        return keys;
+    }
+    let mut seen = HashSet::new();
+    let mut keys = keys;
+    keys.retain(|key| seen.insert(key.clone()));
+    keys
+}
+
+/// Among so few keys a mention is looked for one by one.
+const FEW_MENTIONS: usize = 16;
+
+pub(super) enum Stop {
+    /// Other leaves, at least one, must be resolved first.
+    Needs(Vec<Key>),
+    Broken(Error),
+    /// No case of a contextual value holds.
+    PassedOver,
+}
+
+impl Stop {
+    /// Continues past what must be resolved first. A broken part counts once that is resolved.
+    fn collect(self, needs: &mut Vec<Key>) -> Result<(), Stop> {
+        match self {
+            Stop::Needs(more) => {
+                needs.extend(more);
+                Ok(())
+            }
+            broken if needs.is_empty() => Err(broken),
+            _ => Err(Stop::Needs(std::mem::take(needs))),
+        }
+    }
+}
+
+/// What following one leaf sees and notes on the way.
+pub(super) struct Sight<'a> {
+    jobs: &'a BTreeMap<Key, Job>,
+    merged: &'a Table,
+    context: Context<'a>,
+    pub(super) refers: Vec<Key>,
+    pub(super) chain: u32,
+    pub(super) hidden: bool,
+    pub(super) size: usize,
+    /// What this commit may still spend on all its values.
+    pub(super) left: usize,
+}
+
+impl<'a> Sight<'a> {
+    pub(super) fn new(
+        jobs: &'a BTreeMap<Key, Job>,
+        merged: &'a Table,
+        context: Context<'a>,
+        left: usize,
+    ) -> Self {
+        Self {
+            jobs,
+            merged,
+            context,
+            refers: Vec::new(),
+            chain: 0,
+            hidden: false,
+            size: 0,
+            left,
+        }
+    }
+
+    /// Notes a key that the leaf refers to. Of many keys, [`unique`] drops the repeated ones later.
+    fn mention(&mut self, key: &Key) {
+        if self.refers.len() > FEW_MENTIONS || !self.refers.contains(key) {
+            self.refers.push(key.clone());
+        }
+    }
+
+    fn grow(&mut self, by: usize) -> Result<(), Stop> {
+        self.size += by;
+        if self.size > MAX_SIZE {
+            let detail = format!("grows beyond {MAX_SIZE} bytes through its references");
+            return Err(Stop::Broken(Error::new(ErrorKind::TooLarge, detail)));
+        }
+        if self.size > self.left {
+            let detail =
+                format!("all references of one update together grow beyond {MAX_TOTAL} bytes");
+            return Err(Stop::Broken(Error::new(ErrorKind::TooLarge, detail)));
+        }
+        Ok(())
+    }
+
+    /// The value of a leaf: of a list of cases, the first that holds.
+    pub(super) fn leaf(&mut self, raw: &Value) -> Result<Value, Stop> {
+        let Some(cases) = raw.cases() else {
+            return self.value(raw);
+        };
+        for (wanted, value) in cases {
+            if self.holds(wanted)? {
+                return self.value(value);
+            }
+        }
+        Err(Stop::PassedOver)
+    }
+
+    /// Whether every key has the value, or one of the values, that is wanted of it.
+    fn holds(&mut self, wanted: Option<&BTreeMap<Box<str>, Value>>) -> Result<bool, Stop> {
+        let mut holds = true;
+        for (name, wanted) in wanted.into_iter().flatten() {
+            let key = Key::parse(name).map_err(Stop::Broken)?;
+            // Looked at even if another key has decided: a change of this one may matter next.
+            self.mention(&key);
+            self.hidden |= (self.context.secret)(key.as_str());
+            let found = self.look(&key)?;
+            self.chain = self.chain.max(1);
+            holds &= found.is_some_and(|found| match wanted {
+                Value::List(any) => any.iter().any(|one| reads_alike(one, &found)),
+                one => reads_alike(one, &found),
+            });
+        }
+        Ok(holds)
+    }
+
+    fn value(&mut self, raw: &Value) -> Result<Value, Stop> {
+        match raw {
+            Value::Text(text) if raw.may_refer() => {
+                let parts = Parts::of(text, 0).map_err(Stop::Broken)?;
+                if let [Part::Reference { .. }] = parts.0.as_slice() {
+                    return self.reference(&parts.0[0]);
+                }
+                self.text(&parts).map(Value::from)
+            }
+            Value::List(items) => {
+                self.grow(16 * items.len())?;
+                let mut needs = Vec::new();
+                let mut values = Vec::with_capacity(items.len());
+                for item in items {
+                    match self.value(item) {
+                        Ok(value) => values.push(value),
+                        Err(stop) => stop.collect(&mut needs)?,
+                    }
+                }
+                if needs.is_empty() {
+                    Ok(Value::List(values.into()))
+                } else {
+                    Err(Stop::Needs(needs))
+                }
+            }
+            Value::Table(fields) => {
+                self.grow(16 * fields.len())?;
+                let fields = fields
+                    .iter()
+                    .map(|(name, value)| Ok((name.clone(), self.value(value)?)));
+                Ok(Value::Table(Box::new(fields.collect::<Result<_, Stop>>()?)))
+            }
+            other => {
+                self.grow(size(other))?;
+                Ok(other.clone())
+            }
+        }
+    }
+
+    /// The text with its references followed. All that must be resolved first is named at once:
+    /// otherwise each of many references would begin the whole text again.
+    fn text(&mut self, parts: &Parts<'_>) -> Result<String, Stop> {
+        let mut text = String::new();
+        let mut needs = Vec::new();
+        for part in &parts.0 {
+            match part {
+                Part::Text(piece) => {
+                    self.grow(piece.len())?;
+                    text.push_str(piece);
+                }
+                Part::Reference { .. } => match self.reference(part) {
+                    Err(stop) => stop.collect(&mut needs)?,
+                    Ok(Value::Text(value)) => text.push_str(&value),
+                    Ok(value @ (Value::List(_) | Value::Table(_))) => {
+                        let detail = format!("a {} cannot be put into a text", value.kind());
+                        return Err(Stop::Broken(trouble(detail)));
+                    }
+                    Ok(value) => text.push_str(&value.to_string()),
+                },
+            }
+        }
+        if needs.is_empty() {
+            Ok(text)
+        } else {
+            Err(Stop::Needs(needs))
+        }
+    }
+
+    fn reference(&mut self, part: &Part<'_>) -> Result<Value, Stop> {
+        let Part::Reference {
+            key,
+            default,
+            written,
+        } = part
+        else {
+            return Ok(Value::from(""));
+        };
+        let is_computed = !matches!(key.0.as_slice(), [Part::Text(_)]);
+        let name = self.text(key)?;
+        let name = name.trim();
+        let Some(key) = Key::parse(name).ok().filter(|key| !key.is_root()) else {
+            // Not a key of ours, such as a shell expression: left as it is written.
+            return self.as_written(written);
+        };
+        // The name may be made of a secret.
+        let shown = match is_computed && self.hidden {
+            true => written.to_string(),
+            false => key.to_string(),
+        };
+        self.mention(&key);
+        self.hidden |= (self.context.secret)(key.as_str());
+        if let Some(found) = self.look(&key)? {
+            self.grow(size(&found))?;
+            self.chain = self.chain.max(1);
+            return Ok(found);
+        }
+        match default {
+            Some(default) => match default.0.as_slice() {
+                [only @ Part::Reference { .. }] => self.reference(only),
+                _ => self.text(default).map(Value::from),
+            },
+            None if self.context.keeps_unresolved => self.as_written(written),
+            None => {
+                let detail = format!(
+                    "refers to `{shown}`, which no layer defines; define it, write a default as in \
+                     `${{key:default}}`, or `$${{` for a literal `${{`"
+                );
+                Err(Stop::Broken(trouble(detail).with_unresolved()))
+            }
+        }
+    }
+
+    fn as_written(&mut self, written: &str) -> Result<Value, Stop> {
+        self.grow(written.len())?;
+        Ok(Value::from(written))
+    }
+
+    fn look(&mut self, key: &Key) -> Result<Option<Value>, Stop> {
+        let path: Vec<_> = key.segments().collect();
+        // The deepest leaf on the way; the rest of the path may reach into a list.
+        let mut table = self.merged;
+        for (depth, name) in path.iter().enumerate() {
+            let Some(entry) = table.get(name) else {
+                return Ok(None);
+            };
+            if let Node::Table(below) = &entry.node {
+                table = below;
+                continue;
+            }
+            let here = if depth + 1 == path.len() {
+                key.clone()
+            } else {
+                Key::from_segments(&path[..=depth]).map_err(Stop::Broken)?
+            };
+            let rest = &path[depth + 1..];
+            let resolved = match self.jobs.get(&here).map(|job| &job.done) {
+                Some(None) => return Err(Stop::Needs(vec![here])),
+                Some(Some(Done::Resolved(resolved))) => Some(resolved),
+                // What shows in place of a contextual value, or a leaf that is resolved.
+                Some(Some(Done::PassedOver)) | None => match &entry.node {
+                    Node::Resolved(resolved) => Some(&**resolved),
+                    _ => None,
+                },
+            };
+            if let Some(resolved) = resolved {
+                self.chain = self.chain.max(resolved.chain + 1);
+                self.hidden |= resolved.secret;
+                return match &resolved.value {
+                    Ok(value) => Ok(coerce::descend(value, rest).cloned()),
+                    Err(error) => {
+                        // The first cause is told, not the whole chain up to here.
+                        let first = std::error::Error::source(error)
+                            .and_then(|cause| cause.downcast_ref::<Error>())
+                            .unwrap_or(error);
+                        let detail = format!("refers to `{here}`, which is broken: {first}");
+                        let broken = trouble(detail).with_cause(first.clone());
+                        Err(Stop::Broken(match error.is_unresolved() {
+                            true => broken.with_unresolved(),
+                            false => broken,
+                        }))
+                    }
+                };
+            }
+            return Ok(value(&entry.node)
+                .and_then(|value| coerce::descend(value, rest))
+                .cloned());
+        }
+        Err(Stop::Broken(trouble(format!(
+            "refers to `{key}`, which is a table"
+        ))))
+    }
+}
+
+/// Whether two values are the same to a person: the environment has only texts.
+fn reads_alike(a: &Value, b: &Value) -> bool {
+    let text = |value: &Value| match value {
+        Value::Text(text) => text.to_string(),
+        other => other.to_string(),
+    };
+    a == b || text(a) == text(b)
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::List(items) => items.iter().map(|item| 16 + size(item)).sum(),
+        Value::Table(fields) => fields.iter().map(|(k, v)| 16 + k.len() + size(v)).sum(),
+        _ => 16,
+    }
+}

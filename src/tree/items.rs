@@ -1,0 +1,602 @@
+//! Lists that several layers make up: items written by index over a list of a lower layer, and lists
+//! that are joined.
+//!
+//! An index in a layer over a list of a lower layer overrides that item. An index equal to the number
+//! of items appends one. Indexes without a list below form a table, which reads as a list if they are
+//! complete. Under a joined key they form the list of their layer. An index past the end is ignored and
+//! reported until the list has grown up to it.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind};
+use crate::value::Value;
+use crate::value::coerce;
+use crate::value::key::{self, Key};
+use crate::value::map::Entry;
+use crate::value::node::{Leaf, Node, Resolved, Table};
+use crate::value::origin::Origin;
+
+/// An item that is not in force because its list does not reach up to it.
+#[derive(Clone, Debug)]
+pub(crate) struct IgnoredItem {
+    pub(crate) key: Key,
+    /// The position of its layer from the strongest.
+    pub(crate) layer: usize,
+    pub(crate) error: Error,
+}
+
+/// What one layer has at a place: a node of its tree, or a value inside one of its lists.
+#[derive(Clone, Copy, Debug)]
+enum Content<'a> {
+    Node(&'a Node),
+    Value(&'a Value),
+}
+
+/// What one layer has at a place, with the layer's position from the strongest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View<'a> {
+    layer: usize,
+    content: Content<'a>,
+}
+
+/// What shows at a place inside a list.
+enum Shown<'a> {
+    Nothing,
+    Value(View<'a>),
+    Tables(Vec<View<'a>>),
+    /// Items by index over a list.
+    Items(Vec<View<'a>>, View<'a>),
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of(layer: usize, entry: &'a Entry) -> Self {
+        Self {
+            layer,
+            content: Content::Node(&entry.node),
+        }
+    }
+
+    fn scalar(&self) -> Option<&'a Value> {
+        match self.content {
+            Content::Node(Node::Leaf(leaf)) => Some(&leaf.value),
+            Content::Node(Node::Resolved(resolved)) => resolved.value.as_ref().ok(),
+            Content::Node(Node::Table(_)) | Content::Value(Value::Table(_)) => None,
+            Content::Value(value) => Some(value),
+        }
+    }
+
+    fn is_table(&self) -> bool {
+        matches!(
+            self.content,
+            Content::Node(Node::Table(_)) | Content::Value(Value::Table(_))
+        )
+    }
+
+    fn is_tombstone(&self) -> bool {
+        matches!(self.scalar(), Some(Value::Unset))
+    }
+
+    fn is_empty_table(&self) -> bool {
+        match self.content {
+            Content::Node(Node::Table(table)) => table.is_empty(),
+            Content::Value(Value::Table(fields)) => fields.is_empty(),
+            _ => false,
+        }
+    }
+
+    fn is_list(&self) -> bool {
+        self.scalar().is_some_and(is_list)
+    }
+
+    /// The entries of a table.
+    fn children(&self) -> Vec<(&'a str, View<'a>)> {
+        let layer = self.layer;
+        let child = |content| View { layer, content };
+        match self.content {
+            Content::Node(Node::Table(table)) => {
+                let entries = table.map().sorted().into_iter();
+                entries
+                    .map(|entry| (&*entry.name, child(Content::Node(&entry.node))))
+                    .collect()
+            }
+            Content::Value(Value::Table(fields)) => {
+                let fields = fields.iter();
+                fields
+                    .map(|(name, value)| (&**name, child(Content::Value(value))))
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn origin(&self) -> Option<&'a Origin> {
+        fn first(table: &Table) -> Option<&Origin> {
+            let entries = table.map().sorted();
+            entries.into_iter().find_map(|entry| of(&entry.node))
+        }
+        fn of(node: &Node) -> Option<&Origin> {
+            match node {
+                Node::Table(table) => first(table),
+                leaf => leaf.origin(),
+            }
+        }
+        match self.content {
+            Content::Node(node) => of(node),
+            Content::Value(_) => None,
+        }
+    }
+}
+
+/// Whether a value is a list whose items can be overridden: a list, or a text that spells one. How many
+/// items a text with references has is not known before they are followed.
+fn is_list(value: &Value) -> bool {
+    match value {
+        Value::List(_) => true,
+        Value::Text(_) => {
+            !value.may_refer() && coerce::items(value).is_some() && !coerce::spells_a_map(value)
+        }
+        _ => false,
+    }
+}
+
+/// The number that a name of a table has as an index.
+fn index(name: &str) -> Option<usize> {
+    let is_decimal = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    is_decimal.then(|| name.parse().unwrap_or(usize::MAX))
+}
+
+/// Whether the names of some tables are indexes, and there is one.
+fn are_indexes(tables: &[View<'_>]) -> bool {
+    let mut any = false;
+    for table in tables {
+        let all = match table.content {
+            Content::Node(Node::Table(table)) => {
+                any |= !table.is_empty();
+                table.map().iter().all(|entry| index(&entry.name).is_some())
+            }
+            Content::Value(Value::Table(fields)) => {
+                any |= !fields.is_empty();
+                fields.keys().all(|name| index(name).is_some())
+            }
+            _ => false,
+        };
+        if !all {
+            return false;
+        }
+    }
+    any
+}
+
+/// Whether a table has the items of a list by index.
+pub(super) fn is_indexed(node: &Node) -> bool {
+    let content = Content::Node(node);
+    matches!(node, Node::Table(_)) && are_indexes(&[View { layer: 0, content }])
+}
+
+/// Whether indexes over an entry override its items.
+pub(super) fn overrides_items(tables: &[View<'_>], below: &Entry) -> bool {
+    View::of(0, below).is_list() && are_indexes(tables)
+}
+
+fn look<'a>(views: &[View<'a>], clash: &mut bool) -> Shown<'a> {
+    let mut tables: Vec<View<'a>> = Vec::new();
+    for view in views {
+        if view.is_table() {
+            tables.push(*view);
+        } else if view.is_tombstone() {
+            break;
+        } else if tables.is_empty() {
+            return Shown::Value(*view);
+        } else if view.is_list() && are_indexes(&tables) {
+            return Shown::Items(tables, *view);
+        } else {
+            *clash = true;
+            break;
+        }
+    }
+    match tables.is_empty() {
+        true => Shown::Nothing,
+        false => Shown::Tables(tables),
+    }
+}
+
+/// The children of some tables by name, each with the strongest first.
+fn by_name<'a>(tables: &[View<'a>]) -> BTreeMap<&'a str, Vec<View<'a>>> {
+    let mut names: BTreeMap<&str, Vec<View<'a>>> = BTreeMap::new();
+    for table in tables {
+        for (name, child) in table.children() {
+            names.entry(name).or_default().push(child);
+        }
+    }
+    names
+}
+
+/// The children of some tables by index.
+fn by_index<'a>(tables: &[View<'a>]) -> BTreeMap<usize, Vec<View<'a>>> {
+    let mut items: BTreeMap<usize, Vec<View<'a>>> = BTreeMap::new();
+    for table in tables {
+        for (name, child) in table.children() {
+            let at = index(name).unwrap_or(usize::MAX);
+            items.entry(at).or_default().push(child);
+        }
+    }
+    items
+}
+
+/// Puts one list together.
+#[derive(Debug, Default)]
+struct Composer {
+    ignored: Vec<IgnoredItem>,
+    clashes: Vec<Error>,
+    /// The layers that have a part in the list.
+    layers: BTreeSet<usize>,
+    /// Where its first parts were written.
+    origins: Vec<Origin>,
+    fixed: Option<Resolved>,
+    /// A part whose reference is broken.
+    broken: Option<Resolved>,
+}
+
+impl Composer {
+    fn take(&mut self, view: View<'_>) -> Value {
+        self.layers.insert(view.layer);
+        if let Some(origin) = view.origin() {
+            if self.origins.len() <= MOST_ORIGINS && !self.origins.contains(origin) {
+                self.origins.push(origin.clone());
+            }
+        }
+        if let Content::Node(Node::Resolved(resolved)) = view.content {
+            match &resolved.value {
+                Ok(_) => self.fixed = Some(joined_references(self.fixed.take(), resolved)),
+                Err(_) => self.broken = Some((**resolved).clone()),
+            }
+        }
+        view.scalar().cloned().unwrap_or(Value::Unset)
+    }
+
+    fn value(&mut self, views: &[View<'_>], at: &mut String) -> Option<Value> {
+        let mut clash = false;
+        let shown = look(views, &mut clash);
+        if clash {
+            let detail = "a table hides a value of a lower layer";
+            let error = Error::new(ErrorKind::InvalidKey, detail).with_key(&*at);
+            self.clashes.push(error);
+        }
+        match shown {
+            Shown::Nothing => None,
+            Shown::Value(view) => Some(self.take(view)),
+            Shown::Items(tables, list) => {
+                let below = self.take(list);
+                let items = self.items(&tables, list, at);
+                Some(items.map_or(below, |items| Value::List(items.into())))
+            }
+            Shown::Tables(tables) => {
+                let mut fields = BTreeMap::new();
+                for (name, views) in by_name(&tables) {
+                    let length = at.len();
+                    key::push_segment(at, name);
+                    if let Some(value) = self.value(&views, at) {
+                        fields.insert(name.into(), value);
+                    }
+                    at.truncate(length);
+                }
+                // What only tombstones emptied is not there; what a source wrote empty is.
+                let empty = tables.iter().filter(|table| table.is_empty_table());
+                self.layers.extend(empty.clone().map(|table| table.layer));
+                let is_there = !fields.is_empty() || empty.count() > 0;
+                is_there.then(|| Value::Table(Box::new(fields)))
+            }
+        }
+    }
+
+    /// The items of a list of a lower layer with those that are written by index; `None` if none of
+    /// these counts.
+    fn items(
+        &mut self,
+        tables: &[View<'_>],
+        list: View<'_>,
+        at: &mut String,
+    ) -> Option<Vec<Value>> {
+        let mut items = list.scalar().and_then(coerce::items).unwrap_or_default();
+        let mut any_counts = false;
+        for (index, views) in by_index(tables) {
+            let length = at.len();
+            key::push_segment(at, &index.to_string());
+            let count = items.len();
+            match items.get(index) {
+                Some(below) => {
+                    let mut all = views.clone();
+                    all.push(View {
+                        layer: list.layer,
+                        content: Content::Value(below),
+                    });
+                    match self.value(&all, at) {
+                        Some(item) => {
+                            items[index] = item;
+                            any_counts = true;
+                        }
+                        None => self.ignore(&views, at, UNSET_ITEM.to_owned()),
+                    }
+                }
+                None if index == count => {
+                    items.extend(self.value(&views, at));
+                    any_counts |= items.len() > count;
+                }
+                None => {
+                    let detail = format!(
+                        "is ignored: the list of the lower layer ends with {}, and only the next item \
+                         can be appended; it counts again when the list reaches up to it",
+                        last_item(count)
+                    );
+                    self.ignore_value(&views, at, detail);
+                }
+            }
+            at.truncate(length);
+        }
+        any_counts.then_some(items)
+    }
+
+    /// The list that one layer writes by index.
+    fn own(&mut self, table: View<'_>, at: &mut String) -> Vec<Value> {
+        let mut items: Vec<Value> = Vec::new();
+        for (index, views) in by_index(&[table]) {
+            let length = at.len();
+            key::push_segment(at, &index.to_string());
+            match index == items.len() {
+                true => items.extend(self.value(&views, at)),
+                false => {
+                    let detail = format!(
+                        "is ignored: the list of this layer ends with {}, and only the next item can \
+                         be appended",
+                        last_item(items.len())
+                    );
+                    self.ignore_value(&views, at, detail);
+                }
+            }
+            at.truncate(length);
+        }
+        items
+    }
+
+    /// Reports an item that has a value and does not count.
+    fn ignore_value(&mut self, views: &[View<'_>], at: &str, detail: String) {
+        let is_set = views.first().is_some_and(|view| !view.is_tombstone());
+        if is_set {
+            self.ignore(views, at, detail);
+        }
+    }
+
+    fn ignore(&mut self, views: &[View<'_>], at: &str, detail: String) {
+        let (Some(view), Ok(key)) = (views.first(), Key::parse(at)) else {
+            return;
+        };
+        let mut error = Error::new(ErrorKind::InvalidKey, detail).with_key(&key);
+        if let Some(origin) = view.origin() {
+            error = error.with_origin(origin);
+        }
+        self.ignored.push(IgnoredItem {
+            key,
+            layer: view.layer,
+            error,
+        });
+    }
+
+    /// The list as a leaf.
+    fn entry(&self, name: &Entry, items: Vec<Value>) -> Option<Arc<Entry>> {
+        let node = match &self.broken {
+            Some(broken) => Node::Resolved(Box::new(broken.clone())),
+            None => {
+                let origin = match self.origins.as_slice() {
+                    [] => return None,
+                    [only] => only.clone(),
+                    several => joined_origin(several),
+                };
+                let leaf = Leaf::new(Value::List(items.into()), origin);
+                match &self.fixed {
+                    None => Node::Leaf(leaf),
+                    Some(fixed) => Node::Resolved(Box::new(Resolved {
+                        value: Ok(leaf.value.clone()),
+                        raw: leaf,
+                        ..fixed.clone()
+                    })),
+                }
+            }
+        };
+        Some(Arc::new(Entry {
+            name: name.name.clone(),
+            node,
+        }))
+    }
+}
+
+const UNSET_ITEM: &str = "is ignored: an item of a list cannot be unset, since the items after it would \
+                          move; override the item or the whole list";
+
+/// The places named in the origin of a list are as many at most.
+const MOST_ORIGINS: usize = 8;
+
+fn last_item(count: usize) -> String {
+    match count.checked_sub(1) {
+        Some(last) => format!("item {last}"),
+        None => "no item".to_owned(),
+    }
+}
+
+fn joined_origin(origins: &[Origin]) -> Origin {
+    let shown = origins.iter().take(MOST_ORIGINS);
+    let mut names: Vec<String> = shown.map(Origin::to_string).collect();
+    if origins.len() > MOST_ORIGINS {
+        names.push("...".to_owned());
+    }
+    Origin::new("joined", names.join(" + "))
+}
+
+/// A resolved value that refers to all that both refer to.
+fn joined_references(first: Option<Resolved>, second: &Resolved) -> Resolved {
+    let Some(first) = first else {
+        return second.clone();
+    };
+    let refers = first.refers.iter().chain(&second.refers).cloned();
+    Resolved {
+        refers: refers.collect(),
+        chain: first.chain.max(second.chain),
+        secret: first.secret || second.secret,
+        ..second.clone()
+    }
+}
+
+/// What came of putting one list together.
+#[derive(Debug)]
+pub(crate) struct Composed {
+    pub(crate) entry: Arc<Entry>,
+    /// The layers that have a part in it, the strongest first.
+    pub(crate) layers: Vec<usize>,
+    pub(crate) ignored: Vec<IgnoredItem>,
+    pub(crate) clashes: Vec<Error>,
+}
+
+/// A list of a lower layer with items that are written by index, the strongest layer first.
+pub(super) fn overlaid(
+    tables: &[View<'_>],
+    (layer, list): (usize, &Arc<Entry>),
+    at: &str,
+) -> Option<Composed> {
+    let mut composer = Composer::default();
+    let view = View::of(layer, list);
+    composer.take(view);
+    match composer.items(tables, view, &mut at.to_owned()) {
+        Some(items) => composed(composer, list, items),
+        None => Some(Composed {
+            entry: Arc::clone(list),
+            layers: vec![layer],
+            ignored: composer.ignored,
+            clashes: composer.clashes,
+        }),
+    }
+}
+
+fn composed(composer: Composer, name: &Entry, items: Vec<Value>) -> Option<Composed> {
+    let entry = composer.entry(name, items)?;
+    Some(Composed {
+        entry,
+        layers: composer.layers.into_iter().collect(),
+        ignored: composer.ignored,
+        clashes: composer.clashes,
+    })
+}
+
+/// The lists of several layers as one list, the weakest layer's items first. Takes the strongest
+/// first; `None` if there is no list.
+pub(super) fn joined(lists: &[(usize, &Arc<Entry>)], at: &str) -> Option<Composed> {
+    let (_, strongest) = lists.first()?;
+    let mut composer = Composer::default();
+    let mut items: Vec<Value> = Vec::new();
+    for (layer, entry) in lists.iter().rev() {
+        let view = View::of(*layer, entry);
+        match &entry.node {
+            Node::Table(_) => items.extend(composer.own(view, &mut at.to_owned())),
+            _ => {
+                let value = composer.take(view);
+                if composer.broken.is_some() {
+                    break;
+                }
+                items.extend(coerce::items(&value)?);
+            }
+        }
+    }
+    if composer.origins.is_empty() {
+        // A list of ignored items alone.
+        let leaf = Leaf::new(Value::List(items.into()), Origin::new("joined", ""));
+        let entry = Arc::new(Entry {
+            name: strongest.name.clone(),
+            node: Node::Leaf(leaf),
+        });
+        return Some(Composed {
+            entry,
+            layers: composer.layers.into_iter().collect(),
+            ignored: composer.ignored,
+            clashes: composer.clashes,
+        });
+    }
+    composed(composer, strongest, items)
+}
+
+/// How many items a layer has in a joined list.
+pub(super) fn own_count(entry: &Entry) -> usize {
+    match &entry.node {
+        Node::Table(_) => {
+            let view = View::of(0, entry);
+            Composer::default().own(view, &mut String::new()).len()
+        }
+        _ => {
+            let items = View::of(0, entry).scalar().and_then(coerce::items);
+            items.map_or(0, |items| items.len())
+        }
+    }
+}
+
+/// The layers that have a part in what stands inside a list with items by index, and its origin if it
+/// is of one place.
+pub(super) fn parts_inside<S: AsRef<str>>(
+    tables: &[View<'_>],
+    list: (usize, &Entry),
+    path: &[S],
+) -> (Vec<usize>, Option<Origin>) {
+    let list = View::of(list.0, list.1);
+    let Some(value) = list.scalar() else {
+        return (Vec::new(), None);
+    };
+    let path: Vec<Cow<'_, str>> = path.iter().map(|name| Cow::Borrowed(name.as_ref())).collect();
+    let mut below: Vec<View<'_>> = tables.to_vec();
+    below.push(View {
+        layer: list.layer,
+        content: Content::Value(value),
+    });
+    let (layers, origin) = inside(&below, &path);
+    let origin = match layers.as_slice() {
+        [only] if *only == list.layer => list.origin().cloned(),
+        _ => origin,
+    };
+    (layers, origin)
+}
+
+fn inside(views: &[View<'_>], path: &[Cow<'_, str>]) -> (Vec<usize>, Option<Origin>) {
+    let Some((name, rest)) = path.split_first() else {
+        let mut composer = Composer::default();
+        composer.value(views, &mut String::new());
+        let origin = match composer.origins.as_slice() {
+            [only] if composer.layers.len() == 1 => Some(only.clone()),
+            _ => None,
+        };
+        return (composer.layers.into_iter().collect(), origin);
+    };
+    match look(views, &mut false) {
+        Shown::Nothing => (Vec::new(), None),
+        Shown::Tables(tables) => {
+            let children = by_name(&tables).remove(&**name);
+            inside(&children.unwrap_or_default(), rest)
+        }
+        Shown::Value(list) => inside_list(&[], list, index(name), rest),
+        Shown::Items(tables, list) => inside_list(&tables, list, index(name), rest),
+    }
+}
+
+fn inside_list(
+    tables: &[View<'_>],
+    list: View<'_>,
+    index: Option<usize>,
+    rest: &[Cow<'_, str>],
+) -> (Vec<usize>, Option<Origin>) {
+    let Some(index) = index else {
+        return (Vec::new(), None);
+    };
+    let items = list.scalar().and_then(coerce::items).unwrap_or_default();
+    let mut views: Vec<View<'_>> = by_index(tables).remove(&index).unwrap_or_default();
+    views.extend(items.get(index).map(|item| View {
+        layer: list.layer,
+        content: Content::Value(item),
+    }));
+    inside(&views, rest)
+}

@@ -1,0 +1,111 @@
+//! Text in which `${` is no reference.
+//!
+//! Of the dollars directly before a brace, each pair stands for one; one that is left over begins a
+//! reference. So a text becomes literal by doubling all of them.
+
+use crate::value::Value;
+use crate::value::node::{Leaf, Node, Table};
+
+/// This text with its references escaped: resolving it gives the text.
+pub(crate) fn escape(text: &str) -> String {
+    runs(text, |dollars| 2 * dollars)
+}
+
+/// What [`escape`] was given.
+pub(crate) fn unescape(text: &str) -> String {
+    runs(text, |dollars| dollars / 2)
+}
+
+/// Replaces each number of dollars before a brace by another.
+fn runs(text: &str, change: impl Fn(usize) -> usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let before = rest[..at].trim_end_matches('$');
+        let dollars = at + 1 - before.len();
+        out.push_str(before);
+        (0..change(dollars)).for_each(|_| out.push('$'));
+        out.push('{');
+        rest = &rest[at + 2..];
+    }
+    out.push_str(rest);
+    out
+}
+
+impl Value {
+    /// This with the references in its texts escaped.
+    pub(crate) fn escaped(self) -> Value {
+        self.map_texts(&escape)
+    }
+
+    /// What [`escaped`](Self::escaped) was given.
+    pub(crate) fn unescaped(self) -> Value {
+        self.map_texts(&unescape)
+    }
+
+    fn map_texts(self, map: &dyn Fn(&str) -> String) -> Value {
+        if !self.may_refer() {
+            return self;
+        }
+        match self {
+            Value::Text(text) => Value::from(map(&text)),
+            Value::List(items) => {
+                let items = items.into_vec().into_iter();
+                Value::List(items.map(|item| item.map_texts(map)).collect())
+            }
+            Value::Table(fields) => {
+                let fields = fields.into_iter();
+                Value::Table(Box::new(
+                    fields
+                        .map(|(name, value)| (name, value.map_texts(map)))
+                        .collect(),
+                ))
+            }
+            other => other,
+        }
+    }
+}
+
+impl Table {
+    /// Escapes the references in all values.
+    pub(crate) fn escape_references(&mut self) {
+        if !self.special() {
+            return;
+        }
+        let special = self.map().iter().filter(|entry| entry.node.special());
+        for entry in special.cloned().collect::<Vec<_>>() {
+            match &entry.node {
+                Node::Table(below) => {
+                    let mut below = below.clone();
+                    below.escape_references();
+                    self.put(&entry.name, Node::Table(below));
+                }
+                Node::Leaf(leaf) => {
+                    let value = leaf.value.clone().escaped();
+                    self.put(&entry.name, Node::Leaf(Leaf::new(value, leaf.origin.clone())));
+                }
+                Node::Resolved(_) => {}
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaping_doubles_the_dollars_before_a_brace_and_no_others() {
+        for (text, escaped) in [
+            ("", ""),
+            ("$", "$"),
+            ("$$ {", "$$ {"),
+            ("${a}", "$${a}"),
+            ("$${a}$", "$$$${a}$"),
+            ("a${${b}}", "a$${$${b}}"),
+        ] {
+            assert_eq!(escape(text), escaped);
+            assert_eq!(unescape(escaped), text);
+        }
+    }
+}

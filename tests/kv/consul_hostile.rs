@@ -1,0 +1,217 @@
+//! Consul: how much memory the answers of a hostile or broken agent take at most.
+//!
+//! The system counts the memory of a whole process, so each measurement has one of its own.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use liveprops::sources::Consul;
+use liveprops::{ErrorKind, Source};
+
+use crate::child::{self, Child};
+
+/// What one read may take at most, as `ARCHITECTURE.md` states: an answer of 32 MiB, and 12.5 MiB of
+/// items as they are parsed and as they are held.
+const MOST: usize = 192 << 20;
+
+/// How long a load may take, with what a busy machine adds.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What an agent sends after its status line, without an end.
+type Send = fn(&mut TcpStream) -> std::io::Result<()>;
+
+const HEAD: &str = "200 OK\r\nX-Consul-Index: 7\r\n";
+
+fn body(
+    stream: &mut TcpStream,
+    begin: &str,
+    repeated: &str,
+    length: usize,
+    end: &str,
+) -> std::io::Result<()> {
+    let count = length / repeated.len();
+    let whole = begin.len() + count * repeated.len() + end.len();
+    stream.write_all(format!("{HEAD}Content-Length: {whole}\r\n\r\n{begin}").as_bytes())?;
+    let many = (MIB / repeated.len()).max(1);
+    let chunk = repeated.repeat(many);
+    for _ in 0..count / many {
+        stream.write_all(chunk.as_bytes())?;
+    }
+    for _ in 0..count % many {
+        stream.write_all(repeated.as_bytes())?;
+    }
+    stream.write_all(end.as_bytes())
+}
+
+fn endless(stream: &mut TcpStream, begin: &str, repeated: &str) -> std::io::Result<()> {
+    stream.write_all(begin.as_bytes())?;
+    let chunk = repeated.repeat((1 << 16) / repeated.len());
+    loop {
+        stream.write_all(chunk.as_bytes())?;
+    }
+}
+
+const MIB: usize = 1 << 20;
+
+/// What an agent sends, and what the load makes of it.
+const ALL: [(&str, Send, ErrorKind); 11] = [
+    (
+        "an endless body",
+        |to| {
+            let begin = format!("{HEAD}Connection: close\r\n\r\n[");
+            endless(
+                to,
+                &begin,
+                r#"{"Key":"app/k","Value":"MQ==","ModifyIndex":1},"#,
+            )
+        },
+        ErrorKind::TooLarge,
+    ),
+    (
+        "objects that hold objects of one field",
+        |to| body(to, "[", r#"{"":0},"#, 31 * MIB, r#"{"":0}]"#),
+        ErrorKind::Malformed,
+    ),
+    (
+        "one object of many fields",
+        |to| body(to, "{", r#""":0,"#, 31 * MIB, r#""":0}"#),
+        ErrorKind::Malformed,
+    ),
+    (
+        "one item of many unknown fields",
+        |to| body(to, "[{", r#""x":{"":0},"#, 31 * MIB, r#""":0}]"#),
+        ErrorKind::Malformed,
+    ),
+    (
+        "millions of empty items",
+        |to| body(to, "[", "{},", 31 * MIB, "{}]"),
+        ErrorKind::Malformed,
+    ),
+    (
+        "many small items",
+        |to| {
+            let item = r#"{"Key":"a","Value":null,"ModifyIndex":1},"#;
+            body(
+                to,
+                "[",
+                item,
+                31 * MIB,
+                &item[..item.len() - 1].replace("1}", "1}]"),
+            )
+        },
+        ErrorKind::TooLarge,
+    ),
+    (
+        "a huge value",
+        |to| {
+            let begin = r#"[{"Key":"app/k","ModifyIndex":1,"Value":""#;
+            body(to, begin, "AAAA", 31 * MIB, r#""}]"#)
+        },
+        ErrorKind::TooLarge,
+    ),
+    (
+        "a huge name",
+        |to| {
+            let begin = r#"[{"Value":null,"ModifyIndex":1,"Key":""#;
+            body(to, begin, "\\u0061", 31 * MIB, r#""}]"#)
+        },
+        ErrorKind::Malformed,
+    ),
+    (
+        "deep nesting",
+        |to| body(to, "", "[", 31 * MIB, "]"),
+        ErrorKind::Malformed,
+    ),
+    (
+        "deep nesting in an item",
+        |to| body(to, r#"[{"x":"#, "[", 31 * MIB, "]"),
+        ErrorKind::Malformed,
+    ),
+    (
+        "endless headers",
+        |to| endless(to, HEAD, "X-More: and more of it\r\n"),
+        ErrorKind::Unavailable,
+    ),
+];
+
+/// The most memory that this process has had in use so far.
+fn peak() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kib = line
+        .and_then(|line| line.split_whitespace().nth(1))
+        .unwrap();
+    kib.parse::<usize>().unwrap() << 10
+}
+
+fn serve(send: Send) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 ");
+            let _ = send(&mut stream);
+        }
+    });
+    address
+}
+
+#[test]
+fn the_answer_of_a_hostile_agent_takes_bounded_memory() {
+    const TEST: &str = "consul_hostile::the_answer_of_a_hostile_agent_takes_bounded_memory";
+    let Some(role) = child::role() else {
+        for (what, ..) in &ALL {
+            Child::of(TEST).role(what).succeeds();
+        }
+        return;
+    };
+    let (what, send, kind) = ALL.into_iter().find(|(what, ..)| *what == role).unwrap();
+    let address = serve(send);
+    let consul = Consul::prefix("").address(address);
+    let (before, begun) = (peak(), Instant::now());
+    // A debug build on a busy machine may need longer than the source allows an answer.
+    let mut outcome = consul.load().map(|document| document.problems().to_vec());
+    while outcome
+        .as_ref()
+        .is_err_and(|it| it.kind() == ErrorKind::Timeout)
+        && begun.elapsed() < DEADLINE
+    {
+        outcome = consul.load().map(|document| document.problems().to_vec());
+    }
+    let took = peak() - before;
+    let error = match &outcome {
+        Err(error) => error,
+        Ok(problems) => problems.first().expect("a problem"),
+    };
+    child::say(format!("{what}: {} KiB, {error}", took >> 10));
+    assert!(took < MOST, "{took} bytes for {what}");
+    assert_eq!(error.kind(), kind, "{what}: {error}");
+}
+
+#[test]
+fn as_many_small_items_as_fit_take_bounded_memory() {
+    const TEST: &str = "consul_hostile::as_many_small_items_as_fit_take_bounded_memory";
+    if child::role().is_none() {
+        return Child::of(TEST).succeeds();
+    }
+    // Made before anything is measured.
+    static ITEMS: LazyLock<String> = LazyLock::new(|| {
+        // Each counts 38 bytes, and all of them nearly 12.5 MiB: more than may be in force.
+        let items =
+            (100_000..440_000).map(|n| format!(r#"{{"Key":"{n}","Value":null,"ModifyIndex":1}}"#));
+        items.collect::<Vec<_>>().join(",")
+    });
+    assert!(ITEMS.len() < 32 * MIB);
+    let address = serve(|to| body(to, "[", &ITEMS, ITEMS.len(), "]"));
+    let consul = Consul::prefix("").address(address);
+    let before = peak();
+    let error = consul.load().unwrap_err();
+    let took = peak() - before;
+    child::say(format!("{} KiB, {error}", took >> 10));
+    assert!(took < MOST, "{took} bytes");
+    let is_expected = matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Timeout);
+    assert!(is_expected, "{error}");
+}

@@ -1,0 +1,272 @@
+//! Servers that answer like etcd, and badly.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use liveprops::Properties;
+use liveprops::sources::Etcd;
+
+use crate::field::{SOON, is_stale, is_up, within};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What becomes of a connection after an answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Then {
+    /// It takes the next request.
+    Keep,
+    /// It is closed, which nothing has announced.
+    Close,
+    /// It stays open, and nothing more is said.
+    Hold,
+}
+
+type Answer = Box<dyn FnMut(&Request) -> (Vec<u8>, Then) + Send>;
+
+/// A request as it came.
+struct Request {
+    path: String,
+    /// How many came before on the same connection.
+    #[allow(dead_code)]
+    before: usize,
+}
+
+/// A server that answers as the test wants it to.
+struct Standin {
+    port: u16,
+    answer: Arc<Mutex<Answer>>,
+    requests: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl Standin {
+    fn start(answer: impl FnMut(&Request) -> (Vec<u8>, Then) + Send + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answer: Arc<Mutex<Answer>> = Arc::new(Mutex::new(Box::new(answer)));
+        let requests = Arc::default();
+        let standin = Self {
+            port,
+            answer: Arc::clone(&answer),
+            requests: Arc::clone(&requests),
+        };
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (answer, requests) = (Arc::clone(&answer), Arc::clone(&requests));
+                std::thread::spawn(move || serve(stream, &answer, &requests));
+            }
+        });
+        standin
+    }
+
+    fn set(&self, answer: impl FnMut(&Request) -> (Vec<u8>, Then) + Send + 'static) {
+        *self.answer.lock().unwrap() = Box::new(answer);
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// How many requests came since a moment.
+    fn since(&self, moment: Instant) -> usize {
+        let requests = self.requests.lock().unwrap();
+        requests.iter().filter(|at| **at >= moment).count()
+    }
+}
+
+fn serve(stream: TcpStream, answer: &Mutex<Answer>, requests: &Mutex<Vec<Instant>>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut writer = stream;
+    for before in 0.. {
+        let Some(path) = read_request(&mut reader) else {
+            return;
+        };
+        requests.lock().unwrap().push(Instant::now());
+        let request = Request { path, before };
+        let (bytes, then) = (answer.lock().unwrap())(&request);
+        if writer.write_all(&bytes).is_err() {
+            return;
+        }
+        match then {
+            Then::Keep => {}
+            Then::Close => return,
+            // Until the other side closes it.
+            Then::Hold => {
+                let _ = reader.read_to_end(&mut Vec::new());
+                return;
+            }
+        }
+    }
+}
+
+/// Reads a request, and says what path it is for.
+fn read_request(reader: &mut impl BufRead) -> Option<String> {
+    let mut length = 0;
+    let mut path = None;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let line = line.trim_end().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().unwrap();
+        }
+        path = path.or_else(|| line.split(' ').nth(1).map(str::to_owned));
+    }
+    reader.read_exact(&mut vec![0; length]).ok()?;
+    path
+}
+
+fn header(revision: u64) -> String {
+    format!("\"header\":{{\"cluster_id\":\"1\",\"raft_term\":\"1\",\"revision\":\"{revision}\"}}")
+}
+
+/// A key of the prefix `app`, as an answer holds it.
+fn item(name: &str, value: &str, revision: u64) -> String {
+    use base64::Engine as _;
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let (key, value) = (encode(&format!("app/{name}")), encode(value));
+    format!("{{\"key\":\"{key}\",\"value\":\"{value}\",\"mod_revision\":\"{revision}\"}}")
+}
+
+/// A whole answer.
+fn whole(body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+/// What a range read answers.
+fn range(revision: u64, value: &str) -> Vec<u8> {
+    let (header, item) = (header(revision), item("n", value, revision));
+    whole(format!("{{{header},\"kvs\":[{item}],\"count\":\"1\"}}"))
+}
+
+/// The beginning of a stream, with some lines after the first.
+fn stream(revision: u64, lines: &[String]) -> Vec<u8> {
+    let mut bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    let created = format!("{{\"result\":{{{},\"created\":true}}}}", header(revision));
+    for line in [&created].into_iter().chain(lines) {
+        bytes.extend(format!("{:x}\r\n{line}\n\r\n", line.len() + 1).bytes());
+    }
+    bytes
+}
+
+/// The end of a stream.
+const END: &[u8] = b"0\r\n\r\n";
+
+fn follow(addresses: &[&Standin]) -> Properties {
+    let addresses = addresses.iter().map(|it| it.url());
+    let etcd = Etcd::prefix("app").addresses(addresses);
+    Properties::builder().source(etcd).build().unwrap()
+}
+
+fn n(props: &Properties) -> u64 {
+    props.get("n").unwrap()
+}
+
+/// Has servers answer for a while, and wants them to be asked ever more rarely.
+#[track_caller]
+fn is_asked_ever_more_rarely(servers: &[&Standin], what: &str) {
+    let props = follow(servers);
+    let begun = Instant::now();
+    let mut told = false;
+    let mut wait = |time: Duration| {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            told |= is_stale(&props);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Instant::now()
+    };
+    let half = wait(5 * SECOND);
+    let end = wait(5 * SECOND);
+    let count = |since| servers.iter().map(|it| it.since(since)).sum::<usize>();
+    let (all, late) = (count(begun), count(half));
+    println!(
+        "{what}: {all} requests in {:?}, {late} since {:?}",
+        end - begun,
+        end - half
+    );
+    assert!(all <= 50, "{what}: {all} requests in 10 s");
+    assert!(
+        2 * late < all,
+        "{what}: {all} requests, and {late} in the second half"
+    );
+    assert!(told, "{what}: health never says anything");
+    // It is followed as soon as it is well.
+    for server in servers {
+        server.set(|request| match request.path.as_str() {
+            "/v3/kv/range" => (range(1 << 40, "7"), Then::Keep),
+            _ => (stream(1 << 40, &[]), Then::Hold),
+        });
+    }
+    within(SOON, "the value", || n(&props) == 7);
+    within(SOON, "it is up", || is_up(&props));
+}
+
+#[test]
+fn members_that_end_each_stream_as_it_begins_are_asked_ever_more_rarely() {
+    let ends = || {
+        Standin::start(|request| match request.path.as_str() {
+            "/v3/kv/range" => (range(5, "0"), Then::Keep),
+            _ => ([stream(5, &[]), END.to_vec()].concat(), Then::Keep),
+        })
+    };
+    let (one, two) = (ends(), ends());
+    is_asked_ever_more_rarely(&[&one, &two], "two that end their streams");
+    is_asked_ever_more_rarely(&[&ends()], "one that ends its streams");
+    let cuts = || {
+        Standin::start(|request| match request.path.as_str() {
+            "/v3/kv/range" => (range(5, "0"), Then::Keep),
+            _ => (stream(5, &[]), Then::Close),
+        })
+    };
+    let (one, two) = (cuts(), cuts());
+    is_asked_ever_more_rarely(&[&one, &two], "two that cut their streams");
+}
+
+#[test]
+fn answers_that_come_at_once_and_say_nothing_are_asked_for_ever_more_rarely() {
+    let compacted = "{\"result\":{\"canceled\":true,\"compact_revision\":\"9\"}}".to_owned();
+    // Which revision the nth request finds, for a read and for a stream, and what the stream brings.
+    type Case = (&'static str, fn(u64) -> u64, fn(u64) -> u64, Vec<String>);
+    let cases: [Case; 5] = [
+        ("a revision of zero", |_| 5, |_| 0, vec![]),
+        ("a revision that falls", |n| 500 - n, |n| 499 - n, vec![]),
+        ("no revision at all", |_| 0, |_| 0, vec![compacted.clone()]),
+        (
+            "a revision that stays",
+            |_| 5,
+            |_| 5,
+            vec![compacted.clone()],
+        ),
+        (
+            "a revision that grows",
+            |n| 20_000 * n,
+            |n| 20_000 * n,
+            vec![compacted],
+        ),
+    ];
+    let run = |(what, listed, begun, lines): Case| {
+        let mut count = 0;
+        let server = Standin::start(move |request| {
+            count += 1;
+            match request.path.as_str() {
+                "/v3/kv/range" => (range(listed(count), "0"), Then::Keep),
+                _ => (stream(begun(count), &lines), Then::Hold),
+            }
+        });
+        is_asked_ever_more_rarely(&[&server], what);
+    };
+    std::thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(move || run(case));
+        }
+    });
+}

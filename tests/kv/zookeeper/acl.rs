@@ -1,0 +1,229 @@
+//! Access control lists of ZooKeeper: of a node that a session may not read the server tells
+//! nothing, and of a change of an ACL it never does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use liveprops::Properties;
+use liveprops::sources::ZooKeeper;
+
+use crate::field::{Field, SOON, Store, health, is_up, tell, within};
+use crate::random::Random;
+use crate::zookeeper::{Acl, Client};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn field() -> Option<Field<Client>> {
+    let field = Field::<Client>::with(&[])?;
+    let keys: Vec<String> = (0..20).map(|n| format!("app/stays{n}")).collect();
+    let all: Vec<(&str, Option<&[u8]>)> =
+        keys.iter().map(|k| (k.as_str(), Some(&b"1"[..]))).collect();
+    field.store.change(&all);
+    Some(field)
+}
+
+/// A program that reads everything again each second, if anything has happened.
+fn follow(field: &Field<Client>) -> Properties {
+    let source = ZooKeeper::prefix("app")
+        .address(format!("127.0.0.1:{}", field.proxy.port()))
+        .rescan_interval(SECOND);
+    Properties::builder().source(source).build().unwrap()
+}
+
+fn get(props: &Properties, key: &str) -> Option<String> {
+    props.get_opt::<String>(key).ok().flatten()
+}
+
+#[test]
+fn what_an_acl_hid_is_found_by_the_next_reading_of_everything() {
+    let Some(field) = field() else { return };
+    let store = &field.store;
+    for key in ["n", "deleted", "dir/known"] {
+        store.put(&format!("app/{key}"), "1");
+    }
+    let props = follow(&field);
+    // Nothing of this is told.
+    for path in ["n", "deleted", "dir/known", "dir"] {
+        store.set_acl(&format!("/app/{path}"), Acl::Own);
+    }
+    store.put("app/n", "2");
+    store.set(&[("app/created", Some(b"1"))], Acl::Own);
+    store.set(&[("app/dir/created", Some(b"1"))], Acl::Own);
+    store.delete("app/deleted");
+    store.delete("app/dir/known");
+    let took = within(SOON, "what was deleted is gone", || {
+        get(&props, "deleted").is_none() && get(&props, "dir.known").is_none()
+    });
+    tell::<Client>("deleted while it could not be read", took);
+    within(SOON, "what may not be read is a problem", || !is_up(&props));
+    assert_eq!(get(&props, "n").as_deref(), Some("1"), "the last that was read");
+    for path in ["n", "created", "dir/created", "dir"] {
+        store.set_acl(&format!("/app/{path}"), Acl::Open);
+    }
+    let took = within(SOON, "what the store has", || field.agrees(&props));
+    tell::<Client>("all restrictions lifted", took);
+    within(SOON, "nothing is wrong", || is_up(&props));
+    // Hidden and shown again before anybody looks.
+    store.set_acl("/app/n", Acl::Own);
+    store.put("app/n", "3");
+    store.set_acl("/app/n", Acl::Open);
+    store.set(&[("app/again", Some(b"1"))], Acl::Own);
+    store.set_acl("/app/again", Acl::Open);
+    within(SOON, "what the store has", || field.agrees(&props));
+}
+
+#[test]
+fn a_node_that_may_be_read_again_is_found_while_others_change_without_a_pause() {
+    let Some(field) = field() else { return };
+    let props = field.follow();
+    field.store.set(&[("app/private", Some(b"1"))], Acl::Own);
+    // It is not told of, so another session finds it.
+    field.proxy.cut();
+    within(SOON, "it is found", || !health(&props).problems.is_empty());
+    field.store.set_acl("/app/private", Acl::Open);
+    let mut n = 0;
+    within(SOON, "it is read", || {
+        n += 1;
+        field.store.put("app/stays0", n.to_string());
+        std::thread::sleep(Duration::from_millis(20));
+        get(&props, "private").is_some()
+    });
+}
+
+#[test]
+fn a_root_that_may_not_be_read_any_more_is_reported_and_its_values_stay() {
+    let Some(field) = field() else { return };
+    let props = follow(&field);
+    assert!(is_up(&props));
+    field.store.set_acl("/app", Acl::Own);
+    within(SOON, "it is reported", || !is_up(&props));
+    field.store.put("app/n", "1");
+    field.store.delete("app/stays0");
+    assert_eq!(get(&props, "stays1").as_deref(), Some("1"));
+    field.store.set_acl("/app", Acl::Open);
+    within(SOON, "what the store has", || field.agrees(&props));
+    within(SOON, "nothing is wrong", || is_up(&props));
+}
+
+/// What the store has, as the simplest model that can be: folders and leaves, each restricted or not.
+#[derive(Default)]
+struct Model {
+    /// Nothing for a folder.
+    nodes: BTreeMap<String, Option<String>>,
+    restricted: BTreeSet<String>,
+}
+
+impl Model {
+    fn has_children(&self, path: &str) -> bool {
+        let below = format!("{path}/");
+        self.nodes.keys().any(|other| other.starts_with(&below))
+    }
+
+    /// Whether a folder above it may not be read.
+    fn is_below_restricted(&self, path: &str) -> bool {
+        let ends = path.match_indices('/').map(|(at, _)| at);
+        ends.into_iter()
+            .any(|end| self.restricted.contains(&path[..end]))
+    }
+
+    /// What is wrong with what a program holds, whatever is restricted.
+    fn fault(&self, props: &Properties) -> Option<String> {
+        let leaves = self.nodes.iter().filter_map(|(path, value)| {
+            let value = value.as_ref()?;
+            Some((path.replace('/', "."), path, value))
+        });
+        let mut wanted: BTreeSet<String> = (0..20).map(|n| format!("stays{n}")).collect();
+        for (key, path, value) in leaves {
+            wanted.insert(key.clone());
+            let found = get(props, &key);
+            let is_restricted = self.restricted.contains(path);
+            let fine = match &found {
+                Some(found) => is_restricted || found == value,
+                None => is_restricted || self.is_below_restricted(path),
+            };
+            if !fine {
+                return Some(format!("{key} is {found:?}, and {value} is there"));
+            }
+        }
+        let keys = props.snapshot().keys();
+        let extra = keys.iter().find(|key| !wanted.contains(&key.to_string()));
+        extra.map(|key| format!("{key} is gone from the store"))
+    }
+
+    fn change(&mut self, random: &mut Random, store: &Client, turn: usize) {
+        let folders = ["", "d0/", "d1/", "d0/d2/"];
+        let folder = folders[random.below(folders.len())];
+        let leaf = format!("{folder}n{}", random.below(3));
+        let any: Vec<String> = self.nodes.keys().cloned().collect();
+        match (random.below(8), any.is_empty()) {
+            (0..=2, _) | (_, true) => {
+                let own = match random.below(3) {
+                    0 if !self.nodes.contains_key(&leaf) => Acl::Own,
+                    _ => Acl::Open,
+                };
+                for (end, _) in leaf.match_indices('/') {
+                    self.nodes.entry(leaf[..end].to_owned()).or_default();
+                }
+                store.set(&[(&format!("app/{leaf}"), Some(turn.to_string().as_bytes()))], own);
+                if matches!(own, Acl::Own) {
+                    self.restricted.insert(leaf.clone());
+                }
+                self.nodes.insert(leaf, Some(turn.to_string()));
+            }
+            (3, _) => {
+                let path = &any[random.below(any.len())];
+                if !self.has_children(path) {
+                    store.delete(&format!("app/{path}"));
+                    store.forget();
+                    self.nodes.remove(path);
+                    self.restricted.remove(path);
+                }
+            }
+            (4 | 5, _) => {
+                let path = &any[random.below(any.len())];
+                store.set_acl(&format!("/app/{path}"), Acl::Own);
+                self.restricted.insert(path.clone());
+            }
+            _ => {
+                let path = &any[random.below(any.len())];
+                store.set_acl(&format!("/app/{path}"), Acl::Open);
+                self.restricted.remove(path);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tree_whose_nodes_and_acls_change_at_random_is_in_the_end_what_the_store_has() {
+    let Some(field) = field() else { return };
+    let props = follow(&field);
+    let mut random = Random::new("acl");
+    let mut model = Model::default();
+    for round in 0..5 {
+        for turn in 0..80 {
+            model.change(&mut random, &field.store, 100 * round + turn);
+            if random.below(30) == 0 {
+                field.proxy.cut();
+            }
+            if random.below(4) == 0 {
+                std::thread::sleep(Duration::from_millis(random.below(40) as u64));
+            }
+        }
+        let mut fault = None;
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < SOON {
+            fault = model.fault(&props);
+            if fault.is_none() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(fault.is_none(), "round {round}: {fault:?}");
+    }
+    for path in std::mem::take(&mut model.restricted) {
+        field.store.set_acl(&format!("/app/{path}"), Acl::Open);
+    }
+    let took = within(SOON, "what the store has", || field.agrees(&props));
+    tell::<Client>("a random tree with ACLs: equal", took);
+    within(SOON, "nothing is wrong", || is_up(&props));
+}
