@@ -874,7 +874,12 @@ mod buffered {
             move || assert_eq!(props.get::<Flat>("t").unwrap().rest.len(), n)
         });
         grows_linearly("a map of flattened maps", 40, |n| {
-            let one = |i| [(format!("t.m{i}.id"), "1".into()), (format!("t.m{i}.key"), "2".into())];
+            let one = |i| {
+                [
+                    (format!("t.m{i}.id"), "1".into()),
+                    (format!("t.m{i}.key"), "2".into()),
+                ]
+            };
             let props = tree((0..n).flat_map(one));
             move || assert_eq!(props.get::<BTreeMap<String, Flat>>("t").unwrap().len(), n)
         });
@@ -884,7 +889,10 @@ mod buffered {
         });
         grows_linearly("flattened lists of tagged items", 100, |n| {
             let list: Vec<Value> = (0..n).map(tagged).collect();
-            let props = tree([("t.a".into(), list.clone().into()), ("t.b".into(), list.into())]);
+            let props = tree([
+                ("t.a".into(), list.clone().into()),
+                ("t.b".into(), list.into()),
+            ]);
             move || assert_eq!(props.get::<Nested>("t").unwrap().lists["b"].len(), n)
         });
         grows_linearly("a list of untagged items", 100, |n| {

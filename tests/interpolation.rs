@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use liveprops::explain::Says;
-use liveprops::sources::{Args, Env, Memory};
 use liveprops::health::Status;
+use liveprops::sources::{Args, Env, Memory};
 use liveprops::{Error, ErrorKind, Properties, Schema, Source, Value};
 #[cfg(feature = "toml")]
 use liveprops::{Format, Origin};
@@ -622,7 +622,11 @@ fn a_live_handle_keeps_its_last_good_value_while_its_reference_is_unresolved() -
     for stale in &health.stale_properties {
         assert_eq!(stale.key.as_str(), "url");
         assert_eq!(stale.reason.kind(), ErrorKind::Reference);
-        assert!(stale.reason.to_string().contains("`host`"), "{}", stale.reason);
+        assert!(
+            stale.reason.to_string().contains("`host`"),
+            "{}",
+            stale.reason
+        );
         assert!(stale.reason.origin().is_some());
     }
     assert!(matches!(props.status(), Status::Stale { .. }));
@@ -659,7 +663,10 @@ fn a_bound_struct_keeps_its_last_good_value_as_a_whole_while_a_reference_is_unre
     let limit = props.property::<u32>("server.limit").build()?;
     memory.remove("host")?;
     memory.set("server.limit", "2")?;
-    assert_eq!((server.load().url.as_str(), server.load().limit), ("http://a", 1));
+    assert_eq!(
+        (server.load().url.as_str(), server.load().limit),
+        ("http://a", 1)
+    );
     assert_eq!(limit.get(), 2, "another handle on the same key follows");
     let stale = props.health().stale_properties;
     assert_eq!(stale.len(), 1);
@@ -669,7 +676,10 @@ fn a_bound_struct_keeps_its_last_good_value_as_a_whole_while_a_reference_is_unre
     let error = memory.set("server.limit", "many").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
     memory.set("host", "b")?;
-    assert_eq!((server.load().url.as_str(), server.load().limit), ("http://b", 2));
+    assert_eq!(
+        (server.load().url.as_str(), server.load().limit),
+        ("http://b", 2)
+    );
     assert!(props.health().is_up());
     Ok(())
 }
@@ -699,11 +709,16 @@ fn a_handle_cannot_be_built_on_an_unresolved_reference_even_with_a_default() -> 
     let (memory, props) = with([("url", "http://${host}")]);
     for builder in [
         props.property::<String>("url"),
-        props.property::<String>("url").default("default".to_owned()),
+        props
+            .property::<String>("url")
+            .default("default".to_owned()),
         props.property::<String>("url").or_key("other"),
     ] {
         let error = builder.build().unwrap_err();
-        assert_eq!((error.kind(), error.key()), (ErrorKind::Reference, Some("url")));
+        assert_eq!(
+            (error.kind(), error.key()),
+            (ErrorKind::Reference, Some("url"))
+        );
     }
     // Reading with a default answers with it, and reports the value.
     assert_eq!(props.get_or("url", "default".to_owned()), "default");
@@ -725,7 +740,10 @@ fn a_condition_whose_key_is_unresolved_is_an_error_of_the_contextual_value() -> 
         ))
     };
     let last = Value::Table(Box::new([("value".into(), Value::from(9))].into()));
-    memory.set("limit", Value::List(vec![case("eu", 1), case("us", 2), last].into()))?;
+    memory.set(
+        "limit",
+        Value::List(vec![case("eu", 1), case("us", 2), last].into()),
+    )?;
     let limit = props.property::<u32>("limit").build()?;
     memory.remove("region")?;
     let error = props.get::<u32>("limit").unwrap_err();
@@ -762,14 +780,23 @@ fn an_unresolved_reference_is_shown_by_a_dry_run_and_by_batches_and_snapshots() 
     let (report, inbox) = reports();
     let _sub = props.on_change_under("", move |batch| {
         let seen = batch.changes().iter();
-        report(seen.map(|c| (c.key().to_string(), c.new_value().cloned())).collect::<Vec<_>>());
+        report(
+            seen.map(|c| (c.key().to_string(), c.new_value().cloned()))
+                .collect::<Vec<_>>(),
+        );
     })?;
     memory.remove("host")?;
-    assert_eq!(inbox.next(), [("host".to_owned(), None), ("url".to_owned(), None)]);
+    assert_eq!(
+        inbox.next(),
+        [("host".to_owned(), None), ("url".to_owned(), None)]
+    );
     assert_eq!(before.get::<String>("url")?, "http://a");
     let changes = props.snapshot().changes_since(&before);
     assert_eq!(changes.len(), 2);
-    assert_eq!(changes[1].get::<String>().unwrap_err().kind(), ErrorKind::Reference);
+    assert_eq!(
+        changes[1].get::<String>().unwrap_err().kind(),
+        ErrorKind::Reference
+    );
     memory.set("host", "a")?;
     assert_eq!(inbox.next().len(), 2);
     assert_eq!(url.get(), "http://a");
@@ -792,7 +819,10 @@ fn a_schema_rejects_an_unresolved_reference_at_the_start_and_reports_it_later() 
         .source(memory.clone())
         .build()?;
     memory.remove("host")?;
-    assert_eq!(props.get::<String>("url").unwrap_err().kind(), ErrorKind::Reference);
+    assert_eq!(
+        props.get::<String>("url").unwrap_err().kind(),
+        ErrorKind::Reference
+    );
     assert_eq!(props.health().broken_references[0].key(), Some("url"));
     Ok(())
 }
@@ -820,7 +850,10 @@ fn a_roll_back_and_a_transaction_may_leave_a_reference_unresolved() -> Result<()
         tx.remove("host")?;
         tx.set("other", 1)
     })?;
-    assert_eq!((url.get().as_str(), props.get::<u32>("other")?), ("http://a", 1));
+    assert_eq!(
+        (url.get().as_str(), props.get::<u32>("other")?),
+        ("http://a", 1)
+    );
     assert_eq!(props.health().stale_properties.len(), 1);
     Ok(())
 }
@@ -843,16 +876,23 @@ fn unresolved_references_stay_as_written_where_the_builder_says_so() -> Result<(
 #[test]
 fn single_raw_values_contain_no_references_whether_they_are_secret_or_not() -> Result<(), Error> {
     let text = "x${y:z}w $${a} $$$${b";
-    let env = Env::prefix("APP_").vars([("APP_PASSWORD", text), ("APP_NAME", text), ("APP_Y", "1")]);
+    let env =
+        Env::prefix("APP_").vars([("APP_PASSWORD", text), ("APP_NAME", text), ("APP_Y", "1")]);
     let args = [format!("--arg={text}"), format!("--arg.secret={text}")];
     let args = [args[0].replace("--arg=", "--plain="), args[1].clone()];
-    let props = Properties::builder().source(env).source(Args::from(args)).build()?;
+    let props = Properties::builder()
+        .source(env)
+        .source(Args::from(args))
+        .build()?;
     for key in ["password", "name", "plain", "arg.secret"] {
         assert_eq!(props.get::<String>(key)?, text, "{key}");
     }
     let told = props.explain("name").layers.into_iter();
     let says: Vec<Says> = told.map(|layer| layer.says).collect();
-    assert!(says.contains(&Says::Value(format!("{text:?}"))), "as it was written: {says:?}");
+    assert!(
+        says.contains(&Says::Value(format!("{text:?}"))),
+        "as it was written: {says:?}"
+    );
     Ok(())
 }
 
@@ -951,7 +991,10 @@ fn values_without_references_stay_so_when_they_are_kept_on_disk() -> Result<(), 
     let dir = tempfile::tempdir().unwrap();
     let start = |is_up| {
         let store = Store(is_up).with(|policy| policy.cached().without_references());
-        Properties::builder().state_dir(dir.path()).source(store).build()
+        Properties::builder()
+            .state_dir(dir.path())
+            .source(store)
+            .build()
     };
     for is_up in [true, false] {
         assert_eq!(start(is_up)?.get::<String>("b")?, "<$${a}${a}>");
@@ -974,7 +1017,12 @@ fn quotes_of_a_dotenv_file_without_references_escape_nothing() -> Result<(), Err
     }
     let source = Dotenv.with(|policy| policy.without_references());
     let props = Properties::builder().source(source).build()?;
-    for (key, expected) in [("a", "${b}"), ("b", "${a} ${a}"), ("c", "${a}"), ("d", "$${a}")] {
+    for (key, expected) in [
+        ("a", "${b}"),
+        ("b", "${a} ${a}"),
+        ("c", "${a}"),
+        ("d", "$${a}"),
+    ] {
         assert_eq!(props.get::<String>(key)?, expected, "{key}");
     }
     Ok(())

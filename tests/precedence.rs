@@ -584,7 +584,10 @@ fn an_index_overrides_that_item_of_the_list_of_a_lower_layer() -> Result<(), Err
     assert_eq!(list.get(), ["x", "B", "z"]);
     assert_eq!(item.all(), [text("B")]);
     let keys = props.snapshot().keys();
-    assert_eq!(keys.iter().map(|key| key.as_str()).collect::<Vec<_>>(), ["l"]);
+    assert_eq!(
+        keys.iter().map(|key| key.as_str()).collect::<Vec<_>>(),
+        ["l"]
+    );
     high.set("l.3", "D")?;
     assert_eq!(list.get(), ["x", "B", "z", "D"], "the next index appends");
     high.remove("l.1")?;
@@ -635,7 +638,10 @@ fn an_index_that_the_program_sets_past_the_end_is_an_error() -> Result<(), Error
     let props = Properties::builder().source(low.clone()).build()?;
     low.set("l", vec!["x"])?;
     let error = props.set("l.5", "F").unwrap_err();
-    assert_eq!((error.kind(), error.key()), (ErrorKind::InvalidKey, Some("l.5")));
+    assert_eq!(
+        (error.kind(), error.key()),
+        (ErrorKind::InvalidKey, Some("l.5"))
+    );
     let error = props.transaction(|tx| tx.unset("l.0")).unwrap_err();
     assert!(error.to_string().contains("cannot be unset"), "{error}");
     props.transaction(|tx| {
@@ -702,16 +708,28 @@ fn a_field_of_an_item_of_a_list_of_tables_is_overridden_by_itself() -> Result<()
         ("APP_L__2__NAME", "d"),
         ("APP_L__2__PORT", "3"),
     ]);
-    let props = Properties::builder().source(file.clone()).source(env).build()?;
+    let props = Properties::builder()
+        .source(file.clone())
+        .source(env)
+        .build()?;
     let names = |props: &Properties| -> Result<Vec<(String, u16)>, Error> {
         let all = props.get::<Vec<Server>>("l")?;
         Ok(all.into_iter().map(|one| (one.name, one.port)).collect())
     };
     let all = [("a", 1), ("c", 2), ("d", 3)];
-    assert_eq!(names(&props)?, all.map(|(name, port)| (name.to_owned(), port)));
+    assert_eq!(
+        names(&props)?,
+        all.map(|(name, port)| (name.to_owned(), port))
+    );
     // Shrunk live, `L__1` is the next item and lacks its port; `L__2` reaches too far no more.
-    file.set("l", Value::List([server("a", 1), server("b", 2), server("e", 5)].into()))?;
+    file.set(
+        "l",
+        Value::List([server("a", 1), server("b", 2), server("e", 5)].into()),
+    )?;
     let all = [("a", 1), ("c", 2), ("d", 3)];
-    assert_eq!(names(&props)?, all.map(|(name, port)| (name.to_owned(), port)));
+    assert_eq!(
+        names(&props)?,
+        all.map(|(name, port)| (name.to_owned(), port))
+    );
     Ok(())
 }

@@ -753,7 +753,13 @@ fn the_mask_covers_the_secret_field_and_every_other_problem_is_named() -> Result
     let check = |error: Error| {
         let outputs = Outputs::default();
         outputs.error("struct", &error);
-        let shown = outputs.0.lock().unwrap().iter().map(|(_, text)| text.clone()).collect::<Vec<_>>();
+        let shown = outputs
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(_, text)| text.clone())
+            .collect::<Vec<_>>();
         assert!(shown.iter().all(|text| !text.contains(MARK)), "{shown:?}");
         let keys: BTreeSet<_> = error.iter().filter_map(Error::key).collect();
         let wanted = ["db.every", "db.max", "db.memory", "db.unknown", "db.word"];
@@ -774,8 +780,16 @@ fn the_mask_covers_the_secret_field_and_every_other_problem_is_named() -> Result
     // Also once the key is known to be secret, and under a handle of the tree around it.
     let _ = props.property::<Secret<String>>("db.word").build()?;
     check(props.get::<Database>("db").unwrap_err());
-    check(props.property::<BTreeMap<String, Database>>("").build().unwrap_err());
-    let named = Properties::builder().secret("db.word").source(memory).build()?;
+    check(
+        props
+            .property::<BTreeMap<String, Database>>("")
+            .build()
+            .unwrap_err(),
+    );
+    let named = Properties::builder()
+        .secret("db.word")
+        .source(memory)
+        .build()?;
     check(named.get::<Database>("db").unwrap_err());
     Ok(())
 }
@@ -794,7 +808,10 @@ fn the_words_of_a_type_around_a_secret_stay_masked() -> Result<(), Error> {
     }
     let memory = Memory::new();
     memory.replace([("q.word", MARK), ("q.x", "1")])?;
-    let props = Properties::builder().secret("q.word").source(memory).build()?;
+    let props = Properties::builder()
+        .secret("q.word")
+        .source(memory)
+        .build()?;
     for error in [
         props.get::<Quoting>("q").unwrap_err(),
         props.snapshot().bind::<Quoting>("q").unwrap_err(),

@@ -6,8 +6,8 @@ pub(crate) mod commit;
 pub(crate) mod core;
 pub(crate) mod dispatch;
 pub(crate) mod guard;
-pub(crate) mod ignored;
 pub(crate) mod health;
+pub(crate) mod ignored;
 #[cfg(all(test, loom))]
 mod models;
 pub(crate) mod pins;

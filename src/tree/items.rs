@@ -548,7 +548,10 @@ pub(super) fn parts_inside<S: AsRef<str>>(
     let Some(value) = list.scalar() else {
         return (Vec::new(), None);
     };
-    let path: Vec<Cow<'_, str>> = path.iter().map(|name| Cow::Borrowed(name.as_ref())).collect();
+    let path: Vec<Cow<'_, str>> = path
+        .iter()
+        .map(|name| Cow::Borrowed(name.as_ref()))
+        .collect();
     let mut below: Vec<View<'_>> = tables.to_vec();
     below.push(View {
         layer: list.layer,

@@ -220,7 +220,9 @@ impl Client {
             .flat_map(|(path, _)| self.missing(path))
             .collect();
         let folders = missing.iter().map(|path| Op::Create(path, b"", Acl::Open));
-        let nodes = nodes.iter().map(|(path, value)| Op::Create(path, value, Acl::Open));
+        let nodes = nodes
+            .iter()
+            .map(|(path, value)| Op::Create(path, value, Acl::Open));
         let ops: Vec<Op<'_>> = folders.chain(nodes).collect();
         self.commit(&ops);
     }

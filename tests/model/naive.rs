@@ -454,11 +454,7 @@ const INDEXED: &Raw = &Raw::Unset;
 
 /// The layers whose lists make up what the layers say at a path, the strongest first; `None` if there
 /// is no list.
-pub(crate) fn contributors(
-    layers: &[&Tree],
-    joins: &Joins,
-    path: &[String],
-) -> Option<Vec<usize>> {
+pub(crate) fn contributors(layers: &[&Tree], joins: &Joins, path: &[String]) -> Option<Vec<usize>> {
     let (name, above) = path.split_last().unwrap();
     let mut seen: Vec<(usize, &Tree)> = layers.iter().copied().enumerate().collect();
     for name in above {

@@ -532,7 +532,9 @@ impl Books {
             }
             for one in change.stale {
                 let before = inner.stale.remove(&one.address());
-                let since = before.as_ref().map_or_else(SystemTime::now, |before| before.1);
+                let since = before
+                    .as_ref()
+                    .map_or_else(SystemTime::now, |before| before.1);
                 let is_news = before.as_ref().is_none_or(|(before, _)| {
                     !before.is_alive() || before.reason.to_string() != one.reason.to_string()
                 });
@@ -614,7 +616,9 @@ impl Books {
             let now = of_source.remove(&source).unwrap_or_default();
             let texts: BTreeSet<String> =
                 record.ignored_items.iter().map(Error::to_string).collect();
-            let unknown = now.iter().filter(|error| !texts.contains(&error.to_string()));
+            let unknown = now
+                .iter()
+                .filter(|error| !texts.contains(&error.to_string()));
             let unknown: Vec<Error> = unknown.cloned().collect();
             let since = record.ignoring.as_ref().map(|trouble| trouble.since);
             record.spare(news);
@@ -622,7 +626,8 @@ impl Books {
                 since: since.unwrap_or_else(|| record.since()),
                 reason: reason.clone(),
             });
-            news.errors.extend(std::mem::replace(&mut record.ignored_items, now));
+            news.errors
+                .extend(std::mem::replace(&mut record.ignored_items, now));
             let was_well = matches!(record.health.status, Status::Up);
             if record.has_values {
                 record.restate();

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
+use crate::sources::kv;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::mirror::Mirror;
 use crate::sources::kv::options::shared_options;
 use crate::sources::kv::slot::Slot;
-use crate::sources::kv;
 use crate::sources::trust::{Credential, Files};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
@@ -243,7 +243,12 @@ impl ZooKeeper {
     }
 
     /// Begins a session with the server whose turn it is, and reads everything.
-    fn open(&self, stop: &Stop, mirror: &mut Mirror, sign: &mut dyn FnMut()) -> Result<Tree, Error> {
+    fn open(
+        &self,
+        stop: &Stop,
+        mirror: &mut Mirror,
+        sign: &mut dyn FnMut(),
+    ) -> Result<Tree, Error> {
         let mut begin = || -> Result<Tree, Error> {
             let begun = Instant::now();
             let endpoint = self.options.endpoints.current()?;

@@ -376,7 +376,9 @@ impl Tree {
     /// Asks for a sign of life, and for nodes that may not be read.
     fn beat(&mut self) -> Result<(), Error> {
         let after = self.hidden.range(self.asked.clone()..);
-        let round = after.chain(&self.hidden).skip_while(|it| **it == self.asked);
+        let round = after
+            .chain(&self.hidden)
+            .skip_while(|it| **it == self.asked);
         let hidden: Vec<String> = round
             .take(MAX_HIDDEN.min(self.hidden.len()))
             .cloned()
@@ -386,13 +388,16 @@ impl Tree {
         // A server that has lost the others still answers reads for a while, but not this.
         let questions = questions.chain([Ask::Sync(self.root.path.clone())]);
         let doubt = &mut self.doubt;
-        self.session
-            .ask(questions.collect(), Deadline::all(LATE), |ask, answer, _| {
+        self.session.ask(
+            questions.collect(),
+            Deadline::all(LATE),
+            |ask, answer, _| {
                 if matches!(ask, Ask::Data(_)) && !matches!(answer, Answer::Denied) {
                     *doubt = (*doubt).max(Doubt::Acl);
                 }
                 Ok(())
-            })
+            },
+        )
     }
 
     /// Whether everything is to be read again.

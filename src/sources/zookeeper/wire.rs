@@ -93,11 +93,7 @@ impl Ask {
     }
 
     /// What the body of an answer says that has an error in its header, or 0.
-    pub(super) fn answer<'a>(
-        &self,
-        error: i32,
-        mut body: Reader<'a>,
-    ) -> Result<Answer<'a>, Error> {
+    pub(super) fn answer<'a>(&self, error: i32, mut body: Reader<'a>) -> Result<Answer<'a>, Error> {
         match (self, error) {
             (_, NO_NODE) => Ok(Answer::NoNode),
             (_, NO_AUTH) => Ok(Answer::Denied),

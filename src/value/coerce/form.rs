@@ -60,7 +60,10 @@ impl Form {
         let has = |names: &[&str]| words().any(|word| names.contains(&word));
         let forms: &[Form] = if wanted == "struct Duration" {
             &[Form::Duration, Form::Map]
-        } else if wanted == "a map" || wanted.starts_with("struct ") || wanted.starts_with("struct variant ") {
+        } else if wanted == "a map"
+            || wanted.starts_with("struct ")
+            || wanted.starts_with("struct variant ")
+        {
             &[Form::Map]
         } else if wanted == "string or map" {
             &[Form::Text]
@@ -95,9 +98,9 @@ impl Form {
         let mut words = judged.wanted.split(|c: char| !c.is_alphanumeric());
         match (&judged.got, shape) {
             (Got::Map, Shape::Empty) if judged.wanted.starts_with("unit") => Some(Form::Unit),
-            (Got::Map, Shape::Empty | Shape::Numbered) => {
-                words.any(|word| LISTS.contains(&word)).then_some(Form::List)
-            }
+            (Got::Map, Shape::Empty | Shape::Numbered) => words
+                .any(|word| LISTS.contains(&word))
+                .then_some(Form::List),
             (Got::Seq | Got::Unit, _) => Some(Form::Plain),
             _ => None,
         }

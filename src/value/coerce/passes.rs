@@ -159,7 +159,10 @@ impl Learner<'_> {
             self.learned(|learned| learned.tokens = tokens);
             let (result, log) = (self.pass)();
             self.learned(|learned| learned.tokens.clear());
-            let said = result.err()?.judged_here().or_else(|| log.last().cloned())?;
+            let said = result
+                .err()?
+                .judged_here()
+                .or_else(|| log.last().cloned())?;
             let token = |at: &&usize| said.got == token_for(&judged.got, **at);
             let at = *left.iter().find(token)?;
             if said.wanted == judged.wanted {

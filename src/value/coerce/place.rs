@@ -373,7 +373,10 @@ impl<'a> De<'a> {
                 if numbered.windows(2).any(|pair| pair[0].0 == pair[1].0) {
                     return Err(self.fault("two names with the same number", wanted()));
                 }
-                let gap = numbered.iter().zip(0..).find(|((at, _), place)| at != place);
+                let gap = numbered
+                    .iter()
+                    .zip(0..)
+                    .find(|((at, _), place)| at != place);
                 if let Some(((at, _), place)) = gap {
                     let detail = format!(
                         "a list with the item {at} and without the item {place}; set that too, or \
@@ -392,7 +395,10 @@ impl<'a> De<'a> {
         let entries = self.entries().unwrap_or_default();
         if entries.is_empty() {
             Shape::Empty
-        } else if entries.iter().all(|child| text::index(child.name).is_some()) {
+        } else if entries
+            .iter()
+            .all(|child| text::index(child.name).is_some())
+        {
             Shape::Numbered
         } else {
             Shape::Named

@@ -25,7 +25,8 @@ const MOST_ROUNDS: usize = 400;
 /// Said about a value that serde buffers.
 const BUFFERED: &str = " (serde buffers this value)";
 /// Said about values of which serde does not say which one it means.
-const BUFFERED_BELOW: &str = " (serde buffers the values below and does not say which one it means)";
+const BUFFERED_BELOW: &str =
+    " (serde buffers the values below and does not say which one it means)";
 
 /// What the second pass has learned so far. All paths are canonical keys.
 #[derive(Default)]

@@ -56,7 +56,11 @@ fn what_an_acl_hid_is_found_by_the_next_reading_of_everything() {
     });
     tell::<Client>("deleted while it could not be read", took);
     within(SOON, "what may not be read is a problem", || !is_up(&props));
-    assert_eq!(get(&props, "n").as_deref(), Some("1"), "the last that was read");
+    assert_eq!(
+        get(&props, "n").as_deref(),
+        Some("1"),
+        "the last that was read"
+    );
     for path in ["n", "created", "dir/created", "dir"] {
         store.set_acl(&format!("/app/{path}"), Acl::Open);
     }
@@ -164,7 +168,10 @@ impl Model {
                 for (end, _) in leaf.match_indices('/') {
                     self.nodes.entry(leaf[..end].to_owned()).or_default();
                 }
-                store.set(&[(&format!("app/{leaf}"), Some(turn.to_string().as_bytes()))], own);
+                store.set(
+                    &[(&format!("app/{leaf}"), Some(turn.to_string().as_bytes()))],
+                    own,
+                );
                 if matches!(own, Acl::Own) {
                     self.restricted.insert(leaf.clone());
                 }

@@ -72,11 +72,7 @@ fn a_hundred_thousand_nodes_are_loaded_and_followed() {
         field.store.create(&all);
     }
     let begun = Instant::now();
-    let props = field
-        .builder()
-        .load_timeout(60 * SECOND)
-        .build()
-        .unwrap();
+    let props = field.builder().load_timeout(60 * SECOND).build().unwrap();
     tell::<Client>("100,000 nodes loaded", begun.elapsed());
     assert_eq!(props.snapshot().keys().len(), 100_000);
     field.store.put("app/section0/key0", "7");

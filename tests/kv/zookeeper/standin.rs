@@ -32,7 +32,9 @@ pub(crate) struct StandIn {
 
 impl StandIn {
     /// Runs `serve` for each session, on a thread of its own.
-    pub(crate) fn start(serve: impl Fn(&mut Peer) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(
+        serve: impl Fn(&mut Peer) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let standin = Self {
             port: listener.local_addr().unwrap().port(),
@@ -146,7 +148,9 @@ pub(crate) fn data(value: &[u8], children: i32) -> Vec<u8> {
 pub(crate) fn names(names: impl Iterator<Item = String>) -> Vec<u8> {
     let names: Vec<String> = names.collect();
     let mut body = (names.len() as i32).to_be_bytes().to_vec();
-    names.iter().for_each(|name| body.extend(text(name.as_bytes())));
+    names
+        .iter()
+        .for_each(|name| body.extend(text(name.as_bytes())));
     body
 }
 

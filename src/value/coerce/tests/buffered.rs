@@ -66,7 +66,9 @@ where
 {
     let mut differ = Vec::new();
     for input in inputs {
-        let plain = decode_with::<Plain<T>>(input, &[]).map(|plain| plain.v).ok();
+        let plain = decode_with::<Plain<T>>(input, &[])
+            .map(|plain| plain.v)
+            .ok();
         let flat = decode_with::<Flattened<T>>(input, &[]).map(|flat| flat.inner.v);
         let map = decode_with::<FlattenedMap<T>>(input, &[("id", 1.into())])
             .map(|mut flat| flat.rest.remove("v").unwrap());
@@ -100,12 +102,50 @@ where
 
 fn inputs() -> Vec<Value> {
     let mut inputs: Vec<Value> = [
-        "", " ", "0", "1", " 7 ", "+5", "-1", "012", "1_000", "0xff", "256", "70000", "1.5", "1e3", "inf",
-        "16777217", "1e39", "9007199254740993", "18446744073709551615",
-        "340282366920938463463374607431768211455", "yes", "off", "true", "x", " x ", "ab", "30s",
-        "PT1H5M", "10 MiB", "::1", "1,2", "[1, 2]", "[[1,2],[3]]", "a,\"b,c\"", "1=on, 2=off",
-        "a=1, b=x", "{a=1, b=\"x\"}", "{\"a\": 1, \"b\": \"x\"}", "fast", "VERY-slow", "Unit", "unit",
-        "new=5", "{",
+        "",
+        " ",
+        "0",
+        "1",
+        " 7 ",
+        "+5",
+        "-1",
+        "012",
+        "1_000",
+        "0xff",
+        "256",
+        "70000",
+        "1.5",
+        "1e3",
+        "inf",
+        "16777217",
+        "1e39",
+        "9007199254740993",
+        "18446744073709551615",
+        "340282366920938463463374607431768211455",
+        "yes",
+        "off",
+        "true",
+        "x",
+        " x ",
+        "ab",
+        "30s",
+        "PT1H5M",
+        "10 MiB",
+        "::1",
+        "1,2",
+        "[1, 2]",
+        "[[1,2],[3]]",
+        "a,\"b,c\"",
+        "1=on, 2=off",
+        "a=1, b=x",
+        "{a=1, b=\"x\"}",
+        "{\"a\": 1, \"b\": \"x\"}",
+        "fast",
+        "VERY-slow",
+        "Unit",
+        "unit",
+        "new=5",
+        "{",
     ]
     .map(Value::from)
     .to_vec();
@@ -232,14 +272,20 @@ fn a_field_of_the_same_name_has_another_type_in_another_variant() {
     let item = |at: usize| {
         let kind = ["count", "name", "wait"][at % 3];
         let value = ["5", "5", "0"][at % 3];
-        table(&[("kind", kind.into()), ("value", value.into()), ("nr", at.to_string().into())])
+        table(&[
+            ("kind", kind.into()),
+            ("value", value.into()),
+            ("nr", at.to_string().into()),
+        ])
     };
     let check = |limits: &[Limit]| {
         for (at, limit) in limits.iter().enumerate() {
             let expected = match at % 3 {
                 0 => Limit::Count { value: 5 },
                 1 => Limit::Name { value: "5".into() },
-                _ => Limit::Wait { value: Duration::ZERO },
+                _ => Limit::Wait {
+                    value: Duration::ZERO,
+                },
             };
             assert_eq!(*limit, expected, "{at}");
         }
@@ -301,19 +347,33 @@ fn a_key_of_a_buffered_map_is_read_as_its_type() {
 #[test]
 fn the_tag_of_an_enum_may_differ_in_case() {
     let disk: Tagged = bind(&text(&[("kind", "DISK"), ("size", "5"), ("label", "5")])).unwrap();
-    assert_eq!(disk, Tagged::Disk { size: 5, label: "5".into() });
+    assert_eq!(
+        disk,
+        Tagged::Disk {
+            size: 5,
+            label: "5".into()
+        }
+    );
 }
 
 #[test]
 fn the_error_of_a_buffered_value_names_its_key_and_its_origin() {
-    let good = |at: usize| (Box::leak(format!("k{at}").into_boxed_str()) as &str, "5".into());
+    let good = |at: usize| {
+        (
+            Box::leak(format!("k{at}").into_boxed_str()) as &str,
+            "5".into(),
+        )
+    };
     let mut entries: Vec<(&str, Value)> = (0..5).map(good).collect();
     entries.push(("bad", "many".into()));
     entries.push(("worse", "300".into()));
     let error = flat_map::<u8>(&entries).unwrap_err();
     assert_eq!(keys(&error), ["bad", "worse"]);
     for error in error.iter() {
-        assert!(error.origin().is_some_and(|at| at.contains("app.toml")), "{error}");
+        assert!(
+            error.origin().is_some_and(|at| at.contains("app.toml")),
+            "{error}"
+        );
         assert!(error.to_string().contains("serde buffers"), "{error}");
     }
     // Both are wrong alike, and each is named.
@@ -339,10 +399,17 @@ fn a_buffered_secret_is_read_like_a_plain_one_and_never_shown() {
 #[test]
 fn hundreds_of_buffered_values_are_read_in_passes_that_depend_on_the_type_only() {
     let names: Vec<String> = (0..1000).map(|at| format!("key{at}")).collect();
-    let entries: Vec<_> = names.iter().map(|name| (name.as_str(), Value::from("7"))).collect();
+    let entries: Vec<_> = names
+        .iter()
+        .map(|name| (name.as_str(), Value::from("7")))
+        .collect();
     assert_eq!(flat_map::<u32>(&entries).unwrap().len(), 1000);
     let disk = |at: usize| {
-        table(&[("kind", "disk".into()), ("size", at.to_string().into()), ("label", "5".into())])
+        table(&[
+            ("kind", "disk".into()),
+            ("size", at.to_string().into()),
+            ("label", "5".into()),
+        ])
     };
     let disks: Vec<Value> = (0..1000).map(disk).collect();
     assert_eq!(read::<Vec<Tagged>>(disks.clone()).unwrap().len(), 1000);

@@ -117,7 +117,10 @@ fn a_secret_in_a_text_of_a_table_is_masked_and_the_other_fields_are_not() {
     let error = read::<Db>(text).unwrap_err();
     assert_eq!(keys(&error), ["k.password", "k.port"]);
     let shown = format!("{error} {error:?}");
-    assert!(!shown.contains("hunter2") && shown.contains("70000"), "{shown}");
+    assert!(
+        !shown.contains("hunter2") && shown.contains("70000"),
+        "{shown}"
+    );
     for bad in [
         r#"{"port": 1, "password": "hunter2""#,
         r#"{"port": 1, "a": {"api_key": "hunter2"}}}"#,
@@ -161,9 +164,6 @@ fn an_error_names_the_type_and_not_how_it_is_read() {
         bind::<Tagged>(&[("size", 1.into())]).unwrap_err(),
     ] {
         let shown = error.to_string();
-        assert!(
-            !shown.contains("impl") && !shown.contains("__"),
-            "{shown}"
-        );
+        assert!(!shown.contains("impl") && !shown.contains("__"), "{shown}");
     }
 }
