@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sync::lock::Mutex;
 use crate::sync::process::ForkLock;
+use crate::value::coerce::Hidden;
 use crate::value::key::{self, Key};
 use crate::value::secret;
 
@@ -63,17 +64,22 @@ impl Secrets {
     /// Whether the value of a key, or something below it, may be a secret. Where the keys cannot be
     /// read, in a fork, it may be.
     pub(crate) fn hides(&self, key: &str) -> bool {
+        self.hidden(key) != Hidden::No
+    }
+
+    /// Whether a key, or only something below it, may hold a secret.
+    pub(crate) fn hidden(&self, key: &str) -> Hidden {
         // However it is spelled: `"a".b` is `a.b`.
         let canonical = key.contains('"').then(|| Key::parse(key).ok()).flatten();
         let key = canonical.as_ref().map_or(key, Key::as_str);
         if secret::looks_secret(key) {
-            return true;
+            return Hidden::Whole;
         }
         if self.0.missed.load(Ordering::Relaxed) > 0 {
-            return true;
+            return Hidden::Whole;
         }
         let Some(keys) = self.0.keys.read() else {
-            return true;
+            return Hidden::Whole;
         };
         let above = || key::lineage(key).any(|place| keys.contains(place));
         // What stands below a key begins with it and a dot.
@@ -88,7 +94,15 @@ impl Secrets {
                 .next()
                 .is_some_and(|next| key::under(next.as_str(), key))
         };
-        !keys.is_empty() && (above() || below())
+        if keys.is_empty() {
+            Hidden::No
+        } else if above() {
+            Hidden::Whole
+        } else if below() {
+            Hidden::Below
+        } else {
+            Hidden::No
+        }
     }
 }
 

@@ -251,7 +251,7 @@ impl Generation {
 
     /// Decodes again, for an error that shows nothing of what is known to be secret by now.
     fn decode_masked<T: DeserializeOwned>(&self, key: &str, found: Found<'_>) -> Result<T, Error> {
-        let masked = self.hides(key, found);
+        let hides = |key: &str| self.secrets.hidden(key);
         let marked = |node: &Node| {
             node.map_resolved(&|resolved| {
                 let mut marked = resolved.clone();
@@ -261,11 +261,11 @@ impl Generation {
         };
         match found {
             Found::Root(table) => match marked(&Node::Table(table.clone())) {
-                Node::Table(table) => coerce::decode_table(key, Some(&table), masked),
-                node => coerce::decode(key, Some(&node), masked),
+                Node::Table(table) => coerce::decode_table_hiding(key, &table, &hides),
+                node => coerce::decode_hiding(key, &node, &hides),
             },
-            Found::Entry(entry) => coerce::decode(key, Some(&marked(&entry.node)), masked),
-            found => found.decode(key, masked),
+            Found::Entry(entry) => coerce::decode_hiding(key, &marked(&entry.node), &hides),
+            found => found.decode(key, self.hides(key, found)),
         }
     }
 

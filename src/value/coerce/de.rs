@@ -3,6 +3,7 @@
 use serde_core::de::{Deserializer, Visitor};
 
 use crate::value::coerce::access::{One, Variant};
+use crate::value::coerce::braces;
 use crate::value::coerce::fault::{Fault, type_name};
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::place::De;
@@ -225,8 +226,8 @@ impl<'de> Deserializer<'de> for De<'_> {
             return self.duration(visitor);
         }
         if let Input::Text(text) = self.input {
-            if !text.trim().is_empty() && !text.contains('=') {
-                return Err(self.refuse(type_name::<V::Value>()));
+            if !(text.trim().is_empty() || text.contains('=') || braces::is_braced(text)) {
+                return Err(self.fault(text::NO_TABLE, type_name::<V::Value>()));
             }
         }
         self.fields(fields, visitor)
@@ -271,8 +272,10 @@ impl<'de> Deserializer<'de> for De<'_> {
         let Some(entries) = self.entries() else {
             return Err(self.refuse(wanted()));
         };
-        let [child] = entries.as_slice() else {
-            return Err(self.rivals(&entries, "several variants are set", wanted()));
+        let null = self.only_null();
+        let child = match (entries.as_slice(), &null) {
+            ([child], _) | ([], Some(child)) => child,
+            _ => return Err(self.rivals(&entries, "several variants are set", wanted())),
         };
         let path = Path {
             parent: Some(self.path),

@@ -2,6 +2,7 @@
 
 use serde_core::de::Visitor;
 
+use crate::value::coerce::braces;
 use crate::value::coerce::de::visit_int;
 use crate::value::coerce::fault::{Fault, Got, Judged};
 use crate::value::coerce::input::Input;
@@ -121,6 +122,9 @@ impl Form {
             (Form::Duration, Input::Int(value)) => *value == 0,
             (Form::Duration, Input::Float(value)) => *value == 0.0,
             (Form::List, Input::Text(_)) => true,
+            (Form::Map, Input::Text(text)) if braces::is_braced(text) => {
+                braces::table(text).is_ok()
+            }
             (Form::Map, Input::Text(text)) => text.trim().is_empty() || text::pairs(text).is_ok(),
             (Form::Unit, Input::Text(text)) => text.trim().is_empty(),
             (Form::Name(names), Input::Text(text)) => {

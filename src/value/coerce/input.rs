@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::error::Error;
 use crate::value::Value;
+use crate::value::coerce::braces;
 use crate::value::coerce::fault::shorten;
 use crate::value::key;
 use crate::value::node::{Node, Table};
@@ -84,7 +85,7 @@ impl<'a> Input<'a> {
     /// Whether anything in here looks secret by its name or is an address with a password.
     pub(super) fn holds_secret(&self) -> bool {
         match self {
-            Input::Text(text) => has_user_info(text),
+            Input::Text(text) => text_holds_secret(text),
             Input::List(items) => items.iter().any(|v| Input::of_value(v).holds_secret()),
             Input::Fields(fields) => fields
                 .iter()
@@ -112,6 +113,11 @@ impl<'a> Input<'a> {
             _ => None,
         }
     }
+}
+
+/// Whether text looks secret: an address with a password, or a table in braces with such a name.
+pub(super) fn text_holds_secret(text: &str) -> bool {
+    has_user_info(text) || braces::names_secret(text, segment_looks_secret)
 }
 
 /// The way to a place, on the stack; it becomes text only when something goes wrong.

@@ -29,6 +29,7 @@
 //! to find them all. Success pays nothing for it.
 
 mod access;
+mod braces;
 mod de;
 mod dummy;
 mod fault;
@@ -54,6 +55,7 @@ use crate::value::coerce::place::Root;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
 
+pub(crate) use crate::value::coerce::place::{Hidden, Hides};
 pub(crate) use crate::value::coerce::probe::{Way, secret_places};
 
 /// Reads what stands at a key as a `T`; `None` is an absent key, which only an `Option` accepts.
@@ -65,6 +67,24 @@ pub(crate) fn decode<T: DeserializeOwned>(
     masked: bool,
 ) -> Result<T, Error> {
     root(key, node, masked).decode()
+}
+
+/// As [`decode`], masking the keys that are known to hold secrets, and only these.
+pub(crate) fn decode_hiding<T: DeserializeOwned>(
+    key: &str,
+    node: &Node,
+    hides: Hides<'_>,
+) -> Result<T, Error> {
+    root(key, Some(node), false).hiding(hides).decode()
+}
+
+/// As [`decode_table`], masking the keys that are known to hold secrets, and only these.
+pub(crate) fn decode_table_hiding<T: DeserializeOwned>(
+    key: &str,
+    table: &Table,
+    hides: Hides<'_>,
+) -> Result<T, Error> {
+    table_root(key, Some(table), false).hiding(hides).decode()
 }
 
 /// As [`decode`], and adds the keys that were read into a [`Secret`](crate::Secret) to `secrets`.

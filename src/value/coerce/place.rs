@@ -2,22 +2,45 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
 use serde_core::de::{DeserializeOwned, Visitor};
 
 use crate::error::{Error, ErrorKind};
+use crate::value::Value;
 use crate::value::coerce::access::{Child, Map, Seq};
+use crate::value::coerce::braces;
 use crate::value::coerce::de::visit_int;
 use crate::value::coerce::dummy::Dummy;
 use crate::value::coerce::fault::{Fault, Place, type_name};
 use crate::value::coerce::form::Shape;
-use crate::value::coerce::input::{Input, Path, Segment};
+use crate::value::coerce::input::{Input, Path, Segment, text_holds_secret};
 use crate::value::coerce::report::{self, Slow};
 use crate::value::coerce::text::{self, Float, NumberFault, Pair, Whole};
 use crate::value::key::{self, MAX_DEPTH};
 use crate::value::origin::Origin;
 use crate::value::secret::{has_user_info, looks_secret, segment_looks_secret};
 use crate::value::units;
+
+/// What was cut out of a text while its entries are read.
+pub(super) enum Held<'a> {
+    Nothing,
+    Pairs(Vec<Pair<'a>>),
+    Table(Option<BTreeMap<Box<str>, Value>>),
+}
+
+/// Whether a key is known to hold a secret.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Hidden {
+    No,
+    /// Something below it does.
+    Below,
+    /// The key itself or one above it.
+    Whole,
+}
+
+/// Says of a canonical key whether it is known to hold a secret.
+pub(crate) type Hides<'a> = &'a dyn Fn(&str) -> Hidden;
 
 /// What all places of one decoding share.
 pub(super) struct Context<'a> {
@@ -27,6 +50,7 @@ pub(super) struct Context<'a> {
     /// Whether a secret was asked for.
     pub(super) secret: Cell<bool>,
     pub(super) notes: Option<&'a RefCell<Vec<String>>>,
+    hides: Option<Hides<'a>>,
     /// Only in the second pass.
     pub(super) slow: Option<&'a RefCell<Slow>>,
 }
@@ -39,6 +63,7 @@ pub(super) struct Root<'a> {
     origin: Option<&'a Origin>,
     masked: bool,
     notes: Option<&'a RefCell<Vec<String>>>,
+    hides: Option<Hides<'a>>,
 }
 
 impl<'a> Root<'a> {
@@ -54,6 +79,18 @@ impl<'a> Root<'a> {
             origin,
             masked,
             notes: None,
+            hides: None,
+        }
+    }
+
+    /// Masks in errors what is known to be secret.
+    pub(super) fn hiding<'b>(self, hides: Hides<'b>) -> Root<'b>
+    where
+        'a: 'b,
+    {
+        Root {
+            hides: Some(hides),
+            ..self
         }
     }
 
@@ -82,6 +119,7 @@ impl<'a> Root<'a> {
             any: Cell::new(false),
             secret: Cell::new(false),
             notes: self.notes,
+            hides: self.hides,
             slow,
         };
         let path = Path {
@@ -143,8 +181,20 @@ impl<'a> De<'a> {
 
     fn is_masked(&self, path: &str) -> bool {
         self.masked
-            || looks_secret(path)
-            || matches!(self.input, Input::Text(text) if has_user_info(text))
+            || self.hides_whole(path)
+            || match self.input {
+                // Text in place of a table may spell the fields below.
+                Input::Text(text) => text_holds_secret(text) || self.hidden(path) != Hidden::No,
+                _ => false,
+            }
+    }
+
+    fn hides_whole(&self, path: &str) -> bool {
+        looks_secret(path) || self.hidden(path) == Hidden::Whole
+    }
+
+    fn hidden(&self, path: &str) -> Hidden {
+        self.context.hides.map_or(Hidden::No, |hides| hides(path))
     }
 
     pub(super) fn place_here(&self) -> Place {
@@ -172,7 +222,9 @@ impl<'a> De<'a> {
         let mut place = self.place_here();
         if self.input.is_container() && (inner.custom || inner.got.is_some()) {
             // What serde quotes may come from any place below.
-            place.masked |= self.context.secret.get() || self.input.holds_secret();
+            place.masked |= self.context.secret.get()
+                || self.hidden(&place.path) != Hidden::No
+                || self.input.holds_secret();
             if let Some(got) = &inner.got {
                 place.found = got.shown().or(place.found);
             }
@@ -188,7 +240,9 @@ impl<'a> De<'a> {
         if let Some(field) = below {
             key::push_segment(&mut place.path, field);
             if let Some((input, origin)) = self.find(field) {
-                place.masked |= segment_looks_secret(field) || input.holds_secret();
+                place.masked |= self.hides_whole(&place.path)
+                    || segment_looks_secret(field)
+                    || input.holds_secret();
                 place.found = Some(input.shown());
                 place.origin = origin.or(self.origin).map(ToString::to_string);
             }
@@ -333,7 +387,7 @@ impl<'a> De<'a> {
     fn cut<P>(
         &self,
         text: &'a str,
-        how: fn(&'a str) -> Result<Vec<P>, &'static str>,
+        how: &dyn Fn(&'a str) -> Result<Vec<P>, &'static str>,
         wanted: &dyn Fn() -> String,
     ) -> Result<Vec<P>, Fault> {
         let pieces = if self.path.depth() < MAX_DEPTH {
@@ -361,7 +415,7 @@ impl<'a> De<'a> {
                     .collect())
             }
             Input::Text(text) => {
-                *held = self.cut(text, text::items, wanted)?;
+                *held = self.cut(text, &text::items, wanted)?;
                 let children = held.iter().enumerate();
                 Ok(children
                     .map(|(at, t)| Child::item(at, Input::Text(t)))
@@ -433,10 +487,26 @@ impl<'a> De<'a> {
         Some(children)
     }
 
-    /// The entries of a table, or of text such as `a=1, b=2`.
+    /// The only name of a table whose value is null, as in `- Start:`.
+    pub(super) fn only_null(&self) -> Option<Child<'a>> {
+        match self.input {
+            Input::Fields(fields) if fields.len() == 1 => {
+                let (name, value) = fields.iter().next()?;
+                Some(Child::of_value(name, value))
+            }
+            Input::Table(table) if table.len() == 1 => {
+                let entry = table.map().iter().next()?;
+                Some(Child::of_node(&entry.name, &entry.node))
+            }
+            _ => None,
+        }
+    }
+
+    /// The entries of a table, or of text such as `a=1, b=2`, `{a = 1}` or `{"a": 1}`. `held` keeps
+    /// what was cut out of text.
     pub(super) fn pairs<'b>(
         &self,
-        held: &'b mut Vec<Pair<'a>>,
+        held: &'b mut Held<'a>,
         wanted: &dyn Fn() -> String,
     ) -> Result<Vec<Child<'b>>, Fault>
     where
@@ -448,23 +518,34 @@ impl<'a> De<'a> {
         let Input::Text(text) = self.input else {
             return Err(self.refuse(wanted()));
         };
-        *held = self.cut(text, text::pairs, wanted)?;
-        // A name cut out of a secret text is part of the secret: keep it out of every path.
-        let masked = self.is_masked(&self.path_text());
-        Ok(held
-            .iter()
-            .map(|(name, value)| Child {
-                name,
-                segment: if masked {
-                    Segment::Hidden
-                } else {
-                    Segment::Name(name)
-                },
-                input: Input::Text(value),
-                origin: None,
-                masked,
-            })
-            .collect())
+        if braces::is_braced(text) {
+            let cut = |text: &'a str| Ok(vec![braces::table(text)?]);
+            *held = Held::Table(self.cut(text, &cut, wanted)?.into_iter().next());
+        } else {
+            *held = Held::Pairs(self.cut(text, &text::pairs, wanted)?);
+        }
+        // A name cut out of a secret text is part of the secret: keep it out of every path. A table in
+        // braces that holds a secret field is none itself.
+        let masked = self.masked || self.hides_whole(&self.path_text()) || has_user_info(text);
+        let mut entries: Vec<_> = match held {
+            Held::Nothing | Held::Table(None) => Vec::new(),
+            Held::Pairs(pairs) => {
+                let of = |(name, value): &'b Pair<'a>| Child::of_text(name, value);
+                pairs.iter().map(of).collect()
+            }
+            Held::Table(Some(fields)) => fields
+                .iter()
+                .map(|(name, value)| Child::of_value(name, value))
+                .filter(Child::is_set)
+                .collect(),
+        };
+        if masked {
+            for child in &mut entries {
+                child.segment = Segment::Hidden;
+                child.masked = true;
+            }
+        }
+        Ok(entries)
     }
 
     pub(super) fn seq<'de, V: Visitor<'de>>(
@@ -486,7 +567,7 @@ impl<'a> De<'a> {
     }
 
     pub(super) fn map<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let mut held = Vec::new();
+        let mut held = Held::Nothing;
         let entries = self.pairs(&mut held, &type_name::<V::Value>)?;
         let last = Cell::new(None);
         visitor
@@ -501,7 +582,7 @@ impl<'a> De<'a> {
         names: &[&str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let mut held = Vec::new();
+        let mut held = Held::Nothing;
         let mut entries = self.pairs(&mut held, &type_name::<V::Value>)?;
         if let ([first, second], [a, b]) = (names, entries.as_mut_slice()) {
             if a.name == *second && b.name == *first {
