@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use liveprops::explain::Says;
-use liveprops::sources::{Args, Env, Memory};
 use liveprops::health::Status;
+use liveprops::sources::{Args, Env, Memory};
 use liveprops::{Error, ErrorKind, Properties, Schema, Source, Value};
 #[cfg(feature = "toml")]
 use liveprops::{Format, Origin};
@@ -622,7 +622,11 @@ fn a_live_handle_keeps_its_last_good_value_while_its_reference_is_unresolved() -
     for stale in &health.stale_properties {
         assert_eq!(stale.key.as_str(), "url");
         assert_eq!(stale.reason.kind(), ErrorKind::Reference);
-        assert!(stale.reason.to_string().contains("`host`"), "{}", stale.reason);
+        assert!(
+            stale.reason.to_string().contains("`host`"),
+            "{}",
+            stale.reason
+        );
         assert!(stale.reason.origin().is_some());
     }
     assert!(matches!(props.status(), Status::Stale { .. }));
@@ -659,7 +663,10 @@ fn a_bound_struct_keeps_its_last_good_value_as_a_whole_while_a_reference_is_unre
     let limit = props.property::<u32>("server.limit").build()?;
     memory.remove("host")?;
     memory.set("server.limit", "2")?;
-    assert_eq!((server.load().url.as_str(), server.load().limit), ("http://a", 1));
+    assert_eq!(
+        (server.load().url.as_str(), server.load().limit),
+        ("http://a", 1)
+    );
     assert_eq!(limit.get(), 2, "another handle on the same key follows");
     let stale = props.health().stale_properties;
     assert_eq!(stale.len(), 1);
@@ -669,7 +676,10 @@ fn a_bound_struct_keeps_its_last_good_value_as_a_whole_while_a_reference_is_unre
     let error = memory.set("server.limit", "many").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
     memory.set("host", "b")?;
-    assert_eq!((server.load().url.as_str(), server.load().limit), ("http://b", 2));
+    assert_eq!(
+        (server.load().url.as_str(), server.load().limit),
+        ("http://b", 2)
+    );
     assert!(props.health().is_up());
     Ok(())
 }
@@ -699,11 +709,16 @@ fn a_handle_cannot_be_built_on_an_unresolved_reference_even_with_a_default() -> 
     let (memory, props) = with([("url", "http://${host}")]);
     for builder in [
         props.property::<String>("url"),
-        props.property::<String>("url").default("default".to_owned()),
+        props
+            .property::<String>("url")
+            .default("default".to_owned()),
         props.property::<String>("url").or_key("other"),
     ] {
         let error = builder.build().unwrap_err();
-        assert_eq!((error.kind(), error.key()), (ErrorKind::Reference, Some("url")));
+        assert_eq!(
+            (error.kind(), error.key()),
+            (ErrorKind::Reference, Some("url"))
+        );
     }
     // Reading with a default answers with it, and reports the value.
     assert_eq!(props.get_or("url", "default".to_owned()), "default");
@@ -725,7 +740,10 @@ fn a_condition_whose_key_is_unresolved_is_an_error_of_the_contextual_value() -> 
         ))
     };
     let last = Value::Table(Box::new([("value".into(), Value::from(9))].into()));
-    memory.set("limit", Value::List(vec![case("eu", 1), case("us", 2), last].into()))?;
+    memory.set(
+        "limit",
+        Value::List(vec![case("eu", 1), case("us", 2), last].into()),
+    )?;
     let limit = props.property::<u32>("limit").build()?;
     memory.remove("region")?;
     let error = props.get::<u32>("limit").unwrap_err();
@@ -762,14 +780,23 @@ fn an_unresolved_reference_is_shown_by_a_dry_run_and_by_batches_and_snapshots() 
     let (report, inbox) = reports();
     let _sub = props.on_change_under("", move |batch| {
         let seen = batch.changes().iter();
-        report(seen.map(|c| (c.key().to_string(), c.new_value().cloned())).collect::<Vec<_>>());
+        report(
+            seen.map(|c| (c.key().to_string(), c.new_value().cloned()))
+                .collect::<Vec<_>>(),
+        );
     })?;
     memory.remove("host")?;
-    assert_eq!(inbox.next(), [("host".to_owned(), None), ("url".to_owned(), None)]);
+    assert_eq!(
+        inbox.next(),
+        [("host".to_owned(), None), ("url".to_owned(), None)]
+    );
     assert_eq!(before.get::<String>("url")?, "http://a");
     let changes = props.snapshot().changes_since(&before);
     assert_eq!(changes.len(), 2);
-    assert_eq!(changes[1].get::<String>().unwrap_err().kind(), ErrorKind::Reference);
+    assert_eq!(
+        changes[1].get::<String>().unwrap_err().kind(),
+        ErrorKind::Reference
+    );
     memory.set("host", "a")?;
     assert_eq!(inbox.next().len(), 2);
     assert_eq!(url.get(), "http://a");
@@ -792,7 +819,10 @@ fn a_schema_rejects_an_unresolved_reference_at_the_start_and_reports_it_later() 
         .source(memory.clone())
         .build()?;
     memory.remove("host")?;
-    assert_eq!(props.get::<String>("url").unwrap_err().kind(), ErrorKind::Reference);
+    assert_eq!(
+        props.get::<String>("url").unwrap_err().kind(),
+        ErrorKind::Reference
+    );
     assert_eq!(props.health().broken_references[0].key(), Some("url"));
     Ok(())
 }
@@ -820,7 +850,10 @@ fn a_roll_back_and_a_transaction_may_leave_a_reference_unresolved() -> Result<()
         tx.remove("host")?;
         tx.set("other", 1)
     })?;
-    assert_eq!((url.get().as_str(), props.get::<u32>("other")?), ("http://a", 1));
+    assert_eq!(
+        (url.get().as_str(), props.get::<u32>("other")?),
+        ("http://a", 1)
+    );
     assert_eq!(props.health().stale_properties.len(), 1);
     Ok(())
 }
@@ -843,16 +876,23 @@ fn unresolved_references_stay_as_written_where_the_builder_says_so() -> Result<(
 #[test]
 fn single_raw_values_contain_no_references_whether_they_are_secret_or_not() -> Result<(), Error> {
     let text = "x${y:z}w $${a} $$$${b";
-    let env = Env::prefix("APP_").vars([("APP_PASSWORD", text), ("APP_NAME", text), ("APP_Y", "1")]);
+    let env =
+        Env::prefix("APP_").vars([("APP_PASSWORD", text), ("APP_NAME", text), ("APP_Y", "1")]);
     let args = [format!("--arg={text}"), format!("--arg.secret={text}")];
     let args = [args[0].replace("--arg=", "--plain="), args[1].clone()];
-    let props = Properties::builder().source(env).source(Args::from(args)).build()?;
+    let props = Properties::builder()
+        .source(env)
+        .source(Args::from(args))
+        .build()?;
     for key in ["password", "name", "plain", "arg.secret"] {
         assert_eq!(props.get::<String>(key)?, text, "{key}");
     }
     let told = props.explain("name").layers.into_iter();
     let says: Vec<Says> = told.map(|layer| layer.says).collect();
-    assert!(says.contains(&Says::Value(format!("{text:?}"))), "as it was written: {says:?}");
+    assert!(
+        says.contains(&Says::Value(format!("{text:?}"))),
+        "as it was written: {says:?}"
+    );
     Ok(())
 }
 
@@ -924,7 +964,7 @@ fn a_source_declares_whether_its_values_contain_references() -> Result<(), Error
     // Another source may refer to them, and the program may as well.
     props.set("c", "${b} ${a}")?;
     assert_eq!(props.get::<String>("c")?, "${a} 1");
-    let source = props.health().sources[1].source;
+    let source = props.health().sources[0].source;
     let mut candidate = liveprops::Document::new();
     candidate.set("b", "${c}", liveprops::Origin::new("test", "1"))?;
     let checked = props.check(source, candidate)?;
@@ -951,7 +991,10 @@ fn values_without_references_stay_so_when_they_are_kept_on_disk() -> Result<(), 
     let dir = tempfile::tempdir().unwrap();
     let start = |is_up| {
         let store = Store(is_up).with(|policy| policy.cached().without_references());
-        Properties::builder().state_dir(dir.path()).source(store).build()
+        Properties::builder()
+            .state_dir(dir.path())
+            .source(store)
+            .build()
     };
     for is_up in [true, false] {
         assert_eq!(start(is_up)?.get::<String>("b")?, "<$${a}${a}>");
@@ -974,8 +1017,252 @@ fn quotes_of_a_dotenv_file_without_references_escape_nothing() -> Result<(), Err
     }
     let source = Dotenv.with(|policy| policy.without_references());
     let props = Properties::builder().source(source).build()?;
-    for (key, expected) in [("a", "${b}"), ("b", "${a} ${a}"), ("c", "${a}"), ("d", "$${a}")] {
+    for (key, expected) in [
+        ("a", "${b}"),
+        ("b", "${a} ${a}"),
+        ("c", "${a}"),
+        ("d", "$${a}"),
+    ] {
         assert_eq!(props.get::<String>(key)?, expected, "{key}");
+    }
+    Ok(())
+}
+
+/// A contextual value whose cases hold for a value of `env`.
+fn cases<const N: usize>(cases: [(&str, Value); N]) -> Value {
+    let case = |(wanted, value): (&str, Value)| {
+        let wanted = Value::Table(Box::new([("env".into(), Value::from(wanted))].into()));
+        Value::Table(Box::new(
+            [("if".into(), wanted), ("value".into(), value)].into(),
+        ))
+    };
+    Value::List(cases.into_iter().map(case).collect())
+}
+
+#[test]
+fn a_contextual_value_without_a_matching_case_is_absent() -> Result<(), Error> {
+    let memory = Memory::from([("env", "dev")]);
+    memory.set("limit", cases([("prod", 5.into())]))?;
+    memory.set("copy", "${limit}")?;
+    memory.set("or", "${limit:none}")?;
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(memory.clone())
+        .build()?;
+    let limit = props.property::<u32>("limit").default(7).build()?;
+    let (report, inbox) = reports();
+    let _sub = limit.on_change(move |change| report(*change.new));
+    assert_eq!(limit.get(), 7);
+    let absent = |props: &Properties| -> Result<(), Error> {
+        assert_eq!(props.get_opt::<u32>("limit")?, None);
+        assert_eq!(
+            props.get::<u32>("limit").unwrap_err().kind(),
+            ErrorKind::Missing
+        );
+        assert!(!props.snapshot().contains("limit"));
+        assert!(
+            !props
+                .snapshot()
+                .keys()
+                .iter()
+                .any(|key| key.as_str() == "limit")
+        );
+        assert_eq!(
+            props.get::<String>("copy").unwrap_err().kind(),
+            ErrorKind::Reference
+        );
+        assert_eq!(props.get::<String>("or")?, "none");
+        Ok(())
+    };
+    absent(&props)?;
+    let before = props.snapshot();
+    memory.set("env", "prod")?;
+    assert_eq!((limit.get(), inbox.all()), (5, vec![5]));
+    assert_eq!(props.get::<String>("or")?, "5");
+    assert_eq!(props.get::<u32>("copy")?, 5);
+    let changes = props.snapshot().changes_since(&before);
+    let keys: Vec<&str> = changes.iter().map(|change| change.key().as_str()).collect();
+    assert_eq!(keys, ["copy", "env", "limit", "or"]);
+    memory.set("env", "dev")?;
+    assert_eq!((limit.get(), inbox.all()), (7, vec![7]));
+    absent(&props)?;
+    // A handle that needs the key rejects the change, as it does a removal.
+    memory.set("env", "prod")?;
+    let required = props.property::<u32>("limit").build()?;
+    assert_eq!(
+        memory.set("env", "dev").unwrap_err().kind(),
+        ErrorKind::Missing
+    );
+    assert_eq!(required.get(), 5);
+    drop(required);
+    // The value itself may change while no case holds.
+    memory.set("env", "dev")?;
+    memory.set("limit", cases([("test", 6.into()), ("dev", 8.into())]))?;
+    assert_eq!(limit.get(), 8);
+    memory.set("limit", cases([("test", 6.into())]))?;
+    memory.remove("limit")?;
+    memory.set("env", "test")?;
+    absent(&props)?;
+    memory.set("limit", 9)?;
+    assert_eq!(limit.get(), 9);
+    memory.set("env", "dev")?;
+    assert_eq!(limit.get(), 9);
+    Ok(())
+}
+
+#[test]
+fn below_a_contextual_value_without_a_matching_case_the_weaker_layers_apply() -> Result<(), Error> {
+    let lowest = Memory::from([("base", "1")]);
+    let low = Memory::new();
+    let high = Memory::from([("env", "dev")]);
+    high.set("limit", cases([("prod", 5.into())]))?;
+    let props = Properties::builder()
+        .inline_callbacks()
+        .default("limit", 7)
+        .source(lowest.clone())
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    let limit = props.property::<u32>("limit").build()?;
+    let (report, inbox) = reports();
+    let _sub = props.on_change_under("limit", move |batch| {
+        report(
+            batch
+                .changes()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+        );
+    })?;
+    let sees = |value: u32, layer: usize, changes: usize| {
+        assert_eq!(limit.get(), value);
+        assert_eq!(props.get::<u32>("limit").unwrap(), value);
+        let told = props.explain("limit");
+        let winners: Vec<usize> = (0..told.layers.len())
+            .filter(|at| told.layers[*at].wins)
+            .collect();
+        assert_eq!(winners, [layer], "{told}");
+        assert_eq!(inbox.all().len(), changes);
+    };
+    // The override layer is the strongest of five.
+    sees(7, 4, 0);
+    lowest.set("limit", "${base}")?;
+    sees(1, 3, 1);
+    lowest.set("base", 2)?;
+    sees(2, 3, 1);
+    low.set("limit", cases([("test", 3.into())]))?;
+    sees(2, 3, 0);
+    high.set("env", "test")?;
+    sees(3, 2, 1);
+    high.set("env", "prod")?;
+    sees(5, 1, 1);
+    lowest.set("limit", 4)?;
+    sees(5, 1, 0);
+    high.set("env", "dev")?;
+    sees(4, 3, 1);
+    assert!(high.unset("limit").is_err(), "a tombstone hides them all");
+    Ok(())
+}
+
+#[test]
+fn a_table_shows_below_a_contextual_value_without_a_matching_case() -> Result<(), Error> {
+    let low = Memory::from([("pool.size", "${n}"), ("pool.name", "x"), ("n", "3")]);
+    let high = Memory::from([("env", "prod"), ("copy", "${pool.size:none}")]);
+    high.set("pool", cases([("prod", 5.into())]))?;
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    let (report, inbox) = reports();
+    let _sub = props.on_change_under("", move |batch| {
+        let keys = batch
+            .changes()
+            .iter()
+            .map(|change| change.key().to_string());
+        report(keys.collect::<Vec<_>>());
+    })?;
+    let sees = |pool: Option<u32>, size: Option<u32>, copy: &str| {
+        assert_eq!(props.get::<u32>("pool").ok(), pool);
+        assert_eq!(props.get::<u32>("pool.size").ok(), size);
+        assert_eq!(props.get::<String>("copy").unwrap(), copy);
+    };
+    sees(Some(5), None, "none");
+    high.set("env", "dev")?;
+    sees(None, Some(3), "3");
+    assert_eq!(
+        inbox.next(),
+        ["copy", "env", "pool", "pool.name", "pool.size"]
+    );
+    low.set("n", 4)?;
+    sees(None, Some(4), "4");
+    assert_eq!(inbox.next(), ["copy", "n", "pool.size"]);
+    low.set("pool.more", "${n}")?;
+    assert_eq!(inbox.next(), ["pool.more"]);
+    high.set("env", "prod")?;
+    sees(Some(5), None, "none");
+    assert_eq!(
+        inbox.next(),
+        ["copy", "env", "pool", "pool.more", "pool.name", "pool.size"]
+    );
+    low.set("n", 5)?;
+    assert_eq!(inbox.next(), ["n"]);
+    high.set("env", "dev")?;
+    sees(None, Some(5), "5");
+    Ok(())
+}
+
+/// The tree built at once must read as the tree built step by step, contextual values and all.
+#[test]
+fn contextual_values_step_by_step_agree_with_those_at_once() -> Result<(), Error> {
+    let keys = ["a", "a.x", "b", "env", "c"];
+    let mut random = support::Random(0x5eed);
+    for round in 0..60 {
+        let layers = [Memory::new(), Memory::new(), Memory::new()];
+        let build = || {
+            let sources = layers.clone();
+            Properties::builder()
+                .default("b", "d")
+                .sources(sources)
+                .build()
+        };
+        let props = build()?;
+        for step in 0..30 {
+            let key = keys[random.below(keys.len() as u64) as usize];
+            let layer = &layers[random.below(3) as usize];
+            let plain = ["1", "2", "${b}", "${a.x:q}", "${c}"][random.below(5) as usize];
+            let value = match random.below(3) {
+                0 => cases([("1", plain.into()), ("2", "${c:z}".into())]),
+                _ => Value::from(plain),
+            };
+            match random.below(5) {
+                0 => layer.remove(key)?,
+                1 => layer.unset(key).unwrap_or_default(),
+                // A value and a table at once is refused, which is fine.
+                _ => drop(layer.set(key, value)),
+            }
+            let fresh = build()?;
+            let read = |props: &Properties, key: &str| match props.get_opt::<String>(key) {
+                Ok(value) => Ok(value),
+                Err(error) => Err(error.kind()),
+            };
+            for key in keys {
+                let (now, anew) = (read(&props, key), read(&fresh, key));
+                assert_eq!(
+                    now,
+                    anew,
+                    "{key}, round {round}, step {step}: {:?}",
+                    props.explain(key)
+                );
+            }
+            let mut changes = props.snapshot().changes_since(&fresh.snapshot());
+            // The words for a circle begin at any of its keys.
+            changes.retain(|change| change.old_value().is_some() || change.new_value().is_some());
+            assert!(
+                changes.is_empty(),
+                "round {round}, step {step}: {changes:?}"
+            );
+        }
     }
     Ok(())
 }

@@ -58,7 +58,11 @@ impl Rules {
         if referring.is_empty() && references.is_empty() {
             return Vec::new();
         }
-        let roots: Vec<&Table> = layers.into_iter().flatten().map(|layer| &layer.root).collect();
+        let roots: Vec<&Table> = layers
+            .into_iter()
+            .flatten()
+            .map(|layer| &layer.root)
+            .collect();
         let layers = layers.map(|layers| Layers {
             roots: &roots,
             append: &self.append,

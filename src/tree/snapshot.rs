@@ -384,7 +384,9 @@ impl Generation {
             for entry in table.map().iter() {
                 match &entry.node {
                     Node::Table(below) => walk(below, errors),
-                    Node::Resolved(resolved) => errors.extend(resolved.value.as_ref().err().cloned()),
+                    Node::Resolved(resolved) => {
+                        errors.extend(resolved.value.as_ref().err().cloned())
+                    }
                     Node::Leaf(_) => {}
                 }
             }

@@ -356,7 +356,9 @@ impl Document {
             if let Some(origin) = leaf.map(|leaf| leaf.origin.clone()) {
                 let value = Value::from(literal::escape(&text));
                 // A leaf replaces a leaf.
-                let _ = self.root.put_path(&path, Node::Leaf(Leaf::new(value, origin)));
+                let _ = self
+                    .root
+                    .put_path(&path, Node::Leaf(Leaf::new(value, origin)));
             }
         }
     }

@@ -82,7 +82,10 @@ impl Table {
                 }
                 Node::Leaf(leaf) => {
                     let value = leaf.value.clone().escaped();
-                    self.put(&entry.name, Node::Leaf(Leaf::new(value, leaf.origin.clone())));
+                    self.put(
+                        &entry.name,
+                        Node::Leaf(Leaf::new(value, leaf.origin.clone())),
+                    );
                 }
                 Node::Resolved(_) => {}
             }

@@ -541,7 +541,9 @@ impl Books {
             }
             for one in change.stale {
                 let before = inner.stale.remove(&one.address());
-                let since = before.as_ref().map_or_else(SystemTime::now, |before| before.1);
+                let since = before
+                    .as_ref()
+                    .map_or_else(SystemTime::now, |before| before.1);
                 let is_news = before.as_ref().is_none_or(|(before, _)| {
                     !before.is_alive() || before.reason.to_string() != one.reason.to_string()
                 });

@@ -115,4 +115,3 @@ impl References {
             .chain(above.flat_map(|place| self.to.at(place)))
     }
 }
-

@@ -138,21 +138,25 @@ fn write(
     followed: &mut Vec<Followed>,
 ) {
     // Weaker layers show, or showed, in place of these: a table may have become a leaf.
-    let is_shadow =
-        |(key, job): &(&Key, &Job)| matches!(job.done, Some(Done::PassedOver)) || index.is_passed_over(key);
-    let shadows: BTreeSet<Key> = jobs.iter().filter(is_shadow).map(|(key, _)| key.clone()).collect();
+    let is_shadow = |(key, job): &(&Key, &Job)| job.is_passed_over() || index.is_passed_over(key);
+    let shadows: BTreeSet<Key> = jobs
+        .iter()
+        .filter(is_shadow)
+        .map(|(key, _)| key.clone())
+        .collect();
     let is_in_shadow = |key: &Key| {
         let mut places = key.lineage();
         !shadows.is_empty() && places.any(|place| shadows.contains(place))
     };
     for (key, job) in jobs {
+        let is_passed_over = job.is_passed_over();
         let resolved = match job.done {
             None => continue,
             Some(Done::PassedOver) => {
                 followed.push(Followed {
                     leaf: key,
                     refers: job.refers,
-                    is_passed_over: true,
+                    is_passed_over,
                 });
                 continue;
             }
@@ -175,7 +179,7 @@ fn write(
         followed.push(Followed {
             leaf: key.clone(),
             refers: job.refers,
-            is_passed_over: false,
+            is_passed_over,
         });
         if is_in_shadow(&key) {
             continue;
@@ -198,7 +202,11 @@ fn write(
         changes.retain(|change| !is_in_shadow(&change.key));
         let shadows: Vec<&Key> = shadows.iter().collect();
         let differences = diff::along(old, merged, &shadows, true).changes;
-        changes.extend(differences.into_iter().filter(|change| is_in_shadow(&change.key)));
+        changes.extend(
+            differences
+                .into_iter()
+                .filter(|change| is_in_shadow(&change.key)),
+        );
     }
 }
 
@@ -342,6 +350,11 @@ impl Job {
             refers: Vec::new(),
         }
     }
+
+    /// Whether a contextual value was passed over, whatever shows in its place.
+    fn is_passed_over(&self) -> bool {
+        self.from > 0 || matches!(self.done, Some(Done::PassedOver))
+    }
 }
 
 /// Follows one leaf and, first, every unresolved leaf it refers to. Iterative, since a chain may be
@@ -442,7 +455,9 @@ fn pass_over(
     merged: &mut Table,
     context: Context<'_>,
 ) -> Vec<(Key, Leaf)> {
-    let here = context.in_layers(job.from, key).and_then(|visible| visible.layer);
+    let here = context
+        .in_layers(job.from, key)
+        .and_then(|visible| visible.layer);
     let below = here.and_then(|layer| {
         job.from = layer + 1;
         context.in_layers(job.from, key)
@@ -461,7 +476,9 @@ fn pass_over(
             job.done = Some(Done::PassedOver);
             let shown = referring(key, node).into_iter();
             let shown = shown.filter(|shown| shown != key);
-            shown.filter_map(|key| raw(merged, &key).map(|raw| (key, raw))).collect()
+            shown
+                .filter_map(|key| raw(merged, &key).map(|raw| (key, raw)))
+                .collect()
         }
     }
 }
