@@ -569,9 +569,10 @@ fn an_unresolved_reference_is_an_error_of_the_keys_that_refer_to_it_and_of_no_ot
     ]);
     memory.set("list", vec!["a", "${host}"])?;
     memory.set("item", "${list.0}")?;
+    memory.set("second", "${list.1}")?;
     memory.remove("host")?;
     assert_eq!(props.get_opt::<String>("host")?, None, "it is gone");
-    for key in ["url", "page", "nested", "list", "item"] {
+    for key in ["url", "page", "nested", "list", "second"] {
         let error = props.get::<Value>(key).unwrap_err();
         assert_eq!(
             (error.kind(), error.key()),
@@ -588,9 +589,15 @@ fn an_unresolved_reference_is_an_error_of_the_keys_that_refer_to_it_and_of_no_ot
     }
     assert_eq!(props.get::<String>("fallback")?, "none");
     assert_eq!(props.get::<u32>("fine")?, 1);
+    assert_eq!(props.get::<String>("list.0")?, "a");
+    assert_eq!(props.get::<String>("item")?, "a");
+    let error = props.get_opt::<String>("list.1").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Reference);
+    assert_eq!(props.get_opt::<String>("list.2")?, None);
+    assert_eq!(props.get_opt::<String>("url.port")?, None);
     memory.set("host", "new")?;
     assert_eq!(props.get::<String>("page")?, "http://new/index");
-    assert_eq!(props.get::<String>("item")?, "a");
+    assert_eq!(props.get::<String>("list.1")?, "new");
     Ok(())
 }
 
@@ -642,6 +649,27 @@ fn a_live_handle_keeps_its_last_good_value_while_its_reference_is_unresolved() -
     let health = props.health();
     assert!(health.is_up(), "{health:?}");
     assert!(health.stale_properties.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_handle_on_an_item_of_a_list_keeps_its_value_while_a_reference_in_it_is_unresolved()
+-> Result<(), Error> {
+    let (memory, props) = with([("host", "a")]);
+    memory.set("list", vec!["x", "<${host}>"])?;
+    let item = |key: &str| props.property::<String>(key).default("default".to_owned()).build();
+    let (first, second, third) = (item("list.0")?, item("list.1")?, item("list.2")?);
+    memory.remove("host")?;
+    assert_eq!(
+        (first.get().as_str(), second.get().as_str(), third.get().as_str()),
+        ("x", "<a>", "default")
+    );
+    let stale = props.health().stale_properties;
+    let keys: Vec<&str> = stale.iter().map(|stale| stale.key.as_str()).collect();
+    assert_eq!(keys, ["list.1"]);
+    memory.set("host", "b")?;
+    assert_eq!(second.get(), "<b>");
+    assert!(props.health().is_up());
     Ok(())
 }
 
@@ -707,6 +735,10 @@ fn a_bad_field_beside_an_unresolved_reference_is_rejected() -> Result<(), Error>
 #[test]
 fn a_handle_cannot_be_built_on_an_unresolved_reference_even_with_a_default() -> Result<(), Error> {
     let (memory, props) = with([("url", "http://${host}")]);
+    memory.set("host", "a")?;
+    let other = props.property::<String>("url").build()?;
+    memory.remove("host")?;
+    assert_eq!(other.get(), "http://a");
     for builder in [
         props.property::<String>("url"),
         props

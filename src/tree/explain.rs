@@ -158,7 +158,7 @@ impl Texts<'_> {
     /// The value of one layer at a key, and its origin.
     fn layer_value(&self, found: Found<'_>) -> (Says, Option<Origin>) {
         let value = match found {
-            Found::Nothing => Says::Nothing,
+            Found::Nothing | Found::Broken(_) => Says::Nothing,
             Found::Root(table) => Says::Table(table.leaves()),
             Found::Inside(value, entry) => {
                 let masks = self.masks || self.generation.derives_from_secret(entry);
@@ -201,11 +201,10 @@ impl Explanation {
         match in_force {
             Found::Entry(entry) => {
                 explanation.value = diff::value(&entry.node).map(|value| show.text(value));
-                if let Node::Resolved(resolved) = &entry.node {
-                    explanation.broken = resolved.value.as_ref().err().cloned();
-                }
+                explanation.broken = broken(entry);
             }
             Found::Inside(value, _) => explanation.value = Some(show.text(value)),
+            Found::Broken(entry) => explanation.broken = broken(entry),
             Found::Nothing | Found::Root(_) => {}
         }
         let mut winners = generation.winners(key, in_force);
@@ -246,6 +245,14 @@ impl Explanation {
     /// Whether nothing keeps the values of the layers out.
     fn is_up_to_the_layers(&self) -> bool {
         self.pinned.is_none() && self.pending_restart.is_none()
+    }
+}
+
+/// Why a leaf cannot be read.
+fn broken(entry: &Entry) -> Option<Error> {
+    match &entry.node {
+        Node::Resolved(resolved) => resolved.value.as_ref().err().cloned(),
+        Node::Leaf(_) | Node::Table(_) => None,
     }
 }
 
