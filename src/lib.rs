@@ -93,7 +93,7 @@ pub mod sources;
 
 pub mod explain {
     //! Why a key has the value it has.
-    pub use crate::tree::explain::{Explanation, LayerView, Says};
+    pub use crate::tree::explain::{Absence, Explanation, LayerView, Says};
 }
 
 pub mod health {

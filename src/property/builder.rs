@@ -196,8 +196,14 @@ fn build<T: Send + Sync + 'static>(
     let mut terms = Some(terms);
     let mut outcome = Err(closed());
     host_now.between_commits(&mut |generation, registry| {
+        // A slot that keeps its last good value would give a new handle a value that is not in force.
+        let is_broken = |terms: &Spec<T>| {
+            let mut keys = std::iter::once(&key).chain(&terms.fallbacks);
+            keys.any(|key| generation.has_broken_reference(key.as_str()))
+        };
         outcome = match terms
             .as_ref()
+            .filter(|terms| !is_broken(terms))
             .and_then(|terms| sharable(&key, terms, registry))
         {
             Some(slot) => Ok(DynamicProperty { slot }),

@@ -406,7 +406,7 @@ fn judge<T: DeserializeOwned + 'static>(
 
 /// Whether something in what was found looks secret, or was made from a secret.
 fn holds_secret(found: Found<'_>, generation: Option<&Generation>) -> bool {
-    let (Found::Entry(entry) | Found::Inside(_, entry)) = found else {
+    let (Found::Entry(entry) | Found::Inside(_, entry) | Found::Broken(entry)) = found else {
         return false;
     };
     let mut derived = false;

@@ -19,7 +19,7 @@ use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::{self, Key};
 use crate::value::map::Entry;
-use crate::value::node::{Leaf, Node, Resolved, Table};
+use crate::value::node::{InsideBroken, Leaf, Node, Resolved, Table};
 use crate::value::origin::Origin;
 use crate::value::plain::plain;
 use crate::value::scan::Seed;
@@ -113,6 +113,8 @@ pub(crate) enum Found<'a> {
     Entry(&'a Arc<Entry>),
     /// Inside a list: the value, and the leaf that holds it.
     Inside(&'a Value, &'a Arc<Entry>),
+    /// Inside a leaf whose reference is broken.
+    Broken(&'a Arc<Entry>),
 }
 
 impl<'a> Found<'a> {
@@ -145,6 +147,15 @@ impl<'a> Found<'a> {
                     for segment in segments {
                         rest.push(segment?);
                     }
+                    if let Node::Resolved(resolved) = leaf {
+                        if resolved.value.is_err() {
+                            return Ok(match resolved.inside_broken(&rest) {
+                                InsideBroken::Value(value) => Found::Inside(value, entry),
+                                InsideBroken::Broken => Found::Broken(entry),
+                                InsideBroken::Nothing => Found::Nothing,
+                            });
+                        }
+                    }
                     let value = diff::value(leaf);
                     let inside = value.and_then(|value| coerce::descend(value, &rest));
                     return Ok(inside.map_or(Found::Nothing, |value| Found::Inside(value, entry)));
@@ -169,7 +180,7 @@ impl<'a> Found<'a> {
     /// The leaf that the value stands in; a table has none.
     pub(crate) fn leaf(&self) -> Option<&'a Arc<Entry>> {
         match self {
-            Found::Entry(entry) | Found::Inside(_, entry) => {
+            Found::Entry(entry) | Found::Inside(_, entry) | Found::Broken(entry) => {
                 entry.node.table().is_none().then_some(*entry)
             }
             Found::Nothing | Found::Root(_) => None,
@@ -179,7 +190,7 @@ impl<'a> Found<'a> {
     /// The value for a message; `None` for a table.
     pub(crate) fn shown(&self, masked: bool) -> Option<String> {
         let (value, derived) = match self {
-            Found::Nothing | Found::Root(_) => return None,
+            Found::Nothing | Found::Root(_) | Found::Broken(..) => return None,
             Found::Entry(entry) => (diff::value(&entry.node)?, entry),
             Found::Inside(value, entry) => (*value, entry),
         };
@@ -192,7 +203,7 @@ impl<'a> Found<'a> {
         match self {
             Found::Entry(entry) => plain(diff::value(&entry.node)?),
             Found::Inside(value, _) => plain(value),
-            Found::Nothing | Found::Root(_) => None,
+            Found::Nothing | Found::Root(_) | Found::Broken(..) => None,
         }
     }
 
@@ -201,6 +212,10 @@ impl<'a> Found<'a> {
             Found::Nothing => coerce::decode(key, None, masked),
             Found::Root(table) => coerce::decode_table(key, Some(table), masked),
             Found::Entry(entry) => coerce::decode(key, Some(&entry.node), masked),
+            Found::Broken(entry) => {
+                let error = coerce::decode::<T>(key, Some(&entry.node), masked).err();
+                Err(error.unwrap_or_else(|| Error::new(ErrorKind::Reference, "cannot be read")))
+            }
             Found::Inside(value, entry) => {
                 let secret = matches!(&entry.node, Node::Resolved(r) if r.secret);
                 let nowhere = Origin::new("", "");
@@ -314,7 +329,7 @@ impl Generation {
     /// Whether what stands at a key may be a secret, or be made from one.
     pub(crate) fn hides(&self, key: &str, found: Found<'_>) -> bool {
         let entry = match found {
-            Found::Entry(entry) | Found::Inside(_, entry) => Some(entry),
+            Found::Entry(entry) | Found::Inside(_, entry) | Found::Broken(entry) => Some(entry),
             Found::Nothing | Found::Root(_) => None,
         };
         self.secrets.hides(key) || entry.is_some_and(|entry| self.derives_from_secret(entry))
@@ -408,6 +423,25 @@ impl Generation {
             self.secrets.hides(key.as_str())
                 || found.is_ok_and(|found| found.shown(false).as_deref() == Some(MASK))
         })
+    }
+
+    /// Whether a value at or below a key has a broken reference.
+    pub(crate) fn has_broken_reference(&self, key: &str) -> bool {
+        fn is_broken(node: &Node) -> bool {
+            match node {
+                Node::Leaf(_) => false,
+                Node::Resolved(resolved) => resolved.value.is_err(),
+                Node::Table(table) => {
+                    table.special() && table.map().iter().any(|entry| is_broken(&entry.node))
+                }
+            }
+        }
+        match Found::in_tree(&self.root, key) {
+            Ok(Found::Entry(entry)) => is_broken(&entry.node),
+            Ok(Found::Root(table)) => is_broken(&Node::Table(table.clone())),
+            Ok(Found::Broken(..)) => true,
+            Ok(Found::Nothing | Found::Inside(..)) | Err(_) => false,
+        }
     }
 
     /// Why keys whose references are broken cannot be read, in the order of the keys.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::value::Value;
+use crate::value::coerce;
 use crate::value::key::{self, Key};
 use crate::value::map::{Entry, Map};
 use crate::value::origin::Origin;
@@ -39,6 +40,34 @@ pub(crate) struct Resolved {
     pub(crate) refers: Box<[Key]>,
     /// Whether it stays as it is, whatever becomes of these keys.
     pub(crate) fixed: bool,
+}
+
+/// What stands inside a leaf whose reference is broken.
+pub(crate) enum InsideBroken<'a> {
+    /// A part without references, which can be read.
+    Value(&'a Value),
+    /// A part with references, or one that only the broken reference would tell.
+    Broken,
+    Nothing,
+}
+
+impl Resolved {
+    /// What stands at a path inside this leaf, whose reference is broken.
+    pub(crate) fn inside_broken<S: AsRef<str>>(&self, path: &[S]) -> InsideBroken<'_> {
+        let raw = &self.raw.value;
+        if raw.cases().is_some() {
+            return InsideBroken::Broken;
+        }
+        match (coerce::descend(raw, path), raw) {
+            (Some(part), _) if !part.may_refer() => InsideBroken::Value(part),
+            (Some(_), _) => InsideBroken::Broken,
+            // The value would be that of another key.
+            (None, Value::Text(text)) if text.starts_with("${") && text.ends_with('}') => {
+                InsideBroken::Broken
+            }
+            (None, _) => InsideBroken::Nothing,
+        }
+    }
 }
 
 /// A key that would be a value and a table at once.
