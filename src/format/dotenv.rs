@@ -7,12 +7,11 @@
 //! Text without quotes is trimmed and ends before a ` #`. Nothing is expanded.
 
 use crate::error::{Error, ErrorKind};
-use crate::format::flat::{self, Cursor};
+use crate::format::flat::{self, Cursor, Tree};
 use crate::format::limits::malformed;
 use crate::value::document::Document;
 use crate::value::envname::env_name_to_key;
 use crate::value::key::Key;
-use crate::value::node::Table;
 use crate::value::origin::Origin;
 
 pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
@@ -20,13 +19,13 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         cursor: Cursor::new(text),
         origin,
     };
-    let mut root = Table::default();
+    let mut tree = Tree::default();
     loop {
         reader.cursor.skip_while(char::is_whitespace);
         match reader.cursor.peek() {
-            None => return Ok(Document::from_table(root)),
+            None => return Ok(Document::from_table(tree.root)),
             Some('#' | ';') => reader.cursor.skip_while(|c| c != '\n'),
-            Some(_) => reader.pair(&mut root)?,
+            Some(_) => reader.pair(&mut tree)?,
         }
     }
 }
@@ -42,7 +41,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn pair(&mut self, root: &mut Table) -> Result<(), Error> {
+    fn pair(&mut self, tree: &mut Tree) -> Result<(), Error> {
         if let Some(after) = self.cursor.rest().strip_prefix("export") {
             if after.starts_with(blank) {
                 self.cursor.steps("export".len());
@@ -66,7 +65,7 @@ impl Reader<'_> {
             Some('"') => self.double(&at)?,
             _ => self.bare(after_blank),
         };
-        flat::put(root, &key, value, at)
+        flat::put(tree, &key, value, at)
     }
 
     fn bare(&mut self, mut after_blank: bool) -> String {

@@ -1,15 +1,26 @@
 //! Formats of one key a line: puts the pairs into a tree.
 
 use crate::error::Error;
-use crate::format::limits::twice;
+use crate::format::limits::{Nodes, twice};
 use crate::value::Value;
 use crate::value::key::Key;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
 
+/// What a text said so far.
+#[derive(Default)]
+pub(crate) struct Tree {
+    pub(crate) root: Table,
+    nodes: Nodes,
+}
+
 /// Puts a text at a key that must not have been given before.
-pub(crate) fn put(root: &mut Table, key: &Key, text: String, at: Origin) -> Result<(), Error> {
+pub(crate) fn put(tree: &mut Tree, key: &Key, text: String, at: Origin) -> Result<(), Error> {
     let path: Vec<_> = key.segments().collect();
+    tree.nodes.add_value(|| at.clone())?;
+    let missing = path.len() - 1 - tree.root.tables_on(&path);
+    tree.nodes.add_tables(missing, || at.clone())?;
+    let root = &mut tree.root;
     let node = Node::Leaf(Leaf::new(Value::from(text), at.clone()));
     let first = match root.put_path(&path, node) {
         Ok(None) => return Ok(()),

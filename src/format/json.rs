@@ -124,6 +124,22 @@ impl Builder<'_> {
         })
     }
 
+    fn value<E: serde_core::de::Error>(
+        &mut self,
+        offset: usize,
+        value: impl Into<Value>,
+    ) -> Result<Built, E> {
+        let (lines, origin) = (&self.lines, self.origin);
+        let counted = self.trail.value(|| {
+            let (line, column) = lines.place(offset);
+            origin.at(line, column)
+        });
+        match counted {
+            Ok(()) => Ok(Built::Value(value.into())),
+            Err(fault) => Err(self.refuse(fault)),
+        }
+    }
+
     fn number(&self, offset: usize) -> Result<Value, Error> {
         let rest = &self.text[offset..];
         let inside = |c: char| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E');
@@ -131,10 +147,11 @@ impl Builder<'_> {
         let fault = |detail| malformed(detail, self.place(offset)).with_key(self.trail.key());
         if !digits.contains(['.', 'e', 'E']) {
             let integer = digits.parse::<i128>().map(Value::from);
+            let integer = integer.map(|value| value.with_spelling(digits));
             return integer.map_err(|_| fault("an integer beyond 128 bits"));
         }
         match digits.parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(Value::Float(value)),
+            Ok(value) if value.is_finite() => Ok(Value::Float(value).with_spelling(digits)),
             Ok(_) => Err(fault("a number beyond the range of 64-bit floats")),
             Err(_) => Err(fault("not a number")),
         }
@@ -237,7 +254,7 @@ impl Here<'_, '_> {
     fn number<E: serde_core::de::Error>(self) -> Result<Built, E> {
         let builder = self.slot.builder;
         match builder.number(self.offset) {
-            Ok(value) => Ok(Built::Value(value)),
+            Ok(value) => builder.value(self.offset, value),
             Err(fault) => Err(builder.refuse(fault)),
         }
     }
@@ -251,19 +268,19 @@ impl<'de> Visitor<'de> for Here<'_, '_> {
     }
 
     fn visit_unit<E: serde_core::de::Error>(self) -> Result<Built, E> {
-        Ok(Built::Value(Value::Unset))
+        self.slot.builder.value(self.offset, Value::Unset)
     }
 
     fn visit_bool<E: serde_core::de::Error>(self, value: bool) -> Result<Built, E> {
-        Ok(Built::Value(Value::Bool(value)))
+        self.slot.builder.value(self.offset, Value::Bool(value))
     }
 
     fn visit_i64<E: serde_core::de::Error>(self, value: i64) -> Result<Built, E> {
-        Ok(Built::Value(Value::from(value)))
+        self.slot.builder.value(self.offset, Value::from(value))
     }
 
     fn visit_u64<E: serde_core::de::Error>(self, value: u64) -> Result<Built, E> {
-        Ok(Built::Value(Value::from(value)))
+        self.slot.builder.value(self.offset, Value::from(value))
     }
 
     /// Also the integers that `serde_json` has no room for.
@@ -272,7 +289,7 @@ impl<'de> Visitor<'de> for Here<'_, '_> {
     }
 
     fn visit_str<E: serde_core::de::Error>(self, text: &str) -> Result<Built, E> {
-        Ok(Built::Value(Value::from(text)))
+        self.slot.builder.value(self.offset, Value::from(text))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Built, A::Error> {

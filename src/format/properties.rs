@@ -5,11 +5,10 @@
 //! characters they name, and any other escaped character is itself.
 
 use crate::error::{Error, ErrorKind};
-use crate::format::flat::{self, Cursor};
+use crate::format::flat::{self, Cursor, Tree};
 use crate::format::limits::malformed;
 use crate::value::document::Document;
 use crate::value::key::Key;
-use crate::value::node::Table;
 use crate::value::origin::Origin;
 
 pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
@@ -17,13 +16,13 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         cursor: Cursor::new(text),
         origin,
     };
-    let mut root = Table::default();
+    let mut tree = Tree::default();
     loop {
         reader.cursor.skip_while(|c| blank(c) || line_end(c));
         match reader.cursor.peek() {
-            None => return Ok(Document::from_table(root)),
+            None => return Ok(Document::from_table(tree.root)),
             Some('#' | '!') => reader.cursor.skip_while(|c| !line_end(c)),
-            Some(_) => reader.pair(&mut root)?,
+            Some(_) => reader.pair(&mut tree)?,
         }
     }
 }
@@ -42,7 +41,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn pair(&mut self, root: &mut Table) -> Result<(), Error> {
+    fn pair(&mut self, tree: &mut Tree) -> Result<(), Error> {
         let at_key = self.cursor.at(self.origin);
         let mut key = String::new();
         loop {
@@ -69,7 +68,7 @@ impl Reader<'_> {
         }
         let at_value = self.cursor.at(self.origin);
         let value = self.value()?;
-        flat::put(root, &key, value, at_value)
+        flat::put(tree, &key, value, at_value)
     }
 
     fn value(&mut self) -> Result<String, Error> {

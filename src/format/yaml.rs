@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 use crate::error::{Error, ErrorKind};
-use crate::format::limits::{self, Trail, malformed, too_deep, twice};
+use crate::format::limits::{self, Nodes, Trail, malformed, too_deep, twice};
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::key::{self, MAX_DEPTH};
@@ -30,6 +30,7 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         anchors: HashMap::new(),
         root: None,
         documents: 0,
+        nodes: Nodes::default(),
     };
     reader.read(Parser::new_from_str(text))?;
     let Some(root) = reader.root else {
@@ -90,6 +91,8 @@ struct Reader<'a, 'o> {
     anchors: HashMap<usize, usize>,
     root: Option<usize>,
     documents: usize,
+    /// What the text holds, without what aliases add.
+    nodes: Nodes,
 }
 
 impl<'a> Reader<'a, '_> {
@@ -154,6 +157,7 @@ impl<'a> Reader<'a, '_> {
                 if self.wants_name() {
                     return Err(malformed("an alias as a key", self.at(span.start)));
                 }
+                self.count_value(span)?;
                 self.add(Is::Alias(item), span);
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -185,13 +189,15 @@ impl<'a> Reader<'a, '_> {
             None => plain,
         };
         let value = if typed {
-            resolve(&text).map_err(|detail| {
+            let resolved = resolve(&text).map(|value| value.with_spelling(&text));
+            resolved.map_err(|detail| {
                 let fault = malformed(detail, self.at(span.start));
                 fault.with_key(limits::shown(&self.path()))
             })?
         } else {
             Value::Text(text.into())
         };
+        self.count_value(span)?;
         let item = self.add(Is::Scalar(value), span);
         if anchor != 0 {
             self.anchors.insert(anchor, item);
@@ -274,6 +280,8 @@ impl<'a> Reader<'a, '_> {
         if self.open.len() >= MAX_DEPTH {
             return Err(too_deep(self.at(span.start)));
         }
+        let (line, column) = place(span.start);
+        self.nodes.add_tables(1, || self.origin.at(line, column))?;
         let item = self.add(is, span);
         self.open.push(Open {
             item,
@@ -282,6 +290,11 @@ impl<'a> Reader<'a, '_> {
             names: HashMap::new(),
         });
         Ok(())
+    }
+
+    fn count_value(&mut self, span: Span) -> Result<(), Error> {
+        let (line, column) = place(span.start);
+        self.nodes.add_value(|| self.origin.at(line, column))
     }
 
     /// Adds a node to the mapping or sequence at hand.

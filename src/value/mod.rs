@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::error::{Error, ErrorKind};
 use crate::value::key::MAX_DEPTH;
+use crate::value::spelled::Spelled;
 
 pub(crate) mod coerce;
 pub(crate) mod document;
@@ -17,6 +18,7 @@ pub(crate) mod origin;
 pub(crate) mod plain;
 pub(crate) mod scan;
 pub(crate) mod secret;
+pub(crate) mod spelled;
 pub(crate) mod units;
 pub(crate) mod unread;
 
@@ -26,7 +28,11 @@ const MAX_VALUE_BYTES: usize = 10 * 1024 * 1024;
 /// A value as a source wrote it, before it becomes the type a program asks for.
 ///
 /// Text stays text: `"007"` from the environment is a number for who asks for a number, and three
-/// characters for who asks for text.
+/// characters for who asks for text. A number or a boolean keeps its spelling: `3.10` in a file is
+/// the number 3.1 for who asks for a number, and `3.10` for who asks for text.
+///
+/// Two values are equal if they are written the same, so `1_000` differs from `1000`. Compare
+/// [`canonical`](Self::canonical) forms where the spelling does not matter.
 ///
 /// ```
 /// use liveprops::Value;
@@ -47,7 +53,9 @@ pub enum Value {
     Big(Box<i128>),
     /// A floating-point number.
     Float(f64),
-    /// Text; also dates and times, as the source wrote them.
+    /// A number or a boolean that is not written in its canonical form, with the text as written.
+    Spelled(Box<Spelled>),
+    /// Text; also dates and times, as in RFC 3339.
     Text(Box<str>),
     /// A list. It replaces the list of a lower layer as a whole.
     List(Box<[Value]>),
@@ -63,6 +71,7 @@ impl Value {
             Value::Bool(_) => "boolean",
             Value::Int(_) | Value::Big(_) => "integer",
             Value::Float(_) => "float",
+            Value::Spelled(spelled) => spelled.value().kind(),
             Value::Text(_) => "text",
             Value::List(_) => "list",
             Value::Table(_) => "table",
@@ -96,6 +105,7 @@ impl Value {
     fn bytes(&self) -> usize {
         match self {
             Value::Text(text) => text.len(),
+            Value::Spelled(spelled) => 8 + spelled.as_str().len(),
             Value::List(items) => items.iter().map(|item| 16 + item.bytes()).sum(),
             Value::Table(fields) => {
                 let sizes = fields
@@ -156,6 +166,7 @@ impl PartialEq for Value {
             (Value::Int(a), Value::Int(b)) => a == b,
             (Value::Big(a), Value::Big(b)) => a == b,
             (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+            (Value::Spelled(a), Value::Spelled(b)) => a == b,
             (Value::Text(a), Value::Text(b)) => a == b,
             (Value::List(a), Value::List(b)) => a == b,
             (Value::Table(a), Value::Table(b)) => a == b,
@@ -172,6 +183,7 @@ impl fmt::Display for Value {
             Value::Int(value) => write!(f, "{value}"),
             Value::Big(value) => write!(f, "{value}"),
             Value::Float(value) => write!(f, "{value:?}"),
+            Value::Spelled(value) => f.write_str(value.as_str()),
             Value::Text(value) => write!(f, "{value:?}"),
             Value::List(items) => {
                 f.write_str("[")?;

@@ -266,6 +266,20 @@ impl Table {
         }
     }
 
+    /// How many tables stand on the way to a path.
+    #[cfg(any(feature = "properties", feature = "dotenv"))]
+    pub(crate) fn tables_on<S: AsRef<str>>(&self, path: &[S]) -> usize {
+        let mut table = self;
+        let mut count = 0;
+        for name in path.iter().take(path.len().saturating_sub(1)) {
+            let Some(below) = table.get(name.as_ref()).and_then(|e| e.node.table()) else {
+                break;
+            };
+            (table, count) = (below, count + 1);
+        }
+        count
+    }
+
     /// The entry of a key without quotes; `None` also for a key that needs a closer look.
     #[inline]
     pub(crate) fn find_bare(&self, key: &str, seed: Seed) -> Option<&Arc<Entry>> {

@@ -48,6 +48,8 @@ mod tag {
     pub(super) const TEXT: u8 = 6;
     pub(super) const LIST: u8 = 7;
     pub(super) const FIELDS: u8 = 8;
+    /// A number or a boolean, and its text.
+    pub(super) const SPELLED: u8 = 9;
 
     pub(super) const WHOLE: u8 = 0;
     pub(super) const LINE: u8 = 1;
@@ -281,6 +283,11 @@ impl<'a> Writer<'a> {
                 bytes.push(tag::FLOAT);
                 bytes.extend(value.to_bits().to_le_bytes());
             }
+            Value::Spelled(spelled) => {
+                bytes.push(tag::SPELLED);
+                self.value(spelled.value());
+                text(&mut self.bytes, spelled.as_str());
+            }
             Value::Text(value) => {
                 bytes.push(tag::TEXT);
                 text(bytes, value);
@@ -483,6 +490,10 @@ impl<'a> Reader<'a> {
             tag::INT => Value::Int(i64::from_le_bytes(self.array()?)),
             tag::BIG => Value::Big(Box::new(i128::from_le_bytes(self.array()?))),
             tag::FLOAT => Value::Float(f64::from_bits(u64::from_le_bytes(self.array()?))),
+            tag::SPELLED => {
+                let value = self.value(depth + 1)?;
+                value.with_spelling(self.text()?)
+            }
             tag::TEXT => Value::Text(self.text()?.into()),
             tag::LIST => {
                 let mut items = Vec::new();

@@ -103,13 +103,18 @@ impl<'a> Builder<'a> {
 
     fn value(&mut self, value: DeValue<'_>, span: Range<usize>) -> Result<Value, Error> {
         let offset = span.start;
+        if !matches!(value, DeValue::Array(_) | DeValue::Table(_)) {
+            self.trail.value(|| self.places.at(offset))?;
+        }
         Ok(match value {
             DeValue::String(text) => Value::Text(text.into()),
-            DeValue::Integer(digits) => self.integer(&digits, offset)?,
-            DeValue::Float(digits) => self.float(&digits, offset)?,
+            DeValue::Integer(digits) => self.spelled(self.integer(&digits, offset)?, span),
+            DeValue::Float(digits) => self.spelled(self.float(&digits, offset)?, span),
             DeValue::Boolean(value) => Value::Bool(value),
-            // The parser's own rendering would not be as it was written.
-            DeValue::Datetime(_) => Value::from(self.text.get(span).unwrap_or_default()),
+            DeValue::Datetime(_) => {
+                let written = self.text.get(span).unwrap_or_default();
+                Value::from(rfc3339(written))
+            }
             DeValue::Array(items) => Value::List(self.list(items, offset)?),
             DeValue::Table(fields) => {
                 self.open(offset)?;
@@ -160,6 +165,14 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// A number as the text writes it.
+    fn spelled(&self, value: Value, span: Range<usize>) -> Value {
+        match self.text.get(span) {
+            Some(text) => value.with_spelling(text),
+            None => value,
+        }
+    }
+
     fn fault(&self, detail: &str, offset: usize) -> Error {
         let fault = malformed(detail, self.places.at(offset));
         fault.with_key(self.trail.key())
@@ -172,4 +185,22 @@ impl<'a> Builder<'a> {
     pub(super) fn open(&mut self, offset: usize) -> Result<(), Error> {
         self.trail.open(|| self.places.at(offset))
     }
+}
+
+/// A date, a time or both as RFC 3339 writes them: with `T` between them, `Z` in upper case, and
+/// seconds. The digits of a fraction stay.
+fn rfc3339(written: &str) -> String {
+    let mut text = written.to_ascii_uppercase().replace(' ', "T");
+    let time = match text.find('T') {
+        Some(at) => at + 1,
+        // A date alone has its first hyphen where a time has its first colon or later.
+        None if text.as_bytes().get(2) != Some(&b':') => return text,
+        None => 0,
+    };
+    let minutes = time + "00:00".len();
+    if text.as_bytes().get(minutes) != Some(&b':') && text.is_char_boundary(minutes.min(text.len()))
+    {
+        text.insert_str(minutes.min(text.len()), ":00");
+    }
+    text
 }

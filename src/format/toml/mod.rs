@@ -8,7 +8,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, ErrorKind};
-use crate::format::limits::{malformed, too_deep, twice};
+use crate::format::limits::{malformed, too_deep, too_many_tables, too_many_values, twice};
 use crate::format::spans;
 use crate::value::document::Document;
 use crate::value::key::{self, MAX_DEPTH};
@@ -20,6 +20,7 @@ mod pieces;
 mod scan;
 
 use build::Builder;
+use scan::Excess;
 
 /// The least bytes of a piece. What lives at most while 100,000 keys are reloaded, beside what
 /// lived before, is two trees, the text, and what the parser holds for one piece: 3 % of a tree with
@@ -32,8 +33,14 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
 }
 
 fn parse_by(text: &str, origin: &Origin, piece: usize) -> Result<Document, Error> {
-    let cuts = scan::cuts(text.as_bytes(), MAX_DEPTH, piece)
-        .map_err(|offset| too_deep(place(text, origin, offset)))?;
+    let cuts = scan::cuts(text.as_bytes(), MAX_DEPTH, piece).map_err(|excess| {
+        let at = |offset| place(text, origin, offset);
+        match excess {
+            Excess::Depth(offset) => too_deep(at(offset)),
+            Excess::Tables(offset) => too_many_tables(at(offset)),
+            Excess::Values(offset) => too_many_values(at(offset)),
+        }
+    })?;
     // Whatever stands in the way of pieces, the text as a whole gives the verdict.
     let root = match pieces::parse(text, &cuts, origin) {
         Some(root) => root,

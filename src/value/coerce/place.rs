@@ -220,7 +220,7 @@ impl<'a> De<'a> {
     }
 
     pub(super) fn whole(&self, wanted: &str, range: &dyn Fn() -> String) -> Result<Whole, Fault> {
-        match self.input {
+        match self.input.canonical() {
             Input::Int(value) => Ok(Whole::Signed(i128::from(value))),
             Input::Big(value) => Ok(Whole::Signed(*value)),
             Input::Text(text) => text::whole(text).map_err(|fault| match fault {
@@ -238,7 +238,7 @@ impl<'a> De<'a> {
     }
 
     pub(super) fn float<F: Float>(&self, wanted: &str) -> Result<F, Fault> {
-        let float = match self.input {
+        let float = match self.input.canonical() {
             Input::Float(value) => F::of_f64(value).ok_or(NumberFault::Range),
             Input::Int(value) => F::of_i128(i128::from(value)).ok_or(NumberFault::Inexact),
             Input::Big(value) => F::of_i128(*value).ok_or(NumberFault::Inexact),
@@ -400,7 +400,7 @@ impl<'a> De<'a> {
     }
 
     pub(super) fn duration<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let read = match self.input {
+        let read = match self.input.canonical() {
             Input::Text(text) => units::duration(text),
             Input::Int(0) => Ok(std::time::Duration::ZERO),
             Input::Float(0.0) => Ok(std::time::Duration::ZERO),
@@ -414,7 +414,7 @@ impl<'a> De<'a> {
     }
 
     pub(super) fn size<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let result = match self.input {
+        let result = match self.input.canonical() {
             Input::Text(text) => match units::byte_size(text) {
                 Ok(size) => visitor.visit_u64(size.as_u64()),
                 Err(detail) => match text::whole(text) {

@@ -310,7 +310,7 @@ pub(super) fn any<'de, V: Visitor<'de>>(
     slow: &RefCell<Slow>,
     visitor: V,
 ) -> Result<V::Value, Fault> {
-    let got = match de.input {
+    let got = match de.input.canonical() {
         Input::Dummy(level) => {
             slow.borrow_mut().dummied.push(de.path_text());
             let dummy = Dummy::new(level).deserialize_any(visitor);
