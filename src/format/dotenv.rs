@@ -162,7 +162,7 @@ fn key(name: &str) -> Result<Key, Error> {
     }
     let Some(segments) = env_name_to_key(name) else {
         let detail = "maps to no key: a part between two `__` is empty, or three `_` are in a row";
-        return Err(Error::new(ErrorKind::InvalidKey, detail).with_key(name));
+        return Err(Error::new(ErrorKind::InvalidKey, detail));
     };
     Key::from_segments(segments)
 }

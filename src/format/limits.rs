@@ -68,6 +68,21 @@ pub(crate) fn malformed(detail: impl Into<String>, at: Origin) -> Error {
     Error::new(ErrorKind::Malformed, detail).with_origin(at)
 }
 
+/// The detail of a fault.
+pub(crate) const NUL: &str = "a NUL character";
+
+/// The detail of a fault.
+pub(crate) const SECOND_MARK: &str = "a second byte order mark; remove it, some editors and \
+     the joining of files leave one";
+
+/// Refuses a name that holds a byte order mark.
+pub(crate) fn refuse_mark(name: &str, at: impl FnOnce() -> Origin) -> Result<(), Error> {
+    match name.contains('\u{feff}') {
+        true => Err(malformed(SECOND_MARK, at())),
+        false => Ok(()),
+    }
+}
+
 /// Nested too deep, at one place.
 #[cfg(any(feature = "toml", feature = "json", feature = "yaml"))]
 pub(crate) fn too_deep(at: Origin) -> Error {
@@ -75,7 +90,7 @@ pub(crate) fn too_deep(at: Origin) -> Error {
     Error::new(ErrorKind::TooLarge, detail).with_origin(at)
 }
 
-/// A key that was given before, or that would be a value and a table at once.
+/// A key that was given before.
 #[cfg(any(
     feature = "toml",
     feature = "json",
@@ -126,11 +141,18 @@ impl Trail {
         at: impl FnOnce() -> Origin,
     ) -> Result<usize, Error> {
         let before = self.key.len();
+        if name.contains('\0') {
+            return Err(malformed(NUL, at()));
+        }
+        if name.contains('\u{feff}') {
+            return Err(malformed(SECOND_MARK, at()));
+        }
         key::push_segment(&mut self.key, name);
         if self.key.len() > MAX_KEY_BYTES {
+            // The name itself is not shown: so long a one may be a value gone wrong.
             let detail = format!("not a valid key: longer than {MAX_KEY_BYTES} bytes");
             return Err(Error::new(ErrorKind::TooLarge, detail)
-                .with_key(shown(&self.key))
+                .with_key(shown(&self.key[..before]))
                 .with_origin(at()));
         }
         Ok(before)

@@ -131,6 +131,34 @@ impl Value {
         Ok(())
     }
 
+    /// How many values this is and holds; the names of tables are none.
+    fn count(&self) -> usize {
+        match self {
+            Value::List(items) => count(items),
+            Value::Table(fields) => 1 + fields.values().map(Value::count).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
+    /// How many values of a list come before the one at a path, the list itself included. The fields
+    /// of a table come in the order of their names.
+    fn position<S: AsRef<str>>(&self, path: &[S]) -> Option<usize> {
+        let Some((name, rest)) = path.split_first() else {
+            return Some(0);
+        };
+        let name = name.as_ref();
+        let (before, below) = match self {
+            Value::List(items) => return position(items, path),
+            Value::Table(fields) => {
+                let before = fields.iter().take_while(|(field, _)| ***field < *name);
+                let before: usize = before.map(|(_, value)| value.count()).sum();
+                (before, fields.get(name)?)
+            }
+            _ => return None,
+        };
+        Some(1 + before + below.position(rest)?)
+    }
+
     /// The tables and lists this value nests, itself included.
     pub(crate) fn depth(&self) -> usize {
         match self {
@@ -139,6 +167,21 @@ impl Value {
             _ => 0,
         }
     }
+}
+
+/// As [`Value::count`], of a list.
+pub(crate) fn count(items: &[Value]) -> usize {
+    1 + items.iter().map(Value::count).sum::<usize>()
+}
+
+/// As [`Value::position`], in a list.
+pub(crate) fn position<S: AsRef<str>>(items: &[Value], path: &[S]) -> Option<usize> {
+    let Some((index, rest)) = path.split_first() else {
+        return Some(0);
+    };
+    let index: usize = index.as_ref().parse().ok()?;
+    let (before, from) = items.split_at_checked(index)?;
+    Some(count(before) + from.first()?.position(rest)?)
 }
 
 fn case(item: &Value) -> Option<Case<'_>> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::value::Value;
 use crate::value::key::{self, Key};
 use crate::value::map::{Entry, Map};
@@ -44,6 +44,27 @@ pub(crate) struct Resolved {
 /// A key that would be a value and a table at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clash;
+
+/// Refuses a key that would be both a value and a table: says which of both stands where.
+pub(crate) fn both(
+    key: &str,
+    first: Option<&Origin>,
+    first_is_table: bool,
+    second: &Origin,
+) -> Error {
+    let (first_kind, second_kind) = match first_is_table {
+        true => ("a table", "a value"),
+        false => ("a value", "a table"),
+    };
+    let first = first.map(|origin| format!("{first_kind} at {origin}, "));
+    let detail = format!(
+        "would be both a value and a table: {}{second_kind} at {second}; rename one of them",
+        first.unwrap_or_default()
+    );
+    Error::new(ErrorKind::InvalidKey, detail)
+        .with_key(key)
+        .with_origin(second)
+}
 
 /// A table of names.
 #[derive(Clone, Debug, Default)]
@@ -133,6 +154,22 @@ impl Node {
         }
     }
 
+    /// Where the value was written, or the first value of a table.
+    pub(crate) fn first_origin(&self) -> Option<&Origin> {
+        let Some(table) = self.table() else {
+            return self.origin();
+        };
+        let mut first = None;
+        table.walk(&mut String::new(), &mut |_, entry| {
+            let here = entry.node.origin();
+            first = match (first, here) {
+                (Some(a), Some(b)) if Origin::line(a) <= b.line() => Some(a),
+                (a, b) => b.or(a),
+            };
+        });
+        first
+    }
+
     /// Where the value was written; a table has no single place.
     pub(crate) fn origin(&self) -> Option<&Origin> {
         match self {
@@ -211,6 +248,16 @@ impl Table {
         self.special |= table.special;
         self.leaves = self.leaves - before + table.leaves;
         Ok(old)
+    }
+
+    /// What keeps a node from a path: the value further up, or else what stands there. Returns the
+    /// first place where it was written, and whether it is a table.
+    pub(crate) fn in_the_way<S: AsRef<str>>(&self, path: &[S]) -> Option<(Option<&Origin>, bool)> {
+        let mut on_the_way = (1..=path.len()).filter_map(|end| self.find(&path[..end]));
+        let entry = on_the_way
+            .find(|entry| entry.node.table().is_none())
+            .or_else(|| self.find(path))?;
+        Some((entry.node.first_origin(), entry.node.table().is_some()))
     }
 
     /// Takes out what stands at a path, and the tables on the way that are empty then.

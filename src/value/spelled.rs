@@ -117,7 +117,7 @@ mod tests {
         ] {
             let text = value.to_string();
             assert_eq!(value.clone().with_spelling(&text), value, "{text}");
-            for other in [format!("+{text}"), format!("{text}0"), String::new()] {
+            for other in [format!("+{text}"), format!("0{text}"), String::new()] {
                 let spelled = value.clone().with_spelling(&other);
                 assert_eq!(spelled.to_string(), other);
                 assert_eq!(spelled.canonical(), &value);

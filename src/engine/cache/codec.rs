@@ -54,6 +54,8 @@ mod tag {
     pub(super) const WHOLE: u8 = 0;
     pub(super) const LINE: u8 = 1;
     pub(super) const REVISION: u8 = 2;
+    /// The places of a list and of what it holds.
+    pub(super) const ITEMS: u8 = 3;
 }
 
 /// What a source said last, as it is kept.
@@ -250,6 +252,15 @@ impl<'a> Writer<'a> {
         if known == new {
             text(&mut self.bytes, place.0);
             text(&mut self.bytes, place.1);
+        }
+        if let Some(spots) = origin.items() {
+            self.bytes.push(tag::ITEMS);
+            number(&mut self.bytes, spots.len());
+            for (line, column) in spots {
+                self.bytes.extend(line.to_le_bytes());
+                self.bytes.extend(column.to_le_bytes());
+            }
+            return;
         }
         match (origin.line(), origin.revised()) {
             (Some((line, column)), _) => {
@@ -465,6 +476,14 @@ impl<'a> Reader<'a> {
             tag::LINE => {
                 let line = u32::from_le_bytes(self.array()?);
                 Ok(place.at(line, u32::from_le_bytes(self.array()?)))
+            }
+            tag::ITEMS => {
+                let mut spots = Vec::new();
+                for _ in 0..self.number()? {
+                    let line = u32::from_le_bytes(self.array()?);
+                    spots.push((line, u32::from_le_bytes(self.array()?)));
+                }
+                Ok(place.with_items(spots))
             }
             tag::REVISION => Ok(place.revision(u64::from_le_bytes(self.array()?))),
             _ => Err("damaged: no such origin".to_owned()),

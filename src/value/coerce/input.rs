@@ -150,6 +150,20 @@ impl Path<'_> {
         std::iter::successors(self.parent, up).count()
     }
 
+    /// The segments from the root to here; `None` if one is not known.
+    pub(super) fn segments(&self) -> Option<Vec<String>> {
+        let Some(parent) = self.parent else {
+            return Some(Vec::new());
+        };
+        let mut segments = parent.segments()?;
+        segments.push(match self.segment {
+            Segment::Name(name) => name.to_owned(),
+            Segment::Index(at) => at.to_string(),
+            Segment::Hidden => return None,
+        });
+        Some(segments)
+    }
+
     pub(super) fn write(&self, text: &mut String) {
         if let Some(parent) = self.parent {
             parent.write(text);

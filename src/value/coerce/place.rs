@@ -21,6 +21,8 @@ use crate::value::units;
 /// What all places of one decoding share.
 pub(super) struct Context<'a> {
     pub(super) key: &'a str,
+    /// What stands at the key.
+    root: (Input<'a>, Option<&'a Origin>),
     /// Whether serde asked for whatever there is, which is where it may have buffered.
     pub(super) any: Cell<bool>,
     /// Whether a secret was asked for.
@@ -78,6 +80,7 @@ impl<'a> Root<'a> {
     pub(super) fn run<T: DeserializeOwned>(self, slow: Option<&RefCell<Slow>>) -> Result<T, Fault> {
         let context = Context {
             key: self.key,
+            root: (self.input, self.origin),
             any: Cell::new(false),
             secret: Cell::new(false),
             notes: self.notes,
@@ -136,10 +139,30 @@ impl<'a> De<'a> {
                 Input::Absent | Input::Nothing => None,
                 input => Some(input.shown()),
             },
-            origin: self.origin.map(ToString::to_string),
+            origin: self
+                .item_origin()
+                .or_else(|| self.origin.cloned())
+                .map(|origin| origin.to_string()),
             masked: self.is_masked(&path),
             name: self.name,
             path,
+        }
+    }
+
+    /// Where this was written, if it is in a list.
+    #[cold]
+    fn item_origin(&self) -> Option<Origin> {
+        let path = self.path.segments()?;
+        let (mut input, mut origin) = self.context.root;
+        let mut path = path.as_slice();
+        while let Input::Table(table) = input {
+            let (name, rest) = path.split_first()?;
+            (input, origin, _) = Input::of_node(&table.get(name)?.node);
+            path = rest;
+        }
+        match input {
+            Input::List(items) => origin?.of_item(items, path),
+            _ => None,
         }
     }
 
