@@ -120,6 +120,7 @@ pub use value::document::Document;
 pub use value::key::{Key, MAX_DEPTH, MAX_KEY_BYTES};
 pub use value::origin::Origin;
 pub use value::secret::Secret;
+pub use value::spelled::Spelled;
 pub use value::units::ByteSize;
 
 // The README's code is compiled and run with the doc tests.

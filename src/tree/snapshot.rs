@@ -1,5 +1,6 @@
 //! The merged tree of one generation, and how a key is found in it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -220,10 +221,32 @@ impl<'a> Found<'a> {
                 let secret = matches!(&entry.node, Node::Resolved(r) if r.secret);
                 let nowhere = Origin::new("", "");
                 let origin = entry.node.origin().unwrap_or(&nowhere);
-                coerce::decode_value(key, value, origin, masked || secret)
+                let decode =
+                    |origin: &Origin| coerce::decode_value(key, value, origin, masked || secret);
+                decode(origin).or_else(|error| match item_origin(key, entry) {
+                    Some(item) => decode(&item),
+                    None => Err(error),
+                })
             }
         }
     }
+}
+
+/// Where the item of a list was written that stands at a key, below the leaf that is the list.
+#[cold]
+fn item_origin(key: &str, leaf: &Entry) -> Option<Origin> {
+    let Some(Value::List(items)) = diff::value(&leaf.node) else {
+        return None;
+    };
+    let origin = leaf.node.origin()?;
+    let path: Vec<String> = key::segments(key)
+        .map_while(Result::ok)
+        .map(Cow::into_owned)
+        .collect();
+    // The name of the leaf says how much of the key leads to it: the first path that is in the list.
+    (1..path.len())
+        .filter(|end| path[end - 1] == *leaf.name)
+        .find_map(|end| origin.of_item(items, &path[end..]))
 }
 
 impl Generation {

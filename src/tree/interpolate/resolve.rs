@@ -318,7 +318,7 @@ fn reads_alike(a: &Value, b: &Value) -> bool {
         Value::Text(text) => text.to_string(),
         other => other.to_string(),
     };
-    a == b || text(a) == text(b)
+    a == b || text(a) == text(b) || text(a.canonical()) == text(b.canonical())
 }
 
 fn size(value: &Value) -> usize {

@@ -11,6 +11,7 @@ use crate::value::key;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
 use crate::value::secret::{has_user_info, segment_looks_secret};
+use crate::value::spelled::Spelled;
 
 /// What stands at a place, in the form that is looked at.
 #[derive(Clone, Copy)]
@@ -21,6 +22,8 @@ pub(super) enum Input<'a> {
     /// By reference, so that the plain case stays small.
     Big(&'a i128),
     Float(f64),
+    /// A number or a boolean that is not written in its canonical form.
+    Spelled(&'a Spelled),
     Text(&'a str),
     List(&'a [Value]),
     Fields(&'a BTreeMap<Box<str>, Value>),
@@ -42,6 +45,7 @@ impl<'a> Input<'a> {
             Value::Int(value) => Input::Int(*value),
             Value::Big(value) => Input::Big(value),
             Value::Float(value) => Input::Float(*value),
+            Value::Spelled(value) => Input::Spelled(value),
             Value::Text(value) => Input::Text(value),
             Value::List(items) => Input::List(items),
             Value::Table(fields) => Input::Fields(fields),
@@ -64,6 +68,15 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// The same without its spelling, for who wants no text.
+    #[inline]
+    pub(super) fn canonical(self) -> Self {
+        match self {
+            Input::Spelled(spelled) => Self::of_value(spelled.value()),
+            input => input,
+        }
+    }
+
     /// Kind and shortened value, for a message.
     pub(super) fn shown(&self) -> String {
         match self {
@@ -72,6 +85,7 @@ impl<'a> Input<'a> {
             Input::Int(value) => format!("integer {value}"),
             Input::Big(value) => format!("integer {value}"),
             Input::Float(value) => format!("float {value:?}"),
+            Input::Spelled(value) => format!("{} {}", value.value().kind(), value.as_str()),
             Input::Text(value) => format!("text {}", shorten(value)),
             Input::List(items) => format!("list of {}", items.len()),
             Input::Fields(fields) => format!("table of {}", fields.len()),
@@ -106,6 +120,7 @@ impl<'a> Input<'a> {
     pub(super) fn text(&self) -> Option<Cow<'a, str>> {
         match *self {
             Input::Text(value) => Some(Cow::Borrowed(value)),
+            Input::Spelled(value) => Some(Cow::Borrowed(value.as_str())),
             Input::Bool(value) => Some(Cow::Borrowed(if value { "true" } else { "false" })),
             Input::Int(value) => Some(Cow::Owned(value.to_string())),
             Input::Big(value) => Some(Cow::Owned(value.to_string())),
@@ -141,6 +156,20 @@ impl Path<'_> {
     pub(super) fn depth(&self) -> usize {
         let up = |path: &&Self| path.parent;
         std::iter::successors(self.parent, up).count()
+    }
+
+    /// The segments from the root to here; `None` if one is not known.
+    pub(super) fn segments(&self) -> Option<Vec<String>> {
+        let Some(parent) = self.parent else {
+            return Some(Vec::new());
+        };
+        let mut segments = parent.segments()?;
+        segments.push(match self.segment {
+            Segment::Name(name) => name.to_owned(),
+            Segment::Index(at) => at.to_string(),
+            Segment::Hidden => return None,
+        });
+        Some(segments)
     }
 
     pub(super) fn write(&self, text: &mut String) {

@@ -100,7 +100,7 @@ enum Raw {
 
 impl Raw {
     fn of(de: &De<'_>) -> Self {
-        match de.input {
+        match de.input.canonical() {
             Input::Text(text) => Raw::Text(text.to_owned()),
             Input::Bool(value) => Raw::Bool(value),
             Input::Int(value) => Raw::Int(value),

@@ -45,6 +45,8 @@ pub(crate) type Hides<'a> = &'a dyn Fn(&str) -> Hidden;
 /// What all places of one decoding share.
 pub(super) struct Context<'a> {
     pub(super) key: &'a str,
+    /// What stands at the key.
+    root: (Input<'a>, Option<&'a Origin>),
     /// Whether serde asked for whatever there is, which is where it may have buffered.
     pub(super) any: Cell<bool>,
     /// Whether a secret was asked for.
@@ -116,6 +118,7 @@ impl<'a> Root<'a> {
     pub(super) fn run<T: DeserializeOwned>(self, slow: Option<&RefCell<Slow>>) -> Result<T, Fault> {
         let context = Context {
             key: self.key,
+            root: (self.input, self.origin),
             any: Cell::new(false),
             secret: Cell::new(false),
             notes: self.notes,
@@ -204,10 +207,30 @@ impl<'a> De<'a> {
                 Input::Absent | Input::Nothing => None,
                 input => Some(input.shown()),
             },
-            origin: self.origin.map(ToString::to_string),
+            origin: self
+                .item_origin()
+                .or_else(|| self.origin.cloned())
+                .map(|origin| origin.to_string()),
             masked: self.is_masked(&path),
             name: self.name,
             path,
+        }
+    }
+
+    /// Where this was written, if it is in a list.
+    #[cold]
+    fn item_origin(&self) -> Option<Origin> {
+        let path = self.path.segments()?;
+        let (mut input, mut origin) = self.context.root;
+        let mut path = path.as_slice();
+        while let Input::Table(table) = input {
+            let (name, rest) = path.split_first()?;
+            (input, origin, _) = Input::of_node(&table.get(name)?.node);
+            path = rest;
+        }
+        match input {
+            Input::List(items) => origin?.of_item(items, path),
+            _ => None,
         }
     }
 
@@ -342,7 +365,7 @@ impl<'a> De<'a> {
     }
 
     pub(super) fn whole(&self, wanted: &str, range: &dyn Fn() -> String) -> Result<Whole, Fault> {
-        match self.input {
+        match self.input.canonical() {
             Input::Int(value) => Ok(Whole::Signed(i128::from(value))),
             Input::Big(value) => Ok(Whole::Signed(*value)),
             Input::Text(text) => text::whole(text).map_err(|fault| match fault {
@@ -360,7 +383,7 @@ impl<'a> De<'a> {
     }
 
     pub(super) fn float<F: Float>(&self, wanted: &str) -> Result<F, Fault> {
-        let float = match self.input {
+        let float = match self.input.canonical() {
             Input::Float(value) => F::of_f64(value).ok_or(NumberFault::Range),
             Input::Int(value) => F::of_i128(i128::from(value)).ok_or(NumberFault::Inexact),
             Input::Big(value) => F::of_i128(*value).ok_or(NumberFault::Inexact),
@@ -596,7 +619,7 @@ impl<'a> De<'a> {
     }
 
     pub(super) fn duration<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let read = match self.input {
+        let read = match self.input.canonical() {
             Input::Text(text) => units::duration(text),
             Input::Int(0) => Ok(std::time::Duration::ZERO),
             Input::Float(0.0) => Ok(std::time::Duration::ZERO),
@@ -610,7 +633,7 @@ impl<'a> De<'a> {
     }
 
     pub(super) fn size<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let result = match self.input {
+        let result = match self.input.canonical() {
             Input::Text(text) => match units::byte_size(text) {
                 Ok(size) => visitor.visit_u64(size.as_u64()),
                 Err(detail) => match text::whole(text) {
