@@ -289,8 +289,12 @@ impl Engine {
 
     /// Keys that held secrets in an earlier run do so still.
     pub(crate) fn known_secrets(&self, keys: &[Key]) {
+        let secrets = &self.rules.secrets;
+        // What looks like one is known without this, and may turn out to be none.
+        let tells = |key: &&Key| !secrets.is_plain(key.as_str()) && !secrets.looks_secret(key.as_str());
         keys.iter()
-            .for_each(|key| self.rules.secrets.add(key.clone()));
+            .filter(tells)
+            .for_each(|key| secrets.add(key.clone()));
     }
 
     /// Begins with what an earlier run had rolled back to.

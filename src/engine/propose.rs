@@ -17,7 +17,7 @@ use crate::sync::panics;
 use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate;
 use crate::tree::layer::LayerState;
-use crate::tree::secrets::Secrets;
+use crate::value::secret::Secrets;
 use crate::tree::snapshot::{Generation, Pending, Snapshot, Stamp};
 use crate::tree::usage::Usage;
 use crate::value::key::{Key, lineage};

@@ -10,7 +10,7 @@ use crate::engine::health::books::{Answer, Expected, News};
 use crate::engine::pins::BOOTSTRAP_RANK;
 use crate::engine::supervise::{Keeper, Terms, guarded};
 use crate::error::{Error, ErrorKind};
-use crate::source::{Applied, Policy, Source, Start, Timing, Watching};
+use crate::source::{Applied, Masked, Policy, Source, Start, Timing, Watching};
 use crate::sync::discard::Discard;
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::value::node::Table;
@@ -208,7 +208,7 @@ impl Started {
         let id = engine.new_source();
         // A source is the user's code, in whatever it says.
         let bootstrap = place.rank() == BOOTSTRAP_RANK;
-        let (origin, terms) = guarded(|| {
+        let (origin, terms, credentials) = guarded(|| {
             let (timing, policy) = (source.timing(), source.policy());
             let terms = Terms {
                 watching: match bootstrap {
@@ -221,9 +221,10 @@ impl Started {
                 timing,
                 policy,
             };
-            Ok((source.origin(), terms))
+            Ok((source.origin(), terms, source.credentials()))
         })?;
-        let state = layer(id, place.clone(), &origin.to_string());
+        let name = credentials.mask(&origin.to_string());
+        let state = layer(id, place.clone(), &name);
         in_time(&state.name, &terms, limits.propagation)?;
         let policy = &terms.policy;
         let expected = Expected {
@@ -242,9 +243,10 @@ impl Started {
             engine.arriving(id);
         }
         let name = Arc::clone(&state.name);
+        let source = Box::new(Masked::new(source.keep(), credentials));
         let keeper = engine
             .supervisor
-            .start(engine, id, name, terms, source.keep());
+            .start(engine, id, name, terms, source);
         let keeper = keeper.inspect_err(|_| engine.give_up(id))?;
         Ok(Self {
             state,

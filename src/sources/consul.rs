@@ -13,7 +13,7 @@ use ureq::http::{HeaderValue, Response};
 use ureq::{Agent, Body};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
@@ -86,6 +86,7 @@ struct Options {
     datacenter: Option<String>,
     stale: bool,
     tls: Files,
+    credentials: Credentials,
 }
 
 impl Consul {
@@ -130,6 +131,7 @@ impl Consul {
             datacenter: None,
             stale: false,
             tls: Files::default(),
+            credentials: Credentials::new(),
         };
         Self::with_options(options)
     }
@@ -198,6 +200,7 @@ impl Consul {
             return Ok(None);
         };
         let token = token.read("the file of the token")?;
+        self.options.credentials.add(&token);
         if token.trim().is_empty() {
             // Without one the agent answers as to anybody, and that may look empty.
             return Err(Error::new(ErrorKind::Other, "the ACL token is empty"));
@@ -443,7 +446,8 @@ impl Source for Consul {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        let (answer, _) = self.read_all(&self.agent()?)?;
+        let read = self.agent().and_then(|agent| self.read_all(&agent));
+        let (answer, _) = read.map_err(|error| self.credentials().mask_error(error))?;
         self.with_mirror(|mirror| {
             mirror.replace(answer.entries());
             mirror.whole(answer.index.to_string())
@@ -469,6 +473,12 @@ impl Source for Consul {
 
     fn policy(&self) -> Policy {
         kv::policy()
+    }
+
+    fn credentials(&self) -> Credentials {
+        let credentials = &self.options.credentials;
+        self.options.endpoints.add_credentials(credentials);
+        credentials.clone()
     }
 }
 

@@ -98,6 +98,8 @@ pub enum Says {
 struct Texts<'g> {
     generation: &'g Generation,
     masks: bool,
+    /// Whether somebody has said that the key is no secret.
+    is_plain: bool,
 }
 
 impl Texts<'_> {
@@ -106,7 +108,7 @@ impl Texts<'_> {
     }
 
     fn masked(&self, value: &Value, masks: bool) -> String {
-        if masks || coerce::holds_secret(value) {
+        if masks || (!self.is_plain && coerce::holds_secret(value)) {
             MASK.to_owned()
         } else {
             value.to_string()
@@ -143,6 +145,7 @@ impl Explanation {
         let show = Texts {
             generation,
             masks: generation.hides(key, in_force),
+            is_plain: generation.secrets.is_plain(key),
         };
         let mut explanation = Self {
             key: key.to_owned(),

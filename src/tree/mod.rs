@@ -7,6 +7,5 @@ pub(crate) mod interpolate;
 pub(crate) mod layer;
 pub(crate) mod merge;
 pub(crate) mod parts;
-pub(crate) mod secrets;
 pub(crate) mod snapshot;
 pub(crate) mod usage;

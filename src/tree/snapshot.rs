@@ -13,10 +13,10 @@ use crate::tree::diff;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::{self, LayerState};
 use crate::tree::merge;
-use crate::tree::secrets::Secrets;
+use crate::value::secret::Secrets;
 use crate::tree::usage::Usage;
 use crate::value::Value;
-use crate::value::coerce;
+use crate::value::coerce::{self, Mask};
 use crate::value::key::{self, Key};
 use crate::value::map::Entry;
 use crate::value::node::{Node, Resolved, Table};
@@ -191,16 +191,38 @@ impl<'a> Found<'a> {
         }
     }
 
-    pub(crate) fn decode<T: DeserializeOwned>(&self, key: &str, masked: bool) -> Result<T, Error> {
+    pub(crate) fn decode<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        mut mask: Mask<'_>,
+    ) -> Result<T, Error> {
         match self {
-            Found::Nothing => coerce::decode(key, None, masked),
-            Found::Root(table) => coerce::decode_table(key, Some(table), masked),
-            Found::Entry(entry) => coerce::decode(key, Some(&entry.node), masked),
+            Found::Nothing => coerce::decode(key, None, mask),
+            Found::Root(table) => coerce::decode_table(key, Some(table), mask),
+            Found::Entry(entry) => coerce::decode(key, Some(&entry.node), mask),
             Found::Inside(value, entry) => {
-                let secret = matches!(&entry.node, Node::Resolved(r) if r.secret);
+                mask.all |= matches!(&entry.node, Node::Resolved(r) if r.secret);
                 let nowhere = Origin::new("", "");
                 let origin = entry.node.origin().unwrap_or(&nowhere);
-                coerce::decode_value(key, value, origin, masked || secret)
+                coerce::decode_value(key, value, origin, mask)
+            }
+        }
+    }
+
+    /// As [`decode`](Self::decode) without a mask, and adds the keys that were read as a secret.
+    fn decode_noting<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        secrets: &mut Vec<String>,
+    ) -> Result<T, Error> {
+        match self {
+            Found::Nothing => coerce::decode_noting(key, None, false, secrets),
+            Found::Root(table) => coerce::decode_table_noting(key, Some(table), false, secrets),
+            Found::Entry(entry) => coerce::decode_noting(key, Some(&entry.node), false, secrets),
+            Found::Inside(value, entry) => {
+                let nowhere = Origin::new("", "");
+                let origin = entry.node.origin().unwrap_or(&nowhere);
+                coerce::decode_value_noting(key, value, origin, false, secrets)
             }
         }
     }
@@ -219,21 +241,9 @@ impl Generation {
         self.stamp.number
     }
 
-    /// Decodes what stands at a key; errors do not show what may be a secret.
-    pub(crate) fn decode<T: DeserializeOwned>(
-        &self,
-        key: &str,
-        found: Found<'_>,
-    ) -> Result<T, Error> {
-        // The masks cost a search, so only whoever asked wrongly pays for them.
-        found
-            .decode(key, false)
-            .or_else(|_| self.decode_masked(key, found))
-    }
-
     /// Decodes again, for an error that shows nothing of what is known to be secret by now.
     fn decode_masked<T: DeserializeOwned>(&self, key: &str, found: Found<'_>) -> Result<T, Error> {
-        let masked = self.hides(key, found);
+        let mask = self.mask(key, found);
         let marked = |node: &Node| {
             node.map_resolved(&|resolved| {
                 let mut marked = resolved.clone();
@@ -243,36 +253,50 @@ impl Generation {
         };
         match found {
             Found::Root(table) => match marked(&Node::Table(table.clone())) {
-                Node::Table(table) => coerce::decode_table(key, Some(&table), masked),
-                node => coerce::decode(key, Some(&node), masked),
+                Node::Table(table) => coerce::decode_table(key, Some(&table), mask),
+                node => coerce::decode(key, Some(&node), mask),
             },
-            Found::Entry(entry) => coerce::decode(key, Some(&marked(&entry.node)), masked),
-            found => found.decode(key, masked),
+            Found::Entry(entry) => coerce::decode(key, Some(&marked(&entry.node)), mask),
+            found => found.decode(key, mask),
         }
     }
 
-    /// As [`decode`](Self::decode), and from now on hides what was read as a secret.
+    /// What an error about a key does not show: all of it if the key is secret, and what is secret
+    /// below it.
+    pub(crate) fn mask(&self, key: &str, found: Found<'_>) -> Mask<'_> {
+        let entry = match found {
+            Found::Entry(entry) | Found::Inside(_, entry) => Some(entry),
+            Found::Nothing | Found::Root(_) => None,
+        };
+        let derived = entry.is_some_and(|entry| self.derives_from_secret(entry));
+        Mask {
+            all: derived || self.secrets.is_secret(key),
+            secrets: Some(&self.secrets),
+        }
+    }
+
+    /// Decodes what stands at a key, and from now on hides what was read as a secret. Errors do not
+    /// show what may be one.
     pub(crate) fn decode_noting<T: DeserializeOwned>(
         &self,
         key: &str,
         found: Found<'_>,
     ) -> Result<T, Error> {
         let mut secrets = Vec::new();
-        let outcome = match found {
-            Found::Root(table) => {
-                coerce::decode_table_noting(key, Some(table), false, &mut secrets)
-            }
-            Found::Entry(entry) => {
-                coerce::decode_noting(key, Some(&entry.node), false, &mut secrets)
-            }
-            other => other.decode(key, false),
-        };
-        for secret in secrets {
-            if let Ok(key) = Key::parse(&secret) {
-                self.secrets.add(key);
-            }
-        }
+        let outcome = found.decode_noting(key, &mut secrets);
+        self.secrets.add_all(secrets);
+        // The masks cost a search, so only whoever asked wrongly pays for them.
         outcome.or_else(|_| self.decode_masked(key, found))
+    }
+
+    /// Decodes an absent subtree as an empty one, and from now on hides what is read as a secret in it.
+    pub(crate) fn decode_absent<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
+        let mut secrets = Vec::new();
+        let outcome = coerce::decode_table_noting(key, None, false, &mut secrets);
+        self.secrets.add_all(secrets);
+        // What is read later is a secret before it is there.
+        self.secrets.add_all(coerce::secret_keys::<T>(key));
+        outcome
     }
 
     /// Whether what stands at a key may be a secret, or be made from one.
@@ -357,10 +381,15 @@ impl Generation {
         let found = Found::in_tree(&self.root, key)?;
         self.note(key, found);
         match found {
-            Found::Nothing => Ok(None),
+            Found::Nothing => {
+                if coerce::is_secret_type::<T>() {
+                    self.secrets.add_all([key.to_owned()]);
+                }
+                Ok(None)
+            }
             found => match found.plain() {
                 Some(value) => Ok(Some(value)),
-                None => self.decode(key, found).map(Some),
+                None => self.decode_noting(key, found).map(Some),
             },
         }
     }
@@ -560,8 +589,8 @@ impl Snapshot {
         let found = Found::in_tree(&self.0.root, key)?;
         self.0.note(key, found);
         match found {
-            Found::Nothing => coerce::decode_table(key, None, self.0.secrets.hides(key)),
-            found => self.0.decode(key, found),
+            Found::Nothing => self.0.decode_absent(key),
+            found => self.0.decode_noting(key, found),
         }
     }
 

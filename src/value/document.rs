@@ -10,6 +10,7 @@ use crate::value::key::{self, Key};
 use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
+use crate::value::secret::Credentials;
 use crate::value::unread::Unread;
 
 /// What stands at one key of a document.
@@ -354,6 +355,17 @@ impl Document {
     /// What was rejected and why.
     pub fn problems(&self) -> &[Error] {
         &self.problems
+    }
+
+    /// Masks credentials in the problems and in the revision.
+    pub(crate) fn mask(&mut self, credentials: &Credentials) {
+        for problem in &mut self.problems {
+            *problem = credentials.mask_error(problem.clone());
+        }
+        let revision = self.revision.as_deref();
+        if let Some(masked) = revision.and_then(|revision| credentials.masked(revision)) {
+            self.revision = Some(masked.into());
+        }
     }
 
     pub(crate) fn root(&self) -> &Table {

@@ -19,6 +19,7 @@ use crate::property::subscription::Subscription;
 use crate::sync::Cell;
 use crate::sync::lock::Mutex;
 use crate::tree::layer::{Layer, SourceId};
+use crate::value::key::Key;
 
 pub(crate) use crate::engine::health::events::{News, Wake};
 
@@ -141,6 +142,7 @@ impl Books {
             refusals: 0,
             problems: Vec::new(),
             degraded: None,
+            guessed_secrets: Vec::new(),
             location: None,
         };
         self.inner.lock().sources.push(Record {
@@ -416,6 +418,11 @@ impl Books {
             }
         });
         news.tell();
+    }
+
+    /// Records the keys that are not kept on disk because they look secret.
+    pub(crate) fn left_out(&self, source: SourceId, guessed: Vec<Key>) {
+        self.edit(source, |record| record.health.guessed_secrets = guessed);
     }
 
     /// Records the first values of a source that pushes, and the errors of its rejected parts.

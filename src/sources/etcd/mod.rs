@@ -14,7 +14,7 @@ use ureq::Agent;
 use ureq::http::HeaderValue;
 
 use crate::error::Error;
-use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
 use crate::sources::etcd::wire::{Ask, Event, Fault, Header, Item, Lines, Listing, Message, Next};
 use crate::sources::kv::endpoints::{Endpoints, named};
@@ -93,6 +93,7 @@ struct Options {
     endpoints: Endpoints,
     user: Option<User>,
     tls: Files,
+    credentials: Credentials,
 }
 
 #[derive(Clone)]
@@ -162,6 +163,7 @@ impl Etcd {
             endpoints: Endpoints::one(ADDRESS),
             user: None,
             tls: Files::default(),
+            credentials: Credentials::new(),
         };
         Self::with_options(options)
     }
@@ -273,8 +275,11 @@ impl Etcd {
             }
         }
         let password = user.password.read("the file of the password")?;
+        let credentials = &self.options.credentials;
+        credentials.add_login(&user.name, &password);
         let token = with(None).authenticate(&user.name, &password);
         let token = token.map_err(|fault| fault.error)?;
+        credentials.add(token.to_str().unwrap_or_default());
         *self.token.lock() = Some(token.clone());
         ask(&with(Some(token))).map_err(|fault| {
             if fault.renew {
@@ -502,8 +507,8 @@ impl Source for Etcd {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        let agent = self.agent()?;
-        let all = self.read_all(&agent)?;
+        let read = self.agent().and_then(|agent| self.read_all(&agent));
+        let all = read.map_err(|error| self.credentials().mask_error(error))?;
         self.with_held(|held| {
             held.replace(&all);
             held.mirror.whole(held.revision.to_string())
@@ -529,6 +534,12 @@ impl Source for Etcd {
 
     fn policy(&self) -> Policy {
         kv::policy()
+    }
+
+    fn credentials(&self) -> Credentials {
+        let credentials = &self.options.credentials;
+        self.options.endpoints.add_credentials(credentials);
+        credentials.clone()
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
@@ -116,6 +116,7 @@ struct Options {
     domain: Option<String>,
     login: Option<Login>,
     tls: Files,
+    credentials: Credentials,
 }
 
 #[derive(Clone)]
@@ -153,6 +154,7 @@ impl Nats {
             domain: None,
             login: None,
             tls: Files::default(),
+            credentials: Credentials::new(),
         };
         Self::with_options(options)
     }
@@ -310,14 +312,26 @@ impl Nats {
         let mut options = ConnectOptions::new().name("liveprops");
         options = match &self.options.login {
             None => options,
-            Some(Login::Token(token)) => options.token(token.read("the token")?.trim().to_owned()),
-            Some(Login::User(name, password)) => {
-                options.user_and_password(name.clone(), password.read("the password")?)
+            Some(Login::Token(token)) => {
+                let token = token.read("the token")?;
+                self.options.credentials.add(&token);
+                options.token(token.trim().to_owned())
             }
-            Some(Login::Key(seed)) => options.nkey(seed.read("the seed")?.trim().to_owned()),
+            Some(Login::User(name, password)) => {
+                let password = password.read("the password")?;
+                self.options.credentials.add_login(name, &password);
+                options.user_and_password(name.clone(), password)
+            }
+            Some(Login::Key(seed)) => {
+                let seed = seed.read("the seed")?;
+                self.options.credentials.add(&seed);
+                options.nkey(seed.trim().to_owned())
+            }
             Some(Login::File(file)) => {
                 let what = "the file of credentials";
                 let text = file.read(what)?;
+                let secrets = text.lines().filter(|line| !line.starts_with('-'));
+                secrets.for_each(|line| self.options.credentials.add(line));
                 // Its last line has to end, and what is wrong with it is not told: that could quote it.
                 let read = options.credentials(&format!("{text}\n"));
                 read.map_err(|_| Error::new(ErrorKind::Other, format!("{what} holds none")))?
@@ -791,7 +805,7 @@ impl Source for Nats {
 
     fn load(&self) -> Result<Document, Error> {
         let filter = self.filter()?;
-        run(async {
+        let loaded = run(async {
             let Connected { link, bucket, .. } = self.connect_any().await?;
             let Some(mut bucket) = bucket else {
                 return self.with_memory(|memory| {
@@ -809,7 +823,8 @@ impl Source for Nats {
                 replaced.map_err(|error| error.with_origin(self.origin()))?;
                 memory.mirror.whole(revision.to_string())
             })
-        })
+        });
+        loaded.map_err(|error| self.credentials().mask_error(error))
     }
 
     fn watching(&self) -> Watching {
@@ -830,6 +845,12 @@ impl Source for Nats {
 
     fn policy(&self) -> Policy {
         kv::policy()
+    }
+
+    fn credentials(&self) -> Credentials {
+        let credentials = &self.options.credentials;
+        self.options.endpoints.add_credentials(credentials);
+        credentials.clone()
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
 use crate::sources::disk::absolute;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
@@ -102,6 +102,7 @@ struct Options {
     /// Whether TLS is wanted; it is in any case where there are files for it.
     encrypted: bool,
     tls: Files,
+    credentials: Credentials,
 }
 
 impl ZooKeeper {
@@ -145,6 +146,7 @@ impl ZooKeeper {
             digest: None,
             encrypted: false,
             tls: Files::default(),
+            credentials: Credentials::new(),
         })
     }
 
@@ -217,11 +219,16 @@ impl ZooKeeper {
         client_certificate: "Speaks TLS, and shows a certificate, with its chain and its key in files of PEM.",
     }
 
-    fn credentials(&self) -> Result<Option<String>, Error> {
-        let digest = self.options.digest.as_ref();
-        digest
-            .map(|it| it.read("the file of the digest"))
-            .transpose()
+    fn read_digest(&self) -> Result<Option<String>, Error> {
+        let Some(digest) = &self.options.digest else {
+            return Ok(None);
+        };
+        let digest = digest.read("the file of the digest")?;
+        match digest.split_once(':') {
+            Some((user, password)) => self.options.credentials.add_login(user, password),
+            None => self.options.credentials.add(&digest),
+        }
+        Ok(Some(digest))
     }
 
     /// Begins a session with the server whose turn it is, and reads everything.
@@ -239,7 +246,7 @@ impl ZooKeeper {
                 host: &address.host,
                 port: address.port,
                 tls,
-                digest: self.credentials()?,
+                digest: self.read_digest()?,
             };
             let opened = || -> Result<Open, Error> {
                 let session = Session::open(server, stop, begun + CONNECT)?;
@@ -603,7 +610,8 @@ impl Source for ZooKeeper {
 
     fn load(&self) -> Result<Document, Error> {
         self.with_mirror(|mirror| {
-            let open = self.open_any(&Stop::default(), mirror, drop)?;
+            let opened = self.open_any(&Stop::default(), mirror, drop);
+            let open = opened.map_err(|error| self.credentials().mask_error(error))?;
             let revision = open.session.revision();
             open.session.close();
             mirror.whole(revision)
@@ -633,6 +641,12 @@ impl Source for ZooKeeper {
 
     fn policy(&self) -> Policy {
         kv::policy()
+    }
+
+    fn credentials(&self) -> Credentials {
+        let credentials = &self.options.credentials;
+        self.options.endpoints.add_credentials(credentials);
+        credentials.clone()
     }
 }
 

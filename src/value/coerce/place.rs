@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 
-use serde_core::de::{DeserializeOwned, Visitor};
+use serde_core::de::{Deserialize, DeserializeOwned, Visitor};
 
 use crate::error::{Error, ErrorKind};
 use crate::value::coerce::access::{Child, Map, Seq};
@@ -13,9 +13,11 @@ use crate::value::coerce::fault::{Fault, Place, type_name};
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::report::{self, Slow};
 use crate::value::coerce::text::{self, Float, NumberFault, Pair, Whole};
+use crate::value::Value;
+use crate::value::coerce::Mask;
 use crate::value::key::{self, MAX_DEPTH};
 use crate::value::origin::Origin;
-use crate::value::secret::{has_user_info, looks_secret, segment_looks_secret};
+use crate::value::secret::{Secrets, looks_secret, text_holds_secret};
 use crate::value::units;
 
 /// What all places of one decoding share.
@@ -26,6 +28,7 @@ pub(super) struct Context<'a> {
     /// Whether a secret was asked for.
     pub(super) secret: Cell<bool>,
     pub(super) notes: Option<&'a RefCell<Vec<String>>>,
+    secrets: Option<&'a Secrets>,
     /// Only in the second pass.
     pub(super) slow: Option<&'a RefCell<Slow>>,
 }
@@ -36,7 +39,7 @@ pub(super) struct Root<'a> {
     pub(super) key: &'a str,
     input: Input<'a>,
     origin: Option<&'a Origin>,
-    masked: bool,
+    mask: Mask<'a>,
     notes: Option<&'a RefCell<Vec<String>>>,
 }
 
@@ -45,13 +48,13 @@ impl<'a> Root<'a> {
         key: &'a str,
         input: Input<'a>,
         origin: Option<&'a Origin>,
-        masked: bool,
+        mask: Mask<'a>,
     ) -> Self {
         Self {
             key,
             input,
             origin,
-            masked,
+            mask,
             notes: None,
         }
     }
@@ -74,13 +77,29 @@ impl<'a> Root<'a> {
         }
     }
 
+    /// Adds the keys below this where a value stands that serde had buffered; this one if none is
+    /// known.
+    pub(super) fn find_places(&self, value: &Value, places: &mut Vec<String>) {
+        let before = places.len();
+        for scalar in scalars(value) {
+            self.input.find_places(scalar, self.key, places);
+        }
+        if places.len() == before {
+            places.push(self.key.to_owned());
+        }
+    }
+
     #[inline]
-    pub(super) fn run<T: DeserializeOwned>(self, slow: Option<&RefCell<Slow>>) -> Result<T, Fault> {
+    pub(super) fn run<'de, T: Deserialize<'de>>(
+        self,
+        slow: Option<&RefCell<Slow>>,
+    ) -> Result<T, Fault> {
         let context = Context {
             key: self.key,
             any: Cell::new(false),
             secret: Cell::new(false),
             notes: self.notes,
+            secrets: self.mask.secrets,
             slow,
         };
         let path = Path {
@@ -92,7 +111,7 @@ impl<'a> Root<'a> {
             path: &path,
             context: &context,
             origin: self.origin,
-            masked: self.masked,
+            masked: self.mask.all,
             name: false,
         };
         T::deserialize(de).map_err(|fault| de.place_as::<T>(fault))
@@ -101,6 +120,15 @@ impl<'a> Root<'a> {
     /// Whether a second pass could find more than the first, or even succeed.
     pub(super) fn worth_a_second_pass(&self) -> bool {
         !matches!(self.input, Input::Absent | Input::Failed(_))
+    }
+}
+
+/// The values in a value that have no values below them.
+fn scalars(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::List(items) => items.iter().flat_map(scalars).collect(),
+        Value::Table(fields) => fields.values().flat_map(scalars).collect(),
+        scalar => vec![scalar],
     }
 }
 
@@ -124,9 +152,13 @@ impl<'a> De<'a> {
     }
 
     fn is_masked(&self, path: &str) -> bool {
-        self.masked
-            || looks_secret(path)
-            || matches!(self.input, Input::Text(text) if has_user_info(text))
+        let by_name = || match self.context.secrets {
+            Some(secrets) => secrets.is_secret(path),
+            None => looks_secret(path),
+        };
+        let is_plain = || self.context.secrets.is_some_and(|it| it.is_plain(path));
+        let by_form = || matches!(self.input, Input::Text(text) if text_holds_secret(text));
+        self.masked || by_name() || (by_form() && !is_plain())
     }
 
     pub(super) fn place_here(&self) -> Place {
@@ -170,7 +202,12 @@ impl<'a> De<'a> {
         if let Some(field) = below {
             key::push_segment(&mut place.path, field);
             if let Some((input, origin)) = self.find(field) {
-                place.masked |= segment_looks_secret(field) || input.holds_secret();
+                let path = place.path.as_str();
+                let is_secret = match self.context.secrets {
+                    Some(secrets) => secrets.hides(path),
+                    None => looks_secret(path),
+                };
+                place.masked |= is_secret || input.holds_secret();
                 place.found = Some(input.shown());
                 place.origin = origin.or(self.origin).map(ToString::to_string);
             }
