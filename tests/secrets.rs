@@ -3,6 +3,10 @@
 #![cfg(unix)]
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "secrets/corpus.rs"]
+mod corpus;
+#[path = "secrets/reads.rs"]
+mod reads;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use liveprops::property::Subscription;
-use liveprops::source::Guard;
+use liveprops::source::{Credentials, Guard};
 use liveprops::sources::{Args, Env, File, Memory};
 use liveprops::{
     Builder, Document, DynamicProperty, Error, ErrorKind, Format, Origin, Properties, Schema,
@@ -368,7 +372,7 @@ fn refuse(out: &Outputs, props: &Properties, store: &Store, memory: &Memory) -> 
         ("declared.door", secret("untidy")),
         ("declared.own", secret("bad")),
         ("declared.codes.0.x", secret("below a list")),
-        ("declared.lock.floor", secret("no floor")),
+        ("declared.lock.floor", "no floor".to_owned()),
         ("above", secret("not a table")),
     ];
     let bad = |key: &str, text: &str| (key.to_owned(), Value::from(text));

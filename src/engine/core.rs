@@ -39,6 +39,7 @@ use crate::value::key::Key;
 use crate::value::map::Entry;
 use crate::value::node::Table;
 use crate::value::scan::Seed;
+use crate::value::secret::looks_secret;
 
 /// The pause before the watchdog retries what needs the commit lock, while a commit holds it.
 const RETRY_WHILE_COMMITTING: Duration = Duration::from_millis(50);
@@ -291,7 +292,7 @@ impl Engine {
     pub(crate) fn known_secrets(&self, keys: &[Key]) {
         let secrets = &self.rules.secrets;
         // What looks like one is known without this, and may turn out to be none.
-        let tells = |key: &&Key| !secrets.is_plain(key.as_str()) && !secrets.looks_secret(key.as_str());
+        let tells = |key: &&Key| !secrets.is_plain(key.as_str()) && !looks_secret(key.as_str());
         keys.iter()
             .filter(tells)
             .for_each(|key| secrets.add(key.clone()));

@@ -153,7 +153,9 @@ impl<'a> De<'a> {
 
     fn is_masked(&self, path: &str) -> bool {
         let by_name = || match self.context.secrets {
-            Some(secrets) => secrets.is_secret(path),
+            Some(secrets) if self.input.is_container() => secrets.is_secret(path),
+            // A text may spell what stands below.
+            Some(secrets) => secrets.hides(path),
             None => looks_secret(path),
         };
         let is_plain = || self.context.secrets.is_some_and(|it| it.is_plain(path));

@@ -61,7 +61,8 @@ fn find(text: &str, found: &mut Found<'_>) {
         && (!has(b':') || fields(text, found))
         && (!has(b' ') || (schemes(text, found) && netrc(text, found)))
         && (!has(b'-') || private_keys(text, found))
-        && (!has(b'/') || webhooks(text, found));
+        && (!has(b'/') || webhooks(text, found))
+        && (!has(b'$') || hashes(text, found));
     if go_on {
         tokens(text, found);
     }
@@ -447,6 +448,12 @@ const HASHES: [&str; 14] = [
     "$pbkdf2", "SCRAM-SHA-256$", "pbkdf2_sha256$",
 ];
 
+fn hashes(text: &str, found: &mut Found<'_>) -> bool {
+    let is_hash = |word: &str| word.len() >= 20 && HASHES.iter().any(|it| word.starts_with(it));
+    words(text, &[' ', '\t', '\n', '"', '\'', ':'])
+        .all(|word| !is_hash(&text[word.clone()]) || found(word))
+}
+
 /// The base64 of `-----BEGIN PRIV`, and of the same with the name of an algorithm.
 const PEMS: [&str; 5] = [
     "LS0tLS1CRUdJTiBQUklW",
@@ -488,7 +495,6 @@ fn is_token(word: &str) -> bool {
             .is_some_and(|rest| plain(rest, *least))
     };
     TOKENS.iter().any(begins)
-        || HASHES.iter().any(|begin| word.starts_with(begin) && word.len() >= 20)
         || PEMS.iter().any(|begin| word.starts_with(begin))
         || is_jwt(word)
         || is_seed(word)

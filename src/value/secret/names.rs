@@ -41,13 +41,12 @@ const PARTS: [&str; 29] = [
 ];
 
 /// A word that is one of these marks a secret.
-const WORDS: [&str; 44] = [
+const WORDS: [&str; 41] = [
     "pwd",
     "pass",
     "passkey",
     "pswd",
     "psw",
-    "pw",
     "pin",
     "auth",
     "authorization",
@@ -84,8 +83,6 @@ const WORDS: [&str; 44] = [
     "keypass",
     "storepass",
     "bindpass",
-    "bindpw",
-    "rootpw",
 ];
 
 /// Before `key` or `keys`, these mark a secret: `api_key`, `private.key`.
@@ -334,6 +331,7 @@ impl Words {
                     || word.ends_with("token")
                     || word.ends_with("tokens")
                     || word.ends_with("pwd")
+                    || word.ends_with("pw")
                     || PARTS.iter().any(|part| word.contains(part))
                     || PAIRS.contains(&(before, word))
             }
