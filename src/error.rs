@@ -164,6 +164,12 @@ impl Error {
         })))
     }
 
+    /// This without the key that it names.
+    #[cfg_attr(not(any(feature = "properties", feature = "dotenv")), allow(dead_code))]
+    pub(crate) fn without_key(self) -> Self {
+        self.edit(|inner| inner.key = None)
+    }
+
     /// This with other texts, where `map` has another one. The failure of a library is dropped if
     /// its own text would have to change.
     pub(crate) fn map_texts(self, map: &dyn Fn(&str) -> Option<String>) -> Self {

@@ -5,6 +5,8 @@
 
 #[path = "secrets/corpus.rs"]
 mod corpus;
+#[path = "secrets/echo.rs"]
+mod echo;
 #[path = "secrets/reads.rs"]
 mod reads;
 mod support;
@@ -530,6 +532,14 @@ fn parse(out: &Outputs, dir: &Path) {
                 "password = 'a' #",
                 "password = \"\\q#\"",
                 "#",
+                "a = 1\n#.==\n",
+                "a.#..b = 1",
+                "[#..x]",
+                "[#",
+                "a = [#]",
+                "a = {#}",
+                "a = 1 #\u{1}",
+                "a = \"\\u#\"",
             ],
         ),
         #[cfg(feature = "json")]
@@ -541,6 +551,11 @@ fn parse(out: &Outputs, dir: &Path) {
                 "{\"password\": \"#}",
                 "{\"password\": \"\\q#\"}",
                 "\"#\"",
+                "{\"a\": 1, #}",
+                "{\"#\" 1}",
+                "{\"a\": \"\\u#\"}",
+                "[1, #.==]",
+                "#.==",
             ],
         ),
         #[cfg(feature = "yaml")]
@@ -553,19 +568,39 @@ fn parse(out: &Outputs, dir: &Path) {
                 "password: \"#",
                 "password: \"\\q#\"",
                 "#",
+                "a: 1\n#.==\n",
+                "a: b: #",
+                "a: [#",
+                "a: !<#> x",
             ],
         ),
         #[cfg(feature = "properties")]
         (
             "properties",
             Format::properties,
-            &["=#", "password=\\u#", "password=\\u00#"],
+            &[
+                "=#",
+                "password=\\u#",
+                "password=\\u00#",
+                "#.==",
+                "a=1\n#..b=1",
+                ".#=1",
+                "a=1\n\"# b",
+            ],
         ),
         #[cfg(feature = "dotenv")]
         (
             "env",
             Format::dotenv,
-            &["=#", "PASSWORD=\"#", "PASSWORD='a'#", "PASSWORD=a\n#/x"],
+            &[
+                "=#",
+                "PASSWORD=\"#",
+                "PASSWORD='a'#",
+                "PASSWORD=a\n#/x",
+                "A=1\n#.==",
+                "A=1\n#____b=1",
+                "A=1\n#.b",
+            ],
         ),
     ];
     for (name, format, texts) in cases {

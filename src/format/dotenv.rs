@@ -56,7 +56,7 @@ impl Reader<'_> {
             return Err(malformed("a line without `=`", at));
         };
         let steps = name.chars().count() + 1;
-        let key = key(name.trim_end()).map_err(|fault| fault.with_origin(at))?;
+        let key = key(name.trim_end()).map_err(|fault| fault.without_key().with_origin(at))?;
         self.cursor.steps(steps);
         let after_blank = self.cursor.peek().is_some_and(blank);
         self.cursor.skip_while(blank);
@@ -163,7 +163,7 @@ fn key(name: &str) -> Result<Key, Error> {
     }
     let Some(segments) = env_name_to_key(name) else {
         let detail = "maps to no key: a part between two `__` is empty, or three `_` are in a row";
-        return Err(Error::new(ErrorKind::InvalidKey, detail).with_key(name));
+        return Err(Error::new(ErrorKind::InvalidKey, detail));
     };
     Key::from_segments(segments)
 }

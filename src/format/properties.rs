@@ -61,7 +61,8 @@ impl Reader<'_> {
                 Error::new(ErrorKind::InvalidKey, "a line without a key").with_origin(at_key)
             );
         }
-        let key = Key::parse(&key).map_err(|fault| fault.with_origin(at_key))?;
+        // A line gone wrong may hold a part of a secret before its first `=`.
+        let key = Key::parse(&key).map_err(|fault| fault.without_key().with_origin(at_key))?;
         self.skip_blanks();
         if matches!(self.cursor.peek(), Some('=' | ':')) {
             self.cursor.step();

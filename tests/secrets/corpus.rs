@@ -233,13 +233,18 @@ fn leaks(planted: &[Planted]) -> (usize, Vec<String>) {
     }
     let all = out.0.lock().unwrap();
     assert!(all.len() > 50 * planted.len(), "{} are not a full run", all.len());
+    // A debug text escapes quotes and line breaks.
+    let escaped = |one: &Planted| one.mark.escape_debug().to_string();
+    let marks: Vec<String> = planted.iter().map(escaped).collect();
     let mut leaks = BTreeSet::new();
     for (what, text) in all.iter() {
-        // A debug text escapes quotes and line breaks.
-        let shows = |one: &&Planted| {
-            text.contains(&one.mark) || text.contains(&one.mark.escape_debug().to_string())
-        };
-        for one in planted.iter().filter(shows) {
+        let plain = planted.iter().filter(|one| !one.mark.starts_with(MARK));
+        let shown = plain.filter(|one| text.contains(&one.mark));
+        let marked = text.contains(MARK);
+        let escaped = planted.iter().zip(&marks).filter(|(one, mark)| {
+            (marked || !one.mark.starts_with(MARK)) && text.contains(mark.as_str())
+        });
+        for one in shown.chain(escaped.map(|(one, _)| one)) {
             leaks.insert(format!("{what} shows `{}` of {}", one.mark, one.key));
         }
     }

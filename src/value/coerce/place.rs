@@ -333,10 +333,15 @@ impl<'a> De<'a> {
             }
             Input::Text(text) => {
                 *held = self.cut(text, text::items, wanted)?;
-                let children = held.iter().enumerate();
-                Ok(children
-                    .map(|(at, t)| Child::item(at, Input::Text(t)))
-                    .collect())
+                // An item of a secret text is a part of it. An error of the pass that takes notes is
+                // shown by none.
+                let shows = self.context.notes.is_none();
+                let masked = shows && self.is_masked(&self.path_text());
+                let item = |(at, text)| Child {
+                    masked,
+                    ..Child::item(at, Input::Text(text))
+                };
+                Ok(held.iter().map(|text| &**text).enumerate().map(item).collect())
             }
             Input::Table(_) | Input::Fields(_) | Input::Nothing => {
                 let children = self.entries().unwrap_or_default();

@@ -155,6 +155,8 @@ fn forms(credential: &str) -> Vec<Box<str>> {
     let base64 = to_base64(credential.as_bytes());
     let mut forms = vec![
         credential.to_owned(),
+        // As the name of a host.
+        credential.to_ascii_lowercase(),
         credential.escape_debug().to_string(),
         lower_escapes(&percent),
         percent.replace("%20", "+"),
