@@ -96,7 +96,10 @@ fn user_infos(text: &str, found: &mut Found<'_>) -> bool {
             false => None,
         };
         if let Some(end) = end.filter(|end| *end > 0) {
-            if &rest[..end] != MASK && !found(begin..begin + end) {
+            let user = &rest[..end];
+            let password = user.split_once(':').map_or(user, |(_, password)| password);
+            let is_shown = user != MASK && !is_reference(password);
+            if is_shown && !found(begin..begin + end) {
                 return false;
             }
         }
@@ -125,12 +128,15 @@ fn logins(text: &str, found: &mut Found<'_>) -> bool {
             Some((name, _)) if name.eq_ignore_ascii_case("jdbc") => {
                 let login = head.rsplit(':').next().unwrap_or_default();
                 login.split_once('/').is_some_and(|(user, password)| {
-                    !user.is_empty() && !password.is_empty()
+                    !user.is_empty() && !password.is_empty() && !is_reference(password)
                 })
             }
             Some((name, password)) => is_user(name, password, tail),
             None => head.split_once('/').is_some_and(|(user, password)| {
-                let is_plain = !user.is_empty() && !password.is_empty() && !password.contains('/');
+                let is_plain = !user.is_empty()
+                    && !password.is_empty()
+                    && !password.contains('/')
+                    && !is_reference(password);
                 is_plain && is_service(tail)
             }),
         };
@@ -152,6 +158,7 @@ fn is_user(name: &str, password: &str, tail: &str) -> bool {
     !name.is_empty()
         && name.chars().all(plain)
         && !password.is_empty()
+        && !is_reference(password)
         && is_host
         && !is_other
         && !(numeric(name) && numeric(password))
@@ -279,7 +286,16 @@ fn value_at(text: &str, begin: usize, ends: &[char]) -> Range<usize> {
 /// Whether a value may be a secret: it is none if it is empty, masked or a mere switch.
 fn is_shown_value(value: &str) -> bool {
     let value = value.trim();
-    !matches!(value, "" | "null" | "~" | "true" | "false") && !value.starts_with(MASK)
+    let is_switch = matches!(value, "" | "null" | "~" | "true" | "false");
+    !is_switch && !value.starts_with(MASK) && !is_reference(value)
+}
+
+/// Whether a text is a reference to a key and nothing else: what it stands for is not in it. A default
+/// in it may be a secret.
+fn is_reference(text: &str) -> bool {
+    let name = text.strip_prefix("${").and_then(|it| it.strip_suffix('}'));
+    let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    name.is_some_and(|name| name.chars().all(plain))
 }
 
 /// Credentials behind the name of their scheme: `Basic dTpw`, `Bearer abc`.
@@ -303,7 +319,8 @@ fn schemes(text: &str, found: &mut Found<'_>) -> bool {
         } else {
             word.end
         };
-        if is_secret && !credential.starts_with(MASK) && !found(word.start..end) {
+        let is_shown = !credential.starts_with(MASK) && !is_reference(credential);
+        if is_secret && is_shown && !found(word.start..end) {
             return false;
         }
         scheme = credential.trim_end_matches(':');
@@ -564,6 +581,7 @@ mod tests {
             "redis://me:p/w@host",
             "redis://me:p w@host",
             "pg://host/db?user=me&password=hunter2",
+            "redis://me:${db.password:hunter2}@host",
         ] {
             assert!(text_holds_secret(text), "{text}");
         }
@@ -573,6 +591,9 @@ mod tests {
             "http://host/path home@x",
             "http://host/@scope/package",
             "me@home",
+            "redis://me:${db.password}@host",
+            "me:${db.password}@tcp(h)/d",
+            "host=h password=${db.password}",
         ] {
             assert!(!text_holds_secret(text), "{text}");
         }
