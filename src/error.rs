@@ -174,10 +174,20 @@ impl Error {
     /// its own text would have to change.
     pub(crate) fn map_texts(self, map: &dyn Fn(&str) -> Option<String>) -> Self {
         let inner = &*self.0;
-        let texts = [&inner.key, &inner.wanted, &inner.found, &inner.origin, &inner.detail];
+        let texts = [
+            &inner.key,
+            &inner.wanted,
+            &inner.found,
+            &inner.origin,
+            &inner.detail,
+        ];
         let [key, wanted, found, origin, detail] = texts.map(|text| {
             let text = text.as_deref()?;
-            Some(map(text).unwrap_or_else(|| text.to_owned()).into_boxed_str())
+            Some(
+                map(text)
+                    .unwrap_or_else(|| text.to_owned())
+                    .into_boxed_str(),
+            )
         });
         let mut next: Option<&(dyn StdError + 'static)> = self.source();
         let mut shows = false;

@@ -17,12 +17,12 @@ use crate::sync::panics;
 use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate;
 use crate::tree::layer::LayerState;
-use crate::value::secret::Secrets;
 use crate::tree::snapshot::{Generation, Pending, Snapshot, Stamp};
 use crate::tree::usage::Usage;
 use crate::value::key::{Key, lineage};
 use crate::value::node::Table;
 use crate::value::scan::Seed;
+use crate::value::secret::Secrets;
 
 /// Refuses a candidate tree as a whole.
 pub(crate) type TreeValidator =

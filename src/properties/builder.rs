@@ -18,13 +18,13 @@ use crate::schema::Schema;
 use crate::source::Source;
 use crate::sync::discard::{Contained, Discard};
 use crate::tree::layer::Layer;
-use crate::value::secret::Secrets;
 use crate::tree::snapshot::Snapshot;
 use crate::tree::usage::Usage;
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::key::Key;
 use crate::value::origin::Origin;
+use crate::value::secret::Secrets;
 
 /// The rank of the layer that [`Properties::set`] writes to: stronger than any but what only the
 /// start sets.

@@ -244,9 +244,7 @@ impl Started {
         }
         let name = Arc::clone(&state.name);
         let source = Box::new(Masked::new(source.keep(), credentials));
-        let keeper = engine
-            .supervisor
-            .start(engine, id, name, terms, source);
+        let keeper = engine.supervisor.start(engine, id, name, terms, source);
         let keeper = keeper.inspect_err(|_| engine.give_up(id))?;
         Ok(Self {
             state,

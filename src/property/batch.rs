@@ -10,9 +10,9 @@ use crate::property::subscription::Subscriber;
 use crate::sync::Mutex;
 use crate::tree::change::{self, KeyChange};
 use crate::tree::diff::{self, LeafChange};
-use crate::value::secret::Secrets;
 use crate::tree::snapshot::Snapshot;
 use crate::value::key::Key;
+use crate::value::secret::Secrets;
 
 /// All keys under a prefix that changed since the call before.
 ///

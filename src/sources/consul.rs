@@ -13,7 +13,9 @@ use ureq::http::{HeaderValue, Response};
 use ureq::{Agent, Body};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{
+    Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching,
+};
 use crate::sources::disk::absolute;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;

@@ -7,13 +7,13 @@ use serde_core::de::DeserializeOwned;
 
 use crate::error::{Error, MASK, Plain};
 use crate::tree::diff::{self, LeafChange};
-use crate::value::secret::Secrets;
 use crate::tree::snapshot::Generation;
 use crate::value::Value;
 use crate::value::coerce::{self, Mask};
 use crate::value::key::Key;
 use crate::value::map::Entry;
 use crate::value::origin::Origin;
+use crate::value::secret::Secrets;
 
 /// One key that came, went or changed. Shown with its secrets masked.
 #[derive(Clone)]

@@ -13,7 +13,6 @@ use crate::tree::diff;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::{self, LayerState};
 use crate::tree::merge;
-use crate::value::secret::Secrets;
 use crate::tree::usage::Usage;
 use crate::value::Value;
 use crate::value::coerce::{self, Mask};
@@ -23,6 +22,7 @@ use crate::value::node::{Node, Resolved, Table};
 use crate::value::origin::Origin;
 use crate::value::plain::plain;
 use crate::value::scan::Seed;
+use crate::value::secret::Secrets;
 use crate::value::units;
 
 /// All keys of one generation: a view that never changes and costs nothing to keep but memory.

@@ -64,7 +64,11 @@ fn shown_at(key: &str, value: &str) -> String {
 #[test]
 fn names_of_keys_are_judged_as_the_corpus_says() {
     let names = names();
-    assert!(names.len() > 180, "{} names are not the corpus", names.len());
+    assert!(
+        names.len() > 180,
+        "{} names are not the corpus",
+        names.len()
+    );
     let wrong: Vec<String> = names
         .iter()
         .filter(|name| {
@@ -79,7 +83,11 @@ fn names_of_keys_are_judged_as_the_corpus_says() {
 #[test]
 fn forms_of_values_are_judged_as_the_corpus_says() {
     let forms = forms();
-    assert!(forms.len() > 150, "{} forms are not the corpus", forms.len());
+    assert!(
+        forms.len() > 150,
+        "{} forms are not the corpus",
+        forms.len()
+    );
     let wrong: Vec<String> = forms
         .iter()
         .enumerate()
@@ -120,10 +128,13 @@ fn read(out: &Outputs, props: &Properties, planted: &[Planted]) {
         out.refusal("a handle", props.property::<u32>(key).build());
         let never = props.property::<Value>(key).validate(|_| false);
         out.refusal("a handle", never.build());
-        out.refusal("conflict", props.transaction(|tx| {
-            out.debug("transaction", tx);
-            tx.if_value(key, Some("other".into()))
-        }));
+        out.refusal(
+            "conflict",
+            props.transaction(|tx| {
+                out.debug("transaction", tx);
+                tx.if_value(key, Some("other".into()))
+            }),
+        );
     }
     out.refusal("binding all", props.snapshot().bind::<Never>(""));
     let deep = props.bind::<BTreeMap<String, BTreeMap<String, u8>>>("");
@@ -192,12 +203,16 @@ fn leaks(planted: &[Planted]) -> (usize, Vec<String>) {
     let source = props.health().sources.last().unwrap().source;
     let all = |more: &str| {
         let values = planted.iter();
-        let values = values.map(|one| (one.key.clone(), Value::from(format!("{}{more}", one.value))));
+        let values =
+            values.map(|one| (one.key.clone(), Value::from(format!("{}{more}", one.value))));
         document(values).unwrap()
     };
     let checked = props.check(source, all(" and others")).unwrap();
     out.debug("checked", &checked);
-    checked.changes.iter().for_each(|change| out.text("checked", change));
+    checked
+        .changes
+        .iter()
+        .for_each(|change| out.text("checked", change));
     out.refusal("checked", props.check(source, all(" refuse me")));
     out.debug("document", &all(""));
     out.debug("update", &Update::full(all("")));
@@ -232,7 +247,11 @@ fn leaks(planted: &[Planted]) -> (usize, Vec<String>) {
         out.refusal("one of few", props.set(&one.key, "another"));
     }
     let all = out.0.lock().unwrap();
-    assert!(all.len() > 50 * planted.len(), "{} are not a full run", all.len());
+    assert!(
+        all.len() > 50 * planted.len(),
+        "{} are not a full run",
+        all.len()
+    );
     // A debug text escapes quotes and line breaks.
     let escaped = |one: &Planted| one.mark.escape_debug().to_string();
     let marks: Vec<String> = planted.iter().map(escaped).collect();
@@ -257,7 +276,9 @@ fn key(n: usize, name: &str) -> String {
 }
 
 fn plant(names: &[&Case], forms: &[&Case]) -> Vec<Planted> {
-    let pairs = names.iter().flat_map(|name| forms.iter().map(move |form| (name, form)));
+    let pairs = names
+        .iter()
+        .flat_map(|name| forms.iter().map(move |form| (name, form)));
     let plant = |(n, (name, form)): (usize, (&&Case, &&Case))| {
         let (value, mark) = filled(form, n);
         let key = key(n, &name.text);

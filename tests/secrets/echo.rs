@@ -1,5 +1,10 @@
 //! Servers that quote what they are sent: nothing that a source reports shows its credentials.
-#![cfg(any(feature = "http", feature = "consul", feature = "etcd", feature = "nats"))]
+#![cfg(any(
+    feature = "http",
+    feature = "consul",
+    feature = "etcd",
+    feature = "nats"
+))]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,7 +13,12 @@ use std::thread;
 use super::*;
 
 /// What a credential may come back as: itself, in base64 with the user `me`, with percent signs.
-const FORMS: [&str; 4] = ["hunter2/+x", "bWU6aHVudGVyMi8reA", "hunter2%2F%2Bx", "hunter2%2f%2bx"];
+const FORMS: [&str; 4] = [
+    "hunter2/+x",
+    "bWU6aHVudGVyMi8reA",
+    "hunter2%2F%2Bx",
+    "hunter2%2f%2bx",
+];
 
 const PASSWORD: &str = "hunter2/+x";
 
@@ -50,7 +60,9 @@ fn reads_request(stream: &mut TcpStream) -> bool {
 
 fn http(status: &str, headers: &str, body: &str) -> String {
     let length = body.len();
-    format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+    format!(
+        "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
 }
 
 /// Has a source report all that it can, and looks for the credential.
@@ -95,7 +107,10 @@ fn check<S: Source>(what: &str, make: impl Fn() -> S) {
     assert!(all.len() > FORMS.len(), "{what}: {} outputs", all.len());
     for (output, text) in all.iter() {
         let shown = FORMS.iter().find(|form| text.contains(**form));
-        assert!(shown.is_none() && !text.contains("hunter2"), "{what}, {output}: {text}");
+        assert!(
+            shown.is_none() && !text.contains("hunter2"),
+            "{what}, {output}: {text}"
+        );
     }
 }
 
@@ -109,28 +124,58 @@ fn a_web_server_that_quotes_a_credential_shows_it_in_no_report() {
         ("403", |form| http("403 Forbidden", "", form)),
         ("the reason", |form| http(&format!("403 no {form}"), "", "")),
         ("the tag", |form| {
-            http("200 OK", &format!("ETag: \"{form}\"\r\nContent-Type: application/toml\r\n"), "a = 1\n")
+            http(
+                "200 OK",
+                &format!("ETag: \"{form}\"\r\nContent-Type: application/toml\r\n"),
+                "a = 1\n",
+            )
         }),
-        ("the content type", |form| http("200 OK", &format!("Content-Type: x/{form}\r\n"), "a = 1\n")),
-        ("the encoding", |form| http("200 OK", &format!("Content-Encoding: {form}\r\n"), "a = 1\n")),
+        ("the content type", |form| {
+            http("200 OK", &format!("Content-Type: x/{form}\r\n"), "a = 1\n")
+        }),
+        ("the encoding", |form| {
+            http(
+                "200 OK",
+                &format!("Content-Encoding: {form}\r\n"),
+                "a = 1\n",
+            )
+        }),
         ("a redirect", |form| {
-            http("302 Found", &format!("Location: http://other.example.com/{form}\r\n"), "")
+            http(
+                "302 Found",
+                &format!("Location: http://other.example.com/{form}\r\n"),
+                "",
+            )
         }),
         ("a key", |form| {
             let headers = "Content-Type: application/toml\r\n";
-            http("200 OK", headers, &format!("a = 1\n\"{form}\" = 1\n\"{form}\" = 2\n"))
+            http(
+                "200 OK",
+                headers,
+                &format!("a = 1\n\"{form}\" = 1\n\"{form}\" = 2\n"),
+            )
         }),
         ("no HTTP", |form| format!("{form}\r\n\r\n")),
     ];
     for (what, reply) in replies {
         let address = serve("", reply);
-        let new = |url: String| Http::new(url).without_proxy().timeout(Duration::from_secs(5));
-        check(what, || new(format!("http://{address}/a.toml")).bearer(PASSWORD.to_owned()));
-        check(what, || new(format!("http://me:hunter2%2F%2Bx@{address}/a.toml")));
+        let new = |url: String| {
+            Http::new(url)
+                .without_proxy()
+                .timeout(Duration::from_secs(5))
+        };
+        check(what, || {
+            new(format!("http://{address}/a.toml")).bearer(PASSWORD.to_owned())
+        });
+        check(what, || {
+            new(format!("http://me:hunter2%2F%2Bx@{address}/a.toml"))
+        });
         check(what, || {
             new(format!("http://{address}/a.toml")).header("X-Api-Key", PASSWORD.to_owned())
         });
-        check(what, || new(format!("http://{address}/a.toml?sig=hunter2%2F%2Bx")));
+        check(what, || {
+            new(format!("http://{address}/a.toml?sig=hunter2%2F%2Bx"))
+        });
         check(what, || {
             let value = "Basic bWU6aHVudGVyMi8reA==".to_owned();
             new(format!("http://{address}/a.toml")).header("Authorization", value)
@@ -146,12 +191,18 @@ fn an_agent_of_consul_that_quotes_a_token_shows_it_in_no_report() {
     for status in ["403 Forbidden", "400 Bad Request", "500 no leader"] {
         let reply = move |form: &str| {
             let long = "x".repeat(60);
-            http(status, "", &format!("{form} {long}{form}, and more that is not shown"))
+            http(
+                status,
+                "",
+                &format!("{form} {long}{form}, and more that is not shown"),
+            )
         };
         let address = serve("", reply);
         let new = || Consul::prefix("app").token(PASSWORD.to_owned());
         check(status, || new().address(format!("http://{address}")));
-        check(status, || new().address(format!("http://me:hunter2%2F%2Bx@{address}")));
+        check(status, || {
+            new().address(format!("http://me:hunter2%2F%2Bx@{address}"))
+        });
     }
 }
 
@@ -161,7 +212,11 @@ fn an_etcd_that_quotes_a_password_shows_it_in_no_report() {
     use liveprops::sources::Etcd;
 
     let reply = |form: &str| {
-        http("400 Bad Request", "", &format!("{{\"code\": 3, \"message\": \"no {form}\"}}"))
+        http(
+            "400 Bad Request",
+            "",
+            &format!("{{\"code\": 3, \"message\": \"no {form}\"}}"),
+        )
     };
     let address = serve("", reply);
     let new = || Etcd::prefix("app").address(format!("http://{address}"));
@@ -198,7 +253,10 @@ fn the_debug_text_of_a_source_shows_no_credential() {
         use liveprops::sources::{Consul, Locator};
         let consul = Consul::prefix("app").token(MARK.to_owned());
         out.debug("consul", &consul.address(format!("http://me:{MARK}@h")));
-        let vars = [("X_HOST", format!("me:{MARK}@h")), ("DB_PASSWORD", MARK.to_owned())];
+        let vars = [
+            ("X_HOST", format!("me:{MARK}@h")),
+            ("DB_PASSWORD", MARK.to_owned()),
+        ];
         let locator = Locator::new("X").vars(vars);
         out.debug("locator", &locator);
         out.refusal("locator", locator.find());
@@ -220,7 +278,10 @@ fn the_debug_text_of_a_source_shows_no_credential() {
     {
         use liveprops::sources::ZooKeeper;
         let zookeeper = ZooKeeper::prefix("app").digest("me", MARK.to_owned());
-        out.debug("zookeeper", &zookeeper.address(format!("tls://me:{MARK}@h")));
+        out.debug(
+            "zookeeper",
+            &zookeeper.address(format!("tls://me:{MARK}@h")),
+        );
     }
     for (what, text) in out.0.lock().unwrap().iter() {
         assert!(!text.contains(MARK), "{what}: {text}");

@@ -11,7 +11,10 @@ fn said(props: Properties, key: &str, dir: &Path) -> String {
     out.text("explain", props.explain(key));
     out.debug("explain", &props.explain(key));
     let floor = props.explain("door.floor").to_string();
-    assert!(floor.contains('3') && !floor.contains("***"), "{key}: {floor}");
+    assert!(
+        floor.contains('3') && !floor.contains("***"),
+        "{key}: {floor}"
+    );
     let open = props.explain("open").to_string();
     assert!(open.contains("seen"), "{key}: {open}");
     out.refusal("number", props.get::<u32>(key));
@@ -26,7 +29,9 @@ fn said(props: Properties, key: &str, dir: &Path) -> String {
     drop((history, props));
     out.files("file", dir);
     let all = out.0.lock().unwrap();
-    all.iter().map(|(what, text)| format!("{what}: {text}\n")).collect()
+    all.iter()
+        .map(|(what, text)| format!("{what}: {text}\n"))
+        .collect()
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -63,25 +68,43 @@ type Read = fn(&Properties);
 
 /// Each way to read, what it reads, and a key beside it that stays open.
 const READS: &[(&str, &str, Read)] = &[
-    ("get", "seal", |props| drop(props.get::<Secret<String>>("seal"))),
-    ("get_opt", "seal", |props| drop(props.get_opt::<Secret<String>>("seal"))),
+    ("get", "seal", |props| {
+        drop(props.get::<Secret<String>>("seal"))
+    }),
+    ("get_opt", "seal", |props| {
+        drop(props.get_opt::<Secret<String>>("seal"))
+    }),
     ("get_or", "seal", |props| {
         drop(props.get_or("seal", Secret::new(String::new())));
     }),
-    ("a wrapper", "seal", |props| drop(props.get::<Wrapped>("seal"))),
-    ("an option", "seal", |props| drop(props.get::<Option<Secret<String>>>("seal"))),
-    ("a failed read", "seal", |props| drop(props.get::<Secret<u32>>("seal"))),
-    ("snapshot get", "seal", |props| drop(props.snapshot().get::<Secret<String>>("seal"))),
+    ("a wrapper", "seal", |props| {
+        drop(props.get::<Wrapped>("seal"))
+    }),
+    ("an option", "seal", |props| {
+        drop(props.get::<Option<Secret<String>>>("seal"))
+    }),
+    ("a failed read", "seal", |props| {
+        drop(props.get::<Secret<u32>>("seal"))
+    }),
+    ("snapshot get", "seal", |props| {
+        drop(props.snapshot().get::<Secret<String>>("seal"))
+    }),
     ("snapshot get_opt", "seal", |props| {
         drop(props.snapshot().get_opt::<Secret<String>>("seal"));
     }),
-    ("snapshot bind", "door.code", |props| drop(props.snapshot().bind::<Door>("door"))),
+    ("snapshot bind", "door.code", |props| {
+        drop(props.snapshot().bind::<Door>("door"))
+    }),
     ("snapshot bind of all", "door.code", |props| {
         drop(props.snapshot().bind::<BTreeMap<String, Value>>(""));
         drop(props.snapshot().bind::<Root>(""));
     }),
-    ("get of a struct", "door.code", |props| drop(props.get::<Door>("door"))),
-    ("get_opt of a struct", "door.code", |props| drop(props.get_opt::<Door>("door"))),
+    ("get of a struct", "door.code", |props| {
+        drop(props.get::<Door>("door"))
+    }),
+    ("get_opt of a struct", "door.code", |props| {
+        drop(props.get_opt::<Door>("door"))
+    }),
     ("a handle", "seal", |props| {
         drop(props.property::<Secret<String>>("seal").build());
     }),
@@ -90,28 +113,54 @@ const READS: &[(&str, &str, Read)] = &[
         drop(handle.default(Secret::default()).build());
     }),
     ("a handle with a fallback", "seal", |props| {
-        drop(props.property::<Secret<String>>("no.such").or_key("seal").build());
+        drop(
+            props
+                .property::<Secret<String>>("no.such")
+                .or_key("seal")
+                .build(),
+        );
     }),
     ("a mapped handle", "door.code", |props| {
         let handle = props.property::<Door>("door").build().unwrap();
         drop(handle.map(|door| door.floor));
     }),
-    ("bind", "door.code", |props| drop(props.bind::<Door>("door").build())),
-    ("bind, nested", "nested.inner.code", |props| drop(props.bind::<Nested>("nested").build())),
-    ("flattened", "door.code", |props| drop(props.get::<Flat>("door"))),
-    ("internally tagged", "tagged.code", |props| drop(props.get::<Tagged>("tagged"))),
-    ("untagged", "door.code", |props| drop(props.get::<Untagged>("door"))),
-    ("a list", "codes", |props| drop(props.get::<Vec<Secret<String>>>("codes"))),
-    ("an item of a list", "codes.0", |props| drop(props.get::<Secret<String>>("codes.0"))),
+    ("bind", "door.code", |props| {
+        drop(props.bind::<Door>("door").build())
+    }),
+    ("bind, nested", "nested.inner.code", |props| {
+        drop(props.bind::<Nested>("nested").build())
+    }),
+    ("flattened", "door.code", |props| {
+        drop(props.get::<Flat>("door"))
+    }),
+    ("internally tagged", "tagged.code", |props| {
+        drop(props.get::<Tagged>("tagged"))
+    }),
+    ("untagged", "door.code", |props| {
+        drop(props.get::<Untagged>("door"))
+    }),
+    ("a list", "codes", |props| {
+        drop(props.get::<Vec<Secret<String>>>("codes"))
+    }),
+    ("an item of a list", "codes.0", |props| {
+        drop(props.get::<Secret<String>>("codes.0"))
+    }),
     ("an item of a list by get_opt", "codes.0", |props| {
         drop(props.get_opt::<Secret<String>>("codes.0"));
     }),
-    ("a map", "map.a", |props| drop(props.get::<HashMap<String, Secret<String>>>("map"))),
+    ("a map", "map.a", |props| {
+        drop(props.get::<HashMap<String, Secret<String>>>("map"))
+    }),
     ("a scoped view", "door.code", |props| {
         drop(props.scoped("door").unwrap().get::<Secret<String>>("code"));
     }),
     ("a scoped get_opt", "door.code", |props| {
-        drop(props.scoped("door").unwrap().get_opt::<Secret<String>>("code"));
+        drop(
+            props
+                .scoped("door")
+                .unwrap()
+                .get_opt::<Secret<String>>("code"),
+        );
     }),
 ];
 
@@ -141,7 +190,10 @@ fn values(n: u32) -> Values {
 /// The values without those that only a secret of another place would hide.
 fn only(key: &str, n: u32) -> Values {
     let plain = |(at, value): (String, Value)| {
-        let is_read = key == at || key.strip_prefix(&*at).is_some_and(|rest| rest.starts_with('.'));
+        let is_read = key == at
+            || key
+                .strip_prefix(&*at)
+                .is_some_and(|rest| rest.starts_with('.'));
         match is_read || !format!("{value:?}").contains(MARK) {
             true => (at, value),
             false => (at, Value::from("nothing special")),
@@ -163,7 +215,10 @@ fn a_key_that_is_read_as_a_secret_by_any_call_is_secret_from_then_on() {
             .source(store.clone().with(|policy| policy.cached()))
             .build()
             .unwrap();
-        assert!(props.explain(key).to_string().contains(MARK), "{name}: open before");
+        assert!(
+            props.explain(key).to_string().contains(MARK),
+            "{name}: open before"
+        );
         read(&props);
         store.says(only(key, 2));
         props.refresh_now().unwrap();
@@ -197,9 +252,15 @@ fn a_change_that_is_read_as_a_secret_makes_its_key_one() -> Result<(), Error> {
 #[test]
 fn a_key_that_is_read_as_a_secret_while_it_is_absent_is_one_when_it_comes() -> Result<(), Error> {
     let reads: [(&str, Read); 4] = [
-        ("door.code", |props| drop(props.get_opt::<Secret<String>>("door.code"))),
-        ("door.code", |props| drop(props.get::<Secret<String>>("door.code"))),
-        ("door.code", |props| drop(props.snapshot().bind::<Door>("door"))),
+        ("door.code", |props| {
+            drop(props.get_opt::<Secret<String>>("door.code"))
+        }),
+        ("door.code", |props| {
+            drop(props.get::<Secret<String>>("door.code"))
+        }),
+        ("door.code", |props| {
+            drop(props.snapshot().bind::<Door>("door"))
+        }),
         ("door.code", |props| {
             let door = Secret::new(String::new());
             drop(props.get_or("door.code", door));
@@ -242,7 +303,10 @@ fn the_mask_covers_the_secret_field_of_a_struct_and_no_other() -> Result<(), Err
     memory.unset("db.extra")?;
     memory.set("db.memory", "64 parsecs")?;
     let text = props.get::<Db>("db").unwrap_err().to_string();
-    assert!(text.contains("db.memory") && text.contains("64 parsecs"), "{text}");
+    assert!(
+        text.contains("db.memory") && text.contains("64 parsecs"),
+        "{text}"
+    );
     memory.set("db.pass", vec![MARK, MARK])?;
     let text = props.get::<Db>("db").unwrap_err().to_string();
     assert!(!text.contains(MARK), "{text}");
@@ -276,20 +340,29 @@ fn a_wrong_guess_is_undone_and_the_keys_left_out_of_the_cache_are_listed() -> Re
         let guessed = || -> Vec<String> {
             let sources = props.health().sources;
             let of_store = sources.into_iter().find(|it| &*it.name == "store").unwrap();
-            of_store.guessed_secrets.iter().map(ToString::to_string).collect()
+            of_store
+                .guessed_secrets
+                .iter()
+                .map(ToString::to_string)
+                .collect()
         };
         let until = std::time::Instant::now() + Duration::from_secs(20);
         while guessed().is_empty() && std::time::Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));
         }
         let explained = ["gate.pin", "auth.realm", "auth.password", "link", "named"];
-        let explained = explained.map(|key| props.explain(key).to_string()).join("\n");
+        let explained = explained
+            .map(|key| props.explain(key).to_string())
+            .join("\n");
         let guessed = guessed();
         Ok((props, guessed, explained))
     };
     let (props, guessed, explained) = build(&[])?;
     assert_eq!(guessed, ["auth.password", "auth.realm", "gate.pin", "link"]);
-    assert!(!explained.contains("board 7") && !explained.contains("open"), "{explained}");
+    assert!(
+        !explained.contains("board 7") && !explained.contains("open"),
+        "{explained}"
+    );
     drop(props);
     let (props, guessed, explained) = build(&["gate.pin", "auth", "link"])?;
     assert_eq!(guessed, ["auth.password"]);
@@ -393,6 +466,9 @@ fn what_a_source_sends_to_its_server_is_in_nothing_that_it_reports() -> Result<(
         }
     }
     let shown: String = all.iter().map(|(_, text)| text.as_str()).collect();
-    assert!(shown.contains("server of ******") && shown.contains("slow: ******"), "{shown}");
+    assert!(
+        shown.contains("server of ******") && shown.contains("slow: ******"),
+        "{shown}"
+    );
     Ok(())
 }

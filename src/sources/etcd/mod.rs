@@ -14,7 +14,9 @@ use ureq::Agent;
 use ureq::http::HeaderValue;
 
 use crate::error::Error;
-use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{
+    Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching,
+};
 use crate::sources::disk::absolute;
 use crate::sources::etcd::wire::{Ask, Event, Fault, Header, Item, Lines, Listing, Message, Next};
 use crate::sources::kv::endpoints::{Endpoints, named};

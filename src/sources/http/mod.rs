@@ -10,7 +10,9 @@ use crate::sync::lock::Mutex;
 
 use crate::error::Error;
 use crate::format::Format;
-use crate::source::{Credentials, DEFAULT_POLL, DEFAULT_TIMEOUT, Guard, Policy, Source, Timing, Watching};
+use crate::source::{
+    Credentials, DEFAULT_POLL, DEFAULT_TIMEOUT, Guard, Policy, Source, Timing, Watching,
+};
 use crate::sources::disk::absolute;
 use crate::sources::http::round::Memory;
 use crate::sources::trust::{Credential, Files};
@@ -415,7 +417,9 @@ impl Source for Http {
 
     fn load(&self) -> Result<Document, Error> {
         let credentials = self.credentials();
-        let mut document = self.round().map_err(|error| credentials.mask_error(error))?;
+        let mut document = self
+            .round()
+            .map_err(|error| credentials.mask_error(error))?;
         // A server may name a version by what it was sent.
         document.mask(&credentials);
         Ok(document)

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, ErrorKind};
-use crate::sources::kv::locator::{Location, Locator};
 use crate::source::Credentials;
+use crate::sources::kv::locator::{Location, Locator};
 use crate::value::origin::Origin;
 use crate::value::secret::mask_text;
 

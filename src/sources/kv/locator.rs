@@ -401,6 +401,9 @@ mod tests {
         let vars = [("X_HOST", "me:s3cret@consul"), ("DB_PASSWORD", "s3cret")];
         let locator = Locator::new("X").host("me:s3cret@h").vars(vars);
         let told = format!("{locator:?} {:?}", Endpoints::found_by(locator.clone()));
-        assert!(told.contains("X_HOST") && !told.contains("s3cret"), "{told}");
+        assert!(
+            told.contains("X_HOST") && !told.contains("s3cret"),
+            "{told}"
+        );
     }
 }

@@ -14,7 +14,9 @@ use tokio::sync::Notify;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{
+    Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching,
+};
 use crate::sources::disk::absolute;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;

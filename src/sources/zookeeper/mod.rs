@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{
+    Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching,
+};
 use crate::sources::disk::absolute;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;

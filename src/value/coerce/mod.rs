@@ -129,7 +129,9 @@ pub(crate) fn decode_value_noting<T: DeserializeOwned>(
 /// Reads a value of which nothing is known but itself.
 pub(crate) fn read_bare<'de, T: Deserialize<'de>>(value: &Value) -> Option<T> {
     let mask = Mask::from(true);
-    Root::new("", Input::of_value(value), None, mask).run(None).ok()
+    Root::new("", Input::of_value(value), None, mask)
+        .run(None)
+        .ok()
 }
 
 /// Reads a table as a `T`; an absent one is an empty one, so that each missing field is named.

@@ -6,6 +6,8 @@ use std::cell::{Cell, RefCell};
 use serde_core::de::{Deserialize, DeserializeOwned, Visitor};
 
 use crate::error::{Error, ErrorKind};
+use crate::value::Value;
+use crate::value::coerce::Mask;
 use crate::value::coerce::access::{Child, Map, Seq};
 use crate::value::coerce::de::visit_int;
 use crate::value::coerce::dummy::Dummy;
@@ -13,8 +15,6 @@ use crate::value::coerce::fault::{Fault, Place, type_name};
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::report::{self, Slow};
 use crate::value::coerce::text::{self, Float, NumberFault, Pair, Whole};
-use crate::value::Value;
-use crate::value::coerce::Mask;
 use crate::value::key::{self, MAX_DEPTH};
 use crate::value::origin::Origin;
 use crate::value::secret::{Secrets, looks_secret, text_holds_secret};
@@ -341,7 +341,12 @@ impl<'a> De<'a> {
                     masked,
                     ..Child::item(at, Input::Text(text))
                 };
-                Ok(held.iter().map(|text| &**text).enumerate().map(item).collect())
+                Ok(held
+                    .iter()
+                    .map(|text| &**text)
+                    .enumerate()
+                    .map(item)
+                    .collect())
             }
             Input::Table(_) | Input::Fields(_) | Input::Nothing => {
                 let children = self.entries().unwrap_or_default();

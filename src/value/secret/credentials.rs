@@ -194,11 +194,19 @@ fn find(text: &str, form: &str, parts: &mut Vec<Range<usize>>) {
             .find(|((_, a), b)| a != b)
             .map_or(form.len().min(text.len() - at), |((same, _), _)| same);
         let end = at + same;
-        let is_cut = || text[end..].chars().next().is_none_or(|c| ").…\"'`>,".contains(c));
+        let is_cut = || {
+            text[end..]
+                .chars()
+                .next()
+                .is_none_or(|c| ").…\"'`>,".contains(c))
+        };
         let stands_alone = || {
             let before = text[..at].chars().next_back();
             let after = text[end..].chars().next();
-            ![before, after].iter().flatten().any(|c| c.is_alphanumeric())
+            ![before, after]
+                .iter()
+                .flatten()
+                .any(|c| c.is_alphanumeric())
         };
         let counts = match same == form.len() {
             true => form.len() >= SHORT || stands_alone(),

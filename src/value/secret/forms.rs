@@ -109,9 +109,28 @@ fn user_infos(text: &str, found: &mut Found<'_>) -> bool {
 
 /// What stands before `name:password@host` and is no user's name.
 const NO_USERS: [&str; 22] = [
-    "acct", "domain", "email", "file", "group", "http", "https", "image", "jdbc", "jsr", "mail",
-    "mailto", "member", "npm", "oci", "principal", "serviceaccount", "sip", "sips", "user",
-    "workspace", "xmpp",
+    "acct",
+    "domain",
+    "email",
+    "file",
+    "group",
+    "http",
+    "https",
+    "image",
+    "jdbc",
+    "jsr",
+    "mail",
+    "mailto",
+    "member",
+    "npm",
+    "oci",
+    "principal",
+    "serviceaccount",
+    "sip",
+    "sips",
+    "user",
+    "workspace",
+    "xmpp",
 ];
 
 /// Logins without a scheme: `me:pw@tcp(host)/db`, `me:pw@host`, `me/pw@//host/service`.
@@ -120,7 +139,10 @@ fn logins(text: &str, found: &mut Found<'_>) -> bool {
         let Some(at) = text[word.clone()].rfind('@') else {
             continue;
         };
-        let (head, tail) = (&text[word.start..word.start + at], &text[word.start + at + 1..word.end]);
+        let (head, tail) = (
+            &text[word.start..word.start + at],
+            &text[word.start + at + 1..word.end],
+        );
         if head.contains("://") || tail.starts_with("sha256:") || tail.starts_with("sha512:") {
             continue;
         }
@@ -169,7 +191,9 @@ fn is_service(tail: &str) -> bool {
     let has_port = || {
         tail.split_once(':').is_some_and(|(host, rest)| {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            !host.is_empty() && digits > 0 && matches!(rest.as_bytes().get(digits), Some(b'/' | b':'))
+            !host.is_empty()
+                && digits > 0
+                && matches!(rest.as_bytes().get(digits), Some(b'/' | b':'))
         })
     };
     tail.starts_with("//") || tail.starts_with('(') || has_port()
@@ -461,8 +485,20 @@ const TOKENS: [(&str, usize); 58] = [
 
 /// What the hashes of passwords begin with.
 const HASHES: [&str; 14] = [
-    "$1$", "$2a$", "$2b$", "$2y$", "$5$", "$6$", "$7$", "$y$", "$apr1$", "$argon2", "$scrypt$",
-    "$pbkdf2", "SCRAM-SHA-256$", "pbkdf2_sha256$",
+    "$1$",
+    "$2a$",
+    "$2b$",
+    "$2y$",
+    "$5$",
+    "$6$",
+    "$7$",
+    "$y$",
+    "$apr1$",
+    "$argon2",
+    "$scrypt$",
+    "$pbkdf2",
+    "SCRAM-SHA-256$",
+    "pbkdf2_sha256$",
 ];
 
 fn hashes(text: &str, found: &mut Found<'_>) -> bool {
@@ -485,11 +521,23 @@ fn tokens(text: &str, found: &mut Found<'_>) -> bool {
     if text.len() < 14 {
         return true;
     }
-    for run in words(text, &[' ', '\t', '\n', '"', '\'', ',', ';', '=', '/', '&', '?', '(', ')', '<', '>', '[', ']', '{', '}', '|', '@', '`', '\\']) {
+    let is_gap = |byte: &u8| byte.is_ascii_whitespace() || b"\"',;=/&?()<>[]{}|@`\\".contains(byte);
+    let mut begin = 0;
+    let ends = text.bytes().enumerate().filter(|(_, byte)| is_gap(byte));
+    for end in ends.map(|(at, _)| at).chain([text.len()]) {
+        let run = begin..end;
+        begin = end + 1;
+        if run.len() < 14 {
+            continue;
+        }
         let word = &text[run.clone()];
         // A login or an option may stand before a token.
-        let word = word.rsplit(':').next().filter(|it| it.len() >= 14).unwrap_or(word);
-        if word.len() < 14 || !(is_token(word) || is_bot(&text[run.clone()])) {
+        let word = word
+            .rsplit(':')
+            .next()
+            .filter(|it| it.len() >= 14)
+            .unwrap_or(word);
+        if !(is_token(word) || is_bot(&text[run.clone()])) {
             continue;
         }
         if !found(run) {
@@ -505,11 +553,17 @@ fn is_token(word: &str) -> bool {
             .bytes()
             .take_while(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
             .count();
-        length >= least && text.bytes().any(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+        length >= least
+            && text
+                .bytes()
+                .any(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
     };
     let begins = |(begin, least): &(&str, usize)| {
-        word.strip_prefix(begin)
-            .is_some_and(|rest| plain(rest, *least))
+        let first = word.as_bytes().first() == begin.as_bytes().first();
+        first
+            && word
+                .strip_prefix(begin)
+                .is_some_and(|rest| plain(rest, *least))
     };
     TOKENS.iter().any(begins)
         || PEMS.iter().any(|begin| word.starts_with(begin))
@@ -521,7 +575,10 @@ fn is_token(word: &str) -> bool {
 fn is_jwt(word: &str) -> bool {
     let mut parts = word.split('.');
     let plain = |part: &str| {
-        part.len() >= 4 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        part.len() >= 4
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     };
     word.starts_with("eyJ")
         && parts.next().is_some_and(plain)
@@ -531,11 +588,16 @@ fn is_jwt(word: &str) -> bool {
 
 /// Whether a text is the seed of an NKey.
 fn is_seed(word: &str) -> bool {
-    let kind = word.as_bytes().get(1).is_some_and(|kind| b"ACNOUX".contains(kind));
+    let kind = word
+        .as_bytes()
+        .get(1)
+        .is_some_and(|kind| b"ACNOUX".contains(kind));
     word.len() == 58
         && word.starts_with('S')
         && kind
-        && word.bytes().all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b))
+        && word
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b))
 }
 
 /// Whether a text is the token of a bot of Telegram: a number, a colon and 35 characters.
@@ -545,7 +607,9 @@ fn is_bot(word: &str) -> bool {
     (8..=10).contains(&id.len())
         && id.bytes().all(|b| b.is_ascii_digit())
         && token.len() == 35
-        && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        && token
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
 }
 
 /// The words of a text, by where they stand.
@@ -604,13 +668,19 @@ mod tests {
         for (text, masked) in [
             ("get redis://me:pw@h/0 now", "get redis://******@h/0 now"),
             ("http://h/x?a=b&sig=S#c", "http://h/x?a=b&sig=******#c"),
-            ("http://h/cb#access_token=t&a=b", "http://h/cb#access_token=******&a=b"),
+            (
+                "http://h/cb#access_token=t&a=b",
+                "http://h/cb#access_token=******&a=b",
+            ),
             ("host=h password=pw port=5", "host=h password=****** port=5"),
             ("Server=h;Pwd=p w;Port=1", "Server=h;Pwd=******;Port=1"),
             ("u=\"a\" password=\"b c\";", "u=\"a\" password=\"******\";"),
             ("Authorization: Basic dTpw", "Authorization: ******"),
             ("use Bearer abcdefgh12 here", "use Bearer ****** here"),
-            ("{\"a\": 1, \"password\": \"p\\\"w\"}", "{\"a\": 1, \"password\": \"******\"}"),
+            (
+                "{\"a\": 1, \"password\": \"p\\\"w\"}",
+                "{\"a\": 1, \"password\": \"******\"}",
+            ),
             ("me:pw@tcp(h:3306)/d", "******@tcp(h:3306)/d"),
             ("nothing = special", "nothing = special"),
         ] {

@@ -81,7 +81,9 @@ pub(crate) fn recording<R>(act: impl FnOnce() -> R) -> (R, Vec<Value>) {
 }
 
 fn is_recording() -> bool {
-    BUFFERED.try_with(|it| it.borrow().is_some()).unwrap_or(false)
+    BUFFERED
+        .try_with(|it| it.borrow().is_some())
+        .unwrap_or(false)
 }
 
 fn record(value: &Value) {

@@ -218,7 +218,12 @@ const PARAMETERS: [&str; 13] = [
 ];
 
 /// Headers that hold a secret, besides those whose names look like it.
-const HEADERS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "set-cookie"];
+const HEADERS: [&str; 4] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+];
 
 /// Whether a key looks as if its value were secret. What stands below such a name is secret as well.
 pub(crate) fn looks_secret(key: &str) -> bool {
@@ -301,7 +306,7 @@ impl Words {
         // Of odd spellings, such as `PASSword`, the plainest marks are known.
         if begin > 0 && !marks {
             let whole = chunk.to_ascii_lowercase();
-            self.marked = PARTS[..8].iter().any(|part| whole.contains(part));
+            self.marked = holds_part(&whole) && PARTS[..8].iter().any(|it| whole.contains(it));
         }
         false
     }
@@ -312,7 +317,8 @@ impl Words {
         self.word.clear();
         let plain = word.trim_end_matches(|c: char| c.is_ascii_digit());
         let plain = if plain.is_empty() { word } else { plain };
-        self.word.extend(plain.chars().map(|c| c.to_ascii_lowercase()));
+        self.word
+            .extend(plain.chars().map(|c| c.to_ascii_lowercase()));
         if self.marked && !ABOUT.contains(&self.word.as_str()) {
             return true;
         }
@@ -332,7 +338,7 @@ impl Words {
                     || word.ends_with("tokens")
                     || word.ends_with("pwd")
                     || word.ends_with("pw")
-                    || PARTS.iter().any(|part| word.contains(part))
+                    || holds_part(word)
                     || PAIRS.contains(&(before, word))
             }
         };
@@ -343,9 +349,30 @@ impl Words {
     }
 }
 
+/// Whether a word holds one of [`PARTS`]. Most words hold none of the few texts that all of these share.
+fn holds_part(word: &str) -> bool {
+    const SHARED: [&str; 6] = ["pass", "key", "secret", "cred", "conn", "access"];
+    const SHORTEST: usize = 6;
+    let may = word.len() >= SHORTEST
+        && (SHARED.iter().any(|it| word.contains(it))
+            || word.contains("wort")
+            || word.ends_with("token"));
+    may && PARTS.iter().any(|part| word.contains(part))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_part_is_found() {
+        for part in PARTS {
+            assert!(
+                holds_part(part) && holds_part(&format!("x{part}")),
+                "{part}"
+            );
+        }
+    }
 
     #[test]
     fn names_of_secrets_are_known_in_every_spelling() {
