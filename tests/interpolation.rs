@@ -657,11 +657,20 @@ fn a_handle_on_an_item_of_a_list_keeps_its_value_while_a_reference_in_it_is_unre
 -> Result<(), Error> {
     let (memory, props) = with([("host", "a")]);
     memory.set("list", vec!["x", "<${host}>"])?;
-    let item = |key: &str| props.property::<String>(key).default("default".to_owned()).build();
+    let item = |key: &str| {
+        props
+            .property::<String>(key)
+            .default("default".to_owned())
+            .build()
+    };
     let (first, second, third) = (item("list.0")?, item("list.1")?, item("list.2")?);
     memory.remove("host")?;
     assert_eq!(
-        (first.get().as_str(), second.get().as_str(), third.get().as_str()),
+        (
+            first.get().as_str(),
+            second.get().as_str(),
+            third.get().as_str()
+        ),
         ("x", "<a>", "default")
     );
     let stale = props.health().stale_properties;

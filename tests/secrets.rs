@@ -3,6 +3,12 @@
 #![cfg(unix)]
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "secrets/corpus.rs"]
+mod corpus;
+#[path = "secrets/echo.rs"]
+mod echo;
+#[path = "secrets/reads.rs"]
+mod reads;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use liveprops::property::Subscription;
-use liveprops::source::Guard;
+use liveprops::source::{Credentials, Guard};
 use liveprops::sources::{Args, Env, File, Memory};
 use liveprops::{
     Builder, Document, DynamicProperty, Error, ErrorKind, Format, Origin, Properties, Schema,
@@ -527,6 +533,14 @@ fn parse(out: &Outputs, dir: &Path) {
                 "password = 'a' #",
                 "password = \"\\q#\"",
                 "#",
+                "a = 1\n#.==\n",
+                "a.#..b = 1",
+                "[#..x]",
+                "[#",
+                "a = [#]",
+                "a = {#}",
+                "a = 1 #\u{1}",
+                "a = \"\\u#\"",
             ],
         ),
         #[cfg(feature = "json")]
@@ -538,6 +552,11 @@ fn parse(out: &Outputs, dir: &Path) {
                 "{\"password\": \"#}",
                 "{\"password\": \"\\q#\"}",
                 "\"#\"",
+                "{\"a\": 1, #}",
+                "{\"#\" 1}",
+                "{\"a\": \"\\u#\"}",
+                "[1, #.==]",
+                "#.==",
             ],
         ),
         #[cfg(feature = "yaml")]
@@ -550,19 +569,39 @@ fn parse(out: &Outputs, dir: &Path) {
                 "password: \"#",
                 "password: \"\\q#\"",
                 "#",
+                "a: 1\n#.==\n",
+                "a: b: #",
+                "a: [#",
+                "a: !<#> x",
             ],
         ),
         #[cfg(feature = "properties")]
         (
             "properties",
             Format::properties,
-            &["=#", "password=\\u#", "password=\\u00#"],
+            &[
+                "=#",
+                "password=\\u#",
+                "password=\\u00#",
+                "#.==",
+                "a=1\n#..b=1",
+                ".#=1",
+                "a=1\n\"# b",
+            ],
         ),
         #[cfg(feature = "dotenv")]
         (
             "env",
             Format::dotenv,
-            &["=#", "PASSWORD=\"#", "PASSWORD='a'#", "PASSWORD=a\n#/x"],
+            &[
+                "=#",
+                "PASSWORD=\"#",
+                "PASSWORD='a'#",
+                "PASSWORD=a\n#/x",
+                "A=1\n#.==",
+                "A=1\n#____b=1",
+                "A=1\n#.b",
+            ],
         ),
     ];
     for (name, format, texts) in cases {

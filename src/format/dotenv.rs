@@ -115,10 +115,11 @@ impl Reader<'_> {
             return Ok(());
         };
         self.cursor.steps(name.chars().count() + 1);
+        // A line gone wrong may hold a part of a secret before its first `=`.
         let key = match key(name.trim_end()) {
             Ok(key) => key,
             Err(fault) => {
-                self.skip(fault.with_origin(at));
+                self.skip(fault.without_key().with_origin(at));
                 self.skip_value();
                 return Ok(());
             }

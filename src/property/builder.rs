@@ -14,7 +14,6 @@ use crate::property::slot::{
 };
 use crate::sync::discard::{Contained, Discard};
 use crate::tree::snapshot::{Found, Generation};
-use crate::value::coerce;
 use crate::value::key::Key;
 
 /// Builds a [`DynamicProperty`]; made by [`Properties::property`](crate::Properties::property) and
@@ -139,7 +138,7 @@ fn read_table<T: DeserializeOwned>(
     found: Found<'_>,
 ) -> Result<T, Error> {
     match found {
-        Found::Nothing => coerce::decode_table(key, None, false),
+        Found::Nothing => generation.decode_absent(key),
         found => generation.decode_noting(key, found),
     }
 }

@@ -387,8 +387,8 @@ fn judge<T: DeserializeOwned + 'static>(
     let (value, read) = noticing(|| match generation {
         Some(generation) => generation.decode_noting(key, found),
         None => found
-            .decode(key, false)
-            .or_else(|_| found.decode(key, hidden())),
+            .decode(key, false.into())
+            .or_else(|_| found.decode(key, hidden().into())),
     });
     let value: Discard<T> = Discard::new(value?);
     let Some(broken) = rules.iter().find(|rule| !(rule.holds)(&value)) else {

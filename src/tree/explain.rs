@@ -128,6 +128,8 @@ pub enum Says {
 struct Texts<'g> {
     generation: &'g Generation,
     masks: bool,
+    /// Whether somebody has said that the key is no secret.
+    is_plain: bool,
 }
 
 impl Texts<'_> {
@@ -136,7 +138,7 @@ impl Texts<'_> {
     }
 
     fn masked(&self, value: &Value, masks: bool) -> String {
-        if masks || coerce::holds_secret(value) {
+        if masks || (!self.is_plain && coerce::holds_secret(value)) {
             MASK.to_owned()
         } else {
             value.to_string()
@@ -185,6 +187,7 @@ impl Explanation {
         let show = Texts {
             generation,
             masks: generation.hides(key, in_force),
+            is_plain: generation.secrets.is_plain(key),
         };
         let mut explanation = Self {
             key: key.to_owned(),

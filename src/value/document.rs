@@ -12,6 +12,7 @@ use crate::value::literal;
 use crate::value::map::Entry;
 use crate::value::node::{self, Leaf, Node, Table};
 use crate::value::origin::Origin;
+use crate::value::secret::Credentials;
 use crate::value::unread::Unread;
 
 /// What stands at one key of a document.
@@ -401,6 +402,18 @@ impl Document {
     /// What was rejected and why.
     pub fn problems(&self) -> &[Error] {
         &self.report.problems
+    }
+
+    /// Masks credentials in the problems and in the revision.
+    pub(crate) fn mask(&mut self, credentials: &Credentials) {
+        let report = &mut self.report;
+        for problem in report.problems.iter_mut().chain(&mut report.hints) {
+            *problem = credentials.mask_error(problem.clone());
+        }
+        let revision = self.revision.as_deref();
+        if let Some(masked) = revision.and_then(|revision| credentials.masked(revision)) {
+            self.revision = Some(masked.into());
+        }
     }
 
     pub(crate) fn root(&self) -> &Table {

@@ -109,6 +109,7 @@ impl Consul {
             return Ok(None);
         };
         let token = token.read("the file of the token")?;
+        self.options.credentials.add(&token);
         if token.trim().is_empty() {
             // Without one the agent answers as to anybody, and that may look empty.
             return Err(Error::new(ErrorKind::Other, "the ACL token is empty"));

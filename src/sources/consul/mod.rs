@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::source::{Policy, Refusal, Scope, Source, Timing, Updates, Watching};
+use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Updates, Watching};
 use crate::sources::consul::client::{Link, PING_TIMEOUT};
 use crate::sources::consul::heartbeat::{GRACE, HEARTBEAT};
 use crate::sources::disk::absolute;
@@ -85,6 +85,7 @@ struct Options {
     datacenter: Option<String>,
     stale: bool,
     tls: Files,
+    credentials: Credentials,
 }
 
 impl Consul {
@@ -132,6 +133,7 @@ impl Consul {
             datacenter: None,
             stale: false,
             tls: Files::default(),
+            credentials: Credentials::new(),
         };
         Self::with_options(options)
     }
@@ -215,7 +217,10 @@ impl Source for Consul {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        let (answer, _) = self.read_all(&mut Link::new(self.agent()?))?;
+        let read = self
+            .agent()
+            .and_then(|agent| self.read_all(&mut Link::new(agent)));
+        let (answer, _) = read.map_err(|error| self.credentials().mask_error(error))?;
         self.with_mirror(|mirror| self.to_document(mirror, &answer))
     }
 
@@ -238,6 +243,12 @@ impl Source for Consul {
 
     fn policy(&self) -> Policy {
         kv::policy()
+    }
+
+    fn credentials(&self) -> Credentials {
+        let credentials = &self.options.credentials;
+        self.options.endpoints.add_credentials(credentials);
+        credentials.clone()
     }
 }
 

@@ -17,7 +17,9 @@ use tokio::time::{self, Instant, MissedTickBehavior};
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
-use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{
+    Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching,
+};
 use crate::sources::disk::absolute;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
@@ -127,6 +129,7 @@ struct Options {
     domain: Option<String>,
     login: Option<Given>,
     tls: Files,
+    credentials: Credentials,
 }
 
 /// Who one is, as it was given.
@@ -165,6 +168,7 @@ impl Nats {
             domain: None,
             login: None,
             tls: Files::default(),
+            credentials: Credentials::new(),
         };
         Self::with_options(options)
     }
@@ -350,16 +354,30 @@ impl Nats {
         let Some(given) = &self.options.login else {
             return Ok(None);
         };
+        let credentials = &self.options.credentials;
         Ok(Some(match given {
-            Given::Token(token) => Login::of_token(token.read("the token")?.trim().to_owned()),
-            Given::User(name, password) => {
-                Login::of_user(name.clone(), password.read("the password")?)
+            Given::Token(token) => {
+                let token = token.read("the token")?;
+                credentials.add(&token);
+                Login::of_token(token.trim().to_owned())
             }
-            Given::Key(seed) => Login::of_seed(&seed.read("the seed")?)?,
+            Given::User(name, password) => {
+                let password = password.read("the password")?;
+                credentials.add_login(name, &password);
+                Login::of_user(name.clone(), password)
+            }
+            Given::Key(seed) => {
+                let seed = seed.read("the seed")?;
+                credentials.add(&seed);
+                Login::of_seed(&seed)?
+            }
             Given::File(file) => {
                 let what = "the file of credentials";
+                let text = file.read(what)?;
+                let secrets = text.lines().filter(|line| !line.starts_with('-'));
+                secrets.for_each(|line| credentials.add(line));
                 // What is wrong with it is not told: that could quote it.
-                Login::of_credentials(&file.read(what)?)
+                Login::of_credentials(&text)
                     .ok_or_else(|| Error::new(ErrorKind::Other, format!("{what} holds none")))?
             }
         }))
@@ -843,7 +861,7 @@ impl Source for Nats {
 
     fn load(&self) -> Result<Document, Error> {
         let filter = self.filter()?;
-        run(async {
+        let loaded = run(async {
             let Connected { link, bucket, .. } = self.connect_any().await?;
             let Some(mut bucket) = bucket else {
                 return self.with_memory(|memory| {
@@ -861,7 +879,8 @@ impl Source for Nats {
                 replaced.map_err(|error| error.with_origin(self.origin()))?;
                 memory.mirror.whole(revision.to_string())
             })
-        })
+        });
+        loaded.map_err(|error| self.credentials().mask_error(error))
     }
 
     fn watching(&self) -> Watching {
@@ -882,6 +901,12 @@ impl Source for Nats {
 
     fn policy(&self) -> Policy {
         kv::policy()
+    }
+
+    fn credentials(&self) -> Credentials {
+        let credentials = &self.options.credentials;
+        self.options.endpoints.add_credentials(credentials);
+        credentials.clone()
     }
 }
 

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{
+    Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching,
+};
 use crate::sources::disk::absolute;
 use crate::sources::kv;
 use crate::sources::kv::endpoints::{Endpoints, named};
@@ -112,6 +114,7 @@ struct Options {
     encrypted: bool,
     tls: Files,
     rescan: Duration,
+    credentials: Credentials,
 }
 
 impl ZooKeeper {
@@ -156,6 +159,7 @@ impl ZooKeeper {
             encrypted: false,
             tls: Files::default(),
             rescan: RESCAN,
+            credentials: Credentials::new(),
         })
     }
 
@@ -237,11 +241,16 @@ impl ZooKeeper {
         client_certificate: "Speaks TLS, and shows a certificate, with its chain and its key in files of PEM.",
     }
 
-    fn credentials(&self) -> Result<Option<String>, Error> {
-        let digest = self.options.digest.as_ref();
-        digest
-            .map(|it| it.read("the file of the digest"))
-            .transpose()
+    fn read_digest(&self) -> Result<Option<String>, Error> {
+        let Some(digest) = &self.options.digest else {
+            return Ok(None);
+        };
+        let digest = digest.read("the file of the digest")?;
+        match digest.split_once(':') {
+            Some((user, password)) => self.options.credentials.add_login(user, password),
+            None => self.options.credentials.add(&digest),
+        }
+        Ok(Some(digest))
     }
 
     /// Begins a session with the server whose turn it is, and reads everything.
@@ -264,7 +273,7 @@ impl ZooKeeper {
                 host: &address.host,
                 port: address.port,
                 tls,
-                digest: self.credentials()?,
+                digest: self.read_digest()?,
             };
             let opened = || -> Result<Tree, Error> {
                 let session = Session::open(server, stop, begun + CONNECT)?;
@@ -356,7 +365,8 @@ impl Source for ZooKeeper {
 
     fn load(&self) -> Result<Document, Error> {
         self.with_mirror(|mirror| {
-            let open = self.open_any(&Stop::default(), mirror, &mut || {}, drop)?;
+            let opened = self.open_any(&Stop::default(), mirror, &mut || {}, drop);
+            let open = opened.map_err(|error| self.credentials().mask_error(error))?;
             let revision = open.session.revision();
             open.session.close();
             mirror.whole(revision)
@@ -387,6 +397,12 @@ impl Source for ZooKeeper {
 
     fn policy(&self) -> Policy {
         kv::policy()
+    }
+
+    fn credentials(&self) -> Credentials {
+        let credentials = &self.options.credentials;
+        self.options.endpoints.add_credentials(credentials);
+        credentials.clone()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::value::coerce::fault::shorten;
 use crate::value::key;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
-use crate::value::secret::{has_user_info, segment_looks_secret};
+use crate::value::secret::{self, looks_secret};
 use crate::value::spelled::Spelled;
 
 /// What stands at a place, in the form that is looked at.
@@ -98,17 +98,64 @@ impl<'a> Input<'a> {
 
     /// Whether anything in here looks secret by its name or is an address with a password.
     pub(super) fn holds_secret(&self) -> bool {
+        self.holds_secret_below("")
+    }
+
+    /// As [`holds_secret`](Self::holds_secret), below the names that lead here.
+    fn holds_secret_below(&self, above: &str) -> bool {
+        let below = |name: &str| match above {
+            "" => name.to_owned(),
+            above => format!("{above}.{name}"),
+        };
         match self {
             Input::Text(text) => text_holds_secret(text),
-            Input::List(items) => items.iter().any(|v| Input::of_value(v).holds_secret()),
-            Input::Fields(fields) => fields
+            Input::List(items) => items
                 .iter()
-                .any(|(name, v)| segment_looks_secret(name) || Input::of_value(v).holds_secret()),
+                .any(|v| Input::of_value(v).holds_secret_below(above)),
+            Input::Fields(fields) => fields.iter().any(|(name, v)| {
+                let path = below(name);
+                looks_secret(&path) || Input::of_value(v).holds_secret_below(&path)
+            }),
             Input::Table(table) => table.map().iter().any(|entry| {
                 let (input, _, secret) = Input::of_node(&entry.node);
-                secret || segment_looks_secret(&entry.name) || input.holds_secret()
+                let path = below(&entry.name);
+                secret || looks_secret(&path) || input.holds_secret_below(&path)
             }),
             _ => false,
+        }
+    }
+
+    /// Adds the places where a value stands in here, below a place.
+    pub(super) fn find_places(&self, wanted: &Value, at: &str, places: &mut Vec<String>) {
+        let below = |name: &str| {
+            let mut path = at.to_owned();
+            key::push_segment(&mut path, name);
+            path
+        };
+        match self {
+            Input::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    let path = below(&index.to_string());
+                    Input::of_value(item).find_places(wanted, &path, places);
+                }
+            }
+            Input::Fields(fields) => {
+                for (name, value) in fields.iter() {
+                    Input::of_value(value).find_places(wanted, &below(name), places);
+                }
+            }
+            Input::Table(table) => {
+                for entry in table.map().iter() {
+                    let (input, ..) = Input::of_node(&entry.node);
+                    input.find_places(wanted, &below(&entry.name), places);
+                }
+            }
+            scalar => {
+                let wanted = Input::of_value(wanted).text();
+                if wanted.is_some() && scalar.text() == wanted {
+                    places.push(at.to_owned());
+                }
+            }
         }
     }
 
@@ -132,7 +179,7 @@ impl<'a> Input<'a> {
 
 /// Whether text looks secret: an address with a password, or a table in braces with such a name.
 pub(super) fn text_holds_secret(text: &str) -> bool {
-    has_user_info(text) || braces::names_secret(text, segment_looks_secret)
+    secret::text_holds_secret(text) || braces::names_secret(text, looks_secret)
 }
 
 /// The way to a place, on the stack; it becomes text only when something goes wrong.

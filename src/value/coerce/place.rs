@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use serde_core::de::{DeserializeOwned, Visitor};
+use serde_core::de::{Deserialize, DeserializeOwned, Visitor};
 
 use crate::error::{Error, ErrorKind};
 use crate::value::Value;
+use crate::value::coerce::Mask;
 use crate::value::coerce::access::{Child, Map, Seq};
 use crate::value::coerce::braces;
 use crate::value::coerce::de::visit_int;
@@ -19,7 +20,7 @@ use crate::value::coerce::report::{self, Slow};
 use crate::value::coerce::text::{self, Float, NumberFault, Pair, Whole};
 use crate::value::key::{self, MAX_DEPTH};
 use crate::value::origin::Origin;
-use crate::value::secret::{has_user_info, looks_secret, segment_looks_secret};
+use crate::value::secret::{Secrets, looks_secret};
 use crate::value::units;
 
 /// What was cut out of a text while its entries are read.
@@ -28,19 +29,6 @@ pub(super) enum Held<'a> {
     Pairs(Vec<Pair<'a>>),
     Table(Option<BTreeMap<Box<str>, Value>>),
 }
-
-/// Whether a key is known to hold a secret.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Hidden {
-    No,
-    /// Something below it does.
-    Below,
-    /// The key itself or one above it.
-    Whole,
-}
-
-/// Says of a canonical key whether it is known to hold a secret.
-pub(crate) type Hides<'a> = &'a dyn Fn(&str) -> Hidden;
 
 /// What all places of one decoding share.
 pub(super) struct Context<'a> {
@@ -52,7 +40,7 @@ pub(super) struct Context<'a> {
     /// Whether a secret was asked for.
     pub(super) secret: Cell<bool>,
     pub(super) notes: Option<&'a RefCell<Vec<String>>>,
-    hides: Option<Hides<'a>>,
+    secrets: Option<&'a Secrets>,
     /// Only in the second pass.
     pub(super) slow: Option<&'a RefCell<Slow>>,
 }
@@ -63,9 +51,8 @@ pub(super) struct Root<'a> {
     pub(super) key: &'a str,
     input: Input<'a>,
     origin: Option<&'a Origin>,
-    masked: bool,
+    mask: Mask<'a>,
     notes: Option<&'a RefCell<Vec<String>>>,
-    hides: Option<Hides<'a>>,
 }
 
 impl<'a> Root<'a> {
@@ -73,26 +60,14 @@ impl<'a> Root<'a> {
         key: &'a str,
         input: Input<'a>,
         origin: Option<&'a Origin>,
-        masked: bool,
+        mask: Mask<'a>,
     ) -> Self {
         Self {
             key,
             input,
             origin,
-            masked,
+            mask,
             notes: None,
-            hides: None,
-        }
-    }
-
-    /// Masks in errors what is known to be secret.
-    pub(super) fn hiding<'b>(self, hides: Hides<'b>) -> Root<'b>
-    where
-        'a: 'b,
-    {
-        Root {
-            hides: Some(hides),
-            ..self
         }
     }
 
@@ -114,15 +89,30 @@ impl<'a> Root<'a> {
         }
     }
 
+    /// Adds the keys below this where a value stands that serde had buffered; this one if none is
+    /// known.
+    pub(super) fn find_places(&self, value: &Value, places: &mut Vec<String>) {
+        let before = places.len();
+        for scalar in scalars(value) {
+            self.input.find_places(scalar, self.key, places);
+        }
+        if places.len() == before {
+            places.push(self.key.to_owned());
+        }
+    }
+
     #[inline]
-    pub(super) fn run<T: DeserializeOwned>(self, slow: Option<&RefCell<Slow>>) -> Result<T, Fault> {
+    pub(super) fn run<'de, T: Deserialize<'de>>(
+        self,
+        slow: Option<&RefCell<Slow>>,
+    ) -> Result<T, Fault> {
         let context = Context {
             key: self.key,
             root: (self.input, self.origin),
             any: Cell::new(false),
             secret: Cell::new(false),
             notes: self.notes,
-            hides: self.hides,
+            secrets: self.mask.secrets,
             slow,
         };
         let path = Path {
@@ -135,7 +125,7 @@ impl<'a> Root<'a> {
             path: &path,
             context: &context,
             origin: self.origin,
-            masked: self.masked,
+            masked: self.mask.all,
             name: false,
         };
         T::deserialize(de).map_err(|fault| de.place_as::<T>(fault))
@@ -163,6 +153,15 @@ fn first_origin(input: Input<'_>) -> Option<&Origin> {
     origins.next()
 }
 
+/// The values in a value that have no values below them.
+fn scalars(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::List(items) => items.iter().flat_map(scalars).collect(),
+        Value::Table(fields) => fields.values().flat_map(scalars).collect(),
+        scalar => vec![scalar],
+    }
+}
+
 /// One place of the tree.
 #[derive(Clone, Copy)]
 pub(super) struct De<'a> {
@@ -182,22 +181,21 @@ impl<'a> De<'a> {
         text
     }
 
+    fn is_secret_by_name(&self, path: &str) -> bool {
+        let secrets = self.context.secrets;
+        secrets.map_or_else(|| looks_secret(path), |secrets| secrets.is_secret(path))
+    }
+
     fn is_masked(&self, path: &str) -> bool {
-        self.masked
-            || self.hides_whole(path)
-            || match self.input {
-                // Text in place of a table may spell the fields below.
-                Input::Text(text) => text_holds_secret(text) || self.hidden(path) != Hidden::No,
-                _ => false,
-            }
-    }
-
-    fn hides_whole(&self, path: &str) -> bool {
-        looks_secret(path) || self.hidden(path) == Hidden::Whole
-    }
-
-    fn hidden(&self, path: &str) -> Hidden {
-        self.context.hides.map_or(Hidden::No, |hides| hides(path))
+        let by_name = || match self.context.secrets {
+            Some(secrets) if self.input.is_container() => secrets.is_secret(path),
+            // A text may spell what stands below.
+            Some(secrets) => secrets.hides(path),
+            None => looks_secret(path),
+        };
+        let is_plain = || self.context.secrets.is_some_and(|it| it.is_plain(path));
+        let by_form = || matches!(self.input, Input::Text(text) if text_holds_secret(text));
+        self.masked || by_name() || (by_form() && !is_plain())
     }
 
     pub(super) fn place_here(&self) -> Place {
@@ -246,7 +244,7 @@ impl<'a> De<'a> {
         if self.input.is_container() && (inner.custom || inner.got.is_some()) {
             // What serde quotes may come from any place below.
             place.masked |= self.context.secret.get()
-                || self.hidden(&place.path) != Hidden::No
+                || self.context.secrets.is_some_and(|it| it.hides(&place.path))
                 || self.input.holds_secret();
             if let Some(got) = &inner.got {
                 place.found = got.shown().or(place.found);
@@ -263,9 +261,12 @@ impl<'a> De<'a> {
         if let Some(field) = below {
             key::push_segment(&mut place.path, field);
             if let Some((input, origin)) = self.find(field) {
-                place.masked |= self.hides_whole(&place.path)
-                    || segment_looks_secret(field)
-                    || input.holds_secret();
+                let path = place.path.as_str();
+                let is_secret = match self.context.secrets {
+                    Some(secrets) => secrets.hides(path),
+                    None => looks_secret(path),
+                };
+                place.masked |= is_secret || input.holds_secret();
                 place.found = Some(input.shown());
                 place.origin = origin.or(self.origin).map(ToString::to_string);
             }
@@ -439,9 +440,19 @@ impl<'a> De<'a> {
             }
             Input::Text(text) => {
                 *held = self.cut(text, &text::items, wanted)?;
-                let children = held.iter().enumerate();
-                Ok(children
-                    .map(|(at, t)| Child::item(at, Input::Text(t)))
+                // An item of a secret text is a part of it. An error of the pass that takes notes is
+                // shown by none.
+                let shows = self.context.notes.is_none();
+                let masked = shows && self.is_masked(&self.path_text());
+                let item = |(at, text)| Child {
+                    masked,
+                    ..Child::item(at, Input::Text(text))
+                };
+                Ok(held
+                    .iter()
+                    .map(|text| &**text)
+                    .enumerate()
+                    .map(item)
                     .collect())
             }
             Input::Table(_) | Input::Fields(_) | Input::Nothing => {
@@ -549,7 +560,11 @@ impl<'a> De<'a> {
         }
         // A name cut out of a secret text is part of the secret: keep it out of every path. A table in
         // braces that holds a secret field is none itself.
-        let masked = self.masked || self.hides_whole(&self.path_text()) || has_user_info(text);
+        let path = self.path_text();
+        let masked = match held {
+            Held::Table(_) => self.masked || self.is_secret_by_name(&path),
+            Held::Nothing | Held::Pairs(_) => self.is_masked(&path),
+        };
         let mut entries: Vec<_> = match held {
             Held::Nothing | Held::Table(None) => Vec::new(),
             Held::Pairs(pairs) => {
