@@ -18,7 +18,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::format::flat::{self, Cursor, Tree};
-use crate::format::limits::malformed;
+use crate::format::limits::{malformed, refuse_mark};
 use crate::value::document::Document;
 use crate::value::envname::env_name_to_key;
 use crate::value::key::Key;
@@ -116,8 +116,12 @@ impl Reader<'_> {
         };
         self.cursor.steps(name.chars().count() + 1);
         // A line gone wrong may hold a part of a secret before its first `=`.
+        refuse_mark(name, || at.clone())?;
         let key = match key(name.trim_end()) {
             Ok(key) => key,
+            Err(fault) if fault.kind() == ErrorKind::TooLarge => {
+                return Err(fault.without_key().with_origin(at));
+            }
             Err(fault) => {
                 self.skip(fault.without_key().with_origin(at));
                 self.skip_value();
@@ -365,7 +369,7 @@ mod tests {
                 panic!("{text}: {:?}", document.problems());
             };
             assert_eq!(problem.key(), Some(key), "{problem}");
-            assert!(problem.to_string().contains("line 1"), "{problem}");
+            assert!(problem.to_string().contains("f:1:"), "{problem}");
         }
     }
 
