@@ -13,6 +13,7 @@ use liveprops::{Properties, Source};
 
 use crate::consul::Client;
 use crate::field::{Field, SOON, Store, health, is_up, say, within};
+use crate::server::{Kind, Server};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// How late a change may be seen at the worst.
@@ -162,6 +163,143 @@ fn a_document_arrives_although_the_connection_of_the_watch_is_dead() {
     assert!(begun.elapsed() < TEN_SECONDS);
 }
 
+/// A store with ACLs: keeps the address, and does what needs all rights.
+struct Guarded {
+    field: Field<Client>,
+}
+
+impl Guarded {
+    const MASTER: &str = "1c3c4a7e-90c3-4d8c-8f0e-2d1b0c3f5a11";
+    const TOKEN: &str = "5a11b0c3-3f1d-4c8c-8f0e-1c3c4a7e90c3";
+
+    fn start(settings: &str) -> Option<Self> {
+        let master = Self::MASTER;
+        let rules = format!(
+            "acl {{ enabled = true default_policy = \"deny\" {settings} tokens {{ master = \
+             \"{master}\" }} }}"
+        );
+        // It is ready when it lets somebody write: it may let nobody list.
+        let mut server = Server::prepare(Kind::Consul, &["-hcl", &rules]);
+        if !server.begin() {
+            return None;
+        }
+        let guarded = Self {
+            field: Field::of(server),
+        };
+        within(SOON, "the rules are in force", || {
+            guarded.put("kv/app/n", "1").is_some()
+        });
+        Some(guarded)
+    }
+
+    /// `None` if it is refused.
+    fn put(&self, path: &str, body: &str) -> Option<()> {
+        let at = format!("http://127.0.0.1:{}/v1/{path}", self.field.server.port());
+        let put = ureq::put(at).header("x-consul-token", Self::MASTER);
+        put.send(body)
+            .is_ok_and(|it| it.status() == 200)
+            .then_some(())
+    }
+
+    /// By what name the token can be changed.
+    fn token_accessor(&self) -> String {
+        let port = self.field.server.port();
+        let at = format!("http://127.0.0.1:{port}/v1/acl/token/self");
+        let answer = ureq::get(at).header("x-consul-token", Self::TOKEN).call();
+        let bytes = answer.unwrap().body_mut().read_to_vec().unwrap();
+        let token: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        token["AccessorID"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes a token whose rights are these.
+    fn allow(&self, rules: &str) {
+        let rules = rules.replace('"', "\\\"");
+        let policy = format!(r#"{{"Name":"app","Rules":"{rules}"}}"#);
+        self.put("acl/policy", &policy).unwrap();
+        let token = format!(
+            r#"{{"SecretID":"{}","Policies":[{{"Name":"app"}}]}}"#,
+            Self::TOKEN
+        );
+        self.put("acl/token", &token).unwrap();
+    }
+}
+
+#[test]
+fn a_token_for_the_prefix_alone_is_enough_for_heartbeats() {
+    for (settings, policy) in [("", "read"), ("enable_key_list_policy = true", "list")] {
+        let Some(guarded) = Guarded::start(settings) else {
+            return;
+        };
+        guarded.allow(&format!(r#"key_prefix "app/" {{ policy = "{policy}" }}"#));
+        let failures = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&failures);
+        let proxy = &guarded.field.proxy;
+        let consul = Consul::prefix("app")
+            .address(format!("http://127.0.0.1:{}", proxy.port()))
+            .token(Guarded::TOKEN.to_owned());
+        let props = Properties::builder()
+            .source(consul)
+            .on_source_event(move |event| {
+                use SourceEventKind::{Initialized, Updated};
+                if !matches!(event.kind, Initialized | Updated) {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    say(format!("{event:?}"));
+                }
+            })
+            .build()
+            .unwrap();
+        assert_eq!(props.get::<u32>("n").unwrap(), 1);
+        // The token may not list the keys beside the prefix.
+        for n in 0..4 {
+            guarded.put("kv/elsewhere/n", &n.to_string()).unwrap();
+            let requests = proxy.requests().len();
+            within(SOON, "a heartbeat", || proxy.requests().len() > requests);
+        }
+        assert_eq!(failures.load(Ordering::SeqCst), 0, "{settings}");
+        assert_eq!(proxy.swallow("&wait="), 1, "the watch");
+        let begun = Instant::now();
+        guarded.put("kv/app/n", "2").unwrap();
+        within(SOON, "the change", || props.get::<u32>("n").unwrap() == 2);
+        assert!(begun.elapsed() < TEN_SECONDS, "{settings}");
+    }
+}
+
+#[test]
+fn a_token_that_loses_or_gets_its_rights_is_noticed_soon() {
+    let Some(guarded) = Guarded::start("") else {
+        return;
+    };
+    guarded.allow(r#"key_prefix "elsewhere/" { policy = "read" }"#);
+    let consul = Consul::prefix("app")
+        .address(format!("http://127.0.0.1:{}", guarded.field.proxy.port()))
+        .token(Guarded::TOKEN.to_owned());
+    let props = Properties::builder()
+        .source(consul.with(|policy| policy.unguarded()))
+        .build()
+        .unwrap();
+    let n = || props.get_opt::<u32>("n").unwrap();
+    // This agent shows an empty store to it.
+    assert_eq!(n(), None);
+    let all = r#"{"Name":"all","Rules":"key_prefix \"app/\" { policy = \"read\" }"}"#;
+    guarded.put("acl/policy", all).unwrap();
+    let set = |policy: &str| {
+        let token = guarded.token_accessor();
+        let body = format!(
+            r#"{{"AccessorID":"{token}","SecretID":"{}","Policies":[{{"Name":"{policy}"}}]}}"#,
+            Guarded::TOKEN
+        );
+        guarded.put(&format!("acl/token/{token}"), &body).unwrap();
+    };
+    set("all");
+    let begun = Instant::now();
+    within(2 * SOON, "what it may read", || n() == Some(1));
+    say(format!("Consul: rights given: {:?}", begun.elapsed()));
+    set("app");
+    let begun = Instant::now();
+    within(2 * SOON, "what it may not read", || n().is_none());
+    say(format!("Consul: rights taken: {:?}", begun.elapsed()));
+}
+
 #[test]
 fn an_absent_prefix_is_read_ever_less_often_while_other_keys_change() {
     let Some(field) = Field::<Client>::with(&[]) else {
@@ -207,6 +345,13 @@ fn an_absent_prefix_is_read_ever_less_often_while_other_keys_change() {
 fn agent(
     answer: impl Fn(usize) -> String + Send + Sync + 'static,
 ) -> (Consul, Arc<Mutex<Vec<Instant>>>) {
+    agent_that_reads(move |number, _| answer(number))
+}
+
+/// The same, of its number and its text.
+fn agent_that_reads(
+    answer: impl Fn(usize, &str) -> String + Send + Sync + 'static,
+) -> (Consul, Arc<Mutex<Vec<Instant>>>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let (times, answer) = (Arc::new(Mutex::new(Vec::new())), Arc::new(answer));
@@ -215,13 +360,13 @@ fn agent(
         for mut stream in listener.incoming().flatten() {
             let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
             thread::spawn(move || {
-                while request(&mut stream).is_some() {
+                while let Some(asked) = request(&mut stream) {
                     let number = {
                         let mut seen = seen.lock().unwrap();
                         seen.push(Instant::now());
                         seen.len()
                     };
-                    let text = format!("HTTP/1.1 {}", answer(number));
+                    let text = format!("HTTP/1.1 {}", answer(number, &asked));
                     if stream.write_all(text.as_bytes()).is_err() {
                         return;
                     }
@@ -285,6 +430,49 @@ fn an_agent_that_never_waits_is_asked_ever_less_often() {
                 assert!(late <= 12, "{what}: {late} requests after 3 s");
             });
         }
+    });
+}
+
+#[test]
+fn an_answer_that_is_too_large_is_not_read_again_until_something_changes() {
+    let is_large = Arc::new(AtomicBool::new(true));
+    let reads = Arc::new(AtomicUsize::new(0));
+    let (large, counted) = (Arc::clone(&is_large), Arc::clone(&reads));
+    let (consul, _) = agent_that_reads(move |_, asked| {
+        if asked.contains("heartbeat") || asked.contains("keys&") {
+            return "404 x\r\nX-Consul-Index: 7\r\nContent-Length: 0\r\n\r\n".to_owned();
+        }
+        counted.fetch_add(1, Ordering::SeqCst);
+        if asked.contains("wait=") {
+            let begun = Instant::now();
+            while large.load(Ordering::SeqCst) && begun.elapsed() < 2 * SOON {
+                thread::sleep(SECOND / 100);
+            }
+        }
+        if large.load(Ordering::SeqCst) {
+            let item = r#"{"Key":"app/n","Value":null,"ModifyIndex":1}"#;
+            return answer_of(7, &format!("[{}]", vec![item; 400_000].join(",")));
+        }
+        answer_of(8, r#"[{"Key":"app/n","Value":"MQ==","ModifyIndex":8}]"#)
+    });
+    let props = Properties::builder()
+        .source(consul.with(|policy| policy.optional()))
+        .build()
+        .unwrap();
+    within(SOON, "the watch waits", || {
+        reads.load(Ordering::SeqCst) >= 3
+    });
+    let (before, begun) = (reads.load(Ordering::SeqCst), Instant::now());
+    while begun.elapsed() < 7 * SECOND {
+        assert!(!is_up(&props));
+        thread::sleep(SECOND / 10);
+    }
+    assert_eq!(reads.load(Ordering::SeqCst), before);
+    let told = format!("{:?}", health(&props).status);
+    assert!(told.contains("13107200 bytes"), "{told}");
+    is_large.store(false, Ordering::SeqCst);
+    within(SOON, "what fits", || {
+        props.get_opt::<u32>("n").unwrap() == Some(1) && is_up(&props)
     });
 }
 

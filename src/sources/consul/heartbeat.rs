@@ -4,6 +4,7 @@
 //! of its own. An index that the watch does not deliver soon puts the watch in doubt: its connection
 //! may be dead. In doubt the watch reads everything again on a new connection.
 
+use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use ureq::Agent;
@@ -21,6 +22,10 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// How long the watch may take to deliver what a heartbeat has seen.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
+
+/// How long the watch may read, commit and pause before heartbeats stop vouching for it: a watch that
+/// hangs has to be noticed as if there were no heartbeats.
+const MAX_BUSY: Duration = Duration::from_secs(8);
 
 /// So many heartbeats in a row whose cheapest probe was of no use make the next ones leave it out.
 const USELESS: u32 = 2;
@@ -52,8 +57,8 @@ struct State {
 enum Phase {
     /// The watch waits for the agent's answer.
     Waiting,
-    /// The watch reads an answer, commits it, or pauses.
-    Busy,
+    /// The watch reads an answer, commits it, or pauses, since then.
+    Busy(Instant),
     Ended,
 }
 
@@ -77,7 +82,7 @@ impl Pulse {
     /// Begins after the first read, with the clients of the watch and of the heartbeats.
     pub(super) fn new(watch: Agent, pings: Agent) -> Self {
         let state = State {
-            phase: Phase::Busy,
+            phase: Phase::Busy(Instant::now()),
             index: 0,
             is_empty: true,
             watch,
@@ -107,7 +112,7 @@ impl Pulse {
 
     /// The watch does not wait any more.
     pub(super) fn is_busy(&self) {
-        self.set(Phase::Busy);
+        self.set(Phase::Busy(Instant::now()));
     }
 
     /// The watch has read everything up to an index.
@@ -190,10 +195,13 @@ struct Checked {
 
 impl Checked {
     /// The probes of the next heartbeat.
-    fn probes(&mut self) -> &'static [Probe] {
+    fn probes(&mut self, is_empty: bool) -> &'static [Probe] {
         const ALL: [Probe; 3] = [Probe::Store, Probe::Siblings, Probe::Exact];
         self.count = self.count.wrapping_add(1);
-        if self.useless >= USELESS && self.count % RETRY != 0 {
+        if is_empty {
+            // To list no keys costs nothing.
+            &ALL[2..]
+        } else if self.useless >= USELESS && self.count % RETRY != 0 {
             &ALL[1..]
         } else {
             &ALL
@@ -239,7 +247,8 @@ impl Consul {
     ) -> Result<Sign, Error> {
         let deadline = Instant::now() + PING_TIMEOUT;
         let mut seen = Vec::with_capacity(3);
-        for probe in checked.probes() {
+        let is_empty = pulse.state.lock().is_empty;
+        for probe in checked.probes(is_empty) {
             let Some(head) = self.probe(link, *probe, deadline)? else {
                 continue;
             };
@@ -265,19 +274,23 @@ impl Consul {
     /// Whether an index shows that the watch has all changes.
     fn is_unchanged(&self, probe: Probe, head: Head, checked: &Checked, pulse: &Pulse) -> bool {
         let state = pulse.state.lock();
-        let is_empty = probe == Probe::Exact && head.is_absent && state.is_empty;
-        is_empty || head.index == state.index || checked.is_known(probe, head.index)
+        // An ACL token that loses or gets its rights moves no index, but hides or shows the keys.
+        if probe != Probe::Store && head.is_absent != state.is_empty {
+            return false;
+        }
+        let is_absent = probe == Probe::Exact && head.is_absent;
+        is_absent || head.index == state.index || checked.is_known(probe, head.index)
     }
 
     /// What an index shows that is not the one of the watch.
     fn judge(&self, head: Head, pulse: &Pulse) -> Sign {
         let known = pulse.state.lock().index;
-        let is_doubtful = if head.index < known {
+        let is_doubtful = match head.index.cmp(&known) {
             // The store is another one, or has forgotten deletions. Any server may lag behind
             // where a stale one may answer.
-            !self.options.stale
-        } else {
-            pulse.is_late(head.index)
+            Ordering::Less => !self.options.stale,
+            Ordering::Equal => true,
+            Ordering::Greater => pulse.is_late(head.index),
         };
         if is_doubtful {
             Sign::Doubt
@@ -289,9 +302,57 @@ impl Consul {
 
 /// Reports that the agent answers, or once more what is wrong with the values that it has.
 fn report(pulse: &Pulse, updates: &Updates) {
-    let fault = pulse.state.lock().fault.clone();
+    let (phase, fault) = {
+        let state = pulse.state.lock();
+        (state.phase, state.fault.clone())
+    };
+    if matches!(phase, Phase::Busy(since) if since.elapsed() > MAX_BUSY) {
+        return;
+    }
     match fault {
         Some(fault) => updates.failed(fault),
         None => updates.alive(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cheapest_probe_is_left_out_while_other_keys_change_and_tried_again_now_and_then() {
+        let mut checked = Checked::default();
+        let with_store = |checked: &mut Checked| checked.probes(false).contains(&Probe::Store);
+        for _ in 0..USELESS {
+            assert!(with_store(&mut checked));
+            checked.remember(&[(Probe::Store, 1), (Probe::Siblings, 1)]);
+        }
+        let tried = (0..4 * RETRY).filter(|_| with_store(&mut checked)).count();
+        assert_eq!(tried, 4);
+        assert_eq!(checked.probes(true), [Probe::Exact]);
+        checked.remember(&[(Probe::Store, 2)]);
+        assert!(with_store(&mut checked));
+        assert!(checked.is_known(Probe::Store, 2) && checked.is_known(Probe::Siblings, 1));
+        assert!(!checked.is_known(Probe::Store, 1) && !checked.is_known(Probe::Exact, 1));
+    }
+
+    #[test]
+    fn only_a_watch_that_waits_without_the_index_is_late() {
+        let agent = || crate::sources::web::tls::agent(&Default::default()).unwrap();
+        let pulse = Pulse::new(agent(), agent());
+        pulse.has_read(5, false, None);
+        assert!(!pulse.is_late(6), "it is busy");
+        pulse.waits();
+        assert!(!pulse.is_late(5));
+        assert!(pulse.is_late(6));
+        pulse.interrupt(Verdict::Doubt);
+        assert!(matches!(pulse.take_verdict(), Some(Verdict::Doubt)));
+        pulse.is_busy();
+        pulse.interrupt(Verdict::Doubt);
+        assert!(pulse.take_verdict().is_none());
+        assert!(!pulse.ends_within(Duration::ZERO));
+        pulse.end();
+        pulse.waits();
+        assert!(pulse.ends_within(Duration::from_secs(60)));
     }
 }

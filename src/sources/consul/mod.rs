@@ -58,7 +58,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 ///
 /// The ACL token needs `read` on the prefix (`key_prefix`). To a token without it an agent shows an
 /// empty store: newer ones (from Consul 1.12) say so, which is an error here, and older ones do if their setting
-/// `acl.enable_key_list_policy` is on and the token lacks `list`.
+/// `acl.enable_key_list_policy` is on and the token lacks `list`. What only a change of ACL rules hides or
+/// shows may take until everything is read again, 80 seconds at most.
 ///
 /// ```
 /// use liveprops::{Source, Watching, sources::Consul};
