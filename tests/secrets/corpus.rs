@@ -43,14 +43,11 @@ struct Planted {
 /// The form of a value with a secret of its own.
 fn filled(form: &Case, n: usize) -> (String, String) {
     let mark = format!("{MARK}x{n}x");
-    match form.text.contains("@@") {
-        true => {
-            // The `@` of an address stands behind the place of its password.
-            let value = form.text.replacen("@@", &mark, 1);
-            (value, mark)
-        }
-        false => (form.text.clone(), form.text.clone()),
+    if !form.text.contains("@@") {
+        return (form.text.clone(), form.text.clone());
     }
+    // The `@` of an address stands behind the place of its password.
+    (form.text.replacen("@@", &mark, 1), mark)
 }
 
 fn shown_at(key: &str, value: &str) -> String {
@@ -232,15 +229,15 @@ fn leaks(planted: &[Planted]) -> (usize, Vec<String>) {
     read(&out, &props, planted);
     drop((subscription, props));
     for one in planted {
-        let key = || Schema::key::<String>(&*one.key).default(&*one.value);
-        let number = Schema::key::<u32>(&*one.key).default(&*one.value);
+        let key = || Schema::key::<String>(&one.key).default(&*one.value);
+        let number = Schema::key::<u32>(&one.key).default(&*one.value);
         for schema in [Schema::new().declare(key()), Schema::new().declare(number)] {
             out.text("schema as text", schema.to_text());
             out.text("schema as JSON", schema.to_json_schema());
             out.debug("schema", &schema);
             out.refusal("schema", Properties::builder().schema(schema).build());
         }
-        let few = Schema::new().declare(Schema::key::<String>(&*one.key).one_of([&*one.value]));
+        let few = Schema::new().declare(Schema::key::<String>(&one.key).one_of([&*one.value]));
         out.text("one of few", few.to_text());
         out.text("one of few", few.to_json_schema());
         let props = Properties::builder().schema(few).build().unwrap();
@@ -326,14 +323,11 @@ fn no_output_shows_a_secret_in_any_pair_of_the_corpus() {
             // What a plain value holds is not unique enough to be looked for, so it gets a mark.
             .filter(|form| form.is_secret)
             .collect();
-        let marked: Vec<Case> = match name.is_secret {
-            true => forms
-                .iter()
-                .filter(|form| !form.is_secret)
-                .map(|form| plain(&format!("{} @@", form.text)))
-                .collect(),
-            false => Vec::new(),
-        };
+        let marked: Vec<Case> = forms
+            .iter()
+            .filter(|form| name.is_secret && !form.is_secret)
+            .map(|form| plain(&format!("{} @@", form.text)))
+            .collect();
         let all: Vec<&Case> = wanted.into_iter().chain(&marked).collect();
         let planted = plant(&[name], &all);
         let (count, leaks) = leaks(&planted);
