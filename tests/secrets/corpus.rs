@@ -1,6 +1,7 @@
 //! The names and the forms of values that well-known products use: judged as the corpus says, and shown
 //! by no output.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::*;
@@ -306,6 +307,16 @@ fn no_output_shows_a_secret_of_the_corpus() {
     }
 }
 
+/// The forms that are planted below a name: the secret ones, and below a secret name all, with a mark.
+fn forms_for(name: &Case, forms: &[Case]) -> Vec<Case> {
+    let forms = forms.iter().filter(|form| form.is_secret || name.is_secret);
+    let marked = |form: &Case| {
+        let mark = if form.is_secret { "" } else { " @@" };
+        plain(&format!("{}{mark}", form.text))
+    };
+    forms.map(marked).collect()
+}
+
 /// Each name with each form, where either is secret. Takes minutes, so it wants to be asked for:
 /// `LIVEPROPS_SECRET_SCAN=long`.
 #[test]
@@ -315,26 +326,22 @@ fn no_output_shows_a_secret_in_any_pair_of_the_corpus() {
     }
     let begun = Instant::now();
     let (names, forms) = (names(), forms());
-    let (mut pairs, mut outputs) = (0, 0);
-    let mut found = Vec::new();
-    for name in &names {
-        let wanted: Vec<&Case> = forms
-            .iter()
-            // What a plain value holds is not unique enough to be looked for, so it gets a mark.
-            .filter(|form| form.is_secret)
-            .collect();
-        let marked: Vec<Case> = forms
-            .iter()
-            .filter(|form| name.is_secret && !form.is_secret)
-            .map(|form| plain(&format!("{} @@", form.text)))
-            .collect();
-        let all: Vec<&Case> = wanted.into_iter().chain(&marked).collect();
-        let planted = plant(&[name], &all);
-        let (count, leaks) = leaks(&planted);
-        pairs += planted.len();
-        outputs += count;
-        found.extend(leaks);
-    }
+    let next = AtomicUsize::new(0);
+    let (pairs, outputs) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let found = Mutex::new(Vec::new());
+    let scan = || {
+        while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let planted = plant(&[name], &forms_for(name, &forms).iter().collect::<Vec<_>>());
+            let (count, leaks) = leaks(&planted);
+            pairs.fetch_add(planted.len(), Ordering::Relaxed);
+            outputs.fetch_add(count, Ordering::Relaxed);
+            found.lock().unwrap().extend(leaks);
+        }
+    };
+    // Most of the time is waiting for disks.
+    std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(scan))));
+    let (pairs, outputs) = (pairs.into_inner(), outputs.into_inner());
+    let mut found = found.into_inner().unwrap();
     println!(
         "{pairs} pairs of a name and a form, {outputs} outputs, {} leaks, {:?}",
         found.len(),
