@@ -1,6 +1,7 @@
 //! The names and the forms of values that well-known products use: judged as the corpus says, and shown
 //! by no output.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::*;
@@ -43,14 +44,11 @@ struct Planted {
 /// The form of a value with a secret of its own.
 fn filled(form: &Case, n: usize) -> (String, String) {
     let mark = format!("{MARK}x{n}x");
-    match form.text.contains("@@") {
-        true => {
-            // The `@` of an address stands behind the place of its password.
-            let value = form.text.replacen("@@", &mark, 1);
-            (value, mark)
-        }
-        false => (form.text.clone(), form.text.clone()),
+    if !form.text.contains("@@") {
+        return (form.text.clone(), form.text.clone());
     }
+    // The `@` of an address stands behind the place of its password.
+    (form.text.replacen("@@", &mark, 1), mark)
 }
 
 fn shown_at(key: &str, value: &str) -> String {
@@ -232,15 +230,15 @@ fn leaks(planted: &[Planted]) -> (usize, Vec<String>) {
     read(&out, &props, planted);
     drop((subscription, props));
     for one in planted {
-        let key = || Schema::key::<String>(&*one.key).default(&*one.value);
-        let number = Schema::key::<u32>(&*one.key).default(&*one.value);
+        let key = || Schema::key::<String>(&one.key).default(&*one.value);
+        let number = Schema::key::<u32>(&one.key).default(&*one.value);
         for schema in [Schema::new().declare(key()), Schema::new().declare(number)] {
             out.text("schema as text", schema.to_text());
             out.text("schema as JSON", schema.to_json_schema());
             out.debug("schema", &schema);
             out.refusal("schema", Properties::builder().schema(schema).build());
         }
-        let few = Schema::new().declare(Schema::key::<String>(&*one.key).one_of([&*one.value]));
+        let few = Schema::new().declare(Schema::key::<String>(&one.key).one_of([&*one.value]));
         out.text("one of few", few.to_text());
         out.text("one of few", few.to_json_schema());
         let props = Properties::builder().schema(few).build().unwrap();
@@ -309,6 +307,16 @@ fn no_output_shows_a_secret_of_the_corpus() {
     }
 }
 
+/// The forms that are planted below a name: the secret ones, and below a secret name all, with a mark.
+fn forms_for(name: &Case, forms: &[Case]) -> Vec<Case> {
+    let forms = forms.iter().filter(|form| form.is_secret || name.is_secret);
+    let marked = |form: &Case| {
+        let mark = if form.is_secret { "" } else { " @@" };
+        plain(&format!("{}{mark}", form.text))
+    };
+    forms.map(marked).collect()
+}
+
 /// Each name with each form, where either is secret. Takes minutes, so it wants to be asked for:
 /// `LIVEPROPS_SECRET_SCAN=long`.
 #[test]
@@ -318,29 +326,22 @@ fn no_output_shows_a_secret_in_any_pair_of_the_corpus() {
     }
     let begun = Instant::now();
     let (names, forms) = (names(), forms());
-    let (mut pairs, mut outputs) = (0, 0);
-    let mut found = Vec::new();
-    for name in &names {
-        let wanted: Vec<&Case> = forms
-            .iter()
-            // What a plain value holds is not unique enough to be looked for, so it gets a mark.
-            .filter(|form| form.is_secret)
-            .collect();
-        let marked: Vec<Case> = match name.is_secret {
-            true => forms
-                .iter()
-                .filter(|form| !form.is_secret)
-                .map(|form| plain(&format!("{} @@", form.text)))
-                .collect(),
-            false => Vec::new(),
-        };
-        let all: Vec<&Case> = wanted.into_iter().chain(&marked).collect();
-        let planted = plant(&[name], &all);
-        let (count, leaks) = leaks(&planted);
-        pairs += planted.len();
-        outputs += count;
-        found.extend(leaks);
-    }
+    let next = AtomicUsize::new(0);
+    let (pairs, outputs) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let found = Mutex::new(Vec::new());
+    let scan = || {
+        while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let planted = plant(&[name], &forms_for(name, &forms).iter().collect::<Vec<_>>());
+            let (count, leaks) = leaks(&planted);
+            pairs.fetch_add(planted.len(), Ordering::Relaxed);
+            outputs.fetch_add(count, Ordering::Relaxed);
+            found.lock().unwrap().extend(leaks);
+        }
+    };
+    // Most of the time is waiting for disks.
+    std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(scan))));
+    let (pairs, outputs) = (pairs.into_inner(), outputs.into_inner());
+    let mut found = found.into_inner().unwrap();
     println!(
         "{pairs} pairs of a name and a form, {outputs} outputs, {} leaks, {:?}",
         found.len(),

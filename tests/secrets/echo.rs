@@ -52,7 +52,9 @@ fn reads_request(stream: &mut TcpStream) -> bool {
         }
         let text = String::from_utf8_lossy(&request);
         let ends = text.starts_with("CONNECT {") || text.contains("\r\n\r\n");
-        if ends && !text.ends_with("\r\n\r\n") || text.starts_with("GET ") && ends {
+        // What is posted has a body.
+        let is_whole = text.starts_with("GET ") || !text.ends_with("\r\n\r\n");
+        if ends && is_whole {
             return true;
         }
     }

@@ -194,9 +194,10 @@ fn only(key: &str, n: u32) -> Values {
             || key
                 .strip_prefix(&*at)
                 .is_some_and(|rest| rest.starts_with('.'));
-        match is_read || !format!("{value:?}").contains(MARK) {
-            true => (at, value),
-            false => (at, Value::from("nothing special")),
+        if is_read || !format!("{value:?}").contains(MARK) {
+            (at, value)
+        } else {
+            (at, Value::from("nothing special"))
         }
     };
     values(n).into_iter().map(plain).collect()

@@ -208,11 +208,9 @@ fn find(text: &str, form: &str, parts: &mut Vec<Range<usize>>) {
                 .flatten()
                 .any(|c| c.is_alphanumeric())
         };
-        let counts = match same == form.len() {
-            true => form.len() >= SHORT || stands_alone(),
-            false => is_cut(),
-        };
-        if counts {
+        let is_whole = same == form.len();
+        let is_known = is_whole && (form.len() >= SHORT || stands_alone());
+        if is_known || (!is_whole && is_cut()) {
             parts.push(at..end);
         }
     }

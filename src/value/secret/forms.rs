@@ -24,6 +24,7 @@ pub(crate) fn text_holds_secret(text: &str) -> bool {
 }
 
 /// A text with the mask in place of the parts that are secret by their form.
+#[allow(dead_code)] // by the sources that have addresses
 pub(crate) fn mask_text(text: &str) -> String {
     let mut parts: Vec<Range<usize>> = Vec::new();
     find(text, &mut |part| {
@@ -88,12 +89,13 @@ fn user_infos(text: &str, found: &mut Found<'_>) -> bool {
                 })
             })
         };
-        let end = match authority.contains('@') {
-            true if authority.contains(':') => word.rfind('@'),
-            true => authority.rfind('@'),
-            false if spaced() => rest.rfind('@'),
-            false if authority.contains(':') => word.rfind('@'),
-            false => None,
+        let may_hold_password = authority.contains(':');
+        let end = if !authority.contains('@') && spaced() {
+            rest.rfind('@')
+        } else if may_hold_password {
+            word.rfind('@')
+        } else {
+            authority.rfind('@')
         };
         if let Some(end) = end.filter(|end| *end > 0) {
             let user = &rest[..end];
@@ -205,11 +207,8 @@ fn assignments(text: &str, found: &mut Found<'_>) -> bool {
     for (at, _) in text.match_indices('=') {
         let (name, lead) = name_before(&text[..at]);
         let is_query = matches!(lead, Some('?' | '&' | '#'));
-        let is_secret = match is_query {
-            true => parameter_looks_secret(name),
-            false => name.len() < 80 && looks_secret(name),
-        };
-        if !is_secret {
+        let is_parameter = is_query && parameter_looks_secret(name);
+        if !is_parameter && (is_query || name.len() >= 80 || !looks_secret(name)) {
             continue;
         }
         let begin = at + 1 + blanks(&text[at + 1..]);
@@ -267,13 +266,15 @@ fn fields(text: &str, found: &mut Found<'_>) -> bool {
             continue;
         }
         let begin = at + 1 + blanks(after);
-        let ends: &[char] = match quoted || lead.ends_with(['{', ',']) {
-            true => &[',', '}', '\n'],
-            false => &['\n', '\r', '"', '\''],
+        let ends: &[char] = if quoted || lead.ends_with(['{', ',']) {
+            &[',', '}', '\n']
+        } else {
+            &['\n', '\r', '"', '\'']
         };
-        let value = match text[begin..].starts_with(['{', '[']) {
-            true => begin..text.len(),
-            false => value_at(text, begin, ends),
+        let value = if text[begin..].starts_with(['{', '[']) {
+            begin..text.len()
+        } else {
+            value_at(text, begin, ends)
         };
         if is_shown_value(&text[value.clone()]) && !found(value) {
             return false;

@@ -21,9 +21,13 @@ mod keys;
 mod names;
 
 pub use credentials::Credentials;
-pub(crate) use forms::{mask_text, text_holds_secret};
+#[allow(unused_imports)] // by the sources that have addresses
+pub(crate) use forms::mask_text;
+pub(crate) use forms::text_holds_secret;
 pub(crate) use keys::Secrets;
-pub(crate) use names::{looks_secret, parameter_looks_secret};
+pub(crate) use names::looks_secret;
+#[allow(unused_imports)] // by the sources that have addresses
+pub(crate) use names::parameter_looks_secret;
 
 /// A value that is never shown: `Debug` and `Display` print `******`.
 ///
