@@ -190,6 +190,48 @@ impl Error {
         &self.0.rivals
     }
 
+    /// This without the key that it names.
+    #[cfg_attr(not(any(feature = "properties", feature = "dotenv")), allow(dead_code))]
+    pub(crate) fn without_key(self) -> Self {
+        self.edit(|inner| inner.key = None)
+    }
+
+    /// This with other texts, where `map` has another one. The failure of a library is dropped if
+    /// its own text would have to change.
+    pub(crate) fn map_texts(self, map: &dyn Fn(&str) -> Option<String>) -> Self {
+        let inner = &*self.0;
+        let texts = [
+            &inner.key,
+            &inner.wanted,
+            &inner.found,
+            &inner.origin,
+            &inner.detail,
+        ];
+        let [key, wanted, found, origin, detail] = texts.map(|text| {
+            let text = text.as_deref()?;
+            Some(
+                map(text)
+                    .unwrap_or_else(|| text.to_owned())
+                    .into_boxed_str(),
+            )
+        });
+        let mut next: Option<&(dyn StdError + 'static)> = self.source();
+        let mut shows = false;
+        while let Some(cause) = next {
+            shows |= map(&format!("{cause} {cause:?}")).is_some();
+            next = cause.source();
+        }
+        let related = inner.related.iter().cloned();
+        let related = related.map(|error| error.map_texts(map)).collect();
+        self.edit(|inner| {
+            (inner.key, inner.wanted, inner.found) = (key, wanted, found);
+            (inner.origin, inner.detail, inner.related) = (origin, detail, related);
+            if shows {
+                inner.cause = None;
+            }
+        })
+    }
+
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self

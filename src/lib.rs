@@ -73,7 +73,7 @@
 //! | `http` | no | documents on web servers: [`sources`]`::Http` |
 //! | `consul` | no | Consul's key-value store: [`sources`]`::Consul` |
 //! | `etcd` | no | etcd, by its JSON gateway: [`sources`]`::Etcd` |
-//! | `nats` | no | buckets of NATS JetStream: [`sources`]`::Nats`; needs Rust 1.88 |
+//! | `nats` | no | buckets of NATS JetStream: [`sources`]`::Nats` |
 //! | `zookeeper` | no | ZooKeeper's tree: [`sources`]`::ZooKeeper` |
 //!
 //! With any of the four stores there is [`sources`]`::Locator`, too, which finds where a store is.
@@ -93,7 +93,7 @@ pub mod sources;
 
 pub mod explain {
     //! Why a key has the value it has.
-    pub use crate::tree::explain::{Explanation, LayerView, Says};
+    pub use crate::tree::explain::{Absence, Explanation, LayerView, Says};
 }
 
 pub mod health {
@@ -120,6 +120,7 @@ pub use value::document::Document;
 pub use value::key::{Key, MAX_DEPTH, MAX_KEY_BYTES};
 pub use value::origin::Origin;
 pub use value::secret::Secret;
+pub use value::spelled::Spelled;
 pub use value::units::ByteSize;
 
 // The README's code is compiled and run with the doc tests.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
-use liveprops::explain::Says;
+use liveprops::explain::{Absence, Says};
 use liveprops::sources::{Args, Env, Memory};
 use liveprops::{Document, Error, Layer, Origin, Properties, Secret, Update, Value};
 use serde::Deserialize;
@@ -554,5 +554,71 @@ fn a_list_with_items_by_index_names_the_layer_of_each_item() -> Result<(), Error
     let explained = props.explain("l.7");
     assert_eq!(winners(&explained), Vec::<&str>::new(), "{explained}");
     assert!(explained.to_string().contains("is ignored"), "{explained}");
+    Ok(())
+}
+
+#[test]
+fn a_key_under_a_tombstone_is_explained_as_unset_by_it() -> Result<(), Error> {
+    let low = Memory::from([("server.port", 80), ("name", 1)]);
+    let high = Memory::new();
+    high.unset("server")?;
+    let props = Properties::builder()
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    for key in ["server.port", "server.tls.cert", "server"] {
+        let told = props.explain(key);
+        let origin = told.layers[1].origin.clone().unwrap();
+        assert_eq!(told.layers[1].says, Says::Unset, "{told}");
+        assert_eq!(winners(&told), [told.layers[1].name.as_str()]);
+        match told.absent {
+            Some(Absence::Unset {
+                ref key,
+                origin: ref by,
+            }) => {
+                assert_eq!((key.as_str(), by), ("server", &origin));
+            }
+            ref other => panic!("{other:?}"),
+        }
+        assert!(
+            told.to_string().contains(&format!("unset by {origin}")),
+            "{told}"
+        );
+    }
+    // What is stronger than the tombstone is no part of it, and what is absent anyhow is not either.
+    props.set("server.port", 1)?;
+    assert!(props.explain("server.port").absent.is_none());
+    assert!(matches!(
+        props.explain("other").absent,
+        Some(Absence::Undefined)
+    ));
+    // A value above hides the key as well.
+    high.set("server", "one")?;
+    props.remove("server.port")?;
+    let told = props.explain("server.port");
+    assert!(
+        matches!(&told.absent, Some(Absence::Hidden { key, .. }) if key.as_str() == "server"),
+        "{told}"
+    );
+    assert!(told.to_string().contains("`server`"), "{told}");
+    assert!(props.explain("name").absent.is_none());
+    Ok(())
+}
+
+#[test]
+fn a_contextual_value_without_a_matching_case_is_explained() -> Result<(), Error> {
+    let wanted = liveprops::Value::Table(Box::new([("env".into(), "prod".into())].into()));
+    let case = liveprops::Value::Table(Box::new(
+        [("if".into(), wanted), ("value".into(), 5.into())].into(),
+    ));
+    let memory = Memory::new();
+    memory.set("limit", liveprops::Value::List([case].into()))?;
+    let props = Properties::builder().source(memory).build()?;
+    let told = props.explain("limit");
+    assert!(
+        matches!(told.absent, Some(Absence::NoCase { .. })),
+        "{told:?}"
+    );
+    assert!(told.to_string().contains("no case"), "{told}");
     Ok(())
 }

@@ -848,3 +848,202 @@ fn an_app_is_over_what_is_common_and_a_profile_over_both_as_files_come_and_go() 
     assert!(File::of_scope("", &Scope::app("../etc"), "toml").is_err());
     assert!(File::of_scope("", &Scope::app("a").profile("b/c"), "toml").is_err());
 }
+
+/// One file of this format.
+#[cfg(all(feature = "yaml", feature = "json"))]
+fn file_of(extension: &str, text: &str) -> (Desk, Properties) {
+    let desk = Desk::new("app.toml", "");
+    let path = desk.at(&format!("it.{extension}"));
+    fs::write(&path, text).unwrap();
+    let props = open(File::new(&path));
+    (desk, props)
+}
+
+#[cfg(all(feature = "yaml", feature = "json"))]
+#[test]
+fn a_number_keeps_its_spelling_when_it_is_read_as_text() {
+    let as_text = |extension: &str, pairs: &[(&str, &str)]| {
+        let text: Vec<_> = pairs.iter().map(|(line, _)| *line).collect();
+        let (_desk, props) = file_of(extension, &text.join("\n"));
+        for (at, (line, wanted)) in pairs.iter().enumerate() {
+            if !wanted.is_empty() {
+                let key = format!("k{at}");
+                assert_eq!(
+                    &props.get::<String>(&key).unwrap(),
+                    wanted,
+                    "{extension} {line}"
+                );
+                let explained = props.explain(&key);
+                assert_eq!(
+                    explained.value.as_deref(),
+                    Some(*wanted),
+                    "{extension} {line}"
+                );
+            }
+        }
+    };
+    as_text(
+        "yaml",
+        &[
+            ("k0: 3.10", "3.10"),
+            ("k1: 01234", "01234"),
+            ("k2: 12e03", "12e03"),
+            ("k3: +4930123", "+4930123"),
+            ("k4: 0x00ff00", "0x00ff00"),
+            ("k5: TRUE", "TRUE"),
+            ("k6: 5", "5"),
+            ("k7: 1.0", "1.0"),
+            (
+                "k8: 170141183460469231731687303715884105727",
+                "170141183460469231731687303715884105727",
+            ),
+            ("k9: .5", ".5"),
+            ("k10: 0o17", "0o17"),
+            ("k11: !!float 1", "1"),
+            ("k12: Yes", "Yes"),
+            ("k13: -0", "-0"),
+            ("k14: .INF", ".INF"),
+        ],
+    );
+    as_text(
+        "toml",
+        &[
+            ("k0 = 1_000", "1_000"),
+            ("k1 = 0xFF", "0xFF"),
+            ("k2 = 1.10", "1.10"),
+            ("k3 = +1", "+1"),
+            ("k4 = 1e3", "1e3"),
+            ("k5 = 7", "7"),
+            ("k6 = true", "true"),
+            ("k7 = 6_0.5_0", "6_0.5_0"),
+            ("k8 = +inf", "+inf"),
+        ],
+    );
+    as_text(
+        "json",
+        &[
+            ("{", ""),
+            ("\"k1\": 1.10,", "1.10"),
+            ("\"k2\": 1E3,", "1E3"),
+            ("\"k3\": -0,", "-0"),
+            ("\"k4\": 18446744073709551616,", "18446744073709551616"),
+            ("\"k5\": 12", "12"),
+            ("}", ""),
+        ],
+    );
+}
+
+#[cfg(all(feature = "yaml", feature = "json"))]
+#[test]
+fn a_number_is_the_same_number_however_it_is_spelled() {
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct All {
+        hex: u32,
+        float: f64,
+        whole: u16,
+        flag: bool,
+        list: Vec<i64>,
+        texts: Vec<String>,
+        #[serde(flatten)]
+        rest: BTreeMap<String, f64>,
+    }
+    let text = "hex: 0x1F\nfloat: 3.10\nwhole: 12e03\nflag: TRUE\nlist: [010, +5]\ntexts: [010, 1.50, True]\nx: 1.10\n";
+    let (desk, props) = file_of("yaml", text);
+    let all: All = props.get("").unwrap();
+    let texts = ["010", "1.50", "True"].map(str::to_owned);
+    let wanted = All {
+        hex: 31,
+        float: 3.1,
+        whole: 12_000,
+        flag: true,
+        list: vec![10, 5],
+        texts: texts.to_vec(),
+        rest: BTreeMap::from([("x".to_owned(), 1.1)]),
+    };
+    assert_eq!(all, wanted);
+    let error = props.get::<u8>("whole").unwrap_err();
+    assert_eq!(error.found(), Some("float 12e03"));
+    // Another spelling of the same number is a change of the text.
+    let version = props.property::<String>("float").build().unwrap();
+    replace(&desk.at("it.yaml"), &text.replace("3.10", "3.1"));
+    soon("the text changes", || version.get() == "3.1");
+    // A condition wants the number, or the number with its spelling.
+    let written = props.transaction(|tx| {
+        tx.if_value("hex", Some(31.into()))?;
+        tx.if_value(
+            "hex",
+            Some(liveprops::Value::from(31).with_spelling("0x1F")),
+        )?;
+        tx.set("z", 1)
+    });
+    written.unwrap();
+    let written = props.transaction(|tx| {
+        tx.if_value(
+            "hex",
+            Some(liveprops::Value::from(31).with_spelling("0x1f")),
+        )?;
+        tx.set("z", 2)
+    });
+    assert_eq!(written.unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+#[test]
+fn a_toml_date_reads_as_rfc_3339() {
+    let dates = [
+        ("1979-05-27 07:32:00", "1979-05-27T07:32:00"),
+        ("1979-05-27T07:32:00Z", "1979-05-27T07:32:00Z"),
+        (
+            "1979-05-27t00:32:00.500-07:00",
+            "1979-05-27T00:32:00.500-07:00",
+        ),
+        ("1979-05-27 07:32z", "1979-05-27T07:32:00Z"),
+        ("1979-05-27 07:32", "1979-05-27T07:32:00"),
+        ("1979-05-27", "1979-05-27"),
+        ("07:32:00", "07:32:00"),
+        ("07:32", "07:32:00"),
+    ];
+    let mut text = String::new();
+    for (at, (written, _)) in dates.iter().enumerate() {
+        text.push_str(&format!("d{at} = {written}\n"));
+    }
+    let desk = Desk::new("app.toml", &text);
+    let props = desk.open();
+    for (at, (written, wanted)) in dates.iter().enumerate() {
+        let key = format!("d{at}");
+        assert_eq!(&props.get::<String>(&key).unwrap(), wanted, "{written}");
+        let date = props.get::<toml::value::Datetime>(&key).unwrap();
+        assert_eq!(date, wanted.parse().unwrap(), "{written}");
+    }
+    assert!(props.get::<toml::value::Date>("d5").is_ok());
+    assert!(props.get::<toml::value::Time>("d6").is_ok());
+    let error = props.get::<toml::value::Date>("d6").unwrap_err();
+    assert_eq!(error.key(), Some("d6"));
+}
+
+#[test]
+fn an_invalid_item_is_reported_with_its_own_line() {
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Server {
+        port: u16,
+    }
+    let text = "\n\nports = [\n  80,\n\n\n  \"many\",\n]\n[[servers]]\nport = 1\n[[servers]]\nport = 70000\n[[servers]]\nhost = 1\n";
+    let desk = Desk::new("app.toml", text);
+    let props = desk.open();
+    let error = props.get::<Vec<u16>>("ports").unwrap_err();
+    assert_eq!(error.key(), Some("ports.1"));
+    assert_eq!(error.origin(), Some(&*desk.place("7:3")));
+    let error = props.get::<u16>("ports.1").unwrap_err();
+    assert_eq!(error.origin(), Some(&*desk.place("7:3")));
+    let error = props.get::<u16>("servers.1.port").unwrap_err();
+    assert_eq!(error.origin(), Some(&*desk.place("12:8")));
+    let error = props.get::<Vec<Server>>("servers").unwrap_err();
+    let places: Vec<_> = error.iter().map(|one| one.origin().unwrap()).collect();
+    assert_eq!(places[0], desk.place("12:8"), "{error}");
+    let all = props.get::<BTreeMap<String, Vec<u16>>>("").unwrap_err();
+    assert!(
+        all.iter()
+            .any(|one| one.origin() == Some(&*desk.place("7:3"))),
+        "{all}"
+    );
+}

@@ -802,3 +802,122 @@ fn a_million_short_lived_handles_leave_less_than_four_megabytes_behind() {
     assert!(left < LEFT_BEHIND, "{left} kB are left behind");
     child::say(format!("{left} kB are left behind"));
 }
+
+mod buffered {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct Flat {
+        id: u8,
+        #[serde(flatten)]
+        rest: BTreeMap<String, u32>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(tag = "kind", rename_all = "lowercase")]
+    #[allow(dead_code)]
+    enum Tagged {
+        Disk { size: u32, label: String },
+        Net { port: u16, size: String },
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(untagged)]
+    #[allow(dead_code)]
+    enum Untagged {
+        Range { from: u8, to: u8 },
+        Wait { wait: Duration },
+        Word(String),
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct Nested {
+        #[serde(flatten)]
+        lists: BTreeMap<String, Vec<Tagged>>,
+    }
+
+    fn tree(entries: impl IntoIterator<Item = (String, Value)>) -> Properties {
+        let memory = Memory::new();
+        memory.replace(entries).unwrap();
+        Properties::builder().source(memory).build().unwrap()
+    }
+
+    fn table(entries: &[(&str, &str)]) -> Value {
+        let of = |(name, text): &(&str, &str)| (name.to_string(), Value::from(*text));
+        Value::from(entries.iter().map(of).collect::<BTreeMap<_, _>>())
+    }
+
+    fn tagged(at: usize) -> Value {
+        match at % 2 {
+            0 => table(&[("kind", "disk"), ("size", "10"), ("label", "10")]),
+            _ => table(&[("kind", "net"), ("port", "80"), ("size", "10")]),
+        }
+    }
+
+    fn untagged(at: usize) -> Value {
+        match at % 3 {
+            0 => table(&[("from", "1"), ("to", "2")]),
+            1 => table(&[("wait", "5s")]),
+            _ => "7".into(),
+        }
+    }
+
+    #[test]
+    fn what_serde_buffers_grows_with_its_entries() {
+        grows_linearly("a flattened map of texts", 200, |n| {
+            let entries = (0..n).map(|i| (format!("t.key{i}"), Value::from((i % 300).to_string())));
+            let props = tree(entries.chain([("t.id".into(), "1".into())]));
+            move || assert_eq!(props.get::<Flat>("t").unwrap().rest.len(), n)
+        });
+        grows_linearly("a map of flattened maps", 40, |n| {
+            let one = |i| {
+                [
+                    (format!("t.m{i}.id"), "1".into()),
+                    (format!("t.m{i}.key"), "2".into()),
+                ]
+            };
+            let props = tree((0..n).flat_map(one));
+            move || assert_eq!(props.get::<BTreeMap<String, Flat>>("t").unwrap().len(), n)
+        });
+        grows_linearly("a list of tagged items", 100, |n| {
+            let props = tree([("t".into(), (0..n).map(tagged).collect::<Vec<_>>().into())]);
+            move || assert_eq!(props.get::<Vec<Tagged>>("t").unwrap().len(), n)
+        });
+        grows_linearly("flattened lists of tagged items", 100, |n| {
+            let list: Vec<Value> = (0..n).map(tagged).collect();
+            let props = tree([
+                ("t.a".into(), list.clone().into()),
+                ("t.b".into(), list.into()),
+            ]);
+            move || assert_eq!(props.get::<Nested>("t").unwrap().lists["b"].len(), n)
+        });
+        grows_linearly("a list of untagged items", 100, |n| {
+            let props = tree([("t".into(), (0..n).map(untagged).collect::<Vec<_>>().into())]);
+            move || assert_eq!(props.get::<Vec<Untagged>>("t").unwrap().len(), n)
+        });
+        grows_linearly("flattened texts of which many are bad", 100, |n| {
+            let entries = (0..n).map(|i| (format!("t.key{i}"), Value::from("many")));
+            let props = tree(entries.chain([("t.id".into(), "1".into())]));
+            move || assert!(props.get::<Flat>("t").is_err())
+        });
+    }
+
+    #[test]
+    fn a_live_flattened_map_commits_in_time_that_grows_with_its_entries() {
+        grows_linearly("commits of a flattened map", 100, |n| {
+            let entries = (0..n).map(|i| (format!("t.key{i}"), Value::from(i.to_string())));
+            let props = tree(entries.chain([("t.id".into(), "1".into())]));
+            let handle = props.property::<Flat>("t").build().unwrap();
+            move || {
+                for value in 0..3 {
+                    props.set("t.key1", format!("{value}")).unwrap();
+                }
+                assert_eq!(handle.load().rest["key1"], 2);
+            }
+        });
+    }
+}

@@ -831,18 +831,105 @@ fn memory_and_time_are_bounded_whatever_the_server_sends() {
 }
 
 fn measure(url: &str) {
-    let peak = || -> usize {
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|it| it.starts_with("VmHWM:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
     let http = source(url);
     let (before, begun) = (peak(), Instant::now());
     let error = refused(http.load(), ErrorKind::TooLarge, "longer than");
-    let (took, grown) = (begun.elapsed(), (peak() - before) / 1024);
+    let (took, grown) = (begun.elapsed(), peak() - before);
     child::say(format!("{took:?} and {grown} MiB: {error}"));
     assert!(took < SOON, "{took:?}");
-    assert!(grown <= 2 * MAX_DOCUMENT_BYTES / (1 << 20), "{grown} MiB");
+    assert!(grown <= MOST_MEMORY, "{grown} MiB");
+}
+
+/// How much memory may be taken for what is refused, in MiB: twice what a document may hold.
+const MOST_MEMORY: usize = 2 * MAX_DOCUMENT_BYTES / (1 << 20);
+
+/// The most memory that this process has had, in MiB.
+fn peak() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|it| it.starts_with("VmHWM:")).unwrap();
+    let kilobytes: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kilobytes / 1024
+}
+
+#[test]
+fn memory_is_bounded_where_a_response_has_no_end() {
+    let test = "memory_is_bounded_where_a_response_has_no_end";
+    if let Some(url) = child::role() {
+        let http = source(url).timeout(Duration::from_secs(3));
+        let before = peak();
+        let error = http.load().expect_err("it has no end");
+        let grown = peak() - before;
+        child::say(format!("{grown} MiB: {error}"));
+        return assert!(grown <= MOST_MEMORY, "{grown} MiB");
+    }
+    let web = web();
+    let ok = |head: &str| wire(head, "").into_bytes();
+    let chunks = "transfer-encoding: chunked\r\n";
+    let packed = |head: &[u8]| {
+        [
+            &*ok("content-encoding: gzip\r\ncontent-length: 9999999\r\n"),
+            head,
+        ]
+        .concat()
+    };
+    // A member of gzip with a name, and one with a comment, neither of which ends.
+    let (name, comment) = (
+        *b"\x1f\x8b\x08\x08\0\0\0\0\0\xff",
+        *b"\x1f\x8b\x08\x10\0\0\0\0\0\xff",
+    );
+    let tiny = "{\"\":0},";
+    let long = "Content-Length: 1000000000000000000\r\n";
+    let cases: [(&str, Vec<u8>, &[u8]); 15] = [
+        ("headers", b"HTTP/1.1 200 OK\r\n".to_vec(), b"x: y\r\n"),
+        ("one header", b"HTTP/1.1 200 OK\r\nx: ".to_vec(), b"y"),
+        ("a status line", b"HTTP/1.1 200 ".to_vec(), b"y"),
+        ("news", Vec::new(), b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        (
+            "redirects with bodies",
+            format!("HTTP/1.1 302 No\r\nLocation: /app.toml\r\n{long}\r\n").into(),
+            b"x",
+        ),
+        (
+            "a refusal",
+            format!("HTTP/1.1 500 No\r\n{long}\r\n").into(),
+            b"x",
+        ),
+        ("a length of 10^18", ok(long), b"x"),
+        (
+            "a chunk of 2^63",
+            [ok(chunks), b"7fffffffffffffff\r\n".to_vec()].concat(),
+            b"x",
+        ),
+        (
+            "tiny objects in chunks",
+            [ok(chunks), b"7fffffff\r\n[".to_vec()].concat(),
+            tiny.as_bytes(),
+        ),
+        ("chunks of one byte", ok(chunks), b"1\r\nx\r\n"),
+        (
+            "an extension of a chunk",
+            [ok(chunks), b"1;".to_vec()].concat(),
+            b"x",
+        ),
+        (
+            "trailers",
+            [ok(chunks), b"0\r\n".to_vec()].concat(),
+            b"x: y\r\n",
+        ),
+        ("a name in gzip", packed(&name), b"x"),
+        ("a comment in gzip", packed(&comment), b"x"),
+        (
+            "empty members of gzip",
+            packed(&[]),
+            b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+        ),
+    ];
+    for (what, begin, piece) in cases {
+        println!("{what}");
+        let mode = format!("repeat {}", begin.len());
+        web.set("app.toml", &mode, [&*begin, piece].concat());
+        Child::of(test).role(web.url("raw", "app.toml")).succeeds();
+    }
 }
 
 #[test]

@@ -569,9 +569,10 @@ fn an_unresolved_reference_is_an_error_of_the_keys_that_refer_to_it_and_of_no_ot
     ]);
     memory.set("list", vec!["a", "${host}"])?;
     memory.set("item", "${list.0}")?;
+    memory.set("second", "${list.1}")?;
     memory.remove("host")?;
     assert_eq!(props.get_opt::<String>("host")?, None, "it is gone");
-    for key in ["url", "page", "nested", "list", "item"] {
+    for key in ["url", "page", "nested", "list", "second"] {
         let error = props.get::<Value>(key).unwrap_err();
         assert_eq!(
             (error.kind(), error.key()),
@@ -588,9 +589,15 @@ fn an_unresolved_reference_is_an_error_of_the_keys_that_refer_to_it_and_of_no_ot
     }
     assert_eq!(props.get::<String>("fallback")?, "none");
     assert_eq!(props.get::<u32>("fine")?, 1);
+    assert_eq!(props.get::<String>("list.0")?, "a");
+    assert_eq!(props.get::<String>("item")?, "a");
+    let error = props.get_opt::<String>("list.1").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Reference);
+    assert_eq!(props.get_opt::<String>("list.2")?, None);
+    assert_eq!(props.get_opt::<String>("url.port")?, None);
     memory.set("host", "new")?;
     assert_eq!(props.get::<String>("page")?, "http://new/index");
-    assert_eq!(props.get::<String>("item")?, "a");
+    assert_eq!(props.get::<String>("list.1")?, "new");
     Ok(())
 }
 
@@ -642,6 +649,36 @@ fn a_live_handle_keeps_its_last_good_value_while_its_reference_is_unresolved() -
     let health = props.health();
     assert!(health.is_up(), "{health:?}");
     assert!(health.stale_properties.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_handle_on_an_item_of_a_list_keeps_its_value_while_a_reference_in_it_is_unresolved()
+-> Result<(), Error> {
+    let (memory, props) = with([("host", "a")]);
+    memory.set("list", vec!["x", "<${host}>"])?;
+    let item = |key: &str| {
+        props
+            .property::<String>(key)
+            .default("default".to_owned())
+            .build()
+    };
+    let (first, second, third) = (item("list.0")?, item("list.1")?, item("list.2")?);
+    memory.remove("host")?;
+    assert_eq!(
+        (
+            first.get().as_str(),
+            second.get().as_str(),
+            third.get().as_str()
+        ),
+        ("x", "<a>", "default")
+    );
+    let stale = props.health().stale_properties;
+    let keys: Vec<&str> = stale.iter().map(|stale| stale.key.as_str()).collect();
+    assert_eq!(keys, ["list.1"]);
+    memory.set("host", "b")?;
+    assert_eq!(second.get(), "<b>");
+    assert!(props.health().is_up());
     Ok(())
 }
 
@@ -707,6 +744,10 @@ fn a_bad_field_beside_an_unresolved_reference_is_rejected() -> Result<(), Error>
 #[test]
 fn a_handle_cannot_be_built_on_an_unresolved_reference_even_with_a_default() -> Result<(), Error> {
     let (memory, props) = with([("url", "http://${host}")]);
+    memory.set("host", "a")?;
+    let other = props.property::<String>("url").build()?;
+    memory.remove("host")?;
+    assert_eq!(other.get(), "http://a");
     for builder in [
         props.property::<String>("url"),
         props
@@ -964,7 +1005,7 @@ fn a_source_declares_whether_its_values_contain_references() -> Result<(), Error
     // Another source may refer to them, and the program may as well.
     props.set("c", "${b} ${a}")?;
     assert_eq!(props.get::<String>("c")?, "${a} 1");
-    let source = props.health().sources[1].source;
+    let source = props.health().sources[0].source;
     let mut candidate = liveprops::Document::new();
     candidate.set("b", "${c}", liveprops::Origin::new("test", "1"))?;
     let checked = props.check(source, candidate)?;
@@ -1024,6 +1065,245 @@ fn quotes_of_a_dotenv_file_without_references_escape_nothing() -> Result<(), Err
         ("d", "$${a}"),
     ] {
         assert_eq!(props.get::<String>(key)?, expected, "{key}");
+    }
+    Ok(())
+}
+
+/// A contextual value whose cases hold for a value of `env`.
+fn cases<const N: usize>(cases: [(&str, Value); N]) -> Value {
+    let case = |(wanted, value): (&str, Value)| {
+        let wanted = Value::Table(Box::new([("env".into(), Value::from(wanted))].into()));
+        Value::Table(Box::new(
+            [("if".into(), wanted), ("value".into(), value)].into(),
+        ))
+    };
+    Value::List(cases.into_iter().map(case).collect())
+}
+
+#[test]
+fn a_contextual_value_without_a_matching_case_is_absent() -> Result<(), Error> {
+    let memory = Memory::from([("env", "dev")]);
+    memory.set("limit", cases([("prod", 5.into())]))?;
+    memory.set("copy", "${limit}")?;
+    memory.set("or", "${limit:none}")?;
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(memory.clone())
+        .build()?;
+    let limit = props.property::<u32>("limit").default(7).build()?;
+    let (report, inbox) = reports();
+    let _sub = limit.on_change(move |change| report(*change.new));
+    assert_eq!(limit.get(), 7);
+    let absent = |props: &Properties| -> Result<(), Error> {
+        assert_eq!(props.get_opt::<u32>("limit")?, None);
+        assert_eq!(
+            props.get::<u32>("limit").unwrap_err().kind(),
+            ErrorKind::Missing
+        );
+        assert!(!props.snapshot().contains("limit"));
+        assert!(
+            !props
+                .snapshot()
+                .keys()
+                .iter()
+                .any(|key| key.as_str() == "limit")
+        );
+        assert_eq!(
+            props.get::<String>("copy").unwrap_err().kind(),
+            ErrorKind::Reference
+        );
+        assert_eq!(props.get::<String>("or")?, "none");
+        Ok(())
+    };
+    absent(&props)?;
+    let before = props.snapshot();
+    memory.set("env", "prod")?;
+    assert_eq!((limit.get(), inbox.all()), (5, vec![5]));
+    assert_eq!(props.get::<String>("or")?, "5");
+    assert_eq!(props.get::<u32>("copy")?, 5);
+    let changes = props.snapshot().changes_since(&before);
+    let keys: Vec<&str> = changes.iter().map(|change| change.key().as_str()).collect();
+    assert_eq!(keys, ["copy", "env", "limit", "or"]);
+    memory.set("env", "dev")?;
+    assert_eq!((limit.get(), inbox.all()), (7, vec![7]));
+    absent(&props)?;
+    // A handle that needs the key rejects the change, as it does a removal.
+    memory.set("env", "prod")?;
+    let required = props.property::<u32>("limit").build()?;
+    assert_eq!(
+        memory.set("env", "dev").unwrap_err().kind(),
+        ErrorKind::Missing
+    );
+    assert_eq!(required.get(), 5);
+    drop(required);
+    // The value itself may change while no case holds.
+    memory.set("env", "dev")?;
+    memory.set("limit", cases([("test", 6.into()), ("dev", 8.into())]))?;
+    assert_eq!(limit.get(), 8);
+    memory.set("limit", cases([("test", 6.into())]))?;
+    memory.remove("limit")?;
+    memory.set("env", "test")?;
+    absent(&props)?;
+    memory.set("limit", 9)?;
+    assert_eq!(limit.get(), 9);
+    memory.set("env", "dev")?;
+    assert_eq!(limit.get(), 9);
+    Ok(())
+}
+
+#[test]
+fn below_a_contextual_value_without_a_matching_case_the_weaker_layers_apply() -> Result<(), Error> {
+    let lowest = Memory::from([("base", "1")]);
+    let low = Memory::new();
+    let high = Memory::from([("env", "dev")]);
+    high.set("limit", cases([("prod", 5.into())]))?;
+    let props = Properties::builder()
+        .inline_callbacks()
+        .default("limit", 7)
+        .source(lowest.clone())
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    let limit = props.property::<u32>("limit").build()?;
+    let (report, inbox) = reports();
+    let _sub = props.on_change_under("limit", move |batch| {
+        report(
+            batch
+                .changes()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+        );
+    })?;
+    let sees = |value: u32, layer: usize, changes: usize| {
+        assert_eq!(limit.get(), value);
+        assert_eq!(props.get::<u32>("limit").unwrap(), value);
+        let told = props.explain("limit");
+        let winners: Vec<usize> = (0..told.layers.len())
+            .filter(|at| told.layers[*at].wins)
+            .collect();
+        assert_eq!(winners, [layer], "{told}");
+        assert_eq!(inbox.all().len(), changes);
+    };
+    // The override layer is the strongest of five.
+    sees(7, 4, 0);
+    lowest.set("limit", "${base}")?;
+    sees(1, 3, 1);
+    lowest.set("base", 2)?;
+    sees(2, 3, 1);
+    low.set("limit", cases([("test", 3.into())]))?;
+    sees(2, 3, 0);
+    high.set("env", "test")?;
+    sees(3, 2, 1);
+    high.set("env", "prod")?;
+    sees(5, 1, 1);
+    lowest.set("limit", 4)?;
+    sees(5, 1, 0);
+    high.set("env", "dev")?;
+    sees(4, 3, 1);
+    assert!(high.unset("limit").is_err(), "a tombstone hides them all");
+    Ok(())
+}
+
+#[test]
+fn a_table_shows_below_a_contextual_value_without_a_matching_case() -> Result<(), Error> {
+    let low = Memory::from([("pool.size", "${n}"), ("pool.name", "x"), ("n", "3")]);
+    let high = Memory::from([("env", "prod"), ("copy", "${pool.size:none}")]);
+    high.set("pool", cases([("prod", 5.into())]))?;
+    let props = Properties::builder()
+        .inline_callbacks()
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    let (report, inbox) = reports();
+    let _sub = props.on_change_under("", move |batch| {
+        let keys = batch
+            .changes()
+            .iter()
+            .map(|change| change.key().to_string());
+        report(keys.collect::<Vec<_>>());
+    })?;
+    let sees = |pool: Option<u32>, size: Option<u32>, copy: &str| {
+        assert_eq!(props.get::<u32>("pool").ok(), pool);
+        assert_eq!(props.get::<u32>("pool.size").ok(), size);
+        assert_eq!(props.get::<String>("copy").unwrap(), copy);
+    };
+    sees(Some(5), None, "none");
+    high.set("env", "dev")?;
+    sees(None, Some(3), "3");
+    assert_eq!(
+        inbox.next(),
+        ["copy", "env", "pool", "pool.name", "pool.size"]
+    );
+    low.set("n", 4)?;
+    sees(None, Some(4), "4");
+    assert_eq!(inbox.next(), ["copy", "n", "pool.size"]);
+    low.set("pool.more", "${n}")?;
+    assert_eq!(inbox.next(), ["pool.more"]);
+    high.set("env", "prod")?;
+    sees(Some(5), None, "none");
+    assert_eq!(
+        inbox.next(),
+        ["copy", "env", "pool", "pool.more", "pool.name", "pool.size"]
+    );
+    low.set("n", 5)?;
+    assert_eq!(inbox.next(), ["n"]);
+    high.set("env", "dev")?;
+    sees(None, Some(5), "5");
+    Ok(())
+}
+
+/// The tree built at once must read as the tree built step by step, contextual values and all.
+#[test]
+fn contextual_values_step_by_step_agree_with_those_at_once() -> Result<(), Error> {
+    let keys = ["a", "a.x", "b", "env", "c"];
+    let mut random = support::Random(0x5eed);
+    for round in 0..60 {
+        let layers = [Memory::new(), Memory::new(), Memory::new()];
+        let build = || {
+            let sources = layers.clone();
+            Properties::builder()
+                .default("b", "d")
+                .sources(sources)
+                .build()
+        };
+        let props = build()?;
+        for step in 0..30 {
+            let key = keys[random.below(keys.len() as u64) as usize];
+            let layer = &layers[random.below(3) as usize];
+            let plain = ["1", "2", "${b}", "${a.x:q}", "${c}"][random.below(5) as usize];
+            let value = match random.below(3) {
+                0 => cases([("1", plain.into()), ("2", "${c:z}".into())]),
+                _ => Value::from(plain),
+            };
+            match random.below(5) {
+                0 => layer.remove(key)?,
+                1 => layer.unset(key).unwrap_or_default(),
+                // A value and a table at once is refused, which is fine.
+                _ => drop(layer.set(key, value)),
+            }
+            let fresh = build()?;
+            let read = |props: &Properties, key: &str| match props.get_opt::<String>(key) {
+                Ok(value) => Ok(value),
+                Err(error) => Err(error.kind()),
+            };
+            for key in keys {
+                let (now, anew) = (read(&props, key), read(&fresh, key));
+                assert_eq!(
+                    now,
+                    anew,
+                    "{key}, round {round}, step {step}: {:?}",
+                    props.explain(key)
+                );
+            }
+            let mut changes = props.snapshot().changes_since(&fresh.snapshot());
+            // The words for a circle begin at any of its keys.
+            changes.retain(|change| change.old_value().is_some() || change.new_value().is_some());
+            assert!(
+                changes.is_empty(),
+                "round {round}, step {step}: {changes:?}"
+            );
+        }
     }
     Ok(())
 }

@@ -3,6 +3,12 @@
 #![cfg(unix)]
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "secrets/corpus.rs"]
+mod corpus;
+#[path = "secrets/echo.rs"]
+mod echo;
+#[path = "secrets/reads.rs"]
+mod reads;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use liveprops::property::Subscription;
-use liveprops::source::Guard;
+use liveprops::source::{Credentials, Guard};
 use liveprops::sources::{Args, Env, File, Memory};
 use liveprops::{
     Builder, Document, DynamicProperty, Error, ErrorKind, Format, Origin, Properties, Schema,
@@ -368,7 +374,8 @@ fn refuse(out: &Outputs, props: &Properties, store: &Store, memory: &Memory) -> 
         ("declared.door", secret("untidy")),
         ("declared.own", secret("bad")),
         ("declared.codes.0.x", secret("below a list")),
-        ("declared.lock.floor", secret("no floor")),
+        // No secret itself, so this one is shown.
+        ("declared.lock.floor", "no floor".to_owned()),
         ("above", secret("not a table")),
     ];
     let bad = |key: &str, text: &str| (key.to_owned(), Value::from(text));
@@ -526,6 +533,14 @@ fn parse(out: &Outputs, dir: &Path) {
                 "password = 'a' #",
                 "password = \"\\q#\"",
                 "#",
+                "a = 1\n#.==\n",
+                "a.#..b = 1",
+                "[#..x]",
+                "[#",
+                "a = [#]",
+                "a = {#}",
+                "a = 1 #\u{1}",
+                "a = \"\\u#\"",
             ],
         ),
         #[cfg(feature = "json")]
@@ -537,6 +552,11 @@ fn parse(out: &Outputs, dir: &Path) {
                 "{\"password\": \"#}",
                 "{\"password\": \"\\q#\"}",
                 "\"#\"",
+                "{\"a\": 1, #}",
+                "{\"#\" 1}",
+                "{\"a\": \"\\u#\"}",
+                "[1, #.==]",
+                "#.==",
             ],
         ),
         #[cfg(feature = "yaml")]
@@ -549,19 +569,39 @@ fn parse(out: &Outputs, dir: &Path) {
                 "password: \"#",
                 "password: \"\\q#\"",
                 "#",
+                "a: 1\n#.==\n",
+                "a: b: #",
+                "a: [#",
+                "a: !<#> x",
             ],
         ),
         #[cfg(feature = "properties")]
         (
             "properties",
             Format::properties,
-            &["=#", "password=\\u#", "password=\\u00#"],
+            &[
+                "=#",
+                "password=\\u#",
+                "password=\\u00#",
+                "#.==",
+                "a=1\n#..b=1",
+                ".#=1",
+                "a=1\n\"# b",
+            ],
         ),
         #[cfg(feature = "dotenv")]
         (
             "env",
             Format::dotenv,
-            &["=#", "PASSWORD=\"#", "PASSWORD='a'#", "PASSWORD=a\n#/x"],
+            &[
+                "=#",
+                "PASSWORD=\"#",
+                "PASSWORD='a'#",
+                "PASSWORD=a\n#/x",
+                "A=1\n#.==",
+                "A=1\n#____b=1",
+                "A=1\n#.b",
+            ],
         ),
     ];
     for (name, format, texts) in cases {
@@ -724,6 +764,99 @@ fn what_turns_out_to_be_a_secret_is_not_shown_any_more() -> Result<(), Error> {
     ];
     for text in told {
         assert!(!text.contains(MARK), "{text}");
+    }
+    Ok(())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct Database {
+    max: u8,
+    memory: liveprops::ByteSize,
+    every: Duration,
+    word: Secret<u32>,
+}
+
+#[test]
+fn the_mask_covers_the_secret_field_and_every_other_problem_is_named() -> Result<(), Error> {
+    let memory = Memory::new();
+    memory.replace([
+        ("db.max", Value::from(300)),
+        ("db.memory", "64k".into()),
+        ("db.every", "5".into()),
+        ("db.word", MARK.into()),
+        ("db.unknown", "7".into()),
+    ])?;
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let check = |error: Error| {
+        let outputs = Outputs::default();
+        outputs.error("struct", &error);
+        let shown = outputs
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(_, text)| text.clone())
+            .collect::<Vec<_>>();
+        assert!(shown.iter().all(|text| !text.contains(MARK)), "{shown:?}");
+        let keys: BTreeSet<_> = error.iter().filter_map(Error::key).collect();
+        let wanted = ["db.every", "db.max", "db.memory", "db.unknown", "db.word"];
+        assert_eq!(keys, BTreeSet::from(wanted), "{error}");
+        for one in error.iter() {
+            match one.key().unwrap() {
+                "db.max" => assert_eq!(one.found(), Some("integer 300"), "{one}"),
+                "db.memory" => assert!(one.to_string().contains("KiB"), "{one}"),
+                "db.every" => assert!(one.to_string().contains("`30s`"), "{one}"),
+                "db.word" => assert_eq!(one.found(), Some("******"), "{one}"),
+                _ => assert!(one.to_string().contains("unknown field"), "{one}"),
+            }
+        }
+    };
+    check(props.get::<Database>("db").unwrap_err());
+    check(props.snapshot().bind::<Database>("db").unwrap_err());
+    check(props.property::<Database>("db").build().unwrap_err());
+    // Also once the key is known to be secret, and under a handle of the tree around it.
+    let _ = props.property::<Secret<String>>("db.word").build()?;
+    check(props.get::<Database>("db").unwrap_err());
+    check(
+        props
+            .property::<BTreeMap<String, Database>>("")
+            .build()
+            .unwrap_err(),
+    );
+    let named = Properties::builder()
+        .secret("db.word")
+        .source(memory)
+        .build()?;
+    check(named.get::<Database>("db").unwrap_err());
+    Ok(())
+}
+
+#[test]
+fn the_words_of_a_type_around_a_secret_stay_masked() -> Result<(), Error> {
+    #[derive(Debug, Deserialize)]
+    #[serde(try_from = "BTreeMap<String, String>")]
+    #[allow(dead_code)]
+    struct Quoting(BTreeMap<String, String>);
+    impl TryFrom<BTreeMap<String, String>> for Quoting {
+        type Error = String;
+        fn try_from(map: BTreeMap<String, String>) -> Result<Self, String> {
+            Err(format!("cannot use {map:?}"))
+        }
+    }
+    let memory = Memory::new();
+    memory.replace([("q.word", MARK), ("q.x", "1")])?;
+    let props = Properties::builder()
+        .secret("q.word")
+        .source(memory)
+        .build()?;
+    for error in [
+        props.get::<Quoting>("q").unwrap_err(),
+        props.snapshot().bind::<Quoting>("q").unwrap_err(),
+        props.property::<Quoting>("q").build().unwrap_err(),
+    ] {
+        assert!(!format!("{error} {error:?}").contains(MARK), "{error}");
     }
     Ok(())
 }

@@ -542,8 +542,10 @@ fn check(old: &Generation, conditions: Vec<Condition>) -> Result<(), Error> {
                 let found = Found::in_tree(&old.root, key.as_str())?;
                 let holds = match (&found, &wanted) {
                     (Found::Nothing, None) => true,
-                    (Found::Entry(entry), Some(wanted)) => diff::value(&entry.node) == Some(wanted),
-                    (Found::Inside(value, _), Some(wanted)) => *value == wanted,
+                    (Found::Entry(entry), Some(wanted)) => {
+                        diff::value(&entry.node).is_some_and(|value| value.is(wanted))
+                    }
+                    (Found::Inside(value, _), Some(wanted)) => value.is(wanted),
                     // A table or a broken reference is there and has no value of its own.
                     _ => false,
                 };

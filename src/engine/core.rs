@@ -40,6 +40,7 @@ use crate::value::key::Key;
 use crate::value::map::Entry;
 use crate::value::node::Table;
 use crate::value::scan::Seed;
+use crate::value::secret::looks_secret;
 
 /// The pause before the watchdog retries what needs the commit lock, while a commit holds it.
 const RETRY_WHILE_COMMITTING: Duration = Duration::from_millis(50);
@@ -292,8 +293,12 @@ impl Engine {
 
     /// Keys that held secrets in an earlier run do so still.
     pub(crate) fn known_secrets(&self, keys: &[Key]) {
+        let secrets = &self.rules.secrets;
+        // What looks like one is known without this, and may turn out to be none.
+        let tells = |key: &&Key| !secrets.is_plain(key.as_str()) && !looks_secret(key.as_str());
         keys.iter()
-            .for_each(|key| self.rules.secrets.add(key.clone()));
+            .filter(tells)
+            .for_each(|key| secrets.add(key.clone()));
     }
 
     /// Begins with what an earlier run had rolled back to.

@@ -19,12 +19,12 @@ use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate::{self, Context, Followed, References};
 use crate::tree::layer::{LayerState, count_bootstrap};
 use crate::tree::merge::Layers;
-use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::{Generation, Pending, Snapshot, Stamp};
 use crate::tree::usage::Usage;
 use crate::value::key::{Key, lineage};
 use crate::value::node::Table;
 use crate::value::scan::Seed;
+use crate::value::secret::Secrets;
 
 /// Refuses a candidate tree as a whole.
 pub(crate) type TreeValidator =

@@ -18,6 +18,7 @@ use crate::tree::layer::{SourceId, count_bootstrap};
 use crate::tree::merge::{Findings, Merge};
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
+use crate::value::document::clash;
 use crate::value::key::{Key, push_segment};
 use crate::value::node::{Node, Table};
 
@@ -377,13 +378,7 @@ fn set(
     table
         .put_path(path, Node::of(value.clone(), origin))
         .map(drop)
-        .map_err(|_| {
-            let detail =
-                "would be a value and a table at once in this layer; remove the other one first";
-            Error::new(ErrorKind::InvalidKey, detail)
-                .with_key(key)
-                .with_origin(origin)
-        })
+        .map_err(|_| clash(table, key, path, origin))
 }
 
 /// Where a layer, before or after an update, has a say about a key: at the key, or further up if a

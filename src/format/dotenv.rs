@@ -17,13 +17,12 @@
 //! quote belongs to the value, and of a name that is given twice the last value counts.
 
 use crate::error::{Error, ErrorKind};
-use crate::format::flat::{self, Cursor};
+use crate::format::flat::{self, Cursor, Tree};
 use crate::format::limits::malformed;
 use crate::value::document::Document;
 use crate::value::envname::env_name_to_key;
 use crate::value::key::Key;
 use crate::value::literal;
-use crate::value::node::Table;
 use crate::value::origin::Origin;
 
 pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
@@ -34,16 +33,16 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         unlisted: 0,
         unescaped: Vec::new(),
     };
-    let mut root = Table::default();
+    let mut tree = Tree::default();
     loop {
         reader.cursor.skip_while(char::is_whitespace);
         match reader.cursor.peek() {
             None => break,
             Some('#' | ';') => reader.cursor.skip_while(|c| c != '\n'),
-            Some(_) => reader.pair(&mut root)?,
+            Some(_) => reader.pair(&mut tree)?,
         }
     }
-    let mut document = Document::from_table(root);
+    let mut document = Document::from_table(tree.root);
     for (key, text) in reader.unescaped {
         document.set_unescaped(key, text);
     }
@@ -96,7 +95,7 @@ impl Reader<'_> {
         }
     }
 
-    fn pair(&mut self, root: &mut Table) -> Result<(), Error> {
+    fn pair(&mut self, tree: &mut Tree) -> Result<(), Error> {
         if let Some(after) = self.cursor.rest().strip_prefix("export") {
             if after.starts_with(blank) {
                 self.cursor.steps("export".len());
@@ -116,24 +115,27 @@ impl Reader<'_> {
             return Ok(());
         };
         self.cursor.steps(name.chars().count() + 1);
+        // A line gone wrong may hold a part of a secret before its first `=`.
         let key = match key(name.trim_end()) {
             Ok(key) => key,
             // The limits hold for the document, as in every format.
             Err(fault) if fault.kind() == ErrorKind::TooLarge => return Err(fault.with_origin(at)),
             Err(fault) => {
-                self.skip(fault.with_origin(at));
+                self.skip(fault.without_key().with_origin(at));
                 self.skip_value();
                 return Ok(());
             }
         };
         let (value, unescaped, at) = self.value()?;
         let path: Vec<_> = key.segments().collect();
-        let before = root.find(&path);
+        let before = tree.root.find(&path);
         let is_given_twice = before.is_some_and(|entry| entry.node.table().is_none());
-        match flat::put(root, &key, value, at) {
+        match flat::put(tree, &key, value, at) {
             // A value and a table at once: the line that comes first counts, as in the environment.
-            Err(clash) if !is_given_twice => self.skip(clash),
-            Err(twice) => return Err(twice),
+            Err(error) if error.kind() == ErrorKind::InvalidKey && !is_given_twice => {
+                self.skip(error);
+            }
+            Err(error) => return Err(error),
             Ok(()) => {
                 let unescaped = unescaped.map(|text| (key.clone(), text));
                 self.unescaped.extend(unescaped);

@@ -1,43 +1,37 @@
 //! Formats of one key a line: puts the pairs into a tree.
 
 use crate::error::Error;
-use crate::format::limits::twice;
+use crate::format::limits::{Nodes, refuse_mark, twice};
 use crate::value::Value;
+use crate::value::document::clash;
 use crate::value::key::Key;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
 
-/// Puts a text at a key that must not have been given before.
-pub(crate) fn put(root: &mut Table, key: &Key, text: String, at: Origin) -> Result<(), Error> {
-    let path: Vec<_> = key.segments().collect();
-    let node = Node::Leaf(Leaf::new(Value::from(text), at.clone()));
-    let first = match root.put_path(&path, node) {
-        Ok(None) => return Ok(()),
-        Ok(Some(old)) => first_line(&old.node),
-        // Either a part of the path is a value, or the whole path is a table.
-        Err(_) => (1..=path.len())
-            .filter_map(|end| root.find(&path[..end]))
-            .find(|entry| entry.node.table().is_none())
-            .or_else(|| root.find(&path))
-            .and_then(|entry| first_line(&entry.node)),
-    };
-    Err(twice(key.as_str(), first, at))
+/// What a text said so far.
+#[derive(Default)]
+pub(crate) struct Tree {
+    pub(crate) root: Table,
+    nodes: Nodes,
 }
 
-fn first_line(node: &Node) -> Option<u32> {
-    let line = |origin: Option<&Origin>| origin?.line().map(|(line, _)| line);
-    let Some(table) = node.table() else {
-        return line(node.origin());
-    };
-    let mut first = None;
-    table.walk(&mut String::new(), &mut |_, entry| {
-        let here = line(entry.node.origin());
-        first = match (first, here) {
-            (Some(a), Some(b)) => Some(std::cmp::min(a, b)),
-            (a, b) => a.or(b),
-        };
-    });
-    first
+/// Puts a text at a key that must not have been given before.
+pub(crate) fn put(tree: &mut Tree, key: &Key, text: String, at: Origin) -> Result<(), Error> {
+    let path: Vec<_> = key.segments().collect();
+    refuse_mark(key.as_str(), || at.clone())?;
+    tree.nodes.add_value(|| at.clone())?;
+    let missing = path.len() - 1 - tree.root.tables_on(&path);
+    tree.nodes.add_tables(missing, || at.clone())?;
+    let root = &mut tree.root;
+    let node = Node::Leaf(Leaf::new(Value::from(text), at.clone()));
+    match root.put_path(&path, node) {
+        Ok(None) => Ok(()),
+        Ok(Some(old)) => {
+            let first = old.node.origin().and_then(Origin::line);
+            Err(twice(key.as_str(), first.map(|(line, _)| line), at))
+        }
+        Err(_) => Err(clash(root, key, &path, &at)),
+    }
 }
 
 /// Reads a text character by character and knows the place of the next one.

@@ -13,11 +13,11 @@ use serde_core::de::{
 };
 
 use crate::error::Error;
-use crate::format::limits::{Trail, malformed, too_deep, twice};
-use crate::format::spans::{self, Lines};
+use crate::format::limits::{self, Trail, malformed, shown, too_deep, twice};
+use crate::format::spans::{self, Lines, Spots};
 use crate::value::Value;
 use crate::value::document::Document;
-use crate::value::node::{Leaf, Node, Table};
+use crate::value::node::{Leaf, Node, Table, both};
 use crate::value::origin::Origin;
 
 pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
@@ -27,6 +27,7 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         lines: Lines::new(text),
         origin,
         trail: Trail::default(),
+        spots: Spots::default(),
         fault: None,
     };
     let mut json = serde_json::Deserializer::from_str(text);
@@ -86,6 +87,8 @@ struct Builder<'a> {
     lines: Lines<'a>,
     origin: &'a Origin,
     trail: Trail,
+    /// The places of the list at hand and of what it holds.
+    spots: Spots,
     /// What was refused here; `serde_json` only learns that something was.
     fault: Option<Error>,
 }
@@ -124,6 +127,22 @@ impl Builder<'_> {
         })
     }
 
+    fn value<E: serde_core::de::Error>(
+        &mut self,
+        offset: usize,
+        value: impl Into<Value>,
+    ) -> Result<Built, E> {
+        let (lines, origin) = (&self.lines, self.origin);
+        let counted = self.trail.value(|| {
+            let (line, column) = lines.place(offset);
+            origin.at(line, column)
+        });
+        match counted {
+            Ok(()) => Ok(Built::Value(value.into())),
+            Err(fault) => Err(self.refuse(fault)),
+        }
+    }
+
     fn number(&self, offset: usize) -> Result<Value, Error> {
         let rest = &self.text[offset..];
         let inside = |c: char| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E');
@@ -131,25 +150,26 @@ impl Builder<'_> {
         let fault = |detail| malformed(detail, self.place(offset)).with_key(self.trail.key());
         if !digits.contains(['.', 'e', 'E']) {
             let integer = digits.parse::<i128>().map(Value::from);
+            let integer = integer.map(|value| value.with_spelling(digits));
             return integer.map_err(|_| fault("an integer beyond 128 bits"));
         }
         match digits.parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(Value::Float(value)),
+            Ok(value) if value.is_finite() => Ok(Value::Float(value).with_spelling(digits)),
             Ok(_) => Err(fault("a number beyond the range of 64-bit floats")),
             Err(_) => Err(fault("not a number")),
         }
     }
 
-    /// The line on which the object that begins at `object` first has a name.
+    /// Where the object that begins at `object` first has a name.
     #[cold]
-    fn first_line(&self, object: usize, name: &str) -> Option<u32> {
+    fn first_place(&self, object: usize, name: &str) -> Option<Origin> {
         let text = self.text.as_bytes();
         let mut at = object + 1;
         loop {
             let (start, end) = token(text, at);
             let key: Cow<'_, str> = serde_json::from_str(self.text.get(start..end)?).ok()?;
             if key == name {
-                return Some(self.lines.place(start).0);
+                return Some(self.place(start));
             }
             at = skip(text, end)?;
         }
@@ -223,6 +243,9 @@ impl<'de> DeserializeSeed<'de> for Slot<'_, '_> {
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Built, D::Error> {
         let offset = self.builder.next();
+        if self.in_list {
+            self.builder.spots.push(self.builder.lines.place(offset));
+        }
         from.deserialize_any(Here { slot: self, offset })
     }
 }
@@ -237,7 +260,7 @@ impl Here<'_, '_> {
     fn number<E: serde_core::de::Error>(self) -> Result<Built, E> {
         let builder = self.slot.builder;
         match builder.number(self.offset) {
-            Ok(value) => Ok(Built::Value(value)),
+            Ok(value) => builder.value(self.offset, value),
             Err(fault) => Err(builder.refuse(fault)),
         }
     }
@@ -251,19 +274,19 @@ impl<'de> Visitor<'de> for Here<'_, '_> {
     }
 
     fn visit_unit<E: serde_core::de::Error>(self) -> Result<Built, E> {
-        Ok(Built::Value(Value::Unset))
+        self.slot.builder.value(self.offset, Value::Unset)
     }
 
     fn visit_bool<E: serde_core::de::Error>(self, value: bool) -> Result<Built, E> {
-        Ok(Built::Value(Value::Bool(value)))
+        self.slot.builder.value(self.offset, Value::Bool(value))
     }
 
     fn visit_i64<E: serde_core::de::Error>(self, value: i64) -> Result<Built, E> {
-        Ok(Built::Value(Value::from(value)))
+        self.slot.builder.value(self.offset, Value::from(value))
     }
 
     fn visit_u64<E: serde_core::de::Error>(self, value: u64) -> Result<Built, E> {
-        Ok(Built::Value(Value::from(value)))
+        self.slot.builder.value(self.offset, Value::from(value))
     }
 
     /// Also the integers that `serde_json` has no room for.
@@ -272,13 +295,21 @@ impl<'de> Visitor<'de> for Here<'_, '_> {
     }
 
     fn visit_str<E: serde_core::de::Error>(self, text: &str) -> Result<Built, E> {
-        Ok(Built::Value(Value::from(text)))
+        let builder = self.slot.builder;
+        if text.contains('\0') {
+            let fault = malformed(limits::NUL, builder.place(self.offset));
+            return Err(builder.refuse(fault.with_key(builder.trail.key())));
+        }
+        builder.value(self.offset, Value::from(text))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Built, A::Error> {
         let builder = self.slot.builder;
         if let Err(fault) = builder.open(self.offset) {
             return Err(builder.refuse(fault));
+        }
+        if !self.slot.in_list {
+            builder.spots.push(builder.lines.place(self.offset));
         }
         let mut list = Vec::new();
         loop {
@@ -310,6 +341,7 @@ impl<'de> Visitor<'de> for Here<'_, '_> {
         }
         let mut table = Table::default();
         let mut fields = BTreeMap::new();
+        let mut starts = Vec::new();
         while let Some(name) = from.next_key_seed(Name)? {
             let at_name = builder.next();
             let before = match builder.enter(&name, at_name) {
@@ -317,30 +349,56 @@ impl<'de> Visitor<'de> for Here<'_, '_> {
                 Err(fault) => return Err(builder.refuse(fault)),
             };
             let at_value = token(builder.text.as_bytes(), builder.at).0;
+            if in_list {
+                starts.push((Box::from(&*name), builder.spots.len()));
+            }
             let value = from.next_value_seed(Slot {
                 builder: &mut *builder,
                 in_list,
             })?;
-            let again = match value {
-                Built::Value(value) if in_list => fields.insert(name.into(), value).is_some(),
-                Built::Value(value) => {
-                    let leaf = Leaf::new(value, builder.place(at_value));
-                    table.put(&name, Node::Leaf(leaf)).is_some()
-                }
-                Built::Table(below) => table.put(&name, Node::Table(below)).is_some(),
+            let is_table = match &value {
+                Built::Value(value) => matches!(value, Value::Table(_)),
+                Built::Table(_) => true,
             };
-            if again {
+            let was_table = match value {
+                Built::Value(value) if in_list => {
+                    let old = fields.insert(name.into(), value);
+                    old.map(|old| matches!(old, Value::Table(_)))
+                }
+                Built::Value(value) => {
+                    let origin = match &value {
+                        Value::List(_) => builder.origin.with_items(builder.spots.take()),
+                        _ => builder.place(at_value),
+                    };
+                    let leaf = Leaf::new(value, origin);
+                    let old = table.put(&name, Node::Leaf(leaf));
+                    old.map(|old| old.node.table().is_some())
+                }
+                Built::Table(below) => {
+                    let old = table.put(&name, Node::Table(below));
+                    old.map(|old| old.node.table().is_some())
+                }
+            };
+            if let Some(was_table) = was_table {
                 let name = serde_json::from_str::<Cow<'_, str>>(
                     &builder.text[at_name..token(builder.text.as_bytes(), at_name).1],
                 )
                 .unwrap_or_default();
-                let first = builder.first_line(self.offset, &name);
-                let fault = twice(builder.trail.key(), first, builder.place(at_name));
+                let first = builder.first_place(self.offset, &name);
+                let (key, again) = (builder.trail.key(), builder.place(at_name));
+                let fault = match was_table == is_table {
+                    true => {
+                        let line = first.and_then(|first| first.line());
+                        twice(key, line.map(|(line, _)| line), again)
+                    }
+                    false => both(&shown(key), first.as_ref(), was_table, &again),
+                };
                 return Err(builder.refuse(fault));
             }
             builder.trail.leave(before);
         }
         builder.trail.close();
+        builder.spots.sort_fields(starts);
         Ok(if in_list {
             Built::Value(Value::Table(Box::new(fields)))
         } else {
@@ -392,7 +450,7 @@ mod tests {
         assert_eq!(
             golden(Format::json(), text),
             "\"a.b\" = \"\\\"}\u{e9}\" @1:9\n\
-             f = -15.0 @4:31\n\
+             f = -1.50e1 @4:31\n\
              n = unset @4:20\n\
              o.te = true @4:2\n\
              \u{e9} = [1, {x = [], y = unset}] @2:7\n"

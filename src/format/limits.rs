@@ -1,13 +1,86 @@
-//! What all formats refuse alike: too deep, too long a key, a key given twice.
+//! What all formats refuse alike: too deep, too many values, too long a key, a key given twice.
+//!
+//! The limits on numbers bound the memory of a parser. A table or a list takes up to 20 times as much
+//! as the shortest text that spells one, `{},` or `[],`, and the parsers of TOML and YAML hold up to
+//! 1.3 KiB for each. With the limits no document takes more than 4 times what a document of the same
+//! length takes that has as many scalar keys as fit (see `tests/footprint.rs`).
 
 use crate::error::{Error, ErrorKind};
 #[cfg(any(feature = "toml", feature = "json", feature = "yaml"))]
 use crate::value::key::{self, MAX_DEPTH, MAX_KEY_BYTES};
 use crate::value::origin::Origin;
 
+/// The most tables and lists of a document. The root counts, and so do tables and lists in lists.
+pub(crate) const MAX_TABLES: usize = 100_000;
+
+/// The most values of a document that are neither tables nor lists. Items of lists count.
+pub(crate) const MAX_VALUES: usize = 1_000_000;
+
+/// How many nodes a document has so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Nodes {
+    tables: usize,
+    values: usize,
+}
+
+impl Nodes {
+    /// Adds so many tables or lists.
+    #[inline]
+    pub(crate) fn add_tables(
+        &mut self,
+        count: usize,
+        at: impl FnOnce() -> Origin,
+    ) -> Result<(), Error> {
+        self.tables += count;
+        match self.tables {
+            0..=MAX_TABLES => Ok(()),
+            _ => Err(too_many_tables(at())),
+        }
+    }
+
+    /// Adds a value that is neither a table nor a list.
+    #[inline]
+    pub(crate) fn add_value(&mut self, at: impl FnOnce() -> Origin) -> Result<(), Error> {
+        self.values += 1;
+        match self.values {
+            0..=MAX_VALUES => Ok(()),
+            _ => Err(too_many_values(at())),
+        }
+    }
+}
+
+#[cold]
+pub(crate) fn too_many_tables(at: Origin) -> Error {
+    let detail = format!(
+        "more than {MAX_TABLES} tables and lists in one document; split it, or use fewer tables"
+    );
+    Error::new(ErrorKind::TooLarge, detail).with_origin(at)
+}
+
+#[cold]
+pub(crate) fn too_many_values(at: Origin) -> Error {
+    let detail = format!("more than {MAX_VALUES} values in one document; split it");
+    Error::new(ErrorKind::TooLarge, detail).with_origin(at)
+}
+
 /// A fault in the document at one place.
 pub(crate) fn malformed(detail: impl Into<String>, at: Origin) -> Error {
     Error::new(ErrorKind::Malformed, detail).with_origin(at)
+}
+
+/// The detail of a fault.
+pub(crate) const NUL: &str = "a NUL character";
+
+/// The detail of a fault.
+pub(crate) const SECOND_MARK: &str = "a second byte order mark; remove it, some editors and \
+     the joining of files leave one";
+
+/// Refuses a name that holds a byte order mark.
+pub(crate) fn refuse_mark(name: &str, at: impl FnOnce() -> Origin) -> Result<(), Error> {
+    match name.contains('\u{feff}') {
+        true => Err(malformed(SECOND_MARK, at())),
+        false => Ok(()),
+    }
 }
 
 /// Nested too deep, at one place.
@@ -17,7 +90,7 @@ pub(crate) fn too_deep(at: Origin) -> Error {
     Error::new(ErrorKind::TooLarge, detail).with_origin(at)
 }
 
-/// A key that was given before, or that would be a value and a table at once.
+/// A key that was given before.
 #[cfg(any(
     feature = "toml",
     feature = "json",
@@ -55,6 +128,8 @@ pub(crate) fn shown(key: &str) -> String {
 pub(crate) struct Trail {
     key: String,
     depth: usize,
+    /// What was counted on the way.
+    nodes: Nodes,
 }
 
 #[cfg(any(feature = "toml", feature = "json", feature = "yaml"))]
@@ -66,11 +141,18 @@ impl Trail {
         at: impl FnOnce() -> Origin,
     ) -> Result<usize, Error> {
         let before = self.key.len();
+        if name.contains('\0') {
+            return Err(malformed(NUL, at()));
+        }
+        if name.contains('\u{feff}') {
+            return Err(malformed(SECOND_MARK, at()));
+        }
         key::push_segment(&mut self.key, name);
         if self.key.len() > MAX_KEY_BYTES {
+            // The name itself is not shown: so long a one may be a value gone wrong.
             let detail = format!("not a valid key: longer than {MAX_KEY_BYTES} bytes");
             return Err(Error::new(ErrorKind::TooLarge, detail)
-                .with_key(shown(&self.key))
+                .with_key(shown(&self.key[..before]))
                 .with_origin(at()));
         }
         Ok(before)
@@ -80,14 +162,25 @@ impl Trail {
         self.key.truncate(before);
     }
 
-    /// Steps into a table or a list. The root counts, so that a value at the deepest level has a
+    /// Steps into a table or a list, and counts it. The root counts, so that a value at the deepest level has a
     /// key of [`MAX_DEPTH`] segments.
     pub(crate) fn open(&mut self, at: impl FnOnce() -> Origin) -> Result<(), Error> {
         if self.depth >= MAX_DEPTH {
             return Err(too_deep(at()).with_key(shown(&self.key)));
         }
         self.depth += 1;
-        Ok(())
+        self.nodes.add_tables(1, at)
+    }
+
+    /// Steps into a table that was counted before, and whose depth was checked.
+    #[cfg(feature = "toml")]
+    pub(crate) fn open_again(&mut self) {
+        self.depth += 1;
+    }
+
+    /// Steps over a value.
+    pub(crate) fn value(&mut self, at: impl FnOnce() -> Origin) -> Result<(), Error> {
+        self.nodes.add_value(at)
     }
 
     pub(crate) fn close(&mut self) {

@@ -5,11 +5,10 @@
 //! characters they name, and any other escaped character is itself.
 
 use crate::error::{Error, ErrorKind};
-use crate::format::flat::{self, Cursor};
-use crate::format::limits::malformed;
+use crate::format::flat::{self, Cursor, Tree};
+use crate::format::limits::{NUL, malformed};
 use crate::value::document::Document;
 use crate::value::key::Key;
-use crate::value::node::Table;
 use crate::value::origin::Origin;
 
 pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
@@ -17,13 +16,13 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         cursor: Cursor::new(text),
         origin,
     };
-    let mut root = Table::default();
+    let mut tree = Tree::default();
     loop {
         reader.cursor.skip_while(|c| blank(c) || line_end(c));
         match reader.cursor.peek() {
-            None => return Ok(Document::from_table(root)),
+            None => return Ok(Document::from_table(tree.root)),
             Some('#' | '!') => reader.cursor.skip_while(|c| !line_end(c)),
-            Some(_) => reader.pair(&mut root)?,
+            Some(_) => reader.pair(&mut tree)?,
         }
     }
 }
@@ -42,7 +41,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn pair(&mut self, root: &mut Table) -> Result<(), Error> {
+    fn pair(&mut self, tree: &mut Tree) -> Result<(), Error> {
         let at_key = self.cursor.at(self.origin);
         let mut key = String::new();
         loop {
@@ -56,12 +55,21 @@ impl Reader<'_> {
                 _ => break,
             }
         }
+        if key.is_empty() && self.cursor.peek().is_none_or(line_end) {
+            // Backslashes that join empty lines, as in Java.
+            return Ok(());
+        }
         if key.is_empty() {
             return Err(
                 Error::new(ErrorKind::InvalidKey, "a line without a key").with_origin(at_key)
             );
         }
-        let key = Key::parse(&key).map_err(|fault| fault.with_origin(at_key))?;
+        // Not shown: a line gone wrong may hold anything.
+        let key = Key::parse(&key).map_err(|fault| {
+            let detail =
+                "not a valid key; a dot separates its parts, and quotes hold a part together";
+            Error::new(fault.kind(), detail).with_origin(at_key)
+        })?;
         self.skip_blanks();
         if matches!(self.cursor.peek(), Some('=' | ':')) {
             self.cursor.step();
@@ -69,7 +77,7 @@ impl Reader<'_> {
         }
         let at_value = self.cursor.at(self.origin);
         let value = self.value()?;
-        flat::put(root, &key, value, at_value)
+        flat::put(tree, &key, value, at_value)
     }
 
     fn value(&mut self) -> Result<String, Error> {
@@ -150,7 +158,7 @@ impl Reader<'_> {
         };
         // Java reads an escaped NUL; here it would slip past the rule of all formats.
         match char::from_u32(code) {
-            Some('\0') => Err("a NUL character"),
+            Some('\0') => Err(NUL),
             Some(c) => Ok(c),
             None => Err(lone),
         }
@@ -188,6 +196,24 @@ mod tests {
              empty = \"\" @9:6\n\
              \u{e9} k = \"vwz\" @5:6\n"
         );
+    }
+
+    #[test]
+    fn a_backslash_alone_joins_empty_lines_to_nothing() {
+        for text in [
+            "a=1\n\\\n\nb=2",
+            "a=1\r\n  \\\r\n\r\nb=2\n",
+            "a=1\n\\\n\\\n  \nb=2\n\\",
+            "\\\n\na=1\n\\\nb=2\n\\\n",
+        ] {
+            let document = parse(text).unwrap();
+            let values: Vec<_> = document
+                .iter()
+                .map(|(k, v, _)| format!("{k}={v}"))
+                .collect();
+            assert_eq!(values, ["a=\"1\"", "b=\"2\""], "{text}");
+        }
+        assert!(parse("\\\n=x").is_err(), "a line without a key");
     }
 
     #[test]

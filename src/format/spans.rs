@@ -1,5 +1,8 @@
 //! Byte offsets to lines and columns, both counted from 1, columns in characters.
 
+#[cfg(any(feature = "toml", feature = "json", feature = "yaml"))]
+use crate::value::origin::Spot;
+
 /// Finds one place by counting from the start; for errors, of which there is one.
 pub(crate) fn place(text: &[u8], offset: usize) -> (u32, u32) {
     let before = &text[..offset.min(text.len())];
@@ -84,6 +87,49 @@ impl<'a> Lines<'a> {
         let at = offset / BLOCK;
         let block = self.blocks.get(at).copied().unwrap_or_default();
         (block, &self.text[at * BLOCK..offset])
+    }
+}
+
+/// The places of a list and of the values in it, as [`Origin::with_items`] takes them.
+///
+/// [`Origin::with_items`]: crate::value::origin::Origin::with_items
+#[cfg(any(feature = "toml", feature = "json", feature = "yaml"))]
+#[derive(Default)]
+pub(crate) struct Spots(Vec<Spot>);
+
+#[cfg(any(feature = "toml", feature = "json", feature = "yaml"))]
+impl Spots {
+    pub(crate) fn push(&mut self, spot: Spot) {
+        self.0.push(spot);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<Spot> {
+        std::mem::take(&mut self.0)
+    }
+
+    /// Puts the fields of a table, the last values here, in the order of their names. Each name comes
+    /// with where its values begin here.
+    pub(crate) fn sort_fields(&mut self, mut fields: Vec<(Box<str>, usize)>) {
+        if fields.is_sorted() {
+            return;
+        }
+        let end = self.0.len();
+        let ends = fields.iter().skip(1).map(|(_, start)| *start).chain([end]);
+        let ends: Vec<usize> = ends.collect();
+        let first = fields.first().map_or(end, |(_, start)| *start);
+        let mut ranges: Vec<_> = fields.drain(..).zip(ends).collect();
+        ranges.sort();
+        let sorted: Vec<Spot> = ranges
+            .iter()
+            .flat_map(|((_, start), end)| &self.0[*start..*end])
+            .copied()
+            .collect();
+        self.0.truncate(first);
+        self.0.extend(sorted);
     }
 }
 

@@ -18,13 +18,13 @@ use crate::schema::Schema;
 use crate::source::Source;
 use crate::sync::discard::{Contained, Discard};
 use crate::tree::layer::Layer;
-use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::Snapshot;
 use crate::tree::usage::Usage;
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::key::Key;
 use crate::value::origin::Origin;
+use crate::value::secret::Secrets;
 
 /// The rank of the layer that [`Properties::set`] writes to: stronger than any but what only the
 /// start sets.
@@ -45,6 +45,7 @@ pub struct Builder {
     defaults: Document,
     append: Vec<Result<Key, Error>>,
     secrets: Vec<Result<Key, Error>>,
+    not_secrets: Vec<Result<Key, Error>>,
     validators: Vec<TreeValidator>,
     schema: Option<Schema>,
     tracks_usage: bool,
@@ -70,6 +71,7 @@ impl Builder {
             defaults: Document::new(),
             append: Vec::new(),
             secrets: Vec::new(),
+            not_secrets: Vec::new(),
             validators: Vec::new(),
             schema: None,
             tracks_usage: false,
@@ -219,9 +221,33 @@ impl Builder {
     /// Never shows the values of a key and of all keys below it.
     ///
     /// Keys that look like secrets, such as `db.password`, and keys read as
-    /// [`Secret`](crate::Secret) are masked without being named here.
+    /// [`Secret`](crate::Secret) are masked without being named here. A key that is named here is
+    /// secret, even if it or a key above it is given to [`not_secret`](Self::not_secret).
     pub fn secret(mut self, key: &str) -> Self {
         self.secrets.push(Key::parse(key));
+        self
+    }
+
+    /// Shows a key that looks like a secret and is none, and keeps it in the
+    /// [cache](crate::source::Cached).
+    ///
+    /// Neither the key's name nor the form of its value counts any more. Of a key below it only the
+    /// names from there on count: after `not_secret("auth")`, `auth.realm` is shown, and
+    /// `auth.password` is not. A key that is read as a [`Secret`](crate::Secret) stays one.
+    ///
+    /// ```
+    /// use liveprops::{Properties, sources::Memory};
+    ///
+    /// let props = Properties::builder()
+    ///     .source(Memory::from([("gate.pin", "board 7"), ("gate.password", "s3cr3t")]))
+    ///     .not_secret("gate.pin")
+    ///     .build()?;
+    /// assert!(props.explain("gate.pin").to_string().contains("board 7"));
+    /// assert!(!props.explain("gate.password").to_string().contains("s3cr3t"));
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    pub fn not_secret(mut self, key: &str) -> Self {
+        self.not_secrets.push(Key::parse(key));
         self
     }
 
@@ -404,6 +430,7 @@ impl Builder {
         };
         let append: BTreeSet<Key> = keys(self.append).into_iter().collect();
         let secrets = Secrets::default();
+        secrets.set_plain(keys(self.not_secrets).into_iter().collect());
         keys(self.secrets)
             .into_iter()
             .for_each(|key| secrets.add(key));

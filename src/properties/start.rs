@@ -10,7 +10,7 @@ use crate::engine::health::books::{Answer, Expected, News};
 use crate::engine::pins::BOOTSTRAP_RANK;
 use crate::engine::supervise::{Keeper, Terms, guarded};
 use crate::error::{Error, ErrorKind};
-use crate::source::{Applied, Policy, References, Source, Start, Timing, Watching};
+use crate::source::{Applied, Masked, Policy, References, Source, Start, Timing, Watching};
 use crate::sync::discard::Discard;
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::value::document::Report;
@@ -210,7 +210,7 @@ impl Started {
         let id = engine.new_source();
         // A source is the user's code, in whatever it says.
         let bootstrap = place.rank() == BOOTSTRAP_RANK;
-        let (origin, terms) = guarded(|| {
+        let (origin, terms, credentials) = guarded(|| {
             let (timing, policy) = (source.timing(), source.policy());
             let terms = Terms {
                 watching: match bootstrap {
@@ -223,9 +223,10 @@ impl Started {
                 timing,
                 policy,
             };
-            Ok((source.origin(), terms))
+            Ok((source.origin(), terms, source.credentials()))
         })?;
-        let mut state = layer(id, place.clone(), &origin.to_string());
+        let name = credentials.mask(&origin.to_string());
+        let mut state = layer(id, place.clone(), &name);
         state.is_literal = terms.policy.references == References::Literal;
         in_time(&state.name, &terms, limits.propagation)?;
         let policy = &terms.policy;
@@ -245,9 +246,8 @@ impl Started {
             engine.arriving(id);
         }
         let name = Arc::clone(&state.name);
-        let keeper = engine
-            .supervisor
-            .start(engine, id, name, terms, source.keep());
+        let source = Box::new(Masked::new(source.keep(), credentials));
+        let keeper = engine.supervisor.start(engine, id, name, terms, source);
         let keeper = keeper.inspect_err(|_| engine.give_up(id))?;
         Ok(Self {
             state,

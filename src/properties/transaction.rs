@@ -92,7 +92,8 @@ impl Transaction {
     }
 
     /// Has the commit fail with a conflict unless the key has this value then; `None` for absent,
-    /// which a table is not.
+    /// which a table is not. A number or a boolean may be spelled in any way, unless `value` has a
+    /// spelling.
     ///
     /// # Errors
     ///

@@ -10,9 +10,9 @@ use crate::property::subscription::Subscriber;
 use crate::sync::Mutex;
 use crate::tree::change::{self, KeyChange};
 use crate::tree::diff::{self, LeafChange};
-use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::Snapshot;
 use crate::value::key::Key;
+use crate::value::secret::Secrets;
 
 /// All keys under a prefix that changed since the call before.
 ///
@@ -145,6 +145,7 @@ impl Mailbox {
                         old: change.old.clone(),
                         new: change.new.clone(),
                         hidden,
+                        secrets: self.secrets.clone(),
                     });
                 }
                 Entry::Occupied(mut entry) => {

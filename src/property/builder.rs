@@ -14,7 +14,6 @@ use crate::property::slot::{
 };
 use crate::sync::discard::{Contained, Discard};
 use crate::tree::snapshot::{Found, Generation};
-use crate::value::coerce;
 use crate::value::key::Key;
 
 /// Builds a [`DynamicProperty`]; made by [`Properties::property`](crate::Properties::property) and
@@ -139,7 +138,7 @@ fn read_table<T: DeserializeOwned>(
     found: Found<'_>,
 ) -> Result<T, Error> {
     match found {
-        Found::Nothing => coerce::decode_table(key, None, false),
+        Found::Nothing => generation.decode_absent(key),
         found => generation.decode_noting(key, found),
     }
 }
@@ -196,8 +195,14 @@ fn build<T: Send + Sync + 'static>(
     let mut terms = Some(terms);
     let mut outcome = Err(closed());
     host_now.between_commits(&mut |generation, registry| {
+        // A slot that keeps its last good value would give a new handle a value that is not in force.
+        let is_broken = |terms: &Spec<T>| {
+            let mut keys = std::iter::once(&key).chain(&terms.fallbacks);
+            keys.any(|key| generation.has_broken_reference(key.as_str()))
+        };
         outcome = match terms
             .as_ref()
+            .filter(|terms| !is_broken(terms))
             .and_then(|terms| sharable(&key, terms, registry))
         {
             Some(slot) => Ok(DynamicProperty { slot }),

@@ -387,8 +387,8 @@ fn judge<T: DeserializeOwned + 'static>(
     let (value, read) = noticing(|| match generation {
         Some(generation) => generation.decode_noting(key, found),
         None => found
-            .decode(key, false)
-            .or_else(|_| found.decode(key, hidden())),
+            .decode(key, false.into())
+            .or_else(|_| found.decode(key, hidden().into())),
     });
     let value: Discard<T> = Discard::new(value?);
     let Some(broken) = rules.iter().find(|rule| !(rule.holds)(&value)) else {
@@ -406,7 +406,7 @@ fn judge<T: DeserializeOwned + 'static>(
 
 /// Whether something in what was found looks secret, or was made from a secret.
 fn holds_secret(found: Found<'_>, generation: Option<&Generation>) -> bool {
-    let (Found::Entry(entry) | Found::Inside(_, entry)) = found else {
+    let (Found::Entry(entry) | Found::Inside(_, entry) | Found::Broken(entry)) = found else {
         return false;
     };
     let mut derived = false;

@@ -53,11 +53,10 @@ use crate::error::{Error, ErrorKind};
 use crate::schema::declaration::{Fault, Field};
 use crate::schema::nearest::Names;
 use crate::schema::shape::Kind;
-use crate::tree::secrets::Secrets;
 use crate::value::coerce::Way;
 use crate::value::document::Document;
 use crate::value::key::Key;
-use crate::value::secret::looks_secret;
+use crate::value::secret::Secrets;
 
 pub use crate::schema::declaration::Declaration;
 pub use crate::schema::unknown::{Deprecated, Unknown};
@@ -249,7 +248,10 @@ impl Schema {
         let marked = key.lineage().any(|place| marks.contains(place));
         // What the builder was told, and what was read as a secret; it hides what is above, too.
         let told = self.secrets.hides(key.as_str());
-        if marked || looks_secret(key.as_str()) || (told && field.shape.kind != Kind::Any) {
+        if marked
+            || self.secrets.looks_secret(key.as_str())
+            || (told && field.shape.kind != Kind::Any)
+        {
             return Veil::Whole;
         }
         let below = (Bound::Excluded(key.as_str()), Bound::Unbounded);
@@ -267,7 +269,7 @@ impl Schema {
     /// Whether a declared key below another one looks secret.
     fn shows(&self, key: &Key) -> bool {
         self.below(key.as_str())
-            .any(|below| looks_secret(below.as_str()))
+            .any(|below| self.secrets.looks_secret(below.as_str()))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::value::key::Key;
 use crate::value::origin::Origin;
 
 pub mod conformance;
+mod masked;
 mod policy;
 mod scope;
 mod timing;
@@ -21,6 +22,9 @@ pub use policy::{Cached, Guard, Policy, With};
 pub use scope::Scope;
 pub use timing::{DEFAULT_TIMEOUT, MAX_RETRY_AFTER, Timing};
 
+pub use crate::value::secret::Credentials;
+
+pub(crate) use masked::Masked;
 pub(crate) use policy::{References, Start};
 pub(crate) use scope::is_name;
 
@@ -132,6 +136,14 @@ pub trait Source: Send + Sync + 'static {
         Policy::new()
     }
 
+    /// The credentials that the source sends, asked once, when it is added; none by default.
+    ///
+    /// The engine masks them in all that the source reports. The source may add more to the same
+    /// [`Credentials`] later, such as those that it reads from a file.
+    fn credentials(&self) -> Credentials {
+        Credentials::new()
+    }
+
     /// This source with another policy: `edit` gets the one it has.
     fn with(self, edit: impl FnOnce(Policy) -> Policy) -> With<Self>
     where
@@ -174,6 +186,10 @@ impl<S: Source + ?Sized> Source for Arc<S> {
     fn policy(&self) -> Policy {
         (**self).policy()
     }
+
+    fn credentials(&self) -> Credentials {
+        (**self).credentials()
+    }
 }
 
 impl<S: Source + ?Sized> Source for Box<S> {
@@ -207,6 +223,10 @@ impl<S: Source + ?Sized> Source for Box<S> {
 
     fn policy(&self) -> Policy {
         (**self).policy()
+    }
+
+    fn credentials(&self) -> Credentials {
+        (**self).credentials()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::source::{Refusal, Source, Timing, Update, Updates, Watching};
+use crate::source::{Credentials, Refusal, Source, Timing, Update, Updates, Watching};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 
@@ -189,9 +189,22 @@ impl Default for Policy {
 
 /// How the newest values of a source are kept on disk.
 ///
-/// Secrets are left out. A key that only its being read as a [`Secret`](crate::Secret) tells to hold
-/// one is on disk until then, in the first run of all: declare it in the
-/// [`Schema`](crate::Schema), or name it by [`Builder::secret`](crate::Builder::secret).
+/// Secrets are left out, in one of four ways in which a value counts as one:
+///
+/// - The name of its key looks like it: `db.password`, `api.key`, `dbPass`.
+/// - Its text has a known form: an address with a user or a secret parameter, a connection string
+///   (`host=h password=pw`, `user:pw@tcp(h)/d`), a header, a private key, a token of a known service.
+/// - The program named the key by [`Builder::secret`](crate::Builder::secret) or declared it as secret in
+///   the [`Schema`](crate::Schema).
+/// - The program read the key as a [`Secret`](crate::Secret), by whatever call. Its value is on disk
+///   until then, in the first run of all, and is taken off as soon as the key is read.
+///
+/// Names and forms are a guess. It cannot know a plain password below a plain name (`db.value =
+/// "hunter2"`), a secret within a longer text of no known form, a secret of a service whose tokens have
+/// no form of their own, nor one that is encoded. Declare the keys that hold those, or read them into a
+/// `Secret` in the declared type. A wrong guess leaves a key out that is no secret:
+/// [`SourceHealth::guessed_secrets`](crate::health::SourceHealth::guessed_secrets) lists the keys that
+/// are left out by a guess, and [`Builder::not_secret`](crate::Builder::not_secret) puts one back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
 pub struct Cached {
@@ -346,5 +359,9 @@ impl<S: Source> Source for With<S> {
 
     fn policy(&self) -> Policy {
         self.policy.clone()
+    }
+
+    fn credentials(&self) -> Credentials {
+        self.source.credentials()
     }
 }

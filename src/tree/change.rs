@@ -7,13 +7,13 @@ use serde_core::de::DeserializeOwned;
 
 use crate::error::{Error, MASK, Plain};
 use crate::tree::diff::{self, LeafChange};
-use crate::tree::secrets::Secrets;
 use crate::tree::snapshot::Generation;
 use crate::value::Value;
-use crate::value::coerce;
+use crate::value::coerce::{self, Mask};
 use crate::value::key::Key;
 use crate::value::map::Entry;
 use crate::value::origin::Origin;
+use crate::value::secret::Secrets;
 
 /// One key that came, went or changed. Shown with its secrets masked.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub struct KeyChange {
     pub(crate) old: Option<Arc<Entry>>,
     pub(crate) new: Option<Arc<Entry>>,
     pub(crate) hidden: bool,
+    /// What is known of secrets, to be asked when this is shown.
+    pub(crate) secrets: Secrets,
 }
 
 impl KeyChange {
@@ -50,18 +52,30 @@ impl KeyChange {
         self.new.as_ref().and_then(|entry| entry.node.origin())
     }
 
-    /// The value now as a `T`, `None` if the key is absent.
+    /// The value now as a `T`, `None` if the key is absent. Reading it as a
+    /// [`Secret`](crate::Secret) marks the key as secret.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if it cannot become one.
     pub fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
-        match &self.new {
-            Some(entry) => {
-                coerce::decode(self.key.as_str(), Some(&entry.node), self.hidden).map(Some)
+        let Some(entry) = &self.new else {
+            if coerce::is_secret_type::<T>() {
+                self.secrets.add(self.key.clone());
             }
-            None => Ok(None),
-        }
+            return Ok(None);
+        };
+        let key = self.key.as_str();
+        let mut secrets = Vec::new();
+        let outcome = coerce::decode_noting(key, Some(&entry.node), false, &mut secrets);
+        self.secrets.add_all(secrets);
+        let mask = Mask {
+            all: self.hidden || self.secrets.is_secret(key),
+            secrets: Some(&self.secrets),
+        };
+        outcome
+            .or_else(|_| coerce::decode(key, Some(&entry.node), mask))
+            .map(Some)
     }
 }
 
@@ -69,7 +83,9 @@ impl fmt::Display for KeyChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |value: Option<&Value>| match value {
             None => "absent".to_owned(),
-            Some(value) if self.hidden || coerce::holds_secret(value) => MASK.to_owned(),
+            Some(value) if self.hidden || self.secrets.hides_value(self.key.as_str(), value) => {
+                MASK.to_owned()
+            }
             Some(value) => value.to_string(),
         };
         write!(
@@ -107,6 +123,7 @@ pub(crate) fn between(before: &Generation, after: &Generation) -> Vec<KeyChange>
         .filter(|change| !change.moved)
         .map(|change| KeyChange {
             hidden: is_hidden(&change, &after.secrets, &[before, after]),
+            secrets: after.secrets.clone(),
             key: change.key,
             old: change.old,
             new: change.new,

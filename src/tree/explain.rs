@@ -38,6 +38,8 @@ pub struct Explanation {
     pub origin: Option<Origin>,
     /// Why the key cannot be read, such as a reference that leads in a circle.
     pub broken: Option<Error>,
+    /// Why the key is absent, if it is; `None` also for a malformed key.
+    pub absent: Option<Absence>,
     /// All layers, the strongest first.
     pub layers: Vec<LayerView>,
     /// The generation that was rolled back to, if one was: then its value is in force, whatever the
@@ -48,6 +50,33 @@ pub struct Explanation {
     pub pending_restart: Option<Says>,
     /// Updates of this key that were refused of late, with the reason.
     pub refused: Vec<Error>,
+}
+
+/// Why a key is absent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Absence {
+    /// No layer defines it, or only a roll-back or the need of a restart keeps its value out.
+    Undefined,
+    /// A tombstone hides what weaker layers have.
+    Unset {
+        /// Where the tombstone stands: at the key or above it.
+        key: Key,
+        /// Where it was written.
+        origin: Origin,
+    },
+    /// A value that stands further up hides what weaker layers have.
+    Hidden {
+        /// Where the value stands.
+        key: Key,
+        /// Where it was written.
+        origin: Origin,
+    },
+    /// No case of a contextual value holds, and no weaker layer has a value.
+    NoCase {
+        /// Where the contextual value was written.
+        origin: Origin,
+    },
 }
 
 /// What one layer says about a key.
@@ -87,7 +116,7 @@ pub struct LayerView {
 pub enum Says {
     /// Nothing.
     Nothing,
-    /// A tombstone: the key is absent whatever lower layers say.
+    /// A tombstone at the key or above it: the key is absent whatever lower layers say.
     Unset,
     /// A value, as it would be written.
     Value(String),
@@ -99,6 +128,8 @@ pub enum Says {
 struct Texts<'g> {
     generation: &'g Generation,
     masks: bool,
+    /// Whether somebody has said that the key is no secret.
+    is_plain: bool,
 }
 
 impl Texts<'_> {
@@ -107,7 +138,7 @@ impl Texts<'_> {
     }
 
     fn masked(&self, value: &Value, masks: bool) -> String {
-        if masks || coerce::holds_secret(value) {
+        if masks || (!self.is_plain && coerce::holds_secret(value)) {
             MASK.to_owned()
         } else {
             value.to_string()
@@ -129,7 +160,7 @@ impl Texts<'_> {
     /// The value of one layer at a key, and its origin.
     fn layer_value(&self, found: Found<'_>) -> (Says, Option<Origin>) {
         let value = match found {
-            Found::Nothing => Says::Nothing,
+            Found::Nothing | Found::Broken(_) => Says::Nothing,
             Found::Root(table) => Says::Table(table.leaves()),
             Found::Inside(value, entry) => {
                 let masks = self.masks || self.generation.derives_from_secret(entry);
@@ -156,6 +187,7 @@ impl Explanation {
         let show = Texts {
             generation,
             masks: generation.hides(key, in_force),
+            is_plain: generation.secrets.is_plain(key),
         };
         let mut explanation = Self {
             key: key.to_owned(),
@@ -163,6 +195,7 @@ impl Explanation {
             value: None,
             origin: generation.origin(key, in_force),
             broken: found.as_ref().err().cloned(),
+            absent: None,
             layers: Vec::new(),
             pinned: generation.stamp.pinned,
             pending_restart: pending(generation, key, in_force, &show),
@@ -171,11 +204,10 @@ impl Explanation {
         match in_force {
             Found::Entry(entry) => {
                 explanation.value = diff::value(&entry.node).map(|value| show.text(value));
-                if let Node::Resolved(resolved) = &entry.node {
-                    explanation.broken = resolved.value.as_ref().err().cloned();
-                }
+                explanation.broken = broken(entry);
             }
             Found::Inside(value, _) => explanation.value = Some(show.text(value)),
+            Found::Broken(entry) => explanation.broken = broken(entry),
             Found::Nothing | Found::Root(_) => {}
         }
         let mut winners = generation.winners(key, in_force);
@@ -188,10 +220,13 @@ impl Explanation {
             }
         });
         let shown: Vec<(Says, Option<Origin>)> = shown.collect();
-        if found.is_ok_and(|found| found.is_nothing()) && explanation.is_up_to_the_layers() {
-            let speaks = |(says, _): &(Says, _)| matches!(says, Says::Value(_) | Says::Unset);
-            let first = shown.iter().position(speaks);
-            winners.extend(first.filter(|at| shown[*at].0 == Says::Unset));
+        if found.is_ok_and(|found| found.is_nothing()) {
+            let (absent, by) = match explanation.is_up_to_the_layers() {
+                true => absence(generation, key),
+                false => (Absence::Undefined, None),
+            };
+            winners.extend(by.filter(|_| matches!(absent, Absence::Unset { .. })));
+            explanation.absent = Some(absent);
         }
         for (at, (layer, (says, origin))) in generation.layers.iter().zip(shown).enumerate() {
             explanation.layers.push(LayerView {
@@ -213,6 +248,14 @@ impl Explanation {
     /// Whether nothing keeps the values of the layers out.
     fn is_up_to_the_layers(&self) -> bool {
         self.pinned.is_none() && self.pending_restart.is_none()
+    }
+}
+
+/// Why a leaf cannot be read.
+fn broken(entry: &Entry) -> Option<Error> {
+    match &entry.node {
+        Node::Resolved(resolved) => resolved.value.as_ref().err().cloned(),
+        Node::Leaf(_) | Node::Table(_) => None,
     }
 }
 
@@ -246,8 +289,57 @@ fn is_same(a: Found<'_>, b: Found<'_>) -> bool {
     }
 }
 
+/// What a layer has at a key; of a key under a tombstone, the tombstone.
 fn layer_says<'a>(root: &'a Table, key: &str) -> Found<'a> {
-    Found::in_tree(root, key).unwrap_or(Found::Nothing)
+    let found = Found::in_tree(root, key).unwrap_or(Found::Nothing);
+    let tombstone = || {
+        let (_, above) = leaf_above(root, key)?;
+        (above.node.written() == Some(&Value::Unset)).then_some(above)
+    };
+    match found {
+        Found::Nothing => tombstone().map_or(Found::Nothing, Found::Entry),
+        found => found,
+    }
+}
+
+/// The leaf of a layer that leaves no room for a key, and its key.
+fn leaf_above<'a>(root: &'a Table, key: &str) -> Option<(Key, &'a Arc<Entry>)> {
+    let key = Key::parse(key).ok()?;
+    let path: Vec<_> = key.segments().collect();
+    (1..path.len()).find_map(|length| {
+        let entry = root.find(&path[..length])?;
+        let above = Key::from_segments(&path[..length]).ok()?;
+        entry.node.table().is_none().then_some((above, entry))
+    })
+}
+
+/// Why a key is absent from the tree that the layers make, and the layer that is the reason.
+fn absence(generation: &Generation, key: &str) -> (Absence, Option<usize>) {
+    for (at, layer) in generation.layers.iter().enumerate() {
+        let here = match Found::in_tree(&layer.root, key) {
+            Ok(Found::Entry(entry)) if entry.node.table().is_none() => {
+                Key::parse(key).ok().map(|key| (key, entry, true))
+            }
+            Ok(Found::Nothing) => {
+                leaf_above(&layer.root, key).map(|(above, entry)| (above, entry, false))
+            }
+            _ => None,
+        };
+        let Some((key, entry, is_at_key)) = here else {
+            continue;
+        };
+        let Some((written, origin)) = entry.node.written().zip(entry.node.origin().cloned()) else {
+            continue;
+        };
+        let reason = match (written, is_at_key) {
+            (Value::Unset, _) => Absence::Unset { key, origin },
+            (_, false) => Absence::Hidden { key, origin },
+            (value, true) if value.cases().is_some() => Absence::NoCase { origin },
+            (_, true) => Absence::Undefined,
+        };
+        return (reason, Some(at));
+    }
+    (Absence::Undefined, None)
 }
 
 impl fmt::Display for Explanation {
@@ -256,7 +348,28 @@ impl fmt::Display for Explanation {
         match (&self.value, &self.broken) {
             (_, Some(error)) => write!(f, " cannot be read: {error}")?,
             (Some(value), None) => write!(f, " = {}", Plain(value))?,
-            (None, None) => write!(f, " has no value of its own")?,
+            (None, None) => match &self.absent {
+                Some(Absence::Unset { key, origin }) => {
+                    write!(f, " is unset by {}", Plain(&origin.to_string()))?;
+                    if key.as_str() != self.key {
+                        write!(f, " at `{}`", Plain(key.as_str()))?;
+                    }
+                }
+                Some(Absence::Hidden { key, origin }) => {
+                    let origin = origin.to_string();
+                    write!(f, " is hidden by the value of `{}`", Plain(key.as_str()))?;
+                    write!(f, " ({})", Plain(&origin))?;
+                }
+                Some(Absence::NoCase { origin }) => {
+                    let origin = origin.to_string();
+                    write!(
+                        f,
+                        " is absent: no case holds of the value ({})",
+                        Plain(&origin)
+                    )?;
+                }
+                Some(Absence::Undefined) | None => write!(f, " has no value of its own")?,
+            },
         }
         let width = self
             .layers

@@ -27,7 +27,7 @@ impl Generation {
         let mut node = match found {
             Found::Root(table) => Node::Table(table.clone()),
             Found::Entry(entry) => entry.node.clone(),
-            Found::Nothing | Found::Inside(..) => return None,
+            Found::Nothing | Found::Inside(..) | Found::Broken(_) => return None,
         };
         let mut error = error;
         let mut changed = false;

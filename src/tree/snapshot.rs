@@ -1,5 +1,6 @@
 //! The merged tree of one generation, and how a key is found in it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -13,16 +14,16 @@ use crate::tree::diff;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::{self, LayerState};
 use crate::tree::merge::{self, SharedList};
-use crate::tree::secrets::Secrets;
 use crate::tree::usage::Usage;
 use crate::value::Value;
-use crate::value::coerce;
+use crate::value::coerce::{self, Mask};
 use crate::value::key::{self, Key};
 use crate::value::map::Entry;
-use crate::value::node::{Leaf, Node, Resolved, Table};
+use crate::value::node::{InsideBroken, Leaf, Node, Resolved, Table};
 use crate::value::origin::Origin;
 use crate::value::plain::plain;
 use crate::value::scan::Seed;
+use crate::value::secret::Secrets;
 use crate::value::units;
 
 /// All keys of one generation: a view that never changes and costs nothing to keep but memory.
@@ -113,6 +114,8 @@ pub(crate) enum Found<'a> {
     Entry(&'a Arc<Entry>),
     /// Inside a list: the value, and the leaf that holds it.
     Inside(&'a Value, &'a Arc<Entry>),
+    /// Inside a leaf whose reference is broken.
+    Broken(&'a Arc<Entry>),
 }
 
 impl<'a> Found<'a> {
@@ -145,6 +148,15 @@ impl<'a> Found<'a> {
                     for segment in segments {
                         rest.push(segment?);
                     }
+                    if let Node::Resolved(resolved) = leaf {
+                        if resolved.value.is_err() {
+                            return Ok(match resolved.inside_broken(&rest) {
+                                InsideBroken::Value(value) => Found::Inside(value, entry),
+                                InsideBroken::Broken => Found::Broken(entry),
+                                InsideBroken::Nothing => Found::Nothing,
+                            });
+                        }
+                    }
                     let value = diff::value(leaf);
                     let inside = value.and_then(|value| coerce::descend(value, &rest));
                     return Ok(inside.map_or(Found::Nothing, |value| Found::Inside(value, entry)));
@@ -169,7 +181,7 @@ impl<'a> Found<'a> {
     /// The leaf that the value stands in; a table has none.
     pub(crate) fn leaf(&self) -> Option<&'a Arc<Entry>> {
         match self {
-            Found::Entry(entry) | Found::Inside(_, entry) => {
+            Found::Entry(entry) | Found::Inside(_, entry) | Found::Broken(entry) => {
                 entry.node.table().is_none().then_some(*entry)
             }
             Found::Nothing | Found::Root(_) => None,
@@ -179,7 +191,7 @@ impl<'a> Found<'a> {
     /// The value for a message; `None` for a table.
     pub(crate) fn shown(&self, masked: bool) -> Option<String> {
         let (value, derived) = match self {
-            Found::Nothing | Found::Root(_) => return None,
+            Found::Nothing | Found::Root(_) | Found::Broken(..) => return None,
             Found::Entry(entry) => (diff::value(&entry.node)?, entry),
             Found::Inside(value, entry) => (*value, entry),
         };
@@ -192,23 +204,71 @@ impl<'a> Found<'a> {
         match self {
             Found::Entry(entry) => plain(diff::value(&entry.node)?),
             Found::Inside(value, _) => plain(value),
-            Found::Nothing | Found::Root(_) => None,
+            Found::Nothing | Found::Root(_) | Found::Broken(..) => None,
         }
     }
 
-    pub(crate) fn decode<T: DeserializeOwned>(&self, key: &str, masked: bool) -> Result<T, Error> {
+    pub(crate) fn decode<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        mut mask: Mask<'_>,
+    ) -> Result<T, Error> {
         match self {
-            Found::Nothing => coerce::decode(key, None, masked),
-            Found::Root(table) => coerce::decode_table(key, Some(table), masked),
-            Found::Entry(entry) => coerce::decode(key, Some(&entry.node), masked),
+            Found::Nothing => coerce::decode(key, None, mask),
+            Found::Root(table) => coerce::decode_table(key, Some(table), mask),
+            Found::Entry(entry) => coerce::decode(key, Some(&entry.node), mask),
+            Found::Broken(entry) => {
+                let error = coerce::decode::<T>(key, Some(&entry.node), mask).err();
+                Err(error.unwrap_or_else(|| Error::new(ErrorKind::Reference, "cannot be read")))
+            }
             Found::Inside(value, entry) => {
-                let secret = matches!(&entry.node, Node::Resolved(r) if r.secret);
+                mask.all |= matches!(&entry.node, Node::Resolved(r) if r.secret);
                 let nowhere = Origin::new("", "");
                 let origin = entry.node.origin().unwrap_or(&nowhere);
-                coerce::decode_value(key, value, origin, masked || secret)
+                let decode = |origin: &Origin| coerce::decode_value(key, value, origin, mask);
+                decode(origin).or_else(|error| match item_origin(key, entry) {
+                    Some(item) => decode(&item),
+                    None => Err(error),
+                })
             }
         }
     }
+
+    /// As [`decode`](Self::decode) without a mask, and adds the keys that were read as a secret.
+    fn decode_noting<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        secrets: &mut Vec<String>,
+    ) -> Result<T, Error> {
+        match self {
+            Found::Nothing => coerce::decode_noting(key, None, false, secrets),
+            Found::Root(table) => coerce::decode_table_noting(key, Some(table), false, secrets),
+            Found::Entry(entry) => coerce::decode_noting(key, Some(&entry.node), false, secrets),
+            Found::Broken(_) => self.decode(key, false.into()),
+            Found::Inside(value, entry) => {
+                let nowhere = Origin::new("", "");
+                let origin = entry.node.origin().unwrap_or(&nowhere);
+                coerce::decode_value_noting(key, value, origin, false, secrets)
+            }
+        }
+    }
+}
+
+/// Where the item of a list was written that stands at a key, below the leaf that is the list.
+#[cold]
+fn item_origin(key: &str, leaf: &Entry) -> Option<Origin> {
+    let Some(Value::List(items)) = diff::value(&leaf.node) else {
+        return None;
+    };
+    let origin = leaf.node.origin()?;
+    let path: Vec<String> = key::segments(key)
+        .map_while(Result::ok)
+        .map(Cow::into_owned)
+        .collect();
+    // The name of the leaf says how much of the key leads to it: the first path that is in the list.
+    (1..path.len())
+        .filter(|end| path[end - 1] == *leaf.name)
+        .find_map(|end| origin.of_item(items, &path[end..]))
 }
 
 impl Generation {
@@ -224,34 +284,9 @@ impl Generation {
         self.stamp.number
     }
 
-    /// Decodes what stands at a key; errors do not show what may be a secret.
-    pub(crate) fn decode<T: DeserializeOwned>(
-        &self,
-        key: &str,
-        found: Found<'_>,
-    ) -> Result<T, Error> {
-        // The masks cost a search, so only whoever asked wrongly pays for them.
-        found.decode(key, false).or_else(|error| {
-            let found = match self.without_rivals::<T>(key, found, error) {
-                Some(entry) => return self.decode_strongest(key, Found::Entry(&entry)),
-                None => found,
-            };
-            self.decode_masked(key, found)
-        })
-    }
-
-    fn decode_strongest<T: DeserializeOwned>(
-        &self,
-        key: &str,
-        found: Found<'_>,
-    ) -> Result<T, Error> {
-        let decoded = found.decode(key, false);
-        decoded.or_else(|_| self.decode_masked(key, found))
-    }
-
     /// Decodes again, for an error that shows nothing of what is known to be secret by now.
     fn decode_masked<T: DeserializeOwned>(&self, key: &str, found: Found<'_>) -> Result<T, Error> {
-        let masked = self.hides(key, found);
+        let mask = self.mask(key, found);
         let marked = |node: &Node| {
             node.map_resolved(&|resolved| {
                 let mut marked = resolved.clone();
@@ -261,15 +296,30 @@ impl Generation {
         };
         match found {
             Found::Root(table) => match marked(&Node::Table(table.clone())) {
-                Node::Table(table) => coerce::decode_table(key, Some(&table), masked),
-                node => coerce::decode(key, Some(&node), masked),
+                Node::Table(table) => coerce::decode_table(key, Some(&table), mask),
+                node => coerce::decode(key, Some(&node), mask),
             },
-            Found::Entry(entry) => coerce::decode(key, Some(&marked(&entry.node)), masked),
-            found => found.decode(key, masked),
+            Found::Entry(entry) => coerce::decode(key, Some(&marked(&entry.node)), mask),
+            found => found.decode(key, mask),
         }
     }
 
-    /// As [`decode`](Self::decode), and from now on hides what was read as a secret.
+    /// What an error about a key does not show: all of it if the key is secret, and what is secret
+    /// below it.
+    pub(crate) fn mask(&self, key: &str, found: Found<'_>) -> Mask<'_> {
+        let entry = match found {
+            Found::Entry(entry) | Found::Inside(_, entry) | Found::Broken(entry) => Some(entry),
+            Found::Nothing | Found::Root(_) => None,
+        };
+        let derived = entry.is_some_and(|entry| self.derives_from_secret(entry));
+        Mask {
+            all: derived || self.secrets.is_secret(key),
+            secrets: Some(&self.secrets),
+        }
+    }
+
+    /// Decodes what stands at a key, and from now on hides what was read as a secret. Errors do not
+    /// show what may be one.
     pub(crate) fn decode_noting<T: DeserializeOwned>(
         &self,
         key: &str,
@@ -294,27 +344,25 @@ impl Generation {
         found: Found<'_>,
     ) -> Result<T, Error> {
         let mut secrets = Vec::new();
-        let outcome = match found {
-            Found::Root(table) => {
-                coerce::decode_table_noting(key, Some(table), false, &mut secrets)
-            }
-            Found::Entry(entry) => {
-                coerce::decode_noting(key, Some(&entry.node), false, &mut secrets)
-            }
-            other => other.decode(key, false),
-        };
-        for secret in secrets {
-            if let Ok(key) = Key::parse(&secret) {
-                self.secrets.add(key);
-            }
-        }
+        let outcome = found.decode_noting(key, &mut secrets);
+        self.secrets.add_all(secrets);
+        outcome
+    }
+
+    /// Decodes an absent subtree as an empty one, and from now on hides what is read as a secret in it.
+    pub(crate) fn decode_absent<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
+        let mut secrets = Vec::new();
+        let outcome = coerce::decode_table_noting(key, None, false, &mut secrets);
+        self.secrets.add_all(secrets);
+        // What is read later is a secret before it is there.
+        self.secrets.add_all(coerce::secret_keys::<T>(key));
         outcome
     }
 
     /// Whether what stands at a key may be a secret, or be made from one.
     pub(crate) fn hides(&self, key: &str, found: Found<'_>) -> bool {
         let entry = match found {
-            Found::Entry(entry) | Found::Inside(_, entry) => Some(entry),
+            Found::Entry(entry) | Found::Inside(_, entry) | Found::Broken(entry) => Some(entry),
             Found::Nothing | Found::Root(_) => None,
         };
         self.secrets.hides(key) || entry.is_some_and(|entry| self.derives_from_secret(entry))
@@ -393,10 +441,15 @@ impl Generation {
         let found = Found::in_tree(&self.root, key)?;
         self.note(key, found);
         match found {
-            Found::Nothing => Ok(None),
+            Found::Nothing => {
+                if coerce::is_secret_type::<T>() {
+                    self.secrets.add_all([key.to_owned()]);
+                }
+                Ok(None)
+            }
             found => match found.plain() {
                 Some(value) => Ok(Some(value)),
-                None => self.decode(key, found).map(Some),
+                None => self.decode_noting(key, found).map(Some),
             },
         }
     }
@@ -408,6 +461,25 @@ impl Generation {
             self.secrets.hides(key.as_str())
                 || found.is_ok_and(|found| found.shown(false).as_deref() == Some(MASK))
         })
+    }
+
+    /// Whether a value at or below a key has a broken reference.
+    pub(crate) fn has_broken_reference(&self, key: &str) -> bool {
+        fn is_broken(node: &Node) -> bool {
+            match node {
+                Node::Leaf(_) => false,
+                Node::Resolved(resolved) => resolved.value.is_err(),
+                Node::Table(table) => {
+                    table.special() && table.map().iter().any(|entry| is_broken(&entry.node))
+                }
+            }
+        }
+        match Found::in_tree(&self.root, key) {
+            Ok(Found::Entry(entry)) => is_broken(&entry.node),
+            Ok(Found::Root(table)) => is_broken(&Node::Table(table.clone())),
+            Ok(Found::Broken(..)) => true,
+            Ok(Found::Nothing | Found::Inside(..)) | Err(_) => false,
+        }
     }
 
     /// Why keys whose references are broken cannot be read, in the order of the keys.
@@ -641,8 +713,8 @@ impl Snapshot {
         let found = Found::in_tree(&self.0.root, key)?;
         self.0.note(key, found);
         match found {
-            Found::Nothing => coerce::decode_table(key, None, self.0.secrets.hides(key)),
-            found => self.0.decode(key, found),
+            Found::Nothing => self.0.decode_absent(key),
+            found => self.0.decode_noting(key, found),
         }
     }
 

@@ -10,8 +10,9 @@ use crate::value::Value;
 use crate::value::key::{self, Key};
 use crate::value::literal;
 use crate::value::map::Entry;
-use crate::value::node::{Leaf, Node, Table};
+use crate::value::node::{self, Leaf, Node, Table};
 use crate::value::origin::Origin;
+use crate::value::secret::Credentials;
 use crate::value::unread::Unread;
 
 /// What stands at one key of a document.
@@ -83,8 +84,8 @@ impl Document {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] if the key is malformed, is the root, or would be a value and a
-    /// table at once; [`ErrorKind::TooLarge`] over the limits of a [`Key`].
+    /// [`ErrorKind::InvalidKey`] if the key is malformed, is the root, or would be both a
+    /// value and a table; [`ErrorKind::TooLarge`] over the limits of a [`Key`].
     pub fn set(&mut self, key: &str, value: impl Into<Value>, origin: Origin) -> Result<(), Error> {
         self.set_key(&Key::parse(key)?, value.into(), &origin)
     }
@@ -120,8 +121,6 @@ impl Document {
         value: Value,
         origin: &Origin,
     ) -> Result<(), Error> {
-        let refuse =
-            |kind, detail: &str| Err(Error::new(kind, detail).with_key(key).with_origin(origin));
         if key.is_root() {
             let detail = "the root holds no value";
             return Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(origin));
@@ -130,10 +129,7 @@ impl Document {
         fits.map_err(|error| error.with_key(key).with_origin(origin))?;
         match self.root.put_path(path, Node::of(value, origin)) {
             Ok(_) => Ok(()),
-            Err(_) => refuse(
-                ErrorKind::InvalidKey,
-                "would be a value and a table at once",
-            ),
+            Err(_) => Err(clash(&self.root, key, path, origin)),
         }
     }
 
@@ -167,10 +163,7 @@ impl Document {
         }
         let taken = self.root.find(&path).is_some();
         match taken || self.root.put_path(&path, Node::Table(table)).is_err() {
-            true => refuse(
-                ErrorKind::InvalidKey,
-                "would be a value and a table at once",
-            ),
+            true => Err(clash(&self.root, key, &path, origin)),
             false => Ok(()),
         }
     }
@@ -258,12 +251,17 @@ impl Document {
         })
     }
 
-    /// How many keys there are.
+    /// How many keys there are, which is as many as [`iter`](Self::iter) yields: a table is no key. The
+    /// call takes time in proportion to the document.
     pub fn len(&self) -> usize {
-        self.root.leaves()
+        let mut count = 0;
+        self.root.walk(&mut String::new(), &mut |_, entry| {
+            count += usize::from(entry.node.table().is_none());
+        });
+        count
     }
 
-    /// Whether there is no key and no table.
+    /// Whether there is no key and no table. A document of empty tables has no key and is not empty.
     pub fn is_empty(&self) -> bool {
         self.root.is_empty()
     }
@@ -406,6 +404,18 @@ impl Document {
         &self.report.problems
     }
 
+    /// Masks credentials in the problems and in the revision.
+    pub(crate) fn mask(&mut self, credentials: &Credentials) {
+        let report = &mut self.report;
+        for problem in report.problems.iter_mut().chain(&mut report.hints) {
+            *problem = credentials.mask_error(problem.clone());
+        }
+        let revision = self.revision.as_deref();
+        if let Some(masked) = revision.and_then(|revision| credentials.masked(revision)) {
+            self.revision = Some(masked.into());
+        }
+    }
+
     pub(crate) fn root(&self) -> &Table {
         &self.root
     }
@@ -413,6 +423,12 @@ impl Document {
     pub(crate) fn into_parts(self) -> (Table, Report) {
         (self.root, self.report)
     }
+}
+
+/// Refuses a key at which, or above which, something of the other kind stands.
+pub(crate) fn clash<S: AsRef<str>>(root: &Table, key: &Key, path: &[S], origin: &Origin) -> Error {
+    let (first, is_table) = root.in_the_way(path).unwrap_or_default();
+    node::both(key.as_str(), first, is_table, origin)
 }
 
 fn overlay(base: &mut Table, over: &Table) {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::error::{Error, ErrorKind};
 use crate::value::key::MAX_DEPTH;
+use crate::value::spelled::Spelled;
 
 pub(crate) mod coerce;
 pub(crate) mod document;
@@ -18,6 +19,7 @@ pub(crate) mod origin;
 pub(crate) mod plain;
 pub(crate) mod scan;
 pub(crate) mod secret;
+pub(crate) mod spelled;
 pub(crate) mod units;
 pub(crate) mod unread;
 
@@ -27,7 +29,11 @@ const MAX_VALUE_BYTES: usize = 10 * 1024 * 1024;
 /// A value as a source wrote it, before it becomes the type a program asks for.
 ///
 /// Text stays text: `"007"` from the environment is a number for who asks for a number, and three
-/// characters for who asks for text.
+/// characters for who asks for text. A number or a boolean keeps its spelling: `3.10` in a file is
+/// the number 3.1 for who asks for a number, and `3.10` for who asks for text.
+///
+/// Two values are equal if they are written the same, so `1_000` differs from `1000`. Compare
+/// [`canonical`](Self::canonical) forms where the spelling does not matter.
 ///
 /// ```
 /// use liveprops::Value;
@@ -48,7 +54,9 @@ pub enum Value {
     Big(Box<i128>),
     /// A floating-point number.
     Float(f64),
-    /// Text; also dates and times, as the source wrote them.
+    /// A number or a boolean that is not written in its canonical form, with the text as written.
+    Spelled(Box<Spelled>),
+    /// Text; also dates and times, as in RFC 3339.
     Text(Box<str>),
     /// A list. It replaces the list of a lower layer as a whole.
     List(Box<[Value]>),
@@ -64,6 +72,7 @@ impl Value {
             Value::Bool(_) => "boolean",
             Value::Int(_) | Value::Big(_) => "integer",
             Value::Float(_) => "float",
+            Value::Spelled(spelled) => spelled.value().kind(),
             Value::Text(_) => "text",
             Value::List(_) => "list",
             Value::Table(_) => "table",
@@ -97,6 +106,7 @@ impl Value {
     fn bytes(&self) -> usize {
         match self {
             Value::Text(text) => text.len(),
+            Value::Spelled(spelled) => 8 + spelled.as_str().len(),
             Value::List(items) => items.iter().map(|item| 16 + item.bytes()).sum(),
             Value::Table(fields) => {
                 let sizes = fields
@@ -122,6 +132,34 @@ impl Value {
         Ok(())
     }
 
+    /// How many values this is and holds; the names of tables are none.
+    fn count(&self) -> usize {
+        match self {
+            Value::List(items) => count(items),
+            Value::Table(fields) => 1 + fields.values().map(Value::count).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
+    /// How many values of a list come before the one at a path, the list itself included. The fields
+    /// of a table come in the order of their names.
+    fn position<S: AsRef<str>>(&self, path: &[S]) -> Option<usize> {
+        let Some((name, rest)) = path.split_first() else {
+            return Some(0);
+        };
+        let name = name.as_ref();
+        let (before, below) = match self {
+            Value::List(items) => return position(items, path),
+            Value::Table(fields) => {
+                let before = fields.iter().take_while(|(field, _)| ***field < *name);
+                let before: usize = before.map(|(_, value)| value.count()).sum();
+                (before, fields.get(name)?)
+            }
+            _ => return None,
+        };
+        Some(1 + before + below.position(rest)?)
+    }
+
     /// The tables and lists this value nests, itself included.
     pub(crate) fn depth(&self) -> usize {
         match self {
@@ -130,6 +168,21 @@ impl Value {
             _ => 0,
         }
     }
+}
+
+/// As [`Value::count`], of a list.
+pub(crate) fn count(items: &[Value]) -> usize {
+    1 + items.iter().map(Value::count).sum::<usize>()
+}
+
+/// As [`Value::position`], in a list.
+pub(crate) fn position<S: AsRef<str>>(items: &[Value], path: &[S]) -> Option<usize> {
+    let Some((index, rest)) = path.split_first() else {
+        return Some(0);
+    };
+    let index: usize = index.as_ref().parse().ok()?;
+    let (before, from) = items.split_at_checked(index)?;
+    Some(count(before) + from.first()?.position(rest)?)
 }
 
 fn case(item: &Value) -> Option<Case<'_>> {
@@ -157,6 +210,7 @@ impl PartialEq for Value {
             (Value::Int(a), Value::Int(b)) => a == b,
             (Value::Big(a), Value::Big(b)) => a == b,
             (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+            (Value::Spelled(a), Value::Spelled(b)) => a == b,
             (Value::Text(a), Value::Text(b)) => a == b,
             (Value::List(a), Value::List(b)) => a == b,
             (Value::Table(a), Value::Table(b)) => a == b,
@@ -173,6 +227,7 @@ impl fmt::Display for Value {
             Value::Int(value) => write!(f, "{value}"),
             Value::Big(value) => write!(f, "{value}"),
             Value::Float(value) => write!(f, "{value:?}"),
+            Value::Spelled(value) => f.write_str(value.as_str()),
             Value::Text(value) => write!(f, "{value:?}"),
             Value::List(items) => {
                 f.write_str("[")?;

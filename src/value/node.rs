@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::value::Value;
+use crate::value::coerce;
 use crate::value::key::{self, Key};
 use crate::value::map::{Entry, Map};
 use crate::value::origin::Origin;
@@ -41,9 +42,58 @@ pub(crate) struct Resolved {
     pub(crate) fixed: bool,
 }
 
+/// What stands inside a leaf whose reference is broken.
+pub(crate) enum InsideBroken<'a> {
+    /// A part without references, which can be read.
+    Value(&'a Value),
+    /// A part with references, or one that only the broken reference would tell.
+    Broken,
+    Nothing,
+}
+
+impl Resolved {
+    /// What stands at a path inside this leaf, whose reference is broken.
+    pub(crate) fn inside_broken<S: AsRef<str>>(&self, path: &[S]) -> InsideBroken<'_> {
+        let raw = &self.raw.value;
+        if raw.cases().is_some() {
+            return InsideBroken::Broken;
+        }
+        match (coerce::descend(raw, path), raw) {
+            (Some(part), _) if !part.may_refer() => InsideBroken::Value(part),
+            (Some(_), _) => InsideBroken::Broken,
+            // The value would be that of another key.
+            (None, Value::Text(text)) if text.starts_with("${") && text.ends_with('}') => {
+                InsideBroken::Broken
+            }
+            (None, _) => InsideBroken::Nothing,
+        }
+    }
+}
+
 /// A key that would be a value and a table at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clash;
+
+/// Refuses a key that would be both a value and a table: says which of both stands where.
+pub(crate) fn both(
+    key: &str,
+    first: Option<&Origin>,
+    first_is_table: bool,
+    second: &Origin,
+) -> Error {
+    let (first_kind, second_kind) = match first_is_table {
+        true => ("a table", "a value"),
+        false => ("a value", "a table"),
+    };
+    let first = first.map(|origin| format!("{first_kind} at {origin}, "));
+    let detail = format!(
+        "would be both a value and a table: {}{second_kind} at {second}; rename one of them",
+        first.unwrap_or_default()
+    );
+    Error::new(ErrorKind::InvalidKey, detail)
+        .with_key(key)
+        .with_origin(second)
+}
 
 /// A table of names.
 #[derive(Clone, Debug, Default)]
@@ -133,6 +183,22 @@ impl Node {
         }
     }
 
+    /// Where the value was written, or the first value of a table.
+    pub(crate) fn first_origin(&self) -> Option<&Origin> {
+        let Some(table) = self.table() else {
+            return self.origin();
+        };
+        let mut first = None;
+        table.walk(&mut String::new(), &mut |_, entry| {
+            let here = entry.node.origin();
+            first = match (first, here) {
+                (Some(a), Some(b)) if Origin::line(a) <= b.line() => Some(a),
+                (a, b) => b.or(a),
+            };
+        });
+        first
+    }
+
     /// Where the value was written; a table has no single place.
     pub(crate) fn origin(&self) -> Option<&Origin> {
         match self {
@@ -213,6 +279,16 @@ impl Table {
         Ok(old)
     }
 
+    /// What keeps a node from a path: the value further up, or else what stands there. Returns the
+    /// first place where it was written, and whether it is a table.
+    pub(crate) fn in_the_way<S: AsRef<str>>(&self, path: &[S]) -> Option<(Option<&Origin>, bool)> {
+        let mut on_the_way = (1..=path.len()).filter_map(|end| self.find(&path[..end]));
+        let entry = on_the_way
+            .find(|entry| entry.node.table().is_none())
+            .or_else(|| self.find(path))?;
+        Some((entry.node.first_origin(), entry.node.table().is_some()))
+    }
+
     /// Takes out what stands at a path, and the tables on the way that are empty then.
     pub(crate) fn remove_path<S: AsRef<str>>(&mut self, path: &[S]) -> Option<Arc<Entry>> {
         let (name, rest) = path.split_first()?;
@@ -264,6 +340,20 @@ impl Table {
             }
             table = entry.node.table()?;
         }
+    }
+
+    /// How many tables stand on the way to a path.
+    #[cfg(any(feature = "properties", feature = "dotenv"))]
+    pub(crate) fn tables_on<S: AsRef<str>>(&self, path: &[S]) -> usize {
+        let mut table = self;
+        let mut count = 0;
+        for name in path.iter().take(path.len().saturating_sub(1)) {
+            let Some(below) = table.get(name.as_ref()).and_then(|e| e.node.table()) else {
+                break;
+            };
+            (table, count) = (below, count + 1);
+        }
+        count
     }
 
     /// The entry of a key without quotes; `None` also for a key that needs a closer look.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::value::{Value, count, position};
+
 /// Where a value was written: `file app.toml:12:7`, `env CHECKOUT_RATELIMIT_QPS`,
 /// `consul config/checkout/qps @ 4711`.
 ///
@@ -27,10 +29,16 @@ struct Place {
     name: Box<str>,
 }
 
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+/// A line and a column.
+pub(crate) type Spot = (u32, u32);
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum At {
     Whole,
     Line(u32, u32),
+    /// Of a list: where it begins, then where each value in it begins, in the order of
+    /// [`position`]. Boxed once more, so that an origin without items is no larger.
+    Items(Arc<Box<[Spot]>>),
     Revision(u64),
 }
 
@@ -65,6 +73,39 @@ impl Origin {
         }
     }
 
+    /// The same place at a list and the values in it.
+    pub(crate) fn with_items(&self, spots: Vec<Spot>) -> Self {
+        let at = match *spots.as_slice() {
+            [] => At::Whole,
+            [(line, column)] => At::Line(line, column),
+            _ => At::Items(Arc::new(spots.into())),
+        };
+        Self {
+            place: Arc::clone(&self.place),
+            at,
+        }
+    }
+
+    /// Where the list and the values in it begin, if that is known.
+    pub(crate) fn items(&self) -> Option<&[Spot]> {
+        match &self.at {
+            At::Items(spots) => Some(spots),
+            _ => None,
+        }
+    }
+
+    /// Where what stands at a path in a list was written, if this is the origin of the list; `None` if this does not
+    /// say. The list may have been joined with another one since, and then its values are more.
+    #[cold]
+    pub(crate) fn of_item(&self, list: &[Value], path: &[String]) -> Option<Self> {
+        let spots = self.items()?;
+        if spots.len() != count(list) {
+            return None;
+        }
+        let (line, column) = *spots.get(position(list, path)?)?;
+        Some(self.at(line, column))
+    }
+
     /// The kind of source: `file`, `env`, `memory`.
     pub fn kind(&self) -> &str {
         &self.place.kind
@@ -85,8 +126,9 @@ impl Origin {
 
     /// The line and the column, where the source has them.
     pub fn line(&self) -> Option<(u32, u32)> {
-        match self.at {
-            At::Line(line, column) => Some((line, column)),
+        match &self.at {
+            At::Line(line, column) => Some((*line, *column)),
+            At::Items(spots) => spots.first().copied(),
             _ => None,
         }
     }
@@ -98,10 +140,10 @@ impl fmt::Display for Origin {
         if !self.place.name.is_empty() {
             write!(f, " {}", self.place.name)?;
         }
-        match self.at {
-            At::Whole => Ok(()),
-            At::Line(line, column) => write!(f, ":{line}:{column}"),
-            At::Revision(revision) => write!(f, " @ {revision}"),
+        match (self.line(), self.revised()) {
+            (Some((line, column)), _) => write!(f, ":{line}:{column}"),
+            (None, Some(revision)) => write!(f, " @ {revision}"),
+            (None, None) => Ok(()),
         }
     }
 }

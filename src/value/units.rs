@@ -37,16 +37,23 @@ pub(crate) fn roughly(time: Duration) -> String {
 
 /// Reads a duration: `30s`, `1h 5m`, `250ms`, `1.5s`, `2d`, or ISO 8601 such as `PT1H5M`.
 ///
+/// The case of letters does not matter, but for a lone `M`, which may mean months. A `+` may stand in
+/// front.
+///
 /// Larger units come first and each stands once, which catches typing errors. The value is exact
 /// to the nanosecond or refused. Years and months have no fixed length and are refused.
 pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     let text = text.trim();
-    let nanos = match text.as_bytes() {
-        [] => return Err("empty text"),
+    let unsigned = text.strip_prefix('+').unwrap_or(text);
+    let nanos = match unsigned.as_bytes() {
+        [] if text.is_empty() => return Err("empty text"),
+        [] => return Err(MALFORMED),
         b"0" => 0,
         [b'-', ..] => return Err("a duration is not negative"),
-        [b'P', rest @ ..] if !rest.is_empty() => iso(&text[1..])?,
-        _ => plain(text)?,
+        [b'P' | b'p', rest @ ..] if !rest.is_empty() => {
+            iso(&unsigned[1..].to_ascii_uppercase().replace(',', "."))?
+        }
+        _ => plain(unsigned)?,
     };
     let seconds = u64::try_from(nanos / u128::from(SECOND)).map_err(|_| TOO_LARGE)?;
     let rest = u32::try_from(nanos % u128::from(SECOND)).map_err(|_| TOO_LARGE)?;
@@ -64,20 +71,31 @@ fn plain(text: &str) -> Result<u128, &'static str> {
             .unwrap_or(after.len());
         let unit = match &after[..end] {
             "" if after.is_empty() => return Err(NO_UNIT),
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" | "sec" | "secs" | "second" | "seconds" => SECOND,
-            "m" | "min" | "mins" | "minute" | "minutes" => 60 * SECOND,
-            "h" | "hr" | "hrs" | "hour" | "hours" => 3_600 * SECOND,
-            "d" | "day" | "days" => DAY,
-            "w" | "week" | "weeks" => 7 * DAY,
-            _ => return Err(MALFORMED),
+            "M" => return Err("`M` may mean minutes or months: write `m` or `min`"),
+            unit => unit_of(&unit.to_ascii_lowercase())?,
         };
         sum.add(number, unit)?;
         rest = after[end..].trim_start();
     }
     Ok(sum.nanos)
+}
+
+/// A unit by its name in small letters.
+fn unit_of(name: &str) -> Result<u64, &'static str> {
+    Ok(match name {
+        "ns" | "nsec" | "nanosecond" | "nanoseconds" => 1,
+        "us" | "µs" | "μs" | "usec" | "microsecond" | "microseconds" => 1_000,
+        "ms" | "msec" | "millis" | "millisecond" | "milliseconds" => 1_000_000,
+        "s" | "sec" | "secs" | "second" | "seconds" => SECOND,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60 * SECOND,
+        "h" | "hr" | "hrs" | "hour" | "hours" => 3_600 * SECOND,
+        "d" | "day" | "days" => DAY,
+        "w" | "week" | "weeks" => 7 * DAY,
+        "y" | "yr" | "year" | "years" | "month" | "months" => {
+            return Err("years and months have no fixed length");
+        }
+        _ => return Err(MALFORMED),
+    })
 }
 
 fn iso(text: &str) -> Result<u128, &'static str> {
@@ -366,6 +384,20 @@ mod tests {
             ("P1DT2H", 93_600_000_000_000),
             ("PT0.5S", 500_000_000),
             ("P2W", 1_209_600_000_000_000),
+            ("pt1h", 3_600_000_000_000),
+            ("p1dT2h", 93_600_000_000_000),
+            ("PT0,5S", 500_000_000),
+            ("+PT1H", 3_600_000_000_000),
+            ("+10s", 10_000_000_000),
+            ("+0", 0),
+            ("1 h", 3_600_000_000_000),
+            ("1.5h", 5_400_000_000_000),
+            ("5S", 5_000_000_000),
+            ("1D 2H", 93_600_000_000_000),
+            ("3 Min", 180_000_000_000),
+            ("250MS", 250_000_000),
+            ("2 Hours", 7_200_000_000_000),
+            ("7msec", 7_000_000),
             (
                 "18446744073709551615s",
                 18_446_744_073_709_551_615_000_000_000,
@@ -391,8 +423,16 @@ mod tests {
             "P1Y",
             "P1M",
             "PT1D",
-            "1D",
-            "5S",
+            "5M",
+            "1h 5M",
+            "+",
+            "+-5s",
+            "++5s",
+            "- 5s",
+            "-PT1H",
+            "P-1D",
+            "1 month",
+            "2y",
             "1e3s",
             "nan",
             "18446744073709551616s",
@@ -404,6 +444,11 @@ mod tests {
             assert!(duration(bad).is_err(), "{bad}");
         }
         assert_eq!(duration("30"), Err(NO_UNIT));
+        assert_eq!(duration("-10s"), Err("a duration is not negative"));
+        assert_eq!(
+            duration("1 month"),
+            Err("years and months have no fixed length")
+        );
     }
 
     #[test]

@@ -35,6 +35,8 @@ fn source(port: u16, consul: Consul) -> Box<dyn Source> {
 impl Store for Client {
     const KIND: Kind = Kind::Consul;
     const LARGEST: usize = 512 << 10;
+    /// The watch's, and that of its heartbeats.
+    const CONNECTIONS: usize = 2;
 
     fn connect(server: &Server) -> Self {
         Self(format!("http://127.0.0.1:{}/v1", server.port()))

@@ -345,6 +345,8 @@ fn an_agent_that_closes_its_connections_without_notice_is_no_failure() {
 fn a_prefix_or_key_that_no_request_can_name_is_an_error_of_the_start() {
     for prefix in [
         "config//app",
+        "//app",
+        "app//",
         "config/./app",
         "config/../app",
         "..",
@@ -360,6 +362,15 @@ fn a_prefix_or_key_that_no_request_can_name_is_an_error_of_the_start() {
             error.contains(prefix) && error.contains("cannot be read over HTTP"),
             "{prefix}: {error}"
         );
+    }
+    // The slashes at both ends are the usual way to write one.
+    for prefix in ["", "/", "/app", "app/", "/app/.hidden/..twice"] {
+        let error = Consul::prefix(prefix)
+            .address("http://127.0.0.1:1")
+            .load()
+            .unwrap_err()
+            .to_string();
+        assert!(!error.contains("cannot be read over"), "{prefix}: {error}");
     }
     for key in ["config//app.toml", "config/../app.toml", "", "."] {
         let error = Consul::document(key).load().unwrap_err().to_string();

@@ -13,35 +13,37 @@ use crate::field::{SOON, is_stale, is_up, within};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What becomes of a connection after an answer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Then {
+#[derive(Clone, Debug)]
+pub(crate) enum Then {
     /// It takes the next request.
     Keep,
     /// It is closed, which nothing has announced.
     Close,
     /// It stays open, and nothing more is said.
     Hold,
+    /// This is said without end.
+    Repeat(Vec<u8>),
 }
 
 type Answer = Box<dyn FnMut(&Request) -> (Vec<u8>, Then) + Send>;
 
 /// A request as it came.
-struct Request {
-    path: String,
+pub(crate) struct Request {
+    pub(crate) path: String,
     /// How many came before on the same connection.
     #[allow(dead_code)]
     before: usize,
 }
 
 /// A server that answers as the test wants it to.
-struct Standin {
+pub(crate) struct Standin {
     port: u16,
     answer: Arc<Mutex<Answer>>,
     requests: Arc<Mutex<Vec<Instant>>>,
 }
 
 impl Standin {
-    fn start(answer: impl FnMut(&Request) -> (Vec<u8>, Then) + Send + 'static) -> Self {
+    pub(crate) fn start(answer: impl FnMut(&Request) -> (Vec<u8>, Then) + Send + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let answer: Arc<Mutex<Answer>> = Arc::new(Mutex::new(Box::new(answer)));
@@ -64,7 +66,7 @@ impl Standin {
         *self.answer.lock().unwrap() = Box::new(answer);
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
@@ -91,6 +93,10 @@ fn serve(stream: TcpStream, answer: &Mutex<Answer>, requests: &Mutex<Vec<Instant
         match then {
             Then::Keep => {}
             Then::Close => return,
+            Then::Repeat(bytes) => {
+                while writer.write_all(&bytes).is_ok() {}
+                return;
+            }
             // Until the other side closes it.
             Then::Hold => {
                 let _ = reader.read_to_end(&mut Vec::new());
@@ -122,12 +128,12 @@ fn read_request(reader: &mut impl BufRead) -> Option<String> {
     path
 }
 
-fn header(revision: u64) -> String {
+pub(crate) fn header(revision: u64) -> String {
     format!("\"header\":{{\"cluster_id\":\"1\",\"raft_term\":\"1\",\"revision\":\"{revision}\"}}")
 }
 
 /// A key of the prefix `app`, as an answer holds it.
-fn item(name: &str, value: &str, revision: u64) -> String {
+pub(crate) fn item(name: &str, value: &str, revision: u64) -> String {
     use base64::Engine as _;
     let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     let (key, value) = (encode(&format!("app/{name}")), encode(value));
@@ -135,20 +141,20 @@ fn item(name: &str, value: &str, revision: u64) -> String {
 }
 
 /// A whole answer.
-fn whole(body: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn whole(body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
 /// What a range read answers.
-fn range(revision: u64, value: &str) -> Vec<u8> {
+pub(crate) fn range(revision: u64, value: &str) -> Vec<u8> {
     let (header, item) = (header(revision), item("n", value, revision));
     whole(format!("{{{header},\"kvs\":[{item}],\"count\":\"1\"}}"))
 }
 
 /// The beginning of a stream, with some lines after the first.
-fn stream(revision: u64, lines: &[String]) -> Vec<u8> {
+pub(crate) fn stream(revision: u64, lines: &[String]) -> Vec<u8> {
     let mut bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     let created = format!("{{\"result\":{{{},\"created\":true}}}}", header(revision));
     for line in [&created].into_iter().chain(lines) {
@@ -166,7 +172,7 @@ fn follow(addresses: &[&Standin]) -> Properties {
     Properties::builder().source(etcd).build().unwrap()
 }
 
-fn n(props: &Properties) -> u64 {
+pub(crate) fn n(props: &Properties) -> u64 {
     props.get("n").unwrap()
 }
 

@@ -384,6 +384,9 @@ pub(crate) fn fifty_cuts_leak_nothing_and_end_on_the_last_value<S: Store>() {
         let programs: Vec<Properties> = (0..10).map(|_| field.follow()).collect();
         let readers: Vec<Reader> = programs.iter().map(Reader::of).collect();
         programs.iter().for_each(|props| is_followed(&field, props));
+        within(SOON, "all are connected", || {
+            field.proxy.open() >= programs.len() * S::CONNECTIONS
+        });
         let connections = || field.proxy.connections().len();
         let (following, first) = (open(), connections());
         for n in 1..=50 {

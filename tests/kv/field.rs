@@ -21,6 +21,8 @@ pub(crate) trait Store: Sized + Send + Sync {
     const KIND: Kind;
     /// How many bytes the largest value has that the server takes.
     const LARGEST: usize;
+    /// How many connections a source that follows the store has at least.
+    const CONNECTIONS: usize = 1;
 
     fn connect(server: &Server) -> Self;
     /// Sets and deletes keys below the prefix `app`, all at once where the store can.

@@ -35,6 +35,8 @@ mod consul_idle;
 #[cfg(feature = "etcd")]
 mod etcd;
 #[cfg(feature = "etcd")]
+mod etcd_hostile;
+#[cfg(feature = "etcd")]
 mod etcd_standin;
 #[cfg(any(feature = "consul", all(feature = "nats", feature = "watch")))]
 #[path = "../support/example.rs"]
@@ -47,6 +49,12 @@ mod fleet;
 mod memory;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "nats")]
+#[path = "nats/hostile.rs"]
+mod nats_hostile;
+#[cfg(feature = "nats")]
+#[path = "nats/login.rs"]
+mod nats_login;
 mod order;
 mod random;
 #[cfg(feature = "consul")]

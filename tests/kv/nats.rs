@@ -115,7 +115,7 @@ impl Wire {
     }
 
     /// Makes the bucket, if it is not there.
-    fn make(&mut self, more: &str) {
+    pub(crate) fn make(&mut self, more: &str) {
         let answer = self.ask_to_make(more);
         assert!(!answer.contains("\"error\""), "{answer}");
     }
@@ -676,7 +676,7 @@ fn fifty_cuts_leave_no_consumer_behind() {
 }
 
 /// A program that follows what a source of one value says.
-fn follows(nats: Nats) -> Result<(), liveprops::Error> {
+pub(crate) fn follows(nats: Nats) -> Result<(), liveprops::Error> {
     let props = Properties::builder().load_timeout(3 * SECOND).source(nats);
     let props = props.build()?;
     assert_eq!(props.get::<u32>("app.k")?, 1);
@@ -684,7 +684,7 @@ fn follows(nats: Nats) -> Result<(), liveprops::Error> {
     Ok(())
 }
 
-fn with_login(arguments: &[&str], login: &str) -> Option<Server> {
+pub(crate) fn with_login(arguments: &[&str], login: &str) -> Option<Server> {
     let server = Server::start_with(Kind::Nats, arguments)?;
     let mut wire = Wire::connect(server.port(), login);
     wire.make("");
@@ -692,7 +692,7 @@ fn with_login(arguments: &[&str], login: &str) -> Option<Server> {
     Some(server)
 }
 
-fn at(server: &Server) -> Nats {
+pub(crate) fn at(server: &Server) -> Nats {
     Nats::bucket("config").address(format!("127.0.0.1:{}", server.port()))
 }
 
@@ -730,7 +730,7 @@ fn a_token_and_a_password_are_shown_and_never_told() {
 }
 
 /// A server with a value in it, which then gets settings that this file's client could not talk to.
-fn with_settings(dir: &Path, settings: &str) -> Option<Server> {
+pub(crate) fn with_settings(dir: &Path, settings: &str) -> Option<Server> {
     let file = dir.join("nats.conf");
     std::fs::write(&file, "max_payload: 1MB\n").unwrap();
     let mut server = with_login(&["-c", &file.display().to_string()], "")?;

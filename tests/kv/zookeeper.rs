@@ -41,6 +41,8 @@ pub(crate) enum Acl {
     Own,
 }
 
+const CLOSE: i32 = -11;
+const CREATE: i32 = 1;
 const EXISTS: i32 = 3;
 const DATA: i32 = 4;
 const CHILDREN: i32 = 8;
@@ -225,6 +227,21 @@ impl Client {
             .map(|(path, value)| Op::Create(path, value, Acl::Open));
         let ops: Vec<Op<'_>> = folders.chain(nodes).collect();
         self.commit(&ops);
+    }
+
+    /// Creates a node that goes with the session.
+    pub(crate) fn create_ephemeral(&self, path: &str, value: &[u8], own: Acl) {
+        let mut body = Vec::new();
+        text(&mut body, path);
+        text(&mut body, value);
+        acl(&mut body, own);
+        body.extend(1i32.to_be_bytes());
+        assert_eq!(error_of(&self.ask(CREATE, &body)), 0);
+    }
+
+    /// Ends the session.
+    pub(crate) fn close(&self) {
+        assert_eq!(error_of(&self.ask(CLOSE, &[])), 0);
     }
 
     fn open_to_all(&self, path: &str) {

@@ -11,6 +11,8 @@ pub(crate) struct Shape {
     pub(crate) name: &'static str,
     pub(crate) format: Format,
     pub(crate) text: Text,
+    /// Whether each few bytes of it are a value or a table.
+    pub(crate) has_many_nodes: bool,
 }
 
 /// One piece again and again between a head and a tail.
@@ -39,8 +41,25 @@ fn numbered(head: &'static str, piece: fn(&mut String, usize), tail: &'static st
     })
 }
 
+/// Deep names, which share nothing but their first part.
+fn deep(text: &mut String, number: usize, separator: &str) {
+    write!(text, "a{number}{}=1\n", format!("{separator}b").repeat(60)).unwrap();
+}
+
+fn many(shape: Shape) -> Shape {
+    Shape {
+        has_many_nodes: true,
+        ..shape
+    }
+}
+
 fn shape(name: &'static str, format: Format, text: Text) -> Shape {
-    Shape { name, format, text }
+    Shape {
+        name,
+        format,
+        text,
+        has_many_nodes: false,
+    }
 }
 
 /// As many short scalar keys as fit: what other documents are compared with.
@@ -101,28 +120,34 @@ fn toml() -> Vec<Shape> {
         |name, head, piece, tail| shape(name, Format::toml(), numbered(head, piece, tail));
     let again = |name, head, piece, tail| shape(name, Format::toml(), again(head, piece, tail));
     vec![
-        again("tables in an array", "", "[[a]]\nb = 1\n", ""),
-        again("empty tables in an array", "", "[[a]]\n", ""),
-        again("nested arrays of tables", "[[a]]\n", "[[a.b]]\n", ""),
+        many(numbers(
+            "tables at any depth",
+            "",
+            |t, i| deep(t, i, "."),
+            "",
+        )),
+        many(again("tables in an array", "", "[[a]]\nb = 1\n", "")),
+        many(again("empty tables in an array", "", "[[a]]\n", "")),
+        many(again("nested arrays of tables", "[[a]]\n", "[[a.b]]\n", "")),
         numbers("headers", "", |t, i| writeln!(t, "[a{i}]").unwrap(), ""),
-        numbers(
+        many(numbers(
             "small tables",
             "",
             |t, i| writeln!(t, "[a{i}]\nb=1").unwrap(),
             "",
-        ),
-        numbers(
+        )),
+        many(numbers(
             "dotted keys",
             "",
             |t, i| writeln!(t, "a{i}.b=1").unwrap(),
             "",
-        ),
-        numbers(
+        )),
+        many(numbers(
             "dotted keys below one",
             "",
             |t, i| writeln!(t, "a.b.k{i}=1").unwrap(),
             "",
-        ),
+        )),
         numbers(
             "dotted headers",
             "",
@@ -135,12 +160,12 @@ fn toml() -> Vec<Shape> {
             |t, i| writeln!(t, "k{i}=1").unwrap(),
             "",
         ),
-        numbers(
+        many(numbers(
             "inline tables",
             "a = {",
             |t, i| write!(t, "k{i}={{}},").unwrap(),
             "}\n",
-        ),
+        )),
         numbers(
             "long keys",
             "",
@@ -154,11 +179,11 @@ fn toml() -> Vec<Shape> {
             "",
         ),
         again("empty inline tables", "a = [", "{},", "]\n"),
-        again("inline tables in a list", "a = [", "{a=1},", "]\n"),
-        again("empty lists", "a = [", "[],", "]\n"),
-        again("empty texts", "a = [", "'',", "]\n"),
-        again("numbers", "a = [", "1,", "]\n"),
-        again("empty keys", "a = [", "{''=0},", "]\n"),
+        many(again("inline tables in a list", "a = [", "{a=1},", "]\n")),
+        many(again("empty lists", "a = [", "[],", "]\n")),
+        many(again("empty texts", "a = [", "'',", "]\n")),
+        many(again("numbers", "a = [", "1,", "]\n")),
+        many(again("empty keys", "a = [", "{''=0},", "]\n")),
         again("double quotes", "a = ", "\"", ""),
         again("single quotes", "a = ", "'", ""),
         again("open quotes", "", "a = \"\n", ""),
@@ -204,44 +229,49 @@ fn json() -> Vec<Shape> {
         |name, head, piece, tail| shape(name, Format::json(), numbered(head, piece, tail));
     let again = |name, head, piece, tail| shape(name, Format::json(), again(head, piece, tail));
     vec![
-        again("small objects", "{\"a\":[{\"\":0}", ",{\"\":0}", "]}"),
-        again("empty objects", "{\"a\":[{}", ",{}", "]}"),
-        again("empty lists", "{\"a\":[[]", ",[]", "]}"),
-        again("empty texts", "{\"a\":[\"\"", ",\"\"", "]}"),
-        again("nulls", "{\"a\":[null", ",null", "]}"),
-        again("numbers", "{\"a\":[1", ",1", "]}"),
+        many(again(
+            "small objects",
+            "{\"a\":[{\"\":0}",
+            ",{\"\":0}",
+            "]}",
+        )),
+        many(again("empty objects", "{\"a\":[{}", ",{}", "]}")),
+        many(again("empty lists", "{\"a\":[[]", ",[]", "]}")),
+        many(again("empty texts", "{\"a\":[\"\"", ",\"\"", "]}")),
+        many(again("nulls", "{\"a\":[null", ",null", "]}")),
+        many(again("numbers", "{\"a\":[1", ",1", "]}")),
         again("objects without a list", "", "{\"\":0}", ""),
         again("repeated names", "{\"\":0", ",\"\":0", "}"),
-        numbers(
+        many(numbers(
             "names with objects",
             "{\"a\":1",
             |t, i| write!(t, ",\"a{i}\":{{}}").unwrap(),
             "}",
-        ),
-        numbers(
+        )),
+        many(numbers(
             "names with small objects",
             "{\"a\":1",
             |t, i| write!(t, ",\"a{i}\":{{\"\":0}}").unwrap(),
             "}",
-        ),
-        numbers(
+        )),
+        many(numbers(
             "names with lists",
             "{\"a\":1",
             |t, i| write!(t, ",\"a{i}\":[]").unwrap(),
             "}",
-        ),
+        )),
         numbers(
             "long names",
             "{\"a\":1",
             |t, i| write!(t, ",\"{}{i}\":1", "k".repeat(900)).unwrap(),
             "}",
         ),
-        numbers(
+        many(numbers(
             "names of a list item",
             "{\"a\":[{\"a\":1",
             |t, i| write!(t, ",\"a{i}\":1").unwrap(),
             "}]}",
-        ),
+        )),
         again("quotes", "{\"a\":", "\"", "}"),
         again("backslashes", "{\"a\":\"", "\\\\", "\"}"),
         again("open brackets", "{\"a\":", "[", ""),
@@ -262,36 +292,36 @@ fn yaml() -> Vec<Shape> {
         |name, head, piece, tail| shape(name, Format::yaml(), numbered(head, piece, tail));
     let again = |name, head, piece, tail| shape(name, Format::yaml(), again(head, piece, tail));
     vec![
-        again("flow pairs", "a: [", "b: 1,", "]\n"),
-        again("flow pairs without values", "a: [", "b:,", "]\n"),
-        again("explicit flow pairs", "a: [", "? ,", "]\n"),
-        again("small mappings", "a: [", "{b: 1},", "]\n"),
+        many(again("flow pairs", "a: [", "b: 1,", "]\n")),
+        many(again("flow pairs without values", "a: [", "b:,", "]\n")),
+        many(again("explicit flow pairs", "a: [", "? ,", "]\n")),
+        many(again("small mappings", "a: [", "{b: 1},", "]\n")),
         again("empty mappings", "a: [", "{},", "]\n"),
-        again("empty lists", "a: [", "[],", "]\n"),
-        again("empty texts", "a: [", "'',", "]\n"),
+        many(again("empty lists", "a: [", "[],", "]\n")),
+        many(again("empty texts", "a: [", "'',", "]\n")),
         again("numbers", "a: [", "1,", "]\n"),
         again("items", "a:\n", "- 1\n", ""),
         again("items without values", "a:\n", "-\n", ""),
-        again("items with mappings", "a:\n", "- b: 1\n", ""),
-        again("nested items", "a:\n", "- - - 1\n", ""),
+        many(again("items with mappings", "a:\n", "- b: 1\n", "")),
+        many(again("nested items", "a:\n", "- - - 1\n", "")),
         numbers(
             "mappings",
             "",
             |t, i| writeln!(t, "a{i}: {{}}").unwrap(),
             "",
         ),
-        numbers(
+        many(numbers(
             "small block mappings",
             "",
             |t, i| writeln!(t, "a{i}:\n b: 1").unwrap(),
             "",
-        ),
-        numbers(
+        )),
+        many(numbers(
             "flow names",
             "a: {",
             |t, i| write!(t, "a{i},").unwrap(),
             "}\n",
-        ),
+        )),
         numbers(
             "long keys",
             "",
@@ -304,32 +334,32 @@ fn yaml() -> Vec<Shape> {
             |t, i| writeln!(t, "a{i}: &a{i} 1").unwrap(),
             "",
         ),
-        numbers(
+        many(numbers(
             "anchors with aliases",
             "a: &a 1\n",
             |t, i| writeln!(t, "a{i}: *a").unwrap(),
             "",
-        ),
+        )),
         again("one anchor again", "a:\n", "- &a 1\n", ""),
-        again(
+        many(again(
             "aliases of a list",
             "a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]\nb:\n",
             "- *a\n",
             "",
-        ),
+        )),
         again(
             "aliases of a large list",
             "a: &a [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]\nb:\n",
             "- [*a,*a,*a]\n",
             "",
         ),
-        again("merge keys", "a: &a {b: 1}\nc:\n", "- <<: *a\n", ""),
-        numbers(
+        many(again("merge keys", "a: &a {b: 1}\nc:\n", "- <<: *a\n", "")),
+        many(numbers(
             "merges of merges",
             "a0: &a0 {b: 1}\n",
             |t, i| writeln!(t, "c{i}: {{<<: [*a0, *a0], d: 1}}").unwrap(),
             "",
-        ),
+        )),
         again("unknown aliases", "a:\n", "- *a\n", ""),
         again("tags", "a:\n", "- !!str 1\n", ""),
         again("documents", "", "---\n", ""),
@@ -382,19 +412,30 @@ fn properties() -> Vec<Shape> {
     let again =
         |name, head, piece, tail| shape(name, Format::properties(), again(head, piece, tail));
     vec![
-        numbers("tables", "", |t, i| writeln!(t, "a{i}.b=1").unwrap(), ""),
-        numbers(
+        many(numbers(
+            "tables at any depth",
+            "",
+            |t, i| deep(t, i, "."),
+            "",
+        )),
+        many(numbers(
+            "tables",
+            "",
+            |t, i| writeln!(t, "a{i}.b=1").unwrap(),
+            "",
+        )),
+        many(numbers(
             "keys below one",
             "",
             |t, i| writeln!(t, "a.b.k{i}=1").unwrap(),
             "",
-        ),
-        numbers(
+        )),
+        many(numbers(
             "keys without a value",
             "",
             |t, i| writeln!(t, "k{i}").unwrap(),
             "",
-        ),
+        )),
         numbers(
             "long keys",
             "",
@@ -434,14 +475,30 @@ fn dotenv() -> Vec<Shape> {
         |name, head, piece, tail| shape(name, Format::dotenv(), numbered(head, piece, tail));
     let again = |name, head, piece, tail| shape(name, Format::dotenv(), again(head, piece, tail));
     vec![
-        numbers("tables", "", |t, i| writeln!(t, "A{i}__B=1").unwrap(), ""),
-        numbers(
+        many(numbers(
+            "tables at any depth",
+            "",
+            |t, i| deep(t, i, "__"),
+            "",
+        )),
+        many(numbers(
+            "tables",
+            "",
+            |t, i| writeln!(t, "A{i}__B=1").unwrap(),
+            "",
+        )),
+        many(numbers(
             "keys below one",
             "",
             |t, i| writeln!(t, "A__B__K{i}=1").unwrap(),
             "",
-        ),
-        numbers("empty values", "", |t, i| writeln!(t, "K{i}=").unwrap(), ""),
+        )),
+        many(numbers(
+            "empty values",
+            "",
+            |t, i| writeln!(t, "K{i}=").unwrap(),
+            "",
+        )),
         numbers(
             "long names",
             "",

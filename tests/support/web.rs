@@ -450,6 +450,15 @@ fn misbehave(mut stream: TcpStream, dir: &Path) -> std::io::Result<()> {
     };
     note(dir, &format!("/{name} raw"));
     let (mode, body) = says(dir, name);
+    if let Some(length) = mode.strip_prefix("repeat ") {
+        // So many bytes come once, and the others without end.
+        let (begin, piece) = body.split_at(length.parse().unwrap());
+        stream.write_all(begin)?;
+        let piece = piece.repeat(1 + 60_000 / piece.len());
+        loop {
+            stream.write_all(&piece)?;
+        }
+    }
     match mode.as_str() {
         "reset" => {
             stream.write_all(&body)?;

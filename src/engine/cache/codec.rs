@@ -48,10 +48,14 @@ mod tag {
     pub(super) const TEXT: u8 = 6;
     pub(super) const LIST: u8 = 7;
     pub(super) const FIELDS: u8 = 8;
+    /// A number or a boolean, and its text.
+    pub(super) const SPELLED: u8 = 9;
 
     pub(super) const WHOLE: u8 = 0;
     pub(super) const LINE: u8 = 1;
     pub(super) const REVISION: u8 = 2;
+    /// The places of a list and of what it holds.
+    pub(super) const ITEMS: u8 = 3;
 }
 
 /// What a source said last, as it is kept.
@@ -249,6 +253,15 @@ impl<'a> Writer<'a> {
             text(&mut self.bytes, place.0);
             text(&mut self.bytes, place.1);
         }
+        if let Some(spots) = origin.items() {
+            self.bytes.push(tag::ITEMS);
+            number(&mut self.bytes, spots.len());
+            for (line, column) in spots {
+                self.bytes.extend(line.to_le_bytes());
+                self.bytes.extend(column.to_le_bytes());
+            }
+            return;
+        }
         match (origin.line(), origin.revised()) {
             (Some((line, column)), _) => {
                 self.bytes.push(tag::LINE);
@@ -280,6 +293,11 @@ impl<'a> Writer<'a> {
             Value::Float(value) => {
                 bytes.push(tag::FLOAT);
                 bytes.extend(value.to_bits().to_le_bytes());
+            }
+            Value::Spelled(spelled) => {
+                bytes.push(tag::SPELLED);
+                self.value(spelled.value());
+                text(&mut self.bytes, spelled.as_str());
             }
             Value::Text(value) => {
                 bytes.push(tag::TEXT);
@@ -459,6 +477,14 @@ impl<'a> Reader<'a> {
                 let line = u32::from_le_bytes(self.array()?);
                 Ok(place.at(line, u32::from_le_bytes(self.array()?)))
             }
+            tag::ITEMS => {
+                let mut spots = Vec::new();
+                for _ in 0..self.number()? {
+                    let line = u32::from_le_bytes(self.array()?);
+                    spots.push((line, u32::from_le_bytes(self.array()?)));
+                }
+                Ok(place.with_items(spots))
+            }
             tag::REVISION => Ok(place.revision(u64::from_le_bytes(self.array()?))),
             _ => Err("damaged: no such origin".to_owned()),
         }
@@ -483,6 +509,10 @@ impl<'a> Reader<'a> {
             tag::INT => Value::Int(i64::from_le_bytes(self.array()?)),
             tag::BIG => Value::Big(Box::new(i128::from_le_bytes(self.array()?))),
             tag::FLOAT => Value::Float(f64::from_bits(u64::from_le_bytes(self.array()?))),
+            tag::SPELLED => {
+                let value = self.value(depth + 1)?;
+                value.with_spelling(self.text()?)
+            }
             tag::TEXT => Value::Text(self.text()?.into()),
             tag::LIST => {
                 let mut items = Vec::new();

@@ -5,6 +5,7 @@
 //! what was replaced before its turn came is never written. A file that cannot be written is tried
 //! again later; nothing waits for it.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
@@ -18,7 +19,6 @@ use crate::error::{Error, ErrorKind};
 use crate::source::Cached;
 use crate::tree::layer::SourceId;
 use crate::value::Value;
-use crate::value::coerce;
 use crate::value::key::Key;
 use crate::value::node::Table;
 use crate::value::units;
@@ -46,6 +46,9 @@ const FRESH: Duration = match cfg!(test) {
 /// How long to wait after a failure, and at most after several.
 const RETRY: Duration = Duration::from_millis(500);
 const MAX_RETRY: Duration = Duration::from_secs(30);
+
+/// So many keys that are left out by a guess are listed.
+const MAX_GUESSED: usize = 100;
 
 /// The caches of all sources of one engine.
 #[derive(Default)]
@@ -438,7 +441,17 @@ impl Job {
         };
         // What was read from here is as old as it was.
         let confirmed = kept.unwrap_or(self.confirmed);
-        let hidden = |key: &str, value: &Value| !self.with_secrets && is_secret(engine, key, value);
+        let guessed = RefCell::new(Vec::new());
+        let hidden = |key: &str, value: &Value| {
+            let hidden = !self.with_secrets && is_secret(engine, key, value);
+            if hidden && !engine.rules.secrets.is_known(key) {
+                let mut guessed = guessed.borrow_mut();
+                if guessed.len() < MAX_GUESSED {
+                    guessed.extend(Key::parse(key).ok());
+                }
+            }
+            hidden
+        };
         // While a part of the source is as it was read from here, its secrets are still missing.
         let lacks_some = kept.is_some() || engine.books.is_whole(self.source).is_err();
         let is_absent = |key: &&Key| root.find(key.segments()).is_none();
@@ -448,6 +461,7 @@ impl Job {
             Vec::new()
         };
         let body = codec::body(&root, &absent, &hidden);
+        engine.books.left_out(self.source, guessed.into_inner());
         // It may be the last that holds it.
         drop(root);
         let revision = self.revision.as_deref();
@@ -466,7 +480,7 @@ impl Job {
 }
 
 fn is_secret(engine: &Engine, key: &str, value: &Value) -> bool {
-    engine.rules.secrets.hides(key) || coerce::holds_secret(value)
+    engine.rules.secrets.hides_value(key, value)
 }
 
 /// What a source's layer holds now, and when that was confirmed if it was read from disk.

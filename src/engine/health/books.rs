@@ -152,6 +152,7 @@ impl Books {
             problems: Vec::new(),
             hints: Vec::new(),
             degraded: None,
+            guessed_secrets: Vec::new(),
             location: None,
         };
         self.inner.lock().sources.push(Record {
@@ -432,6 +433,11 @@ impl Books {
             }
         });
         news.tell();
+    }
+
+    /// Records the keys that are not kept on disk because they look secret.
+    pub(crate) fn left_out(&self, source: SourceId, guessed: Vec<Key>) {
+        self.edit(source, |record| record.health.guessed_secrets = guessed);
     }
 
     /// Records the first values of a source that pushes, and the errors of its rejected parts.

@@ -91,6 +91,11 @@ pub struct SourceHealth {
     /// polls, for example, because there are no file events, or its values cannot be kept on disk.
     /// The status does not change for it.
     pub degraded: Option<Error>,
+    /// The keys that the [cache](crate::source::Cached) leaves out because their names or the forms of
+    /// their values look secret, the first 100. The status does not change for it: it is a hint.
+    /// [`Builder::not_secret`](crate::Builder::not_secret) puts back what is no secret,
+    /// [`Builder::secret`](crate::Builder::secret) confirms what is one.
+    pub guessed_secrets: Vec<Key>,
 }
 
 /// An update that is held because it would take away most of what its source said before.

@@ -7,17 +7,19 @@ use toml::Spanned;
 use toml::de::{DeArray, DeFloat, DeInteger, DeTable, DeValue};
 
 use crate::error::Error;
-use crate::format::limits::{Trail, malformed};
-use crate::format::spans::Lines;
+use crate::format::limits::{self, Trail, malformed};
+use crate::format::spans::{Lines, Spots};
 use crate::format::toml::pieces::Inline;
 use crate::value::Value;
 use crate::value::node::{Leaf, Node, Table};
-use crate::value::origin::Origin;
+use crate::value::origin::{Origin, Spot};
 
 pub(super) struct Builder<'a> {
     text: &'a str,
     places: Places<'a>,
     pub(super) trail: Trail,
+    /// The places of the list at hand and of what it holds.
+    spots: Spots,
     /// Filled for the pieces that follow.
     pub(super) inline: Option<Inline>,
 }
@@ -32,8 +34,13 @@ struct Places<'a> {
 
 impl Places<'_> {
     fn at(&self, offset: usize) -> Origin {
+        let (line, column) = self.spot(offset);
+        self.origin.at(line, column)
+    }
+
+    fn spot(&self, offset: usize) -> Spot {
         let (line, column) = self.lines.place(offset);
-        self.origin.at(self.before + line, column)
+        (self.before + line, column)
     }
 }
 
@@ -47,6 +54,7 @@ impl<'a> Builder<'a> {
                 before: 0,
             },
             trail: Trail::default(),
+            spots: Spots::default(),
             inline: None,
         }
     }
@@ -97,30 +105,48 @@ impl<'a> Builder<'a> {
                 }
                 Node::Table(self.table(below, start)?)
             }
+            DeValue::Array(items) => {
+                self.spots.push(self.places.spot(start));
+                let list = Value::List(self.list(items, start)?);
+                let origin = self.places.origin.with_items(self.spots.take());
+                Node::Leaf(Leaf::new(list, origin))
+            }
             value => Node::Leaf(Leaf::new(self.value(value, span)?, self.places.at(start))),
         })
     }
 
     fn value(&mut self, value: DeValue<'_>, span: Range<usize>) -> Result<Value, Error> {
         let offset = span.start;
+        if !matches!(value, DeValue::Array(_) | DeValue::Table(_)) {
+            self.trail.value(|| self.places.at(offset))?;
+        }
         Ok(match value {
+            DeValue::String(text) if text.contains('\0') => {
+                return Err(self.fault(limits::NUL, offset));
+            }
             DeValue::String(text) => Value::Text(text.into()),
-            DeValue::Integer(digits) => self.integer(&digits, offset)?,
-            DeValue::Float(digits) => self.float(&digits, offset)?,
+            DeValue::Integer(digits) => self.spelled(self.integer(&digits, offset)?, span),
+            DeValue::Float(digits) => self.spelled(self.float(&digits, offset)?, span),
             DeValue::Boolean(value) => Value::Bool(value),
-            // The parser's own rendering would not be as it was written.
-            DeValue::Datetime(_) => Value::from(self.text.get(span).unwrap_or_default()),
+            DeValue::Datetime(_) => {
+                let written = self.text.get(span).unwrap_or_default();
+                Value::from(rfc3339(written))
+            }
             DeValue::Array(items) => Value::List(self.list(items, offset)?),
             DeValue::Table(fields) => {
                 self.open(offset)?;
                 let mut table = BTreeMap::new();
+                let mut starts = Vec::new();
                 for (name, value) in fields {
                     let before = self.enter(name.get_ref(), name.span().start)?;
                     let span = value.span();
+                    starts.push((Box::from(&**name.get_ref()), self.spots.len()));
+                    self.spots.push(self.places.spot(span.start));
                     let value = self.value(value.into_inner(), span)?;
                     table.insert(name.into_inner().into(), value);
                     self.trail.leave(before);
                 }
+                self.spots.sort_fields(starts);
                 self.trail.close();
                 Value::Table(Box::new(table))
             }
@@ -133,6 +159,7 @@ impl<'a> Builder<'a> {
             .into_iter()
             .map(|item| {
                 let span = item.span();
+                self.spots.push(self.places.spot(span.start));
                 self.value(item.into_inner(), span)
             })
             .collect();
@@ -160,6 +187,14 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// A number as the text writes it.
+    fn spelled(&self, value: Value, span: Range<usize>) -> Value {
+        match self.text.get(span) {
+            Some(text) => value.with_spelling(text),
+            None => value,
+        }
+    }
+
     fn fault(&self, detail: &str, offset: usize) -> Error {
         let fault = malformed(detail, self.places.at(offset));
         fault.with_key(self.trail.key())
@@ -172,4 +207,22 @@ impl<'a> Builder<'a> {
     pub(super) fn open(&mut self, offset: usize) -> Result<(), Error> {
         self.trail.open(|| self.places.at(offset))
     }
+}
+
+/// A date, a time or both as RFC 3339 writes them: with `T` between them, `Z` in upper case, and
+/// seconds. The digits of a fraction stay.
+fn rfc3339(written: &str) -> String {
+    let mut text = written.to_ascii_uppercase().replace(' ', "T");
+    let time = match text.find('T') {
+        Some(at) => at + 1,
+        // A date alone has its first hyphen where a time has its first colon or later.
+        None if text.as_bytes().get(2) != Some(&b':') => return text,
+        None => 0,
+    };
+    let minutes = time + "00:00".len();
+    if text.as_bytes().get(minutes) != Some(&b':') && text.is_char_boundary(minutes.min(text.len()))
+    {
+        text.insert_str(minutes.min(text.len()), ":00");
+    }
+    text
 }

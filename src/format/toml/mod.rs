@@ -8,11 +8,11 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, ErrorKind};
-use crate::format::limits::{malformed, too_deep, twice};
+use crate::format::limits::{malformed, shown, too_deep, too_many_tables, too_many_values, twice};
 use crate::format::spans;
 use crate::value::document::Document;
 use crate::value::key::{self, MAX_DEPTH};
-use crate::value::node::Table;
+use crate::value::node::{Table, both};
 use crate::value::origin::Origin;
 
 mod build;
@@ -20,6 +20,7 @@ mod pieces;
 mod scan;
 
 use build::Builder;
+use scan::Excess;
 
 /// The least bytes of a piece. What lives at most while 100,000 keys are reloaded, beside what
 /// lived before, is two trees, the text, and what the parser holds for one piece: 3 % of a tree with
@@ -32,8 +33,14 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
 }
 
 fn parse_by(text: &str, origin: &Origin, piece: usize) -> Result<Document, Error> {
-    let cuts = scan::cuts(text.as_bytes(), MAX_DEPTH, piece)
-        .map_err(|offset| too_deep(place(text, origin, offset)))?;
+    let cuts = scan::cuts(text.as_bytes(), MAX_DEPTH, piece).map_err(|excess| {
+        let at = |offset| place(text, origin, offset);
+        match excess {
+            Excess::Depth(offset) => too_deep(at(offset)),
+            Excess::Tables(offset) => too_many_tables(at(offset)),
+            Excess::Values(offset) => too_many_values(at(offset)),
+        }
+    })?;
     // Whatever stands in the way of pieces, the text as a whole gives the verdict.
     let root = match pieces::parse(text, &cuts, origin) {
         Some(root) => root,
@@ -60,9 +67,12 @@ fn refuse(text: &str, fault: &toml::de::Error, at: impl Fn(usize) -> Origin) -> 
     };
     let message = fault.message();
     if message.starts_with("duplicate key") || message.starts_with("cannot extend") {
-        if let Some((key, first)) = earlier(text, span.clone()) {
-            let first = at(first).line().map(|(line, _)| line);
-            return twice(&key, first, at(span.start));
+        if let Some(first) = earlier(text, span.clone()) {
+            let (there, again) = (at(first.offset), at(span.start));
+            if first.is_table != begins_table(&text[span.end..]) {
+                return both(&shown(&first.key), Some(&there), first.is_table, &again);
+            }
+            return twice(&first.key, there.line().map(|(line, _)| line), again);
         }
         return Error::new(ErrorKind::InvalidKey, "a key is given twice")
             .with_origin(at(span.start));
@@ -70,11 +80,27 @@ fn refuse(text: &str, fault: &toml::de::Error, at: impl Fn(usize) -> Origin) -> 
     malformed(message, at(span.start))
 }
 
+/// Whether a name stands for a table, by what follows it.
+fn begins_table(rest: &str) -> bool {
+    let rest = rest.trim_start_matches([' ', '\t']);
+    match rest.strip_prefix('=') {
+        Some(value) => value.trim_start_matches([' ', '\t']).starts_with('{'),
+        None => rest.starts_with(['.', ']']),
+    }
+}
+
+/// What a repeated name was given as first.
+struct First {
+    key: String,
+    offset: usize,
+    is_table: bool,
+}
+
 /// Finds the full key of a repeated name, and where the name was given first.
 ///
 /// The parser tells only where the second one stands. So the document is read once more with
 /// another name in that place: the table that holds it then is the one that holds the first.
-fn earlier(text: &str, second: Range<usize>) -> Option<(String, usize)> {
+fn earlier(text: &str, second: Range<usize>) -> Option<First> {
     let name = text.get(second.clone())?;
     let alone = format!("{name} = 0");
     let alone = DeTable::parse(&alone).ok()?;
@@ -86,14 +112,26 @@ fn earlier(text: &str, second: Range<usize>) -> Option<(String, usize)> {
     let other = [&text[..second.start], &stand_in, &text[second.end..]].concat();
     let (table, _) = DeTable::parse_recoverable(&other);
     let mut key = String::new();
-    let first = sibling(table.get_ref(), name.get_ref(), &stand_in, &mut key)?;
-    Some((key, first))
+    let (offset, is_table) = sibling(table.get_ref(), name.get_ref(), &stand_in, &mut key)?;
+    Some(First {
+        key,
+        offset,
+        is_table,
+    })
 }
 
-fn sibling(table: &DeTable<'_>, name: &str, stand_in: &str, key: &mut String) -> Option<usize> {
+/// Where the name beside the stand-in is, and whether it is a table.
+fn sibling(
+    table: &DeTable<'_>,
+    name: &str,
+    stand_in: &str,
+    key: &mut String,
+) -> Option<(usize, bool)> {
     if table.contains_key(stand_in) {
         key::push_segment(key, name);
-        return table.get_key_value(name).map(|(k, _)| k.span().start);
+        let (name, value) = table.get_key_value(name)?;
+        let is_table = matches!(value.get_ref(), DeValue::Table(_));
+        return Some((name.span().start, is_table));
     }
     for (below, value) in table.iter() {
         let before = key.len();
@@ -106,7 +144,12 @@ fn sibling(table: &DeTable<'_>, name: &str, stand_in: &str, key: &mut String) ->
     None
 }
 
-fn sibling_in(value: &DeValue<'_>, name: &str, stand_in: &str, key: &mut String) -> Option<usize> {
+fn sibling_in(
+    value: &DeValue<'_>,
+    name: &str,
+    stand_in: &str,
+    key: &mut String,
+) -> Option<(usize, bool)> {
     match value {
         DeValue::Table(table) => sibling(table, name, stand_in, key),
         DeValue::Array(items) => items.iter().enumerate().find_map(|(i, item)| {

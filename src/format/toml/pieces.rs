@@ -49,7 +49,7 @@ impl Builder<'_> {
         path: &mut Vec<Cow<'t, str>>,
         from: DeTable<'t>,
     ) -> Option<()> {
-        self.open(0).ok()?;
+        self.trail.open_again();
         for (name, value) in from {
             let before = self.enter(name.get_ref(), 0).ok()?;
             path.push(name.into_inner());

@@ -72,27 +72,45 @@ fn duration() -> Json {
         (9, "h|hrs?|hours?"),
         (9, "m|mins?|minutes?"),
         (9, "s|secs?|seconds?"),
-        (6, "ms"),
-        (3, "us|\u{b5}s|\u{3bc}s"),
-        (0, "ns"),
+        (6, "ms|msec|millis|milliseconds?"),
+        (3, "us|usec|microseconds?|\u{b5}s|\u{3bc}s"),
+        (0, "ns|nsec|nanoseconds?"),
     ];
     let mut plain = String::new();
     for (places, unit) in units {
         let number = decimal(places);
+        let unit = any_case(unit);
         let _ = write!(plain, r"({number}\s*({unit})\s*)?");
     }
-    let n = decimal(9);
-    let time = format!("T({n}H({n}M)?({n}S)?|{n}M({n}S)?|{n}S)");
-    let iso = format!(r"P({n}W)?({n}D)?({time})?\s*");
+    let n = decimal(9).replace(r"\.", "[.,]");
+    let time = format!("[tT]({n}[hH]({n}[mM])?({n}[sS])?|{n}[mM]({n}[sS])?|{n}[sS])");
+    let iso = format!(r"[pP]({n}[wW])?({n}[dD])?({time})?\s*");
     object(vec![
         ("type", string("string")),
-        ("pattern", string(&format!(r"^\s*(0\s*|{plain}|{iso})$"))),
+        ("pattern", string(&format!(r"^\s*\+?(0\s*|{plain}|{iso})$"))),
         // None of the parts has to be there, but one of them has to.
         (
             "allOf",
             Json::List(vec![object(vec![("pattern", string("[0-9]"))])]),
         ),
     ])
+}
+
+/// Names in any case, but for the lone `m`, which is no month.
+fn any_case(names: &str) -> String {
+    let each = names.split('|').map(|name| match name {
+        "m" => name.to_owned(),
+        name => name.chars().map(any_case_of).collect(),
+    });
+    each.collect::<Vec<String>>().join("|")
+}
+
+fn any_case_of(c: char) -> String {
+    if c.is_ascii_lowercase() {
+        format!("[{c}{}]", c.to_ascii_uppercase())
+    } else {
+        c.to_string()
+    }
 }
 
 /// The one duration that needs no unit.

@@ -72,6 +72,7 @@ pub(super) fn value(of: &Value) -> Json {
         Value::Float(f) if f.is_finite() => text(format!("{f:?}")),
         // JSON has no word for it; it is read from its text.
         Value::Float(f) => string(&f.to_string()),
+        Value::Spelled(spelled) => value(spelled.value()),
         Value::Text(raw) => string(raw),
         Value::List(items) => Json::List(items.iter().map(value).collect()),
         Value::Table(fields) => {

@@ -6,7 +6,7 @@ use ureq::http::{HeaderValue, Response};
 use ureq::{Agent, Body};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::Source;
+use crate::source::{Source, Updates};
 use crate::sources::consul::answer::{self, Answer, Head};
 use crate::sources::consul::{Consul, TIMEOUT};
 use crate::sources::kv::about;
@@ -23,23 +23,53 @@ const DITHER: u32 = 16;
 const LATE: Duration = Duration::from_secs(1);
 /// How long all requests of one heartbeat may take.
 pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(2);
-/// A request on a reused connection that fails within this time met a closed connection.
-const CLOSED_EARLY: Duration = Duration::from_millis(300);
+/// A request on a reused connection that fails this soon has met a closed connection, or at most twice as
+/// late as the fastest answer came.
+const CLOSED_EARLY: Duration = Duration::from_millis(20);
+/// The longest pause before it is sent once more: programs whose agent has ended come back spread over it.
+const RETRY: Duration = Duration::from_millis(400);
 /// The name of a key that nobody sets, after the prefix or the key that the source reads.
 const NOBODYS_KEY: &str = ".liveprops-heartbeat";
 
 /// A client that keeps one connection.
 pub(super) struct Link {
     agent: Agent,
+    /// What a watch is told to end by; none for a single load.
+    updates: Option<Updates>,
     /// Whether an answer was complete, so that the next request may reuse its connection.
     is_reused: bool,
+    /// How soon the fastest answer began.
+    fastest: Option<Duration>,
 }
 
 impl Link {
     pub(super) fn new(agent: Agent) -> Self {
         Self {
             agent,
+            updates: None,
             is_reused: false,
+            fastest: None,
+        }
+    }
+
+    /// The client of a watch.
+    pub(super) fn of_watch(agent: Agent, updates: &Updates) -> Self {
+        Self {
+            updates: Some(updates.clone()),
+            ..Self::new(agent)
+        }
+    }
+
+    /// Whether to send a request once more that failed after a time: its connection was closed, and the
+    /// watch goes on. Waits for a random time before.
+    fn retries(&mut self, after: Duration) -> bool {
+        let was_closed = after < CLOSED_EARLY + 2 * self.fastest.unwrap_or_default();
+        match &self.updates {
+            Some(updates) if self.is_reused && was_closed => {
+                self.is_reused = false;
+                !updates.wait((RETRY - about(RETRY)) * 4)
+            }
+            _ => false,
         }
     }
 
@@ -79,6 +109,7 @@ impl Consul {
             return Ok(None);
         };
         let token = token.read("the file of the token")?;
+        self.options.credentials.add(&token);
         if token.trim().is_empty() {
             // Without one the agent answers as to anybody, and that may look empty.
             return Err(Error::new(ErrorKind::Other, "the ACL token is empty"));
@@ -91,27 +122,29 @@ impl Consul {
     /// another key.
     fn check_path(&self) -> Result<(), Error> {
         let mapping = &self.options.mapping;
-        let wanted = mapping.wanted();
-        let names = wanted.strip_suffix('/').unwrap_or(wanted);
-        let what = match names
-            .split('/')
-            .find(|name| matches!(*name, "" | "." | ".."))
-        {
-            _ if names.is_empty() && !mapping.is_document() => return Ok(()),
-            None => return Ok(()),
-            Some("") => "an empty name".to_owned(),
-            Some(name) => format!("the name `{name}`"),
-        };
         let kind = if mapping.is_document() {
             "key"
         } else {
             "prefix"
         };
-        let detail = format!(
-            "the {kind} `{wanted}` cannot be read over HTTP, because it holds {what} between slashes: \
-             use a {kind} without, or rename the keys in the store"
-        );
-        Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(self.origin()))
+        let is_root = |path: &str| path.is_empty() && !mapping.is_document();
+        for path in [&self.options.given, mapping.wanted()] {
+            // A slash before and after it does not count.
+            let names = path.strip_prefix('/').unwrap_or(path);
+            let names = names.strip_suffix('/').unwrap_or(names);
+            let mut names = names.split('/').filter(|_| !is_root(names));
+            let what = match names.find(|name| matches!(*name, "" | "." | "..")) {
+                None => continue,
+                Some("") => "an empty name".to_owned(),
+                Some(name) => format!("the name `{name}`"),
+            };
+            let detail = format!(
+                "the {kind} `{path}` cannot be read over HTTP, because it holds {what} between \
+                 slashes: use a {kind} without, or rename the keys in the store"
+            );
+            return Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(self.origin()));
+        }
+        Ok(())
     }
 
     /// The path of a request for a key, with a part of its query.
@@ -231,14 +264,15 @@ impl Consul {
     /// are idle without notice.
     fn send(&self, link: &mut Link, url: &Url, ask: &Ask) -> Result<Response<Body>, Error> {
         let begun = Instant::now();
-        let outcome = self.send_once(link, url, ask)?;
-        let outcome = match outcome {
-            Err(ureq::Error::Io(_)) if link.is_reused && begun.elapsed() < CLOSED_EARLY => {
-                link.is_reused = false;
-                self.send_once(link, url, ask)?
-            }
-            outcome => outcome,
-        };
+        let mut outcome = self.send_once(link, url, ask)?;
+        let is_closed = matches!(outcome, Err(ureq::Error::Io(_)));
+        if is_closed && link.retries(begun.elapsed()) {
+            outcome = self.send_once(link, url, ask)?;
+        }
+        if outcome.is_ok() {
+            let took = begun.elapsed();
+            link.fastest = Some(link.fastest.map_or(took, |fastest| fastest.min(took)));
+        }
         outcome.map_err(|fault| web::explain(fault, ask.limits, "the response began"))
     }
 

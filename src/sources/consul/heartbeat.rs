@@ -220,7 +220,7 @@ impl Checked {
 impl Consul {
     /// Sends heartbeats until the watch ends.
     pub(super) fn send_heartbeats(&self, pulse: &Pulse, updates: &Updates) {
-        let mut link = Link::new(pulse.pings.clone());
+        let mut link = Link::of_watch(pulse.pings.clone(), updates);
         let mut checked = Checked::default();
         while !pulse.ends_within(about(HEARTBEAT)) {
             match self.heartbeat(&mut link, &mut checked, pulse) {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::source::{Policy, Refusal, Scope, Source, Timing, Updates, Watching};
+use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Updates, Watching};
 use crate::sources::consul::client::{Link, PING_TIMEOUT};
 use crate::sources::consul::heartbeat::{GRACE, HEARTBEAT};
 use crate::sources::disk::absolute;
@@ -41,6 +41,17 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// folders, and skipped. A value that is not UTF-8 or over 1 MiB (Consul itself takes 512 KiB) is
 /// refused alone; all together may hold 10 MiB, each key counting its name, its value and 32 bytes.
 ///
+/// A request that waits for changes is held open, and everything is read again at most once a minute while
+/// nothing changes. Every 3 seconds a heartbeat on a second connection asks for an index, so an idle program
+/// transfers some 150 bytes a second, however many keys there are. A change that the waiting request does
+/// not deliver arrives within 10 seconds all the same. A prefix that has no keys yet is read ever less
+/// often while other keys change, and its first key may be seen up to 4 seconds late.
+///
+/// The agent cannot be asked for keys with an empty name, `.` or `..` between slashes. A prefix or document
+/// of that kind is an error of the start; keys with empty names below a prefix are reported as problems. A
+/// slash before a prefix does not count, so keys that begin with one are below the prefix `""` alone,
+/// and reported too.
+///
 /// An error of the store, whatever it is, takes nothing away: the reading goes on with growing
 /// pauses and then begins anew. Of several addresses the next one is asked when one fails. That most
 /// keys are gone is held; see [`Guard`](crate::source::Guard).
@@ -66,23 +77,28 @@ pub struct Consul {
 
 #[derive(Clone)]
 struct Options {
+    /// The prefix or key as the program wrote it, for errors.
+    given: String,
     mapping: Mapping,
     endpoints: Endpoints,
     token: Option<Credential>,
     datacenter: Option<String>,
     stale: bool,
     tls: Files,
+    credentials: Credentials,
 }
 
 impl Consul {
     /// All keys below a prefix, which ends at a slash: `app` is `app/`, never `apple`.
     pub fn prefix(prefix: impl AsRef<str>) -> Self {
-        Self::of(Mapping::prefix(KIND, '/', prefix.as_ref()))
+        let prefix = prefix.as_ref();
+        Self::of(prefix, Mapping::prefix(KIND, '/', prefix))
     }
 
     /// One key that holds a document; its format is that of its extension, or given.
     pub fn document(key: impl AsRef<str>) -> Self {
-        Self::of(Mapping::document(KIND, '/', key.as_ref()))
+        let key = key.as_ref();
+        Self::of(key, Mapping::document(KIND, '/', key))
     }
 
     /// The prefixes of a scope below this one, the weakest first: `common`, `common-prod`, `checkout`,
@@ -108,14 +124,16 @@ impl Consul {
         Ok(all.into_iter().map(one).collect())
     }
 
-    fn of(mapping: Mapping) -> Self {
+    fn of(given: &str, mapping: Mapping) -> Self {
         let options = Options {
+            given: given.to_owned(),
             mapping,
             endpoints: Endpoints::one(ADDRESS),
             token: None,
             datacenter: None,
             stale: false,
             tls: Files::default(),
+            credentials: Credentials::new(),
         };
         Self::with_options(options)
     }
@@ -199,7 +217,10 @@ impl Source for Consul {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        let (answer, _) = self.read_all(&mut Link::new(self.agent()?))?;
+        let read = self
+            .agent()
+            .and_then(|agent| self.read_all(&mut Link::new(agent)));
+        let (answer, _) = read.map_err(|error| self.credentials().mask_error(error))?;
         self.with_mirror(|mirror| self.to_document(mirror, &answer))
     }
 
@@ -222,6 +243,12 @@ impl Source for Consul {
 
     fn policy(&self) -> Policy {
         kv::policy()
+    }
+
+    fn credentials(&self) -> Credentials {
+        let credentials = &self.options.credentials;
+        self.options.endpoints.add_credentials(credentials);
+        credentials.clone()
     }
 }
 

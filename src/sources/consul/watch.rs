@@ -58,7 +58,7 @@ fn next_index(before: u64, answered: u64, waited: Duration) -> u64 {
 impl Consul {
     /// Reads everything, and then again each time that something is new.
     pub(super) fn follow(&self, mirror: &mut Mirror, updates: &Updates) -> Result<(), Error> {
-        let mut link = Link::new(self.agent()?);
+        let mut link = Link::of_watch(self.agent()?, updates);
         let pulse = Arc::new(Pulse::new(link.agent(), self.agent()?));
         let ended = Arc::clone(&pulse);
         updates.on_stop(move || ended.end());
@@ -112,7 +112,7 @@ impl Consul {
                 doubt => doubt.is_some(),
             };
             if doubt {
-                link = Link::new(self.agent()?);
+                link = Link::of_watch(self.agent()?, updates);
                 pulse.renew(link.agent());
                 (index, pause) = (0, Duration::ZERO);
                 continue;

@@ -14,7 +14,9 @@ use ureq::Agent;
 use ureq::http::HeaderValue;
 
 use crate::error::Error;
-use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{
+    Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching,
+};
 use crate::sources::disk::absolute;
 use crate::sources::etcd::login::{Login, User};
 use crate::sources::etcd::pace::Pace;
@@ -63,7 +65,8 @@ const FAR: u64 = 10_000;
 /// is one generation. What is deleted there, or expires with its lease, lets weaker layers show. Keys
 /// that end in a slash are folders, and skipped, as are keys that are not UTF-8. A value that is not
 /// UTF-8 or over 1 MiB (etcd itself takes 1.5 MiB) is refused alone; all together may hold 10 MiB, each
-/// key counting its name, its value and 32 bytes.
+/// key counting its name, its value and 32 bytes. An answer over 32 MiB, or with over 20 MiB of keys and
+/// values so counted, is refused; whatever a server sends, that takes at most 160 MiB of memory.
 ///
 /// An error of the store, whatever it is, takes nothing away: it is asked again with growing pauses,
 /// and then everything is read. So it is after a compaction, an election, and a reset of the store.
@@ -97,6 +100,7 @@ struct Options {
     endpoints: Endpoints,
     user: Option<User>,
     tls: Files,
+    credentials: Credentials,
 }
 
 /// What the store holds, and at which revision.
@@ -161,6 +165,7 @@ impl Etcd {
             endpoints: Endpoints::one(ADDRESS),
             user: None,
             tls: Files::default(),
+            credentials: Credentials::new(),
         };
         Self::with_options(options)
     }
@@ -276,8 +281,13 @@ impl Etcd {
             }
         }
         let password = user.password.read("the file of the password")?;
+        let credentials = &self.options.credentials;
+        credentials.add_login(&user.name, &password);
         let login = with(None).authenticate(&user.name, &password);
         let login = login.map_err(|fault| fault.error)?;
+        if let Some(token) = login.token() {
+            credentials.add(token.to_str().unwrap_or_default());
+        }
         *self.login.lock() = Some(login.clone());
         ask(&with(login.token())).map_err(|fault| {
             if fault.renew {
@@ -512,8 +522,8 @@ impl Source for Etcd {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        let agent = self.agent()?;
-        let all = self.read_all(&agent)?;
+        let read = self.agent().and_then(|agent| self.read_all(&agent));
+        let all = read.map_err(|error| self.credentials().mask_error(error))?;
         self.with_held(|held| {
             held.replace(&all);
             held.mirror.whole(held.revision.to_string())
@@ -539,6 +549,12 @@ impl Source for Etcd {
 
     fn policy(&self) -> Policy {
         kv::policy()
+    }
+
+    fn credentials(&self) -> Credentials {
+        let credentials = &self.options.credentials;
+        self.options.endpoints.add_credentials(credentials);
+        credentials.clone()
     }
 }
 

@@ -10,7 +10,9 @@ use crate::sync::lock::Mutex;
 
 use crate::error::Error;
 use crate::format::Format;
-use crate::source::{DEFAULT_POLL, DEFAULT_TIMEOUT, Guard, Policy, Source, Timing, Watching};
+use crate::source::{
+    Credentials, DEFAULT_POLL, DEFAULT_TIMEOUT, Guard, Policy, Source, Timing, Watching,
+};
 use crate::sources::disk::absolute;
 use crate::sources::http::round::Memory;
 use crate::sources::trust::{Credential, Files};
@@ -50,6 +52,7 @@ const UNCONDITIONAL: u32 = 12;
 /// in HTTP/1.1 brings its last chunk. A response with both, with another transfer coding, or with
 /// neither, whose body ends where the connection does, is refused: a part of a document is often a
 /// document too. Have such a server send `Content-Length`, as Python's `http.server` does.
+/// Whatever a server sends, what is refused takes at most 20 MiB of memory.
 /// An update that takes most keys away is held; see [`Guard`]. A server that answers 429 or 5xx
 /// with `Retry-After`, in seconds or as a date, is not asked again before that, up to
 /// [`MAX_RETRY_AFTER`](crate::source::MAX_RETRY_AFTER).
@@ -118,6 +121,7 @@ struct Options {
     bearer: Option<Credential>,
     headers: Vec<(String, Secret<String>)>,
     tls: Files,
+    credentials: Credentials,
 }
 
 impl Http {
@@ -169,6 +173,7 @@ impl Http {
                 bearer: None,
                 headers: Vec::new(),
                 tls: Files::default(),
+                credentials: Credentials::new(),
             },
             memory: Mutex::default(),
         }
@@ -417,7 +422,13 @@ impl Source for Http {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        self.round()
+        let credentials = self.credentials();
+        let mut document = self
+            .round()
+            .map_err(|error| credentials.mask_error(error))?;
+        // A server may name a version by what it was sent.
+        document.mask(&credentials);
+        Ok(document)
     }
 
     fn watching(&self) -> Watching {
@@ -432,5 +443,15 @@ impl Source for Http {
     /// everything.
     fn policy(&self) -> Policy {
         Policy::new().guarded(Guard::new())
+    }
+
+    fn credentials(&self) -> Credentials {
+        let credentials = &self.options.credentials;
+        for place in self.targets.iter().flat_map(|target| &target.0) {
+            if let Some(url) = place.address.as_ref().ok().and_then(Address::web) {
+                credentials.add_address(&url.whole());
+            }
+        }
+        credentials.clone()
     }
 }

@@ -170,9 +170,11 @@ impl Http {
             if token.is_empty() {
                 return Err(Error::new(ErrorKind::Other, "the bearer token is empty"));
             }
+            self.options.credentials.add(token);
             headers.push(web::header("authorization", &format!("Bearer {token}"))?);
         }
         for (name, value) in &self.options.headers {
+            self.options.credentials.add_header(value.expose());
             headers.push(web::header(name, value.expose())?);
         }
         Ok(headers)

@@ -1,10 +1,13 @@
 //! The servers of a store, of which any will do.
 
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, ErrorKind};
+use crate::source::Credentials;
 use crate::sources::kv::locator::{Location, Locator};
 use crate::value::origin::Origin;
+use crate::value::secret::mask_text;
 
 /// The servers of a store, one of which is asked at a time.
 #[derive(Debug)]
@@ -14,10 +17,22 @@ pub(crate) struct Endpoints {
     turn: AtomicUsize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Given {
     Addresses(Vec<String>),
     Locator(Locator),
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses(addresses) => {
+                let shown = addresses.iter().map(|it| mask_text(it));
+                f.debug_list().entries(shown).finish()
+            }
+            Self::Locator(locator) => locator.fmt(f),
+        }
+    }
 }
 
 /// A server.
@@ -71,6 +86,13 @@ impl Endpoints {
         match &self.given {
             Given::Addresses(addresses) => addresses.len(),
             Given::Locator(_) => 1,
+        }
+    }
+
+    /// Adds what is secret in the addresses.
+    pub(crate) fn add_credentials(&self, credentials: &Credentials) {
+        if let Given::Addresses(addresses) = &self.given {
+            addresses.iter().for_each(|it| credentials.add_address(it));
         }
     }
 

@@ -11,6 +11,7 @@ use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::envname::env_name_to_key;
 use crate::value::origin::Origin;
+use crate::value::secret::mask_text;
 
 /// Finds a store by its host, port and scheme, each of which stands in an environment variable, or
 /// else in a file, or else is the default.
@@ -36,7 +37,7 @@ use crate::value::origin::Origin;
 /// );
 /// # Ok::<(), liveprops::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct Locator {
     prefix: String,
@@ -218,6 +219,32 @@ impl Locator {
     }
 }
 
+impl fmt::Debug for Locator {
+    /// Shows the names of variables and no values: they may be those of the whole environment.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let vars = self.vars.as_deref().map(|vars| {
+            let names = vars.iter().map(|(name, _)| name.as_str());
+            names.collect::<Vec<_>>()
+        });
+        f.debug_struct("Locator")
+            .field("prefix", &self.prefix)
+            .field("file", &self.file)
+            .field("host", &hidden_user(&self.host))
+            .field("port", &self.port)
+            .field("scheme", &mask_text(&self.scheme))
+            .field("vars", &vars)
+            .finish()
+    }
+}
+
+/// A host without what stands before an `@`, which may be a password.
+fn hidden_user(host: &str) -> String {
+    match host.rsplit_once('@') {
+        Some((_, rest)) => format!("{MASK}@{rest}"),
+        None => mask_text(host),
+    }
+}
+
 /// What a file of variables says; nothing if it is not there.
 fn variables(path: &Path) -> Result<Document, Error> {
     let origin = Origin::new("file", path.display().to_string());
@@ -232,12 +259,7 @@ fn variables(path: &Path) -> Result<Document, Error> {
 }
 
 fn unusable(what: &str, wanted: &str, found: &Found<String>) -> Error {
-    // What stands before an `@` may be a password.
-    let shown = match found.value.rsplit_once('@') {
-        Some((_, rest)) => format!("{MASK}@{rest}"),
-        None => found.value.clone(),
-    };
-    let shown: String = shown.chars().take(80).collect();
+    let shown: String = hidden_user(&found.value).chars().take(80).collect();
     let error = Error::new(ErrorKind::Malformed, format!("not {what}"));
     let error = error.with_wanted(wanted).with_found(format!("{shown:?}"));
     match &found.origin {
@@ -277,6 +299,7 @@ impl fmt::Display for Location {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::kv::endpoints::Endpoints;
 
     fn locator(dir: &Path) -> Locator {
         Locator::new("WAZO_CONSUL")
@@ -373,6 +396,13 @@ mod tests {
         let told = with("me:s3cret@consul").find().unwrap_err().to_string();
         assert!(
             told.contains("******@consul") && !told.contains("s3cret"),
+            "{told}"
+        );
+        let vars = [("X_HOST", "me:s3cret@consul"), ("DB_PASSWORD", "s3cret")];
+        let locator = Locator::new("X").host("me:s3cret@h").vars(vars);
+        let told = format!("{locator:?} {:?}", Endpoints::found_by(locator.clone()));
+        assert!(
+            told.contains("X_HOST") && !told.contains("s3cret"),
             "{told}"
         );
     }

@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::{Format, MAX_DOCUMENT_BYTES};
 use crate::source::{Refusal, Scope};
 use crate::value::key::Key;
+use crate::value::origin::Origin;
 
 /// What a single value may hold, unless it is a document.
 pub(crate) const MAX_VALUE_BYTES: usize = 1 << 20;
@@ -94,7 +95,8 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// If it is a document that is meant, or as [`Scope::names`].
+    /// If it is a document that is meant, or as [`Scope::names`], or if a name holds the separator:
+    /// `checkout.prod` would be read as a part of `checkout` where a dot separates names.
     pub(crate) fn of_scope(&self, scope: &Scope) -> Result<Vec<Self>, Error> {
         if self.is_document() {
             let detail = format!(
@@ -104,10 +106,20 @@ impl Mapping {
             return Err(Error::new(ErrorKind::Other, detail));
         }
         let one = |name: String| {
+            if name.contains(self.separator) {
+                let detail = format!(
+                    "`{name}` is not the name of a scope here: `{}` separates the names of a key, so \
+                     that its keys would belong to `{}` as well; use `-` or `_`",
+                    self.separator,
+                    name.split(self.separator).next().unwrap_or_default(),
+                );
+                let error = Error::new(ErrorKind::InvalidKey, detail);
+                return Err(error.with_origin(Origin::new(self.kind, self.wanted())));
+            }
             let prefix = format!("{}{name}", self.wanted());
-            Self::prefix_as_is(self.kind, self.separator, &prefix)
+            Ok(Self::prefix_as_is(self.kind, self.separator, &prefix))
         };
-        Ok(scope.names()?.into_iter().map(one).collect())
+        scope.names()?.into_iter().map(one).collect()
     }
 
     /// Whether it is one key that is meant.
@@ -248,6 +260,45 @@ mod tests {
         }
         assert_eq!(Mapping::prefix("test", '/', "/").wanted(), "");
         assert_eq!(Mapping::document_as_is("test", '/', "/a").wanted(), "/a");
+    }
+
+    #[test]
+    fn a_scope_whose_name_holds_the_separator_is_rejected_and_one_with_another_mark_is_kept_apart()
+    {
+        let of = |separator: char, scope: &Scope| {
+            let mapping = Mapping::prefix("test", separator, "config");
+            let all = mapping.of_scope(scope)?;
+            let wanted = all.iter().map(|one| one.wanted().to_owned());
+            Ok::<Vec<String>, Error>(wanted.collect())
+        };
+        let app = |name: &str| Scope::app(name).without_common();
+        for scope in [
+            app("checkout.prod"),
+            app("checkout").profile("eu.west"),
+            app("checkout").common("com.mon"),
+        ] {
+            let error = of('.', &scope).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidKey);
+            let told = error.to_string();
+            assert!(
+                told.contains("`.` separates") && told.contains("test config."),
+                "{told}"
+            );
+        }
+        // In these stores `checkout.prod/` is no part of `checkout/`.
+        let apart = of('/', &app("checkout.prod")).unwrap();
+        assert_eq!(apart, ["config/checkout.prod/"]);
+        assert_eq!(of('.', &app("checkout").profile("prod")).unwrap().len(), 2);
+        for separator in ['.', '/'] {
+            for name in [
+                "a/b", "a b", "a\tb", "*", ">", "a*", "a.>", "", ".", "..", "ä",
+            ] {
+                for scope in [app(name), app("x").profile(name), app("x").common(name)] {
+                    let error = of(separator, &scope).unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::InvalidKey, "{name:?}");
+                }
+            }
+        }
     }
 
     #[test]

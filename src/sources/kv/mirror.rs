@@ -436,7 +436,7 @@ impl Mirror {
         }
         // The document shows what stands below, but not the unreadable keys.
         if !self.faults.is_empty() && self.has_owner_below(property) {
-            let detail = "would be a value and a table at once";
+            let detail = "would be both a value and a table: other keys stand below it";
             let clash = Error::new(ErrorKind::InvalidKey, detail);
             return Err(clash.with_key(property).with_origin(origin));
         }

@@ -1,26 +1,21 @@
 //! One connection to a server of NATS, and what is asked of JetStream on it.
 //!
-//! The client's own JetStream recovers by itself and says nothing of what it lost; here any doubt
-//! about what was delivered ends the feed, and everything is read anew.
+//! Any doubt about what was delivered ends the feed, and everything is read anew.
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::sync::lock::Mutex;
-use async_nats::connection::State;
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Message, Subject, Subscriber};
-use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value as Json, json};
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::{Error, ErrorKind};
+use crate::format::MAX_DOCUMENT_BYTES;
+use crate::sources::nats::client::{Client, Connection, Subscription, Unanswered, new_inbox};
+use crate::sources::nats::wire::Message;
 
-/// How long it may take to connect, and to get an answer.
-const CONNECT: Duration = Duration::from_millis(1500);
+/// How long it may take to get an answer.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How often a consumer says that it is there while it has nothing to deliver.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -33,9 +28,11 @@ const HEARD: Duration = Duration::from_secs(3);
 const INACTIVE: Duration = Duration::from_secs(5);
 /// How long the end of a feed may take.
 const AT_ONCE: Duration = Duration::from_millis(60);
-const PING: Duration = Duration::from_secs(2);
-/// What all values that are read at once may hold.
-const MAX_READ: usize = 32 << 20;
+/// What all values that are read at once may hold, each with its key and [`CHANGE_BYTES`].
+pub(super) const MAX_READ: usize = 3 * MAX_DOCUMENT_BYTES;
+pub(super) const CHANGE_BYTES: usize = 64;
+/// The largest answer of JetStream: what is asked for takes a few KiB.
+const MAX_ANSWER: usize = 256 << 10;
 /// How much is shown of what a server says.
 const SHOWN: usize = 120;
 
@@ -43,87 +40,57 @@ const SHOWN: usize = 120;
 const NO_STREAM: u64 = 10059;
 
 pub(super) struct Link {
+    connection: Connection,
     client: Client,
     /// What requests to JetStream begin with.
     api: String,
-    lost: Arc<Notify>,
-    /// The newest error that the server told of unasked.
-    said: Arc<Mutex<Option<String>>>,
 }
 
 impl Link {
-    /// Connects to one server, which is not looked for again when it is lost.
-    pub(super) async fn connect(
-        options: ConnectOptions,
-        address: &str,
-        domain: Option<&str>,
-    ) -> Result<Self, Error> {
-        let lost = Arc::new(Notify::new());
-        let said = Arc::new(Mutex::new(None));
-        let connected = Arc::new(AtomicBool::new(false));
-        let (losing, saying, once) = (Arc::clone(&lost), Arc::clone(&said), Arc::clone(&connected));
-        let options = options
-            .connection_timeout(CONNECT)
-            .ping_interval(PING)
-            .request_timeout(Some(ANSWER))
-            .ignore_discovered_servers()
-            // The supervisor's pauses are those that count.
-            .reconnect_delay_callback(move |_| match once.load(Ordering::Relaxed) {
-                true => Duration::from_secs(3600),
-                false => Duration::ZERO,
-            })
-            .event_callback(move |event| {
-                match event {
-                    Event::Disconnected | Event::Closed => losing.notify_one(),
-                    Event::ServerError(error) => *saying.lock() = Some(cut(&error.to_string())),
-                    _ => {}
-                }
-                std::future::ready(())
-            });
-        // Looking up a name has no deadline of its own.
-        let client = match timeout(CONNECT + CONNECT / 3, options.connect(address)).await {
-            Ok(Ok(client)) => client,
-            Ok(Err(error)) => return Err(refused(&error)),
-            Err(_) => return Err(late("there was a connection", CONNECT + CONNECT / 3)),
-        };
-        connected.store(true, Ordering::Relaxed);
-        Ok(Self {
-            client,
+    /// Asks on a connection, which is not made again when it is lost.
+    pub(super) fn new(connection: Connection, domain: Option<&str>) -> Self {
+        Self {
+            client: connection.client().clone(),
+            connection,
             api: match domain {
                 Some(domain) => format!("$JS.{domain}.API"),
                 None => "$JS.API".to_owned(),
             },
-            lost,
-            said,
-        })
+        }
     }
 
     /// Waits for the connection to end, and says so.
     pub(super) async fn ended(&self) -> Error {
-        self.lost.notified().await;
-        unavailable(format!("the connection has ended{}", self.said()))
+        let why = self.connection.lost().await;
+        unavailable(format!(
+            "the connection has ended: {}{}",
+            cut(&why),
+            self.said()
+        ))
     }
 
     /// What the server said last, to be added to an error.
     fn said(&self) -> String {
-        let said = self.said.lock().take();
-        said.map_or_else(String::new, |said| format!(" ({said})"))
+        let said = self.connection.said();
+        said.map_or_else(String::new, |said| format!(" ({})", cut(&said)))
     }
 
     async fn ask(&self, what: &str, body: String) -> Result<Json, Error> {
         let subject = format!("{}.{what}", self.api);
-        let answer = match self.client.request(subject, body.into()).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                use async_nats::RequestErrorKind as Kind;
-                return Err(match error.kind() {
-                    Kind::TimedOut => late(&format!("JetStream answered{}", self.said()), ANSWER),
-                    Kind::NoResponders => unavailable("there is no JetStream here"),
-                    Kind::InvalidSubject => Error::new(ErrorKind::Other, "a name is not valid"),
-                    _ => unavailable("the connection has ended"),
-                });
-            }
-        };
+        let answer = self.client.request(&subject, body.as_bytes(), ANSWER).await;
+        let answer = answer.map_err(|why| match why {
+            Unanswered::Late => late(&format!("JetStream answered{}", self.said()), ANSWER),
+            Unanswered::NoResponders => unavailable("there is no JetStream here"),
+            Unanswered::InvalidSubject => Error::new(ErrorKind::Other, "a name is not valid"),
+            Unanswered::Ended => unavailable("the connection has ended"),
+        })?;
+        if answer.length > MAX_ANSWER {
+            let detail = format!(
+                "JetStream answers with {} bytes, which are more than {MAX_ANSWER}",
+                answer.length
+            );
+            return Err(Error::new(ErrorKind::TooLarge, detail));
+        }
         serde_json::from_slice(&answer.payload)
             .map_err(|_| Error::new(ErrorKind::Malformed, "the answer is not that of JetStream"))
     }
@@ -147,7 +114,7 @@ impl Link {
     pub(super) async fn delete(&self, consumers: Vec<String>) {
         let each = async {
             for consumer in consumers {
-                let _ = self.client.request(consumer, "".into()).await;
+                let _ = self.client.request(&consumer, b"", ANSWER).await;
             }
         };
         let _ = timeout(ANSWER / 4, each).await;
@@ -162,10 +129,10 @@ impl Link {
         filter: &str,
         limit: Duration,
     ) -> Result<Feed, Error> {
-        let inbox = self.client.new_inbox();
+        let inbox = new_inbox();
         let name = inbox.rsplit('.').next().unwrap_or_default().to_owned();
         // Messages may be here before the answer is.
-        let messages = match self.client.subscribe(inbox.clone()).await {
+        let messages = match self.client.subscribe(&inbox) {
             Ok(messages) => messages,
             Err(_) => return Err(unavailable("the connection has ended")),
         };
@@ -214,8 +181,8 @@ impl Link {
         match created {
             Ok(answer) => {
                 // What was delivered in the meantime is no longer pending.
-                feed.total = number(&answer, &["num_pending"])
-                    + number(&answer, &["delivered", "consumer_seq"]);
+                let delivered = number(&answer, &["delivered", "consumer_seq"]);
+                feed.total = number(&answer, &["num_pending"]).saturating_add(delivered);
                 feed.elsewhere = known.elsewhere(&answer["cluster"]);
                 Ok(feed)
             }
@@ -316,7 +283,7 @@ impl Bucket {
 /// What a consumer delivers.
 pub(super) struct Feed {
     client: Client,
-    messages: Subscriber,
+    messages: Subscription,
     /// The request that deletes the consumer.
     consumer: String,
     /// What subjects begin with, and keys.
@@ -327,7 +294,7 @@ pub(super) struct Feed {
     /// How many there were at its beginning.
     total: u64,
     /// What the server waits for before it sends more.
-    owed: Option<Subject>,
+    owed: Option<String>,
     /// The member that it is from, if that is not the one that leads.
     elsewhere: Option<String>,
     heard: Instant,
@@ -345,13 +312,23 @@ pub(super) enum News {
 
 /// A key was set or deleted.
 pub(super) struct Change {
-    message: Message,
     /// The bucket and the key, with a dot between them.
     pub(super) key: String,
     pub(super) revision: u64,
     /// How many more changes there are.
     pub(super) pending: u64,
     place: u64,
+    value: Value,
+    goes_on: bool,
+}
+
+/// What a key holds.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Value {
+    Set(Vec<u8>),
+    Deleted,
+    /// So many bytes, which are too many to be kept.
+    TooLarge(usize),
 }
 
 impl Change {
@@ -373,31 +350,42 @@ impl Change {
         key.push_str(bucket);
         key.push('.');
         key.push_str(name);
+        let gone = |it: &str| matches!(it, "DEL" | "PURGE");
+        let is_deleted = message.header("KV-Operation").is_some_and(gone)
+            || message.header("Nats-Marker-Reason").is_some();
+        let goes_on = message.header("Nats-Batch-Id").is_some()
+            && message.header("Nats-Batch-Commit").is_none();
+        let value = match (is_deleted, message.is_cut()) {
+            (true, _) => Value::Deleted,
+            (false, true) => Value::TooLarge(message.length),
+            (false, false) => Value::Set(message.payload),
+        };
         Some(Self {
-            revision,
-            place,
-            pending,
             key,
-            message,
+            revision,
+            pending,
+            place,
+            value,
+            goes_on,
         })
     }
 
-    /// The value; `None` if the key was deleted.
-    pub(super) fn value(&self) -> Option<&[u8]> {
-        let gone = |it: &str| matches!(it, "DEL" | "PURGE");
-        let deleted = self.header("KV-Operation").is_some_and(gone)
-            || self.header("Nats-Marker-Reason").is_some();
-        (!deleted).then_some(&self.message.payload)
+    pub(super) fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// How many bytes it counts.
+    pub(super) fn bytes(&self) -> usize {
+        let value = match &self.value {
+            Value::Set(bytes) => bytes.len(),
+            Value::Deleted | Value::TooLarge(_) => 0,
+        };
+        CHANGE_BYTES + self.key.len() + value
     }
 
     /// Whether it is a part of a batch that goes on.
     pub(super) fn goes_on(&self) -> bool {
-        self.header("Nats-Batch-Id").is_some() && self.header("Nats-Batch-Commit").is_none()
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        let headers = self.message.headers.as_ref()?;
-        headers.get(name).map(|value| value.as_str())
+        self.goes_on
     }
 }
 
@@ -417,17 +405,17 @@ impl Feed {
         let mut end = None;
         while self.total > 0 {
             match self.next().await? {
-                News::Change(change) => {
+                News::Change(mut change) => {
                     calm = 0;
-                    bytes += change.message.length;
+                    bytes += change.bytes();
                     if bytes > MAX_READ {
-                        let detail = format!("more than {MAX_READ} bytes are below it");
-                        return Err(Error::new(ErrorKind::TooLarge, detail));
+                        return Err(too_large());
                     }
                     let (revision, pending, place) =
                         (change.revision, change.pending, change.place);
                     let part = change.goes_on() && revision > known.last;
-                    let before = newest.insert(change.key.clone(), change);
+                    let key = std::mem::take(&mut change.key);
+                    let before = newest.insert(key, change);
                     // Older servers may send two values of a key.
                     let was_old = before.is_some_and(|it| it.revision <= known.last);
                     old += u64::from(revision <= known.last);
@@ -460,14 +448,16 @@ impl Feed {
                 News::Doubt => return Ok(None),
             }
         }
-        Ok(Some(newest.into_values().collect()))
+        let all = newest.into_iter();
+        let all = all.map(|(key, change)| Change { key, ..change });
+        Ok(Some(all.collect()))
     }
 
     /// The next that comes. A call may be given up without losing anything.
     pub(super) async fn next(&mut self) -> Result<News, Error> {
         loop {
             if let Some(owed) = &self.owed {
-                if self.client.publish(owed.clone(), "".into()).await.is_err() {
+                if self.client.publish(owed, b"").is_err() {
                     return Err(unavailable("the connection has ended"));
                 }
                 self.owed = None;
@@ -479,7 +469,7 @@ impl Feed {
                 Err(_) => return Ok(News::Doubt),
             };
             self.heard = Instant::now();
-            match message.status.map(|status| status.as_u16()) {
+            match message.status() {
                 None => match Change::of(message, &self.bucket, &self.subjects) {
                     Some(change) if change.place == self.delivered + 1 => {
                         self.delivered = change.place;
@@ -488,20 +478,16 @@ impl Feed {
                     _ => return Ok(News::Doubt),
                 },
                 Some(100) => {
-                    let header = |name| {
-                        let headers = message.headers.as_ref()?;
-                        headers.get(name).map(|value| value.as_str())
-                    };
                     if let Some(reply) = &message.reply {
                         self.owed = Some(reply.clone());
                         continue;
                     }
-                    if let Some(stalled) = header("Nats-Consumer-Stalled") {
-                        self.owed = Some(stalled.into());
+                    if let Some(stalled) = message.header("Nats-Consumer-Stalled") {
+                        self.owed = Some(stalled.to_owned());
                         continue;
                     }
-                    let last =
-                        header("Nats-Last-Consumer").and_then(|last| last.parse::<u64>().ok());
+                    let last = message.header("Nats-Last-Consumer");
+                    let last = last.and_then(|last| last.parse::<u64>().ok());
                     return Ok(match last {
                         Some(last) if last != self.delivered => News::Doubt,
                         _ => News::Calm,
@@ -514,7 +500,11 @@ impl Feed {
 
     /// What is there already, without waiting.
     pub(super) fn ready(&mut self) -> Option<Result<News, Error>> {
-        pin!(self.next()).now_or_never()
+        let next = pin!(self.next());
+        match next.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(news) => Some(news),
+            Poll::Pending => None,
+        }
     }
 
     /// The program was busy, and could not hear.
@@ -536,11 +526,11 @@ impl Feed {
     /// Deletes the consumer, which otherwise stays for a while, if that can be done at once; says
     /// whether it was.
     pub(super) async fn end(self) -> bool {
-        if self.client.connection_state() != State::Connected {
+        if self.client.is_lost() {
             return false;
         }
-        let request = self.client.request(self.consumer, "".into());
-        matches!(timeout(AT_ONCE, request).await, Ok(Ok(_)))
+        let request = self.client.request(&self.consumer, b"", AT_ONCE);
+        request.await.is_ok()
     }
 
     /// The request that deletes the consumer, for a later connection.
@@ -586,38 +576,24 @@ fn number(json: &Json, path: &[&str]) -> u64 {
     found.and_then(Json::as_u64).unwrap_or_default()
 }
 
-/// Why there is no connection. An address may hold a password, and is not quoted.
-fn refused(error: &async_nats::ConnectError) -> Error {
-    let why = std::error::Error::source(error).map(|why| cut(&why.to_string()));
-    let why = why.unwrap_or_default();
-    match error.kind() {
-        ConnectErrorKind::ServerParse => Error::new(ErrorKind::Other, "the address is not valid"),
-        ConnectErrorKind::Dns => unavailable("the host's name has no address"),
-        ConnectErrorKind::Authentication => {
-            Error::new(ErrorKind::Other, "the key to sign with is not valid")
-        }
-        ConnectErrorKind::AuthorizationViolation => {
-            unavailable("the server refuses: check the credentials")
-        }
-        ConnectErrorKind::TimedOut => late("there was a connection", CONNECT),
-        ConnectErrorKind::Tls => unavailable(format!("TLS failed: {why}")),
-        _ if why.contains("certificate") => unavailable(format!(
-            "TLS failed: {why}; it is asked for by `tls://` or a CA certificate"
-        )),
-        _ => unavailable(format!("there is no connection: {why}")),
-    }
+pub(super) fn too_large() -> Error {
+    let detail = format!(
+        "more than {MAX_READ} bytes are below it, each key counting its name, its value and \
+         {CHANGE_BYTES}"
+    );
+    Error::new(ErrorKind::TooLarge, detail)
 }
 
-fn unavailable(detail: impl Into<String>) -> Error {
+pub(super) fn unavailable(detail: impl Into<String>) -> Error {
     Error::new(ErrorKind::Unavailable, detail)
 }
 
-fn late(end: &str, limit: Duration) -> Error {
+pub(super) fn late(end: &str, limit: Duration) -> Error {
     let detail = format!("given up before {end}: the timeout of {limit:?} is over");
     Error::new(ErrorKind::Timeout, detail)
 }
 
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     text.chars().take(SHOWN).collect()
 }
 
@@ -626,15 +602,7 @@ mod tests {
     use super::*;
 
     fn message(subject: &str, reply: &str) -> Message {
-        Message {
-            subject: subject.into(),
-            reply: Some(reply.into()),
-            payload: "1".into(),
-            headers: None,
-            status: None,
-            description: None,
-            length: 1,
-        }
+        Message::made_up(subject, reply, "", b"1")
     }
 
     #[test]
@@ -647,7 +615,7 @@ mod tests {
             let change = Change::of(message("$KV.b.app.n", reply), "b", "$KV.b.").unwrap();
             assert_eq!((change.revision, change.place, change.pending), (70, 3, 5));
             assert_eq!(change.key, "b.app.n");
-            assert_eq!(change.value(), Some(&b"1"[..]));
+            assert_eq!(change.value(), &Value::Set(b"1".to_vec()));
         }
         for reply in ["", "a.b", "$JS.ACK.KV_b.c.1.x.3.1700000000.5"] {
             assert!(Change::of(message("$KV.b.app.n", reply), "b", "$KV.b.").is_none());

@@ -1,20 +1,25 @@
 //! The key-value store of NATS JetStream: a consumer of a bucket's stream.
 //!
-//! `link` is one connection and what is asked on it.
+//! `link` is what is asked of JetStream on one connection (`client`), which begins in `connect` and
+//! speaks as `wire` says.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sync::lock::Mutex;
-use async_nats::ConnectOptions;
+use rustls::ClientConfig;
 use tokio::runtime;
 use tokio::sync::Notify;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::format::MAX_DOCUMENT_BYTES;
+use crate::source::{
+    Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching,
+};
 use crate::sources::disk::absolute;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
@@ -22,13 +27,17 @@ use crate::sources::kv::mirror::{Entry, Mirror};
 use crate::sources::kv::options::shared_options;
 use crate::sources::kv::slot::Slot;
 use crate::sources::kv::{self, about};
-use crate::sources::nats::link::{Bucket, Change, Feed, Link, News};
+use crate::sources::nats::connect::{Address, Login};
+use crate::sources::nats::link::{Bucket, Change, Feed, Link, MAX_READ, News, Value};
 use crate::sources::trust::{Credential, Files};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
+mod client;
+mod connect;
 mod link;
+mod wire;
 
 const KIND: &str = "nats";
 /// Where a server is by default.
@@ -81,6 +90,10 @@ const MAX_LEFT: usize = 16;
 /// addresses is asked, with growing pauses, and everything is read anew. A bucket that is not there
 /// is empty, and picked up when it is made. That most keys are gone is held; see [`Guard`](crate::source::Guard).
 ///
+/// What a server may make a program hold is bounded: of one message 11 MiB, of what is read at once 30 MiB,
+/// each key counting its name, its value and 64 bytes, and of what waits to be taken 16 MiB. A value over
+/// 10 MiB, which a server has to be set up for, is refused alone.
+///
 /// A value that expires goes without a word unless the bucket has markers for that (from NATS 2.11).
 /// The source's health warns of such a bucket, and all of it is read again after each change, at
 /// most every 4 seconds. What an operator purges from the stream without a marker is missed in the
@@ -114,12 +127,14 @@ struct Options {
     mapping: Mapping,
     endpoints: Endpoints,
     domain: Option<String>,
-    login: Option<Login>,
+    login: Option<Given>,
     tls: Files,
+    credentials: Credentials,
 }
 
+/// Who one is, as it was given.
 #[derive(Clone)]
-enum Login {
+enum Given {
     Token(Credential),
     User(String, Credential),
     Key(Credential),
@@ -153,6 +168,7 @@ impl Nats {
             domain: None,
             login: None,
             tls: Files::default(),
+            credentials: Credentials::new(),
         };
         Self::with_options(options)
     }
@@ -207,7 +223,9 @@ impl Nats {
     ///
     /// # Errors
     ///
-    /// As [`Scope::names`].
+    /// As [`Scope::names`], and [`ErrorKind::InvalidKey`] for a name or a profile that holds a dot: the
+    /// keys of `checkout.prod` would be keys of `checkout` as well. A [`document`](Self::document) has
+    /// nothing below it.
     pub fn of_scope(self, scope: &Scope) -> Result<Vec<Self>, Error> {
         let all = self.options.mapping.of_scope(scope)?;
         let one = |mapping| self.clone().edit(|options| options.mapping = mapping);
@@ -217,6 +235,9 @@ impl Nats {
     /// Sets the address of the server; `nats://127.0.0.1:4222` by default. With `tls://` the server
     /// has to speak TLS, and is checked by the system's certificates or a [`ca`](Self::ca). Other
     /// schemes, such as `wss`, are refused.
+    ///
+    /// `nats://user:password@host` and `nats://token@host` show a user or a token, unless that is set
+    /// by a method; `%40` is an `@` there. No error, log or health shows them.
     #[must_use]
     pub fn address(self, url: impl Into<String>) -> Self {
         self.addresses([url])
@@ -239,21 +260,44 @@ impl Nats {
     /// Shows a token. Of several kinds of credentials the last that was set counts.
     #[must_use]
     pub fn token(self, token: impl Into<Secret<String>>) -> Self {
-        let login = Login::Token(Credential::Given(token.into()));
+        let login = Given::Token(Credential::Given(token.into()));
+        self.edit(|options| options.login = Some(login))
+    }
+
+    /// Shows the token that a file holds, which is read anew for each connection: a token that is
+    /// rotated there needs no restart.
+    #[must_use]
+    pub fn token_file(self, path: impl Into<PathBuf>) -> Self {
+        let login = Given::Token(Credential::File(absolute(&path.into())));
         self.edit(|options| options.login = Some(login))
     }
 
     /// Shows a user and a password.
     #[must_use]
     pub fn user(self, name: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
-        let login = Login::User(name.into(), Credential::Given(password.into()));
+        let login = Given::User(name.into(), Credential::Given(password.into()));
+        self.edit(|options| options.login = Some(login))
+    }
+
+    /// Shows a user and the password that a file holds, which is read anew for each connection.
+    #[must_use]
+    pub fn user_file(self, name: impl Into<String>, password: impl Into<PathBuf>) -> Self {
+        let password = Credential::File(absolute(&password.into()));
+        let login = Given::User(name.into(), password);
+        self.edit(|options| options.login = Some(login))
+    }
+
+    /// Signs with the seed of an NKey that a file holds, which is read anew for each connection.
+    #[must_use]
+    pub fn nkey_file(self, path: impl Into<PathBuf>) -> Self {
+        let login = Given::Key(Credential::File(absolute(&path.into())));
         self.edit(|options| options.login = Some(login))
     }
 
     /// Signs with the seed of an NKey.
     #[must_use]
     pub fn nkey(self, seed: impl Into<Secret<String>>) -> Self {
-        let login = Login::Key(Credential::Given(seed.into()));
+        let login = Given::Key(Credential::Given(seed.into()));
         self.edit(|options| options.login = Some(login))
     }
 
@@ -261,7 +305,7 @@ impl Nats {
     /// each connection.
     #[must_use]
     pub fn credentials_file(self, path: impl Into<PathBuf>) -> Self {
-        let login = Login::File(Credential::File(absolute(&path.into())));
+        let login = Given::File(Credential::File(absolute(&path.into())));
         self.edit(|options| options.login = Some(login))
     }
 
@@ -305,35 +349,48 @@ impl Nats {
         })
     }
 
-    /// What a connection is made with, and to which address.
-    fn connecting(&self, server: &str) -> Result<(ConnectOptions, String), Error> {
-        let mut options = ConnectOptions::new().name("liveprops");
-        options = match &self.options.login {
-            None => options,
-            Some(Login::Token(token)) => options.token(token.read("the token")?.trim().to_owned()),
-            Some(Login::User(name, password)) => {
-                options.user_and_password(name.clone(), password.read("the password")?)
+    /// Who one is, as of now.
+    fn login(&self) -> Result<Option<Login>, Error> {
+        let Some(given) = &self.options.login else {
+            return Ok(None);
+        };
+        let credentials = &self.options.credentials;
+        Ok(Some(match given {
+            Given::Token(token) => {
+                let token = token.read("the token")?;
+                credentials.add(&token);
+                Login::of_token(token.trim().to_owned())
             }
-            Some(Login::Key(seed)) => options.nkey(seed.read("the seed")?.trim().to_owned()),
-            Some(Login::File(file)) => {
+            Given::User(name, password) => {
+                let password = password.read("the password")?;
+                credentials.add_login(name, &password);
+                Login::of_user(name.clone(), password)
+            }
+            Given::Key(seed) => {
+                let seed = seed.read("the seed")?;
+                credentials.add(&seed);
+                Login::of_seed(&seed)?
+            }
+            Given::File(file) => {
                 let what = "the file of credentials";
                 let text = file.read(what)?;
-                // Its last line has to end, and what is wrong with it is not told: that could quote it.
-                let read = options.credentials(&format!("{text}\n"));
-                read.map_err(|_| Error::new(ErrorKind::Other, format!("{what} holds none")))?
+                let secrets = text.lines().filter(|line| !line.starts_with('-'));
+                secrets.for_each(|line| credentials.add(line));
+                // What is wrong with it is not told: that could quote it.
+                Login::of_credentials(&text)
+                    .ok_or_else(|| Error::new(ErrorKind::Other, format!("{what} holds none")))?
             }
-        };
-        let (secure, address) = parsed(server)?;
-        // A server may want TLS unasked, of which one has to know whom to trust.
-        let asked = self.options.tls.any() || secure;
-        let config = self.options.tls.read()?.config(|roots| {
+        }))
+    }
+
+    /// What a connection is encrypted with, if it is.
+    fn encryption(&self, asked: bool) -> Result<ClientConfig, Error> {
+        self.options.tls.read()?.config(|roots| {
             if asked {
                 let found = rustls_native_certs::load_native_certs();
                 roots.add_parsable_certificates(found.certs);
             }
-        })?;
-        let options = options.require_tls(asked).tls_client_config(config);
-        Ok((options, address))
+        })
     }
 
     /// A connection to the server whose turn it is, and what that knows of the bucket.
@@ -341,8 +398,13 @@ impl Nats {
         let server = self.options.endpoints.current()?;
         let place = server.place(shown);
         let connect = async {
-            let (options, address) = self.connecting(&server.address)?;
-            let link = Link::connect(options, &address, self.options.domain.as_deref()).await?;
+            let (address, login) = Address::parse(&server.address)?;
+            let login = self.login()?.or(login).unwrap_or_default();
+            // A server may want TLS unasked, of which one has to know whom to trust.
+            let asked = self.options.tls.any() || address.tls;
+            let tls = Arc::new(self.encryption(asked)?);
+            let connection = connect::connect(&address, &login, &tls, asked).await?;
+            let link = Link::new(connection, self.options.domain.as_deref());
             let bucket = link.bucket(&self.options.bucket).await?;
             Ok((link, bucket))
         };
@@ -540,8 +602,9 @@ impl Nats {
             let (changes, whole) = self.gather(feed, first, sent + PAUSE).await?;
             for change in &changes {
                 match change.value() {
-                    Some(bytes) => mirror.put(&entry(change, bytes)),
-                    None => mirror.delete(&change.key),
+                    Value::Set(bytes) => mirror.put(&entry(change, bytes)),
+                    Value::Deleted => mirror.delete(&change.key),
+                    Value::TooLarge(length) => mirror.refuse(&change.key, too_large(*length)),
                 }
             }
             let revision = changes.last().map_or(0, |change| change.revision);
@@ -562,8 +625,12 @@ impl Nats {
         until: Instant,
     ) -> Result<(Vec<Change>, bool), Error> {
         let limit = Instant::now() + TOGETHER;
+        let mut bytes = first.bytes();
         let mut changes = vec![first];
         loop {
+            if bytes > MAX_READ {
+                return Ok((changes, true));
+            }
             let until = match changes.last() {
                 Some(last) if last.pending > 0 => limit,
                 // The end of a batch may be a key that is not asked for.
@@ -580,7 +647,10 @@ impl Nats {
                 },
             };
             match news? {
-                News::Change(change) => changes.push(change),
+                News::Change(change) => {
+                    bytes += change.bytes();
+                    changes.push(change);
+                }
                 News::Calm => {}
                 News::Doubt => return Ok((changes, false)),
             }
@@ -687,7 +757,12 @@ impl Memory {
             .iter()
             .map(|change| (change.key.as_str(), change.revision));
         self.check(&known.created, known.last, read)?;
-        self.mirror.replace(entries(all));
+        let large: BTreeMap<&str, usize> = all.iter().filter_map(large).collect();
+        self.mirror
+            .replace_but(entries(all), |key| large.contains_key(key));
+        for (key, length) in large {
+            self.mirror.refuse(key, too_large(length));
+        }
         Ok(())
     }
 
@@ -728,27 +803,22 @@ fn entry<'a>(change: &'a Change, bytes: &'a [u8]) -> Entry<'a> {
 }
 
 fn entries(all: &[Change]) -> impl Iterator<Item = Entry<'_>> {
-    all.iter()
-        .filter_map(|change| Some(entry(change, change.value()?)))
+    all.iter().filter_map(|change| match change.value() {
+        Value::Set(bytes) => Some(entry(change, bytes)),
+        Value::Deleted | Value::TooLarge(_) => None,
+    })
 }
 
-/// Whether an address asks for TLS, and the address as the client takes it. The client would take
-/// others too, and speak plainly there whatever is asked for.
-fn parsed(server: &str) -> Result<(bool, String), Error> {
-    let (scheme, rest) = server.split_once("://").unwrap_or(("nats", server));
-    let is = |name: &str| scheme.eq_ignore_ascii_case(name);
-    if is("nats") || is("http") {
-        return Ok((false, format!("nats://{rest}")));
+fn large(change: &Change) -> Option<(&str, usize)> {
+    match change.value() {
+        Value::TooLarge(length) => Some((&change.key, *length)),
+        Value::Set(_) | Value::Deleted => None,
     }
-    if is("tls") || is("https") {
-        return Ok((true, format!("tls://{rest}")));
-    }
-    let plain = scheme.chars().all(|c| c.is_ascii_alphanumeric());
-    let detail = match plain {
-        true => format!("the address is not valid: its scheme is `{scheme}`, not `nats` or `tls`"),
-        false => "the address is not valid".to_owned(),
-    };
-    Err(Error::new(ErrorKind::Other, detail))
+}
+
+fn too_large(length: usize) -> Error {
+    let detail = format!("{length} bytes are more than {MAX_DOCUMENT_BYTES}");
+    Error::new(ErrorKind::TooLarge, detail)
 }
 
 /// An address without what may be secret in it.
@@ -791,7 +861,7 @@ impl Source for Nats {
 
     fn load(&self) -> Result<Document, Error> {
         let filter = self.filter()?;
-        run(async {
+        let loaded = run(async {
             let Connected { link, bucket, .. } = self.connect_any().await?;
             let Some(mut bucket) = bucket else {
                 return self.with_memory(|memory| {
@@ -809,7 +879,8 @@ impl Source for Nats {
                 replaced.map_err(|error| error.with_origin(self.origin()))?;
                 memory.mirror.whole(revision.to_string())
             })
-        })
+        });
+        loaded.map_err(|error| self.credentials().mask_error(error))
     }
 
     fn watching(&self) -> Watching {
@@ -831,16 +902,22 @@ impl Source for Nats {
     fn policy(&self) -> Policy {
         kv::policy()
     }
+
+    fn credentials(&self) -> Credentials {
+        let credentials = &self.options.credentials;
+        self.options.endpoints.add_credentials(credentials);
+        credentials.clone()
+    }
 }
 
 impl fmt::Debug for Nats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let login = match &self.options.login {
             None => "none",
-            Some(Login::Token(_)) => "token",
-            Some(Login::User(..)) => "user",
-            Some(Login::Key(_)) => "nkey",
-            Some(Login::File(_)) => "file",
+            Some(Given::Token(_)) => "token",
+            Some(Given::User(..)) => "user",
+            Some(Given::Key(_)) => "nkey",
+            Some(Given::File(_)) => "file",
         };
         f.debug_struct("Nats")
             .field("keys", &self.options.mapping.wanted())
@@ -855,32 +932,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_asks_for_tls_or_does_not_and_nothing_else_is_taken() {
-        let all = [
-            ("h:1", false, "nats://h:1"),
-            ("nats://h", false, "nats://h"),
-            ("NATS://h", false, "nats://h"),
-            ("http://h:1", false, "nats://h:1"),
-            ("tls://me:pw@h", true, "tls://me:pw@h"),
-            ("TLS://h", true, "tls://h"),
-            ("Https://h", true, "tls://h"),
-        ];
-        for (given, secure, address) in all {
-            assert_eq!(parsed(given).unwrap(), (secure, address.to_owned()));
-        }
-        for wrong in ["wss://s3cret@h", "WS://h", "", "w\tss", "s3cret@h"] {
-            let address = match wrong.contains("://") {
-                true => wrong.to_owned(),
-                false => format!("{wrong}://h"),
-            };
-            let told = parsed(&address).unwrap_err().to_string();
-            assert!(told.contains("not valid"), "{told}");
-            assert!(!told.contains("s3cret"), "{told}");
-        }
-        let told = parsed("wss://h").unwrap_err().to_string();
-        assert!(told.contains("`wss`"), "{told}");
+    fn an_address_is_shown_without_who_one_is() {
         assert!(!shown("s3cret@h://x").contains("s3cret"));
         assert_eq!(shown("tls://me:pw@h:1"), "tls://h:1");
+        assert_eq!(shown("nats://t0ken@h"), "nats://h");
     }
 
     #[test]

@@ -3,10 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::value::secret::segment_looks_secret;
-
-/// The text in place of what may be secret.
-const MASK: &str = "******";
+use crate::error::MASK;
+use crate::value::secret::{mask_text, parameter_looks_secret};
 
 /// The longest address, in bytes.
 const LONGEST: usize = 8 * 1024;
@@ -249,30 +247,23 @@ impl fmt::Display for Url {
             None => String::new(),
         };
         let (scheme, place, path) = (self.scheme(), self.place(), self.bare_path());
-        write!(f, "{scheme}://{user_info}{place}{path}")?;
+        write!(f, "{scheme}://{user_info}")?;
+        f.write_str(&mask_text(&format!("{place}{path}")))?;
         let Some((_, query)) = self.path.split_once('?') else {
             return Ok(());
         };
         let mut gap = '?';
         for pair in query.split('&') {
             match pair.split_once('=') {
-                Some((name, _)) if is_secret(name) => write!(f, "{gap}{name}={MASK}")?,
+                Some((name, _)) if parameter_looks_secret(name) => write!(f, "{gap}{name}={MASK}")?,
                 // Without a name, it may be a token itself.
                 None if !pair.is_empty() => write!(f, "{gap}{MASK}")?,
-                _ => write!(f, "{gap}{pair}")?,
+                _ => write!(f, "{gap}{}", mask_text(pair))?,
             }
             gap = '&';
         }
         Ok(())
     }
-}
-
-/// Whether a query parameter may hold what nobody should see: an escaped name may be any.
-fn is_secret(name: &str) -> bool {
-    let signs = ["sig", "signature", "code", "x-amz-signature"];
-    name.contains('%')
-        || segment_looks_secret(name)
-        || signs.iter().any(|sign| name.eq_ignore_ascii_case(sign))
 }
 
 /// A part of a path or of a query with what has a meaning there escaped.

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::source::{Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching};
+use crate::source::{
+    Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching,
+};
 use crate::sources::disk::absolute;
 use crate::sources::kv;
 use crate::sources::kv::endpoints::{Endpoints, named};
@@ -61,7 +63,8 @@ const MIN_RESCAN: Duration = Duration::from_secs(1);
 /// seconds counts as lost. Of several servers the next one is asked when one fails. That most nodes
 /// are gone is held; see [`Guard`](crate::source::Guard).
 ///
-/// A tree may have 20 MiB, each node counting its path, its data and 32 bytes. Reading all of it may
+/// A tree may have 20 MiB, each node counting its path, its data and 32 bytes; of one message 11 MiB are
+/// kept, and of what the watch tells of 4 MiB, after which everything is read instead. Reading all of it may
 /// take as long as answers come, each within 2 seconds after the one before it, and 60 seconds
 /// altogether; a local server answers for about 30,000 nodes a second. The start waits for
 /// [`Builder::load_timeout`](crate::Builder::load_timeout) (10 seconds), so a larger tree needs more
@@ -81,8 +84,8 @@ const MIN_RESCAN: Duration = Duration::from_secs(1);
 ///   nodes 100 are asked for every 1.5 seconds, in turn. When one may be read again, or is gone,
 ///   everything is read within a few seconds.
 /// - All else that was hidden, such as a node that was changed, created or deleted while it could not
-///   be read, and a value that may no longer be read, is found by the next reading of everything: at
-///   most a minute later, or as [`rescan_interval`](Self::rescan_interval) says.
+///   be read, and a value that may no longer be read, is found by the next reading of everything: about
+///   a minute later, or as [`rescan_interval`](Self::rescan_interval) says.
 /// - If the first node of the prefix may not be read, the source fails, and its values stay.
 ///
 /// ```
@@ -111,6 +114,7 @@ struct Options {
     encrypted: bool,
     tls: Files,
     rescan: Duration,
+    credentials: Credentials,
 }
 
 impl ZooKeeper {
@@ -155,6 +159,7 @@ impl ZooKeeper {
             encrypted: false,
             tls: Files::default(),
             rescan: RESCAN,
+            credentials: Credentials::new(),
         })
     }
 
@@ -220,9 +225,10 @@ impl ZooKeeper {
         self.edit(|options| options.encrypted = true)
     }
 
-    /// Sets how often everything is read again, if any transaction has happened in the store since it
-    /// was read. This finds what an ACL has hidden; all else is told by the store as it happens. The
-    /// default is 60 seconds, and less than 1 second counts as 1 second.
+    /// Sets after what time everything is read again, if any transaction has happened in the store since
+    /// it was read; up to a quarter is added at random. This finds what an ACL has hidden; all else is
+    /// told by the store as it happens. The default is 60 seconds, and less than 1 second counts as 1
+    /// second.
     #[must_use]
     pub fn rescan_interval(self, every: Duration) -> Self {
         self.edit(|options| options.rescan = every.max(MIN_RESCAN))
@@ -235,11 +241,16 @@ impl ZooKeeper {
         client_certificate: "Speaks TLS, and shows a certificate, with its chain and its key in files of PEM.",
     }
 
-    fn credentials(&self) -> Result<Option<String>, Error> {
-        let digest = self.options.digest.as_ref();
-        digest
-            .map(|it| it.read("the file of the digest"))
-            .transpose()
+    fn read_digest(&self) -> Result<Option<String>, Error> {
+        let Some(digest) = &self.options.digest else {
+            return Ok(None);
+        };
+        let digest = digest.read("the file of the digest")?;
+        match digest.split_once(':') {
+            Some((user, password)) => self.options.credentials.add_login(user, password),
+            None => self.options.credentials.add(&digest),
+        }
+        Ok(Some(digest))
     }
 
     /// Begins a session with the server whose turn it is, and reads everything.
@@ -262,12 +273,12 @@ impl ZooKeeper {
                 host: &address.host,
                 port: address.port,
                 tls,
-                digest: self.credentials()?,
+                digest: self.read_digest()?,
             };
             let opened = || -> Result<Tree, Error> {
                 let session = Session::open(server, stop, begun + CONNECT)?;
                 let root = Root::of(&self.options.mapping, &address.chroot);
-                let mut tree = Tree::new(session, root, place.clone());
+                let mut tree = Tree::new(session, root, place.clone(), self.options.rescan);
                 tree.read_all(mirror, &mut Signs::new(sign))?;
                 Ok(tree)
             };
@@ -306,7 +317,7 @@ impl ZooKeeper {
             updates.located(open.place.as_str());
             let all = mirror.whole(open.session.revision());
             kv::tell(all.map(|all| Some(Update::full(all))), updates);
-            let outcome = open.follow(mirror, updates, self.options.rescan);
+            let outcome = open.follow(mirror, updates);
             if updates.is_stopped() {
                 open.session.close();
                 return Ok(());
@@ -354,7 +365,8 @@ impl Source for ZooKeeper {
 
     fn load(&self) -> Result<Document, Error> {
         self.with_mirror(|mirror| {
-            let open = self.open_any(&Stop::default(), mirror, &mut || {}, drop)?;
+            let opened = self.open_any(&Stop::default(), mirror, &mut || {}, drop);
+            let open = opened.map_err(|error| self.credentials().mask_error(error))?;
             let revision = open.session.revision();
             open.session.close();
             mirror.whole(revision)
@@ -385,6 +397,12 @@ impl Source for ZooKeeper {
 
     fn policy(&self) -> Policy {
         kv::policy()
+    }
+
+    fn credentials(&self) -> Credentials {
+        let credentials = &self.options.credentials;
+        self.options.endpoints.add_credentials(credentials);
+        credentials.clone()
     }
 }
 

@@ -237,6 +237,7 @@ pub(super) struct Tree {
     asked: String,
     doubt: Doubt,
     read: Read,
+    rescan: Duration,
 }
 
 /// The last reading of everything.
@@ -244,10 +245,12 @@ struct Read {
     ended: Instant,
     took: Duration,
     zxid: i64,
+    /// After what time the next is due if there is no doubt.
+    pause: Duration,
 }
 
 impl Tree {
-    pub(super) fn new(session: Session, root: Root, place: String) -> Self {
+    pub(super) fn new(session: Session, root: Root, place: String, rescan: Duration) -> Self {
         Self {
             session,
             root,
@@ -259,7 +262,9 @@ impl Tree {
                 ended: Instant::now(),
                 took: Duration::ZERO,
                 zxid: 0,
+                pause: rescan,
             },
+            rescan,
         }
     }
 
@@ -283,6 +288,8 @@ impl Tree {
             ended: Instant::now(),
             took: begun.elapsed(),
             zxid: self.session.zxid(),
+            // Up to a quarter more: programs that began together do not go on in step.
+            pause: 2 * self.rescan - about(self.rescan),
         };
         Ok(())
     }
@@ -401,22 +408,17 @@ impl Tree {
     }
 
     /// Whether everything is to be read again.
-    fn is_due(&self, rescan: Duration) -> bool {
+    fn is_due(&self) -> bool {
         let since = self.read.ended.elapsed();
         match self.doubt {
             Doubt::Lost => true,
             Doubt::Acl => since >= AGAIN.max(4 * self.read.took),
-            Doubt::No => since >= rescan && self.session.zxid() != self.read.zxid,
+            Doubt::No => since >= self.read.pause && self.session.zxid() != self.read.zxid,
         }
     }
 
     /// Tells of what changes, until an error or the end.
-    pub(super) fn follow(
-        &mut self,
-        mirror: &mut Mirror,
-        updates: &Updates,
-        rescan: Duration,
-    ) -> Result<(), Error> {
+    pub(super) fn follow(&mut self, mirror: &mut Mirror, updates: &Updates) -> Result<(), Error> {
         let mut beat = Instant::now() + about(HEARTBEAT);
         let mut alive = || updates.degraded(None);
         let signs = &mut Signs::new(&mut alive);
@@ -436,7 +438,7 @@ impl Tree {
                 self.beat()?;
                 beat = Instant::now() + about(HEARTBEAT);
             }
-            if mirror.wants_all() || self.is_due(rescan) {
+            if mirror.wants_all() || self.is_due() {
                 self.read_all(mirror, signs)?;
             }
             // A document that is broken is so still.

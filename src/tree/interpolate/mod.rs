@@ -138,9 +138,7 @@ fn write(
     followed: &mut Vec<Followed>,
 ) {
     // Weaker layers show, or showed, in place of these: a table may have become a leaf.
-    let is_shadow = |(key, job): &(&Key, &Job)| {
-        matches!(job.done, Some(Done::PassedOver)) || index.is_passed_over(key)
-    };
+    let is_shadow = |(key, job): &(&Key, &Job)| job.is_passed_over() || index.is_passed_over(key);
     let shadows: BTreeSet<Key> = jobs
         .iter()
         .filter(is_shadow)
@@ -151,13 +149,14 @@ fn write(
         !shadows.is_empty() && places.any(|place| shadows.contains(place))
     };
     for (key, job) in jobs {
+        let is_passed_over = job.is_passed_over();
         let resolved = match job.done {
             None => continue,
             Some(Done::PassedOver) => {
                 followed.push(Followed {
                     leaf: key,
                     refers: job.refers,
-                    is_passed_over: true,
+                    is_passed_over,
                 });
                 continue;
             }
@@ -180,7 +179,7 @@ fn write(
         followed.push(Followed {
             leaf: key.clone(),
             refers: job.refers,
-            is_passed_over: false,
+            is_passed_over,
         });
         if is_in_shadow(&key) {
             continue;
@@ -350,6 +349,11 @@ impl Job {
             done: None,
             refers: Vec::new(),
         }
+    }
+
+    /// Whether a contextual value was passed over, whatever shows in its place.
+    fn is_passed_over(&self) -> bool {
+        self.from > 0 || matches!(self.done, Some(Done::PassedOver))
     }
 }
 

@@ -185,7 +185,7 @@ impl<'a> Map<'a> {
         let mut variant = None;
         if let Some(slow) = parent.context.slow {
             let mut slow = slow.borrow_mut();
-            variant = slow.learned.enter_table(parent.path, &mut entries);
+            variant = slow.learned.enter_table(&parent, &mut entries);
             let path = parent.path_text();
             entries.retain(|child| !slow.is_skipped(&path, child.name));
             for name in slow.missing_at(&path) {

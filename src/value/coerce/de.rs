@@ -1,8 +1,10 @@
 //! The deserializer: one place of the tree, asked for one type.
 
+use serde_core::de::value::MapDeserializer;
 use serde_core::de::{Deserializer, Visitor};
 
 use crate::value::coerce::access::{One, Variant};
+use crate::value::coerce::braces;
 use crate::value::coerce::fault::{Fault, type_name};
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::place::De;
@@ -10,6 +12,9 @@ use crate::value::coerce::report;
 use crate::value::coerce::text::{self, Whole};
 use crate::value::secret::SECRET_NAME;
 use crate::value::units::SIZE_NAME;
+
+/// The struct as which `toml::value::Datetime` asks for the text of a date, in its only field.
+const TOML_DATE: &str = "$__toml_private_Datetime";
 
 macro_rules! or_dummy {
     ($self:ident . $method:ident ( $($arg:expr),* )) => {
@@ -70,7 +75,7 @@ impl<'de> Deserializer<'de> for De<'_> {
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_bool(visitor));
-        let value = match self.input {
+        let value = match self.input.canonical() {
             Input::Bool(value) => value,
             Input::Text(text) if !text.trim().is_empty() => match text::boolean(text) {
                 Some(value) => value,
@@ -224,9 +229,13 @@ impl<'de> Deserializer<'de> for De<'_> {
         if name == "Duration" && fields == ["secs", "nanos"] {
             return self.duration(visitor);
         }
+        if let (Input::Text(text), TOML_DATE, [field]) = (self.input, name, fields) {
+            let date = MapDeserializer::new(std::iter::once((*field, text)));
+            return visitor.visit_map(date).map_err(|fault| self.place(fault));
+        }
         if let Input::Text(text) = self.input {
-            if !text.trim().is_empty() && !text.contains('=') {
-                return Err(self.refuse(type_name::<V::Value>()));
+            if !(text.trim().is_empty() || text.contains('=') || braces::is_braced(text)) {
+                return Err(self.fault(text::NO_TABLE, type_name::<V::Value>()));
             }
         }
         self.fields(fields, visitor)
@@ -271,8 +280,10 @@ impl<'de> Deserializer<'de> for De<'_> {
         let Some(entries) = self.entries() else {
             return Err(self.refuse(wanted()));
         };
-        let [child] = entries.as_slice() else {
-            return Err(self.rivals(&entries, "several variants are set", wanted()));
+        let null = self.only_null();
+        let child = match (entries.as_slice(), &null) {
+            ([child], _) | ([], Some(child)) => child,
+            _ => return Err(self.rivals(&entries, "several variants are set", wanted())),
         };
         let path = Path {
             parent: Some(self.path),
@@ -302,7 +313,7 @@ impl<'de> Deserializer<'de> for De<'_> {
 impl De<'_> {
     /// Hands over what there is, text as text.
     pub(super) fn plain_any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let result = match self.input {
+        let result = match self.input.canonical() {
             Input::Bool(value) => visitor.visit_bool(value),
             Input::Int(value) => visitor.visit_i64(value),
             Input::Big(value) => visit_int(*value, visitor),
@@ -312,7 +323,7 @@ impl De<'_> {
             Input::Fields(_) | Input::Table(_) | Input::Nothing => return self.map(visitor),
             // A null in a list.
             Input::Absent if self.path.parent.is_some() => visitor.visit_unit(),
-            Input::Absent | Input::Failed(_) | Input::Dummy(_) => {
+            Input::Absent | Input::Failed(_) | Input::Dummy(_) | Input::Spelled(_) => {
                 return Err(self.refuse(type_name::<V::Value>()));
             }
         };

@@ -34,6 +34,8 @@ pub(super) struct Inner {
     pub(super) missing: Option<&'static str>,
     /// The field a struct does not know.
     pub(super) unknown: Option<String>,
+    /// What is added to the detail.
+    pub(super) note: &'static str,
     /// An error that is complete already.
     pub(super) done: Option<Error>,
     pub(super) place: Option<Place>,
@@ -89,6 +91,11 @@ pub(super) fn noting<R>(act: impl FnOnce() -> R) -> (R, Vec<Judged>) {
     let _outer = Outer(LOG.replace(Some(Vec::new())));
     let outcome = act();
     (outcome, LOG.take().unwrap_or_default())
+}
+
+/// How much serde has said so far.
+pub(super) fn noted() -> usize {
+    LOG.with_borrow(|log| log.as_ref().map_or(0, Vec::len))
 }
 
 impl Got {
@@ -157,6 +164,7 @@ impl Fault {
             rivals: Vec::new(),
             missing: None,
             unknown: None,
+            note: "",
             done: None,
             place: None,
         }))
@@ -215,6 +223,7 @@ impl Fault {
         } else {
             inner.detail
         };
+        let detail = detail + inner.note;
         let mut error = Error::new(inner.kind, detail);
         if !inner.rivals.is_empty() {
             error = error.with_rivals(inner.rivals);
@@ -318,9 +327,27 @@ pub(super) fn cut(text: &str, most: usize) -> String {
     }
 }
 
+/// The type whose implementation of a trait a name is made in: `X` of `<impl Trait for X>::f::Visitor`.
+fn implemented_for(name: &str) -> &str {
+    let start = name
+        .find("<impl ")
+        .and_then(|at| Some(at + name[at..].find(" for ")? + " for ".len()));
+    let Some(start) = start else { return name };
+    let mut depth = 1usize;
+    let end = name[start..].find(|c| {
+        match c {
+            '<' => depth += 1,
+            '>' => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    });
+    &name[start..end.map_or(name.len(), |end| start + end)]
+}
+
 /// The name of a type without its modules.
 pub(super) fn type_name<T: ?Sized>() -> String {
-    let full = std::any::type_name::<T>();
+    let full = implemented_for(std::any::type_name::<T>());
     let mut short = String::new();
     let mut word = String::new();
     let mut chars = full.chars().peekable();

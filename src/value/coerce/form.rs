@@ -2,6 +2,7 @@
 
 use serde_core::de::Visitor;
 
+use crate::value::coerce::braces;
 use crate::value::coerce::de::visit_int;
 use crate::value::coerce::fault::{Fault, Got, Judged};
 use crate::value::coerce::input::Input;
@@ -88,7 +89,7 @@ impl Form {
         };
         let better = forms.iter().copied().find(|form| form.fits(&input));
         // It was given as something else, because of another value that is equal or in the same class.
-        let plain = || (Got::of_input(&input)? != judged.got).then_some(Form::Plain);
+        let plain = || (Got::of_input(&input.canonical())? != judged.got).then_some(Form::Plain);
         better.or_else(plain)
     }
 
@@ -105,10 +106,25 @@ impl Form {
         }
     }
 
+    /// What is handed over like this: the spelling of a number is for who wants text.
+    fn input_of<'a>(self, input: Input<'a>) -> Input<'a> {
+        match self {
+            Form::Text => input,
+            _ => input.canonical(),
+        }
+    }
+
     fn fits(self, input: &Input<'_>) -> bool {
-        match (self, input) {
+        match (self, &self.input_of(*input)) {
             (Form::Plain, _) => true,
-            (Form::Text, Input::Bool(_) | Input::Int(_) | Input::Big(_) | Input::Float(_)) => true,
+            (
+                Form::Text,
+                Input::Bool(_)
+                | Input::Int(_)
+                | Input::Big(_)
+                | Input::Float(_)
+                | Input::Spelled(_),
+            ) => true,
             (Form::Trimmed, Input::Text(text)) => text.trim().len() != text.len(),
             (Form::Bool, Input::Text(text)) => text::boolean(text).is_some(),
             (Form::Integer, Input::Text(text)) => text::whole(text).is_ok(),
@@ -121,6 +137,9 @@ impl Form {
             (Form::Duration, Input::Int(value)) => *value == 0,
             (Form::Duration, Input::Float(value)) => *value == 0.0,
             (Form::List, Input::Text(_)) => true,
+            (Form::Map, Input::Text(text)) if braces::is_braced(text) => {
+                braces::table(text).is_ok()
+            }
             (Form::Map, Input::Text(text)) => text.trim().is_empty() || text::pairs(text).is_ok(),
             (Form::Unit, Input::Text(text)) => text.trim().is_empty(),
             (Form::Name(names), Input::Text(text)) => {
@@ -144,7 +163,7 @@ impl Form {
 
     /// How serde reports a value back that it got like this.
     pub(super) fn got(self, de: &De<'_>) -> Got {
-        let input = &de.input;
+        let input = &self.input_of(de.input);
         let text = |input: &Input<'_>| input.text().unwrap_or_default().into_owned();
         match (self, input) {
             (Form::Text, _) => Got::Text(text(input)),
@@ -183,7 +202,7 @@ impl Form {
         de: De<'_>,
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let result = match (self, de.input) {
+        let result = match (self, self.input_of(de.input)) {
             (Form::Text, input) => visitor.visit_str(&input.text().unwrap_or_default()),
             (Form::Trimmed, Input::Text(text)) => visitor.visit_str(text.trim()),
             (Form::Bool, Input::Text(text)) => {

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 
 use crate::error::Error;
 use crate::value::Value;
+use crate::value::coerce::braces;
 use crate::value::coerce::fault::shorten;
 use crate::value::key;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
-use crate::value::secret::{has_user_info, segment_looks_secret};
+use crate::value::secret::{self, looks_secret};
+use crate::value::spelled::Spelled;
 
 /// What stands at a place, in the form that is looked at.
 #[derive(Clone, Copy)]
@@ -20,6 +22,8 @@ pub(super) enum Input<'a> {
     /// By reference, so that the plain case stays small.
     Big(&'a i128),
     Float(f64),
+    /// A number or a boolean that is not written in its canonical form.
+    Spelled(&'a Spelled),
     Text(&'a str),
     List(&'a [Value]),
     Fields(&'a BTreeMap<Box<str>, Value>),
@@ -41,6 +45,7 @@ impl<'a> Input<'a> {
             Value::Int(value) => Input::Int(*value),
             Value::Big(value) => Input::Big(value),
             Value::Float(value) => Input::Float(*value),
+            Value::Spelled(value) => Input::Spelled(value),
             Value::Text(value) => Input::Text(value),
             Value::List(items) => Input::List(items),
             Value::Table(fields) => Input::Fields(fields),
@@ -63,6 +68,15 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// The same without its spelling, for who wants no text.
+    #[inline]
+    pub(super) fn canonical(self) -> Self {
+        match self {
+            Input::Spelled(spelled) => Self::of_value(spelled.value()),
+            input => input,
+        }
+    }
+
     /// Kind and shortened value, for a message.
     pub(super) fn shown(&self) -> String {
         match self {
@@ -71,6 +85,7 @@ impl<'a> Input<'a> {
             Input::Int(value) => format!("integer {value}"),
             Input::Big(value) => format!("integer {value}"),
             Input::Float(value) => format!("float {value:?}"),
+            Input::Spelled(value) => format!("{} {}", value.value().kind(), value.as_str()),
             Input::Text(value) => format!("text {}", shorten(value)),
             Input::List(items) => format!("list of {}", items.len()),
             Input::Fields(fields) => format!("table of {}", fields.len()),
@@ -83,17 +98,64 @@ impl<'a> Input<'a> {
 
     /// Whether anything in here looks secret by its name or is an address with a password.
     pub(super) fn holds_secret(&self) -> bool {
+        self.holds_secret_below("")
+    }
+
+    /// As [`holds_secret`](Self::holds_secret), below the names that lead here.
+    fn holds_secret_below(&self, above: &str) -> bool {
+        let below = |name: &str| match above {
+            "" => name.to_owned(),
+            above => format!("{above}.{name}"),
+        };
         match self {
-            Input::Text(text) => has_user_info(text),
-            Input::List(items) => items.iter().any(|v| Input::of_value(v).holds_secret()),
-            Input::Fields(fields) => fields
+            Input::Text(text) => text_holds_secret(text),
+            Input::List(items) => items
                 .iter()
-                .any(|(name, v)| segment_looks_secret(name) || Input::of_value(v).holds_secret()),
+                .any(|v| Input::of_value(v).holds_secret_below(above)),
+            Input::Fields(fields) => fields.iter().any(|(name, v)| {
+                let path = below(name);
+                looks_secret(&path) || Input::of_value(v).holds_secret_below(&path)
+            }),
             Input::Table(table) => table.map().iter().any(|entry| {
                 let (input, _, secret) = Input::of_node(&entry.node);
-                secret || segment_looks_secret(&entry.name) || input.holds_secret()
+                let path = below(&entry.name);
+                secret || looks_secret(&path) || input.holds_secret_below(&path)
             }),
             _ => false,
+        }
+    }
+
+    /// Adds the places where a value stands in here, below a place.
+    pub(super) fn find_places(&self, wanted: &Value, at: &str, places: &mut Vec<String>) {
+        let below = |name: &str| {
+            let mut path = at.to_owned();
+            key::push_segment(&mut path, name);
+            path
+        };
+        match self {
+            Input::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    let path = below(&index.to_string());
+                    Input::of_value(item).find_places(wanted, &path, places);
+                }
+            }
+            Input::Fields(fields) => {
+                for (name, value) in fields.iter() {
+                    Input::of_value(value).find_places(wanted, &below(name), places);
+                }
+            }
+            Input::Table(table) => {
+                for entry in table.map().iter() {
+                    let (input, ..) = Input::of_node(&entry.node);
+                    input.find_places(wanted, &below(&entry.name), places);
+                }
+            }
+            scalar => {
+                let wanted = Input::of_value(wanted).text();
+                if wanted.is_some() && scalar.text() == wanted {
+                    places.push(at.to_owned());
+                }
+            }
         }
     }
 
@@ -105,6 +167,7 @@ impl<'a> Input<'a> {
     pub(super) fn text(&self) -> Option<Cow<'a, str>> {
         match *self {
             Input::Text(value) => Some(Cow::Borrowed(value)),
+            Input::Spelled(value) => Some(Cow::Borrowed(value.as_str())),
             Input::Bool(value) => Some(Cow::Borrowed(if value { "true" } else { "false" })),
             Input::Int(value) => Some(Cow::Owned(value.to_string())),
             Input::Big(value) => Some(Cow::Owned(value.to_string())),
@@ -112,6 +175,11 @@ impl<'a> Input<'a> {
             _ => None,
         }
     }
+}
+
+/// Whether text looks secret: an address with a password, or a table in braces with such a name.
+pub(super) fn text_holds_secret(text: &str) -> bool {
+    secret::text_holds_secret(text) || braces::names_secret(text, looks_secret)
 }
 
 /// The way to a place, on the stack; it becomes text only when something goes wrong.
@@ -135,6 +203,20 @@ impl Path<'_> {
     pub(super) fn depth(&self) -> usize {
         let up = |path: &&Self| path.parent;
         std::iter::successors(self.parent, up).count()
+    }
+
+    /// The segments from the root to here; `None` if one is not known.
+    pub(super) fn segments(&self) -> Option<Vec<String>> {
+        let Some(parent) = self.parent else {
+            return Some(Vec::new());
+        };
+        let mut segments = parent.segments()?;
+        segments.push(match self.segment {
+            Segment::Name(name) => name.to_owned(),
+            Segment::Index(at) => at.to_string(),
+            Segment::Hidden => return None,
+        });
+        Some(segments)
     }
 
     pub(super) fn write(&self, text: &mut String) {

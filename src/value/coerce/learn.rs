@@ -16,7 +16,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::value::coerce::access::Child;
-use crate::value::coerce::fault::{Got, Judged, Place};
+use crate::value::coerce::fault::{self, Got, Judged, Place};
 use crate::value::coerce::form::{Form, Shape};
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::place::De;
@@ -58,15 +58,13 @@ pub(super) struct Learned {
     pub(super) tokens: HashMap<String, usize>,
     /// The texts of each entry of tables of one class, while a tag is looked for.
     pub(super) texts: Option<HashMap<String, Texts>>,
+    pub(super) said_before: usize,
     /// Whether places are noted, for messages.
     pub(super) with_places: bool,
 }
 
-#[derive(Default)]
-pub(super) struct Texts {
-    tables: usize,
-    entries: HashMap<String, (usize, HashSet<String>)>,
-}
+/// The texts in each table of a class, with the path of the table.
+type Texts = Vec<(String, HashMap<String, String>)>;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Kind {
@@ -102,7 +100,7 @@ enum Raw {
 
 impl Raw {
     fn of(de: &De<'_>) -> Self {
-        match de.input {
+        match de.input.canonical() {
             Input::Text(text) => Raw::Text(text.to_owned()),
             Input::Bool(value) => Raw::Bool(value),
             Input::Int(value) => Raw::Int(value),
@@ -226,11 +224,13 @@ impl Learned {
     /// Adds the probe to the entries of a table, and finds the value of its tag.
     pub(super) fn enter_table<'a>(
         &mut self,
-        path: &Path<'_>,
+        de: &De<'_>,
         entries: &mut Vec<Child<'a>>,
     ) -> Option<&'a str> {
-        let mut class = self.class(path);
-        self.note_texts(&class, entries);
+        let mut class = self.class(de.path);
+        if self.texts.is_some() {
+            self.note_texts(&class, &de.path_text(), entries);
+        }
         let tag = self.tags.get(&class);
         let text = |child: &Child<'a>| match child.input {
             Input::Text(text) => Some(text),
@@ -258,20 +258,18 @@ impl Learned {
         }
     }
 
-    fn note_texts(&mut self, class: &str, entries: &[Child<'_>]) {
+    fn note_texts(&mut self, class: &str, path: &str, entries: &[Child<'_>]) {
         let Some(texts) = &mut self.texts else { return };
         if !class.ends_with(EACH) {
             return;
         }
+        let text = |child: &Child<'_>| match child.input {
+            Input::Text(text) => Some((child.name.to_owned(), text.to_owned())),
+            _ => None,
+        };
+        let entries = entries.iter().filter_map(text).collect();
         let texts = texts.entry(class.to_owned()).or_default();
-        texts.tables += 1;
-        for child in entries {
-            if let Input::Text(text) = child.input {
-                let (count, distinct) = texts.entries.entry(child.name.to_owned()).or_default();
-                *count += 1;
-                distinct.insert(text.to_owned());
-            }
-        }
+        texts.push((path.to_owned(), entries));
     }
 
     /// What stands in for a value in a pass that finds out which of several equal ones is meant.
@@ -304,6 +302,12 @@ impl Learned {
         below
             .filter_map(|seen| seen.place.as_ref()?.origin.clone())
             .next()
+    }
+
+    /// Whether a scalar was handed over at a place.
+    pub(super) fn is_value(&self, path: &str) -> bool {
+        let here = |seen: &Seen| seen.path == path && !matches!(seen.raw, Raw::Table(_));
+        self.seen.iter().any(here)
     }
 
     /// Whether serde has buffered something at a place or below.
@@ -413,22 +417,35 @@ impl Learned {
             .map(str::to_owned)
     }
 
-    /// The entry that tells the variants of tables of one class apart: the one with the fewest texts.
-    pub(super) fn choose_tag(&mut self, table: &str) -> bool {
-        let Some(texts) = self.texts.take() else {
+    /// The entry that tells the variants of tables of one class apart: of those that differ between
+    /// two tables that disagree, the one with the fewest texts.
+    pub(super) fn choose_tag(&mut self, table: &str, seen: &Seen) -> bool {
+        let Some(mut texts) = self.texts.take() else {
             return false;
         };
-        let Some(texts) = texts.get(table) else {
+        let texts = texts.remove(table).unwrap_or_default();
+        let around = |path: &str| {
+            let around = texts.iter().find(|(table, _)| under(path, table));
+            around.map(|(_, entries)| entries)
+        };
+        let witness = self.witnesses.get(&seen.class).and_then(|ids| ids.first());
+        let (Some(one), Some(other)) = (witness.and_then(|id| around(id)), around(&seen.path))
+        else {
             return false;
         };
-        let tag = texts
-            .entries
+        let texts_of = |name: &str| -> HashSet<&String> {
+            let texts = texts.iter().filter_map(|(_, entries)| entries.get(name));
+            texts.collect()
+        };
+        let everywhere = |name: &str| texts.iter().all(|(_, entries)| entries.contains_key(name));
+        let tag = one
             .iter()
-            .filter(|(_, (count, distinct))| {
-                *count == texts.tables && distinct.len() > 1 && distinct.len() * 2 <= *count
-            })
-            .min_by_key(|(name, (_, distinct))| (distinct.len(), name.as_str()));
-        let Some((tag, _)) = tag else {
+            .filter(|(name, text)| other.get(*name).is_some_and(|other| other != *text))
+            .filter(|(name, _)| everywhere(name))
+            .map(|(name, _)| (texts_of(name).len(), name))
+            .filter(|(distinct, _)| distinct * 2 <= texts.len().max(4))
+            .min();
+        let Some((_, tag)) = tag else {
             return false;
         };
         self.tags.insert(table.to_owned(), tag.clone());
@@ -437,5 +454,19 @@ impl Learned {
         self.witnesses.retain(|class, _| !class.starts_with(&below));
         self.tried.clear();
         true
+    }
+
+    /// How much serde had said when the last value was handed over: what it says later is about
+    /// values that are all buffered.
+    pub(super) fn handed_over(&mut self) {
+        self.said_before = fault::noted();
+    }
+
+    /// All places where a value was handed over that serde may have reported.
+    pub(super) fn all_of(&self, judged: &Judged, below: &str) -> Vec<Seen> {
+        let seen = self.seen.iter();
+        seen.filter(|seen| !seen.name && seen.got == judged.got && under(&seen.path, below))
+            .cloned()
+            .collect()
     }
 }

@@ -29,6 +29,7 @@
 //! to find them all. Success pays nothing for it.
 
 mod access;
+mod braces;
 mod de;
 mod dummy;
 mod fault;
@@ -45,26 +46,56 @@ mod text;
 
 use std::cell::RefCell;
 
-use serde_core::de::DeserializeOwned;
+use serde_core::de::{Deserialize, DeserializeOwned};
 
 use crate::error::Error;
 use crate::value::Value;
 use crate::value::coerce::input::Input;
 use crate::value::coerce::place::Root;
+use crate::value::key;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
+use crate::value::secret::{self, Secrets};
 
-pub(crate) use crate::value::coerce::probe::{Way, secret_places};
+pub(crate) use crate::value::coerce::probe::{Way, is_secret_type, secret_places};
+
+/// What errors do not show: everything, or what is secret by itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask<'a> {
+    /// Nothing is shown of any value.
+    pub(crate) all: bool,
+    /// What is known of the secret keys, where anything is.
+    pub(crate) secrets: Option<&'a Secrets>,
+}
+
+impl From<bool> for Mask<'_> {
+    fn from(all: bool) -> Self {
+        Self { all, secrets: None }
+    }
+}
+
+/// The keys at and below a key that a type reads as secrets, as far as it tells.
+pub(crate) fn secret_keys<T: DeserializeOwned>(key: &str) -> Vec<String> {
+    let key_of = |way: Way| {
+        let mut path = key.to_owned();
+        // Of a list or a map, all is hidden.
+        for name in way.into_iter().map_while(|name| name) {
+            key::push_segment(&mut path, name);
+        }
+        path
+    };
+    secret_places::<T>().into_iter().map(key_of).collect()
+}
 
 /// Reads what stands at a key as a `T`; `None` is an absent key, which only an `Option` accepts.
 ///
-/// `masked` hides the value in errors, beside the keys that look secret by name.
-pub(crate) fn decode<T: DeserializeOwned>(
-    key: &str,
-    node: Option<&Node>,
-    masked: bool,
+/// `mask` hides the value in errors, beside the keys that look secret by name.
+pub(crate) fn decode<'a, T: DeserializeOwned>(
+    key: &'a str,
+    node: Option<&'a Node>,
+    mask: impl Into<Mask<'a>>,
 ) -> Result<T, Error> {
-    root(key, node, masked).decode()
+    root(key, node, mask.into()).decode()
 }
 
 /// As [`decode`], and adds the keys that were read into a [`Secret`](crate::Secret) to `secrets`.
@@ -74,26 +105,46 @@ pub(crate) fn decode_noting<T: DeserializeOwned>(
     masked: bool,
     secrets: &mut Vec<String>,
 ) -> Result<T, Error> {
-    noting(root(key, node, masked), secrets)
+    noting(root(key, node, masked.into()), secrets)
 }
 
 /// Reads a single value, such as an item of a list.
-pub(crate) fn decode_value<T: DeserializeOwned>(
+pub(crate) fn decode_value<'a, T: DeserializeOwned>(
+    key: &'a str,
+    value: &'a Value,
+    origin: &'a Origin,
+    mask: impl Into<Mask<'a>>,
+) -> Result<T, Error> {
+    Root::new(key, Input::of_value(value), Some(origin), mask.into()).decode()
+}
+
+/// As [`decode_value`], and adds the keys that were read into a [`Secret`](crate::Secret).
+pub(crate) fn decode_value_noting<T: DeserializeOwned>(
     key: &str,
     value: &Value,
     origin: &Origin,
     masked: bool,
+    secrets: &mut Vec<String>,
 ) -> Result<T, Error> {
-    Root::new(key, Input::of_value(value), Some(origin), masked).decode()
+    let input = Input::of_value(value);
+    noting(Root::new(key, input, Some(origin), masked.into()), secrets)
+}
+
+/// Reads a value of which nothing is known but itself.
+pub(crate) fn read_bare<'de, T: Deserialize<'de>>(value: &Value) -> Option<T> {
+    let mask = Mask::from(true);
+    Root::new("", Input::of_value(value), None, mask)
+        .run(None)
+        .ok()
 }
 
 /// Reads a table as a `T`; an absent one is an empty one, so that each missing field is named.
-pub(crate) fn decode_table<T: DeserializeOwned>(
-    key: &str,
-    table: Option<&Table>,
-    masked: bool,
+pub(crate) fn decode_table<'a, T: DeserializeOwned>(
+    key: &'a str,
+    table: Option<&'a Table>,
+    mask: impl Into<Mask<'a>>,
 ) -> Result<T, Error> {
-    table_root(key, table, masked).decode()
+    table_root(key, table, mask.into()).decode()
 }
 
 /// As [`decode_table`], and adds the keys that were read into a [`Secret`](crate::Secret).
@@ -103,7 +154,7 @@ pub(crate) fn decode_table_noting<T: DeserializeOwned>(
     masked: bool,
     secrets: &mut Vec<String>,
 ) -> Result<T, Error> {
-    noting(table_root(key, table, masked), secrets)
+    noting(table_root(key, table, masked.into()), secrets)
 }
 
 /// The value at a path inside a value: list items by index, table fields by name.
@@ -123,26 +174,30 @@ pub(crate) fn descend<S: AsRef<str>>(
     (!matches!(value, Value::Unset)).then_some(value)
 }
 
-fn root<'a>(key: &'a str, node: Option<&'a Node>, masked: bool) -> Root<'a> {
+fn root<'a>(key: &'a str, node: Option<&'a Node>, mut mask: Mask<'a>) -> Root<'a> {
     match node {
         Some(node) => {
             let (input, origin, secret) = Input::of_node(node);
-            Root::new(key, input, origin, masked || secret)
+            mask.all |= secret;
+            Root::new(key, input, origin, mask)
         }
-        None => Root::new(key, Input::Absent, None, masked),
+        None => Root::new(key, Input::Absent, None, mask),
     }
 }
 
-fn table_root<'a>(key: &'a str, table: Option<&'a Table>, masked: bool) -> Root<'a> {
+fn table_root<'a>(key: &'a str, table: Option<&'a Table>, mask: Mask<'a>) -> Root<'a> {
     let input = table.map_or(Input::Nothing, Input::Table);
-    Root::new(key, input, None, masked)
+    Root::new(key, input, None, mask)
 }
 
 fn noting<T: DeserializeOwned>(root: Root<'_>, secrets: &mut Vec<String>) -> Result<T, Error> {
     let notes = RefCell::new(Vec::new());
-    let result = root.noting(&notes).decode();
+    let (result, buffered) = secret::recording(|| root.noting(&notes).decode());
     let mut found = notes.into_inner();
     found.retain(|key| !key.contains(learn::PROBE_WORDS));
+    for value in buffered {
+        root.find_places(&value, &mut found);
+    }
     found.sort_unstable();
     found.dedup();
     secrets.append(&mut found);

@@ -21,17 +21,10 @@ pub(super) fn settle<T: DeserializeOwned>(
     root: Root<'_>,
     slow: &RefCell<Slow>,
 ) -> Result<T, Fault> {
-    let run = || {
-        slow.borrow_mut().start();
-        fault::noting(|| root.run::<T>(Some(slow)))
-    };
-    let pass = || {
-        let (result, log) = run();
-        (result.map(drop), log)
-    };
+    let pass = || dry::<T>(root, slow);
     let learner = Learner { slow, pass: &pass };
     loop {
-        let (result, log) = run();
+        let (result, log) = run(root, slow);
         if learner.learned(Learned::take_news) {
             continue;
         }
@@ -45,6 +38,48 @@ pub(super) fn settle<T: DeserializeOwned>(
             }
         }
     }
+}
+
+fn run<T: DeserializeOwned>(
+    root: Root<'_>,
+    slow: &RefCell<Slow>,
+) -> (Result<T, Fault>, Vec<Judged>) {
+    slow.borrow_mut().start();
+    fault::noting(|| root.run::<T>(Some(slow)))
+}
+
+fn dry<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>) -> Outcome {
+    let (result, log) = run::<T>(root, slow);
+    (result.map(drop), log)
+}
+
+/// Moves a fault about one of several equal values to where that one stands.
+pub(super) fn locate<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>, fault: &mut Fault) {
+    let (Some(judged), Some(place)) = (fault.judged_here(), &fault.0.place) else {
+        return;
+    };
+    let candidates: Vec<_> = slow
+        .borrow()
+        .learned
+        .all_of(&judged, &place.path)
+        .into_iter()
+        .map(|seen| (seen, Form::Plain))
+        .collect();
+    if candidates.len() < 2 || !is_replaceable(&judged.got) {
+        return;
+    }
+    let pass = || dry::<T>(root, slow);
+    let learner = Learner { slow, pass: &pass };
+    let found = learner.choose_by_token(&judged, &candidates);
+    if let Some(place) = found.and_then(|(seen, _)| seen.place) {
+        fault.0.place = Some(place);
+    }
+    // What was handed over last counts, not what stood in for it.
+    drop(pass());
+}
+
+fn is_replaceable(got: &Got) -> bool {
+    matches!(got, Got::Text(_) | Got::Number(_))
 }
 
 struct Learner<'a> {
@@ -83,7 +118,7 @@ impl Learner<'_> {
         }
         // The words of an untagged enum or of a user's type. What was said last led to them.
         let group = self.learned(|learned| trailing(learned, log, below));
-        let mut judged = log[group..].iter();
+        let mut judged = log[group.min(log.len())..].iter();
         judged.find_map(|judged| self.choose_one(judged, below, false))
     }
 
@@ -93,11 +128,13 @@ impl Learner<'_> {
             let of = |(at, form)| Some((learned.seen(at)?, form));
             all.into_iter().filter_map(of).collect::<Vec<_>>()
         });
-        let one_class = candidates
-            .windows(2)
-            .all(|pair| pair[0].0.class == pair[1].0.class);
-        let token = matches!(judged.got, Got::Text(_) | Got::Number(_));
-        if exact && token && !one_class {
+        let same = |pair: &[(Seen, Form)]| pair[0].0.class == pair[1].0.class;
+        let new = |(seen, _): &(Seen, Form)| {
+            self.learned(|learned| !learned.forms.contains_key(&seen.class))
+        };
+        // Any of them will do for a class that has no form yet.
+        let alike = candidates.windows(2).all(same) && candidates.first().is_none_or(new);
+        if exact && is_replaceable(&judged.got) && !alike {
             if let Some(chosen) = self.choose_by_token(judged, &candidates) {
                 return Some(chosen);
             }
@@ -132,8 +169,7 @@ impl Learner<'_> {
                 return Some(candidates[at].clone());
             }
             // It takes the value, but not what stood in for it.
-            let class = &candidates[at].0.class;
-            left.retain(|other| candidates[*other].0.class != *class);
+            left.retain(|other| *other != at);
         }
         left.first().map(|at| candidates[*at].clone())
     }
@@ -193,7 +229,7 @@ impl Learner<'_> {
         };
         self.learned(|learned| learned.texts = Some(Default::default()));
         drop((self.pass)());
-        self.learned(|learned| learned.choose_tag(&table))
+        self.learned(|learned| learned.choose_tag(&table, seen))
     }
 }
 
@@ -207,24 +243,30 @@ pub(super) fn token_for(got: &Got, at: usize) -> Got {
 
 /// Where the verdicts about the value that was judged last begin: those of one untagged enum.
 fn trailing(learned: &Learned, log: &[Judged], below: &str) -> usize {
-    let parents = |judged: &Judged| {
-        let seen = learned.places_of(judged);
-        seen.filter(|path| under(path, below))
-            .map(parent)
-            .collect::<Vec<_>>()
+    let places = |judged: &Judged| {
+        let places = learned.places_of(judged);
+        let places = places.filter(|path| under(path, below));
+        places.map(str::to_owned).collect::<Vec<_>>()
     };
-    let Some(last) = log.last().map(parents) else {
-        return 0;
+    let log = &log[learned.said_before.min(log.len())..];
+    let start = learned.said_before;
+    let Some(last) = log.last().map(places) else {
+        return start;
     };
-    let same = |judged: &Judged| parents(judged).iter().any(|path| last.contains(path));
-    let others = log.iter().rposition(|judged| !same(judged));
-    others.map_or(0, |at| at + 1)
+    // One variant may complain about a field of what another variant refuses as a whole.
+    let near = |judged: &Judged| {
+        places(judged).iter().any(|path| {
+            let sibling = |other: &&String| parent(other) == parent(path);
+            let nested = |other: &&String| under(path, other) || under(other, path);
+            last.iter().any(|other| sibling(&other) || nested(&other))
+        })
+    };
+    let others = log.iter().rposition(|judged| !near(judged));
+    start + others.map_or(0, |at| at + 1)
 }
 
-fn parent(path: &str) -> String {
-    path.rsplit_once('.')
-        .map_or("", |(parent, _)| parent)
-        .to_owned()
+fn parent(path: &str) -> &str {
+    path.rsplit_once('.').map_or("", |(parent, _)| parent)
 }
 
 /// A class with `*` instead of the name in a table that turned out to be a map.

@@ -2,31 +2,45 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
-use serde_core::de::{DeserializeOwned, Visitor};
+use serde_core::de::{Deserialize, DeserializeOwned, Visitor};
 
 use crate::error::{Error, ErrorKind};
+use crate::value::Value;
+use crate::value::coerce::Mask;
 use crate::value::coerce::access::{Child, Map, Seq};
+use crate::value::coerce::braces;
 use crate::value::coerce::de::visit_int;
 use crate::value::coerce::dummy::Dummy;
 use crate::value::coerce::fault::{Fault, Place, type_name};
 use crate::value::coerce::form::Shape;
-use crate::value::coerce::input::{Input, Path, Segment};
+use crate::value::coerce::input::{Input, Path, Segment, text_holds_secret};
 use crate::value::coerce::report::{self, Slow};
 use crate::value::coerce::text::{self, Float, NumberFault, Pair, Whole};
 use crate::value::key::{self, MAX_DEPTH};
 use crate::value::origin::Origin;
-use crate::value::secret::{has_user_info, looks_secret, segment_looks_secret};
+use crate::value::secret::{Secrets, looks_secret};
 use crate::value::units;
+
+/// What was cut out of a text while its entries are read.
+pub(super) enum Held<'a> {
+    Nothing,
+    Pairs(Vec<Pair<'a>>),
+    Table(Option<BTreeMap<Box<str>, Value>>),
+}
 
 /// What all places of one decoding share.
 pub(super) struct Context<'a> {
     pub(super) key: &'a str,
+    /// What stands at the key.
+    root: (Input<'a>, Option<&'a Origin>),
     /// Whether serde asked for whatever there is, which is where it may have buffered.
     pub(super) any: Cell<bool>,
     /// Whether a secret was asked for.
     pub(super) secret: Cell<bool>,
     pub(super) notes: Option<&'a RefCell<Vec<String>>>,
+    secrets: Option<&'a Secrets>,
     /// Only in the second pass.
     pub(super) slow: Option<&'a RefCell<Slow>>,
 }
@@ -37,7 +51,7 @@ pub(super) struct Root<'a> {
     pub(super) key: &'a str,
     input: Input<'a>,
     origin: Option<&'a Origin>,
-    masked: bool,
+    mask: Mask<'a>,
     notes: Option<&'a RefCell<Vec<String>>>,
 }
 
@@ -46,13 +60,13 @@ impl<'a> Root<'a> {
         key: &'a str,
         input: Input<'a>,
         origin: Option<&'a Origin>,
-        masked: bool,
+        mask: Mask<'a>,
     ) -> Self {
         Self {
             key,
             input,
             origin,
-            masked,
+            mask,
             notes: None,
         }
     }
@@ -75,13 +89,30 @@ impl<'a> Root<'a> {
         }
     }
 
+    /// Adds the keys below this where a value stands that serde had buffered; this one if none is
+    /// known.
+    pub(super) fn find_places(&self, value: &Value, places: &mut Vec<String>) {
+        let before = places.len();
+        for scalar in scalars(value) {
+            self.input.find_places(scalar, self.key, places);
+        }
+        if places.len() == before {
+            places.push(self.key.to_owned());
+        }
+    }
+
     #[inline]
-    pub(super) fn run<T: DeserializeOwned>(self, slow: Option<&RefCell<Slow>>) -> Result<T, Fault> {
+    pub(super) fn run<'de, T: Deserialize<'de>>(
+        self,
+        slow: Option<&RefCell<Slow>>,
+    ) -> Result<T, Fault> {
         let context = Context {
             key: self.key,
+            root: (self.input, self.origin),
             any: Cell::new(false),
             secret: Cell::new(false),
             notes: self.notes,
+            secrets: self.mask.secrets,
             slow,
         };
         let path = Path {
@@ -94,7 +125,7 @@ impl<'a> Root<'a> {
             path: &path,
             context: &context,
             origin: self.origin,
-            masked: self.masked,
+            masked: self.mask.all,
             name: false,
         };
         T::deserialize(de).map_err(|fault| de.place_as::<T>(fault))
@@ -122,6 +153,15 @@ fn first_origin(input: Input<'_>) -> Option<&Origin> {
     origins.next()
 }
 
+/// The values in a value that have no values below them.
+fn scalars(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::List(items) => items.iter().flat_map(scalars).collect(),
+        Value::Table(fields) => fields.values().flat_map(scalars).collect(),
+        scalar => vec![scalar],
+    }
+}
+
 /// One place of the tree.
 #[derive(Clone, Copy)]
 pub(super) struct De<'a> {
@@ -141,10 +181,21 @@ impl<'a> De<'a> {
         text
     }
 
+    fn is_secret_by_name(&self, path: &str) -> bool {
+        let secrets = self.context.secrets;
+        secrets.map_or_else(|| looks_secret(path), |secrets| secrets.is_secret(path))
+    }
+
     fn is_masked(&self, path: &str) -> bool {
-        self.masked
-            || looks_secret(path)
-            || matches!(self.input, Input::Text(text) if has_user_info(text))
+        let by_name = || match self.context.secrets {
+            Some(secrets) if self.input.is_container() => secrets.is_secret(path),
+            // A text may spell what stands below.
+            Some(secrets) => secrets.hides(path),
+            None => looks_secret(path),
+        };
+        let is_plain = || self.context.secrets.is_some_and(|it| it.is_plain(path));
+        let by_form = || matches!(self.input, Input::Text(text) if text_holds_secret(text));
+        self.masked || by_name() || (by_form() && !is_plain())
     }
 
     pub(super) fn place_here(&self) -> Place {
@@ -154,10 +205,30 @@ impl<'a> De<'a> {
                 Input::Absent | Input::Nothing => None,
                 input => Some(input.shown()),
             },
-            origin: self.origin.map(ToString::to_string),
+            origin: self
+                .item_origin()
+                .or_else(|| self.origin.cloned())
+                .map(|origin| origin.to_string()),
             masked: self.is_masked(&path),
             name: self.name,
             path,
+        }
+    }
+
+    /// Where this was written, if it is in a list.
+    #[cold]
+    fn item_origin(&self) -> Option<Origin> {
+        let path = self.path.segments()?;
+        let (mut input, mut origin) = self.context.root;
+        let mut path = path.as_slice();
+        while let Input::Table(table) = input {
+            let (name, rest) = path.split_first()?;
+            (input, origin, _) = Input::of_node(&table.get(name)?.node);
+            path = rest;
+        }
+        match input {
+            Input::List(items) => origin?.of_item(items, path),
+            _ => None,
         }
     }
 
@@ -172,7 +243,9 @@ impl<'a> De<'a> {
         let mut place = self.place_here();
         if self.input.is_container() && (inner.custom || inner.got.is_some()) {
             // What serde quotes may come from any place below.
-            place.masked |= self.context.secret.get() || self.input.holds_secret();
+            place.masked |= self.context.secret.get()
+                || self.context.secrets.is_some_and(|it| it.hides(&place.path))
+                || self.input.holds_secret();
             if let Some(got) = &inner.got {
                 place.found = got.shown().or(place.found);
             }
@@ -188,7 +261,12 @@ impl<'a> De<'a> {
         if let Some(field) = below {
             key::push_segment(&mut place.path, field);
             if let Some((input, origin)) = self.find(field) {
-                place.masked |= segment_looks_secret(field) || input.holds_secret();
+                let path = place.path.as_str();
+                let is_secret = match self.context.secrets {
+                    Some(secrets) => secrets.hides(path),
+                    None => looks_secret(path),
+                };
+                place.masked |= is_secret || input.holds_secret();
                 place.found = Some(input.shown());
                 place.origin = origin.or(self.origin).map(ToString::to_string);
             }
@@ -288,7 +366,7 @@ impl<'a> De<'a> {
     }
 
     pub(super) fn whole(&self, wanted: &str, range: &dyn Fn() -> String) -> Result<Whole, Fault> {
-        match self.input {
+        match self.input.canonical() {
             Input::Int(value) => Ok(Whole::Signed(i128::from(value))),
             Input::Big(value) => Ok(Whole::Signed(*value)),
             Input::Text(text) => text::whole(text).map_err(|fault| match fault {
@@ -306,7 +384,7 @@ impl<'a> De<'a> {
     }
 
     pub(super) fn float<F: Float>(&self, wanted: &str) -> Result<F, Fault> {
-        let float = match self.input {
+        let float = match self.input.canonical() {
             Input::Float(value) => F::of_f64(value).ok_or(NumberFault::Range),
             Input::Int(value) => F::of_i128(i128::from(value)).ok_or(NumberFault::Inexact),
             Input::Big(value) => F::of_i128(*value).ok_or(NumberFault::Inexact),
@@ -333,7 +411,7 @@ impl<'a> De<'a> {
     fn cut<P>(
         &self,
         text: &'a str,
-        how: fn(&'a str) -> Result<Vec<P>, &'static str>,
+        how: &dyn Fn(&'a str) -> Result<Vec<P>, &'static str>,
         wanted: &dyn Fn() -> String,
     ) -> Result<Vec<P>, Fault> {
         let pieces = if self.path.depth() < MAX_DEPTH {
@@ -361,10 +439,20 @@ impl<'a> De<'a> {
                     .collect())
             }
             Input::Text(text) => {
-                *held = self.cut(text, text::items, wanted)?;
-                let children = held.iter().enumerate();
-                Ok(children
-                    .map(|(at, t)| Child::item(at, Input::Text(t)))
+                *held = self.cut(text, &text::items, wanted)?;
+                // An item of a secret text is a part of it. An error of the pass that takes notes is
+                // shown by none.
+                let shows = self.context.notes.is_none();
+                let masked = shows && self.is_masked(&self.path_text());
+                let item = |(at, text)| Child {
+                    masked,
+                    ..Child::item(at, Input::Text(text))
+                };
+                Ok(held
+                    .iter()
+                    .map(|text| &**text)
+                    .enumerate()
+                    .map(item)
                     .collect())
             }
             Input::Table(_) | Input::Fields(_) | Input::Nothing => {
@@ -433,10 +521,26 @@ impl<'a> De<'a> {
         Some(children)
     }
 
-    /// The entries of a table, or of text such as `a=1, b=2`.
+    /// The only name of a table whose value is null, as in `- Start:`.
+    pub(super) fn only_null(&self) -> Option<Child<'a>> {
+        match self.input {
+            Input::Fields(fields) if fields.len() == 1 => {
+                let (name, value) = fields.iter().next()?;
+                Some(Child::of_value(name, value))
+            }
+            Input::Table(table) if table.len() == 1 => {
+                let entry = table.map().iter().next()?;
+                Some(Child::of_node(&entry.name, &entry.node))
+            }
+            _ => None,
+        }
+    }
+
+    /// The entries of a table, or of text such as `a=1, b=2`, `{a = 1}` or `{"a": 1}`. `held` keeps
+    /// what was cut out of text.
     pub(super) fn pairs<'b>(
         &self,
-        held: &'b mut Vec<Pair<'a>>,
+        held: &'b mut Held<'a>,
         wanted: &dyn Fn() -> String,
     ) -> Result<Vec<Child<'b>>, Fault>
     where
@@ -448,23 +552,38 @@ impl<'a> De<'a> {
         let Input::Text(text) = self.input else {
             return Err(self.refuse(wanted()));
         };
-        *held = self.cut(text, text::pairs, wanted)?;
-        // A name cut out of a secret text is part of the secret: keep it out of every path.
-        let masked = self.is_masked(&self.path_text());
-        Ok(held
-            .iter()
-            .map(|(name, value)| Child {
-                name,
-                segment: if masked {
-                    Segment::Hidden
-                } else {
-                    Segment::Name(name)
-                },
-                input: Input::Text(value),
-                origin: None,
-                masked,
-            })
-            .collect())
+        if braces::is_braced(text) {
+            let cut = |text: &'a str| Ok(vec![braces::table(text)?]);
+            *held = Held::Table(self.cut(text, &cut, wanted)?.into_iter().next());
+        } else {
+            *held = Held::Pairs(self.cut(text, &text::pairs, wanted)?);
+        }
+        // A name cut out of a secret text is part of the secret: keep it out of every path. A table in
+        // braces that holds a secret field is none itself.
+        let path = self.path_text();
+        let masked = match held {
+            Held::Table(_) => self.masked || self.is_secret_by_name(&path),
+            Held::Nothing | Held::Pairs(_) => self.is_masked(&path),
+        };
+        let mut entries: Vec<_> = match held {
+            Held::Nothing | Held::Table(None) => Vec::new(),
+            Held::Pairs(pairs) => {
+                let of = |(name, value): &'b Pair<'a>| Child::of_text(name, value);
+                pairs.iter().map(of).collect()
+            }
+            Held::Table(Some(fields)) => fields
+                .iter()
+                .map(|(name, value)| Child::of_value(name, value))
+                .filter(Child::is_set)
+                .collect(),
+        };
+        if masked {
+            for child in &mut entries {
+                child.segment = Segment::Hidden;
+                child.masked = true;
+            }
+        }
+        Ok(entries)
     }
 
     pub(super) fn seq<'de, V: Visitor<'de>>(
@@ -486,7 +605,7 @@ impl<'a> De<'a> {
     }
 
     pub(super) fn map<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let mut held = Vec::new();
+        let mut held = Held::Nothing;
         let entries = self.pairs(&mut held, &type_name::<V::Value>)?;
         let last = Cell::new(None);
         visitor
@@ -501,7 +620,7 @@ impl<'a> De<'a> {
         names: &[&str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let mut held = Vec::new();
+        let mut held = Held::Nothing;
         let mut entries = self.pairs(&mut held, &type_name::<V::Value>)?;
         if let ([first, second], [a, b]) = (names, entries.as_mut_slice()) {
             if a.name == *second && b.name == *first {
@@ -515,7 +634,7 @@ impl<'a> De<'a> {
     }
 
     pub(super) fn duration<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let read = match self.input {
+        let read = match self.input.canonical() {
             Input::Text(text) => units::duration(text),
             Input::Int(0) => Ok(std::time::Duration::ZERO),
             Input::Float(0.0) => Ok(std::time::Duration::ZERO),
@@ -529,7 +648,7 @@ impl<'a> De<'a> {
     }
 
     pub(super) fn size<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let result = match self.input {
+        let result = match self.input.canonical() {
             Input::Text(text) => match units::byte_size(text) {
                 Ok(size) => visitor.visit_u64(size.as_u64()),
                 Err(detail) => match text::whole(text) {

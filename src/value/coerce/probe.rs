@@ -1,7 +1,8 @@
 //! Where a type reads secrets, asked of its `Deserialize` while there is no value yet.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde_core::de::value::StrDeserializer;
 use serde_core::de::{
@@ -44,6 +45,75 @@ pub(crate) fn secret_places<T: DeserializeOwned>() -> BTreeSet<Way> {
         }
     }
     seen.into_inner().secrets
+}
+
+/// Whether a type is a [`Secret`](crate::Secret), or one in an `Option` or a wrapper. It is asked for
+/// no value, and asked at no cost.
+pub(crate) fn is_secret_type<T: DeserializeOwned>() -> bool {
+    let found = Cell::new(false);
+    let _ = panics::catch(|| T::deserialize(TypeOnly(&found)).is_ok());
+    found.get()
+}
+
+/// Has no value to give, and notes whether a secret is asked for.
+struct TypeOnly<'a>(&'a Cell<bool>);
+
+/// There is no value.
+#[derive(Debug)]
+struct NoValue;
+
+impl fmt::Display for NoValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no value")
+    }
+}
+
+impl std::error::Error for NoValue {}
+
+impl serde_core::de::Error for NoValue {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Self
+    }
+}
+
+macro_rules! no_values {
+    ($($method:ident($($argument:ty),*))*) => {$(
+        fn $method<V: Visitor<'de>>(self, $(_: $argument,)* _: V) -> Result<V::Value, NoValue> {
+            Err(NoValue)
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for TypeOnly<'_> {
+    type Error = NoValue;
+
+    no_values! {
+        deserialize_any() deserialize_bool() deserialize_char() deserialize_str()
+        deserialize_string() deserialize_bytes() deserialize_byte_buf() deserialize_unit()
+        deserialize_identifier() deserialize_ignored_any() deserialize_f32() deserialize_f64()
+        deserialize_i8() deserialize_i16() deserialize_i32() deserialize_i64() deserialize_i128()
+        deserialize_u8() deserialize_u16() deserialize_u32() deserialize_u64() deserialize_u128()
+        deserialize_seq() deserialize_map() deserialize_tuple(usize)
+        deserialize_unit_struct(&'static str) deserialize_tuple_struct(&'static str, usize)
+        deserialize_struct(&'static str, &'static [&'static str])
+        deserialize_enum(&'static str, &'static [&'static str])
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NoValue> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, NoValue> {
+        if name == SECRET_NAME {
+            self.0.set(true);
+            return Err(NoValue);
+        }
+        visitor.visit_newtype_struct(self)
+    }
 }
 
 #[derive(Default)]

@@ -22,6 +22,12 @@ use crate::value::key::{Key, push_segment, under};
 const MOST_ERRORS: usize = 100;
 const MOST_ROUNDS: usize = 400;
 
+/// Said about a value that serde buffers.
+const BUFFERED: &str = " (serde buffers this value)";
+/// Said about values of which serde does not say which one it means.
+const BUFFERED_BELOW: &str =
+    " (serde buffers the values below and does not say which one it means)";
+
 /// What the second pass has learned so far. All paths are canonical keys.
 #[derive(Default)]
 pub(super) struct Slow {
@@ -57,6 +63,24 @@ impl Slow {
 
     /// Moves a fault about a buffered value to where that value stands, if there is only one.
     fn refine(&self, fault: &mut Fault) {
+        self.move_to_value(fault);
+        let inner = &mut *fault.0;
+        let Some(place) = &mut inner.place else {
+            return;
+        };
+        if !(inner.custom || inner.got.is_some()) || !self.learned.buffers_below(&place.path) {
+            return;
+        }
+        inner.note = match place.found {
+            Some(_) if self.learned.is_value(&place.path) => BUFFERED,
+            _ => BUFFERED_BELOW,
+        };
+        if place.origin.is_none() {
+            place.origin = self.learned.origin_below(&place.path);
+        }
+    }
+
+    fn move_to_value(&self, fault: &mut Fault) {
         let (Some(got), Some(place)) = (&fault.0.got, &fault.0.place) else {
             return;
         };
@@ -166,9 +190,10 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, first: Fault) -> Result
     slow.borrow_mut().learned.with_places = true;
     let mut errors = Vec::new();
     for _ in 0..MOST_ROUNDS {
-        let Err(fault) = passes::settle::<T>(root, &slow) else {
+        let Err(mut fault) = passes::settle::<T>(root, &slow) else {
             break;
         };
+        passes::locate::<T>(root, &slow, &mut fault);
         let go_on = slow.borrow_mut().learn(fault, &mut errors, root.key);
         if !go_on || errors.len() >= MOST_ERRORS {
             break;
@@ -202,6 +227,7 @@ pub(super) fn any<'de, V: Visitor<'de>>(
         };
         let token = token.map(|_| got.clone());
         learned.note(site, &de, got);
+        learned.handed_over();
         (form, token)
     };
     let handed = match token {

@@ -203,6 +203,10 @@ pub(super) fn items(text: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
     Ok(items)
 }
 
+/// What text should look like that is to be a table.
+pub(super) const NO_TABLE: &str =
+    "not a table: write `a=1, b=2`, `{a = 1, b = 2}` or JSON such as `{\"a\": 1}`";
+
 /// A name and its value, borrowed unless they hold escapes.
 pub(super) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
@@ -212,7 +216,11 @@ pub(super) fn pairs(text: &str) -> Result<Vec<Pair<'_>>, &'static str> {
     let mut pairs: Vec<Pair<'_>> = Vec::new();
     while let Some((name, stop)) = rest.next(b"=,")? {
         if stop != Some(b'=') {
-            return Err("an entry without `=`");
+            return Err(NO_TABLE);
+        }
+        // What is no name: the text is of another form, and is cut in the wrong places.
+        if name.contains(['{', '}', '[', ']', '"', '?']) || name.contains("://") {
+            return Err(NO_TABLE);
         }
         let value = match rest.next(b",")? {
             Some((value, _)) => value,
@@ -241,9 +249,10 @@ fn unbracketed(text: &str) -> Result<&str, &'static str> {
     })
 }
 
-/// Where the bracket that `text` begins with is closed.
+/// Where the bracket or brace that `text` begins with is closed.
 fn closing(text: &[u8]) -> Option<usize> {
     let mut depth = 0usize;
+    let mut braces = 0usize;
     let mut quote = None;
     // A quote opens only where an item begins, so that `[it's]` is closed.
     let mut fresh = true;
@@ -254,16 +263,22 @@ fn closing(text: &[u8]) -> Option<usize> {
             (Some(open), byte) if open == byte => quote = None,
             (Some(_), _) => {}
             (None, b'"' | b'\'') if fresh => quote = Some(byte),
-            (None, b'[') => depth += 1,
-            (None, b']') => {
+            (None, b'[' | b'{') => {
+                depth += 1;
+                braces += usize::from(byte == b'{');
+            }
+            (None, b']' | b'}') => {
                 depth -= 1;
+                braces -= usize::from(byte == b'}').min(braces);
                 if depth == 0 {
                     return Some(at);
                 }
             }
             _ => {}
         }
-        fresh = matches!(byte, b'[' | b',') || (fresh && byte.is_ascii_whitespace());
+        fresh = matches!(byte, b'[' | b',' | b'{')
+            || (braces > 0 && matches!(byte, b':' | b'='))
+            || (fresh && byte.is_ascii_whitespace());
         at += 1;
     }
     None
@@ -297,6 +312,8 @@ impl<'a> Pieces<'a> {
                 return Ok(Some((inside, stop)));
             }
             Some(b'[') => closing(text.as_bytes()).ok_or("a `[` that is not closed")?,
+            // Text may have a brace of its own, such as a template.
+            Some(b'{') => closing(text.as_bytes()).unwrap_or(0),
             Some(_) => 0,
         };
         let end = text.as_bytes()[piece..]

@@ -109,6 +109,25 @@ fn a_root_that_may_not_be_read_any_more_is_reported_and_its_values_stay() {
     within(SOON, "nothing is wrong", || is_up(&props));
 }
 
+#[test]
+fn nodes_that_go_with_a_session_are_gone_whoever_may_read_them() {
+    let Some(field) = field() else { return };
+    let props = follow(&field);
+    let other = Client::connect(&field.server);
+    other.create_ephemeral("/app/seen", b"1", Acl::Open);
+    other.create_ephemeral("/app/hidden", b"1", Acl::Open);
+    within(SOON, "both are there", || {
+        get(&props, "seen").is_some() && get(&props, "hidden").is_some()
+    });
+    field.store.set_acl("/app/hidden", Acl::Own);
+    other.close();
+    within(SOON, "both are gone", || {
+        get(&props, "seen").is_none() && get(&props, "hidden").is_none()
+    });
+    within(SOON, "nothing is wrong", || is_up(&props));
+    assert!(field.agrees(&props));
+}
+
 /// What the store has, as the simplest model that can be: folders and leaves, each restricted or not.
 #[derive(Default)]
 struct Model {

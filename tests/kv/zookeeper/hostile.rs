@@ -9,8 +9,10 @@ use crate::child::role;
 use crate::memory::{follow, stays_below};
 use crate::zookeeper_standin::{CHILDREN, DATA, Peer, Question, StandIn, data, event, names};
 
-/// What the documentation of `ZooKeeper` states, in MiB.
+/// How much more the program may hold, in MiB, where a tree is too large to be kept, and where one is
+/// kept that is still too large to be in force.
 const LIMIT: usize = 100;
+const LIMIT_OF_MANY: usize = 400;
 const MIB: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug)]
@@ -27,15 +29,18 @@ enum Worst {
     Deep,
     /// Each node has as much data as a message can have.
     Large,
+    /// As many nodes as a tree may have.
+    Many,
 }
 
-const ALL: [Worst; 6] = [
+const ALL: [Worst; 7] = [
     Worst::Events,
     Worst::EventsAlone,
     Worst::Length,
     Worst::Names,
     Worst::Deep,
     Worst::Large,
+    Worst::Many,
 ];
 
 fn flood(peer: &mut Peer, answers: bool) -> std::io::Result<()> {
@@ -79,18 +84,22 @@ fn serve(peer: &mut Peer, worst: Worst) -> std::io::Result<()> {
                 peer.write(&vec![0; MIB])?;
             }
         }
-        Worst::Names | Worst::Deep | Worst::Large => {}
+        Worst::Names | Worst::Deep | Worst::Large | Worst::Many => {}
     }
     let (small, empty) = (data(b"1", 1), Vec::new());
     let large = data(&vec![b'x'; 10 * MIB], 1);
+    let many = names((0..400_000).map(|n| format!("{n:x}")));
+    let leaf = data(b"1", 0);
     let all = names((0..900_000).map(|n| format!("{n:x}")));
     let long = names((0..500).map(|n| format!("{n:0>200}")));
     loop {
         let question = peer.question()?;
         let body = match (worst, question.kind) {
             (Worst::Names, CHILDREN) => &all,
+            (Worst::Many, CHILDREN) => &many,
             (_, CHILDREN) => &long,
             (Worst::Large, DATA) => &large,
+            (Worst::Many, DATA) if question.path != "/app" => &leaf,
             (_, DATA) => &small,
             _ => &empty,
         };
@@ -109,9 +118,13 @@ fn a_hostile_server_does_not_fill_the_memory_of_a_program_that_follows_zookeeper
     for worst in ALL {
         let server = StandIn::start(move |peer| serve(peer, worst));
         let role = format!("{worst:?} {}", server.port);
-        stays_below(test, role, LIMIT, || {
+        let (limit, enough) = match worst {
+            Worst::Many => (LIMIT_OF_MANY, 1),
+            _ => (LIMIT, 3),
+        };
+        stays_below(test, role, limit, || {
             let sessions = server.sessions.load(Ordering::SeqCst);
-            sessions > 3 || server.sent.load(Ordering::SeqCst) > 1500 * MIB
+            sessions > enough || server.sent.load(Ordering::SeqCst) > 1500 * MIB
         });
     }
 }

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod buffered;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};

@@ -1,15 +1,17 @@
-//! Which keys may hold a secret.
+//! Which keys may hold a secret, by what is known of all of them.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::sync::lock::Mutex;
 use crate::sync::process::ForkLock;
+use crate::value::Value;
+use crate::value::coerce;
 use crate::value::key::{self, Key};
-use crate::value::secret;
+use crate::value::secret::names;
 
 /// The keys whose values are never shown: those that look like it, those that were named to the
 /// builder, and those that were ever read as [`Secret`](crate::Secret).
@@ -19,6 +21,8 @@ pub(crate) struct Secrets(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     keys: ForkLock<BTreeSet<Key>>,
+    /// The keys whose names and values look secret and are not.
+    plain: OnceLock<BTreeSet<Key>>,
     /// How many keys could not be added, since another thread held the lock when this process was
     /// forked. Every key counts as a secret from then on.
     missed: AtomicU64,
@@ -49,6 +53,12 @@ impl Secrets {
         }
     }
 
+    /// Hides keys from now on, by their texts.
+    pub(crate) fn add_all(&self, keys: impl IntoIterator<Item = String>) {
+        let keys = keys.into_iter().filter_map(|key| Key::parse(&key).ok());
+        keys.for_each(|key| self.add(key));
+    }
+
     /// Calls `more` after each key that is added from now on.
     pub(crate) fn when_more(&self, more: impl Fn(&Key) + Send + Sync + 'static) {
         self.0.more.lock().push(Arc::new(more));
@@ -60,36 +70,84 @@ impl Secrets {
         self.0.keys.write()
     }
 
+    /// Takes back what the names and the values of keys look like. Only the first call counts.
+    pub(crate) fn set_plain(&self, keys: BTreeSet<Key>) {
+        let _ = self.0.plain.set(keys);
+    }
+
     /// Whether the value of a key, or something below it, may be a secret. Where the keys cannot be
     /// read, in a fork, it may be.
     pub(crate) fn hides(&self, key: &str) -> bool {
-        // However it is spelled: `"a".b` is `a.b`.
-        let canonical = key.contains('"').then(|| Key::parse(key).ok()).flatten();
-        let key = canonical.as_ref().map_or(key, Key::as_str);
-        if secret::looks_secret(key) {
-            return true;
+        with_canonical(key, |key| {
+            // What stands below a key begins with it and a dot.
+            let below = |keys: &BTreeSet<Key>| {
+                let mut first = String::with_capacity(key.len() + 1);
+                first.push_str(key);
+                if !key.is_empty() {
+                    first.push('.');
+                }
+                let mut after = keys.range::<str, _>((Bound::Included(&*first), Bound::Unbounded));
+                after
+                    .next()
+                    .is_some_and(|next| key::under(next.as_str(), key))
+            };
+            self.looks_secret(key) || self.is_named(key, below)
+        })
+    }
+
+    /// Whether the value of a key may be a secret, seen without what stands below it.
+    pub(crate) fn is_secret(&self, key: &str) -> bool {
+        with_canonical(key, |key| {
+            self.looks_secret(key) || self.is_named(key, |_| false)
+        })
+    }
+
+    /// Whether a value may not be shown at a key.
+    pub(crate) fn hides_value(&self, key: &str, value: &Value) -> bool {
+        self.hides(key) || (!self.is_plain(key) && coerce::holds_secret(value))
+    }
+
+    /// Whether a key is secret because somebody named it or read it as a secret, and not by its looks.
+    pub(crate) fn is_known(&self, key: &str) -> bool {
+        with_canonical(key, |key| self.is_named(key, |_| false))
+    }
+
+    /// Whether somebody has said that a key is no secret, whatever it looks like.
+    pub(crate) fn is_plain(&self, key: &str) -> bool {
+        let plain = self.0.plain.get().filter(|plain| !plain.is_empty());
+        plain.is_some_and(|plain| with_canonical(key, |key| plain.contains(key)))
+    }
+
+    /// Whether a key looks secret. Below a key of which somebody has said that it is none, only the
+    /// names below it count.
+    pub(crate) fn looks_secret(&self, key: &str) -> bool {
+        let plain = self.0.plain.get().filter(|plain| !plain.is_empty());
+        let above = plain.and_then(|plain| key::lineage(key).find(|place| plain.contains(*place)));
+        match above {
+            Some(above) => {
+                let below = key.get(above.len()..).unwrap_or_default();
+                names::looks_secret(below.strip_prefix('.').unwrap_or(below))
+            }
+            None => names::looks_secret(key),
         }
+    }
+
+    /// Whether a key, one above it, or what `below` asks for was named.
+    fn is_named(&self, key: &str, below: impl Fn(&BTreeSet<Key>) -> bool) -> bool {
         if self.0.missed.load(Ordering::Relaxed) > 0 {
             return true;
         }
         let Some(keys) = self.0.keys.read() else {
             return true;
         };
-        let above = || key::lineage(key).any(|place| keys.contains(place));
-        // What stands below a key begins with it and a dot.
-        let below = || {
-            let mut first = String::with_capacity(key.len() + 1);
-            first.push_str(key);
-            if !key.is_empty() {
-                first.push('.');
-            }
-            let mut after = keys.range::<str, _>((Bound::Included(&*first), Bound::Unbounded));
-            after
-                .next()
-                .is_some_and(|next| key::under(next.as_str(), key))
-        };
-        !keys.is_empty() && (above() || below())
+        !keys.is_empty() && (key::lineage(key).any(|place| keys.contains(place)) || below(&keys))
     }
+}
+
+/// Does something with a key however it is spelled: `"a".b` is `a.b`.
+fn with_canonical<R>(key: &str, run: impl FnOnce(&str) -> R) -> R {
+    let canonical = key.contains('"').then(|| Key::parse(key).ok()).flatten();
+    run(canonical.as_ref().map_or(key, Key::as_str))
 }
 
 impl fmt::Debug for Secrets {

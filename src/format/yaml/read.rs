@@ -1,0 +1,337 @@
+//! From events to nodes.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
+
+use crate::error::Error;
+use crate::format::limits::{self, Nodes, malformed, too_deep};
+use crate::format::yaml::input::Input;
+use crate::format::yaml::scalars::{self, CORE, Core};
+use crate::value::Value;
+use crate::value::key::{self, MAX_DEPTH};
+use crate::value::node::both;
+use crate::value::origin::Origin;
+
+/// A node as it stands in the text.
+pub(super) struct Item<'a> {
+    pub(super) line: u32,
+    pub(super) column: u32,
+    pub(super) is: Is<'a>,
+}
+
+pub(super) enum Is<'a> {
+    Scalar(Value),
+    List(Vec<usize>),
+    Map(Vec<(Name<'a>, usize)>),
+    Alias(usize),
+}
+
+pub(super) struct Name<'a> {
+    pub(super) text: Cow<'a, str>,
+    pub(super) line: u32,
+    pub(super) column: u32,
+    /// An unquoted `<<`.
+    pub(super) merges: bool,
+}
+
+/// A mapping or sequence whose end is still to come.
+struct Open<'a> {
+    item: usize,
+    anchor: usize,
+    /// In a mapping, the name whose value comes next.
+    name: Option<Name<'a>>,
+    /// In a mapping, the names so far.
+    names: HashSet<Cow<'a, str>>,
+    /// Whether the name whose value comes next was among them.
+    is_repeated: bool,
+}
+
+pub(super) struct Reader<'a, 'o> {
+    origin: &'o Origin,
+    pub(super) items: Vec<Item<'a>>,
+    open: Vec<Open<'a>>,
+    /// The node of each anchor; none before it ends, so that no node can hold itself.
+    anchors: HashMap<usize, usize>,
+    pub(super) root: Option<usize>,
+    documents: usize,
+    /// What the text holds, without what aliases add.
+    nodes: Nodes,
+}
+
+impl<'a, 'o> Reader<'a, 'o> {
+    pub(super) fn new(origin: &'o Origin) -> Self {
+        Self {
+            origin,
+            items: Vec::new(),
+            open: Vec::new(),
+            anchors: HashMap::new(),
+            root: None,
+            documents: 0,
+            nodes: Nodes::default(),
+        }
+    }
+
+    fn at(&self, mark: Marker) -> Origin {
+        let (line, column) = place(mark);
+        self.origin.at(line, column)
+    }
+
+    pub(super) fn read(&mut self, mut parser: Parser<'a, Input<'a>>) -> Result<(), Error> {
+        while let Some(event) = parser.next_event() {
+            let (event, span) = event.map_err(|fault| self.refuse(&fault))?;
+            self.event(event, span)?;
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, fault: &ScanError) -> Error {
+        let at = self.at(*fault.marker());
+        let info = fault.info();
+        if info.contains("recursion limit") {
+            return too_deep(at);
+        }
+        // This message ends in the character itself, which may be one of a secret.
+        if info.starts_with("unexpected character") {
+            return malformed("unexpected character", at);
+        }
+        malformed(info, at)
+    }
+
+    fn event(&mut self, event: Event<'a>, span: Span) -> Result<(), Error> {
+        match event {
+            Event::DocumentStart(_) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    let detail = "a second document begins; a configuration is one document";
+                    return Err(malformed(detail, self.at(span.start)));
+                }
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                self.scalar(text, style, anchor, tag.as_deref(), span)?;
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.only_tag(tag.as_deref(), Core::Seq, span)?;
+                self.begin(Is::List(Vec::new()), anchor, span)?;
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.only_tag(tag.as_deref(), Core::Map, span)?;
+                self.begin(Is::Map(Vec::new()), anchor, span)?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                if let Some(open) = self.open.pop() {
+                    if open.anchor != 0 {
+                        self.anchors.insert(open.anchor, open.item);
+                    }
+                }
+            }
+            Event::Alias(anchor) => {
+                let Some(item) = self.anchors.get(&anchor).copied() else {
+                    let detail = "an alias stands inside of what it names";
+                    return Err(malformed(detail, self.at(span.start)));
+                };
+                if self.wants_name() {
+                    return Err(malformed("an alias as a key", self.at(span.start)));
+                }
+                self.count_value(span)?;
+                self.refuse_repeated(matches!(self.items[item].is, Is::Map(_)))?;
+                self.add(Is::Alias(item), span);
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+        }
+        Ok(())
+    }
+
+    fn wants_name(&self) -> bool {
+        self.open.last().is_some_and(|open| {
+            open.name.is_none() && matches!(self.items[open.item].is, Is::Map(_))
+        })
+    }
+
+    fn scalar(
+        &mut self,
+        text: Cow<'a, str>,
+        style: ScalarStyle,
+        anchor: usize,
+        tag: Option<&Tag>,
+        span: Span,
+    ) -> Result<(), Error> {
+        let plain = style == ScalarStyle::Plain;
+        if text.contains('\0') {
+            return Err(malformed(limits::NUL, self.at(span.start)));
+        }
+        let tag = self.tag(tag, span)?;
+        let wants_name = self.wants_name();
+        // Without a tag, a name is text. It may have an anchor, by which it is a value elsewhere.
+        let value = match (tag, plain) {
+            (None, false) => Value::Text((&*text).into()),
+            (None, true) if wants_name && anchor == 0 => Value::Unset,
+            (tag, _) => scalars::tagged(tag, &text).map_err(|detail| {
+                let fault = malformed(detail, self.at(span.start));
+                fault.with_key(limits::shown(&self.path()))
+            })?,
+        };
+        self.count_value(span)?;
+        let item = if wants_name {
+            let item = (anchor != 0).then(|| self.put(Is::Scalar(value), span));
+            self.name(text, plain && tag.is_none(), span);
+            item
+        } else {
+            self.refuse_repeated(false)?;
+            Some(self.add(Is::Scalar(value), span))
+        };
+        if let (true, Some(item)) = (anchor != 0, item) {
+            self.anchors.insert(anchor, item);
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, text: Cow<'a, str>, plain: bool, span: Span) {
+        let (line, column) = place(span.start);
+        if let Some(open) = self.open.last_mut() {
+            open.is_repeated = !open.names.insert(text.clone());
+            open.name = Some(Name {
+                merges: plain && text == "<<",
+                text,
+                line,
+                column,
+            });
+        }
+    }
+
+    /// Refuses the value that comes next, a mapping or not, if its name was given before.
+    fn refuse_repeated(&self, is_table: bool) -> Result<(), Error> {
+        let Some(open) = self.open.last().filter(|open| open.is_repeated) else {
+            return Ok(());
+        };
+        let (Is::Map(fields), Some(name)) = (&self.items[open.item].is, &open.name) else {
+            return Ok(());
+        };
+        let Some((first, item)) = fields.iter().find(|(first, _)| first.text == name.text) else {
+            return Ok(());
+        };
+        let item = match self.items[*item].is {
+            Is::Alias(named) => named,
+            _ => *item,
+        };
+        let was_table = matches!(self.items[item].is, Is::Map(_));
+        let again = self.origin.at(name.line, name.column);
+        Err(match was_table == is_table {
+            true => limits::twice(&self.path(), Some(first.line), again),
+            false => {
+                let first = self.origin.at(first.line, first.column);
+                both(
+                    &limits::shown(&self.path()),
+                    Some(&first),
+                    was_table,
+                    &again,
+                )
+            }
+        })
+    }
+
+    /// The key of where the reader stands.
+    fn path(&self) -> String {
+        let mut path = String::new();
+        let innermost = self.open.len().saturating_sub(1);
+        for (level, open) in self.open.iter().enumerate() {
+            let name = match &self.items[open.item].is {
+                Is::Map(fields) if level < innermost => {
+                    fields.last().map(|(name, _)| Cow::from(&*name.text))
+                }
+                Is::Map(_) => open.name.as_ref().map(|name| Cow::from(&*name.text)),
+                // The item that is at hand in the innermost list is not in it yet.
+                Is::List(items) => {
+                    let index = items.len() - usize::from(level < innermost);
+                    Some(Cow::from(index.to_string()))
+                }
+                _ => None,
+            };
+            if let Some(name) = name {
+                key::push_segment(&mut path, &name);
+            }
+        }
+        path
+    }
+
+    /// Returns which core tag it is; `None` if there is no tag.
+    fn tag(&self, tag: Option<&Tag>, span: Span) -> Result<Option<Core>, Error> {
+        let Some(tag) = tag else {
+            return Ok(None);
+        };
+        // A lone `!` says that the scalar is text.
+        if tag.handle.is_empty() && tag.suffix == "!" {
+            return Ok(Some(Core::Str));
+        }
+        // Written as `!!str` or in full, in angle brackets.
+        let whole = format!("{}{}", tag.handle, tag.suffix);
+        let core = whole.strip_prefix(CORE).and_then(Core::of);
+        core.map(Some).ok_or_else(|| self.unknown_tag(span))
+    }
+
+    fn unknown_tag(&self, span: Span) -> Error {
+        let detail = "a tag that is not known here: only those of the core schema are";
+        malformed(detail, self.at(span.start))
+    }
+
+    /// Refuses any tag but this one.
+    fn only_tag(&self, tag: Option<&Tag>, wanted: Core, span: Span) -> Result<(), Error> {
+        match self.tag(tag, span)? {
+            Some(tag) if tag != wanted => Err(self.unknown_tag(span)),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, is: Is<'a>, anchor: usize, span: Span) -> Result<(), Error> {
+        if self.wants_name() {
+            let detail = "a mapping or a sequence as a key";
+            return Err(malformed(detail, self.at(span.start)));
+        }
+        if self.open.len() >= MAX_DEPTH {
+            return Err(too_deep(self.at(span.start)));
+        }
+        let (line, column) = place(span.start);
+        self.nodes.add_tables(1, || self.origin.at(line, column))?;
+        self.refuse_repeated(matches!(is, Is::Map(_)))?;
+        let item = self.add(is, span);
+        self.open.push(Open {
+            item,
+            anchor,
+            name: None,
+            names: HashSet::new(),
+            is_repeated: false,
+        });
+        Ok(())
+    }
+
+    fn count_value(&mut self, span: Span) -> Result<(), Error> {
+        let (line, column) = place(span.start);
+        self.nodes.add_value(|| self.origin.at(line, column))
+    }
+
+    /// Adds a node that stands nowhere yet.
+    fn put(&mut self, is: Is<'a>, span: Span) -> usize {
+        let (line, column) = place(span.start);
+        self.items.push(Item { line, column, is });
+        self.items.len() - 1
+    }
+
+    /// Adds a node to the mapping or sequence at hand.
+    fn add(&mut self, is: Is<'a>, span: Span) -> usize {
+        let item = self.put(is, span);
+        match self.open.last_mut() {
+            None => self.root = Some(item),
+            Some(parent) => match (&mut self.items[parent.item].is, parent.name.take()) {
+                (Is::Map(fields), Some(name)) => fields.push((name, item)),
+                (Is::List(items), _) => items.push(item),
+                _ => {}
+            },
+        }
+        item
+    }
+}
+
+fn place(mark: Marker) -> (u32, u32) {
+    (mark.line() as u32, mark.col() as u32 + 1)
+}

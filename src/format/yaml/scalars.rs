@@ -1,0 +1,100 @@
+//! Scalars after the core schema of YAML 1.2.
+
+use crate::value::Value;
+
+/// What the core tags begin with.
+pub(super) const CORE: &str = "tag:yaml.org,2002:";
+
+/// A tag of the core schema.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Core {
+    Str,
+    Int,
+    Float,
+    Bool,
+    Null,
+    Seq,
+    Map,
+}
+
+impl Core {
+    pub(super) fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "str" => Core::Str,
+            "int" => Core::Int,
+            "float" => Core::Float,
+            "bool" => Core::Bool,
+            "null" => Core::Null,
+            "seq" => Core::Seq,
+            "map" => Core::Map,
+            _ => return None,
+        })
+    }
+}
+
+/// A scalar by the rule of its tag, or one without quotes and without a tag; the spelling of a number
+/// or a boolean stays.
+pub(super) fn tagged(tag: Option<Core>, text: &str) -> Result<Value, &'static str> {
+    let value = match tag {
+        Some(Core::Str) => return Ok(Value::from(text)),
+        Some(Core::Seq | Core::Map) => return Err("a tag of a collection on a scalar"),
+        _ => resolve(text)?,
+    };
+    let value = match (tag, value) {
+        (None, value)
+        | (Some(Core::Int), value @ (Value::Int(_) | Value::Big(_)))
+        | (Some(Core::Float), value @ Value::Float(_))
+        | (Some(Core::Bool), value @ Value::Bool(_))
+        | (Some(Core::Null), value @ Value::Unset) => value,
+        // Digits alone are a float too, unless they are hexadecimal or octal.
+        (Some(Core::Float), Value::Int(_) | Value::Big(_)) => match text.parse::<f64>() {
+            Ok(value) => Value::Float(value),
+            Err(_) => return Err("`!!float` before what is no float"),
+        },
+        (Some(Core::Int), _) => return Err("`!!int` before what is no integer"),
+        (Some(Core::Float), _) => return Err("`!!float` before what is no float"),
+        (Some(Core::Bool), _) => return Err("`!!bool` before what is neither true nor false"),
+        (Some(_), _) => return Err("`!!null` before what is not null"),
+    };
+    Ok(value.with_spelling(text))
+}
+
+/// A scalar without quotes, after the core schema.
+fn resolve(text: &str) -> Result<Value, &'static str> {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Unset),
+        "true" | "True" | "TRUE" => return Ok(Value::Bool(true)),
+        "false" | "False" | "FALSE" => return Ok(Value::Bool(false)),
+        ".nan" | ".NaN" | ".NAN" => return Ok(Value::Float(f64::NAN)),
+        _ => {}
+    }
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let digits = |text: &str, radix| !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
+    let integer = if digits(unsigned, 10) {
+        Some((text, 10))
+    } else if let Some(octal) = text.strip_prefix("0o").filter(|rest| digits(rest, 8)) {
+        Some((octal, 8))
+    } else {
+        let hex = text.strip_prefix("0x").filter(|rest| digits(rest, 16));
+        hex.map(|hex| (hex, 16))
+    };
+    if let Some((digits, radix)) = integer {
+        let value = i128::from_str_radix(digits, radix).map(Value::from);
+        return value.map_err(|_| "an integer beyond 128 bits");
+    }
+    if matches!(unsigned, ".inf" | ".Inf" | ".INF") {
+        let sign = if text.starts_with('-') { -1.0 } else { 1.0 };
+        return Ok(Value::Float(sign * f64::INFINITY));
+    }
+    // Rust also reads `inf`, `nan` and the like, which are text here.
+    let numeric = |c: char| matches!(c, '0'..='9' | '.' | 'e' | 'E' | '+' | '-');
+    let begins = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    if begins && unsigned.chars().all(numeric) {
+        return match text.parse::<f64>() {
+            Ok(value) if value.is_infinite() => Err("a number beyond the range of 64-bit floats"),
+            Ok(value) => Ok(Value::Float(value)),
+            Err(_) => Ok(Value::from(text)),
+        };
+    }
+    Ok(Value::from(text))
+}

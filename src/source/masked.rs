@@ -1,0 +1,140 @@
+//! A source whose reports show none of its credentials: what the engine runs in its place.
+
+use std::any::{Any, TypeId};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::source::{
+    Content, Make, Policy, Refusal, Sink, Source, Ticket, Timing, Update, Updates, Watching,
+};
+use crate::sync::panics;
+use crate::value::document::Document;
+use crate::value::origin::Origin;
+use crate::value::secret::Credentials;
+
+/// A source, and the credentials that are masked in all that it reports.
+pub(crate) struct Masked {
+    source: Box<dyn Source>,
+    credentials: Credentials,
+}
+
+impl Masked {
+    pub(crate) fn new(source: Box<dyn Source>, credentials: Credentials) -> Self {
+        Self {
+            source,
+            credentials,
+        }
+    }
+
+    /// Runs code of the source; what it panics with may quote a credential as well.
+    fn run<R>(&self, run: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+        let outcome = panics::catch(run)
+            .unwrap_or_else(|panic| Err(Error::from_panic("the source", panic.message())));
+        outcome.map_err(|error| self.credentials.mask_error(error))
+    }
+}
+
+impl Source for Masked {
+    fn origin(&self) -> Origin {
+        self.source.origin()
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        let mut document = self.run(|| self.source.load())?;
+        document.mask(&self.credentials);
+        Ok(document)
+    }
+
+    fn poll(&self, committed: Option<&str>) -> Result<Update, Error> {
+        let update = self.run(|| self.source.poll(committed))?;
+        Ok(masked(update, &self.credentials))
+    }
+
+    fn watching(&self) -> Watching {
+        self.source.watching()
+    }
+
+    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        let sink = MaskingSink {
+            sink: Arc::clone(&updates.0),
+            credentials: self.credentials.clone(),
+        };
+        let updates = Updates::new(Arc::new(sink));
+        self.run(|| self.source.watch(&updates))
+    }
+
+    fn refusal(&self) -> Refusal {
+        self.source.refusal()
+    }
+
+    fn timing(&self) -> Timing {
+        self.source.timing()
+    }
+
+    fn policy(&self) -> Policy {
+        self.source.policy()
+    }
+
+    fn credentials(&self) -> Credentials {
+        self.credentials.clone()
+    }
+}
+
+/// An update without credentials in its problems and its revision.
+fn masked(mut update: Update, credentials: &Credentials) -> Update {
+    if let Content::Full(document) = &mut update.content {
+        document.mask(credentials);
+    }
+    let revision = update.revision.as_deref();
+    if let Some(masked) = revision.and_then(|revision| credentials.masked(revision)) {
+        update.revision = Some(masked.into());
+    }
+    update
+}
+
+/// The way to the engine of a source whose reports are masked.
+struct MaskingSink {
+    sink: Arc<dyn Sink>,
+    credentials: Credentials,
+}
+
+impl Sink for MaskingSink {
+    fn queue(&self, update: Update) -> Box<dyn Ticket> {
+        self.sink.queue(masked(update, &self.credentials))
+    }
+
+    fn failed(&self, error: Error) {
+        self.sink.failed(self.credentials.mask_error(error));
+    }
+
+    fn alive(&self) {
+        self.sink.alive();
+    }
+
+    fn degraded(&self, reason: Option<Error>) {
+        let reason = reason.map(|error| self.credentials.mask_error(error));
+        self.sink.degraded(reason);
+    }
+
+    fn located(&self, place: Arc<str>) {
+        let masked = self.credentials.masked(&place).map(Arc::from);
+        self.sink.located(masked.unwrap_or(place));
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.sink.is_stopped()
+    }
+
+    fn wait(&self, pause: Duration) -> bool {
+        self.sink.wait(pause)
+    }
+
+    fn on_stop(&self, hook: Box<dyn Fn() + Send + Sync>) {
+        self.sink.on_stop(hook);
+    }
+
+    fn shared(&self, kind: TypeId, make: Make<'_>) -> Arc<dyn Any + Send + Sync> {
+        self.sink.shared(kind, make)
+    }
+}

@@ -1,0 +1,191 @@
+//! What must not be shown: which it is, and the mask in its place.
+//!
+//! A value is secret by the name of its key (`names`), by the form of its text (`forms`), because
+//! somebody named its key or read it as a [`Secret`] (`keys`), or because a source sends it to its
+//! server (`credentials`). Everything that is shown, reported, exported or written asks here.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde_core::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
+
+use crate::error::MASK;
+use crate::value::Value;
+use crate::value::coerce;
+
+mod credentials;
+mod encode;
+mod forms;
+mod keys;
+mod names;
+
+pub use credentials::Credentials;
+pub(crate) use forms::{mask_text, text_holds_secret};
+pub(crate) use keys::Secrets;
+pub(crate) use names::{looks_secret, parameter_looks_secret};
+
+/// A value that is never shown: `Debug` and `Display` print `******`.
+///
+/// Errors about it, its entry in `explain` and everything derived from it are masked too. Keys
+/// whose names look secret are masked without it; this type makes sure.
+///
+/// Reading a key as a `Secret`, or as a type with one inside, marks that key as secret from then on, in
+/// every output and in what is kept on disk. That holds for every way to read: by name, by a handle, by
+/// a struct, from a snapshot, from a change. Where serde buffers (`#[serde(flatten)]`, internally tagged
+/// and untagged types), the keys that hold the same value are marked.
+///
+/// It does not implement `Serialize`: what can be written out by accident will be. Serialize
+/// [`expose`](Self::expose) where that is meant.
+///
+/// # Examples
+///
+/// ```
+/// use liveprops::Secret;
+///
+/// let password = Secret::from("hunter2".to_string());
+/// assert_eq!(format!("{password} {password:?}"), "****** ******");
+/// assert_eq!(password.expose(), "hunter2");
+/// ```
+#[derive(Clone, Default, Eq, Hash, PartialEq)]
+pub struct Secret<T>(T);
+
+/// Tells the deserializer of this crate that everything below is secret.
+pub(crate) const SECRET_NAME: &str = "$liveprops::Secret";
+
+thread_local! {
+    static READ: Cell<bool> = const { Cell::new(false) };
+    /// The secrets that were read from what serde had buffered, while somebody wants to know.
+    static BUFFERED: RefCell<Option<Vec<Value>>> = const { RefCell::new(None) };
+}
+
+/// Does something, and returns the secrets that it read from what serde had buffered. Where they stood
+/// is not to be seen there, so the caller looks for them.
+pub(crate) fn recording<R>(act: impl FnOnce() -> R) -> (R, Vec<Value>) {
+    /// Puts back what was recorded before, even in a panic.
+    struct Before(Option<Vec<Value>>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            let before = self.0.take();
+            let _ = BUFFERED.try_with(|it| it.replace(before));
+        }
+    }
+    let Ok(before) = BUFFERED.try_with(|it| it.replace(Some(Vec::new()))) else {
+        return (act(), Vec::new());
+    };
+    let before = Before(before);
+    let outcome = act();
+    let seen = BUFFERED.try_with(RefCell::take).ok().flatten();
+    drop(before);
+    (outcome, seen.unwrap_or_default())
+}
+
+fn is_recording() -> bool {
+    BUFFERED
+        .try_with(|it| it.borrow().is_some())
+        .unwrap_or(false)
+}
+
+fn record(value: &Value) {
+    let _ = BUFFERED.try_with(|it| {
+        if let Some(seen) = &mut *it.borrow_mut() {
+            seen.push(value.clone());
+        }
+    });
+}
+
+/// Does something, and says whether it read a secret: through any deserializer, so that what serde
+/// buffers is noticed too.
+pub(crate) fn noticing<R>(act: impl FnOnce() -> R) -> (R, bool) {
+    let before = READ.replace(false);
+    let outcome = act();
+    let read = READ.get();
+    READ.set(before || read);
+    (outcome, read)
+}
+
+impl<T> Secret<T> {
+    /// Hides a value.
+    pub const fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The value itself.
+    pub const fn expose(&self) -> &T {
+        &self.0
+    }
+
+    /// Gives the value out of its hiding.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> From<T> for Secret<T> {
+    fn from(value: T) -> Self {
+        Self(value)
+    }
+}
+
+impl<T> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl<T> fmt::Display for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Secret<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        READ.set(true);
+        deserializer.deserialize_newtype_struct(SECRET_NAME, SecretVisitor(PhantomData))
+    }
+}
+
+struct SecretVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for SecretVisitor<T> {
+    type Value = Secret<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a secret")
+    }
+
+    /// Any other deserializer, and serde's own buffer, would quote the value in its error.
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<Secret<T>, D::Error> {
+        let unread = || D::Error::custom("a secret that cannot be read");
+        if is_recording() && inner.is_human_readable() {
+            let value = Value::deserialize(inner).map_err(|_| unread())?;
+            record(&value);
+            return coerce::read_bare(&value).map(Secret).ok_or_else(unread);
+        }
+        T::deserialize(inner).map(Secret).map_err(|_| unread())
+    }
+
+    /// The deserializer of this crate comes this way: it masks by itself and knows more.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Secret<T>, A::Error> {
+        match items.next_element()? {
+            Some(value) => Ok(Secret(value)),
+            None => Err(A::Error::custom("a secret that cannot be read")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let secret = Secret::new(String::from("hunter2"));
+        assert_eq!(
+            format!("{secret}{secret:?}{:#?}", Some(&secret)),
+            "************Some(\n    ******,\n)"
+        );
+        assert_eq!(secret.clone().into_inner(), "hunter2");
+    }
+}

@@ -1,0 +1,136 @@
+//! Numbers and booleans that are not written in their canonical form.
+
+use std::fmt::{self, Write};
+
+use crate::value::Value;
+
+/// A number or a boolean with the text that its source wrote, such as `0x1F`, `1_000`, `3.10` or
+/// `TRUE`.
+///
+/// Its canonical form is the text of [`value`](Self::value). A value whose text is canonical needs
+/// no `Spelled`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spelled {
+    value: Value,
+    text: Box<str>,
+}
+
+impl Spelled {
+    /// The number or the boolean.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// The text as the source wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Value {
+    /// Returns this number or boolean with the text that a source wrote for it.
+    ///
+    /// A value that is neither, and one whose canonical form is this text, stays as it is. For the
+    /// parser of a [`Format`](crate::Format) of your own.
+    ///
+    /// ```
+    /// use liveprops::Value;
+    ///
+    /// let version = Value::from(3.1).with_spelling("3.10");
+    /// assert_eq!(version.to_string(), "3.10");
+    /// assert_eq!(version.canonical(), &Value::Float(3.1));
+    /// assert_eq!(Value::from(7).with_spelling("7"), Value::Int(7));
+    /// ```
+    #[must_use]
+    pub fn with_spelling(self, text: &str) -> Self {
+        let spelled = match &self {
+            Value::Bool(_) | Value::Int(_) | Value::Big(_) | Value::Float(_) => {
+                !is_canonical(&self, text)
+            }
+            _ => false,
+        };
+        match spelled {
+            false => self,
+            true => Value::Spelled(Box::new(Spelled {
+                value: self,
+                text: text.into(),
+            })),
+        }
+    }
+
+    /// Whether this is the wanted value, which has any spelling if it comes without one.
+    pub(crate) fn is(&self, wanted: &Value) -> bool {
+        self == wanted || self.canonical() == wanted
+    }
+
+    /// Returns this value without its spelling: the number or the boolean of a
+    /// [`Value::Spelled`], and any other value itself. Items of lists keep theirs.
+    #[inline]
+    pub fn canonical(&self) -> &Value {
+        match self {
+            Value::Spelled(spelled) => &spelled.value,
+            value => value,
+        }
+    }
+}
+
+/// Whether a text is the canonical form of a number or a boolean.
+fn is_canonical(value: &Value, text: &str) -> bool {
+    // Nearly all numbers are short digits: they are not written out for this.
+    if let Value::Int(_) = value {
+        let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
+        return match digits {
+            [b'0'] => digits.len() == text.len(),
+            [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+            _ => false,
+        };
+    }
+    let mut rest = Rest(text);
+    write!(rest, "{value}").is_ok() && rest.0.is_empty()
+}
+
+/// What is left of a text after what was written, which must be its beginning.
+struct Rest<'a>(&'a str);
+
+impl fmt::Write for Rest<'_> {
+    fn write_str(&mut self, written: &str) -> fmt::Result {
+        self.0 = self.0.strip_prefix(written).ok_or(fmt::Error)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_text_that_is_not_canonical_is_kept() {
+        for value in [
+            Value::Int(0),
+            Value::Int(-70),
+            Value::from(u64::MAX),
+            Value::Float(1.0),
+            Value::Float(-0.5),
+            Value::Float(1e300),
+            Value::Float(f64::NAN),
+            Value::Bool(true),
+        ] {
+            let text = value.to_string();
+            assert_eq!(value.clone().with_spelling(&text), value, "{text}");
+            for other in [format!("+{text}"), format!("0{text}"), String::new()] {
+                let spelled = value.clone().with_spelling(&other);
+                assert_eq!(spelled.to_string(), other);
+                assert_eq!(spelled.canonical(), &value);
+                assert_ne!(spelled, value);
+            }
+        }
+        assert_eq!(Value::from("x").with_spelling("y"), Value::from("x"));
+        assert_eq!(Value::Unset.with_spelling("~"), Value::Unset);
+        assert_eq!(Value::Int(0).with_spelling("-0").to_string(), "-0");
+    }
+
+    #[test]
+    fn a_value_is_no_larger_for_its_spelling() {
+        assert_eq!(size_of::<Value>(), 3 * size_of::<usize>());
+    }
+}

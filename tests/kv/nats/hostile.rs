@@ -1,0 +1,211 @@
+//! Servers of NATS that are broken or hostile: what they send may not fill the memory of a program.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use liveprops::sources::Nats;
+
+use crate::child::role;
+use crate::memory::{follow, stays_below};
+
+/// What the documentation of `Nats` states, in MiB.
+const LIMIT: usize = 200;
+const MIB: usize = 1 << 20;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Worst {
+    /// A message of 10¹¹ bytes.
+    Length,
+    /// As large a message as a server may take, again and again.
+    Large,
+    /// An INFO that does not end.
+    Info,
+    /// INFOs that do not end.
+    Infos,
+    /// Pings that do not end, and it reads no answers.
+    Pings,
+    /// An answer of JetStream that is all names of members.
+    Answer,
+    /// Keys that do not end.
+    Keys,
+    /// Keys with large values that do not end.
+    Values,
+}
+
+const ALL: [Worst; 8] = [
+    Worst::Length,
+    Worst::Large,
+    Worst::Info,
+    Worst::Infos,
+    Worst::Pings,
+    Worst::Answer,
+    Worst::Keys,
+    Worst::Values,
+];
+
+struct Peer {
+    stream: TcpStream,
+    lines: BufReader<TcpStream>,
+    sent: Arc<AtomicUsize>,
+}
+
+impl Peer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)?;
+        self.sent.fetch_add(bytes.len(), Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn forever(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        loop {
+            self.write(bytes)?;
+        }
+    }
+
+    fn line(&mut self) -> std::io::Result<Vec<String>> {
+        let mut line = String::new();
+        if self.lines.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line.split_whitespace().map(str::to_owned).collect())
+    }
+
+    fn serve(&mut self, worst: Worst) -> std::io::Result<()> {
+        if worst == Worst::Info {
+            self.write(b"INFO {\"x\":\"")?;
+            return self.forever(&vec![b'x'; MIB]);
+        }
+        let info = b"INFO {\"server_id\":\"x\",\"server_name\":\"m1\",\"host\":\"x\",\"port\":1,\
+                     \"version\":\"2.14.0\",\"headers\":true,\"max_payload\":1048576,\"proto\":1,\
+                     \"client_id\":1,\"go\":\"\"}\r\n";
+        self.write(info)?;
+        let mut subscribed: Vec<(String, String)> = Vec::new();
+        loop {
+            let words = self.line()?;
+            match words[0].as_str() {
+                "PING" => self.write(b"PONG\r\n")?,
+                "SUB" => subscribed.push((words[1].clone(), words[words.len() - 1].clone())),
+                "PUB" => {
+                    let mut body = vec![0; words[words.len() - 1].parse::<usize>().unwrap() + 2];
+                    self.lines.read_exact(&mut body)?;
+                    let sid = |subject: &str| {
+                        let is = |(one, _): &&(String, String)| {
+                            subject.starts_with(one.trim_end_matches('*'))
+                        };
+                        subscribed.iter().rev().find(is).unwrap().1.clone()
+                    };
+                    self.misbehave(worst, &words, sid(&words[2]), || {
+                        let config: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                        sid(config["config"]["deliver_subject"].as_str().unwrap())
+                    })?;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn misbehave(
+        &mut self,
+        worst: Worst,
+        words: &[String],
+        sid: String,
+        feed: impl Fn() -> String,
+    ) -> std::io::Result<()> {
+        let reply = words[2].clone();
+        let chunk = vec![b'x'; MIB];
+        let answer = |peer: &mut Self, body: &str| {
+            let length = body.len();
+            peer.write(format!("MSG {reply} {sid} {length}\r\n{body}\r\n").as_bytes())
+        };
+        match worst {
+            Worst::Length => {
+                self.write(format!("MSG {reply} {sid} 100000000000\r\n").as_bytes())?;
+                return self.forever(&chunk);
+            }
+            Worst::Large => loop {
+                let length = 64 * MIB;
+                self.write(format!("MSG {reply} {sid} {length}\r\n").as_bytes())?;
+                for _ in 0..64 {
+                    self.write(&chunk)?;
+                }
+                self.write(b"\r\n")?;
+            },
+            Worst::Infos => {
+                return self.forever(&b"INFO {\"connect_urls\":[\"a:1\"]}\r\n".repeat(999));
+            }
+            Worst::Pings => return self.forever(&b"PING\r\n".repeat(9999)),
+            Worst::Answer => {
+                let all = "{\"\":0},".repeat(MIB);
+                return answer(self, &format!("{{\"cluster\":{{\"replicas\":[{all}0]}}}}"));
+            }
+            Worst::Info | Worst::Keys | Worst::Values => {}
+        }
+        if words[1].contains("STREAM.INFO") {
+            return answer(
+                self,
+                "{\"created\":\"then\",\"config\":{},\"state\":{\"messages\":2000000000,\
+                 \"first_seq\":1,\"last_seq\":2000000000,\"num_subjects\":2000000000}}",
+            );
+        }
+        if !words[1].contains("CONSUMER.CREATE") {
+            return answer(self, "{\"success\":true}");
+        }
+        answer(
+            self,
+            "{\"num_pending\":2000000000,\"delivered\":{\"consumer_seq\":0}}",
+        )?;
+        let sid = feed();
+        let value = match worst {
+            Worst::Values => "x".repeat(MIB),
+            _ => String::new(),
+        };
+        let mut batch = Vec::new();
+        for n in 1.. {
+            let pending = 2_000_000_000 - n;
+            let ack = format!("$JS.ACK.KV_config.c.1.{n}.{n}.1700000000.{pending}");
+            let head = format!("MSG $KV.config.app.{n:x} {sid} {ack} {}\r\n", value.len());
+            batch.extend(head.as_bytes());
+            batch.extend(value.as_bytes());
+            batch.extend(b"\r\n");
+            if batch.len() > MIB / 2 {
+                self.write(&batch)?;
+                batch.clear();
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_hostile_server_does_not_fill_the_memory_of_a_program_that_follows_nats() {
+    let test =
+        "nats_hostile::a_hostile_server_does_not_fill_the_memory_of_a_program_that_follows_nats";
+    if let Some(port) = role() {
+        let port = port.rsplit(' ').next().unwrap().to_owned();
+        let nats = Nats::bucket("config").prefix("app");
+        return follow(nats.address(format!("127.0.0.1:{port}")));
+    }
+    for worst in ALL {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (sessions, sent) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counts = (Arc::clone(&sessions), Arc::clone(&sent));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                counts.0.fetch_add(1, Ordering::SeqCst);
+                let mut peer = Peer {
+                    lines: BufReader::new(stream.try_clone().unwrap()),
+                    stream,
+                    sent: Arc::clone(&counts.1),
+                };
+                // Its end is that of the client.
+                std::thread::spawn(move || peer.serve(worst));
+            }
+        });
+        stays_below(test, format!("{worst:?} {port}"), LIMIT, || {
+            sessions.load(Ordering::SeqCst) > 3 || sent.load(Ordering::SeqCst) > 1500 * MIB
+        });
+    }
+}
