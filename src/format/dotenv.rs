@@ -119,6 +119,7 @@ impl Reader<'_> {
         refuse_mark(name, || at.clone())?;
         let key = match key(name.trim_end()) {
             Ok(key) => key,
+            // The limits hold for the document, as in every format.
             Err(fault) if fault.kind() == ErrorKind::TooLarge => {
                 return Err(fault.without_key().with_origin(at));
             }

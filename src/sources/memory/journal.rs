@@ -19,8 +19,8 @@ struct Change {
 /// What a change replaced, and by what.
 pub(super) enum What {
     All {
-        was: Document,
-        now: Document,
+        was: Box<Document>,
+        now: Box<Document>,
     },
     One {
         key: Key,
@@ -66,7 +66,7 @@ impl Journal {
 impl What {
     fn undo(&self, values: &mut Document) {
         match self {
-            What::All { was, .. } => *values = was.clone(),
+            What::All { was, .. } => *values = (**was).clone(),
             What::One { key, was, .. } => values.put_back(key, was),
         }
     }
@@ -74,7 +74,7 @@ impl What {
     /// Makes the change on top of what was before it by now.
     fn again(&mut self, values: &mut Document) {
         match self {
-            What::All { was, now } => *was = std::mem::replace(values, now.clone()),
+            What::All { was, now } => **was = std::mem::replace(values, (**now).clone()),
             What::One { key, was, now } => {
                 *was = values.standing(key);
                 values.put_back(key, now);
@@ -89,7 +89,7 @@ impl What {
                 for key in kept {
                     values.put_back(key, &was.standing(key).alone());
                 }
-                *now = values.clone();
+                **now = values.clone();
                 true
             }
             (what, _) => {

@@ -142,8 +142,11 @@ impl Memory {
         }
         shared.fault = None;
         let was = std::mem::replace(&mut shared.values, document.clone());
-        let now = document.clone();
-        let queued = shared.tell(Update::full(document), What::All { was, now });
+        let what = What::All {
+            was: Box::new(was),
+            now: Box::new(document.clone()),
+        };
+        let queued = shared.tell(Update::full(document), what);
         drop(shared);
         self.conclude(queued, revision)
     }
@@ -170,8 +173,8 @@ impl Memory {
         };
         let what = match all {
             Some(was) => What::All {
-                was,
-                now: values.clone(),
+                was: Box::new(was),
+                now: Box::new(values.clone()),
             },
             None => What::One {
                 key: key.clone(),
