@@ -81,6 +81,8 @@ struct Inner {
     retry_after: Option<Duration>,
     /// Whether a reference is broken because no layer defines its key.
     unresolved: bool,
+    /// Names of one table that mean the same thing, of which one may be set.
+    rivals: Vec<Box<str>>,
     related: Vec<Error>,
     /// Its `Drop` is user code.
     cause: Option<Discard<Arc<dyn StdError + Send + Sync>>>,
@@ -176,6 +178,16 @@ impl Error {
     /// Whether this is about references to keys that no layer defines, and about nothing else.
     pub(crate) fn is_unresolved(&self) -> bool {
         self.iter().all(|error| error.0.unresolved)
+    }
+
+    /// Notes names below the key that mean the same thing, of which one may be set.
+    pub(crate) fn with_rivals(self, names: Vec<Box<str>>) -> Self {
+        self.edit(|inner| inner.rivals = names)
+    }
+
+    /// Names below the key that mean the same thing, of which one may be set.
+    pub(crate) fn rivals(&self) -> &[Box<str>] {
+        &self.0.rivals
     }
 
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {

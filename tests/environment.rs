@@ -323,3 +323,139 @@ fn arguments_and_variables_that_cannot_be_used_are_rejections() -> Result<(), Er
     assert_eq!(props.get::<u32>("ok")?, 2);
     Ok(())
 }
+
+/// The hints in the health of the only source of a kind.
+fn hints(props: &Properties, kind: &str) -> Vec<String> {
+    let health = props.health();
+    assert!(health.is_up(), "hints change no status: {health:?}");
+    let source = health.sources.iter().find(|s| s.name.starts_with(kind));
+    source
+        .unwrap()
+        .hints
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn an_empty_variable_is_an_error_that_says_so_unless_empty_ones_are_ignored() -> Result<(), Error> {
+    let env = Env::prefix("APP_").vars([("APP_PORT", ""), ("APP_NAME", "")]);
+    let file = || liveprops::sources::Memory::from([("port", 80)]);
+    let props = Properties::builder()
+        .source(file())
+        .source(env.clone())
+        .build()?;
+    let error = props.get::<u16>("port").unwrap_err().to_string();
+    for part in ["empty text", "Env::ignore_empty", "env APP_PORT"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let props = Properties::builder()
+        .source(file())
+        .source(env.ignore_empty().name("APP_NAME", "title"))
+        .build()?;
+    assert_eq!(props.get::<u16>("port")?, 80);
+    assert_eq!(props.get_opt::<String>("title")?, None);
+    Ok(())
+}
+
+#[test]
+fn a_variable_that_is_spelled_nearly_like_a_missing_key_is_named() -> Result<(), Error> {
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Limits {
+        max_burst: u32,
+    }
+    let env = Env::prefix("APP_").vars([
+        ("APP_RATELIMIT_QPS", "1"),
+        ("APP_MAX_BURST", "2"),
+        ("APP_LIMITS__MAX_BURST", "3"),
+    ]);
+    let props = Properties::builder().source(env).build()?;
+    assert_eq!(props.get::<u32>("ratelimit_qps")?, 1, "set as documented");
+    assert_eq!(hints(&props, "env"), Vec::<String>::new());
+
+    let error = props.get::<u32>("ratelimit.qps").unwrap_err();
+    assert_eq!(
+        (error.kind(), error.key()),
+        (ErrorKind::Missing, Some("ratelimit.qps"))
+    );
+    let error = error.to_string();
+    for part in [
+        "`APP_RATELIMIT_QPS`",
+        "`ratelimit_qps`",
+        "`APP_RATELIMIT__QPS`",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+    // No name of a variable maps to such keys by itself.
+    for key in ["maxBurst", "max-burst"] {
+        let error = props.property::<u32>(key).build().unwrap_err().to_string();
+        let remedy = format!("`Env::name(\"APP_MAX_BURST\", \"{key}\")`");
+        assert!(error.contains(&remedy), "{error}");
+    }
+    let error = props.get::<Limits>("limits").unwrap_err().to_string();
+    assert!(
+        error.contains("`Env::name(\"APP_LIMITS__MAX_BURST\", \"limits.maxBurst\")`"),
+        "{error}"
+    );
+
+    // A handle with a default has no error, so its source's health has a hint.
+    let qps = props.property::<u32>("ratelimit.qps").default(5).build()?;
+    assert_eq!(qps.get(), 5);
+    let of_qps = || {
+        let mut found = hints(&props, "env");
+        found.retain(|hint| hint.contains("`ratelimit.qps`: "));
+        found
+    };
+    let found = of_qps();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("`APP_RATELIMIT__QPS`"), "{}", found[0]);
+    // The handles that could not be built had keys too.
+    assert_eq!(hints(&props, "env").len(), 3);
+    props.set("ratelimit.qps", 7)?;
+    assert_eq!(of_qps(), Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn a_prefix_without_its_separator_is_a_hint() -> Result<(), Error> {
+    let vars = [("APP_QPS", "1"), ("APPLE", "2")];
+    let props = Properties::builder()
+        .source(Env::prefix("APP").vars(vars))
+        .build()?;
+    let found = hints(&props, "env");
+    assert_eq!(found.len(), 1, "{found:?}");
+    for part in ["`APP_QPS`", "`_qps`", "`Env::prefix(\"APP_\")`"] {
+        assert!(found[0].contains(part), "{}", found[0]);
+    }
+    let error = props.get::<u32>("qps").unwrap_err().to_string();
+    assert!(error.contains("`APP_QPS`"), "{error}");
+    for prefix in ["APP_", "", "APPL"] {
+        let props = Properties::builder()
+            .source(Env::prefix(prefix).vars(vars))
+            .build()?;
+        assert_eq!(hints(&props, "env"), Vec::<String>::new(), "{prefix}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_value_after_a_space_is_a_hint_that_does_not_show_it() -> Result<(), Error> {
+    let args = Args::from([
+        "--http.port",
+        "9090",
+        "--verbose",
+        "--debug",
+        "-1",
+        "--",
+        "x",
+    ]);
+    let props = Properties::builder().source(args).build()?;
+    assert!(props.get::<bool>("http.port")?);
+    let found = hints(&props, "args");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("`--http.port=VALUE`"), "{}", found[0]);
+    assert!(!found[0].contains("9090"), "{}", found[0]);
+    assert!(found[1].contains("`--debug=VALUE`"), "{}", found[1]);
+    Ok(())
+}

@@ -733,3 +733,97 @@ fn a_field_of_an_item_of_a_list_of_tables_is_overridden_by_itself() -> Result<()
     );
     Ok(())
 }
+
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Storage {
+    Memory,
+    S3 { bucket: String },
+    File { path: String },
+}
+
+#[test]
+fn of_two_variants_of_an_enum_the_one_of_the_stronger_layer_counts() -> Result<(), Error> {
+    #[derive(Debug, serde::Deserialize)]
+    struct App {
+        storage: Storage,
+        backup: Option<Storage>,
+    }
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    let props = Properties::builder()
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    low.set("storage.s3.bucket", "b")?;
+    low.set("backup.s3.bucket", "c")?;
+    let storage = props.property::<Storage>("storage").build()?;
+    high.set("storage.file.path", "/x")?;
+    high.set("backup.file.path", "/y")?;
+    let file = |path: &str| Storage::File { path: path.into() };
+    assert_eq!(storage.get(), file("/x"));
+    assert_eq!(props.get::<Storage>("storage")?, file("/x"));
+    let app = props.bind::<App>("").build()?;
+    assert_eq!(app.load().storage, file("/x"));
+    assert_eq!(app.load().backup, Some(file("/y")));
+    high.remove("storage.file")?;
+    assert_eq!(storage.get(), Storage::S3 { bucket: "b".into() });
+    high.set("storage", "memory")?;
+    assert_eq!(storage.get(), Storage::Memory);
+
+    // In one layer nothing tells which is meant.
+    low.set("both.s3.bucket", "b")?;
+    low.set("both.file.path", "/x")?;
+    let error = props.get::<Storage>("both").unwrap_err();
+    assert_eq!(
+        (error.kind(), error.key()),
+        (ErrorKind::Mismatch, Some("both"))
+    );
+    for part in [
+        "several variants",
+        "`file` (memory low",
+        "`s3` (memory low",
+        "leave one",
+    ] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn of_a_field_and_its_alias_the_one_of_the_stronger_layer_counts() -> Result<(), Error> {
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Look {
+        #[serde(alias = "colour")]
+        color: String,
+        size: u32,
+    }
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    let props = Properties::builder()
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    low.set("look.colour", "red")?;
+    low.set("look.size", 1)?;
+    let look = props.bind::<Look>("look").build()?;
+    high.set("look.color", "blue")?;
+    assert_eq!(look.load().color, "blue");
+    high.remove("look.color")?;
+    high.set("look.colour", "green")?;
+    low.set("look.color", "black")?;
+    low.remove("look.colour")?;
+    assert_eq!(
+        look.load().color,
+        "green",
+        "the alias is in the stronger layer"
+    );
+    let error = high.set("look.color", "white").unwrap_err();
+    for part in [
+        "`color` (memory high",
+        "`colour` (memory high",
+        "leave one of them",
+    ] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert_eq!(look.load().color, "green");
+    Ok(())
+}

@@ -864,3 +864,61 @@ fn a_value_that_would_keep_the_next_start_from_working_is_refused_now() {
     let pending = props.health().pending_restart;
     assert_eq!(pending.len(), 1, "{pending:?}");
 }
+
+#[test]
+fn keys_that_differ_by_underscore_dash_and_dot_are_near_each_other() -> Result<(), Error> {
+    let schema = || {
+        Schema::new()
+            .declare(Schema::key::<u32>("ratelimit.qps"))
+            .declare(Schema::key::<u32>("http.max-idle"))
+            .strict("")
+    };
+    let env = liveprops::sources::Env::prefix("APP_")
+        .vars([("APP_RATELIMIT_QPS", "1"), ("APP_HTTP__MAX__IDLE", "2")]);
+    let props = Properties::builder().schema(schema()).source(env).build()?;
+    let unknown = props.unknown_keys();
+    let near: Vec<(&str, Option<&str>)> = unknown
+        .iter()
+        .map(|it| (it.key.as_str(), it.nearest.as_ref().map(|key| key.as_str())))
+        .collect();
+    let wanted = [
+        ("http.max.idle", Some("http.max-idle")),
+        ("ratelimit_qps", Some("ratelimit.qps")),
+    ];
+    assert_eq!(near, wanted);
+    assert!(
+        unknown[1].to_string().contains("APP_RATELIMIT_QPS"),
+        "{}",
+        unknown[1]
+    );
+    // A declared key that is missing is a hint, though nobody reads it.
+    let health = props.health();
+    assert!(health.is_up(), "{health:?}");
+    let hints = &health.sources[0].hints;
+    assert_eq!(hints.len(), 2, "{hints:?}");
+    assert!(
+        hints[1].to_string().contains("`APP_RATELIMIT__QPS`"),
+        "{}",
+        hints[1]
+    );
+    Ok(())
+}
+
+#[test]
+fn a_required_key_that_is_missing_names_the_variable_that_is_spelled_nearly_like_it() {
+    let schema = Schema::new().declare(Schema::key::<u32>("ratelimit.qps").required());
+    let env = liveprops::sources::Env::prefix("APP_").vars([("APP_RATELIMIT_QPS", "1")]);
+    let error = Properties::builder()
+        .schema(schema)
+        .source(env)
+        .build()
+        .unwrap_err();
+    let error = error.to_string();
+    for part in [
+        "ratelimit.qps",
+        "`APP_RATELIMIT_QPS`",
+        "`APP_RATELIMIT__QPS`",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+}

@@ -27,6 +27,7 @@ use crate::tree::layer::{Layer, LayerState, SourceId, count_bootstrap};
 use crate::tree::merge::{Findings, Merge};
 use crate::tree::snapshot::{Found, Generation, Pending, Pinned, Snapshot};
 use crate::value::Value;
+use crate::value::document::Report;
 use crate::value::key::Key;
 use crate::value::node::Table;
 
@@ -91,7 +92,7 @@ pub(crate) enum Condition {
 pub(crate) struct Done {
     pub(crate) applied: Applied,
     /// What its document left out, if it brought one.
-    pub(crate) problems: Option<Vec<Error>>,
+    pub(crate) problems: Option<Report>,
     pub(crate) clashes: Vec<Error>,
     /// The items of lists that are not in force, if others are not than before.
     pub(crate) ignored_items: Option<Vec<(SourceId, Error)>>,

@@ -978,6 +978,10 @@ impl Host for Engine {
         Engine::check_process(self)
     }
 
+    fn note_missing(&self, key: &Key) {
+        self.books.note_missing(key);
+    }
+
     fn schedule(&self, subscriber: Arc<Subscriber>) {
         self.dispatcher.schedule(subscriber);
     }

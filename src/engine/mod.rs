@@ -7,6 +7,7 @@ pub(crate) mod core;
 pub(crate) mod dispatch;
 pub(crate) mod guard;
 pub(crate) mod health;
+mod hints;
 pub(crate) mod ignored;
 #[cfg(all(test, loom))]
 mod models;

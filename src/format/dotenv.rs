@@ -1,4 +1,4 @@
-//! Dotenv: `KEY=value` lines, as in `.env` and systemd's `EnvironmentFile`.
+//! Dotenv: `KEY=value` lines, as in `.env` files.
 //!
 //! An `export` before the name is skipped; `#` and `;` begin a comment line. Text in single quotes
 //! is taken as it is. Text in double quotes knows `\n`, `\r`, `\t`, `\"`, `\\`, `\$`, `` \` `` and
@@ -7,6 +7,14 @@
 //! Text without quotes is trimmed and ends before a ` #`. Nothing is expanded here: `${key}` without
 //! quotes or in double quotes is a reference, as in any document. In single quotes, and where `\$`
 //! writes the dollar, it is text.
+//!
+//! A line that sets no key is reported and left out. Only a fault that leaves open where a value ends
+//! rejects the text: a quote that is not closed, or a last line without `=` and without a newline,
+//! which is what is left of a file that was cut.
+//!
+//! This is not the syntax of systemd's `EnvironmentFile`. There a ` #` does not end a value, a backslash
+//! outside quotes escapes the next character, `\n` in double quotes stays as it is, text after a closing
+//! quote belongs to the value, and of a name that is given twice the last value counts.
 
 use crate::error::{Error, ErrorKind};
 use crate::format::flat::{self, Cursor};
@@ -22,24 +30,35 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
     let mut reader = Reader {
         cursor: Cursor::new(text),
         origin,
+        problems: Vec::new(),
+        unlisted: 0,
         unescaped: Vec::new(),
     };
     let mut root = Table::default();
     loop {
         reader.cursor.skip_while(char::is_whitespace);
         match reader.cursor.peek() {
-            None => {
-                let mut document = Document::from_table(root);
-                for (key, text) in reader.unescaped {
-                    document.set_unescaped(key, text);
-                }
-                return Ok(document);
-            }
+            None => break,
             Some('#' | ';') => reader.cursor.skip_while(|c| c != '\n'),
             Some(_) => reader.pair(&mut root)?,
         }
     }
+    let mut document = Document::from_table(root);
+    for (key, text) in reader.unescaped {
+        document.set_unescaped(key, text);
+    }
+    for problem in reader.problems {
+        document.warn(problem);
+    }
+    if reader.unlisted > 0 {
+        let detail = format!("{} more lines set no key", reader.unlisted);
+        document.warn(malformed(detail, origin.clone()));
+    }
+    Ok(document)
 }
+
+/// As many lines that set no key are reported one by one.
+const MAX_PROBLEMS: usize = 100;
 
 /// White space within a line; a carriage return is part of the line's end.
 fn blank(c: char) -> bool {
@@ -49,11 +68,34 @@ fn blank(c: char) -> bool {
 struct Reader<'a> {
     cursor: Cursor<'a>,
     origin: &'a Origin,
+    /// Why lines set no key.
+    problems: Vec<Error>,
+    /// How many more such lines there are.
+    unlisted: usize,
     /// The texts with dollars that are no part of a reference, without escapes.
     unescaped: Vec<(Key, String)>,
 }
 
 impl Reader<'_> {
+    /// Reports a line that sets no key.
+    fn skip(&mut self, problem: Error) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem);
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    /// Passes over the value of a line that sets no key: over all of a quoted value, or else over the
+    /// rest of the line.
+    fn skip_value(&mut self) {
+        let begin = self.cursor.clone();
+        if self.value().is_err() {
+            self.cursor = begin;
+            self.cursor.skip_while(|c| c != '\n');
+        }
+    }
+
     fn pair(&mut self, root: &mut Table) -> Result<(), Error> {
         if let Some(after) = self.cursor.rest().strip_prefix("export") {
             if after.starts_with(blank) {
@@ -65,11 +107,41 @@ impl Reader<'_> {
         let rest = self.cursor.rest();
         let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
         let Some((name, _)) = line.split_once('=') else {
-            return Err(malformed("a line without `=`", at));
+            if line.len() == rest.len() {
+                let detail = "the last line has no `=` and no newline: the text was cut";
+                return Err(malformed(detail, at));
+            }
+            self.skip(malformed("a line without `=` sets no key", at));
+            self.cursor.skip_while(|c| c != '\n');
+            return Ok(());
         };
-        let steps = name.chars().count() + 1;
-        let key = key(name.trim_end()).map_err(|fault| fault.with_origin(at))?;
-        self.cursor.steps(steps);
+        self.cursor.steps(name.chars().count() + 1);
+        let key = match key(name.trim_end()) {
+            Ok(key) => key,
+            Err(fault) => {
+                self.skip(fault.with_origin(at));
+                self.skip_value();
+                return Ok(());
+            }
+        };
+        let (value, unescaped, at) = self.value()?;
+        let path: Vec<_> = key.segments().collect();
+        let before = root.find(&path);
+        let is_given_twice = before.is_some_and(|entry| entry.node.table().is_none());
+        match flat::put(root, &key, value, at) {
+            // A value and a table at once: the line that comes first counts, as in the environment.
+            Err(clash) if !is_given_twice => self.skip(clash),
+            Err(twice) => return Err(twice),
+            Ok(()) => {
+                let unescaped = unescaped.map(|text| (key.clone(), text));
+                self.unescaped.extend(unescaped);
+            }
+        }
+        Ok(())
+    }
+
+    /// The value after the `=`, what it would be without escapes, and its place.
+    fn value(&mut self) -> Result<(String, Option<String>, Origin), Error> {
         let after_blank = self.cursor.peek().is_some_and(blank);
         self.cursor.skip_while(blank);
         let at = self.cursor.at(self.origin);
@@ -79,9 +151,7 @@ impl Reader<'_> {
             _ => (self.bare(after_blank), None),
         };
         let (value, unescaped) = value;
-        flat::put(root, &key, value, at)?;
-        self.unescaped.extend(unescaped.map(|text| (key, text)));
-        Ok(())
+        Ok((value, unescaped, at))
     }
 
     fn bare(&mut self, mut after_blank: bool) -> String {
@@ -209,7 +279,7 @@ fn key(name: &str) -> Result<Key, Error> {
     }
     let Some(segments) = env_name_to_key(name) else {
         let detail = "maps to no key: a part between two `__` is empty, or three `_` are in a row";
-        return Err(Error::new(ErrorKind::InvalidKey, detail).with_key(name));
+        return Err(Error::new(ErrorKind::InvalidKey, detail));
     };
     Key::from_segments(segments)
 }
@@ -244,6 +314,7 @@ mod tests {
     #[test]
     fn lines_gone_wrong_are_refused_without_a_word_of_them() {
         for text in [
+            "A=1\nhunter2",
             "hunter2",
             "A='hunter2",
             "A=\"hunter2\nB=1",
@@ -254,15 +325,53 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Malformed, "{text}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
-        for text in [
-            "1A=1", "A-B=1", "=1", "A__=1", "A___B=1", "a b=1", "\u{e9}=1",
-        ] {
-            assert_eq!(
-                parse(text).unwrap_err().kind(),
-                ErrorKind::InvalidKey,
-                "{text}"
-            );
-        }
         assert_eq!(parse("A=1\na=2").unwrap_err().kind(), ErrorKind::InvalidKey);
+    }
+
+    #[test]
+    fn a_line_that_sets_no_key_is_reported_and_left_out() {
+        for line in [
+            "A-B=hunter2",
+            "hunter2",
+            "__NEXT=hunter2",
+            "A___B=hunter2",
+            "1A=1",
+            "=1",
+            "A__=1",
+            "a b=1",
+            "\u{e9}=1",
+            "A-B='x\ny=hunter2' # c",
+            "A-B='x' hunter2",
+            "Ww_hunter2.==",
+        ] {
+            let document = parse(&format!("FIRST=1\n{line}\nLAST=2\n")).unwrap();
+            assert_eq!(document.len(), 2, "{line}");
+            let [problem] = document.problems() else {
+                panic!("{line}: {:?}", document.problems());
+            };
+            assert_eq!(problem.origin(), Some("f:2:1"), "{line}");
+            assert!(!problem.to_string().contains("hunter2"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn of_a_value_and_a_table_the_first_line_counts_and_the_other_is_reported() {
+        for (text, key) in [("A=1\nA__B=2\nC=3", "a.b"), ("A__B=1\nA=2\nC=3", "a")] {
+            let document = parse(text).unwrap();
+            assert_eq!(document.len(), 2, "{text}");
+            let [problem] = document.problems() else {
+                panic!("{text}: {:?}", document.problems());
+            };
+            assert_eq!(problem.key(), Some(key), "{problem}");
+            assert!(problem.to_string().contains("line 1"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn many_lines_that_set_no_key_are_counted() {
+        let document = parse(&"x\n".repeat(1_000)).unwrap();
+        assert_eq!(document.problems().len(), MAX_PROBLEMS + 1);
+        let last = document.problems().last().unwrap().to_string();
+        assert!(last.contains("900 more"), "{last}");
     }
 }

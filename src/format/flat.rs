@@ -41,6 +41,7 @@ fn first_line(node: &Node) -> Option<u32> {
 }
 
 /// Reads a text character by character and knows the place of the next one.
+#[derive(Clone)]
 pub(crate) struct Cursor<'a> {
     rest: std::str::Chars<'a>,
     line: u32,

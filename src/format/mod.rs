@@ -110,8 +110,15 @@ impl Format {
         Self::new("properties", properties::parse)
     }
 
-    /// Dotenv, as in `.env` and systemd's `EnvironmentFile`. All values are text, nothing is
-    /// expanded, and `RATELIMIT__MAX_BURST` becomes `ratelimit.max_burst`.
+    /// Dotenv, as in `.env` files. All values are text, nothing is expanded, and
+    /// `RATELIMIT__MAX_BURST` becomes `ratelimit.max_burst`.
+    ///
+    /// A line that sets no key is left out and reported in [`Document::problems`], as a variable is
+    /// by `Env`: a bare `NAME`, `A-B=1`, `A___B=1`, or `FOO__BAR` after `FOO`. A quote that is not
+    /// closed and a last line without `=` and newline reject the document: it was cut.
+    ///
+    /// systemd's `EnvironmentFile` has a syntax of its own. Simple lines mean the same in both.
+    /// Comments after a value, backslashes and text around quotes do not.
     #[cfg(feature = "dotenv")]
     pub const fn dotenv() -> Self {
         Self::new("dotenv", dotenv::parse)
@@ -145,6 +152,20 @@ impl Format {
         Self::from_extension(path.extension()?.to_str()?)
     }
 
+    /// Why no format is known for a path: the feature that it needs is off, or it has no extension of a
+    /// format.
+    pub(crate) fn unknown(path: &Path) -> String {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let extension = match name == ".env" || name.starts_with(".env.") {
+            true => Some("env"),
+            false => path.extension().and_then(OsStr::to_str),
+        };
+        match extension.and_then(feature_of) {
+            Some(feature) => format!("its format needs the feature `{feature}` of liveprops"),
+            None => "no format is known for its name; name one by `format`".to_owned(),
+        }
+    }
+
     /// The name of the format, such as `toml`.
     pub fn name(&self) -> &'static str {
         self.name
@@ -176,6 +197,18 @@ impl Format {
             return Err(limits::malformed(detail, origin.at(line, column)));
         }
         (self.parse)(text, origin)
+    }
+}
+
+/// The feature that brings the format of a file name extension.
+pub(crate) fn feature_of(extension: &str) -> Option<&'static str> {
+    match extension.to_ascii_lowercase().as_str() {
+        "toml" => Some("toml"),
+        "json" => Some("json"),
+        "yaml" | "yml" => Some("yaml"),
+        "properties" => Some("properties"),
+        "env" => Some("dotenv"),
+        _ => None,
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
+use std::path::Path;
+
 use super::*;
 use crate::value::Value;
 
@@ -88,7 +90,8 @@ fn cases() -> Vec<Case> {
             wrap: lines,
             nested: |levels| format!("{}=1", vec!["a"; levels].join("__")),
             lists: None,
-            clash: &["A=1\nA__B=2", "A__B=1\nA=2"],
+            // Such a line is left out.
+            clash: &[],
         },
     ]
 }
@@ -441,4 +444,32 @@ pub(super) fn value(format: Format, text: &str) -> Result<Value, ErrorKind> {
     let document = format.parse(text.as_bytes(), &origin());
     let document = document.map_err(|error| error.kind())?;
     Ok(document.get("v").cloned().unwrap())
+}
+
+#[test]
+fn a_format_whose_feature_is_off_is_named_with_the_feature() {
+    for (name, feature) in [
+        ("a.toml", "toml"),
+        ("a.json", "json"),
+        ("a.yaml", "yaml"),
+        ("a.YML", "yaml"),
+        ("a.properties", "properties"),
+        (".env.local", "dotenv"),
+        ("prod.env", "dotenv"),
+    ] {
+        let text = Format::unknown(Path::new(name));
+        assert!(
+            text.contains(&format!("the feature `{feature}`")),
+            "{name}: {text}"
+        );
+        let known = Format::of_path(Path::new(name));
+        assert!(
+            known.is_none_or(|format| format.name() == feature),
+            "{name}"
+        );
+    }
+    for name in ["notes", "a.ini", ""] {
+        let text = Format::unknown(Path::new(name));
+        assert!(text.contains("by `format`"), "{name}: {text}");
+    }
 }

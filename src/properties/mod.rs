@@ -663,7 +663,9 @@ impl Properties {
                     panics: engine.dispatcher.panics(),
                     starved: engine.dispatcher.starved(),
                 };
-                engine.books.health(&engine.current.full(), callbacks)
+                let mut health = engine.books.health(&engine.current.full(), callbacks);
+                engine.add_hints(&mut health);
+                health
             }
             Err(reason) => Health::in_a_fork(generation, engine.dispatcher.panics(), reason),
         }

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::source::{Applied, Policy, References, Source, Start, Timing, Watching};
 use crate::sync::discard::Discard;
 use crate::tree::layer::{Layer, LayerState, SourceId};
+use crate::value::document::Report;
 use crate::value::node::Table;
 
 /// When a time to wait is over; one too long for the clock is a year.
@@ -42,7 +43,7 @@ pub(super) struct Loaded {
     /// Whether the source has given values; of what is pushed the commit tells.
     loaded: bool,
     /// What its document left out.
-    problems: Option<Vec<Error>>,
+    problems: Option<Report>,
     revision: Option<Arc<str>>,
     /// Why it has given none.
     failure: Option<Error>,

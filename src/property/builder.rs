@@ -8,7 +8,7 @@ use serde_core::de::DeserializeOwned;
 use crate::error::{Error, ErrorKind};
 use crate::property::handle::DynamicProperty;
 use crate::property::inline;
-use crate::property::registry::{HostRef, Registry};
+use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::slot::{
     AnySlot, Decoder, DefaultValue, Rule, Slot, Spec, Validator, Version, validate,
 };
@@ -201,10 +201,26 @@ fn build<T: Send + Sync + 'static>(
             .and_then(|terms| sharable(&key, terms, registry))
         {
             Some(slot) => Ok(DynamicProperty { slot }),
-            None => fresh(&key, &mut terms, host, generation, registry),
+            None => {
+                note_missing(&key, terms.as_ref(), generation, &*host_now);
+                fresh(&key, &mut terms, host, generation, registry)
+            }
         };
     })?;
     outcome
+}
+
+/// Has the engine compare a key that is missing with those that are set.
+fn note_missing<T>(key: &Key, terms: Option<&Spec<T>>, generation: &Generation, host: &dyn Host) {
+    let fallbacks = terms.map(|terms| &*terms.fallbacks).unwrap_or_default();
+    let mut keys = std::iter::once(key).chain(fallbacks);
+    let is_missing = |key: &Key| {
+        let found = Found::in_tree(&generation.root, key.as_str());
+        found.is_ok_and(|found| found.is_nothing())
+    };
+    if keys.all(is_missing) {
+        host.note_missing(key);
+    }
 }
 
 fn fresh<T: Send + Sync + 'static>(

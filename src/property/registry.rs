@@ -32,6 +32,9 @@ pub(crate) trait Host: Send + Sync {
         Ok(())
     }
 
+    /// Remembers a key that is missing while a handle on it is built.
+    fn note_missing(&self, _key: &Key) {}
+
     /// Has a subscriber run.
     fn schedule(&self, subscriber: Arc<Subscriber>);
 

@@ -343,6 +343,12 @@ impl Field {
             return None;
         }
         let mut detail = String::from("required, and no layer defines it");
+        let spelled = generation.spelled_otherwise(key.as_str());
+        if let Some(spelled) = spelled.filter(|spelled| !schema.has(spelled.key.as_str())) {
+            detail.push_str(&format!("; {}", spelled.advice(key.as_str())));
+            let missing = Error::new(ErrorKind::Missing, detail).with_key(key);
+            return Some(missing.with_wanted(self.shape.name.clone()));
+        }
         let near = generation.nearest(key.as_str());
         if let Some(near) = near.filter(|near| !schema.has(near)) {
             detail.push_str(&format!(" (`{near}` is there)"));

@@ -211,7 +211,12 @@ impl Schema {
     }
 
     /// Whether a key is declared by its own name.
-    fn has(&self, key: &str) -> bool {
+    /// The declared keys.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.fields.keys()
+    }
+
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.fields.contains_key(key)
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Names {
     by_length: BTreeMap<usize, Vec<usize>>,
     /// By all names but the last.
     by_parent: HashMap<Box<str>, Vec<Key>>,
+    /// By the whole key without its dots; `None` if several keys are alike.
+    by_letters: HashMap<Box<str>, Option<Key>>,
 }
 
 /// A last name with the keys that have it.
@@ -41,10 +43,15 @@ impl Names {
             by_name: HashMap::new(),
             by_length: BTreeMap::new(),
             by_parent: HashMap::new(),
+            by_letters: HashMap::new(),
         };
         for key in keys {
             let folded = fold(key.as_str());
             let (parent, last) = split(&folded);
+            all.by_letters
+                .entry(letters(&folded))
+                .and_modify(|known| *known = None)
+                .or_insert_with(|| Some(key.clone()));
             match all.by_parent.get_mut(parent) {
                 Some(siblings) => siblings.push(key.clone()),
                 None => drop(all.by_parent.insert(parent.into(), vec![key.clone()])),
@@ -72,11 +79,17 @@ impl Names {
         let folded = fold(key);
         let (parent, last) = split(&folded);
         let found = self
-            .misspelled(parent, last, budget)
+            .joined_otherwise(&folded)
+            .or_else(|| self.misspelled(parent, last, budget))
             .or_else(|| self.abbreviated(parent, key, budget))
             .or_else(|| self.elsewhere(&folded, last, budget));
         // What was found in part of the names may not be the nearest.
         found.filter(|_| *budget > 0)
+    }
+
+    /// The key that differs only by `_`, `-` and `.`.
+    fn joined_otherwise(&self, folded: &str) -> Option<&Key> {
+        self.by_letters.get(&*letters(folded))?.as_ref()
     }
 
     /// The key whose names are spelled most alike.
@@ -170,6 +183,11 @@ fn fold(key: &str) -> String {
         }
     }
     folded
+}
+
+/// A folded key without its dots.
+fn letters(folded: &str) -> Box<str> {
+    folded.replace('.', "").into()
 }
 
 /// The names above the last one, and that one.

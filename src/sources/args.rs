@@ -14,8 +14,12 @@ use crate::value::origin::Origin;
 /// `--ratelimit.qps=500` sets `ratelimit.qps` to the text `500`, which becomes a number for who
 /// asks for one; `--verbose` without a value sets `true`. Only arguments that begin with `--` are
 /// looked at, and none after a bare `--`; the last of several wins. `--ratelimit.qps 500` with a
-/// space is not understood, since nothing tells a value from the next argument. Values contain no
-/// references: `${` in them is text, unless [`with_references`](Self::with_references) says otherwise.
+/// space sets `true`, since nothing tells a value from the next argument. The source's health has a
+/// hint then ([`SourceHealth::hints`](crate::health::SourceHealth::hints)) to write
+/// `--ratelimit.qps=500`.
+///
+/// Values contain no references: `${` in them is text, unless
+/// [`with_references`](Self::with_references) says otherwise.
 ///
 /// ```
 /// use liveprops::{Properties, sources::Args};
@@ -63,6 +67,22 @@ impl<S: Into<OsString>> FromIterator<S> for Args {
     }
 }
 
+impl Args {
+    /// Why an argument is `true` although a value seems to follow it. The value is not shown.
+    fn detached_value(&self, place: usize, argument: &str) -> Option<Error> {
+        let next = self.0.get(place + 1)?.as_encoded_bytes();
+        let is_flag = next.starts_with(b"-") && !next[1..].first().is_some_and(u8::is_ascii_digit);
+        if split(argument).is_some() || next.is_empty() || is_flag {
+            return None;
+        }
+        let detail = format!(
+            "is `true`, and the argument after it is not its value; if it is meant to be, write \
+             `--{argument}=VALUE`"
+        );
+        Some(Error::new(ErrorKind::InvalidKey, detail))
+    }
+}
+
 impl Source for Args {
     fn origin(&self) -> Origin {
         Origin::new("args", "")
@@ -91,6 +111,9 @@ impl Source for Args {
                 Some((name, value)) => (name, Value::from(value)),
                 None => (text, Value::Bool(true)),
             };
+            if let Some(hint) = self.detached_value(place, text) {
+                document.hint(hint.with_key(name).with_origin(here(name)));
+            }
             let put = Key::parse(name).and_then(|key| {
                 if document.get(key.as_str()).is_some() {
                     document.remove(key.as_str());

@@ -44,6 +44,7 @@ use crate::value::origin::Origin;
 pub struct Env {
     prefix: String,
     names: BTreeMap<String, String>,
+    ignore_empty: bool,
     reread: Option<Duration>,
     vars: Vars,
     has_references: bool,
@@ -58,6 +59,7 @@ impl Env {
         Self {
             prefix: prefix.into(),
             names: BTreeMap::new(),
+            ignore_empty: false,
             reread: None,
             vars: Arc::new(|| std::env::vars_os().collect()),
             has_references: false,
@@ -90,6 +92,28 @@ impl Env {
         self
     }
 
+    /// Skips variables whose value is empty, as if they were not set: lower layers and defaults apply.
+    ///
+    /// By default an empty variable is an empty text, which is no number and no boolean. Container
+    /// platforms often set a variable to nothing where it is meant to be absent.
+    ///
+    /// ```
+    /// use liveprops::{Properties, sources::{Env, Memory}};
+    ///
+    /// let env = Env::prefix("APP_").ignore_empty().vars([("APP_PORT", "")]);
+    /// let props = Properties::builder()
+    ///     .source(Memory::from([("port", 80)]))
+    ///     .source(env)
+    ///     .build()?;
+    /// assert_eq!(props.get::<u16>("port")?, 80);
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    #[must_use]
+    pub fn ignore_empty(mut self) -> Self {
+        self.ignore_empty = true;
+        self
+    }
+
     /// Reads the environment again after each pause. By default it is read once, since it rarely
     /// changes and reading it while another thread writes it is not safe on every platform.
     #[must_use]
@@ -110,6 +134,26 @@ impl Env {
             .collect();
         self.vars = Arc::new(move || vars.clone());
         self
+    }
+
+    /// Why the keys of variables begin with an underscore, if the prefix lacks its own.
+    fn missing_separator(&self, vars: &[(OsString, OsString)]) -> Option<Error> {
+        if self.prefix.is_empty() || self.prefix.ends_with(['_', '.']) {
+            return None;
+        }
+        let names = vars.iter().filter_map(|(name, _)| name.to_str());
+        let mut names = names.filter(|name| !self.names.contains_key(*name));
+        let (name, rest) = names.find_map(|name| {
+            let rest = name.strip_prefix(self.prefix.as_str())?;
+            rest.starts_with('_').then_some((name, rest))
+        })?;
+        let prefix = &self.prefix;
+        let key = rest.to_lowercase();
+        let detail = format!(
+            "the prefix `{prefix}` lacks its separator, so the key of `{name}` begins with an \
+             underscore: `{key}`; write `Env::prefix(\"{prefix}_\")`"
+        );
+        Some(Error::new(ErrorKind::InvalidKey, detail).with_origin(self.origin()))
     }
 
     /// The key a variable stands for; `None` if it is none of ours.
@@ -136,7 +180,13 @@ impl Source for Env {
         let mut vars = (self.vars)();
         vars.sort_unstable();
         let mut document = Document::new();
+        if let Some(hint) = self.missing_separator(&vars) {
+            document.hint(hint);
+        }
         for (name, value) in &vars {
+            if self.ignore_empty && value.is_empty() {
+                continue;
+            }
             let Some(variable) = name.to_str() else {
                 if begins_with(name, &self.prefix) {
                     let error = Error::new(

@@ -7,6 +7,8 @@ pub(crate) mod interpolate;
 pub(crate) mod items;
 pub(crate) mod layer;
 pub(crate) mod merge;
+pub(crate) mod rivals;
 pub(crate) mod secrets;
 pub(crate) mod snapshot;
+pub(crate) mod spelling;
 pub(crate) mod usage;

@@ -157,6 +157,11 @@ impl<'a> Found<'a> {
         matches!(self, Found::Nothing)
     }
 
+    /// Whether a tombstone stands here.
+    pub(crate) fn is_unset(&self) -> bool {
+        matches!(self, Found::Entry(entry) if entry.node.written() == Some(&Value::Unset))
+    }
+
     pub(crate) fn origin(&self) -> Option<&'a Origin> {
         self.leaf().and_then(|entry| entry.node.origin())
     }
@@ -226,9 +231,22 @@ impl Generation {
         found: Found<'_>,
     ) -> Result<T, Error> {
         // The masks cost a search, so only whoever asked wrongly pays for them.
-        found
-            .decode(key, false)
-            .or_else(|_| self.decode_masked(key, found))
+        found.decode(key, false).or_else(|error| {
+            let found = match self.without_rivals::<T>(key, found, error) {
+                Some(entry) => return self.decode_strongest(key, Found::Entry(&entry)),
+                None => found,
+            };
+            self.decode_masked(key, found)
+        })
+    }
+
+    fn decode_strongest<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        found: Found<'_>,
+    ) -> Result<T, Error> {
+        let decoded = found.decode(key, false);
+        decoded.or_else(|_| self.decode_masked(key, found))
     }
 
     /// Decodes again, for an error that shows nothing of what is known to be secret by now.
@@ -257,6 +275,24 @@ impl Generation {
         key: &str,
         found: Found<'_>,
     ) -> Result<T, Error> {
+        match self.decode_once_noting(key, found) {
+            Ok(value) => Ok(value),
+            Err(error) => match self.without_rivals::<T>(key, found, error) {
+                Some(entry) => {
+                    let found = Found::Entry(&entry);
+                    let outcome = self.decode_once_noting(key, found);
+                    outcome.or_else(|_| self.decode_masked(key, found))
+                }
+                None => self.decode_masked(key, found),
+            },
+        }
+    }
+
+    fn decode_once_noting<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        found: Found<'_>,
+    ) -> Result<T, Error> {
         let mut secrets = Vec::new();
         let outcome = match found {
             Found::Root(table) => {
@@ -272,7 +308,7 @@ impl Generation {
                 self.secrets.add(key);
             }
         }
-        outcome.or_else(|_| self.decode_masked(key, found))
+        outcome
     }
 
     /// Whether what stands at a key may be a secret, or be made from one.
@@ -479,9 +515,25 @@ impl Generation {
         same_leaf(&shared.entry, leaf).then_some(shared)
     }
 
-    /// Adds to "missing" the nearest key that is there.
-    fn explain_missing(&self, key: &str, error: Error) -> Error {
-        if error.kind() != ErrorKind::Missing || error.key() != Some(key) {
+    /// Adds to "missing" the key that may be meant and is there, for each key that is missing.
+    pub(crate) fn explain_missing(&self, key: &str, error: Error) -> Error {
+        if error.iter().nth(1).is_some() {
+            let all = error.iter().cloned();
+            return Error::all(all.map(|error| self.explain_missing(key, error)).collect());
+        }
+        let Some(missing) = error.key().filter(|_| error.kind() == ErrorKind::Missing) else {
+            return error;
+        };
+        if let Some(spelled) = self.spelled_otherwise(missing) {
+            let advice = spelled.advice(missing);
+            let detail = format!("no layer defines it; {advice}");
+            let explained = Error::new(ErrorKind::Missing, detail).with_key(missing);
+            return match error.wanted() {
+                Some(wanted) => explained.with_wanted(wanted),
+                None => explained,
+            };
+        }
+        if missing != key {
             return error;
         }
         match self.nearest(key) {

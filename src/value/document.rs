@@ -45,11 +45,18 @@ impl Standing {
 #[derive(Clone, Default)]
 pub struct Document {
     root: Table,
-    problems: Vec<Error>,
+    report: Report,
     unread: Unread,
     /// The texts that the format escaped because they hold no reference, as they would be without.
     unescaped: BTreeMap<Key, String>,
     pub(crate) revision: Option<Arc<str>>,
+}
+
+/// What a source reports beside its values.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) problems: Vec<Error>,
+    pub(crate) hints: Vec<Error>,
 }
 
 impl Document {
@@ -267,7 +274,8 @@ impl Document {
         let is_replaced = |key: &Key| over.root.find(key.segments()).is_some();
         self.unescaped.retain(|key, _| !is_replaced(key));
         self.unescaped.extend(over.unescaped);
-        self.problems.extend(over.problems);
+        self.report.problems.extend(over.report.problems);
+        self.report.hints.extend(over.report.hints);
         self.unread.extend(&over.unread);
     }
 
@@ -298,7 +306,7 @@ impl Document {
     /// ```
     pub fn report(&mut self, problem: Error) {
         self.unread.add(&problem);
-        self.problems.push(problem);
+        self.report.problems.push(problem);
     }
 
     /// Reports a problem of the source for which no last good value stays.
@@ -309,13 +317,26 @@ impl Document {
     /// document lacks are removed. A source that watches can show a reason that changes no status by
     /// [`Updates::degraded`](crate::Updates::degraded).
     pub fn warn(&mut self, problem: Error) {
-        self.problems.push(problem);
+        self.report.problems.push(problem);
+    }
+
+    /// Reports something that was read as documented and probably is a mistake.
+    ///
+    /// It is shown in [`SourceHealth::hints`](crate::health::SourceHealth::hints). It changes no
+    /// status, causes no event and rejects nothing.
+    pub fn hint(&mut self, hint: Error) {
+        self.report.hints.push(hint);
+    }
+
+    /// The hints that were reported by [`hint`](Self::hint).
+    pub fn hints(&self) -> &[Error] {
+        &self.report.hints
     }
 
     /// Reports a fragment that could not be read, such as one of several files.
     pub(crate) fn report_fragment(&mut self, fragment: &Origin, problem: Error) {
         self.unread.add_fragment(fragment);
-        self.problems.push(problem);
+        self.report.problems.push(problem);
     }
 
     /// Reports a fragment that has no values, such as a file that was emptied. The report counts if
@@ -344,7 +365,7 @@ impl Document {
     /// problems of emptied fragments that keep some.
     pub(crate) fn keep_last_good(&mut self, before: &Table) {
         let emptied = self.unread.keep_last_good(&mut self.root, before);
-        self.problems.extend(emptied);
+        self.report.problems.extend(emptied);
     }
 
     /// Has all values contain no references: `${` in them is text.
@@ -382,15 +403,15 @@ impl Document {
 
     /// What was rejected and why.
     pub fn problems(&self) -> &[Error] {
-        &self.problems
+        &self.report.problems
     }
 
     pub(crate) fn root(&self) -> &Table {
         &self.root
     }
 
-    pub(crate) fn into_parts(self) -> (Table, Vec<Error>) {
-        (self.root, self.problems)
+    pub(crate) fn into_parts(self) -> (Table, Report) {
+        (self.root, self.report)
     }
 }
 

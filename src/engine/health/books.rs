@@ -21,10 +21,14 @@ use crate::property::subscription::Subscription;
 use crate::sync::Cell;
 use crate::sync::lock::Mutex;
 use crate::tree::layer::{Layer, SourceId};
+use crate::value::document::Report;
+use crate::value::key::Key;
 
 pub(crate) use crate::engine::health::events::{News, Wake};
 
 const MAX_REFUSED: usize = 64;
+/// As many missing keys are compared with those that are set.
+const MAX_MISSING: usize = 256;
 
 /// Keeps the books.
 pub(crate) struct Books {
@@ -42,6 +46,8 @@ pub(super) struct Inner {
     pub(super) sources: Vec<Record>,
     pub(super) refused: VecDeque<Refused>,
     pub(super) pending_restart: Vec<PendingRestart>,
+    /// Keys that were missing when handles on them were built.
+    missing: BTreeSet<Key>,
     /// The handles that keep their last good values, by the addresses of their slots.
     pub(super) stale: BTreeMap<usize, (Stale, SystemTime)>,
 }
@@ -95,7 +101,7 @@ pub(crate) struct Answer {
     /// Whether it is what it had said before, and is believed now.
     pub(crate) confirmed: bool,
     /// Replaces what its document left out, if it brought one.
-    pub(crate) problems: Option<Vec<Error>>,
+    pub(crate) problems: Option<Report>,
     pub(crate) revision: Option<Arc<str>>,
     /// Why parts of what it said are not in force.
     pub(crate) refused: Vec<Error>,
@@ -144,6 +150,7 @@ impl Books {
             commits: 0,
             refusals: 0,
             problems: Vec::new(),
+            hints: Vec::new(),
             degraded: None,
             location: None,
         };
@@ -276,8 +283,11 @@ impl Books {
         let is_whole = refused.is_empty();
         record.spare(news);
         if let Some(problems) = problems {
+            let Report { problems, hints } = problems;
             let before = std::mem::replace(&mut record.health.problems, problems);
             news.errors.extend(before);
+            news.errors
+                .extend(std::mem::replace(&mut record.health.hints, hints));
         }
         let from_commit = refused.len();
         let all: Vec<Error> = refused
@@ -425,9 +435,10 @@ impl Books {
     }
 
     /// Records the first values of a source that pushes, and the errors of its rejected parts.
-    pub(crate) fn arrived(&self, source: SourceId, problems: Vec<Error>) {
+    pub(crate) fn arrived(&self, source: SourceId, report: Report) {
         self.edit(source, |record| {
-            record.health.problems = problems;
+            record.health.problems = report.problems;
+            record.health.hints = report.hints;
             record.has_values = true;
         });
     }
@@ -582,6 +593,19 @@ impl Books {
         for record in &mut inner.sources {
             record.scrub(scrub);
         }
+    }
+
+    /// Remembers a key that was missing when a handle on it was built.
+    pub(crate) fn note_missing(&self, key: &Key) {
+        let missing = &mut self.inner.lock().missing;
+        if missing.len() < MAX_MISSING {
+            missing.insert(key.clone());
+        }
+    }
+
+    /// The keys that were missing when handles on them were built.
+    pub(crate) fn missing(&self) -> Vec<Key> {
+        self.inner.lock().missing.iter().cloned().collect()
     }
 
     /// Remembers what concerns the whole.

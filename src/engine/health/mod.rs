@@ -83,6 +83,10 @@ pub struct SourceHealth {
     /// are ignored because their lists do not reach up to them. While there is one, the status is not
     /// [`Up`](Status::Up).
     pub problems: Vec<Error>,
+    /// What was read as documented and probably is a mistake: a variable that sets `ratelimit_qps`
+    /// while `ratelimit.qps` is declared or has a handle and is missing, for example. Hints change no
+    /// status and cause no event. Of the keys of handles, the first 256 that were missing are compared.
+    pub hints: Vec<Error>,
     /// Why it does not work as it should although its changes arrive, as long as that is so: it
     /// polls, for example, because there are no file events, or its values cannot be kept on disk.
     /// The status does not change for it.

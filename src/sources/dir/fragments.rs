@@ -1,14 +1,15 @@
 //! The files of a directory: read at one moment, judged one by one, put together.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
-use crate::format::{Format, MAX_DOCUMENT_BYTES};
+use crate::format::{Format, MAX_DOCUMENT_BYTES, feature_of};
+use crate::source::Source;
 use crate::sources::dir::Dir;
-use crate::sources::disk::chain::{DirId, End, Reach};
+use crate::sources::disk::chain::{DirId, End, Every, Reach};
 use crate::sources::disk::mailbox::Tag;
 use crate::sources::disk::read::{self, Content, Digest, Fault, Stamp};
 use crate::sources::disk::verdict::Outcome;
@@ -215,7 +216,10 @@ impl Dir {
                 }
                 Ok(document)
             }
-            None => Err(Error::new(ErrorKind::Malformed, "no format is known").with_origin(origin)),
+            None => {
+                let detail = Format::unknown(name.as_ref());
+                Err(Error::new(ErrorKind::Malformed, detail).with_origin(origin))
+            }
         }
     }
 
@@ -384,9 +388,65 @@ impl Dir {
                 whole.report_fragment(&self.origin_of(name), problem.clone());
             }
         }
-        (memory.digest.of(&parts), whole)
+        let unknown = self.unknown();
+        let digest = memory.digest.of((&parts, &unknown));
+        for name in unknown.iter().filter(|name| needs_feature(name)) {
+            let detail = format!("is left out: {}", Format::unknown(name.as_ref()));
+            let error = Error::new(ErrorKind::Malformed, detail);
+            whole.warn(error.with_origin(self.origin_of(name)));
+        }
+        if let Some(hint) = self.left_out(&unknown) {
+            whole.hint(hint);
+        }
+        (digest, whole)
+    }
+
+    /// The files of the directory that are no fragments, since their formats are not known.
+    fn unknown(&self) -> BTreeSet<OsString> {
+        let mut unknown = BTreeSet::new();
+        if self.options.format.is_some() {
+            return unknown;
+        }
+        let entries = std::fs::read_dir(&self.path).into_iter().flatten();
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let is_candidate = Every::Any.takes(&name) && !self.takes().takes(&name);
+            if is_candidate && entry.path().is_file() && unknown.len() < MAX_UNKNOWN {
+                unknown.insert(name);
+            }
+        }
+        unknown
+    }
+
+    fn left_out(&self, unknown: &BTreeSet<OsString>) -> Option<Error> {
+        let names = unknown.iter().filter(|name| !needs_feature(name));
+        let names: Vec<String> = names
+            .map(|name| format!("`{}`", name.to_string_lossy()))
+            .collect();
+        if names.is_empty() {
+            return None;
+        }
+        let mut shown = names[..names.len().min(MAX_NAMED)].join(", ");
+        if names.len() > MAX_NAMED {
+            shown.push_str(", ...");
+        }
+        let detail = format!(
+            "files of no known format are left out: {shown}; name their format by `format`, or move \
+             them elsewhere"
+        );
+        Some(Error::new(ErrorKind::Malformed, detail).with_origin(Source::origin(self)))
     }
 }
+
+/// Whether a file is of a format whose feature is off.
+fn needs_feature(name: &OsStr) -> bool {
+    let extension = Path::new(name).extension().and_then(OsStr::to_str);
+    extension.and_then(feature_of).is_some()
+}
+
+/// As many files of unknown format are looked at, and as many are named.
+const MAX_UNKNOWN: usize = 1_000;
+const MAX_NAMED: usize = 8;
 
 /// The directory in which a file stands, or would, when all links are followed.
 fn home(path: &Path) -> Option<PathBuf> {

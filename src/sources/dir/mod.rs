@@ -30,8 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A directory of configuration fragments, such as `conf.d`.
 ///
 /// Every file with the extension of a known format is read, in the order of the file names; later
-/// ones override earlier ones. Hidden files, back-ups, swap files, subdirectories and files of
-/// other extensions are left out.
+/// ones override earlier ones. Hidden files, back-ups, swap files and subdirectories are left out.
+///
+/// Files of other extensions, such as secrets without one, are left out as well. A hint in the
+/// source's health names them ([`SourceHealth::hints`](crate::health::SourceHealth::hints)). A file
+/// whose format needs a feature that is off is a rejected part instead.
 ///
 /// A fragment that cannot be read or parsed is rejected as a [`File`](crate::sources::File) is: an
 /// event and an entry in the list of rejections report it, the source is not `Up`, and the last accepted

@@ -323,3 +323,42 @@ fn a_directory_keeps_the_contract_of_a_source() {
     let make = || Dir::new(dir.path()).poll(Duration::from_millis(200));
     assert_eq!(check(&make, &editor), Ok(()));
 }
+
+#[test]
+fn files_of_unknown_format_are_named_in_a_hint_while_they_are_there() {
+    let dir = dir();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("10.toml"), "a = 1\n").unwrap();
+    fs::write(at("password"), "hunter2").unwrap();
+    fs::write(at(".hidden"), "x").unwrap();
+    fs::create_dir(at("sub")).unwrap();
+    let document = Dir::new(dir.path()).load().unwrap();
+    assert!(document.problems().is_empty(), "{:?}", document.problems());
+    let [hint] = document.hints() else {
+        panic!("{:?}", document.hints());
+    };
+    let text = hint.to_string();
+    assert!(
+        text.contains("left out: `password`; name their format"),
+        "{text}"
+    );
+    assert!(!text.contains("hunter2"), "{text}");
+
+    let properties = crate::Properties::builder()
+        .source(Dir::new(dir.path()).poll(Duration::from_millis(50)))
+        .build()
+        .unwrap();
+    let hints = || properties.health().sources[0].hints.len();
+    assert_eq!(hints(), 1);
+    assert!(properties.health().is_up());
+    fs::remove_file(at("password")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while hints() > 0 {
+        assert!(Instant::now() < deadline, "the hint stays");
+        sleep(Duration::from_millis(20));
+    }
+    let text = Format::new("text", |_, _| Ok(Document::new()));
+    fs::write(at("token"), "x").unwrap();
+    let document = Dir::new(dir.path()).format(text).load().unwrap();
+    assert!(document.hints().is_empty(), "every file is read");
+}

@@ -280,11 +280,10 @@ impl File {
                 }
                 Ok(document)
             }
-            None => Err(Error::new(
-                ErrorKind::Malformed,
-                "no format is known for this extension; name one, or enable its feature",
-            )
-            .with_origin(self.origin())),
+            None => {
+                let detail = Format::unknown(&self.path);
+                Err(Error::new(ErrorKind::Malformed, detail).with_origin(self.origin()))
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
-use crate::format::Format;
+use crate::format::{Format, feature_of};
 use crate::source::Source;
 use crate::sources::disk::read::{self, Digest};
 use crate::sources::disk::trust::{CALM, QUIET, is_accepted};
@@ -306,7 +306,7 @@ impl Http {
             Some((same, said)) if *same == digest => said.clone(),
             _ => match format {
                 Some(format) => format.parse(&fetched.bytes, origin),
-                None => Err(no_format(fetched.content_type.as_deref())),
+                None => Err(no_format(fetched.content_type.as_deref(), &address.path())),
             },
         };
         Seen {
@@ -397,13 +397,20 @@ fn extension(media: &str) -> Option<&'static str> {
     }
 }
 
-fn no_format(content_type: Option<&str>) -> Error {
+fn no_format(content_type: Option<&str>, path: &Path) -> Error {
+    let typed = content_type.map(client::media_type);
+    let typed = typed.as_deref().and_then(extension);
+    if let Some(feature) = typed.and_then(feature_of) {
+        let detail = format!("its format needs the feature `{feature}` of liveprops");
+        return Error::new(ErrorKind::Malformed, detail);
+    }
     let of = match content_type {
         Some(content_type) => format!("the content type `{}` and ", web::cut(content_type)),
         None => String::new(),
     };
     let detail = format!(
-        "no format is known for {of}this path; name one with `format`, or enable its feature"
+        "no format is known for {of}this path: {}",
+        Format::unknown(path)
     );
     Error::new(ErrorKind::Malformed, detail)
 }

@@ -16,9 +16,9 @@ use crate::value::origin::Origin;
 /// else in a file, or else is the default.
 ///
 /// With the prefix `WAZO_CONSUL` the variables are `WAZO_CONSUL_HOST`, `WAZO_CONSUL_PORT` and
-/// `WAZO_CONSUL_SCHEME`, in the environment and in the file, which has the syntax of systemd's
-/// `EnvironmentFile`. A file that is not there is no error; an empty variable counts as none. A
-/// source looks anew each time it connects.
+/// `WAZO_CONSUL_SCHEME`, in the environment and in the file, which has the syntax of `.env` files.
+/// A line of it that sets no variable is left out. A file that is not there is no error; an empty
+/// variable counts as none. A source looks anew each time it connects.
 ///
 /// ```
 /// use liveprops::sources::Locator;

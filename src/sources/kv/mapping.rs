@@ -196,9 +196,11 @@ impl Mapping {
         };
         let of_name = || Format::of_path(key.as_ref());
         given.or_else(of_name).ok_or_else(|| {
-            let detail = "is to hold a document, and neither its name nor `format` says in which \
-                          format";
-            Error::new(ErrorKind::Other, detail)
+            let why = Format::unknown(key.as_ref());
+            Error::new(
+                ErrorKind::Other,
+                format!("is to hold a document, and {why}"),
+            )
         })
     }
 

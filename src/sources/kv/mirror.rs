@@ -467,11 +467,10 @@ impl Mirror {
             self.owners.insert(at.clone(), Arc::clone(key));
             return Ok(());
         }
-        let (root, problems) = document.into_parts();
+        let (root, report) = document.into_parts();
         self.document.mount(at, root, &origin)?;
-        problems
-            .into_iter()
-            .for_each(|problem| self.document.warn(problem));
+        let problems = report.problems.into_iter();
+        problems.for_each(|problem| self.document.warn(problem));
         self.owners.insert(at.clone(), Arc::clone(key));
         Ok(())
     }

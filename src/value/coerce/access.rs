@@ -1,5 +1,7 @@
 //! Walking into lists, tables and variants.
 
+use std::cell::Cell;
+
 use serde_core::de::value::StrDeserializer;
 use serde_core::de::{
     DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
@@ -170,10 +172,16 @@ pub(super) struct Map<'a> {
     entries: std::vec::IntoIter<Child<'a>>,
     current: Option<Child<'a>>,
     variant: Option<&'a str>,
+    /// Tells who made this the name that was read last.
+    last: &'a Cell<Option<&'a str>>,
 }
 
 impl<'a> Map<'a> {
-    pub(super) fn new(parent: De<'a>, mut entries: Vec<Child<'a>>) -> Self {
+    pub(super) fn new(
+        parent: De<'a>,
+        mut entries: Vec<Child<'a>>,
+        last: &'a Cell<Option<&'a str>>,
+    ) -> Self {
         let mut variant = None;
         if let Some(slow) = parent.context.slow {
             let mut slow = slow.borrow_mut();
@@ -195,6 +203,7 @@ impl<'a> Map<'a> {
             entries: entries.into_iter(),
             current: None,
             variant,
+            last,
         }
     }
 }
@@ -210,6 +219,7 @@ impl<'de> MapAccess<'de> for Map<'_> {
         let Some(child) = &self.current else {
             return Ok(None);
         };
+        self.last.set(Some(child.name));
         let path = Path {
             parent: Some(self.parent.path),
             segment: child.segment,

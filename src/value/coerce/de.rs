@@ -275,7 +275,7 @@ impl<'de> Deserializer<'de> for De<'_> {
         let null = self.only_null();
         let child = match (entries.as_slice(), &null) {
             ([child], _) | ([], Some(child)) => child,
-            _ => return Err(self.fault("not the name of a variant and nothing else", wanted())),
+            _ => return Err(self.rivals(&entries, "several variants are set", wanted())),
         };
         let path = Path {
             parent: Some(self.path),

@@ -26,6 +26,10 @@ pub(super) struct Inner {
     pub(super) got: Option<Got>,
     /// The names that would have been taken for a variant.
     pub(super) variants: Option<&'static [&'static str]>,
+    /// The field of which a struct has several spellings.
+    pub(super) twice: Option<&'static str>,
+    /// The names below the place that mean the same thing.
+    pub(super) rivals: Vec<Box<str>>,
     /// The field a struct lacks.
     pub(super) missing: Option<&'static str>,
     /// The field a struct does not know.
@@ -156,6 +160,8 @@ impl Fault {
             wanted: None,
             got: None,
             variants: None,
+            twice: None,
+            rivals: Vec::new(),
             missing: None,
             unknown: None,
             note: "",
@@ -219,6 +225,9 @@ impl Fault {
         };
         let detail = detail + inner.note;
         let mut error = Error::new(inner.kind, detail);
+        if !inner.rivals.is_empty() {
+            error = error.with_rivals(inner.rivals);
+        }
         // The empty key is the root of the tree, which has no name to show.
         if !path.is_empty() {
             error = error.with_key(path);
@@ -292,7 +301,9 @@ impl serde_core::de::Error for Fault {
     }
 
     fn duplicate_field(field: &'static str) -> Self {
-        Self::new(ErrorKind::Mismatch, format!("`{field}` is set twice"))
+        let mut fault = Self::new(ErrorKind::Mismatch, format!("`{field}` is set twice"));
+        fault.0.twice = Some(field);
+        fault
     }
 }
 

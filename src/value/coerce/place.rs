@@ -144,6 +144,22 @@ impl<'a> Root<'a> {
     }
 }
 
+/// As many names that mean the same thing are shown.
+const MOST_RIVALS: usize = 4;
+
+/// Where the first value of a table was written.
+fn first_origin(input: Input<'_>) -> Option<&Origin> {
+    let Input::Table(table) = input else {
+        return None;
+    };
+    let entries = table.map().sorted().into_iter();
+    let mut origins = entries.filter_map(|entry| {
+        let (input, origin, _) = Input::of_node(&entry.node);
+        origin.or_else(|| first_origin(input))
+    });
+    origins.next()
+}
+
 /// One place of the tree.
 #[derive(Clone, Copy)]
 pub(super) struct De<'a> {
@@ -255,8 +271,53 @@ impl<'a> De<'a> {
         }
     }
 
+    /// As [`place`](Self::place), and names the two spellings of a field that is set twice. `last` is
+    /// the name that was read last.
+    #[cold]
+    fn place_twice(&self, fault: Fault, last: Option<&str>) -> Fault {
+        let (Some(field), None, Some(last)) = (fault.0.twice, &fault.0.place, last) else {
+            return self.place(fault);
+        };
+        let mut both = self.entries().unwrap_or_default();
+        both.retain(|child| child.name == field || child.name == last);
+        match both.len() {
+            2 => self.rivals(&both, &format!("`{field}` is set twice"), String::new()),
+            _ => self.place(fault),
+        }
+    }
+
+    /// The fault of several names that mean the same thing.
+    #[cold]
+    pub(super) fn rivals(&self, all: &[Child<'_>], what: &str, wanted: String) -> Fault {
+        let place = |child: &Child<'_>| {
+            let origin = child.origin.or_else(|| first_origin(child.input));
+            match origin {
+                Some(origin) => format!("`{}` ({origin})", child.name),
+                None => format!("`{}`", child.name),
+            }
+        };
+        let names: Vec<String> = all.iter().take(MOST_RIVALS).map(place).collect();
+        let detail = match names.is_empty() || self.is_masked(&self.path_text()) {
+            true => format!("{what}; leave one"),
+            false => format!("{what}: by {}; leave one of them", names.join(" and ")),
+        };
+        let mut fault = match all.is_empty() {
+            true => Fault::mismatch("no variant is set", wanted),
+            false if wanted.is_empty() => Fault::new(ErrorKind::Mismatch, detail),
+            false => Fault::mismatch(&detail, wanted),
+        };
+        fault.0.rivals = all.iter().map(|child| child.name.into()).collect();
+        self.place(fault)
+    }
+
     #[cold]
     pub(super) fn fault(&self, detail: &str, wanted: impl Into<String>) -> Fault {
+        let is_variable = self.origin.is_some_and(|origin| origin.kind() == "env");
+        if is_variable && detail == "empty text" {
+            let detail = "empty text: the variable is set to nothing; unset it, or skip empty \
+                          variables by `Env::ignore_empty`";
+            return self.place(Fault::mismatch(detail, wanted));
+        }
         self.place(Fault::mismatch(detail, wanted))
     }
 
@@ -508,9 +569,10 @@ impl<'a> De<'a> {
     pub(super) fn map<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let mut held = Held::Nothing;
         let entries = self.pairs(&mut held, &type_name::<V::Value>)?;
+        let last = Cell::new(None);
         visitor
-            .visit_map(Map::new(self, entries))
-            .map_err(|fault| self.place(fault))
+            .visit_map(Map::new(self, entries, &last))
+            .map_err(|fault| self.place_twice(fault, last.get()))
     }
 
     /// Reads a struct. Of two fields the first comes first: an adjacently tagged enum then knows its
@@ -527,9 +589,10 @@ impl<'a> De<'a> {
                 std::mem::swap(a, b);
             }
         }
+        let last = Cell::new(None);
         visitor
-            .visit_map(Map::new(self, entries))
-            .map_err(|fault| self.place(fault))
+            .visit_map(Map::new(self, entries, &last))
+            .map_err(|fault| self.place_twice(fault, last.get()))
     }
 
     pub(super) fn duration<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
