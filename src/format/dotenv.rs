@@ -118,6 +118,8 @@ impl Reader<'_> {
         self.cursor.steps(name.chars().count() + 1);
         let key = match key(name.trim_end()) {
             Ok(key) => key,
+            // The limits hold for the document, as in every format.
+            Err(fault) if fault.kind() == ErrorKind::TooLarge => return Err(fault.with_origin(at)),
             Err(fault) => {
                 self.skip(fault.with_origin(at));
                 self.skip_value();

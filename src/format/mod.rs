@@ -33,7 +33,7 @@ pub const MAX_DOCUMENT_BYTES: usize = 10 * 1024 * 1024;
 /// All formats keep the same rules. A document is at most [`MAX_DOCUMENT_BYTES`] long, nests at
 /// most 64 levels, and has keys of at most 1 KiB. It is UTF-8; a byte order mark is skipped, CRLF
 /// ends a line, a NUL is refused. A key that is given twice, or that would be a value and a table
-/// at once, refuses the whole document. Each value knows its line and column. No message quotes a
+/// at once, refuses the whole document; dotenv leaves out the line of the latter. Each value knows its line and column. No message quotes a
 /// value of the document, for it may be a secret.
 ///
 #[cfg_attr(feature = "toml", doc = "```")]

@@ -209,6 +209,8 @@ impl Builder {
     /// The [defaults](Self::default) are a layer as well: their items come first. A layer with
     /// another value than a list, such as a tombstone, ends the joining: weaker layers are left out.
     /// Lists of [bootstrap sources](Self::bootstrap) are joined with no list of another layer.
+    /// Items that a layer writes by index (`key.0`, `key.1`) form its list. An item after a gap is
+    /// ignored and reported in the health of its source.
     pub fn append(mut self, key: &str) -> Self {
         self.append.push(Key::parse(key));
         self

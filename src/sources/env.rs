@@ -23,6 +23,15 @@ use crate::value::origin::Origin;
 /// durations or lists for who asks for them. They contain no references: `${` in them is text, unless
 /// [`with_references`](Self::with_references) says otherwise.
 ///
+/// Numbers are indexes: `CHECKOUT_HOSTS__1` overrides the second item of the list `hosts` of a lower
+/// layer, and `CHECKOUT_HOSTS__1__PORT` a field of it. [`Layer`](crate::Layer) has the rules.
+///
+/// A name with one underscore too few, such as `CHECKOUT_RATELIMIT_QPS`, sets `ratelimit_qps`. If
+/// `ratelimit.qps` is missing then, the error says which variable to rename. For keys that a
+/// [`Schema`](crate::Schema) declares and for handles with defaults, the health of this source has a
+/// hint ([`SourceHealth::hints`](crate::health::SourceHealth::hints)). A prefix without its underscore
+/// is a hint as well.
+///
 /// What cannot be used is rejected and reported in the source's health, which is not `Up` then: a
 /// name or value that is not UTF-8, a name that maps to no key, and the later (in order of names) of
 /// two variables that map to one key or to a value and a table at once. A variable whose value

@@ -17,6 +17,33 @@ pub(crate) const DEFAULT_RANK: i32 = i32::MAX;
 /// sources without a layer, all of rank [`Layer::RANK`], override each other in the order they are
 /// given to the builder.
 ///
+/// Tables are merged key by key. A value replaces what lower layers have at its key.
+///
+/// # Lists
+///
+/// A list replaces the lists of lower layers, unless [`Builder::append`](crate::Builder::append) joins
+/// them. A layer can also write items of a list by index, as `hosts.1`, or `HOSTS__1` in the
+/// environment:
+///
+/// - An index overrides that item of the list of a lower layer. Of an item that is a table, single
+///   fields can be overridden: `hosts.1.port`. A text that spells a list, such as `a, b`, counts as one.
+/// - An index equal to the number of items appends an item.
+/// - An index past the end is ignored. The health of its source reports the item, and is not `Up`,
+///   until the list reaches up to it: the lower list may grow and shrink at any time.
+///   [`Properties::set`](crate::Properties::set) of such an item is an error.
+/// - Without a list in a lower layer, the indexes form a table. It reads as a list if they are 0 to n
+///   without a gap. Otherwise reading a list from it is an error that names the gap.
+/// - Under [`Builder::append`](crate::Builder::append) the indexes form the list of their own layer,
+///   which is joined with the others. An item after a gap is ignored and reported.
+/// - A removal ([`Memory::unset`](crate::sources::Memory::unset), `null`) of an item is ignored and
+///   reported, because the items after it would move.
+///
+/// # Names that mean the same
+///
+/// Two layers may use two names for one thing: two variants of an enum, such as `storage.s3` and
+/// `storage.file`, or a field and its `#[serde(alias)]`. Then the name in the stronger layer counts. If
+/// one layer has both, reading the type is an error that names both places.
+///
 /// ```
 /// use liveprops::{Layer, Properties, sources::Memory};
 ///

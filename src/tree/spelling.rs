@@ -39,8 +39,7 @@ impl Generation {
 
 fn search<'a>(table: &'a Table, rest: &str, path: &mut Vec<&'a str>) -> Option<&'a Arc<Entry>> {
     for entry in table.map().iter().take(MOST) {
-        let name = fold(&entry.name);
-        let Some(below) = rest.strip_prefix(&*name) else {
+        let Some(below) = strip(rest, &entry.name) else {
             continue;
         };
         path.push(&entry.name);
@@ -59,9 +58,24 @@ fn search<'a>(table: &'a Table, rest: &str, path: &mut Vec<&'a str>) -> Option<&
 
 /// A key without what people write differently.
 fn fold(key: &str) -> String {
+    letters(key).collect()
+}
+
+fn letters(key: &str) -> impl Iterator<Item = char> {
     let letters = key.chars();
     let letters = letters.filter(|c| !matches!(c, '_' | '-' | '.' | '"'));
-    letters.flat_map(char::to_lowercase).collect()
+    letters.flat_map(char::to_lowercase)
+}
+
+/// What a folded key has after a name.
+fn strip<'a>(folded: &'a str, name: &str) -> Option<&'a str> {
+    let mut rest = folded.chars();
+    for letter in letters(name) {
+        if rest.next() != Some(letter) {
+            return None;
+        }
+    }
+    Some(rest.as_str())
 }
 
 impl Spelled {
