@@ -31,6 +31,8 @@
 //! - [`Properties::history`], [`rollback_to`](Properties::rollback_to),
 //!   [`check`](Properties::check) and [`Snapshot::changes_since`] compare and go back;
 //!   [`Builder::bootstrap`] and [`Builder::restart_required`] fix what must not change.
+//! - [`guide::conversions`] says how text becomes numbers, durations, lists, structs and enums, what
+//!   `${references}` do, and how lists of several layers make one.
 //! - [`Schema`] declares keys with their types and rules; what breaks it is told all at once.
 //!
 //! # The way of a value
@@ -86,6 +88,7 @@ mod sync;
 mod tree;
 mod value;
 
+pub mod guide;
 pub mod property;
 pub mod schema;
 pub mod source;

@@ -28,6 +28,8 @@ pub(super) enum Form {
     List,
     Map,
     Unit,
+    /// The name of a table that has no value for it.
+    OnlyName,
     /// The one of these names that differs in case only.
     Name(&'static [&'static str]),
 }
@@ -36,6 +38,8 @@ pub(super) enum Form {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Shape {
     Empty,
+    /// One name, and null.
+    Null,
     /// All are decimal.
     Numbered,
     Named,
@@ -97,8 +101,13 @@ impl Form {
     pub(super) fn of_table(shape: Shape, judged: &Judged) -> Option<Self> {
         let mut words = judged.wanted.split(|c: char| !c.is_alphanumeric());
         match (&judged.got, shape) {
-            (Got::Map, Shape::Empty) if judged.wanted.starts_with("unit") => Some(Form::Unit),
-            (Got::Map, Shape::Empty | Shape::Numbered) => words
+            (Got::Map, Shape::Null) if judged.wanted == "map with a single key" => {
+                Some(Form::OnlyName)
+            }
+            (Got::Map, Shape::Empty | Shape::Null) if judged.wanted.starts_with("unit") => {
+                Some(Form::Unit)
+            }
+            (Got::Map, Shape::Empty | Shape::Null | Shape::Numbered) => words
                 .any(|word| LISTS.contains(&word))
                 .then_some(Form::List),
             (Got::Seq | Got::Unit, _) => Some(Form::Plain),
@@ -140,7 +149,7 @@ impl Form {
             (Form::Map, Input::Text(text)) if braces::is_braced(text) => {
                 braces::table(text).is_ok()
             }
-            (Form::Map, Input::Text(text)) => text.trim().is_empty() || text::pairs(text).is_ok(),
+            (Form::Map, Input::Text(text)) => text::pairs(text).is_ok(),
             (Form::Unit, Input::Text(text)) => text.trim().is_empty(),
             (Form::Name(names), Input::Text(text)) => {
                 names.contains(&De::variant(text.trim(), names))
@@ -154,7 +163,8 @@ impl Form {
         match de.input {
             Input::Table(_) | Input::Fields(_) | Input::Nothing => match self {
                 Form::List => de.shape() != Shape::Named,
-                Form::Unit => de.shape() == Shape::Empty,
+                Form::Unit => matches!(de.shape(), Shape::Empty | Shape::Null),
+                Form::OnlyName => de.shape() == Shape::Null,
                 _ => false,
             },
             input => self.fits(&input),
@@ -189,6 +199,10 @@ impl Form {
             (Form::Duration | Form::List, _) => Got::Seq,
             (Form::Map, _) => Got::Map,
             (Form::Unit, _) => Got::Unit,
+            (Form::OnlyName, _) => match de.only_null() {
+                Some(child) => Got::Text(child.name.to_owned()),
+                None => Got::Map,
+            },
             (Form::Name(names), Input::Text(text)) => {
                 Got::Text(De::variant(text.trim(), names).to_owned())
             }
@@ -232,6 +246,10 @@ impl Form {
             (Form::List, _) => return de.list_any(visitor),
             (Form::Map, Input::Text(_)) => return de.map(visitor),
             (Form::Unit, _) => visitor.visit_unit(),
+            (Form::OnlyName, _) => match de.only_null() {
+                Some(child) => visitor.visit_str(child.name),
+                None => return de.plain_any(visitor),
+            },
             (Form::Name(names), Input::Text(text)) => {
                 visitor.visit_str(De::variant(text.trim(), names))
             }

@@ -488,7 +488,9 @@ impl<'a> De<'a> {
     /// The names of a table: decimal ones can be read as a list.
     pub(super) fn shape(&self) -> Shape {
         let entries = self.entries().unwrap_or_default();
-        if entries.is_empty() {
+        if entries.is_empty() && self.only_null().is_some() {
+            Shape::Null
+        } else if entries.is_empty() {
             Shape::Empty
         } else if entries
             .iter()
