@@ -189,7 +189,9 @@ impl Schema {
                     }
                     None => tell(declared.as_str(), entry.node.origin()),
                 },
-                Ok(Found::Inside(_, leaf) | Found::Broken(leaf)) => tell(declared.as_str(), leaf.node.origin()),
+                Ok(Found::Inside(_, leaf) | Found::Broken(leaf)) => {
+                    tell(declared.as_str(), leaf.node.origin())
+                }
                 _ => {}
             }
         }
