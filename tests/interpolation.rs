@@ -843,7 +843,7 @@ fn an_unresolved_reference_is_shown_by_a_dry_run_and_by_batches_and_snapshots() 
 }
 
 #[test]
-fn a_schema_rejects_an_unresolved_reference_at_the_start_and_reports_it_later() -> Result<(), Error>
+fn a_start_needs_the_references_of_required_keys_and_later_they_are_reported() -> Result<(), Error>
 {
     let schema = || Schema::new().declare(Schema::key::<String>("url").required());
     let memory = Memory::from([("url", "http://${host}")]);
@@ -852,6 +852,11 @@ fn a_schema_rejects_an_unresolved_reference_at_the_start_and_reports_it_later() 
         .source(memory.clone())
         .build();
     assert_eq!(built.unwrap_err().kind(), ErrorKind::Reference);
+    let optional = Schema::new().declare(Schema::key::<String>("url"));
+    let builder = Properties::builder().schema(optional);
+    let props = builder.source(memory.clone()).build()?;
+    assert_eq!(props.health().broken_references.len(), 1);
+    drop(props);
     memory.set("host", "a")?;
     let props = Properties::builder()
         .schema(schema())

@@ -248,7 +248,11 @@ impl Generation {
 
     /// Decodes again, for an error that shows nothing of what is known to be secret by now.
     fn decode_masked<T: DeserializeOwned>(&self, key: &str, found: Found<'_>) -> Result<T, Error> {
-        let masked = self.hides(key, found);
+        let masked = match found.leaf().map(|entry| &entry.node) {
+            // Nothing of a secret went into the value, since there is none.
+            Some(Node::Resolved(resolved)) if resolved.value.is_err() => self.secrets.hides(key),
+            _ => self.hides(key, found),
+        };
         let marked = |node: &Node| {
             node.map_resolved(&|resolved| {
                 let mut marked = resolved.clone();
