@@ -24,7 +24,7 @@ use liveprops::{ErrorKind, Key, Layer, Properties, SourceId, Value};
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
-use handles::{Handle, Oracle};
+use handles::{Handle, Oracle, UNRESOLVED};
 use naive::{Node, Raw, Read, Seen, Tree, View};
 use steps::{Asked, Condition, KEYS, Step, Write};
 
@@ -205,7 +205,8 @@ impl World {
     }
 
     fn acceptable(&self, view: &View, oracle: &Oracle) -> bool {
-        !tree_is_refused(view) && self.handles.iter().all(|h| (h.draw)(oracle).is_ok())
+        let mut drawn = self.handles.iter().map(|handle| (handle.draw)(oracle));
+        !tree_is_refused(view) && drawn.all(|drawn| drawn.is_ok() || drawn == Err(UNRESOLVED))
     }
 
     /// Whether the source's layer may become this tree.
@@ -335,7 +336,9 @@ impl World {
             let view = explained.layers.iter().find(|l| l.source == layer.id);
             let says = &view.unwrap().says;
             let (old, new) = (was.get(key), now.get(key));
-            let took = if says_is(says, new) {
+            // No tombstone stands above in what is left, so it is the one of the key.
+            let is_own_tombstone = *says == Says::Unset && new.is_none();
+            let took = if says_is(says, new) && !is_own_tombstone {
                 new
             } else {
                 assert!(
@@ -407,7 +410,7 @@ impl World {
                         Read::Value(ref value) if !table => Some(value.clone()),
                         _ => None,
                     };
-                    conflict = found == Read::Broken || table || !right;
+                    conflict = matches!(found, Read::Broken(_)) || table || !right;
                     let wanted = match (now, right) {
                         (now, true) => now,
                         (None, false) => Some(Value::Int(77)),
@@ -576,7 +579,7 @@ impl World {
         let generation = snapshot.generation();
         assert_eq!(generation, self.props.generation());
         let grown = generation - self.generation;
-        let still_broken = |seen: Option<&Seen>| seen == Some(&Seen::Broken);
+        let still_broken = |seen: Option<&Seen>| matches!(seen, Some(Seen::Broken(_)));
         let may_grow = view.leaves.values().any(|s| still_broken(Some(s)));
         let must_grow = old.leaves != view.leaves;
         assert!(grown <= 1, "one step, one generation");
@@ -658,15 +661,22 @@ impl World {
         match (props.get::<Value>(key), &read) {
             (Ok(real), Read::Value(wanted)) => assert_eq!(&real, wanted, "{key}"),
             (Err(error), Read::Missing) => assert_eq!(error.kind(), ErrorKind::Missing, "{key}"),
-            (Err(error), Read::Broken) => assert_eq!(error.kind(), ErrorKind::Reference, "{key}"),
+            (Err(error), Read::Broken(_)) => {
+                assert_eq!(error.kind(), ErrorKind::Reference, "{key}")
+            }
             (real, wanted) => panic!("{key}: {real:?} and not {wanted:?}"),
         }
         let present = props.snapshot().contains(key);
         assert_eq!(present, read != Read::Missing, "{key}");
 
         let explained = props.explain(key);
+        let in_tree = naive::find(&view.merged, &naive::path(key)).is_some();
+        let inside_broken = !in_tree && matches!(read, Read::Broken(_));
         assert_eq!(explained.broken.is_some(), {
-            matches!(view.leaves.get(canonical(key).as_str()), Some(Seen::Broken))
+            matches!(
+                view.leaves.get(canonical(key).as_str()),
+                Some(Seen::Broken(_))
+            ) || inside_broken
         });
         let trees = layers(&self.overrides, &[], &self.defaults);
         let mut trees: Vec<(&str, &Tree)> = vec![("overrides", trees[0]), ("defaults", trees[1])];
@@ -689,7 +699,8 @@ impl World {
                 Some(Node::Table(_)) => assert!(matches!(layer.says, Says::Table(_))),
                 Some(leaf) => assert!(says_is(&layer.says, Some(leaf)), "{key}: {layer:?}"),
                 // Perhaps inside a list.
-                None => assert_ne!(layer.says, Says::Unset),
+                None if !is_unset_above(tree, &path) => assert_ne!(layer.says, Says::Unset),
+                None => assert_eq!(layer.says, Says::Unset),
             }
         }
         // The winner is the strongest layer that holds a value, if a value is what shows.
@@ -717,7 +728,7 @@ impl World {
             }
             assert_eq!(winners, [wanted.name.as_str()], "{key}: {explained}");
             assert_eq!(explained.origin, wanted.origin);
-        } else if explained.value.is_none() {
+        } else if explained.value.is_none() && !inside_broken {
             let winner = explained.layers.iter().find(|layer| layer.wins);
             let unset =
                 winner.is_none_or(|layer| layer.says == Says::Unset && read == Read::Missing);
@@ -735,6 +746,17 @@ fn find_table(view: &View, key: &str) -> bool {
         naive::find(&view.merged, &naive::path(key)),
         Some(Node::Table(_))
     )
+}
+
+/// Whether a tombstone stands above a path.
+fn is_unset_above(tree: &Tree, path: &[String]) -> bool {
+    let unset = |end| {
+        matches!(
+            naive::find(tree, &path[..end]),
+            Some(Node::Leaf(Raw::Unset))
+        )
+    };
+    (1..path.len()).any(unset)
 }
 
 fn node_refers(node: &Node) -> bool {
@@ -800,8 +822,8 @@ fn flat(tree: &Tree) -> BTreeMap<String, Node> {
 
 fn says_is(says: &Says, node: Option<&Node>) -> bool {
     match node {
-        // Longer keys may make it a table.
-        None => matches!(says, Says::Nothing | Says::Table(1..)),
+        // Longer keys may make it a table, and a tombstone may stand above.
+        None => matches!(says, Says::Nothing | Says::Unset | Says::Table(1..)),
         Some(Node::Table(below)) => matches!(says, Says::Table(n) if (*n == 0) == below.is_empty()),
         Some(Node::Leaf(Raw::Unset)) => *says == Says::Unset,
         Some(Node::Leaf(raw)) => *says == Says::Value(raw.value().to_string()),
@@ -818,7 +840,10 @@ fn changes(old: &View, new: &View, prefix: &Key) -> Vec<Change> {
     keys.dedup();
     keys.into_iter()
         .filter(|key| key.parse::<Key>().unwrap().is_under(prefix))
-        .filter(|key| old.leaves.get(*key) != new.leaves.get(*key))
+        .filter(|key| match (old.leaves.get(*key), new.leaves.get(*key)) {
+            (Some(Seen::Broken(_)), Some(Seen::Broken(_))) => false,
+            (old, new) => old != new,
+        })
         // A table that was or becomes empty is a table all the same: its keys have changed.
         .filter(|key| !(find_table(old, key) && find_table(new, key)))
         .map(|key| {

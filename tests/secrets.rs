@@ -348,7 +348,10 @@ fn listen(out: &Outputs, props: &Properties) -> Result<Alive, Error> {
     })?];
     for (key, _) in planted(0) {
         // Any type will do that reads anything.
-        let handle = props.property::<Option<Value>>(&key).build()?;
+        // A start from the cache lacks the secrets that some refer to.
+        let Ok(handle) = props.property::<Option<Value>>(&key).build() else {
+            continue;
+        };
         let changes = out.clone();
         subscriptions.push(handle.on_change(move |change| changes.debug("change", change)));
         out.debug("handle", &handle);

@@ -337,7 +337,9 @@ impl Field {
         if !found.is_nothing() {
             let hidden = || generation.hides(key.as_str(), found);
             let verdict = self.ask(key.as_str(), found, &hidden, Some(generation));
-            return verdict.err();
+            // A start from the cache lacks the secrets that others refer to.
+            let is_fault = |error: &Error| self.required || !error.is_unresolved();
+            return verdict.err().filter(is_fault);
         }
         if !self.required {
             return None;

@@ -21,12 +21,14 @@ pub(crate) struct LeafChange {
 }
 
 impl LeafChange {
-    /// Whether a list stands or stood here, into which keys may reach.
+    /// Whether a list stands or stood here, into which keys may reach, or would if its reference was
+    /// not broken.
     pub(crate) fn holds_list(&self) -> bool {
-        [&self.old, &self.new]
-            .into_iter()
-            .flatten()
-            .any(|entry| matches!(value(&entry.node), Some(Value::List(_) | Value::Table(_))))
+        let mut entries = [&self.old, &self.new].into_iter().flatten();
+        entries.any(|entry| match &entry.node {
+            Node::Resolved(resolved) if resolved.value.is_err() => true,
+            node => matches!(value(node), Some(Value::List(_) | Value::Table(_))),
+        })
     }
 }
 

@@ -286,7 +286,13 @@ impl Generation {
 
     /// Decodes again, for an error that shows nothing of what is known to be secret by now.
     fn decode_masked<T: DeserializeOwned>(&self, key: &str, found: Found<'_>) -> Result<T, Error> {
-        let mask = self.mask(key, found);
+        let mut mask = self.mask(key, found);
+        if let Some(Node::Resolved(resolved)) = found.leaf().map(|entry| &entry.node) {
+            if resolved.value.is_err() {
+                // Nothing of a secret went into the value, since there is none.
+                mask.all = self.secrets.hides(key);
+            }
+        }
         let marked = |node: &Node| {
             node.map_resolved(&|resolved| {
                 let mut marked = resolved.clone();

@@ -55,17 +55,23 @@ impl Resolved {
     /// What stands at a path inside this leaf, whose reference is broken.
     pub(crate) fn inside_broken<S: AsRef<str>>(&self, path: &[S]) -> InsideBroken<'_> {
         let raw = &self.raw.value;
-        if raw.cases().is_some() {
-            return InsideBroken::Broken;
-        }
-        match (coerce::descend(raw, path), raw) {
-            (Some(part), _) if !part.may_refer() => InsideBroken::Value(part),
-            (Some(_), _) => InsideBroken::Broken,
-            // The value would be that of another key.
-            (None, Value::Text(text)) if text.starts_with("${") && text.ends_with('}') => {
+        let is_another = match raw {
+            Value::Text(text) => text.starts_with("${") && text.ends_with('}'),
+            raw => raw.cases().is_some(),
+        };
+        if is_another {
+            // It would be another value as a whole, perhaps a list.
+            let mut names = path.iter().map(AsRef::as_ref);
+            return if names.any(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
                 InsideBroken::Broken
-            }
-            (None, _) => InsideBroken::Nothing,
+            } else {
+                InsideBroken::Nothing
+            };
+        }
+        match coerce::descend(raw, path) {
+            Some(part) if !part.may_refer() => InsideBroken::Value(part),
+            Some(_) => InsideBroken::Broken,
+            None => InsideBroken::Nothing,
         }
     }
 }

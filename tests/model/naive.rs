@@ -45,7 +45,13 @@ pub(crate) struct Clash;
 
 /// A reference leads nowhere good.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Broken;
+pub(crate) struct Broken {
+    /// Whether that is so because nothing defines its key.
+    pub(crate) unresolved: bool,
+}
+
+/// In a circle, or to a table.
+const LOST: Broken = Broken { unresolved: false };
 
 pub(crate) fn path(key: &str) -> Vec<String> {
     let key: Key = key.parse().unwrap();
@@ -90,6 +96,18 @@ impl Raw {
                 Node::Table(fields.iter().map(|(k, v)| (k.clone(), v.node())).collect())
             }
             leaf => Node::Leaf(leaf.clone()),
+        }
+    }
+
+    /// Whether it stands for another value as a whole.
+    pub(crate) fn is_another(&self) -> bool {
+        match self {
+            Raw::List(items) => cases(items).is_some(),
+            Raw::Text(parts) => {
+                let text = written(parts);
+                text.starts_with("${") && text.ends_with('}')
+            }
+            _ => false,
         }
     }
 
@@ -267,7 +285,7 @@ fn overridable(raw: &Raw) -> Option<Vec<Raw>> {
             let items = items.map(|item| Raw::Literal(Value::from(item)));
             is_plain.then(|| items.collect())
         }
-        Raw::Fixed(_, Err(Broken)) => None,
+        Raw::Fixed(_, Err(_)) => None,
         raw => items(raw),
     }
 }
@@ -276,7 +294,7 @@ fn overridable(raw: &Raw) -> Option<Vec<Raw>> {
 fn whole(items: Vec<Raw>) -> Raw {
     fn broken(raw: &Raw) -> Option<&Raw> {
         match raw {
-            Raw::Fixed(_, Err(Broken)) => Some(raw),
+            Raw::Fixed(_, Err(_)) => Some(raw),
             Raw::List(items) => items.iter().find_map(broken),
             Raw::Table(fields) => fields.values().find_map(broken),
             _ => None,
@@ -436,7 +454,7 @@ fn lists<'a>(layers: &[(usize, &'a Tree)], joins: &Joins, name: &str) -> Vec<(us
         }
         match layer.get(name) {
             None => {}
-            Some(Node::Leaf(raw)) if matches!(raw, Raw::Fixed(_, Err(Broken))) => {
+            Some(Node::Leaf(raw)) if matches!(raw, Raw::Fixed(_, Err(_))) => {
                 lists.push((*at, raw));
             }
             Some(Node::Leaf(raw)) if items(raw).is_some() => lists.push((*at, raw)),
@@ -496,7 +514,7 @@ fn join(
     }
     let mut joined = Vec::new();
     for (at, raw) in lists.iter().rev() {
-        if matches!(raw, Raw::Fixed(_, Err(Broken))) {
+        if matches!(raw, Raw::Fixed(_, Err(_))) {
             return Some((*raw).clone());
         }
         if *raw == INDEXED {
@@ -559,9 +577,19 @@ fn cases(items: &[Raw]) -> Option<Vec<Case<'_>>> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Seen {
     Value(Value),
-    Broken,
+    Broken(Broken),
     /// A table without keys.
     Empty,
+}
+
+impl Seen {
+    pub(crate) fn reads(&self) -> Result<Value, Broken> {
+        match self {
+            Seen::Value(value) => Ok(value.clone()),
+            Seen::Broken(broken) => Err(*broken),
+            Seen::Empty => Err(LOST),
+        }
+    }
 }
 
 /// The merged tree with its references followed.
@@ -575,7 +603,7 @@ pub(crate) struct View {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Read {
     Missing,
-    Broken,
+    Broken(Broken),
     Value(Value),
 }
 
@@ -602,8 +630,21 @@ impl View {
         }
         // Perhaps inside a list.
         for end in (1..path.len()).rev() {
-            if let Some(Seen::Value(value)) = self.leaves.get(&key_of(&path[..end])) {
-                return descend(value, &path[end..]).map_or(Read::Missing, Read::Value);
+            match self.leaves.get(&key_of(&path[..end])) {
+                Some(Seen::Value(value)) => {
+                    return descend(value, &path[end..]).map_or(Read::Missing, Read::Value);
+                }
+                Some(Seen::Broken(broken)) => {
+                    let Some(Node::Leaf(raw)) = find(&self.merged, &path[..end]) else {
+                        unreachable!("what is broken is a leaf");
+                    };
+                    return match inside_broken(raw, &path[end..], *broken) {
+                        Ok(Some(value)) => Read::Value(value),
+                        Ok(None) => Read::Missing,
+                        Err(broken) => Read::Broken(broken),
+                    };
+                }
+                _ => {}
             }
         }
         Read::Missing
@@ -613,17 +654,26 @@ impl View {
         let Node::Table(table) = node else {
             return match &self.leaves[&key_of(path)] {
                 Seen::Value(value) => Read::Value(value.clone()),
-                _ => Read::Broken,
+                Seen::Broken(broken) => Read::Broken(*broken),
+                Seen::Empty => Read::Broken(LOST),
             };
         };
+        let mut broken: Option<Broken> = None;
         let mut fields = BTreeMap::new();
         for (name, node) in table {
             let mut path = path.to_vec();
             path.push(name.clone());
             match self.node(node, &path) {
                 Read::Value(value) => drop(fields.insert(name.as_str().into(), value)),
-                other => return other,
+                Read::Broken(field) => {
+                    let unresolved = field.unresolved && broken.is_none_or(|b| b.unresolved);
+                    broken = Some(Broken { unresolved });
+                }
+                Read::Missing => return Read::Missing,
             }
+        }
+        if let Some(broken) = broken {
+            return Read::Broken(broken);
         }
         Read::Value(Value::Table(Box::new(fields)))
     }
@@ -638,7 +688,7 @@ fn collect(root: &Tree, at: &Tree, path: &mut Vec<String>, leaves: &mut BTreeMap
             Node::Leaf(raw) => {
                 let seen = match resolve(root, path, raw, &mut Vec::new()) {
                     Ok(value) => Seen::Value(value),
-                    Err(Broken) => Seen::Broken,
+                    Err(broken) => Seen::Broken(broken),
                 };
                 leaves.insert(key_of(path), seen);
             }
@@ -651,7 +701,7 @@ type Stack = Vec<Vec<String>>;
 
 fn resolve(root: &Tree, path: &[String], raw: &Raw, stack: &mut Stack) -> Result<Value, Broken> {
     if stack.iter().any(|other| other == path) {
-        return Err(Broken);
+        return Err(LOST);
     }
     stack.push(path.to_vec());
     let value = evaluate(root, raw, stack);
@@ -669,7 +719,7 @@ pub(crate) fn evaluate(root: &Tree, raw: &Raw, stack: &mut Stack) -> Result<Valu
                 return without_cases(root, value, stack);
             }
         }
-        return Err(Broken);
+        unreachable!("each contextual value has a last resort here");
     }
     without_cases(root, raw, stack)
 }
@@ -723,7 +773,7 @@ fn text(root: &Tree, parts: &[Part], stack: &mut Stack) -> Result<String, Broken
             Part::Open(text) => all.push_str(&format!("${{{text}")),
             Part::Ref(..) => match refer(root, part, stack)? {
                 Value::Text(text) => all.push_str(&text),
-                Value::List(_) | Value::Table(_) => return Err(Broken),
+                Value::List(_) | Value::Table(_) => return Err(LOST),
                 value => all.push_str(&value.to_string()),
             },
         }
@@ -753,13 +803,13 @@ fn refer(root: &Tree, part: &Part, stack: &mut Stack) -> Result<Value, Broken> {
             [only @ Part::Ref(..)] => refer(root, only, stack),
             parts => text(root, parts, stack).map(Value::from),
         },
-        None => as_written(),
+        None => Err(Broken { unresolved: true }),
     }
 }
 
 fn look_up(root: &Tree, path: &[String], stack: &mut Stack) -> Result<Option<Value>, Broken> {
     match find(root, path) {
-        Some(Node::Table(_)) => return Err(Broken),
+        Some(Node::Table(_)) => return Err(LOST),
         Some(Node::Leaf(raw)) => return resolve(root, path, raw, stack).map(Some),
         None => {}
     }
@@ -772,6 +822,37 @@ fn look_up(root: &Tree, path: &[String], stack: &mut Stack) -> Result<Option<Val
         }
     }
     Ok(None)
+}
+
+/// What stands inside a leaf that is broken: a part without references can be read.
+fn inside_broken(raw: &Raw, path: &[String], broken: Broken) -> Result<Option<Value>, Broken> {
+    let mut part = raw;
+    while let Raw::Fixed(raw, _) = part {
+        part = raw;
+    }
+    if part.is_another() {
+        let is_index = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
+        return if path.iter().any(is_index) {
+            Err(broken)
+        } else {
+            Ok(None)
+        };
+    }
+    for name in path {
+        let inside = match part {
+            Raw::List(items) => name.parse::<usize>().ok().and_then(|at| items.get(at)),
+            Raw::Table(fields) => fields.get(name),
+            _ => None,
+        };
+        let Some(inside) = inside else {
+            return Ok(None);
+        };
+        part = inside;
+    }
+    if part.refers() {
+        return Err(broken);
+    }
+    Ok(Some(part.value()).filter(|value| !matches!(value, Value::Unset)))
 }
 
 pub(crate) fn descend(value: &Value, path: &[String]) -> Option<Value> {

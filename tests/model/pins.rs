@@ -13,7 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 
-use crate::naive::{self, Broken, Joins, Node, Part, Raw, Read, Seen, Tree, View};
+use crate::naive::{self, Joins, Node, Part, Raw, Read, Tree, View};
 
 const KEYS: &[&str] = &[
     "a", "b", "t", "t.u", "t.v", "l", "t.l", "g", "g.0", "n.x.y", "n.x", "l.0", "l.1", "g.1.x",
@@ -211,6 +211,8 @@ struct Handle {
     /// Whether the handle has no default.
     needs: bool,
     property: DynamicProperty<Value>,
+    /// The value it had after the last step.
+    last: Value,
 }
 
 /// The real properties and the model of them.
@@ -321,10 +323,7 @@ fn fixed(node: &Node, path: &mut Vec<String>, view: &View) -> Node {
             Node::Table(below.collect())
         }
         Node::Leaf(raw) if raw.refers() => {
-            let reads = match &view.leaves[&key_of(path)] {
-                Seen::Value(value) => Ok(value.clone()),
-                _ => Err(Broken),
-            };
+            let reads = view.leaves[&key_of(path)].reads();
             Node::Leaf(Raw::Fixed(Box::new(raw.clone()), reads))
         }
         node => node.clone(),
@@ -336,7 +335,7 @@ fn on_disk(tree: &Tree) -> Tree {
     let node = |node: &Node| match node {
         Node::Table(below) => Node::Table(on_disk(below)),
         Node::Leaf(Raw::Fixed(_, Ok(value))) => Node::Leaf(Raw::Literal(value.clone())),
-        Node::Leaf(Raw::Fixed(raw, Err(Broken))) => Node::Leaf((**raw).clone()),
+        Node::Leaf(Raw::Fixed(raw, Err(_))) => Node::Leaf((**raw).clone()),
         leaf => leaf.clone(),
     };
     tree.iter()
@@ -548,7 +547,7 @@ impl World {
             .all(|handle| match view.read(handle.key) {
                 Read::Value(_) => true,
                 Read::Missing => !handle.needs,
-                Read::Broken => false,
+                Read::Broken(broken) => broken.unresolved,
             })
     }
 
@@ -636,7 +635,7 @@ impl World {
                 let node = node.map(|node| fixed(node, &mut path.clone(), &now));
                 match node {
                     // What cannot be read is not kept.
-                    Some(Node::Leaf(Raw::Fixed(_, Err(Broken)))) => None,
+                    Some(Node::Leaf(Raw::Fixed(_, Err(_)))) => None,
                     node => Some(Frozen { path, node }),
                 }
             })
@@ -697,16 +696,18 @@ impl World {
             (Ok(property), Read::Value(_)) => self.handles.push(Handle {
                 key,
                 needs,
+                last: property.get(),
                 property,
             }),
             (Ok(property), Read::Missing) if !needs => {
                 self.handles.push(Handle {
                     key,
                     needs,
+                    last: property.get(),
                     property,
                 });
             }
-            (Err(_), Read::Broken) => {}
+            (Err(_), Read::Broken(_)) => {}
             (Err(_), Read::Missing) if needs => {}
             (built, read) => panic!("{key}: {built:?} and not {read:?}"),
         }
@@ -1055,6 +1056,9 @@ impl World {
         for handle in &self.handles {
             self.compare_handle(handle);
         }
+        for handle in &mut self.handles {
+            handle.last = handle.property.get();
+        }
     }
 
     fn compare_reading(&self, key: &str, free: &Free) {
@@ -1062,7 +1066,9 @@ impl World {
         match (self.props().get::<Value>(key), &read) {
             (Ok(value), Read::Value(wanted)) => assert_eq!(&value, wanted, "{key}"),
             (Err(error), Read::Missing) => assert_eq!(error.kind(), ErrorKind::Missing, "{key}"),
-            (Err(error), Read::Broken) => assert_eq!(error.kind(), ErrorKind::Reference, "{key}"),
+            (Err(error), Read::Broken(_)) => {
+                assert_eq!(error.kind(), ErrorKind::Reference, "{key}")
+            }
             (value, wanted) => panic!("{key}: {value:?} and not {wanted:?}"),
         }
         let explained = self.props().explain(key);
@@ -1162,7 +1168,14 @@ impl World {
         match self.view.read(key) {
             Read::Value(value) => assert_eq!(version.value, value, "{key}"),
             Read::Missing => assert_eq!(version.value, Value::from("default"), "{key}"),
-            Read::Broken => panic!("a live handle on {key} has a broken value"),
+            Read::Broken(broken) => {
+                assert!(
+                    broken.unresolved,
+                    "a live handle on {key} has a broken value"
+                );
+                assert_eq!(version.value, handle.last, "{key}");
+                return;
+            }
         }
         // What keeps a list in force does not know the layers of its items, and a handle may.
         let is_item = !matches!(
@@ -1270,10 +1283,7 @@ fn fixed_layer(layer: &Tree, start: &View) -> Tree {
             true => {
                 let there = naive::find(&start.merged, &path);
                 let reads = match (there, start.leaves.get(&key_of(&path))) {
-                    (Some(Node::Leaf(there)), Some(seen)) if *there == raw => match seen {
-                        Seen::Value(value) => Ok(value.clone()),
-                        _ => Err(Broken),
-                    },
+                    (Some(Node::Leaf(there)), Some(seen)) if *there == raw => seen.reads(),
                     _ => naive::evaluate(&start.merged, &raw, &mut Vec::new()),
                 };
                 Node::Leaf(Raw::Fixed(Box::new(raw), reads))

@@ -9,7 +9,7 @@ use crate::tree::interpolate::{Context, Done, Job, MAX_TOTAL, trouble};
 use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::Key;
-use crate::value::node::{InsideBroken, Node, Table};
+use crate::value::node::{Node, Table};
 
 /// What one value may grow to, in bytes; an item of a list counts as 16.
 const MAX_SIZE: usize = 1024 * 1024;
@@ -281,14 +281,9 @@ impl<'a> Sight<'a> {
             if let Some(resolved) = resolved {
                 self.chain = self.chain.max(resolved.chain + 1);
                 self.hidden |= resolved.secret;
-                let error = match &resolved.value {
-                    Ok(value) => return Ok(coerce::descend(value, rest).cloned()),
-                    Err(error) => error,
-                };
-                return match resolved.inside_broken(rest) {
-                    InsideBroken::Value(value) if !rest.is_empty() => Ok(Some(value.clone())),
-                    InsideBroken::Nothing => Ok(None),
-                    InsideBroken::Value(_) | InsideBroken::Broken => {
+                return match &resolved.value {
+                    Ok(value) => Ok(coerce::descend(value, rest).cloned()),
+                    Err(error) => {
                         // The first cause is told, not the whole chain up to here.
                         let first = std::error::Error::source(error)
                             .and_then(|cause| cause.downcast_ref::<Error>())

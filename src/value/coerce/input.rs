@@ -59,11 +59,12 @@ impl<'a> Input<'a> {
             Node::Leaf(leaf) => (Self::of_value(&leaf.value), Some(&leaf.origin), false),
             Node::Table(table) => (Input::Table(table), None, false),
             Node::Resolved(resolved) => {
-                let input = match &resolved.value {
-                    Ok(value) => Self::of_value(value),
-                    Err(error) => Input::Failed(error),
+                let (input, is_secret) = match &resolved.value {
+                    Ok(value) => (Self::of_value(value), resolved.secret),
+                    // Nothing of a secret went into it.
+                    Err(error) => (Input::Failed(error), false),
                 };
-                (input, Some(&resolved.raw.origin), resolved.secret)
+                (input, Some(&resolved.raw.origin), is_secret)
             }
         }
     }
