@@ -1,5 +1,6 @@
 //! How a bucket is read, and followed until something is wrong with that.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,11 @@ use crate::sources::nats::link::{Bucket, Change, Feed, Link, MAX_READ, News, Val
 use crate::sources::nats::memory::{Memory, entry, too_large};
 use crate::sources::nats::{Connected, Nats, run};
 
-/// How long it may take to read everything.
+/// How long reading everything may take without getting further, and altogether.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const LONGEST: Duration = Duration::from_secs(60);
+/// How often a long reading gives a sign of life.
+const SIGN: Duration = Duration::from_millis(500);
 /// How long a consumer is waited for at first; then another one is, for twice that.
 const CREATED: Duration = Duration::from_millis(900);
 /// By how much the pauses grow before another consumer is made, while they are placed on members that
@@ -38,6 +42,54 @@ const MAX_LEFT: usize = 16;
 const ELECTION: Duration = Duration::from_secs(10);
 const TRIES: u32 = 8;
 
+/// How far the reading of everything is, which gives signs of life.
+pub(super) struct Progress<'a> {
+    /// The most changes that one attempt brought.
+    most: Cell<usize>,
+    until: Cell<Instant>,
+    end: Instant,
+    signed: Cell<Instant>,
+    sign: &'a dyn Fn(),
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn new(sign: &'a dyn Fn()) -> Self {
+        let now = Instant::now();
+        Self {
+            most: Cell::new(0),
+            until: Cell::new(now + TIMEOUT),
+            end: now + LONGEST,
+            signed: Cell::new(now),
+            sign,
+        }
+    }
+
+    /// An attempt has brought so many changes: more than any before extends the deadline.
+    pub(super) fn reached(&self, count: usize) {
+        if count <= self.most.get() {
+            return;
+        }
+        self.most.set(count);
+        let now = Instant::now();
+        self.until.set((now + TIMEOUT).min(self.end));
+        if now - self.signed.get() > SIGN {
+            self.signed.set(now);
+            (self.sign)();
+        }
+    }
+
+    /// Waits until the deadline is over; says which.
+    async fn is_over(&self) -> Duration {
+        loop {
+            let until = self.until.get();
+            time::sleep_until(until).await;
+            if self.until.get() <= until {
+                return if until < self.end { TIMEOUT } else { LONGEST };
+            }
+        }
+    }
+}
+
 impl Nats {
     /// Everything there is, as it goes into the mirror, and the feed that brought it.
     pub(super) async fn read_all(
@@ -45,6 +97,7 @@ impl Nats {
         link: &Link,
         known: &mut Bucket,
         filter: &str,
+        progress: &Progress<'_>,
     ) -> Result<(Feed, Vec<Change>), Error> {
         let mut late = None;
         let read = async {
@@ -78,7 +131,7 @@ impl Nats {
                     continue;
                 }
                 late = None;
-                match feed.all(link, known).await {
+                match feed.all(link, known, progress).await {
                     Ok(Some(all)) => return Ok((feed, all)),
                     Ok(None) => self.give_up(feed).await,
                     Err(error) => {
@@ -88,11 +141,12 @@ impl Nats {
                 }
             }
         };
-        match time::timeout(TIMEOUT, read).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(late.unwrap_or_else(|| {
+        tokio::select! {
+            biased;
+            outcome = read => outcome,
+            limit = progress.is_over() => Err(late.unwrap_or_else(|| {
                 let detail = format!(
-                    "given up before everything was read: the timeout of {TIMEOUT:?} is over"
+                    "given up before everything was read: the timeout of {limit:?} is over"
                 );
                 Error::new(ErrorKind::Timeout, detail)
             })),
@@ -131,7 +185,12 @@ impl Nats {
                 }
                 Some(known) => {
                     updates.degraded(known.warning(LOOK));
-                    let (feed, all) = self.read_all(link, known, filter).await?;
+                    let alive = || updates.degraded(known.warning(LOOK));
+                    let progress = Progress::new(&alive);
+                    let mut now = known.clone();
+                    let read = self.read_all(link, &mut now, filter, &progress).await;
+                    *known = now;
+                    let (feed, all) = read?;
                     if let Some(old) = current.replace(feed) {
                         self.give_up(old).await;
                     }

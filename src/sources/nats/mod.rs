@@ -21,7 +21,7 @@ use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::options::shared_options;
 use crate::sources::kv::slot::Slot;
 use crate::sources::nats::connect::{Address, Login};
-use crate::sources::nats::follow::TIMEOUT;
+use crate::sources::nats::follow::{LONGEST, Progress, TIMEOUT};
 use crate::sources::nats::link::{Bucket, Link};
 use crate::sources::nats::memory::Memory;
 use crate::sources::trust::{Credential, Files};
@@ -61,6 +61,9 @@ const SILENT: Duration = Duration::from_millis(5500);
 /// An error of the store, whatever it is, takes nothing away: after each the next of several
 /// addresses is asked, with growing pauses, and everything is read anew. A bucket that is not there
 /// is empty, and picked up when it is made. That most keys are gone is held; see [`Guard`](crate::source::Guard).
+///
+/// Reading all of a bucket may take as long as it gets further every 3 seconds, and 60 seconds
+/// altogether; the start waits for [`Builder::load_timeout`](crate::Builder::load_timeout).
 ///
 /// What a server may make a program hold is bounded: of one message 11 MiB, of what is read at once 30 MiB,
 /// each key counting its name, its value and 64 bytes, and of what waits to be taken 16 MiB. A value over
@@ -437,7 +440,8 @@ impl Source for Nats {
                     memory.mirror.whole("0")
                 });
             };
-            let read = self.read_all(&link, &mut bucket, &filter).await;
+            let progress = Progress::new(&|| {});
+            let read = self.read_all(&link, &mut bucket, &filter, &progress).await;
             let (feed, all) = read.map_err(|error| error.with_origin(self.origin()))?;
             self.give_up(feed).await;
             let newest = all.iter().map(|change| change.revision).max();
@@ -463,7 +467,10 @@ impl Source for Nats {
     }
 
     fn timing(&self) -> Timing {
-        Timing::new().timeout(TIMEOUT).silence(SILENT)
+        Timing::new()
+            .timeout(TIMEOUT)
+            .first_load(LONGEST)
+            .silence(SILENT)
     }
 
     fn policy(&self) -> Policy {
