@@ -12,7 +12,7 @@ use crate::child::{Child, say};
 use crate::field::within;
 
 /// How long a server may take to do its worst.
-const LONG: Duration = Duration::from_secs(50);
+const LONG: Duration = Duration::from_secs(120);
 
 /// What this process holds at most since it began, in KiB.
 fn most() -> usize {

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
 use crate::sources::nats::client::{Client, Connection, Subscription, Unanswered, new_inbox};
+use crate::sources::nats::follow::Progress;
 use crate::sources::nats::wire::Message;
 
 /// How long it may take to get an answer.
@@ -399,6 +400,7 @@ impl Feed {
         &mut self,
         link: &Link,
         known: &Bucket,
+        progress: &Progress<'_>,
     ) -> Result<Option<Vec<Change>>, Error> {
         let mut newest: HashMap<String, Change> = HashMap::new();
         let (mut bytes, mut old, mut calm) = (0, 0u64, 0);
@@ -416,6 +418,7 @@ impl Feed {
                     let part = change.goes_on() && revision > known.last;
                     let key = std::mem::take(&mut change.key);
                     let before = newest.insert(key, change);
+                    progress.reached(newest.len());
                     // Older servers may send two values of a key.
                     let was_old = before.is_some_and(|it| it.revision <= known.last);
                     old += u64::from(revision <= known.last);

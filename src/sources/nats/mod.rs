@@ -1,9 +1,8 @@
 //! The key-value store of NATS JetStream: a consumer of a bucket's stream.
 //!
-//! `link` is what is asked of JetStream on one connection (`client`), which begins in `connect` and
-//! speaks as `wire` says.
+//! `follow` reads a bucket and follows it, into what is known of it (`memory`). `link` is what is asked
+//! of JetStream on one connection (`client`), which begins in `connect` and speaks as `wire` says.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,23 +11,19 @@ use std::time::Duration;
 use crate::sync::lock::Mutex;
 use rustls::ClientConfig;
 use tokio::runtime;
-use tokio::sync::Notify;
-use tokio::time::{self, Instant, MissedTickBehavior};
 
 use crate::error::{Error, ErrorKind};
-use crate::format::MAX_DOCUMENT_BYTES;
-use crate::source::{
-    Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching,
-};
+use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Updates, Watching};
 use crate::sources::disk::absolute;
+use crate::sources::kv;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
-use crate::sources::kv::mirror::{Entry, Mirror};
 use crate::sources::kv::options::shared_options;
 use crate::sources::kv::slot::Slot;
-use crate::sources::kv::{self, about};
 use crate::sources::nats::connect::{Address, Login};
-use crate::sources::nats::link::{Bucket, Change, Feed, Link, MAX_READ, News, Value};
+use crate::sources::nats::follow::{LONGEST, Progress, TIMEOUT};
+use crate::sources::nats::link::{Bucket, Link};
+use crate::sources::nats::memory::Memory;
 use crate::sources::trust::{Credential, Files};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
@@ -36,40 +31,17 @@ use crate::value::secret::Secret;
 
 mod client;
 mod connect;
+mod follow;
 mod link;
+mod memory;
 mod wire;
 
 const KIND: &str = "nats";
 /// Where a server is by default.
 const ADDRESS: &str = "nats://127.0.0.1:4222";
 
-/// How long it may take to read everything.
-const TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a consumer is waited for at first; then another one is, for twice that.
-const CREATED: Duration = Duration::from_millis(900);
-/// How long a bucket is doubted that is older than it was.
-const DOUBTED: Duration = Duration::from_secs(10);
-/// By how much the pauses grow before another consumer is made, while they are placed on members that
-/// do not lead.
-const PLACED: Duration = Duration::from_millis(5);
 /// The longest time without a sign of life: two beats are missed, and then nobody answers.
 const SILENT: Duration = Duration::from_millis(5500);
-/// How long the servers of a cluster may take to elect a leader, and how often they are asked in that
-/// time without a pause.
-const ELECTION: Duration = Duration::from_secs(10);
-const TRIES: u32 = 8;
-/// How often is looked for what goes without a word.
-const LOOK: Duration = Duration::from_secs(4);
-/// How often everything is read again at least, while anything changes in the bucket.
-const AGAIN: Duration = Duration::from_secs(60);
-/// How often is looked for a bucket that is not there.
-const MISSING: Duration = Duration::from_millis(500);
-/// The shortest time from one update to the next.
-const PAUSE: Duration = Duration::from_millis(100);
-/// How long is waited for the rest of what has begun to come.
-const TOGETHER: Duration = Duration::from_secs(1);
-/// So many consumers of lost connections are remembered, to be deleted.
-const MAX_LEFT: usize = 16;
 
 /// Keys of a bucket, or a document in one of them, of the key-value store of NATS JetStream.
 ///
@@ -89,6 +61,9 @@ const MAX_LEFT: usize = 16;
 /// An error of the store, whatever it is, takes nothing away: after each the next of several
 /// addresses is asked, with growing pauses, and everything is read anew. A bucket that is not there
 /// is empty, and picked up when it is made. That most keys are gone is held; see [`Guard`](crate::source::Guard).
+///
+/// Reading all of a bucket may take as long as it gets further every 3 seconds, and 60 seconds
+/// altogether; the start waits for [`Builder::load_timeout`](crate::Builder::load_timeout).
 ///
 /// What a server may make a program hold is bounded: of one message 11 MiB, of what is read at once 30 MiB,
 /// each key counting its name, its value and 64 bytes, and of what waits to be taken 16 MiB. A value over
@@ -146,14 +121,6 @@ struct Connected {
     link: Link,
     bucket: Option<Bucket>,
     place: String,
-}
-
-/// What the store holds, and of which bucket that is.
-struct Memory {
-    mirror: Mirror,
-    created: String,
-    /// Since when what is read is older than that.
-    doubted: Option<Instant>,
 }
 
 impl Nats {
@@ -434,391 +401,11 @@ impl Nats {
         Ok(connected)
     }
 
-    /// Everything there is, as it goes into the mirror, and the feed that brought it.
-    async fn read_all(
-        &self,
-        link: &Link,
-        known: &mut Bucket,
-        filter: &str,
-    ) -> Result<(Feed, Vec<Change>), Error> {
-        let mut late = None;
-        let read = async {
-            let mut limit = CREATED;
-            let mut pause = Duration::ZERO;
-            let mut again = false;
-            loop {
-                if std::mem::replace(&mut again, true) {
-                    // Another member may lead by now.
-                    time::sleep(pause).await;
-                    let now = link.bucket(&self.options.bucket).await?;
-                    *known = now.ok_or_else(|| {
-                        Error::new(ErrorKind::Unavailable, "the bucket has just been deleted")
-                    })?;
-                }
-                let feed = link.feed(&self.options.bucket, known, filter, limit);
-                let mut feed = match feed.await {
-                    // A cluster may give it to a member that has just died, or elects a leader and
-                    // hears nobody: another one may be made.
-                    Err(error) if error.kind() == ErrorKind::Timeout => {
-                        late = Some(error);
-                        limit *= 2;
-                        continue;
-                    }
-                    feed => feed?,
-                };
-                if let Some(fault) = feed.fault() {
-                    self.give_up(feed).await;
-                    late = Some(fault);
-                    pause = (pause + PLACED).min(10 * PLACED);
-                    continue;
-                }
-                late = None;
-                match feed.all(link, known).await {
-                    Ok(Some(all)) => return Ok((feed, all)),
-                    Ok(None) => self.give_up(feed).await,
-                    Err(error) => {
-                        self.give_up(feed).await;
-                        return Err(error);
-                    }
-                }
-            }
-        };
-        match time::timeout(TIMEOUT, read).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(late.unwrap_or_else(|| {
-                let detail = format!(
-                    "given up before everything was read: the timeout of {TIMEOUT:?} is over"
-                );
-                Error::new(ErrorKind::Timeout, detail)
-            })),
-        }
-    }
-
-    /// Ends a feed. A consumer that cannot be deleted now is deleted when that is possible.
-    async fn give_up(&self, feed: Feed) {
-        let consumer = feed.consumer().to_owned();
-        if !feed.end().await {
-            let mut left = self.left.lock();
-            if left.len() < MAX_LEFT {
-                left.push(consumer);
-            }
-        }
-    }
-
-    /// Follows the bucket on one connection until something is wrong with that.
-    async fn follow(
-        &self,
-        link: &Link,
-        filter: &str,
-        mut bucket: Option<Bucket>,
-        current: &mut Option<Feed>,
-        memory: &mut Memory,
-        updates: &Updates,
-    ) -> Result<(), Error> {
-        let mut first = true;
-        loop {
-            let begun = Instant::now();
-            let revision = match &mut bucket {
-                None => {
-                    updates.degraded(None);
-                    memory.mirror.replace([]);
-                    0
-                }
-                Some(known) => {
-                    updates.degraded(known.warning(LOOK));
-                    let (feed, all) = self.read_all(link, known, filter).await?;
-                    if let Some(old) = current.replace(feed) {
-                        self.give_up(old).await;
-                    }
-                    let newest = all.iter().map(|change| change.revision).max();
-                    memory.replace(known, &all)?;
-                    newest.unwrap_or_default().max(known.last)
-                }
-            };
-            self.send(
-                &mut memory.mirror,
-                updates,
-                revision,
-                std::mem::take(&mut first),
-            );
-            bucket = match (bucket, current.as_mut()) {
-                (Some(known), Some(feed)) => {
-                    feed.listen_again();
-                    let mirror = &mut memory.mirror;
-                    let now = self.live(link, feed, known, mirror, updates).await?;
-                    // What is wrong may be so again at once.
-                    time::sleep_until(begun + MISSING).await;
-                    now
-                }
-                _ => {
-                    time::sleep(MISSING).await;
-                    link.bucket(&self.options.bucket).await?
-                }
-            };
-        }
-    }
-
-    /// Tells of what the feed brings, until everything has to be read again; with what is known of
-    /// the bucket then.
-    async fn live(
-        &self,
-        link: &Link,
-        feed: &mut Feed,
-        mut known: Bucket,
-        mirror: &mut Mirror,
-        updates: &Updates,
-    ) -> Result<Option<Bucket>, Error> {
-        let begun = Instant::now();
-        let mut sent = begun;
-        let mut changed = false;
-        let mut look = time::interval_at(begun + about(LOOK), LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let news = tokio::select! {
-                biased;
-                _ = look.tick() => None,
-                news = feed.next() => Some(news?),
-            };
-            let first = match news {
-                Some(News::Change(change)) => change,
-                Some(News::Calm) => {
-                    // A document that is broken is so still.
-                    self.send(mirror, updates, known.last, false);
-                    continue;
-                }
-                Some(News::Doubt) => return link.bucket(&self.options.bucket).await,
-                None => {
-                    let Some(now) = link.bucket(&self.options.bucket).await? else {
-                        return Ok(None);
-                    };
-                    changed |= now != known;
-                    if now.doubts(&known) || changed && begun.elapsed() > AGAIN {
-                        return Ok(Some(now));
-                    }
-                    known = now;
-                    continue;
-                }
-            };
-            let (changes, whole) = self.gather(feed, first, sent + PAUSE).await?;
-            for change in &changes {
-                match change.value() {
-                    Value::Set(bytes) => mirror.put(&entry(change, bytes)),
-                    Value::Deleted => mirror.delete(&change.key),
-                    Value::TooLarge(length) => mirror.refuse(&change.key, too_large(*length)),
-                }
-            }
-            let revision = changes.last().map_or(0, |change| change.revision);
-            self.send(mirror, updates, revision, false);
-            if !whole || mirror.wants_all() {
-                return link.bucket(&self.options.bucket).await;
-            }
-            sent = Instant::now();
-            feed.listen_again();
-        }
-    }
-
-    /// A change and those that come with it, and whether nothing was missed.
-    async fn gather(
-        &self,
-        feed: &mut Feed,
-        first: Change,
-        until: Instant,
-    ) -> Result<(Vec<Change>, bool), Error> {
-        let limit = Instant::now() + TOGETHER;
-        let mut bytes = first.bytes();
-        let mut changes = vec![first];
-        loop {
-            if bytes > MAX_READ {
-                return Ok((changes, true));
-            }
-            let until = match changes.last() {
-                Some(last) if last.pending > 0 => limit,
-                // The end of a batch may be a key that is not asked for.
-                Some(last) if last.goes_on() => until.max(Instant::now() + PAUSE),
-                _ => until,
-            };
-            // What is here already is taken in any case.
-            let news = match feed.ready() {
-                Some(news) => news,
-                None if Instant::now() >= until => return Ok((changes, true)),
-                None => match time::timeout_at(until, feed.next()).await {
-                    Ok(news) => news,
-                    Err(_) => return Ok((changes, true)),
-                },
-            };
-            match news? {
-                News::Change(change) => {
-                    bytes += change.bytes();
-                    changes.push(change);
-                }
-                News::Calm => {}
-                News::Doubt => return Ok((changes, false)),
-            }
-            if Instant::now() > limit {
-                return Ok((changes, true));
-            }
-        }
-    }
-
     /// Runs a call with what the one before has left.
     fn with_memory<R>(&self, run: impl FnOnce(&mut Memory) -> R) -> R {
         let make = || Memory::new(self.options.mapping.clone());
         self.memory.with(make, run)
     }
-
-    /// Follows the bucket on one connection, or on several one after the other.
-    fn watch_all(&self, memory: &mut Memory, updates: &Updates) -> Result<(), Error> {
-        let filter = self.filter()?;
-        let stop = Arc::new(Notify::new());
-        let stopped = Arc::clone(&stop);
-        updates.on_stop(move || stopped.notify_one());
-        run(async {
-            let mut tries = 0;
-            loop {
-                let begun = Instant::now();
-                let outcome = self.watch_one(&stop, &filter, memory, updates).await;
-                let outcome = outcome.inspect_err(|_| self.options.endpoints.next());
-                if begun.elapsed() > ELECTION {
-                    tries = 0;
-                }
-                match outcome {
-                    // A cluster that elects a leader says nothing, and that took its time already.
-                    Err(error)
-                        if error.kind() == ErrorKind::Timeout
-                            && self.options.endpoints.count() > 1
-                            && tries < TRIES =>
-                    {
-                        tries += 1;
-                        updates.failed(error);
-                    }
-                    outcome => return outcome,
-                }
-            }
-        })
-    }
-
-    /// Follows the bucket on one connection.
-    async fn watch_one(
-        &self,
-        stop: &Notify,
-        filter: &str,
-        memory: &mut Memory,
-        updates: &Updates,
-    ) -> Result<(), Error> {
-        let Connected {
-            link,
-            bucket,
-            place,
-        } = tokio::select! {
-            biased;
-            () = stop.notified() => return Ok(()),
-            link = self.connect_any() => link?,
-        };
-        updates.located(place);
-        let mut feed = None;
-        let outcome = tokio::select! {
-            biased;
-            () = stop.notified() => Ok(()),
-            error = link.ended() => Err(error),
-            outcome = self.follow(&link, filter, bucket, &mut feed, memory, updates) => outcome,
-        };
-        if let Some(feed) = feed {
-            self.give_up(feed).await;
-        }
-        outcome.map_err(|error| match error.origin() {
-            None => error.with_origin(self.origin()),
-            Some(_) => error,
-        })
-    }
-
-    /// Hands over what is new in the mirror, or all of it.
-    fn send(&self, mirror: &mut Mirror, updates: &Updates, revision: u64, all: bool) {
-        let revision = revision.to_string();
-        let update = match all {
-            true => mirror.whole(revision).map(|all| Some(Update::full(all))),
-            false => mirror.update(revision),
-        };
-        kv::tell(update, updates);
-    }
-}
-
-impl Memory {
-    fn new(mapping: Mapping) -> Self {
-        Self {
-            mirror: Mirror::new(mapping),
-            created: String::new(),
-            doubted: None,
-        }
-    }
-
-    /// This is all there is, unless that is doubted.
-    fn replace(&mut self, known: &Bucket, all: &[Change]) -> Result<(), Error> {
-        let read = all
-            .iter()
-            .map(|change| (change.key.as_str(), change.revision));
-        self.check(&known.created, known.last, read)?;
-        let large: BTreeMap<&str, usize> = all.iter().filter_map(large).collect();
-        self.mirror
-            .replace_but(entries(all), |key| large.contains_key(key));
-        for (key, length) in large {
-            self.mirror.refuse(key, too_large(length));
-        }
-        Ok(())
-    }
-
-    /// Doubts what is older than what is held of the same bucket: whoever said so may be behind. If
-    /// that goes on it is so, as after a newest value was deleted by its revision; and a bucket
-    /// that ends before what is held was restored.
-    fn check<'a>(
-        &mut self,
-        created: &str,
-        last: u64,
-        mut read: impl Iterator<Item = (&'a str, u64)>,
-    ) -> Result<(), Error> {
-        let older = read.find(|(key, revision)| {
-            let held = self.mirror.revision_of(key).unwrap_or_default();
-            held > *revision && held <= last
-        });
-        if let Some((key, revision)) = older.filter(|_| self.created == created) {
-            if self.doubted.get_or_insert_with(Instant::now).elapsed() < DOUBTED {
-                let detail = format!(
-                    "`{key}` was read at revision {revision}, which is older than what is known of \
-                     it: the server may be behind"
-                );
-                return Err(Error::new(ErrorKind::Unavailable, detail));
-            }
-        }
-        self.doubted = None;
-        created.clone_into(&mut self.created);
-        Ok(())
-    }
-}
-
-fn entry<'a>(change: &'a Change, bytes: &'a [u8]) -> Entry<'a> {
-    Entry {
-        key: &change.key,
-        bytes,
-        revision: change.revision,
-    }
-}
-
-fn entries(all: &[Change]) -> impl Iterator<Item = Entry<'_>> {
-    all.iter().filter_map(|change| match change.value() {
-        Value::Set(bytes) => Some(entry(change, bytes)),
-        Value::Deleted | Value::TooLarge(_) => None,
-    })
-}
-
-fn large(change: &Change) -> Option<(&str, usize)> {
-    match change.value() {
-        Value::TooLarge(length) => Some((&change.key, *length)),
-        Value::Set(_) | Value::Deleted => None,
-    }
-}
-
-fn too_large(length: usize) -> Error {
-    let detail = format!("{length} bytes are more than {MAX_DOCUMENT_BYTES}");
-    Error::new(ErrorKind::TooLarge, detail)
 }
 
 /// An address without what may be secret in it.
@@ -869,7 +456,8 @@ impl Source for Nats {
                     memory.mirror.whole("0")
                 });
             };
-            let read = self.read_all(&link, &mut bucket, &filter).await;
+            let progress = Progress::new(&|| {});
+            let read = self.read_all(&link, &mut bucket, &filter, &progress).await;
             let (feed, all) = read.map_err(|error| error.with_origin(self.origin()))?;
             self.give_up(feed).await;
             let newest = all.iter().map(|change| change.revision).max();
@@ -896,7 +484,10 @@ impl Source for Nats {
     }
 
     fn timing(&self) -> Timing {
-        Timing::new().timeout(TIMEOUT).silence(SILENT)
+        Timing::new()
+            .timeout(TIMEOUT)
+            .first_load(LONGEST)
+            .silence(SILENT)
     }
 
     fn policy(&self) -> Policy {
@@ -936,35 +527,5 @@ mod tests {
         assert!(!shown("s3cret@h://x").contains("s3cret"));
         assert_eq!(shown("tls://me:pw@h:1"), "tls://h:1");
         assert_eq!(shown("nats://t0ken@h"), "nats://h");
-    }
-
-    #[test]
-    fn what_is_older_than_it_was_is_doubted_for_a_while() {
-        let mut memory = Memory::new(Mapping::prefix(KIND, '.', "b"));
-        memory.check("then", 9, [].into_iter()).unwrap();
-        memory.mirror.put(&Entry {
-            key: "b.n",
-            bytes: b"1",
-            revision: 5,
-        });
-        let mut read = |created: &str, last, revision| {
-            let read = [("b.other", 1), ("b.n", revision)].into_iter();
-            let fine = memory.check(created, last, read).is_ok();
-            if let Some(since) = &mut memory.doubted {
-                *since -= DOUBTED / 3;
-            }
-            fine
-        };
-        assert!(read("then", 9, 5));
-        assert!(!read("then", 9, 4));
-        // It was behind, and is not any more.
-        assert!(read("then", 9, 5));
-        // Or it is so.
-        assert!(!read("then", 9, 4) && !read("then", 9, 4) && !read("then", 9, 4));
-        assert!(read("then", 9, 4));
-        // Restored.
-        assert!(read("then", 4, 4));
-        // Made anew.
-        assert!(read("now", 9, 4));
     }
 }

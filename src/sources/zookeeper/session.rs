@@ -25,6 +25,8 @@ use crate::sync::lock::Mutex;
 /// The largest message that is kept: the largest document, with room for what stands around it. Of a
 /// longer one only the header is kept.
 const MAX_MESSAGE: usize = MAX_DOCUMENT_BYTES + (1 << 20);
+/// The largest message that any server may be set up to send: 128 times of what it does by default.
+const LARGEST: usize = 128 << 20;
 /// So many bytes of paths that a watch has told of are kept, each counting [`PATH_BYTES`] besides.
 const MAX_TOLD: usize = 4 << 20;
 const PATH_BYTES: usize = 64;
@@ -420,8 +422,10 @@ impl Session {
         let Some((length, rest)) = self.inbox[self.read..].split_first_chunk::<4>() else {
             return Ok(None);
         };
-        let length = usize::try_from(i32::from_be_bytes(*length))
-            .map_err(|_| malformed("a message of less than no bytes"))?;
+        let length = u32::from_be_bytes(*length) as usize;
+        if length > LARGEST {
+            return Err(malformed("a message that is too long"));
+        }
         if length <= MAX_MESSAGE {
             let Some(bytes) = rest.get(..length).map(<[u8]>::to_vec) else {
                 return Ok(None);

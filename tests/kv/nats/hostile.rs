@@ -4,8 +4,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use liveprops::sources::Nats;
+use liveprops::{Properties, Source};
 
 use crate::child::role;
 use crate::memory::{follow, stays_below};
@@ -13,6 +15,8 @@ use crate::memory::{follow, stays_below};
 /// What the documentation of `Nats` states, in MiB.
 const LIMIT: usize = 200;
 const MIB: usize = 1 << 20;
+const SLOW: usize = 200;
+const EACH: Duration = Duration::from_millis(25);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Worst {
@@ -32,6 +36,8 @@ enum Worst {
     Keys,
     /// Keys with large values that do not end.
     Values,
+    /// Not hostile: [`SLOW`] keys, each of which takes a while.
+    Slow,
 }
 
 const ALL: [Worst; 8] = [
@@ -140,7 +146,7 @@ impl Peer {
                 let all = "{\"\":0},".repeat(MIB);
                 return answer(self, &format!("{{\"cluster\":{{\"replicas\":[{all}0]}}}}"));
             }
-            Worst::Info | Worst::Keys | Worst::Values => {}
+            Worst::Info | Worst::Keys | Worst::Values | Worst::Slow => {}
         }
         if words[1].contains("STREAM.INFO") {
             return answer(
@@ -152,24 +158,29 @@ impl Peer {
         if !words[1].contains("CONSUMER.CREATE") {
             return answer(self, "{\"success\":true}");
         }
-        answer(
-            self,
-            "{\"num_pending\":2000000000,\"delivered\":{\"consumer_seq\":0}}",
-        )?;
+        let count = match worst {
+            Worst::Slow => SLOW,
+            _ => 2_000_000_000,
+        };
+        let created = format!("{{\"num_pending\":{count},\"delivered\":{{\"consumer_seq\":0}}}}");
+        answer(self, &created)?;
         let sid = feed();
         let value = match worst {
             Worst::Values => "x".repeat(MIB),
             _ => String::new(),
         };
         let mut batch = Vec::new();
-        for n in 1.. {
-            let pending = 2_000_000_000 - n;
+        for n in 1..=count {
+            let pending = count - n;
             let ack = format!("$JS.ACK.KV_config.c.1.{n}.{n}.1700000000.{pending}");
             let head = format!("MSG $KV.config.app.{n:x} {sid} {ack} {}\r\n", value.len());
             batch.extend(head.as_bytes());
             batch.extend(value.as_bytes());
             batch.extend(b"\r\n");
-            if batch.len() > MIB / 2 {
+            if worst == Worst::Slow {
+                std::thread::sleep(EACH);
+            }
+            if batch.len() > MIB / 2 || worst == Worst::Slow {
                 self.write(&batch)?;
                 batch.clear();
             }
@@ -188,24 +199,48 @@ fn a_hostile_server_does_not_fill_the_memory_of_a_program_that_follows_nats() {
         return follow(nats.address(format!("127.0.0.1:{port}")));
     }
     for worst in ALL {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (sessions, sent) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let counts = (Arc::clone(&sessions), Arc::clone(&sent));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                counts.0.fetch_add(1, Ordering::SeqCst);
-                let mut peer = Peer {
-                    lines: BufReader::new(stream.try_clone().unwrap()),
-                    stream,
-                    sent: Arc::clone(&counts.1),
-                };
-                // Its end is that of the client.
-                std::thread::spawn(move || peer.serve(worst));
-            }
-        });
+        let (port, sessions, sent) = start(worst);
         stays_below(test, format!("{worst:?} {port}"), LIMIT, || {
             sessions.load(Ordering::SeqCst) > 3 || sent.load(Ordering::SeqCst) > 1500 * MIB
         });
     }
+}
+
+/// A server; with how many sessions have begun, and how many bytes were sent.
+fn start(worst: Worst) -> (u16, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sessions, sent) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let counts = (Arc::clone(&sessions), Arc::clone(&sent));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            counts.0.fetch_add(1, Ordering::SeqCst);
+            let mut peer = Peer {
+                lines: BufReader::new(stream.try_clone().unwrap()),
+                stream,
+                sent: Arc::clone(&counts.1),
+            };
+            // Its end is that of the client.
+            std::thread::spawn(move || peer.serve(worst));
+        }
+    });
+    (port, sessions, sent)
+}
+
+#[test]
+fn a_bucket_is_read_as_long_as_it_gets_further() {
+    let (port, sessions, _) = start(Worst::Slow);
+    let source = Nats::bucket("config").prefix("app");
+    let source = source.address(format!("127.0.0.1:{port}"));
+    let begun = Instant::now();
+    assert_eq!(source.load().unwrap().iter().count(), SLOW);
+    assert!(begun.elapsed() >= EACH * SLOW as u32);
+    // A start that goes on asking does not begin anew either.
+    let patient = source.with(|policy| policy.required_within(Duration::from_secs(60)));
+    let props = Properties::builder().source(patient).build().unwrap();
+    assert_eq!(props.snapshot().keys().len(), SLOW);
+    assert!(
+        sessions.load(Ordering::SeqCst) <= 3,
+        "one for each load, and one to follow"
+    );
 }

@@ -21,8 +21,10 @@ enum Worst {
     Events,
     /// The same, and it answers nothing.
     EventsAlone,
-    /// A message that never ends.
+    /// A message of two GiB.
     Length,
+    /// Messages as large as a server may be set up to send, without an end.
+    Long,
     /// As many children as a message can name.
     Names,
     /// Each node has children, with long names.
@@ -33,10 +35,11 @@ enum Worst {
     Many,
 }
 
-const ALL: [Worst; 7] = [
+const ALL: [Worst; 8] = [
     Worst::Events,
     Worst::EventsAlone,
     Worst::Length,
+    Worst::Long,
     Worst::Names,
     Worst::Deep,
     Worst::Large,
@@ -73,35 +76,60 @@ fn flood(peer: &mut Peer, answers: bool) -> std::io::Result<()> {
     }
 }
 
-fn serve(peer: &mut Peer, worst: Worst) -> std::io::Result<()> {
+/// What is answered; made before anybody waits for it.
+struct Bodies {
+    root: Vec<u8>,
+    node: Vec<u8>,
+    children: Vec<u8>,
+    none: Vec<u8>,
+}
+
+impl Bodies {
+    fn of(worst: Worst) -> Self {
+        let children = match worst {
+            Worst::Names => names((0..900_000).map(|n| format!("{n:x}"))),
+            Worst::Many => names((0..260_000).map(|n| format!("{n:x}"))),
+            _ => names((0..500).map(|n| format!("{n:0>200}"))),
+        };
+        let node = match worst {
+            Worst::Many => data(b"1", 0),
+            Worst::Large => data(&vec![b'x'; 10 * MIB], 1),
+            _ => data(b"1", 1),
+        };
+        Self {
+            root: data(b"1", 1),
+            node,
+            children,
+            none: Vec::new(),
+        }
+    }
+}
+
+fn serve(peer: &mut Peer, worst: Worst, bodies: &Bodies) -> std::io::Result<()> {
     match worst {
         Worst::Events => return flood(peer, true),
         Worst::EventsAlone => return flood(peer, false),
-        Worst::Length => {
-            peer.question()?;
-            peer.write(&(i32::MAX).to_be_bytes())?;
+        Worst::Length | Worst::Long => {
+            let length = match worst {
+                Worst::Length => i32::MAX,
+                _ => 100 << 20,
+            };
             loop {
-                peer.write(&vec![0; MIB])?;
+                peer.write(&length.to_be_bytes())?;
+                for _ in 0..100 {
+                    peer.write(&vec![0; MIB])?;
+                }
             }
         }
         Worst::Names | Worst::Deep | Worst::Large | Worst::Many => {}
     }
-    let (small, empty) = (data(b"1", 1), Vec::new());
-    let large = data(&vec![b'x'; 10 * MIB], 1);
-    let many = names((0..400_000).map(|n| format!("{n:x}")));
-    let leaf = data(b"1", 0);
-    let all = names((0..900_000).map(|n| format!("{n:x}")));
-    let long = names((0..500).map(|n| format!("{n:0>200}")));
     loop {
         let question = peer.question()?;
-        let body = match (worst, question.kind) {
-            (Worst::Names, CHILDREN) => &all,
-            (Worst::Many, CHILDREN) => &many,
-            (_, CHILDREN) => &long,
-            (Worst::Large, DATA) => &large,
-            (Worst::Many, DATA) if question.path != "/app" => &leaf,
-            (_, DATA) => &small,
-            _ => &empty,
+        let body = match question.kind {
+            CHILDREN => &bodies.children,
+            DATA if question.path == "/app" => &bodies.root,
+            DATA => &bodies.node,
+            _ => &bodies.none,
         };
         peer.answer(&question, body)?;
     }
@@ -116,7 +144,8 @@ fn a_hostile_server_does_not_fill_the_memory_of_a_program_that_follows_zookeeper
         return follow(ZooKeeper::prefix("app").address(format!("127.0.0.1:{port}")));
     }
     for worst in ALL {
-        let server = StandIn::start(move |peer| serve(peer, worst));
+        let bodies = Bodies::of(worst);
+        let server = StandIn::start(move |peer| serve(peer, worst, &bodies));
         let role = format!("{worst:?} {}", server.port);
         let (limit, enough) = match worst {
             Worst::Many => (LIMIT_OF_MANY, 1),
