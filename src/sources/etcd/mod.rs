@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::sync::lock::Mutex;
-use ureq::Agent;
 use ureq::http::HeaderValue;
 
 use crate::error::Error;
@@ -26,6 +25,7 @@ use crate::sources::kv::options::shared_options;
 use crate::sources::kv::slot::Slot;
 use crate::sources::kv::{self, about};
 use crate::sources::trust::{Credential, Files};
+use crate::sources::web::reuse::Client;
 use crate::sources::web::url::Url;
 use crate::sources::web::{self, json};
 use crate::value::document::Document;
@@ -68,6 +68,7 @@ const FAR: u64 = 10_000;
 ///
 /// An error of the store, whatever it is, takes nothing away: it is asked again with growing pauses,
 /// and then everything is read. So it is after a compaction, an election, and a reset of the store.
+/// A request that a server did not answer because it had closed the kept connection is sent once more.
 /// Of several addresses the next one is asked when one fails, is cut off from the others, or does not
 /// answer. That most keys are gone is held; see [`Guard`](crate::source::Guard).
 ///
@@ -236,12 +237,12 @@ impl Etcd {
     /// token that will not do is renewed once.
     fn ask<T>(
         &self,
-        agent: &Agent,
+        client: &Client,
         ask: impl Fn(&Ask<'_>) -> Result<T, Fault>,
     ) -> Result<(T, String), Error> {
         let server = self.options.endpoints.current()?;
         let place = server.place(shown);
-        let outcome = self.ask_at(agent, &server.address, ask);
+        let outcome = self.ask_at(client, &server.address, ask);
         outcome
             .map_err(|error| named(error, &self.origin(), &place))
             .inspect_err(|_| self.options.endpoints.next())
@@ -250,13 +251,13 @@ impl Etcd {
 
     fn ask_at<T>(
         &self,
-        agent: &Agent,
+        client: &Client,
         server: &str,
         ask: impl Fn(&Ask<'_>) -> Result<T, Fault>,
     ) -> Result<T, Error> {
         let server = web::tls::server(server, &self.options.tls)?;
         let with = |token: Option<HeaderValue>| Ask {
-            agent,
+            client,
             server: &server,
             token,
             connect: CONNECT,
@@ -300,15 +301,17 @@ impl Etcd {
     }
 
     /// Reads everything, from the first server that answers.
-    fn read_all(&self, agent: &Agent) -> Result<Listing, Error> {
+    fn read_all(&self, client: &Client) -> Result<Listing, Error> {
         let range = self.range();
-        let read = || self.ask(agent, |ask| ask.range(&range, None));
+        let read = || self.ask(client, |ask| ask.range(&range, None));
         let (all, _) = self.options.endpoints.first(read)?;
         Ok(all)
     }
 
-    fn agent(&self) -> Result<Agent, Error> {
-        web::tls::agent(&self.options.tls).map_err(|error| error.with_origin(self.origin()))
+    fn client(&self) -> Result<Client, Error> {
+        let agent = web::tls::agent(&self.options.tls);
+        let agent = agent.map_err(|error| error.with_origin(self.origin()))?;
+        Ok(Client::new(agent))
     }
 
     /// Follows the store from a place on, one stream after the other.
@@ -323,7 +326,7 @@ impl Etcd {
                 return Ok(End::Doubt);
             }
             let from = place.header.revision.saturating_add(1);
-            let stream = self.ask(watch.agent, |ask| {
+            let stream = self.ask(watch.client, |ask| {
                 let ask = Ask {
                     response: BEGIN,
                     token: ask.token.clone(),
@@ -400,7 +403,7 @@ impl Etcd {
     /// Moves the place to where the store is now, if nothing of ours has changed on the way.
     fn catch_up(&self, watch: &Watch<'_>, place: &mut Place, range: &str) -> Result<bool, Error> {
         let since = place.header.revision;
-        let (newer, _) = self.ask(watch.agent, |ask| ask.range(range, Some(since)))?;
+        let (newer, _) = self.ask(watch.client, |ask| ask.range(range, Some(since)))?;
         let same = newer.items.is_empty() && newer.count == place.count;
         if same && is_same(&place.header, &newer.header) {
             place.header = newer.header;
@@ -447,7 +450,7 @@ impl Held {
 struct Watch<'a> {
     updates: &'a Updates,
     held: &'a mut Held,
-    agent: &'a Agent,
+    client: &'a Client,
     /// Whether everything was read since the last failure.
     answered: bool,
     /// When the last update would have come if all had come at their distance.
@@ -513,8 +516,7 @@ impl Source for Etcd {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        let agent = self.agent()?;
-        let all = self.read_all(&agent)?;
+        let all = self.read_all(&self.client()?)?;
         self.with_held(|held| {
             held.replace(&all);
             held.mirror.whole(held.revision.to_string())
@@ -556,13 +558,13 @@ impl Etcd {
 
     /// Reads all and follows from there, again after each doubt.
     fn run(&self, held: &mut Held, updates: &Updates) -> Result<(), Error> {
-        let agent = self.agent()?;
-        let stopped = agent.clone();
+        let client = self.client()?;
+        let stopped = client.agent.clone();
         updates.on_stop(move || stopped.clone().shutdown());
         let mut watch = Watch {
             updates,
             held,
-            agent: &agent,
+            client: &client,
             answered: false,
             due: Instant::now(),
         };
@@ -591,7 +593,7 @@ impl Etcd {
     }
 
     fn list_and_follow(&self, watch: &mut Watch<'_>, first: &mut bool) -> Result<End, Error> {
-        let all = self.read_all(watch.agent)?;
+        let all = self.read_all(watch.client)?;
         watch.answered = true;
         let revision = all.header.revision.to_string();
         if watch.updates.is_stopped() {
