@@ -97,12 +97,11 @@ impl Etcd {
         }
         watch.updates.degraded(self.login_warning());
         watch.held.replace(&all);
-        let update = match std::mem::take(first) {
-            true => {
-                let all = watch.held.mirror.whole(revision);
-                all.map(|all| Some(Update::full(all)))
-            }
-            false => watch.held.update(),
+        let update = if std::mem::take(first) {
+            let all = watch.held.mirror.whole(revision);
+            all.map(|all| Some(Update::full(all)))
+        } else {
+            watch.held.update()
         };
         if watch.tell(update) {
             return Ok(End::Stopped);
