@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use liveprops::health::{SourceHealth, Status};
+use liveprops::health::{SourceEventKind, SourceHealth, Status};
 use liveprops::source::conformance::{Editor, check};
 use liveprops::sources::{Http, Memory};
 use liveprops::{
@@ -1055,6 +1055,39 @@ fn a_server_that_is_killed_and_comes_back_is_picked_up_again() {
         println!("picked up after {took:?}");
         assert!(took <= 2 * POLL + MAX_PAUSE, "{took:?}");
     }
+}
+
+#[test]
+fn a_connection_that_is_closed_after_an_answer_is_no_failure() {
+    let web = web();
+    // It says that it keeps the connection.
+    let answer = |qps: u32| {
+        let body = format!("qps = {qps}\n");
+        wire(
+            &format!(
+                "connection: keep-alive\r\ncontent-length: {}\r\n",
+                body.len()
+            ),
+            &body,
+        )
+    };
+    web.set("app.toml", "close", answer(0));
+    let failures = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&failures);
+    let props = Properties::builder()
+        .source(source(web.url("raw", "app.toml")))
+        .on_source_event(move |event| {
+            if let SourceEventKind::Suspended(error) = &event.kind {
+                all.lock().unwrap().push(error.to_string());
+            }
+        })
+        .build()
+        .unwrap();
+    for qps in 1..=10 {
+        web.set("app.toml", "close", answer(qps));
+        soon("the new value", || number(&props, "qps") == i64::from(qps));
+    }
+    assert_eq!(*failures.lock().unwrap(), Vec::<String>::new());
 }
 
 #[test]

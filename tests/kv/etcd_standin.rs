@@ -2,11 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use liveprops::Properties;
+use liveprops::health::SourceEventKind;
 use liveprops::sources::Etcd;
+use liveprops::{ErrorKind, Properties, Source};
 
 use crate::field::{SOON, is_stale, is_up, within};
 
@@ -31,7 +33,6 @@ type Answer = Box<dyn FnMut(&Request) -> (Vec<u8>, Then) + Send>;
 pub(crate) struct Request {
     pub(crate) path: String,
     /// How many came before on the same connection.
-    #[allow(dead_code)]
     before: usize,
 }
 
@@ -275,4 +276,65 @@ fn answers_that_come_at_once_and_say_nothing_are_asked_for_ever_more_rarely() {
             scope.spawn(move || run(case));
         }
     });
+}
+
+/// A server that closes a connection after each answer, without a word and as the next request comes. A
+/// request that was not answered has done nothing, so it is sent again.
+#[test]
+fn a_connection_that_is_closed_after_an_answer_is_no_failure() {
+    let last = Arc::new(AtomicU64::new(5));
+    let now = Arc::clone(&last);
+    let server = Standin::start(move |request| match request.path.as_str() {
+        _ if request.before > 0 => (Vec::new(), Then::Close),
+        "/v3/auth/authenticate" => (whole("{\"token\":\"t\"}"), Then::Keep),
+        "/v3/kv/range" => {
+            let revision = now.load(Ordering::SeqCst);
+            (range(revision, &revision.to_string()), Then::Keep)
+        }
+        // It is compacted away at once, so that all is read again, and then goes on.
+        _ => {
+            let revision = now.fetch_add(1, Ordering::SeqCst);
+            let gone = "{\"result\":{\"canceled\":true,\"compact_revision\":\"9\"}}".to_owned();
+            match revision % 2 {
+                1 => (stream(revision, &[gone]), Then::Hold),
+                _ => (stream(revision, &[]), Then::Hold),
+            }
+        }
+    });
+    for etcd in [
+        Etcd::prefix("app"),
+        Etcd::prefix("app").user("u", "p".to_owned()),
+    ] {
+        let (send, failures) = mpsc::channel();
+        let before = last.load(Ordering::SeqCst);
+        let props = Properties::builder()
+            .source(etcd.address(server.url()))
+            .on_source_event(move |event| {
+                if let SourceEventKind::Suspended(error) = &event.kind {
+                    let _ = send.send(error.to_string());
+                }
+            })
+            .build()
+            .unwrap();
+        // Two streams and more.
+        within(SOON, "a change", || n(&props) >= before + 2);
+        let all: Vec<String> = failures.try_iter().collect();
+        assert!(all.is_empty(), "{all:?}");
+        assert!(is_up(&props));
+    }
+}
+
+/// Where no connection is kept that might have been closed, a failure is one.
+#[test]
+fn a_new_connection_that_is_closed_is_not_tried_again_at_once() {
+    let server = Standin::start(|_| (Vec::new(), Then::Close));
+    let begun = Instant::now();
+    for n in 1..=3 {
+        let error = Etcd::prefix("app")
+            .address(server.url())
+            .load()
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert_eq!(server.since(begun), n);
+    }
 }

@@ -81,16 +81,9 @@ pub(super) fn malformed() -> Error {
     Error::new(ErrorKind::Malformed, detail)
 }
 
-/// Reads an answer, which is an object; what it holds is not quoted where it is not JSON.
+/// Reads an answer, which is an object.
 fn read<'de>(answer: &'de [u8], fields: &mut impl Fields<'de>) -> Result<(), Error> {
-    let mut json = serde_json::Deserializer::from_slice(answer);
-    let outcome = Object(fields).deserialize(&mut json);
-    outcome.and_then(|()| json.end()).map_err(|fault| {
-        if fault.is_data() {
-            return malformed();
-        }
-        json::invalid(&fault)
-    })
+    json::visit(answer, Object(fields), malformed)
 }
 
 /// How much of an answer may be kept.

@@ -7,27 +7,24 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::sync::lock::Mutex;
-use ureq::Agent;
 use ureq::http::HeaderValue;
 
 use crate::error::Error;
-use crate::source::{
-    Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching,
-};
+use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Updates, Watching};
 use crate::sources::disk::absolute;
+use crate::sources::etcd::follow::Held;
 use crate::sources::etcd::login::{Login, User};
-use crate::sources::etcd::pace::Pace;
-use crate::sources::etcd::wire::{Ask, Event, Fault, Header, Item, Lines, Listing, Message, Next};
+use crate::sources::etcd::wire::{Ask, Fault, Listing};
+use crate::sources::kv;
 use crate::sources::kv::endpoints::{Endpoints, named};
 use crate::sources::kv::mapping::Mapping;
-use crate::sources::kv::mirror::{Entry, Mirror};
 use crate::sources::kv::options::shared_options;
 use crate::sources::kv::slot::Slot;
-use crate::sources::kv::{self, about};
 use crate::sources::trust::{Credential, Files};
+use crate::sources::web::reuse::Client;
 use crate::sources::web::url::Url;
 use crate::sources::web::{self, json};
 use crate::value::document::Document;
@@ -35,6 +32,7 @@ use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
 mod answer;
+mod follow;
 mod login;
 mod pace;
 mod wire;
@@ -50,12 +48,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(1);
 /// How long an answer may take to begin where another member can be asked, and a stream anywhere.
 const BEGIN: Duration = Duration::from_millis(1500);
-/// How many updates may follow each other closely, and how far apart they are after that.
-const BURST: u32 = 32;
+/// How far apart updates are where many come.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How far the store may be ahead of what we have seen before we ask whether we missed nothing: a
-/// stream that begins long ago is work for the store.
-const FAR: u64 = 10_000;
 
 /// Keys below a prefix, or a document in one key, of etcd from 3.4 on.
 ///
@@ -70,6 +64,7 @@ const FAR: u64 = 10_000;
 ///
 /// An error of the store, whatever it is, takes nothing away: it is asked again with growing pauses,
 /// and then everything is read. So it is after a compaction, an election, and a reset of the store.
+/// A request that a server did not answer because it had closed the kept connection is sent once more.
 /// Of several addresses the next one is asked when one fails, is cut off from the others, or does not
 /// answer. That most keys are gone is held; see [`Guard`](crate::source::Guard).
 ///
@@ -101,28 +96,6 @@ struct Options {
     user: Option<User>,
     tls: Files,
     credentials: Credentials,
-}
-
-/// What the store holds, and at which revision.
-struct Held {
-    mirror: Mirror,
-    revision: u64,
-    pace: Pace,
-}
-
-/// Up to where the store is followed.
-struct Place {
-    header: Header,
-    /// How many keys there are.
-    count: u64,
-}
-
-/// Why a stream is over, other than by an error.
-enum End {
-    /// The program is.
-    Stopped,
-    /// Everything is to be read again.
-    Doubt,
 }
 
 impl Etcd {
@@ -240,12 +213,12 @@ impl Etcd {
     /// token that will not do is renewed once.
     fn ask<T>(
         &self,
-        agent: &Agent,
+        client: &Client,
         ask: impl Fn(&Ask<'_>) -> Result<T, Fault>,
     ) -> Result<(T, String), Error> {
         let server = self.options.endpoints.current()?;
         let place = server.place(shown);
-        let outcome = self.ask_at(agent, &server.address, ask);
+        let outcome = self.ask_at(client, &server.address, ask);
         outcome
             .map_err(|error| named(error, &self.origin(), &place))
             .inspect_err(|_| self.options.endpoints.next())
@@ -254,13 +227,13 @@ impl Etcd {
 
     fn ask_at<T>(
         &self,
-        agent: &Agent,
+        client: &Client,
         server: &str,
         ask: impl Fn(&Ask<'_>) -> Result<T, Fault>,
     ) -> Result<T, Error> {
         let server = web::tls::server(server, &self.options.tls)?;
         let with = |token: Option<HeaderValue>| Ask {
-            agent,
+            client,
             server: &server,
             token,
             connect: CONNECT,
@@ -309,182 +282,18 @@ impl Etcd {
     }
 
     /// Reads everything, from the first server that answers.
-    fn read_all(&self, agent: &Agent) -> Result<Listing, Error> {
+    fn read_all(&self, client: &Client) -> Result<Listing, Error> {
         let range = self.range();
-        let read = || self.ask(agent, |ask| ask.range(&range, None));
+        let read = || self.ask(client, |ask| ask.range(&range, None));
         let (all, _) = self.options.endpoints.first(read)?;
         Ok(all)
     }
 
-    fn agent(&self) -> Result<Agent, Error> {
-        web::tls::agent(&self.options.tls).map_err(|error| error.with_origin(self.origin()))
+    fn client(&self) -> Result<Client, Error> {
+        let agent = web::tls::agent(&self.options.tls);
+        let agent = agent.map_err(|error| error.with_origin(self.origin()))?;
+        Ok(Client::new(agent))
     }
-
-    /// Follows the store from a place on, one stream after the other.
-    fn follow(&self, watch: &mut Watch<'_>, place: &mut Place) -> Result<End, Error> {
-        let range = self.range();
-        // How far the store was when the last stream began.
-        let mut seen = place.header.revision;
-        loop {
-            if seen.saturating_sub(place.header.revision) > FAR
-                && !self.catch_up(watch, place, &range)?
-            {
-                return Ok(End::Doubt);
-            }
-            let from = place.header.revision.saturating_add(1);
-            let stream = self.ask(watch.agent, |ask| {
-                let ask = Ask {
-                    response: BEGIN,
-                    token: ask.token.clone(),
-                    ..*ask
-                };
-                ask.watch(&range, from, about(STREAM))
-            })?;
-            let ((mut lines, first), server) = stream;
-            match first {
-                Message::Created(now) if is_same(&place.header, &now) => seen = now.revision,
-                _ => return Ok(End::Doubt),
-            }
-            watch.updates.located(server);
-            watch.updates.degraded(self.login_warning());
-            // A document that is broken is so still.
-            let update = watch.held.update();
-            if watch.tell(update) {
-                return Ok(End::Stopped);
-            }
-            let begun = Instant::now();
-            let end = self.stream(watch, place, &mut lines);
-            watch.held.pace.lasted(begun.elapsed());
-            if let Some(end) = end? {
-                return Ok(end);
-            }
-        }
-    }
-
-    /// Takes what a stream brings until its time is over; or says what ended it.
-    fn stream(
-        &self,
-        watch: &mut Watch<'_>,
-        place: &mut Place,
-        lines: &mut Lines,
-    ) -> Result<Option<End>, Error> {
-        let mut idle = true;
-        let explained = |fault: Fault| {
-            if fault.renew {
-                self.forget();
-            }
-            self.options.endpoints.next();
-            fault.error.with_origin(self.origin())
-        };
-        loop {
-            let mut message = match lines.next().map_err(explained)? {
-                Next::Message(message) => Some(message),
-                // What is too large for the time there is comes with everything else.
-                Next::Over if idle && lines.is_within() => return Ok(Some(End::Doubt)),
-                Next::Over => return Ok(None),
-                Next::TooLong => return Ok(Some(End::Doubt)),
-            };
-            idle = false;
-            while let Some(now) = message {
-                match now {
-                    Message::Created(_) => {}
-                    Message::Compacted | Message::TooLarge => return Ok(Some(End::Doubt)),
-                    Message::Events(_) if watch.updates.is_stopped() => {
-                        return Ok(Some(End::Stopped));
-                    }
-                    Message::Events(events) => watch.held.take(&events, place),
-                }
-                message = lines.ready().map_err(explained)?;
-            }
-            let update = watch.held.update();
-            if watch.tell(update) {
-                return Ok(Some(End::Stopped));
-            }
-            if watch.held.mirror.wants_all() {
-                return Ok(Some(End::Doubt));
-            }
-        }
-    }
-
-    /// Moves the place to where the store is now, if nothing of ours has changed on the way.
-    fn catch_up(&self, watch: &Watch<'_>, place: &mut Place, range: &str) -> Result<bool, Error> {
-        let since = place.header.revision;
-        let (newer, _) = self.ask(watch.agent, |ask| ask.range(range, Some(since)))?;
-        let same = newer.items.is_empty() && newer.count == place.count;
-        if same && is_same(&place.header, &newer.header) {
-            place.header = newer.header;
-            return Ok(true);
-        }
-        Ok(false)
-    }
-}
-
-impl Held {
-    /// This is all there is.
-    fn replace(&mut self, all: &Listing) {
-        self.mirror.replace(all.items.iter().filter_map(entry));
-        self.revision = all.header.revision;
-    }
-
-    /// All of it, if anything is new.
-    fn update(&mut self) -> Result<Option<Update>, Error> {
-        self.mirror.update(self.revision.to_string())
-    }
-
-    /// Whole revisions have come: the place moves when all of their events are in.
-    fn take(&mut self, events: &[Event], place: &mut Place) {
-        for event in events {
-            place.count = place.count.saturating_add_signed(event.adds());
-            // What was read in between is newer.
-            if event.item.revision <= self.revision {
-                continue;
-            }
-            match (entry(&event.item), event.deleted) {
-                (Some(entry), true) => self.mirror.delete(entry.key),
-                (Some(entry), false) => self.mirror.put(&entry),
-                (None, _) => {}
-            }
-        }
-        if let Some(last) = events.last() {
-            place.header.revision = last.item.revision;
-            self.revision = self.revision.max(last.item.revision);
-        }
-    }
-}
-
-/// What one call of [`Source::watch`] goes by.
-struct Watch<'a> {
-    updates: &'a Updates,
-    held: &'a mut Held,
-    agent: &'a Agent,
-    /// Whether everything was read since the last failure.
-    answered: bool,
-    /// When the last update would have come if all had come at their distance.
-    due: Instant,
-}
-
-impl Watch<'_> {
-    /// Tells what is new, and waits while too much is; says whether the program is over.
-    fn tell(&mut self, update: Result<Option<Update>, Error>) -> bool {
-        kv::tell(update, self.updates);
-        let now = Instant::now();
-        self.due = self.due.max(now) + PAUSE;
-        let ahead = self.due.duration_since(now);
-        self.updates.wait(ahead.saturating_sub(PAUSE * BURST))
-    }
-}
-
-fn entry(item: &Item) -> Option<Entry<'_>> {
-    Some(Entry {
-        key: item.key.as_deref()?,
-        bytes: &item.bytes,
-        revision: item.revision,
-    })
-}
-
-/// Whether a store is the one that was read, and not behind that.
-fn is_same(then: &Header, now: &Header) -> bool {
-    then.cluster == now.cluster && then.term == now.term && then.revision <= now.revision
 }
 
 /// The first key with a prefix, and the first one after all of them.
@@ -522,7 +331,7 @@ impl Source for Etcd {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        let read = self.agent().and_then(|agent| self.read_all(&agent));
+        let read = self.client().and_then(|client| self.read_all(&client));
         let all = read.map_err(|error| self.credentials().mask_error(error))?;
         self.with_held(|held| {
             held.replace(&all);
@@ -558,81 +367,6 @@ impl Source for Etcd {
     }
 }
 
-impl Etcd {
-    /// Runs a call with what the one before has left.
-    fn with_held<R>(&self, run: impl FnOnce(&mut Held) -> R) -> R {
-        let make = || Held {
-            mirror: Mirror::new(self.options.mapping.clone()),
-            revision: 0,
-            pace: Pace::default(),
-        };
-        self.held.with(make, run)
-    }
-
-    /// Reads all and follows from there, again after each doubt.
-    fn run(&self, held: &mut Held, updates: &Updates) -> Result<(), Error> {
-        let agent = self.agent()?;
-        let stopped = agent.clone();
-        updates.on_stop(move || stopped.clone().shutdown());
-        let mut watch = Watch {
-            updates,
-            held,
-            agent: &agent,
-            answered: false,
-            due: Instant::now(),
-        };
-        let mut first = true;
-        while !updates.wait(watch.held.pace.pause()) {
-            let end = self.list_and_follow(&mut watch, &mut first);
-            let (error, may_go_on) = match end {
-                _ if updates.is_stopped() => return Ok(()),
-                Ok(End::Stopped) => return Ok(()),
-                Ok(End::Doubt) => {
-                    let detail = "the servers do not agree on what the store is";
-                    let error = web::unavailable(detail).with_origin(self.origin());
-                    (error, true)
-                }
-                Err(error) if !watch.answered => return Err(error),
-                // One has answered, and another member may have all that it has.
-                Err(error) => (error, self.options.endpoints.count() > 1),
-            };
-            watch.answered = false;
-            let quiet = watch.held.pace.ended();
-            if !(quiet && may_go_on) {
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    fn list_and_follow(&self, watch: &mut Watch<'_>, first: &mut bool) -> Result<End, Error> {
-        let all = self.read_all(watch.agent)?;
-        watch.answered = true;
-        let revision = all.header.revision.to_string();
-        if watch.updates.is_stopped() {
-            return Ok(End::Stopped);
-        }
-        watch.updates.degraded(self.login_warning());
-        watch.held.replace(&all);
-        let update = match std::mem::take(first) {
-            true => {
-                let all = watch.held.mirror.whole(revision);
-                all.map(|all| Some(Update::full(all)))
-            }
-            false => watch.held.update(),
-        };
-        if watch.tell(update) {
-            return Ok(End::Stopped);
-        }
-        let mut place = Place {
-            header: all.header,
-            count: all.count,
-        };
-        drop(all);
-        self.follow(watch, &mut place)
-    }
-}
-
 impl fmt::Debug for Etcd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Etcd")
@@ -654,31 +388,6 @@ mod tests {
         assert_eq!(all(b"a\xff"), (b"a\xff".to_vec(), b"b".to_vec()));
         assert_eq!(all(b"\xff"), (b"\xff".to_vec(), vec![0]));
         assert_eq!(all(b""), (vec![0], vec![0]));
-    }
-
-    #[test]
-    fn another_store_or_an_older_one_is_not_the_same() {
-        let then = Header {
-            cluster: 1,
-            term: 2,
-            revision: 10,
-        };
-        assert!(is_same(
-            &then,
-            &Header {
-                revision: 11,
-                ..then
-            }
-        ));
-        assert!(!is_same(
-            &then,
-            &Header {
-                revision: 9,
-                ..then
-            }
-        ));
-        assert!(!is_same(&then, &Header { cluster: 2, ..then }));
-        assert!(!is_same(&then, &Header { term: 3, ..then }));
     }
 
     #[test]

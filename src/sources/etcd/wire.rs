@@ -4,11 +4,12 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderValue, Response};
-use ureq::{Agent, Body, BodyReader};
+use ureq::{Body, BodyReader};
 
 use crate::error::{Error, ErrorKind};
 use crate::sources::etcd::answer;
 use crate::sources::etcd::login::{Login, OFF};
+use crate::sources::web::reuse::Client;
 use crate::sources::web::url::Url;
 use crate::sources::web::{self, Limits, json};
 
@@ -92,7 +93,7 @@ pub(super) enum Message {
 
 /// A request to one server.
 pub(super) struct Ask<'a> {
-    pub(super) agent: &'a Agent,
+    pub(super) client: &'a Client,
     pub(super) server: &'a Url,
     pub(super) token: Option<HeaderValue>,
     pub(super) connect: Duration,
@@ -118,32 +119,41 @@ impl Ask<'_> {
         stream: Option<Duration>,
     ) -> Result<(Response<Body>, Limits), Fault> {
         let limits = self.limits();
-        let mut request = self
-            .agent
-            .post(self.server.at(path).whole())
-            .header("content-type", "application/json");
-        if let Some(token) = &self.token {
-            request = request.header("authorization", token.clone());
-        }
-        if stream.is_some() {
-            // A member that has lost the others ends the stream rather than be silent.
-            request = request.header("grpc-metadata-hasleader", "true");
-        }
+        let url = self.server.at(path).whole();
         let whole = match stream {
             None => self.timeout,
             Some(stream) => self.connect + self.response + stream,
         };
-        let response = request
-            .config()
-            .timeout_global(Some(whole))
-            .timeout_resolve(Some(self.connect))
-            .timeout_connect(Some(self.connect))
-            .timeout_send_request(Some(self.response))
-            .timeout_send_body(Some(self.response))
-            .timeout_recv_response(Some(self.response))
-            .timeout_recv_body(stream)
-            .build()
-            .send(body)
+        let send = |spent: Duration| {
+            let mut request = self
+                .client
+                .agent
+                .post(&url)
+                .header("content-type", "application/json");
+            if let Some(token) = &self.token {
+                request = request.header("authorization", token.clone());
+            }
+            if stream.is_some() {
+                // A member that has lost the others ends the stream rather than be silent.
+                request = request.header("grpc-metadata-hasleader", "true");
+            }
+            let left = self.response.saturating_sub(spent);
+            request
+                .config()
+                .timeout_global(Some(whole.saturating_sub(spent)))
+                .timeout_resolve(Some(self.connect))
+                .timeout_connect(Some(self.connect.min(left)))
+                .timeout_send_request(Some(left))
+                .timeout_send_body(Some(left))
+                .timeout_recv_response(Some(left))
+                .timeout_recv_body(stream)
+                .build()
+                .send(body)
+        };
+        // No request changes anything but the number of tokens.
+        let response = self
+            .client
+            .send(&self.server.whole(), send)
             .map_err(|fault| web::explain(fault, limits, "the response began"))?;
         match response.status().as_u16() {
             200 => Ok((response, limits)),
@@ -157,7 +167,9 @@ impl Ask<'_> {
     /// Sends a request and reads all of the answer.
     fn exchange(&self, path: &str, body: &str) -> Result<Vec<u8>, Fault> {
         let (response, limits) = self.post(path, body, None)?;
-        Ok(all(response, limits)?)
+        let answer = all(response, limits)?;
+        self.client.keeps(&self.server.whole());
+        Ok(answer)
     }
 
     /// Reads what there is; only what is newer than a revision, if one is named.

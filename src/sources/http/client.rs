@@ -177,9 +177,10 @@ fn document(response: Response<Body>, ask: &Ask<'_>) -> Result<Answer, Error> {
         modified: text(&response, LAST_MODIFIED),
     };
     let wire = Capped::new(response.into_body().into_reader());
-    let bytes = match packed {
-        true => all(Capped::new(MultiGzDecoder::new(wire)), None),
-        false => all(wire, length),
+    let bytes = if packed {
+        all(Capped::new(MultiGzDecoder::new(wire)), None)
+    } else {
+        all(wire, length)
     };
     let bytes = bytes.map_err(|fault| body_fault(fault, length, packed, ask.limits))?;
     Ok(Answer::Document(Fetched {

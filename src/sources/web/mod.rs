@@ -1,5 +1,6 @@
 //! What sources that speak HTTP have in common: clients, their deadlines, and what their failures
-//! mean; `tls` sets up what is trusted, `url` takes addresses apart.
+//! mean; `tls` sets up what is trusted, `url` takes addresses apart, `reuse` sends again what a closed connection
+//! has lost.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use crate::error::{Error, ErrorKind};
 
 #[cfg(feature = "etcd")]
 pub(crate) mod json;
+#[cfg(feature = "etcd")]
+pub(crate) mod reuse;
 pub(crate) mod tls;
 #[cfg_attr(not(feature = "http"), allow(dead_code))] // stores need a part of it
 pub(crate) mod url;
