@@ -337,7 +337,7 @@ fn an_item_of_a_list_has_its_own_place() {
             "yaml",
             "l:\n- 1\n- b: 1\n  a: [2,\n   3]\n- 4",
             [
-                (2, 1),
+                (2, 3),
                 (2, 3),
                 (3, 3),
                 (4, 6),
