@@ -32,9 +32,9 @@ const CLIENTS: [(&str, &[&str]); 16] = [
     ("toml", &["format/toml/"]),
     (
         "serde_json",
-        &["format/json.rs", "sources/web/", "sources/nats/"],
+        &["format/json/", "sources/web/", "sources/nats/"],
     ),
-    ("saphyr_parser", &["format/yaml.rs"]),
+    ("saphyr_parser", &["format/yaml/"]),
     ("notify", &["sources/disk/"]),
     (
         "ureq",

@@ -77,10 +77,10 @@ pub(crate) const SECOND_MARK: &str = "a second byte order mark; remove it, some 
 
 /// Refuses a name that holds a byte order mark.
 pub(crate) fn refuse_mark(name: &str, at: impl FnOnce() -> Origin) -> Result<(), Error> {
-    match name.contains('\u{feff}') {
-        true => Err(malformed(SECOND_MARK, at())),
-        false => Ok(()),
+    if name.contains('\u{feff}') {
+        return Err(malformed(SECOND_MARK, at()));
     }
+    Ok(())
 }
 
 /// Nested too deep, at one place.

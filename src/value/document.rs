@@ -150,10 +150,10 @@ impl Document {
             return refuse(ErrorKind::TooLarge, &detail);
         }
         let taken = self.root.find(&path).is_some();
-        match taken || self.root.put_path(&path, Node::Table(table)).is_err() {
-            true => Err(clash(&self.root, key, &path, origin)),
-            false => Ok(()),
+        if taken || self.root.put_path(&path, Node::Table(table)).is_err() {
+            return Err(clash(&self.root, key, &path, origin));
         }
+        Ok(())
     }
 
     /// Removes a key and all below it, the root with all there is; says whether there was

@@ -43,7 +43,8 @@ fn numbered(head: &'static str, piece: fn(&mut String, usize), tail: &'static st
 
 /// Deep names, which share nothing but their first part.
 fn deep(text: &mut String, number: usize, separator: &str) {
-    write!(text, "a{number}{}=1\n", format!("{separator}b").repeat(60)).unwrap();
+    let below = format!("{separator}b").repeat(60);
+    writeln!(text, "a{number}{below}=1").unwrap();
 }
 
 fn many(shape: Shape) -> Shape {
