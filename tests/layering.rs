@@ -33,13 +33,13 @@ const CLIENTS: [(&str, &[&str]); 16] = [
     (
         "serde_json",
         &[
-            "format/json.rs",
+            "format/json/",
             "sources/web/",
             "sources/consul/",
             "sources/nats/",
         ],
     ),
-    ("saphyr_parser", &["format/yaml.rs"]),
+    ("saphyr_parser", &["format/yaml/"]),
     ("notify", &["sources/disk/"]),
     (
         "ureq",

@@ -11,18 +11,46 @@ use crate::value::key::{self, MAX_DEPTH, MAX_KEY_BYTES};
 use crate::value::origin::Origin;
 
 /// The most tables and lists of a document. The root counts, and so do tables and lists in lists.
+#[cfg(any(
+    feature = "toml",
+    feature = "json",
+    feature = "yaml",
+    feature = "properties",
+    feature = "dotenv"
+))]
 pub(crate) const MAX_TABLES: usize = 100_000;
 
 /// The most values of a document that are neither tables nor lists. Items of lists count.
+#[cfg(any(
+    feature = "toml",
+    feature = "json",
+    feature = "yaml",
+    feature = "properties",
+    feature = "dotenv"
+))]
 pub(crate) const MAX_VALUES: usize = 1_000_000;
 
 /// How many nodes a document has so far.
+#[cfg(any(
+    feature = "toml",
+    feature = "json",
+    feature = "yaml",
+    feature = "properties",
+    feature = "dotenv"
+))]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Nodes {
     tables: usize,
     values: usize,
 }
 
+#[cfg(any(
+    feature = "toml",
+    feature = "json",
+    feature = "yaml",
+    feature = "properties",
+    feature = "dotenv"
+))]
 impl Nodes {
     /// Adds so many tables or lists.
     #[inline]
@@ -49,6 +77,13 @@ impl Nodes {
     }
 }
 
+#[cfg(any(
+    feature = "toml",
+    feature = "json",
+    feature = "yaml",
+    feature = "properties",
+    feature = "dotenv"
+))]
 #[cold]
 pub(crate) fn too_many_tables(at: Origin) -> Error {
     let detail = format!(
@@ -57,6 +92,13 @@ pub(crate) fn too_many_tables(at: Origin) -> Error {
     Error::new(ErrorKind::TooLarge, detail).with_origin(at)
 }
 
+#[cfg(any(
+    feature = "toml",
+    feature = "json",
+    feature = "yaml",
+    feature = "properties",
+    feature = "dotenv"
+))]
 #[cold]
 pub(crate) fn too_many_values(at: Origin) -> Error {
     let detail = format!("more than {MAX_VALUES} values in one document; split it");
@@ -69,6 +111,12 @@ pub(crate) fn malformed(detail: impl Into<String>, at: Origin) -> Error {
 }
 
 /// The detail of a fault.
+#[cfg(any(
+    feature = "toml",
+    feature = "json",
+    feature = "yaml",
+    feature = "properties"
+))]
 pub(crate) const NUL: &str = "a NUL character";
 
 /// The detail of a fault.
@@ -76,11 +124,12 @@ pub(crate) const SECOND_MARK: &str = "a second byte order mark; remove it, some 
      the joining of files leave one";
 
 /// Refuses a name that holds a byte order mark.
+#[cfg(any(feature = "properties", feature = "dotenv"))]
 pub(crate) fn refuse_mark(name: &str, at: impl FnOnce() -> Origin) -> Result<(), Error> {
-    match name.contains('\u{feff}') {
-        true => Err(malformed(SECOND_MARK, at())),
-        false => Ok(()),
+    if name.contains('\u{feff}') {
+        return Err(malformed(SECOND_MARK, at()));
     }
+    Ok(())
 }
 
 /// Nested too deep, at one place.
@@ -179,6 +228,7 @@ impl Trail {
     }
 
     /// Steps over a value.
+    #[cfg(any(feature = "toml", feature = "json"))]
     pub(crate) fn value(&mut self, at: impl FnOnce() -> Origin) -> Result<(), Error> {
         self.nodes.add_value(at)
     }

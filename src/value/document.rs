@@ -162,10 +162,10 @@ impl Document {
             return refuse(ErrorKind::TooLarge, &detail);
         }
         let taken = self.root.find(&path).is_some();
-        match taken || self.root.put_path(&path, Node::Table(table)).is_err() {
-            true => Err(clash(&self.root, key, &path, origin)),
-            false => Ok(()),
+        if taken || self.root.put_path(&path, Node::Table(table)).is_err() {
+            return Err(clash(&self.root, key, &path, origin));
         }
+        Ok(())
     }
 
     /// Removes a key and all below it, the root with all there is; says whether there was
@@ -466,5 +466,58 @@ impl fmt::Debug for Document {
             map.entry(&key, origin);
         }
         map.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_both_a_value_and_a_table_is_refused_with_both_places() {
+        let at = |name: &str| Origin::new("env", name);
+        for (first, second, wanted) in [
+            (
+                "log",
+                "log.dir",
+                "a value at env log, a table at env log.dir",
+            ),
+            (
+                "log",
+                "log.dir.a",
+                "a value at env log, a table at env log.dir.a",
+            ),
+            (
+                "log.dir",
+                "log",
+                "a table at env log.dir, a value at env log",
+            ),
+            (
+                "log.dir.a",
+                "log",
+                "a table at env log.dir.a, a value at env log",
+            ),
+        ] {
+            let mut document = Document::new();
+            document.set(first, "x", at(first)).unwrap();
+            let error = document.set(second, "y", at(second)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidKey);
+            assert_eq!(error.key(), Some(second));
+            let wanted = format!("would be both a value and a table: {wanted}");
+            assert!(error.to_string().contains(&wanted), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_table_without_keys_is_not_counted_and_not_listed() {
+        let mut document = Document::new();
+        let table = Value::Table(Box::default());
+        document
+            .set("a.b", table, Origin::new("memory", ""))
+            .unwrap();
+        assert_eq!((document.len(), document.iter().count()), (0, 0));
+        assert!(!document.is_empty());
+        document.set("a.c", 1, Origin::new("memory", "")).unwrap();
+        assert_eq!((document.len(), document.iter().count()), (1, 1));
     }
 }

@@ -87,9 +87,10 @@ pub(crate) fn both(
     first_is_table: bool,
     second: &Origin,
 ) -> Error {
-    let (first_kind, second_kind) = match first_is_table {
-        true => ("a table", "a value"),
-        false => ("a value", "a table"),
+    let (first_kind, second_kind) = if first_is_table {
+        ("a table", "a value")
+    } else {
+        ("a value", "a table")
     };
     let first = first.map(|origin| format!("{first_kind} at {origin}, "));
     let detail = format!(

@@ -49,13 +49,13 @@ impl Value {
             }
             _ => false,
         };
-        match spelled {
-            false => self,
-            true => Value::Spelled(Box::new(Spelled {
-                value: self,
-                text: text.into(),
-            })),
+        if !spelled {
+            return self;
         }
+        Value::Spelled(Box::new(Spelled {
+            value: self,
+            text: text.into(),
+        }))
     }
 
     /// Whether this is the wanted value, which has any spelling if it comes without one.

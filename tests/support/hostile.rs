@@ -43,7 +43,8 @@ fn numbered(head: &'static str, piece: fn(&mut String, usize), tail: &'static st
 
 /// Deep names, which share nothing but their first part.
 fn deep(text: &mut String, number: usize, separator: &str) {
-    write!(text, "a{number}{}=1\n", format!("{separator}b").repeat(60)).unwrap();
+    let below = format!("{separator}b").repeat(60);
+    writeln!(text, "a{number}{below}=1").unwrap();
 }
 
 fn many(shape: Shape) -> Shape {
@@ -127,27 +128,27 @@ fn toml() -> Vec<Shape> {
             "",
         )),
         many(again("tables in an array", "", "[[a]]\nb = 1\n", "")),
-        many(again("empty tables in an array", "", "[[a]]\n", "")),
-        many(again("nested arrays of tables", "[[a]]\n", "[[a.b]]\n", "")),
+        again("empty tables in an array", "", "[[a]]\n", ""),
+        again("nested arrays of tables", "[[a]]\n", "[[a.b]]\n", ""),
         numbers("headers", "", |t, i| writeln!(t, "[a{i}]").unwrap(), ""),
-        many(numbers(
+        numbers(
             "small tables",
             "",
             |t, i| writeln!(t, "[a{i}]\nb=1").unwrap(),
             "",
-        )),
+        ),
         many(numbers(
             "dotted keys",
             "",
             |t, i| writeln!(t, "a{i}.b=1").unwrap(),
             "",
         )),
-        many(numbers(
+        numbers(
             "dotted keys below one",
             "",
             |t, i| writeln!(t, "a.b.k{i}=1").unwrap(),
             "",
-        )),
+        ),
         numbers(
             "dotted headers",
             "",
@@ -160,12 +161,12 @@ fn toml() -> Vec<Shape> {
             |t, i| writeln!(t, "k{i}=1").unwrap(),
             "",
         ),
-        many(numbers(
+        numbers(
             "inline tables",
             "a = {",
             |t, i| write!(t, "k{i}={{}},").unwrap(),
             "}\n",
-        )),
+        ),
         numbers(
             "long keys",
             "",
@@ -180,10 +181,10 @@ fn toml() -> Vec<Shape> {
         ),
         again("empty inline tables", "a = [", "{},", "]\n"),
         many(again("inline tables in a list", "a = [", "{a=1},", "]\n")),
-        many(again("empty lists", "a = [", "[],", "]\n")),
-        many(again("empty texts", "a = [", "'',", "]\n")),
+        again("empty lists", "a = [", "[],", "]\n"),
+        again("empty texts", "a = [", "'',", "]\n"),
         many(again("numbers", "a = [", "1,", "]\n")),
-        many(again("empty keys", "a = [", "{''=0},", "]\n")),
+        again("empty keys", "a = [", "{''=0},", "]\n"),
         again("double quotes", "a = ", "\"", ""),
         again("single quotes", "a = ", "'", ""),
         again("open quotes", "", "a = \"\n", ""),
@@ -235,43 +236,43 @@ fn json() -> Vec<Shape> {
             ",{\"\":0}",
             "]}",
         )),
-        many(again("empty objects", "{\"a\":[{}", ",{}", "]}")),
-        many(again("empty lists", "{\"a\":[[]", ",[]", "]}")),
-        many(again("empty texts", "{\"a\":[\"\"", ",\"\"", "]}")),
-        many(again("nulls", "{\"a\":[null", ",null", "]}")),
+        again("empty objects", "{\"a\":[{}", ",{}", "]}"),
+        again("empty lists", "{\"a\":[[]", ",[]", "]}"),
+        again("empty texts", "{\"a\":[\"\"", ",\"\"", "]}"),
+        again("nulls", "{\"a\":[null", ",null", "]}"),
         many(again("numbers", "{\"a\":[1", ",1", "]}")),
         again("objects without a list", "", "{\"\":0}", ""),
         again("repeated names", "{\"\":0", ",\"\":0", "}"),
-        many(numbers(
+        numbers(
             "names with objects",
             "{\"a\":1",
             |t, i| write!(t, ",\"a{i}\":{{}}").unwrap(),
             "}",
-        )),
+        ),
         many(numbers(
             "names with small objects",
             "{\"a\":1",
             |t, i| write!(t, ",\"a{i}\":{{\"\":0}}").unwrap(),
             "}",
         )),
-        many(numbers(
+        numbers(
             "names with lists",
             "{\"a\":1",
             |t, i| write!(t, ",\"a{i}\":[]").unwrap(),
             "}",
-        )),
+        ),
         numbers(
             "long names",
             "{\"a\":1",
             |t, i| write!(t, ",\"{}{i}\":1", "k".repeat(900)).unwrap(),
             "}",
         ),
-        many(numbers(
+        numbers(
             "names of a list item",
             "{\"a\":[{\"a\":1",
             |t, i| write!(t, ",\"a{i}\":1").unwrap(),
             "}]}",
-        )),
+        ),
         again("quotes", "{\"a\":", "\"", "}"),
         again("backslashes", "{\"a\":\"", "\\\\", "\"}"),
         again("open brackets", "{\"a\":", "[", ""),
@@ -292,30 +293,30 @@ fn yaml() -> Vec<Shape> {
         |name, head, piece, tail| shape(name, Format::yaml(), numbered(head, piece, tail));
     let again = |name, head, piece, tail| shape(name, Format::yaml(), again(head, piece, tail));
     vec![
-        many(again("flow pairs", "a: [", "b: 1,", "]\n")),
+        again("flow pairs", "a: [", "b: 1,", "]\n"),
         many(again("flow pairs without values", "a: [", "b:,", "]\n")),
-        many(again("explicit flow pairs", "a: [", "? ,", "]\n")),
+        again("explicit flow pairs", "a: [", "? b,", "]\n"),
         many(again("small mappings", "a: [", "{b: 1},", "]\n")),
         again("empty mappings", "a: [", "{},", "]\n"),
-        many(again("empty lists", "a: [", "[],", "]\n")),
-        many(again("empty texts", "a: [", "'',", "]\n")),
+        again("empty lists", "a: [", "[],", "]\n"),
+        again("empty texts", "a: [", "'',", "]\n"),
         again("numbers", "a: [", "1,", "]\n"),
         again("items", "a:\n", "- 1\n", ""),
         again("items without values", "a:\n", "-\n", ""),
-        many(again("items with mappings", "a:\n", "- b: 1\n", "")),
-        many(again("nested items", "a:\n", "- - - 1\n", "")),
+        again("items with mappings", "a:\n", "- b: 1\n", ""),
+        again("nested items", "a:\n", "- - - 1\n", ""),
         numbers(
             "mappings",
             "",
             |t, i| writeln!(t, "a{i}: {{}}").unwrap(),
             "",
         ),
-        many(numbers(
+        numbers(
             "small block mappings",
             "",
             |t, i| writeln!(t, "a{i}:\n b: 1").unwrap(),
             "",
-        )),
+        ),
         many(numbers(
             "flow names",
             "a: {",
@@ -353,13 +354,13 @@ fn yaml() -> Vec<Shape> {
             "- [*a,*a,*a]\n",
             "",
         ),
-        many(again("merge keys", "a: &a {b: 1}\nc:\n", "- <<: *a\n", "")),
-        many(numbers(
+        again("merge keys", "a: &a {b: 1}\nc:\n", "- <<: *a\n", ""),
+        numbers(
             "merges of merges",
             "a0: &a0 {b: 1}\n",
             |t, i| writeln!(t, "c{i}: {{<<: [*a0, *a0], d: 1}}").unwrap(),
             "",
-        )),
+        ),
         again("unknown aliases", "a:\n", "- *a\n", ""),
         again("tags", "a:\n", "- !!str 1\n", ""),
         again("documents", "", "---\n", ""),
@@ -424,12 +425,12 @@ fn properties() -> Vec<Shape> {
             |t, i| writeln!(t, "a{i}.b=1").unwrap(),
             "",
         )),
-        many(numbers(
+        numbers(
             "keys below one",
             "",
             |t, i| writeln!(t, "a.b.k{i}=1").unwrap(),
             "",
-        )),
+        ),
         many(numbers(
             "keys without a value",
             "",
@@ -487,12 +488,12 @@ fn dotenv() -> Vec<Shape> {
             |t, i| writeln!(t, "A{i}__B=1").unwrap(),
             "",
         )),
-        many(numbers(
+        numbers(
             "keys below one",
             "",
             |t, i| writeln!(t, "A__B__K{i}=1").unwrap(),
             "",
-        )),
+        ),
         many(numbers(
             "empty values",
             "",

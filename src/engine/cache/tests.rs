@@ -57,6 +57,9 @@ fn values() -> impl Strategy<Value = Value> {
         any::<i128>().prop_map(|value| Value::Big(Box::new(value))),
         any::<u64>().prop_map(|bits| Value::Float(f64::from_bits(bits))),
         ".{0,20}".prop_map(|text| Value::Text(text.into())),
+        any::<i16>().prop_map(|value| Value::from(value).with_spelling(&format!("{value:#x}"))),
+        any::<bool>().prop_map(|value| Value::Bool(value).with_spelling("YES")),
+        any::<f64>().prop_map(|value| Value::Float(value).with_spelling(&format!("{value:e}0"))),
     ];
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
@@ -74,11 +77,12 @@ fn values() -> impl Strategy<Value = Value> {
 
 fn origins() -> impl Strategy<Value = Origin> {
     let place = prop_oneof![Just("app.toml"), Just("other.toml")];
-    (place, any::<u32>(), any::<u64>(), 0..3).prop_map(|(place, line, revision, which)| {
+    (place, any::<u32>(), any::<u64>(), 0..4).prop_map(|(place, line, revision, which)| {
         let origin = Origin::new("file", place);
         match which {
             0 => origin,
             1 => origin.at(line, line / 2),
+            2 => origin.with_items(vec![(line, 1), (line, 2), (1, line)]),
             _ => origin.revision(revision),
         }
     })

@@ -217,17 +217,12 @@ impl<'a, 'o> Reader<'a, 'o> {
         };
         let was_table = matches!(self.items[item].is, Is::Map(_));
         let again = self.origin.at(name.line, name.column);
-        Err(match was_table == is_table {
-            true => limits::twice(&self.path(), Some(first.line), again),
-            false => {
-                let first = self.origin.at(first.line, first.column);
-                both(
-                    &limits::shown(&self.path()),
-                    Some(&first),
-                    was_table,
-                    &again,
-                )
-            }
+        let key = limits::shown(&self.path());
+        Err(if was_table == is_table {
+            limits::twice(&key, Some(first.line), again)
+        } else {
+            let first = self.origin.at(first.line, first.column);
+            both(&key, Some(&first), was_table, &again)
         })
     }
 

@@ -12,9 +12,9 @@ use serde_core::de::{
 };
 
 use crate::error::{Error, ErrorKind};
+use crate::sources::etcd::json;
 use crate::sources::etcd::wire::{Event, Fault, Header, Item, Listing, Message, ended};
 use crate::sources::kv::mirror::{KEY_BYTES, MAX_HELD};
-use crate::sources::web::json;
 
 /// What a read has brought.
 pub(super) fn listing(answer: &[u8]) -> Result<Listing, Error> {

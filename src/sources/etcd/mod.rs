@@ -24,15 +24,16 @@ use crate::sources::kv::mapping::Mapping;
 use crate::sources::kv::options::shared_options;
 use crate::sources::kv::slot::Slot;
 use crate::sources::trust::{Credential, Files};
+use crate::sources::web;
 use crate::sources::web::reuse::Client;
 use crate::sources::web::url::Url;
-use crate::sources::web::{self, json};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
 mod answer;
 mod follow;
+mod json;
 mod login;
 mod pace;
 mod wire;

@@ -8,10 +8,11 @@ use ureq::{Body, BodyReader};
 
 use crate::error::{Error, ErrorKind};
 use crate::sources::etcd::answer;
+use crate::sources::etcd::json;
 use crate::sources::etcd::login::{Login, OFF};
 use crate::sources::web::reuse::Client;
 use crate::sources::web::url::Url;
-use crate::sources::web::{self, Limits, json};
+use crate::sources::web::{self, Limits};
 
 /// The largest answer, and the longest line of a stream: 10 MiB of values, in base64 and with their
 /// names.

@@ -13,8 +13,6 @@ use ureq::{Agent, Timeout};
 use crate::error::{Error, ErrorKind};
 
 #[cfg(feature = "etcd")]
-pub(crate) mod json;
-#[cfg(feature = "etcd")]
 pub(crate) mod reuse;
 pub(crate) mod tls;
 #[cfg_attr(not(feature = "http"), allow(dead_code))] // stores need a part of it

@@ -1,0 +1,92 @@
+use super::*;
+use crate::error::ErrorKind;
+use crate::format::Format;
+use crate::format::tests::{golden, value};
+
+#[test]
+fn every_value_has_its_place() {
+    let text = "{\"a.b\": \"\\\"}\u{e9}\",\r\n \"\u{e9}\": [1, {\"x\": [], \"y\": null}], \"o\": {\n\"t\\u0065\":\n true, \"u\":{}},\"n\":null, \"f\": -1.50e1}";
+    assert_eq!(
+        golden(Format::json(), text),
+        "\"a.b\" = \"\\\"}\u{e9}\" @1:9\n\
+         f = -1.50e1 @4:31\n\
+         n = unset @4:20\n\
+         o.te = true @4:2\n\
+         \u{e9} = [1, {x = [], y = unset}] @2:7\n"
+    );
+}
+
+#[test]
+fn numbers_keep_their_digits_or_are_refused() {
+    let of = |text: &str| value(Format::json(), &format!("{{\"v\": {text}}}"));
+    assert_eq!(of("-7"), Ok(Value::Int(-7)));
+    assert_eq!(of("18446744073709551615"), Ok(Value::from(u64::MAX)));
+    assert_eq!(of("18446744073709551616"), Ok(Value::from(1i128 << 64)));
+    assert_eq!(of(&i128::MIN.to_string()), Ok(Value::from(i128::MIN)));
+    assert_eq!(
+        of("[1, 18446744073709551616]"),
+        Ok(Value::from(vec![1, 1i128 << 64]))
+    );
+    assert_eq!(of("1.5"), Ok(Value::Float(1.5)));
+    for bad in [
+        "1e400",
+        "012",
+        "no",
+        "12:30",
+        "NaN",
+        "+1",
+        "\"\\ud800\"",
+        "\"\\udc00x\"",
+    ] {
+        assert_eq!(of(bad), Err(ErrorKind::Malformed), "{bad}");
+    }
+    assert_eq!(of(&u128::MAX.to_string()), Err(ErrorKind::Malformed));
+}
+
+#[test]
+fn a_repeated_name_is_told_with_its_whole_key() {
+    for (text, key, first, second) in [
+        (
+            "{\"a\": {\n\"b\": [\"}\", {\"x\": 1}],\n\"x\": 1,\n\"\\u0078\": 2}}",
+            "a.x",
+            3,
+            4,
+        ),
+        (
+            "{\"l\": [{\"y\": {\"x\": 1},\n\"x\": 1,\n\"x\": 2}]}",
+            "l.x",
+            2,
+            3,
+        ),
+    ] {
+        let origin = Origin::new("f", "");
+        let error = Format::json().parse(text.as_bytes(), &origin).unwrap_err();
+        assert_eq!(error.key(), Some(key), "{text}");
+        let lines = format!("first on line {first} and again on line {second}");
+        assert!(error.to_string().contains(&lines), "{text}: {error}");
+    }
+}
+
+#[test]
+fn only_an_object_is_a_document() {
+    let parse = |text: &str| Format::json().parse(text.as_bytes(), &Origin::new("f", ""));
+    for text in [
+        "",
+        "1",
+        "\"hunter2\"",
+        "[]",
+        "null",
+        "{} {}",
+        "{\"a\": 1,}",
+        "18446744073709551616",
+    ] {
+        assert_eq!(
+            parse(text).unwrap_err().kind(),
+            ErrorKind::Malformed,
+            "{text}"
+        );
+    }
+    assert!(parse(" {} ").unwrap().is_empty());
+    let error = parse("{\n  \"\u{e9}\": x}").unwrap_err();
+    assert_eq!(error.origin(), Some("f:2:8"), "{error}");
+}

@@ -1,0 +1,46 @@
+//! JSON as etcd's gateway speaks it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_core::de::DeserializeSeed;
+use serde_json::Value;
+
+use crate::error::{Error, ErrorKind};
+
+/// Reads an answer in one pass, which keeps of it what the visitor does; an error of what it holds is
+/// `malformed`.
+pub(super) fn visit<'de>(
+    bytes: &'de [u8],
+    visitor: impl DeserializeSeed<'de, Value = ()>,
+    malformed: impl FnOnce() -> Error,
+) -> Result<(), Error> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let outcome = visitor.deserialize(&mut json);
+    let outcome = outcome.and_then(|()| json.end());
+    outcome.map_err(|fault| match fault.classify() {
+        serde_json::error::Category::Data => malformed(),
+        _ => invalid(&fault),
+    })
+}
+
+/// What is no JSON; nothing of it is quoted.
+fn invalid(fault: &serde_json::Error) -> Error {
+    let (line, column) = (fault.line(), fault.column());
+    let detail = format!("the answer is not valid JSON, at line {line} column {column}");
+    Error::new(ErrorKind::Malformed, detail)
+}
+
+/// The bytes of a text in base64.
+pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
+/// Bytes in base64.
+pub(super) fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// A text as JSON has it, with its quotes.
+pub(super) fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
