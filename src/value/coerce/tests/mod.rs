@@ -341,7 +341,11 @@ fn a_list_is_the_same_in_every_spelling() {
     let many: Vec<(String, Value)> = (0..12).map(|n| (format!("a.{n}"), n.into())).collect();
     let many: Vec<(&str, Value)> = many.iter().map(|(k, v)| (&**k, v.clone())).collect();
     let numbers = bind::<BTreeMap<String, Vec<i64>>>(&many).unwrap();
-    assert_eq!(numbers["a"], (0..12).collect::<Vec<_>>(), "by number, not by text");
+    assert_eq!(
+        numbers["a"],
+        (0..12).collect::<Vec<_>>(),
+        "by number, not by text"
+    );
     let gap = [("a.0", "x".into()), ("a.2", "z".into())];
     let error = bind::<BTreeMap<String, Vec<String>>>(&gap).unwrap_err();
     assert!(error.to_string().contains("without the item 1"), "{error}");
