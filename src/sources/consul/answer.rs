@@ -174,10 +174,10 @@ fn body(response: Response<Body>, limits: Limits) -> Result<Vec<u8>, Error> {
     let mut body = response.into_body().into_reader().take(MAX_ANSWER + 1);
     body.read_to_end(&mut bytes)
         .map_err(|fault| explain(fault, limits))?;
-    match bytes.len() as u64 > MAX_ANSWER {
-        true => Err(too_large(&format!("more than {MAX_ANSWER} bytes"))),
-        false => Ok(bytes),
+    if bytes.len() as u64 > MAX_ANSWER {
+        return Err(too_large(&format!("more than {MAX_ANSWER} bytes")));
     }
+    Ok(bytes)
 }
 
 /// The beginning of a body that explains an error.
@@ -253,10 +253,10 @@ impl Items {
     fn count<E: serde_core::de::Error>(&mut self, bytes: usize) -> Result<(), E> {
         self.bytes = self.bytes.saturating_add(bytes);
         self.is_over = self.bytes > MAX_ITEMS;
-        match self.is_over {
-            true => Err(E::custom("too many bytes")),
-            false => Ok(()),
+        if self.is_over {
+            return Err(E::custom("too many bytes"));
         }
+        Ok(())
     }
 }
 

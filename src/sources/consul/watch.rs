@@ -67,7 +67,7 @@ impl Consul {
             read => read?,
         };
         updates.located(place);
-        self.tell_all(mirror, &pulse, updates, &answer);
+        self.send_all(mirror, &pulse, updates, &answer);
         let index = answer.index.max(1);
         drop(answer);
         thread::scope(|threads| {
@@ -119,7 +119,7 @@ impl Consul {
             }
             let (answer, _) = read?;
             let waited = begun.elapsed();
-            let has_news = self.tell_news(mirror, pulse, updates, &answer);
+            let has_news = self.send_news(mirror, pulse, updates, &answer);
             index = next_index(index, answer.index, waited);
             let least = pace.pause(has_news, waited);
             pause = least.saturating_sub(begun.elapsed());
@@ -127,14 +127,14 @@ impl Consul {
         Ok(())
     }
 
-    /// Hands over everything that the first read of a watch has brought.
-    fn tell_all(&self, mirror: &mut Mirror, pulse: &Pulse, updates: &Updates, answer: &Answer) {
+    /// Sends everything that the first read of a watch has brought.
+    fn send_all(&self, mirror: &mut Mirror, pulse: &Pulse, updates: &Updates, answer: &Answer) {
         let update = self.to_document(mirror, answer).map(Update::full).map(Some);
-        self.tell(update, pulse, updates, answer);
+        self.send_update(update, pulse, updates, answer);
     }
 
-    /// Hands over what a read has brought; says whether that was anything new.
-    fn tell_news(
+    /// Sends what a read has brought; says whether that was anything new.
+    fn send_news(
         &self,
         mirror: &mut Mirror,
         pulse: &Pulse,
@@ -145,11 +145,11 @@ impl Consul {
             .replace(mirror, answer)
             .and_then(|()| mirror.update(answer.index.to_string()));
         let has_news = matches!(update, Ok(Some(_)));
-        self.tell(update, pulse, updates, answer);
+        self.send_update(update, pulse, updates, answer);
         has_news
     }
 
-    fn tell(
+    fn send_update(
         &self,
         update: Result<Option<Update>, Error>,
         pulse: &Pulse,
