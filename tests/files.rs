@@ -964,7 +964,7 @@ fn a_number_is_the_same_number_however_it_is_spelled() {
     assert_eq!(error.found(), Some("float 12e03"));
     // Another spelling of the same number is a change of the text.
     let version = props.property::<String>("float").build().unwrap();
-    replace(&desk.at("it.yaml"), &text.replace("3.10", "3.1"));
+    replace(&desk.at("it.yaml"), text.replace("3.10", "3.1"));
     soon("the text changes", || version.get() == "3.1");
     // A condition wants the number, or the number with its spelling.
     let written = props.transaction(|tx| {
