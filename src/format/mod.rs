@@ -112,6 +112,9 @@ impl Format {
 
     /// Dotenv, as in `.env` and systemd's `EnvironmentFile`. All values are text, nothing is
     /// expanded, and `RATELIMIT__MAX_BURST` becomes `ratelimit.max_burst`.
+    ///
+    /// `${key}` without quotes or in double quotes is a reference, as in any document. In single quotes,
+    /// and after `\$`, it is text: the document has it escaped, as `$${key}`.
     #[cfg(feature = "dotenv")]
     pub const fn dotenv() -> Self {
         Self::new("dotenv", dotenv::parse)
