@@ -14,7 +14,7 @@ use liveprops::explain::Says;
 use liveprops::health::Status;
 use liveprops::sources::{Args, Env, Memory};
 use liveprops::{Error, ErrorKind, Properties, Schema, Source, Value};
-#[cfg(feature = "toml")]
+#[cfg(any(feature = "toml", feature = "dotenv"))]
 use liveprops::{Format, Origin};
 use support::reports;
 

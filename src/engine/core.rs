@@ -838,9 +838,9 @@ impl Engine {
                 })?;
             Ok(Tried {
                 before: old,
-                after: tried.0,
-                refused: tried.1,
-                stale: tried.2,
+                after: tried.after,
+                refused: tried.refused,
+                stale: tried.stale,
             })
         })?
     }

@@ -47,6 +47,15 @@ impl Editor {
     }
 }
 
+/// What would become of the tree.
+pub(crate) struct Attempt {
+    pub(crate) after: Arc<Generation>,
+    /// The keys that would be refused.
+    pub(crate) refused: Vec<Error>,
+    /// The handles that would keep their last good values.
+    pub(crate) stale: Vec<Stale>,
+}
+
 impl Ledger {
     /// A few keys of a layer change whose removals are looked at twice: if they are not believed,
     /// the others are changed all the same.
@@ -124,14 +133,18 @@ impl Ledger {
         source: SourceId,
         root: Table,
         refusal: Refusal,
-    ) -> Result<(Arc<Generation>, Vec<Error>, Vec<Stale>), Error> {
+    ) -> Result<Attempt, Error> {
         let gone = || Error::new(ErrorKind::Closed, format!("{source} was removed"));
         let at = old.layers.iter().position(|layer| layer.id == source);
         let at = at.ok_or_else(gone)?;
         let layer = &old.layers[at];
         if layer.layer.is_bootstrap() {
             return if pins::same_tables(&layer.root, &root) {
-                Ok((Arc::clone(old), Vec::new(), Vec::new()))
+                Ok(Attempt {
+                    after: Arc::clone(old),
+                    refused: Vec::new(),
+                    stale: Vec::new(),
+                })
             } else {
                 Err(pins::too_late(&layer.name))
             };
@@ -142,7 +155,11 @@ impl Ledger {
         let Prepared {
             proposal, refused, ..
         } = prepared;
-        Ok((proposal.candidate, refused, proposal.stale))
+        Ok(Attempt {
+            after: proposal.candidate,
+            refused,
+            stale: proposal.stale,
+        })
     }
 
     fn prepare(

@@ -128,6 +128,9 @@ impl Format {
     ///
     /// systemd's `EnvironmentFile` has a syntax of its own. Simple lines mean the same in both.
     /// Comments after a value, backslashes and text around quotes do not.
+    ///
+    /// `${key}` without quotes or in double quotes is a reference, as in any document. In single quotes,
+    /// and after `\$`, it is text: the document has it escaped, as `$${key}`.
     #[cfg(feature = "dotenv")]
     pub const fn dotenv() -> Self {
         Self::new("dotenv", dotenv::parse)

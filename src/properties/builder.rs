@@ -140,7 +140,8 @@ impl Builder {
     /// [`Health::pending_restart`](crate::health::Health::pending_restart).
     ///
     /// A list changes as a whole: a key that names an item of a list, such as `listen.0.port`, has
-    /// the whole list wait. A key whose reference is broken at the start has no value to keep.
+    /// the whole list wait. A key whose reference is broken at the start has no value to keep, and
+    /// neither has a contextual value without a matching case.
     ///
     /// For what a program reads once, such as the port it listens on. A
     /// [`RestartRequired`](crate::health::SourceEventKind::RestartRequired) event tells of each new
@@ -253,7 +254,8 @@ impl Builder {
 
     /// Adds a rule for the tree as a whole: an update after which `check` fails is refused, and
     /// the reason it returns is reported. It sees the candidate, so it can compare keys of several
-    /// sources.
+    /// sources. An unresolved reference is accepted unless `check` rejects the error that reading the
+    /// key returns.
     ///
     /// ```
     /// use liveprops::{Properties, sources::Memory};

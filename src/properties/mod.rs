@@ -123,7 +123,8 @@ impl Properties {
     /// # Errors
     ///
     /// [`ErrorKind::Missing`](crate::ErrorKind::Missing) if no layer defines it, [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if it cannot become
-    /// a `T`, [`ErrorKind::Reference`](crate::ErrorKind::Reference) if a reference in it is broken, [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey)
+    /// a `T`, [`ErrorKind::Reference`](crate::ErrorKind::Reference) if a reference in it, or in a key that it
+    /// refers to, is unresolved or broken, [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey)
     /// for a malformed key. Weaker layers are not asked in place of a malformed value.
     #[inline]
     pub fn get<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {

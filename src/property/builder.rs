@@ -42,7 +42,9 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
     }
 
     /// The value while no layer defines the key. It counts for an absent key only, never in place
-    /// of a malformed value.
+    /// of a malformed value. A key whose reference is unresolved is not absent: no handle can be built
+    /// on it, and a live handle keeps its last good value, which
+    /// [`Health::stale_properties`](crate::health::Health::stale_properties) lists.
     pub fn default(mut self, value: T) -> Self
     where
         T: Clone,
@@ -54,7 +56,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
         self
     }
 
-    /// A key to fall back to while the ones before it are absent; may be given several times. In a
+    /// A key to fall back to while the ones before it are absent; may be given several times. A key
+    /// whose reference is unresolved is not absent. In a
     /// [scoped view](crate::Scoped) it is named below the view's prefix, as the first key is. The
     /// property follows it: a change of the fallback alone is a change of the property.
     pub fn or_key(mut self, key: &str) -> Self {

@@ -194,7 +194,9 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         self
     }
 
-    /// Wants the key to be there.
+    /// Wants the key to be there. At the start that means a value: a key whose reference is unresolved
+    /// has none. Later an unresolved reference is accepted, as it is for other keys; see
+    /// [`Health::broken_references`](crate::health::Health::broken_references).
     pub fn required(mut self) -> Self {
         self.required = true;
         self
