@@ -343,9 +343,10 @@ impl<'de> Visitor<'de> for SizeVisitor {
 
     fn visit_f64<E: serde_core::de::Error>(self, value: f64) -> Result<ByteSize, E> {
         let whole = value.fract() == 0.0 && (0.0..2_f64.powi(64)).contains(&value);
-        match whole {
-            true => Ok(ByteSize(value as u64)),
-            false => Err(E::invalid_value(Unexpected::Float(value), &self)),
+        if whole {
+            Ok(ByteSize(value as u64))
+        } else {
+            Err(E::invalid_value(Unexpected::Float(value), &self))
         }
     }
 

@@ -107,10 +107,10 @@ impl<'a> Reader<'a> {
             return self.quoted(quote).map(String::into_boxed_str);
         }
         let name = self.bare(&['=', ':', ',', '{', '}', '[', ']', '"']);
-        match name.is_empty() {
-            true => Err("an entry without a name"),
-            false => Ok(name.into()),
+        if name.is_empty() {
+            return Err("an entry without a name");
         }
+        Ok(name.into())
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, &'static str> {

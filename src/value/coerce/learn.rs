@@ -213,9 +213,10 @@ impl Learned {
 
     /// Notes a container whose entries serde asks for with a type.
     pub(super) fn note_kind(&mut self, path: &Path<'_>, homogeneous: bool) {
-        let kind = match homogeneous {
-            true => Kind::Homogeneous,
-            false => Kind::Fixed,
+        let kind = if homogeneous {
+            Kind::Homogeneous
+        } else {
+            Kind::Fixed
         };
         let class = self.class(path);
         self.kinds.insert(class, kind);
@@ -342,9 +343,10 @@ impl Learned {
                 .collect()
         };
         let values = find(false);
-        match values.is_empty() {
-            true => find(true),
-            false => values,
+        if values.is_empty() {
+            find(true)
+        } else {
+            values
         }
     }
 
@@ -411,10 +413,9 @@ impl Learned {
     pub(super) fn untagged_item(&self, class: &str) -> Option<String> {
         let ends = class.match_indices(STEP).map(|(at, _)| at);
         let tables = ends.map(|end| &class[..end]);
-        tables
-            .filter(|table| table.ends_with(EACH) && !self.tags.contains_key(*table))
-            .last()
-            .map(str::to_owned)
+        let mut tables =
+            tables.filter(|table| table.ends_with(EACH) && !self.tags.contains_key(*table));
+        tables.next_back().map(str::to_owned)
     }
 
     /// The entry that tells the variants of tables of one class apart: of those that differ between

@@ -12,16 +12,16 @@
 //! | text | text as it is; numbers and booleans as their text |
 //! | `Duration` | text with units, ISO 8601, `0`, or a table of `secs` and `nanos` |
 //! | lists, tuples | lists; comma text; array text `[..]`; tables whose names are all decimal |
-//! | maps, structs | tables; text such as `a=1, b=2` |
+//! | maps, structs | tables; text such as `a=1, b=2`, `{a = 1}` or JSON |
 //! | enums | the name of a variant; a table of one name |
 //!
-//! # Text that serde buffers
+//! # What serde buffers
 //!
 //! `#[serde(flatten)]`, internally tagged and untagged types are buffered by serde before it knows
-//! what each field is. Text stays text there, so that a password of digits is not forced into a
-//! number. Only when that fails are the texts that serde complains about read as what it wanted
-//! and the decoding repeated. An untagged enum does not say what it wanted, so there all texts
-//! that look like numbers are tried at once as a last resort.
+//! what each field is. Values stay what they are there, so that a password of digits is not forced
+//! into a number. When that fails, the decoding is repeated until each value has the form that its
+//! type wants; see [`learn`]. Values of the same type get their form at once, so the number of passes
+//! depends on the type only.
 //!
 //! # Errors
 //!

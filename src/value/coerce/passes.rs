@@ -177,9 +177,10 @@ impl Learner<'_> {
     /// Finds out which of the tables around a value are maps, and corrects the value's class.
     fn probe_tables(&self, seen: &mut Seen) {
         while let Some(table) = self.learned(|learned| learned.unknown_table(&seen.class)) {
-            let kind = match self.probe(&table) {
-                true => Kind::Homogeneous,
-                false => Kind::Fixed,
+            let kind = if self.probe(&table) {
+                Kind::Homogeneous
+            } else {
+                Kind::Fixed
             };
             self.learned(|learned| learned.kinds.insert(table.clone(), kind));
             if kind == Kind::Homogeneous {
