@@ -361,6 +361,7 @@ fn an_empty_variable_is_an_error_that_says_so_unless_empty_ones_are_ignored() ->
 #[test]
 fn a_variable_that_is_spelled_nearly_like_a_missing_key_is_named() -> Result<(), Error> {
     #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
     #[serde(rename_all = "camelCase")]
     struct Limits {
         max_burst: u32,
