@@ -243,7 +243,7 @@ fn merge_name(
                 let is_fixed = tables[0].0 < joins.bootstrap && at >= joins.bootstrap;
                 let indexes = tables.iter().flat_map(|(_, table)| table.keys());
                 let mut names = indexes.clone();
-                if is_fixed || names.next().is_none() || !indexes.clone().all(is_index) {
+                if is_fixed || names.next().is_none() || !indexes.clone().all(|name| is_index(name)) {
                     break;
                 }
                 let Some(list) = overridable(leaf) else { break };
@@ -271,7 +271,7 @@ fn merge_name(
     is_there.then_some(Node::Table(below))
 }
 
-fn is_index(name: &String) -> bool {
+fn is_index(name: &str) -> bool {
     name.parse::<usize>().is_ok()
 }
 
@@ -406,7 +406,7 @@ fn over(
                 });
                 let any = names.clone().next().is_some();
                 match overridable(leaf) {
-                    Some(list) if any && names.all(is_index) => {
+                    Some(list) if any && names.all(|name| is_index(name)) => {
                         parts.insert(*at);
                         let list = (*at, list);
                         let (items, any) = over_list(&tables, list, path, notes, parts);
@@ -458,7 +458,7 @@ fn lists<'a>(layers: &[(usize, &'a Tree)], joins: &Joins, name: &str) -> Vec<(us
                 lists.push((*at, raw));
             }
             Some(Node::Leaf(raw)) if items(raw).is_some() => lists.push((*at, raw)),
-            Some(Node::Table(table)) if !table.is_empty() && table.keys().all(is_index) => {
+            Some(Node::Table(table)) if !table.is_empty() && table.keys().all(|name| is_index(name)) => {
                 lists.push((*at, INDEXED));
             }
             Some(_) => break,
