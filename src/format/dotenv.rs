@@ -106,6 +106,7 @@ impl Reader<'_> {
         let rest = self.cursor.rest();
         let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
         let Some((name, _)) = line.split_once('=') else {
+            refuse_mark(line, || at.clone())?;
             if line.len() == rest.len() {
                 let detail = "the last line has no `=` and no newline: the text was cut";
                 return Err(malformed(detail, at));
