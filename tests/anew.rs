@@ -230,108 +230,114 @@ fn told(props: &Properties, keys: &[String]) -> Vec<String> {
 
 #[test]
 fn a_tree_changed_step_by_step_reads_as_one_built_anew() {
-    for seed in 1..150u64 {
-        let mut rng = Rng(seed.wrapping_mul(0xD134_2543_DE82_EF95) | 1);
-        let mut keys: Vec<String> = [
-            "t",
-            "t.u",
-            "l",
-            "t.l",
-            "t.u.x",
-            "t.u.y",
-            "t.u.l",
-            "\"d.o\".t",
-            "t.k1",
-            "l.0",
-            "t.x",
-        ]
-        .iter()
-        .map(|s| s.to_string())
-        .collect();
-        keys.extend((0..rng.below(60)).map(|i| format!("t.u.k{i}")));
-        let memories: Vec<Memory> = (0..4).map(|i| Memory::named(&format!("m{i}"))).collect();
-        let ranks: Vec<i32> = (0..4).map(|_| [10, 500, 900][rng.below(3)]).collect();
-        let append = rng.below(2) == 0;
-        let build = |live: &[bool], ranks: &[i32]| {
-            let mut b = Properties::builder().inline_callbacks();
-            if append {
-                b = b.append("l").append("t.l").append("t.u.l");
+    std::thread::scope(|scope| {
+        for first in 0..2 {
+            scope.spawn(move || (1..150).skip(first).step_by(2).for_each(change_at_random));
+        }
+    });
+}
+
+fn change_at_random(seed: u64) {
+    let mut rng = Rng(seed.wrapping_mul(0xD134_2543_DE82_EF95) | 1);
+    let mut keys: Vec<String> = [
+        "t",
+        "t.u",
+        "l",
+        "t.l",
+        "t.u.x",
+        "t.u.y",
+        "t.u.l",
+        "\"d.o\".t",
+        "t.k1",
+        "l.0",
+        "t.x",
+    ]
+    .iter()
+    .map(|s| s.to_string())
+    .collect();
+    keys.extend((0..rng.below(60)).map(|i| format!("t.u.k{i}")));
+    let memories: Vec<Memory> = (0..4).map(|i| Memory::named(&format!("m{i}"))).collect();
+    let ranks: Vec<i32> = (0..4).map(|_| [10, 500, 900][rng.below(3)]).collect();
+    let append = rng.below(2) == 0;
+    let build = |live: &[bool], ranks: &[i32]| {
+        let mut b = Properties::builder().inline_callbacks();
+        if append {
+            b = b.append("l").append("t.l").append("t.u.l");
+        }
+        for i in 0..4 {
+            if live[i] {
+                b = b.source_in(Layer::new("g", ranks[i]), memories[i].clone());
             }
-            for i in 0..4 {
-                if live[i] {
-                    b = b.source_in(Layer::new("g", ranks[i]), memories[i].clone());
-                }
+        }
+        b.validate(|t| {
+            if t.get_opt::<i64>("t.x").ok().flatten() == Some(3) {
+                Err("three".into())
+            } else {
+                Ok(())
             }
-            b.validate(|t| {
-                if t.get_opt::<i64>("t.x").ok().flatten() == Some(3) {
-                    Err("three".into())
-                } else {
-                    Ok(())
-                }
-            })
-            .build()
-        };
-        let live = [true; 4];
-        let Ok(props) = build(&live, &ranks) else {
-            continue;
-        };
-        let h = props.property::<Option<Value>>("t.u").build();
-        let hl = props.property::<Option<Value>>("t.l").build();
-        for step in 0..60 {
-            let m = rng.below(4);
-            let key = &keys[rng.below(keys.len())];
-            match rng.below(20) {
-                0 => {
-                    let all: Vec<(String, Value)> = (0..rng.below(6))
-                        .map(|_| {
-                            let k = keys[rng.below(keys.len())].clone();
-                            let v = value(&mut rng, &keys);
-                            (k, v)
-                        })
-                        .collect();
-                    let _ = memories[m].replace(all);
-                }
-                1 => {
-                    let _ = memories[m].remove("");
-                }
-                2..=6 => {
-                    let _ = memories[m].remove(key);
-                }
-                _ => {
-                    let v = value(&mut rng, &keys);
-                    let _ = memories[m].set(key, v);
-                }
+        })
+        .build()
+    };
+    let live = [true; 4];
+    let Ok(props) = build(&live, &ranks) else {
+        return;
+    };
+    let h = props.property::<Option<Value>>("t.u").build();
+    let hl = props.property::<Option<Value>>("t.l").build();
+    for step in 0..60 {
+        let m = rng.below(4);
+        let key = &keys[rng.below(keys.len())];
+        match rng.below(20) {
+            0 => {
+                let all: Vec<(String, Value)> = (0..rng.below(6))
+                    .map(|_| {
+                        let k = keys[rng.below(keys.len())].clone();
+                        let v = value(&mut rng, &keys);
+                        (k, v)
+                    })
+                    .collect();
+                let _ = memories[m].replace(all);
             }
-            let anew = build(&live, &ranks).expect("what is left is acceptable");
+            1 => {
+                let _ = memories[m].remove("");
+            }
+            2..=6 => {
+                let _ = memories[m].remove(key);
+            }
+            _ => {
+                let v = value(&mut rng, &keys);
+                let _ = memories[m].set(key, v);
+            }
+        }
+        let anew = build(&live, &ranks).expect("what is left is acceptable");
+        assert_eq!(
+            told(&props, &keys),
+            told(&anew, &keys),
+            "seed {seed} step {step}"
+        );
+        if let Ok(h) = &h {
             assert_eq!(
-                told(&props, &keys),
-                told(&anew, &keys),
+                h.get(),
+                anew.get_opt::<Value>("t.u").unwrap_or_else(|_| h.get()),
                 "seed {seed} step {step}"
             );
-            if let Ok(h) = &h {
+        }
+        // With an unresolved reference the handle keeps the value that it had, and its origin.
+        let list = anew.get_opt::<Value>("t.l");
+        if let (Ok(h), Ok(list)) = (&hl, list) {
+            assert_eq!(h.get(), list, "seed {seed} step {step}");
+            assert_eq!(
+                h.versioned().origin().map(|o| o.to_string()),
+                anew.explain("t.l").origin.map(|o| o.to_string()),
+                "seed {seed} step {step}"
+            );
+            if let Some(layer) = h.versioned().layer() {
+                let ex = anew.explain("t.l");
                 assert_eq!(
-                    h.get(),
-                    anew.get_opt::<Value>("t.u").unwrap_or_else(|_| h.get()),
+                    layer,
+                    ex.layers.iter().find(|l| l.wins).unwrap().name,
                     "seed {seed} step {step}"
                 );
-            }
-            // With an unresolved reference the handle keeps the value that it had, and its origin.
-            let list = anew.get_opt::<Value>("t.l");
-            if let (Ok(h), Ok(list)) = (&hl, list) {
-                assert_eq!(h.get(), list, "seed {seed} step {step}");
-                assert_eq!(
-                    h.versioned().origin().map(|o| o.to_string()),
-                    anew.explain("t.l").origin.map(|o| o.to_string()),
-                    "seed {seed} step {step}"
-                );
-                if let Some(layer) = h.versioned().layer() {
-                    let ex = anew.explain("t.l");
-                    assert_eq!(
-                        layer,
-                        ex.layers.iter().find(|l| l.wins).unwrap().name,
-                        "seed {seed} step {step}"
-                    );
-                }
             }
         }
     }

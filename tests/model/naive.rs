@@ -243,7 +243,8 @@ fn merge_name(
                 let is_fixed = tables[0].0 < joins.bootstrap && at >= joins.bootstrap;
                 let indexes = tables.iter().flat_map(|(_, table)| table.keys());
                 let mut names = indexes.clone();
-                if is_fixed || names.next().is_none() || !indexes.clone().all(|name| is_index(name)) {
+                if is_fixed || names.next().is_none() || !indexes.clone().all(|name| is_index(name))
+                {
                     break;
                 }
                 let Some(list) = overridable(leaf) else { break };
@@ -458,7 +459,9 @@ fn lists<'a>(layers: &[(usize, &'a Tree)], joins: &Joins, name: &str) -> Vec<(us
                 lists.push((*at, raw));
             }
             Some(Node::Leaf(raw)) if items(raw).is_some() => lists.push((*at, raw)),
-            Some(Node::Table(table)) if !table.is_empty() && table.keys().all(|name| is_index(name)) => {
+            Some(Node::Table(table))
+                if !table.is_empty() && table.keys().all(|name| is_index(name)) =>
+            {
                 lists.push((*at, INDEXED));
             }
             Some(_) => break,
