@@ -34,8 +34,8 @@ const CLIENTS: [(&str, &[&str]); 16] = [
         "serde_json",
         &[
             "format/json/",
-            "sources/web/",
             "sources/consul/",
+            "sources/etcd/",
             "sources/nats/",
         ],
     ),
@@ -47,6 +47,7 @@ const CLIENTS: [(&str, &[&str]); 16] = [
             "sources/web/",
             "sources/http/",
             "sources/consul/",
+            "sources/etcd/",
             "sources/etcd/",
         ],
     ),

@@ -101,6 +101,7 @@ pub(crate) fn scalars() -> Vec<Shape> {
 
 /// Documents that are expensive in one way or another, valid or not.
 pub(crate) fn shapes() -> Vec<Shape> {
+    #[allow(unused_mut, reason = "every format is a feature")]
     let mut all = Vec::new();
     #[cfg(feature = "toml")]
     all.extend(toml());
