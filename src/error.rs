@@ -191,7 +191,7 @@ impl Error {
     }
 
     /// This without the key that it names.
-    #[cfg_attr(not(any(feature = "properties", feature = "dotenv")), allow(dead_code))]
+    #[cfg(feature = "dotenv")]
     pub(crate) fn without_key(self) -> Self {
         self.edit(|inner| inner.key = None)
     }
