@@ -259,7 +259,7 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         }
         if let Some(default) = &field.default {
             let node = Node::of(default.clone(), &origin());
-            let mut read = Vec::new();
+            let mut read = coerce::Places::default();
             let decode = || {
                 let value = coerce::decode_noting::<T>(key.as_str(), Some(&node), true, &mut read);
                 drop(value.map(Discard::new));
@@ -267,7 +267,8 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
             // A panic is told with the verdict on the default.
             let (_, secret) = noticing(|| panics::catch(decode));
             field.leaks |= secret || coerce::holds_secret(default);
-            let below = read.iter().filter_map(|read| Key::parse(read).ok());
+            let read = read.certain.iter().chain(&read.possible);
+            let below = read.filter_map(|read| Key::parse(read).ok());
             field.marks.extend(below.filter(|read| *read != key));
         }
         Some((key, field))

@@ -66,9 +66,9 @@ impl KeyChange {
             return Ok(None);
         };
         let key = self.key.as_str();
-        let mut secrets = Vec::new();
+        let mut secrets = coerce::Places::default();
         let outcome = coerce::decode_noting(key, Some(&entry.node), false, &mut secrets);
-        self.secrets.add_all(secrets);
+        self.secrets.add_read(secrets);
         let mask = Mask {
             all: self.hidden || self.secrets.is_secret(key),
             secrets: Some(&self.secrets),

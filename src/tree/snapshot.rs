@@ -16,7 +16,7 @@ use crate::tree::layer::{self, LayerState};
 use crate::tree::merge::{self, SharedList};
 use crate::tree::usage::Usage;
 use crate::value::Value;
-use crate::value::coerce::{self, Mask};
+use crate::value::coerce::{self, Mask, Places};
 use crate::value::key::{self, Key};
 use crate::value::map::Entry;
 use crate::value::node::{InsideBroken, Leaf, Node, Resolved, Table};
@@ -238,7 +238,7 @@ impl<'a> Found<'a> {
     fn decode_noting<T: DeserializeOwned>(
         &self,
         key: &str,
-        secrets: &mut Vec<String>,
+        secrets: &mut Places,
     ) -> Result<T, Error> {
         match self {
             Found::Nothing => coerce::decode_noting(key, None, false, secrets),
@@ -349,17 +349,17 @@ impl Generation {
         key: &str,
         found: Found<'_>,
     ) -> Result<T, Error> {
-        let mut secrets = Vec::new();
+        let mut secrets = Places::default();
         let outcome = found.decode_noting(key, &mut secrets);
-        self.secrets.add_all(secrets);
+        self.secrets.add_read(secrets);
         outcome
     }
 
     /// Decodes an absent subtree as an empty one, and from now on hides what is read as a secret in it.
     pub(crate) fn decode_absent<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
-        let mut secrets = Vec::new();
+        let mut secrets = Places::default();
         let outcome = coerce::decode_table_noting(key, None, false, &mut secrets);
-        self.secrets.add_all(secrets);
+        self.secrets.add_read(secrets);
         // What is read later is a secret before it is there.
         self.secrets.add_all(coerce::secret_keys::<T>(key));
         outcome

@@ -135,6 +135,7 @@ impl<'de> SeqAccess<'de> for Seq<'_> {
             variant: None,
         };
         let de = child.de(&self.parent, &path);
+        let _reading = de.reading();
         match seed.deserialize(de) {
             Ok(value) => Ok(Some(value)),
             Err(fault) => Err(de.place_as::<S::Value>(fault)),
@@ -253,6 +254,7 @@ impl<'de> MapAccess<'de> for Map<'_> {
             variant: self.variant,
         };
         let de = child.de(&self.parent, &path);
+        let _reading = de.reading();
         seed.deserialize(de)
             .map_err(|fault| de.place_as::<S::Value>(fault))
     }

@@ -10,6 +10,7 @@ use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::place::De;
 use crate::value::coerce::report;
 use crate::value::coerce::text::{self, Whole};
+use crate::value::coerce::watch::Watch;
 use crate::value::secret::SECRET_NAME;
 use crate::value::units::SIZE_NAME;
 
@@ -67,6 +68,7 @@ impl<'de> Deserializer<'de> for De<'_> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.context.any.set(true);
+        let visitor = Watch::new(self, visitor);
         match self.context.slow {
             Some(slow) => report::any(self, slow, visitor),
             None => self.plain_any(visitor),

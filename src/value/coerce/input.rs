@@ -126,40 +126,6 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Adds the places where a value stands in here, below a place.
-    pub(super) fn find_places(&self, wanted: &Value, at: &str, places: &mut Vec<String>) {
-        let below = |name: &str| {
-            let mut path = at.to_owned();
-            key::push_segment(&mut path, name);
-            path
-        };
-        match self {
-            Input::List(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    let path = below(&index.to_string());
-                    Input::of_value(item).find_places(wanted, &path, places);
-                }
-            }
-            Input::Fields(fields) => {
-                for (name, value) in fields.iter() {
-                    Input::of_value(value).find_places(wanted, &below(name), places);
-                }
-            }
-            Input::Table(table) => {
-                for entry in table.map().iter() {
-                    let (input, ..) = Input::of_node(&entry.node);
-                    input.find_places(wanted, &below(&entry.name), places);
-                }
-            }
-            scalar => {
-                let wanted = Input::of_value(wanted).text();
-                if wanted.is_some() && scalar.text() == wanted {
-                    places.push(at.to_owned());
-                }
-            }
-        }
-    }
-
     pub(super) fn is_container(&self) -> bool {
         matches!(self, Input::List(_) | Input::Fields(_) | Input::Table(_))
     }

@@ -43,6 +43,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod text;
+mod watch;
 
 use std::cell::RefCell;
 
@@ -55,7 +56,9 @@ use crate::value::coerce::place::Root;
 use crate::value::key;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
-use crate::value::secret::{self, Secrets};
+use crate::value::secret::{Secrets, buffered};
+
+pub(crate) use crate::value::secret::buffered::Places;
 
 pub(crate) use crate::value::coerce::probe::{Way, is_secret_type, secret_places};
 
@@ -103,7 +106,7 @@ pub(crate) fn decode_noting<T: DeserializeOwned>(
     key: &str,
     node: Option<&Node>,
     masked: bool,
-    secrets: &mut Vec<String>,
+    secrets: &mut Places,
 ) -> Result<T, Error> {
     noting(root(key, node, masked.into()), secrets)
 }
@@ -124,7 +127,7 @@ pub(crate) fn decode_value_noting<T: DeserializeOwned>(
     value: &Value,
     origin: &Origin,
     masked: bool,
-    secrets: &mut Vec<String>,
+    secrets: &mut Places,
 ) -> Result<T, Error> {
     let input = Input::of_value(value);
     noting(Root::new(key, input, Some(origin), masked.into()), secrets)
@@ -152,7 +155,7 @@ pub(crate) fn decode_table_noting<T: DeserializeOwned>(
     key: &str,
     table: Option<&Table>,
     masked: bool,
-    secrets: &mut Vec<String>,
+    secrets: &mut Places,
 ) -> Result<T, Error> {
     noting(table_root(key, table, masked.into()), secrets)
 }
@@ -190,17 +193,22 @@ fn table_root<'a>(key: &'a str, table: Option<&'a Table>, mask: Mask<'a>) -> Roo
     Root::new(key, input, None, mask)
 }
 
-fn noting<T: DeserializeOwned>(root: Root<'_>, secrets: &mut Vec<String>) -> Result<T, Error> {
+fn noting<T: DeserializeOwned>(root: Root<'_>, secrets: &mut Places) -> Result<T, Error> {
     let notes = RefCell::new(Vec::new());
-    let (result, buffered) = secret::recording(|| root.noting(&notes).decode());
-    let mut found = notes.into_inner();
-    found.retain(|key| !key.contains(learn::PROBE_WORDS));
-    for value in buffered {
-        root.find_places(&value, &mut found);
+    let root = root.noting(&notes);
+    let (result, is_buffered) = buffered::noticing(|| root.decode());
+    if is_buffered {
+        let again = || drop(root.traced().decode::<T>());
+        let ((), mut places) = buffered::tracing(again);
+        if result.is_err() && root.is_table() {
+            // It was not read at all, so nothing says that everything is secret.
+            places.possible.retain(|place| place != root.key);
+        }
+        secrets.certain.append(&mut places.certain);
+        secrets.possible.append(&mut places.possible);
     }
-    found.sort_unstable();
-    found.dedup();
-    secrets.append(&mut found);
+    secrets.certain.append(&mut notes.into_inner());
+    secrets.settle(|key| key.contains(learn::PROBE_WORDS));
     result
 }
 

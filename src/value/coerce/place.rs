@@ -20,7 +20,7 @@ use crate::value::coerce::report::{self, Slow};
 use crate::value::coerce::text::{self, Float, NumberFault, Pair, Whole};
 use crate::value::key::{self, MAX_DEPTH};
 use crate::value::origin::Origin;
-use crate::value::secret::{Secrets, looks_secret};
+use crate::value::secret::{Secrets, buffered, looks_secret};
 use crate::value::units;
 
 /// What was cut out of a text while its entries are read.
@@ -40,6 +40,8 @@ pub(super) struct Context<'a> {
     /// Whether a secret was asked for.
     pub(super) secret: Cell<bool>,
     pub(super) notes: Option<&'a RefCell<Vec<String>>>,
+    /// Whether what is handed over to be buffered is noted.
+    traced: bool,
     secrets: Option<&'a Secrets>,
     /// Only in the second pass.
     pub(super) slow: Option<&'a RefCell<Slow>>,
@@ -53,6 +55,7 @@ pub(super) struct Root<'a> {
     origin: Option<&'a Origin>,
     mask: Mask<'a>,
     notes: Option<&'a RefCell<Vec<String>>>,
+    traced: bool,
 }
 
 impl<'a> Root<'a> {
@@ -68,6 +71,7 @@ impl<'a> Root<'a> {
             origin,
             mask,
             notes: None,
+            traced: false,
         }
     }
 
@@ -81,23 +85,19 @@ impl<'a> Root<'a> {
         }
     }
 
+    /// Notes what is handed over to be buffered; see [`buffered`].
+    pub(super) fn traced(self) -> Self {
+        Self {
+            traced: true,
+            ..self
+        }
+    }
+
     #[inline]
     pub(super) fn decode<T: DeserializeOwned>(self) -> Result<T, Error> {
         match self.run(None) {
             Ok(value) => Ok(value),
             Err(fault) => report::again(self, fault),
-        }
-    }
-
-    /// Adds the keys below this where a value stands that serde had buffered; this one if none is
-    /// known.
-    pub(super) fn find_places(&self, value: &Value, places: &mut Vec<String>) {
-        let before = places.len();
-        for scalar in scalars(value) {
-            self.input.find_places(scalar, self.key, places);
-        }
-        if places.len() == before {
-            places.push(self.key.to_owned());
         }
     }
 
@@ -112,9 +112,13 @@ impl<'a> Root<'a> {
             any: Cell::new(false),
             secret: Cell::new(false),
             notes: self.notes,
+            traced: self.traced,
             secrets: self.mask.secrets,
             slow,
         };
+        if self.traced {
+            buffered::begin(self.key);
+        }
         let path = Path {
             parent: None,
             segment: Segment::Hidden,
@@ -129,6 +133,10 @@ impl<'a> Root<'a> {
             name: false,
         };
         T::deserialize(de).map_err(|fault| de.place_as::<T>(fault))
+    }
+
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.input, Input::Table(_) | Input::Nothing)
     }
 
     /// Whether a second pass could find more than the first, or even succeed.
@@ -153,15 +161,6 @@ fn first_origin(input: Input<'_>) -> Option<&Origin> {
     origins.next()
 }
 
-/// The values in a value that have no values below them.
-fn scalars(value: &Value) -> Vec<&Value> {
-    match value {
-        Value::List(items) => items.iter().flat_map(scalars).collect(),
-        Value::Table(fields) => fields.values().flat_map(scalars).collect(),
-        scalar => vec![scalar],
-    }
-}
-
 /// One place of the tree.
 #[derive(Clone, Copy)]
 pub(super) struct De<'a> {
@@ -179,6 +178,19 @@ impl<'a> De<'a> {
         let mut text = self.context.key.to_owned();
         self.path.write(&mut text);
         text
+    }
+
+    #[inline]
+    pub(super) fn is_traced(&self) -> bool {
+        self.context.traced
+    }
+
+    /// Notes that this is read while the result lives, in a pass that is traced.
+    #[inline]
+    pub(super) fn reading(&self) -> Option<buffered::Reading> {
+        self.context
+            .traced
+            .then(|| buffered::reading(self.path_text()))
     }
 
     fn is_secret_by_name(&self, path: &str) -> bool {

@@ -56,6 +56,12 @@ impl Slow {
         self.missing.get(path).cloned().unwrap_or_default()
     }
 
+    /// Whether a place stands for a field that its struct lacks.
+    pub(super) fn is_missing(&self, path: &str) -> bool {
+        let mut missing = self.missing.iter();
+        missing.any(|(table, names)| names.iter().any(|name| child(table, name) == path))
+    }
+
     pub(super) fn start(&mut self) {
         self.learned.start();
         self.dummied.clear();

@@ -11,6 +11,7 @@ use crate::sync::process::ForkLock;
 use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::{self, Key};
+use crate::value::secret::buffered::Places;
 use crate::value::secret::names;
 
 /// The keys whose values are never shown: those that look like it, those that were named to the
@@ -21,6 +22,8 @@ pub(crate) struct Secrets(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     keys: ForkLock<BTreeSet<Key>>,
+    /// Those of the keys that may be secret, by what was read as one.
+    possible: ForkLock<BTreeSet<Key>>,
     /// The keys whose names and values look secret and are not.
     plain: OnceLock<BTreeSet<Key>>,
     /// How many keys could not be added, since another thread held the lock when this process was
@@ -38,8 +41,19 @@ impl Secrets {
     pub(crate) fn add(&self, key: Key) {
         let inner = &*self.0;
         if inner.keys.read().is_some_and(|keys| keys.contains(&key)) {
+            let is_possible = inner.possible.read().is_some_and(|it| it.contains(&key));
+            if is_possible {
+                if let Some(mut possible) = inner.possible.write() {
+                    possible.remove(&key);
+                }
+            }
             return;
         }
+        self.add_new(key);
+    }
+
+    fn add_new(&self, key: Key) {
+        let inner = &*self.0;
         match inner.keys.write() {
             Some(mut keys) => drop(keys.insert(key.clone())),
             None => {
@@ -57,6 +71,22 @@ impl Secrets {
     pub(crate) fn add_all(&self, keys: impl IntoIterator<Item = String>) {
         let keys = keys.into_iter().filter_map(|key| Key::parse(&key).ok());
         keys.for_each(|key| self.add(key));
+    }
+
+    /// Hides from now on what was read as a secret. What only may be one counts as a guess.
+    pub(crate) fn add_read(&self, places: Places) {
+        self.add_all(places.certain);
+        let keys = places.possible.into_iter();
+        for key in keys.filter_map(|key| Key::parse(&key).ok()) {
+            let is_there = |keys: &BTreeSet<Key>| keys.contains(&key);
+            if self.is_plain(key.as_str()) || self.0.keys.read().is_some_and(|it| is_there(&it)) {
+                continue;
+            }
+            if let Some(mut possible) = self.0.possible.write() {
+                possible.insert(key.clone());
+            }
+            self.add_new(key);
+        }
     }
 
     /// Calls `more` after each key that is added from now on.
@@ -107,9 +137,13 @@ impl Secrets {
         self.hides(key) || (!self.is_plain(key) && coerce::holds_secret(value))
     }
 
-    /// Whether a key is secret because somebody named it or read it as a secret, and not by its looks.
+    /// Whether a key is secret because somebody named it or read it as a secret, and not by a guess.
     pub(crate) fn is_known(&self, key: &str) -> bool {
-        with_canonical(key, |key| self.is_named(key, |_| false))
+        let is_guess = |key: &str| {
+            let possible = self.0.possible.read();
+            possible.is_some_and(|it| key::lineage(key).any(|place| it.contains(place)))
+        };
+        with_canonical(key, |key| self.is_named(key, |_| false) && !is_guess(key))
     }
 
     /// Whether somebody has said that a key is no secret, whatever it looks like.

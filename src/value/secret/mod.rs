@@ -4,7 +4,7 @@
 //! somebody named its key or read it as a [`Secret`] (`keys`), or because a source sends it to its
 //! server (`credentials`). Everything that is shown, reported, exported or written asks here.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -14,6 +14,7 @@ use crate::error::MASK;
 use crate::value::Value;
 use crate::value::coerce;
 
+pub(crate) mod buffered;
 mod credentials;
 mod encode;
 mod forms;
@@ -59,43 +60,6 @@ pub(crate) const SECRET_NAME: &str = "$liveprops::Secret";
 
 thread_local! {
     static READ: Cell<bool> = const { Cell::new(false) };
-    /// The secrets that were read from what serde had buffered, while somebody wants to know.
-    static BUFFERED: RefCell<Option<Vec<Value>>> = const { RefCell::new(None) };
-}
-
-/// Does something, and returns the secrets that it read from what serde had buffered. Where they stood
-/// is not to be seen there, so the caller looks for them.
-pub(crate) fn recording<R>(act: impl FnOnce() -> R) -> (R, Vec<Value>) {
-    /// Puts back what was recorded before, even in a panic.
-    struct Before(Option<Vec<Value>>);
-    impl Drop for Before {
-        fn drop(&mut self) {
-            let before = self.0.take();
-            let _ = BUFFERED.try_with(|it| it.replace(before));
-        }
-    }
-    let Ok(before) = BUFFERED.try_with(|it| it.replace(Some(Vec::new()))) else {
-        return (act(), Vec::new());
-    };
-    let before = Before(before);
-    let outcome = act();
-    let seen = BUFFERED.try_with(RefCell::take).ok().flatten();
-    drop(before);
-    (outcome, seen.unwrap_or_default())
-}
-
-fn is_recording() -> bool {
-    BUFFERED
-        .try_with(|it| it.borrow().is_some())
-        .unwrap_or(false)
-}
-
-fn record(value: &Value) {
-    let _ = BUFFERED.try_with(|it| {
-        if let Some(seen) = &mut *it.borrow_mut() {
-            seen.push(value.clone());
-        }
-    });
 }
 
 /// Does something, and says whether it read a secret: through any deserializer, so that what serde
@@ -162,9 +126,10 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for SecretVisitor<T> {
     /// Any other deserializer, and serde's own buffer, would quote the value in its error.
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<Secret<T>, D::Error> {
         let unread = || D::Error::custom("a secret that cannot be read");
-        if is_recording() && inner.is_human_readable() {
-            let value = Value::deserialize(inner).map_err(|_| unread())?;
-            record(&value);
+        if buffered::is_recording() && inner.is_human_readable() {
+            let value = Value::deserialize(inner);
+            buffered::record(value.as_ref().ok());
+            let value = value.map_err(|_| unread())?;
             return coerce::read_bare(&value).map(Secret).ok_or_else(unread);
         }
         T::deserialize(inner).map(Secret).map_err(|_| unread())

@@ -834,12 +834,13 @@ fn the_keys_read_as_secrets_are_noted() {
         b: HashMap<String, Secret<String>>,
         d: u8,
     }
-    let mut secrets = Vec::new();
+    let mut secrets = Places::default();
     decode_table_noting::<Holder>("app", Some(document.root()), false, &mut secrets).unwrap();
-    assert_eq!(secrets, ["app.a", "app.b.c"]);
+    assert_eq!(secrets.certain, ["app.a", "app.b.c"]);
     let node = Node::of("x".into(), &origin());
     decode_noting::<Secret<String>>("k", Some(&node), false, &mut secrets).unwrap();
-    assert_eq!(secrets.last().map(String::as_str), Some("k"));
+    assert_eq!(secrets.certain.last().map(String::as_str), Some("k"));
+    assert!(secrets.possible.is_empty());
 }
 
 #[test]
