@@ -1960,3 +1960,53 @@ fn a_secret_of_a_broken_fragment_stays_known_as_one_across_restarts() {
     drop(props);
     assert!(!holds(&all_bytes(&it.place.dir), "hunter2"));
 }
+
+#[cfg(feature = "toml")]
+#[test]
+fn a_file_that_is_missing_at_a_start_keeps_its_cached_values() {
+    use liveprops::sources::File;
+    let place = Place::new();
+    let path = place.dir.parent().unwrap().join("may-go.toml");
+    let start = |drops: bool| {
+        let file = File::new(&path).optional().poll(Duration::from_millis(100));
+        let file = match drops {
+            true => file.drop_when_missing(),
+            false => file,
+        };
+        let file = file.with(|policy| policy.cached());
+        let builder = Properties::builder().state_dir(&place.dir);
+        builder.source(file).build().unwrap()
+    };
+    // Where nothing was kept, a missing file is no problem.
+    let props = start(false);
+    assert!(props.health().is_up() && number(&props, "a").is_none());
+    fs::write(&path, "a = 1\n").unwrap();
+    assert!(eventually(SOON, || number(&props, "a") == Some(1)));
+    drop(props);
+    fs::remove_file(&path).unwrap();
+    // The second restart finds what the first one left in the cache.
+    for restart in 1..=2 {
+        let props = start(false);
+        assert_eq!(number(&props, "a"), Some(1), "restart {restart}");
+        let health = props.health().sources.pop().unwrap();
+        assert!(matches!(health.status, Status::Stale { .. }), "{health:?}");
+        let problems: Vec<String> = health.problems.iter().map(ToString::to_string).collect();
+        assert!(
+            problems.iter().any(|it| it.contains("does not exist")),
+            "{problems:?}"
+        );
+        // The watch looks again.
+        thread::sleep(Duration::from_millis(1500));
+        assert_eq!(number(&props, "a"), Some(1), "restart {restart}");
+        assert!(!props.health().is_up());
+    }
+    let props = start(false);
+    fs::write(&path, "a = 2\n").unwrap();
+    assert!(eventually(SOON, || number(&props, "a") == Some(2)));
+    assert!(eventually(SOON, || props.health().is_up()));
+    drop(props);
+    fs::remove_file(&path).unwrap();
+    let props = start(true);
+    assert_eq!(number(&props, "a"), None);
+    assert!(props.health().is_up());
+}

@@ -460,3 +460,25 @@ fn a_value_after_a_space_is_a_hint_that_does_not_show_it() -> Result<(), Error> 
     assert!(found[1].contains("`--debug=VALUE`"), "{}", found[1]);
     Ok(())
 }
+
+#[test]
+fn two_spellings_of_the_index_of_one_item_are_reported_and_the_first_counts() {
+    let vars = [("APP_L__1", "a"), ("APP_L__01", "b"), ("APP_L__0", "c")];
+    let document = Env::prefix("APP_").vars(vars).load().unwrap();
+    assert_eq!(document.get("l.01"), Some(&"b".into()));
+    assert_eq!(document.get("l.1"), None);
+    let problems: Vec<String> = document.problems().iter().map(ToString::to_string).collect();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    for part in ["`l.1`", "APP_L__01", "APP_L__1"] {
+        assert!(problems[0].contains(part), "{problems:?}");
+    }
+    // Below an item too; another item and another list are another matter.
+    let vars = [
+        ("APP_L__00__P", "a"),
+        ("APP_L__0__P", "b"),
+        ("APP_L__0__Q", "c"),
+        ("APP_M__0__P", "d"),
+    ];
+    let document = Env::prefix("APP_").vars(vars).load().unwrap();
+    assert_eq!(document.problems().len(), 1, "{:?}", document.problems());
+}

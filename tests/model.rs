@@ -703,10 +703,14 @@ impl World {
                 None => assert_eq!(layer.says, Says::Unset),
             }
         }
-        // The winner is the strongest layer that holds a value, if a value is what shows.
+        // The winner is the strongest layer that holds a value, if a value is what shows: of a table
+        // above it no item is in force, or the table would show.
         if let (Some(Node::Leaf(_)), Some(wanted)) = (
             naive::find(&view.merged, &path),
-            explained.layers.iter().find(|l| l.says != Says::Nothing),
+            explained
+                .layers
+                .iter()
+                .find(|l| !matches!(l.says, Says::Nothing | Says::Table(_))),
         ) {
             let winners: Vec<&str> = explained
                 .layers

@@ -827,3 +827,66 @@ fn of_a_field_and_its_alias_the_one_of_the_stronger_layer_counts() -> Result<(),
     assert_eq!(look.load().color, "green");
     Ok(())
 }
+
+#[test]
+fn an_item_past_the_end_of_an_empty_text_leaves_the_text_in_force() -> Result<(), Error> {
+    let memory = Memory::named("low");
+    let props = Properties::builder().source(memory.clone()).build()?;
+    memory.set("a.0", "")?;
+    // It counts while there is an item 0, and is ignored as soon as there is none again.
+    memory.set("a.0", "x")?;
+    props.set("a.0.1", "y")?;
+    assert_eq!(props.get::<Vec<String>>("a.0")?, ["x", "y"]);
+    memory.set("a.0", "")?;
+    let explained = props.explain("a.0");
+    assert_eq!(explained.value.as_deref(), Some("\"\""), "{explained}");
+    let wins = explained.layers.iter().filter(|layer| layer.wins);
+    let wins: Vec<&str> = wins.map(|layer| layer.name.as_str()).collect();
+    assert_eq!(wins, ["memory low"], "{explained}");
+    assert_eq!(explained.refused.len(), 1, "{explained}");
+    Ok(())
+}
+
+#[cfg(feature = "toml")]
+#[test]
+fn an_error_about_an_item_names_where_that_item_was_written() -> Result<(), Error> {
+    use liveprops::sources::{Env, File};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.toml");
+    let text = "l = [\n  1,\n  \"two\",\n  \"three\",\n  { p = \"x\", q = \"y\" },\n]\nj = [\n\"a\" ]\n";
+    std::fs::write(&path, text).unwrap();
+    let vars = [
+        ("APP_L__0", "first"),
+        ("APP_L__3__P", "p"),
+        ("APP_L__4", "last"),
+        ("APP_J", "b,c"),
+    ];
+    let props = Properties::builder()
+        .source(File::new(&path))
+        .source(Env::prefix("APP_").vars(vars))
+        .append("j")
+        .build()?;
+    let file = path.display().to_string();
+    let wanted = [
+        ("l.0", "env APP_L__0".to_owned()),
+        ("l.1", format!("file {file}:3:3")),
+        ("l.2", format!("file {file}:4:3")),
+        ("l.3.p", "env APP_L__3__P".to_owned()),
+        ("l.3.q", format!("file {file}:5:18")),
+        ("l.4", "env APP_L__4".to_owned()),
+        ("j.0", format!("file {file}:8:1")),
+        ("j.1", "env APP_J".to_owned()),
+        ("j.2", "env APP_J".to_owned()),
+    ];
+    for (key, origin) in wanted {
+        let error = props.get::<u32>(key).unwrap_err().to_string();
+        assert!(error.contains(&origin), "{key}: {error}");
+        assert!(!error.contains("joined"), "{key}: {error}");
+    }
+    // The whole list is read, and an item of it is at fault.
+    props.set("l.0", 1)?;
+    let error = props.get::<Vec<u32>>("l").unwrap_err().to_string();
+    assert!(error.contains(&format!("{file}:3:3")), "{error}");
+    assert!(!error.contains("joined"), "{error}");
+    Ok(())
+}

@@ -31,7 +31,56 @@ pub(crate) struct IgnoredItem {
 #[derive(Clone, Copy, Debug)]
 enum Content<'a> {
     Node(&'a Node),
-    Value(&'a Value),
+    /// With the origins of the value and of those in it, in the order of `Value::position`; none if
+    /// they do not matter.
+    Value(&'a Value, &'a [Origin]),
+}
+
+/// A value with the origins of it and of those in it, in the order of `Value::position`.
+#[derive(Debug)]
+struct Placed {
+    value: Value,
+    origins: Vec<Origin>,
+}
+
+impl Placed {
+    /// A list of some items.
+    fn list(origin: Origin, items: Vec<Placed>) -> Self {
+        let mut origins = vec![origin];
+        let mut values = Vec::with_capacity(items.len());
+        for item in items {
+            origins.extend(item.origins);
+            values.push(item.value);
+        }
+        Self {
+            value: Value::List(values.into()),
+            origins,
+        }
+    }
+
+    /// The items of a list, or of a text that spells one, whose origins are these.
+    fn items(list: &Value, origins: &[Origin]) -> Option<Vec<Self>> {
+        let values = coerce::items(list)?;
+        let is_each = matches!(list, Value::List(_)) && origins.len() == list.count();
+        let mut rest = origins.get(1..).filter(|_| is_each);
+        let whole = origins.first().cloned().unwrap_or_else(nowhere);
+        let items = values.into_iter().map(|value| {
+            let count = value.count();
+            let own = rest.and_then(|all| all.split_at_checked(count));
+            rest = own.map(|(_, after)| after);
+            let origins = match own {
+                Some((own, _)) => own.to_vec(),
+                None => vec![whole.clone(); count],
+            };
+            Self { value, origins }
+        });
+        Some(items.collect())
+    }
+}
+
+/// The origin of what a program wrote nowhere.
+fn nowhere() -> Origin {
+    Origin::new("joined", "")
 }
 
 /// What one layer has at a place, with the layer's position from the strongest.
@@ -62,15 +111,15 @@ impl<'a> View<'a> {
         match self.content {
             Content::Node(Node::Leaf(leaf)) => Some(&leaf.value),
             Content::Node(Node::Resolved(resolved)) => resolved.value.as_ref().ok(),
-            Content::Node(Node::Table(_)) | Content::Value(Value::Table(_)) => None,
-            Content::Value(value) => Some(value),
+            Content::Node(Node::Table(_)) | Content::Value(Value::Table(_), _) => None,
+            Content::Value(value, _) => Some(value),
         }
     }
 
     fn is_table(&self) -> bool {
         matches!(
             self.content,
-            Content::Node(Node::Table(_)) | Content::Value(Value::Table(_))
+            Content::Node(Node::Table(_)) | Content::Value(Value::Table(_), _)
         )
     }
 
@@ -81,7 +130,7 @@ impl<'a> View<'a> {
     fn is_empty_table(&self) -> bool {
         match self.content {
             Content::Node(Node::Table(table)) => table.is_empty(),
-            Content::Value(Value::Table(fields)) => fields.is_empty(),
+            Content::Value(Value::Table(fields), _) => fields.is_empty(),
             _ => false,
         }
     }
@@ -101,10 +150,16 @@ impl<'a> View<'a> {
                     .map(|entry| (&*entry.name, child(Content::Node(&entry.node))))
                     .collect()
             }
-            Content::Value(Value::Table(fields)) => {
+            Content::Value(Value::Table(fields), origins) => {
+                let mut rest = origins.get(1..).unwrap_or_default();
                 let fields = fields.iter();
                 fields
-                    .map(|(name, value)| (&**name, child(Content::Value(value))))
+                    .map(|(name, value)| {
+                        let own = rest.split_at_checked(value.count());
+                        let (own, after) = own.unwrap_or_default();
+                        rest = after;
+                        (&**name, child(Content::Value(value, own)))
+                    })
                     .collect()
             }
             _ => Vec::new(),
@@ -124,8 +179,33 @@ impl<'a> View<'a> {
         }
         match self.content {
             Content::Node(node) => of(node),
-            Content::Value(_) => None,
+            Content::Value(..) => None,
         }
+    }
+
+    /// Where this begins.
+    fn start(&self) -> Origin {
+        let start = match self.content {
+            Content::Node(_) => self.origin(),
+            Content::Value(_, origins) => origins.first(),
+        };
+        start.cloned().unwrap_or_else(nowhere)
+    }
+
+    /// The origins of a value that stands here, and of those in it.
+    fn origins(&self, value: &Value) -> Vec<Origin> {
+        match self.content {
+            Content::Value(_, origins) if origins.len() == value.count() => origins.to_vec(),
+            _ => self.start().of_all(value),
+        }
+    }
+
+    /// The items of the list that this is.
+    fn items(&self) -> Vec<Placed> {
+        let items = self
+            .scalar()
+            .and_then(|list| Placed::items(list, &self.origins(list)));
+        items.unwrap_or_default()
     }
 }
 
@@ -156,7 +236,7 @@ fn are_indexes(tables: &[View<'_>]) -> bool {
                 any |= !table.is_empty();
                 table.map().iter().all(|entry| index(&entry.name).is_some())
             }
-            Content::Value(Value::Table(fields)) => {
+            Content::Value(Value::Table(fields), _) => {
                 any |= !fields.is_empty();
                 fields.keys().all(|name| index(name).is_some())
             }
@@ -256,7 +336,13 @@ impl Composer {
         view.scalar().cloned().unwrap_or(Value::Unset)
     }
 
-    fn value(&mut self, views: &[View<'_>], at: &mut String) -> Option<Value> {
+    fn placed(&mut self, view: View<'_>) -> Placed {
+        let value = self.take(view);
+        let origins = view.origins(&value);
+        Placed { value, origins }
+    }
+
+    fn value(&mut self, views: &[View<'_>], at: &mut String) -> Option<Placed> {
         let mut clash = false;
         let shown = look(views, &mut clash);
         if clash {
@@ -266,19 +352,24 @@ impl Composer {
         }
         match shown {
             Shown::Nothing => None,
-            Shown::Value(view) => Some(self.take(view)),
+            Shown::Value(view) => Some(self.placed(view)),
             Shown::Items(tables, list) => {
-                let below = self.take(list);
-                let items = self.items(&tables, list, at);
-                Some(items.map_or(below, |items| Value::List(items.into())))
+                let below = self.placed(list);
+                match self.items(&tables, list, at) {
+                    Some(items) => Some(Placed::list(list.start(), items)),
+                    None => Some(below),
+                }
             }
             Shown::Tables(tables) => {
                 let mut fields = BTreeMap::new();
+                let start = tables.first().map_or_else(nowhere, View::start);
+                let mut origins = vec![start];
                 for (name, views) in by_name(&tables) {
                     let length = at.len();
                     key::push_segment(at, name);
-                    if let Some(value) = self.value(&views, at) {
-                        fields.insert(name.into(), value);
+                    if let Some(field) = self.value(&views, at) {
+                        fields.insert(name.into(), field.value);
+                        origins.extend(field.origins);
                     }
                     at.truncate(length);
                 }
@@ -286,7 +377,8 @@ impl Composer {
                 let empty = tables.iter().filter(|table| table.is_empty_table());
                 self.layers.extend(empty.clone().map(|table| table.layer));
                 let is_there = !fields.is_empty() || empty.count() > 0;
-                is_there.then(|| Value::Table(Box::new(fields)))
+                let value = Value::Table(Box::new(fields));
+                is_there.then_some(Placed { value, origins })
             }
         }
     }
@@ -298,8 +390,8 @@ impl Composer {
         tables: &[View<'_>],
         list: View<'_>,
         at: &mut String,
-    ) -> Option<Vec<Value>> {
-        let mut items = list.scalar().and_then(coerce::items).unwrap_or_default();
+    ) -> Option<Vec<Placed>> {
+        let mut items = list.items();
         let mut any_counts = false;
         for (index, views) in by_index(tables) {
             let length = at.len();
@@ -310,7 +402,7 @@ impl Composer {
                     let mut all = views.clone();
                     all.push(View {
                         layer: list.layer,
-                        content: Content::Value(below),
+                        content: Content::Value(&below.value, &below.origins),
                     });
                     match self.value(&all, at) {
                         Some(item) => {
@@ -339,8 +431,8 @@ impl Composer {
     }
 
     /// The list that one layer writes by index.
-    fn own(&mut self, table: View<'_>, at: &mut String) -> Vec<Value> {
-        let mut items: Vec<Value> = Vec::new();
+    fn own(&mut self, table: View<'_>, at: &mut String) -> Vec<Placed> {
+        let mut items: Vec<Placed> = Vec::new();
         for (index, views) in by_index(&[table]) {
             let length = at.len();
             key::push_segment(at, &index.to_string());
@@ -384,16 +476,21 @@ impl Composer {
     }
 
     /// The list as a leaf.
-    fn entry(&self, name: &Entry, items: Vec<Value>) -> Option<Arc<Entry>> {
+    fn entry(&self, name: &Entry, items: Vec<Placed>) -> Option<Arc<Entry>> {
         let node = match &self.broken {
             Some(broken) => Node::Resolved(Box::new(broken.clone())),
             None => {
-                let origin = match self.origins.as_slice() {
+                let start = match self.origins.as_slice() {
                     [] => return None,
                     [only] => only.clone(),
                     several => joined_origin(several),
                 };
-                let leaf = Leaf::new(Value::List(items.into()), origin);
+                let list = Placed::list(start.clone(), items);
+                let origin = match self.origins.len() {
+                    1 => start,
+                    _ => start.with_parts(list.origins),
+                };
+                let leaf = Leaf::new(list.value, origin);
                 match &self.fixed {
                     None => Node::Leaf(leaf),
                     Some(fixed) => Node::Resolved(Box::new(Resolved {
@@ -477,7 +574,7 @@ pub(super) fn overlaid(
     }
 }
 
-fn composed(composer: Composer, name: &Entry, items: Vec<Value>) -> Option<Composed> {
+fn composed(composer: Composer, name: &Entry, items: Vec<Placed>) -> Option<Composed> {
     let entry = composer.entry(name, items)?;
     Some(Composed {
         entry,
@@ -492,23 +589,24 @@ fn composed(composer: Composer, name: &Entry, items: Vec<Value>) -> Option<Compo
 pub(super) fn joined(lists: &[(usize, &Arc<Entry>)], at: &str) -> Option<Composed> {
     let (_, strongest) = lists.first()?;
     let mut composer = Composer::default();
-    let mut items: Vec<Value> = Vec::new();
+    let mut items: Vec<Placed> = Vec::new();
     for (layer, entry) in lists.iter().rev() {
         let view = View::of(*layer, entry);
         match &entry.node {
             Node::Table(_) => items.extend(composer.own(view, &mut at.to_owned())),
             _ => {
-                let value = composer.take(view);
+                let list = composer.placed(view);
                 if composer.broken.is_some() {
                     break;
                 }
-                items.extend(coerce::items(&value)?);
+                items.extend(Placed::items(&list.value, &list.origins)?);
             }
         }
     }
     if composer.origins.is_empty() {
         // A list of ignored items alone.
-        let leaf = Leaf::new(Value::List(items.into()), Origin::new("joined", ""));
+        let list = Placed::list(nowhere(), items);
+        let leaf = Leaf::new(list.value, nowhere());
         let entry = Arc::new(Entry {
             name: strongest.name.clone(),
             node: Node::Leaf(leaf),
@@ -555,7 +653,7 @@ pub(super) fn parts_inside<S: AsRef<str>>(
     let mut below: Vec<View<'_>> = tables.to_vec();
     below.push(View {
         layer: list.layer,
-        content: Content::Value(value),
+        content: Content::Value(value, &[]),
     });
     let (layers, origin) = inside(&below, &path);
     let origin = match layers.as_slice() {
@@ -599,7 +697,7 @@ fn inside_list(
     let mut views: Vec<View<'_>> = by_index(tables).remove(&index).unwrap_or_default();
     views.extend(items.get(index).map(|item| View {
         layer: list.layer,
-        content: Content::Value(item),
+        content: Content::Value(item, &[]),
     }));
     inside(&views, rest)
 }

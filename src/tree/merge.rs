@@ -460,15 +460,20 @@ fn joined_list<S: AsRef<str>>(
     lists: &[(usize, &Arc<Entry>)],
     inside: &[S],
 ) -> SharedList {
-    let layers = match (inside.first(), lists.last()) {
-        (None, _) => composed.layers,
-        // Only the items of the weakest layer have the same number in its own list.
-        (Some(index), Some((layer, weakest))) => {
+    let layers = match inside.first() {
+        None => composed.layers,
+        // Only the items of the weakest layer that has one have the same number in its own list.
+        Some(index) => {
             let index = index.as_ref().parse::<usize>().ok();
-            let has_item = index.is_some_and(|index| index < items::own_count(weakest));
-            has_item.then_some(*layer).into_iter().collect()
+            let mut counts = lists
+                .iter()
+                .rev()
+                .map(|(layer, list)| (*layer, items::own_count(list)));
+            let weakest = counts.find(|(_, count)| *count > 0);
+            let of_weakest =
+                weakest.filter(|(_, count)| index.is_some_and(|index| index < *count));
+            of_weakest.map(|(layer, _)| layer).into_iter().collect()
         }
-        (Some(_), None) => Vec::new(),
     };
     SharedList {
         origin: composed.entry.node.origin().cloned(),

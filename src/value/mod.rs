@@ -133,7 +133,7 @@ impl Value {
     }
 
     /// How many values this is and holds; the names of tables are none.
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         match self {
             Value::List(items) => count(items),
             Value::Table(fields) => 1 + fields.values().map(Value::count).sum::<usize>(),

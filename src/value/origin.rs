@@ -39,6 +39,9 @@ enum At {
     /// Of a list: where it begins, then where each value in it begins, in the order of
     /// [`position`]. Boxed once more, so that an origin without items is no larger.
     Items(Arc<Box<[Spot]>>),
+    /// Of a list that several places make up: its own origin, then that of each value in it, in the
+    /// order of [`position`]. None of them has parts.
+    Parts(Arc<Box<[Origin]>>),
     Revision(u64),
 }
 
@@ -86,6 +89,29 @@ impl Origin {
         }
     }
 
+    /// The same place at a list whose values come from several places. `parts` begins with the origin
+    /// of the list itself.
+    pub(crate) fn with_parts(&self, parts: Vec<Origin>) -> Self {
+        Self {
+            place: Arc::clone(&self.place),
+            at: At::Parts(Arc::new(parts.into())),
+        }
+    }
+
+    /// Where a value and each value in it were written, in the order of [`position`], if this is the
+    /// origin of the value. What has no origin of its own has that of the value.
+    pub(crate) fn of_all(&self, value: &Value) -> Vec<Self> {
+        let count = value.count();
+        match &self.at {
+            At::Items(spots) if spots.len() == count => spots
+                .iter()
+                .map(|(line, column)| self.at(*line, *column))
+                .collect(),
+            At::Parts(parts) if parts.len() == count => parts.to_vec(),
+            _ => vec![self.clone(); count],
+        }
+    }
+
     /// Where the list and the values in it begin, if that is known.
     pub(crate) fn items(&self) -> Option<&[Spot]> {
         match &self.at {
@@ -98,12 +124,16 @@ impl Origin {
     /// say. The list may have been joined with another one since, and then its values are more.
     #[cold]
     pub(crate) fn of_item(&self, list: &[Value], path: &[String]) -> Option<Self> {
-        let spots = self.items()?;
-        if spots.len() != count(list) {
-            return None;
+        match &self.at {
+            At::Items(spots) if spots.len() == count(list) => {
+                let (line, column) = *spots.get(position(list, path)?)?;
+                Some(self.at(line, column))
+            }
+            At::Parts(parts) if parts.len() == count(list) => {
+                parts.get(position(list, path)?).cloned()
+            }
+            _ => None,
         }
-        let (line, column) = *spots.get(position(list, path)?)?;
-        Some(self.at(line, column))
     }
 
     /// The kind of source: `file`, `env`, `memory`.
@@ -118,8 +148,9 @@ impl Origin {
 
     /// The revision of its store, where the source has one.
     pub(crate) fn revised(&self) -> Option<u64> {
-        match self.at {
-            At::Revision(revision) => Some(revision),
+        match &self.at {
+            At::Revision(revision) => Some(*revision),
+            At::Parts(parts) => parts.first()?.revised(),
             _ => None,
         }
     }
@@ -129,6 +160,7 @@ impl Origin {
         match &self.at {
             At::Line(line, column) => Some((*line, *column)),
             At::Items(spots) => spots.first().copied(),
+            At::Parts(parts) => parts.first()?.line(),
             _ => None,
         }
     }

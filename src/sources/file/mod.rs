@@ -58,6 +58,9 @@ const NOTHING: u64 = 0;
 /// over 10 MiB leaves the values as they were and shows in the source's health. So does a file that
 /// lost its last value: it is empty, or has only comments, an empty table or `{}`.
 ///
+/// An extension that stands for no format is an error of the first load, also of an optional file that
+/// is not there yet.
+///
 /// The path is fixed when the source is made: a later change of the working directory does not
 /// move it.
 ///
@@ -221,6 +224,10 @@ impl File {
 
     /// Lets the file be missing at the start: it is picked up when it appears. By default that is
     /// an error.
+    ///
+    /// With [`cached`](crate::source::Policy::cached), a file that is missing at the start keeps the
+    /// values it had last, and the source's health reports that, unless
+    /// [`drop_when_missing`](File::drop_when_missing) lets them go.
     #[must_use]
     pub fn optional(mut self) -> Self {
         self.options.optional = true;
@@ -239,7 +246,9 @@ impl File {
     }
 
     /// Drops the values when the file is away for 1 second and its directory is still there. By
-    /// default they stay and the source's health says that the file is missing.
+    /// default they stay and the source's health says that the file is missing. With
+    /// [`optional`](File::optional) and [`cached`](crate::source::Policy::cached), a start at which the
+    /// file is missing drops the values that were kept on disk as well.
     #[must_use]
     pub fn drop_when_missing(mut self) -> Self {
         self.options.drop_when_missing = true;
@@ -268,22 +277,50 @@ impl File {
         read::read(&self.path)
     }
 
-    fn parse(&self, content: &[u8]) -> Result<Document, Error> {
-        // Looked up here and not in `new`: a wrong extension is an error like any other.
+    /// The format of the content. Looked up here and not in `new`: a wrong extension is an error like
+    /// any other.
+    fn known_format(&self) -> Result<Format, Error> {
         let format = self.options.format.or_else(|| Format::of_path(&self.path));
-        match format {
-            Some(format) => {
-                let origin = self.origin();
-                let mut document = format.parse(content, &origin)?;
-                if !self.options.allow_empty {
-                    read::report_void(&mut document, &origin);
-                }
-                Ok(document)
+        format.ok_or_else(|| {
+            let detail = Format::unknown(&self.path);
+            Error::new(ErrorKind::Malformed, detail).with_origin(self.origin())
+        })
+    }
+
+    fn parse(&self, content: &[u8]) -> Result<Document, Error> {
+        let origin = self.origin();
+        let mut document = self.known_format()?.parse(content, &origin)?;
+        if !self.options.allow_empty {
+            read::report_void(&mut document, &origin);
+        }
+        Ok(document)
+    }
+
+    /// What a file says that is missing and may be. If values of it were kept on disk, they stay.
+    fn absent(&self) -> Document {
+        let mut document = Document::new();
+        if !self.options.drop_when_missing {
+            let detail = "the file does not exist; the values it had last, kept on disk, stay until it \
+                          is there again (`drop_when_missing` lets them go)";
+            let origin = self.origin();
+            let error = Error::new(ErrorKind::Unavailable, detail).with_origin(&origin);
+            document.report_emptied(&origin, error);
+        }
+        document
+    }
+
+    /// Why the file cannot be read by a first load.
+    fn unreadable(&self, fault: &Fault) -> Error {
+        match fault {
+            Fault::Missing => {
+                let path = self.path.display();
+                let detail = format!(
+                    "the file does not exist: expected it at `{path}`; create it, or let it be missing \
+                     with `File::optional`"
+                );
+                Error::new(ErrorKind::Unavailable, detail).with_origin(self.origin())
             }
-            None => {
-                let detail = Format::unknown(&self.path);
-                Err(Error::new(ErrorKind::Malformed, detail).with_origin(self.origin()))
-            }
+            fault => fault.error(&self.origin()),
         }
     }
 }
@@ -306,6 +343,7 @@ impl Source for File {
     }
 
     fn load(&self) -> Result<Document, Error> {
+        self.known_format()?;
         let begun = Instant::now();
         let digests = self.memory.lock().digest.clone();
         let mut suspect = None;
@@ -317,8 +355,8 @@ impl Source for File {
                     std::thread::sleep(QUIET);
                     continue;
                 }
-                Err(Fault::Missing) if self.options.optional => return Ok(Document::new()),
-                Err(fault) => return Err(fault.error(&self.origin())),
+                Err(Fault::Missing) if self.options.optional => return Ok(self.absent()),
+                Err(fault) => return Err(self.unreadable(&fault)),
             };
             let digest = digests.of(&content.bytes);
             let accepted = is_accepted(&mut suspect, digest, &content, reading);
@@ -422,7 +460,7 @@ impl Followed<'_> {
         if self.verdicts.known_bad(NOTHING, updates) {
             return;
         }
-        if self.verdicts.send(NOTHING, Document::new(), updates) {
+        if self.verdicts.send(NOTHING, self.file.absent(), updates) {
             let before = std::mem::take(&mut *self.file.memory.lock());
             // The old document may be large.
             drop(before);
