@@ -451,6 +451,45 @@ fn layers_grow_with_their_number() {
 }
 
 #[test]
+fn the_look_for_secrets_in_a_text_grows_with_its_length() {
+    type Shape = fn(usize) -> String;
+    let shapes: [(&str, Shape); 14] = [
+        ("long words", |n| "configurable words ".repeat(n)),
+        ("addresses behind a sign", |n| {
+            format!("@ {}", "x://".repeat(n))
+        }),
+        ("addresses before a sign", |n| {
+            format!("{} @", "x://a/".repeat(n))
+        }),
+        ("masked pairs", |n| {
+            format!("{};", "password=****** ".repeat(n))
+        }),
+        ("masked fields", |n| "?password: ****** ".repeat(n)),
+        ("empty pairs", |n| format!("{};", "password=".repeat(n))),
+        ("pairs in quotes", |n| "password=\"****** ".repeat(n)),
+        ("fields in braces", |n| "{password:{****** ".repeat(n)),
+        ("names of pairs", |n| "a = ' \" ".repeat(n)),
+        ("schemes", |n| "Negotiate ****** sharedkey ".repeat(n)),
+        ("webhooks", |n| {
+            "https://hooks.slack.com/services/ ".repeat(n)
+        }),
+        ("beginnings of keys", |n| "-----BEGIN PRIVATE ".repeat(n)),
+        ("options", |n| "curl -u me --password ****** ".repeat(n)),
+        ("logins", |n| "a:/b@c/d:".repeat(n)),
+    ];
+    for (what, text) in shapes {
+        grows_linearly(&format!("a text of {what}"), 4_000, |n| {
+            let memory = Memory::new();
+            memory.set("plain", text(n)).unwrap();
+            let props = Properties::builder().source(memory).build().unwrap();
+            move || {
+                black_box(props.explain("plain"));
+            }
+        });
+    }
+}
+
+#[test]
 fn references_grow_with_their_number() {
     grows_linearly("a chain", 100, |n| {
         let memory = Memory::new();

@@ -3,15 +3,22 @@
 //! Known are addresses with a user or a secret parameter, connection strings, headers, documents and
 //! command lines with a secret name, private keys, and the tokens of services whose form is public.
 //! What has no form, such as a password alone, cannot be known.
+//!
+//! The time of a scan grows with the length of the text. Each look ahead is [`WINDOW`] bytes long at the
+//! most, or ends where the next one begins: what was found once is not looked at again.
 
 use std::ops::Range;
 
 use crate::error::MASK;
 use crate::value::secret::encode;
 use crate::value::secret::names::{header_looks_secret, looks_secret, parameter_looks_secret};
+use crate::value::secret::tokens::{hashes, tokens};
 
 /// Receives a secret part of a text; says whether to go on.
-type Found<'a> = dyn FnMut(Range<usize>) -> bool + 'a;
+pub(super) type Found<'a> = dyn FnMut(Range<usize>) -> bool + 'a;
+
+/// So many bytes behind the beginning of an address are searched for the end of its user and password.
+const WINDOW: usize = 4096;
 
 /// Whether a text holds a secret by its form.
 pub(crate) fn text_holds_secret(text: &str) -> bool {
@@ -60,7 +67,7 @@ fn find(text: &str, found: &mut Found<'_>) {
     let go_on = (!has(b'@') || (user_infos(text, found) && logins(text, found)))
         && (!has(b'=') || assignments(text, found))
         && (!has(b':') || fields(text, found))
-        && (!has(b' ') || (schemes(text, found) && netrc(text, found)))
+        && (!has(b' ') || (schemes(text, found) && options(text, found) && netrc(text, found)))
         && (!has(b'-') || private_keys(text, found))
         && (!has(b'/') || webhooks(text, found))
         && (!has(b'$') || hashes(text, found));
@@ -71,50 +78,114 @@ fn find(text: &str, found: &mut Found<'_>) {
 
 /// The user and the password in addresses: `redis://me:pw@host`.
 fn user_infos(text: &str, found: &mut Found<'_>) -> bool {
+    let mut done = 0;
+    let mut next_at = 0;
     for (at, _) in text.match_indices("://") {
         let begin = at + 3;
-        let rest = line(&text[begin..]);
-        let word = rest
-            .split([' ', '"', '\'', '<', '>'])
-            .next()
-            .unwrap_or_default();
-        let authority = word.split(['/', '?', '#']).next().unwrap_or_default();
-        // A password may hold what ends an authority, but then there is a user's name in front, and
-        // no port: `me:p/w@host`. It may even hold blanks.
-        let spaced = || {
-            rest.split_once('@').is_some_and(|(user, _)| {
-                user.split_once(':').is_some_and(|(name, password)| {
-                    let port = password.split('/').next().unwrap_or_default();
-                    !name.contains([' ', '/', '?']) && !port.bytes().all(|b| b.is_ascii_digit())
-                })
-            })
+        if begin < done {
+            continue;
+        }
+        if next_at < begin {
+            next_at = match text[begin..].find('@') {
+                Some(at) => begin + at,
+                None => return true,
+            };
+        }
+        let Some(user_info) = user_info(text, begin, next_at) else {
+            continue;
         };
-        let may_hold_password = authority.contains(':');
-        let end = if !authority.contains('@') && spaced() {
-            rest.rfind('@')
-        } else if may_hold_password {
-            word.rfind('@')
-        } else {
-            authority.rfind('@')
+        let user = &text[user_info.clone()];
+        let is_hidden = match user.split_once(':') {
+            Some((_, password)) => is_reference(password),
+            None => is_reference(user) || names_user(&text[..at]),
         };
-        if let Some(end) = end.filter(|end| *end > 0) {
-            let user = &rest[..end];
-            let password = user.split_once(':').map_or(user, |(_, password)| password);
-            let is_shown = user != MASK && !is_reference(password);
-            if is_shown && !found(begin..begin + end) {
-                return false;
-            }
+        done = user_info.end;
+        if !is_hidden && user != MASK && !found(user_info) {
+            return false;
         }
     }
     true
 }
 
+/// Where the user and the password of an address stand, of which the authority begins at a place.
+fn user_info(text: &str, begin: usize, next_at: usize) -> Option<Range<usize>> {
+    let window = &text[begin..boundary(text, begin + WINDOW)];
+    let rest = line(window);
+    let authority = rest.split(AUTHORITY_ENDS).next().unwrap_or_default();
+    if next_at >= begin + rest.len() {
+        // A user without an end in sight is masked as a whole.
+        let is_cut = authority.len() == window.len() && begin + window.len() < text.len();
+        return is_cut.then(|| begin..next_at);
+    }
+    let word = rest.split(WORD_ENDS).next().unwrap_or_default();
+    let end = if authority.contains('@') {
+        let user = authority.rfind('@');
+        // A password may hold what ends an authority: `me:p@w/w@host`.
+        let is_masked = || {
+            let user = authority.split('@').next().unwrap_or_default();
+            let password = user.split_once(':').map_or(user, |(_, password)| password);
+            user == MASK || is_reference(password)
+        };
+        let has_password = user.is_some_and(|end| authority[..end].contains(':'));
+        if has_password && !is_masked() {
+            word.rfind('@')
+        } else {
+            user
+        }
+    } else {
+        let (name, port) = authority.rsplit_once(':')?;
+        // A host with a port; what stands behind it is a path.
+        if port.bytes().all(|b| b.is_ascii_digit()) || is_reference(port) {
+            return None;
+        }
+        // A password may hold what ends an authority, and even blanks: `me:p/w@host`.
+        let is_user = !name.contains(['[', ']']);
+        is_user.then(|| word.rfind('@').or_else(|| rest.rfind('@')))?
+    };
+    end.filter(|end| *end > 0).map(|end| begin..begin + end)
+}
+
+const AUTHORITY_ENDS: [char; 8] = ['/', '?', '#', ' ', '"', '\'', '<', '>'];
+const WORD_ENDS: [char; 5] = [' ', '"', '\'', '<', '>'];
+
+/// Schemes of addresses whose user is a name and no token.
+const NAMED_USERS: [&str; 11] = [
+    "ssh",
+    "git+ssh",
+    "ssh+git",
+    "svn+ssh",
+    "sftp",
+    "scp",
+    "rsync",
+    "postgres",
+    "postgresql",
+    "mysql",
+    "mariadb",
+];
+
+/// Whether a text ends with the scheme of addresses whose user is a name and no token.
+fn names_user(text: &str) -> bool {
+    let is_part = |b: &u8| b.is_ascii_alphanumeric() || b"+-.".contains(b);
+    let length = text.bytes().rev().take(16).take_while(is_part).count();
+    let scheme = &text[text.len() - length..];
+    NAMED_USERS.iter().any(|it| scheme.eq_ignore_ascii_case(it))
+}
+
 /// What stands before `name:password@host` and is no user's name.
-const NO_USERS: [&str; 22] = [
+const NO_USERS: [&str; 45] = [
     "acct",
+    "assignee",
+    "author",
+    "bcc",
+    "cc",
+    "contact",
+    "docker",
     "domain",
     "email",
     "file",
+    "from",
+    "github",
+    "gitlab",
     "group",
     "http",
     "https",
@@ -123,14 +194,28 @@ const NO_USERS: [&str; 22] = [
     "jsr",
     "mail",
     "mailto",
+    "maintainer",
     "member",
+    "notify",
     "npm",
     "oci",
+    "on-call",
+    "oncall",
+    "owner",
+    "pkg",
     "principal",
+    "recipient",
+    "reply-to",
+    "replyto",
+    "reviewer",
+    "sender",
     "serviceaccount",
     "sip",
     "sips",
+    "support",
+    "to",
     "user",
+    "uses",
     "workspace",
     "xmpp",
 ];
@@ -175,7 +260,8 @@ fn is_user(name: &str, password: &str, tail: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || "-_.+%$\\".contains(c);
     let numeric = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let is_host = tail.starts_with(|c: char| c.is_alphanumeric() || "[(/".contains(c));
-    // `user:me@example.com` names a member of a team, `user:pw@tcp(h)/d` a login.
+    // `user:me@example.com` names a member of a team, `user:pw@tcp(h)/d` a login. Of other names none
+    // knows: `root:job@host` counts as a login.
     let is_bare = !tail.contains(['(', '/', ':']);
     let is_other = NO_USERS.iter().any(|it| name.eq_ignore_ascii_case(it))
         && (is_bare || !name.eq_ignore_ascii_case("user"));
@@ -185,7 +271,19 @@ fn is_user(name: &str, password: &str, tail: &str) -> bool {
         && !is_reference(password)
         && is_host
         && !is_other
+        && !is_version(tail)
         && !(numeric(name) && numeric(password))
+}
+
+/// Whether a text is the version of a package, and not the address of a host: `1.0.200`, `v4`.
+fn is_version(tail: &str) -> bool {
+    let number = tail.strip_prefix('v').unwrap_or(tail);
+    let core = number.split(['-', '+']).next().unwrap_or_default();
+    let parts = core.split('.').count();
+    parts < 4
+        && core
+            .split('.')
+            .all(|it| !it.is_empty() && it.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Whether a text is a database as Oracle's clients take it.
@@ -204,7 +302,16 @@ fn is_service(tail: &str) -> bool {
 /// Values behind `=` and a secret name, in the queries of addresses, connection strings, command lines
 /// and documents.
 fn assignments(text: &str, found: &mut Found<'_>) -> bool {
+    let pair_ends: &[char] = if text.contains(';') {
+        &[';', '\n']
+    } else {
+        &[' ', '\t', '\n']
+    };
+    let mut done = 0;
     for (at, _) in text.match_indices('=') {
+        if at < done {
+            continue;
+        }
         let (name, lead) = name_before(&text[..at]);
         let is_query = matches!(lead, Some('?' | '&' | '#'));
         let is_parameter = is_query && parameter_looks_secret(name);
@@ -214,15 +321,28 @@ fn assignments(text: &str, found: &mut Found<'_>) -> bool {
         let begin = at + 1 + blanks(&text[at + 1..]);
         let ends: &[char] = match lead {
             Some('?' | '&' | '#') => &['&', ';', '#', ' ', '\n', '"', '\'', '<', '>'],
-            _ if text.contains(';') => &[';', '\n'],
-            _ => &[' ', '\t', '\n'],
+            _ => pair_ends,
         };
-        let value = value_at(text, begin, ends);
-        if is_shown_value(&text[value.clone()]) && !found(value) {
+        let Some(value) = shown_value(text, begin, ends) else {
+            continue;
+        };
+        if is_count(name, &text[value.clone()]) {
+            continue;
+        }
+        done = value.end;
+        if !found(value) {
             return false;
         }
     }
     true
+}
+
+/// Whether a value is a number that a name says: `http://h/?code=404`, `pass=3 fail=0`.
+fn is_count(name: &str, value: &str) -> bool {
+    let counts = ["pass", "code", "key", "ticket"];
+    (1..=3).contains(&value.len())
+        && value.bytes().all(|b| b.is_ascii_digit())
+        && counts.iter().any(|it| name.eq_ignore_ascii_case(it))
 }
 
 /// The name that ends a text, and what stands before it.
@@ -245,7 +365,11 @@ fn name_before(text: &str) -> (&str, Option<char>) {
 
 /// Values behind `:` and a secret name: headers, JSON and YAML.
 fn fields(text: &str, found: &mut Found<'_>) -> bool {
+    let mut done = 0;
     for (at, _) in text.match_indices(':') {
+        if at < done {
+            continue;
+        }
         let before = text[..at].trim_end();
         let quoted = before.ends_with(['"', '\'']);
         let before = before.trim_end_matches(['\\', '"', '\'']);
@@ -259,9 +383,13 @@ fn fields(text: &str, found: &mut Found<'_>) -> bool {
                 .sum::<usize>();
         let name = &before[begin..];
         let lead = before[..begin].trim_end_matches([' ', '\t']);
-        let is_begin = lead.is_empty() || lead.ends_with(['\n', '{', ',', '"', '\'', '-', '?']);
+        let is_begin = lead.is_empty()
+            || lead.ends_with(['\n', '{', ',', '"', '\'', '-', '?'])
+            || lead.ends_with("-H")
+            || lead.ends_with("--header");
         let after = &text[at + 1..];
-        let is_field = quoted || (is_begin && after.starts_with([' ', '\t']));
+        let is_field =
+            quoted || (is_begin && (after.starts_with([' ', '\t']) || is_close_field(name, after)));
         if name.is_empty() || !is_field || !header_looks_secret(name) {
             continue;
         }
@@ -271,16 +399,53 @@ fn fields(text: &str, found: &mut Found<'_>) -> bool {
         } else {
             &['\n', '\r', '"', '\'']
         };
-        let value = if text[begin..].starts_with(['{', '[']) {
-            begin..text.len()
-        } else {
-            value_at(text, begin, ends)
+        if text[begin..].starts_with(['{', '[']) {
+            return found(begin..text.len());
+        }
+        let Some(value) = shown_value(text, begin, ends) else {
+            continue;
         };
-        if is_shown_value(&text[value.clone()]) && !found(value) {
+        done = value.end;
+        if !found(value) {
             return false;
         }
     }
     true
+}
+
+/// Whether a name and what stands directly behind its colon are a field: `X-Api-Key:abc`, and not
+/// `auth.example.com:8080`, `auth:latest` or `secret://path`.
+fn is_close_field(name: &str, after: &str) -> bool {
+    let (before, last) = name.rsplit_once(['-', '_', '.']).unwrap_or(("", name));
+    let ends_secret = header_looks_secret(last)
+        || ["key", "id", "string"]
+            .iter()
+            .any(|it| last.eq_ignore_ascii_case(it))
+        || !looks_secret(before);
+    let value = after
+        .split(['/', ',', ' ', '\n'])
+        .next()
+        .unwrap_or_default();
+    let is_version = value.bytes().all(|b| b.is_ascii_digit() || b == b'.') && value.len() <= 8;
+    let is_password = name.len() < 80 && {
+        let name = name.to_ascii_lowercase();
+        ["pass", "pw", "pin"].iter().any(|it| name.contains(it))
+    };
+    ends_secret
+        && !after.starts_with([':', '/'])
+        && value != "latest"
+        && (is_password || !is_version)
+}
+
+/// The value that begins at a place, as [`value_at`] finds it; `None` if it is no secret. Of a masked
+/// one the end is not looked for.
+fn shown_value(text: &str, begin: usize, ends: &[char]) -> Option<Range<usize>> {
+    let inner = text[begin..].trim_start_matches(['\\', '"', '\'', '{']);
+    if inner.trim_start().starts_with(MASK) {
+        return None;
+    }
+    let value = value_at(text, begin, ends);
+    is_shown_value(&text[value.clone()]).then_some(value)
 }
 
 /// The value that begins at a place: in quotes or braces, or up to one of `ends`.
@@ -311,7 +476,10 @@ fn value_at(text: &str, begin: usize, ends: &[char]) -> Range<usize> {
 /// Whether a value may be a secret: it is none if it is empty, masked or a mere switch.
 fn is_shown_value(value: &str) -> bool {
     let value = value.trim();
-    let is_switch = matches!(value, "" | "null" | "~" | "true" | "false");
+    const SWITCHES: [&str; 11] = [
+        "null", "~", "none", "nil", "true", "false", "on", "off", "yes", "no", "disabled",
+    ];
+    let is_switch = value.is_empty() || SWITCHES.iter().any(|it| value.eq_ignore_ascii_case(it));
     !is_switch && !value.starts_with(MASK) && !is_reference(value)
 }
 
@@ -325,32 +493,105 @@ fn is_reference(text: &str) -> bool {
 
 /// Credentials behind the name of their scheme: `Basic dTpw`, `Bearer abc`.
 fn schemes(text: &str, found: &mut Found<'_>) -> bool {
-    let mut scheme: &str = "";
+    let mut scheme = "";
+    let mut done = 0;
     for word in words(text, &[' ', '\t', '\n', '"', '\'', ',']) {
+        if word.start < done {
+            continue;
+        }
         let credential = &text[word.clone()];
-        let is_long = credential.len() >= 20
-            || (credential.len() >= 8 && credential.bytes().any(|byte| byte.is_ascii_digit()));
-        let is_secret = match scheme.to_ascii_lowercase().as_str() {
-            "basic" => encode::from_base64(credential).is_some_and(|bytes| bytes.contains(&b':')),
-            "bearer" | "token" | "apikey" | "geniekey" | "bot" | "negotiate" | "ntlm" => is_long,
-            "aws4-hmac-sha256" | "sharedkey" | "sharedkeylite" | "sharedaccesssignature" => true,
-            "digest" => credential.contains('='),
-            _ => false,
+        let before = std::mem::replace(&mut scheme, credential.trim_end_matches(':'));
+        let Some(names_parts) = scheme_of(before, credential) else {
+            continue;
         };
-        let names_one = scheme.len() > 8 || scheme.eq_ignore_ascii_case("digest");
-        // Such a credential has several parts.
-        let end = if names_one {
-            word.start + line(&text[word.start..]).len()
-        } else {
-            word.end
+        if credential.starts_with(MASK) || is_reference(credential) {
+            continue;
+        }
+        let end = match names_parts {
+            Parts::One => word.end,
+            Parts::Many => word.start + line(&text[word.start..]).len(),
         };
-        let is_shown = !credential.starts_with(MASK) && !is_reference(credential);
-        if is_secret && is_shown && !found(word.start..end) {
+        done = end;
+        if !found(word.start..end) {
             return false;
         }
-        scheme = credential.trim_end_matches(':');
     }
     true
+}
+
+/// How many words a credential has.
+enum Parts {
+    One,
+    /// All up to the end of the line.
+    Many,
+}
+
+/// What a scheme says of the word behind it; `None` if that is no credential.
+fn scheme_of(scheme: &str, credential: &str) -> Option<Parts> {
+    let is = |names: &[&str]| names.iter().any(|it| scheme.eq_ignore_ascii_case(it));
+    let is_long = || {
+        credential.len() >= 20
+            || (credential.len() >= 8 && credential.bytes().any(|byte| byte.is_ascii_digit()))
+    };
+    let is_login = || encode::from_base64(credential).is_some_and(|bytes| bytes.contains(&b':'));
+    let is_one = (is(&["basic"]) && is_login())
+        || (is(&["bearer", "token", "apikey", "geniekey", "bot", "ntlm"]) && is_long());
+    let is_many = is(&[
+        "aws4-hmac-sha256",
+        "sharedkey",
+        "sharedkeylite",
+        "sharedaccesssignature",
+    ]) || (is(&["negotiate"]) && is_long())
+        || (is(&["digest"]) && credential.contains('='));
+    match (is_one, is_many) {
+        (true, _) => Some(Parts::One),
+        (_, true) => Some(Parts::Many),
+        _ => None,
+    }
+}
+
+/// Options of programs whose next word is a login.
+const LOGIN_OPTIONS: [&str; 5] = ["-u", "-U", "--user", "--proxy-user", "--http-user"];
+
+/// What secret options of programs are followed by: `--password hunter2`, `curl -u me:hunter2`.
+fn options(text: &str, found: &mut Found<'_>) -> bool {
+    let fetches = text.contains("curl") || text.contains("://");
+    let mut before = "";
+    for word in words(text, &[' ', '\t', '\n', '"', '\'']) {
+        let value = &text[word.clone()];
+        let option = std::mem::replace(&mut before, value);
+        if !option.starts_with('-') || value.starts_with('-') || !is_shown_value(value) {
+            continue;
+        }
+        if LOGIN_OPTIONS.contains(&option) {
+            let Some((user, password)) = value.split_once(':').filter(|_| fetches) else {
+                continue;
+            };
+            let is_login =
+                !user.is_empty() && is_shown_value(password) && !password.starts_with('/');
+            if is_login && !found(word) {
+                return false;
+            }
+        } else if is_secret_option(option) && !found(word) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether an option has a secret name and takes a value: `--password`, and not `--no-password`.
+fn is_secret_option(option: &str) -> bool {
+    const SWITCHES: [&str; 11] = [
+        "no", "with", "without", "enable", "disable", "skip", "ask", "use", "allow", "require",
+        "show",
+    ];
+    option.strip_prefix("--").is_some_and(|name| {
+        let first = name.split(['-', '_']).next().unwrap_or_default();
+        name.len() < 80
+            && !name.contains(['=', ':'])
+            && !SWITCHES.contains(&first)
+            && looks_secret(name)
+    })
 }
 
 /// The passwords of a file for `netrc`.
@@ -403,218 +644,24 @@ const WEBHOOKS: [&str; 8] = [
 
 fn webhooks(text: &str, found: &mut Found<'_>) -> bool {
     WEBHOOKS.iter().all(|place| {
-        let Some(at) = text.find(place) else {
-            return true;
-        };
-        let begin = at + place.len();
-        let end = text[begin..].find([' ', '"', '\'', '\n']);
-        let end = end.map_or(text.len(), |end| begin + end);
-        begin == end || text[begin..].starts_with(MASK) || found(begin..end)
+        let mut done = 0;
+        text.match_indices(place).all(|(at, _)| {
+            let begin = at + place.len();
+            if at < done || text[begin..].starts_with(MASK) {
+                return true;
+            }
+            let end = text[begin..].find([' ', '"', '\'', '\n']);
+            done = end.map_or(text.len(), |end| begin + end);
+            begin == done || found(begin..done)
+        })
     })
 }
 
-/// What the tokens of services begin with, and how many characters follow at least.
-const TOKENS: [(&str, usize); 58] = [
-    // AWS: keys of users and of roles, and of Bedrock.
-    ("AKIA", 16),
-    ("ASIA", 16),
-    ("ABSK", 40),
-    // Git hosts.
-    ("ghp_", 20),
-    ("gho_", 20),
-    ("ghu_", 20),
-    ("ghs_", 20),
-    ("ghr_", 20),
-    ("github_pat_", 20),
-    ("glpat-", 16),
-    ("gldt-", 16),
-    ("glrt-", 16),
-    ("ATATT3", 20),
-    ("ATBB", 20),
-    // Chat.
-    ("xoxb-", 10),
-    ("xoxp-", 10),
-    ("xoxa-", 10),
-    ("xoxr-", 10),
-    ("xoxs-", 10),
-    ("xoxe.", 10),
-    ("xapp-", 10),
-    // Payment.
-    ("sk_live_", 10),
-    ("sk_test_", 10),
-    ("rk_live_", 10),
-    ("rk_test_", 10),
-    ("whsec_", 10),
-    ("sq0csp-", 20),
-    ("shpat_", 20),
-    ("shpss_", 20),
-    // Google.
-    ("AIza", 30),
-    ("ya29.", 20),
-    ("GOCSPX-", 20),
-    // Models.
-    ("sk-", 20),
-    ("hf_", 30),
-    // Packages.
-    ("npm_", 30),
-    ("pypi-", 16),
-    ("dckr_pat_", 20),
-    ("rubygems_", 30),
-    // Mail and telephony.
-    ("SG.", 40),
-    ("key-", 32),
-    ("xkeysib-", 30),
-    // Platforms.
-    ("dop_v1_", 30),
-    ("doo_v1_", 30),
-    ("hvs.", 20),
-    ("hvb.", 20),
-    ("hvr.", 20),
-    ("dapi", 32),
-    ("dp.pt.", 20),
-    ("lin_api_", 20),
-    ("PMAK-", 20),
-    ("NRAK-", 20),
-    ("sntrys_", 20),
-    ("glsa_", 20),
-    ("glc_", 20),
-    ("sbp_", 20),
-    ("pscale_pw_", 20),
-    ("pscale_tkn_", 20),
-    ("EAACEdEose0cBA", 10),
-];
-
-/// What the hashes of passwords begin with.
-const HASHES: [&str; 14] = [
-    "$1$",
-    "$2a$",
-    "$2b$",
-    "$2y$",
-    "$5$",
-    "$6$",
-    "$7$",
-    "$y$",
-    "$apr1$",
-    "$argon2",
-    "$scrypt$",
-    "$pbkdf2",
-    "SCRAM-SHA-256$",
-    "pbkdf2_sha256$",
-];
-
-fn hashes(text: &str, found: &mut Found<'_>) -> bool {
-    let is_hash = |word: &str| word.len() >= 20 && HASHES.iter().any(|it| word.starts_with(it));
-    words(text, &[' ', '\t', '\n', '"', '\'', ':'])
-        .all(|word| !is_hash(&text[word.clone()]) || found(word))
-}
-
-/// The base64 of `-----BEGIN PRIV`, and of the same with the name of an algorithm.
-const PEMS: [&str; 5] = [
-    "LS0tLS1CRUdJTiBQUklW",
-    "LS0tLS1CRUdJTiBSU0Eg",
-    "LS0tLS1CRUdJTiBFQyBQ",
-    "LS0tLS1CRUdJTiBPUEVOU1NI",
-    "LS0tLS1CRUdJTiBFTkNSWVBU",
-];
-
-/// Tokens whose form is public, wherever they stand.
-fn tokens(text: &str, found: &mut Found<'_>) -> bool {
-    if text.len() < 14 {
-        return true;
-    }
-    let is_gap = |byte: &u8| byte.is_ascii_whitespace() || b"\"',;=/&?()<>[]{}|@`\\".contains(byte);
-    let mut begin = 0;
-    let ends = text.bytes().enumerate().filter(|(_, byte)| is_gap(byte));
-    for end in ends.map(|(at, _)| at).chain([text.len()]) {
-        let run = begin..end;
-        begin = end + 1;
-        if run.len() < 14 {
-            continue;
-        }
-        let word = &text[run.clone()];
-        // A login or an option may stand before a token.
-        let word = word
-            .rsplit(':')
-            .next()
-            .filter(|it| it.len() >= 14)
-            .unwrap_or(word);
-        if !(is_token(word) || is_bot(&text[run.clone()])) {
-            continue;
-        }
-        if !found(run) {
-            return false;
-        }
-    }
-    true
-}
-
-fn is_token(word: &str) -> bool {
-    let plain = |text: &str, least: usize| {
-        let length = text
-            .bytes()
-            .take_while(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
-            .count();
-        length >= least
-            && text
-                .bytes()
-                .any(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
-    };
-    let begins = |(begin, least): &(&str, usize)| {
-        let first = word.as_bytes().first() == begin.as_bytes().first();
-        first
-            && word
-                .strip_prefix(begin)
-                .is_some_and(|rest| plain(rest, *least))
-    };
-    TOKENS.iter().any(begins)
-        || PEMS.iter().any(|begin| word.starts_with(begin))
-        || is_jwt(word)
-        || is_seed(word)
-}
-
-/// Whether a text is a JSON web token: the base64 of `{"`, and two more parts.
-fn is_jwt(word: &str) -> bool {
-    let mut parts = word.split('.');
-    let plain = |part: &str| {
-        part.len() >= 4
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-    };
-    word.starts_with("eyJ")
-        && parts.next().is_some_and(plain)
-        && parts.next().is_some_and(plain)
-        && parts.next().is_some()
-}
-
-/// Whether a text is the seed of an NKey.
-fn is_seed(word: &str) -> bool {
-    let kind = word
-        .as_bytes()
-        .get(1)
-        .is_some_and(|kind| b"ACNOUX".contains(kind));
-    word.len() == 58
-        && word.starts_with('S')
-        && kind
-        && word
-            .bytes()
-            .all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b))
-}
-
-/// Whether a text is the token of a bot of Telegram: a number, a colon and 35 characters.
-fn is_bot(word: &str) -> bool {
-    let (id, token) = word.split_once(':').unwrap_or_default();
-    let id = id.strip_prefix("bot").unwrap_or(id);
-    (8..=10).contains(&id.len())
-        && id.bytes().all(|b| b.is_ascii_digit())
-        && token.len() == 35
-        && token
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-}
-
 /// The words of a text, by where they stand.
-fn words<'a>(text: &'a str, gaps: &'a [char]) -> impl Iterator<Item = Range<usize>> + 'a {
+pub(super) fn words<'a>(
+    text: &'a str,
+    gaps: &'a [char],
+) -> impl Iterator<Item = Range<usize>> + 'a {
     let base = text.as_ptr() as usize;
     text.split(gaps)
         .filter(|word| !word.is_empty())
@@ -627,6 +674,15 @@ fn words<'a>(text: &'a str, gaps: &'a [char]) -> impl Iterator<Item = Range<usiz
 /// A text up to the end of its line.
 fn line(text: &str) -> &str {
     text.split(['\n', '\r']).next().unwrap_or_default()
+}
+
+/// The beginning of a character at or before a place.
+fn boundary(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    (0..=at)
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0)
 }
 
 /// How many blanks a text begins with.

@@ -1,6 +1,7 @@
 //! What must not be shown: which it is, and the mask in its place.
 //!
-//! A value is secret by the name of its key (`names`), by the form of its text (`forms`), because
+//! A value is secret by the name of its key (`names`), by the form of its text (`forms`,
+//! `tokens`), because
 //! somebody named its key or read it as a [`Secret`] (`keys`), or because a source sends it to its
 //! server (`credentials`). Everything that is shown, reported, exported or written asks here.
 
@@ -20,6 +21,7 @@ mod encode;
 mod forms;
 mod keys;
 mod names;
+mod tokens;
 
 pub use credentials::Credentials;
 #[allow(unused_imports)] // by the sources that have addresses

@@ -41,7 +41,7 @@ const PARTS: [&str; 29] = [
 ];
 
 /// A word that is one of these marks a secret.
-const WORDS: [&str; 41] = [
+const WORDS: [&str; 44] = [
     "pwd",
     "pass",
     "passkey",
@@ -83,10 +83,13 @@ const WORDS: [&str; 41] = [
     "keypass",
     "storepass",
     "bindpass",
+    "bearer",
+    "cookie",
+    "sessionid",
 ];
 
 /// Before `key` or `keys`, these mark a secret: `api_key`, `private.key`.
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 41] = [
     "access",
     "account",
     "admin",
@@ -118,10 +121,21 @@ const KEYS: [&str; 31] = [
     "storage",
     "subscription",
     "unseal",
+    "cipher",
+    "cookie",
+    "crypto",
+    "mailgun",
+    "openai",
+    "sendgrid",
+    "stripe",
+    "twilio",
+    "webhook",
+    "write",
 ];
 
 /// Other pairs of words that mark a secret.
-const PAIRS: [(&str, &str); 5] = [
+const PAIRS: [(&str, &str); 6] = [
+    ("session", "id"),
     ("connection", "string"),
     ("connection", "strings"),
     ("jaas", "config"),
@@ -130,7 +144,7 @@ const PAIRS: [(&str, &str); 5] = [
 ];
 
 /// Behind a mark, these say that the value tells about a secret and is none: `token_ttl`.
-const ABOUT: [&str; 42] = [
+const ABOUT: [&str; 50] = [
     "algorithm",
     "bucket",
     "budget",
@@ -173,30 +187,57 @@ const ABOUT: [&str; 42] = [
     "url",
     "usage",
     "window",
+    "audience",
+    "audiences",
+    "format",
+    "kind",
+    "only",
+    "realm",
+    "scope",
+    "scopes",
 ];
 
-/// Pairs of words that are no secret although the second is a mark: `max_tokens`, `proxy_pass`.
-const PLAIN: [(&[&str], &[&str]); 3] = [
+/// Marks of which only the last word of a key counts, and these behind it: `webhook`, `webhook.url`.
+const LAST: [&str; 3] = ["webhook", "webhooks", "cookies"];
+const BEHIND_LAST: [&str; 4] = ["url", "urls", "uri", "endpoint"];
+
+/// Behind `cookie`, these say how it is sent, besides those of [`ABOUT`].
+const ABOUT_COOKIE: [&str; 11] = [
+    "age",
+    "config",
+    "domain",
+    "http",
+    "httponly",
+    "https",
+    "lax",
+    "partitioned",
+    "same",
+    "samesite",
+    "secure",
+];
+
+/// Words before a mark in the same segment, with which it is no secret: `max_tokens`, `high_pass`.
+const PLAIN: [(&[&str], &[&str]); 4] = [
     (
-        &["tokens", "token"],
+        &["tokens"],
         &[
             "cached",
             "completion",
             "count",
             "input",
-            "max",
-            "min",
-            "num",
-            "number",
             "output",
             "prompt",
-            "total",
+            "reasoning",
         ],
     ),
-    (
-        &["pass"],
-        &["all", "band", "first", "high", "low", "proxy", "second"],
-    ),
+    (&["token"], &["count", "max", "min", "num", "number"]),
+    (&["pass"], &["all", "band", "high", "low"]),
+    (&["cookie"], &["accept", "secure"]),
+];
+
+/// As [`PLAIN`], also in the segment before: `max.tokens`.
+const PLAIN_ACROSS: [(&[&str], &[&str]); 2] = [
+    (&["tokens"], &["max", "min", "num", "number", "total"]),
     (&["pin"], &["gpio", "led"]),
 ];
 
@@ -260,8 +301,24 @@ pub(super) fn header_looks_secret(name: &str) -> bool {
 struct Words {
     before: String,
     word: String,
-    /// The word before marks a secret, unless the next takes that back.
-    marked: bool,
+    mark: Mark,
+    /// Whether a dot stands between the word and the one before it.
+    is_first: bool,
+}
+
+/// Whether the last word marks a secret.
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
+enum Mark {
+    #[default]
+    None,
+    /// It does, unless the next word takes that back.
+    Any,
+    /// As `Any`, and the names below are those of secrets: `tokens.public`.
+    Plural,
+    /// As `Any`, for a cookie.
+    Cookie,
+    /// It does if no other word follows.
+    Last,
 }
 
 impl Words {
@@ -271,13 +328,17 @@ impl Words {
 
     /// Adds the words of a text; says whether a secret is certain by now.
     fn add(&mut self, text: &str) -> bool {
-        text.split(|c: char| !c.is_alphanumeric())
-            .filter(|chunk| !chunk.is_empty())
-            .any(|chunk| self.chunk(chunk))
+        text.split('.').any(|segment| {
+            self.is_first = true;
+            segment
+                .split(|c: char| !c.is_alphanumeric())
+                .filter(|chunk| !chunk.is_empty())
+                .any(|chunk| self.chunk(chunk))
+        })
     }
 
     fn end(&self) -> bool {
-        self.marked
+        self.mark != Mark::None
     }
 
     /// Adds the words of a text that only the case parts.
@@ -294,7 +355,7 @@ impl Words {
                 if self.push(&chunk[begin..at]) {
                     return true;
                 }
-                marks |= self.marked;
+                marks |= self.end();
                 begin = at;
             }
             last = Some(c);
@@ -302,11 +363,13 @@ impl Words {
         if self.push(&chunk[begin..]) {
             return true;
         }
-        marks |= self.marked;
+        marks |= self.end();
         // Of odd spellings, such as `PASSword`, the plainest marks are known.
         if begin > 0 && !marks {
             let whole = chunk.to_ascii_lowercase();
-            self.marked = holds_part(&whole) && PARTS[..8].iter().any(|it| whole.contains(it));
+            if holds_part(&whole) && PARTS[..8].iter().any(|it| whole.contains(it)) {
+                self.mark = Mark::Any;
+            }
         }
         false
     }
@@ -319,15 +382,30 @@ impl Words {
         let plain = if plain.is_empty() { word } else { plain };
         self.word
             .extend(plain.chars().map(|c| c.to_ascii_lowercase()));
-        if self.marked && !ABOUT.contains(&self.word.as_str()) {
+        if self.is_certain() {
             return true;
         }
-        self.marked = self.is_mark();
+        self.mark = self.mark_of_word();
+        self.is_first = false;
         false
     }
 
-    /// Whether the word marks a secret, seen with the one before it.
-    fn is_mark(&self) -> bool {
+    /// Whether the word does not take back the mark of the one before it.
+    fn is_certain(&self) -> bool {
+        let word = self.word.as_str();
+        match self.mark {
+            Mark::None => false,
+            Mark::Any => !ABOUT.contains(&word),
+            Mark::Plural => self.is_first || !ABOUT.contains(&word),
+            Mark::Cookie => !ABOUT.contains(&word) && !ABOUT_COOKIE.contains(&word),
+            Mark::Last => {
+                BEHIND_LAST.contains(&word) || word.bytes().all(|byte| byte.is_ascii_digit())
+            }
+        }
+    }
+
+    /// What the word marks, seen with the one before it.
+    fn mark_of_word(&self) -> Mark {
         let (before, word) = (self.before.as_str(), self.word.as_str());
         let marks = match word {
             "key" | "keys" => KEYS.contains(&before),
@@ -345,7 +423,16 @@ impl Words {
         let is_plain = |(marks, befores): &(&[&str], &[&str])| {
             marks.contains(&word) && befores.contains(&before)
         };
-        marks && !PLAIN.iter().any(is_plain)
+        let is_plain =
+            PLAIN_ACROSS.iter().any(is_plain) || (!self.is_first && PLAIN.iter().any(is_plain));
+        let is_plural = || word.ends_with('s') && !word.ends_with("ss") && word != "sas";
+        match word {
+            _ if LAST.contains(&word) => Mark::Last,
+            _ if !marks || is_plain => Mark::None,
+            "cookie" => Mark::Cookie,
+            _ if is_plural() => Mark::Plural,
+            _ => Mark::Any,
+        }
     }
 }
 
@@ -429,7 +516,6 @@ mod tests {
             "jwt.publicKey",
             "partition.key",
             "secretary",
-            "proxy_pass",
             "passThrough",
             "password_file",
             "tls.key",

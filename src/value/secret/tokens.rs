@@ -1,0 +1,207 @@
+//! Tokens of services and hashes of passwords, whose forms are public.
+
+use crate::value::secret::forms::{Found, words};
+
+/// What the tokens of services begin with, and how many characters follow at least.
+const TOKENS: [(&str, usize); 58] = [
+    // AWS: keys of users and of roles, and of Bedrock.
+    ("AKIA", 16),
+    ("ASIA", 16),
+    ("ABSK", 40),
+    // Git hosts.
+    ("ghp_", 20),
+    ("gho_", 20),
+    ("ghu_", 20),
+    ("ghs_", 20),
+    ("ghr_", 20),
+    ("github_pat_", 20),
+    ("glpat-", 16),
+    ("gldt-", 16),
+    ("glrt-", 16),
+    ("ATATT3", 20),
+    ("ATBB", 20),
+    // Chat.
+    ("xoxb-", 10),
+    ("xoxp-", 10),
+    ("xoxa-", 10),
+    ("xoxr-", 10),
+    ("xoxs-", 10),
+    ("xoxe.", 10),
+    ("xapp-", 10),
+    // Payment.
+    ("sk_live_", 10),
+    ("sk_test_", 10),
+    ("rk_live_", 10),
+    ("rk_test_", 10),
+    ("whsec_", 10),
+    ("sq0csp-", 20),
+    ("shpat_", 20),
+    ("shpss_", 20),
+    // Google.
+    ("AIza", 30),
+    ("ya29.", 20),
+    ("GOCSPX-", 20),
+    // Models.
+    ("sk-", 20),
+    ("hf_", 30),
+    // Packages.
+    ("npm_", 30),
+    ("pypi-", 16),
+    ("dckr_pat_", 20),
+    ("rubygems_", 30),
+    // Mail and telephony.
+    ("SG.", 40),
+    ("key-", 32),
+    ("xkeysib-", 30),
+    // Platforms.
+    ("dop_v1_", 30),
+    ("doo_v1_", 30),
+    ("hvs.", 20),
+    ("hvb.", 20),
+    ("hvr.", 20),
+    ("dapi", 32),
+    ("dp.pt.", 20),
+    ("lin_api_", 20),
+    ("PMAK-", 20),
+    ("NRAK-", 20),
+    ("sntrys_", 20),
+    ("glsa_", 20),
+    ("glc_", 20),
+    ("sbp_", 20),
+    ("pscale_pw_", 20),
+    ("pscale_tkn_", 20),
+    ("EAACEdEose0cBA", 10),
+];
+
+/// What the hashes of passwords begin with.
+const HASHES: [&str; 14] = [
+    "$1$",
+    "$2a$",
+    "$2b$",
+    "$2y$",
+    "$5$",
+    "$6$",
+    "$7$",
+    "$y$",
+    "$apr1$",
+    "$argon2",
+    "$scrypt$",
+    "$pbkdf2",
+    "SCRAM-SHA-256$",
+    "pbkdf2_sha256$",
+];
+
+/// The hashes of passwords.
+pub(super) fn hashes(text: &str, found: &mut Found<'_>) -> bool {
+    let is_hash = |word: &str| word.len() >= 20 && HASHES.iter().any(|it| word.starts_with(it));
+    words(text, &[' ', '\t', '\n', '"', '\'', ':'])
+        .all(|word| !is_hash(&text[word.clone()]) || found(word))
+}
+
+/// The base64 of `-----BEGIN PRIV`, and of the same with the name of an algorithm.
+const PEMS: [&str; 5] = [
+    "LS0tLS1CRUdJTiBQUklW",
+    "LS0tLS1CRUdJTiBSU0Eg",
+    "LS0tLS1CRUdJTiBFQyBQ",
+    "LS0tLS1CRUdJTiBPUEVOU1NI",
+    "LS0tLS1CRUdJTiBFTkNSWVBU",
+];
+
+/// Tokens whose form is public, wherever they stand.
+pub(super) fn tokens(text: &str, found: &mut Found<'_>) -> bool {
+    if text.len() < 14 {
+        return true;
+    }
+    let is_gap = |byte: &u8| byte.is_ascii_whitespace() || b"\"',;=/&?()<>[]{}|@`\\".contains(byte);
+    let mut begin = 0;
+    let ends = text.bytes().enumerate().filter(|(_, byte)| is_gap(byte));
+    for end in ends.map(|(at, _)| at).chain([text.len()]) {
+        let run = begin..end;
+        begin = end + 1;
+        if run.len() < 14 {
+            continue;
+        }
+        let word = &text[run.clone()];
+        // A login or an option may stand before a token.
+        let word = word
+            .rsplit(':')
+            .next()
+            .filter(|it| it.len() >= 14)
+            .unwrap_or(word);
+        if !(is_token(word) || is_bot(&text[run.clone()])) {
+            continue;
+        }
+        if !found(run) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether a text is more than words and numbers: `learn-model-2024` is a name.
+fn is_random(text: &str) -> bool {
+    let is_long = |part: &str| part.len() >= 16 && part.bytes().any(|b| b.is_ascii_digit());
+    text.bytes().any(|b| b.is_ascii_uppercase()) || text.split(['-', '_', '.']).any(is_long)
+}
+
+fn is_token(word: &str) -> bool {
+    let plain = |text: &str, least: usize| {
+        let length = text
+            .bytes()
+            .take_while(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+            .count();
+        length >= least && is_random(text)
+    };
+    let begins = |(begin, least): &(&str, usize)| {
+        let first = word.as_bytes().first() == begin.as_bytes().first();
+        first
+            && word
+                .strip_prefix(begin)
+                .is_some_and(|rest| plain(rest, *least))
+    };
+    TOKENS.iter().any(begins)
+        || PEMS.iter().any(|begin| word.starts_with(begin))
+        || is_jwt(word)
+        || is_seed(word)
+}
+
+/// Whether a text is a JSON web token: the base64 of `{"`, and two more parts.
+fn is_jwt(word: &str) -> bool {
+    let mut parts = word.split('.');
+    let plain = |part: &str| {
+        part.len() >= 4
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    word.starts_with("eyJ")
+        && parts.next().is_some_and(plain)
+        && parts.next().is_some_and(plain)
+        && parts.next().is_some()
+}
+
+/// Whether a text is the seed of an NKey.
+fn is_seed(word: &str) -> bool {
+    let kind = word
+        .as_bytes()
+        .get(1)
+        .is_some_and(|kind| b"ACNOUX".contains(kind));
+    word.len() == 58
+        && word.starts_with('S')
+        && kind
+        && word
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b))
+}
+
+/// Whether a text is the token of a bot of Telegram: a number, a colon and 35 characters.
+fn is_bot(word: &str) -> bool {
+    let (id, token) = word.split_once(':').unwrap_or_default();
+    let id = id.strip_prefix("bot").unwrap_or(id);
+    (8..=10).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_digit())
+        && token.len() == 35
+        && token
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+}
