@@ -130,7 +130,8 @@ impl Format {
     /// Comments after a value, backslashes and text around quotes do not.
     ///
     /// `${key}` without quotes or in double quotes is a reference, as in any document. In single quotes,
-    /// and after `\$`, it is text: the document has it escaped, as `$${key}`.
+    /// and where `\$` writes the dollar (in double quotes, or before a brace without quotes), it is text: the
+    /// document has it escaped, as `$${key}`.
     #[cfg(feature = "dotenv")]
     pub const fn dotenv() -> Self {
         Self::new("dotenv", dotenv::parse)

@@ -197,7 +197,9 @@ impl Default for Policy {
 /// - The program named the key by [`Builder::secret`](crate::Builder::secret) or declared it as secret in
 ///   the [`Schema`](crate::Schema).
 /// - The program read the key as a [`Secret`](crate::Secret), by whatever call. Its value is on disk
-///   until then, in the first run of all, and is taken off as soon as the key is read.
+///   until then, in the first run of all, and is taken off as soon as the key is read. A key to which
+///   such a value refers as a whole counts as read. A key to which it refers in a part of a text does
+///   not: declare that key itself.
 ///
 /// Names and forms are a guess. It cannot know a plain password below a plain name (`db.value =
 /// "hunter2"`), a secret within a longer text of no known form, a secret of a service whose tokens have

@@ -1219,6 +1219,14 @@ impl World {
 /// What a key reads as, and where that is written.
 type Reading = (String, Result<Value, ErrorKind>, Option<String>);
 
+/// A bootstrap memory is read again by a restart, so its value may be of a later write of the same value.
+fn without_late_writes(origin: String) -> String {
+    match origin.split_once(" @ ") {
+        Some((memory, _)) if memory.starts_with("memory boot") => memory.to_owned(),
+        _ => origin,
+    }
+}
+
 /// All keys with their values and origins.
 fn readings(props: &Properties) -> Vec<Reading> {
     let view = props.snapshot();
@@ -1228,7 +1236,7 @@ fn readings(props: &Properties) -> Vec<Reading> {
         (
             key.to_string(),
             value,
-            origin.map(|origin| origin.to_string()),
+            origin.map(|origin| without_late_writes(origin.to_string())),
         )
     };
     view.keys().iter().map(read).collect()
@@ -1292,4 +1300,29 @@ fn fixed_layer(layer: &Tree, start: &View) -> Tree {
         put_node(&mut resolved, &path, &node);
     }
     resolved
+}
+
+#[test]
+fn a_restart_below_a_roll_back_reads_a_bootstrap_memory_again() {
+    let one = || Write(0, Some(Raw::Int(1)));
+    let mut world = World::new(&Setup {
+        bootstrap: vec![vec![one()]],
+        defaults: Vec::new(),
+        append: Vec::new(),
+        frozen: Vec::new(),
+        sources: vec![(500, Vec::new())],
+        guarded: false,
+    });
+    world.compare();
+    let origin = |world: &World| world.props().explain("a").origin.unwrap().to_string();
+    for step in [
+        Step::Bootstrap(one()),
+        Step::Set(0, Write(1, Some(Raw::Int(2)))),
+        Step::RollBack(0),
+    ] {
+        world.step(&step);
+    }
+    assert_eq!(origin(&world), "memory boot0 @ 1");
+    world.step(&Step::Restart);
+    assert_eq!(origin(&world), "memory boot0 @ 2");
 }

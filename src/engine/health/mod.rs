@@ -176,6 +176,9 @@ pub struct Health {
     /// them, [`Status::Starting`] while a source has not answered yet.
     pub status: Status,
     /// The newest refusals and clashes, the oldest first, at most 64.
+    ///
+    /// A clash is a key that is a value in one layer and a table in another. It is listed although the
+    /// value of the stronger layer is in force: the value of the weaker layer is not.
     pub refused: Vec<Refused>,
     /// The keys whose new values wait for a restart.
     pub pending_restart: Vec<PendingRestart>,

@@ -42,6 +42,11 @@ pub(crate) use names::parameter_looks_secret;
 /// a struct, from a snapshot, from a change. Where serde buffers (`#[serde(flatten)]`, internally tagged
 /// and untagged types), the keys that hold the same value are marked.
 ///
+/// If the value is a reference and nothing else (`password: "${vault.pw}"`), the key that it refers to is
+/// marked as well. A reference that is a part of the text (`dsn: "user:${pw}@db"`) leaves open whether
+/// `pw` is the secret: read `pw` itself as a `Secret`, or name it by
+/// [`Builder::secret`](crate::Builder::secret).
+///
 /// It does not implement `Serialize`: what can be written out by accident will be. Serialize
 /// [`expose`](Self::expose) where that is meant.
 ///
