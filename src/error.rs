@@ -81,6 +81,8 @@ struct Inner {
     retry_after: Option<Duration>,
     /// Whether a reference is broken because no layer defines its key.
     unresolved: bool,
+    /// What may be shown in place of the detail if the key holds a secret.
+    shareable: Option<Box<str>>,
     /// Names of one table that mean the same thing, of which one may be set.
     rivals: Vec<Box<str>>,
     related: Vec<Error>,
@@ -159,13 +161,15 @@ impl Error {
             return Some(Self::all(inner.related.iter().map(shown).collect()));
         }
         let key = inner.key.as_deref().filter(|key| hidden(key))?;
-        let detail = "what was wrong is not shown, as the key holds a secret";
+        let hidden = "what was wrong is not shown, as the key holds a secret";
+        let detail = inner.shareable.as_deref().unwrap_or(hidden);
         Some(Self(Arc::new(Inner {
             kind: inner.kind,
             key: Some(key.into()),
             origin: inner.origin.clone(),
             detail: Some(detail.into()),
             unresolved: inner.unresolved,
+            shareable: inner.shareable.clone(),
             ..Inner::default()
         })))
     }
@@ -173,6 +177,36 @@ impl Error {
     /// Notes that a reference is broken because no layer defines its key.
     pub(crate) fn with_unresolved(self) -> Self {
         self.edit(|inner| inner.unresolved = true)
+    }
+
+    /// Notes that the detail has no part of a value, so that it is shown if the key holds a secret.
+    pub(crate) fn with_shareable_detail(self) -> Self {
+        self.edit(|inner| inner.shareable = inner.detail.clone())
+    }
+
+    /// Whether the detail is shown even if the key holds a secret.
+    pub(crate) fn has_shareable_detail(&self) -> bool {
+        self.0.shareable.is_some()
+    }
+
+    /// The words that are shown if the key holds a secret.
+    pub(crate) fn with_shareable(self, detail: String) -> Self {
+        self.edit(|inner| inner.shareable = Some(detail.into()))
+    }
+
+    /// This with nothing of the detail to show if the key holds a secret.
+    pub(crate) fn without_shareable(self) -> Self {
+        self.edit(|inner| inner.shareable = None)
+    }
+
+    /// Adds to what is wrong.
+    pub(crate) fn with_note(self, note: &str) -> Self {
+        self.edit(|inner| {
+            inner.detail = Some(match inner.detail.take() {
+                Some(detail) => format!("{detail}; {note}").into(),
+                None => note.into(),
+            });
+        })
     }
 
     /// Whether this is about references to keys that no layer defines, and about nothing else.
@@ -226,6 +260,8 @@ impl Error {
         self.edit(|inner| {
             (inner.key, inner.wanted, inner.found) = (key, wanted, found);
             (inner.origin, inner.detail, inner.related) = (origin, detail, related);
+            let shareable = inner.shareable.take();
+            inner.shareable = shareable.filter(|text| map(text).is_none());
             if shows {
                 inner.cause = None;
             }

@@ -622,3 +622,46 @@ fn a_contextual_value_without_a_matching_case_is_explained() -> Result<(), Error
     assert!(told.to_string().contains("no case"), "{told}");
     Ok(())
 }
+
+#[test]
+fn an_error_about_a_missing_key_says_where_it_is_unset_or_that_no_case_matches() -> Result<(), Error>
+{
+    let table = |fields: Vec<(&str, liveprops::Value)>| {
+        let fields = fields.into_iter().map(|(name, value)| (name.into(), value));
+        liveprops::Value::Table(Box::new(fields.collect()))
+    };
+    let cases = |value: liveprops::Value| {
+        let wanted = table(vec![("env", "prod".into())]);
+        liveprops::Value::List([table(vec![("if", wanted), ("value", value)])].into())
+    };
+    let low = Memory::from([("a", 1), ("s.x", 1)]);
+    let high = Memory::named("high");
+    high.unset("a")?;
+    high.unset("s")?;
+    high.set("timeout", cases(5.into()))?;
+    high.set("w", cases(liveprops::Value::Unset))?;
+    let props = Properties::builder()
+        .source(low)
+        .source(high.clone())
+        .build()?;
+    let origin = |key: &str| props.explain(key).layers[1].origin.clone().unwrap();
+    let check = |key: &str, part: &str, origin: String| {
+        let error = props.get::<u32>(key).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.kind(), liveprops::ErrorKind::Missing, "{text}");
+        assert!(text.contains(part), "{text}");
+        assert_eq!(error.origin(), Some(&*origin), "{text}");
+        assert!(!text.contains("did you mean"), "{text}");
+    };
+    check("a", "unset", origin("a").to_string());
+    check("s.x", "unset", origin("s").to_string());
+    check("timeout", "no case", origin("timeout").to_string());
+    check("w", "no case", origin("w").to_string());
+    high.set("env", "prod")?;
+    check("w", "unset", origin("w").to_string());
+    let error = props.property::<u32>("timeout.x").build().unwrap_err();
+    assert!(!error.to_string().contains("`timeout.x`?"), "{error}");
+    let error = props.get::<u32>("nothing").unwrap_err();
+    assert_eq!(error.origin(), None);
+    Ok(())
+}

@@ -953,6 +953,8 @@ fn single_quotes_and_the_escape_of_dotenv_are_literal() -> Result<(), Error> {
         ESCAPED="$${a}"
         EXPANDED="<${a}>"
         BARE=<${a}>
+        BARE_LITERAL=\${a}
+        BARE_MIXED=x\${a} ${a} $\${a} C:\$bin \a # c
         PASSWORD='x${y:z}w'
     "#;
     let document = Format::dotenv().parse(text, &Origin::new("file", ".env"))?;
@@ -969,6 +971,8 @@ fn single_quotes_and_the_escape_of_dotenv_are_literal() -> Result<(), Error> {
         ("escaped", "${a}"),
         ("expanded", "<1>"),
         ("bare", "<1>"),
+        ("bare_literal", "${a}"),
+        ("bare_mixed", "x${a} 1 $${a} C:\\$bin \\a"),
         ("password", "x${y:z}w"),
     ] {
         assert_eq!(props.get::<String>(key)?, expected, "{key}");
@@ -1308,5 +1312,224 @@ fn contextual_values_step_by_step_agree_with_those_at_once() -> Result<(), Error
             );
         }
     }
+    Ok(())
+}
+
+#[test]
+fn the_missing_key_of_a_reference_in_a_secret_is_named_and_the_secret_is_not() -> Result<(), Error>
+{
+    let (_memory, props) = with([
+        ("db.url", "postgres://me:hunter2@${db.host}/x"),
+        ("db.password", "${vault.pw}"),
+        ("api.token", "hunter2-${API_TOKEN}"),
+        ("session.secret", "${password}"),
+        ("copy", "${db.url}"),
+    ]);
+    for (key, missing) in [
+        ("db.url", "`db.host`"),
+        ("db.password", "`vault.pw`"),
+        ("api.token", "`API_TOKEN`"),
+        ("session.secret", "`password`"),
+        ("copy", "`db.host`"),
+    ] {
+        let error = props.get::<String>(key).unwrap_err();
+        assert!(error.to_string().contains(missing), "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+        let told = props.explain(key);
+        assert!(told.to_string().contains(missing), "{told}");
+        assert!(!told.to_string().contains("hunter2"), "{told}");
+        let broken = props.health().broken_references;
+        let broken = broken.iter().find(|error| error.key() == Some(key));
+        let broken = broken.unwrap().to_string();
+        assert!(broken.contains(missing), "{broken}");
+        assert!(!broken.contains("hunter2"), "{broken}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_part_of_a_secret_that_looks_like_a_reference_is_not_shown() -> Result<(), Error> {
+    let memory = Memory::from([("word", "hunter2")]);
+    for (key, secret) in [
+        ("a.password", "x${hunter2}y"),
+        ("b.password", "hu${nter2}"),
+        ("c.password", "${Hunter2Zq81}"),
+        ("d.password", "correct${horse}staple"),
+        ("e.password", "x${q1.Z9x}"),
+        ("f.password", "x${db.hunter2:${nter2}}"),
+        ("g.password", "${${word}.z}"),
+        ("h.password", "${correct horse battery}"),
+    ] {
+        memory.set(key, secret)?;
+    }
+    let props = Properties::builder().source(memory).build()?;
+    let health = props.health();
+    let hidden = ["unter2", "nter2", "horse", "Z9x", "Zq81"];
+    for key in ["a", "b", "c", "d", "e", "f", "g"] {
+        let key = format!("{key}.password");
+        let mut texts = vec![props.explain(&key).to_string()];
+        texts.push(props.get::<String>(&key).unwrap_err().to_string());
+        texts.extend(health.broken_references.iter().map(Error::to_string));
+        for text in texts {
+            assert!(!hidden.iter().any(|part| text.contains(part)), "{text}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_broken_reference_names_the_key_that_is_spelled_otherwise() -> Result<(), Error> {
+    let (_memory, props) = with([
+        ("b", "1"),
+        ("db.host", "h"),
+        ("x", "${B}"),
+        ("y", "${DB__HOST}"),
+    ]);
+    for (key, meant) in [("x", "did you mean `b`?"), ("y", "did you mean `db.host`?")] {
+        let error = props.get::<String>(key).unwrap_err().to_string();
+        assert!(error.contains(meant), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_error_about_a_referred_value_names_where_the_value_comes_from() -> Result<(), Error> {
+    let lower = Memory::named("lower");
+    lower.replace([("q", "five"), ("part", "x")])?;
+    let (memory, _) = with([
+        ("a", "${q}"),
+        ("b", "${a}"),
+        ("c", "1${part}"),
+        ("s.n", "${q}"),
+    ]);
+    memory.set("d", vec!["1", "${q}"])?;
+    let props = Properties::builder().source(lower).source(memory).build()?;
+    let origin = |key: &str| props.explain(key).origin.unwrap().to_string();
+    for (key, from) in [("a", "q"), ("b", "q"), ("c", "part")] {
+        let error = props.get::<u32>(key).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::Mismatch);
+        assert!(
+            text.contains(&format!("`{from}` ({})", origin(from))),
+            "{text}"
+        );
+        assert_eq!(error.origin(), Some(&*origin(key)), "{text}");
+    }
+    let error = props.get::<Vec<u32>>("d").unwrap_err().to_string();
+    assert!(error.contains("`q`"), "{error}");
+    type Map = std::collections::BTreeMap<String, u32>;
+    let error = props.get::<Map>("s").unwrap_err().to_string();
+    assert!(error.contains("`q`"), "{error}");
+    Ok(())
+}
+
+/// A contextual value of one case.
+fn case_if(key: &str, wanted: impl Into<Value>, value: impl Into<Value>) -> Value {
+    let wanted = Value::Table(Box::new([(key.into(), wanted.into())].into()));
+    let fields = [("if".into(), wanted), ("value".into(), value.into())];
+    Value::List([Value::Table(Box::new(fields.into()))].into())
+}
+
+#[test]
+fn a_condition_compares_as_the_type_of_the_wanted_value_reads_the_key() -> Result<(), Error> {
+    let memory = Memory::new();
+    memory.set("debug", case_if("dbg", true, "yes"))?;
+    memory.set("quiet", case_if("dbg", false, "yes"))?;
+    memory.set("http", case_if("port", 80, "yes"))?;
+    memory.set("half", case_if("ratio", 0.5, "yes"))?;
+    memory.set(
+        "any",
+        case_if("port", Value::List([443.into(), 80.into()].into()), "yes"),
+    )?;
+    memory.set("text", case_if("port", "80", "yes"))?;
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let holds = |key: &str| props.get_opt::<String>(key).map(|value| value.is_some());
+    for text in ["on", "1", "yes", "TRUE", " true ", "t"] {
+        memory.set("dbg", text)?;
+        assert_eq!(props.get::<bool>("dbg").ok(), Some(true), "{text}");
+        assert!(holds("debug")?, "{text}");
+        assert!(!holds("quiet")?, "{text}");
+    }
+    for text in ["off", "0", "No", "FALSE"] {
+        memory.set("dbg", text)?;
+        assert!(holds("quiet")?, "{text}");
+        assert!(!holds("debug")?, "{text}");
+    }
+    memory.set("dbg", "maybe")?;
+    assert!(!holds("debug")? && !holds("quiet")?);
+    for text in ["80", "080", " 80 ", "0x50", "8_0"] {
+        memory.set("port", text)?;
+        assert_eq!(props.get::<u16>("port")?, 80, "{text}");
+        assert!(holds("http")? && holds("any")?, "{text}");
+        assert_eq!(holds("text")?, text == "80", "a text is compared as text");
+    }
+    memory.set("port", 80)?;
+    assert!(holds("http")? && holds("any")? && holds("text")?);
+    memory.set("port", 80.5)?;
+    assert!(!holds("http")? && !holds("text")?);
+    for text in ["0.5", ".5", "5e-1", "0.50"] {
+        memory.set("ratio", text)?;
+        assert_eq!(holds("half")?, props.get::<f64>("ratio").is_ok(), "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_error_about_a_list_of_malformed_cases_names_the_fault() -> Result<(), Error> {
+    let table = |fields: Vec<(&str, Value)>| {
+        let fields = fields.into_iter().map(|(name, value)| (name.into(), value));
+        Value::Table(Box::new(fields.collect()))
+    };
+    let wanted = || table(vec![("env", "prod".into())]);
+    for (first, fault) in [
+        (table(vec![("iff", wanted()), ("value", 1.into())]), "`iff`"),
+        (table(vec![("if", wanted()), ("vale", 1.into())]), "`vale`"),
+        (
+            table(vec![
+                ("if", wanted()),
+                ("value", 1.into()),
+                ("note", 1.into()),
+            ]),
+            "`note`",
+        ),
+        (table(vec![("if", wanted())]), "no `value`"),
+        (
+            table(vec![("if", "prod".into()), ("value", 1.into())]),
+            "an `if` that is no table",
+        ),
+    ] {
+        let memory = Memory::new();
+        memory.set(
+            "t",
+            Value::List([table(vec![("value", 3.into())]), first].into()),
+        )?;
+        let props = Properties::builder().source(memory).build()?;
+        let error = props.get::<u32>("t").unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::Mismatch, "{text}");
+        assert!(text.contains(fault) && text.contains("case 1"), "{text}");
+        // A list is what it is for who wants one.
+        assert!(props.get::<Vec<Value>>("t").is_ok());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_key_that_a_secret_refers_to_as_a_whole_is_secret() -> Result<(), Error> {
+    let (_memory, props) = with([
+        ("w", "zebra"),
+        ("between", "${w}"),
+        ("v", "${between}"),
+        ("part", "lion"),
+        ("mixed", "a${part}b"),
+    ]);
+    props.get::<liveprops::Secret<String>>("v")?;
+    for key in ["v", "between", "w"] {
+        let told = props.explain(key).to_string();
+        assert!(!told.contains("zebra"), "{told}");
+    }
+    props.get::<liveprops::Secret<String>>("mixed")?;
+    assert!(!props.explain("mixed").to_string().contains("lion"));
+    assert!(props.explain("part").to_string().contains("lion"));
     Ok(())
 }

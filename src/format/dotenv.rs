@@ -4,7 +4,8 @@
 //! is taken as it is. Text in double quotes knows `\n`, `\r`, `\t`, `\"`, `\\`, `\$`, `` \` `` and
 //! a backslash that joins two lines; other backslashes stay. Both may run over several lines, and
 //! CRLF within them is a plain newline.
-//! Text without quotes is trimmed and ends before a ` #`. Nothing is expanded here: `${key}` without
+//! Text without quotes is trimmed and ends before a ` #`. There `\${` is a literal `${`, and other
+//! backslashes stay. Nothing is expanded here: `${key}` without
 //! quotes or in double quotes is a reference, as in any document. In single quotes, and where `\$`
 //! writes the dollar, it is text.
 //!
@@ -156,13 +157,14 @@ impl Reader<'_> {
         let value = match self.cursor.peek() {
             Some('\'') => self.single(&at)?,
             Some('"') => self.double(&at)?,
-            _ => (self.bare(after_blank), None),
+            _ => self.bare(after_blank),
         };
         let (value, unescaped) = value;
         Ok((value, unescaped, at))
     }
 
-    fn bare(&mut self, mut after_blank: bool) -> String {
+    /// The text, and the text without escapes if it needs any.
+    fn bare(&mut self, mut after_blank: bool) -> (String, Option<String>) {
         let rest = self.cursor.rest();
         let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
         self.cursor.skip_while(|c| c != '\n');
@@ -174,7 +176,20 @@ impl Reader<'_> {
             }
             after_blank = blank(c);
         }
-        line[..end].trim().to_owned()
+        let mut rest = line[..end].trim();
+        let mut text = String::with_capacity(rest.len());
+        // Where the dollars are that are no part of a reference.
+        let mut dollars = Vec::new();
+        while let Some(at) = rest.find("\\${") {
+            text.push_str(&rest[..at]);
+            dollars.push(text.len());
+            text.push_str("${");
+            rest = &rest[at + "\\${".len()..];
+        }
+        text.push_str(rest);
+        let escaped = escape_dollars(&text, &dollars);
+        let unescaped = (escaped != text).then_some(text);
+        (escaped, unescaped)
     }
 
     /// The text, and the text without escapes if it needs any.

@@ -314,7 +314,9 @@ fn leaf_above<'a>(root: &'a Table, key: &str) -> Option<(Key, &'a Arc<Entry>)> {
 }
 
 /// Why a key is absent from the tree that the layers make, and the layer that is the reason.
-fn absence(generation: &Generation, key: &str) -> (Absence, Option<usize>) {
+pub(crate) fn absence(generation: &Generation, key: &str) -> (Absence, Option<usize>) {
+    let in_force = Found::in_tree(&generation.root, key);
+    let is_unset = in_force.is_ok_and(|found| found.reads_as_unset());
     for (at, layer) in generation.layers.iter().enumerate() {
         let here = match Found::in_tree(&layer.root, key) {
             Ok(Found::Entry(entry)) if entry.node.table().is_none() => {
@@ -333,6 +335,8 @@ fn absence(generation: &Generation, key: &str) -> (Absence, Option<usize>) {
         };
         let reason = match (written, is_at_key) {
             (Value::Unset, _) => Absence::Unset { key, origin },
+            // A case holds, and its value is none.
+            (value, true) if is_unset && value.cases().is_some() => Absence::Unset { key, origin },
             (_, false) => Absence::Hidden { key, origin },
             (value, true) if value.cases().is_some() => Absence::NoCase { origin },
             (_, true) => Absence::Undefined,

@@ -7,6 +7,7 @@ pub(crate) mod interpolate;
 pub(crate) mod items;
 pub(crate) mod layer;
 pub(crate) mod merge;
+pub(crate) mod missing;
 pub(crate) mod rivals;
 pub(crate) mod snapshot;
 pub(crate) mod spelling;

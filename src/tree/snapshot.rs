@@ -174,6 +174,11 @@ impl<'a> Found<'a> {
         matches!(self, Found::Entry(entry) if entry.node.written() == Some(&Value::Unset))
     }
 
+    /// Whether what stands here is no value, by a tombstone or by a reference to nothing.
+    pub(crate) fn reads_as_unset(&self) -> bool {
+        matches!(self, Found::Entry(entry) if diff::value(&entry.node) == Some(&Value::Unset))
+    }
+
     pub(crate) fn origin(&self) -> Option<&'a Origin> {
         self.leaf().and_then(|entry| entry.node.origin())
     }
@@ -340,7 +345,8 @@ impl Generation {
                     outcome.or_else(|_| self.decode_masked(key, found))
                 }
                 None => self.decode_masked(key, found),
-            },
+            }
+            .map_err(|error| self.explain_referred(error)),
         }
     }
 
@@ -351,6 +357,9 @@ impl Generation {
     ) -> Result<T, Error> {
         let mut secrets = Vec::new();
         let outcome = found.decode_noting(key, &mut secrets);
+        if !secrets.is_empty() {
+            self.add_referred_secrets(&mut secrets);
+        }
         self.secrets.add_all(secrets);
         outcome
     }
@@ -592,65 +601,6 @@ impl Generation {
         // Another value may be in force, perhaps that of one layer.
         same_leaf(&shared.entry, leaf).then_some(shared)
     }
-
-    /// Adds to "missing" the key that may be meant and is there, for each key that is missing.
-    pub(crate) fn explain_missing(&self, key: &str, error: Error) -> Error {
-        if error.iter().nth(1).is_some() {
-            let all = error.iter().cloned();
-            return Error::all(all.map(|error| self.explain_missing(key, error)).collect());
-        }
-        let Some(missing) = error.key().filter(|_| error.kind() == ErrorKind::Missing) else {
-            return error;
-        };
-        if let Some(spelled) = self.spelled_otherwise(missing) {
-            let advice = spelled.advice(missing);
-            let detail = format!("no layer defines it; {advice}");
-            let explained = Error::new(ErrorKind::Missing, detail).with_key(missing);
-            return match error.wanted() {
-                Some(wanted) => explained.with_wanted(wanted),
-                None => explained,
-            };
-        }
-        if missing != key {
-            return error;
-        }
-        match self.nearest(key) {
-            Some(near) => Error::new(
-                ErrorKind::Missing,
-                format!("no layer defines it; did you mean `{near}`?"),
-            )
-            .with_key(key),
-            None => error,
-        }
-    }
-
-    /// The key with the most similar last name that is there: help for a person, so only the
-    /// neighbours are looked at, and not all of a crowd.
-    pub(crate) fn nearest(&self, key: &str) -> Option<String> {
-        let key = Key::parse(key).ok()?;
-        let path: Vec<_> = key.segments().collect();
-        let mut table = &self.root;
-        for (depth, wanted) in path.iter().enumerate() {
-            if let Some(below) = table.get(wanted).and_then(|entry| entry.node.table()) {
-                table = below;
-                continue;
-            }
-            let similar = |entry: &&Arc<Entry>| {
-                let name = &*entry.name;
-                let near = name.len().abs_diff(wanted.len()) <= 2;
-                near.then(|| (distance(name, wanted), name.to_owned()))
-                    .filter(|(far, _)| *far <= 2)
-            };
-            let neighbours = table.map().iter().take(2_000);
-            let (_, name) = neighbours.filter_map(|entry| similar(&entry)).min()?;
-            let mut names: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
-            names[depth] = &name;
-            let near = Key::from_segments(names).ok()?;
-            let found = Found::in_tree(&self.root, near.as_str()).ok()?;
-            return (!found.is_nothing()).then(|| near.to_string());
-        }
-        None
-    }
 }
 
 /// Whether two leaves have the same value as written, and the same origin.
@@ -661,22 +611,6 @@ fn same_leaf(a: &Entry, b: &Entry) -> bool {
     }
     let written = a.node.written();
     written.is_some() && a.node.origin() == b.node.origin() && written == b.node.written()
-}
-
-/// How many letters to insert, remove or replace to make one text of the other.
-pub(crate) fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row[b.len()]
 }
 
 impl Snapshot {

@@ -197,6 +197,39 @@ fn case(item: &Value) -> Option<Case<'_>> {
     }
 }
 
+/// What keeps a list from being a contextual value, if it looks like one.
+pub(crate) fn malformed_case(items: &[Value]) -> Option<String> {
+    let tables = items.iter().map(|item| match item {
+        Value::Table(fields) => Some(&**fields),
+        _ => None,
+    });
+    let tables: Vec<_> = tables.collect::<Option<_>>()?;
+    let looks_like = |name| tables.iter().any(|fields| fields.contains_key(name));
+    if !looks_like("if") && !looks_like("value") {
+        return None;
+    }
+    let fault = |fields: &BTreeMap<Box<str>, Value>| {
+        let other = fields
+            .keys()
+            .find(|name| !matches!(&***name, "if" | "value"));
+        match (other, fields.get("if"), fields.get("value")) {
+            (Some(other), _, _) => Some(format!("has `{other}`")),
+            (None, _, None) => Some("has no `value`".to_owned()),
+            (None, None | Some(Value::Table(_)), Some(_)) => None,
+            (None, Some(_), Some(_)) => Some("has an `if` that is no table".to_owned()),
+        }
+    };
+    let mut faults = tables.iter().enumerate();
+    let faulty = faults.find_map(|(at, fields)| fault(fields).map(|fault| (at, fault)));
+    let fault = match faulty {
+        Some((at, fault)) => format!("case {at} {fault}"),
+        None => "no case has an `if`".to_owned(),
+    };
+    Some(format!(
+        "the list looks like a contextual value, and {fault}; a case has a table `if` and a `value`"
+    ))
+}
+
 /// What must hold, and the value if it does.
 pub(crate) type Case<'a> = (Option<&'a BTreeMap<Box<str>, Value>>, &'a Value);
 

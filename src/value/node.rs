@@ -52,6 +52,18 @@ pub(crate) enum InsideBroken<'a> {
 }
 
 impl Resolved {
+    /// The key that this is a reference to and nothing else.
+    pub(crate) fn sole_target(&self) -> Option<&Key> {
+        let Value::Text(text) = &self.raw.value else {
+            return None;
+        };
+        let is_sole = text.starts_with("${") && text.ends_with('}');
+        match &*self.refers {
+            [only] if is_sole && text.matches("${").count() == 1 => Some(only),
+            _ => None,
+        }
+    }
+
     /// What stands at a path inside this leaf, whose reference is broken.
     pub(crate) fn inside_broken<S: AsRef<str>>(&self, path: &[S]) -> InsideBroken<'_> {
         let raw = &self.raw.value;

@@ -9,6 +9,7 @@ use crate::tree::interpolate::parse::{Part, Parts};
 use crate::tree::interpolate::{Context, Done, Job, MAX_TOTAL, trouble};
 use crate::value::Value;
 use crate::value::coerce;
+use crate::value::envname::env_name_to_key;
 use crate::value::key::Key;
 use crate::value::node::{Node, Table};
 
@@ -38,6 +39,15 @@ pub(super) enum Stop {
 }
 
 impl Stop {
+    /// This without the name of the key that it is about if that name is computed: it may be made of a
+    /// secret.
+    fn of_literal_key(self, is_literal: bool) -> Self {
+        match self {
+            Stop::Broken(error) if !is_literal => Stop::Broken(error.without_shareable()),
+            stop => stop,
+        }
+    }
+
     /// Continues past what must be resolved first. A broken part counts once that is resolved.
     fn collect(self, needs: &mut Vec<Key>) -> Result<(), Stop> {
         match self {
@@ -146,8 +156,8 @@ impl<'a> Sight<'a> {
             };
             self.progress.chain = self.progress.chain.max(1);
             holds &= found.is_some_and(|found| match wanted {
-                Value::List(any) => any.iter().any(|one| reads_alike(one, found)),
-                one => reads_alike(one, found),
+                Value::List(any) => any.iter().any(|one| reads_as(one, found)),
+                one => reads_as(one, found),
             });
         }
         complete(holds, needs)
@@ -157,8 +167,8 @@ impl<'a> Sight<'a> {
         match raw {
             Value::Text(text) if raw.may_refer() => {
                 let parts = Parts::of(text, 0).map_err(Stop::Broken)?;
-                if let [Part::Reference { .. }] = parts.0.as_slice() {
-                    return self.reference(&parts.0[0]).map(Cow::into_owned);
+                if let [only @ Part::Reference { .. }] = parts.0.as_slice() {
+                    return self.reference(only, Extent::Whole).map(Cow::into_owned);
                 }
                 self.text(&parts).map(Value::from)
             }
@@ -204,7 +214,7 @@ impl<'a> Sight<'a> {
                     self.grow(piece.len())?;
                     text.push_str(piece);
                 }
-                Part::Reference { .. } => match self.reference(part) {
+                Part::Reference { .. } => match self.reference(part, Extent::Part) {
                     Err(stop) => stop.collect(&mut needs)?,
                     Ok(value) => match &*value {
                         Value::Text(value) => text.push_str(value),
@@ -221,7 +231,7 @@ impl<'a> Sight<'a> {
     }
 
     /// What a reference stands for. It is borrowed, so that what is too large is not copied.
-    fn reference(&mut self, part: &Part<'_>) -> Result<Cow<'a, Value>, Stop> {
+    fn reference(&mut self, part: &Part<'_>, extent: Extent) -> Result<Cow<'a, Value>, Stop> {
         let Part::Reference {
             key,
             default,
@@ -244,25 +254,41 @@ impl<'a> Sight<'a> {
         };
         self.mention(&key);
         self.progress.hidden |= (self.context.secret)(key.as_str());
-        if let Some(found) = self.look(&key)? {
+        let found = self.look(&key);
+        if let Some(found) = found.map_err(|stop| stop.of_literal_key(!is_computed))? {
             self.grow(size(found, self.left.min(MAX_SIZE)))?;
             self.progress.chain = self.progress.chain.max(1);
             return Ok(Cow::Borrowed(found));
         }
         match default {
             Some(default) => match default.0.as_slice() {
-                [only @ Part::Reference { .. }] => self.reference(only),
+                [only @ Part::Reference { .. }] => self.reference(only, Extent::Part),
                 _ => self.text(default).map(Value::from).map(Cow::Owned),
             },
             None if self.context.keeps_unresolved => self.as_written(written),
             None => {
-                let detail = format!(
-                    "refers to `{shown}`, which no layer defines; define it, write a default as in \
-                     `${{key:default}}`, or `$${{` for a literal `${{`"
-                );
-                Err(Stop::Broken(trouble(detail).with_unresolved()))
+                let advice = match self.spelled_as_variable(&key) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => "define it, write a default as in `${key:default}`, or `$${` for a \
+                             literal `${`"
+                        .to_owned(),
+                };
+                let detail = format!("refers to `{shown}`, which no layer defines; {advice}");
+                let error = trouble(detail).with_unresolved();
+                let may_share = !is_computed && is_shareable(name, extent);
+                Err(Stop::Broken(match may_share {
+                    true => error.with_shareable_detail(),
+                    false => error,
+                }))
             }
         }
+    }
+
+    /// The key that the name of a variable means in place of a missing key, if it is there.
+    fn spelled_as_variable(&self, missing: &Key) -> Option<Key> {
+        let meant = Key::from_segments(env_name_to_key(missing.as_str())?).ok()?;
+        let entry = self.merged.find(meant.segments())?;
+        (meant != *missing && entry.node.table().is_none()).then_some(meant)
     }
 
     fn as_written(&mut self, written: &str) -> Result<Cow<'a, Value>, Stop> {
@@ -308,7 +334,12 @@ impl<'a> Sight<'a> {
                             .and_then(|cause| cause.downcast_ref::<Error>())
                             .unwrap_or(error);
                         let detail = format!("refers to `{here}`, which is broken: {first}");
-                        let broken = trouble(detail).with_cause(first.clone());
+                        let mut broken = trouble(detail).with_cause(first.clone());
+                        let shown = first.without(&|_| true);
+                        if let Some(shown) = shown.filter(Error::has_shareable_detail) {
+                            let detail = format!("refers to `{here}`, which is broken: {shown}");
+                            broken = broken.with_shareable(detail);
+                        }
                         Err(Stop::Broken(match error.is_unresolved() {
                             true => broken.with_unresolved(),
                             false => broken,
@@ -333,7 +364,49 @@ fn complete<T>(found: T, needs: Vec<Key>) -> Result<T, Stop> {
     }
 }
 
-/// Whether two values are the same to a person: the environment has only texts.
+/// How much of a text a reference is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Extent {
+    Whole,
+    Part,
+}
+
+/// As long a name of a missing key is shown of a secret.
+const MAX_SHAREABLE: usize = 64;
+
+/// Whether the name of a missing key can be shown although it stands in a secret: a password may hold
+/// `${` by chance. Such a name consists of words of one case each, and of several of them if the
+/// reference is a part of the value only.
+fn is_shareable(name: &str, extent: Extent) -> bool {
+    let is_word = |word: &str| {
+        let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());
+        let is_lower = letters.bytes().all(|byte| byte.is_ascii_lowercase());
+        let is_upper = letters.bytes().all(|byte| byte.is_ascii_uppercase());
+        // Few digits, and only as in `db2`.
+        !letters.is_empty() && word.len() - letters.len() <= 2 && (is_lower || is_upper)
+    };
+    let mut words = name.split(['.', '_', '-']);
+    let least = match extent {
+        Extent::Whole => 1,
+        Extent::Part => 2,
+    };
+    name.len() <= MAX_SHAREABLE && words.clone().count() >= least && words.all(is_word)
+}
+
+/// Whether a key reads as wanted: by the type of the wanted value, as `get` would read the key.
+fn reads_as(wanted: &Value, found: &Value) -> bool {
+    let is_equal = wanted == found || wanted.canonical() == found.canonical();
+    is_equal
+        || match wanted.canonical() {
+            Value::Bool(wanted) => coerce::read_bare::<bool>(found) == Some(*wanted),
+            Value::Int(wanted) => coerce::read_bare::<i64>(found) == Some(*wanted),
+            Value::Big(wanted) => coerce::read_bare::<i128>(found) == Some(**wanted),
+            Value::Float(wanted) => coerce::read_bare::<f64>(found) == Some(*wanted),
+            _ => reads_alike(wanted, found),
+        }
+}
+
+/// Whether two values are the same as text.
 fn reads_alike(a: &Value, b: &Value) -> bool {
     fn text(value: &Value) -> Cow<'_, str> {
         match value {
@@ -341,7 +414,7 @@ fn reads_alike(a: &Value, b: &Value) -> bool {
             other => Cow::Owned(other.to_string()),
         }
     }
-    a == b || text(a) == text(b) || text(a.canonical()) == text(b.canonical())
+    text(a) == text(b) || text(a.canonical()) == text(b.canonical())
 }
 
 /// The size of a value in bytes. Counting ends above `limit`.

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use serde_core::de::{Deserialize, DeserializeOwned, Visitor};
 
 use crate::error::{Error, ErrorKind};
-use crate::value::Value;
 use crate::value::coerce::Mask;
 use crate::value::coerce::access::{Child, Map, Seq};
 use crate::value::coerce::braces;
@@ -22,6 +21,7 @@ use crate::value::key::{self, MAX_DEPTH};
 use crate::value::origin::Origin;
 use crate::value::secret::{Secrets, looks_secret};
 use crate::value::units;
+use crate::value::{Value, malformed_case};
 
 /// What was cut out of a text while its entries are read.
 pub(super) enum Held<'a> {
@@ -361,6 +361,13 @@ impl<'a> De<'a> {
                 self.place(Fault::done(masked.unwrap_or_else(|| error.clone())))
             }
             Input::Text(text) if text.trim().is_empty() => self.fault("empty text", wanted),
+            Input::List(items) => {
+                let masked = self.is_masked(&self.path_text());
+                match malformed_case(items).filter(|_| !masked) {
+                    Some(malformed) => self.fault(&format!("wrong type: {malformed}"), wanted),
+                    None => self.fault("wrong type", wanted),
+                }
+            }
             _ => self.fault("wrong type", wanted),
         }
     }

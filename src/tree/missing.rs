@@ -1,0 +1,205 @@
+//! What an error about a key says beside what was found at the key: why the key is missing, and where
+//! a value that came by reference was written.
+
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind};
+use crate::tree::explain::{Absence, absence};
+use crate::tree::snapshot::{Found, Generation};
+use crate::value::key::Key;
+use crate::value::map::Entry;
+use crate::value::node::Node;
+
+/// As many referred values are named in one error.
+const MOST_REFERRED: usize = 3;
+/// As many references are followed one after the other to where a value was written.
+const MAX_CHAIN: usize = 64;
+
+impl Generation {
+    /// Adds to "missing" why each missing key is missing: where it is unset, or which key may be meant.
+    pub(crate) fn explain_missing(&self, key: &str, error: Error) -> Error {
+        if error.iter().nth(1).is_some() {
+            let all = error.iter().cloned();
+            return Error::all(all.map(|error| self.explain_missing(key, error)).collect());
+        }
+        let Some(missing) = error.key().filter(|_| error.kind() == ErrorKind::Missing) else {
+            return error;
+        };
+        let explained = |detail: String| {
+            let explained = Error::new(ErrorKind::Missing, detail).with_key(missing);
+            match error.wanted() {
+                Some(wanted) => explained.with_wanted(wanted),
+                None => explained,
+            }
+        };
+        if let Some(absent) = self.explain_absence(missing, &explained) {
+            return absent;
+        }
+        if let Some(spelled) = self.spelled_otherwise(missing) {
+            let advice = spelled.advice(missing);
+            return explained(format!("no layer defines it; {advice}"));
+        }
+        if missing != key {
+            return error;
+        }
+        match self.nearest(key) {
+            Some(near) => explained(format!("no layer defines it; did you mean `{near}`?")),
+            None => error,
+        }
+    }
+
+    /// The error about a missing key that a layer mentions.
+    fn explain_absence(&self, missing: &str, explained: &dyn Fn(String) -> Error) -> Option<Error> {
+        let found = Found::in_tree(&self.root, missing).ok()?;
+        if !found.is_nothing() && !found.reads_as_unset() {
+            return None;
+        }
+        match absence(self, missing).0 {
+            Absence::Unset { key, origin } => {
+                let with = (key.as_str() != missing).then(|| format!(" together with `{key}`"));
+                let with = with.unwrap_or_default();
+                let detail = format!("unset{with}, so values of weaker layers do not count");
+                Some(explained(detail).with_origin(origin))
+            }
+            Absence::Hidden { key, origin } => {
+                let detail = format!("no layer defines it below the value of `{key}`");
+                Some(explained(detail).with_origin(origin))
+            }
+            Absence::NoCase { origin } => {
+                let detail = "no case of the contextual value matches; add a case without `if`";
+                Some(explained(detail.to_owned()).with_origin(origin))
+            }
+            Absence::Undefined => None,
+        }
+    }
+
+    /// Adds to "mismatch" the key that the value was referred from, and where that was written.
+    pub(crate) fn explain_referred(&self, error: Error) -> Error {
+        if error.iter().nth(1).is_some() {
+            let all = error.iter().cloned();
+            return Error::all(all.map(|error| self.explain_referred(error)).collect());
+        }
+        if error.kind() != ErrorKind::Mismatch {
+            return error;
+        }
+        let found = error
+            .key()
+            .and_then(|key| Found::in_tree(&self.root, key).ok());
+        let leaf = found.and_then(|found| found.leaf());
+        let Some(Node::Resolved(resolved)) = leaf.map(|entry| &entry.node) else {
+            return error;
+        };
+        // The keys of a contextual value are those of its conditions as well.
+        if resolved.raw.value.cases().is_some() {
+            return error;
+        }
+        // The name of a key may be made of a secret.
+        if self.refers_to_secret(resolved) {
+            return error;
+        }
+        let sources: Vec<String> = resolved
+            .refers
+            .iter()
+            .filter_map(|key| self.written_at(key))
+            .take(MOST_REFERRED)
+            .collect();
+        match sources.is_empty() {
+            true => error,
+            false => error.with_note(&format!("the value comes from {}", sources.join(" and "))),
+        }
+    }
+
+    /// The key at the end of a chain of plain references, and where its value was written.
+    fn written_at(&self, key: &Key) -> Option<String> {
+        let mut key = key.clone();
+        for _ in 0..MAX_CHAIN {
+            let entry = Found::in_tree(&self.root, key.as_str()).ok()?.leaf()?;
+            match &entry.node {
+                Node::Resolved(resolved) => match resolved.sole_target() {
+                    Some(next) => key = next.clone(),
+                    None => break,
+                },
+                _ => break,
+            }
+        }
+        let found = Found::in_tree(&self.root, key.as_str()).ok()?;
+        let origin = self.origin(key.as_str(), found)?;
+        Some(format!("`{key}` ({origin})"))
+    }
+
+    /// Adds the keys to which secrets refer as a whole: their values are the secrets.
+    pub(crate) fn add_referred_secrets(&self, secrets: &mut Vec<String>) {
+        let mut at = 0;
+        while let Some(key) = secrets.get(at) {
+            let targets = match Found::in_tree(&self.root, key) {
+                Ok(Found::Entry(entry)) => sole_targets(&entry.node),
+                _ => Vec::new(),
+            };
+            for target in targets {
+                if !secrets.iter().any(|known| *known == target.as_str()) {
+                    secrets.push(target.as_str().to_owned());
+                }
+            }
+            at += 1;
+        }
+    }
+
+    /// The key with the most similar last name that is there: help for a person, so only the
+    /// neighbours are looked at, and not all of a crowd.
+    pub(crate) fn nearest(&self, key: &str) -> Option<String> {
+        let key = Key::parse(key).ok()?;
+        let path: Vec<_> = key.segments().collect();
+        let mut table = &self.root;
+        for (depth, wanted) in path.iter().enumerate() {
+            if let Some(below) = table.get(wanted).and_then(|entry| entry.node.table()) {
+                table = below;
+                continue;
+            }
+            let similar = |entry: &&Arc<Entry>| {
+                let name = &*entry.name;
+                let near = name.len().abs_diff(wanted.len()) <= 2;
+                // The name itself is there with another meaning, such as a tombstone.
+                near.then(|| (distance(name, wanted), name.to_owned()))
+                    .filter(|(far, _)| (1..=2).contains(far))
+            };
+            let neighbours = table.map().iter().take(2_000);
+            let (_, name) = neighbours.filter_map(|entry| similar(&entry)).min()?;
+            let mut names: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
+            names[depth] = &name;
+            let near = Key::from_segments(names).ok()?;
+            let found = Found::in_tree(&self.root, near.as_str()).ok()?;
+            return (!found.is_nothing()).then(|| near.to_string());
+        }
+        None
+    }
+}
+
+/// The keys that the values at and below a place are references to, as a whole.
+fn sole_targets(node: &Node) -> Vec<Key> {
+    match node {
+        Node::Resolved(resolved) => resolved.sole_target().cloned().into_iter().collect(),
+        Node::Table(table) if table.special() => {
+            let entries = table.map().iter();
+            entries
+                .flat_map(|entry| sole_targets(&entry.node))
+                .collect()
+        }
+        Node::Table(_) | Node::Leaf(_) => Vec::new(),
+    }
+}
+
+/// How many letters to insert, remove or replace to make one text of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = corner + usize::from(x != *y);
+            corner = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[b.len()]
+}
