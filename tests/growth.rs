@@ -557,6 +557,81 @@ fn references_grow_with_their_number() {
     });
 }
 
+/// A value that refers to each of `n` keys; each key refers to another one.
+fn referred(n: usize, value: impl Into<Value>) -> Memory {
+    let memory = Memory::new();
+    let all = keys(n);
+    let one = |key: &String| (key.clone(), "${one}");
+    memory.replace(all.iter().map(one)).unwrap();
+    memory.set("one", 1).unwrap();
+    memory.set("all", value).unwrap();
+    memory
+}
+
+fn fields(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
+    let fields = fields.into_iter();
+    Value::Table(Box::new(
+        fields.map(|(name, value)| (name.into(), value)).collect(),
+    ))
+}
+
+/// A case of a contextual value.
+fn case(wanted: Value, value: impl Into<Value>) -> Value {
+    fields([("if".to_owned(), wanted), ("value".to_owned(), value.into())])
+}
+
+fn reads(memory: Memory) -> impl FnOnce() {
+    move || {
+        let props = Properties::builder().source(memory).build().unwrap();
+        black_box(props.get::<Value>("all").unwrap());
+    }
+}
+
+#[test]
+fn references_in_one_value_grow_with_their_number_wherever_they_stand() {
+    grows_linearly("fields of a table in a list", 200, |n| {
+        let field = |key: String| (format!("f{key}"), Value::from(format!("${{{key}}}")));
+        let table = fields(keys(n).into_iter().map(field));
+        reads(referred(n, Value::List([table].into())))
+    });
+    grows_linearly("keys in one condition", 200, |n| {
+        let wanted = fields(keys(n).into_iter().map(|key| (key, 1.into())));
+        reads(referred(n, Value::List([case(wanted, "yes")].into())))
+    });
+    grows_linearly("cases that do not hold", 200, |n| {
+        let no = |key: String| case(fields([(key, 2.into())]), "no");
+        let mut cases: Vec<Value> = keys(n).into_iter().map(no).collect();
+        cases.push(case(fields([("one".to_owned(), 1.into())]), "yes"));
+        reads(referred(n, Value::List(cases.into())))
+    });
+    grows_linearly("defaults of keys that nobody defines", 200, |n| {
+        let text = |key: String| format!("${{no.{key}:${{{key}}}}}");
+        let text: String = keys(n).into_iter().map(text).collect();
+        reads(referred(n, text))
+    });
+}
+
+#[test]
+fn values_that_grow_too_large_cost_no_more_than_the_limit_of_all() {
+    let too_large = |text: &'static str, n: usize| {
+        let memory = Memory::new();
+        let large = keys(n).into_iter().map(move |key| (key, text));
+        memory.replace(large).unwrap();
+        memory.set("b", "x".repeat(n * 1024)).unwrap();
+        memory.set("c", vec!["1"; n * 64]).unwrap();
+        move || {
+            let props = Properties::builder().source(memory).build().unwrap();
+            assert_eq!(props.health().broken_references.len(), n);
+        }
+    };
+    grows_linearly("texts that grow too large", 600, |n| {
+        too_large("${b}${b}", n)
+    });
+    grows_linearly("lists that are put into a text", 600, |n| {
+        too_large("x${c}", n)
+    });
+}
+
 #[test]
 fn reading_grows_with_what_is_read() {
     grows_linearly("a list", 2_000, |n| {

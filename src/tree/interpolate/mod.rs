@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::tree::diff::{self, LeafChange, same};
-use crate::tree::interpolate::resolve::{Sight, Stop, unique};
+use crate::tree::interpolate::resolve::{Progress, Sight, Stop, unique};
 use crate::tree::merge;
 use crate::value::coerce;
 use crate::value::key::Key;
@@ -292,7 +292,7 @@ fn evaluate(
     merged: &Table,
     context: Context<'_>,
 ) -> Option<Resolved> {
-    let mut sight = Sight::new(jobs, merged, context, MAX_TOTAL);
+    let mut sight = Sight::new(jobs, merged, context, Progress::default(), MAX_TOTAL);
     let value = match sight.leaf(&raw.value) {
         Ok(value) => Ok(value),
         Err(Stop::PassedOver) => return None,
@@ -305,9 +305,9 @@ fn evaluate(
     Some(Resolved {
         value,
         raw: raw.clone(),
-        chain: sight.chain,
-        secret: sight.hidden,
-        refers: sight.refers.into(),
+        chain: sight.progress.chain,
+        secret: sight.progress.hidden,
+        refers: unique(sight.progress.refers).into(),
         fixed: false,
     })
 }
@@ -327,8 +327,9 @@ struct Job {
     raw: Leaf,
     /// The strongest layer that may have the leaf: those above were passed over.
     from: usize,
-    /// The keys that the conditions of passed over leaves refer to.
-    conditions: Vec<Key>,
+    /// What is known so far, beginning with the keys that the conditions of passed over leaves refer
+    /// to.
+    progress: Progress,
     done: Option<Done>,
     refers: Vec<Key>,
 }
@@ -345,7 +346,7 @@ impl Job {
         Self {
             raw,
             from: 0,
-            conditions: Vec::new(),
+            progress: Progress::default(),
             done: None,
             refers: Vec::new(),
         }
@@ -372,7 +373,7 @@ fn resolve_with_targets(
     let mut needs: Vec<Vec<Key>> = vec![Vec::new()];
     let mut on_stack: BTreeSet<Key> = stack.iter().cloned().collect();
     while let Some(key) = stack.last().cloned() {
-        let Some(job) = jobs.get(&key) else {
+        let Some(job) = jobs.get_mut(&key) else {
             return;
         };
         if job.done.is_some() {
@@ -393,11 +394,27 @@ fn resolve_with_targets(
             }
             continue;
         }
-        let mut sight = Sight::new(jobs, merged, context, MAX_TOTAL - *spent);
-        sight.refers.clone_from(&job.conditions);
+        let progress = std::mem::take(&mut job.progress);
+        let jobs_so_far = &*jobs;
+        let Some(job) = jobs_so_far.get(&key) else {
+            return;
+        };
+        let mut sight = Sight::new(jobs_so_far, merged, context, progress, MAX_TOTAL - *spent);
         let outcome = sight.leaf(&job.raw.value);
         let size = sight.size.min(sight.left);
-        let (refers, chain, hidden) = (unique(sight.refers), sight.chain, sight.hidden);
+        let progress = sight.progress;
+        if let Err(Stop::Needs(mut next)) = outcome {
+            // What was looked at on the way is kept: in a cycle, it may break that open later.
+            if let Some(job) = jobs.get_mut(&key) {
+                job.progress = progress;
+            }
+            // The first one comes first.
+            next.reverse();
+            needs.pop();
+            needs.push(next);
+            continue;
+        }
+        let (refers, chain, hidden) = (unique(progress.refers), progress.chain, progress.hidden);
         let value = match outcome {
             Ok(value) if chain <= MAX_CHAIN => Ok(value),
             Ok(_) => Err(trouble(format!(
@@ -406,7 +423,8 @@ fn resolve_with_targets(
             Err(Stop::Broken(error)) => Err(error),
             Err(Stop::PassedOver) => {
                 if let Some(job) = jobs.get_mut(&key) {
-                    (job.refers, job.conditions) = (refers.clone(), refers);
+                    job.refers.clone_from(&refers);
+                    job.progress.refers = refers;
                     let shown = pass_over(&key, job, merged, context);
                     for (key, raw) in shown {
                         left.push(key.clone());
@@ -415,22 +433,11 @@ fn resolve_with_targets(
                 }
                 continue;
             }
-            Err(Stop::Needs(mut next)) => {
-                // Kept in case it turns out to be a cycle: what was looked at on the way may break
-                // it open later.
-                if let Some(job) = jobs.get_mut(&key) {
-                    job.refers = refers;
-                }
-                // The first one comes first.
-                next.reverse();
-                needs.pop();
-                needs.push(next);
-                continue;
-            }
+            // Handled above.
+            Err(Stop::Needs(_)) => continue,
         };
-        if value.is_ok() {
-            *spent += size;
-        }
+        // What grew too large was looked at as well.
+        *spent += size;
         let value = value.map_err(|error| placed(error, &key, &job.raw, context));
         let raw = job.raw.clone();
         if let Some(job) = jobs.get_mut(&key) {
@@ -505,9 +512,9 @@ fn close(first: &Key, stack: &[Key], jobs: &mut BTreeMap<Key, Job>, context: Con
                 refers: Box::default(),
                 fixed: false,
             }));
-            if !job.refers.contains(&next) {
-                job.refers.push(next);
-            }
+            let mut refers = std::mem::take(&mut job.progress.refers);
+            refers.push(next);
+            job.refers = unique(refers);
         }
     }
 }

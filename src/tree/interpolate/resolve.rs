@@ -1,5 +1,6 @@
 //! The value of one leaf, by the values of the keys that it refers to.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use crate::error::{Error, ErrorKind};
@@ -60,14 +61,24 @@ impl Stop {
     }
 }
 
+/// What is known of a leaf so far. It is kept while the leaf waits for others, so that no case of a
+/// contextual value is looked at twice.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// The keys it refers to; of many, some twice.
+    pub(super) refers: Vec<Key>,
+    pub(super) chain: u32,
+    pub(super) hidden: bool,
+    /// How many cases do not hold.
+    failed_cases: usize,
+}
+
 /// What following one leaf sees and notes on the way.
 pub(super) struct Sight<'a> {
     jobs: &'a BTreeMap<Key, Job>,
     merged: &'a Table,
     context: Context<'a>,
-    pub(super) refers: Vec<Key>,
-    pub(super) chain: u32,
-    pub(super) hidden: bool,
+    pub(super) progress: Progress,
     pub(super) size: usize,
     /// What this commit may still spend on all its values.
     pub(super) left: usize,
@@ -78,15 +89,14 @@ impl<'a> Sight<'a> {
         jobs: &'a BTreeMap<Key, Job>,
         merged: &'a Table,
         context: Context<'a>,
+        progress: Progress,
         left: usize,
     ) -> Self {
         Self {
             jobs,
             merged,
             context,
-            refers: Vec::new(),
-            chain: 0,
-            hidden: false,
+            progress,
             size: 0,
             left,
         }
@@ -94,8 +104,9 @@ impl<'a> Sight<'a> {
 
     /// Notes a key that the leaf refers to. Of many keys, [`unique`] drops the repeated ones later.
     fn mention(&mut self, key: &Key) {
-        if self.refers.len() > FEW_MENTIONS || !self.refers.contains(key) {
-            self.refers.push(key.clone());
+        let refers = &mut self.progress.refers;
+        if refers.len() > FEW_MENTIONS || !refers.contains(key) {
+            refers.push(key.clone());
         }
     }
 
@@ -118,10 +129,11 @@ impl<'a> Sight<'a> {
         let Some(cases) = raw.cases() else {
             return self.value(raw);
         };
-        for (wanted, value) in cases {
+        for (wanted, value) in cases.into_iter().skip(self.progress.failed_cases) {
             if self.holds(wanted)? {
                 return self.value(value);
             }
+            self.progress.failed_cases += 1;
         }
         Err(Stop::PassedOver)
     }
@@ -129,19 +141,26 @@ impl<'a> Sight<'a> {
     /// Whether every key has the value, or one of the values, that is wanted of it.
     fn holds(&mut self, wanted: Option<&BTreeMap<Box<str>, Value>>) -> Result<bool, Stop> {
         let mut holds = true;
+        let mut needs = Vec::new();
         for (name, wanted) in wanted.into_iter().flatten() {
             let key = Key::parse(name).map_err(Stop::Broken)?;
             // Looked at even if another key has decided: a change of this one may matter next.
             self.mention(&key);
-            self.hidden |= (self.context.secret)(key.as_str());
-            let found = self.look(&key)?;
-            self.chain = self.chain.max(1);
+            self.progress.hidden |= (self.context.secret)(key.as_str());
+            let found = match self.look(&key) {
+                Ok(found) => found,
+                Err(stop) => {
+                    stop.collect(&mut needs)?;
+                    continue;
+                }
+            };
+            self.progress.chain = self.progress.chain.max(1);
             holds &= found.is_some_and(|found| match wanted {
-                Value::List(any) => any.iter().any(|one| reads_as(one, &found)),
-                one => reads_as(one, &found),
+                Value::List(any) => any.iter().any(|one| reads_as(one, found)),
+                one => reads_as(one, found),
             });
         }
-        Ok(holds)
+        complete(holds, needs)
     }
 
     fn value(&mut self, raw: &Value) -> Result<Value, Stop> {
@@ -149,7 +168,7 @@ impl<'a> Sight<'a> {
             Value::Text(text) if raw.may_refer() => {
                 let parts = Parts::of(text, 0).map_err(Stop::Broken)?;
                 if let [only @ Part::Reference { .. }] = parts.0.as_slice() {
-                    return self.reference(only, Extent::Whole);
+                    return self.reference(only, Extent::Whole).map(Cow::into_owned);
                 }
                 self.text(&parts).map(Value::from)
             }
@@ -163,21 +182,22 @@ impl<'a> Sight<'a> {
                         Err(stop) => stop.collect(&mut needs)?,
                     }
                 }
-                if needs.is_empty() {
-                    Ok(Value::List(values.into()))
-                } else {
-                    Err(Stop::Needs(needs))
-                }
+                complete(Value::List(values.into()), needs)
             }
             Value::Table(fields) => {
                 self.grow(16 * fields.len())?;
-                let fields = fields
-                    .iter()
-                    .map(|(name, value)| Ok((name.clone(), self.value(value)?)));
-                Ok(Value::Table(Box::new(fields.collect::<Result<_, Stop>>()?)))
+                let mut needs = Vec::new();
+                let mut resolved = BTreeMap::new();
+                for (name, value) in &**fields {
+                    match self.value(value) {
+                        Ok(value) => drop(resolved.insert(name.clone(), value)),
+                        Err(stop) => stop.collect(&mut needs)?,
+                    }
+                }
+                complete(Value::Table(Box::new(resolved)), needs)
             }
             other => {
-                self.grow(size(other))?;
+                self.grow(size(other, self.left.min(MAX_SIZE)))?;
                 Ok(other.clone())
             }
         }
@@ -196,30 +216,29 @@ impl<'a> Sight<'a> {
                 }
                 Part::Reference { .. } => match self.reference(part, Extent::Part) {
                     Err(stop) => stop.collect(&mut needs)?,
-                    Ok(Value::Text(value)) => text.push_str(&value),
-                    Ok(value @ (Value::List(_) | Value::Table(_))) => {
-                        let detail = format!("a {} cannot be put into a text", value.kind());
-                        return Err(Stop::Broken(trouble(detail)));
-                    }
-                    Ok(value) => text.push_str(&value.to_string()),
+                    Ok(value) => match &*value {
+                        Value::Text(value) => text.push_str(value),
+                        value @ (Value::List(_) | Value::Table(_)) => {
+                            let detail = format!("a {} cannot be put into a text", value.kind());
+                            return Err(Stop::Broken(trouble(detail)));
+                        }
+                        value => text.push_str(&value.to_string()),
+                    },
                 },
             }
         }
-        if needs.is_empty() {
-            Ok(text)
-        } else {
-            Err(Stop::Needs(needs))
-        }
+        complete(text, needs)
     }
 
-    fn reference(&mut self, part: &Part<'_>, extent: Extent) -> Result<Value, Stop> {
+    /// What a reference stands for. It is borrowed, so that what is too large is not copied.
+    fn reference(&mut self, part: &Part<'_>, extent: Extent) -> Result<Cow<'a, Value>, Stop> {
         let Part::Reference {
             key,
             default,
             written,
         } = part
         else {
-            return Ok(Value::from(""));
+            return Ok(Cow::Owned(Value::from("")));
         };
         let is_computed = !matches!(key.0.as_slice(), [Part::Text(_)]);
         let name = self.text(key)?;
@@ -229,22 +248,22 @@ impl<'a> Sight<'a> {
             return self.as_written(written);
         };
         // The name may be made of a secret.
-        let shown = match is_computed && self.hidden {
+        let shown = match is_computed && self.progress.hidden {
             true => written.to_string(),
             false => key.to_string(),
         };
         self.mention(&key);
-        self.hidden |= (self.context.secret)(key.as_str());
+        self.progress.hidden |= (self.context.secret)(key.as_str());
         let found = self.look(&key);
         if let Some(found) = found.map_err(|stop| stop.of_literal_key(!is_computed))? {
-            self.grow(size(&found))?;
-            self.chain = self.chain.max(1);
-            return Ok(found);
+            self.grow(size(found, self.left.min(MAX_SIZE)))?;
+            self.progress.chain = self.progress.chain.max(1);
+            return Ok(Cow::Borrowed(found));
         }
         match default {
             Some(default) => match default.0.as_slice() {
                 [only @ Part::Reference { .. }] => self.reference(only, Extent::Part),
-                _ => self.text(default).map(Value::from),
+                _ => self.text(default).map(Value::from).map(Cow::Owned),
             },
             None if self.context.keeps_unresolved => self.as_written(written),
             None => {
@@ -272,12 +291,12 @@ impl<'a> Sight<'a> {
         (meant != *missing && entry.node.table().is_none()).then_some(meant)
     }
 
-    fn as_written(&mut self, written: &str) -> Result<Value, Stop> {
+    fn as_written(&mut self, written: &str) -> Result<Cow<'a, Value>, Stop> {
         self.grow(written.len())?;
-        Ok(Value::from(written))
+        Ok(Cow::Owned(Value::from(written)))
     }
 
-    fn look(&mut self, key: &Key) -> Result<Option<Value>, Stop> {
+    fn look(&mut self, key: &Key) -> Result<Option<&'a Value>, Stop> {
         let path: Vec<_> = key.segments().collect();
         // The deepest leaf on the way; the rest of the path may reach into a list.
         let mut table = self.merged;
@@ -305,10 +324,10 @@ impl<'a> Sight<'a> {
                 },
             };
             if let Some(resolved) = resolved {
-                self.chain = self.chain.max(resolved.chain + 1);
-                self.hidden |= resolved.secret;
+                self.progress.chain = self.progress.chain.max(resolved.chain + 1);
+                self.progress.hidden |= resolved.secret;
                 return match &resolved.value {
-                    Ok(value) => Ok(coerce::descend(value, rest).cloned()),
+                    Ok(value) => Ok(coerce::descend(value, rest)),
                     Err(error) => {
                         // The first cause is told, not the whole chain up to here.
                         let first = std::error::Error::source(error)
@@ -328,13 +347,20 @@ impl<'a> Sight<'a> {
                     }
                 };
             }
-            return Ok(value(&entry.node)
-                .and_then(|value| coerce::descend(value, rest))
-                .cloned());
+            return Ok(value(&entry.node).and_then(|value| coerce::descend(value, rest)));
         }
         Err(Stop::Broken(trouble(format!(
             "refers to `{key}`, which is a table"
         ))))
+    }
+}
+
+/// What was found, unless something must be resolved first.
+fn complete<T>(found: T, needs: Vec<Key>) -> Result<T, Stop> {
+    if needs.is_empty() {
+        Ok(found)
+    } else {
+        Err(Stop::Needs(needs))
     }
 }
 
@@ -382,18 +408,31 @@ fn reads_as(wanted: &Value, found: &Value) -> bool {
 
 /// Whether two values are the same as text.
 fn reads_alike(a: &Value, b: &Value) -> bool {
-    let text = |value: &Value| match value {
-        Value::Text(text) => text.to_string(),
-        other => other.to_string(),
-    };
+    fn text(value: &Value) -> Cow<'_, str> {
+        match value {
+            Value::Text(text) => Cow::Borrowed(text),
+            other => Cow::Owned(other.to_string()),
+        }
+    }
     text(a) == text(b) || text(a.canonical()) == text(b.canonical())
 }
 
-fn size(value: &Value) -> usize {
+/// The size of a value in bytes. Counting ends above `limit`.
+fn size(value: &Value, limit: usize) -> usize {
+    fn add<'v>(parts: impl Iterator<Item = (usize, &'v Value)>, limit: usize) -> usize {
+        let mut sum = 0;
+        for (own, part) in parts {
+            if sum > limit {
+                break;
+            }
+            sum += 16 + own + size(part, limit - sum);
+        }
+        sum
+    }
     match value {
         Value::Text(text) => text.len(),
-        Value::List(items) => items.iter().map(|item| 16 + size(item)).sum(),
-        Value::Table(fields) => fields.iter().map(|(k, v)| 16 + k.len() + size(v)).sum(),
+        Value::List(items) => add(items.iter().map(|item| (0, item)), limit),
+        Value::Table(fields) => add(fields.iter().map(|(name, v)| (name.len(), v)), limit),
         _ => 16,
     }
 }
