@@ -20,6 +20,7 @@ use crate::value::coerce::fault::{self, Got, Judged, Place};
 use crate::value::coerce::form::{Form, Shape};
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::place::De;
+use crate::value::coerce::untagged::Alternatives;
 use crate::value::key::under;
 
 /// The name and the text of a probe.
@@ -42,17 +43,18 @@ pub(super) struct Learned {
     seen: Vec<Seen>,
     pub(super) forms: HashMap<String, Form>,
     /// Forms that differ from that of the class, by place.
-    exact: HashMap<String, Form>,
+    pub(super) exact: HashMap<String, Form>,
     /// The places that gave a class its form.
-    witnesses: HashMap<String, Vec<String>>,
-    tried: HashSet<(String, Form)>,
+    pub(super) witnesses: HashMap<String, Vec<String>>,
+    pub(super) tried: HashSet<(String, Form)>,
     /// Whether the entries of a container have one type, by class.
     pub(super) kinds: HashMap<String, Kind>,
     tables: HashSet<String>,
     /// The tables that are read as lists.
-    listed: HashSet<String>,
+    pub(super) listed: HashSet<String>,
     /// The entry that is the tag, by the class of its table.
-    tags: HashMap<String, String>,
+    pub(super) tags: HashMap<String, String>,
+    pub(super) alternatives: Alternatives,
     news: bool,
     pub(super) probing: Option<String>,
     pub(super) tokens: HashMap<String, usize>,

@@ -43,6 +43,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod text;
+mod untagged;
 mod watch;
 
 use std::cell::RefCell;

@@ -118,8 +118,11 @@ impl Learner<'_> {
         }
         // The words of an untagged enum or of a user's type. What was said last led to them.
         let group = self.learned(|learned| trailing(learned, log, below));
-        let mut judged = log[group.min(log.len())..].iter();
-        judged.find_map(|judged| self.choose_one(judged, below, false))
+        let judged = log[group.min(log.len())..].iter();
+        let wanted = judged
+            .filter_map(|judged| self.choose_one(judged, below, false))
+            .collect();
+        self.learned(|learned| learned.choose_alternative(below, wanted))
     }
 
     fn choose_one(&self, judged: &Judged, below: &str, exact: bool) -> Option<(Seen, Form)> {

@@ -433,3 +433,79 @@ fn hundreds_of_buffered_values_are_read_in_passes_that_depend_on_the_type_only()
     let ranges = read::<Vec<Untagged>>(vec![range; 1000]).unwrap();
     assert_eq!(ranges[999], Untagged::Range { from: 1, to: 2 });
 }
+
+/// Three variants that want the same texts in different forms.
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(untagged)]
+enum Disagreeing {
+    Numbers { a: u32, x: u32 },
+    Switch { a: bool, z: u32 },
+    Named { a: String, w: u32 },
+}
+
+#[test]
+fn a_variant_of_an_untagged_enum_keeps_its_conversions_when_an_earlier_one_disagrees() {
+    use Disagreeing::{Named, Numbers, Switch};
+    let switch = [table(&[("a", "yes".into()), ("z", "1".into())])];
+    let number = table(&[("a", "yes".into()), ("z", 1.into())]);
+    let item = |a: &str, name: &str| table(&[("a", a.into()), (name, "1".into())]);
+    assert_eq!(
+        bind::<Disagreeing>(&[("a", "yes".into()), ("z", "1".into())]).unwrap(),
+        Switch { a: true, z: 1 }
+    );
+    assert_eq!(
+        read::<Vec<Disagreeing>>(switch.to_vec()).unwrap(),
+        [Switch { a: true, z: 1 }]
+    );
+    let read = read::<Vec<Disagreeing>>(vec![
+        item("yes", "z"),
+        number,
+        item("1", "x"),
+        item("1", "z"),
+        item("yes", "w"),
+        item("1", "w"),
+        item("off", "z"),
+    ]);
+    let named = |a: &str| Named {
+        a: a.to_owned(),
+        w: 1,
+    };
+    assert_eq!(
+        read.unwrap(),
+        [
+            Switch { a: true, z: 1 },
+            Switch { a: true, z: 1 },
+            Numbers { a: 1, x: 1 },
+            Switch { a: true, z: 1 },
+            named("yes"),
+            named("1"),
+            Switch { a: false, z: 1 },
+        ]
+    );
+}
+
+#[test]
+fn a_form_that_two_variants_want_is_tried_for_both() {
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(untagged)]
+    enum Either {
+        First { a: bool, x: u32 },
+        Second { a: u32, z: u32 },
+        Third { a: bool, w: u32 },
+    }
+    let third = bind::<Either>(&text(&[("a", "1"), ("w", "1")])).unwrap();
+    assert_eq!(third, Either::Third { a: true, w: 1 });
+    // The earlier variant is taken where both can be read.
+    let second = bind::<Either>(&text(&[("a", "1"), ("w", "1"), ("z", "2")])).unwrap();
+    assert_eq!(second, Either::Second { a: 1, z: 2 });
+    let first = bind::<Either>(&text(&[("a", "1"), ("x", "1"), ("w", "2")])).unwrap();
+    assert_eq!(first, Either::First { a: true, x: 1 });
+    let items = vec![
+        table(&[("a", "1".into()), ("w", "1".into())]);
+        40
+    ];
+    let all = read::<Vec<Either>>(items).unwrap();
+    assert!(all.iter().all(|one| *one == Either::Third { a: true, w: 1 }));
+    let error = bind::<Either>(&text(&[("a", "1"), ("w", "many")])).unwrap_err();
+    assert!(error.to_string().contains("serde buffers"), "{error}");
+}
