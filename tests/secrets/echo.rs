@@ -60,6 +60,7 @@ fn reads_request(stream: &mut TcpStream) -> bool {
     }
 }
 
+#[cfg(any(feature = "http", feature = "consul", feature = "etcd"))]
 fn http(status: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!(
