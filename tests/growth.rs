@@ -577,7 +577,10 @@ fn fields(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
 
 /// A case of a contextual value.
 fn case(wanted: Value, value: impl Into<Value>) -> Value {
-    fields([("if".to_owned(), wanted), ("value".to_owned(), value.into())])
+    fields([
+        ("if".to_owned(), wanted),
+        ("value".to_owned(), value.into()),
+    ])
 }
 
 fn reads(memory: Memory) -> impl FnOnce() {

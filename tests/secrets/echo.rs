@@ -60,7 +60,11 @@ fn reads_request(stream: &mut TcpStream) -> bool {
     }
 }
 
-#[cfg(any(feature = "http", feature = "consul", feature = "etcd"))]
+#[cfg(any(
+    all(feature = "http", feature = "toml"),
+    feature = "consul",
+    feature = "etcd"
+))]
 fn http(status: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!(
