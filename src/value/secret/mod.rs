@@ -38,7 +38,8 @@ pub(crate) use names::parameter_looks_secret;
 /// Reading a key as a `Secret`, or as a type with one inside, marks that key as secret from then on, in
 /// every output and in what is kept on disk. That holds for every way to read: by name, by a handle, by
 /// a struct, from a snapshot, from a change. Where serde buffers (`#[serde(flatten)]`, internally tagged
-/// and untagged types), the keys that hold the same value are marked.
+/// and untagged types), the key is found by its value among the buffered values of that type. If several
+/// of these are equal, all of them are marked, as a guess.
 ///
 /// It does not implement `Serialize`: what can be written out by accident will be. Serialize
 /// [`expose`](Self::expose) where that is meant.
