@@ -304,7 +304,9 @@ fn a_key_that_only_may_hold_a_buffered_secret_is_listed_as_a_guess() {
         let builder = Properties::builder().state_dir(temporary.path());
         let source = store.clone().with(|policy| policy.cached());
         let builder = builder.source(source);
-        let builder = plain.into_iter().fold(builder, |it, key| it.not_secret(key));
+        let builder = plain
+            .into_iter()
+            .fold(builder, |it, key| it.not_secret(key));
         let props = builder.build().unwrap();
         let _: Beside<Flat> = props.get("").unwrap();
         props
@@ -315,7 +317,8 @@ fn a_key_that_only_may_hold_a_buffered_secret_is_listed_as_a_guess() {
     while guessed() < 2 && std::time::Instant::now() < until {
         std::thread::sleep(Duration::from_millis(20));
     }
-    let guessed = props.health().sources[0].guessed_secrets.clone();
+    let guessed = &props.health().sources[0].guessed_secrets;
+    let guessed: Vec<String> = guessed.iter().map(ToString::to_string).collect();
     assert_eq!(guessed, ["x.m", "x.phrase"]);
     drop(props);
     let props = build(Some("x.m"));
