@@ -231,6 +231,10 @@ fn noting<T: DeserializeOwned>(root: Root<'_>, secrets: &mut Places) -> Result<T
             // It was not read at all, so nothing says that everything is secret.
             places.possible.retain(|place| place != root.key);
         }
+        if result.is_ok() && places.certain.is_empty() && places.possible.is_empty() {
+            // The type read something else the second time.
+            places.possible.push(root.key.to_owned());
+        }
         secrets.certain.append(&mut places.certain);
         secrets.possible.append(&mut places.possible);
     }
