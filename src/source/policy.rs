@@ -207,6 +207,17 @@ impl Default for Policy {
 /// `Secret` in the declared type. A wrong guess leaves a key out that is no secret:
 /// [`SourceHealth::guessed_secrets`](crate::health::SourceHealth::guessed_secrets) lists the keys that
 /// are left out by a guess, and [`Builder::not_secret`](crate::Builder::not_secret) puts one back.
+///
+/// Four more things are good to know:
+///
+/// - A list is one value: a list with a secret in one of its items is left out as a whole. So is a text
+///   that spells a struct with a secret field.
+/// - Where serde buffers (`#[serde(flatten)]`, internally tagged and untagged types), a secret is found
+///   by its value. A buffered value of the same struct that equals the secret is left out too; it is one
+///   of the `guessed_secrets`.
+/// - The secrets of a flattened `Option` of a struct are not known while serde makes it `None`, which it
+///   does without an error if any of its fields is missing or wrong. Name their keys.
+/// - A secret field that is absent in a struct that serde buffers is not known before it is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
 pub struct Cached {

@@ -373,6 +373,18 @@ impl Generation {
         outcome
     }
 
+    /// Hides from now on the fields of a struct that it reads as secrets, also those that are absent.
+    fn hide_fields<T: DeserializeOwned + 'static>(&self, key: &str, found: Found<'_>) {
+        let is_table = match found {
+            Found::Root(_) => true,
+            Found::Entry(entry) => entry.node.table().is_some(),
+            Found::Nothing | Found::Inside(..) | Found::Broken(_) => false,
+        };
+        if is_table {
+            self.secrets.add_all(coerce::secret_fields::<T>(key));
+        }
+    }
+
     /// Whether what stands at a key may be a secret, or be made from one.
     pub(crate) fn hides(&self, key: &str, found: Found<'_>) -> bool {
         let entry = match found {
@@ -432,9 +444,11 @@ impl Generation {
         self.note(key, found);
         match found.plain() {
             Some(value) => Ok(value),
-            None => self
-                .decode_noting(key, found)
-                .map_err(|error| self.explain_missing(key, error)),
+            None => {
+                self.hide_fields::<T>(key, found);
+                self.decode_noting(key, found)
+                    .map_err(|error| self.explain_missing(key, error))
+            }
         }
     }
 
@@ -463,7 +477,10 @@ impl Generation {
             }
             found => match found.plain() {
                 Some(value) => Ok(Some(value)),
-                None => self.decode_noting(key, found).map(Some),
+                None => {
+                    self.hide_fields::<T>(key, found);
+                    self.decode_noting(key, found).map(Some)
+                }
             },
         }
     }

@@ -219,3 +219,109 @@ fn an_equal_value_outside_of_the_buffered_struct_stays_open() {
     let seen = masked::<Beside<Flat>>(&[text], KEYS, &["alice"]);
     assert_eq!(seen, (ONE.to_vec(), vec![true]));
 }
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[allow(dead_code)]
+struct Pool<P> {
+    pool: u8,
+    password: P,
+}
+
+#[test]
+fn an_error_in_a_text_that_spells_a_struct_masks_its_secret_field_and_no_other() -> Result<(), Error>
+{
+    let one = format!("{{\"pool\":\"wide\",\"password\":\"{MARK}\"}}");
+    let vars = [
+        ("APP_DB", one.clone()),
+        ("APP_DBS", format!("[{one},{one}]")),
+        ("APP_NEST__DB", one),
+    ];
+    let props = Properties::builder()
+        .source(Env::prefix("APP_").vars(vars))
+        .build()?;
+    for _ in 0..2 {
+        let errors = [
+            ("db.pool", props.get::<Pool<String>>("db").map(drop)),
+            ("db.pool", props.get::<Pool<Secret<String>>>("db").map(drop)),
+            (
+                "db.pool",
+                props.bind::<Pool<Secret<String>>>("db").build().map(drop),
+            ),
+            (
+                "nest.db.pool",
+                props
+                    .get::<HashMap<String, Pool<Secret<String>>>>("nest")
+                    .map(drop),
+            ),
+            (
+                "dbs.0.pool",
+                props.get::<Vec<Pool<String>>>("dbs").map(drop),
+            ),
+            (
+                "dbs.1.pool",
+                props.get::<Vec<Pool<Secret<String>>>>("dbs").map(drop),
+            ),
+        ];
+        for (key, outcome) in errors {
+            let text = outcome.unwrap_err().to_string();
+            assert!(text.contains(key) && text.contains("wide"), "{key}: {text}");
+            assert!(!text.contains(MARK), "{text}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_start_from_a_cache_without_the_buffered_secret_loses_no_other_value() {
+    let temporary = tempfile::tempdir().unwrap();
+    let store = Store::default();
+    let start = || {
+        let builder = Properties::builder().state_dir(temporary.path());
+        let source = store.clone().with(|policy| policy.cached());
+        let props = builder.source(source).build().unwrap();
+        drop(props.bind::<Beside<Flat>>("").build());
+        drop(props.get::<Beside<Flat>>(""));
+        drop(props.get::<Beside<Tagged>>(""));
+        props.get::<String>("name").unwrap()
+    };
+    yaml(
+        &store,
+        &format!("qps: 100\nname: alice\nx: {{kind: counted, n: 1, m: 1, phrase: {MARK}}}\n"),
+    );
+    assert_eq!(start(), "alice");
+    *store.0.lock().unwrap() = None;
+    for _ in 0..3 {
+        assert_eq!(start(), "alice");
+    }
+}
+
+#[test]
+fn a_key_that_only_may_hold_a_buffered_secret_is_listed_as_a_guess() {
+    let temporary = tempfile::tempdir().unwrap();
+    let store = Store::default();
+    yaml(&store, "qps: 100\nx: {n: 1, m: 100, phrase: 100}\n");
+    let build = |plain: Option<&str>| {
+        let builder = Properties::builder().state_dir(temporary.path());
+        let source = store.clone().with(|policy| policy.cached());
+        let builder = builder.source(source);
+        let builder = plain
+            .into_iter()
+            .fold(builder, |it, key| it.not_secret(key));
+        let props = builder.build().unwrap();
+        let _: Beside<Flat> = props.get("").unwrap();
+        props
+    };
+    let props = build(None);
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    let guessed = || props.health().sources[0].guessed_secrets.len();
+    while guessed() < 2 && std::time::Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let guessed = &props.health().sources[0].guessed_secrets;
+    let guessed: Vec<String> = guessed.iter().map(ToString::to_string).collect();
+    assert_eq!(guessed, ["x.m", "x.phrase"]);
+    drop(props);
+    let props = build(Some("x.m"));
+    assert!(props.explain("x.m").to_string().contains("100"));
+    assert!(!props.explain("x.phrase").to_string().contains("100"));
+}

@@ -250,9 +250,28 @@ fn a_change_that_is_read_as_a_secret_makes_its_key_one() -> Result<(), Error> {
     Ok(())
 }
 
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[allow(dead_code)]
+struct Lock {
+    floor: u8,
+    code: Option<Secret<String>>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[allow(dead_code)]
+struct Locked {
+    lock: Lock,
+}
+
 #[test]
 fn a_key_that_is_read_as_a_secret_while_it_is_absent_is_one_when_it_comes() -> Result<(), Error> {
-    let reads: [(&str, Read); 4] = [
+    let reads: [(&str, Read); 7] = [
+        ("lock.code", |props| drop(props.get::<Lock>("lock"))),
+        ("lock.code", |props| drop(props.get_opt::<Lock>("lock"))),
+        ("lock.code", |props| {
+            drop(props.get::<HashMap<String, Lock>>(""));
+            drop(props.snapshot().get::<Locked>(""));
+        }),
         ("door.code", |props| {
             drop(props.get_opt::<Secret<String>>("door.code"))
         }),
@@ -268,12 +287,14 @@ fn a_key_that_is_read_as_a_secret_while_it_is_absent_is_one_when_it_comes() -> R
         }),
     ];
     for (key, read) in reads {
-        let memory = Memory::from([("x", 1)]);
+        let memory = Memory::from([("lock.floor", 7)]);
         let props = Properties::builder().source(memory.clone()).build()?;
         read(&props);
         memory.set(key, secret(1))?;
         let told = props.explain(key).to_string();
         assert!(!told.contains(MARK), "{told}");
+        let told = props.explain("lock.floor").to_string();
+        assert!(told.contains('7'), "{told}");
     }
     Ok(())
 }

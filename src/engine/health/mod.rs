@@ -92,7 +92,8 @@ pub struct SourceHealth {
     /// The status does not change for it.
     pub degraded: Option<Error>,
     /// The keys that the [cache](crate::source::Cached) leaves out because their names or the forms of
-    /// their values look secret, the first 100. The status does not change for it: it is a hint.
+    /// their values look secret, or because they may hold a secret that was read from what serde had
+    /// buffered, the first 100. The status does not change for it: it is a hint.
     /// [`Builder::not_secret`](crate::Builder::not_secret) puts back what is no secret,
     /// [`Builder::secret`](crate::Builder::secret) confirms what is one.
     pub guessed_secrets: Vec<Key>,

@@ -46,7 +46,10 @@ mod text;
 mod untagged;
 mod watch;
 
+use std::any::TypeId;
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 use serde_core::de::{Deserialize, DeserializeOwned};
 
@@ -89,6 +92,30 @@ pub(crate) fn secret_keys<T: DeserializeOwned>(key: &str) -> Vec<String> {
         path
     };
     secret_places::<T>().into_iter().map(key_of).collect()
+}
+
+thread_local! {
+    static WAYS: RefCell<HashMap<TypeId, Rc<[Way]>>> = RefCell::default();
+}
+
+/// The keys of the fields below a key that a type reads as secrets where they are set, as far as it
+/// tells. What is in lists and maps is not known before it is there. Each thread asks a type once.
+pub(crate) fn secret_fields<T: DeserializeOwned + 'static>(key: &str) -> Vec<String> {
+    let known = |ways: &RefCell<HashMap<_, _>>| ways.borrow().get(&TypeId::of::<T>()).cloned();
+    let known: Option<Rc<[Way]>> = WAYS.try_with(known).ok().flatten();
+    let ways = known.unwrap_or_else(|| {
+        let is_field = |way: &Way| way.iter().all(Option::is_some);
+        let ways: Rc<[Way]> = secret_places::<T>().into_iter().filter(is_field).collect();
+        let _ = WAYS.try_with(|all| all.borrow_mut().insert(TypeId::of::<T>(), Rc::clone(&ways)));
+        ways
+    });
+    let key_of = |way: &Way| {
+        let mut path = key.to_owned();
+        let names = way.iter().flatten();
+        names.for_each(|name| key::push_segment(&mut path, name));
+        path
+    };
+    ways.iter().map(key_of).collect()
 }
 
 /// Reads what stands at a key as a `T`; `None` is an absent key, which only an `Option` accepts.
@@ -204,6 +231,10 @@ fn noting<T: DeserializeOwned>(root: Root<'_>, secrets: &mut Places) -> Result<T
         if result.is_err() && root.is_table() {
             // It was not read at all, so nothing says that everything is secret.
             places.possible.retain(|place| place != root.key);
+        }
+        if result.is_ok() && places.certain.is_empty() && places.possible.is_empty() {
+            // The type read something else the second time.
+            places.possible.push(root.key.to_owned());
         }
         secrets.certain.append(&mut places.certain);
         secrets.possible.append(&mut places.possible);

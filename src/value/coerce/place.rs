@@ -462,7 +462,7 @@ impl<'a> De<'a> {
                 // An item of a secret text is a part of it. An error of the pass that takes notes is
                 // shown by none.
                 let shows = self.context.notes.is_none();
-                let masked = shows && self.is_masked(&self.path_text());
+                let masked = shows && self.masks_items(held);
                 let item = |(at, text)| Child {
                     masked,
                     ..Child::item(at, Input::Text(text))
@@ -502,6 +502,17 @@ impl<'a> De<'a> {
             }
             _ => Err(self.refuse(wanted())),
         }
+    }
+
+    /// Whether nothing of the items that were cut out of a text may be shown. Of tables in braces, each
+    /// masks its own secret fields.
+    #[cold]
+    fn masks_items(&self, items: &[Cow<'_, str>]) -> bool {
+        let path = self.path_text();
+        if items.iter().all(|item| braces::is_braced(item)) {
+            return self.masked || self.is_secret_by_name(&path);
+        }
+        self.is_masked(&path)
     }
 
     /// The names of a table: decimal ones can be read as a list.

@@ -40,7 +40,8 @@ pub(crate) use names::parameter_looks_secret;
 /// Reading a key as a `Secret`, or as a type with one inside, marks that key as secret from then on, in
 /// every output and in what is kept on disk. That holds for every way to read: by name, by a handle, by
 /// a struct, from a snapshot, from a change. Where serde buffers (`#[serde(flatten)]`, internally tagged
-/// and untagged types), the keys that hold the same value are marked.
+/// and untagged types), the key is found by its value among the buffered values of that type. If several
+/// of these are equal, all of them are marked, as a guess.
 ///
 /// If the value is a reference and nothing else (`password: "${vault.pw}"`), the key that it refers to is
 /// marked as well. A reference that is a part of the text (`dsn: "user:${pw}@db"`) leaves open whether
