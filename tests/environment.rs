@@ -467,7 +467,11 @@ fn two_spellings_of_the_index_of_one_item_are_reported_and_the_first_counts() {
     let document = Env::prefix("APP_").vars(vars).load().unwrap();
     assert_eq!(document.get("l.01"), Some(&"b".into()));
     assert_eq!(document.get("l.1"), None);
-    let problems: Vec<String> = document.problems().iter().map(ToString::to_string).collect();
+    let problems: Vec<String> = document
+        .problems()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(problems.len(), 1, "{problems:?}");
     for part in ["`l.1`", "APP_L__01", "APP_L__1"] {
         assert!(problems[0].contains(part), "{problems:?}");

@@ -853,7 +853,8 @@ fn an_error_about_an_item_names_where_that_item_was_written() -> Result<(), Erro
     use liveprops::sources::{Env, File};
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.toml");
-    let text = "l = [\n  1,\n  \"two\",\n  \"three\",\n  { p = \"x\", q = \"y\" },\n]\nj = [\n\"a\" ]\n";
+    let text =
+        "l = [\n  1,\n  \"two\",\n  \"three\",\n  { p = \"x\", q = \"y\" },\n]\nj = [\n\"a\" ]\n";
     std::fs::write(&path, text).unwrap();
     let vars = [
         ("APP_L__0", "first"),

@@ -470,8 +470,7 @@ fn joined_list<S: AsRef<str>>(
                 .rev()
                 .map(|(layer, list)| (*layer, items::own_count(list)));
             let weakest = counts.find(|(_, count)| *count > 0);
-            let of_weakest =
-                weakest.filter(|(_, count)| index.is_some_and(|index| index < *count));
+            let of_weakest = weakest.filter(|(_, count)| index.is_some_and(|index| index < *count));
             of_weakest.map(|(layer, _)| layer).into_iter().collect()
         }
     };

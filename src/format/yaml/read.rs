@@ -102,7 +102,8 @@ impl<'a, 'o> Reader<'a, 'o> {
         }
         // This message ends in the character itself, which may be one of a secret.
         if info.starts_with("unexpected character") {
-            let detail = "unexpected character: a value cannot begin with it; put the value in quotes";
+            let detail =
+                "unexpected character: a value cannot begin with it; put the value in quotes";
             return malformed(detail, at);
         }
         match advice(info) {

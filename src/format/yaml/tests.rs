@@ -221,7 +221,10 @@ fn a_refusal_names_the_line_of_a_tab_and_the_remedy() {
     ];
     for (text, place, remedy) in cases {
         let error = parse(text).unwrap_err().to_string();
-        assert!(error.contains(place) && error.contains(remedy), "{text:?}: {error}");
+        assert!(
+            error.contains(place) && error.contains(remedy),
+            "{text:?}: {error}"
+        );
         assert!(!error.contains("hunter2"), "{error}");
     }
 }
