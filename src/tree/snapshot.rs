@@ -606,7 +606,9 @@ impl Generation {
     /// The list in force that several layers make up at or above a key; `None` if there is none.
     fn shared_list(&self, key: &str, leaf: &Arc<Entry>) -> Option<SharedList> {
         let is_list = matches!(leaf.node.written(), Some(Value::List(_)));
-        if !is_list && self.append.is_empty() {
+        // A part whose reference is broken stands for the whole list.
+        let is_broken = matches!(&leaf.node, Node::Resolved(it) if it.value.is_err());
+        if !is_list && !is_broken && self.append.is_empty() {
             return None;
         }
         let key = Key::parse(key).ok()?;

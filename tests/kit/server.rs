@@ -374,6 +374,19 @@ impl Server {
         }
     }
 
+    /// Whether it is ready before a time is over.
+    #[allow(dead_code)] // by clusters only
+    pub(crate) fn is_ready_within(&self, time: Duration) -> bool {
+        let begun = Instant::now();
+        while !self.is_ready() {
+            if begun.elapsed() >= time {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+
     /// Whether it answers, and in a cluster whether there is a leader.
     pub(crate) fn is_ready(&self) -> bool {
         match self.kind {

@@ -77,7 +77,27 @@ fn refuse(text: &str, fault: &serde_json::Error, origin: &Origin) -> Error {
         return too_deep(at);
     }
     let end = message.rfind(" at line ").unwrap_or(message.len());
-    malformed(&message[..end], at)
+    let message = &message[..end];
+    match advice(message) {
+        Some(advice) => malformed(format!("{message}; {advice}"), at),
+        None => malformed(message, at),
+    }
+}
+
+/// How to put right what `serde_json` refuses.
+fn advice(message: &str) -> Option<&'static str> {
+    match message {
+        "expected value" => Some(
+            "a value is text in double quotes, a number, `true`, `false`, `null`, a list or an object",
+        ),
+        "key must be a string" => Some("put the name in double quotes"),
+        "trailing comma" => Some("remove the comma"),
+        "trailing characters" => Some("a document is one object; remove what follows it"),
+        cut if cut.starts_with("EOF while parsing") => {
+            Some("complete the document, which seems to be cut off")
+        }
+        _ => None,
+    }
 }
 
 struct Builder<'a> {

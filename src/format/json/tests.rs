@@ -90,3 +90,20 @@ fn only_an_object_is_a_document() {
     let error = parse("{\n  \"\u{e9}\": x}").unwrap_err();
     assert_eq!(error.origin(), Some("f:2:8"), "{error}");
 }
+
+#[test]
+fn a_refusal_says_what_was_expected_and_the_remedy() {
+    let cases = [
+        ("{\"a\": hunter2}", "double quotes"),
+        ("{a: 1}", "name in double quotes"),
+        ("{\"a\": 1,}", "remove the comma"),
+        ("{\"a\": 1", "cut off"),
+        ("{} {}", "one object"),
+    ];
+    for (text, remedy) in cases {
+        let error = Format::json().parse(text.as_bytes(), &Origin::new("f", ""));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(remedy), "{text}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

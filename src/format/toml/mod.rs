@@ -77,6 +77,11 @@ fn refuse(text: &str, fault: &toml::de::Error, at: impl Fn(usize) -> Origin) -> 
         return Error::new(ErrorKind::InvalidKey, "a key is given twice")
             .with_origin(at(span.start));
     }
+    if message.starts_with("string values must be quoted") {
+        let detail = "not a value: text must stand in quotes; expected text in quotes, a number, `true`, \
+                      `false`, a date, a list or a table";
+        return malformed(detail, at(span.start));
+    }
     malformed(message, at(span.start))
 }
 

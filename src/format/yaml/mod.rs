@@ -3,8 +3,6 @@
 //! First the events become a list of nodes in which an alias is a number; then the nodes are
 //! followed from the root, and what aliases add is counted.
 
-use saphyr_parser::Parser;
-
 use crate::error::Error;
 use crate::format::limits::{self, malformed};
 use crate::format::spans;
@@ -21,13 +19,12 @@ mod scalars;
 mod tests;
 
 use build::Builder;
-use input::Input;
 use read::Reader;
 
 pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
     refuse_marks(text, origin)?;
     let mut reader = Reader::new(origin);
-    reader.read(Parser::new(Input::new(text)))?;
+    reader.read(text)?;
     let Some(root) = reader.root else {
         return Ok(Document::new());
     };

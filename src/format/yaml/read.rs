@@ -78,25 +78,38 @@ impl<'a, 'o> Reader<'a, 'o> {
         self.origin.at(line, column)
     }
 
-    pub(super) fn read(&mut self, mut parser: Parser<'a, Input<'a>>) -> Result<(), Error> {
+    /// Takes the events of a text.
+    pub(super) fn read(&mut self, text: &'a str) -> Result<(), Error> {
+        let mut parser = Parser::new(Input::new(text));
         while let Some(event) = parser.next_event() {
-            let (event, span) = event.map_err(|fault| self.refuse(&fault))?;
+            let (event, span) = event.map_err(|fault| self.refuse(text, &fault))?;
             self.event(event, span)?;
         }
         Ok(())
     }
 
-    fn refuse(&self, fault: &ScanError) -> Error {
-        let at = self.at(*fault.marker());
+    fn refuse(&self, text: &str, fault: &ScanError) -> Error {
+        let (mut line, mut column) = place(*fault.marker());
         let info = fault.info();
+        // The parser may name the beginning of a value that an indented line would continue.
+        let is_tab = info.contains("tab");
+        if let Some(tab) = is_tab.then(|| first_tab(text, line)).flatten() {
+            (line, column) = tab;
+        }
+        let at = self.origin.at(line, column);
         if info.contains("recursion limit") {
             return too_deep(at);
         }
         // This message ends in the character itself, which may be one of a secret.
         if info.starts_with("unexpected character") {
-            return malformed("unexpected character", at);
+            let detail =
+                "unexpected character: a value cannot begin with it; put the value in quotes";
+            return malformed(detail, at);
         }
-        malformed(info, at)
+        match advice(info) {
+            Some(advice) => malformed(format!("{info}; {advice}"), at),
+            None => malformed(info, at),
+        }
     }
 
     fn event(&mut self, event: Event<'a>, span: Span) -> Result<(), Error> {
@@ -325,6 +338,35 @@ impl<'a, 'o> Reader<'a, 'o> {
         }
         item
     }
+}
+
+/// How to put right what the parser refuses.
+fn advice(info: &str) -> Option<&'static str> {
+    let has = |part| info.contains(part);
+    if has("tab") {
+        Some("indent with spaces")
+    } else if has("unexpected end of stream") {
+        Some("close the quote, or complete the document if it is cut off")
+    } else if has("flow") || has("',' or ']'") || has("',' or '}'") {
+        Some("close the list or mapping, or complete the document if it is cut off")
+    } else if has("simple key expect") {
+        Some("expected `name: value`; complete the line, or put text that goes on in quotes")
+    } else if has("mapping values are not allowed") {
+        Some("put a value that holds `: ` in quotes, or begin a line of the same indentation")
+    } else {
+        None
+    }
+}
+
+/// Where the first tab stands that indents a line, from a line on.
+fn first_tab(text: &str, from: u32) -> Option<(u32, u32)> {
+    let lines = (1..).zip(text.lines());
+    let mut lines = lines.filter(|(line, _)| *line >= from);
+    lines.find_map(|(line, text)| {
+        let spaces = text.bytes().take_while(|byte| *byte == b' ').count();
+        let is_tab = text.as_bytes().get(spaces) == Some(&b'\t');
+        is_tab.then_some((line, spaces as u32 + 1))
+    })
 }
 
 fn place(mark: Marker) -> (u32, u32) {

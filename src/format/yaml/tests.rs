@@ -208,3 +208,23 @@ fn a_core_tag_refuses_what_is_not_of_its_kind_with_the_place() {
     }
     assert!(parse("!!int x: 1").is_err(), "of a name too");
 }
+
+#[test]
+fn a_refusal_names_the_line_of_a_tab_and_the_remedy() {
+    let cases = [
+        ("a: b\n\tc: d\n", "2:1", "spaces"),
+        ("a:\n  b: x\n  \tc: y\n", "3:3", "spaces"),
+        ("user: @x\n", "1:7", "quotes"),
+        ("a: \"hunter2\n", "", "close the quote"),
+        ("a: [1, 2\n", "", "close the list"),
+        ("a: 1\nhunter2\n", "", "`name: value`"),
+    ];
+    for (text, place, remedy) in cases {
+        let error = parse(text).unwrap_err().to_string();
+        assert!(
+            error.contains(place) && error.contains(remedy),
+            "{text:?}: {error}"
+        );
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

@@ -39,7 +39,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// `ratelimit.qps`. A change is seen as it happens. All that one transaction of the store changed is
 /// one generation; what is deleted there lets weaker layers show. Keys that end in a slash are
 /// folders, and skipped. A value that is not UTF-8 or over 1 MiB (Consul itself takes 512 KiB) is
-/// refused alone; all together may hold 10 MiB, each key counting its name, its value and 32 bytes.
+/// refused alone; all together may hold 10 MiB, each key counting its name, its value and 32 bytes,
+/// and 150,000 keys.
 ///
 /// A request that waits for changes is held open, and everything is read again at most once a minute while
 /// nothing changes. Every 3 seconds a heartbeat on a second connection asks for an index, so an idle program

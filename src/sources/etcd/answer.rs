@@ -14,7 +14,7 @@ use serde_core::de::{
 use crate::error::{Error, ErrorKind};
 use crate::sources::etcd::json;
 use crate::sources::etcd::wire::{Event, Fault, Header, Item, Listing, Message, ended};
-use crate::sources::kv::mirror::{KEY_BYTES, MAX_HELD};
+use crate::sources::kv::mirror::{KEY_BYTES, MAX_HELD, MAX_KEYS_HELD};
 
 /// What a read has brought.
 pub(super) fn listing(answer: &[u8]) -> Result<Listing, Error> {
@@ -89,6 +89,7 @@ fn read<'de>(answer: &'de [u8], fields: &mut impl Fields<'de>) -> Result<(), Err
 /// How much of an answer may be kept.
 struct Budget {
     left: usize,
+    keys_left: usize,
     is_over: bool,
 }
 
@@ -96,6 +97,7 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             left: MAX_HELD,
+            keys_left: MAX_KEYS_HELD,
             is_over: false,
         }
     }
@@ -106,8 +108,9 @@ impl Budget {
     fn pay(&mut self, item: &Item) -> Option<()> {
         let name = item.key.as_ref().map_or(0, String::len);
         let left = self.left.checked_sub(KEY_BYTES + name + item.bytes.len());
-        self.is_over |= left.is_none();
-        self.left = left?;
+        let keys_left = self.keys_left.checked_sub(1);
+        self.is_over |= left.is_none() || keys_left.is_none();
+        (self.left, self.keys_left) = (left?, keys_left?);
         Some(())
     }
 }

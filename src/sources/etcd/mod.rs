@@ -60,7 +60,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// is one generation. What is deleted there, or expires with its lease, lets weaker layers show. Keys
 /// that end in a slash are folders, and skipped, as are keys that are not UTF-8. A value that is not
 /// UTF-8 or over 1 MiB (etcd itself takes 1.5 MiB) is refused alone; all together may hold 10 MiB, each
-/// key counting its name, its value and 32 bytes. An answer over 32 MiB, or with over 20 MiB of keys and
+/// key counting its name, its value and 32 bytes,
+/// and 150,000 keys. An answer over 32 MiB, or with over 20 MiB of keys and
 /// values so counted, is refused; whatever a server sends, that takes at most 160 MiB of memory.
 ///
 /// An error of the store, whatever it is, takes nothing away: it is asked again with growing pauses,

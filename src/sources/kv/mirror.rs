@@ -26,6 +26,13 @@ pub(crate) const KEY_BYTES: usize = 32;
 /// again is known without reading everything.
 pub(crate) const MAX_HELD: usize = 2 * MAX_DOCUMENT_BYTES;
 
+/// As many keys are in force at most, since a small one takes some 700 bytes of memory. Twice as many are
+/// held, for the same reason as with [`MAX_HELD`].
+pub(crate) const MAX_KEYS: usize = 150_000;
+
+/// As many keys are held at most.
+pub(crate) const MAX_KEYS_HELD: usize = 2 * MAX_KEYS;
+
 /// So many problems are told one by one.
 const MAX_TOLD: usize = 100;
 
@@ -149,7 +156,8 @@ impl Mirror {
                 let known = self.items.get(&key).map_or(0, |item| item.bytes);
                 let bytes = cost(&key) + entry.bytes.len();
                 let held = self.bytes - known + bytes;
-                if bytes > known && held > limit {
+                let is_full = known == 0 && self.count() >= MAX_KEYS_HELD;
+                if is_full || bytes > known && held > limit {
                     self.incomplete = true;
                     return;
                 }
@@ -191,7 +199,8 @@ impl Mirror {
     fn fault(&mut self, key: Arc<str>, fault: Error, limit: usize) {
         let known = self.faults.contains_key(&key);
         let bytes = if known { 0 } else { cost(&key) };
-        if !known && self.bytes + bytes > limit {
+        let is_full = self.count() >= MAX_KEYS_HELD;
+        if !known && (is_full || self.bytes + bytes > limit) {
             self.incomplete = true;
             return;
         }
@@ -263,7 +272,17 @@ impl Mirror {
     /// then there is no update.
     #[allow(dead_code)] // by some stores only
     pub(crate) fn wants_all(&self) -> bool {
-        self.incomplete && self.bytes <= MAX_DOCUMENT_BYTES
+        self.incomplete && self.fits()
+    }
+
+    /// How many keys are held, readable or not.
+    fn count(&self) -> usize {
+        self.items.len() + self.faults.len()
+    }
+
+    /// Whether no more is held than may be in force.
+    fn fits(&self) -> bool {
+        self.bytes <= MAX_DOCUMENT_BYTES && self.count() <= MAX_KEYS
     }
 
     /// All of it as an update, if anything is new since the last one was taken.
@@ -277,7 +296,7 @@ impl Mirror {
     ) -> Result<Option<Update>, Error> {
         // A single document has a limit of its own.
         let limited = !self.mapping.is_document();
-        if self.incomplete || limited && self.bytes > MAX_DOCUMENT_BYTES {
+        if self.incomplete || limited && !self.fits() {
             // There may be no end to what comes until it fits.
             self.dirty.clear();
             (self.anew, self.changed) = (true, true);
@@ -310,14 +329,21 @@ impl Mirror {
 
     fn too_large(&self) -> Error {
         let wanted = self.mapping.wanted();
-        let detail = match self.wants_all() {
-            true => format!("held too much below `{wanted}`, and is to be read again"),
-            false => format!(
-                "holds {}{} bytes below `{wanted}`, names and all, and {MAX_DOCUMENT_BYTES} is the \
+        let more = if self.incomplete { "more than " } else { "" };
+        let detail = if self.wants_all() {
+            format!("held too much below `{wanted}`, and is to be read again")
+        } else if self.count() > MAX_KEYS {
+            format!(
+                "holds {more}{} keys below `{wanted}`, and {MAX_KEYS} is the most that is taken; name a \
+                 longer prefix, or put several values into one document",
+                self.count(),
+            )
+        } else {
+            format!(
+                "holds {more}{} bytes below `{wanted}`, names and all, and {MAX_DOCUMENT_BYTES} is the \
                  most that is taken",
-                if self.incomplete { "more than " } else { "" },
                 self.bytes,
-            ),
+            )
         };
         Error::new(ErrorKind::TooLarge, detail)
     }
@@ -898,6 +924,28 @@ mod tests {
             mirror.replace([]);
             assert_eq!((mirror.bytes, says(&mut mirror)), (0, (vec![], 0)));
         }
+    }
+
+    #[test]
+    fn more_keys_than_are_taken_are_refused_until_they_are_less() {
+        let mut mirror = mirror();
+        let key = |n: usize| format!("app/{n}");
+        (0..MAX_KEYS).for_each(|n| put(&mut mirror, &key(n), b"", 1));
+        assert!(mirror.update("1").unwrap().is_some());
+        put(&mut mirror, &key(MAX_KEYS), b"", 2);
+        let error = mirror.update("2").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+        assert!(error.to_string().contains("150001 keys"), "{error}");
+        mirror.delete(&key(0));
+        assert!(mirror.update("3").unwrap().is_some());
+        // Twice as many are held, and of more it is known that there are some.
+        for n in 0..MAX_KEYS_HELD + 10 {
+            put(&mut mirror, &key(n), b"", 4);
+        }
+        assert_eq!(mirror.count(), MAX_KEYS_HELD);
+        assert!(mirror.update("4").is_err() && !mirror.wants_all());
+        (MAX_KEYS..MAX_KEYS_HELD + 10).for_each(|n| mirror.delete(&key(n)));
+        assert!(mirror.update("5").is_err() && mirror.wants_all());
     }
 
     #[test]

@@ -54,7 +54,8 @@ const SILENT: Duration = Duration::from_millis(5500);
 ///
 /// A value that is not UTF-8 or over 1 MiB, which is also what a server takes unless it is set up
 /// otherwise, is refused alone; all together may hold 10 MiB, each key counting its name, its value
-/// and 32 bytes. Needs NATS 2.9 or newer, and from its account `STREAM.INFO`, `CONSUMER.CREATE` and
+/// and 32 bytes,
+/// and 150,000 keys. Needs NATS 2.9 or newer, and from its account `STREAM.INFO`, `CONSUMER.CREATE` and
 /// `CONSUMER.DELETE` of the bucket's stream, `KV_` and its name; it publishes to `$JS.FC.>` besides,
 /// and subscribes to `_INBOX.>`. Nothing is ever written to a bucket, and none is made.
 ///

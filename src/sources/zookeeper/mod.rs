@@ -56,7 +56,8 @@ const MIN_RESCAN: Duration = Duration::from_secs(1);
 /// that has both data and children says two things: its children count, and its data are reported as
 /// a problem. A value that is not UTF-8 or over 1 MiB (ZooKeeper itself takes 1 MB by default) is
 /// refused alone, and so is a node that may not be read; all together may hold
-/// 10 MiB, each key counting its name, its value and 32 bytes. The path need not be there yet.
+/// 10 MiB, each key counting its name, its value and 32 bytes,
+/// and 150,000 keys. The path need not be there yet.
 ///
 /// An error of the store, whatever it is, takes nothing away: with growing pauses a new session is
 /// begun, the watch is set anew and everything is read again. A server that says nothing for 3.5

@@ -50,6 +50,24 @@ fn origins_carry_the_path_as_it_was_given() {
 }
 
 #[test]
+fn a_required_file_that_is_missing_names_its_whole_path_and_the_remedy() {
+    let error = File::new("not/there.toml").load().unwrap_err().to_string();
+    let path = std::env::current_dir().unwrap().join("not/there.toml");
+    for part in [&path.display().to_string(), "create it", "File::optional"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn an_optional_file_of_an_unknown_format_is_an_error_before_it_is_there() {
+    let error = File::new("not-there.ini").optional().load().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    assert!(error.to_string().contains("ini"), "{error}");
+    let props = crate::Properties::builder().source(File::new("not-there.ini").optional());
+    assert!(props.build().is_err());
+}
+
+#[test]
 fn an_unknown_extension_is_refused_unless_a_format_is_named() {
     let dir = dir();
     let path = dir.path().join("app.conf");
