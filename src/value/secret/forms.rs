@@ -740,9 +740,39 @@ mod tests {
             ),
             ("me:pw@tcp(h:3306)/d", "******@tcp(h:3306)/d"),
             ("nothing = special", "nothing = special"),
+            ("curl -u me:pw http://h", "curl -u ****** http://h"),
+            (
+                "a --password p --token t b",
+                "a --password ****** --token ****** b",
+            ),
+            (
+                "password=****** password=pw; pwd=p2",
+                "password=****** password=******; pwd=******",
+            ),
+            (
+                "hooks.slack.com/services/T/1 hooks.slack.com/services/T/2",
+                "hooks.slack.com/services/****** hooks.slack.com/services/******",
+            ),
+            (
+                "redis://a:b@h redis://c:d@h",
+                "redis://******@h redis://******@h",
+            ),
+            (
+                "http://h:80/a@b redis://c:d/e@h",
+                "http://h:80/a@b redis://******@h",
+            ),
         ] {
             assert_eq!(mask_text(text), masked);
             assert_eq!(mask_text(masked), masked, "masked twice");
         }
+    }
+
+    #[test]
+    fn a_user_that_ends_behind_the_look_ahead_is_masked() {
+        let long = "x".repeat(2 * WINDOW);
+        let text = format!("redis://me:{long}@host");
+        assert_eq!(mask_text(&text), "redis://******@host");
+        let text = format!("redis://{}/{long}/a@b", "\u{e4}".repeat(100));
+        assert_eq!(mask_text(&text), text);
     }
 }
