@@ -231,24 +231,21 @@ impl Error {
     }
 
     /// This with other texts, where `map` has another one. The failure of a library is dropped if
-    /// its own text would have to change.
-    pub(crate) fn map_texts(self, map: &dyn Fn(&str) -> Option<String>) -> Self {
+    /// its own text would have to change. `map_own` is for the key and what was wanted.
+    pub(crate) fn map_texts(
+        self,
+        map: &dyn Fn(&str) -> Option<String>,
+        map_own: &dyn Fn(&str) -> Option<String>,
+    ) -> Self {
         let inner = &*self.0;
-        let texts = [
-            &inner.key,
-            &inner.wanted,
-            &inner.found,
-            &inner.origin,
-            &inner.detail,
-        ];
-        let [key, wanted, found, origin, detail] = texts.map(|text| {
+        let mapped = |text: &Option<Box<str>>, map: &dyn Fn(&str) -> Option<String>| {
             let text = text.as_deref()?;
-            Some(
-                map(text)
-                    .unwrap_or_else(|| text.to_owned())
-                    .into_boxed_str(),
-            )
-        });
+            let mapped = map(text).unwrap_or_else(|| text.to_owned());
+            Some(mapped.into_boxed_str())
+        };
+        let [key, wanted] = [&inner.key, &inner.wanted].map(|text| mapped(text, map_own));
+        let [found, origin, detail] =
+            [&inner.found, &inner.origin, &inner.detail].map(|text| mapped(text, map));
         let mut next: Option<&(dyn StdError + 'static)> = self.source();
         let mut shows = false;
         while let Some(cause) = next {
@@ -256,7 +253,7 @@ impl Error {
             next = cause.source();
         }
         let related = inner.related.iter().cloned();
-        let related = related.map(|error| error.map_texts(map)).collect();
+        let related = related.map(|error| error.map_texts(map, map_own)).collect();
         self.edit(|inner| {
             (inner.key, inner.wanted, inner.found) = (key, wanted, found);
             (inner.origin, inner.detail, inner.related) = (origin, detail, related);

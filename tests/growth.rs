@@ -478,7 +478,7 @@ fn the_look_for_secrets_in_a_text_grows_with_its_length() {
         ("logins", |n| "a:/b@c/d:".repeat(n)),
     ];
     for (what, text) in shapes {
-        grows_linearly(&format!("a text of {what}"), 4_000, |n| {
+        grows_linearly(&format!("a text of {what}"), 1_500, |n| {
             let memory = Memory::new();
             memory.set("plain", text(n)).unwrap();
             let props = Properties::builder().source(memory).build().unwrap();

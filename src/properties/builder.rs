@@ -232,9 +232,10 @@ impl Builder {
     /// Shows a key that looks like a secret and is none, and keeps it in the
     /// [cache](crate::source::Cached).
     ///
-    /// Neither the key's name nor the form of its value counts any more. Of a key below it only the
-    /// names from there on count: after `not_secret("auth")`, `auth.realm` is shown, and
-    /// `auth.password` is not. A key that is read as a [`Secret`](crate::Secret) stays one.
+    /// Neither the key's name nor the form of a value at the key or below it counts any more. Of a key
+    /// below it only the names from there on count: after `not_secret("auth")`, `auth.server` is shown,
+    /// and `auth.password` is not. The same holds for the items of a list and the entries of a table
+    /// that stand in the value of the key itself. A key that is read as a [`Secret`](crate::Secret) stays one.
     ///
     /// ```
     /// use liveprops::{Properties, sources::Memory};

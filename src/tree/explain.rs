@@ -128,7 +128,7 @@ pub enum Says {
 struct Texts<'g> {
     generation: &'g Generation,
     masks: bool,
-    /// Whether somebody has said that the key is no secret.
+    /// Whether somebody has said that the key, or one above it, is no secret.
     is_plain: bool,
 }
 
@@ -138,7 +138,8 @@ impl Texts<'_> {
     }
 
     fn masked(&self, value: &Value, masks: bool) -> String {
-        if masks || (!self.is_plain && coerce::holds_secret(value)) {
+        let form_counts = !self.is_plain;
+        if masks || coerce::names_secret(value) || (form_counts && coerce::holds_secret(value)) {
             MASK.to_owned()
         } else {
             value.to_string()
@@ -187,7 +188,7 @@ impl Explanation {
         let show = Texts {
             generation,
             masks: generation.hides(key, in_force),
-            is_plain: generation.secrets.is_plain(key),
+            is_plain: generation.secrets.form_is_plain(key),
         };
         let mut explanation = Self {
             key: key.to_owned(),

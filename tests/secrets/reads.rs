@@ -342,7 +342,7 @@ fn a_wrong_guess_is_undone_and_the_keys_left_out_of_the_cache_are_listed() -> Re
     let text = |text: &str| Value::from(text);
     let values = [
         ("gate.pin", text("board 7")),
-        ("auth.realm", text("open realm")),
+        ("auth.place", text("open realm")),
         ("auth.password", text(MARK)),
         ("link", text("http://me@host/open")),
         ("seen", text("plain")),
@@ -372,7 +372,7 @@ fn a_wrong_guess_is_undone_and_the_keys_left_out_of_the_cache_are_listed() -> Re
         while guessed().is_empty() && std::time::Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));
         }
-        let explained = ["gate.pin", "auth.realm", "auth.password", "link", "named"];
+        let explained = ["gate.pin", "auth.place", "auth.password", "link", "named"];
         let explained = explained
             .map(|key| props.explain(key).to_string())
             .join("\n");
@@ -380,7 +380,7 @@ fn a_wrong_guess_is_undone_and_the_keys_left_out_of_the_cache_are_listed() -> Re
         Ok((props, guessed, explained))
     };
     let (props, guessed, explained) = build(&[])?;
-    assert_eq!(guessed, ["auth.password", "auth.realm", "gate.pin", "link"]);
+    assert_eq!(guessed, ["auth.password", "auth.place", "gate.pin", "link"]);
     assert!(
         !explained.contains("board 7") && !explained.contains("open"),
         "{explained}"
@@ -401,7 +401,7 @@ fn a_wrong_guess_is_undone_and_the_keys_left_out_of_the_cache_are_listed() -> Re
         .source(store.clone().with(|policy| policy.cached()))
         .build()?;
     assert_eq!(props.get::<String>("gate.pin")?, "board 7");
-    assert_eq!(props.get::<String>("auth.realm")?, "open realm");
+    assert_eq!(props.get::<String>("auth.place")?, "open realm");
     assert!(props.get::<String>("auth.password").is_err());
     Ok(())
 }
@@ -493,4 +493,24 @@ fn what_a_source_sends_to_its_server_is_in_nothing_that_it_reports() -> Result<(
         "{shown}"
     );
     Ok(())
+}
+
+#[test]
+fn what_is_said_to_be_no_secret_is_shown_in_whole_and_in_parts_by_one_rule() {
+    let memory = Memory::named("m");
+    memory
+        .set("cmd", Value::from(vec!["https://u:p@h"]))
+        .unwrap();
+    let table = BTreeMap::from([("password".to_owned(), Value::from(MARK))]);
+    memory.set("jobs", Value::from(vec![table])).unwrap();
+    let builder = Properties::builder().not_secret("cmd").not_secret("jobs");
+    let props = builder.source(memory).build().unwrap();
+    for key in ["cmd", "cmd.0"] {
+        let shown = props.explain(key).to_string();
+        assert!(shown.contains("https://u:p@h"), "{shown}");
+    }
+    for key in ["jobs", "jobs.0", "jobs.0.password"] {
+        let shown = props.explain(key).to_string();
+        assert!(!shown.contains(MARK), "{shown}");
+    }
 }

@@ -174,7 +174,7 @@ impl Http {
             headers.push(web::header("authorization", &format!("Bearer {token}"))?);
         }
         for (name, value) in &self.options.headers {
-            self.options.credentials.add_header(value.expose());
+            self.options.credentials.add_header(name, value.expose());
             headers.push(web::header(name, value.expose())?);
         }
         Ok(headers)

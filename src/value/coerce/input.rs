@@ -99,28 +99,34 @@ impl<'a> Input<'a> {
 
     /// Whether anything in here looks secret by its name or is an address with a password.
     pub(super) fn holds_secret(&self) -> bool {
-        self.holds_secret_below("")
+        self.holds_secret_below("", true)
     }
 
-    /// As [`holds_secret`](Self::holds_secret), below the names that lead here.
-    fn holds_secret_below(&self, above: &str) -> bool {
+    /// Whether anything in here looks secret by its name.
+    pub(super) fn names_secret(&self) -> bool {
+        self.holds_secret_below("", false)
+    }
+
+    /// As [`holds_secret`](Self::holds_secret), below the names that lead here, and by the forms of
+    /// texts only where these count.
+    fn holds_secret_below(&self, above: &str, by_form: bool) -> bool {
         let below = |name: &str| match above {
             "" => name.to_owned(),
             above => format!("{above}.{name}"),
         };
         match self {
-            Input::Text(text) => text_holds_secret(text),
+            Input::Text(text) => by_form && text_holds_secret(text),
             Input::List(items) => items
                 .iter()
-                .any(|v| Input::of_value(v).holds_secret_below(above)),
+                .any(|v| Input::of_value(v).holds_secret_below(above, by_form)),
             Input::Fields(fields) => fields.iter().any(|(name, v)| {
                 let path = below(name);
-                looks_secret(&path) || Input::of_value(v).holds_secret_below(&path)
+                looks_secret(&path) || Input::of_value(v).holds_secret_below(&path, by_form)
             }),
             Input::Table(table) => table.map().iter().any(|entry| {
                 let (input, _, secret) = Input::of_node(&entry.node);
                 let path = below(&entry.name);
-                secret || looks_secret(&path) || input.holds_secret_below(&path)
+                secret || looks_secret(&path) || input.holds_secret_below(&path, by_form)
             }),
             _ => false,
         }

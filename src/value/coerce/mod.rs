@@ -291,6 +291,11 @@ pub(crate) fn holds_secret(value: &Value) -> bool {
     Input::of_value(value).holds_secret()
 }
 
+/// As [`holds_secret`], by the names in the value alone.
+pub(crate) fn names_secret(value: &Value) -> bool {
+    Input::of_value(value).names_secret()
+}
+
 /// As [`holds_secret`], for what stands at a place of a tree.
 pub(crate) fn node_holds_secret(node: &Node) -> bool {
     let (input, _, secret) = Input::of_node(node);

@@ -205,7 +205,11 @@ impl<'a> De<'a> {
             Some(secrets) => secrets.hides(path),
             None => looks_secret(path),
         };
-        let is_plain = || self.context.secrets.is_some_and(|it| it.is_plain(path));
+        let is_plain = || {
+            self.context
+                .secrets
+                .is_some_and(|it| it.form_is_plain(path))
+        };
         let by_form = || matches!(self.input, Input::Text(text) if text_holds_secret(text));
         self.masked || by_name() || (by_form() && !is_plain())
     }

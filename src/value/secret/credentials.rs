@@ -7,11 +7,14 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::sync::lock::Mutex;
 use crate::value::secret::encode::{from_base64, from_percent, to_base64, to_percent};
-use crate::value::secret::forms::mask_parts;
-use crate::value::secret::names::parameter_looks_secret;
+use crate::value::secret::forms::{mask_parts, text_holds_secret};
+use crate::value::secret::names::{header_looks_secret, parameter_looks_secret};
 
-/// As many credentials are remembered, the newest: a file may bring another one now and then.
-const MAX_KEPT: usize = 32;
+/// As many tokens are remembered, the newest: a log-in brings another one now and then.
+const MAX_TOKENS: usize = 32;
+/// As many passwords are remembered, the newest: a file brings another one when it is rotated. A login
+/// makes two of them. No token takes the place of one.
+const MAX_PASSWORDS: usize = 128;
 /// A shorter text is masked only where it stands alone: it may be part of any word.
 const SHORT: usize = 4;
 /// So much of a credential is known where a message was cut in the midst of it.
@@ -25,6 +28,10 @@ const BEGIN: usize = 8;
 /// in the source's name, errors, problems, location and revision. It also knows the credential in
 /// base64, with percent signs, and cut at the end of a message. Cloning gives another handle to the
 /// same list.
+///
+/// A credential that is a mere word or number, such as `postgres` or `true`, is masked only where it
+/// stands alone. It is masked neither in the key of an error nor in what the error says was expected: a
+/// mask there hides nothing and shows what the password is.
 ///
 /// ```
 /// use liveprops::source::Credentials;
@@ -40,8 +47,18 @@ pub struct Credentials(Arc<Mutex<Vec<Known>>>);
 
 /// A credential with the forms in which it may come back.
 struct Known {
+    kind: Kind,
     credential: Box<str>,
     forms: Vec<Box<str>>,
+}
+
+/// How long a credential is remembered, the shortest first.
+#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+enum Kind {
+    Token,
+    Password,
+    /// Part of the settings of a source, of which there are as many as there are.
+    Setting,
 }
 
 impl Credentials {
@@ -50,31 +67,51 @@ impl Credentials {
         Self::default()
     }
 
-    /// Adds a password, a token or a key. The oldest of more than 32 is forgotten.
+    /// Adds a token or a key. The oldest of more than 32 is forgotten; one that is added again becomes
+    /// the newest.
     pub fn add(&self, credential: &str) {
+        self.add_as(Kind::Token, credential);
+    }
+
+    /// Adds the password of a user, and both as `Basic` authentication sends them. The oldest of more
+    /// than 64 logins is forgotten, whatever else is added.
+    pub fn add_login(&self, user: &str, password: &str) {
+        self.add_login_as(Kind::Password, user, password);
+    }
+
+    fn add_login_as(&self, kind: Kind, user: &str, password: &str) {
+        if !password.is_empty() {
+            self.add_as(kind, password);
+            self.add_as(kind, &format!("{user}:{password}"));
+        }
+    }
+
+    fn add_as(&self, kind: Kind, credential: &str) {
         let credential = credential.trim();
         if credential.is_empty() {
             return;
         }
         let mut known = self.0.lock();
-        if known.iter().any(|it| &*it.credential == credential) {
+        if let Some(at) = known.iter().position(|it| &*it.credential == credential) {
+            let mut again = known.remove(at);
+            again.kind = again.kind.max(kind);
+            known.push(again);
             return;
         }
-        if known.len() >= MAX_KEPT {
-            known.remove(0);
+        let most = match kind {
+            Kind::Token => MAX_TOKENS,
+            Kind::Password => MAX_PASSWORDS,
+            Kind::Setting => usize::MAX,
+        };
+        if known.iter().filter(|it| it.kind == kind).count() >= most {
+            let oldest = known.iter().position(|it| it.kind == kind);
+            oldest.map(|at| known.remove(at));
         }
         known.push(Known {
+            kind,
             credential: credential.into(),
             forms: forms(credential),
         });
-    }
-
-    /// Adds the password of a user, and both as `Basic` authentication sends them.
-    pub fn add_login(&self, user: &str, password: &str) {
-        if !password.is_empty() {
-            self.add(password);
-            self.add(&format!("{user}:{password}"));
-        }
     }
 
     /// Adds what is secret in an address: its user and password, and parameters with such a name.
@@ -88,8 +125,8 @@ impl Credentials {
         for parameter in rest.split(['?', '&', '#']).skip(1) {
             match parameter.split_once('=') {
                 Some((name, value)) if parameter_looks_secret(name) => {
-                    self.add(value);
-                    self.add(&from_percent(value).unwrap_or_default());
+                    self.add_as(Kind::Setting, value);
+                    self.add_as(Kind::Setting, &from_percent(value).unwrap_or_default());
                 }
                 _ => {}
             }
@@ -99,27 +136,31 @@ impl Credentials {
     /// Adds what stands before the `@` of an address: `user:password`, with percent signs or without.
     fn add_user_info(&self, user_info: &str) {
         let plain = |text: &str| from_percent(text).unwrap_or_else(|| text.to_owned());
-        self.add(user_info);
+        self.add_as(Kind::Setting, user_info);
         match user_info.split_once(':') {
             Some((user, password)) => {
-                self.add(password);
-                self.add_login(&plain(user), &plain(password));
+                self.add_as(Kind::Setting, password);
+                self.add_login_as(Kind::Setting, &plain(user), &plain(password));
             }
-            None => self.add(&plain(user_info)),
+            None => self.add_as(Kind::Setting, &plain(user_info)),
         }
     }
 
-    /// Adds the value of a header that is sent, and of its parts what is secret.
+    /// Adds the value of a header that is sent, and of its parts what is secret. A header that looks
+    /// secret neither by its name nor by the form of its value is none, such as `X-Env: prod`.
     #[allow(dead_code)] // by the sources that send headers
-    pub(crate) fn add_header(&self, value: &str) {
-        self.add(value);
+    pub(crate) fn add_header(&self, name: &str, value: &str) {
+        if !header_looks_secret(name) && !text_holds_secret(value) {
+            return;
+        }
+        self.add_as(Kind::Setting, value);
         let Some((_, credential)) = value.trim().split_once(' ') else {
             return;
         };
-        self.add(credential);
+        self.add_as(Kind::Setting, credential);
         let login = from_base64(credential.trim()).and_then(|it| String::from_utf8(it).ok());
         if let Some((user, password)) = login.as_deref().and_then(|it| it.split_once(':')) {
-            self.add_login(user, password);
+            self.add_login_as(Kind::Setting, user, password);
         }
     }
 
@@ -130,16 +171,26 @@ impl Credentials {
 
     /// As [`mask`](Self::mask); `None` if there is none in it.
     pub(crate) fn masked(&self, text: &str) -> Option<String> {
+        self.masked_forms(text, |_| true)
+    }
+
+    fn masked_forms(&self, text: &str, wanted: impl Fn(&str) -> bool) -> Option<String> {
         let mut parts = Vec::new();
-        for form in self.0.lock().iter().flat_map(|known| &known.forms) {
-            find(text, form, &mut parts);
-        }
+        let known = self.0.lock();
+        let forms = known.iter().flat_map(|known| &known.forms);
+        forms
+            .filter(|form| wanted(form))
+            .for_each(|form| find(text, form, &mut parts));
+        drop(known);
         (!parts.is_empty()).then(|| mask_parts(text, parts))
     }
 
-    /// An error with `******` in place of each credential in its texts.
+    /// An error with `******` in place of each credential in its texts. Its key and what it wanted are
+    /// words of the program: they do not quote a password that is a mere word.
     pub(crate) fn mask_error(&self, error: Error) -> Error {
-        error.map_texts(&|text| self.masked(text))
+        error.map_texts(&|text| self.masked(text), &|own| {
+            self.masked_forms(own, |form| !is_word(form))
+        })
     }
 }
 
@@ -170,6 +221,15 @@ fn forms(credential: &str) -> Vec<Box<str>> {
     forms.into_iter().map(String::into_boxed_str).collect()
 }
 
+/// Whether a credential is a mere word or number, which a text may hold for other reasons.
+fn is_word(form: &str) -> bool {
+    let rest = form.get(1..).unwrap_or_default();
+    let is_lower = rest.bytes().all(|b| b.is_ascii_lowercase());
+    let is_upper = rest.bytes().all(|b| b.is_ascii_uppercase());
+    let is_word = form.bytes().all(|b| b.is_ascii_alphabetic()) && (is_lower || is_upper);
+    is_word || form.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// A text with the digits behind percent signs in lower case.
 fn lower_escapes(text: &str) -> String {
     let mut left = 0u8;
@@ -187,6 +247,7 @@ fn find(text: &str, form: &str, parts: &mut Vec<Range<usize>>) {
         Some((at, _)) => &form[..at],
         None => form,
     };
+    let is_word = is_word(form);
     for (at, _) in text.match_indices(begin) {
         let same = text[at..]
             .char_indices()
@@ -200,19 +261,27 @@ fn find(text: &str, form: &str, parts: &mut Vec<Range<usize>>) {
                 .next()
                 .is_none_or(|c| ").…\"'`>,".contains(c))
         };
-        let stands_alone = || {
-            let before = text[..at].chars().next_back();
-            let after = text[end..].chars().next();
-            ![before, after]
-                .iter()
-                .flatten()
-                .any(|c| c.is_alphanumeric())
-        };
         let is_whole = same == form.len();
-        let is_known = is_whole && (form.len() >= SHORT || stands_alone());
+        let is_known =
+            is_whole && ((form.len() >= SHORT && !is_word) || stands_alone(text, &(at..end)));
         if is_known || (!is_whole && is_cut()) {
             parts.push(at..end);
         }
+    }
+}
+
+/// Whether a part of a text is neither part of a longer word nor of a key nor the scheme of an address.
+fn stands_alone(text: &str, part: &Range<usize>) -> bool {
+    let mut before = text[..part.start].chars().rev();
+    let mut after = text[part.end..].chars();
+    !text[part.end..].starts_with("://") && !goes_on(&mut before) && !goes_on(&mut after)
+}
+
+/// Whether a word goes on with these characters.
+fn goes_on(chars: &mut impl Iterator<Item = char>) -> bool {
+    match chars.next() {
+        Some('.' | '-' | '_') => chars.next().is_some_and(char::is_alphanumeric),
+        next => next.is_some_and(char::is_alphanumeric),
     }
 }
 
@@ -227,7 +296,7 @@ mod tests {
         credentials.add_login("me", "hunter2");
         credentials.add("abc");
         credentials.add_address("http://you:p%40ss%2fw0rd@h/x?a=b&sig=x%2Fyz");
-        credentials.add_header("Basic bWU6b3RoZXItcHc=");
+        credentials.add_header("Authorization", "Basic bWU6b3RoZXItcHc=");
         for (text, masked) in [
             ("a s3cr/t tok\"en+x b", "a ****** b"),
             ("a s3cr%2Ft%20tok%22en%2Bx b", "a ****** b"),
@@ -248,5 +317,66 @@ mod tests {
             assert_eq!(credentials.mask(text), masked);
         }
         assert!(format!("{credentials:?}").starts_with("Credentials("));
+    }
+
+    #[test]
+    fn a_header_that_is_no_secret_is_not_masked() {
+        let credentials = Credentials::new();
+        credentials.add_header("X-Env", "prod");
+        credentials.add_header("X-Api-Key", "abc-123");
+        credentials.add_header("X-Forward", "Bearer abcdefgh12");
+        let masked = credentials.mask("prod: abc-123, abcdefgh12");
+        assert_eq!(masked, "prod: ******, ******");
+    }
+
+    #[test]
+    fn a_password_that_is_a_mere_word_is_masked_only_where_it_stands_alone() {
+        let credentials = Credentials::new();
+        credentials.add_login("me", "postgres");
+        credentials.add_login("me", "true");
+        for (text, masked) in [
+            ("postgres://me:postgres@h", "postgres://******@h"),
+            ("wrong: `postgres`.", "wrong: `******`."),
+            (
+                "db.postgres.host, postgres_port",
+                "db.postgres.host, postgres_port",
+            ),
+            ("it is untrue", "it is untrue"),
+        ] {
+            assert_eq!(credentials.mask(text), masked);
+        }
+        let error = Error::new(crate::ErrorKind::Other, "postgres says no")
+            .with_key("postgres")
+            .with_wanted("true");
+        let shown = credentials.mask_error(error).to_string();
+        assert!(
+            shown.contains("`postgres`") && shown.contains("true"),
+            "{shown}"
+        );
+        assert!(shown.contains("****** says no"), "{shown}");
+    }
+
+    #[test]
+    fn a_password_outlives_any_number_of_tokens() {
+        let credentials = Credentials::new();
+        credentials.add_login("me", "hunter2");
+        credentials.add("first-token-1");
+        for n in 0..100 {
+            credentials.add(&format!("token-{n}-x"));
+            credentials.add("first-token-1");
+        }
+        let masked = credentials.mask("hunter2 first-token-1 token-0-x token-99-x");
+        assert_eq!(masked, "****** ****** token-0-x ******");
+    }
+
+    #[test]
+    fn no_address_is_forgotten() {
+        let credentials = Credentials::new();
+        let address = |n: usize| format!("http://user{n}:pass-{n}-word@host");
+        (0..300).for_each(|n| credentials.add_address(&address(n)));
+        assert_eq!(
+            credentials.mask("pass-0-word pass-299-word"),
+            "****** ******"
+        );
     }
 }

@@ -110,14 +110,14 @@ fn user_infos(text: &str, found: &mut Found<'_>) -> bool {
 /// Where the user and the password of an address stand, of which the authority begins at a place.
 fn user_info(text: &str, begin: usize, next_at: usize) -> Option<Range<usize>> {
     let window = &text[begin..boundary(text, begin + WINDOW)];
-    let rest = line(window);
-    let authority = rest.split(AUTHORITY_ENDS).next().unwrap_or_default();
-    if next_at >= begin + rest.len() {
+    let authority = window.split(AUTHORITY_ENDS).next().unwrap_or_default();
+    if next_at >= begin + window.len() {
         // A user without an end in sight is masked as a whole.
         let is_cut = authority.len() == window.len() && begin + window.len() < text.len();
-        return is_cut.then(|| begin..next_at);
+        return is_cut.then_some(begin..next_at);
     }
-    let word = rest.split(WORD_ENDS).next().unwrap_or_default();
+    let rest = || line(window);
+    let word = || rest().split(WORD_ENDS).next().unwrap_or_default();
     let end = if authority.contains('@') {
         let user = authority.rfind('@');
         // A password may hold what ends an authority: `me:p@w/w@host`.
@@ -128,7 +128,7 @@ fn user_info(text: &str, begin: usize, next_at: usize) -> Option<Range<usize>> {
         };
         let has_password = user.is_some_and(|end| authority[..end].contains(':'));
         if has_password && !is_masked() {
-            word.rfind('@')
+            word().rfind('@')
         } else {
             user
         }
@@ -140,12 +140,12 @@ fn user_info(text: &str, begin: usize, next_at: usize) -> Option<Range<usize>> {
         }
         // A password may hold what ends an authority, and even blanks: `me:p/w@host`.
         let is_user = !name.contains(['[', ']']);
-        is_user.then(|| word.rfind('@').or_else(|| rest.rfind('@')))?
+        is_user.then(|| word().rfind('@').or_else(|| rest().rfind('@')))?
     };
     end.filter(|end| *end > 0).map(|end| begin..begin + end)
 }
 
-const AUTHORITY_ENDS: [char; 8] = ['/', '?', '#', ' ', '"', '\'', '<', '>'];
+const AUTHORITY_ENDS: [char; 10] = ['/', '?', '#', ' ', '"', '\'', '<', '>', '\n', '\r'];
 const WORD_ENDS: [char; 5] = [' ', '"', '\'', '<', '>'];
 
 /// Schemes of addresses whose user is a name and no token.
@@ -740,9 +740,39 @@ mod tests {
             ),
             ("me:pw@tcp(h:3306)/d", "******@tcp(h:3306)/d"),
             ("nothing = special", "nothing = special"),
+            ("curl -u me:pw http://h", "curl -u ****** http://h"),
+            (
+                "a --password p --token t b",
+                "a --password ****** --token ****** b",
+            ),
+            (
+                "password=****** password=pw; pwd=p2",
+                "password=****** password=******; pwd=******",
+            ),
+            (
+                "hooks.slack.com/services/T/1 hooks.slack.com/services/T/2",
+                "hooks.slack.com/services/****** hooks.slack.com/services/******",
+            ),
+            (
+                "redis://a:b@h redis://c:d@h",
+                "redis://******@h redis://******@h",
+            ),
+            (
+                "http://h:80/a@b redis://c:d/e@h",
+                "http://h:80/a@b redis://******@h",
+            ),
         ] {
             assert_eq!(mask_text(text), masked);
             assert_eq!(mask_text(masked), masked, "masked twice");
         }
+    }
+
+    #[test]
+    fn a_user_that_ends_behind_the_look_ahead_is_masked() {
+        let long = "x".repeat(2 * WINDOW);
+        let text = format!("redis://me:{long}@host");
+        assert_eq!(mask_text(&text), "redis://******@host");
+        let text = format!("redis://{}/{long}/a@b", "\u{e4}".repeat(100));
+        assert_eq!(mask_text(&text), text);
     }
 }

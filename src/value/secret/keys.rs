@@ -134,7 +134,10 @@ impl Secrets {
 
     /// Whether a value may not be shown at a key.
     pub(crate) fn hides_value(&self, key: &str, value: &Value) -> bool {
-        self.hides(key) || (!self.is_plain(key) && coerce::holds_secret(value))
+        let form_counts = !self.form_is_plain(key);
+        self.hides(key)
+            || coerce::names_secret(value)
+            || (form_counts && coerce::holds_secret(value))
     }
 
     /// Whether a key is secret because somebody named it or read it as a secret, and not by a guess.
@@ -150,6 +153,17 @@ impl Secrets {
     pub(crate) fn is_plain(&self, key: &str) -> bool {
         let plain = self.0.plain.get().filter(|plain| !plain.is_empty());
         plain.is_some_and(|plain| with_canonical(key, |key| plain.contains(key)))
+    }
+
+    /// Whether the form of a value at a key does not count: somebody has said that the key or one above
+    /// it is no secret.
+    pub(crate) fn form_is_plain(&self, key: &str) -> bool {
+        let plain = self.0.plain.get().filter(|plain| !plain.is_empty());
+        plain.is_some_and(|plain| {
+            with_canonical(key, |key| {
+                key::lineage(key).any(|place| plain.contains(place))
+            })
+        })
     }
 
     /// Whether a key looks secret. Below a key of which somebody has said that it is none, only the
