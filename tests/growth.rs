@@ -538,7 +538,10 @@ fn fields(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
 
 /// A case of a contextual value.
 fn case(wanted: Value, value: impl Into<Value>) -> Value {
-    fields([("if".to_owned(), wanted), ("value".to_owned(), value.into())])
+    fields([
+        ("if".to_owned(), wanted),
+        ("value".to_owned(), value.into()),
+    ])
 }
 
 fn reads(memory: Memory) -> impl FnOnce() {
@@ -696,6 +699,19 @@ fn sources_grow_with_their_input() {
 }
 
 #[cfg(feature = "toml")]
+#[cfg(feature = "dotenv")]
+#[test]
+fn escaped_dollars_of_dotenv_grow_with_their_number() {
+    use liveprops::Format;
+    grows_linearly("dollars that are escaped", 8_000, |n| {
+        let text = format!("A=\"{}\"\nB={}{{x}}\n", "\\$".repeat(n), "\\$".repeat(n));
+        move || {
+            let origin = Origin::new("file", ".env");
+            black_box(Format::dotenv().parse(text.as_bytes(), &origin).unwrap());
+        }
+    });
+}
+
 #[test]
 fn a_directory_grows_with_its_fragments() {
     grows_linearly("fragments", 30, |n| {
