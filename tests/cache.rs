@@ -440,11 +440,11 @@ fn kept_texts_of_the_other_form_are_not_used() {
     };
     for was_literal in [false, true] {
         let place = Place::new();
-        let password = || Store::of(&[("password", "x${y:z}w".into())]);
-        drop(start(&place, &password(), was_literal).unwrap());
+        let greeting = || Store::of(&[("greeting", "x${y:z}w".into())]);
+        drop(start(&place, &greeting(), was_literal).unwrap());
         let props = start(&place, &Store::down("test"), was_literal).unwrap();
         let read = if was_literal { "x${y:z}w" } else { "xzw" };
-        assert_eq!(props.get::<String>("password").unwrap(), read);
+        assert_eq!(props.get::<String>("greeting").unwrap(), read);
         drop(props);
         let error = start(&place, &Store::down("test"), !was_literal).unwrap_err();
         let error = error.to_string();

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use liveprops::explain::{Absence, Says};
 use liveprops::sources::{Args, Env, Memory};
-use liveprops::{Document, Error, Layer, Origin, Properties, Secret, Update, Value};
+use liveprops::{Document, Error, Layer, Origin, Properties, Secret, Source, Update, Value};
 use serde::Deserialize;
 
 #[test]
@@ -682,7 +682,7 @@ fn what_looks_like_a_reference_in_a_secret_is_shown_nowhere() -> Result<(), Erro
         memory.set("door.unlock", "ab${SeCrEtPaRt}cd")?;
         memory.set("ref", "${door.unlock}")?;
         memory.set("list", vec!["x", "<${ref}>"])?;
-        let changes = before.diff(&props.snapshot());
+        let changes = props.snapshot().changes_since(&before);
         read(&props);
         let mut shown = Vec::new();
         for key in ["door.unlock", "door", "ref", "list", "list.1"] {
@@ -726,7 +726,7 @@ fn a_source_without_references_is_explained_as_it_wrote_its_values() -> Result<(
     let args = Args::from(["--y=${a}"]);
     let props = Properties::builder()
         .source(source)
-        .source_in(Layer::new("top", 100).bootstrap(), args)
+        .bootstrap(args)
         .build()?;
     for (key, written) in [
         ("x", "\"${a}\""),
