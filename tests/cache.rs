@@ -421,11 +421,43 @@ fn a_file_of_another_owner_or_version_is_refused() {
     );
 
     let mut newer = good;
-    newer[8] = 2;
+    newer[8] = 3;
     seal(&mut newer);
     fs::write(&file, newer).unwrap();
     let error = place.start(&Store::down("test")).unwrap_err().to_string();
-    assert!(error.contains("of format version 2"), "{error}");
+    assert!(error.contains("of format version 3"), "{error}");
+}
+
+#[test]
+fn kept_texts_of_the_other_form_are_not_used() {
+    let start = |place: &Place, store: &Store, is_literal: bool| {
+        let source = store.clone().with(|policy| match is_literal {
+            true => policy.cached().without_references(),
+            false => policy.cached(),
+        });
+        let builder = Properties::builder().state_dir(&place.dir);
+        builder.source(source).build()
+    };
+    for was_literal in [false, true] {
+        let place = Place::new();
+        let greeting = || Store::of(&[("greeting", "x${y:z}w".into())]);
+        drop(start(&place, &greeting(), was_literal).unwrap());
+        let props = start(&place, &Store::down("test"), was_literal).unwrap();
+        let read = if was_literal { "x${y:z}w" } else { "xzw" };
+        assert_eq!(props.get::<String>("greeting").unwrap(), read);
+        drop(props);
+        let error = start(&place, &Store::down("test"), !was_literal).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("Policy::without_references"), "{error}");
+        assert!(!error.contains("y:z"), "{error}");
+
+        // Where nothing looks like a reference, both forms are the same.
+        let place = Place::new();
+        let plain = Store::of(&[("n", 1.into()), ("price", "$5 {net}".into())]);
+        drop(start(&place, &plain, was_literal).unwrap());
+        let props = start(&place, &Store::down("test"), !was_literal).unwrap();
+        assert_eq!(props.get::<String>("price").unwrap(), "$5 {net}");
+    }
 }
 
 #[test]

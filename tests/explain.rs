@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use liveprops::explain::{Absence, Says};
 use liveprops::sources::{Args, Env, Memory};
-use liveprops::{Document, Error, Layer, Origin, Properties, Secret, Update, Value};
+use liveprops::{Document, Error, Layer, Origin, Properties, Secret, Source, Update, Value};
 use serde::Deserialize;
 
 #[test]
@@ -663,5 +663,82 @@ fn an_error_about_a_missing_key_says_where_it_is_unset_or_that_no_case_matches()
     assert!(!error.to_string().contains("`timeout.x`?"), "{error}");
     let error = props.get::<u32>("nothing").unwrap_err();
     assert_eq!(error.origin(), None);
+    Ok(())
+}
+
+#[test]
+fn what_looks_like_a_reference_in_a_secret_is_shown_nowhere() -> Result<(), Error> {
+    #[derive(Debug, Deserialize)]
+    struct Door {
+        #[allow(dead_code)]
+        unlock: Secret<String>,
+    }
+    let read_alone = |props: &Properties| drop(props.get::<Secret<String>>("door.unlock"));
+    let read_in_struct = |props: &Properties| drop(props.get::<Door>("door"));
+    for read in [&read_alone as &dyn Fn(&Properties), &read_in_struct] {
+        let memory = Memory::new();
+        let props = Properties::builder().source(memory.clone()).build()?;
+        let before = props.snapshot();
+        memory.set("door.unlock", "ab${SeCrEtPaRt}cd")?;
+        memory.set("ref", "${door.unlock}")?;
+        memory.set("list", vec!["x", "<${ref}>"])?;
+        let changes = props.snapshot().changes_since(&before);
+        read(&props);
+        let mut shown = Vec::new();
+        for key in ["door.unlock", "door", "ref", "list", "list.1"] {
+            let told = props.explain(key);
+            shown.push(told.to_string());
+            shown.push(format!("{:?}", told.broken));
+            shown.extend(
+                props
+                    .get::<String>(key)
+                    .err()
+                    .map(|error| format!("{error:?}")),
+            );
+            let error = props.get::<BTreeMap<String, String>>(key).err();
+            shown.extend(error.map(|error| format!("{error:?}")));
+        }
+        shown.extend(
+            props
+                .get::<BTreeMap<String, Value>>("")
+                .err()
+                .map(|e| e.to_string()),
+        );
+        let health = props.health();
+        assert_eq!(health.broken_references.len(), 3);
+        shown.push(format!("{:?}", health.broken_references));
+        for change in changes {
+            shown.extend(change.get::<String>().err().map(|error| error.to_string()));
+        }
+        for text in shown {
+            assert!(!text.contains("SeCrEtPaRt"), "{text}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_source_without_references_is_explained_as_it_wrote_its_values() -> Result<(), Error> {
+    let memory = Memory::new();
+    memory.set("t", vec!["${a}", "$${a}"])?;
+    memory.set("x", "${a}")?;
+    let source = memory.with(|policy| policy.without_references());
+    let args = Args::from(["--y=${a}"]);
+    let props = Properties::builder()
+        .source(source)
+        .bootstrap(args)
+        .build()?;
+    for (key, written) in [
+        ("x", "\"${a}\""),
+        ("y", "\"${a}\""),
+        ("t", "[\"${a}\", \"$${a}\"]"),
+        ("t.0", "\"${a}\""),
+        ("t.1", "\"$${a}\""),
+    ] {
+        let told = props.explain(key);
+        assert_eq!(told.value.as_deref(), Some(written), "{key}");
+        let wins = told.layers.iter().find(|layer| layer.wins).unwrap();
+        assert_eq!(wins.says, Says::Value(written.to_owned()), "{key}");
+    }
     Ok(())
 }

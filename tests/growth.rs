@@ -738,6 +738,19 @@ fn sources_grow_with_their_input() {
 }
 
 #[cfg(feature = "toml")]
+#[cfg(feature = "dotenv")]
+#[test]
+fn escaped_dollars_of_dotenv_grow_with_their_number() {
+    use liveprops::Format;
+    grows_linearly("dollars that are escaped", 8_000, |n| {
+        let text = format!("A=\"{}\"\nB={}{{x}}\n", "\\$".repeat(n), "\\$".repeat(n));
+        move || {
+            let origin = Origin::new("file", ".env");
+            black_box(Format::dotenv().parse(text.as_bytes(), &origin).unwrap());
+        }
+    });
+}
+
 #[test]
 fn a_directory_grows_with_its_fragments() {
     grows_linearly("fragments", 30, |n| {

@@ -276,9 +276,14 @@ impl Reader<'_> {
 fn escape_dollars(text: &str, literal: &[usize]) -> String {
     let mut escaped = String::with_capacity(text.len());
     let mut from = 0;
+    // Where the run of dollars ends that was looked at last.
+    let mut end = 0;
     for at in literal {
-        let run = text[*at..].find(|c| c != '$').unwrap_or_default();
-        if text[at + run..].starts_with('{') {
+        if *at >= end {
+            let run = text[*at..].find(|c| c != '$');
+            end = run.map_or(text.len(), |run| at + run);
+        }
+        if text[end..].starts_with('{') {
             let before = text[from..*at].trim_end_matches('$');
             let dollars = at + 1 - from - before.len();
             escaped.push_str(before);

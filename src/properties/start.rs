@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::cache::{Kept, Unkept};
+use crate::engine::cache::{Form, Kept, Unkept};
 use crate::engine::commit::Instead;
 use crate::engine::core::Engine;
 use crate::engine::health::books::{Answer, Expected, News};
@@ -263,7 +263,14 @@ impl Started {
             return Ok(());
         };
         let id = self.keeper.id;
-        let kept = engine.cache.add(engine, id, &self.state.name, &cached);
+        let form = if self.state.is_literal {
+            Form::Literal
+        } else {
+            Form::References
+        };
+        let kept = engine
+            .cache
+            .add(engine, id, &self.state.name, &cached, form);
         let kept = kept.inspect_err(|_| engine.give_up(id))?;
         if let Ok(kept) = &kept {
             engine.known_secrets(&kept.left_out);

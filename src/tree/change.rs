@@ -75,7 +75,26 @@ impl KeyChange {
         };
         outcome
             .or_else(|_| coerce::decode(key, Some(&entry.node), mask))
+            .map_err(|error| self.masked(error))
             .map(Some)
+    }
+
+    /// An error without what looks like an unresolved reference of a key that is secret by now.
+    fn masked(&self, error: Error) -> Error {
+        let Some(crate::value::node::Node::Resolved(resolved)) =
+            self.new.as_ref().map(|entry| &entry.node)
+        else {
+            return error;
+        };
+        let fault = resolved.value.as_ref().err();
+        let first = fault
+            .filter(|fault| fault.is_unresolved())
+            .and_then(|fault| std::error::Error::source(fault)?.downcast_ref::<Error>());
+        let is_secret = first
+            .and_then(Error::key)
+            .is_some_and(|key| self.secrets.hides(key));
+        let masked = is_secret.then(|| error.without(&|_| true)).flatten();
+        masked.unwrap_or(error)
     }
 }
 

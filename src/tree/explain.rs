@@ -148,8 +148,8 @@ impl Texts<'_> {
 
     /// The value of a layer whose source has no references, as the source wrote it.
     fn literal_value(&self, entry: &Arc<Entry>) -> (Says, Option<Origin>) {
-        let written = match &entry.node {
-            Node::Leaf(leaf) => Leaf::new(leaf.value.clone().unescaped(), leaf.origin.clone()),
+        let written = match (entry.node.written(), entry.node.origin()) {
+            (Some(value), Some(origin)) => Leaf::new(value.clone().unescaped(), origin.clone()),
             _ => return self.layer_value(Found::Entry(entry)),
         };
         self.layer_value(Found::Entry(&Arc::new(Entry {
@@ -205,10 +205,10 @@ impl Explanation {
         match in_force {
             Found::Entry(entry) => {
                 explanation.value = diff::value(&entry.node).map(|value| show.text(value));
-                explanation.broken = broken(entry);
+                explanation.broken = broken(generation, entry);
             }
             Found::Inside(value, _) => explanation.value = Some(show.text(value)),
-            Found::Broken(entry) => explanation.broken = broken(entry),
+            Found::Broken(entry) => explanation.broken = broken(generation, entry),
             Found::Nothing | Found::Root(_) => {}
         }
         let mut winners = generation.winners(key, in_force);
@@ -217,6 +217,11 @@ impl Explanation {
             let found = layer_says(&layer.root, key);
             match (layer.is_literal, found) {
                 (true, Found::Entry(entry)) => show.literal_value(entry),
+                // What a bootstrap layer has reads as the source wrote it.
+                (true, Found::Inside(value, entry)) if matches!(entry.node, Node::Leaf(_)) => {
+                    let written = value.clone().unescaped();
+                    show.layer_value(Found::Inside(&written, entry))
+                }
                 _ => show.layer_value(found),
             }
         });
@@ -253,9 +258,12 @@ impl Explanation {
 }
 
 /// Why a leaf cannot be read.
-fn broken(entry: &Entry) -> Option<Error> {
+fn broken(generation: &Generation, entry: &Entry) -> Option<Error> {
     match &entry.node {
-        Node::Resolved(resolved) => resolved.value.as_ref().err().cloned(),
+        Node::Resolved(resolved) => {
+            let error = resolved.value.as_ref().err()?;
+            Some(generation.fault_of(error, resolved))
+        }
         Node::Leaf(_) | Node::Table(_) => None,
     }
 }

@@ -298,10 +298,12 @@ impl Generation {
                 mask.all = self.secrets.hides(key);
             }
         }
+        let shown = |error: &Error, resolved: &Resolved| self.fault_of(error, resolved);
         let marked = |node: &Node| {
             node.map_resolved(&|resolved| {
                 let mut marked = resolved.clone();
                 marked.secret = self.refers_to_secret(resolved);
+                marked.value = marked.value.map_err(|error| shown(&error, resolved));
                 Node::Resolved(Box::new(marked))
             })
         };
@@ -311,8 +313,42 @@ impl Generation {
                 node => coerce::decode(key, Some(&node), mask),
             },
             Found::Entry(entry) => coerce::decode(key, Some(&marked(&entry.node)), mask),
+            Found::Broken(entry) => {
+                let (name, node) = (entry.name.clone(), marked(&entry.node));
+                Found::Broken(&Arc::new(Entry { name, node })).decode(key, mask)
+            }
             found => found.decode(key, mask),
         }
+    }
+
+    /// Why a leaf cannot be read, to be shown. What looks like an unresolved reference may be a part
+    /// of a secret: of the leaf, or of one that it gets its error from.
+    pub(crate) fn fault_of(&self, error: &Error, resolved: &Resolved) -> Error {
+        let hides = error.is_unresolved() && self.breaks_through_secret(error, resolved);
+        let masked = hides.then(|| error.without(&|_| true)).flatten();
+        masked.unwrap_or_else(|| error.clone())
+    }
+
+    /// Whether a leaf whose references are broken, or one with a broken reference that it refers to,
+    /// may hold a secret.
+    fn breaks_through_secret(&self, error: &Error, resolved: &Resolved) -> bool {
+        let mut seen: BTreeSet<&Key> = BTreeSet::new();
+        let mut queue = vec![(error, resolved)];
+        while let Some((error, resolved)) = queue.pop() {
+            if error.key().is_some_and(|key| self.secrets.hides(key)) {
+                return true;
+            }
+            for key in resolved.refers.iter().filter(|key| seen.insert(key)) {
+                let next = match Found::in_tree(&self.root, key.as_str()) {
+                    Ok(Found::Entry(next) | Found::Inside(_, next) | Found::Broken(next)) => next,
+                    Ok(Found::Nothing | Found::Root(_)) | Err(_) => continue,
+                };
+                if let Node::Resolved(next) = &next.node {
+                    queue.extend(next.value.as_ref().err().map(|error| (error, &**next)));
+                }
+            }
+        }
+        false
     }
 
     /// What an error about a key does not show: all of it if the key is secret, and what is secret
@@ -515,29 +551,24 @@ impl Generation {
 
     /// Why keys whose references are broken cannot be read, in the order of the keys.
     pub(crate) fn broken_references(&self) -> Vec<Error> {
-        fn walk(table: &Table, errors: &mut Vec<Error>) {
+        fn walk(generation: &Generation, table: &Table, errors: &mut Vec<Error>) {
             // All else is not worth looking at.
             if !table.special() {
                 return;
             }
             for entry in table.map().iter() {
                 match &entry.node {
-                    Node::Table(below) => walk(below, errors),
+                    Node::Table(below) => walk(generation, below, errors),
                     Node::Resolved(resolved) => {
-                        errors.extend(resolved.value.as_ref().err().cloned())
+                        let error = resolved.value.as_ref().err();
+                        errors.extend(error.map(|error| generation.fault_of(error, resolved)));
                     }
                     Node::Leaf(_) => {}
                 }
             }
         }
         let mut errors = Vec::new();
-        walk(&self.root, &mut errors);
-        let hidden = |key: &str| self.secrets.hides(key);
-        for error in errors.iter_mut().filter(|error| error.is_unresolved()) {
-            if let Some(masked) = error.without(&hidden) {
-                *error = masked;
-            }
-        }
+        walk(self, &self.root, &mut errors);
         errors.sort_by(|a, b| a.key().cmp(&b.key()));
         errors
     }

@@ -43,6 +43,16 @@ impl Value {
         self.map_texts(&unescape)
     }
 
+    /// Whether a text in it holds `${`.
+    fn has_reference_syntax(&self) -> bool {
+        match self {
+            Value::Text(text) => text.contains("${"),
+            Value::List(items) => items.iter().any(Value::has_reference_syntax),
+            Value::Table(fields) => fields.values().any(Value::has_reference_syntax),
+            _ => false,
+        }
+    }
+
     fn map_texts(self, map: &dyn Fn(&str) -> String) -> Value {
         if !self.may_refer() {
             return self;
@@ -67,6 +77,15 @@ impl Value {
 }
 
 impl Table {
+    /// Whether a text in it holds `${`.
+    pub(crate) fn has_reference_syntax(&self) -> bool {
+        let has = |node: &Node| match node {
+            Node::Table(below) => below.has_reference_syntax(),
+            node => node.written().is_some_and(Value::has_reference_syntax),
+        };
+        self.special() && self.map().iter().any(|entry| has(&entry.node))
+    }
+
     /// Escapes the references in all values.
     pub(crate) fn escape_references(&mut self) {
         if !self.special() {

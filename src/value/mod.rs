@@ -185,7 +185,8 @@ pub(crate) fn position<S: AsRef<str>>(items: &[Value], path: &[S]) -> Option<usi
     Some(count(before) + from.first()?.position(rest)?)
 }
 
-fn case(item: &Value) -> Option<Case<'_>> {
+/// An item of a contextual value.
+pub(crate) fn case(item: &Value) -> Option<Case<'_>> {
     let Value::Table(fields) = item else {
         return None;
     };

@@ -2,8 +2,8 @@
 //! it. Reading believes nothing: it is bounded in depth, in size and in what it allocates.
 //!
 //! ```text
-//! magic, version, length, checksum | owner, confirmed, revision, table, names of what was left out,
-//!     names of defaults that were hidden (if some were)
+//! magic, version, length, checksum | owner, confirmed, form, revision, table,
+//!     names of what was left out, names of defaults that were hidden (if some were)
 //! table = count, then name and node each; node = a table, or origin and value
 //! ```
 //!
@@ -22,7 +22,8 @@ use crate::value::node::{Leaf, Node, Resolved, Table};
 use crate::value::origin::Origin;
 
 const MAGIC: [u8; 8] = *b"LIVEPROP";
-const VERSION: u32 = 1;
+/// Version 1 did not say in which form the texts are.
+const VERSION: u32 = 2;
 /// Magic, version, length of the rest, checksum.
 const HEADER: usize = 8 + 4 + 8 + 4;
 
@@ -38,6 +39,9 @@ mod tag {
     pub(super) const LEAF: u8 = 1;
     /// A leaf whose references were resolved for good.
     pub(super) const FIXED: u8 = 2;
+
+    pub(super) const REFERENCES: u8 = 0;
+    pub(super) const LITERAL: u8 = 1;
 
     pub(super) const UNSET: u8 = 0;
     pub(super) const FALSE: u8 = 1;
@@ -58,11 +62,21 @@ mod tag {
     pub(super) const ITEMS: u8 = 3;
 }
 
+/// What `${` in the texts of a file means, before they are escaped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Form {
+    /// It begins a reference.
+    References,
+    /// It was text, and is escaped.
+    Literal,
+}
+
 /// What a source said last, as it is kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     /// When the source last said so.
     pub(crate) confirmed: SystemTime,
+    pub(crate) form: Form,
     pub(crate) revision: Option<Arc<str>>,
     pub(crate) root: Table,
     /// The keys whose values were not to be written.
@@ -138,6 +152,7 @@ fn names<'a>(bytes: &mut Vec<u8>, names: impl ExactSizeIterator<Item = &'a str>)
 pub(super) fn file(
     owner: &str,
     confirmed: SystemTime,
+    form: Form,
     revision: Option<&str>,
     body: &[u8],
 ) -> Vec<u8> {
@@ -148,6 +163,10 @@ pub(super) fn file(
         .unwrap_or_default();
     rest.extend(since.as_secs().to_le_bytes());
     rest.extend(since.subsec_nanos().to_le_bytes());
+    rest.push(match form {
+        Form::References => tag::REFERENCES,
+        Form::Literal => tag::LITERAL,
+    });
     rest.push(u8::from(revision.is_some()));
     text(&mut rest, revision.unwrap_or_default());
     rest.extend(body);
@@ -363,6 +382,11 @@ pub(super) fn read(bytes: &[u8], owner: &str) -> Result<Kept, Fault> {
     let since = Duration::from_secs(seconds).checked_add(Duration::from_nanos(nanos.into()));
     let confirmed = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
     let confirmed = confirmed.ok_or("damaged: no such time")?;
+    let form = match reader.byte()? {
+        tag::REFERENCES => Form::References,
+        tag::LITERAL => Form::Literal,
+        _ => return Err("damaged: no such form of texts".to_owned()),
+    };
     let revised = reader.byte()? != 0;
     let revision = reader.text()?;
     let revision = revised.then(|| Arc::from(revision));
@@ -378,6 +402,7 @@ pub(super) fn read(bytes: &[u8], owner: &str) -> Result<Kept, Fault> {
     }
     Ok(Kept {
         confirmed,
+        form,
         revision,
         root,
         left_out,

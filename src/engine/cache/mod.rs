@@ -29,7 +29,7 @@ mod rollback;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use codec::Kept;
+pub(crate) use codec::{Form, Kept};
 pub(crate) use rollback::Before;
 
 /// What comes shortly after a change is written with it.
@@ -83,6 +83,7 @@ struct Tended {
     source: SourceId,
     owner: Arc<str>,
     with_secrets: bool,
+    form: Form,
     /// When the source last answered, and the revision that it named.
     confirmed: SystemTime,
     revision: Option<Arc<str>>,
@@ -115,6 +116,7 @@ struct Job {
     source: SourceId,
     owner: Arc<str>,
     with_secrets: bool,
+    form: Form,
     confirmed: SystemTime,
     revision: Option<Arc<str>>,
     left_out: Arc<[Key]>,
@@ -145,6 +147,7 @@ impl Cache {
         source: SourceId,
         owner: &Arc<str>,
         cached: &Cached,
+        form: Form,
     ) -> Result<Result<Kept, Unkept>, Error> {
         let refuse = |detail: &str| Error::new(ErrorKind::Other, detail).with_origin(owner);
         let Some(disk::StateDir { path: dir, .. }) = self.dir.get() else {
@@ -161,6 +164,7 @@ impl Cache {
                 source,
                 owner: Arc::clone(owner),
                 with_secrets: cached.secrets,
+                form,
                 confirmed: SystemTime::UNIX_EPOCH,
                 revision: None,
                 left_out: Arc::default(),
@@ -186,6 +190,9 @@ impl Cache {
                 Unkept::Missing(Error::new(ErrorKind::Missing, detail).with_origin(owner))
             })?;
             let kept = codec::read(&bytes, owner).map_err(unusable)?;
+            if kept.form != form && kept.root.has_reference_syntax() {
+                return Err(unusable(of_other_form(kept.form)));
+            }
             let age = age(kept.confirmed);
             match cached.max_age {
                 Some(most) if age > most => Err(unusable(format!(
@@ -286,6 +293,19 @@ pub(crate) enum Unkept {
     Missing(Error),
     /// There is one that is not to be used.
     Unusable(Error),
+}
+
+/// Why a file cannot be used whose texts are of another form. A format may have its own texts without
+/// references, so they cannot be converted.
+fn of_other_form(form: Form) -> String {
+    let (then, now) = match form {
+        Form::References => ("began a reference", "text"),
+        Form::Literal => ("was text", "the beginning of a reference"),
+    };
+    format!(
+        "of other settings: `${{` {then} when it was written and is {now} now, see \
+         `Policy::without_references`"
+    )
 }
 
 /// How long ago that was, as far as the wall clock tells.
@@ -415,6 +435,7 @@ impl Shared {
                         source: file.source,
                         owner: Arc::clone(&file.owner),
                         with_secrets: file.with_secrets,
+                        form: file.form,
                         confirmed: file.confirmed,
                         revision: file.revision.clone(),
                         left_out: Arc::clone(&file.left_out),
@@ -473,7 +494,7 @@ impl Job {
                 return Ok(self.written);
             }
         }
-        let file = codec::file(&self.owner, confirmed, revision, &body);
+        let file = codec::file(&self.owner, confirmed, self.form, revision, &body);
         dir.write(&disk::file_name(&self.owner), &file)?;
         Ok(Some(Written { hash, confirmed }))
     }

@@ -84,7 +84,8 @@ impl Cache {
                 let tree = without_derived_secrets(engine, &pin.tree);
                 let body = codec::body_in_force(&tree, &pin.secrets, &defaults, &hidden);
                 let generation = pin.pinned.generation.to_string();
-                let file = codec::file(OWNER, pin.pinned.since, Some(&generation), &body);
+                let (since, form) = (pin.pinned.since, codec::Form::References);
+                let file = codec::file(OWNER, since, form, Some(&generation), &body);
                 dir.write(FILE, &file).inspect(|()| *ours = true)
             }
         };

@@ -19,7 +19,13 @@ fn moment() -> SystemTime {
 
 fn bytes(document: &Document) -> Vec<u8> {
     let body = codec::body(document.root(), &[], &|_, _| false);
-    codec::file(OWNER, moment(), Some("4711"), &body)
+    codec::file(
+        OWNER,
+        moment(),
+        codec::Form::References,
+        Some("4711"),
+        &body,
+    )
 }
 
 fn listed(document: &Document) -> Vec<(String, Value, Origin)> {
@@ -110,7 +116,7 @@ proptest! {
         prop_assert_eq!(kept.revision.as_deref(), Some("4711"));
         prop_assert_eq!(kept.root.leaves(), document.root().leaves());
         let body = codec::body(&kept.root, &[], &|_, _| false);
-        prop_assert_eq!(codec::file(OWNER, moment(), Some("4711"), &body), bytes);
+        prop_assert_eq!(codec::file(OWNER, moment(), codec::Form::References, Some("4711"), &body), bytes);
         prop_assert_eq!(listed(&again(kept)), listed(&document));
     }
 
@@ -125,11 +131,11 @@ proptest! {
         at in any::<prop::sample::Index>(),
         document in documents(),
     ) {
-        let _ = codec::read(&codec::file(OWNER, moment(), None, &noise), OWNER);
+        let _ = codec::read(&codec::file(OWNER, moment(), codec::Form::References, None, &noise), OWNER);
         let mut body = codec::body(document.root(), &[], &|_, _| false);
         let at = at.index(body.len());
         body.splice(at.., noise);
-        let _ = codec::read(&codec::file(OWNER, moment(), None, &body), OWNER);
+        let _ = codec::read(&codec::file(OWNER, moment(), codec::Form::References, None, &body), OWNER);
     }
 }
 
@@ -148,7 +154,11 @@ fn a_file_that_nests_without_end_is_refused() {
             body.extend([0, 0, 0, 0, 0, 0, 0, 0, 0]);
         }
         body.extend(part.repeat(1_000_000));
-        let error = codec::read(&codec::file(OWNER, moment(), None, &body), OWNER).unwrap_err();
+        let error = codec::read(
+            &codec::file(OWNER, moment(), codec::Form::References, None, &body),
+            OWNER,
+        )
+        .unwrap_err();
         assert!(
             error.contains("nested too deep") || error.contains("too long a key"),
             "{error}"
@@ -160,7 +170,13 @@ fn a_file_that_nests_without_end_is_refused() {
 fn counts_of_billions_take_no_room() {
     let huge = u32::MAX.to_le_bytes();
     for body in [huge.to_vec(), [&1u32.to_le_bytes()[..], &huge].concat()] {
-        assert!(codec::read(&codec::file(OWNER, moment(), None, &body), OWNER).is_err());
+        assert!(
+            codec::read(
+                &codec::file(OWNER, moment(), codec::Form::References, None, &body),
+                OWNER
+            )
+            .is_err()
+        );
     }
 }
 
@@ -177,7 +193,11 @@ fn entry(name: &str) -> Vec<u8> {
 }
 
 fn refused(body: &[u8]) -> String {
-    codec::read(&codec::file(OWNER, moment(), None, body), OWNER).unwrap_err()
+    codec::read(
+        &codec::file(OWNER, moment(), codec::Form::References, None, body),
+        OWNER,
+    )
+    .unwrap_err()
 }
 
 #[test]
@@ -226,7 +246,11 @@ fn what_is_hidden_leaves_no_trace_and_an_empty_table_stays() {
     let hidden = |key: &str, _: &Value| key.ends_with("password") || key.ends_with("pin");
     let body = codec::body(document.root(), &[], &hidden);
     assert!(!body.windows(7).any(|bytes| bytes == b"hunter2"));
-    let kept = codec::read(&codec::file(OWNER, moment(), None, &body), OWNER).unwrap();
+    let kept = codec::read(
+        &codec::file(OWNER, moment(), codec::Form::References, None, &body),
+        OWNER,
+    )
+    .unwrap();
     let mut keys = Vec::new();
     kept.root
         .walk(&mut String::new(), &mut |key, _| keys.push(key.to_owned()));

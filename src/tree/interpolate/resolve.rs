@@ -7,11 +7,11 @@ use crate::error::{Error, ErrorKind};
 use crate::tree::diff::value;
 use crate::tree::interpolate::parse::{Part, Parts};
 use crate::tree::interpolate::{Context, Done, Job, MAX_TOTAL, trouble};
-use crate::value::Value;
 use crate::value::coerce;
 use crate::value::envname::env_name_to_key;
 use crate::value::key::Key;
 use crate::value::node::{Node, Table};
+use crate::value::{Value, case};
 
 /// What one value may grow to, in bytes; an item of a list counts as 16.
 const MAX_SIZE: usize = 1024 * 1024;
@@ -69,8 +69,8 @@ pub(super) struct Progress {
     pub(super) refers: Vec<Key>,
     pub(super) chain: u32,
     pub(super) hidden: bool,
-    /// How many cases do not hold.
-    failed_cases: usize,
+    /// How many cases do not hold; `None` until it is known that the leaf has cases.
+    failed_cases: Option<usize>,
 }
 
 /// What following one leaf sees and notes on the way.
@@ -126,14 +126,21 @@ impl<'a> Sight<'a> {
 
     /// The value of a leaf: of a list of cases, the first that holds.
     pub(super) fn leaf(&mut self, raw: &Value) -> Result<Value, Stop> {
-        let Some(cases) = raw.cases() else {
+        let failed = match self.progress.failed_cases {
+            Some(failed) => failed,
+            None if raw.cases().is_some() => 0,
+            None => return self.value(raw),
+        };
+        let Value::List(cases) = raw else {
             return self.value(raw);
         };
-        for (wanted, value) in cases.into_iter().skip(self.progress.failed_cases) {
-            if self.holds(wanted)? {
-                return self.value(value);
+        for (at, item) in cases.iter().enumerate().skip(failed) {
+            self.progress.failed_cases = Some(at);
+            if let Some((wanted, value)) = case(item) {
+                if self.holds(wanted)? {
+                    return self.value(value);
+                }
             }
-            self.progress.failed_cases += 1;
         }
         Err(Stop::PassedOver)
     }
