@@ -223,9 +223,10 @@ impl Learner<'_> {
         let (mut low, mut high) = (0, all.len());
         while high - low > 1 {
             let middle = usize::midpoint(low, high);
-            match matters(middle) {
-                true => low = middle,
-                false => high = middle,
+            if matters(middle) {
+                low = middle;
+            } else {
+                high = middle;
             }
         }
         all.get(low)

@@ -159,9 +159,12 @@ fn first_origin(input: Input<'_>) -> Option<&Origin> {
         let (input, origin, _) = Input::of_node(&entry.node);
         origin.or_else(|| first_origin(input))
     });
-    origins.reduce(|first, origin| match first.line() <= origin.line() {
-        true => first,
-        false => origin,
+    origins.reduce(|first, origin| {
+        if first.line() <= origin.line() {
+            first
+        } else {
+            origin
+        }
     })
 }
 
@@ -528,9 +531,10 @@ impl<'a> De<'a> {
         let mut below = path.clone();
         key::push_segment(&mut below, child.name);
         let hidden = child.masked || self.is_masked(&path) || self.is_masked(&below);
-        let name = match hidden {
-            true => MASK.to_owned(),
-            false => shorten(child.name).replace('"', "`"),
+        let name = if hidden {
+            MASK.to_owned()
+        } else {
+            shorten(child.name).replace('"', "`")
         };
         let detail = format!(
             "wrong type: {name} is no index; a table is a list if its names are `0`, `1` and so on"

@@ -30,9 +30,10 @@ const BUFFERED: &str = " (serde buffers this value)";
 
 /// Said about values of which serde does not say which one it means.
 fn buffered_below(path: &str) -> String {
-    let of = match path.is_empty() {
-        true => String::new(),
-        false => format!(" of `{path}`"),
+    let of = if path.is_empty() {
+        String::new()
+    } else {
+        format!(" of `{path}`")
     };
     format!(" (serde buffers the fields{of} and does not say which one it means)")
 }

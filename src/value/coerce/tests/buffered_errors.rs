@@ -63,9 +63,10 @@ fn an_error_of_a_whole_buffered_struct_names_where_it_begins() {
     impl TryFrom<BTreeMap<String, u8>> for Range {
         type Error = &'static str;
         fn try_from(map: BTreeMap<String, u8>) -> Result<Self, Self::Error> {
-            match map.get("from") <= map.get("to") || !map.contains_key("to") {
-                true => Ok(Self),
-                false => Err("from is above to"),
+            if map.get("from") <= map.get("to") || !map.contains_key("to") {
+                Ok(Self)
+            } else {
+                Err("from is above to")
             }
         }
     }
