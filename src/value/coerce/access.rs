@@ -24,6 +24,8 @@ pub(super) struct Child<'a> {
     /// `None` when it was written where its parent was.
     pub(super) origin: Option<&'a Origin>,
     pub(super) masked: bool,
+    /// An item of JSON text, as JSON has it.
+    pub(super) json: Option<&'a Value>,
 }
 
 impl<'a> Child<'a> {
@@ -34,6 +36,7 @@ impl<'a> Child<'a> {
             input: Input::of_value(value),
             origin: None,
             masked: false,
+            json: None,
         }
     }
 
@@ -44,6 +47,7 @@ impl<'a> Child<'a> {
             input,
             origin: None,
             masked: false,
+            json: None,
         }
     }
 
@@ -54,6 +58,7 @@ impl<'a> Child<'a> {
             input: Input::Text(text),
             origin: None,
             masked: false,
+            json: None,
         }
     }
 
@@ -72,10 +77,12 @@ impl<'a> Child<'a> {
             origin: self.origin.or(parent.origin),
             masked: self.masked || parent.masked,
             name: false,
+            json: self.json,
         };
         if let Some(slow) = parent.context.slow {
             if let Some(level) = slow.borrow().level(&de.path_text()) {
                 de.input = Input::Dummy(level);
+                de.json = None;
             }
         }
         de
@@ -95,6 +102,7 @@ impl<'a> Child<'a> {
             input,
             origin,
             masked,
+            json: None,
         }
     }
 }
@@ -108,9 +116,7 @@ pub(super) struct Seq<'a> {
 impl<'a> Seq<'a> {
     pub(super) fn new(parent: De<'a>, mut items: Vec<Child<'a>>) -> Self {
         if let Some(slow) = parent.context.slow {
-            slow.borrow_mut()
-                .learned
-                .enter_list(parent.path, &mut items);
+            slow.borrow_mut().learned.enter_list(&parent, &mut items);
         }
         Self {
             parent,
@@ -196,6 +202,7 @@ impl<'a> Map<'a> {
                     input: Input::Absent,
                     origin: None,
                     masked: false,
+                    json: None,
                 });
             }
         }
@@ -233,6 +240,7 @@ impl<'de> MapAccess<'de> for Map<'_> {
             origin: child.origin.or(self.parent.origin),
             masked: child.masked || self.parent.masked,
             name: true,
+            json: None,
         };
         match seed.deserialize(de) {
             Ok(value) => Ok(Some(value)),

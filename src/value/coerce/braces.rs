@@ -13,7 +13,11 @@ pub(super) fn is_braced(text: &str) -> bool {
 /// Reads a table: names with `=` or `:`, bare or quoted, and values that are bare, quoted, lists or
 /// tables. A bare word that is no number, boolean or `null` is text.
 pub(super) fn table(text: &str) -> Result<BTreeMap<Box<str>, Value>, &'static str> {
-    let mut reader = Reader { text, at: 0 };
+    let mut reader = Reader {
+        text,
+        at: 0,
+        strict: false,
+    };
     reader.skip();
     let fields = reader.table(0)?;
     reader.skip();
@@ -21,6 +25,25 @@ pub(super) fn table(text: &str) -> Result<BTreeMap<Box<str>, Value>, &'static st
         return Err("text after the closing `}`");
     }
     Ok(fields)
+}
+
+/// The items of a list in JSON; `None` if this is no JSON.
+pub(super) fn json_list(text: &str) -> Option<Box<[Value]>> {
+    let mut reader = Reader {
+        text,
+        at: 0,
+        strict: true,
+    };
+    reader.skip();
+    if reader.peek() != Some('[') {
+        return None;
+    }
+    let list = reader.list(0).ok()?;
+    reader.skip();
+    match list {
+        Value::List(items) if reader.at == text.len() => Some(items.iter().cloned().collect()),
+        _ => None,
+    }
 }
 
 /// Whether text in braces has a name that looks secret; a rough look that finds rather too much.
@@ -33,9 +56,13 @@ pub(super) fn names_secret(text: &str, is_secret: impl Fn(&str) -> bool) -> bool
             .any(|(name, _)| is_secret(name.trim().trim_matches(['"', '\''])))
 }
 
+const NO_JSON: &str = "no JSON";
+
 struct Reader<'a> {
     text: &'a str,
     at: usize,
+    /// Whether only JSON is taken.
+    strict: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -73,7 +100,8 @@ impl<'a> Reader<'a> {
         let mut fields = BTreeMap::new();
         while !self.takes('}') {
             let name = self.name()?;
-            if !(self.takes('=') || self.takes(':')) {
+            let named = (!self.strict && self.takes('=')) || self.takes(':');
+            if !named {
                 return Err("a name without `=` or `:` in braces");
             }
             let value = self.value(depth + 1)?;
@@ -103,8 +131,11 @@ impl<'a> Reader<'a> {
     }
 
     fn name(&mut self) -> Result<Box<str>, &'static str> {
-        if let Some(quote @ ('"' | '\'')) = self.peek() {
+        if let Some(quote) = self.quote() {
             return self.quoted(quote).map(String::into_boxed_str);
+        }
+        if self.strict {
+            return Err(NO_JSON);
         }
         let name = self.bare(&['=', ':', ',', '{', '}', '[', ']', '"']);
         if name.is_empty() {
@@ -120,9 +151,18 @@ impl<'a> Reader<'a> {
                 Ok(Value::Table(Box::new(fields)))
             }
             Some('[') => self.list(depth),
-            Some(quote @ ('"' | '\'')) => self.quoted(quote).map(Value::from),
+            Some('"' | '\'') => match self.quote() {
+                Some(quote) => self.quoted(quote).map(Value::from),
+                None => Err(NO_JSON),
+            },
+            _ if self.strict => json_scalar(self.bare(&[',', '}', ']'])).ok_or(NO_JSON),
             _ => Ok(scalar(self.bare(&[',', '}', ']']))),
         }
+    }
+
+    fn quote(&self) -> Option<char> {
+        self.peek()
+            .filter(|c| *c == '"' || (*c == '\'' && !self.strict))
     }
 
     fn bare(&mut self, ends: &[char]) -> &'a str {
@@ -204,4 +244,22 @@ fn scalar(word: &str) -> Value {
         Ok(number) if number.is_finite() && format!("{number:?}") == word => Value::Float(number),
         _ => Value::from(word),
     }
+}
+
+/// What a bare word is in JSON. A number keeps its spelling.
+fn json_scalar(word: &str) -> Option<Value> {
+    if let "true" | "false" | "null" = word {
+        return Some(scalar(word));
+    }
+    let digits = word.strip_prefix('-').unwrap_or(word);
+    let starts = digits.starts_with(|c: char| c.is_ascii_digit());
+    let zeros = digits.starts_with('0') && digits[1..].starts_with(|c: char| c.is_ascii_digit());
+    if !starts || zeros {
+        return None;
+    }
+    if let Ok(number) = word.parse::<i128>() {
+        return Some(Value::from(number).with_spelling(word));
+    }
+    let number = word.parse::<f64>().ok().filter(|number| number.is_finite());
+    Some(Value::Float(number?).with_spelling(word))
 }

@@ -71,7 +71,7 @@ impl<'de> Deserializer<'de> for De<'_> {
         let visitor = Watch::new(self, visitor);
         match self.context.slow {
             Some(slow) => report::any(self, slow, visitor),
-            None => self.plain_any(visitor),
+            None => self.as_json().plain_any(visitor),
         }
     }
 
@@ -251,6 +251,17 @@ impl<'de> Deserializer<'de> for De<'_> {
     ) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_enum(name, variants, visitor));
         let wanted = type_name::<V::Value>;
+        if let Input::Text(text) = self.input {
+            if braces::is_braced(text) && !variants.contains(&text) {
+                let fields = self.braced(text, &wanted)?;
+                let table = De {
+                    input: Input::Fields(&fields),
+                    json: None,
+                    ..self
+                };
+                return table.deserialize_enum(name, variants, visitor);
+            }
+        }
         if let Some(text) = self.input.text() {
             let text = text.trim();
             if text.is_empty() {
@@ -269,6 +280,7 @@ impl<'de> Deserializer<'de> for De<'_> {
             };
             let content = De {
                 input: Input::Absent,
+                json: None,
                 path: &path,
                 ..self
             };

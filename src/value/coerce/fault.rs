@@ -1,5 +1,6 @@
 //! What goes wrong on the way, before it is an [`Error`].
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 
@@ -10,6 +11,15 @@ use crate::value::coerce::input::Input;
 
 /// Stands for the words of a user's type: they may quote the value, and that one may be secret.
 const UNSAID: &str = "cannot be read";
+
+/// Said about a variable that is set to nothing.
+pub(super) const EMPTY_VARIABLE: &str = "empty text: the variable is set to nothing; unset it, or \
+                                         skip empty variables by `Env::ignore_empty`";
+
+const WRONG_LENGTH: &str = "wrong length";
+
+/// What a [`Secret`](crate::Secret) says that serde had buffered.
+const UNREAD_SECRET: &str = "a secret that cannot be read";
 
 /// A failure that learns its place while it travels up. Boxed, so that success stays small.
 #[derive(Debug)]
@@ -35,7 +45,7 @@ pub(super) struct Inner {
     /// The field a struct does not know.
     pub(super) unknown: Option<String>,
     /// What is added to the detail.
-    pub(super) note: &'static str,
+    pub(super) note: Cow<'static, str>,
     /// An error that is complete already.
     pub(super) done: Option<Error>,
     pub(super) place: Option<Place>,
@@ -50,6 +60,8 @@ pub(super) struct Place {
     pub(super) masked: bool,
     /// Whether the name was at fault, not the value.
     pub(super) name: bool,
+    /// Whether it was written in a variable of the environment.
+    pub(super) variable: bool,
 }
 
 /// A scalar as serde reports it back.
@@ -164,7 +176,7 @@ impl Fault {
             rivals: Vec::new(),
             missing: None,
             unknown: None,
-            note: "",
+            note: Cow::Borrowed(""),
             done: None,
             place: None,
         }))
@@ -192,6 +204,28 @@ impl Fault {
         fault.0.got = Some(judged.got);
         fault.0.variants = judged.variants;
         fault
+    }
+
+    /// Whether two faults of the same type are one and the same.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let (one, other) = (&self.0, &other.0);
+        let path = |inner: &Inner| inner.place.as_ref().map(|place| place.path.clone());
+        one.detail == other.detail
+            && one.wanted == other.wanted
+            && one.got == other.got
+            && one.missing == other.missing
+            && one.unknown == other.unknown
+            && path(one) == path(other)
+    }
+
+    /// Whether it is about a secret, whose value no place shows.
+    pub(super) fn is_of_secret(&self) -> bool {
+        self.0.detail.contains(UNREAD_SECRET)
+    }
+
+    /// Whether it may be about a value that serde had buffered.
+    pub(super) fn may_be_buffered(&self) -> bool {
+        self.0.custom || self.0.got.is_some() || self.0.detail == WRONG_LENGTH
     }
 
     /// What serde said about a buffered value, if this is that.
@@ -223,7 +257,7 @@ impl Fault {
         } else {
             inner.detail
         };
-        let detail = detail + inner.note;
+        let detail = detail + &*inner.note;
         let mut error = Error::new(inner.kind, detail);
         if !inner.rivals.is_empty() {
             error = error.with_rivals(inner.rivals);
@@ -276,7 +310,7 @@ impl serde_core::de::Error for Fault {
     }
 
     fn invalid_length(_: usize, expected: &dyn Expected) -> Self {
-        Self::mismatch("wrong length", expected.to_string())
+        Self::mismatch(WRONG_LENGTH, expected.to_string())
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {

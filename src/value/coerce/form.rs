@@ -56,17 +56,23 @@ impl Form {
     /// The form of a scalar that would satisfy a type that has refused it.
     pub(super) fn of(input: Input<'_>, judged: &Judged) -> Option<Self> {
         if let (Input::Text(text), Some(names)) = (input, judged.variants) {
+            if braces::is_braced(text) && Form::Map.fits(&input) {
+                return Some(Form::Map);
+            }
             let name = De::variant(text.trim(), names);
             return (name != text && names.contains(&name)).then_some(Form::Name(names));
         }
         let wanted = judged.wanted.as_str();
         let words = || wanted.split(|c: char| !c.is_alphanumeric());
         let has = |names: &[&str]| words().any(|word| names.contains(&word));
-        let forms: &[Form] = if wanted == "struct Duration" {
-            &[Form::Duration, Form::Map]
+        let is_braced = matches!(input, Input::Text(text) if braces::is_braced(text));
+        let forms: &[Form] = if wanted == "struct Duration" && !is_braced {
+            &[Form::Duration]
         } else if wanted == "a map"
             || wanted.starts_with("struct ")
             || wanted.starts_with("struct variant ")
+            || wanted.starts_with("internally tagged enum ")
+            || wanted.starts_with("adjacently tagged enum ")
         {
             &[Form::Map]
         } else if wanted == "string or map" {
@@ -167,6 +173,8 @@ impl Form {
                 Form::OnlyName => de.shape() == Shape::Null,
                 _ => false,
             },
+            // As it is written, not as JSON has it.
+            _ if self == Form::Text && de.json.is_some() => true,
             input => self.fits(&input),
         }
     }

@@ -21,7 +21,7 @@ use crate::value::coerce::form::{Form, Shape};
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::place::De;
 use crate::value::coerce::untagged::Alternatives;
-use crate::value::key::under;
+use crate::value::key::{push_segment, under};
 
 /// The name and the text of a probe.
 pub(super) const PROBE: &str = "\u{1}liveprops probe";
@@ -58,6 +58,8 @@ pub(super) struct Learned {
     news: bool,
     pub(super) probing: Option<String>,
     pub(super) tokens: HashMap<String, usize>,
+    /// The places that are left out while the value that a fault is about is looked for.
+    pub(super) dropped: HashSet<String>,
     /// The texts of each entry of tables of one class, while a tag is looked for.
     pub(super) texts: Option<HashMap<String, Texts>>,
     pub(super) said_before: usize,
@@ -85,6 +87,8 @@ pub(super) struct Seen {
     pub(super) got: Got,
     raw: Raw,
     pub(super) name: bool,
+    /// The tag of an enum, which serde does not buffer.
+    tag: bool,
     pub(super) place: Option<Place>,
 }
 
@@ -97,12 +101,15 @@ enum Raw {
     Big(Box<i128>),
     Float(f64),
     Table(Shape),
+    /// An item of JSON text.
+    Item(String),
     Other,
 }
 
 impl Raw {
     fn of(de: &De<'_>) -> Self {
         match de.input.canonical() {
+            Input::Text(text) if de.json.is_some() => Raw::Item(text.to_owned()),
             Input::Text(text) => Raw::Text(text.to_owned()),
             Input::Bool(value) => Raw::Bool(value),
             Input::Int(value) => Raw::Int(value),
@@ -121,10 +128,42 @@ impl Raw {
             Raw::Big(value) => Input::Big(value),
             Raw::Float(value) => Input::Float(*value),
             Raw::Table(shape) => return Form::of_table(*shape, judged),
+            Raw::Item(text) => return Self::form_of_item(text, judged),
             Raw::Other => return None,
         };
         Form::of(input, judged)
     }
+
+    /// The form of an item of JSON text: if it is wrong as JSON has it, it is just text.
+    fn form_of_item(text: &str, judged: &Judged) -> Option<Form> {
+        let plain = || (judged.got != Got::Text(text.to_owned())).then_some(Form::Text);
+        match Form::of(Input::Text(text), judged) {
+            Some(Form::Plain) | None => plain(),
+            form => form,
+        }
+    }
+}
+
+impl Seen {
+    /// Whether a form gives up what is known of a value.
+    pub(super) fn falls_back(&self, form: Form) -> bool {
+        form == Form::Plain || (form == Form::Text && matches!(self.raw, Raw::Item(_)))
+    }
+
+    pub(super) fn is_container(&self) -> bool {
+        matches!(self.got, Got::Map | Got::Seq)
+    }
+}
+
+/// Whether a path leads to a place inside of another one.
+pub(super) fn is_below(path: &str, above: &str) -> bool {
+    path != above && under(path, above)
+}
+
+fn below(table: &str, name: &str) -> String {
+    let mut path = table.to_owned();
+    push_segment(&mut path, name);
+    path
 }
 
 /// Where a value stands, in two spellings.
@@ -191,7 +230,7 @@ impl Learned {
             .unwrap_or(Form::Plain)
     }
 
-    pub(super) fn note(&mut self, site: Site, de: &De<'_>, got: Got) {
+    pub(super) fn note(&mut self, site: Site, de: &De<'_>, got: Got, tag: bool) {
         let place = self.with_places.then(|| de.place_here());
         self.seen.push(Seen {
             path: site.path,
@@ -200,6 +239,7 @@ impl Learned {
             got,
             raw: Raw::of(de),
             name: site.name,
+            tag,
             place,
         });
     }
@@ -230,6 +270,10 @@ impl Learned {
         de: &De<'_>,
         entries: &mut Vec<Child<'a>>,
     ) -> Option<&'a str> {
+        if !self.dropped.is_empty() {
+            let path = de.path_text();
+            entries.retain(|entry| !self.dropped.contains(&below(&path, entry.name)));
+        }
         let mut class = self.class(de.path);
         if self.texts.is_some() {
             self.note_texts(&class, &de.path_text(), entries);
@@ -255,7 +299,16 @@ impl Learned {
     }
 
     /// Adds the probe to the end of a list.
-    pub(super) fn enter_list(&mut self, path: &Path<'_>, items: &mut Vec<Child<'_>>) {
+    pub(super) fn enter_list(&mut self, de: &De<'_>, items: &mut Vec<Child<'_>>) {
+        let path = de.path;
+        if !self.dropped.is_empty() {
+            let list = de.path_text();
+            let name = |item: &Child<'_>| match item.segment {
+                Segment::Index(at) => at.to_string(),
+                _ => item.name.to_owned(),
+            };
+            items.retain(|item| !self.dropped.contains(&below(&list, &name(item))));
+        }
         if self.probing.is_some() && self.probing == Some(self.class(path)) {
             items.push(Child::item(items.len(), Input::Text(PROBE)));
         }
@@ -311,6 +364,20 @@ impl Learned {
     pub(super) fn is_value(&self, path: &str) -> bool {
         let here = |seen: &Seen| seen.path == path && !matches!(seen.raw, Raw::Table(_));
         self.seen.iter().any(here)
+    }
+
+    /// The scalar that was handed over at a place.
+    pub(super) fn value_at(&self, path: &str) -> Option<&Seen> {
+        let here = |seen: &&Seen| {
+            !seen.name && seen.path == path && matches!(seen.got, Got::Text(_) | Got::Number(_))
+        };
+        self.seen.iter().find(here)
+    }
+
+    /// All that was handed over below a place, in that order, but for names and tags.
+    pub(super) fn all_below(&self, path: &str) -> Vec<Seen> {
+        let below = |seen: &&Seen| !seen.name && !seen.tag && is_below(&seen.path, path);
+        self.seen.iter().filter(below).cloned().collect()
     }
 
     /// Whether serde has buffered something at a place or below.

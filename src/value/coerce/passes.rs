@@ -1,13 +1,14 @@
 //! The passes that find out in which form serde's consumers want what was buffered.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 
 use serde_core::de::DeserializeOwned;
 
 use crate::value::coerce::fault::{self, Fault, Got, Judged};
 use crate::value::coerce::form::Form;
 use crate::value::coerce::learn::{
-    EACH, Kind, Learned, NAMES, PROBE, PROBE_WORDS, STEP, Seen, VARIANT,
+    EACH, Kind, Learned, NAMES, PROBE, PROBE_WORDS, STEP, Seen, VARIANT, is_below,
 };
 use crate::value::coerce::place::Root;
 use crate::value::coerce::report::Slow;
@@ -53,29 +54,14 @@ fn dry<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>) -> Outcome {
     (result.map(drop), log)
 }
 
-/// Moves a fault about one of several equal values to where that one stands.
+/// Moves a fault about a value that serde had buffered to where that one stands.
 pub(super) fn locate<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>, fault: &mut Fault) {
-    let (Some(judged), Some(place)) = (fault.judged_here(), &fault.0.place) else {
-        return;
-    };
-    let candidates: Vec<_> = slow
-        .borrow()
-        .learned
-        .all_of(&judged, &place.path)
-        .into_iter()
-        .map(|seen| (seen, Form::Plain))
-        .collect();
-    if candidates.len() < 2 || !is_replaceable(&judged.got) {
-        return;
-    }
     let pass = || dry::<T>(root, slow);
     let learner = Learner { slow, pass: &pass };
-    let found = learner.choose_by_token(&judged, &candidates);
-    if let Some(place) = found.and_then(|(seen, _)| seen.place) {
-        fault.0.place = Some(place);
+    if learner.find_equal(fault) || learner.find_by_leaving_out(fault) {
+        // What was handed over last counts, not what stood in for it.
+        drop(pass());
     }
-    // What was handed over last counts, not what stood in for it.
-    drop(pass());
 }
 
 fn is_replaceable(got: &Got) -> bool {
@@ -142,7 +128,9 @@ impl Learner<'_> {
                 return Some(chosen);
             }
         }
-        candidates.into_iter().next()
+        let is_new = |(_, form): &(Seen, Form)| *form != Form::Plain;
+        let at = candidates.iter().position(is_new).unwrap_or(0);
+        candidates.into_iter().nth(at)
     }
 
     /// Replaces equal values by different ones: the fault then says which one it is about.
@@ -175,6 +163,99 @@ impl Learner<'_> {
             left.retain(|other| *other != at);
         }
         left.first().map(|at| candidates[*at].clone())
+    }
+
+    /// Finds the one of several equal values that a fault is about; says whether it tried.
+    fn find_equal(&self, fault: &mut Fault) -> bool {
+        let (Some(judged), Some(place)) = (fault.judged_here(), &fault.0.place) else {
+            return false;
+        };
+        let all = self.learned(|learned| learned.all_of(&judged, &place.path));
+        let candidates: Vec<_> = all.into_iter().map(|seen| (seen, Form::Plain)).collect();
+        if candidates.len() < 2 || !is_replaceable(&judged.got) {
+            return false;
+        }
+        let found = self.choose_by_token(&judged, &candidates);
+        if let Some(place) = found.and_then(|(seen, _)| seen.place) {
+            fault.0.place = Some(place);
+        }
+        true
+    }
+
+    /// Finds the value that a fault is about by leaving out others; says whether it tried. serde
+    /// judges the values in the order in which they were handed over, so what comes after the value
+    /// does not matter.
+    fn find_by_leaving_out(&self, fault: &mut Fault) -> bool {
+        let Some(place) = fault.0.place.clone().filter(|_| fault.may_be_buffered()) else {
+            return false;
+        };
+        let is_known = |got: &Got| self.learned(|learned| learned.only(got, &place.path).is_some());
+        let all = self.learned(|learned| learned.all_below(&place.path));
+        if all.is_empty() || fault.0.got.as_ref().is_some_and(is_known) {
+            return false;
+        }
+        if let Some(found) = self.last_that_matters(fault, &all) {
+            if let Some(mut at) = self.itself_or_around(fault, &all, found).place {
+                at.masked |= fault.is_of_secret();
+                at.masked |= place.masked && found_is_container(&all, &at.path);
+                fault.0.place = Some(at);
+            }
+        }
+        true
+    }
+
+    /// The last value without which the fault is another one.
+    fn last_that_matters<'s>(&self, fault: &Fault, all: &'s [Seen]) -> Option<&'s Seen> {
+        let matters = |from: usize| {
+            let dropped = all[from..].iter().map(|seen| seen.path.clone());
+            self.learned(|learned| learned.dropped = dropped.collect());
+            let (result, _) = (self.pass)();
+            self.learned(|learned| learned.dropped.clear());
+            !result.is_err_and(|other| other.is_like(fault))
+        };
+        if !matters(0) {
+            return None;
+        }
+        let (mut low, mut high) = (0, all.len());
+        while high - low > 1 {
+            let middle = usize::midpoint(low, high);
+            if matters(middle) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        all.get(low)
+    }
+
+    /// What the fault is about: a value that is refused without its neighbours too, or else the whole
+    /// around it.
+    fn itself_or_around(&self, fault: &Fault, all: &[Seen], found: &Seen) -> Seen {
+        let mut found = found.clone();
+        loop {
+            let related =
+                |other: &&Seen| under(&other.path, &found.path) || under(&found.path, &other.path);
+            let others = all.iter().filter(|other| !related(other));
+            let dropped: HashSet<String> = others.map(|other| other.path.clone()).collect();
+            if dropped.is_empty() {
+                return found;
+            }
+            self.learned(|learned| learned.dropped = dropped);
+            let (result, _) = (self.pass)();
+            self.learned(|learned| learned.dropped.clear());
+            if result.is_err_and(|other| other.is_like(fault)) {
+                return found;
+            }
+            let around = all.iter().rfind(|other| is_below(&found.path, &other.path));
+            match around {
+                Some(around) => found = around.clone(),
+                // The whole of what serde has buffered.
+                None => {
+                    found.place = None;
+                    return found;
+                }
+            }
+        }
     }
 
     /// Finds out which of the tables around a value are maps, and corrects the value's class.
@@ -235,6 +316,11 @@ impl Learner<'_> {
         drop((self.pass)());
         self.learned(|learned| learned.choose_tag(&table, seen))
     }
+}
+
+fn found_is_container(all: &[Seen], path: &str) -> bool {
+    let at = all.iter().find(|seen| seen.path == path);
+    at.is_none_or(Seen::is_container)
 }
 
 /// What is handed over instead of one of several equal values.

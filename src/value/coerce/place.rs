@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 
 use serde_core::de::{Deserialize, DeserializeOwned, Visitor};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, MASK};
 use crate::value::coerce::Mask;
 use crate::value::coerce::access::{Child, Map, Seq};
 use crate::value::coerce::braces;
 use crate::value::coerce::de::visit_int;
 use crate::value::coerce::dummy::Dummy;
-use crate::value::coerce::fault::{Fault, Place, type_name};
+use crate::value::coerce::fault::{EMPTY_VARIABLE, Fault, Place, shorten, type_name};
 use crate::value::coerce::form::Shape;
 use crate::value::coerce::input::{Input, Path, Segment, text_holds_secret};
 use crate::value::coerce::report::{self, Slow};
@@ -28,6 +28,14 @@ pub(super) enum Held<'a> {
     Nothing,
     Pairs(Vec<Pair<'a>>),
     Table(Option<BTreeMap<Box<str>, Value>>),
+}
+
+/// What was cut out of a text while its items are read.
+#[derive(Default)]
+pub(super) struct HeldItems<'a> {
+    texts: Vec<Cow<'a, str>>,
+    /// The same items, if the text is JSON.
+    json: Option<Box<[Value]>>,
 }
 
 /// What all places of one decoding share.
@@ -131,6 +139,7 @@ impl<'a> Root<'a> {
             origin: self.origin,
             masked: self.mask.all,
             name: false,
+            json: None,
         };
         T::deserialize(de).map_err(|fault| de.place_as::<T>(fault))
     }
@@ -148,17 +157,23 @@ impl<'a> Root<'a> {
 /// As many names that mean the same thing are shown.
 const MOST_RIVALS: usize = 4;
 
-/// Where the first value of a table was written.
+/// Where a table begins: the first line on which one of its values was written.
 fn first_origin(input: Input<'_>) -> Option<&Origin> {
     let Input::Table(table) = input else {
         return None;
     };
     let entries = table.map().sorted().into_iter();
-    let mut origins = entries.filter_map(|entry| {
+    let origins = entries.filter_map(|entry| {
         let (input, origin, _) = Input::of_node(&entry.node);
         origin.or_else(|| first_origin(input))
     });
-    origins.next()
+    origins.reduce(|first, origin| {
+        if first.line() <= origin.line() {
+            first
+        } else {
+            origin
+        }
+    })
 }
 
 /// One place of the tree.
@@ -171,6 +186,8 @@ pub(super) struct De<'a> {
     pub(super) masked: bool,
     /// Whether this is the name of a table entry, not its value.
     pub(super) name: bool,
+    /// An item of JSON text, as JSON has it: for who asks for anything.
+    pub(super) json: Option<&'a Value>,
 }
 
 impl<'a> De<'a> {
@@ -224,9 +241,11 @@ impl<'a> De<'a> {
             origin: self
                 .item_origin()
                 .or_else(|| self.origin.cloned())
+                .or_else(|| first_origin(self.input).cloned())
                 .map(|origin| origin.to_string()),
             masked: self.is_masked(&path),
             name: self.name,
+            variable: self.origin.is_some_and(|origin| origin.kind() == "env"),
             path,
         }
     }
@@ -268,6 +287,10 @@ impl<'a> De<'a> {
         }
         if inner.missing.is_some() {
             place.found = None;
+            // What is missing was written nowhere, least of all where a sibling was.
+            if self.origin.is_none() && self.item_origin().is_none() {
+                place.origin = None;
+            }
         }
         let below = match (inner.missing, &inner.unknown) {
             (Some(field), _) => Some(field),
@@ -354,9 +377,7 @@ impl<'a> De<'a> {
     pub(super) fn fault(&self, detail: &str, wanted: impl Into<String>) -> Fault {
         let is_variable = self.origin.is_some_and(|origin| origin.kind() == "env");
         if is_variable && detail == "empty text" {
-            let detail = "empty text: the variable is set to nothing; unset it, or skip empty \
-                          variables by `Env::ignore_empty`";
-            return self.place(Fault::mismatch(detail, wanted));
+            return self.place(Fault::mismatch(EMPTY_VARIABLE, wanted));
         }
         self.place(Fault::mismatch(detail, wanted))
     }
@@ -426,8 +447,21 @@ impl<'a> De<'a> {
     pub(super) fn dummy(&self) -> Option<Dummy> {
         match self.input {
             Input::Dummy(level) => Some(Dummy::new(level)),
+            Input::Failed(_) => self.stand_in(),
             _ => None,
         }
+    }
+
+    /// While errors are collected, a broken reference is noted, and a placeholder takes its place.
+    #[cold]
+    pub(super) fn stand_in(&self) -> Option<Dummy> {
+        let slow = self.context.slow?;
+        if !slow.borrow().learned.with_places {
+            return None;
+        }
+        let fault = self.refuse("");
+        slow.borrow_mut().note_broken(fault);
+        Some(Dummy::new(0))
     }
 
     /// Cuts text up. A tree has its depth checked where it comes in; text nests only here.
@@ -448,7 +482,7 @@ impl<'a> De<'a> {
     /// The items of a list in any of its spellings. `held` keeps what was cut out of text.
     pub(super) fn items<'b>(
         &self,
-        held: &'b mut Vec<Cow<'a, str>>,
+        held: &'b mut HeldItems<'a>,
         wanted: &dyn Fn() -> String,
     ) -> Result<Vec<Child<'b>>, Fault>
     where
@@ -462,16 +496,21 @@ impl<'a> De<'a> {
                     .collect())
             }
             Input::Text(text) => {
-                *held = self.cut(text, &text::items, wanted)?;
+                held.texts = self.cut(text, &text::items, wanted)?;
+                let json = braces::json_list(text);
+                held.json = json.filter(|json| json.len() == held.texts.len());
                 // An item of a secret text is a part of it. An error of the pass that takes notes is
                 // shown by none.
                 let shows = self.context.notes.is_none();
-                let masked = shows && self.masks_items(held);
+                let masked = shows && self.masks_items(&held.texts);
+                let json = held.json.as_deref();
                 let item = |(at, text)| Child {
                     masked,
+                    json: json.and_then(|json| json.get(at)),
                     ..Child::item(at, Input::Text(text))
                 };
                 Ok(held
+                    .texts
                     .iter()
                     .map(|text| &**text)
                     .enumerate()
@@ -483,7 +522,7 @@ impl<'a> De<'a> {
                 let mut numbered = Vec::with_capacity(children.len());
                 for child in children {
                     let Some(at) = text::index(child.name) else {
-                        return Err(self.refuse(wanted()));
+                        return Err(self.no_index(&child, wanted()));
                     };
                     numbered.push((at, child));
                 }
@@ -517,6 +556,52 @@ impl<'a> De<'a> {
             return self.masked || self.is_secret_by_name(&path);
         }
         self.is_masked(&path)
+    }
+
+    /// The fault of a table that is no list, since a name is no index.
+    #[cold]
+    fn no_index(&self, child: &Child<'_>, wanted: String) -> Fault {
+        let path = self.path_text();
+        let mut below = path.clone();
+        key::push_segment(&mut below, child.name);
+        let hidden = child.masked || self.is_masked(&path) || self.is_masked(&below);
+        let name = if hidden {
+            MASK.to_owned()
+        } else {
+            shorten(child.name).replace('"', "`")
+        };
+        let detail = format!(
+            "wrong type: {name} is no index; a table is a list if its names are `0`, `1` and so on"
+        );
+        let mut fault = self.fault(&detail, wanted);
+        let origin = child.origin.or_else(|| first_origin(child.input));
+        if let (Some(place), Some(origin)) = (&mut fault.0.place, origin) {
+            place.origin = Some(origin.to_string());
+        }
+        fault
+    }
+
+    /// The table that text in braces spells.
+    pub(super) fn braced(
+        &self,
+        text: &'a str,
+        wanted: &dyn Fn() -> String,
+    ) -> Result<BTreeMap<Box<str>, Value>, Fault> {
+        let cut = |text: &'a str| Ok(vec![braces::table(text)?]);
+        let tables = self.cut(text, &cut, wanted)?;
+        Ok(tables.into_iter().next().unwrap_or_default())
+    }
+
+    /// An item of JSON text as JSON has it, and all else as it is.
+    pub(super) fn as_json(self) -> Self {
+        match self.json {
+            Some(value) => De {
+                input: Input::of_value(value),
+                json: None,
+                ..self
+            },
+            None => self,
+        }
     }
 
     /// The names of a table: decimal ones can be read as a list.
@@ -589,8 +674,7 @@ impl<'a> De<'a> {
             return Err(self.refuse(wanted()));
         };
         if braces::is_braced(text) {
-            let cut = |text: &'a str| Ok(vec![braces::table(text)?]);
-            *held = Held::Table(self.cut(text, &cut, wanted)?.into_iter().next());
+            *held = Held::Table(Some(self.braced(text, wanted)?));
         } else {
             *held = Held::Pairs(self.cut(text, &text::pairs, wanted)?);
         }
@@ -627,7 +711,7 @@ impl<'a> De<'a> {
         len: Option<usize>,
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let mut held = Vec::new();
+        let mut held = HeldItems::default();
         let items = self.items(&mut held, &type_name::<V::Value>)?;
         if let Some(len) = len {
             if items.len() != len {
@@ -671,6 +755,7 @@ impl<'a> De<'a> {
 
     pub(super) fn duration<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let read = match self.input.canonical() {
+            Input::Text(text) if braces::is_braced(text) => return self.map(visitor),
             Input::Text(text) => units::duration(text),
             Input::Int(0) => Ok(std::time::Duration::ZERO),
             Input::Float(0.0) => Ok(std::time::Duration::ZERO),

@@ -9,29 +9,43 @@ use serde_core::de::value::SeqDeserializer;
 use serde_core::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 
 use crate::error::Error;
-use crate::value::coerce::dummy::{Dummy, LEVELS};
-use crate::value::coerce::fault::{Fault, Got};
+use crate::value::coerce::dummy::LEVELS;
+use crate::value::coerce::fault::{EMPTY_VARIABLE, Fault, Got};
 use crate::value::coerce::form::Form;
-use crate::value::coerce::input::Input;
 use crate::value::coerce::learn::Learned;
 use crate::value::coerce::passes;
 use crate::value::coerce::place::{De, Root};
 use crate::value::key::{Key, push_segment, under};
+use crate::value::units;
 
 /// Enough for a person to start with; each one costs a decoding.
 const MOST_ERRORS: usize = 100;
 const MOST_ROUNDS: usize = 400;
 
+/// What serde calls the type of a duration.
+const DURATION: &str = "struct Duration";
+
 /// Said about a value that serde buffers.
 const BUFFERED: &str = " (serde buffers this value)";
+
 /// Said about values of which serde does not say which one it means.
-const BUFFERED_BELOW: &str =
-    " (serde buffers the values below and does not say which one it means)";
+fn buffered_below(path: &str) -> String {
+    let of = if path.is_empty() {
+        String::new()
+    } else {
+        format!(" of `{path}`")
+    };
+    format!(" (serde buffers the fields{of} and does not say which one it means)")
+}
 
 /// What the second pass has learned so far. All paths are canonical keys.
 #[derive(Default)]
 pub(super) struct Slow {
     pub(super) learned: Learned,
+    /// The bad values that serde reads as a duration, for which it takes few placeholders.
+    durations: HashSet<String>,
+    /// Broken references that no error tells yet.
+    broken: Vec<Fault>,
     /// Placeholders handed over without knowing what they are for.
     dummied: Vec<String>,
     /// The places known to be bad, and which placeholder is tried for each.
@@ -67,20 +81,50 @@ impl Slow {
         self.dummied.clear();
     }
 
+    /// Notes a broken reference, for which a placeholder is handed over from now on.
+    pub(super) fn note_broken(&mut self, fault: Fault) {
+        let path = fault.0.place.as_ref().map(|place| place.path.clone());
+        if let Some(path) = path {
+            if self.bad.insert(path, 0).is_none() {
+                self.broken.push(fault);
+            }
+        }
+    }
+
+    fn tell_broken(&mut self, errors: &mut Vec<Error>, root: &str) {
+        let broken = std::mem::take(&mut self.broken).into_iter();
+        errors.extend(broken.map(|fault| fault.into_error(root)));
+        errors.truncate(MOST_ERRORS);
+    }
+
     /// Moves a fault about a buffered value to where that value stands, if there is only one.
     fn refine(&self, fault: &mut Fault) {
         self.move_to_value(fault);
+        let may_be_buffered = fault.may_be_buffered();
         let inner = &mut *fault.0;
         let Some(place) = &mut inner.place else {
             return;
         };
-        if !(inner.custom || inner.got.is_some()) || !self.learned.buffers_below(&place.path) {
+        if !may_be_buffered || !self.learned.buffers_below(&place.path) {
             return;
         }
         inner.note = match place.found {
-            Some(_) if self.learned.is_value(&place.path) => BUFFERED,
-            _ => BUFFERED_BELOW,
+            Some(_) if self.learned.is_value(&place.path) => BUFFERED.into(),
+            _ => buffered_below(&place.path).into(),
         };
+        if let Some(seen) = self.learned.value_at(&place.path) {
+            let is_blank = matches!(&seen.got, Got::Text(text) if text.trim().is_empty());
+            if is_blank && place.variable {
+                inner.detail = EMPTY_VARIABLE.to_owned();
+                inner.custom = false;
+            } else if inner.wanted.as_deref() == Some(DURATION) {
+                let remedy = match &seen.got {
+                    Got::Text(text) => units::duration(text).err(),
+                    _ => Some(units::NO_UNIT),
+                };
+                inner.detail = remedy.map_or(std::mem::take(&mut inner.detail), str::to_owned);
+            }
+        }
         if place.origin.is_none() {
             place.origin = self.learned.origin_below(&place.path);
         }
@@ -120,7 +164,7 @@ impl Slow {
         }
         // The same, where serde has buffered the placeholder.
         let bumped = self.dummied.iter().find(|dummied| {
-            fault.0.got.is_some()
+            (fault.0.got.is_some() || fault.0.custom)
                 && under(dummied, &path)
                 && self
                     .bad
@@ -144,6 +188,9 @@ impl Slow {
             }
         }
         let consequence = self.is_consequence(&fault, &path);
+        if fault.0.wanted.as_deref() == Some(DURATION) {
+            self.durations.insert(path.clone());
+        }
         self.bad.insert(path, 0);
         if !consequence {
             errors.push(fault.into_error(root));
@@ -190,13 +237,18 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, first: Fault) -> Result
         return Err(first.into_error(root.key));
     }
     let slow = RefCell::new(Slow::default());
-    if let Ok(value) = passes::settle(root, &slow) {
-        return Ok(value);
+    // No other form of the values helps against a broken reference.
+    if first.0.done.is_none() {
+        if let Ok(value) = passes::settle(root, &slow) {
+            return Ok(value);
+        }
     }
     slow.borrow_mut().learned.with_places = true;
     let mut errors = Vec::new();
     for _ in 0..MOST_ROUNDS {
-        let Err(mut fault) = passes::settle::<T>(root, &slow) else {
+        let result = passes::settle::<T>(root, &slow);
+        slow.borrow_mut().tell_broken(&mut errors, root.key);
+        let Err(mut fault) = result else {
             break;
         };
         passes::locate::<T>(root, &slow, &mut fault);
@@ -217,24 +269,45 @@ pub(super) fn any<'de, V: Visitor<'de>>(
     slow: &RefCell<Slow>,
     visitor: V,
 ) -> Result<V::Value, Fault> {
-    if let Input::Dummy(level) = de.input {
-        slow.borrow_mut().dummied.push(de.path_text());
-        let dummy = Dummy::new(level).deserialize_any(visitor);
-        return dummy.map_err(|fault| de.place(fault));
+    if let Some(dummy) = de.dummy() {
+        let is_duration = {
+            let mut slow = slow.borrow_mut();
+            let site = slow.learned.site(&de);
+            slow.learned.note(site, &de, Got::Other, false);
+            let path = de.path_text();
+            let is_duration = slow.durations.contains(&path);
+            slow.dummied.push(path);
+            is_duration
+        };
+        if is_duration {
+            let parts = duration_parts(Duration::ZERO);
+            return visitor.visit_seq(parts).map_err(|fault| de.place(fault));
+        }
+        return dummy
+            .deserialize_any(visitor)
+            .map_err(|fault| de.place(fault));
     }
     let (form, token) = {
         let learned = &mut slow.borrow_mut().learned;
         let site = learned.site(&de);
         let token = learned.token(&site);
         let form = learned.form(&site, &de);
+        let shown = match form {
+            Form::Plain => de.as_json(),
+            _ => de,
+        };
         let got = match token {
-            Some(at) => passes::token_for(&form.got(&de), at),
-            None => form.got(&de),
+            Some(at) => passes::token_for(&form.got(&shown), at),
+            None => form.got(&shown),
         };
         let token = token.map(|_| got.clone());
-        learned.note(site, &de, got);
+        learned.note(site, &de, got, false);
         learned.handed_over();
         (form, token)
+    };
+    let de = match form {
+        Form::Plain => de.as_json(),
+        _ => de,
     };
     let handed = match token {
         None => return form.hand_over(de, visitor),
@@ -258,7 +331,7 @@ pub(super) fn identifier<'de, V: Visitor<'de>>(
         }
         let site = learned.site(&de);
         let form = learned.form(&site, &de);
-        learned.note(site, &de, form.got(&de));
+        learned.note(site, &de, form.got(&de), true);
         form
     };
     match form {

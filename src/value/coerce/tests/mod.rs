@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod buffered;
+mod buffered_errors;
+mod buffered_text;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
