@@ -7,6 +7,7 @@ use serde_core::de::DeserializeOwned;
 
 use crate::error::{Error, MASK, Plain};
 use crate::tree::diff::{self, LeafChange};
+use crate::tree::missing;
 use crate::tree::snapshot::Generation;
 use crate::value::Value;
 use crate::value::coerce::{self, Mask};
@@ -68,6 +69,10 @@ impl KeyChange {
         let key = self.key.as_str();
         let mut secrets = Vec::new();
         let outcome = coerce::decode_noting(key, Some(&entry.node), false, &mut secrets);
+        if !secrets.is_empty() {
+            let targets = missing::sole_targets(&entry.node).into_iter();
+            secrets.extend(targets.map(|target| target.as_str().to_owned()));
+        }
         self.secrets.add_all(secrets);
         let mask = Mask {
             all: self.hidden || self.secrets.is_secret(key),

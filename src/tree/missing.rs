@@ -175,7 +175,7 @@ impl Generation {
 }
 
 /// The keys that the values at and below a place are references to, as a whole.
-fn sole_targets(node: &Node) -> Vec<Key> {
+pub(crate) fn sole_targets(node: &Node) -> Vec<Key> {
     match node {
         Node::Resolved(resolved) => resolved.sole_target().cloned().into_iter().collect(),
         Node::Table(table) if table.special() => {
