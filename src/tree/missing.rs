@@ -103,10 +103,10 @@ impl Generation {
             .filter_map(|key| self.written_at(key))
             .take(MOST_REFERRED)
             .collect();
-        match sources.is_empty() {
-            true => error,
-            false => error.with_note(&format!("the value comes from {}", sources.join(" and "))),
+        if sources.is_empty() {
+            return error;
         }
+        error.with_note(&format!("the value comes from {}", sources.join(" and ")))
     }
 
     /// The key at the end of a chain of plain references, and where its value was written.
