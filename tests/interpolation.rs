@@ -1529,6 +1529,15 @@ fn a_key_that_a_secret_refers_to_as_a_whole_is_secret() -> Result<(), Error> {
         let told = props.explain(key).to_string();
         assert!(!told.contains("zebra"), "{told}");
     }
+    let before = props.snapshot();
+    props.set("other", "tiger")?;
+    props.set("refers", "${other}")?;
+    for change in props.snapshot().changes_since(&before) {
+        if change.key().as_str() == "refers" {
+            change.get::<liveprops::Secret<String>>()?;
+        }
+    }
+    assert!(!props.explain("other").to_string().contains("tiger"));
     props.get::<liveprops::Secret<String>>("mixed")?;
     assert!(!props.explain("mixed").to_string().contains("lion"));
     assert!(props.explain("part").to_string().contains("lion"));

@@ -7,6 +7,7 @@ use serde_core::de::DeserializeOwned;
 
 use crate::error::{Error, MASK, Plain};
 use crate::tree::diff::{self, LeafChange};
+use crate::tree::missing;
 use crate::tree::snapshot::Generation;
 use crate::value::Value;
 use crate::value::coerce::{self, Mask};
@@ -68,6 +69,11 @@ impl KeyChange {
         let key = self.key.as_str();
         let mut secrets = coerce::Places::default();
         let outcome = coerce::decode_noting(key, Some(&entry.node), false, &mut secrets);
+        if !secrets.certain.is_empty() {
+            let targets = missing::sole_targets(&entry.node).into_iter();
+            let targets = targets.map(|target| target.as_str().to_owned());
+            secrets.certain.extend(targets);
+        }
         self.secrets.add_read(secrets);
         let mask = Mask {
             all: self.hidden || self.secrets.is_secret(key),

@@ -103,10 +103,10 @@ impl Generation {
             .filter_map(|key| self.written_at(key))
             .take(MOST_REFERRED)
             .collect();
-        match sources.is_empty() {
-            true => error,
-            false => error.with_note(&format!("the value comes from {}", sources.join(" and "))),
+        if sources.is_empty() {
+            return error;
         }
+        error.with_note(&format!("the value comes from {}", sources.join(" and ")))
     }
 
     /// The key at the end of a chain of plain references, and where its value was written.
@@ -175,7 +175,7 @@ impl Generation {
 }
 
 /// The keys that the values at and below a place are references to, as a whole.
-fn sole_targets(node: &Node) -> Vec<Key> {
+pub(crate) fn sole_targets(node: &Node) -> Vec<Key> {
     match node {
         Node::Resolved(resolved) => resolved.sole_target().cloned().into_iter().collect(),
         Node::Table(table) if table.special() => {

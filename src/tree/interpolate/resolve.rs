@@ -283,9 +283,10 @@ impl<'a> Sight<'a> {
                 let detail = format!("refers to `{shown}`, which no layer defines; {advice}");
                 let error = trouble(detail).with_unresolved();
                 let may_share = !is_computed && is_shareable(name, extent);
-                Err(Stop::Broken(match may_share {
-                    true => error.with_shareable_detail(),
-                    false => error,
+                Err(Stop::Broken(if may_share {
+                    error.with_shareable_detail()
+                } else {
+                    error
                 }))
             }
         }
