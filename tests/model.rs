@@ -703,10 +703,14 @@ impl World {
                 None => assert_eq!(layer.says, Says::Unset),
             }
         }
-        // The winner is the strongest layer that holds a value, if a value is what shows.
+        // The winner is the strongest layer that holds a value, if a value is what shows: a table over
+        // it has ignored items alone.
         if let (Some(Node::Leaf(_)), Some(wanted)) = (
             naive::find(&view.merged, &path),
-            explained.layers.iter().find(|l| l.says != Says::Nothing),
+            explained
+                .layers
+                .iter()
+                .find(|l| !matches!(l.says, Says::Nothing | Says::Table(_))),
         ) {
             let winners: Vec<&str> = explained
                 .layers

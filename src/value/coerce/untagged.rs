@@ -52,7 +52,9 @@ impl Learned {
             return self.next_alternative();
         };
         let is_first = |seen: &Seen, form| seen.id == first.0.id && form == first.1;
-        let others: Vec<_> = wanted.filter(|(seen, form)| !is_first(seen, *form)).collect();
+        let others: Vec<_> = wanted
+            .filter(|(seen, form)| !is_first(seen, *form))
+            .collect();
         for (seen, form) in others.into_iter().rev() {
             let alternative = self.alternative(seen, form);
             self.alternatives.untaken.push(alternative);

@@ -500,12 +500,12 @@ fn a_form_that_two_variants_want_is_tried_for_both() {
     assert_eq!(second, Either::Second { a: 1, z: 2 });
     let first = bind::<Either>(&text(&[("a", "1"), ("x", "1"), ("w", "2")])).unwrap();
     assert_eq!(first, Either::First { a: true, x: 1 });
-    let items = vec![
-        table(&[("a", "1".into()), ("w", "1".into())]);
-        40
-    ];
+    let items = vec![table(&[("a", "1".into()), ("w", "1".into())]); 40];
     let all = read::<Vec<Either>>(items).unwrap();
-    assert!(all.iter().all(|one| *one == Either::Third { a: true, w: 1 }));
+    assert!(
+        all.iter()
+            .all(|one| *one == Either::Third { a: true, w: 1 })
+    );
     let error = bind::<Either>(&text(&[("a", "1"), ("w", "many")])).unwrap_err();
     assert!(error.to_string().contains("serde buffers"), "{error}");
 }
