@@ -192,9 +192,10 @@ fn look<'a>(views: &[View<'a>], clash: &mut bool) -> Shown<'a> {
             break;
         }
     }
-    match tables.is_empty() {
-        true => Shown::Nothing,
-        false => Shown::Tables(tables),
+    if tables.is_empty() {
+        Shown::Nothing
+    } else {
+        Shown::Tables(tables)
     }
 }
 
@@ -235,7 +236,7 @@ struct Composer {
 }
 
 impl Composer {
-    fn take(&mut self, view: View<'_>) -> Value {
+    fn include(&mut self, view: View<'_>) -> Value {
         self.layers.insert(view.layer);
         if let Some(origin) = view.origin() {
             if self.origins.len() <= MOST_ORIGINS && !self.origins.contains(origin) {
@@ -261,9 +262,9 @@ impl Composer {
         }
         match shown {
             Shown::Nothing => None,
-            Shown::Value(view) => Some(self.take(view)),
+            Shown::Value(view) => Some(self.include(view)),
             Shown::Items(tables, list) => {
-                let below = self.take(list);
+                let below = self.include(list);
                 let items = self.items(&tables, list, at);
                 Some(items.map_or(below, |items| Value::List(items.into())))
             }
@@ -342,16 +343,15 @@ impl Composer {
         for (index, views) in by_index {
             let length = at.len();
             key::push_segment(at, &index.to_string());
-            match index == items.len() {
-                true => items.extend(self.value(&views, at)),
-                false => {
-                    let detail = format!(
-                        "is ignored: the list of this layer ends with {}, and only the next item can \
-                         be appended",
-                        last_item(items.len())
-                    );
-                    self.ignore_value(&views, at, detail);
-                }
+            if index == items.len() {
+                items.extend(self.value(&views, at));
+            } else {
+                let detail = format!(
+                    "is ignored: the list of this layer ends with {}, and only the next item can be \
+                     appended",
+                    last_item(items.len())
+                );
+                self.ignore_value(&views, at, detail);
             }
             at.truncate(length);
         }
@@ -474,7 +474,7 @@ pub(super) fn overlaid(
 ) -> Option<Composed> {
     let mut composer = Composer::default();
     let view = View::of(layer, list);
-    composer.take(view);
+    composer.include(view);
     match composer.items(tables, view, &mut at.to_owned()) {
         Some(items) => composed(composer, list, items),
         None => Some(Composed {
@@ -507,7 +507,7 @@ pub(super) fn joined(lists: &[(usize, &Arc<Entry>)], at: &str) -> Option<Compose
         match &entry.node {
             Node::Table(_) => items.extend(composer.own(view, &mut at.to_owned())),
             _ => {
-                let value = composer.take(view);
+                let value = composer.include(view);
                 if composer.broken.is_some() {
                     break;
                 }

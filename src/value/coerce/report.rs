@@ -184,13 +184,13 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, first: Fault) -> Result
         return Err(first.into_error(root.key));
     }
     let slow = RefCell::new(Slow::default());
-    if let Ok(value) = passes::settle(root, &slow) {
+    if let Ok(value) = passes::decode_in_passes(root, &slow) {
         return Ok(value);
     }
     slow.borrow_mut().learned.with_places = true;
     let mut errors = Vec::new();
     for _ in 0..MOST_ROUNDS {
-        let Err(mut fault) = passes::settle::<T>(root, &slow) else {
+        let Err(mut fault) = passes::decode_in_passes::<T>(root, &slow) else {
             break;
         };
         passes::locate::<T>(root, &slow, &mut fault);
