@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use liveprops::health::Status;
 use liveprops::sources::{Args, Env};
-use liveprops::{Error, ErrorKind, Properties, Source};
+use liveprops::{Error, ErrorKind, Properties, Schema, Source, Value};
+use serde::Deserialize;
 
 /// Says to the copy of this program that a test starts what it is to do.
 const ROLE: &str = "LIVEPROPS_TEST_ROLE";
@@ -416,6 +417,92 @@ fn a_variable_that_is_spelled_nearly_like_a_missing_key_is_named() -> Result<(),
     props.set("ratelimit.qps", 7)?;
     assert_eq!(of_qps(), Vec::<String>::new());
     Ok(())
+}
+
+#[test]
+fn each_way_of_reading_names_the_variable_of_a_field_of_an_absent_or_partial_table()
+-> Result<(), Error> {
+    #[derive(Clone, Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct Rl {
+        qps: u32,
+    }
+    #[derive(Clone, Debug, Default, Deserialize)]
+    #[serde(default)]
+    #[allow(dead_code)]
+    struct Defaulted {
+        max_burst: u32,
+    }
+    let check = |error: Error| {
+        let error = error.to_string();
+        for part in [
+            "`APP_RATELIMIT_QPS`",
+            "`ratelimit_qps`",
+            "`APP_RATELIMIT__QPS`",
+            "`ratelimit.qps`",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+    };
+    let absent = [("APP_RATELIMIT_QPS", "1")];
+    let partial = [("APP_RATELIMIT_QPS", "1"), ("APP_RATELIMIT__OTHER", "2")];
+    for vars in [&absent[..], &partial] {
+        let env = Env::prefix("APP_").vars(vars.to_vec());
+        let props = Properties::builder().source(env).build()?;
+        check(props.get::<Rl>("ratelimit").unwrap_err());
+        check(props.snapshot().get::<Rl>("ratelimit").unwrap_err());
+        check(props.snapshot().bind::<Rl>("ratelimit").unwrap_err());
+        check(props.bind::<Rl>("ratelimit").build().unwrap_err());
+        check(props.property::<Rl>("ratelimit").build().unwrap_err());
+        let scoped = props.scoped("ratelimit")?;
+        check(scoped.get::<u32>("qps").unwrap_err());
+        check(scoped.bind::<Rl>("").build().unwrap_err());
+    }
+    let env = || Env::prefix("APP_").vars(partial);
+    let props = Properties::builder().source(env()).build()?;
+    check(props.get_opt::<Rl>("ratelimit").unwrap_err());
+    assert_eq!(props.get_or("ratelimit", Rl { qps: 7 }).qps, 7);
+    let health = props.health();
+    assert!(
+        format!("{health:?}").contains("`APP_RATELIMIT__QPS`"),
+        "{health:?}"
+    );
+
+    // What any table can hold is compared by its beginning.
+    let env = Env::prefix("APP_").vars([("APP_LIMITS_MAX_BURST", "1")]);
+    let props = Properties::builder().source(env).build()?;
+    let error = props.get::<Defaulted>("limits").unwrap_err().to_string();
+    assert!(error.contains("`APP_LIMITS__MAX_BURST`"), "{error}");
+    let limits = props.bind::<Defaulted>("limits").build()?;
+    assert_eq!(limits.get().max_burst, 0);
+    let found = hints(&props, "env");
+    assert!(
+        found.len() == 1 && found[0].contains("`APP_LIMITS__MAX_BURST`"),
+        "{found:?}"
+    );
+    // A scalar has nothing below it.
+    let error = props.get::<u32>("limits").unwrap_err().to_string();
+    assert!(!error.contains("APP_LIMITS"), "{error}");
+    // A deeper table.
+    let env = Env::prefix("APP_").vars([("APP_A_B__C__D", "1")]);
+    let props = Properties::builder().source(env).build()?;
+    let error = props.get::<Value>("a.b").unwrap_err().to_string();
+    assert!(error.contains("`APP_A__B__C__D`"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_required_table_of_a_schema_names_the_variable_that_is_probably_meant() {
+    #[derive(Deserialize)]
+    #[allow(dead_code)]
+    struct Rl {
+        qps: u32,
+    }
+    let schema = Schema::new().declare(Schema::key::<Rl>("ratelimit").required());
+    let env = Env::prefix("APP_").vars([("APP_RATELIMIT_QPS", "1")]);
+    let built = Properties::builder().source(env).schema(schema).build();
+    let error = built.unwrap_err().to_string();
+    assert!(error.contains("`APP_RATELIMIT__QPS`"), "{error}");
 }
 
 #[test]

@@ -703,8 +703,8 @@ impl World {
                 None => assert_eq!(layer.says, Says::Unset),
             }
         }
-        // The winner is the strongest layer that holds a value, if a value is what shows: of a table
-        // above it no item is in force, or the table would show.
+        // The winner is the strongest layer that holds a value, if a value is what shows: a table over
+        // it has ignored items alone.
         if let (Some(Node::Leaf(_)), Some(wanted)) = (
             naive::find(&view.merged, &path),
             explained

@@ -4,7 +4,7 @@
 mod support;
 
 use liveprops::explain::Says;
-use liveprops::sources::Memory;
+use liveprops::sources::{Env, Memory};
 use liveprops::{Error, ErrorKind, Layer, Properties, Value};
 use support::{Inbox, reports};
 
@@ -562,7 +562,11 @@ fn many_layers_are_merged_as_few_are() -> Result<(), Error> {
 /// The keys that a source's health reports.
 fn problems(props: &Properties, source: &str) -> Vec<(String, String)> {
     let health = props.health();
-    let source = health.sources.iter().find(|s| &*s.name == source).unwrap();
+    let source = health
+        .sources
+        .iter()
+        .find(|s| s.name.starts_with(source))
+        .unwrap();
     let problems = source.problems.iter();
     problems
         .map(|problem| (problem.key().unwrap().to_owned(), problem.to_string()))
@@ -629,6 +633,60 @@ fn an_index_past_the_end_is_ignored_and_reported_until_the_list_grows() -> Resul
     assert_eq!(problems(&props, "memory high").len(), 1);
     high.remove("l.2")?;
     assert!(props.health().is_up(), "{:?}", props.health());
+    Ok(())
+}
+
+#[test]
+fn a_number_that_is_not_written_as_an_index_is_ignored_and_reported_by_its_own_name()
+-> Result<(), Error> {
+    let with = |names: &[&str]| -> Result<Properties, Error> {
+        let lower = Memory::from([("l", vec!["x", "y"])]);
+        let vars = names.iter().map(|name| (format!("APP_L__{name}"), *name));
+        let env = Env::prefix("APP_").vars(vars.collect::<Vec<_>>());
+        Properties::builder().source(lower).source(env).build()
+    };
+    let ignored = |props: &Properties| -> Vec<String> {
+        let problems = problems(props, "env");
+        problems.into_iter().map(|(key, _)| key).collect()
+    };
+    let large = "99999999999999999999";
+    for (names, list, keys) in [
+        (&["0", "00"][..], ["0", "y"], &["l.00"][..]),
+        (&["1", "01"], ["x", "1"], &["l.01"]),
+        (&["01"], ["x", "y"], &["l.01"]),
+        (&["000", "00", "1"], ["x", "1"], &["l.00", "l.000"]),
+        (&[large], ["x", "y"], &["l.99999999999999999999"]),
+    ] {
+        let props = with(names)?;
+        assert_eq!(props.get::<Vec<String>>("l")?, list, "{names:?}");
+        assert_eq!(ignored(&props), keys, "{names:?}");
+        assert!(!props.health().is_up(), "{names:?}");
+    }
+    let props = with(&["01"])?;
+    let problems = problems(&props, "env");
+    for part in ["`01` is no index", "write `1`", "APP_L__01"] {
+        assert!(problems[0].1.contains(part), "{}", problems[0].1);
+    }
+    assert!(with(&["0"])?.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn under_append_a_number_that_is_not_written_as_an_index_is_ignored_and_reported()
+-> Result<(), Error> {
+    let low = Memory::from([("l", vec!["x"])]);
+    let high = Memory::named("high");
+    let props = Properties::builder()
+        .append("l")
+        .source(low)
+        .source(high.clone())
+        .build()?;
+    high.set("l.0", "a")?;
+    high.set("l.00", "b")?;
+    assert_eq!(props.get::<Vec<String>>("l")?, ["x", "a"]);
+    let reported = problems(&props, "memory high");
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    assert_eq!(reported[0].0, "l.00");
     Ok(())
 }
 

@@ -983,8 +983,8 @@ impl Host for Engine {
         Engine::check_process(self)
     }
 
-    fn note_missing(&self, key: &Key) {
-        self.books.note_missing(key);
+    fn note_missing(&self, key: &Key, is_table: bool) {
+        self.books.note_missing(key, is_table);
     }
 
     fn schedule(&self, subscriber: Arc<Subscriber>) {

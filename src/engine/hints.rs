@@ -1,7 +1,5 @@
 //! Keys that are set in place of missing ones, as hints in the health of their sources.
 
-use std::collections::BTreeSet;
-
 use crate::engine::core::Engine;
 use crate::engine::health::Health;
 use crate::error::{Error, ErrorKind};
@@ -17,14 +15,14 @@ impl Engine {
     pub(crate) fn add_hints(&self, health: &mut Health) {
         let now = self.current.full();
         let declared = self.rules.schema.iter().flat_map(Schema::keys);
-        let missing: BTreeSet<Key> = self
-            .books
-            .missing()
-            .into_iter()
-            .chain(declared.take(MAX_COMPARED).cloned())
-            .collect();
-        for missing in missing {
-            let Some(spelled) = now.spelled_otherwise(missing.as_str()) else {
+        let mut missing = self.books.missing();
+        for key in declared.take(MAX_COMPARED) {
+            missing.entry(key.clone()).or_default();
+        }
+        for (missing, is_table) in missing {
+            let same = now.spelled_otherwise(missing.as_str());
+            let below = || is_table.then(|| now.spelled_below(missing.as_str()));
+            let Some(spelled) = same.or_else(|| below().flatten()) else {
                 continue;
             };
             let is_declared = |key: &Key| {
@@ -40,7 +38,7 @@ impl Engine {
                 .iter_mut()
                 .find(|health| Some(health.source) == source);
             if let Some(source) = source.filter(|_| !is_declared(&spelled.key)) {
-                let detail = format!("no layer defines it; {}", spelled.advice(missing.as_str()));
+                let detail = format!("no layer defines it; {}", spelled.advice());
                 let hint = Error::new(ErrorKind::Missing, detail).with_key(&missing);
                 source.hints.push(match &spelled.origin {
                     Some(origin) => hint.with_origin(origin),

@@ -25,7 +25,7 @@ impl IgnoredItems {
         }
         let mut removed = BTreeMap::new();
         for place in &findings.merged_at {
-            removed.append(&mut self.take(place));
+            removed.append(&mut self.remove_under(place));
         }
         let mut found: BTreeMap<Key, Vec<(SourceId, Error)>> = BTreeMap::new();
         for item in &findings.ignored {
@@ -44,7 +44,7 @@ impl IgnoredItems {
     }
 
     /// Takes out the items at and below a key.
-    fn take(&mut self, place: &str) -> BTreeMap<Key, Vec<(SourceId, Error)>> {
+    fn remove_under(&mut self, place: &str) -> BTreeMap<Key, Vec<(SourceId, Error)>> {
         if place.is_empty() {
             return std::mem::take(&mut self.0);
         }

@@ -61,8 +61,9 @@ use crate::value::key::Key;
 /// The threads stay in the process that built the properties. In a fork of it, reading works and
 /// gives the values of the moment of the fork. [`health`](Self::health) is not up. Whatever would
 /// change something or wait returns [`ErrorKind::Closed`], also the futures of
-/// [`changed`](crate::DynamicProperty::changed), and dropping waits for nothing. A key that the fork cannot look up in the list of secrets is shown masked. A child that
-/// needs live values builds properties of its own.
+/// [`changed`](crate::DynamicProperty::changed), and dropping waits for nothing. A key that the fork
+/// cannot look up in the list of secrets is shown masked. A child that needs live values builds
+/// properties of its own.
 ///
 /// # Inside validators and decoders
 ///

@@ -132,7 +132,8 @@ fn read_key<T: DeserializeOwned>(
     key: &str,
     found: Found<'_>,
 ) -> Result<T, Error> {
-    generation.decode_noting(key, found)
+    let read = generation.decode_noting(key, found);
+    read.map_err(|error| generation.explain_missing_of::<T>(key, error))
 }
 
 fn read_table<T: DeserializeOwned>(
@@ -140,10 +141,11 @@ fn read_table<T: DeserializeOwned>(
     key: &str,
     found: Found<'_>,
 ) -> Result<T, Error> {
-    match found {
+    let read = match found {
         Found::Nothing => generation.decode_absent(key),
         found => generation.decode_noting(key, found),
-    }
+    };
+    read.map_err(|error| generation.explain_missing(key, error))
 }
 
 /// A handle like the one on `slot` with one more key before its default.
@@ -227,7 +229,8 @@ fn note_missing<T>(key: &Key, terms: Option<&Spec<T>>, generation: &Generation, 
         found.is_ok_and(|found| found.is_nothing())
     };
     if keys.all(is_missing) {
-        host.note_missing(key);
+        let is_table = terms.is_some_and(|terms| terms.decoder.bind);
+        host.note_missing(key, is_table);
     }
 }
 

@@ -32,8 +32,8 @@ pub(crate) trait Host: Send + Sync {
         Ok(())
     }
 
-    /// Remembers a key that is missing while a handle on it is built.
-    fn note_missing(&self, _key: &Key) {}
+    /// Remembers a key that is missing while a handle on it, or on the table there, is built.
+    fn note_missing(&self, _key: &Key, _is_table: bool) {}
 
     /// Has a subscriber run.
     fn schedule(&self, subscriber: Arc<Subscriber>);

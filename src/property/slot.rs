@@ -253,9 +253,7 @@ impl<T> Decoder<T> {
             if found.is_nothing() {
                 continue;
             }
-            let read = (self.read)(generation, key.as_str(), found)
-                .map_err(|error| generation.explain_missing(key.as_str(), error));
-            let value = Discard::new(read?);
+            let value = Discard::new((self.read)(generation, key.as_str(), found)?);
             validate(validators, &value)
                 .map_err(|reason| refused(reason, key, generation, found))?;
             let (leaf, layer) = generation.place_of(key.as_str(), found);
@@ -267,8 +265,7 @@ impl<T> Decoder<T> {
         }
         let value = match default {
             Some(default) => (default.copy)(&default.value),
-            None => (self.read)(generation, key.as_str(), Found::Nothing)
-                .map_err(|error| generation.explain_missing(key.as_str(), error))?,
+            None => (self.read)(generation, key.as_str(), Found::Nothing)?,
         };
         Ok(Drawn::default_of(value))
     }

@@ -10,7 +10,7 @@ use serde_core::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, MASK};
 use crate::schema::Schema;
-use crate::schema::shape::Shape;
+use crate::schema::shape::{Kind, Shape};
 use crate::sync::discard::{Contained, Discard};
 use crate::sync::panics;
 use crate::tree::snapshot::{Found, Generation};
@@ -348,9 +348,13 @@ impl Field {
             return None;
         }
         let mut detail = String::from("required, and no layer defines it");
-        let spelled = generation.spelled_otherwise(key.as_str());
+        let below = || match self.shape.kind {
+            Kind::Any => generation.spelled_below(key.as_str()),
+            _ => None,
+        };
+        let spelled = generation.spelled_otherwise(key.as_str()).or_else(below);
         if let Some(spelled) = spelled.filter(|spelled| !schema.has(spelled.key.as_str())) {
-            detail.push_str(&format!("; {}", spelled.advice(key.as_str())));
+            detail.push_str(&format!("; {}", spelled.advice()));
             let missing = Error::new(ErrorKind::Missing, detail).with_key(key);
             return Some(missing.with_wanted(self.shape.name.clone()));
         }

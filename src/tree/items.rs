@@ -4,13 +4,15 @@
 //! An index in a layer over a list of a lower layer overrides that item. An index equal to the number
 //! of items appends one. Indexes without a list below form a table, which reads as a list if they are
 //! complete. Under a joined key they form the list of their layer. An index past the end is ignored and
-//! reported until the list has grown up to it.
+//! reported until the list has grown up to it. Another spelling of a number, such as `01`, is no index
+//! and is ignored and reported as well.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
+use crate::tree::index::{Items, is_decimal, position, why_no_index};
 use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::{self, Key};
@@ -221,24 +223,18 @@ fn is_list(value: &Value) -> bool {
     }
 }
 
-/// The number that a name of a table has as an index.
-fn index(name: &str) -> Option<usize> {
-    let is_decimal = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
-    is_decimal.then(|| name.parse().unwrap_or(usize::MAX))
-}
-
-/// Whether the names of some tables are indexes, and there is one.
+/// Whether the names of some tables are decimal, and there is one.
 fn are_indexes(tables: &[View<'_>]) -> bool {
     let mut any = false;
     for table in tables {
         let all = match table.content {
             Content::Node(Node::Table(table)) => {
                 any |= !table.is_empty();
-                table.map().iter().all(|entry| index(&entry.name).is_some())
+                table.map().iter().all(|entry| is_decimal(&entry.name))
             }
             Content::Value(Value::Table(fields), _) => {
                 any |= !fields.is_empty();
-                fields.keys().all(|name| index(name).is_some())
+                fields.keys().all(|name| is_decimal(name))
             }
             _ => false,
         };
@@ -276,9 +272,10 @@ fn look<'a>(views: &[View<'a>], clash: &mut bool) -> Shown<'a> {
             break;
         }
     }
-    match tables.is_empty() {
-        true => Shown::Nothing,
-        false => Shown::Tables(tables),
+    if tables.is_empty() {
+        Shown::Nothing
+    } else {
+        Shown::Tables(tables)
     }
 }
 
@@ -294,12 +291,11 @@ fn by_name<'a>(tables: &[View<'a>]) -> BTreeMap<&'a str, Vec<View<'a>>> {
 }
 
 /// The children of some tables by index.
-fn by_index<'a>(tables: &[View<'a>]) -> BTreeMap<usize, Vec<View<'a>>> {
-    let mut items: BTreeMap<usize, Vec<View<'a>>> = BTreeMap::new();
+fn by_index<'a>(tables: &[View<'a>]) -> Items<'a, View<'a>> {
+    let mut items = Items::new();
     for table in tables {
         for (name, child) in table.children() {
-            let at = index(name).unwrap_or(usize::MAX);
-            items.entry(at).or_default().push(child);
+            items.add(name, child);
         }
     }
     items
@@ -320,7 +316,7 @@ struct Composer {
 }
 
 impl Composer {
-    fn take(&mut self, view: View<'_>) -> Value {
+    fn include(&mut self, view: View<'_>) -> Value {
         self.layers.insert(view.layer);
         if let Some(origin) = view.origin() {
             if self.origins.len() <= MOST_ORIGINS && !self.origins.contains(origin) {
@@ -337,7 +333,7 @@ impl Composer {
     }
 
     fn placed(&mut self, view: View<'_>) -> Placed {
-        let value = self.take(view);
+        let value = self.include(view);
         let origins = view.origins(&value);
         Placed { value, origins }
     }
@@ -393,7 +389,8 @@ impl Composer {
     ) -> Option<Vec<Placed>> {
         let mut items = list.items();
         let mut any_counts = false;
-        for (index, views) in by_index(tables) {
+        let Items { by_index, others } = by_index(tables);
+        for (index, views) in by_index {
             let length = at.len();
             key::push_segment(at, &index.to_string());
             let count = items.len();
@@ -427,29 +424,41 @@ impl Composer {
             }
             at.truncate(length);
         }
+        self.ignore_others(others, at);
         any_counts.then_some(items)
     }
 
     /// The list that one layer writes by index.
     fn own(&mut self, table: View<'_>, at: &mut String) -> Vec<Placed> {
         let mut items: Vec<Placed> = Vec::new();
-        for (index, views) in by_index(&[table]) {
+        let Items { by_index, others } = by_index(&[table]);
+        for (index, views) in by_index {
             let length = at.len();
             key::push_segment(at, &index.to_string());
-            match index == items.len() {
-                true => items.extend(self.value(&views, at)),
-                false => {
-                    let detail = format!(
-                        "is ignored: the list of this layer ends with {}, and only the next item can \
-                         be appended",
-                        last_item(items.len())
-                    );
-                    self.ignore_value(&views, at, detail);
-                }
+            if index == items.len() {
+                items.extend(self.value(&views, at));
+            } else {
+                let detail = format!(
+                    "is ignored: the list of this layer ends with {}, and only the next item can be \
+                     appended",
+                    last_item(items.len())
+                );
+                self.ignore_value(&views, at, detail);
             }
             at.truncate(length);
         }
+        self.ignore_others(others, at);
         items
+    }
+
+    /// Reports the names that are decimal and no index.
+    fn ignore_others(&mut self, others: BTreeMap<&str, Vec<View<'_>>>, at: &mut String) {
+        for (name, views) in others {
+            let length = at.len();
+            key::push_segment(at, name);
+            self.ignore_value(&views, at, why_no_index(name));
+            at.truncate(length);
+        }
     }
 
     /// Reports an item that has a value and does not count.
@@ -562,7 +571,7 @@ pub(super) fn overlaid(
 ) -> Option<Composed> {
     let mut composer = Composer::default();
     let view = View::of(layer, list);
-    composer.take(view);
+    composer.include(view);
     match composer.items(tables, view, &mut at.to_owned()) {
         Some(items) => composed(composer, list, items),
         None => Some(Composed {
@@ -679,8 +688,8 @@ fn inside(views: &[View<'_>], path: &[Cow<'_, str>]) -> (Vec<usize>, Option<Orig
             let children = by_name(&tables).remove(&**name);
             inside(&children.unwrap_or_default(), rest)
         }
-        Shown::Value(list) => inside_list(&[], list, index(name), rest),
-        Shown::Items(tables, list) => inside_list(&tables, list, index(name), rest),
+        Shown::Value(list) => inside_list(&[], list, position(name), rest),
+        Shown::Items(tables, list) => inside_list(&tables, list, position(name), rest),
     }
 }
 
@@ -694,7 +703,7 @@ fn inside_list(
         return (Vec::new(), None);
     };
     let items = list.scalar().and_then(coerce::items).unwrap_or_default();
-    let mut views: Vec<View<'_>> = by_index(tables).remove(&index).unwrap_or_default();
+    let mut views: Vec<View<'_>> = by_index(tables).by_index.remove(&index).unwrap_or_default();
     views.extend(items.get(index).map(|item| View {
         layer: list.layer,
         content: Content::Value(item, &[]),

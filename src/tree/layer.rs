@@ -31,6 +31,8 @@ pub(crate) const DEFAULT_RANK: i32 = i32::MAX;
 /// - An index past the end is ignored. The health of its source reports the item, and is not `Up`,
 ///   until the list reaches up to it: the lower list may grow and shrink at any time.
 ///   [`Properties::set`](crate::Properties::set) of such an item is an error.
+/// - An index is written without leading zeros. `hosts.01` over a list is no index: it is ignored and
+///   reported under this name.
 /// - Without a list in a lower layer, the indexes form a table. It reads as a list if they are 0 to n
 ///   without a gap. Otherwise reading a list from it is an error that names the gap.
 /// - Under [`Builder::append`](crate::Builder::append) the indexes form the list of their own layer,

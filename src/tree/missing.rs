@@ -36,8 +36,7 @@ impl Generation {
             return absent;
         }
         if let Some(spelled) = self.spelled_otherwise(missing) {
-            let advice = spelled.advice(missing);
-            return explained(format!("no layer defines it; {advice}"));
+            return spelled.explain(missing, &error);
         }
         if missing != key {
             return error;

@@ -3,6 +3,7 @@
 pub(crate) mod change;
 pub(crate) mod diff;
 pub(crate) mod explain;
+mod index;
 pub(crate) mod interpolate;
 pub(crate) mod items;
 pub(crate) mod layer;

@@ -483,7 +483,7 @@ impl Generation {
             None => {
                 self.hide_fields::<T>(key, found);
                 self.decode_noting(key, found)
-                    .map_err(|error| self.explain_missing(key, error))
+                    .map_err(|error| self.explain_missing_of::<T>(key, error))
             }
         }
     }
@@ -515,7 +515,9 @@ impl Generation {
                 Some(value) => Ok(Some(value)),
                 None => {
                     self.hide_fields::<T>(key, found);
-                    self.decode_noting(key, found).map(Some)
+                    self.decode_noting(key, found)
+                        .map(Some)
+                        .map_err(|error| self.explain_missing(key, error))
                 }
             },
         }
@@ -650,6 +652,30 @@ impl Generation {
         // Another value may be in force, perhaps that of one layer.
         same_leaf(&shared.entry, leaf).then_some(shared)
     }
+
+    /// As [`explain_missing`](Self::explain_missing) for a key that is read as a `T`: if that is a
+    /// struct or a map, also the key that may be meant for one below.
+    pub(crate) fn explain_missing_of<T: DeserializeOwned>(&self, key: &str, error: Error) -> Error {
+        let is_absent = error.kind() == ErrorKind::Missing && error.key() == Some(key);
+        if !is_absent || self.spelled_otherwise(key).is_some() {
+            return self.explain_missing(key, error);
+        }
+        // What a table lacks stands below it.
+        let as_table = coerce::decode_table::<T>(key, None, true).map(drop);
+        let fields = match &as_table {
+            Ok(()) => Vec::new(),
+            Err(errors) => errors.iter().filter_map(Error::key).collect(),
+        };
+        if fields.contains(&key) {
+            return self.explain_missing(key, error);
+        }
+        let mut fields = fields.into_iter();
+        let spelled = fields.find_map(|field| self.spelled_otherwise(field));
+        match spelled.or_else(|| self.spelled_below(key)) {
+            Some(spelled) => spelled.explain(key, &error),
+            None => self.explain_missing(key, error),
+        }
+    }
 }
 
 /// Whether two leaves have the same value as written, and the same origin.
@@ -701,10 +727,11 @@ impl Snapshot {
     pub fn bind<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
         let found = Found::in_tree(&self.0.root, key)?;
         self.0.note(key, found);
-        match found {
+        let read = match found {
             Found::Nothing => self.0.decode_absent(key),
             found => self.0.decode_noting(key, found),
-        }
+        };
+        read.map_err(|error| self.0.explain_missing(key, error))
     }
 
     /// Whether any layer defines the key, as a value or as a table.

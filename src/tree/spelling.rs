@@ -1,7 +1,8 @@
-//! The key that is set in place of a missing one and is spelled nearly like it.
+//! The key that is set in place of a missing one, or of one below it, and is spelled nearly like it.
 
 use std::sync::Arc;
 
+use crate::error::{Error, ErrorKind};
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::key::Key;
 use crate::value::map::Entry;
@@ -16,6 +17,8 @@ const MOST: usize = 2_000;
 pub(crate) struct Spelled {
     pub(crate) key: Key,
     pub(crate) origin: Option<Origin>,
+    /// The key that is missing: the one that was asked for, or one below it.
+    meant: Key,
 }
 
 impl Generation {
@@ -33,8 +36,84 @@ impl Generation {
         Some(Spelled {
             key: Key::from_segments(&path).ok()?,
             origin: entry.node.origin().cloned(),
+            meant: missing,
         })
     }
+
+    /// A key that is set in place of one below a missing table, such as `limits_qps` for `limits.qps`.
+    pub(crate) fn spelled_below(&self, missing: &str) -> Option<Spelled> {
+        let missing = Key::parse(missing).ok().filter(|key| !key.is_root())?;
+        if !Found::in_tree(&self.root, missing.as_str())
+            .ok()?
+            .is_nothing()
+        {
+            return None;
+        }
+        let mut path = Vec::new();
+        let (entry, tail) = search_below(&self.root, &fold(missing.as_str()), &mut path)?;
+        let tail = Key::from_segments(tail).ok()?;
+        Some(Spelled {
+            key: Key::from_segments(&path).ok()?,
+            origin: entry.node.origin().cloned(),
+            meant: missing.join(&tail).ok()?,
+        })
+    }
+}
+
+/// A leaf whose key goes on where a missing one ends, and the names that come after that.
+fn search_below<'a>(
+    table: &'a Table,
+    rest: &str,
+    path: &mut Vec<&'a str>,
+) -> Option<(&'a Arc<Entry>, Vec<&'a str>)> {
+    let mut entries: Vec<&Arc<Entry>> = table.map().iter().take(MOST).collect();
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    for entry in entries {
+        path.push(&entry.name);
+        let depth = path.len();
+        let leaf_after = |path: &mut Vec<&'a str>, name: Option<&'a str>| {
+            let leaf = first_leaf(entry, path)?;
+            let tail = name.into_iter().chain(path[depth..].iter().copied());
+            Some((leaf, tail.collect()))
+        };
+        let found = match (strip(rest, &entry.name), entry.node.table()) {
+            (Some(""), Some(_)) => leaf_after(path, None),
+            (Some(""), None) | (Some(_), None) => None,
+            (Some(below), Some(table)) => search_below(table, below, path),
+            (None, _) => match name_after(&entry.name, rest) {
+                Some(name) => leaf_after(path, Some(name)),
+                None => None,
+            },
+        };
+        if found.is_some() {
+            return found;
+        }
+        path.truncate(depth - 1);
+    }
+    None
+}
+
+/// What a name has after a folded key and a separator.
+fn name_after<'a>(name: &'a str, folded: &str) -> Option<&'a str> {
+    let separators = name.match_indices(['_', '-', '.']);
+    let mut ends = separators.filter(|(at, _)| fold(&name[..*at]) == folded);
+    let (at, separator) = ends.next()?;
+    let after = &name[at + separator.len()..];
+    (!after.is_empty()).then_some(after)
+}
+
+/// The first leaf at or below an entry; adds the names on the way to it.
+fn first_leaf<'a>(entry: &'a Arc<Entry>, path: &mut Vec<&'a str>) -> Option<&'a Arc<Entry>> {
+    let Some(table) = entry.node.table() else {
+        return Some(entry);
+    };
+    let below = table
+        .map()
+        .iter()
+        .take(MOST)
+        .min_by(|a, b| a.name.cmp(&b.name))?;
+    path.push(&below.name);
+    first_leaf(below, path)
 }
 
 fn search<'a>(table: &'a Table, rest: &str, path: &mut Vec<&'a str>) -> Option<&'a Arc<Entry>> {
@@ -79,9 +158,19 @@ fn strip<'a>(folded: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl Spelled {
+    /// The error of a missing key with what to write so that it is set.
+    pub(crate) fn explain(&self, missing: &str, error: &Error) -> Error {
+        let detail = format!("no layer defines it; {}", self.advice());
+        let explained = Error::new(ErrorKind::Missing, detail).with_key(missing);
+        match error.wanted() {
+            Some(wanted) => explained.with_wanted(wanted),
+            None => explained,
+        }
+    }
+
     /// What to write so that the missing key is set.
-    pub(crate) fn advice(&self, missing: &str) -> String {
-        let key = &self.key;
+    pub(crate) fn advice(&self) -> String {
+        let (key, missing) = (&self.key, self.meant.as_str());
         let variable = self.origin.as_ref().filter(|it| it.kind() == "env");
         let Some(variable) = variable.map(Origin::name) else {
             return format!("did you mean `{key}`?");

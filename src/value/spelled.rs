@@ -30,8 +30,10 @@ impl Spelled {
 impl Value {
     /// Returns this number or boolean with the text that a source wrote for it.
     ///
-    /// A value that is neither, and one whose canonical form is this text, stays as it is. For the
-    /// parser of a [`Format`](crate::Format) of your own.
+    /// A value that is neither, and one whose canonical form is this text, stays as it is. So does an
+    /// integer whose text is the canonical form of another integer: no source writes `7` as `8`. Any
+    /// other text is kept unread, since each format spells values in its own way. For the parser of a
+    /// [`Format`](crate::Format) of your own.
     ///
     /// ```
     /// use liveprops::Value;
@@ -40,6 +42,7 @@ impl Value {
     /// assert_eq!(version.to_string(), "3.10");
     /// assert_eq!(version.canonical(), &Value::Float(3.1));
     /// assert_eq!(Value::from(7).with_spelling("7"), Value::Int(7));
+    /// assert_eq!(Value::from(7).with_spelling("8"), Value::Int(7), "another number");
     /// ```
     #[must_use]
     pub fn with_spelling(self, text: &str) -> Self {
@@ -74,7 +77,8 @@ impl Value {
     }
 }
 
-/// Whether a text is the canonical form of a number or a boolean.
+/// Whether a text is the canonical form of a number or a boolean. For an integer it may be that of
+/// another one, which is no spelling of it either.
 fn is_canonical(value: &Value, text: &str) -> bool {
     // Nearly all numbers are short digits: they are not written out for this.
     if let Value::Int(_) = value {
@@ -127,6 +131,10 @@ mod tests {
         assert_eq!(Value::from("x").with_spelling("y"), Value::from("x"));
         assert_eq!(Value::Unset.with_spelling("~"), Value::Unset);
         assert_eq!(Value::Int(0).with_spelling("-0").to_string(), "-0");
+        for (value, another) in [(7, "8"), (7, "-7"), (0, "10"), (-1, "1")] {
+            let value = Value::Int(value);
+            assert_eq!(value.clone().with_spelling(another), value, "{another}");
+        }
     }
 
     #[test]

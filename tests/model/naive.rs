@@ -272,8 +272,15 @@ fn merge_name(
     is_there.then_some(Node::Table(below))
 }
 
+/// Whether a name is meant for an item of a list.
 fn is_index(name: &str) -> bool {
-    name.parse::<usize>().is_ok()
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The item that a name is an index of: each has one name.
+fn index_of(name: &str) -> Option<usize> {
+    let index = name.parse::<usize>().ok();
+    index.filter(|index| index.to_string() == name)
 }
 
 /// The items of a list that indexes may override.
@@ -344,7 +351,7 @@ fn over_list(
     let mut indexes: Vec<usize> = tables
         .iter()
         .flat_map(|(_, node)| match node {
-            Node::Table(table) => table.keys().map(|name| name.parse().unwrap()).collect(),
+            Node::Table(table) => table.keys().filter_map(|name| index_of(name)).collect(),
             Node::Leaf(_) => Vec::new(),
         })
         .collect();
@@ -372,7 +379,25 @@ fn over_list(
         }
         path.pop();
     }
+    note_other_names(tables, path, notes);
     (items, any_counts)
+}
+
+/// Notes the names that are decimal and no index.
+fn note_other_names(tables: &[(usize, Node)], path: &mut Vec<String>, notes: &mut Notes) {
+    let names = tables.iter().flat_map(|(_, node)| match node {
+        Node::Table(table) => table.keys().collect(),
+        Node::Leaf(_) => Vec::new(),
+    });
+    let others: BTreeSet<&String> = names.filter(|name| index_of(name).is_none()).collect();
+    for name in others {
+        let (layer, first) = children(tables, name)[0].clone();
+        if first != Node::Leaf(Raw::Unset) {
+            path.push(name.clone());
+            notes.ignored.insert((key_of(path), layer));
+            path.pop();
+        }
+    }
 }
 
 fn children(tables: &[(usize, Node)], name: &str) -> Vec<(usize, Node)> {

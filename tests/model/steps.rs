@@ -9,7 +9,7 @@ use crate::naive::{Part, Raw};
 
 /// All keys that steps write and handles read.
 pub(crate) const KEYS: &[&str] = &[
-    "a", "b", "a.x", "a.y", "b.x.z", "b.x", "\"q.d\"", "a.0", "a.1", "a.1.x", "a.0.1",
+    "a", "b", "a.x", "a.y", "b.x.z", "b.x", "\"q.d\"", "a.0", "a.1", "a.1.x", "a.0.1", "a.01",
 ];
 
 #[derive(Clone, Debug)]

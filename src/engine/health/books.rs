@@ -46,8 +46,8 @@ pub(super) struct Inner {
     pub(super) sources: Vec<Record>,
     pub(super) refused: VecDeque<Refused>,
     pub(super) pending_restart: Vec<PendingRestart>,
-    /// Keys that were missing when handles on them were built.
-    missing: BTreeSet<Key>,
+    /// Keys that were missing when handles on them were built, and whether they are of tables.
+    missing: BTreeMap<Key, bool>,
     /// The handles that keep their last good values, by the addresses of their slots.
     pub(super) stale: BTreeMap<usize, (Stale, SystemTime)>,
 }
@@ -602,16 +602,16 @@ impl Books {
     }
 
     /// Remembers a key that was missing when a handle on it was built.
-    pub(crate) fn note_missing(&self, key: &Key) {
+    pub(crate) fn note_missing(&self, key: &Key, is_table: bool) {
         let missing = &mut self.inner.lock().missing;
         if missing.len() < MAX_MISSING {
-            missing.insert(key.clone());
+            *missing.entry(key.clone()).or_default() |= is_table;
         }
     }
 
-    /// The keys that were missing when handles on them were built.
-    pub(crate) fn missing(&self) -> Vec<Key> {
-        self.inner.lock().missing.iter().cloned().collect()
+    /// The keys that were missing when handles on them were built, and whether they are of tables.
+    pub(crate) fn missing(&self) -> BTreeMap<Key, bool> {
+        self.inner.lock().missing.clone()
     }
 
     /// Remembers what concerns the whole.

@@ -18,7 +18,7 @@ use crate::value::key::under;
 type Outcome = (Result<(), Fault>, Vec<Judged>);
 
 /// Decodes until each buffered value has the form that its type wants, or until a fault remains.
-pub(super) fn settle<T: DeserializeOwned>(
+pub(super) fn decode_in_passes<T: DeserializeOwned>(
     root: Root<'_>,
     slow: &RefCell<Slow>,
 ) -> Result<T, Fault> {

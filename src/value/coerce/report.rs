@@ -239,14 +239,14 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, first: Fault) -> Result
     let slow = RefCell::new(Slow::default());
     // No other form of the values helps against a broken reference.
     if first.0.done.is_none() {
-        if let Ok(value) = passes::settle(root, &slow) {
+        if let Ok(value) = passes::decode_in_passes(root, &slow) {
             return Ok(value);
         }
     }
     slow.borrow_mut().learned.with_places = true;
     let mut errors = Vec::new();
     for _ in 0..MOST_ROUNDS {
-        let result = passes::settle::<T>(root, &slow);
+        let result = passes::decode_in_passes::<T>(root, &slow);
         slow.borrow_mut().tell_broken(&mut errors, root.key);
         let Err(mut fault) = result else {
             break;

@@ -1,0 +1,77 @@
+//! Names of a table as indexes of the list that they override.
+
+use std::collections::BTreeMap;
+
+/// What some tables have for a list, each with the strongest table first.
+#[derive(Debug)]
+pub(super) struct Items<'a, V> {
+    pub(super) by_index: BTreeMap<usize, Vec<V>>,
+    /// The names that are decimal and no index, such as `01`.
+    pub(super) others: BTreeMap<&'a str, Vec<V>>,
+}
+
+impl<'a, V> Items<'a, V> {
+    pub(super) fn new() -> Self {
+        Self {
+            by_index: BTreeMap::new(),
+            others: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, name: &'a str, view: V) {
+        let views = match index(name) {
+            Some(at) => self.by_index.entry(at).or_default(),
+            None => self.others.entry(name).or_default(),
+        };
+        views.push(view);
+    }
+}
+
+/// Whether a name has digits alone: over a list, it is meant for an item.
+pub(super) fn is_decimal(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The item that a name of a table overrides: each item has one name.
+fn index(name: &str) -> Option<usize> {
+    let is_canonical = is_decimal(name) && (name == "0" || !name.starts_with('0'));
+    is_canonical.then(|| name.parse().ok()).flatten()
+}
+
+/// The item that a key reaches when it is read.
+pub(super) fn position(name: &str) -> Option<usize> {
+    is_decimal(name).then(|| name.parse().ok()).flatten()
+}
+
+/// Why a decimal name overrides no item.
+pub(super) fn why_no_index(name: &str) -> String {
+    match position(name) {
+        Some(at) => format!("is ignored: `{name}` is no index of a list; write `{at}`"),
+        None => format!("is ignored: `{name}` is no index of a list; it is too large"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_canonical_decimal_is_an_index() {
+        for (name, at) in [("0", 0), ("7", 7), ("10", 10)] {
+            assert_eq!(index(name), Some(at));
+        }
+        for name in [
+            "",
+            "00",
+            "01",
+            "+1",
+            "-1",
+            "1_0",
+            " 1",
+            "99999999999999999999",
+        ] {
+            assert_eq!(index(name), None, "{name}");
+        }
+        assert!(is_decimal("00") && !is_decimal("") && !is_decimal("+1"));
+    }
+}
