@@ -145,6 +145,11 @@ impl Raw {
 }
 
 impl Seen {
+    /// Whether a form gives up what is known of a value.
+    pub(super) fn falls_back(&self, form: Form) -> bool {
+        form == Form::Plain || (form == Form::Text && matches!(self.raw, Raw::Item(_)))
+    }
+
     pub(super) fn is_container(&self) -> bool {
         matches!(self.got, Got::Map | Got::Seq)
     }

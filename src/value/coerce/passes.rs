@@ -105,9 +105,12 @@ impl Learner<'_> {
         // The words of an untagged enum or of a user's type. What was said last led to them.
         let group = self.learned(|learned| trailing(learned, log, below));
         let judged = log[group.min(log.len())..].iter();
-        let wanted = judged
+        let mut wanted: Vec<_> = judged
             .filter_map(|judged| self.choose_one(judged, below, false))
             .collect();
+        // What one variant refuses may be the form that another one wants, so that the form as it is
+        // comes last.
+        wanted.sort_by_key(|(seen, form)| seen.falls_back(*form));
         self.learned(|learned| learned.choose_alternative(below, wanted))
     }
 

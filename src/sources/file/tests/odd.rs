@@ -252,7 +252,7 @@ fn a_sparse_giant_is_refused_without_being_read() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let watched = begin(&path);
-    let giant = dir.path().join("giant");
+    let giant = dir.path().join("giant.toml");
     fs::File::create(&giant).unwrap().set_len(10 << 30).unwrap();
     let begun = Instant::now();
     let error = File::new(&giant).load().unwrap_err();
