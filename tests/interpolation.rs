@@ -1323,14 +1323,14 @@ fn the_missing_key_of_a_reference_in_a_secret_is_named_and_the_secret_is_not() -
         ("db.url", "postgres://me:hunter2@${db.host}/x"),
         ("db.password", "${vault.pw}"),
         ("api.token", "hunter2-${API_TOKEN}"),
-        ("session.secret", "${password}"),
+        ("session.secret", "${OLD_PASSWORD}"),
         ("copy", "${db.url}"),
     ]);
     for (key, missing) in [
         ("db.url", "`db.host`"),
         ("db.password", "`vault.pw`"),
         ("api.token", "`API_TOKEN`"),
-        ("session.secret", "`password`"),
+        ("session.secret", "`OLD_PASSWORD`"),
         ("copy", "`db.host`"),
     ] {
         let error = props.get::<String>(key).unwrap_err();

@@ -175,7 +175,7 @@ impl<'a> Sight<'a> {
             Value::Text(text) if raw.may_refer() => {
                 let parts = Parts::of(text, 0).map_err(Stop::Broken)?;
                 if let [only @ Part::Reference { .. }] = parts.0.as_slice() {
-                    return self.reference(only, Extent::Whole).map(Cow::into_owned);
+                    return self.reference(only).map(Cow::into_owned);
                 }
                 self.text(&parts).map(Value::from)
             }
@@ -221,7 +221,7 @@ impl<'a> Sight<'a> {
                     self.grow(piece.len())?;
                     text.push_str(piece);
                 }
-                Part::Reference { .. } => match self.reference(part, Extent::Part) {
+                Part::Reference { .. } => match self.reference(part) {
                     Err(stop) => stop.collect(&mut needs)?,
                     Ok(value) => match &*value {
                         Value::Text(value) => text.push_str(value),
@@ -238,7 +238,7 @@ impl<'a> Sight<'a> {
     }
 
     /// What a reference stands for. It is borrowed, so that what is too large is not copied.
-    fn reference(&mut self, part: &Part<'_>, extent: Extent) -> Result<Cow<'a, Value>, Stop> {
+    fn reference(&mut self, part: &Part<'_>) -> Result<Cow<'a, Value>, Stop> {
         let Part::Reference {
             key,
             default,
@@ -269,7 +269,7 @@ impl<'a> Sight<'a> {
         }
         match default {
             Some(default) => match default.0.as_slice() {
-                [only @ Part::Reference { .. }] => self.reference(only, Extent::Part),
+                [only @ Part::Reference { .. }] => self.reference(only),
                 _ => self.text(default).map(Value::from).map(Cow::Owned),
             },
             None if self.context.keeps_unresolved => self.as_written(written),
@@ -282,7 +282,7 @@ impl<'a> Sight<'a> {
                 };
                 let detail = format!("refers to `{shown}`, which no layer defines; {advice}");
                 let error = trouble(detail).with_unresolved();
-                let may_share = !is_computed && is_shareable(name, extent);
+                let may_share = !is_computed && is_shareable(name);
                 Err(Stop::Broken(if may_share {
                     error.with_shareable_detail()
                 } else {
@@ -372,20 +372,12 @@ fn complete<T>(found: T, needs: Vec<Key>) -> Result<T, Stop> {
     }
 }
 
-/// How much of a text a reference is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Extent {
-    Whole,
-    Part,
-}
-
 /// As long a name of a missing key is shown of a secret.
 const MAX_SHAREABLE: usize = 64;
 
 /// Whether the name of a missing key can be shown although it stands in a secret: a password may hold
-/// `${` by chance. Such a name consists of words of one case each, and of several of them if the
-/// reference is a part of the value only.
-fn is_shareable(name: &str, extent: Extent) -> bool {
+/// `${` by chance. Such a name consists of at least two words of one case each.
+fn is_shareable(name: &str) -> bool {
     let is_word = |word: &str| {
         let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());
         let is_lower = letters.bytes().all(|byte| byte.is_ascii_lowercase());
@@ -394,11 +386,7 @@ fn is_shareable(name: &str, extent: Extent) -> bool {
         !letters.is_empty() && word.len() - letters.len() <= 2 && (is_lower || is_upper)
     };
     let mut words = name.split(['.', '_', '-']);
-    let least = match extent {
-        Extent::Whole => 1,
-        Extent::Part => 2,
-    };
-    name.len() <= MAX_SHAREABLE && words.clone().count() >= least && words.all(is_word)
+    name.len() <= MAX_SHAREABLE && words.clone().count() >= 2 && words.all(is_word)
 }
 
 /// Whether a key reads as wanted: by the type of the wanted value, as `get` would read the key.
