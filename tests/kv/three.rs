@@ -282,11 +282,7 @@ impl Members for crate::zookeeper::Client {
     /// It waits until the member has the others.
     fn try_put(cluster: &Cluster, n: usize, key: &str, value: &str) -> bool {
         let server = &cluster.servers[n];
-        let ready = server.is_ready();
-        if ready {
-            Self::connect(server).put(key, value);
-        }
-        ready
+        server.is_ready() && Self::try_put(server, key, value)
     }
 
     fn leads(cluster: &Cluster, n: usize) -> bool {

@@ -23,6 +23,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// What writes: a client of its own, which shares nothing with the one that is tested.
 pub(crate) struct Client {
     port: u16,
+    /// How long an answer may take.
+    patience: Duration,
     connection: Mutex<Option<TcpStream>>,
     folders: Mutex<HashSet<String>>,
 }
@@ -112,10 +114,20 @@ fn error_of(answer: &[u8]) -> i32 {
 }
 
 impl Client {
+    /// Sets a node, if the server takes it soon: one that has lost the others does not answer.
+    pub(crate) fn try_put(server: &Server, key: &str, value: &str) -> bool {
+        let client = Self {
+            patience: 2 * SECOND,
+            ..Self::connect(server)
+        };
+        let put = || client.put(key, value);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(put)).is_ok()
+    }
+
     fn open(&self) -> std::io::Result<TcpStream> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(SOON))?;
+        stream.set_read_timeout(Some(self.patience))?;
         let mut hello = vec![0; 12];
         hello.extend(10_000i32.to_be_bytes());
         hello.extend(0i64.to_be_bytes());
@@ -150,7 +162,7 @@ impl Client {
             };
             match tried {
                 Ok(answer) => return answer,
-                Err(fault) => assert!(begun.elapsed() < SOON, "{fault}"),
+                Err(fault) => assert!(begun.elapsed() < self.patience, "{fault}"),
             }
             *kept = None;
             std::thread::sleep(Duration::from_millis(10));
@@ -268,6 +280,7 @@ impl Store for Client {
     fn connect(server: &Server) -> Self {
         Self {
             port: server.port(),
+            patience: SOON,
             connection: Mutex::default(),
             folders: Mutex::default(),
         }
