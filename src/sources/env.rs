@@ -1,7 +1,7 @@
 //! The environment of the process.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, hash_map};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::sync::Arc;
@@ -34,9 +34,9 @@ use crate::value::origin::Origin;
 ///
 /// What cannot be used is rejected and reported in the source's health, which is not `Up` then: a
 /// name or value that is not UTF-8, a name that maps to no key, and the later (in order of names) of
-/// two variables that map to one key, to one item of a list (`CHECKOUT_HOSTS__01` and
-/// `CHECKOUT_HOSTS__1`), or to a value and a table at once. A variable whose value
-/// becomes unusable keeps its last good value.
+/// two variables that map to one key, or to a value and a table at once. A variable whose value
+/// becomes unusable keeps its last good value. `CHECKOUT_HOSTS__01` is the index of no item, and reported
+/// as well.
 ///
 /// ```
 /// use liveprops::{Properties, sources::Env};
@@ -190,7 +190,6 @@ impl Source for Env {
         let mut vars = (self.vars)();
         vars.sort_unstable();
         let mut document = Document::new();
-        let mut items = Items::default();
         if let Some(hint) = self.missing_separator(&vars) {
             document.hint(hint);
         }
@@ -225,7 +224,6 @@ impl Source for Env {
                     let detail = format!("is set twice: {first} counts, this one does not");
                     return Err(Error::new(ErrorKind::InvalidKey, detail).with_key(key));
                 }
-                items.add(&path, variable)?;
                 document.set_path(&path, Value::from(text), &origin)
             });
             match put {
@@ -251,49 +249,6 @@ impl Source for Env {
     fn watching(&self) -> Watching {
         self.reread.map_or(Watching::Never, Watching::Poll)
     }
-}
-
-/// The variables of items of lists, by the key in which an index is written in one way only.
-#[derive(Default)]
-struct Items(HashMap<Vec<String>, String>);
-
-impl Items {
-    /// Notes the variable of a key.
-    ///
-    /// # Errors
-    ///
-    /// If an earlier variable spells the same item otherwise, such as `1` and `01`.
-    fn add(&mut self, path: &[Cow<'_, str>], variable: &str) -> Result<(), Error> {
-        if !path.iter().any(|name| is_index(name)) {
-            return Ok(());
-        }
-        let plain = |name: &Cow<'_, str>| match name.trim_start_matches('0') {
-            "" if is_index(name) => "0".to_owned(),
-            digits if is_index(name) => digits.to_owned(),
-            _ => name.to_string(),
-        };
-        match self.0.entry(path.iter().map(plain).collect()) {
-            hash_map::Entry::Vacant(entry) => {
-                entry.insert(variable.to_owned());
-                Ok(())
-            }
-            hash_map::Entry::Occupied(first) => {
-                let detail = format!(
-                    "is the item of a list that `{}` sets with another spelling of its index: `{}` \
-                     counts, this one does not; unset one of them",
-                    first.get(),
-                    first.get()
-                );
-                let error = Error::new(ErrorKind::InvalidKey, detail);
-                Err(error.with_key(Key::from_segments(path)?))
-            }
-        }
-    }
-}
-
-/// Whether a name of a key is the index of an item.
-fn is_index(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Whether a name that is not UTF-8 begins with the prefix.
