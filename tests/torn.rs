@@ -473,8 +473,9 @@ fn file(path: &Path, kind: Kind) -> File {
     }
 }
 
-/// Writers of the files of one kind, and the properties that follow them. Half of the sources accept an empty
-/// file: half a file must not be in force there either.
+/// Writers of the files of one kind, and the properties that follow them. Half of the sources that are told
+/// of changes accept an empty file: half a file must not be in force there either. A polled file that is
+/// empty in two versions, and looked at in both, cannot be told from one that stayed empty.
 fn writers_of_kind(home: &Path, kind: Kind) -> (Vec<Writer>, Properties) {
     let name = format!("{kind:?}").to_lowercase();
     let dir = home.join(&name);
@@ -483,15 +484,17 @@ fn writers_of_kind(home: &Path, kind: Kind) -> (Vec<Writer>, Properties) {
     let mut builder = Properties::builder().inline_callbacks();
     if matches!(kind, Kind::Dir | Kind::PolledDir) {
         builder = builder.source(match kind {
-            Kind::PolledDir => Dir::new(&dir).without_watch().poll(OFTEN).allow_empty(),
+            Kind::PolledDir => Dir::new(&dir).without_watch().poll(OFTEN),
             _ => Dir::new(&dir),
         });
     } else {
         for (at, writer) in writers.iter().enumerate() {
             let file = file(&writer.path, kind);
-            builder = builder.source(match at % 2 {
-                0 => file,
-                _ => file.allow_empty(),
+            let may_be_empty = kind == Kind::File && at % 2 == 1;
+            builder = builder.source(if may_be_empty {
+                file.allow_empty()
+            } else {
+                file
             });
         }
     }

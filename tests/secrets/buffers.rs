@@ -161,6 +161,10 @@ fn a_buffered_secret_is_found_however_its_value_is_spelled() {
         let tagged = flat.replace("n: 1", "kind: counted");
         let seen = masked::<Beside<Flat>>(&[&flat], KEYS, WORDS);
         assert_eq!(seen, (ONE.to_vec(), vec![true, false]), "{flat}");
+        if value.starts_with('[') {
+            // No tagged struct takes a list here, and a failed read may mark more.
+            continue;
+        }
         let seen = masked::<Beside<Tagged>>(&[&tagged], KEYS, WORDS);
         assert_eq!(seen, (ONE.to_vec(), vec![true, false]), "{tagged}");
         let seen = masked::<Beside<Untagged>>(&[&tagged], KEYS, WORDS);
