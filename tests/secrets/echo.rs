@@ -1,6 +1,6 @@
 //! Servers that quote what they are sent: nothing that a source reports shows its credentials.
 #![cfg(any(
-    feature = "http",
+    all(feature = "http", feature = "toml"),
     feature = "consul",
     feature = "etcd",
     feature = "nats"
