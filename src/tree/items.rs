@@ -118,6 +118,16 @@ impl<'a> View<'a> {
         }
     }
 
+    /// A value that only a broken reference would tell, and with it how many items it has.
+    fn opaque(&self) -> Option<&'a Resolved> {
+        match self.content {
+            Content::Node(Node::Resolved(resolved)) if resolved.stands_for_another() => {
+                Some(resolved)
+            }
+            _ => None,
+        }
+    }
+
     fn is_table(&self) -> bool {
         matches!(
             self.content,
@@ -310,9 +320,10 @@ struct Composer {
     layers: BTreeSet<usize>,
     /// Where its first parts were written.
     origins: Vec<Origin>,
-    fixed: Option<Resolved>,
-    /// A part whose reference is broken.
-    broken: Option<Resolved>,
+    /// What its parts refer to, and the first broken reference.
+    references: Option<Resolved>,
+    /// A part whose number of items only a broken reference would tell.
+    opaque: Option<Resolved>,
 }
 
 impl Composer {
@@ -324,9 +335,10 @@ impl Composer {
             }
         }
         if let Content::Node(Node::Resolved(resolved)) = view.content {
-            match &resolved.value {
-                Ok(_) => self.fixed = Some(joined_references(self.fixed.take(), resolved)),
-                Err(_) => self.broken = Some((**resolved).clone()),
+            self.references = Some(joined_references(self.references.take(), resolved));
+            if resolved.value.is_err() {
+                // So that the other items can be read.
+                return resolved.raw.value.clone();
             }
         }
         view.scalar().cloned().unwrap_or(Value::Unset)
@@ -486,8 +498,8 @@ impl Composer {
 
     /// The list as a leaf.
     fn entry(&self, name: &Entry, items: Vec<Placed>) -> Option<Arc<Entry>> {
-        let node = match &self.broken {
-            Some(broken) => Node::Resolved(Box::new(broken.clone())),
+        let node = match &self.opaque {
+            Some(opaque) => Node::Resolved(Box::new(opaque.clone())),
             None => {
                 let start = match self.origins.as_slice() {
                     [] => return None,
@@ -500,12 +512,12 @@ impl Composer {
                     _ => start.with_parts(list.origins),
                 };
                 let leaf = Leaf::new(list.value, origin);
-                match &self.fixed {
+                match self.references.clone() {
                     None => Node::Leaf(leaf),
-                    Some(fixed) => Node::Resolved(Box::new(Resolved {
-                        value: Ok(leaf.value.clone()),
+                    Some(references) => Node::Resolved(Box::new(Resolved {
+                        value: references.value.map(|_| leaf.value.clone()),
                         raw: leaf,
-                        ..fixed.clone()
+                        ..references
                     })),
                 }
             }
@@ -539,7 +551,7 @@ fn joined_origin(origins: &[Origin]) -> Origin {
     Origin::new("joined", names.join(" + "))
 }
 
-/// A resolved value that refers to all that both refer to.
+/// A resolved value that refers to all that both refer to, with the first broken reference.
 fn joined_references(first: Option<Resolved>, second: &Resolved) -> Resolved {
     let Some(first) = first else {
         return second.clone();
@@ -549,6 +561,7 @@ fn joined_references(first: Option<Resolved>, second: &Resolved) -> Resolved {
         refers: refers.collect(),
         chain: first.chain.max(second.chain),
         secret: first.secret || second.secret,
+        value: first.value.and_then(|_| second.value.clone()),
         ..second.clone()
     }
 }
@@ -604,10 +617,12 @@ pub(super) fn joined(lists: &[(usize, &Arc<Entry>)], at: &str) -> Option<Compose
         match &entry.node {
             Node::Table(_) => items.extend(composer.own(view, &mut at.to_owned())),
             _ => {
-                let list = composer.placed(view);
-                if composer.broken.is_some() {
+                if let Some(opaque) = view.opaque() {
+                    composer.include(view);
+                    composer.opaque = Some(opaque.clone());
                     break;
                 }
+                let list = composer.placed(view);
                 items.extend(Placed::items(&list.value, &list.origins)?);
             }
         }

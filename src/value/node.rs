@@ -64,15 +64,15 @@ impl Resolved {
         }
     }
 
+    /// Whether this is broken and would be another value as a whole, perhaps a list.
+    pub(crate) fn stands_for_another(&self) -> bool {
+        let raw = &self.raw.value;
+        self.value.is_err() && (matches!(raw, Value::Text(_)) || raw.cases().is_some())
+    }
+
     /// What stands at a path inside this leaf, whose reference is broken.
     pub(crate) fn inside_broken<S: AsRef<str>>(&self, path: &[S]) -> InsideBroken<'_> {
-        let raw = &self.raw.value;
-        let is_another = match raw {
-            Value::Text(text) => text.starts_with("${") && text.ends_with('}'),
-            raw => raw.cases().is_some(),
-        };
-        if is_another {
-            // It would be another value as a whole, perhaps a list.
+        if self.stands_for_another() {
             let mut names = path.iter().map(AsRef::as_ref);
             return if names.any(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
                 InsideBroken::Broken
@@ -80,7 +80,7 @@ impl Resolved {
                 InsideBroken::Nothing
             };
         }
-        match coerce::descend(raw, path) {
+        match coerce::descend(&self.raw.value, path) {
             Some(part) if !part.may_refer() => InsideBroken::Value(part),
             Some(_) => InsideBroken::Broken,
             None => InsideBroken::Nothing,

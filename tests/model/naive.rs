@@ -99,14 +99,11 @@ impl Raw {
         }
     }
 
-    /// Whether it stands for another value as a whole.
+    /// Whether it is perhaps another value as a whole if it has a reference.
     pub(crate) fn is_another(&self) -> bool {
         match self {
             Raw::List(items) => cases(items).is_some(),
-            Raw::Text(parts) => {
-                let text = written(parts);
-                text.starts_with("${") && text.ends_with('}')
-            }
+            Raw::Text(_) => true,
             _ => false,
         }
     }
@@ -117,6 +114,20 @@ impl Raw {
             Raw::List(items) => cases(items).is_some() || items.iter().any(Raw::refers),
             Raw::Table(fields) => fields.values().any(Raw::refers),
             _ => false,
+        }
+    }
+
+    /// As it is written, but for what is resolved for good.
+    pub(crate) fn unfixed(&self) -> Raw {
+        match self {
+            Raw::Fixed(_, Ok(value)) => Raw::Literal(value.clone()),
+            Raw::Fixed(raw, Err(_)) => raw.unfixed(),
+            Raw::List(items) => Raw::List(items.iter().map(Raw::unfixed).collect()),
+            Raw::Table(fields) => {
+                let fields = fields.iter().map(|(k, v)| (k.clone(), v.unfixed()));
+                Raw::Table(fields.collect())
+            }
+            raw => raw.clone(),
         }
     }
 }
@@ -300,9 +311,9 @@ fn overridable(raw: &Raw) -> Option<Vec<Raw>> {
 
 /// A list of some items, resolved for good if one of them is.
 fn whole(items: Vec<Raw>) -> Raw {
-    fn broken(raw: &Raw) -> Option<&Raw> {
+    fn broken(raw: &Raw) -> Option<Broken> {
         match raw {
-            Raw::Fixed(_, Err(_)) => Some(raw),
+            Raw::Fixed(_, Err(broken)) => Some(*broken),
             Raw::List(items) => items.iter().find_map(broken),
             Raw::Table(fields) => fields.values().find_map(broken),
             _ => None,
@@ -329,7 +340,7 @@ fn whole(items: Vec<Raw>) -> Raw {
     }
     let list = Raw::List(items);
     if let Some(broken) = broken(&list) {
-        return broken.clone();
+        return Raw::Fixed(Box::new(list.unfixed()), Err(broken));
     }
     if fixed(&list) {
         let value = read(&list);
@@ -542,8 +553,18 @@ fn join(
     }
     let mut joined = Vec::new();
     for (at, raw) in lists.iter().rev() {
-        if matches!(raw, Raw::Fixed(_, Err(_))) {
-            return Some((*raw).clone());
+        if let Raw::Fixed(written, Err(broken)) = raw {
+            match &**written {
+                Raw::List(items) if cases(items).is_none() => {
+                    let broken = |item: &Raw| match item.refers() {
+                        true => Raw::Fixed(Box::new(item.clone()), Err(*broken)),
+                        false => item.clone(),
+                    };
+                    joined.extend(items.iter().map(broken));
+                    continue;
+                }
+                _ => return Some((*raw).clone()),
+            }
         }
         if *raw == INDEXED {
             let (_, layer) = layers.iter().find(|(layer, _)| layer == at)?;
@@ -877,10 +898,19 @@ fn inside_broken(raw: &Raw, path: &[String], broken: Broken) -> Result<Option<Va
         };
         part = inside;
     }
-    if part.refers() {
+    if holds_references(&part.value()) {
         return Err(broken);
     }
     Ok(Some(part.value()).filter(|value| !matches!(value, Value::Unset)))
+}
+
+fn holds_references(value: &Value) -> bool {
+    match value {
+        Value::Text(text) => text.contains("${"),
+        Value::List(items) => items.iter().any(holds_references),
+        Value::Table(fields) => fields.values().any(holds_references),
+        _ => false,
+    }
 }
 
 pub(crate) fn descend(value: &Value, path: &[String]) -> Option<Value> {

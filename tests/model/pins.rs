@@ -334,9 +334,7 @@ fn fixed(node: &Node, path: &mut Vec<String>, view: &View) -> Node {
 fn on_disk(tree: &Tree) -> Tree {
     let node = |node: &Node| match node {
         Node::Table(below) => Node::Table(on_disk(below)),
-        Node::Leaf(Raw::Fixed(_, Ok(value))) => Node::Leaf(Raw::Literal(value.clone())),
-        Node::Leaf(Raw::Fixed(raw, Err(_))) => Node::Leaf((**raw).clone()),
-        leaf => leaf.clone(),
+        Node::Leaf(raw) => Node::Leaf(raw.unfixed()),
     };
     tree.iter()
         .map(|(name, below)| (name.clone(), node(below)))
