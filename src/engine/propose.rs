@@ -92,10 +92,32 @@ const MAX_BLAMED: usize = 4;
 /// The keys named in one refusal are as many at most.
 const MAX_CULPRITS: usize = 4096;
 
-/// Why a proposal cannot be published, with the changed keys that led to it.
+/// Why a proposal cannot be published.
 pub(super) struct Refused {
     pub(super) error: Error,
+    /// The changed keys that may have led to it.
     keys: Vec<Key>,
+    /// Those of them that the error names; none if it names no single one.
+    named: Vec<Key>,
+}
+
+impl Refused {
+    /// A refusal of all these keys together.
+    fn together(error: Error, keys: Vec<Key>) -> Self {
+        Self {
+            error,
+            keys,
+            named: Vec::new(),
+        }
+    }
+}
+
+/// How many of the keys behind a refusal are withheld.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Scope {
+    /// Those that the errors name. The others of a struct are good perhaps.
+    Named,
+    All,
 }
 
 /// A generation that is ready to be published.
@@ -249,7 +271,7 @@ impl Ledger {
             for (error, keys) in faults {
                 // A handle on the key has rejected it already.
                 if reported.is_empty() || !reported.contains(&error.key().map(str::to_owned)) {
-                    refusals.push(Refused { error, keys });
+                    refusals.push(Refused::together(error, keys));
                 }
             }
         }
@@ -327,7 +349,7 @@ impl Ledger {
         if let Some(schema) = &rules.schema {
             let faults = schema.faults(&then, Some(&changes)).into_iter();
             let faults = faults.filter(|(error, _)| !error.is_unresolved());
-            refusals.extend(faults.map(|(error, keys)| Refused { error, keys }));
+            refusals.extend(faults.map(|(error, keys)| Refused::together(error, keys)));
         }
         if refusals.len() == before {
             validate(rules, &then, &changes, refusals);
@@ -366,9 +388,11 @@ impl Ledger {
                         }
                         let keys = changes.iter().map(|change| &change.key);
                         let index = index.get_or_insert_with(|| KeyIndex::new(keys));
+                        let of_slot = slot.keys();
                         refusals.push(Refused {
+                            named: named(index, &error, &of_slot),
+                            keys: touching(index, &of_slot),
                             error,
-                            keys: touching(index, &slot.keys()),
                         });
                         // Without a draft this may be the last owner of the slot.
                         discard(slot);
@@ -381,17 +405,19 @@ impl Ledger {
 
     /// The keys of an update that led to a refusal, found by walking references back from the keys
     /// of the tree that changed.
-    pub(super) fn culprits(
+    pub(super) fn culprits<'a>(
         &self,
-        refusals: &[Refused],
+        refusals: &'a [Refused],
+        scope: Scope,
         concerned: impl Fn(&Key) -> Option<String>,
     ) -> Vec<String> {
         let mut culprits = Vec::new();
         let mut seen: BTreeSet<Key> = BTreeSet::new();
-        let mut queue: Vec<Key> = refusals
-            .iter()
-            .flat_map(|refusal| refusal.keys.iter().cloned())
-            .collect();
+        let keys = |refusal: &'a Refused| match scope {
+            Scope::Named if !refusal.named.is_empty() => &refusal.named,
+            _ => &refusal.keys,
+        };
+        let mut queue: Vec<Key> = refusals.iter().flat_map(keys).cloned().collect();
         while let Some(key) = queue.pop() {
             if !seen.insert(key.clone()) {
                 continue;
@@ -426,6 +452,24 @@ fn touching(changes: &KeyIndex<'_>, keys: &[Key]) -> Vec<Key> {
     let related = keys.iter().flat_map(|key| changes.related(key.as_str()));
     let touching: BTreeSet<&Key> = related.take(MAX_CULPRITS).collect();
     touching.into_iter().cloned().collect()
+}
+
+/// The changes at the keys that an error names, or at the nearest table above one in which something
+/// changed. None if these are all changes of the slot.
+fn named(changes: &KeyIndex<'_>, error: &Error, of_slot: &[Key]) -> Vec<Key> {
+    let mut named: BTreeSet<&Key> = BTreeSet::new();
+    for one in error.iter() {
+        let place = one.key().into_iter().flat_map(lineage).find_map(|place| {
+            let is_whole = of_slot.iter().any(|key| key.as_str() == place);
+            let mut related = changes.related(place).peekable();
+            (is_whole || related.peek().is_some()).then_some((is_whole, place))
+        });
+        match place {
+            Some((false, place)) => named.extend(changes.related(place).take(MAX_CULPRITS)),
+            _ => return Vec::new(),
+        }
+    }
+    named.into_iter().cloned().collect()
 }
 
 /// Keys in order, to find those at, above and below another key without looking at all of them.
@@ -469,9 +513,6 @@ fn validate(
         let real = changes.iter().filter(|change| !change.moved);
         let keys = real.clone().take(MAX_CULPRITS);
         let keys = keys.map(|change| change.key.clone()).collect();
-        refusals.push(Refused {
-            error: blame(error, real),
-            keys,
-        });
+        refusals.push(Refused::together(blame(error, real), keys));
     }
 }

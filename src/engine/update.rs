@@ -2,13 +2,13 @@
 //! what is refused.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::engine::commit::{Done, Ledger, merge_all};
 use crate::engine::guard::Said;
 use crate::engine::pins;
-use crate::engine::propose::{KeyIndex, Proposal, Rules};
+use crate::engine::propose::{KeyIndex, Proposal, Refused, Rules, Scope};
 use crate::error::{Error, ErrorKind};
 use crate::property::stale::Stale;
 use crate::source::{Edit, Refusal};
@@ -21,6 +21,7 @@ use crate::value::Value;
 use crate::value::document::clash;
 use crate::value::key::{Key, push_segment};
 use crate::value::node::{Node, Table};
+use crate::value::origin::Origin;
 
 /// A layer that can be replaced.
 struct Prepared {
@@ -173,8 +174,8 @@ impl Ledger {
         let layers = &old.layers;
         let before = &layers[at].root;
         let mut refused = Vec::new();
-        let mut kept: BTreeSet<String> = BTreeSet::new();
-        loop {
+        let mut kept: BTreeMap<String, Option<Origin>> = BTreeMap::new();
+        for round in 0.. {
             let mut next = layers.to_vec();
             let layer = Arc::make_mut(&mut next[at]);
             (layer.root, layer.kept) = (root.clone(), None);
@@ -183,7 +184,12 @@ impl Ledger {
             findings.clashes.extend(pins::ignored(&next, at, None));
             match self.propose(rules, old, next, Some(at), merged, merge.referring, None) {
                 Ok(proposal) => {
-                    let kept = kept.iter().filter_map(|key| Key::parse(key).ok()).collect();
+                    let kept = kept.into_iter();
+                    let kept: Vec<(Key, Option<Origin>)> = kept
+                        .filter_map(|(key, origin)| Some((Key::parse(&key).ok()?, origin)))
+                        .collect();
+                    report_withheld(&mut refused, &kept);
+                    let kept = kept.into_iter().map(|(key, _)| key).collect();
                     return Ok(Prepared {
                         proposal,
                         findings,
@@ -192,34 +198,18 @@ impl Ledger {
                     });
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
-                    let culprits = self.culprits(&refusals, |key| {
-                        let found = |tree| Found::in_tree(tree, key.as_str());
-                        match (found(&root), found(before)) {
-                            // What the layer says as before did not lead here by itself.
-                            (Ok(Found::Entry(now)), Ok(Found::Entry(was)))
-                                if diff::same_as_written(&now.node, &was.node) =>
-                            {
-                                None
-                            }
-                            _ => place_of(key, [&root, before]),
+                    let mut culprits = BTreeSet::new();
+                    for scope in scopes(round) {
+                        culprits = self.new_culprits(&refusals, *scope, &root, before, &kept);
+                        if !culprits.is_empty() {
+                            break;
                         }
-                    });
-                    // The most specific ones first: perhaps what stands above need not be refused.
-                    let news: BTreeSet<String> = culprits
-                        .into_iter()
-                        .filter(|key| !kept.contains(key))
-                        .collect();
-                    let has_more_specific = |key: &&String| {
-                        let below = format!("{key}.");
-                        let mut after = news.range(below.clone()..);
-                        after.next().is_some_and(|next| next.starts_with(&below))
-                    };
-                    let culprits: Vec<String> = news
-                        .iter()
-                        .filter(|key| !has_more_specific(key))
-                        .cloned()
-                        .collect();
-                    kept.extend(culprits.iter().cloned());
+                    }
+                    for key in &culprits {
+                        let origin = Found::in_tree(&root, key).ok();
+                        let origin = origin.and_then(|found| found.origin().cloned());
+                        kept.insert(key.clone(), origin);
+                    }
                     if culprits.is_empty() || !keep_old(&mut root, before, &culprits) {
                         return Err(Error::all(
                             refusals.into_iter().map(|refusal| refusal.error).collect(),
@@ -232,6 +222,44 @@ impl Ledger {
                 }
             }
         }
+        unreachable!("each round returns or withholds more keys")
+    }
+
+    /// The keys to withhold of a layer that is replaced, without those that are withheld already.
+    fn new_culprits(
+        &self,
+        refusals: &[Refused],
+        scope: Scope,
+        root: &Table,
+        before: &Table,
+        kept: &BTreeMap<String, Option<Origin>>,
+    ) -> BTreeSet<String> {
+        let culprits = self.culprits(refusals, scope, |key| {
+            let found = |tree| Found::in_tree(tree, key.as_str());
+            match (found(root), found(before)) {
+                // What the layer says as before did not lead here by itself.
+                (Ok(Found::Entry(now)), Ok(Found::Entry(was)))
+                    if diff::same_as_written(&now.node, &was.node) =>
+                {
+                    None
+                }
+                _ => place_of(key, [root, before]),
+            }
+        });
+        let news: BTreeSet<String> = culprits
+            .into_iter()
+            .filter(|key| !kept.contains_key(key))
+            .collect();
+        // The most specific ones first: perhaps what stands above need not be refused.
+        let has_more_specific = |key: &&String| {
+            let below = format!("{key}.");
+            let mut after = news.range(below.clone()..);
+            after.next().is_some_and(|next| next.starts_with(&below))
+        };
+        news.iter()
+            .filter(|key| !has_more_specific(key))
+            .cloned()
+            .collect()
     }
 
     /// A few keys of a layer change.
@@ -246,9 +274,9 @@ impl Ledger {
     ) -> Result<Done, Error> {
         let refusal = editor.refusal();
         let mut refused = Vec::new();
-        let mut kept: Vec<Key> = Vec::new();
+        let mut kept: Vec<(Key, Option<Origin>)> = Vec::new();
         let layers = &old.layers;
-        loop {
+        for round in 0.. {
             let mut roots: Vec<Table> = layers.iter().map(|layer| layer.root.clone()).collect();
             let mut merged = old.root.clone();
             // A tree that is pinned is not that of the layers.
@@ -288,7 +316,7 @@ impl Ledger {
                     return Err(Error::all(errors));
                 }
                 refused.extend(errors);
-                kept.extend(places.iter().map(|at| edits[*at].key.clone()));
+                kept.extend(places.iter().map(|at| (edits[*at].key.clone(), None)));
                 let mut i = 0;
                 edits.retain(|_| {
                     i += 1;
@@ -318,33 +346,34 @@ impl Ledger {
             findings.clashes.extend(pins::ignored(&next, at, only));
             match self.propose(rules, old, next, Some(at), merged, referring, only) {
                 Ok(proposal) => {
+                    report_withheld(&mut refused, &kept);
+                    let kept = kept.into_iter().map(|(key, _)| key).collect();
                     return Ok(self.publish(current, rules, proposal, findings, (refused, kept)));
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
-                    let edited = KeyIndex::new(edits.iter().map(|edit| &edit.key));
-                    let culprits = self.culprits(&refusals, |key| {
-                        let mut edited = edited.related(key.as_str());
-                        edited.next().map(|_| key.as_str().to_owned())
-                    });
-                    let culprits: Vec<Key> = culprits
-                        .iter()
-                        .filter_map(|key| Key::parse(key).ok())
-                        .collect();
-                    let culprits = KeyIndex::new(culprits.iter());
                     let before = edits.len();
-                    edits.retain(|edit| {
-                        let stays = culprits.related(edit.key.as_str()).next().is_none();
-                        if !stays {
-                            kept.push(edit.key.clone());
+                    for scope in scopes(round) {
+                        let culprits = self.culprits_among(&edits, &refusals, *scope);
+                        let culprits = KeyIndex::new(culprits.iter());
+                        edits.retain(|edit| {
+                            let stays = culprits.related(edit.key.as_str()).next().is_none();
+                            if !stays {
+                                let origin = edit.value.as_ref().map(|(_, origin)| origin.clone());
+                                kept.push((edit.key.clone(), origin));
+                            }
+                            stays
+                        });
+                        if edits.len() < before {
+                            break;
                         }
-                        stays
-                    });
+                    }
                     if edits.len() == before {
                         return Err(Error::all(refusals.into_iter().map(|r| r.error).collect()));
                     }
                     refused.extend(refusals.into_iter().map(|refusal| refusal.error));
                     if edits.is_empty() {
                         // Nothing is left to apply: whoever sent it hears why.
+                        report_withheld(&mut refused, &kept);
                         return Err(Error::all(refused));
                     }
                 }
@@ -353,7 +382,64 @@ impl Ledger {
                 }
             }
         }
+        unreachable!("each round returns or withholds more edits")
     }
+
+    /// The keys of edits to withhold.
+    fn culprits_among(&self, edits: &[Edit], refusals: &[Refused], scope: Scope) -> Vec<Key> {
+        let edited = KeyIndex::new(edits.iter().map(|edit| &edit.key));
+        let culprits = self.culprits(refusals, scope, |key| {
+            let mut edited = edited.related(key.as_str());
+            edited.next().map(|_| key.as_str().to_owned())
+        });
+        let culprits = culprits.iter();
+        culprits.filter_map(|key| Key::parse(key).ok()).collect()
+    }
+}
+
+/// A decode names a few of many bad keys, and each round merges the layers again: after this many
+/// rounds, all that changed below the handle is withheld.
+const NAMED_ROUNDS: usize = 16;
+
+/// What to withhold in a round: the second if the first comes to nothing.
+fn scopes(round: usize) -> &'static [Scope] {
+    if round < NAMED_ROUNDS {
+        &[Scope::Named, Scope::All]
+    } else {
+        &[Scope::All]
+    }
+}
+
+/// The keys that are reported as withheld with others are as many at most.
+const MAX_WITHHELD: usize = 64;
+
+/// Adds an error for each key that is withheld although no error names it.
+fn report_withheld(refused: &mut Vec<Error>, kept: &[(Key, Option<Origin>)]) {
+    let named: Vec<Key> = refused
+        .iter()
+        .flat_map(Error::iter)
+        .filter_map(|error| Key::parse(error.key()?).ok())
+        .collect();
+    let index = KeyIndex::new(named.iter());
+    let unnamed = |key: &Key| {
+        let mut related = index.related(key.as_str());
+        related.all(Key::is_root)
+    };
+    let with = named.iter().find(|key| !key.is_root());
+    let with = with.map(|key| format!("`{key}` of ")).unwrap_or_default();
+    let withheld = kept.iter().filter(|(key, _)| unnamed(key));
+    let errors = withheld.take(MAX_WITHHELD).map(|(key, origin)| {
+        let detail = format!(
+            "is withheld with {with}the same update, which was refused; it counts when the update is \
+             accepted"
+        );
+        let error = Error::new(ErrorKind::Refused, detail).with_key(key);
+        match origin {
+            Some(origin) => error.with_origin(origin),
+            None => error,
+        }
+    });
+    refused.extend(errors.collect::<Vec<_>>());
 }
 
 /// Whether an edit leaves all keys of a table. A value may remove keys too: a smaller table in place
@@ -384,7 +470,7 @@ fn set(
     key: &Key,
     path: &[Cow<'_, str>],
     value: &Value,
-    origin: &crate::value::origin::Origin,
+    origin: &Origin,
 ) -> Result<(), Error> {
     if path.is_empty() {
         let detail = "the root holds no value; set the keys below it";
@@ -418,7 +504,7 @@ fn place_of(key: &Key, layers: [&Table; 2]) -> Option<String> {
 
 /// Puts what the layer held before in place of each refused key; says whether that changed
 /// anything.
-fn keep_old(root: &mut Table, before: &Table, culprits: &[String]) -> bool {
+fn keep_old(root: &mut Table, before: &Table, culprits: &BTreeSet<String>) -> bool {
     let mut changed = false;
     for key in culprits {
         let path: Vec<_> = crate::value::key::segments(key)

@@ -1,0 +1,194 @@
+//! One bad value of a store withholds its own key: the others count, and what waits is reported.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use liveprops::sources::Memory;
+use liveprops::{DynamicProperty, Properties, Value};
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Http {
+    port: u16,
+    #[serde(default)]
+    host: String,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Storage {
+    Disk { path: String },
+    S3 { bucket: String },
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct App {
+    http: Http,
+    storage: Storage,
+    #[serde(default)]
+    note: String,
+    #[serde(default)]
+    limits: BTreeMap<String, u32>,
+}
+
+fn v(value: impl Into<Value>) -> Value {
+    value.into()
+}
+
+fn defaults() -> Memory {
+    let defaults = Memory::named("base");
+    defaults
+        .replace([
+            ("http.port", v(80)),
+            ("storage.kind", v("disk")),
+            ("storage.path", v("/tmp")),
+        ])
+        .unwrap();
+    defaults
+}
+
+struct Fixture {
+    store: Memory,
+    props: Properties,
+    app: DynamicProperty<App>,
+    qps: DynamicProperty<u32>,
+}
+
+fn fixture() -> Fixture {
+    let store = Memory::named("store");
+    let props = Properties::builder()
+        .source(defaults())
+        .source(store.clone())
+        .build()
+        .unwrap();
+    let app = props.bind::<App>("").build().unwrap();
+    let qps = props.property("ratelimit.qps").default(61).build().unwrap();
+    Fixture {
+        store,
+        props,
+        app,
+        qps,
+    }
+}
+
+impl Fixture {
+    fn refused(&self) -> Vec<String> {
+        let refused = self.props.health().refused;
+        let errors = refused.iter().flat_map(|refused| refused.error.iter());
+        let mut keys: Vec<String> = errors.filter_map(|e| Some(e.key()?.to_owned())).collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+}
+
+#[test]
+fn a_bad_key_under_a_bound_root_withholds_no_other_key_of_its_update() {
+    for (key, value) in [
+        ("http.prt", "5"),
+        ("http.port", "abc"),
+        ("limits.a", "x"),
+        ("storage.kind", "gcs"),
+        ("storage.kind", "s3"),
+    ] {
+        let it = fixture();
+        let outcome = it.store.replace([
+            (key, v(value)),
+            ("ratelimit.qps", v(5)),
+            ("note", v("two")),
+            ("http.host", v("h")),
+        ]);
+        assert!(outcome.is_ok(), "{key}: {outcome:?}");
+        let app = it.app.get();
+        assert_eq!((it.qps.get(), &*app.note), (5, "two"), "{key} = {value}");
+        assert_eq!((app.http.port, &*app.http.host), (80, "h"), "{key}");
+        let explained = it.props.explain(key);
+        assert!(!explained.refused.is_empty(), "{key}: {explained}");
+        assert!(it.props.explain("note").refused.is_empty(), "{key}");
+
+        // A later update finds the bad key still there.
+        it.store.set("note", "three").unwrap();
+        it.store.set("ratelimit.qps", 6).unwrap();
+        assert_eq!((it.qps.get(), &*it.app.get().note), (6, "three"), "{key}");
+        it.store.remove(key).unwrap();
+        assert!(it.props.health().is_up(), "{key}: {:?}", it.props.health());
+    }
+}
+
+#[test]
+fn keys_that_an_update_withholds_together_are_all_reported() {
+    #[derive(Clone, Debug, Deserialize, PartialEq)]
+    struct Range {
+        low: u32,
+        high: u32,
+    }
+    let it = fixture();
+    it.store
+        .replace([("range.low", v(1)), ("range.high", v(2))])
+        .unwrap();
+    let range = it
+        .props
+        .property::<Range>("range")
+        .validate_with(|range| match range.low <= range.high {
+            true => Ok(()),
+            false => Err("low is above high".to_owned()),
+        })
+        .build()
+        .unwrap();
+    it.store
+        .replace([
+            ("range.low", v(9)),
+            ("range.high", v(3)),
+            ("note", v("two")),
+        ])
+        .unwrap();
+    assert_eq!(range.get(), Range { low: 1, high: 2 });
+    assert_eq!(it.app.get().note, "two");
+    for key in ["range.low", "range.high"] {
+        let explained = it.props.explain(key);
+        assert!(!explained.refused.is_empty(), "{key}: {explained}");
+    }
+    let refused = it.refused();
+    for key in ["range.low", "range.high"] {
+        assert!(
+            refused
+                .iter()
+                .any(|refused| refused == key || refused == "range"),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_rule_of_the_whole_tree_withholds_is_reported_key_by_key() {
+    let store = Memory::named("store");
+    let props = Properties::builder()
+        .source(store.clone())
+        .validate(|tree| match tree.get::<u32>("a") {
+            Ok(9) => Err("nine".into()),
+            _ => Ok(()),
+        })
+        .build()
+        .unwrap();
+    store.set("kept", 1).unwrap();
+    let names: Vec<String> = (0..10).map(|i| format!("b{i}")).collect();
+    let mut all = vec![("a", v(9)), ("kept", v(2))];
+    all.extend(names.iter().map(|name| (&**name, v(1))));
+    let _ = store.replace(all);
+    assert_eq!(props.get::<u32>("kept").unwrap(), 1);
+    for name in names.iter().map(String::as_str).chain(["a", "kept"]) {
+        let explained = props.explain(name);
+        assert!(!explained.refused.is_empty(), "{name}: {explained}");
+    }
+}
+
+#[test]
+fn thousands_of_bad_keys_withhold_no_other_key() {
+    let it = fixture();
+    let names: Vec<String> = (0..2_000).map(|i| format!("limits.k{i}")).collect();
+    let bad = names.iter().map(|name| (&**name, v("x")));
+    let good = [("ratelimit.qps", v(5)), ("note", v("two"))];
+    it.store.replace(bad.chain(good)).unwrap();
+    assert_eq!((it.qps.get(), it.app.get().limits.len()), (5, 0));
+}
