@@ -99,6 +99,8 @@ pub(super) struct Refused {
     keys: Vec<Key>,
     /// Those of them that the error names; none if it names no single one.
     named: Vec<Key>,
+    /// Those of them in the tables of the keys that the error names; none if it names no single one.
+    beside: Vec<Key>,
 }
 
 impl Refused {
@@ -108,6 +110,7 @@ impl Refused {
             error,
             keys,
             named: Vec::new(),
+            beside: Vec::new(),
         }
     }
 }
@@ -117,6 +120,8 @@ impl Refused {
 pub(super) enum Scope {
     /// Those that the errors name. The others of a struct are good perhaps.
     Named,
+    /// Those in the tables of the keys that the errors name.
+    Beside,
     All,
 }
 
@@ -389,8 +394,10 @@ impl Ledger {
                         let keys = changes.iter().map(|change| &change.key);
                         let index = index.get_or_insert_with(|| KeyIndex::new(keys));
                         let of_slot = slot.keys();
+                        let (named, beside) = named(index, &error, &of_slot);
                         refusals.push(Refused {
-                            named: named(index, &error, &of_slot),
+                            named,
+                            beside,
                             keys: touching(index, &of_slot),
                             error,
                         });
@@ -415,6 +422,7 @@ impl Ledger {
         let mut seen: BTreeSet<Key> = BTreeSet::new();
         let keys = |refusal: &'a Refused| match scope {
             Scope::Named if !refusal.named.is_empty() => &refusal.named,
+            Scope::Beside if !refusal.beside.is_empty() => &refusal.beside,
             _ => &refusal.keys,
         };
         let mut queue: Vec<Key> = refusals.iter().flat_map(keys).cloned().collect();
@@ -454,22 +462,25 @@ fn touching(changes: &KeyIndex<'_>, keys: &[Key]) -> Vec<Key> {
     touching.into_iter().cloned().collect()
 }
 
-/// The changes at the keys that an error names, or at the nearest table above one in which something
-/// changed. None if these are all changes of the slot.
-fn named(changes: &KeyIndex<'_>, error: &Error, of_slot: &[Key]) -> Vec<Key> {
+/// The changes at the keys that an error names, or below the nearest table above one in which
+/// something changed, and those in the same tables. None if these are all changes of the slot.
+fn named(changes: &KeyIndex<'_>, error: &Error, of_slot: &[Key]) -> (Vec<Key>, Vec<Key>) {
     let mut named: BTreeSet<&Key> = BTreeSet::new();
+    let mut tables: BTreeSet<&str> = BTreeSet::new();
+    let is_whole = |place: &str| of_slot.iter().any(|key| key.as_str() == place);
     for one in error.iter() {
-        let place = one.key().into_iter().flat_map(lineage).find_map(|place| {
-            let is_whole = of_slot.iter().any(|key| key.as_str() == place);
-            let mut related = changes.related(place).peekable();
-            (is_whole || related.peek().is_some()).then_some((is_whole, place))
-        });
-        match place {
-            Some((false, place)) => named.extend(changes.related(place).take(MAX_CULPRITS)),
-            _ => return Vec::new(),
-        }
+        let places = one.key().into_iter().flat_map(lineage);
+        let mut places = places.take_while(|place| !is_whole(place));
+        let Some(place) = places.find(|place| changes.related(place).next().is_some()) else {
+            return (Vec::new(), Vec::new());
+        };
+        named.extend(changes.related(place).take(MAX_CULPRITS));
+        tables.extend(places.next());
     }
-    named.into_iter().cloned().collect()
+    let beside = tables.iter().flat_map(|table| changes.related(table));
+    let beside: BTreeSet<&Key> = beside.take(MAX_CULPRITS).chain(named.clone()).collect();
+    let owned = |keys: BTreeSet<&Key>| keys.into_iter().cloned().collect();
+    (owned(named), owned(beside))
 }
 
 /// Keys in order, to find those at, above and below another key without looking at all of them.

@@ -397,16 +397,13 @@ impl Ledger {
     }
 }
 
-/// A decode names a few of many bad keys, and each round merges the layers again: after this many
-/// rounds, all that changed below the handle is withheld.
-const NAMED_ROUNDS: usize = 16;
-
-/// What to withhold in a round: the second if the first comes to nothing.
+/// What to withhold in a round: the next scope if one comes to nothing. A decode names a few of many
+/// bad keys, and each round merges the layers again, so later rounds withhold more.
 fn scopes(round: usize) -> &'static [Scope] {
-    if round < NAMED_ROUNDS {
-        &[Scope::Named, Scope::All]
-    } else {
-        &[Scope::All]
+    match round {
+        0..4 => &[Scope::Named, Scope::Beside, Scope::All],
+        4..8 => &[Scope::Beside, Scope::All],
+        _ => &[Scope::All],
     }
 }
 
