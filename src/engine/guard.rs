@@ -61,13 +61,15 @@ pub(crate) enum Said {
 }
 
 /// What an update would take away.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Loss {
     /// How many of how many keys: of those that are there, or that were there when the window began.
     gone: usize,
     of: usize,
     /// How many of how many that are there.
     at_once: (usize, usize),
+    /// The first of these keys.
+    first: Vec<String>,
 }
 
 impl Watched {
@@ -89,7 +91,13 @@ impl Watched {
         let (gone, of) = counts
             .filter(|(gone, of)| self.guard.holds(*gone, *of))
             .max_by_key(|(gone, _)| *gone)?;
-        Some(Loss { gone, of, at_once })
+        let first = diff::first_gone(now_there, next, NAMED);
+        Some(Loss {
+            gone,
+            of,
+            at_once,
+            first,
+        })
     }
 
     /// Whether what is held has been said for long enough.
@@ -275,12 +283,19 @@ impl Guards {
     }
 }
 
+/// The keys that a message names are as many at most.
+const NAMED: usize = 3;
+
 const UNTIL: &str = "they stay until they come back, or until `Properties::confirm` says that it \
                      is meant";
 
 fn too_much(loss: Loss, so: &str) -> Error {
     let (gone, of) = loss.at_once;
     let mut detail = format!("would take away {gone} of {of} keys");
+    if !loss.first.is_empty() {
+        let more = if gone > loss.first.len() { ", ..." } else { "" };
+        detail.push_str(&format!(" (`{}`{more})", loss.first.join("`, `")));
+    }
     if (loss.gone, loss.of) != loss.at_once {
         detail.push_str(&format!(
             ", and {} of the {} that were there before: removals within {} seconds count together",
@@ -309,6 +324,23 @@ mod tests {
             document.set(&format!("k{n}"), 1, origin).unwrap();
         }
         document.into_parts().0
+    }
+
+    #[test]
+    fn a_held_removal_names_the_first_of_its_keys() {
+        let mut guards = Guards::new(Fake::new().1);
+        guards.add(SOURCE, Guard::new(), true);
+        let mut judge = |next: u32| guards.judge(SOURCE, &keys(0..9), &keys(next..9), Said::All);
+        let text = judge(9).unwrap_err().to_string();
+        assert!(
+            text.contains("9 of 9 keys (`k0`, `k1`, `k2`, ...)"),
+            "{text}"
+        );
+        let mut guards = Guards::new(Fake::new().1);
+        guards.add(SOURCE, Guard::new(), true);
+        let error = guards.judge(SOURCE, &keys(4..5), &keys(0..0), Said::All);
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("1 of 1 keys (`k4`)"), "{text}");
     }
 
     #[test]

@@ -255,6 +255,10 @@ pub enum Refusal {
     /// The update belongs together, as a file does: refuse all of it.
     Whole,
     /// Each key stands for itself, as in a key-value store: refuse that key.
+    ///
+    /// A live struct refuses the changed keys that its error names, and accepts its others. A validator
+    /// names none, so it refuses all changed keys below its property. Keys that are refused together are
+    /// reported each.
     PerKey,
 }
 

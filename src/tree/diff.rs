@@ -143,6 +143,23 @@ pub(crate) fn gone(old: &Table, new: &Table) -> usize {
     count
 }
 
+/// The keys of the first leaves of a layer that are not there any more.
+pub(crate) fn first_gone(old: &Table, new: &Table, most: usize) -> Vec<String> {
+    let mut keys = Vec::new();
+    old.walk(&mut String::new(), &mut |key, was| {
+        if keys.len() < most {
+            let path: Result<Vec<_>, _> = key::segments(key).collect();
+            let now = path.ok().and_then(|path| new.find(&path));
+            let is_table = was.node.table().is_some();
+            let is_there = now.is_some_and(|now| is_table || now.node.table().is_none());
+            if !is_there {
+                keys.push(key.to_owned());
+            }
+        }
+    });
+    keys
+}
+
 struct Sink {
     listed: bool,
     /// A key that is there already, perhaps the one to be listed.
