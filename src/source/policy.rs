@@ -110,6 +110,10 @@ impl Policy {
     /// [`Builder::state_dir`](crate::Builder::state_dir), and starts from there when the source does
     /// not answer. They count as stale until it does. A part that the source reports as unreadable by
     /// [`Document::report`](crate::Document::report) keeps its values in the cache.
+    ///
+    /// The cache belongs to one meaning of `${`: after a change between
+    /// [`with_references`](Self::with_references) and [`without_references`](Self::without_references), a
+    /// cache that holds `${` is reported and not used.
     pub fn cached(self) -> Self {
         self.cached_as(Cached::new())
     }
