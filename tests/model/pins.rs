@@ -719,8 +719,12 @@ impl World {
             if pin.earlier.is_none() {
                 let defaults = leaves(&self.defaults).into_iter().map(|(path, _)| path);
                 let hidden = defaults.filter(|path| {
-                    let there = naive::find(&pin.tree, path).is_some();
-                    !there && leaf_above(&pin.tree, path).is_none()
+                    let default = naive::find(&self.defaults, path);
+                    match naive::find(&pin.tree, path) {
+                        Some(Node::Table(_)) => matches!(default, Some(Node::Leaf(_))),
+                        Some(Node::Leaf(_)) => false,
+                        None => leaf_above(&pin.tree, path).is_none(),
+                    }
                 });
                 pin.earlier = Some(hidden.collect());
             }
@@ -1180,7 +1184,12 @@ impl World {
             naive::find(&self.view.merged, &naive::path(key)),
             Some(Node::Leaf(_))
         );
-        let is_kept = self.was_pinned || explained.pending_restart.is_some();
+        // Such a list may wait for a restart because of another item.
+        let waits = |waiting: &String| {
+            let waiting: Key = waiting.parse().unwrap();
+            key.parse::<Key>().unwrap().is_under(&waiting)
+        };
+        let is_kept = self.was_pinned || self.pending.keys().any(waits);
         if !(is_item && is_kept) {
             assert_eq!(
                 version.origin(),
