@@ -89,7 +89,10 @@ fn a_broken_field_of_an_item_leaves_the_other_fields_readable() -> Result<(), Er
     let list = Value::List(vec![Value::Table(Box::new(item.into()))].into());
     let lower = || Memory::from([("l", list.clone())]);
     let upper = |key| Memory::from([(key, "x")]);
-    for (key, host) in [("l.0.user", Err(ErrorKind::Reference)), ("l.0.host", Ok("x"))] {
+    for (key, host) in [
+        ("l.0.user", Err(ErrorKind::Reference)),
+        ("l.0.host", Ok("x")),
+    ] {
         let bootstrap = Properties::builder();
         let bootstrap = bootstrap.bootstrap(lower()).bootstrap(upper(key));
         let live = Properties::builder().source(lower()).source(upper(key));
