@@ -1184,12 +1184,11 @@ impl World {
             naive::find(&self.view.merged, &naive::path(key)),
             Some(Node::Leaf(_))
         );
-        // Such a list may wait for a restart because of another item.
-        let waits = |waiting: &String| {
-            let waiting: Key = waiting.parse().unwrap();
-            key.parse::<Key>().unwrap().is_under(&waiting)
-        };
-        let is_kept = self.was_pinned || self.pending.keys().any(waits);
+        // A handle is not notified when its list begins or ends to wait for a restart because of other
+        // items.
+        let path = naive::path(key);
+        let is_frozen = self.frozen.iter().any(|one| path.starts_with(&one.path));
+        let is_kept = self.was_pinned || is_frozen;
         if !(is_item && is_kept) {
             assert_eq!(
                 version.origin(),
@@ -1202,11 +1201,7 @@ impl World {
                 let layer = version.layer();
                 // A value that was kept in force without its layer may be of no layer, and a handle is
                 // not notified when it is of one again.
-                let kept = self.setup.frozen.iter().any(|frozen| {
-                    let (key, frozen): (Key, Key) = (key.parse().unwrap(), frozen.parse().unwrap());
-                    key.is_under(&frozen)
-                });
-                let is_none = (self.was_pinned || kept) && layer.is_none();
+                let is_none = is_kept && layer.is_none();
                 assert!(
                     is_none || layer == Some(*only),
                     "{key} {layer:?}\n{explained}"
