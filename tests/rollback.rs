@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use liveprops::sources::Memory;
-use liveprops::{Builder, Error, ErrorKind, Properties, Secret, Value};
+use liveprops::{Builder, Error, ErrorKind, Layer, Properties, Secret, Value};
 use support::eventually;
 
 const SOON: std::time::Duration = std::time::Duration::from_secs(10);
@@ -348,6 +348,42 @@ fn a_default_that_was_hidden_stays_hidden_after_a_restart() -> Result<(), Error>
     assert_eq!(props.get::<u32>("t.new.in.this.release")?, 1);
     assert_eq!(props.get::<u32>("fresh")?, 1);
     assert_eq!(props.get_opt::<u32>("t.c")?, None);
+    Ok(())
+}
+
+#[test]
+fn a_default_list_that_was_hidden_is_not_put_together_with_what_was_rolled_back_to()
+-> Result<(), Error> {
+    let place = Place::new();
+    let upper = Memory::from([("hosts.0", "b"), ("other.0", "b")]);
+    let start = |more: bool| {
+        let lower = Memory::from([("hosts", Value::Unset), ("other", Value::Unset)]);
+        let builder = place
+            .builder(&upper)
+            .source_in(Layer::new("lower", 900), lower)
+            .default("hosts", "a,c")
+            .default("other", vec!["a", "c"]);
+        match more {
+            true => builder.default("fresh", 1).build(),
+            false => builder.build(),
+        }
+    };
+    let props = start(false)?;
+    let (good, before) = (props.generation(), all(&props));
+    assert_eq!(props.get::<Vec<String>>("hosts")?, ["b"]);
+    upper.set("hosts.0", "bad")?;
+    props.rollback_to(good)?;
+    drop(props);
+    upper.set("hosts.0", "b")?;
+    for _ in 0..2 {
+        let props = start(false)?;
+        assert_eq!(all(&props), before);
+    }
+    let props = start(true)?;
+    for key in ["hosts", "other"] {
+        assert_eq!(props.get::<Vec<String>>(key)?, ["b"], "{key}");
+    }
+    assert_eq!(props.get::<u32>("fresh")?, 1);
     Ok(())
 }
 

@@ -98,15 +98,22 @@ fn defaults(layers: &[Arc<LayerState>]) -> Option<&Table> {
 }
 
 /// The defaults that are not in a tree because a layer hid them.
+///
+/// A value below which the tree has a table is one of them: if it is a list, indexes in that table would
+/// override its items.
 pub(crate) fn hidden_defaults(tree: &Table, layers: &[Arc<LayerState>]) -> Vec<Key> {
     let mut hidden = Vec::new();
     let Some(defaults) = defaults(layers) else {
         return hidden;
     };
-    defaults.walk(&mut String::new(), &mut |key, _| {
+    defaults.walk(&mut String::new(), &mut |key, default| {
         let Ok(key) = Key::parse(key) else { return };
         let path: Vec<_> = key.segments().collect();
-        if tree.find(&path).is_none() && leaf_above(tree, &path).is_none() {
+        let is_hidden = match tree.find(&path) {
+            Some(there) => there.node.table().is_some() && default.node.table().is_none(),
+            None => leaf_above(tree, &path).is_none(),
+        };
+        if is_hidden {
             hidden.push(key);
         }
     });

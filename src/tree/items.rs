@@ -41,8 +41,11 @@ enum Content<'a> {
 /// A value with the origins of it and of those in it, in the order of `Value::position`.
 #[derive(Debug)]
 struct Placed {
+    /// As it would be written: `${` in what is resolved for good is escaped.
     value: Value,
     origins: Vec<Origin>,
+    /// Why it cannot be read, if a reference in it is broken.
+    broken: Option<Error>,
 }
 
 impl Placed {
@@ -50,18 +53,22 @@ impl Placed {
     fn list(origin: Origin, items: Vec<Placed>) -> Self {
         let mut origins = vec![origin];
         let mut values = Vec::with_capacity(items.len());
+        let mut broken = None;
         for item in items {
             origins.extend(item.origins);
             values.push(item.value);
+            broken = broken.or(item.broken);
         }
         Self {
             value: Value::List(values.into()),
             origins,
+            broken,
         }
     }
 
-    /// The items of a list, or of a text that spells one, whose origins are these.
-    fn items(list: &Value, origins: &[Origin]) -> Option<Vec<Self>> {
+    /// The items of this list, or of this text that spells one.
+    fn items(&self) -> Option<Vec<Self>> {
+        let (list, origins) = (&self.value, &self.origins);
         let values = coerce::items(list)?;
         let is_each = matches!(list, Value::List(_)) && origins.len() == list.count();
         let mut rest = origins.get(1..).filter(|_| is_each);
@@ -74,10 +81,20 @@ impl Placed {
                 Some((own, _)) => own.to_vec(),
                 None => vec![whole.clone(); count],
             };
-            Self { value, origins }
+            let broken = broken_part(self.broken.as_ref(), &value).cloned();
+            Self {
+                value,
+                origins,
+                broken,
+            }
         });
         Some(items.collect())
     }
+}
+
+/// Why a part of a value cannot be read, if the value cannot for this reason. Its other parts can.
+fn broken_part<'a>(broken: Option<&'a Error>, part: &Value) -> Option<&'a Error> {
+    broken.filter(|_| part.has_reference())
 }
 
 /// The origin of what a program wrote nowhere.
@@ -90,6 +107,8 @@ fn nowhere() -> Origin {
 pub(super) struct View<'a> {
     layer: usize,
     content: Content<'a>,
+    /// Why parts of it cannot be read, if references in it are broken.
+    broken: Option<&'a Error>,
 }
 
 /// What shows at a place inside a list.
@@ -103,9 +122,26 @@ enum Shown<'a> {
 
 impl<'a> View<'a> {
     pub(super) fn of(layer: usize, entry: &'a Entry) -> Self {
+        Self::of_node(layer, &entry.node)
+    }
+
+    fn of_node(layer: usize, node: &'a Node) -> Self {
+        let broken = match node {
+            Node::Resolved(resolved) => resolved.value.as_ref().err(),
+            Node::Leaf(_) | Node::Table(_) => None,
+        };
         Self {
             layer,
-            content: Content::Node(&entry.node),
+            content: Content::Node(node),
+            broken,
+        }
+    }
+
+    fn of_value(layer: usize, placed: &'a Placed) -> Self {
+        Self {
+            layer,
+            content: Content::Value(&placed.value, &placed.origins),
+            broken: placed.broken.as_ref(),
         }
     }
 
@@ -115,6 +151,16 @@ impl<'a> View<'a> {
             Content::Node(Node::Resolved(resolved)) => resolved.value.as_ref().ok(),
             Content::Node(Node::Table(_)) | Content::Value(Value::Table(_), _) => None,
             Content::Value(value, _) => Some(value),
+        }
+    }
+
+    /// A value of which at most parts cannot be read.
+    fn written(&self) -> Option<&'a Value> {
+        match self.content {
+            Content::Node(Node::Resolved(resolved)) if resolved.value.is_err() => {
+                Some(&resolved.raw.value).filter(|_| !resolved.stands_for_another())
+            }
+            _ => self.scalar(),
         }
     }
 
@@ -148,18 +194,16 @@ impl<'a> View<'a> {
     }
 
     fn is_list(&self) -> bool {
-        self.scalar().is_some_and(is_list)
+        self.written().is_some_and(is_list)
     }
 
     /// The entries of a table.
     fn children(&self) -> Vec<(&'a str, View<'a>)> {
-        let layer = self.layer;
-        let child = |content| View { layer, content };
         match self.content {
             Content::Node(Node::Table(table)) => {
                 let entries = table.map().sorted().into_iter();
                 entries
-                    .map(|entry| (&*entry.name, child(Content::Node(&entry.node))))
+                    .map(|entry| (&*entry.name, View::of(self.layer, entry)))
                     .collect()
             }
             Content::Value(Value::Table(fields), origins) => {
@@ -170,7 +214,8 @@ impl<'a> View<'a> {
                         let own = rest.split_at_checked(value.count());
                         let (own, after) = own.unwrap_or_default();
                         rest = after;
-                        (&**name, child(Content::Value(value, own)))
+                        let content = Content::Value(value, own);
+                        (&**name, View { content, ..*self })
                     })
                     .collect()
             }
@@ -212,12 +257,24 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The items of the list that this is.
-    fn items(&self) -> Vec<Placed> {
-        let items = self
-            .scalar()
-            .and_then(|list| Placed::items(list, &self.origins(list)));
-        items.unwrap_or_default()
+    /// What stands here.
+    fn placed(&self) -> Placed {
+        let (value, broken) = match self.content {
+            Content::Node(Node::Resolved(resolved)) => match &resolved.value {
+                Ok(value) => (value.clone().escaped(), None),
+                Err(_) => (resolved.raw.value.clone(), self.broken),
+            },
+            _ => {
+                let value = self.scalar().cloned().unwrap_or(Value::Unset);
+                let broken = broken_part(self.broken, &value);
+                (value, broken)
+            }
+        };
+        Placed {
+            origins: self.origins(&value),
+            broken: broken.cloned(),
+            value,
+        }
     }
 }
 
@@ -257,8 +314,7 @@ fn are_indexes(tables: &[View<'_>]) -> bool {
 
 /// Whether a table has the items of a list by index.
 pub(super) fn is_indexed(node: &Node) -> bool {
-    let content = Content::Node(node);
-    matches!(node, Node::Table(_)) && are_indexes(&[View { layer: 0, content }])
+    matches!(node, Node::Table(_)) && are_indexes(&[View::of_node(0, node)])
 }
 
 /// Whether indexes over an entry override its items.
@@ -320,14 +376,14 @@ struct Composer {
     layers: BTreeSet<usize>,
     /// Where its first parts were written.
     origins: Vec<Origin>,
-    /// What its parts refer to, and the first broken reference.
+    /// What its parts refer to.
     references: Option<Resolved>,
     /// A part whose number of items only a broken reference would tell.
     opaque: Option<Resolved>,
 }
 
 impl Composer {
-    fn include(&mut self, view: View<'_>) -> Value {
+    fn include(&mut self, view: View<'_>) {
         self.layers.insert(view.layer);
         if let Some(origin) = view.origin() {
             if self.origins.len() <= MOST_ORIGINS && !self.origins.contains(origin) {
@@ -336,18 +392,12 @@ impl Composer {
         }
         if let Content::Node(Node::Resolved(resolved)) = view.content {
             self.references = Some(joined_references(self.references.take(), resolved));
-            if resolved.value.is_err() {
-                // So that the other items can be read.
-                return resolved.raw.value.clone();
-            }
         }
-        view.scalar().cloned().unwrap_or(Value::Unset)
     }
 
     fn placed(&mut self, view: View<'_>) -> Placed {
-        let value = self.include(view);
-        let origins = view.origins(&value);
-        Placed { value, origins }
+        self.include(view);
+        view.placed()
     }
 
     fn value(&mut self, views: &[View<'_>], at: &mut String) -> Option<Placed> {
@@ -363,7 +413,7 @@ impl Composer {
             Shown::Value(view) => Some(self.placed(view)),
             Shown::Items(tables, list) => {
                 let below = self.placed(list);
-                match self.items(&tables, list, at) {
+                match self.items(&tables, (list.layer, &below), at) {
                     Some(items) => Some(Placed::list(list.start(), items)),
                     None => Some(below),
                 }
@@ -372,12 +422,14 @@ impl Composer {
                 let mut fields = BTreeMap::new();
                 let start = tables.first().map_or_else(nowhere, View::start);
                 let mut origins = vec![start];
+                let mut broken = None;
                 for (name, views) in by_name(&tables) {
                     let length = at.len();
                     key::push_segment(at, name);
                     if let Some(field) = self.value(&views, at) {
                         fields.insert(name.into(), field.value);
                         origins.extend(field.origins);
+                        broken = broken.or(field.broken);
                     }
                     at.truncate(length);
                 }
@@ -386,7 +438,11 @@ impl Composer {
                 self.layers.extend(empty.clone().map(|table| table.layer));
                 let is_there = !fields.is_empty() || empty.count() > 0;
                 let value = Value::Table(Box::new(fields));
-                is_there.then_some(Placed { value, origins })
+                is_there.then_some(Placed {
+                    value,
+                    origins,
+                    broken,
+                })
             }
         }
     }
@@ -396,10 +452,10 @@ impl Composer {
     fn items(
         &mut self,
         tables: &[View<'_>],
-        list: View<'_>,
+        (layer, list): (usize, &Placed),
         at: &mut String,
     ) -> Option<Vec<Placed>> {
-        let mut items = list.items();
+        let mut items = list.items().unwrap_or_default();
         let mut any_counts = false;
         let Items { by_index, others } = by_index(tables);
         for (index, views) in by_index {
@@ -409,10 +465,7 @@ impl Composer {
             match items.get(index) {
                 Some(below) => {
                     let mut all = views.clone();
-                    all.push(View {
-                        layer: list.layer,
-                        content: Content::Value(&below.value, &below.origins),
-                    });
+                    all.push(View::of_value(layer, below));
                     match self.value(&all, at) {
                         Some(item) => {
                             items[index] = item;
@@ -515,7 +568,10 @@ impl Composer {
                 match self.references.clone() {
                     None => Node::Leaf(leaf),
                     Some(references) => Node::Resolved(Box::new(Resolved {
-                        value: references.value.map(|_| leaf.value.clone()),
+                        value: match list.broken {
+                            Some(error) => Err(error),
+                            None => Ok(leaf.value.clone().unescaped()),
+                        },
                         raw: leaf,
                         ..references
                     })),
@@ -551,7 +607,7 @@ fn joined_origin(origins: &[Origin]) -> Origin {
     Origin::new("joined", names.join(" + "))
 }
 
-/// A resolved value that refers to all that both refer to, with the first broken reference.
+/// A resolved value that refers to all that both refer to.
 fn joined_references(first: Option<Resolved>, second: &Resolved) -> Resolved {
     let Some(first) = first else {
         return second.clone();
@@ -561,7 +617,6 @@ fn joined_references(first: Option<Resolved>, second: &Resolved) -> Resolved {
         refers: refers.collect(),
         chain: first.chain.max(second.chain),
         secret: first.secret || second.secret,
-        value: first.value.and_then(|_| second.value.clone()),
         ..second.clone()
     }
 }
@@ -584,8 +639,8 @@ pub(super) fn overlaid(
 ) -> Option<Composed> {
     let mut composer = Composer::default();
     let view = View::of(layer, list);
-    composer.include(view);
-    match composer.items(tables, view, &mut at.to_owned()) {
+    let below = composer.placed(view);
+    match composer.items(tables, (layer, &below), &mut at.to_owned()) {
         Some(items) => composed(composer, list, items),
         None => Some(Composed {
             entry: Arc::clone(list),
@@ -622,8 +677,7 @@ pub(super) fn joined(lists: &[(usize, &Arc<Entry>)], at: &str) -> Option<Compose
                     composer.opaque = Some(opaque.clone());
                     break;
                 }
-                let list = composer.placed(view);
-                items.extend(Placed::items(&list.value, &list.origins)?);
+                items.extend(composer.placed(view).items()?);
             }
         }
     }
@@ -653,7 +707,7 @@ pub(super) fn own_count(entry: &Entry) -> usize {
             Composer::default().own(view, &mut String::new()).len()
         }
         _ => {
-            let items = View::of(0, entry).scalar().and_then(coerce::items);
+            let items = View::of(0, entry).written().and_then(coerce::items);
             items.map_or(0, |items| items.len())
         }
     }
@@ -667,7 +721,7 @@ pub(super) fn parts_inside<S: AsRef<str>>(
     path: &[S],
 ) -> (Vec<usize>, Option<Origin>) {
     let list = View::of(list.0, list.1);
-    let Some(value) = list.scalar() else {
+    let Some(value) = list.written() else {
         return (Vec::new(), None);
     };
     let path: Vec<Cow<'_, str>> = path
@@ -676,8 +730,8 @@ pub(super) fn parts_inside<S: AsRef<str>>(
         .collect();
     let mut below: Vec<View<'_>> = tables.to_vec();
     below.push(View {
-        layer: list.layer,
         content: Content::Value(value, &[]),
+        ..list
     });
     let (layers, origin) = inside(&below, &path);
     let origin = match layers.as_slice() {
@@ -717,11 +771,11 @@ fn inside_list(
     let Some(index) = index else {
         return (Vec::new(), None);
     };
-    let items = list.scalar().and_then(coerce::items).unwrap_or_default();
+    let items = list.written().and_then(coerce::items).unwrap_or_default();
     let mut views: Vec<View<'_>> = by_index(tables).by_index.remove(&index).unwrap_or_default();
     views.extend(items.get(index).map(|item| View {
-        layer: list.layer,
         content: Content::Value(item, &[]),
+        ..list
     }));
     inside(&views, rest)
 }

@@ -17,7 +17,7 @@ pub(crate) fn unescape(text: &str) -> String {
 }
 
 /// Replaces each number of dollars before a brace by another.
-fn runs(text: &str, change: impl Fn(usize) -> usize) -> String {
+fn runs(text: &str, mut change: impl FnMut(usize) -> usize) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -41,6 +41,23 @@ impl Value {
     /// What [`escaped`](Self::escaped) was given.
     pub(crate) fn unescaped(self) -> Value {
         self.map_texts(&unescape)
+    }
+
+    /// Whether a text in it holds `${` that is not escaped.
+    pub(crate) fn has_reference(&self) -> bool {
+        match self {
+            Value::Text(text) => {
+                let mut has_odd = false;
+                runs(text, |dollars| {
+                    has_odd |= dollars % 2 == 1;
+                    dollars
+                });
+                has_odd
+            }
+            Value::List(items) => items.iter().any(Value::has_reference),
+            Value::Table(fields) => fields.values().any(Value::has_reference),
+            _ => false,
+        }
     }
 
     /// Whether a text in it holds `${`.

@@ -87,16 +87,38 @@ fn broken_like(raw: &Raw, reference: &str) -> Value {
     }
 }
 
+/// The text with all dollars before a brace doubled: an odd one would begin a reference.
+fn escaped(text: &str) -> String {
+    let mut pieces = text.split('{');
+    let mut escaped = pieces.next_back().unwrap_or_default().to_owned();
+    for piece in pieces.rev() {
+        let dollars = piece.len() - piece.trim_end_matches('$').len();
+        escaped = format!("{piece}{}{{{escaped}", "$".repeat(dollars));
+    }
+    escaped
+}
+
 /// The value written so that nothing in it is taken for a reference.
 fn literal(value: &Value) -> Value {
     match value {
-        Value::Text(text) => Value::from(text.replace("${", "$${")),
+        Value::Text(text) => Value::from(escaped(text)),
         Value::List(items) => Value::List(items.iter().map(literal).collect()),
         Value::Table(fields) => {
             let fields = fields.iter().map(|(k, v)| (k.clone(), literal(v)));
             Value::Table(Box::new(fields.collect()))
         }
         other => other.clone(),
+    }
+}
+
+#[test]
+fn a_text_with_escaped_references_is_written_as_a_literal() {
+    for text in ["", "{", "a${b}", "$${a}", "${a.${b}:$${c}}$", "$$$${"] {
+        let props = Properties::builder()
+            .source(Memory::from([("a", escaped(text))]))
+            .build()
+            .unwrap();
+        assert_eq!(props.get::<String>("a").unwrap(), text);
     }
 }
 

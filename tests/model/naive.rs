@@ -117,6 +117,16 @@ impl Raw {
         }
     }
 
+    /// Whether it has a reference, and not only what escapes one.
+    fn has_reference(&self) -> bool {
+        match self {
+            Raw::Text(parts) => parts.iter().any(|part| matches!(part, Part::Ref(..))),
+            Raw::List(items) => items.iter().any(Raw::has_reference),
+            Raw::Table(fields) => fields.values().any(Raw::has_reference),
+            _ => false,
+        }
+    }
+
     /// As it is written, but for what is resolved for good.
     pub(crate) fn unfixed(&self) -> Raw {
         match self {
@@ -304,8 +314,36 @@ fn overridable(raw: &Raw) -> Option<Vec<Raw>> {
             let items = items.map(|item| Raw::Literal(Value::from(item)));
             is_plain.then(|| items.collect())
         }
-        Raw::Fixed(_, Err(_)) => None,
+        Raw::Fixed(written, Err(broken)) => broken_items(written, *broken),
         raw => items(raw),
+    }
+}
+
+/// The items of a list of which at least one is broken; `None` if only the reference would tell them.
+fn broken_items(written: &Raw, broken: Broken) -> Option<Vec<Raw>> {
+    let part = |item: &Raw| broken_part(item, broken);
+    match written {
+        Raw::List(items) if cases(items).is_none() => Some(items.iter().map(part).collect()),
+        _ => None,
+    }
+}
+
+/// A part of a broken value: what has no references in it can be read.
+fn broken_part(raw: &Raw, broken: Broken) -> Raw {
+    match raw {
+        Raw::Table(fields) => {
+            let fields = fields.iter();
+            let fields = fields.map(|(k, v)| (k.clone(), broken_part(v, broken)));
+            Raw::Table(fields.collect())
+        }
+        raw if !raw.refers() => raw.clone(),
+        raw => {
+            let reads = match raw.has_reference() {
+                true => Err(broken),
+                false => without_cases(&Tree::new(), raw, &mut Vec::new()),
+            };
+            Raw::Fixed(Box::new(raw.clone()), reads)
+        }
     }
 }
 
@@ -554,17 +592,11 @@ fn join(
     let mut joined = Vec::new();
     for (at, raw) in lists.iter().rev() {
         if let Raw::Fixed(written, Err(broken)) = raw {
-            match &**written {
-                Raw::List(items) if cases(items).is_none() => {
-                    let broken = |item: &Raw| match item.refers() {
-                        true => Raw::Fixed(Box::new(item.clone()), Err(*broken)),
-                        false => item.clone(),
-                    };
-                    joined.extend(items.iter().map(broken));
-                    continue;
-                }
-                _ => return Some((*raw).clone()),
+            match broken_items(written, *broken) {
+                Some(items) => joined.extend(items),
+                None => return Some((*raw).clone()),
             }
+            continue;
         }
         if *raw == INDEXED {
             let (_, layer) = layers.iter().find(|(layer, _)| layer == at)?;
@@ -907,10 +939,27 @@ fn inside_broken(raw: &Raw, path: &[String], broken: Broken) -> Result<Option<Va
 fn holds_references(value: &Value) -> bool {
     match value {
         Value::Text(text) => text.contains("${"),
-        Value::List(items) => items.iter().any(holds_references),
+        Value::List(items) => are_cases(items) || items.iter().any(holds_references),
         Value::Table(fields) => fields.values().any(holds_references),
         _ => false,
     }
+}
+
+/// Whether a list would be a contextual value if it did not stand in another list: it is no value to
+/// read while that list is broken.
+fn are_cases(items: &[Value]) -> bool {
+    let is_case = |item: &Value| {
+        let Value::Table(fields) = item else {
+            return None;
+        };
+        match (fields.get("if"), fields.get("value"), fields.len()) {
+            (None, Some(_), 1) => Some(false),
+            (Some(Value::Table(_)), Some(_), 2) => Some(true),
+            _ => None,
+        }
+    };
+    let cases: Option<Vec<bool>> = items.iter().map(is_case).collect();
+    cases.is_some_and(|conditional| conditional.contains(&true))
 }
 
 pub(crate) fn descend(value: &Value, path: &[String]) -> Option<Value> {

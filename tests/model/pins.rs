@@ -719,8 +719,12 @@ impl World {
             if pin.earlier.is_none() {
                 let defaults = leaves(&self.defaults).into_iter().map(|(path, _)| path);
                 let hidden = defaults.filter(|path| {
-                    let there = naive::find(&pin.tree, path).is_some();
-                    !there && leaf_above(&pin.tree, path).is_none()
+                    let default = naive::find(&self.defaults, path);
+                    match naive::find(&pin.tree, path) {
+                        Some(Node::Table(_)) => matches!(default, Some(Node::Leaf(_))),
+                        Some(Node::Leaf(_)) => false,
+                        None => leaf_above(&pin.tree, path).is_none(),
+                    }
                 });
                 pin.earlier = Some(hidden.collect());
             }
@@ -1180,7 +1184,11 @@ impl World {
             naive::find(&self.view.merged, &naive::path(key)),
             Some(Node::Leaf(_))
         );
-        let is_kept = self.was_pinned || explained.pending_restart.is_some();
+        // A handle is not notified when its list begins or ends to wait for a restart because of other
+        // items.
+        let path = naive::path(key);
+        let is_frozen = self.frozen.iter().any(|one| path.starts_with(&one.path));
+        let is_kept = self.was_pinned || is_frozen;
         if !(is_item && is_kept) {
             assert_eq!(
                 version.origin(),
@@ -1193,11 +1201,7 @@ impl World {
                 let layer = version.layer();
                 // A value that was kept in force without its layer may be of no layer, and a handle is
                 // not notified when it is of one again.
-                let kept = self.setup.frozen.iter().any(|frozen| {
-                    let (key, frozen): (Key, Key) = (key.parse().unwrap(), frozen.parse().unwrap());
-                    key.is_under(&frozen)
-                });
-                let is_none = (self.was_pinned || kept) && layer.is_none();
+                let is_none = is_kept && layer.is_none();
                 assert!(
                     is_none || layer == Some(*only),
                     "{key} {layer:?}\n{explained}"
