@@ -293,7 +293,6 @@ fn too_much(loss: Loss, so: &str) -> Error {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::engine::clock::Fake;

@@ -47,6 +47,13 @@ impl Generation {
         }
     }
 
+    /// What to write in place of a key that no layer defines, as the error of reading it says.
+    pub(crate) fn advice(&self, missing: &str) -> Option<String> {
+        let spelled = self.spelled_otherwise(missing);
+        let nearest = || Some(format!("did you mean `{}`?", self.nearest(missing)?));
+        spelled.map(|spelled| spelled.advice()).or_else(nearest)
+    }
+
     /// The error about a missing key that a layer mentions.
     fn explain_absence(&self, missing: &str, explained: &dyn Fn(String) -> Error) -> Option<Error> {
         let found = Found::in_tree(&self.root, missing).ok()?;
@@ -154,12 +161,15 @@ impl Generation {
                 table = below;
                 continue;
             }
+            let letters = wanted.chars().count();
+            // Every name of one letter is near every other.
+            let most = (letters / 3).clamp(1, 2).min(letters.saturating_sub(1));
             let similar = |entry: &&Arc<Entry>| {
                 let name = &*entry.name;
-                let near = name.len().abs_diff(wanted.len()) <= 2;
+                let near = !name.is_empty() && name.len().abs_diff(wanted.len()) <= 8;
                 // The name itself is there with another meaning, such as a tombstone.
                 near.then(|| (distance(name, wanted), name.to_owned()))
-                    .filter(|(far, _)| (1..=2).contains(far))
+                    .filter(|(far, _)| (1..=most).contains(far))
             };
             let neighbours = table.map().iter().take(2_000);
             let (_, name) = neighbours.filter_map(|entry| similar(&entry)).min()?;
