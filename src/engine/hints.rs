@@ -7,7 +7,7 @@ use crate::engine::core::Engine;
 use crate::engine::health::Health;
 use crate::error::{Error, ErrorKind};
 use crate::schema::Schema;
-use crate::tree::layer::SourceId;
+use crate::tree::layer::{LayerState, SourceId};
 use crate::tree::snapshot::{Found, Generation};
 use crate::tree::spelling::Spelled;
 use crate::value::key::Key;
@@ -28,6 +28,13 @@ impl Engine {
         }
     }
 
+    /// Whether the keys of handles are to be recorded: a source may fail to set them.
+    pub(crate) fn records_reads(&self) -> bool {
+        let now = self.current.full();
+        let records = self.check_process().is_ok() && now.layers.iter().any(|it| is_flat(it));
+        records && self.books.records_reads()
+    }
+
     /// Whether the schema declares a key, or a handle reads it.
     fn is_known(&self, key: &Key, read: &BTreeSet<Key>) -> bool {
         let schema = self.rules.schema.as_ref();
@@ -43,13 +50,16 @@ impl Engine {
         for key in wanted {
             missing.entry(key.clone()).or_default();
         }
+        let mut named = BTreeSet::new();
         for (missing, is_table) in missing {
             let same = now.spelled_otherwise(missing.as_str());
             let below = || is_table.then(|| now.spelled_below(missing.as_str()));
             let Some(spelled) = same.or_else(|| below().flatten()) else {
                 continue;
             };
-            if self.is_known(&spelled.key, read) {
+            // A bound struct misses its table and its fields.
+            let is_named = !named.insert((spelled.key.clone(), spelled.meant.clone()));
+            if is_named || self.is_known(&spelled.key, read) {
                 continue;
             }
             if let Some(source) = source_of(now, &spelled) {
@@ -68,20 +78,26 @@ impl Engine {
     /// otherwise.
     fn add_hints_of_respelled(&self, now: &Generation, read: &BTreeSet<Key>, health: &mut Health) {
         for (at, layer) in now.layers.iter().enumerate() {
-            let kind = layer.name.split(' ').next();
-            if !matches!(kind, Some("env" | "args")) {
+            if !is_flat(layer) {
                 continue;
             }
             for key in leaves(&layer.root) {
                 if self.is_known(&key, read) {
                     continue;
                 }
-                if let Some(spelled) = now.spelled_in_other_layer(at, &key) {
+                if let Some(spelled) = now.spelled_in_weaker_layer(at, &key) {
                     add(health, layer.id, spelled.not_overridden());
                 }
             }
         }
     }
+}
+
+/// Whether a layer is of variables or of arguments: their names are easily spelled otherwise than the keys
+/// of documents.
+fn is_flat(layer: &LayerState) -> bool {
+    let kind = layer.name.split(' ').next();
+    matches!(kind, Some("env" | "args"))
 }
 
 /// The source whose value is in force at the key that is set in place of another.

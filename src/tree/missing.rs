@@ -197,18 +197,23 @@ pub(crate) fn sole_targets(node: &Node) -> Vec<Key> {
     }
 }
 
-/// How many letters to insert, remove or replace to make one text of the other.
+/// How many letters to insert, remove, replace or swap with the next one to make one text of the other.
 fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().collect();
     let b: Vec<char> = b.chars().collect();
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
+    for (i, x) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let replaced = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
+            let replaced = row[j] + usize::from(x != y);
+            let mut far = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                far = far.min(before[j - 1] + 1);
+            }
+            next.push(far);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }

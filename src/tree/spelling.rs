@@ -21,7 +21,7 @@ pub(crate) struct Spelled {
     pub(crate) key: Key,
     pub(crate) origin: Option<Origin>,
     /// The key that is missing: the one that was asked for, or one below it.
-    meant: Key,
+    pub(crate) meant: Key,
 }
 
 impl Generation {
@@ -43,26 +43,25 @@ impl Generation {
         })
     }
 
-    /// The key of another layer that a key of the layer `at` does not override, since it is spelled
+    /// The key of a weaker layer that a key of the layer `at` does not override, since it is spelled
     /// otherwise. There is none if another layer has the key too, or if the layer sets both.
-    pub(crate) fn spelled_in_other_layer(&self, at: usize, key: &Key) -> Option<Spelled> {
+    pub(crate) fn spelled_in_weaker_layer(&self, at: usize, key: &Key) -> Option<Spelled> {
         let has = |root: &Table, key: &Key| {
             Found::in_tree(root, key.as_str()).is_ok_and(|found| !found.is_nothing())
         };
         let own = &self.layers.get(at)?.root;
-        let others = self.layers.iter().enumerate();
-        let others = others.filter(|(other, _)| *other != at);
-        let others: Vec<&Table> = others.map(|(_, layer)| &layer.root).collect();
-        if others.iter().any(|root| has(root, key)) {
+        let (stronger, weaker) = (self.layers.get(..at)?, self.layers.get(at + 1..)?);
+        let mut others = stronger.iter().chain(weaker);
+        if others.any(|layer| has(&layer.root, key)) {
             return None;
         }
         let folded = fold(key.as_str());
-        let meant = others.into_iter().find_map(|root| {
+        let meant = weaker.iter().find_map(|layer| {
             let mut path = Vec::new();
             let is_free = |path: &[Cow<'_, str>]| {
                 Key::from_segments(path).is_ok_and(|other| other != *key && !has(own, &other))
             };
-            search(root, &folded, &mut path, &is_free)?;
+            search(&layer.root, &folded, &mut path, &is_free)?;
             Key::from_segments(&path).ok()
         })?;
         let entry = own.find(key.segments())?;
