@@ -710,6 +710,48 @@ mod tests {
     }
 
     #[test]
+    fn a_document_that_was_never_there_is_an_error_and_one_that_is_deleted_is_not() {
+        let mut mapping = Mapping::document("test", '/', "app.lines");
+        mapping.set_format(lines());
+        let mut mirror = Mirror::new(mapping);
+        for _ in 0..2 {
+            mirror.replace([]);
+            let error = mirror.whole("1").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable);
+            let told = error.to_string();
+            for part in ["does not exist", "policy.optional()", "test app.lines"] {
+                assert!(told.contains(part), "{told}");
+            }
+            assert!(mirror.update("1").is_err());
+        }
+        put(&mut mirror, "app.lines", b"a=1", 2);
+        assert_eq!(says(&mut mirror).0.len(), 1);
+        mirror.delete("app.lines");
+        assert_eq!(says(&mut mirror).0.len(), 0);
+        assert!(mirror.update("3").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_prefix_without_keys_is_a_hint_until_there_is_one() {
+        let hints = |mirror: &mut Mirror| -> Vec<String> {
+            let document = mirror.whole("1").unwrap();
+            assert!(document.problems().is_empty());
+            document.hints().iter().map(ToString::to_string).collect()
+        };
+        let mut mirror = mirror();
+        let wanted = "no key of the store begins with `app/` (test app/)";
+        assert_eq!(hints(&mut mirror), [wanted]);
+        put(&mut mirror, "apple/a", b"1", 1);
+        assert_eq!(hints(&mut mirror), [wanted]);
+        put(&mut mirror, "app/a", b"1", 1);
+        assert_eq!(hints(&mut mirror), Vec::<String>::new());
+        mirror.delete("app/a");
+        assert_eq!(hints(&mut mirror), [wanted]);
+        let mut whole = Mirror::new(Mapping::prefix("test", '/', ""));
+        assert_eq!(hints(&mut whole), ["the store has no keys (test )"]);
+    }
+
+    #[test]
     fn nothing_new_is_no_update() {
         let mut mirror = mirror();
         assert!(mirror.update("1").unwrap().is_none());

@@ -303,7 +303,7 @@ impl<'a> Sight<'a> {
     fn shell_form(&self, mark: char, key: Option<&Key>, written: &str) -> Error {
         // Shows no name of a key, since that may be a part of a secret.
         let general = format!(
-            "refers to a key that no layer defines; {}",
+            "refers to a key, which no layer defines; {}",
             remedy(mark, "key", None)
         );
         let Some(key) = key else {
