@@ -169,10 +169,7 @@ impl Ledger {
                 if old.layers[at].layer.is_bootstrap() {
                     return confirm_bootstrap(&old, at, &root);
                 }
-                let said = match undone {
-                    true => Said::Tentative,
-                    false => Said::All,
-                };
+                let said = if undone { Said::Tentative } else { Said::All };
                 self.guards
                     .judge(source, &old.layers[at].root, &root, said)?;
                 let mut done = self.replace(current, rules, &old, at, root, refusal)?;
@@ -197,15 +194,15 @@ impl Ledger {
                     update::apply(&mut root, &edits)?;
                     return confirm_bootstrap(&old, at, &root);
                 }
-                match self.guards.watches(source) {
-                    true => {
-                        let said = match undone {
-                            true => Said::Tentative,
-                            false => Said::Changes,
-                        };
-                        self.edit_guarded(current, rules, &old, at, edits, (refusal, said))
-                    }
-                    false => self.edit(current, rules, &old, at, edits, Editor::Source(refusal)),
+                if self.guards.watches(source) {
+                    let said = if undone {
+                        Said::Tentative
+                    } else {
+                        Said::Changes
+                    };
+                    self.edit_guarded(current, rules, &old, at, edits, (refusal, said))
+                } else {
+                    self.edit(current, rules, &old, at, edits, Editor::Source(refusal))
                 }
             }
             Order::Confirm { source, .. } => {

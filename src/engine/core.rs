@@ -987,6 +987,14 @@ impl Host for Engine {
         self.books.note_missing(key, is_table);
     }
 
+    fn records_reads(&self) -> bool {
+        Engine::records_reads(self)
+    }
+
+    fn note_read(&self, keys: Vec<Key>) {
+        self.books.note_read(keys);
+    }
+
     fn schedule(&self, subscriber: Arc<Subscriber>) {
         self.dispatcher.schedule(subscriber);
     }

@@ -308,7 +308,6 @@ fn too_much(loss: Loss, so: &str) -> Error {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::engine::clock::Fake;

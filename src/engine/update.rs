@@ -85,9 +85,10 @@ impl Ledger {
         }
         match self.guards.judge(source, there, &says, said) {
             Ok(()) => {
-                let done = match is_new {
-                    true => self.edit(current, rules, old, at, edits, Editor::Source(refusal))?,
-                    false => self.replace(current, rules, old, at, says, refusal)?,
+                let done = if is_new {
+                    self.edit(current, rules, old, at, edits, Editor::Source(refusal))?
+                } else {
+                    self.replace(current, rules, old, at, says, refusal)?
                 };
                 if held_before {
                     self.believe(current, source);

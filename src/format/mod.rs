@@ -169,9 +169,10 @@ impl Format {
     /// format.
     pub(crate) fn unknown(path: &Path) -> String {
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        let extension = match name == ".env" || name.starts_with(".env.") {
-            true => Some("env"),
-            false => path.extension().and_then(OsStr::to_str),
+        let extension = if name == ".env" || name.starts_with(".env.") {
+            Some("env")
+        } else {
+            path.extension().and_then(OsStr::to_str)
         };
         match extension.and_then(feature_of) {
             Some(feature) => format!("its format needs the feature `{feature}` of liveprops"),

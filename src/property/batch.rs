@@ -203,7 +203,6 @@ impl fmt::Debug for Mailbox {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::mpsc::channel;
     use std::thread;

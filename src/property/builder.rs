@@ -14,6 +14,7 @@ use crate::property::slot::{
 };
 use crate::sync::discard::{Contained, Discard};
 use crate::tree::snapshot::{Found, Generation};
+use crate::value::fields::fields_of;
 use crate::value::key::Key;
 
 /// Builds a [`DynamicProperty`]; made by [`Properties::property`](crate::Properties::property) and
@@ -100,6 +101,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
     /// inside a validator.
     pub fn build(self) -> Result<DynamicProperty<T>, Error> {
         let mut keys = self.keys.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let read = keys.clone();
         let fallbacks = keys.split_off(1).into();
         let terms = Spec {
             decoder: Decoder {
@@ -115,8 +117,24 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
             default: self.default,
             validators: self.validators.into(),
         };
-        build(keys.remove(0), terms, &self.host)
+        let built = build(keys.remove(0), terms, &self.host)?;
+        note_read::<T>(&read, &self.host);
+        Ok(built)
     }
+}
+
+/// Has the engine compare the keys that a handle reads with those that are set.
+fn note_read<T: DeserializeOwned>(keys: &[Key], host: &HostRef) {
+    let Some(host) = host.upgrade().filter(|host| host.records_reads()) else {
+        return;
+    };
+    let fields = fields_of::<T>();
+    let below = |key: &Key| {
+        let fields = fields.iter();
+        let read = fields.filter_map(|field| key.join(&Key::from_segments(&field.path).ok()?).ok());
+        read.collect::<Vec<Key>>()
+    };
+    host.note_read(keys.iter().flat_map(below).collect());
 }
 
 impl<T> fmt::Debug for PropertyBuilder<T> {

@@ -35,6 +35,14 @@ pub(crate) trait Host: Send + Sync {
     /// Remembers a key that is missing while a handle on it, or on the table there, is built.
     fn note_missing(&self, _key: &Key, _is_table: bool) {}
 
+    /// Whether the keys that a handle reads are to be recorded.
+    fn records_reads(&self) -> bool {
+        false
+    }
+
+    /// Records the keys that a handle reads: its own, or those of the fields of a struct.
+    fn note_read(&self, _keys: Vec<Key>) {}
+
     /// Has a subscriber run.
     fn schedule(&self, subscriber: Arc<Subscriber>);
 

@@ -13,10 +13,16 @@ use crate::value::origin::Origin;
 ///
 /// `--ratelimit.qps=500` sets `ratelimit.qps` to the text `500`, which becomes a number for who
 /// asks for one; `--verbose` without a value sets `true`. Only arguments that begin with `--` are
-/// looked at, and none after a bare `--`; the last of several wins. `--ratelimit.qps 500` with a
-/// space sets `true`, since nothing tells a value from the next argument. The source's health has a
-/// hint then ([`SourceHealth::hints`](crate::health::SourceHealth::hints)) to write
-/// `--ratelimit.qps=500`.
+/// looked at, and none after a bare `--`; the last of several wins.
+///
+/// `--ratelimit.qps 500` with a space sets `true`, since nothing tells a value from the next argument.
+/// Reading such a key as a number or a text is an error that says to write `--ratelimit.qps=500`, and the
+/// health of this source has a hint ([`SourceHealth::hints`](crate::health::SourceHealth::hints)).
+///
+/// Names are keys as they are: `--ratelimit-qps`, `--RATELIMIT.QPS` and `--peers[0].port` set other keys
+/// than `ratelimit.qps` and `peers.0.port`. The health of this source has a hint for each such argument that
+/// differs only by `_`, `-`, `.` or case from a key of another source, of the schema or of a handle, and
+/// for an index in brackets.
 ///
 /// Values contain no references: `${` in them is text, unless
 /// [`with_references`](Self::with_references) says otherwise.
@@ -83,6 +89,28 @@ impl Args {
     }
 }
 
+/// Why an argument sets no item of a list, and what to write: `peers[0].port` is a key of its own.
+fn bracketed(name: &str) -> Option<Error> {
+    let mut plain = String::new();
+    let mut rest = name;
+    while let Some((before, after)) = rest.split_once('[') {
+        let (index, after) = after.split_once(']')?;
+        let is_index = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
+        let is_end = after.is_empty() || after.starts_with(['.', '[']);
+        if !is_index || !is_end || name.starts_with('[') || name.contains('"') {
+            return None;
+        }
+        plain.push_str(&format!("{before}.{index}"));
+        rest = after;
+    }
+    if plain.is_empty() {
+        return None;
+    }
+    plain.push_str(rest);
+    let detail = format!("sets no item of a list; write `--{plain}=VALUE`");
+    Some(Error::new(ErrorKind::InvalidKey, detail))
+}
+
 impl Source for Args {
     fn origin(&self) -> Origin {
         Origin::new("args", "")
@@ -111,7 +139,8 @@ impl Source for Args {
                 Some((name, value)) => (name, Value::from(value)),
                 None => (text, Value::Bool(true)),
             };
-            if let Some(hint) = self.detached_value(place, text) {
+            let hints = self.detached_value(place, text).into_iter();
+            for hint in hints.chain(bracketed(name)) {
                 document.hint(hint.with_key(name).with_origin(here(name)));
             }
             let put = Key::parse(name).and_then(|key| {

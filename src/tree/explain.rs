@@ -40,6 +40,8 @@ pub struct Explanation {
     pub broken: Option<Error>,
     /// Why the key is absent, if it is; `None` also for a malformed key.
     pub absent: Option<Absence>,
+    /// What to write instead, if no layer defines the key and one has a key that is spelled nearly like it.
+    pub advice: Option<String>,
     /// All layers, the strongest first.
     pub layers: Vec<LayerView>,
     /// The generation that was rolled back to, if one was: then its value is in force, whatever the
@@ -197,6 +199,7 @@ impl Explanation {
             origin: generation.origin(key, in_force),
             broken: found.as_ref().err().cloned(),
             absent: None,
+            advice: None,
             layers: Vec::new(),
             pinned: generation.stamp.pinned,
             pending_restart: pending(generation, key, in_force, &show),
@@ -232,6 +235,9 @@ impl Explanation {
                 false => (Absence::Undefined, None),
             };
             winners.extend(by.filter(|_| matches!(absent, Absence::Unset { .. })));
+            if absent == Absence::Undefined && explanation.is_up_to_the_layers() {
+                explanation.advice = generation.advice(key);
+            }
             explanation.absent = Some(absent);
         }
         for (at, (layer, (says, origin))) in generation.layers.iter().zip(shown).enumerate() {
@@ -380,6 +386,12 @@ impl fmt::Display for Explanation {
                         " is absent: no case holds of the value ({})",
                         Plain(&origin)
                     )?;
+                }
+                Some(Absence::Undefined) if self.is_up_to_the_layers() => {
+                    write!(f, " is missing: no layer defines it")?;
+                    if let Some(advice) = &self.advice {
+                        write!(f, "; {}", Plain(advice))?;
+                    }
                 }
                 Some(Absence::Undefined) | None => write!(f, " has no value of its own")?,
             },

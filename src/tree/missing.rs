@@ -47,6 +47,13 @@ impl Generation {
         }
     }
 
+    /// What to write in place of a key that no layer defines, as the error of reading it says.
+    pub(crate) fn advice(&self, missing: &str) -> Option<String> {
+        let spelled = self.spelled_otherwise(missing);
+        let nearest = || Some(format!("did you mean `{}`?", self.nearest(missing)?));
+        spelled.map(|spelled| spelled.advice()).or_else(nearest)
+    }
+
     /// The error about a missing key that a layer mentions.
     fn explain_absence(&self, missing: &str, explained: &dyn Fn(String) -> Error) -> Option<Error> {
         let found = Found::in_tree(&self.root, missing).ok()?;
@@ -154,12 +161,15 @@ impl Generation {
                 table = below;
                 continue;
             }
+            let letters = wanted.chars().count();
+            // Every name of one letter is near every other.
+            let most = (letters / 3).clamp(1, 2).min(letters.saturating_sub(1));
             let similar = |entry: &&Arc<Entry>| {
                 let name = &*entry.name;
-                let near = name.len().abs_diff(wanted.len()) <= 2;
+                let near = !name.is_empty() && name.len().abs_diff(wanted.len()) <= 8;
                 // The name itself is there with another meaning, such as a tombstone.
                 near.then(|| (distance(name, wanted), name.to_owned()))
-                    .filter(|(far, _)| (1..=2).contains(far))
+                    .filter(|(far, _)| (1..=most).contains(far))
             };
             let neighbours = table.map().iter().take(2_000);
             let (_, name) = neighbours.filter_map(|entry| similar(&entry)).min()?;
@@ -187,18 +197,23 @@ pub(crate) fn sole_targets(node: &Node) -> Vec<Key> {
     }
 }
 
-/// How many letters to insert, remove or replace to make one text of the other.
+/// How many letters to insert, remove, replace or swap with the next one to make one text of the other.
 fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().collect();
     let b: Vec<char> = b.chars().collect();
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
+    for (i, x) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let replaced = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
+            let replaced = row[j] + usize::from(x != y);
+            let mut far = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                far = far.min(before[j - 1] + 1);
+            }
+            next.push(far);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }

@@ -1,5 +1,6 @@
 //! Layers become one tree: merge, follow references, tell what changed, explain.
 
+mod arguments;
 pub(crate) mod change;
 pub(crate) mod diff;
 pub(crate) mod explain;

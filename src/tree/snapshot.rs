@@ -372,6 +372,7 @@ impl Generation {
         key: &str,
         found: Found<'_>,
     ) -> Result<T, Error> {
+        self.check_arguments::<T>(key, found)?;
         match self.decode_once_noting(key, found) {
             Ok(value) => Ok(value),
             Err(error) => match self.without_rivals::<T>(key, found, error) {
@@ -382,7 +383,7 @@ impl Generation {
                 }
                 None => self.decode_masked(key, found),
             }
-            .map_err(|error| self.explain_referred(error)),
+            .map_err(|error| self.explain_argument(self.explain_referred(error))),
         }
     }
 

@@ -1,9 +1,12 @@
 //! The key that is set in place of a missing one, or of one below it, and is spelled nearly like it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
+use crate::tree::diff::value;
 use crate::tree::snapshot::{Found, Generation};
+use crate::value::Value;
 use crate::value::key::Key;
 use crate::value::map::Entry;
 use crate::value::node::Table;
@@ -18,7 +21,7 @@ pub(crate) struct Spelled {
     pub(crate) key: Key,
     pub(crate) origin: Option<Origin>,
     /// The key that is missing: the one that was asked for, or one below it.
-    meant: Key,
+    pub(crate) meant: Key,
 }
 
 impl Generation {
@@ -32,11 +35,40 @@ impl Generation {
             return None;
         }
         let mut path = Vec::new();
-        let entry = search(&self.root, &fold(missing.as_str()), &mut path)?;
+        let entry = search(&self.root, &fold(missing.as_str()), &mut path, &|_| true)?;
         Some(Spelled {
             key: Key::from_segments(&path).ok()?,
             origin: entry.node.origin().cloned(),
             meant: missing,
+        })
+    }
+
+    /// The key of a weaker layer that a key of the layer `at` does not override, since it is spelled
+    /// otherwise. There is none if another layer has the key too, or if the layer sets both.
+    pub(crate) fn spelled_in_weaker_layer(&self, at: usize, key: &Key) -> Option<Spelled> {
+        let has = |root: &Table, key: &Key| {
+            Found::in_tree(root, key.as_str()).is_ok_and(|found| !found.is_nothing())
+        };
+        let own = &self.layers.get(at)?.root;
+        let (stronger, weaker) = (self.layers.get(..at)?, self.layers.get(at + 1..)?);
+        let mut others = stronger.iter().chain(weaker);
+        if others.any(|layer| has(&layer.root, key)) {
+            return None;
+        }
+        let folded = fold(key.as_str());
+        let meant = weaker.iter().find_map(|layer| {
+            let mut path = Vec::new();
+            let is_free = |path: &[Cow<'_, str>]| {
+                Key::from_segments(path).is_ok_and(|other| other != *key && !has(own, &other))
+            };
+            search(&layer.root, &folded, &mut path, &is_free)?;
+            Key::from_segments(&path).ok()
+        })?;
+        let entry = own.find(key.segments())?;
+        Some(Spelled {
+            key: key.clone(),
+            origin: entry.node.origin().cloned(),
+            meant,
         })
     }
 
@@ -116,23 +148,61 @@ fn first_leaf<'a>(entry: &'a Arc<Entry>, path: &mut Vec<&'a str>) -> Option<&'a 
     first_leaf(below, path)
 }
 
-fn search<'a>(table: &'a Table, rest: &str, path: &mut Vec<&'a str>) -> Option<&'a Arc<Entry>> {
+/// A leaf whose key has these letters and whose path is accepted. It may be inside a list.
+fn search<'a>(
+    table: &'a Table,
+    rest: &str,
+    path: &mut Vec<Cow<'a, str>>,
+    accept: &dyn Fn(&[Cow<'a, str>]) -> bool,
+) -> Option<&'a Arc<Entry>> {
     for entry in table.map().iter().take(MOST) {
         let Some(below) = strip(rest, &entry.name) else {
             continue;
         };
-        path.push(&entry.name);
+        let depth = path.len();
+        path.push(Cow::Borrowed(&entry.name));
         let found = match (entry.node.table(), below) {
-            (None, "") => Some(entry),
-            (Some(_), "") | (None, _) => None,
-            (Some(table), below) => search(table, below, path),
+            (None, "") => accept(path).then_some(entry),
+            (Some(_), "") => None,
+            (None, below) => {
+                let inside = value(&entry.node).is_some_and(|it| search_value(it, below, path));
+                (inside && accept(path)).then_some(entry)
+            }
+            (Some(table), below) => search(table, below, path, accept),
         };
         if found.is_some() {
             return found;
         }
-        path.pop();
+        path.truncate(depth);
     }
     None
+}
+
+/// Whether a value has a place inside whose path has these letters; adds the names on the way to it.
+fn search_value<'a>(value: &'a Value, rest: &str, path: &mut Vec<Cow<'a, str>>) -> bool {
+    let mut below = |name: Cow<'a, str>, value: &'a Value| {
+        let Some(rest) = strip(rest, &name) else {
+            return false;
+        };
+        let depth = path.len();
+        path.push(name);
+        let found = rest.is_empty() || search_value(value, rest, path);
+        if !found {
+            path.truncate(depth);
+        }
+        found
+    };
+    match value {
+        Value::List(items) => {
+            let mut items = items.iter().enumerate().take(MOST);
+            items.any(|(at, item)| below(Cow::Owned(at.to_string()), item))
+        }
+        Value::Table(fields) => {
+            let mut fields = fields.iter().take(MOST);
+            fields.any(|(name, value)| below(Cow::Borrowed(&**name), value))
+        }
+        _ => false,
+    }
 }
 
 /// A key without what people write differently.
@@ -168,11 +238,26 @@ impl Spelled {
         }
     }
 
+    /// The hint that a key of another layer is not overridden.
+    pub(crate) fn not_overridden(&self) -> Error {
+        let detail = format!("is not overridden: {}", self.advice());
+        let hint = Error::new(ErrorKind::InvalidKey, detail).with_key(&self.meant);
+        match &self.origin {
+            Some(origin) => hint.with_origin(origin),
+            None => hint,
+        }
+    }
+
     /// What to write so that the missing key is set.
     pub(crate) fn advice(&self) -> String {
         let (key, missing) = (&self.key, self.meant.as_str());
-        let variable = self.origin.as_ref().filter(|it| it.kind() == "env");
-        let Some(variable) = variable.map(Origin::name) else {
+        let of_kind = |kind: &str| self.origin.as_ref().filter(|it| it.kind() == kind);
+        if let Some(argument) = of_kind("argument").map(Origin::name) {
+            return format!(
+                "the argument `{argument}` sets `{key}`; write `--{missing}=VALUE` to set `{missing}`"
+            );
+        }
+        let Some(variable) = of_kind("env").map(Origin::name) else {
             return format!("did you mean `{key}`?");
         };
         let remedy = match variable_for(variable, key.as_str(), missing) {

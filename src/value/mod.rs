@@ -10,6 +10,7 @@ use crate::value::spelled::Spelled;
 pub(crate) mod coerce;
 pub(crate) mod document;
 pub(crate) mod envname;
+pub(crate) mod fields;
 pub(crate) mod key;
 pub(crate) mod literal;
 pub(crate) mod map;

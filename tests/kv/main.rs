@@ -93,6 +93,8 @@ macro_rules! suite {
             values: what_one_transaction_changes_is_one_generation_and_one_call,
             values: a_value_that_is_no_text_or_too_large_is_refused_alone,
             values: a_key_may_hold_a_document,
+            values: a_document_that_is_absent_at_the_start_is_an_error_unless_it_is_optional,
+            values: a_prefix_without_keys_is_a_hint,
             values: a_key_inside_a_document_is_a_clash_and_the_document_stays,
             values: scopes_are_layers_and_a_value_walks_down_as_stronger_ones_go,
             values: ten_thousand_keys_are_loaded_and_one_change_is_one_change,

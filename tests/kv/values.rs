@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use liveprops::health::Status;
 use liveprops::source::Scope;
 use liveprops::sources::Memory;
-use liveprops::{ErrorKind, Properties, Value};
+use liveprops::{ErrorKind, Properties, Source, Value};
 
 use crate::field::{Field, SOON, Store, health, is_up, tell, within};
 
@@ -192,6 +192,52 @@ pub(crate) fn a_key_may_hold_a_document<S: Store>() {
     within(SOON, "health says so", || {
         is_up(&whole) && health(&mounted).problems.is_empty()
     });
+}
+
+pub(crate) fn a_document_that_is_absent_at_the_start_is_an_error_unless_it_is_optional<S: Store>() {
+    let Some(field) = Field::<S>::with(&[("app/n", "1")]) else {
+        return;
+    };
+    let source = || S::document(field.proxy.port(), "app/all");
+    let error = Properties::builder().source(source()).build().unwrap_err();
+    let error = error.to_string();
+    for part in ["does not exist", "policy.optional()", "all"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let props = Properties::builder()
+        .source(source().with(|policy| policy.optional()))
+        .build()
+        .unwrap();
+    let status = format!("{:?}", health(&props).status);
+    assert!(status.contains("does not exist"), "{status}");
+    field.store.put("app/all", "qps = 5\n");
+    within(SOON, "the document", || {
+        props.get_opt::<u32>("qps").unwrap() == Some(5)
+    });
+    within(SOON, "health says so", || is_up(&props));
+}
+
+pub(crate) fn a_prefix_without_keys_is_a_hint<S: Store>() {
+    let Some(field) = Field::<S>::with(&[("app/n", "1")]) else {
+        return;
+    };
+    let props = Properties::builder()
+        .source(S::prefix(field.proxy.port(), "nope"))
+        .build()
+        .unwrap();
+    assert!(is_up(&props));
+    let hints = health(&props).hints;
+    assert_eq!(hints.len(), 1, "{hints:?}");
+    let hint = hints[0].to_string();
+    assert!(
+        hint.contains("begins with `") && hint.contains("nope"),
+        "{hint}"
+    );
+    field.store.put("nope/n", "1");
+    within(SOON, "a key", || {
+        props.get_opt::<u32>("n").unwrap() == Some(1)
+    });
+    assert_eq!(health(&props).hints.len(), 0);
 }
 
 pub(crate) fn a_key_inside_a_document_is_a_clash_and_the_document_stays<S: Store>() {

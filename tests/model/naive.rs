@@ -881,11 +881,20 @@ fn refer(root: &Tree, part: &Part, stack: &mut Stack) -> Result<Value, Broken> {
     }
     match default {
         Some(default) => match default.as_slice() {
+            // A form of shells, and no default.
+            [Part::Plain(text), ..] if is_shell_form(text) => Err(Broken { unresolved: true }),
             [only @ Part::Ref(..)] => refer(root, only, stack),
             parts => text(root, parts, stack).map(Value::from),
         },
         None => Err(Broken { unresolved: true }),
     }
+}
+
+/// A sign before a number is a part of it.
+fn is_shell_form(default: &str) -> bool {
+    let is_number = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    let signed = default.strip_prefix(['-', '+']);
+    default.starts_with(['=', '?']) || signed.is_some_and(|rest| !is_number(rest))
 }
 
 fn look_up(root: &Tree, path: &[String], stack: &mut Stack) -> Result<Option<Value>, Broken> {

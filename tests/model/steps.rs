@@ -64,6 +64,12 @@ fn plain() -> impl Strategy<Value = String> {
     .prop_map(str::to_owned)
 }
 
+/// Defaults that begin as in shells, or as numbers do.
+fn signed() -> impl Strategy<Value = String> {
+    let all = ["-x", "-", "=x", "?x", "+x", "-1", "+7"];
+    (0..all.len()).prop_map(move |at| all[at].to_owned())
+}
+
 fn named() -> impl Strategy<Value = Vec<Part>> {
     let key = (0..KEYS.len()).prop_map(|key| vec![Part::Plain(KEYS[key].to_owned())]);
     let other = Just(vec![Part::Plain("gone".to_owned())]);
@@ -85,8 +91,12 @@ fn reference() -> impl Strategy<Value = Part> {
         }),
         1 => Just(Some(vec![])),
         1 => Just(Some(vec![Part::Escaped("a".to_owned())])),
+        1 => signed().prop_map(|text| Some(vec![Part::Plain(text)])),
+        1 => (signed(), named()).prop_map(|(text, key)| {
+            Some(vec![Part::Plain(text), Part::Ref(key, None)])
+        }),
     ];
-    (name, default).prop_map(|(name, default)| Part::Ref(name, default))
+    (name, default.boxed()).prop_map(|(name, default)| Part::Ref(name, default))
 }
 
 fn leaf() -> impl Strategy<Value = Raw> {

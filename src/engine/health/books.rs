@@ -29,6 +29,8 @@ pub(crate) use crate::engine::health::events::{News, Wake};
 const MAX_REFUSED: usize = 64;
 /// As many missing keys are compared with those that are set.
 const MAX_MISSING: usize = 256;
+/// As many keys of handles, and of the fields of bound structs, are compared with those that are set.
+const MAX_READ: usize = 1_000;
 
 /// Keeps the books.
 pub(crate) struct Books {
@@ -48,6 +50,8 @@ pub(super) struct Inner {
     pub(super) pending_restart: Vec<PendingRestart>,
     /// Keys that were missing when handles on them were built, and whether they are of tables.
     missing: BTreeMap<Key, bool>,
+    /// The keys of handles, and of the fields of the structs that they read.
+    read: BTreeSet<Key>,
     /// The handles that keep their last good values, by the addresses of their slots.
     pub(super) stale: BTreeMap<usize, (Stale, SystemTime)>,
 }
@@ -63,6 +67,20 @@ impl Inner {
     fn record(&mut self, source: SourceId) -> Option<&mut Record> {
         let mut sources = self.sources.iter_mut();
         sources.find(|record| record.health.source == source)
+    }
+
+    /// Records a clash, which counts once for each generation.
+    fn note_clash(&mut self, news: &mut News, generation: u64, error: Error) {
+        let text = error.to_string();
+        let mut known = self.refused.iter();
+        let is_counted = known.any(|old| {
+            old.source.is_none() && old.generation == generation && old.error.to_string() == text
+        });
+        if is_counted {
+            news.errors.push(error);
+        } else {
+            self.note(news, None, generation, error);
+        }
     }
 
     /// Remembers a refusal or a clash, the same one once.
@@ -614,10 +632,33 @@ impl Books {
         self.inner.lock().missing.clone()
     }
 
+    /// Whether the keys that a handle reads are to be recorded.
+    pub(crate) fn records_reads(&self) -> bool {
+        self.inner.lock().read.len() < MAX_READ
+    }
+
+    /// Records the keys that a handle reads.
+    pub(crate) fn note_read(&self, keys: Vec<Key>) {
+        let read = &mut self.inner.lock().read;
+        for key in keys {
+            if read.len() >= MAX_READ {
+                break;
+            }
+            read.insert(key);
+        }
+    }
+
+    /// The recorded keys that handles read.
+    pub(crate) fn read_keys(&self) -> BTreeSet<Key> {
+        self.inner.lock().read.clone()
+    }
+
     /// Remembers what concerns the whole.
     pub(crate) fn note(&self, generation: u64, error: Error) {
         let mut news = News::default();
-        self.note_clash(&mut news, generation, error);
+        let mut inner = self.inner.lock();
+        inner.note(&mut news, None, generation, error);
+        drop(inner);
         news.tell();
     }
 
@@ -679,7 +720,7 @@ impl Books {
 
     /// Remembers what a commit found.
     pub(crate) fn note_clash(&self, news: &mut News, generation: u64, error: Error) {
-        self.inner.lock().note(news, None, generation, error);
+        self.inner.lock().note_clash(news, generation, error);
     }
 
     pub(crate) fn whole(&self, generation: u64, kind: SourceEventKind) {

@@ -11,7 +11,7 @@ use crate::sources::consul::answer::{self, Answer, Head};
 use crate::sources::consul::{Consul, TIMEOUT};
 use crate::sources::kv::about;
 use crate::sources::kv::endpoints::named;
-use crate::sources::web::url::Url;
+use crate::sources::web::url::{Url, shown_invalid};
 use crate::sources::web::{self, Limits};
 
 /// How long a read blocks while nothing changes. [`about`] takes up to a quarter off, so all keys are
@@ -250,7 +250,7 @@ impl Consul {
         let server = self.options.endpoints.current()?;
         let place = server.place(shown);
         let exchange = || -> Result<T, Error> {
-            let url = web::tls::server(&server.address, &self.options.tls)?;
+            let url = web::tls::server(&server.address, &self.options.tls, "v1")?;
             let answer = read(self.send(link, &url, ask)?)?;
             link.is_reused = true;
             Ok(answer)
@@ -311,8 +311,10 @@ fn limits(begins: Duration) -> Limits {
 
 /// An address without what may be secret in it.
 fn shown(address: &str) -> String {
-    Url::parse(address).map_or_else(
-        |_| "an address that is not valid".to_owned(),
-        |url| url.to_string(),
-    )
+    match Url::parse(address) {
+        Ok(url) => url.to_string(),
+        Err(_) => shown_invalid(address)
+            .unwrap_or("an address that is not valid")
+            .to_owned(),
+    }
 }

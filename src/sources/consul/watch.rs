@@ -158,7 +158,7 @@ impl Consul {
     ) {
         let fault = update.as_ref().err().cloned();
         pulse.has_read(answer.index, answer.is_empty(), fault);
-        kv::tell(update, updates);
+        kv::send(update, updates);
     }
 
     /// All that an answer brings, as a document.

@@ -424,5 +424,4 @@ impl Target for Followed<'_> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests;

@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-#[cfg_attr(not(feature = "watch"), allow(dead_code))]
+#[cfg_attr(not(feature = "watch"), allow(dead_code))] // only events need all of it
 pub(super) mod chain;
 pub(super) mod follow;
 #[cfg(feature = "watch")]
@@ -19,12 +19,10 @@ pub(super) mod hub;
 #[cfg(not(feature = "watch"))]
 #[path = "no_hub.rs"]
 pub(super) mod hub;
-// Without events nobody posts, and nobody asks whom an event concerns.
-#[cfg_attr(not(feature = "watch"), allow(dead_code))]
+#[cfg_attr(not(feature = "watch"), allow(dead_code))] // only events post to it
 pub(super) mod mailbox;
 pub(super) mod read;
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 pub(super) mod testing;
 pub(super) mod trust;
 pub(super) mod verdict;

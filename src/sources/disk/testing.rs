@@ -60,7 +60,7 @@ impl Watched {
     }
 
     #[track_caller]
-    #[cfg_attr(not(feature = "watch"), allow(dead_code))]
+    #[cfg_attr(not(feature = "watch"), allow(dead_code))] // only events need it
     pub(crate) fn expect_degraded(&self, part: &str) {
         let told = self.recorder.wait_for(SOON, |seen| {
             let degraded = seen.degraded.as_ref().map(Error::to_string);

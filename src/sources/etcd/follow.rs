@@ -103,7 +103,7 @@ impl Etcd {
         } else {
             watch.held.update()
         };
-        if watch.tell(update) {
+        if watch.send(update) {
             return Ok(End::Stopped);
         }
         let mut place = Place {
@@ -143,7 +143,7 @@ impl Etcd {
             watch.updates.degraded(self.login_warning());
             // A document that is broken is so still.
             let update = watch.held.update();
-            if watch.tell(update) {
+            if watch.send(update) {
                 return Ok(End::Stopped);
             }
             let begun = Instant::now();
@@ -186,12 +186,12 @@ impl Etcd {
                     Message::Events(_) if watch.updates.is_stopped() => {
                         return Ok(Some(End::Stopped));
                     }
-                    Message::Events(events) => watch.held.take(&events, place),
+                    Message::Events(events) => watch.held.apply(&events, place),
                 }
                 message = lines.ready().map_err(explained)?;
             }
             let update = watch.held.update();
-            if watch.tell(update) {
+            if watch.send(update) {
                 return Ok(Some(End::Stopped));
             }
             if watch.held.mirror.wants_all() {
@@ -226,7 +226,7 @@ impl Held {
     }
 
     /// Whole revisions have come: the place moves when all of their events are in.
-    fn take(&mut self, events: &[Event], place: &mut Place) {
+    fn apply(&mut self, events: &[Event], place: &mut Place) {
         for event in events {
             place.count = place.count.saturating_add_signed(event.adds());
             // What was read in between is newer.
@@ -258,9 +258,9 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Tells what is new, and waits while too much is; says whether the program is over.
-    fn tell(&mut self, update: Result<Option<Update>, Error>) -> bool {
-        kv::tell(update, self.updates);
+    /// Sends what is new, and waits while too much is; returns whether the source is to end.
+    fn send(&mut self, update: Result<Option<Update>, Error>) -> bool {
+        kv::send(update, self.updates);
         let now = Instant::now();
         self.due = self.due.max(now) + PAUSE;
         let ahead = self.due.duration_since(now);

@@ -26,7 +26,7 @@ use crate::sources::kv::slot::Slot;
 use crate::sources::trust::{Credential, Files};
 use crate::sources::web;
 use crate::sources::web::reuse::Client;
-use crate::sources::web::url::Url;
+use crate::sources::web::url::{Url, shown_invalid};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
@@ -233,7 +233,7 @@ impl Etcd {
         server: &str,
         ask: impl Fn(&Ask<'_>) -> Result<T, Fault>,
     ) -> Result<T, Error> {
-        let server = web::tls::server(server, &self.options.tls)?;
+        let server = web::tls::server(server, &self.options.tls, "v3")?;
         let with = |token: Option<HeaderValue>| Ask {
             client,
             server: &server,
@@ -314,10 +314,12 @@ fn bounds(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
 
 /// An address without what may be secret in it.
 fn shown(address: &str) -> String {
-    Url::parse(address).map_or_else(
-        |_| "an address that is not valid".to_owned(),
-        |url| url.to_string(),
-    )
+    match Url::parse(address) {
+        Ok(url) => url.to_string(),
+        Err(_) => shown_invalid(address)
+            .unwrap_or("an address that is not valid")
+            .to_owned(),
+    }
 }
 
 /// With memory of its own: what one has told says nothing of what another has.

@@ -592,5 +592,4 @@ fn parent_stands(path: &Path) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests;

@@ -16,7 +16,7 @@ use crate::source::{
 use crate::sources::disk::absolute;
 use crate::sources::http::round::Memory;
 use crate::sources::trust::{Credential, Files};
-use crate::sources::web::url::Address;
+use crate::sources::web::url::{Address, shown_invalid};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
@@ -368,8 +368,9 @@ impl Place {
         let address = Address::parse(url.trim());
         let name = match &address {
             Ok(address) => address.to_string(),
-            // What cannot be taken apart may hold a password anywhere.
-            Err(_) => "(an address that is not valid)".to_owned(),
+            Err(_) => shown_invalid(url.trim())
+                .unwrap_or("(an address that is not valid)")
+                .to_owned(),
         };
         Self {
             address,

@@ -69,6 +69,8 @@ pub(crate) struct Mirror {
     dirty: BTreeSet<Arc<str>>,
     anew: bool,
     changed: bool,
+    /// Whether the store has ever had one of the keys.
+    was_there: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -102,6 +104,7 @@ impl Mirror {
             dirty: BTreeSet::new(),
             anew: false,
             changed: false,
+            was_there: false,
         }
     }
 
@@ -135,10 +138,10 @@ impl Mirror {
 
     /// A key was set; it is not kept if more than `limit` would be held then.
     fn put_within(&mut self, entry: &Entry<'_>, limit: usize) {
-        let place = match self.mapping.place(entry.key) {
-            None => return,
-            Some(place) => place,
+        let Some(place) = self.mapping.place(entry.key) else {
+            return;
         };
+        self.was_there = true;
         let known = self.items.get_key_value(entry.key);
         let key: Arc<str> = known.map_or_else(|| entry.key.into(), |(key, _)| Arc::clone(key));
         let origin = self.origin(entry);
@@ -307,6 +310,10 @@ impl Mirror {
             if let Some(fault) = self.faults.values().next() {
                 return Err(fault.clone());
             }
+            // A document that is deleted takes its values away, as any key does.
+            if !self.was_there {
+                return Err(self.absent());
+            }
         }
         if self.dirty.is_empty() && !self.changed {
             return Ok(None);
@@ -325,6 +332,25 @@ impl Mirror {
         let mut document = self.reported();
         document.set_revision(revision);
         Ok(document)
+    }
+
+    /// The error of a document that the store has never had.
+    fn absent(&self) -> Error {
+        let detail = "the key does not exist; create it, or start without it by \
+                      `.with(|policy| policy.optional())`";
+        let origin = Origin::new(self.mapping.kind, self.mapping.wanted());
+        Error::new(ErrorKind::Unavailable, detail).with_origin(origin)
+    }
+
+    /// The hint that a prefix has no keys.
+    fn empty_prefix(&self) -> Option<Error> {
+        let is_empty = self.count() == 0 && !self.mapping.is_document();
+        let detail = match self.mapping.wanted() {
+            "" => "the store has no keys".to_owned(),
+            prefix => format!("no key of the store begins with `{prefix}`"),
+        };
+        let origin = Origin::new(self.mapping.kind, self.mapping.wanted());
+        is_empty.then(|| Error::new(ErrorKind::Missing, detail).with_origin(origin))
     }
 
     fn too_large(&self) -> Error {
@@ -517,6 +543,9 @@ impl Mirror {
         for problem in self.problems() {
             document.warn(problem);
         }
+        if let Some(hint) = self.empty_prefix() {
+            document.hint(hint);
+        }
         document
     }
 
@@ -678,6 +707,48 @@ mod tests {
             .iter()
             .map(|(key, value, _)| format!("{key}={value}"));
         (lines.collect(), document.problems().len())
+    }
+
+    #[test]
+    fn a_document_that_was_never_there_is_an_error_and_one_that_is_deleted_is_not() {
+        let mut mapping = Mapping::document("test", '/', "app.lines");
+        mapping.set_format(lines());
+        let mut mirror = Mirror::new(mapping);
+        for _ in 0..2 {
+            mirror.replace([]);
+            let error = mirror.whole("1").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable);
+            let told = error.to_string();
+            for part in ["does not exist", "policy.optional()", "test app.lines"] {
+                assert!(told.contains(part), "{told}");
+            }
+            assert!(mirror.update("1").is_err());
+        }
+        put(&mut mirror, "app.lines", b"a=1", 2);
+        assert_eq!(says(&mut mirror).0.len(), 1);
+        mirror.delete("app.lines");
+        assert_eq!(says(&mut mirror).0.len(), 0);
+        assert!(mirror.update("3").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_prefix_without_keys_is_a_hint_until_there_is_one() {
+        let hints = |mirror: &mut Mirror| -> Vec<String> {
+            let document = mirror.whole("1").unwrap();
+            assert!(document.problems().is_empty());
+            document.hints().iter().map(ToString::to_string).collect()
+        };
+        let mut mirror = mirror();
+        let wanted = "no key of the store begins with `app/` (test app/)";
+        assert_eq!(hints(&mut mirror), [wanted]);
+        put(&mut mirror, "apple/a", b"1", 1);
+        assert_eq!(hints(&mut mirror), [wanted]);
+        put(&mut mirror, "app/a", b"1", 1);
+        assert_eq!(hints(&mut mirror), Vec::<String>::new());
+        mirror.delete("app/a");
+        assert_eq!(hints(&mut mirror), [wanted]);
+        let mut whole = Mirror::new(Mapping::prefix("test", '/', ""));
+        assert_eq!(hints(&mut whole), ["the store has no keys (test )"]);
     }
 
     #[test]

@@ -17,8 +17,8 @@ pub(crate) fn policy() -> Policy {
     Policy::new().guarded(Guard::new())
 }
 
-/// Hands over what is new in a mirror, if anything is.
-pub(crate) fn tell(update: Result<Option<Update>, Error>, updates: &Updates) {
+/// Sends what is new in a mirror, if anything is.
+pub(crate) fn send(update: Result<Option<Update>, Error>, updates: &Updates) {
     match update {
         Ok(Some(update)) => drop(updates.send(update)),
         Ok(None) => updates.alive(),

@@ -283,9 +283,10 @@ impl Client {
         let mut bytes = format!("PUB {subject} {reply} {}\r\n", body.len()).into_bytes();
         bytes.extend_from_slice(body);
         bytes.extend_from_slice(b"\r\n");
-        match self.0.send(&bytes) {
-            true => Ok(()),
-            false => Err(Unanswered::Ended),
+        if self.0.send(&bytes) {
+            Ok(())
+        } else {
+            Err(Unanswered::Ended)
         }
     }
 
@@ -341,9 +342,10 @@ impl Client {
             sid,
             queue,
         };
-        match self.0.send(format!("SUB {subject} {sid}\r\n").as_bytes()) {
-            true => Ok(subscription),
-            false => Err(Unanswered::Ended),
+        if self.0.send(format!("SUB {subject} {sid}\r\n").as_bytes()) {
+            Ok(subscription)
+        } else {
+            Err(Unanswered::Ended)
         }
     }
 }

@@ -269,11 +269,13 @@ async fn begin(
     })
     .await?;
     let encrypted = wants_tls || info.needs_tls;
-    let mut stream: Box<dyn Stream> = match encrypted {
-        false => Box::new(stream),
+    let mut stream: Box<dyn Stream> = if !encrypted {
+        Box::new(stream)
+    } else if inbox.is_empty() {
+        Box::new(encrypt(stream, &address.host, tls, wants_tls).await?)
+    } else {
         // What comes before the handshake could be from anybody.
-        true if !inbox.is_empty() => return Err(malformed("more than an INFO comes before TLS")),
-        true => Box::new(encrypt(stream, &address.host, tls, wants_tls).await?),
+        return Err(malformed("more than an INFO comes before TLS"));
     };
     let greeting = login.connect(&info.nonce, encrypted)?;
     exchange(&mut *stream, &mut inbox, &greeting, |op| match op {
@@ -298,9 +300,10 @@ async fn encrypt(
     let encrypted = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
     encrypted.await.map_err(|fault| {
         let why = cut(&fault.to_string());
-        let hint = match wanted {
-            true => "",
-            false => "; it is asked for by the server: trust it by `tls://` or a CA certificate",
+        let hint = if wanted {
+            ""
+        } else {
+            "; it is asked for by the server: trust it by `tls://` or a CA certificate"
         };
         unavailable(format!("TLS failed: {why}{hint}"))
     })
@@ -309,9 +312,10 @@ async fn encrypt(
 /// Why a server takes nobody, in its words.
 fn refused(error: &str) -> Error {
     let lower = error.to_ascii_lowercase();
-    match lower.contains("authoriz") || lower.contains("authentic") {
-        true => unavailable("the server refuses: check the credentials"),
-        false => unavailable(format!("the server refuses: {}", cut(error))),
+    if lower.contains("authoriz") || lower.contains("authentic") {
+        unavailable("the server refuses: check the credentials")
+    } else {
+        unavailable(format!("the server refuses: {}", cut(error)))
     }
 }
 

@@ -392,10 +392,11 @@ impl Nats {
     /// Hands over what is new in the mirror, or all of it.
     fn send(&self, mirror: &mut Mirror, updates: &Updates, revision: u64, all: bool) {
         let revision = revision.to_string();
-        let update = match all {
-            true => mirror.whole(revision).map(|all| Some(Update::full(all))),
-            false => mirror.update(revision),
+        let update = if all {
+            mirror.whole(revision).map(|all| Some(Update::full(all)))
+        } else {
+            mirror.update(revision)
         };
-        kv::tell(update, updates);
+        kv::send(update, updates);
     }
 }

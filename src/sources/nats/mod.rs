@@ -311,9 +311,10 @@ impl Nats {
             }
         }
         let below = wanted.split_once('.').map_or("", |(_, below)| below);
-        Ok(match mapping.is_document() {
-            true => below.to_owned(),
-            false => format!("{below}>"),
+        Ok(if mapping.is_document() {
+            below.to_owned()
+        } else {
+            format!("{below}>")
         })
     }
 
@@ -416,9 +417,10 @@ fn shown(address: &str) -> String {
         None => (String::new(), address),
     };
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    match scheme.contains('@') {
-        true => host.to_owned(),
-        false => format!("{scheme}{host}"),
+    if scheme.contains('@') {
+        host.to_owned()
+    } else {
+        format!("{scheme}{host}")
     }
 }
 

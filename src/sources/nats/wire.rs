@@ -234,10 +234,7 @@ impl Inbox {
     /// The message whose body begins so many bytes from here, if all of it is there that is kept.
     fn message(&mut self, head: Head, line: usize) -> Option<Op> {
         let is_cut = head.total > MAX_MESSAGE;
-        let kept = match is_cut {
-            true => head.headers,
-            false => head.total + 2,
-        };
+        let kept = if is_cut { head.headers } else { head.total + 2 };
         let body = self.bytes.get(self.read + line..self.read + line + kept);
         let Some(body) = body else {
             // The end of its line is where it was.
@@ -245,9 +242,10 @@ impl Inbox {
             return None;
         };
         let (headers, payload) = body.split_at(head.headers);
-        let payload = match is_cut {
-            true => &[],
-            false => &payload[..payload.len() - 2],
+        let payload = if is_cut {
+            &[]
+        } else {
+            &payload[..payload.len() - 2]
         };
         let message = Message {
             subject: head.subject,

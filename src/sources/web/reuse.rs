@@ -73,7 +73,6 @@ fn is_closed(fault: &ureq::Error) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -31,20 +31,25 @@ pub(crate) fn config(pems: &Pems) -> Result<TlsConfig, Error> {
 }
 
 /// The address of a store's server, which speaks TLS where certificates were given: they would be of no
-/// use without, and what is secret would be sent as it is.
+/// use without, and what is secret would be sent as it is. `api` is the version of the HTTP interface whose
+/// paths the source adds: an address that goes into it finds no keys.
 #[cfg(any(feature = "consul", feature = "etcd"))]
-pub(crate) fn server(address: &str, files: &Files) -> Result<Url, Error> {
+pub(crate) fn server(address: &str, files: &Files, api: &str) -> Result<Url, Error> {
     let refuse = |why: &str| {
         let detail = format!("the address is not valid: {why}");
         Error::new(ErrorKind::Other, detail)
     };
     let url = Url::parse(address).map_err(refuse)?;
-    match files.any() && !url.is_secure() {
-        true => Err(refuse(
-            "it begins with `http`, and a certificate was given, which wants `https`",
-        )),
-        false => Ok(url),
+    if url.enters_api(api) {
+        let why = format!("the source adds the path itself; end the address before `/{api}`");
+        return Err(refuse(&why));
     }
+    if files.any() && !url.is_secure() {
+        return Err(refuse(
+            "it begins with `http`, and a certificate was given, which wants `https`",
+        ));
+    }
+    Ok(url)
 }
 
 /// A client of a store, which keeps one connection.

@@ -29,16 +29,38 @@ pub(crate) struct Url {
     path: String,
 }
 
+/// An address that cannot be taken apart, up to its path, if no part of it may be a password.
+pub(crate) fn shown_invalid(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let server = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_plain = |text: &str| {
+        let mut bytes = text.bytes();
+        bytes.all(|b| b.is_ascii_alphanumeric() || b"+-._[]:".contains(&b))
+    };
+    // Behind a colon stands a port, or a password.
+    let is_port = |port: &str| port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    let is_server = match server.rsplit_once(':') {
+        Some((host, port)) => is_port(port) && (!host.contains(':') || host.starts_with('[')),
+        None => true,
+    };
+    let is_short = text.len() <= 256;
+    let end = text.len() - rest.len() + server.len();
+    (is_short && is_plain(scheme) && is_plain(server) && is_server && !text.contains('@'))
+        .then(|| &text[..end])
+        .filter(|shown| !shown.is_empty())
+}
+
 impl Address {
     /// Takes an address apart. The error says what is wrong with it, and quotes nothing of it.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         let Some((scheme, rest)) = text.split_once(':') else {
             return Err("no scheme: begin it with `https://`, `http://` or `file:`");
         };
-        if scheme.eq_ignore_ascii_case("file") {
-            return file(rest).map(Address::File);
+        match scheme.to_ascii_lowercase().as_str() {
+            "file" => file(rest).map(Address::File),
+            "https" | "http" => Url::parse(text).map(Address::Web),
+            _ => Err("only `https`, `http` and `file` are supported"),
         }
-        Url::parse(text).map(Address::Web)
     }
 
     /// The path whose extension may name the format.
@@ -77,11 +99,11 @@ impl Url {
         }
         let (scheme, rest) = text
             .split_once("://")
-            .ok_or("no scheme: begin it with `https://`, `http://` or `file:`")?;
+            .ok_or("no scheme: begin it with `https://` or `http://`")?;
         let secure = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
             "http" => false,
-            _ => return Err("only `https`, `http` and `file` are supported"),
+            _ => return Err("only `https` and `http` are supported"),
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
@@ -182,6 +204,14 @@ impl Url {
     #[cfg(any(feature = "consul", feature = "etcd"))]
     pub(crate) fn is_secure(&self) -> bool {
         self.secure
+    }
+
+    /// Whether the path goes into an HTTP interface of this version, as in `/v1` or `/v1/kv/app`.
+    #[cfg(any(feature = "consul", feature = "etcd"))]
+    pub(crate) fn enters_api(&self, version: &str) -> bool {
+        let path = self.bare_path().trim_end_matches('/');
+        let begins = path.ends_with(&format!("/{version}"));
+        begins || format!("{path}/").contains(&format!("/{version}/kv/"))
     }
 
     /// The host, of an IPv6 address with its brackets.
@@ -332,7 +362,6 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -386,6 +415,24 @@ mod tests {
             "file:///a%00",
         ] {
             assert!(Address::parse(text).is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn an_invalid_address_is_shown_unless_it_may_hold_a_password() {
+        for (text, wanted) in [
+            ("htp://127.0.0.1:8500/v1", Some("htp://127.0.0.1:8500")),
+            ("localhost:8500", Some("localhost:8500")),
+            ("file:///etc", Some("file://")),
+            ("ftp://[::1]:21/a", Some("ftp://[::1]:21")),
+            ("", None),
+            ("me:s3cret", None),
+            ("htp://me:s3cret@h", None),
+            ("htp://h/a@b", None),
+            ("htp://h s3cret", None),
+            ("htp://me:12:80", None),
+        ] {
+            assert_eq!(shown_invalid(text), wanted, "{text}");
         }
     }
 

@@ -317,7 +317,7 @@ impl ZooKeeper {
             };
             updates.located(open.place.as_str());
             let all = mirror.whole(open.session.revision());
-            kv::tell(all.map(|all| Some(Update::full(all))), updates);
+            kv::send(all.map(|all| Some(Update::full(all))), updates);
             let outcome = open.follow(mirror, updates);
             if updates.is_stopped() {
                 open.session.close();

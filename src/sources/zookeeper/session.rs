@@ -5,7 +5,7 @@
 //! that change.
 //!
 //! A server that is broken, or hostile, cannot make a session hold more than [`MAX_MESSAGE`] bytes
-//! of a message and [`MAX_TOLD`] bytes of paths, or keep it from its deadlines.
+//! of a message and [`MAX_CHANGED`] bytes of paths, or keep it from its deadlines.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read, Write};
@@ -28,7 +28,7 @@ const MAX_MESSAGE: usize = MAX_DOCUMENT_BYTES + (1 << 20);
 /// The largest message that any server may be set up to send: 128 times of what it does by default.
 const LARGEST: usize = 128 << 20;
 /// So many bytes of paths that a watch has told of are kept, each counting [`PATH_BYTES`] besides.
-const MAX_TOLD: usize = 4 << 20;
+const MAX_CHANGED: usize = 4 << 20;
 const PATH_BYTES: usize = 64;
 /// How much memory is kept for the next message.
 const KEPT: usize = 256 << 10;
@@ -129,23 +129,23 @@ impl Drop for Held {
     }
 }
 
-/// The nodes that a watch has told of.
+/// The nodes that a watch has named.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct ChangedPaths {
     paths: BTreeSet<String>,
     bytes: usize,
     overflowed: bool,
 }
 
-impl Told {
+impl ChangedPaths {
     pub(super) fn is_empty(&self) -> bool {
         self.paths.is_empty() && !self.overflowed
     }
 
     /// Takes the paths; `None` if there were too many to be kept, and everything has to be read.
-    pub(super) fn take(&mut self) -> Option<BTreeSet<String>> {
-        let told = std::mem::take(self);
-        (!told.overflowed).then_some(told.paths)
+    pub(super) fn drain(&mut self) -> Option<BTreeSet<String>> {
+        let all = std::mem::take(self);
+        (!all.overflowed).then_some(all.paths)
     }
 
     fn insert(&mut self, path: &str) {
@@ -153,7 +153,7 @@ impl Told {
             return;
         }
         self.bytes += PATH_BYTES + path.len();
-        if self.bytes > MAX_TOLD {
+        if self.bytes > MAX_CHANGED {
             *self = Self {
                 overflowed: true,
                 ..Self::default()
@@ -192,7 +192,7 @@ pub(super) struct Session {
     chunk: Vec<u8>,
     questions: i32,
     zxid: i64,
-    pub(super) told: Told,
+    pub(super) changed: ChangedPaths,
 }
 
 enum Stream {
@@ -231,7 +231,7 @@ impl Session {
             chunk: vec![0; 64 << 10],
             questions: 0,
             zxid: 0,
-            told: Told::default(),
+            changed: ChangedPaths::default(),
         };
         session.greet(until)?;
         if let Some(digest) = &server.digest {
@@ -329,7 +329,7 @@ impl Session {
 
     /// Waits until a watch tells of something; `false` if it does not by then.
     pub(super) fn listen(&mut self, until: Instant) -> Result<bool, Error> {
-        while self.told.is_empty() {
+        while self.changed.is_empty() {
             let Some(message) = self.message(until)? else {
                 return Ok(false);
             };
@@ -365,7 +365,7 @@ impl Session {
             return Ok(Some((header, message)));
         }
         let (_kind, _state, path) = (reader.int()?, reader.int()?, reader.text()?);
-        self.told.insert(path);
+        self.changed.insert(path);
         Ok(None)
     }
 
@@ -499,17 +499,17 @@ mod tests {
 
     #[test]
     fn paths_without_end_are_dropped_and_everything_is_to_be_read() {
-        let mut told = Told::default();
-        assert!(told.is_empty());
-        for n in 0..MAX_TOLD / PATH_BYTES {
-            told.insert("/app/the same");
-            told.insert(&format!("/app/{n}"));
+        let mut changed = ChangedPaths::default();
+        assert!(changed.is_empty());
+        for n in 0..MAX_CHANGED / PATH_BYTES {
+            changed.insert("/app/the same");
+            changed.insert(&format!("/app/{n}"));
         }
-        assert!(told.overflowed && told.paths.is_empty() && !told.is_empty());
-        assert_eq!(told.take(), None);
-        assert!(told.is_empty());
-        told.insert("/app");
-        assert_eq!(told.take().unwrap().len(), 1);
+        assert!(changed.overflowed && changed.paths.is_empty() && !changed.is_empty());
+        assert_eq!(changed.drain(), None);
+        assert!(changed.is_empty());
+        changed.insert("/app");
+        assert_eq!(changed.drain().unwrap().len(), 1);
     }
 
     #[test]

@@ -320,16 +320,16 @@ impl Tree {
         let deadline = Deadline::each(LATE, LONGEST);
         session.ask(VecDeque::from(questions), deadline, |ask, answer, more| {
             signs.give();
-            reading.take(ask, answer, more)
+            reading.record(ask, answer, more)
         })?;
         let mut changes = reading.changes;
         self.doubt = Doubt::No;
-        self.settle(&mut changes, signs)?;
+        self.read_changed(&mut changes, signs)?;
         Ok(changes)
     }
 
-    /// Reads what the watch has told of, until nothing more is told meanwhile.
-    fn settle(&mut self, changes: &mut Changes, signs: &mut Signs<'_>) -> Result<(), Error> {
+    /// Reads the nodes that the watch has named, until it names no more meanwhile.
+    fn read_changed(&mut self, changes: &mut Changes, signs: &mut Signs<'_>) -> Result<(), Error> {
         let Self {
             session,
             root,
@@ -338,13 +338,15 @@ impl Tree {
             ..
         } = self;
         let enough = Instant::now() + SETTLE;
-        while !session.told.is_empty() && Instant::now() < enough {
-            let Some(told) = session.told.take() else {
+        while !session.changed.is_empty() && Instant::now() < enough {
+            let Some(changed) = session.changed.drain() else {
                 *doubt = Doubt::Lost;
                 return Ok(());
             };
-            let told = told.into_iter();
-            let questions = told.filter(|path| root.key(path).is_some()).map(Ask::Data);
+            let changed = changed.into_iter();
+            let questions = changed
+                .filter(|path| root.key(path).is_some())
+                .map(Ask::Data);
             let deadline = Deadline::each(LATE, LONGEST);
             session.ask(questions.collect(), deadline, |ask, answer, _| {
                 let Ask::Data(path) = ask else { return Ok(()) };
@@ -427,7 +429,7 @@ impl Tree {
             let begun = Instant::now();
             if heard {
                 let mut changes = Changes::default();
-                self.settle(&mut changes, signs)?;
+                self.read_changed(&mut changes, signs)?;
                 // Of what is lost in part nothing is shown before the rest is there.
                 if self.doubt < Doubt::Lost {
                     changes.apply(mirror);
@@ -442,7 +444,7 @@ impl Tree {
                 self.read_all(mirror, signs)?;
             }
             // A document that is broken is so still.
-            self.tell(mirror, updates);
+            self.send(mirror, updates);
             if heard && updates.wait(PAUSE.saturating_sub(begun.elapsed())) {
                 return Ok(());
             }
@@ -450,9 +452,9 @@ impl Tree {
     }
 
     /// Sends what is new.
-    fn tell(&self, mirror: &mut Mirror, updates: &Updates) {
+    fn send(&self, mirror: &mut Mirror, updates: &Updates) {
         let update = mirror.update(self.session.revision());
-        kv::tell(update, updates);
+        kv::send(update, updates);
     }
 }
 
@@ -469,7 +471,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn take(
+    fn record(
         &mut self,
         ask: Ask,
         answer: Answer<'_>,

@@ -4,6 +4,7 @@
 //! themselves. A reference to a key that no layer defines, and that has no default, is unresolved: an
 //! error of the leaf that has it, and of all leaves that refer to that leaf. Of several dollars before
 //! a brace each pair is one dollar, so `$${` is a literal `${`, and `$$${key}` is a dollar and a value.
+//! A default that begins as in a shell (`:-text`, `:=`, `:?`, `:+text`) is an error where it would count.
 //! A value that is one reference and nothing else takes over the type as well: a list stays a list.
 //!
 //! A list of `{if = {key = value}, value = ..}` is a contextual value: it stands for the first of its
@@ -24,6 +25,7 @@ use crate::value::key::Key;
 use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Resolved, Table};
 
+mod foreign;
 mod index;
 mod parse;
 mod resolve;

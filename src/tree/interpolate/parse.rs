@@ -64,6 +64,13 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// The default of a reference as it is written, without the first character.
+pub(super) fn default_after_mark(written: &str) -> Option<&str> {
+    let inside = written.strip_prefix("${")?.strip_suffix('}')?;
+    let default = &inside[colon(inside)? + 1..];
+    default.get(1..)
+}
+
 /// Where the brace closes that was opened just before `text`.
 fn closing(text: &str) -> Option<usize> {
     let mut open = 0usize;

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::error::{Error, ErrorKind};
 use crate::tree::diff::value;
-use crate::tree::interpolate::parse::{Part, Parts};
+use crate::tree::interpolate::foreign::{remedy, shell_mark};
+use crate::tree::interpolate::parse::{Part, Parts, default_after_mark};
 use crate::tree::interpolate::{Context, Done, Job, MAX_TOTAL, trouble};
 use crate::value::coerce;
 use crate::value::envname::env_name_to_key;
@@ -268,9 +269,14 @@ impl<'a> Sight<'a> {
             return Ok(Cow::Borrowed(found));
         }
         match default {
-            Some(default) => match default.0.as_slice() {
-                [only @ Part::Reference { .. }] => self.reference(only),
-                _ => self.text(default).map(Value::from).map(Cow::Owned),
+            Some(default) => match (shell_mark(default), default.0.as_slice()) {
+                (Some(_), _) if self.context.keeps_unresolved => self.as_written(written),
+                (Some(mark), _) => {
+                    let key = (!is_computed).then_some(&key);
+                    Err(Stop::Broken(self.shell_form(mark, key, written)))
+                }
+                (None, [only @ Part::Reference { .. }]) => self.reference(only),
+                (None, _) => self.text(default).map(Value::from).map(Cow::Owned),
             },
             None if self.context.keeps_unresolved => self.as_written(written),
             None => {
@@ -290,6 +296,32 @@ impl<'a> Sight<'a> {
                 }))
             }
         }
+    }
+
+    /// The error of a default in the form of a shell. `key` is the missing key, unless its name is
+    /// computed. The text of the default is shown unless the key may hold a secret.
+    fn shell_form(&self, mark: char, key: Option<&Key>, written: &str) -> Error {
+        // Shows no name of a key, since that may be a part of a secret.
+        let general = format!(
+            "refers to a key, which no layer defines; {}",
+            remedy(mark, "key", None)
+        );
+        let Some(key) = key else {
+            return trouble(general).with_shareable_detail().with_unresolved();
+        };
+        let meant = self.spelled_as_variable(key);
+        let name = meant.as_ref().unwrap_or(key).as_str();
+        let default = default_after_mark(written).filter(|_| !self.progress.hidden);
+        let of = |default: Option<&str>| {
+            let remedy = remedy(mark, name, default);
+            format!("refers to `{key}`, which no layer defines; {remedy}")
+        };
+        let error = trouble(of(default)).with_unresolved();
+        error.with_shareable(if is_shareable(key.as_str()) {
+            of(None)
+        } else {
+            general
+        })
     }
 
     /// The key that the name of a variable means in place of a missing key, if it is there.

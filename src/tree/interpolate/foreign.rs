@@ -1,0 +1,158 @@
+//! References in the forms of other tools: defaults of shells, which are errors here, and look-ups such
+//! as `${env:HOME}`, which are hints.
+
+use crate::error::{Error, ErrorKind};
+use crate::tree::interpolate::parse::{Part, Parts};
+use crate::tree::layer::SourceId;
+use crate::tree::snapshot::{Found, Generation};
+use crate::value::Value;
+use crate::value::key::push_segment;
+use crate::value::node::{Node, Resolved, Table};
+
+/// What other tools write before the colon of a look-up.
+const LOOKUPS: [&str; 16] = [
+    "base64", "consul", "env", "file", "gcp", "http", "https", "k8s", "oc.env", "secret",
+    "secrets", "sm", "sops", "ssm", "sys", "vault",
+];
+
+/// As many look-ups are reported.
+const MAX_REPORTED: usize = 100;
+
+/// The mark after the colon of a shell's form, if a default begins with one: `-`, `=`, `?` or `+`. A
+/// sign before a number belongs to the number: `${offset:-1}` has the default -1.
+pub(super) fn shell_mark(default: &Parts<'_>) -> Option<char> {
+    let Some(Part::Text(text)) = default.0.first() else {
+        return None;
+    };
+    let (mark, rest) = text.split_at_checked(1)?;
+    let digits = rest.strip_prefix('.').unwrap_or(rest);
+    let is_number = digits.starts_with(|c: char| c.is_ascii_digit());
+    match mark {
+        "=" => Some('='),
+        "?" => Some('?'),
+        "-" if !is_number => Some('-'),
+        "+" if !is_number => Some('+'),
+        _ => None,
+    }
+}
+
+/// What to write in place of a shell's form. `default` is what follows the mark, if it may be shown.
+pub(super) fn remedy(mark: char, key: &str, default: Option<&str>) -> String {
+    let form = format!("`:{mark}` is a form of shells and no default");
+    let default = default.unwrap_or("default");
+    match mark {
+        '-' | '=' => format!("{form}: write `${{{key}:{default}}}`"),
+        '?' => format!("{form}: write `${{{key}}}`, which is an error while the key is missing"),
+        _ => format!("{form}: write `${{{key}:default}}`, or define the key"),
+    }
+}
+
+impl Generation {
+    /// Hints about references that take their defaults although they look like the look-ups of other
+    /// tools, each with the source that wrote it.
+    pub(crate) fn foreign_references(&self) -> Vec<(SourceId, Error)> {
+        let mut found = Vec::new();
+        self.add_lookups(&self.root, &mut String::new(), &mut found);
+        found.sort_by(|(_, a), (_, b)| a.key().cmp(&b.key()));
+        found
+    }
+
+    fn add_lookups(&self, table: &Table, path: &mut String, found: &mut Vec<(SourceId, Error)>) {
+        // No other table has references.
+        if !table.special() {
+            return;
+        }
+        for entry in table.map().iter() {
+            if found.len() >= MAX_REPORTED {
+                return;
+            }
+            let before = path.len();
+            push_segment(path, &entry.name);
+            match &entry.node {
+                Node::Table(below) => self.add_lookups(below, path, found),
+                Node::Resolved(resolved) => found.extend(self.lookup_of(path, resolved)),
+                Node::Leaf(_) => {}
+            }
+            path.truncate(before);
+        }
+    }
+
+    /// The hint about the first look-up in a value.
+    fn lookup_of(&self, key: &str, resolved: &Resolved) -> Option<(SourceId, Error)> {
+        let name = self.lookup_in(&resolved.raw.value)?;
+        let found = Found::in_tree(&self.root, key).ok()?;
+        let layer = self.winners(key, found).first().copied()?;
+        let detail = format!(
+            "`${{{name}:` looks nothing up: a reference names a key, no layer defines `{name}`, and \
+             what follows the colon is the default; read such values by a source of their own, or \
+             write `$${{` for a literal `${{`"
+        );
+        let hint = Error::new(ErrorKind::Reference, detail).with_key(key);
+        let hint = hint.with_origin(&resolved.raw.origin);
+        Some((self.layers[layer].id, hint))
+    }
+
+    /// The name of the first look-up in a value.
+    fn lookup_in(&self, value: &Value) -> Option<&'static str> {
+        match value {
+            Value::Text(text) if value.may_refer() => {
+                self.lookup_in_parts(&Parts::of(text, 0).ok()?)
+            }
+            Value::List(items) => items.iter().find_map(|item| self.lookup_in(item)),
+            Value::Table(fields) => fields.values().find_map(|value| self.lookup_in(value)),
+            _ => None,
+        }
+    }
+
+    fn lookup_in_parts(&self, parts: &Parts<'_>) -> Option<&'static str> {
+        parts.0.iter().find_map(|part| {
+            let Part::Reference { key, default, .. } = part else {
+                return None;
+            };
+            let default = default.as_ref()?;
+            let of_key = || match (key.0.as_slice(), default.0.first()) {
+                ([Part::Text(name)], Some(Part::Text(text))) => self.lookup(name.trim(), text),
+                _ => None,
+            };
+            of_key().or_else(|| self.lookup_in_parts(default))
+        })
+    }
+
+    /// The name of a look-up, if no layer defines it as a key: the default is a path, or the name of a
+    /// variable in capital letters.
+    fn lookup(&self, name: &str, default: &str) -> Option<&'static str> {
+        let name = LOOKUPS.into_iter().find(|known| *known == name)?;
+        let is_capital = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        let is_variable = default.chars().all(is_capital)
+            && default.starts_with(|c: char| c.is_ascii_uppercase() || c == '_');
+        let found = Found::in_tree(&self.root, name);
+        let is_missing = found.is_ok_and(|found| found.is_nothing());
+        (is_missing && (is_variable || default.contains('/'))).then_some(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_before_a_number_is_no_mark_of_a_shell() {
+        let mark = |text: &str| shell_mark(&Parts::of(text, 0).unwrap());
+        for default in ["-1", "+1", "-.5", "-0x1f", "1", "", "a-b", "${-x}"] {
+            assert_eq!(mark(default), None, "{default}");
+        }
+        for form in [
+            "-a",
+            "=80",
+            "?",
+            "+x",
+            "-",
+            "--",
+            "-/tmp",
+            "?must be set",
+            "-${x}",
+        ] {
+            assert_eq!(mark(form), form.chars().next(), "{form}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Addresses of stores with an HTTP interface: what is wrong with one is said, with the address.
+
+#![cfg(any(feature = "consul", feature = "etcd"))]
+
+use liveprops::Source;
+
+/// A store, the version of its interface, and a source at an address.
+type Case = (&'static str, &'static str, fn(&str) -> Box<dyn Source>);
+
+fn stores() -> Vec<Case> {
+    vec![
+        #[cfg(feature = "consul")]
+        ("consul", "v1", |address| {
+            Box::new(liveprops::sources::Consul::prefix("app").address(address))
+        }),
+        #[cfg(feature = "etcd")]
+        ("etcd", "v3", |address| {
+            Box::new(liveprops::sources::Etcd::prefix("app").address(address))
+        }),
+    ]
+}
+
+fn error(source: &dyn Source) -> String {
+    source.load().unwrap_err().to_string()
+}
+
+#[test]
+fn an_address_that_goes_into_the_interface_is_refused_with_the_remedy() {
+    for (store, version, at) in stores() {
+        for path in [
+            format!("/{version}"),
+            format!("/{version}/"),
+            format!("/{version}/kv"),
+            format!("/{version}/kv/app?recurse"),
+            format!("/proxy/{version}/kv/"),
+        ] {
+            let error = error(&*at(&format!("http://127.0.0.1:1{path}")));
+            let remedy = format!("end the address before `/{version}`");
+            assert!(error.contains(&remedy), "{store}: {error}");
+            assert!(error.contains("http://127.0.0.1:1/"), "{error}");
+        }
+        for path in ["", "/", "/proxy", &format!("/{version}x"), "/a/kv"] {
+            let error = error(&*at(&format!("http://127.0.0.1:1{path}")));
+            assert!(!error.contains("end the address"), "{path}: {error}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_scheme_is_refused_with_the_address_and_what_a_store_takes() {
+    for (_, _, at) in stores() {
+        for (address, shown) in [
+            ("htp://127.0.0.1:8500", "htp://127.0.0.1:8500"),
+            ("file:///etc", "file://"),
+            ("127.0.0.1:8500", "127.0.0.1:8500"),
+        ] {
+            let error = error(&*at(address));
+            assert!(error.contains(shown), "{error}");
+            assert!(
+                error.contains("`https` and `http`") || error.contains("no scheme"),
+                "{error}"
+            );
+            assert!(!error.contains("`file"), "{error}");
+        }
+        for address in [
+            "htp://me:s3cret@h",
+            "me:s3cret@h:1",
+            "me:s3cret",
+            "htp://h/?s3cret",
+        ] {
+            let error = error(&*at(address));
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+}
