@@ -26,11 +26,16 @@ struct Inner {
     possible: ForkLock<BTreeSet<Key>>,
     /// The keys whose names and values look secret and are not.
     plain: OnceLock<BTreeSet<Key>>,
+    /// Whether a key may be a misspelling of one that is declared secret.
+    lookalikes: OnceLock<Box<Lookalikes>>,
     /// How many keys could not be added, since another thread held the lock when this process was
     /// forked. Every key counts as a secret from then on.
     missed: AtomicU64,
     more: Mutex<Vec<Arc<More>>>,
 }
+
+/// Whether a key may be a misspelling of one that is declared secret.
+type Lookalikes = dyn Fn(&str) -> bool + Send + Sync;
 
 /// What is done when a key turns out to hold a secret.
 type More = dyn Fn(&Key) + Send + Sync;
@@ -105,6 +110,11 @@ impl Secrets {
         let _ = self.0.plain.set(keys);
     }
 
+    /// Adds the keys of which `is_like` holds to those that look secret. Only the first call counts.
+    pub(crate) fn set_lookalikes(&self, is_like: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let _ = self.0.lookalikes.set(Box::new(is_like));
+    }
+
     /// Whether the value of a key, or something below it, may be a secret. Where the keys cannot be
     /// read, in a fork, it may be.
     pub(crate) fn hides(&self, key: &str) -> bool {
@@ -176,7 +186,10 @@ impl Secrets {
                 let below = key.get(above.len()..).unwrap_or_default();
                 names::looks_secret(below.strip_prefix('.').unwrap_or(below))
             }
-            None => names::looks_secret(key),
+            None => {
+                let is_like = |like: &Box<Lookalikes>| like(key);
+                names::looks_secret(key) || self.0.lookalikes.get().is_some_and(is_like)
+            }
         }
     }
 

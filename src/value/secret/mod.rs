@@ -21,6 +21,7 @@ mod encode;
 mod forms;
 mod keys;
 mod names;
+mod quoted;
 mod tokens;
 
 pub use credentials::Credentials;
@@ -29,6 +30,7 @@ pub(crate) use forms::mask_text;
 pub(crate) use forms::text_holds_secret;
 pub(crate) use keys::Secrets;
 pub(crate) use names::looks_secret;
+pub(crate) use quoted::Quoted;
 #[allow(unused_imports)] // by the sources that have addresses
 pub(crate) use names::parameter_looks_secret;
 
