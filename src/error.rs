@@ -270,9 +270,16 @@ impl Error {
         let inner = &*self.0;
         if inner.related.is_empty() {
             let detail = map(inner.detail.as_deref()?)?;
-            return Some(self.clone().edit(|inner| inner.detail = Some(detail.into())));
+            return Some(
+                self.clone()
+                    .edit(|inner| inner.detail = Some(detail.into())),
+            );
         }
-        let shown: Vec<Option<Self>> = inner.related.iter().map(|it| it.without_quotes(map)).collect();
+        let shown: Vec<Option<Self>> = inner
+            .related
+            .iter()
+            .map(|it| it.without_quotes(map))
+            .collect();
         if shown.iter().all(Option::is_none) {
             return None;
         }

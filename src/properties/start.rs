@@ -102,7 +102,9 @@ impl Loaded {
             source: self.keeper.id,
             root: kept.map(|kept| kept.root.clone()).unwrap_or_default(),
             kept: kept.map(|kept| kept.confirmed),
-            left_out: kept.map(|kept| kept.left_out.clone().into()).unwrap_or_default(),
+            left_out: kept
+                .map(|kept| kept.left_out.clone().into())
+                .unwrap_or_default(),
         })
     }
 

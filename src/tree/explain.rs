@@ -385,7 +385,10 @@ impl fmt::Display for Explanation {
                 }
                 Some(Absence::NotKept { source }) => {
                     write!(f, " has no value until {} answers: ", Plain(source))?;
-                    write!(f, "secrets are not kept on disk; see `Cached::with_secrets`")?;
+                    write!(
+                        f,
+                        "secrets are not kept on disk; see `Cached::with_secrets`"
+                    )?;
                 }
                 Some(Absence::NoCase { origin }) => {
                     let origin = origin.to_string();

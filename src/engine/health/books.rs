@@ -582,7 +582,9 @@ impl Books {
         quoting: &dyn Fn(&str) -> Option<String>,
     ) {
         let scrub = |error: &mut Error| {
-            let scrubbed = error.without(hidden).or_else(|| error.without_quotes(quoting));
+            let scrubbed = error
+                .without(hidden)
+                .or_else(|| error.without_quotes(quoting));
             let changes = scrubbed.is_some();
             if let Some(scrubbed) = scrubbed {
                 *error = scrubbed;

@@ -11,7 +11,7 @@ use crate::sync::process::ForkLock;
 use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::{self, Key};
-use crate::value::secret::buffered::Places;
+use crate::value::secret::buffered::{INSIDE, Places};
 use crate::value::secret::names;
 
 /// The keys whose values are never shown: those that look like it, those that were named to the
@@ -84,7 +84,9 @@ impl Secrets {
         let keys = places.possible.into_iter();
         for key in keys.filter_map(|key| Key::parse(&key).ok()) {
             let is_there = |keys: &BTreeSet<Key>| keys.contains(&key);
-            if self.is_plain(key.as_str()) || self.0.keys.read().is_some_and(|it| is_there(&it)) {
+            let inside = key.segments().last().is_some_and(|name| name == INSIDE);
+            let place = key.lineage().nth(usize::from(inside)).unwrap_or_default();
+            if self.is_plain(place) || self.0.keys.read().is_some_and(|it| is_there(&it)) {
                 continue;
             }
             if let Some(mut possible) = self.0.possible.write() {

@@ -30,9 +30,9 @@ pub(crate) use forms::mask_text;
 pub(crate) use forms::text_holds_secret;
 pub(crate) use keys::Secrets;
 pub(crate) use names::looks_secret;
-pub(crate) use quoted::Quoted;
 #[allow(unused_imports)] // by the sources that have addresses
 pub(crate) use names::parameter_looks_secret;
+pub(crate) use quoted::Quoted;
 
 /// A value that is never shown: `Debug` and `Display` print `******`.
 ///

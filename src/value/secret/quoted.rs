@@ -37,8 +37,7 @@ impl<'t> Quoted<'t> {
             Some((at, _)) => &secret[..at],
             None => secret,
         };
-        self.text.contains(begin)
-            || escaped(begin).is_some_and(|begin| self.text.contains(&*begin))
+        self.text.contains(begin) || escaped(begin).is_some_and(|begin| self.text.contains(&*begin))
     }
 
     /// Notes each place that quotes a secret: whole, cut at its end, or with escapes as `{:?}` writes it.
@@ -63,7 +62,8 @@ impl<'t> Quoted<'t> {
             let whole = whole.unwrap_or_default();
             if !whole.is_empty() {
                 let places = self.text.match_indices(&*whole);
-                self.parts.extend(places.map(|(at, _)| at..at + whole.len()));
+                self.parts
+                    .extend(places.map(|(at, _)| at..at + whole.len()));
             }
         }
         for part in parts {
@@ -111,9 +111,17 @@ mod tests {
             ("password is hunter2zz!", "hunter2zz", "password is ******!"),
             ("xhunter2zzx hunter2zz", "hunter2zz", "x******x ******"),
             (r#"bad "a\"b\\c9""#, r#"a"b\c9"#, r#"bad "******""#),
-            ("(starts with hunter2-zz…", "hunter2-zz-more", "(starts with ******…"),
+            (
+                "(starts with hunter2-zz…",
+                "hunter2-zz-more",
+                "(starts with ******…",
+            ),
             ("needs a number", "12", "needs a number"),
-            ("at postgres, in postgresql", "postgres", "at ******, in postgresql"),
+            (
+                "at postgres, in postgresql",
+                "postgres",
+                "at ******, in postgresql",
+            ),
         ] {
             assert_eq!(masked(text, secret), shown);
         }
@@ -123,7 +131,10 @@ mod tests {
     fn the_parts_of_an_address_are_masked() {
         let value = "postgres://me:hunter%232zz@host/db";
         for (text, shown) in [
-            ("bad url postgres://me:hunter%232zz@host/db", "bad url ******"),
+            (
+                "bad url postgres://me:hunter%232zz@host/db",
+                "bad url ******",
+            ),
             ("no user me:hunter%232zz here", "no user ****** here"),
             ("wrong password hunter#2zz", "wrong password ******"),
             ("cannot reach postgres", "cannot reach postgres"),
