@@ -265,6 +265,30 @@ impl Error {
         })
     }
 
+    /// This with the details that `map` gives in place of those that quote a secret; `None` if none does.
+    pub(crate) fn without_quotes(&self, map: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
+        let inner = &*self.0;
+        if inner.related.is_empty() {
+            let detail = map(inner.detail.as_deref()?)?;
+            return Some(
+                self.clone()
+                    .edit(|inner| inner.detail = Some(detail.into())),
+            );
+        }
+        let shown: Vec<Option<Self>> = inner
+            .related
+            .iter()
+            .map(|it| it.without_quotes(map))
+            .collect();
+        if shown.iter().all(Option::is_none) {
+            return None;
+        }
+        let pairs = shown.into_iter().zip(&inner.related);
+        let related = pairs.map(|(shown, error)| shown.unwrap_or_else(|| error.clone()));
+        let related = related.collect();
+        Some(self.clone().edit(|inner| inner.related = related))
+    }
+
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self

@@ -80,6 +80,8 @@ pub(crate) struct Instead {
     pub(crate) root: Table,
     /// When it was confirmed, if it was kept on disk.
     pub(crate) kept: Option<SystemTime>,
+    /// The secrets that what was kept is without.
+    pub(crate) left_out: Arc<[Key]>,
 }
 
 /// What must hold for a write to happen.
@@ -240,6 +242,7 @@ impl Ledger {
                         source: layer.id,
                         root: says.unwrap_or_default(),
                         kept: None,
+                        left_out: Arc::default(),
                     });
                 }
                 let mut layers = old.layers.clone();
@@ -497,6 +500,7 @@ fn with_instead(layers: &[Arc<LayerState>], choice: &[&Instead]) -> Vec<Arc<Laye
         if let Some(one) = choice.iter().find(|one| one.source == layer.id) {
             let layer = Arc::make_mut(layer);
             (layer.root, layer.kept) = (one.root.clone(), one.kept);
+            layer.left_out = Arc::clone(&one.left_out);
         }
     }
     layers

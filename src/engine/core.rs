@@ -34,6 +34,7 @@ use crate::sync::panics::{self, Panicked};
 use crate::sync::process::ProcessId;
 use crate::tree::diff;
 use crate::tree::layer::{Layer, LayerState, SourceId};
+use crate::tree::quoted::without_secrets;
 use crate::tree::snapshot::{Found, Generation, Pending, Pinned, Stamp};
 use crate::value::document::Document;
 use crate::value::key::Key;
@@ -197,14 +198,15 @@ impl Engine {
                 }
             });
             let scrubs = Weak::clone(me);
-            rules.secrets.when_more(move |_| {
+            rules.secrets.when_more(move |key| {
                 if let Some(engine) = scrubs.upgrade() {
                     let current = engine.current.full();
                     let hidden = |key: &str| {
                         let found = Found::in_tree(&current.root, key).unwrap_or(Found::Nothing);
                         current.hides(key, found)
                     };
-                    engine.books.hide(&hidden);
+                    let quoting = |words: &str| current.without_values_of(key.as_str(), words);
+                    engine.books.hide(&hidden, &quoting);
                 }
             });
             let root = Generation {
@@ -741,7 +743,11 @@ impl Engine {
     /// Reports what goes wrong while callbacks are run.
     fn report(&self, trouble: Trouble) {
         match trouble {
-            Trouble::Panicked(error) => self.tell_whole(SourceEventKind::CallbackPanicked(error)),
+            Trouble::Panicked(message) => {
+                let shown = without_secrets(&message, &[&self.current.full()]);
+                let error = Error::from_panic("a callback", &shown);
+                self.tell_whole(SourceEventKind::CallbackPanicked(error));
+            }
             Trouble::NoThread(error) => {
                 self.books.note(self.current.load().number(), error);
                 // It tries again.

@@ -102,7 +102,8 @@ struct Inner {
 /// What goes wrong while callbacks are run.
 #[derive(Debug)]
 pub(crate) enum Trouble {
-    Panicked(Error),
+    /// What a callback panicked with, which may quote a secret.
+    Panicked(String),
     /// No thread can be started for callbacks that wait. Reported when that begins.
     NoThread(Error),
 }
@@ -254,8 +255,8 @@ impl Dispatcher {
 
     pub(crate) fn panicked(&self, panic: &Panicked) {
         self.0.panics.fetch_add(1, Ordering::Relaxed);
-        let error = Error::from_panic("a callback", panic.message());
-        self.report(Some(Trouble::Panicked(error)));
+        let message = panic.message().to_owned();
+        self.report(Some(Trouble::Panicked(message)));
     }
 
     /// Waits for running callbacks, at the longest until `until`.

@@ -19,6 +19,7 @@ use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate::{self, Context, Followed, References};
 use crate::tree::layer::{LayerState, count_bootstrap};
 use crate::tree::merge::Layers;
+use crate::tree::quoted::without_secrets;
 use crate::tree::snapshot::{Generation, Pending, Snapshot, Stamp};
 use crate::tree::usage::Usage;
 use crate::value::key::{Key, lineage};
@@ -281,7 +282,7 @@ impl Ledger {
             }
         }
         if refusals.is_empty() && effective > 0 {
-            validate(rules, &candidate, &changes, &mut refusals);
+            validate(rules, &[&candidate, old], &changes, &mut refusals);
         }
         // Behind a pin, `propose` has checked the tree of the layers before.
         let judged = pinned.is_some() || old.is_initial() || !refusals.is_empty();
@@ -357,7 +358,7 @@ impl Ledger {
             refusals.extend(faults.map(|(error, keys)| Refused::together(error, keys)));
         }
         if refusals.len() == before {
-            validate(rules, &then, &changes, refusals);
+            validate(rules, &[&then, now], &changes, refusals);
         }
     }
 
@@ -506,20 +507,22 @@ impl<'a> KeyIndex<'a> {
     }
 }
 
-/// Asks the rules over the whole tree.
+/// Asks the rules over the whole tree. What they say shows no secret of the candidate, nor of the
+/// generation that it would replace.
 fn validate(
     rules: &Rules,
-    candidate: &Arc<Generation>,
+    [candidate, old]: &[&Arc<Generation>; 2],
     changes: &[LeafChange],
     refusals: &mut Vec<Refused>,
 ) {
     let view = Snapshot(Arc::clone(candidate));
+    let shown = |words: &str| without_secrets(words, &[candidate, old]);
     for validator in &rules.validators {
         let verdict = panics::catch(|| validator(&view));
         let error = match verdict {
             Ok(Ok(())) => continue,
-            Ok(Err(reason)) => Error::new(ErrorKind::Refused, reason),
-            Err(panic) => Error::from_panic("a validator", panic.message()),
+            Ok(Err(reason)) => Error::new(ErrorKind::Refused, shown(&reason)),
+            Err(panic) => Error::from_panic("a validator", &shown(panic.message())),
         };
         let real = changes.iter().filter(|change| !change.moved);
         let keys = real.clone().take(MAX_CULPRITS);

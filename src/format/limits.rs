@@ -9,6 +9,14 @@ use crate::error::{Error, ErrorKind};
 #[cfg(any(feature = "toml", feature = "json", feature = "yaml"))]
 use crate::value::key::{self, MAX_DEPTH, MAX_KEY_BYTES};
 use crate::value::origin::Origin;
+#[cfg(any(
+    feature = "toml",
+    feature = "json",
+    feature = "yaml",
+    feature = "properties",
+    feature = "dotenv"
+))]
+use crate::value::secret::mask_text;
 
 /// The most tables and lists of a document. The root counts, and so do tables and lists in lists.
 #[cfg(any(
@@ -168,6 +176,8 @@ pub(crate) fn twice(key: &str, first_line: Option<u32>, at: Origin) -> Error {
     feature = "dotenv"
 ))]
 pub(crate) fn shown(key: &str) -> String {
+    // The name of a key may be a value gone wrong.
+    let key = mask_text(key);
     key.chars().take(80).collect()
 }
 

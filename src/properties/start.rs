@@ -32,6 +32,7 @@ pub(super) fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
         generation: 0,
         time: SystemTime::UNIX_EPOCH,
         kept: None,
+        left_out: Arc::default(),
         is_literal: false,
     }
 }
@@ -101,6 +102,9 @@ impl Loaded {
             source: self.keeper.id,
             root: kept.map(|kept| kept.root.clone()).unwrap_or_default(),
             kept: kept.map(|kept| kept.confirmed),
+            left_out: kept
+                .map(|kept| kept.left_out.clone().into())
+                .unwrap_or_default(),
         })
     }
 
@@ -364,6 +368,7 @@ impl Started {
             let errors = loaded.failure.take().into_iter().chain(absent);
             loaded.failure = Some(Error::all(errors.collect()));
             (state.root, state.kept) = (kept.root.clone(), Some(kept.confirmed));
+            state.left_out = kept.left_out.clone().into();
         }
         loaded.kept = kept;
         loaded.state = state;

@@ -13,6 +13,7 @@ use crate::property::slot::{
     AnySlot, Decoder, DefaultValue, Rule, Slot, Spec, Validator, Version, validate,
 };
 use crate::sync::discard::{Contained, Discard};
+use crate::tree::quoted::without_secrets;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::fields::fields_of;
 use crate::value::key::Key;
@@ -206,13 +207,8 @@ fn build<T: Send + Sync + 'static>(
     host: &HostRef,
 ) -> Result<DynamicProperty<T>, Error> {
     if let Some(default) = &terms.default {
-        validate(&terms.validators, &default.value).map_err(|reason| {
-            Error::new(
-                ErrorKind::Refused,
-                format!("the default is not acceptable: {reason}"),
-            )
-            .with_key(&key)
-        })?;
+        validate(&terms.validators, &default.value)
+            .map_err(|reason| refused_default(&key, &reason, host))?;
     }
     let host_now = host.upgrade().ok_or_else(closed)?;
     let mut terms = Some(terms);
@@ -236,6 +232,23 @@ fn build<T: Send + Sync + 'static>(
         };
     })?;
     outcome
+}
+
+/// The error of a default that a validator refuses. The reason may quote the default.
+fn refused_default(key: &Key, reason: &str, host: &HostRef) -> Error {
+    let mut shown = None;
+    if let Some(host) = host.upgrade() {
+        // In vain where a call may not wait: then nothing is known, and nothing shown.
+        let _ = host.between_commits(&mut |generation, _| {
+            let hidden = generation.hides_any(std::slice::from_ref(key));
+            shown = (!hidden).then(|| without_secrets(reason, &[generation]));
+        });
+    }
+    let detail = match shown {
+        Some(reason) => format!("the default is not acceptable: {reason}"),
+        None => "the default is not acceptable".to_owned(),
+    };
+    Error::new(ErrorKind::Refused, detail).with_key(key)
 }
 
 /// Has the engine compare a key that is missing with those that are set.

@@ -16,6 +16,7 @@ use crate::property::registry::{HostRef, push_pruned};
 use crate::sync::discard::{Contained, Discard, discard};
 use crate::sync::panics;
 use crate::sync::{AtomicU64, Cell, Guard, HasCell, Mutex, Ordering};
+use crate::tree::quoted::without_secrets;
 use crate::tree::snapshot::{Found, Generation, Stamp};
 use crate::value::key::Key;
 use crate::value::map::Entry;
@@ -209,10 +210,13 @@ impl<T> Rule<T> {
             },
         };
         panics::catch(draw).unwrap_or_else(|panic| {
-            // The message may quote the value.
-            let hidden = generation.hides_any(&self.keys(key));
-            let message = if hidden { MASK } else { panic.message() };
-            Err(Error::from_panic("decoding or validating", message).with_key(key))
+            // The message may quote the value, or any other.
+            let message = if generation.hides_any(&self.keys(key)) {
+                MASK.to_owned()
+            } else {
+                without_secrets(panic.message(), &[generation])
+            };
+            Err(Error::from_panic("decoding or validating", &message).with_key(key))
         })
     }
 
@@ -278,10 +282,11 @@ pub(crate) fn validate<T>(validators: &[Validator<T>], value: &T) -> Result<(), 
 
 fn refused(reason: String, key: &Key, generation: &Generation, found: Found<'_>) -> Error {
     let hidden = generation.hides(key.as_str(), found);
-    let reason = match hidden {
-        // The reason may quote the value.
-        true => "refused by the property's validator".to_owned(),
-        false => reason,
+    // The reason may quote the value, or a secret part of it, or any other.
+    let reason = if hidden {
+        "refused by the property's validator".to_owned()
+    } else {
+        without_secrets(&reason, &[generation])
     };
     let error = Error::new(ErrorKind::Refused, reason).with_key(key);
     let error = match found.shown(hidden) {

@@ -13,6 +13,7 @@ use crate::schema::Schema;
 use crate::schema::shape::{Kind, Shape};
 use crate::sync::discard::{Contained, Discard};
 use crate::sync::panics;
+use crate::tree::quoted::without_secrets;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
 use crate::value::coerce::{self, Way};
@@ -379,8 +380,12 @@ impl Field {
         verdict.unwrap_or_else(|panic| {
             // What it panicked with may quote the value, or any part of it.
             let masked = read || hidden() || holds_secret(found, generation);
-            let message = if masked { MASK } else { panic.message() };
-            let error = Error::from_panic("a rule of the schema", message);
+            let message = if masked {
+                MASK.to_owned()
+            } else {
+                without_secrets(panic.message(), generation.as_slice())
+            };
+            let error = Error::from_panic("a rule of the schema", &message);
             Err(placed(error, key, found))
         })
     }

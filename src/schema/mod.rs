@@ -51,7 +51,7 @@ use serde_core::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind};
 use crate::schema::declaration::{Fault, Field};
-use crate::schema::nearest::Names;
+use crate::schema::nearest::{Lookalikes, Names};
 use crate::schema::shape::Kind;
 use crate::value::coerce::Way;
 use crate::value::document::Document;
@@ -184,6 +184,7 @@ impl Schema {
         faults.extend(self.faults.iter().cloned());
         self.marks().into_iter().for_each(|key| secrets.add(key));
         self.secrets = secrets.clone();
+        self.hide_lookalikes(secrets);
         let origin = declaration::origin();
         let mut below = Document::new();
         for (key, field) in &self.fields {
@@ -209,12 +210,22 @@ impl Schema {
         *defaults = below;
     }
 
-    /// Whether a key is declared by its own name.
+    /// Hides the keys that may be misspellings of declared secrets.
+    fn hide_lookalikes(&self, secrets: &Secrets) {
+        let declared: BTreeSet<Key> = self.fields.keys().cloned().collect();
+        let secret = declared.iter().filter(|key| secrets.hides(key.as_str()));
+        let secret = secret.cloned().collect();
+        if let Some(lookalikes) = Lookalikes::of(declared, secret) {
+            secrets.set_lookalikes(move |key| lookalikes.has(key));
+        }
+    }
+
     /// The declared keys.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
         self.fields.keys()
     }
 
+    /// Whether a key is declared by its own name.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.fields.contains_key(key)
     }

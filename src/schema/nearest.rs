@@ -1,12 +1,16 @@
 //! Which declared key an undeclared one may stand for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
-use crate::value::key::Key;
+use crate::value::key::{self, Key};
 
 /// What may be spent on suggestions at a time: a name looked at is one, and so is a cell of the
 /// table that compares two names. They are help for a person, and a crowd needs none.
 pub(super) const BUDGET: usize = 300_000;
+
+/// What may be spent on one key to find out whether it is like one that is declared secret.
+const LIKE_BUDGET: usize = 20_000;
 
 /// As many letters may be wrong in a whole key.
 const MOST: usize = 3;
@@ -158,6 +162,53 @@ impl Names {
             .filter(|known| ends(&known.folded, path) || ends(path, &known.folded));
         let first = like.next().filter(|_| like.next().is_none());
         first.map(|known| &known.key)
+    }
+}
+
+/// Which keys may be misspellings of declared secrets.
+pub(super) struct Lookalikes {
+    declared: BTreeSet<Key>,
+    secret: BTreeSet<Key>,
+    all: Names,
+    /// Of the secret keys alone, which are few: nearly all keys are like none of them.
+    few: Names,
+}
+
+impl Lookalikes {
+    /// Of the declared keys, and those of them that are secret; `None` if none is.
+    pub(super) fn of(declared: BTreeSet<Key>, secret: BTreeSet<Key>) -> Option<Self> {
+        (!secret.is_empty()).then(|| Self {
+            all: Names::of(declared.iter()),
+            few: Names::of(secret.iter()),
+            declared,
+            secret,
+        })
+    }
+
+    /// Whether an undeclared key, or one above it, may stand for a declared secret.
+    pub(super) fn has(&self, key: &str) -> bool {
+        if key::lineage(key).any(|place| self.declared.contains(place)) {
+            return false;
+        }
+        let mut places = key::lineage(key).filter(|place| !place.is_empty());
+        places.any(|place| !self.leads_to_declared(place) && self.is_like(place))
+    }
+
+    fn leads_to_declared(&self, key: &str) -> bool {
+        let after = (Bound::Excluded(key), Bound::Unbounded);
+        let after = self.declared.range::<str, _>(after);
+        let mut begin = after.take_while(|other| other.as_str().starts_with(key));
+        begin.any(|other| key::under(other.as_str(), key))
+    }
+
+    fn is_like(&self, key: &str) -> bool {
+        let mut budget = LIKE_BUDGET;
+        if self.few.nearest(key, &mut budget).is_none() {
+            return false;
+        }
+        let near = self.all.nearest(key, &mut budget);
+        // Without an answer it counts as one.
+        budget == 0 || near.is_some_and(|near| self.secret.contains(near))
     }
 }
 

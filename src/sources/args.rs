@@ -24,6 +24,10 @@ use crate::value::origin::Origin;
 /// differs only by `_`, `-`, `.` or case from a key of another source, of the schema or of a handle, and
 /// for an index in brackets.
 ///
+/// A name contains no blank and no `:`, unless they stand in quotes: `--db.password hunter2` as one
+/// argument, or `--db.password:hunter2`, sets nothing and is reported in the health of the source. Only
+/// what stands before the blank or the `:` is shown.
+///
 /// Values contain no references: `${` in them is text, unless
 /// [`with_references`](Self::with_references) says otherwise.
 ///
@@ -139,6 +143,13 @@ impl Source for Args {
                 Some((name, value)) => (name, Value::from(value)),
                 None => (text, Value::Bool(true)),
             };
+            if let Some(end) = end_of_name(name) {
+                // What follows may be a secret.
+                let shown = &name[..end];
+                let problem = joined_value(shown, name[end..].starts_with(':'));
+                document.warn(problem.with_key(shown).with_origin(here(shown)));
+                continue;
+            }
             let hints = self.detached_value(place, text).into_iter();
             for hint in hints.chain(bracketed(name)) {
                 document.hint(hint.with_key(name).with_origin(here(name)));
@@ -172,7 +183,28 @@ impl Source for Args {
 /// The name of an argument whose value is not UTF-8.
 fn name_of(bytes: &[u8]) -> Option<&str> {
     let valid = bytes.utf8_chunks().next()?.valid();
-    split(valid).map(|(name, _)| name)
+    let (name, _) = split(valid)?;
+    end_of_name(name).is_none().then_some(name)
+}
+
+/// Where a name has its first blank or `:` outside quotes.
+fn end_of_name(name: &str) -> Option<usize> {
+    let mut quoted = false;
+    let mut chars = name.char_indices();
+    let end = chars.find(|(_, c)| {
+        quoted ^= *c == '"';
+        !quoted && (*c == ':' || c.is_whitespace())
+    });
+    end.map(|(at, _)| at)
+}
+
+/// Why an argument whose value is joined to its name by something other than `=` sets nothing.
+fn joined_value(name: &str, by_colon: bool) -> Error {
+    let what = if by_colon { "a `:`" } else { "a blank" };
+    let detail = format!(
+        "has {what} in its name and was ignored; if a value follows, write `--{name}=VALUE`"
+    );
+    Error::new(ErrorKind::InvalidKey, detail)
 }
 
 /// Splits at the first `=` outside quotes.

@@ -74,6 +74,12 @@ pub enum Absence {
         /// Where it was written.
         origin: Origin,
     },
+    /// The key, or one below it, is a secret of a source that has not answered since the start, and
+    /// secrets are not kept on disk; see [`Cached::with_secrets`](crate::source::Cached::with_secrets).
+    NotKept {
+        /// The name of the source.
+        source: String,
+    },
     /// No case of a contextual value holds, and no weaker layer has a value.
     NoCase {
         /// Where the contextual value was written.
@@ -333,6 +339,10 @@ pub(crate) fn absence(generation: &Generation, key: &str) -> (Absence, Option<us
     let in_force = Found::in_tree(&generation.root, key);
     let is_unset = in_force.is_ok_and(|found| found.reads_as_unset());
     for (at, layer) in generation.layers.iter().enumerate() {
+        if layer.lacks_secret(key) {
+            let source = layer.name.to_string();
+            return (Absence::NotKept { source }, Some(at));
+        }
         let here = match Found::in_tree(&layer.root, key) {
             Ok(Found::Entry(entry)) if entry.node.table().is_none() => {
                 Key::parse(key).ok().map(|key| (key, entry, true))
@@ -378,6 +388,13 @@ impl fmt::Display for Explanation {
                     let origin = origin.to_string();
                     write!(f, " is hidden by the value of `{}`", Plain(key.as_str()))?;
                     write!(f, " ({})", Plain(&origin))?;
+                }
+                Some(Absence::NotKept { source }) => {
+                    write!(f, " has no value until {} answers: ", Plain(source))?;
+                    write!(
+                        f,
+                        "secrets are not kept on disk; see `Cached::with_secrets`"
+                    )?;
                 }
                 Some(Absence::NoCase { origin }) => {
                     let origin = origin.to_string();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::value::key::{Key, under};
 use crate::value::node::Table;
 
 /// The rank of layers that only the start of the program sets: stronger than any other.
@@ -120,11 +121,19 @@ pub(crate) struct LayerState {
     pub(crate) time: SystemTime,
     /// When the values were last confirmed, if they are those that were kept on disk.
     pub(crate) kept: Option<SystemTime>,
+    /// The secrets that are missing because they are not kept on disk, while `kept` is set.
+    pub(crate) left_out: Arc<[Key]>,
     /// Whether the values of the source contain no references: what looks like one is escaped.
     pub(crate) is_literal: bool,
 }
 
 impl LayerState {
+    /// Whether a key, or one below it, has no value because secrets are not kept on disk.
+    pub(crate) fn lacks_secret(&self, key: &str) -> bool {
+        let is_at = |left_out: &Key| under(left_out.as_str(), key) || under(key, left_out.as_str());
+        self.kept.is_some() && self.left_out.iter().any(is_at)
+    }
+
     /// What sorts layers from the strongest to the weakest.
     pub(crate) fn order(&self) -> (i32, std::cmp::Reverse<u64>) {
         (self.layer.rank, std::cmp::Reverse(self.id.0))

@@ -71,6 +71,13 @@ impl Generation {
                 let detail = format!("no layer defines it below the value of `{key}`");
                 Some(explained(detail).with_origin(origin))
             }
+            Absence::NotKept { source } => {
+                let detail = format!(
+                    "has no value until {source} answers, as secrets are not kept on disk; see \
+                     `Cached::with_secrets`"
+                );
+                Some(explained(detail))
+            }
             Absence::NoCase { origin } => {
                 let detail = "no case of the contextual value matches; add a case without `if`";
                 Some(explained(detail.to_owned()).with_origin(origin))

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
+use crate::value::secret::mask_text;
 
 /// The longest key, in bytes of its canonical text.
 pub const MAX_KEY_BYTES: usize = 1024;
@@ -63,7 +64,8 @@ impl KeyFault {
             KeyFault::Long | KeyFault::Deep => ErrorKind::TooLarge,
             _ => ErrorKind::InvalidKey,
         };
-        let shown: String = text.chars().take(80).collect();
+        // It may be a value gone wrong, such as an address with a password.
+        let shown: String = mask_text(text).chars().take(80).collect();
         Error::new(kind, format!("not a valid key: {self}")).with_key(shown)
     }
 }

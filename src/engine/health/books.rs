@@ -414,6 +414,8 @@ impl Books {
             health.last_success = Some(kept.confirmed);
             health.revision.clone_from(&kept.revision);
             health.generation = generation;
+            // Until it answers, which brings hints of its own.
+            health.hints = kept.without_secrets().into_iter().collect();
             record.answered = now.checked_sub(age(kept.confirmed));
             record.agreed = record.answered;
             (record.has_values, record.told_first) = (true, true);
@@ -590,10 +592,17 @@ impl Books {
         }
     }
 
-    /// Takes away what is shown of keys that turned out to hold secrets.
-    pub(crate) fn hide(&self, hidden: &dyn Fn(&str) -> bool) {
+    /// Takes away what is shown of keys that turned out to hold secrets. `quoting` is for words that
+    /// may quote the value of such a key in an error about another one.
+    pub(crate) fn hide(
+        &self,
+        hidden: &dyn Fn(&str) -> bool,
+        quoting: &dyn Fn(&str) -> Option<String>,
+    ) {
         let scrub = |error: &mut Error| {
-            let scrubbed = error.without(hidden);
+            let scrubbed = error
+                .without(hidden)
+                .or_else(|| error.without_quotes(quoting));
             let changes = scrubbed.is_some();
             if let Some(scrubbed) = scrubbed {
                 *error = scrubbed;
@@ -854,7 +863,7 @@ mod tests {
             books.answered(&mut news, source, answer(Vec::new()));
         }
         books.answered(&mut news, source, answer(vec![odd()]));
-        books.hide(&|key| key == "door");
+        books.hide(&|key| key == "door", &|_| None);
         let mut inner = books.inner.lock();
         let record = inner.record(source).unwrap();
         fake.advance(Duration::from_secs(6));

@@ -85,7 +85,8 @@ pub struct SourceHealth {
     pub problems: Vec<Error>,
     /// What was read as documented and probably is a mistake: a variable that sets `ratelimit_qps`
     /// while `ratelimit.qps` is declared or has a handle and is missing, for example. Hints change no
-    /// status and cause no event. Of the keys of handles, the first 256 that were missing are compared.
+    /// status and cause no event. While the values are those of the
+    /// [cache](crate::source::Cached), a hint names a secret that is missing for that. Of the keys of handles, the first 256 that were missing are compared.
     pub hints: Vec<Error>,
     /// Why it does not work as it should although its changes arrive, as long as that is so: it
     /// polls, for example, because there are no file events, or its values cannot be kept on disk.

@@ -167,7 +167,8 @@ impl Builder<'_> {
         let rest = &self.text[offset..];
         let inside = |c: char| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E');
         let digits = &rest[..rest.find(|c| !inside(c)).unwrap_or(rest.len())];
-        let fault = |detail| malformed(detail, self.place(offset)).with_key(self.trail.key());
+        let fault =
+            |detail| malformed(detail, self.place(offset)).with_key(shown(self.trail.key()));
         if !digits.contains(['.', 'e', 'E']) {
             let integer = digits.parse::<i128>().map(Value::from);
             let integer = integer.map(|value| value.with_spelling(digits));
@@ -318,7 +319,7 @@ impl<'de> Visitor<'de> for Here<'_, '_> {
         let builder = self.slot.builder;
         if text.contains('\0') {
             let fault = malformed(limits::NUL, builder.place(self.offset));
-            return Err(builder.refuse(fault.with_key(builder.trail.key())));
+            return Err(builder.refuse(fault.with_key(shown(builder.trail.key()))));
         }
         builder.value(self.offset, Value::from(text))
     }

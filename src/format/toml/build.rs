@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeFloat, DeInteger, DeTable, DeValue};
 
 use crate::error::Error;
-use crate::format::limits::{self, Trail, malformed};
+use crate::format::limits::{self, Trail, malformed, shown};
 use crate::format::spans::{Lines, Spots};
 use crate::format::toml::pieces::Inline;
 use crate::value::Value;
@@ -197,7 +197,7 @@ impl<'a> Builder<'a> {
 
     fn fault(&self, detail: &str, offset: usize) -> Error {
         let fault = malformed(detail, self.places.at(offset));
-        fault.with_key(self.trail.key())
+        fault.with_key(shown(self.trail.key()))
     }
 
     pub(super) fn enter(&mut self, name: &str, offset: usize) -> Result<usize, Error> {

@@ -44,7 +44,7 @@ impl Stop {
     /// secret.
     fn of_literal_key(self, is_literal: bool) -> Self {
         match self {
-            Stop::Broken(error) if !is_literal => Stop::Broken(error.without_shareable()),
+            Stop::Broken(error) if !is_literal => Stop::Broken(nameless(error)),
             stop => stop,
         }
     }
@@ -282,17 +282,14 @@ impl<'a> Sight<'a> {
             None => {
                 let advice = match self.spelled_as_variable(&key) {
                     Some(meant) => format!("did you mean `{meant}`?"),
-                    None => "define it, write a default as in `${key:default}`, or `$${` for a \
-                             literal `${`"
-                        .to_owned(),
+                    None => REMEDIES.to_owned(),
                 };
                 let detail = format!("refers to `{shown}`, which no layer defines; {advice}");
                 let error = trouble(detail).with_unresolved();
-                let may_share = !is_computed && is_shareable(name);
-                Err(Stop::Broken(if may_share {
+                Err(Stop::Broken(if !is_computed && is_shareable(name) {
                     error.with_shareable_detail()
                 } else {
-                    error
+                    nameless(error)
                 }))
             }
         }
@@ -392,6 +389,19 @@ impl<'a> Sight<'a> {
         Err(Stop::Broken(trouble(format!(
             "refers to `{key}`, which is a table"
         ))))
+    }
+}
+
+/// What to do about a reference to a key that no layer defines.
+const REMEDIES: &str =
+    "define it, write a default as in `${key:default}`, or `$${` for a literal `${`";
+
+/// An error that names no key if the key that it is about holds a secret: the name may be a part of that.
+fn nameless(error: Error) -> Error {
+    if error.is_unresolved() {
+        error.with_shareable(format!("refers to a key that no layer defines; {REMEDIES}"))
+    } else {
+        error.without_shareable()
     }
 }
 

@@ -80,9 +80,12 @@ impl<'a> Child<'a> {
             json: self.json,
         };
         if let Some(slow) = parent.context.slow {
-            if let Some(level) = slow.borrow().level(&de.path_text()) {
-                de.input = Input::Dummy(level);
-                de.json = None;
+            let path = de.path_text();
+            let instead = parent.context.instead.filter(|(at, _)| *at == path);
+            if let Some((_, value)) = instead {
+                (de.input, de.json) = (Input::of_value(value), None);
+            } else if let Some(level) = slow.borrow().level(&path) {
+                (de.input, de.json) = (Input::Dummy(level), None);
             }
         }
         de

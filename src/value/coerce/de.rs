@@ -9,8 +9,10 @@ use crate::value::coerce::fault::{Fault, type_name};
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::place::De;
 use crate::value::coerce::report;
+use crate::value::coerce::suspect;
 use crate::value::coerce::text::{self, Whole};
 use crate::value::coerce::watch::Watch;
+use crate::value::key;
 use crate::value::secret::SECRET_NAME;
 use crate::value::units::SIZE_NAME;
 
@@ -227,6 +229,11 @@ impl<'de> Deserializer<'de> for De<'_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_struct(name, fields, visitor));
+        if let Some((path, _)) = self.context.instead {
+            if key::under(&self.path_text(), path) {
+                suspect::note_fields(fields);
+            }
+        }
         self.note_kind(false);
         if name == "Duration" && fields == ["secs", "nanos"] {
             return self.duration(visitor);

@@ -8,6 +8,7 @@ use serde_core::de::{Expected, Unexpected};
 
 use crate::error::{Error, ErrorKind, MASK};
 use crate::value::coerce::input::Input;
+use crate::value::coerce::suspect;
 
 /// Stands for the words of a user's type: they may quote the value, and that one may be secret.
 const UNSAID: &str = "cannot be read";
@@ -51,6 +52,24 @@ pub(super) struct Inner {
     pub(super) place: Option<Place>,
 }
 
+impl Inner {
+    /// Whether the detail may quote a secret.
+    fn hides_words(&self) -> bool {
+        let place = self.place.as_ref();
+        let may_quote = place.is_none_or(|place| place.masked || place.quotes);
+        self.custom && may_quote && !is_of_serde(&self.detail)
+    }
+}
+
+/// Whether these are serde's own words about an untagged enum, which quote no value.
+fn is_of_serde(words: &str) -> bool {
+    let name = words.strip_prefix("data did not match any variant of untagged enum ");
+    name.is_some_and(|name| {
+        name.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    })
+}
+
 /// Where a fault was noticed.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
@@ -58,6 +77,8 @@ pub(super) struct Place {
     pub(super) found: Option<String>,
     pub(super) origin: Option<String>,
     pub(super) masked: bool,
+    /// Whether the words of a user's type may quote a secret that stands below.
+    pub(super) quotes: bool,
     /// Whether the name was at fault, not the value.
     pub(super) name: bool,
     /// Whether it was written in a variable of the environment.
@@ -239,6 +260,7 @@ impl Fault {
 
     pub(super) fn into_error(self, key: &str) -> Error {
         let inner = *self.0;
+        let unsaid = inner.hides_words();
         let (path, found, origin, masked) = match inner.place {
             Some(place) => (place.path, place.found, place.origin, place.masked),
             None => (key.to_owned(), None, None, true),
@@ -252,7 +274,7 @@ impl Fault {
                 _ => error,
             };
         }
-        let detail = if inner.custom && masked {
+        let detail = if unsaid {
             UNSAID.to_owned()
         } else {
             inner.detail
@@ -282,12 +304,8 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A type may wrap these words into an error of its own, so a secret is kept out here too.
-        let masked = self.0.place.as_ref().is_some_and(|place| place.masked);
-        f.write_str(if self.0.custom && masked {
-            UNSAID
-        } else {
-            &self.0.detail
-        })
+        let unsaid = self.0.place.is_some() && self.0.hides_words();
+        f.write_str(if unsaid { UNSAID } else { &self.0.detail })
     }
 }
 
@@ -314,6 +332,7 @@ impl serde_core::de::Error for Fault {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        suspect::note_variants(expected);
         let judged = Judged {
             got: Got::Text(variant.into()),
             wanted: one_of(expected),
@@ -329,6 +348,7 @@ impl serde_core::de::Error for Fault {
     }
 
     fn missing_field(field: &'static str) -> Self {
+        suspect::note_fields(&[field]);
         let mut fault = Self::new(ErrorKind::Missing, "missing");
         fault.0.missing = Some(field);
         fault

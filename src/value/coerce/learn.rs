@@ -37,7 +37,7 @@ pub(super) const NAMES: char = '\u{1e}';
 pub(super) const VARIANT: char = '\u{1d}';
 
 /// What is known about the values that serde buffers.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Learned {
     /// What this pass has handed over.
     seen: Vec<Seen>,

@@ -40,6 +40,7 @@ mod passes;
 mod place;
 mod probe;
 mod report;
+mod suspect;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -230,7 +231,9 @@ fn noting<T: DeserializeOwned>(root: Root<'_>, secrets: &mut Places) -> Result<T
         let ((), mut places) = buffered::tracing(again);
         if result.is_err() && root.is_table() {
             // It was not read at all, so nothing says that everything is secret.
-            places.possible.retain(|place| place != root.key);
+            let inside = buffered::inside_of(root.key);
+            let is_root = |place: &String| *place == root.key || *place == inside;
+            places.possible.retain(|place| !is_root(place));
         }
         if result.is_ok() && places.certain.is_empty() && places.possible.is_empty() {
             // The type read something else the second time.

@@ -15,7 +15,7 @@ use crate::value::coerce::report::Slow;
 use crate::value::key::under;
 
 /// What a decoding came to, without its value, and all that serde said about buffered values.
-type Outcome = (Result<(), Fault>, Vec<Judged>);
+pub(super) type Outcome = (Result<(), Fault>, Vec<Judged>);
 
 /// Decodes until each buffered value has the form that its type wants, or until a fault remains.
 pub(super) fn decode_in_passes<T: DeserializeOwned>(
@@ -49,7 +49,8 @@ fn run<T: DeserializeOwned>(
     fault::noting(|| root.run::<T>(Some(slow)))
 }
 
-fn dry<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>) -> Outcome {
+/// Decodes once, for what serde says meanwhile.
+pub(super) fn dry<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>) -> Outcome {
     let (result, log) = run::<T>(root, slow);
     (result.map(drop), log)
 }
@@ -200,7 +201,8 @@ impl Learner<'_> {
         if let Some(found) = self.last_that_matters(fault, &all) {
             if let Some(mut at) = self.itself_or_around(fault, &all, found).place {
                 at.masked |= fault.is_of_secret();
-                at.masked |= place.masked && found_is_container(&all, &at.path);
+                let is_container = found_is_container(&all, &at.path);
+                at.quotes |= (place.masked || place.quotes) && is_container;
                 fault.0.place = Some(at);
             }
         }

@@ -12,7 +12,7 @@ use crate::value::coerce::access::{Child, Map, Seq};
 use crate::value::coerce::braces;
 use crate::value::coerce::de::visit_int;
 use crate::value::coerce::dummy::Dummy;
-use crate::value::coerce::fault::{EMPTY_VARIABLE, Fault, Place, shorten, type_name};
+use crate::value::coerce::fault::{EMPTY_VARIABLE, Fault, Got, Place, shorten, type_name};
 use crate::value::coerce::form::Shape;
 use crate::value::coerce::input::{Input, Path, Segment, text_holds_secret};
 use crate::value::coerce::report::{self, Slow};
@@ -50,6 +50,8 @@ pub(super) struct Context<'a> {
     pub(super) notes: Option<&'a RefCell<Vec<String>>>,
     /// Whether what is handed over to be buffered is noted.
     traced: bool,
+    /// What is handed over in place of what stands at a path.
+    pub(super) instead: Option<(&'a str, &'a Value)>,
     secrets: Option<&'a Secrets>,
     /// Only in the second pass.
     pub(super) slow: Option<&'a RefCell<Slow>>,
@@ -63,7 +65,8 @@ pub(super) struct Root<'a> {
     origin: Option<&'a Origin>,
     mask: Mask<'a>,
     notes: Option<&'a RefCell<Vec<String>>>,
-    traced: bool,
+    pub(super) traced: bool,
+    instead: Option<(&'a str, &'a Value)>,
 }
 
 impl<'a> Root<'a> {
@@ -80,6 +83,31 @@ impl<'a> Root<'a> {
             mask,
             notes: None,
             traced: false,
+            instead: None,
+        }
+    }
+
+    /// The same with another value at a path.
+    pub(super) fn instead<'b>(self, path: &'b str, value: &'b Value) -> Root<'b>
+    where
+        'a: 'b,
+    {
+        let input = if path == self.key {
+            Input::of_value(value)
+        } else {
+            self.input
+        };
+        Root {
+            input,
+            instead: Some((path, value)),
+            ..self
+        }
+    }
+
+    /// Notes that a secret belongs at a key.
+    pub(super) fn note_secret(&self, key: String) {
+        if let Some(notes) = self.notes {
+            notes.borrow_mut().push(key);
         }
     }
 
@@ -121,6 +149,7 @@ impl<'a> Root<'a> {
             secret: Cell::new(false),
             notes: self.notes,
             traced: self.traced,
+            instead: self.instead,
             secrets: self.mask.secrets,
             slow,
         };
@@ -244,6 +273,7 @@ impl<'a> De<'a> {
                 .or_else(|| first_origin(self.input).cloned())
                 .map(|origin| origin.to_string()),
             masked: self.is_masked(&path),
+            quotes: false,
             name: self.name,
             variable: self.origin.is_some_and(|origin| origin.kind() == "env"),
             path,
@@ -278,11 +308,13 @@ impl<'a> De<'a> {
         let mut place = self.place_here();
         if self.input.is_container() && (inner.custom || inner.got.is_some()) {
             // What serde quotes may come from any place below.
-            place.masked |= self.context.secret.get()
+            let holds_secret = self.context.secret.get()
                 || self.context.secrets.is_some_and(|it| it.hides(&place.path))
                 || self.input.holds_secret();
-            if let Some(got) = &inner.got {
-                place.found = got.shown().or(place.found);
+            place.quotes |= holds_secret;
+            if let Some(found) = inner.got.as_ref().and_then(Got::shown) {
+                place.found = Some(found);
+                place.masked |= holds_secret;
             }
         }
         if inner.missing.is_some() {

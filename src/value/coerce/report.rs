@@ -15,6 +15,7 @@ use crate::value::coerce::form::Form;
 use crate::value::coerce::learn::Learned;
 use crate::value::coerce::passes;
 use crate::value::coerce::place::{De, Root};
+use crate::value::coerce::suspect::{self, Suspects};
 use crate::value::key::{Key, push_segment, under};
 use crate::value::units;
 
@@ -57,6 +58,19 @@ pub(super) struct Slow {
 }
 
 impl Slow {
+    /// The same knowledge, for passes from which nothing is to be learned.
+    pub(super) fn fork(&self) -> Self {
+        Self {
+            learned: self.learned.clone(),
+            durations: self.durations.clone(),
+            broken: Vec::new(),
+            dummied: Vec::new(),
+            bad: self.bad.clone(),
+            skipped: self.skipped.clone(),
+            missing: self.missing.clone(),
+        }
+    }
+
     /// The placeholder to use at a path, if the value there is bad.
     pub(super) fn level(&self, path: &str) -> Option<usize> {
         self.bad.get(path).copied()
@@ -142,8 +156,7 @@ impl Slow {
     }
 
     /// Notes what is bad, so that the next round gets past it; says whether there is hope.
-    fn learn(&mut self, mut fault: Fault, errors: &mut Vec<Error>, root: &str) -> bool {
-        self.refine(&mut fault);
+    fn learn(&mut self, fault: Fault, errors: &mut Vec<Error>, root: &str) -> bool {
         let Some(place) = &fault.0.place else {
             errors.push(fault.into_error(root));
             return false;
@@ -232,7 +245,7 @@ fn parent(path: &str) -> Option<String> {
 
 /// Decodes again after a failure: with values in other forms, or else to find all that is wrong.
 #[cold]
-pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, first: Fault) -> Result<T, Error> {
+pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, mut first: Fault) -> Result<T, Error> {
     if !root.worth_a_second_pass() {
         return Err(first.into_error(root.key));
     }
@@ -245,6 +258,7 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, first: Fault) -> Result
     }
     slow.borrow_mut().learned.with_places = true;
     let mut errors = Vec::new();
+    let mut suspects = Suspects::new();
     for _ in 0..MOST_ROUNDS {
         let result = passes::decode_in_passes::<T>(root, &slow);
         slow.borrow_mut().tell_broken(&mut errors, root.key);
@@ -252,12 +266,17 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, first: Fault) -> Result
             break;
         };
         passes::locate::<T>(root, &slow, &mut fault);
+        slow.borrow().refine(&mut fault);
+        if !root.traced {
+            suspects.mask::<T>(root, &slow, &mut fault);
+        }
         let go_on = slow.borrow_mut().learn(fault, &mut errors, root.key);
         if !go_on || errors.len() >= MOST_ERRORS {
             break;
         }
     }
     if errors.is_empty() {
+        suspects.mask::<T>(root, &slow, &mut first);
         errors.push(first.into_error(root.key));
     }
     Err(Error::all(errors))
@@ -269,6 +288,10 @@ pub(super) fn any<'de, V: Visitor<'de>>(
     slow: &RefCell<Slow>,
     visitor: V,
 ) -> Result<V::Value, Fault> {
+    let name = de.input.text().filter(|_| de.name);
+    if let Some(number) = name.and_then(|name| suspect::field_number(&name)) {
+        return visitor.visit_u64(number);
+    }
     if let Some(dummy) = de.dummy() {
         let is_duration = {
             let mut slow = slow.borrow_mut();

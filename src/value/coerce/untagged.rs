@@ -12,7 +12,7 @@ use crate::value::coerce::learn::{Kind, Learned, Seen};
 const MOST_RETRIES: usize = 32;
 
 /// The choices that were not taken, for the enum that is read at present.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Alternatives {
     /// Where the enum stands.
     place: String,
@@ -21,6 +21,7 @@ pub(super) struct Alternatives {
 }
 
 /// A form that another variant wants, with what was known when it was left.
+#[derive(Clone)]
 struct Alternative {
     seen: Seen,
     form: Form,

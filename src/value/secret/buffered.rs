@@ -14,6 +14,8 @@ enum State {
     Nothing,
     /// Whether a secret was read from a buffer.
     Whether(bool),
+    /// Whether a secret had a text in it.
+    Has(&'static str, bool),
     Where(Trace),
 }
 
@@ -108,13 +110,39 @@ pub(crate) fn noticing<R>(act: impl FnOnce() -> R) -> (R, bool) {
     (outcome, matches!(state, State::Whether(true)))
 }
 
+/// Does something, and says whether it read a secret with a text in it from what serde had buffered.
+pub(crate) fn looking_for<R>(text: &'static str, act: impl FnOnce() -> R) -> (R, bool) {
+    let (outcome, state) = recording(State::Has(text, false), act);
+    (outcome, matches!(state, State::Has(_, true)))
+}
+
+fn has(value: &Value, text: &str) -> bool {
+    match value {
+        Value::Text(value) => **value == *text,
+        Value::List(items) => items.iter().any(|item| has(item, text)),
+        Value::Table(fields) => fields.values().any(|value| has(value, text)),
+        _ => false,
+    }
+}
+
+/// The key of a secret whose name is not known below another key. It hides what stands at that key as
+/// long as this is no table, and no other key below.
+pub(crate) fn inside_of(key: &str) -> String {
+    let mut inside = key.to_owned();
+    key::push_segment(&mut inside, INSIDE);
+    inside
+}
+
+/// The name of a secret whose name is not known.
+pub(super) const INSIDE: &str = "*";
+
 /// Does something that [notes](handed) what it hands over, and gives the places of the secrets that it
 /// read from that.
 pub(crate) fn tracing<R>(act: impl FnOnce() -> R) -> (R, Places) {
     let (outcome, state) = recording(State::Where(Trace::default()), act);
     match state {
         State::Where(trace) => (outcome, trace.places),
-        State::Nothing | State::Whether(_) => (outcome, Places::default()),
+        _ => (outcome, Places::default()),
     }
 }
 
@@ -128,6 +156,7 @@ pub(super) fn record(value: Option<&Value>) {
     let _ = STATE.try_with(|it| match &mut *it.borrow_mut() {
         State::Nothing => {}
         State::Whether(read) => *read = true,
+        State::Has(text, read) => *read |= value.is_some_and(|value| has(value, text)),
         State::Where(trace) => trace.locate(value),
     });
 }
@@ -135,7 +164,7 @@ pub(super) fn record(value: Option<&Value>) {
 fn trace<R>(act: impl FnOnce(&mut Trace) -> R) -> Option<R> {
     let with = |it: &RefCell<State>| match &mut *it.borrow_mut() {
         State::Where(trace) => Some(act(trace)),
-        State::Nothing | State::Whether(_) => None,
+        _ => None,
     };
     STATE.try_with(with).ok().flatten()
 }
@@ -213,7 +242,8 @@ impl Trace {
             Found::Nowhere => {
                 let mut outermost = near.iter().filter(|it| it.outermost).peekable();
                 if outermost.peek().is_none() {
-                    let here = self.scopes.last().map(|scope| scope.path.clone());
+                    // Read from what stands in for a value, or from a part of a text.
+                    let here = self.scopes.last().map(|scope| inside_of(&scope.path));
                     self.places.possible.extend(here);
                     return;
                 }

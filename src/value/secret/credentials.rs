@@ -242,7 +242,7 @@ fn lower_escapes(text: &str) -> String {
 }
 
 /// Finds where a form of a credential stands in a text, whole, or cut at the end of a message.
-fn find(text: &str, form: &str, parts: &mut Vec<Range<usize>>) {
+pub(super) fn find(text: &str, form: &str, parts: &mut Vec<Range<usize>>) {
     let begin = match form.char_indices().nth(BEGIN) {
         Some((at, _)) => &form[..at],
         None => form,

@@ -33,12 +33,17 @@ pub(crate) fn text_holds_secret(text: &str) -> bool {
 /// A text with the mask in place of the parts that are secret by their form.
 #[allow(dead_code)] // by the sources that have addresses
 pub(crate) fn mask_text(text: &str) -> String {
+    mask_parts(text, secret_parts(text))
+}
+
+/// The parts of a text that are secret by their form; some may overlap.
+pub(super) fn secret_parts(text: &str) -> Vec<Range<usize>> {
     let mut parts: Vec<Range<usize>> = Vec::new();
     find(text, &mut |part| {
         parts.push(part);
         true
     });
-    mask_parts(text, parts)
+    parts
 }
 
 /// A text with the mask in place of some of its parts, which may overlap.

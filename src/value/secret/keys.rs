@@ -11,7 +11,7 @@ use crate::sync::process::ForkLock;
 use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::{self, Key};
-use crate::value::secret::buffered::Places;
+use crate::value::secret::buffered::{INSIDE, Places};
 use crate::value::secret::names;
 
 /// The keys whose values are never shown: those that look like it, those that were named to the
@@ -26,11 +26,16 @@ struct Inner {
     possible: ForkLock<BTreeSet<Key>>,
     /// The keys whose names and values look secret and are not.
     plain: OnceLock<BTreeSet<Key>>,
+    /// Whether a key may be a misspelling of one that is declared secret.
+    lookalikes: OnceLock<Box<Lookalikes>>,
     /// How many keys could not be added, since another thread held the lock when this process was
     /// forked. Every key counts as a secret from then on.
     missed: AtomicU64,
     more: Mutex<Vec<Arc<More>>>,
 }
+
+/// Whether a key may be a misspelling of one that is declared secret.
+type Lookalikes = dyn Fn(&str) -> bool + Send + Sync;
 
 /// What is done when a key turns out to hold a secret.
 type More = dyn Fn(&Key) + Send + Sync;
@@ -79,7 +84,9 @@ impl Secrets {
         let keys = places.possible.into_iter();
         for key in keys.filter_map(|key| Key::parse(&key).ok()) {
             let is_there = |keys: &BTreeSet<Key>| keys.contains(&key);
-            if self.is_plain(key.as_str()) || self.0.keys.read().is_some_and(|it| is_there(&it)) {
+            let inside = key.segments().last().is_some_and(|name| name == INSIDE);
+            let place = key.lineage().nth(usize::from(inside)).unwrap_or_default();
+            if self.is_plain(place) || self.0.keys.read().is_some_and(|it| is_there(&it)) {
                 continue;
             }
             if let Some(mut possible) = self.0.possible.write() {
@@ -103,6 +110,11 @@ impl Secrets {
     /// Takes back what the names and the values of keys look like. Only the first call counts.
     pub(crate) fn set_plain(&self, keys: BTreeSet<Key>) {
         let _ = self.0.plain.set(keys);
+    }
+
+    /// Adds the keys of which `is_like` holds to those that look secret. Only the first call counts.
+    pub(crate) fn set_lookalikes(&self, is_like: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let _ = self.0.lookalikes.set(Box::new(is_like));
     }
 
     /// Whether the value of a key, or something below it, may be a secret. Where the keys cannot be
@@ -176,7 +188,10 @@ impl Secrets {
                 let below = key.get(above.len()..).unwrap_or_default();
                 names::looks_secret(below.strip_prefix('.').unwrap_or(below))
             }
-            None => names::looks_secret(key),
+            None => {
+                let is_like = |like: &Box<Lookalikes>| like(key);
+                names::looks_secret(key) || self.0.lookalikes.get().is_some_and(is_like)
+            }
         }
     }
 

@@ -21,6 +21,7 @@ mod encode;
 mod forms;
 mod keys;
 mod names;
+mod quoted;
 mod tokens;
 
 pub use credentials::Credentials;
@@ -31,6 +32,7 @@ pub(crate) use keys::Secrets;
 pub(crate) use names::looks_secret;
 #[allow(unused_imports)] // by the sources that have addresses
 pub(crate) use names::parameter_looks_secret;
+pub(crate) use quoted::Quoted;
 
 /// A value that is never shown: `Debug` and `Display` print `******`.
 ///

@@ -41,7 +41,7 @@ const PARTS: [&str; 29] = [
 ];
 
 /// A word that is one of these marks a secret.
-const WORDS: [&str; 44] = [
+const WORDS: [&str; 46] = [
     "pwd",
     "pass",
     "passkey",
@@ -74,6 +74,8 @@ const WORDS: [&str; 44] = [
     "dockerconfigjson",
     "requirepass",
     "dbpass",
+    "pgpass",
+    "tok",
     "userpass",
     "rootpass",
     "adminpass",
@@ -89,7 +91,7 @@ const WORDS: [&str; 44] = [
 ];
 
 /// Before `key` or `keys`, these mark a secret: `api_key`, `private.key`.
-const KEYS: [&str; 41] = [
+const KEYS: [&str; 42] = [
     "access",
     "account",
     "admin",
@@ -123,6 +125,7 @@ const KEYS: [&str; 41] = [
     "unseal",
     "cipher",
     "cookie",
+    "crypt",
     "crypto",
     "mailgun",
     "openai",
@@ -134,10 +137,12 @@ const KEYS: [&str; 41] = [
 ];
 
 /// Other pairs of words that mark a secret.
-const PAIRS: [(&str, &str); 6] = [
+const PAIRS: [(&str, &str); 8] = [
     ("session", "id"),
     ("connection", "string"),
     ("connection", "strings"),
+    ("conn", "str"),
+    ("sasl", "jaas"),
     ("jaas", "config"),
     ("snmp", "community"),
     ("pass", "word"),
@@ -217,7 +222,7 @@ const ABOUT_COOKIE: [&str; 11] = [
 ];
 
 /// Words before a mark in the same segment, with which it is no secret: `max_tokens`, `high_pass`.
-const PLAIN: [(&[&str], &[&str]); 4] = [
+const PLAIN: [(&[&str], &[&str]); 5] = [
     (
         &["tokens"],
         &[
@@ -233,6 +238,7 @@ const PLAIN: [(&[&str], &[&str]); 4] = [
     (&["token"], &["count", "max", "min", "num", "number"]),
     (&["pass"], &["all", "band", "high", "low"]),
     (&["cookie"], &["accept", "secure"]),
+    (&["tok"], &["tic", "tik"]),
 ];
 
 /// As [`PLAIN`], also in the segment before: `max.tokens`.
