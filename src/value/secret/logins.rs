@@ -167,7 +167,7 @@ fn in_words(text: &str, found: &mut Found<'_>) -> bool {
             continue;
         }
         let begin = match head.split_once(':') {
-            Some((name, _)) if name.eq_ignore_ascii_case("jdbc") => {
+            Some((name, rest)) if is_jdbc(name, rest) => {
                 let login = jdbc_login(head);
                 is_oracle(login, tail, false).then_some(head.len() - login.len())
             }
@@ -233,6 +233,11 @@ fn is_no_user(name: &str, password: &str, tail: &str, target: Target) -> bool {
 fn is_call(tail: &str) -> bool {
     let authority = tail.split(';').next().unwrap_or_default();
     authority.ends_with(":5060") || authority.ends_with(":5061")
+}
+
+/// Whether a text is an address of JDBC, by what stands before its first colon and behind it.
+fn is_jdbc(name: &str, rest: &str) -> bool {
+    name.eq_ignore_ascii_case("jdbc") && rest.contains(':')
 }
 
 /// The login in an address of JDBC that has none of its own: `jdbc:oracle:thin:me/pw`.
@@ -318,19 +323,28 @@ fn is_database(tail: &str) -> bool {
 struct Start<'a> {
     /// What stands before the `@`.
     text: &'a str,
+    /// Where the blanks at its end begin.
+    end: usize,
     target: Target,
+    /// Where the last address with a scheme begins.
+    address: Option<usize>,
 }
 
 impl<'a> Start<'a> {
     /// The first word that may be the begin of a login. `is_first` says that a line begins with it.
     fn find(text: &'a str, is_first: bool, target: Target, is_service: bool) -> Option<usize> {
-        let start = Start { text, target };
+        let start = Start {
+            text,
+            end: text.trim_end().len(),
+            target,
+            address: text.rfind("://"),
+        };
         let words = || words(text, &GAPS);
         if target == Target::Path {
             // A mail address may stand before a path.
             let word = words().next().filter(|word| is_first && word.start == 0)?;
             let begin = start.with_colon(word.start, &text[word])?;
-            return (!text.ends_with(GAPS)).then_some(begin);
+            return (!text.ends_with(GAPS) && !text.ends_with(':')).then_some(begin);
         }
         let any = |word: std::ops::Range<usize>| {
             let (begin, word) = (word.start, &text[word]);
@@ -353,8 +367,8 @@ impl<'a> Start<'a> {
         let is_bare = rest.is_empty() && self.text[behind..].starts_with([' ', '\t']);
         let is_driver = self.target == Target::Driver;
         let is_address = rest.starts_with("//")
-            || name.eq_ignore_ascii_case("jdbc")
-            || (!is_driver && self.text[behind..].contains("://"));
+            || is_jdbc(name, &self.text[behind..])
+            || (!is_driver && self.address.is_some_and(|at| at >= behind));
         let is_number = user.bytes().all(|byte| byte.is_ascii_digit());
         let is_user = if is_driver {
             !user.is_empty()
@@ -391,7 +405,8 @@ impl<'a> Start<'a> {
 
     /// Whether what stands between a place and the `@` may be a password.
     fn is_password(&self, begin: usize) -> bool {
-        let password = self.text[begin..].trim();
+        let password = self.text.get(begin..self.end).unwrap_or_default();
+        let password = password.trim_start();
         !password.is_empty() && password != MASK && !is_reference(password)
     }
 }

@@ -168,8 +168,9 @@ const KEYS: [&str; 44] = [
 ];
 
 /// Other pairs of words that mark a secret.
-const PAIRS: [(&str, &str); 8] = [
+const PAIRS: [(&str, &str); 9] = [
     ("session", "id"),
+    ("sess", "id"),
     ("connection", "string"),
     ("connection", "strings"),
     ("jaas", "config"),
