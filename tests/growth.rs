@@ -453,7 +453,7 @@ fn layers_grow_with_their_number() {
 #[test]
 fn the_look_for_secrets_in_a_text_grows_with_its_length() {
     type Shape = fn(usize) -> String;
-    let shapes: [(&str, Shape); 14] = [
+    let shapes: [(&str, Shape); 20] = [
         ("long words", |n| "configurable words ".repeat(n)),
         ("addresses behind a sign", |n| {
             format!("@ {}", "x://".repeat(n))
@@ -476,6 +476,20 @@ fn the_look_for_secrets_in_a_text_grows_with_its_length() {
         ("beginnings of keys", |n| "-----BEGIN PRIVATE ".repeat(n)),
         ("options", |n| "curl -u me --password ****** ".repeat(n)),
         ("logins", |n| "a:/b@c/d:".repeat(n)),
+        ("logins of several words", |n| "a:b c@tcp(h)/d, ".repeat(n)),
+        ("words before a target", |n| {
+            format!(
+                "{}{}@h:1/d",
+                "a: ./b x://c 1:${d} ".repeat(n),
+                " ".repeat(n)
+            )
+        }),
+        ("targets without a login", |n| "a@h:1/b/c tcp(d".repeat(n)),
+        ("parameters", |n| "?a=1;b[c][d]=2&amp;e=".repeat(n)),
+        ("indexes", |n| format!("{}=", "[a]=[b]".repeat(n))),
+        ("escaped parameters", |n| {
+            "%3Fsig%3D******%26a%253D".repeat(n)
+        }),
     ];
     for (what, text) in shapes {
         grows_linearly(&format!("a text of {what}"), 1_500, |n| {

@@ -6,10 +6,14 @@
 #[cfg(feature = "yaml")]
 #[path = "secrets/buffers.rs"]
 mod buffers;
+#[path = "secrets/classes.rs"]
+mod classes;
 #[path = "secrets/corpus.rs"]
 mod corpus;
 #[path = "secrets/echo.rs"]
 mod echo;
+#[path = "secrets/parts.rs"]
+mod parts;
 #[path = "secrets/reads.rs"]
 mod reads;
 mod support;

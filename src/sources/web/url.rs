@@ -277,8 +277,7 @@ impl fmt::Display for Url {
             None => String::new(),
         };
         let (scheme, place, path) = (self.scheme(), self.place(), self.bare_path());
-        write!(f, "{scheme}://{user_info}")?;
-        f.write_str(&mask_text(&format!("{place}{path}")))?;
+        f.write_str(&mask_text(&format!("{scheme}://{user_info}{place}{path}")))?;
         let Some((_, query)) = self.path.split_once('?') else {
             return Ok(());
         };
@@ -288,7 +287,8 @@ impl fmt::Display for Url {
                 Some((name, _)) if parameter_looks_secret(name) => write!(f, "{gap}{name}={MASK}")?,
                 // Without a name, it may be a token itself.
                 None if !pair.is_empty() => write!(f, "{gap}{MASK}")?,
-                _ => write!(f, "{gap}{}", mask_text(pair))?,
+                // Several may stand in it: `a=1;sig=S`.
+                _ => f.write_str(&mask_text(&format!("{gap}{pair}")))?,
             }
             gap = '&';
         }

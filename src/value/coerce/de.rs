@@ -263,6 +263,7 @@ impl<'de> Deserializer<'de> for De<'_> {
                 let fields = self.braced(text, &wanted)?;
                 let table = De {
                     input: Input::Fields(&fields),
+                    masked: self.masks_fields(&fields),
                     json: None,
                     ..self
                 };

@@ -30,6 +30,7 @@
 
 mod access;
 mod braces;
+mod cuts;
 mod de;
 mod dummy;
 mod fault;

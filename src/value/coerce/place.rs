@@ -52,7 +52,7 @@ pub(super) struct Context<'a> {
     traced: bool,
     /// What is handed over in place of what stands at a path.
     pub(super) instead: Option<(&'a str, &'a Value)>,
-    secrets: Option<&'a Secrets>,
+    pub(super) secrets: Option<&'a Secrets>,
     /// Only in the second pass.
     pub(super) slow: Option<&'a RefCell<Slow>>,
 }
@@ -239,12 +239,12 @@ impl<'a> De<'a> {
             .then(|| buffered::reading(self.path_text()))
     }
 
-    fn is_secret_by_name(&self, path: &str) -> bool {
+    pub(super) fn is_secret_by_name(&self, path: &str) -> bool {
         let secrets = self.context.secrets;
         secrets.map_or_else(|| looks_secret(path), |secrets| secrets.is_secret(path))
     }
 
-    fn is_masked(&self, path: &str) -> bool {
+    pub(super) fn is_masked(&self, path: &str) -> bool {
         let by_name = || match self.context.secrets {
             Some(secrets) if self.input.is_container() => secrets.is_secret(path),
             // A text may spell what stands below.
@@ -534,10 +534,11 @@ impl<'a> De<'a> {
                 // An item of a secret text is a part of it. An error of the pass that takes notes is
                 // shown by none.
                 let shows = self.context.notes.is_none();
-                let masked = shows && self.masks_items(&held.texts);
+                let masks = shows.then(|| self.masked_items(&held.texts));
+                let masked = |at| masks.as_ref().is_some_and(|masks| masks.hides(at));
                 let json = held.json.as_deref();
                 let item = |(at, text)| Child {
-                    masked,
+                    masked: masked(at),
                     json: json.and_then(|json| json.get(at)),
                     ..Child::item(at, Input::Text(text))
                 };
@@ -577,17 +578,6 @@ impl<'a> De<'a> {
             }
             _ => Err(self.refuse(wanted())),
         }
-    }
-
-    /// Whether nothing of the items that were cut out of a text may be shown. Of tables in braces, each
-    /// masks its own secret fields.
-    #[cold]
-    fn masks_items(&self, items: &[Cow<'_, str>]) -> bool {
-        let path = self.path_text();
-        if items.iter().all(|item| braces::is_braced(item)) {
-            return self.masked || self.is_secret_by_name(&path);
-        }
-        self.is_masked(&path)
     }
 
     /// The fault of a table that is no list, since a name is no index.
@@ -712,10 +702,10 @@ impl<'a> De<'a> {
         }
         // A name cut out of a secret text is part of the secret: keep it out of every path. A table in
         // braces that holds a secret field is none itself.
-        let path = self.path_text();
         let masked = match held {
-            Held::Table(_) => self.masked || self.is_secret_by_name(&path),
-            Held::Nothing | Held::Pairs(_) => self.is_masked(&path),
+            Held::Table(Some(fields)) => self.masks_fields(fields),
+            Held::Table(None) => self.masked,
+            Held::Nothing | Held::Pairs(_) => self.is_masked(&self.path_text()),
         };
         let mut entries: Vec<_> = match held {
             Held::Nothing | Held::Table(None) => Vec::new(),

@@ -10,8 +10,10 @@
 use std::ops::Range;
 
 use crate::error::MASK;
+use crate::value::secret::assignments::{assignments, escaped_parameters};
 use crate::value::secret::encode;
-use crate::value::secret::names::{header_looks_secret, looks_secret, parameter_looks_secret};
+use crate::value::secret::logins::logins;
+use crate::value::secret::names::{header_looks_secret, looks_secret};
 use crate::value::secret::tokens::{hashes, tokens};
 
 /// Receives a secret part of a text; says whether to go on.
@@ -71,6 +73,7 @@ fn find(text: &str, found: &mut Found<'_>) {
     let has = |sign: u8| text.as_bytes().contains(&sign);
     let go_on = (!has(b'@') || (user_infos(text, found) && logins(text, found)))
         && (!has(b'=') || assignments(text, found))
+        && (!has(b'%') || escaped_parameters(text, found))
         && (!has(b':') || fields(text, found))
         && (!has(b' ') || (schemes(text, found) && options(text, found) && netrc(text, found)))
         && (!has(b'-') || private_keys(text, found))
@@ -176,198 +179,6 @@ fn names_user(text: &str) -> bool {
     NAMED_USERS.iter().any(|it| scheme.eq_ignore_ascii_case(it))
 }
 
-/// What stands before `name:password@host` and is no user's name.
-const NO_USERS: [&str; 45] = [
-    "acct",
-    "assignee",
-    "author",
-    "bcc",
-    "cc",
-    "contact",
-    "docker",
-    "domain",
-    "email",
-    "file",
-    "from",
-    "github",
-    "gitlab",
-    "group",
-    "http",
-    "https",
-    "image",
-    "jdbc",
-    "jsr",
-    "mail",
-    "mailto",
-    "maintainer",
-    "member",
-    "notify",
-    "npm",
-    "oci",
-    "on-call",
-    "oncall",
-    "owner",
-    "pkg",
-    "principal",
-    "recipient",
-    "reply-to",
-    "replyto",
-    "reviewer",
-    "sender",
-    "serviceaccount",
-    "sip",
-    "sips",
-    "support",
-    "to",
-    "user",
-    "uses",
-    "workspace",
-    "xmpp",
-];
-
-/// Logins without a scheme: `me:pw@tcp(host)/db`, `me:pw@host`, `me/pw@//host/service`.
-fn logins(text: &str, found: &mut Found<'_>) -> bool {
-    for word in words(text, &[' ', '\t', '\n', '"', '\'', ',', ';']) {
-        let Some(at) = text[word.clone()].rfind('@') else {
-            continue;
-        };
-        let (head, tail) = (
-            &text[word.start..word.start + at],
-            &text[word.start + at + 1..word.end],
-        );
-        if head.contains("://") || tail.starts_with("sha256:") || tail.starts_with("sha512:") {
-            continue;
-        }
-        let is_login = match head.split_once(':') {
-            Some((name, _)) if name.eq_ignore_ascii_case("jdbc") => {
-                let login = head.rsplit(':').next().unwrap_or_default();
-                login.split_once('/').is_some_and(|(user, password)| {
-                    !user.is_empty() && !password.is_empty() && !is_reference(password)
-                })
-            }
-            Some((name, password)) => is_user(name, password, tail),
-            None => head.split_once('/').is_some_and(|(user, password)| {
-                let is_plain = !user.is_empty()
-                    && !password.is_empty()
-                    && !password.contains('/')
-                    && !is_reference(password);
-                is_plain && is_service(tail)
-            }),
-        };
-        if is_login && !found(word.start..word.start + at) {
-            return false;
-        }
-    }
-    true
-}
-
-fn is_user(name: &str, password: &str, tail: &str) -> bool {
-    let plain = |c: char| c.is_alphanumeric() || "-_.+%$\\".contains(c);
-    let numeric = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let is_host = tail.starts_with(|c: char| c.is_alphanumeric() || "[(/".contains(c));
-    // `user:me@example.com` names a member of a team, `user:pw@tcp(h)/d` a login. Of other names none
-    // knows: `root:job@host` counts as a login.
-    let is_bare = !tail.contains(['(', '/', ':']);
-    let is_other = NO_USERS.iter().any(|it| name.eq_ignore_ascii_case(it))
-        && (is_bare || !name.eq_ignore_ascii_case("user"));
-    !name.is_empty()
-        && name.chars().all(plain)
-        && !password.is_empty()
-        && !is_reference(password)
-        && is_host
-        && !is_other
-        && !is_version(tail)
-        && !(numeric(name) && numeric(password))
-}
-
-/// Whether a text is the version of a package, and not the address of a host: `1.0.200`, `v4`.
-fn is_version(tail: &str) -> bool {
-    let number = tail.strip_prefix('v').unwrap_or(tail);
-    let core = number.split(['-', '+']).next().unwrap_or_default();
-    let parts = core.split('.').count();
-    parts < 4
-        && core
-            .split('.')
-            .all(|it| !it.is_empty() && it.bytes().all(|b| b.is_ascii_digit()))
-}
-
-/// Whether a text is a database as Oracle's clients take it.
-fn is_service(tail: &str) -> bool {
-    let has_port = || {
-        tail.split_once(':').is_some_and(|(host, rest)| {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            !host.is_empty()
-                && digits > 0
-                && matches!(rest.as_bytes().get(digits), Some(b'/' | b':'))
-        })
-    };
-    tail.starts_with("//") || tail.starts_with('(') || has_port()
-}
-
-/// Values behind `=` and a secret name, in the queries of addresses, connection strings, command lines
-/// and documents.
-fn assignments(text: &str, found: &mut Found<'_>) -> bool {
-    let pair_ends: &[char] = if text.contains(';') {
-        &[';', '\n']
-    } else {
-        &[' ', '\t', '\n']
-    };
-    let mut done = 0;
-    for (at, _) in text.match_indices('=') {
-        if at < done {
-            continue;
-        }
-        let (name, lead) = name_before(&text[..at]);
-        let is_query = matches!(lead, Some('?' | '&' | '#'));
-        let is_parameter = is_query && parameter_looks_secret(name);
-        if !is_parameter && (is_query || name.len() >= 80 || !looks_secret(name)) {
-            continue;
-        }
-        let begin = at + 1 + blanks(&text[at + 1..]);
-        let ends: &[char] = match lead {
-            Some('?' | '&' | '#') => &['&', ';', '#', ' ', '\n', '"', '\'', '<', '>'],
-            _ => pair_ends,
-        };
-        let Some(value) = shown_value(text, begin, ends) else {
-            continue;
-        };
-        if is_count(name, &text[value.clone()]) {
-            continue;
-        }
-        done = value.end;
-        if !found(value) {
-            return false;
-        }
-    }
-    true
-}
-
-/// Whether a value is a number that a name says: `http://h/?code=404`, `pass=3 fail=0`.
-fn is_count(name: &str, value: &str) -> bool {
-    let counts = ["pass", "code", "key", "ticket"];
-    (1..=3).contains(&value.len())
-        && value.bytes().all(|b| b.is_ascii_digit())
-        && counts.iter().any(|it| name.eq_ignore_ascii_case(it))
-}
-
-/// The name that ends a text, and what stands before it.
-fn name_before(text: &str) -> (&str, Option<char>) {
-    let text = text.trim_end_matches([' ', '"', '\'']);
-    let ends = |c: char| "=;,&?#{}()[]\"'\n<>|".contains(c);
-    let begin = text.rfind(ends).map_or(0, |at| {
-        at + text[at..].chars().next().map_or(1, char::len_utf8)
-    });
-    let lead = text[..begin].chars().next_back();
-    let name = text[begin..].trim();
-    // `host=h password=pw` has blanks between the pairs, `Shared Key=pw` in a name.
-    let most = if lead == Some('=') { 1 } else { 3 };
-    let from = name
-        .rmatch_indices([' ', '\t'])
-        .nth(most - 1)
-        .map_or(0, |(at, _)| at + 1);
-    (&name[from..], lead)
-}
-
 /// Values behind `:` and a secret name: headers, JSON and YAML.
 fn fields(text: &str, found: &mut Found<'_>) -> bool {
     let mut done = 0;
@@ -444,7 +255,7 @@ fn is_close_field(name: &str, after: &str) -> bool {
 
 /// The value that begins at a place, as [`value_at`] finds it; `None` if it is no secret. Of a masked
 /// one the end is not looked for.
-fn shown_value(text: &str, begin: usize, ends: &[char]) -> Option<Range<usize>> {
+pub(super) fn shown_value(text: &str, begin: usize, ends: &[char]) -> Option<Range<usize>> {
     let inner = text[begin..].trim_start_matches(['\\', '"', '\'', '{']);
     if inner.trim_start().starts_with(MASK) {
         return None;
@@ -479,7 +290,7 @@ fn value_at(text: &str, begin: usize, ends: &[char]) -> Range<usize> {
 }
 
 /// Whether a value may be a secret: it is none if it is empty, masked or a mere switch.
-fn is_shown_value(value: &str) -> bool {
+pub(super) fn is_shown_value(value: &str) -> bool {
     let value = value.trim();
     const SWITCHES: [&str; 11] = [
         "null", "~", "none", "nil", "true", "false", "on", "off", "yes", "no", "disabled",
@@ -490,7 +301,7 @@ fn is_shown_value(value: &str) -> bool {
 
 /// Whether a text is a reference to a key and nothing else: what it stands for is not in it. A default
 /// in it may be a secret.
-fn is_reference(text: &str) -> bool {
+pub(super) fn is_reference(text: &str) -> bool {
     let name = text.strip_prefix("${").and_then(|it| it.strip_suffix('}'));
     let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
     name.is_some_and(|name| name.chars().all(plain))
@@ -682,7 +493,7 @@ fn line(text: &str) -> &str {
 }
 
 /// The beginning of a character at or before a place.
-fn boundary(text: &str, at: usize) -> usize {
+pub(super) fn boundary(text: &str, at: usize) -> usize {
     let at = at.min(text.len());
     (0..=at)
         .rev()
@@ -691,7 +502,7 @@ fn boundary(text: &str, at: usize) -> usize {
 }
 
 /// How many blanks a text begins with.
-fn blanks(text: &str) -> usize {
+pub(super) fn blanks(text: &str) -> usize {
     text.len() - text.trim_start_matches([' ', '\t']).len()
 }
 

@@ -1,5 +1,6 @@
 //! Which keys may hold a secret, by what is known of all of them.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Bound;
@@ -122,19 +123,35 @@ impl Secrets {
     pub(crate) fn hides(&self, key: &str) -> bool {
         with_canonical(key, |key| {
             // What stands below a key begins with it and a dot.
-            let below = |keys: &BTreeSet<Key>| {
-                let mut first = String::with_capacity(key.len() + 1);
-                first.push_str(key);
-                if !key.is_empty() {
-                    first.push('.');
-                }
+            let is_below = |keys: &BTreeSet<Key>| {
+                let first = below(key);
                 let mut after = keys.range::<str, _>((Bound::Included(&*first), Bound::Unbounded));
                 after
                     .next()
                     .is_some_and(|next| key::under(next.as_str(), key))
             };
-            self.looks_secret(key) || self.is_named(key, below)
+            self.looks_secret(key) || self.is_named(key, is_below)
         })
+    }
+
+    /// The names directly below a key, at or below which a key is known as secret; `None` where the keys
+    /// cannot be read, in a fork.
+    pub(crate) fn names_below(&self, key: &str) -> Option<BTreeSet<String>> {
+        if self.0.missed.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        let keys = self.0.keys.read()?;
+        if keys.is_empty() {
+            return Some(BTreeSet::new());
+        }
+        let names = with_canonical(key, |key| {
+            let first = below(key);
+            let after = keys.range::<str, _>((Bound::Included(&*first), Bound::Unbounded));
+            let rest = after.map_while(|place| place.as_str().strip_prefix(&*first));
+            let names = rest.filter_map(|rest| key::segments(rest).next()?.ok());
+            names.map(Cow::into_owned).collect()
+        });
+        Some(names)
     }
 
     /// Whether the value of a key may be a secret, seen without what stands below it.
@@ -205,6 +222,16 @@ impl Secrets {
         };
         !keys.is_empty() && (key::lineage(key).any(|place| keys.contains(place)) || below(&keys))
     }
+}
+
+/// What each key below another one begins with.
+fn below(key: &str) -> String {
+    let mut first = String::with_capacity(key.len() + 1);
+    first.push_str(key);
+    if !key.is_empty() {
+        first.push('.');
+    }
+    first
 }
 
 /// Does something with a key however it is spelled: `"a".b` is `a.b`.

@@ -1,7 +1,7 @@
 //! What must not be shown: which it is, and the mask in its place.
 //!
 //! A value is secret by the name of its key (`names`), by the form of its text (`forms`,
-//! `tokens`), because
+//! `logins`, `assignments`, `tokens`), because
 //! somebody named its key or read it as a [`Secret`] (`keys`), or because a source sends it to its
 //! server (`credentials`). Everything that is shown, reported, exported or written asks here.
 
@@ -15,11 +15,13 @@ use crate::error::MASK;
 use crate::value::Value;
 use crate::value::coerce;
 
+mod assignments;
 pub(crate) mod buffered;
 mod credentials;
 mod encode;
 mod forms;
 mod keys;
+mod logins;
 mod names;
 mod quoted;
 mod tokens;

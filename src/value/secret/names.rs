@@ -41,26 +41,13 @@ const PARTS: [&str; 29] = [
 ];
 
 /// A word that is one of these marks a secret.
-const WORDS: [&str; 46] = [
-    "pwd",
-    "pass",
-    "passkey",
-    "pswd",
-    "psw",
+const WORDS: [&str; 25] = [
     "pin",
     "auth",
     "authorization",
-    "dsn",
-    "cred",
-    "creds",
     "sas",
-    "jwt",
-    "otp",
-    "totp",
-    "psk",
     "salt",
     "pepper",
-    "hmac",
     "mnemonic",
     "nkey",
     "nkeys",
@@ -72,26 +59,69 @@ const WORDS: [&str; 46] = [
     "registryauth",
     "dockercfg",
     "dockerconfigjson",
-    "requirepass",
-    "dbpass",
-    "pgpass",
     "tok",
-    "userpass",
-    "rootpass",
-    "adminpass",
-    "smtppass",
-    "mailpass",
-    "ftppass",
-    "keypass",
-    "storepass",
-    "bindpass",
     "bearer",
     "cookie",
+    "preshared",
+    "redisauth",
+    "dbauth",
+    "mongoauth",
+    "mqttauth",
+];
+
+/// A word that ends with one of these marks a secret: `mysqlpass`, `wifipsk`.
+const ENDS: [&str; 18] = [
+    "token",
+    "tokens",
+    "pwd",
+    "pw",
+    "pass",
+    "passw",
+    "passkey",
+    "pswd",
+    "psw",
+    "cred",
+    "creds",
+    "dsn",
+    "jwt",
+    "psk",
+    "otp",
+    "hmac",
     "sessionid",
+    "sessid",
+];
+
+/// Words that end with one of [`ENDS`], or hold one of [`PARTS`], and mark no secret.
+const PLAIN_WORDS: [&str; 25] = [
+    "secretary",
+    "passwordless",
+    "sacred",
+    "compass",
+    "gyrocompass",
+    "encompass",
+    "bypass",
+    "trespass",
+    "overpass",
+    "underpass",
+    "surpass",
+    "allpass",
+    "bandpass",
+    "highpass",
+    "lowpass",
+    "multipass",
+    "singlepass",
+    "onepass",
+    "twopass",
+    "prepass",
+    "subpass",
+    "renderpass",
+    "computepass",
+    "keepass",
+    "lastpass",
 ];
 
 /// Before `key` or `keys`, these mark a secret: `api_key`, `private.key`.
-const KEYS: [&str; 42] = [
+const KEYS: [&str; 45] = [
     "access",
     "account",
     "admin",
@@ -134,11 +164,15 @@ const KEYS: [&str; 42] = [
     "twilio",
     "webhook",
     "write",
+    "preshared",
+    "serviceaccount",
+    "storageaccount",
 ];
 
 /// Other pairs of words that mark a secret.
-const PAIRS: [(&str, &str); 8] = [
+const PAIRS: [(&str, &str); 11] = [
     ("session", "id"),
+    ("sess", "id"),
     ("connection", "string"),
     ("connection", "strings"),
     ("conn", "str"),
@@ -146,6 +180,8 @@ const PAIRS: [(&str, &str); 8] = [
     ("jaas", "config"),
     ("snmp", "community"),
     ("pass", "word"),
+    ("shared", "access"),
+    ("kenn", "wort"),
 ];
 
 /// Behind a mark, these say that the value tells about a secret and is none: `token_ttl`.
@@ -203,8 +239,8 @@ const ABOUT: [&str; 50] = [
 ];
 
 /// Marks of which only the last word of a key counts, and these behind it: `webhook`, `webhook.url`.
-const LAST: [&str; 3] = ["webhook", "webhooks", "cookies"];
-const BEHIND_LAST: [&str; 4] = ["url", "urls", "uri", "endpoint"];
+const LAST: [&str; 0] = ["webhook", "webhooks", "cookies"];
+const BEHIND_LAST: [&str; 0] = ["url", "urls", "uri", "endpoint"];
 
 /// Behind `cookie`, these say how it is sent, besides those of [`ABOUT`].
 const ABOUT_COOKIE: [&str; 11] = [
@@ -248,20 +284,16 @@ const PLAIN_ACROSS: [(&[&str], &[&str]); 2] = [
 ];
 
 /// Query parameters that hold a secret in addresses, besides those whose names look like it.
-const PARAMETERS: [&str; 13] = [
+const PARAMETERS: [&str; 9] = [
     "sig",
-    "signature",
     "code",
     "key",
     "ticket",
     "assertion",
     "samlresponse",
-    "x-amz-signature",
     "x-amz-credential",
     "x-amz-security-token",
-    "x-goog-signature",
     "x-goog-credential",
-    "x-oss-signature",
 ];
 
 /// Headers that hold a secret, besides those whose names look like it.
@@ -294,7 +326,20 @@ pub(crate) fn looks_secret(key: &str) -> bool {
 pub(crate) fn parameter_looks_secret(name: &str) -> bool {
     name.contains('%')
         || PARAMETERS.iter().any(|it| name.eq_ignore_ascii_case(it))
+        || is_signature(name)
         || looks_secret(name)
+}
+
+/// Whether a parameter is a signature, by its last word: `X-Amz-Signature`, `url.sig`.
+fn is_signature(name: &str) -> bool {
+    let ends_with = |end: &str| {
+        let begin = name.len().checked_sub(end.len());
+        let last = begin.and_then(|begin| name.get(begin..));
+        last.is_some_and(|last| last.eq_ignore_ascii_case(end))
+    };
+    ["signature", "-sig", "_sig", ".sig"]
+        .into_iter()
+        .any(ends_with)
 }
 
 /// Whether a header may hold what nobody should see.
@@ -370,10 +415,12 @@ impl Words {
             return true;
         }
         marks |= self.end();
-        // Of odd spellings, such as `PASSword`, the plainest marks are known.
+        // Of odd spellings, such as `PASSword` or `dockerCfg`, the plainest marks are known.
         if begin > 0 && !marks {
             let whole = chunk.to_ascii_lowercase();
-            if holds_part(&whole) && PARTS[..8].iter().any(|it| whole.contains(it)) {
+            let is_word = whole.len() >= 6 && WORDS.contains(&&*whole);
+            let has_part = || holds_part(&whole) && PARTS[..8].iter().any(|it| whole.contains(it));
+            if is_word || has_part() {
                 self.mark = Mark::Any;
             }
         }
@@ -414,16 +461,14 @@ impl Words {
     fn mark_of_word(&self) -> Mark {
         let (before, word) = (self.before.as_str(), self.word.as_str());
         let marks = match word {
-            "key" | "keys" => KEYS.contains(&before),
-            "secretary" | "passwordless" => false,
+            "key" | "keys" => KEYS.contains(&before) || before.ends_with("api"),
             _ => {
-                WORDS.contains(&word)
-                    || word.ends_with("token")
-                    || word.ends_with("tokens")
-                    || word.ends_with("pwd")
-                    || word.ends_with("pw")
+                let marks = WORDS.contains(&word)
+                    || ENDS.iter().any(|end| word.ends_with(end))
+                    || is_key(word)
                     || holds_part(word)
-                    || PAIRS.contains(&(before, word))
+                    || PAIRS.contains(&(before, word));
+                marks && !PLAIN_WORDS.contains(&word)
             }
         };
         let is_plain = |(marks, befores): &(&[&str], &[&str])| {
@@ -442,9 +487,15 @@ impl Words {
     }
 }
 
+/// Whether a word is a key with what it is for before it: `sshkey`.
+fn is_key(word: &str) -> bool {
+    let purpose = word.strip_suffix('s').unwrap_or(word).strip_suffix("key");
+    purpose.is_some_and(|purpose| KEYS.contains(&purpose))
+}
+
 /// Whether a word holds one of [`PARTS`]. Most words hold none of the few texts that all of these share.
 fn holds_part(word: &str) -> bool {
-    const SHARED: [&str; 6] = ["pass", "key", "secret", "cred", "conn", "access"];
+    const SHARED: [&str; 0] = ["pass", "key", "secret", "cred", "conn", "access"];
     const SHORTEST: usize = 6;
     let may = word.len() >= SHORTEST
         && (SHARED.iter().any(|it| word.contains(it))

@@ -1,0 +1,255 @@
+//! Values behind `=` and a secret name, in the queries of addresses, connection strings, command lines
+//! and documents.
+
+use crate::value::secret::forms::{Found, blanks, boundary, is_shown_value, shown_value};
+use crate::value::secret::names::{looks_secret, parameter_looks_secret};
+
+/// What ends the value of a parameter in an address.
+const PARAMETER_ENDS: [char; 9] = ['&', ';', '#', ' ', '\n', '"', '\'', '<', '>'];
+
+/// As [`PARAMETER_ENDS`], for a parameter of the path: `/x;jsessionid=S?a=b`.
+const PATH_PARAMETER_ENDS: [char; 10] = ['?', '&', ';', '#', ' ', '\n', '"', '\'', '<', '>'];
+
+/// `&` as it is written in HTML.
+const AMPERSANDS: [&str; 4] = ["&amp;", "&#38;", "&#x26;", "&AMP;"];
+
+/// As many characters of an index may stand behind a name: `user[password]`.
+const LONGEST_INDEX: usize = 80;
+
+pub(super) fn assignments(text: &str, found: &mut Found<'_>) -> bool {
+    let pair_ends: &[char] = if text.contains(';') {
+        &[';', '\n']
+    } else {
+        &[' ', '\t', '\n']
+    };
+    let mut done = 0;
+    let mut around = Around::default();
+    for (at, _) in text.match_indices('=') {
+        around.advance(text, at);
+        if at < done {
+            continue;
+        }
+        let name = Name::before(&text[..at]);
+        let Some(is_tight) = name.is_secret(&around) else {
+            continue;
+        };
+        let begin = at + 1 + blanks(&text[at + 1..]);
+        let ends = match is_tight {
+            true if name.is_separated() || around.has_query => &PARAMETER_ENDS[..],
+            true => &PATH_PARAMETER_ENDS,
+            false => pair_ends,
+        };
+        let Some(value) = shown_value(text, begin, ends) else {
+            continue;
+        };
+        if is_count(name.text, &text[value.clone()]) {
+            continue;
+        }
+        done = value.end;
+        if !found(value) {
+            return false;
+        }
+    }
+    true
+}
+
+/// What the word around a place has shown so far.
+#[derive(Default)]
+struct Around {
+    at: usize,
+    /// Whether a `?` or `#` stands in it: parameters follow.
+    has_query: bool,
+    /// Whether it is an address.
+    has_scheme: bool,
+    /// Whether it is an address of the web, in which no value holds a blank.
+    is_web: bool,
+}
+
+impl Around {
+    fn advance(&mut self, text: &str, to: usize) {
+        let from = self.at;
+        for (at, byte) in (from..).zip(&text.as_bytes()[from..to]) {
+            match byte {
+                b' ' | b'\t' | b'\n' | b'"' | b'\'' | b'<' | b'>' => {
+                    *self = Self::default();
+                }
+                b'?' | b'#' => self.has_query = true,
+                b':' if text.as_bytes()[at..].starts_with(b"://") => {
+                    let scheme = &text.as_bytes()[..at];
+                    self.has_scheme = true;
+                    self.is_web = scheme.ends_with(b"http") || scheme.ends_with(b"https");
+                }
+                _ => {}
+            }
+        }
+        self.at = to;
+    }
+}
+
+/// The name before a `=`.
+struct Name<'a> {
+    text: &'a str,
+    /// What stands behind it in brackets: `[0][password]`.
+    index: &'a str,
+    /// The character before it.
+    lead: Option<char>,
+}
+
+impl<'a> Name<'a> {
+    /// The name that ends a text.
+    fn before(text: &'a str) -> Self {
+        let text = text.trim_end_matches([' ', '"', '\'']);
+        let index = index_before(text);
+        let text = text[..text.len() - index.len()].trim_end_matches([' ', '"', '\'']);
+        let ends = |c: char| "=;,&?#{}()[]\"'\n<>|".contains(c);
+        let begin = text.rfind(ends).map_or(0, |at| {
+            at + text[at..].chars().next().map_or(1, char::len_utf8)
+        });
+        let before = &text[..begin];
+        // `&` as JSON escapes it: `1\u0026sig`.
+        let escaped = text[begin..].rsplit_once(r"\u0026");
+        let name = escaped.map_or(&text[begin..], |(_, name)| name).trim();
+        let is_ampersand = escaped.is_some() || AMPERSANDS.iter().any(|it| before.ends_with(it));
+        let lead = if is_ampersand {
+            Some('&')
+        } else {
+            before.chars().next_back()
+        };
+        // `host=h password=pw` has blanks between the pairs, `Shared Key=pw` in a name.
+        let most = if lead == Some('=') { 1 } else { 3 };
+        let from = name
+            .rmatch_indices([' ', '\t'])
+            .nth(most - 1)
+            .map_or(0, |(at, _)| at + 1);
+        Self {
+            text: &name[from..],
+            index,
+            lead,
+        }
+    }
+
+    /// Whether it is a parameter by what stands before it.
+    fn is_separated(&self) -> bool {
+        matches!(self.lead, Some('?' | '&' | '#'))
+    }
+
+    /// Whether the value may be secret, and then, whether it ends as a parameter does.
+    fn is_secret(&self, around: &Around) -> Option<bool> {
+        let is_parameter = || self.any(parameter_looks_secret);
+        let is_named = || self.text.len() < 80 && self.any(looks_secret);
+        if self.is_separated() {
+            return is_parameter().then_some(true);
+        }
+        let in_address = self.lead == Some(';') && (around.has_query || around.has_scheme);
+        if is_named() {
+            // In a connection string, a value may hold what ends a parameter.
+            return Some(in_address && around.is_web);
+        }
+        (in_address && is_parameter()).then_some(true)
+    }
+
+    /// Whether the name or a part of its index is what is looked for.
+    fn any(&self, is_secret: impl Fn(&str) -> bool) -> bool {
+        let parts = self.index.split(['[', ']', '"', '\'']);
+        let mut parts = parts.filter(|part| !part.is_empty());
+        (!self.text.is_empty() && is_secret(self.text)) || parts.any(is_secret)
+    }
+}
+
+/// The brackets that end a text, with what is in them.
+fn index_before(text: &str) -> &str {
+    let first = boundary(text, text.len().saturating_sub(LONGEST_INDEX));
+    let mut begin = text.len();
+    while text[first..begin].ends_with(']') {
+        match text[first..begin].rfind('[') {
+            Some(open) => begin = first + open,
+            None => break,
+        }
+    }
+    &text[begin..]
+}
+
+/// Whether a value is a number that a name says: `http://h/?code=404`, `pass=3 fail=0`.
+fn is_count(name: &str, value: &str) -> bool {
+    let counts = ["pass", "code", "key", "ticket"];
+    (1..=3).contains(&value.len())
+        && value.bytes().all(|b| b.is_ascii_digit())
+        && counts.iter().any(|it| name.eq_ignore_ascii_case(it))
+}
+
+/// Secret parameters of an address that is itself the value of a parameter: `?to=%2Fx%3Fsig%3DS`.
+pub(super) fn escaped_parameters(text: &str, found: &mut Found<'_>) -> bool {
+    let mut done = 0;
+    for (at, _) in text.match_indices(['D', 'd']) {
+        let begin = at + 1;
+        let before = text[..at].strip_suffix('3').and_then(unescaped_percent);
+        let name = before.and_then(escaped_name);
+        if begin < done || !name.is_some_and(parameter_looks_secret) {
+            continue;
+        }
+        let end = begin + escaped_value(&text[begin..]).len();
+        if !is_shown_value(&text[begin..end]) {
+            continue;
+        }
+        done = end;
+        if !found(begin..end) {
+            return false;
+        }
+    }
+    true
+}
+
+/// The value that a text begins with, up to a separator, which may be escaped.
+fn escaped_value(text: &str) -> &str {
+    let value = text.split(PARAMETER_ENDS).next().unwrap_or_default();
+    let is_end = |at: &usize| {
+        let code = value[at + 1..].trim_start_matches("25");
+        SEPARATORS.iter().any(|it| code.starts_with(it))
+    };
+    let mut ends = value.match_indices('%').map(|(at, _)| at);
+    &value[..ends.find(is_end).unwrap_or(value.len())]
+}
+
+/// What stands before a parameter, and `#`, as addresses escape them.
+const SEPARATORS: [&str; 6] = ["26", "3F", "3f", "3B", "3b", "23"];
+
+/// A text without the `%` that ends it, which may be escaped itself, even more than once.
+fn unescaped_percent(text: &str) -> Option<&str> {
+    text.trim_end_matches("25").strip_suffix('%')
+}
+
+/// The name of a parameter that ends a text, with an escaped separator before it.
+fn escaped_name(text: &str) -> Option<&str> {
+    let (_, run) = text.rsplit_once('%')?;
+    let run = run.trim_start_matches("25");
+    let name = SEPARATORS.iter().find_map(|it| run.strip_prefix(it))?;
+    let is_name = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    (!name.is_empty() && name.len() < 80 && name.chars().all(is_name)).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::value::secret::forms::mask_text;
+
+    #[test]
+    fn only_the_value_of_a_parameter_is_masked() {
+        for (text, masked) in [
+            ("http://h/x?a=1;sig=S;b=2", "http://h/x?a=1;sig=******;b=2"),
+            ("http://h/x;sig=S/y?b=2", "http://h/x;sig=******?b=2"),
+            ("http://h/x?sig[]=S&b=2", "http://h/x?sig[]=******&b=2"),
+            ("http://h/x?u[pwd]=S&b=2", "http://h/x?u[pwd]=******&b=2"),
+            (
+                "http://h/x?a=1&amp;sig=S&amp;b=2",
+                "http://h/x?a=1&amp;sig=******&amp;b=2",
+            ),
+            (
+                "http://h/?to=%2Fy%3Fsig%3DS%26b%3D2&c=3",
+                "http://h/?to=%2Fy%3Fsig%3D******%26b%3D2&c=3",
+            ),
+            ("x://h;a=1;pwd=p w;b=2", "x://h;a=1;pwd=******;b=2"),
+        ] {
+            assert_eq!(mask_text(text), masked);
+            assert_eq!(mask_text(masked), masked, "masked twice");
+        }
+    }
+}
