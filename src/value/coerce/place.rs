@@ -11,9 +11,11 @@ use crate::value::coerce::Mask;
 use crate::value::coerce::access::{Child, Map, Seq};
 use crate::value::coerce::braces;
 use crate::value::coerce::de::visit_int;
+use crate::value::coerce::decimal::Written;
 use crate::value::coerce::dummy::Dummy;
 use crate::value::coerce::fault::{EMPTY_VARIABLE, Fault, Place, shorten, type_name};
 use crate::value::coerce::form::Shape;
+use crate::value::coerce::gaps;
 use crate::value::coerce::input::{Input, Path, Segment, text_holds_secret};
 use crate::value::coerce::report::{self, Slow};
 use crate::value::coerce::text::{self, Float, NumberFault, Pair, Whole};
@@ -154,11 +156,14 @@ impl<'a> Root<'a> {
     }
 }
 
+/// Said about a float that a program set.
+const LOST_DIGITS: &str = "a float has lost the last digits of so large an integer; set an integer";
+
 /// As many names that mean the same thing are shown.
 const MOST_RIVALS: usize = 4;
 
 /// Where a table begins: the first line on which one of its values was written.
-fn first_origin(input: Input<'_>) -> Option<&Origin> {
+pub(super) fn first_origin(input: Input<'_>) -> Option<&Origin> {
     let Input::Table(table) = input else {
         return None;
     };
@@ -409,6 +414,11 @@ impl<'a> De<'a> {
         }
     }
 
+    /// The float that stands here, as it was written.
+    pub(super) fn written(&self) -> Option<Written<'a>> {
+        Written::of(self.input)
+    }
+
     pub(super) fn whole(&self, wanted: &str, range: &dyn Fn() -> String) -> Result<Whole, Fault> {
         match self.input.canonical() {
             Input::Int(value) => Ok(Whole::Signed(i128::from(value))),
@@ -419,21 +429,26 @@ impl<'a> De<'a> {
                 _ => self.fault("not an integer", wanted),
             }),
             // JSON and YAML do not tell `5.0` from `5`, and neither do many programs that write them.
-            Input::Float(value) if value.fract() == 0.0 => {
-                text::whole_float(value).ok_or_else(|| self.fault("out of range", range()))
-            }
-            Input::Float(_) => Err(self.fault("not an integer", wanted)),
-            _ => Err(self.refuse(wanted)),
+            _ => match self.written() {
+                Some(written) => written.whole().map_err(|fault| match fault {
+                    NumberFault::Range => self.fault("out of range", range()),
+                    NumberFault::Inexact => self.fault(LOST_DIGITS, wanted),
+                    _ => self.fault("not an integer", wanted),
+                }),
+                None => Err(self.refuse(wanted)),
+            },
         }
     }
 
     pub(super) fn float<F: Float>(&self, wanted: &str) -> Result<F, Fault> {
         let float = match self.input.canonical() {
-            Input::Float(value) => F::of_f64(value).ok_or(NumberFault::Range),
             Input::Int(value) => F::of_i128(i128::from(value)).ok_or(NumberFault::Inexact),
             Input::Big(value) => F::of_i128(*value).ok_or(NumberFault::Inexact),
             Input::Text(text) => text::float(text),
-            _ => return Err(self.refuse(wanted)),
+            _ => match self.written() {
+                Some(written) => written.float(),
+                None => return Err(self.refuse(wanted)),
+            },
         };
         float.map_err(|fault| match fault {
             NumberFault::Empty => self.fault("empty text", wanted),
@@ -530,15 +545,7 @@ impl<'a> De<'a> {
                 if numbered.windows(2).any(|pair| pair[0].0 == pair[1].0) {
                     return Err(self.fault("two names with the same number", wanted()));
                 }
-                let gap = numbered
-                    .iter()
-                    .zip(0..)
-                    .find(|((at, _), place)| at != place);
-                if let Some(((at, _), place)) = gap {
-                    let detail = format!(
-                        "a list with the item {at} and without the item {place}; set that too, or \
-                         the list in a lower layer"
-                    );
+                if let Some(detail) = gaps::detail(&numbered) {
                     return Err(self.fault(&detail, wanted()));
                 }
                 Ok(numbered.into_iter().map(|(_, child)| child).collect())
@@ -758,7 +765,9 @@ impl<'a> De<'a> {
             Input::Text(text) if braces::is_braced(text) => return self.map(visitor),
             Input::Text(text) => units::duration(text),
             Input::Int(0) => Ok(std::time::Duration::ZERO),
-            Input::Float(0.0) => Ok(std::time::Duration::ZERO),
+            Input::Float(_) if self.written().is_some_and(Written::is_zero) => {
+                Ok(std::time::Duration::ZERO)
+            }
             Input::Int(_) | Input::Big(_) | Input::Float(_) => Err(units::NO_UNIT),
             _ => return self.map(visitor),
         };
@@ -780,10 +789,12 @@ impl<'a> De<'a> {
                     _ => Err(self.fault(detail, "ByteSize")),
                 },
             },
-            Input::Float(value) if value.fract() == 0.0 => match text::whole_float(value) {
-                Some(Whole::Signed(number)) => visit_int(number, visitor),
-                _ => Err(self.fault("out of range", "ByteSize")),
-            },
+            Input::Float(value) if value.fract() == 0.0 => {
+                match self.whole("ByteSize", &|| "ByteSize".to_owned())? {
+                    Whole::Signed(number) => visit_int(number, visitor),
+                    Whole::Huge(_) => Err(self.fault("out of range", "ByteSize")),
+                }
+            }
             _ => visitor.visit_newtype_struct(self),
         };
         result.map_err(|fault| self.place_as::<V::Value>(fault))
