@@ -80,7 +80,8 @@ impl<'a> Child<'a> {
             json: self.json,
         };
         if let Some(slow) = parent.context.slow {
-            if let Some(level) = slow.borrow().level(&de.path_text()) {
+            de.count_work(0);
+            if let Some(level) = slow.borrow().level(|| de.path_text()) {
                 de.input = Input::Dummy(level);
                 de.json = None;
             }

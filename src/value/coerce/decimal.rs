@@ -128,7 +128,10 @@ fn whole(text: &str) -> Result<Whole, NumberFault> {
     let zeros = u32::try_from(exponent.saturating_add(digits.exponent)).ok();
     let scale = zeros.and_then(|zeros| 10u128.checked_pow(zeros));
     let magnitude = scale.and_then(|scale| digits.number?.checked_mul(scale));
-    signed(mantissa.starts_with('-'), magnitude.ok_or(NumberFault::Range)?)
+    signed(
+        mantissa.starts_with('-'),
+        magnitude.ok_or(NumberFault::Range)?,
+    )
 }
 
 /// A power of ten; one that is too large for 64 bits is as good as the largest.
@@ -139,7 +142,9 @@ fn power(text: &str) -> i64 {
     };
     let digits = digits.bytes().filter(u8::is_ascii_digit);
     let power = digits.fold(0i64, |power, digit| {
-        power.saturating_mul(10).saturating_add(i64::from(digit - b'0'))
+        power
+            .saturating_mul(10)
+            .saturating_add(i64::from(digit - b'0'))
     });
     if negative { -power } else { power }
 }

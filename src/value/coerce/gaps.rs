@@ -29,7 +29,9 @@ pub(super) fn detail(items: &[(usize, Child<'_>)]) -> Option<String> {
         gaps.push(format!("{others} more gaps follow"));
     }
     let gaps = gaps.join(", ");
-    Some(format!("a list with a gap: {gaps}; set what is missing, or the list in a lower layer"))
+    Some(format!(
+        "a list with a gap: {gaps}; set what is missing, or the list in a lower layer"
+    ))
 }
 
 /// The gap between two items.

@@ -31,6 +31,7 @@
 
 mod access;
 mod braces;
+mod collect;
 mod de;
 mod decimal;
 mod dummy;

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use serde_core::de::{Deserialize, DeserializeOwned, Visitor};
+use serde_core::de::{Deserialize, DeserializeOwned, Deserializer, Visitor};
 
 use crate::error::{Error, ErrorKind, MASK};
 use crate::value::coerce::Mask;
 use crate::value::coerce::access::{Child, Map, Seq};
 use crate::value::coerce::braces;
+use crate::value::coerce::collect::or_collect;
 use crate::value::coerce::de::visit_int;
 use crate::value::coerce::decimal::Written;
 use crate::value::coerce::dummy::Dummy;
@@ -486,6 +487,7 @@ impl<'a> De<'a> {
         how: &dyn Fn(&'a str) -> Result<Vec<P>, &'static str>,
         wanted: &dyn Fn() -> String,
     ) -> Result<Vec<P>, Fault> {
+        self.count_work(text.len());
         let pieces = if self.path.depth() < MAX_DEPTH {
             how(text)
         } else {
@@ -719,13 +721,18 @@ impl<'a> De<'a> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let mut held = HeldItems::default();
-        let items = self.items(&mut held, &type_name::<V::Value>)?;
-        if let Some(len) = len {
-            if items.len() != len {
+        let items = self.items(&mut held, &type_name::<V::Value>);
+        let items = items.and_then(|items| match len {
+            Some(len) if items.len() != len => {
                 let detail = format!("{} items instead of {len}", items.len());
-                return Err(self.fault(&detail, type_name::<V::Value>()));
+                Err(self.fault(&detail, type_name::<V::Value>()))
             }
-        }
+            _ => Ok(items),
+        });
+        let items = or_collect!(self, items, dummy => match len {
+            Some(len) => dummy.deserialize_tuple(len, visitor),
+            None => dummy.deserialize_seq(visitor),
+        });
         visitor
             .visit_seq(Seq::new(self, items))
             .map_err(|fault| self.place(fault))
@@ -733,7 +740,8 @@ impl<'a> De<'a> {
 
     pub(super) fn map<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let mut held = Held::Nothing;
-        let entries = self.pairs(&mut held, &type_name::<V::Value>)?;
+        let entries = self.pairs(&mut held, &type_name::<V::Value>);
+        let entries = or_collect!(self, entries, dummy => dummy.deserialize_map(visitor));
         let last = Cell::new(None);
         visitor
             .visit_map(Map::new(self, entries, &last))
@@ -744,11 +752,13 @@ impl<'a> De<'a> {
     /// tag before its content, and serde need not buffer that.
     pub(super) fn fields<'de, V: Visitor<'de>>(
         self,
-        names: &[&str],
+        names: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let mut held = Held::Nothing;
-        let mut entries = self.pairs(&mut held, &type_name::<V::Value>)?;
+        let entries = self.pairs(&mut held, &type_name::<V::Value>);
+        let mut entries =
+            or_collect!(self, entries, dummy => dummy.deserialize_struct("", names, visitor));
         if let ([first, second], [a, b]) = (names, entries.as_mut_slice()) {
             if a.name == *second && b.name == *first {
                 std::mem::swap(a, b);
@@ -771,33 +781,42 @@ impl<'a> De<'a> {
             Input::Int(_) | Input::Big(_) | Input::Float(_) => Err(units::NO_UNIT),
             _ => return self.map(visitor),
         };
-        let value = read.map_err(|detail| self.fault(detail, "Duration"))?;
+        let value = read.map_err(|detail| self.fault(detail, "Duration"));
+        let value = or_collect!(self, value, dummy => {
+            dummy.deserialize_struct("Duration", &["secs", "nanos"], visitor)
+        });
         visitor
             .visit_seq(report::duration_parts(value))
             .map_err(|fault| self.place(fault))
     }
 
     pub(super) fn size<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let result = match self.input.canonical() {
-            Input::Text(text) => match units::byte_size(text) {
-                Ok(size) => visitor.visit_u64(size.as_u64()),
-                Err(detail) => match text::whole(text) {
-                    // A number in another base has no unit.
-                    Ok(Whole::Signed(number)) if !text.trim_start().starts_with('-') => {
-                        visit_int(number, visitor)
-                    }
-                    _ => Err(self.fault(detail, "ByteSize")),
-                },
-            },
+        let number = match self.input.canonical() {
+            Input::Text(text) => self.size_of_text(text),
             Input::Float(value) if value.fract() == 0.0 => {
-                match self.whole("ByteSize", &|| "ByteSize".to_owned())? {
-                    Whole::Signed(number) => visit_int(number, visitor),
-                    Whole::Huge(_) => Err(self.fault("out of range", "ByteSize")),
+                match self.whole("ByteSize", &|| "ByteSize".to_owned()) {
+                    Ok(Whole::Huge(_)) => Err(self.fault("out of range", "ByteSize")),
+                    Ok(Whole::Signed(number)) => Ok(number),
+                    Err(fault) => Err(fault),
                 }
             }
-            _ => visitor.visit_newtype_struct(self),
+            _ => {
+                let result = visitor.visit_newtype_struct(self);
+                return result.map_err(|fault| self.place_as::<V::Value>(fault));
+            }
         };
-        result.map_err(|fault| self.place_as::<V::Value>(fault))
+        let number = or_collect!(self, number, dummy => dummy.deserialize_u64(visitor));
+        visit_int(number, visitor).map_err(|fault| self.place_as::<V::Value>(fault))
+    }
+
+    fn size_of_text(&self, text: &str) -> Result<i128, Fault> {
+        units::byte_size(text)
+            .map(|size| i128::from(size.as_u64()))
+            .or_else(|detail| match text::whole(text) {
+                // A number in another base has no unit.
+                Ok(Whole::Signed(number)) if !text.trim_start().starts_with('-') => Ok(number),
+                _ => Err(self.fault(detail, "ByteSize")),
+            })
     }
 
     /// The one of `variants` that a name means: itself, or the only one that differs in case.

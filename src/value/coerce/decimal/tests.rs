@@ -34,7 +34,10 @@ struct Flat<T> {
 /// As [`read`], where serde buffers the value.
 fn buffered<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
     let table = BTreeMap::from([("v", value.clone())]);
-    let node = Node::of(Value::from(vec![Value::from(table)]), &Origin::new("file", "f"));
+    let node = Node::of(
+        Value::from(vec![Value::from(table)]),
+        &Origin::new("file", "f"),
+    );
     let mut all: Vec<Flat<T>> = decode("k", Some(&node), false)?;
     Ok(all.remove(0).all.remove("v").unwrap())
 }
@@ -55,7 +58,10 @@ fn naive(whole: &str, fraction: &str, exponent: i32) -> Option<String> {
     };
     let before = before.trim_start_matches('0');
     let before = if before.is_empty() { "0" } else { before };
-    after.bytes().all(|digit| digit == b'0').then(|| before.to_owned())
+    after
+        .bytes()
+        .all(|digit| digit == b'0')
+        .then(|| before.to_owned())
 }
 
 /// Whether a type reads just the integer that was written, and nothing else.
@@ -66,7 +72,11 @@ where
     let expected: Option<T> = digits.and_then(|digits| digits.parse().ok());
     let found = read::<T>(value);
     let kind = std::any::type_name::<T>();
-    assert_eq!(found.as_ref().ok(), expected.as_ref(), "{text} as {kind}: {found:?}");
+    assert_eq!(
+        found.as_ref().ok(),
+        expected.as_ref(),
+        "{text} as {kind}: {found:?}"
+    );
 }
 
 fn agrees_buffered<T>(value: &Value, text: &str, digits: Option<&str>)
@@ -76,7 +86,11 @@ where
     let expected: Option<T> = digits.and_then(|digits| digits.parse().ok());
     let found = buffered::<T>(value);
     let kind = std::any::type_name::<T>();
-    assert_eq!(found.as_ref().ok(), expected.as_ref(), "{text} buffered as {kind}: {found:?}");
+    assert_eq!(
+        found.as_ref().ok(),
+        expected.as_ref(),
+        "{text} buffered as {kind}: {found:?}"
+    );
 }
 
 fn check(value: &Value, text: &str, digits: Option<&str>) {
@@ -197,7 +211,14 @@ fn a_number_that_vanishes_or_overflows_is_no_float() {
         assert!(read::<f32>(&written(text)).is_err(), "{text}");
         assert!(read::<f32>(&Value::from(text)).is_err(), "{text}");
     }
-    for text in ["0e-400", "0.0", "-0.0", "5e-324", "1.00000000000000000001", "9007199254740993.0"] {
+    for text in [
+        "0e-400",
+        "0.0",
+        "-0.0",
+        "5e-324",
+        "1.00000000000000000001",
+        "9007199254740993.0",
+    ] {
         let float: f64 = text.parse().unwrap();
         assert_eq!(read::<f64>(&written(text)).unwrap(), float, "{text}");
         assert_eq!(buffered::<f64>(&written(text)).unwrap(), float, "{text}");
@@ -206,20 +227,44 @@ fn a_number_that_vanishes_or_overflows_is_no_float() {
 
 #[test]
 fn a_spelling_that_is_no_decimal_number_does_not_count() {
-    for (value, text) in [(1234.0, "1.234"), (0.5, "50%"), (8.0, "0x1p3"), (3.0, "three")] {
+    for (value, text) in [
+        (1234.0, "1.234"),
+        (0.5, "50%"),
+        (8.0, "0x1p3"),
+        (3.0, "three"),
+    ] {
         let value = Value::Float(value).with_spelling(text);
-        assert_eq!(read::<u16>(&value).ok(), read::<u16>(value.canonical()).ok(), "{text}");
-        assert_eq!(read::<f64>(&value).ok(), read::<f64>(value.canonical()).ok(), "{text}");
+        assert_eq!(
+            read::<u16>(&value).ok(),
+            read::<u16>(value.canonical()).ok(),
+            "{text}"
+        );
+        assert_eq!(
+            read::<f64>(&value).ok(),
+            read::<f64>(value.canonical()).ok(),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn a_float_whose_digits_are_lost_is_an_error_that_says_so() {
-    let error = read::<u64>(&Value::Float(2_f64.powi(63))).unwrap_err().to_string();
-    for part in ["k", "u64", "lost the last digits", "set an integer", "float 9.2"] {
+    let error = read::<u64>(&Value::Float(2_f64.powi(63)))
+        .unwrap_err()
+        .to_string();
+    for part in [
+        "k",
+        "u64",
+        "lost the last digits",
+        "set an integer",
+        "float 9.2",
+    ] {
         assert!(error.contains(part), "{error}");
     }
-    assert_eq!(read::<u64>(&Value::Float(1e19)).unwrap(), 10_000_000_000_000_000_000);
+    assert_eq!(
+        read::<u64>(&Value::Float(1e19)).unwrap(),
+        10_000_000_000_000_000_000
+    );
 }
 
 #[test]
