@@ -947,6 +947,78 @@ fn a_million_short_lived_handles_leave_less_than_four_megabytes_behind() {
     child::say(format!("{left} kB are left behind"));
 }
 
+/// A failing read may cost as much as so many good ones of the same size.
+const FAILING: f64 = 25.0;
+
+/// Times a read that fails and a good read of a value of the same size.
+#[track_caller]
+fn fails_in_time<Bad, Good>(what: &str, bad: Value, good: Value, count: usize)
+where
+    Bad: serde::de::DeserializeOwned,
+    Good: serde::de::DeserializeOwned,
+{
+    let _alone = ALONE.lock().unwrap_or_else(|poison| poison.into_inner());
+    let memory = Memory::new();
+    memory.replace([("bad", bad), ("good", good)]).unwrap();
+    let props = Properties::builder().source(memory).build().unwrap();
+    let time = |read: &dyn Fn()| {
+        let begun = ProcessTime::now();
+        read();
+        begun.elapsed()
+    };
+    let (mut failing, mut reading) = (Duration::MAX, Duration::MAX);
+    let mut ratio = f64::INFINITY;
+    for attempt in 0..ATTEMPTS {
+        let read = || drop(black_box(props.get::<Good>("good").unwrap()));
+        reading = (0..3).map(|_| time(&read)).min().unwrap().min(reading);
+        let fail = || {
+            let error = props.get::<Bad>("bad").err().unwrap();
+            assert!(
+                error.iter().count() >= count,
+                "{what}: {}",
+                error.iter().count()
+            );
+        };
+        failing = time(&fail).min(failing);
+        ratio = failing.as_secs_f64() / reading.as_secs_f64();
+        if ratio < FAILING * 0.8 && attempt > 0 {
+            break;
+        }
+    }
+    println!("{what}: {failing:.1?}, good {reading:.1?}, {ratio:.1} times");
+    assert!(
+        ratio < FAILING,
+        "{what}: {ratio:.1} times as long as a good read"
+    );
+}
+
+#[test]
+fn a_read_that_fails_takes_as_long_as_a_few_good_ones() {
+    type Map = BTreeMap<String, u8>;
+    let n = 32_000;
+    let ones = || Value::from("1,".repeat(n));
+    let maps = || Value::from(format!("[{}{{}}]", "{},".repeat(n / 2)));
+    fails_in_time::<Vec<Map>, Vec<u8>>("numbers for maps", ones(), ones(), 100);
+    fails_in_time::<Vec<u8>, Vec<Map>>("maps for numbers", maps(), maps(), 100);
+    let late = format!("{}{}", "1,".repeat(n), "x,".repeat(100));
+    fails_in_time::<Vec<u8>, Vec<u8>>("bad items at the end", late.into(), ones(), 100);
+    let nested = || Value::from(format!("[[{}1]]", "1,".repeat(n)));
+    fails_in_time::<Vec<Vec<Map>>, Vec<Vec<u8>>>("a nested list", nested(), nested(), 100);
+    let list = || Value::from(vec!["x"; n]);
+    fails_in_time::<Vec<u8>, Vec<String>>("a list", list(), list(), 100);
+    let map = || {
+        let entries = (0..n).map(|at| (format!("n{at}"), Value::from("x")));
+        Value::from(entries.collect::<BTreeMap<_, _>>())
+    };
+    fails_in_time::<Map, BTreeMap<String, String>>("a map", map(), map(), 100);
+    let pairs = || Value::from((0..n / 8).map(|at| format!("n{at}=x,")).collect::<String>());
+    fails_in_time::<Map, BTreeMap<String, String>>("pairs", pairs(), pairs(), 100);
+    let (bad, good) = (Value::from(vec!["x"; n]), Value::from(vec!["::1"; n]));
+    type Ips = Vec<std::net::IpAddr>;
+    fails_in_time::<Ips, Ips>("what a type refuses", bad, good, 1);
+    fails_in_time::<Vec<std::num::NonZeroU8>, Vec<u8>>("zeros", list(), ones(), 1);
+}
+
 mod buffered {
     use serde::Deserialize;
 

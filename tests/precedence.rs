@@ -720,10 +720,62 @@ fn indexes_without_a_list_below_form_a_list_only_if_they_are_complete() -> Resul
     memory.set("l.5", "f")?;
     let error = props.get::<Vec<String>>("l").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
-    assert!(error.to_string().contains("without the item 2"), "{error}");
+    let gap = "items 2 to 4 are missing between item 1 (memory) and item 5 (memory)";
+    assert!(error.to_string().contains(gap), "{error}");
     let map = props.get::<std::collections::BTreeMap<u32, String>>("l")?;
     assert_eq!(map.len(), 3, "as a map there is no gap");
     Ok(())
+}
+
+#[test]
+fn a_list_with_gaps_is_an_error_that_names_what_is_missing_and_what_is_around_it() {
+    type Vars = &'static [(&'static str, &'static str)];
+    let cases: [(Vars, &[&str]); 4] = [
+        (
+            &[("APP_L__0", "a"), ("APP_L__2", "b")],
+            &[
+                "l: ",
+                "item 1 is missing between item 0 (env APP_L__0) and item 2 (env APP_L__2)",
+            ],
+        ),
+        (
+            &[("APP_L__1", "a"), ("APP_L__5", "b")],
+            &[
+                "item 0 is missing before item 1 (env APP_L__1), ",
+                "items 2 to 4 are missing between item 1 (env APP_L__1) and item 5 (env APP_L__5); ",
+                "set what is missing, or the list in a lower layer",
+            ],
+        ),
+        (
+            &[("APP_L__0__P", "a"), ("APP_L__2__P", "b")],
+            &["between item 0 (env APP_L__0__P) and item 2 (env APP_L__2__P)"],
+        ),
+        (
+            &[
+                ("APP_L__1", "a"),
+                ("APP_L__3", "a"),
+                ("APP_L__5", "a"),
+                ("APP_L__7", "a"),
+                ("APP_L__18446744073709551615", "a"),
+            ],
+            &["item 4 is missing between", ", 2 more gaps follow; set"],
+        ),
+    ];
+    for (vars, parts) in cases {
+        let env = Env::prefix("APP_").vars(vars.iter().copied());
+        let props = Properties::builder().source(env).build().unwrap();
+        let error = props.get::<Vec<Value>>("l").unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part), "{error}");
+        }
+        let as_map = props.get::<std::collections::BTreeMap<u64, Value>>("l");
+        assert_eq!(
+            as_map.unwrap().len(),
+            vars.len(),
+            "as a map there is no gap"
+        );
+        assert!(props.health().is_up());
+    }
 }
 
 #[test]

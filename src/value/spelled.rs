@@ -35,6 +35,10 @@ impl Value {
     /// other text is kept unread, since each format spells values in its own way. For the parser of a
     /// [`Format`](crate::Format) of your own.
     ///
+    /// A float of the size of an integer keeps its canonical text too if it is not exactly the number
+    /// that this text says: the float nearest to `1e23` is 8388608 less. Who asks for an integer gets
+    /// that of the text.
+    ///
     /// ```
     /// use liveprops::Value;
     ///
@@ -47,6 +51,9 @@ impl Value {
     #[must_use]
     pub fn with_spelling(self, text: &str) -> Self {
         let spelled = match &self {
+            Value::Float(value) if value.abs() < BEYOND_INTEGERS && !is_shortest_exact(*value) => {
+                true
+            }
             Value::Bool(_) | Value::Int(_) | Value::Big(_) | Value::Float(_) => {
                 !is_canonical(&self, text)
             }
@@ -75,6 +82,16 @@ impl Value {
             value => value,
         }
     }
+}
+
+/// No integer type holds a float of this size.
+const BEYOND_INTEGERS: f64 = 340_282_366_920_938_463_463_374_607_431_768_211_456.0;
+
+/// Whether the canonical form of a float without a fraction says exactly its value. Up to 2^53 it does.
+pub(crate) fn is_shortest_exact(value: f64) -> bool {
+    const FIRST_GAP: f64 = 9_007_199_254_740_992.0;
+    // The first form is that of the shortest text, and the second has all digits.
+    value.abs() <= FIRST_GAP || value.fract() != 0.0 || format!("{value}") == format!("{value:.0}")
 }
 
 /// Whether a text is the canonical form of a number or a boolean. For an integer it may be that of
@@ -131,6 +148,9 @@ mod tests {
         assert_eq!(Value::from("x").with_spelling("y"), Value::from("x"));
         assert_eq!(Value::Unset.with_spelling("~"), Value::Unset);
         assert_eq!(Value::Int(0).with_spelling("-0").to_string(), "-0");
+        // The nearest float is 99999999999999991611392.
+        assert_ne!(Value::Float(1e23).with_spelling("1e23"), Value::Float(1e23));
+        assert_eq!(Value::Float(1e22).with_spelling("1e22"), Value::Float(1e22));
         for (value, another) in [(7, "8"), (7, "-7"), (0, "10"), (-1, "1")] {
             let value = Value::Int(value);
             assert_eq!(value.clone().with_spelling(another), value, "{another}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_core::de::{Deserialize, Deserializer, Unexpected, Visitor};
 
 use crate::error::{Error, ErrorKind};
-use crate::value::coerce;
+use crate::value::{coerce, spelled};
 
 /// What is said about a bare number.
 pub(crate) const NO_UNIT: &str = "a duration needs a unit, such as `30s`";
@@ -343,7 +343,7 @@ impl<'de> Visitor<'de> for SizeVisitor {
 
     fn visit_f64<E: serde_core::de::Error>(self, value: f64) -> Result<ByteSize, E> {
         let whole = value.fract() == 0.0 && (0.0..2_f64.powi(64)).contains(&value);
-        if whole {
+        if whole && spelled::is_shortest_exact(value) {
             Ok(ByteSize(value as u64))
         } else {
             Err(E::invalid_value(Unexpected::Float(value), &self))

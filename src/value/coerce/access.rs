@@ -80,11 +80,12 @@ impl<'a> Child<'a> {
             json: self.json,
         };
         if let Some(slow) = parent.context.slow {
-            let path = de.path_text();
-            let instead = parent.context.instead.filter(|(at, _)| *at == path);
+            de.count_work(0);
+            let instead = parent.context.instead;
+            let instead = instead.filter(|(at, _)| *at == de.path_text());
             if let Some((_, value)) = instead {
                 (de.input, de.json) = (Input::of_value(value), None);
-            } else if let Some(level) = slow.borrow().level(&path) {
+            } else if let Some(level) = slow.borrow().level(|| de.path_text()) {
                 (de.input, de.json) = (Input::Dummy(level), None);
             }
         }

@@ -241,7 +241,9 @@ fn scalar(word: &str) -> Value {
         }
     }
     match word.parse::<f64>() {
-        Ok(number) if number.is_finite() && format!("{number:?}") == word => Value::Float(number),
+        Ok(number) if number.is_finite() && format!("{number:?}") == word => {
+            Value::Float(number).with_spelling(word)
+        }
         _ => Value::from(word),
     }
 }

@@ -5,6 +5,8 @@ use serde_core::de::{Deserializer, Visitor};
 
 use crate::value::coerce::access::{One, Variant};
 use crate::value::coerce::braces;
+use crate::value::coerce::collect::or_collect;
+use crate::value::coerce::decimal::{Exact, Written};
 use crate::value::coerce::fault::{Fault, type_name};
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::place::De;
@@ -40,14 +42,15 @@ macro_rules! integers {
             }
             or_dummy!(self.$method(visitor));
             let range = || format!("{} ({} to {})", stringify!($t), $t::MIN, $t::MAX);
-            let number = match self.whole(stringify!($t), &range)? {
-                Whole::Signed(number) => $t::try_from(number).ok(),
-                Whole::Huge(number) => $t::try_from(number).ok(),
-            };
-            match number {
-                Some(number) => visitor.$visit(number).map_err(|fault| self.place(fault)),
-                None => Err(self.fault("out of range", range())),
-            }
+            let number = self.whole(stringify!($t), &range).and_then(|number| {
+                let number = match number {
+                    Whole::Signed(number) => $t::try_from(number).ok(),
+                    Whole::Huge(number) => $t::try_from(number).ok(),
+                };
+                number.ok_or_else(|| self.fault("out of range", range()))
+            });
+            let number = or_collect!(self, number, dummy => dummy.$method(visitor));
+            visitor.$visit(number).map_err(|fault| self.place(fault))
         }
     )*};
 }
@@ -80,52 +83,55 @@ impl<'de> Deserializer<'de> for De<'_> {
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_bool(visitor));
         let value = match self.input.canonical() {
-            Input::Bool(value) => value,
-            Input::Text(text) if !text.trim().is_empty() => match text::boolean(text) {
-                Some(value) => value,
-                None => return Err(self.fault("not a boolean", "bool")),
-            },
-            _ => return Err(self.refuse("bool")),
+            Input::Bool(value) => Ok(value),
+            Input::Text(text) if !text.trim().is_empty() => {
+                text::boolean(text).ok_or_else(|| self.fault("not a boolean", "bool"))
+            }
+            _ => Err(self.refuse("bool")),
         };
+        let value = or_collect!(self, value, dummy => dummy.deserialize_bool(visitor));
         visitor.visit_bool(value).map_err(|fault| self.place(fault))
     }
 
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_f32(visitor));
-        let value = self.float::<f32>("f32")?;
+        let value = self.float::<f32>("f32");
+        let value = or_collect!(self, value, dummy => dummy.deserialize_f32(visitor));
         visitor.visit_f32(value).map_err(|fault| self.place(fault))
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_f64(visitor));
-        let value = self.float::<f64>("f64")?;
+        let value = self.float::<f64>("f64");
+        let value = or_collect!(self, value, dummy => dummy.deserialize_f64(visitor));
         visitor.visit_f64(value).map_err(|fault| self.place(fault))
     }
 
     fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_char(visitor));
-        let Some(text) = self.input.text() else {
-            return Err(self.refuse("char"));
-        };
         let only = |text: &str| {
             let mut chars = text.chars();
             chars.next().filter(|_| chars.next().is_none())
         };
-        match only(&text).or_else(|| only(text.trim())) {
-            Some(c) => visitor.visit_char(c).map_err(|fault| self.place(fault)),
-            None if text.is_empty() => Err(self.fault("empty text", "char")),
-            None => Err(self.fault("not a single character", "char")),
-        }
+        let c = match self.input.text() {
+            Some(text) if text.is_empty() => Err(self.fault("empty text", "char")),
+            Some(text) => only(&text)
+                .or_else(|| only(text.trim()))
+                .ok_or_else(|| self.fault("not a single character", "char")),
+            None => Err(self.refuse("char")),
+        };
+        let c = or_collect!(self, c, dummy => dummy.deserialize_char(visitor));
+        visitor.visit_char(c).map_err(|fault| self.place(fault))
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_str(visitor));
-        match self.input.text() {
-            Some(text) => visitor
-                .visit_str(&text)
-                .map_err(|fault| self.place_as::<V::Value>(fault)),
-            None => Err(self.refuse(type_name::<V::Value>())),
-        }
+        let text = self.input.text();
+        let text = text.ok_or_else(|| self.refuse(type_name::<V::Value>()));
+        let text = or_collect!(self, text, dummy => dummy.deserialize_str(visitor));
+        visitor
+            .visit_str(&text)
+            .map_err(|fault| self.place_as::<V::Value>(fault))
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -161,11 +167,11 @@ impl<'de> Deserializer<'de> for De<'_> {
             Input::Text(text) => text.trim().is_empty(),
             _ => self.entries().is_some_and(|entries| entries.is_empty()),
         };
-        if empty {
-            visitor.visit_unit().map_err(|fault| self.place(fault))
-        } else {
-            Err(self.refuse("nothing but empty text"))
-        }
+        let refused = || self.refuse("nothing but empty text");
+        let () = or_collect!(self, empty.then_some(()).ok_or_else(refused), dummy => {
+            dummy.deserialize_unit(visitor)
+        });
+        visitor.visit_unit().map_err(|fault| self.place(fault))
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(
@@ -199,6 +205,7 @@ impl<'de> Deserializer<'de> for De<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_seq(visitor));
         self.note_kind(true);
+        self.note_repeating();
         self.seq(None, visitor)
     }
 
@@ -219,6 +226,7 @@ impl<'de> Deserializer<'de> for De<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_map(visitor));
+        self.note_repeating();
         self.map(visitor)
     }
 
@@ -243,9 +251,11 @@ impl<'de> Deserializer<'de> for De<'_> {
             return visitor.visit_map(date).map_err(|fault| self.place(fault));
         }
         if let Input::Text(text) = self.input {
-            if !(text.trim().is_empty() || text.contains('=') || braces::is_braced(text)) {
-                return Err(self.fault(text::NO_TABLE, type_name::<V::Value>()));
-            }
+            let may_be = text.trim().is_empty() || text.contains('=') || braces::is_braced(text);
+            let refused = || self.fault(text::NO_TABLE, type_name::<V::Value>());
+            let () = or_collect!(self, may_be.then_some(()).ok_or_else(refused), dummy => {
+                dummy.deserialize_struct(name, fields, visitor)
+            });
         }
         self.fields(fields, visitor)
     }
@@ -299,9 +309,10 @@ impl<'de> Deserializer<'de> for De<'_> {
                 })
                 .map_err(|fault| self.place(fault));
         }
-        let Some(entries) = self.entries() else {
-            return Err(self.refuse(wanted()));
-        };
+        let entries = self.entries().ok_or_else(|| self.refuse(wanted()));
+        let entries = or_collect!(self, entries, dummy => {
+            dummy.deserialize_enum(name, variants, visitor)
+        });
         let null = self.only_null();
         let child = match (entries.as_slice(), &null) {
             ([child], _) | ([], Some(child)) => child,
@@ -339,7 +350,11 @@ impl De<'_> {
             Input::Bool(value) => visitor.visit_bool(value),
             Input::Int(value) => visitor.visit_i64(value),
             Input::Big(value) => visit_int(*value, visitor),
-            Input::Float(value) => visitor.visit_f64(value),
+            Input::Float(value) => match self.written().map(Written::exact) {
+                Some(Exact::Integer(number)) => visit_int(number, visitor),
+                Some(Exact::Text(text)) => visitor.visit_str(text),
+                Some(Exact::Float(_)) | None => visitor.visit_f64(value),
+            },
             Input::Text(text) => visitor.visit_str(text),
             Input::List(_) => return self.seq(None, visitor),
             Input::Fields(_) | Input::Table(_) | Input::Nothing => return self.map(visitor),

@@ -2,7 +2,8 @@
 //!
 //! The environment and most stores hold only text, so text becomes whatever type is asked for; a
 //! typed value is taken at its word. Integers never pass through floats and nothing is cut off
-//! silently. A float without a fraction is an integer, as it is in JSON.
+//! silently. A float without a fraction is an integer, as it is in JSON: the written digits decide; see
+//! [`decimal`].
 //!
 //! | asked for | accepted |
 //! |---|---|
@@ -30,11 +31,14 @@
 
 mod access;
 mod braces;
+mod collect;
 mod cuts;
 mod de;
+mod decimal;
 mod dummy;
 mod fault;
 mod form;
+mod gaps;
 mod input;
 mod learn;
 mod passes;

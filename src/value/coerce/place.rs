@@ -4,16 +4,19 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use serde_core::de::{Deserialize, DeserializeOwned, Visitor};
+use serde_core::de::{Deserialize, DeserializeOwned, Deserializer, Visitor};
 
 use crate::error::{Error, ErrorKind, MASK};
 use crate::value::coerce::Mask;
 use crate::value::coerce::access::{Child, Map, Seq};
 use crate::value::coerce::braces;
+use crate::value::coerce::collect::or_collect;
 use crate::value::coerce::de::visit_int;
+use crate::value::coerce::decimal::Written;
 use crate::value::coerce::dummy::Dummy;
 use crate::value::coerce::fault::{EMPTY_VARIABLE, Fault, Got, Place, shorten, type_name};
 use crate::value::coerce::form::Shape;
+use crate::value::coerce::gaps;
 use crate::value::coerce::input::{Input, Path, Segment, text_holds_secret};
 use crate::value::coerce::report::{self, Slow};
 use crate::value::coerce::text::{self, Float, NumberFault, Pair, Whole};
@@ -183,11 +186,14 @@ impl<'a> Root<'a> {
     }
 }
 
+/// Said about a float that a program set.
+const LOST_DIGITS: &str = "a float has lost the last digits of so large an integer; set an integer";
+
 /// As many names that mean the same thing are shown.
 const MOST_RIVALS: usize = 4;
 
 /// Where a table begins: the first line on which one of its values was written.
-fn first_origin(input: Input<'_>) -> Option<&Origin> {
+pub(super) fn first_origin(input: Input<'_>) -> Option<&Origin> {
     let Input::Table(table) = input else {
         return None;
     };
@@ -441,6 +447,11 @@ impl<'a> De<'a> {
         }
     }
 
+    /// The float that stands here, as it was written.
+    pub(super) fn written(&self) -> Option<Written<'a>> {
+        Written::of(self.input)
+    }
+
     pub(super) fn whole(&self, wanted: &str, range: &dyn Fn() -> String) -> Result<Whole, Fault> {
         match self.input.canonical() {
             Input::Int(value) => Ok(Whole::Signed(i128::from(value))),
@@ -451,21 +462,26 @@ impl<'a> De<'a> {
                 _ => self.fault("not an integer", wanted),
             }),
             // JSON and YAML do not tell `5.0` from `5`, and neither do many programs that write them.
-            Input::Float(value) if value.fract() == 0.0 => {
-                text::whole_float(value).ok_or_else(|| self.fault("out of range", range()))
-            }
-            Input::Float(_) => Err(self.fault("not an integer", wanted)),
-            _ => Err(self.refuse(wanted)),
+            _ => match self.written() {
+                Some(written) => written.whole().map_err(|fault| match fault {
+                    NumberFault::Range => self.fault("out of range", range()),
+                    NumberFault::Inexact => self.fault(LOST_DIGITS, wanted),
+                    _ => self.fault("not an integer", wanted),
+                }),
+                None => Err(self.refuse(wanted)),
+            },
         }
     }
 
     pub(super) fn float<F: Float>(&self, wanted: &str) -> Result<F, Fault> {
         let float = match self.input.canonical() {
-            Input::Float(value) => F::of_f64(value).ok_or(NumberFault::Range),
             Input::Int(value) => F::of_i128(i128::from(value)).ok_or(NumberFault::Inexact),
             Input::Big(value) => F::of_i128(*value).ok_or(NumberFault::Inexact),
             Input::Text(text) => text::float(text),
-            _ => return Err(self.refuse(wanted)),
+            _ => match self.written() {
+                Some(written) => written.float(),
+                None => return Err(self.refuse(wanted)),
+            },
         };
         float.map_err(|fault| match fault {
             NumberFault::Empty => self.fault("empty text", wanted),
@@ -503,6 +519,7 @@ impl<'a> De<'a> {
         how: &dyn Fn(&'a str) -> Result<Vec<P>, &'static str>,
         wanted: &dyn Fn() -> String,
     ) -> Result<Vec<P>, Fault> {
+        self.count_work(text.len());
         let pieces = if self.path.depth() < MAX_DEPTH {
             how(text)
         } else {
@@ -563,15 +580,7 @@ impl<'a> De<'a> {
                 if numbered.windows(2).any(|pair| pair[0].0 == pair[1].0) {
                     return Err(self.fault("two names with the same number", wanted()));
                 }
-                let gap = numbered
-                    .iter()
-                    .zip(0..)
-                    .find(|((at, _), place)| at != place);
-                if let Some(((at, _), place)) = gap {
-                    let detail = format!(
-                        "a list with the item {at} and without the item {place}; set that too, or \
-                         the list in a lower layer"
-                    );
+                if let Some(detail) = gaps::detail(&numbered) {
                     return Err(self.fault(&detail, wanted()));
                 }
                 Ok(numbered.into_iter().map(|(_, child)| child).collect())
@@ -734,13 +743,18 @@ impl<'a> De<'a> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let mut held = HeldItems::default();
-        let items = self.items(&mut held, &type_name::<V::Value>)?;
-        if let Some(len) = len {
-            if items.len() != len {
+        let items = self.items(&mut held, &type_name::<V::Value>);
+        let items = items.and_then(|items| match len {
+            Some(len) if items.len() != len => {
                 let detail = format!("{} items instead of {len}", items.len());
-                return Err(self.fault(&detail, type_name::<V::Value>()));
+                Err(self.fault(&detail, type_name::<V::Value>()))
             }
-        }
+            _ => Ok(items),
+        });
+        let items = or_collect!(self, items, dummy => match len {
+            Some(len) => dummy.deserialize_tuple(len, visitor),
+            None => dummy.deserialize_seq(visitor),
+        });
         visitor
             .visit_seq(Seq::new(self, items))
             .map_err(|fault| self.place(fault))
@@ -748,7 +762,8 @@ impl<'a> De<'a> {
 
     pub(super) fn map<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let mut held = Held::Nothing;
-        let entries = self.pairs(&mut held, &type_name::<V::Value>)?;
+        let entries = self.pairs(&mut held, &type_name::<V::Value>);
+        let entries = or_collect!(self, entries, dummy => dummy.deserialize_map(visitor));
         let last = Cell::new(None);
         visitor
             .visit_map(Map::new(self, entries, &last))
@@ -759,11 +774,13 @@ impl<'a> De<'a> {
     /// tag before its content, and serde need not buffer that.
     pub(super) fn fields<'de, V: Visitor<'de>>(
         self,
-        names: &[&str],
+        names: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let mut held = Held::Nothing;
-        let mut entries = self.pairs(&mut held, &type_name::<V::Value>)?;
+        let entries = self.pairs(&mut held, &type_name::<V::Value>);
+        let mut entries =
+            or_collect!(self, entries, dummy => dummy.deserialize_struct("", names, visitor));
         if let ([first, second], [a, b]) = (names, entries.as_mut_slice()) {
             if a.name == *second && b.name == *first {
                 std::mem::swap(a, b);
@@ -780,35 +797,48 @@ impl<'a> De<'a> {
             Input::Text(text) if braces::is_braced(text) => return self.map(visitor),
             Input::Text(text) => units::duration(text),
             Input::Int(0) => Ok(std::time::Duration::ZERO),
-            Input::Float(0.0) => Ok(std::time::Duration::ZERO),
+            Input::Float(_) if self.written().is_some_and(Written::is_zero) => {
+                Ok(std::time::Duration::ZERO)
+            }
             Input::Int(_) | Input::Big(_) | Input::Float(_) => Err(units::NO_UNIT),
             _ => return self.map(visitor),
         };
-        let value = read.map_err(|detail| self.fault(detail, "Duration"))?;
+        let value = read.map_err(|detail| self.fault(detail, "Duration"));
+        let value = or_collect!(self, value, dummy => {
+            dummy.deserialize_struct("Duration", &["secs", "nanos"], visitor)
+        });
         visitor
             .visit_seq(report::duration_parts(value))
             .map_err(|fault| self.place(fault))
     }
 
     pub(super) fn size<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let result = match self.input.canonical() {
-            Input::Text(text) => match units::byte_size(text) {
-                Ok(size) => visitor.visit_u64(size.as_u64()),
-                Err(detail) => match text::whole(text) {
-                    // A number in another base has no unit.
-                    Ok(Whole::Signed(number)) if !text.trim_start().starts_with('-') => {
-                        visit_int(number, visitor)
-                    }
-                    _ => Err(self.fault(detail, "ByteSize")),
-                },
-            },
-            Input::Float(value) if value.fract() == 0.0 => match text::whole_float(value) {
-                Some(Whole::Signed(number)) => visit_int(number, visitor),
-                _ => Err(self.fault("out of range", "ByteSize")),
-            },
-            _ => visitor.visit_newtype_struct(self),
+        let number = match self.input.canonical() {
+            Input::Text(text) => self.size_of_text(text),
+            Input::Float(value) if value.fract() == 0.0 => {
+                match self.whole("ByteSize", &|| "ByteSize".to_owned()) {
+                    Ok(Whole::Huge(_)) => Err(self.fault("out of range", "ByteSize")),
+                    Ok(Whole::Signed(number)) => Ok(number),
+                    Err(fault) => Err(fault),
+                }
+            }
+            _ => {
+                let result = visitor.visit_newtype_struct(self);
+                return result.map_err(|fault| self.place_as::<V::Value>(fault));
+            }
         };
-        result.map_err(|fault| self.place_as::<V::Value>(fault))
+        let number = or_collect!(self, number, dummy => dummy.deserialize_u64(visitor));
+        visit_int(number, visitor).map_err(|fault| self.place_as::<V::Value>(fault))
+    }
+
+    fn size_of_text(&self, text: &str) -> Result<i128, Fault> {
+        units::byte_size(text)
+            .map(|size| i128::from(size.as_u64()))
+            .or_else(|detail| match text::whole(text) {
+                // A number in another base has no unit.
+                Ok(Whole::Signed(number)) if !text.trim_start().starts_with('-') => Ok(number),
+                _ => Err(self.fault(detail, "ByteSize")),
+            })
     }
 
     /// The one of `variants` that a name means: itself, or the only one that differs in case.

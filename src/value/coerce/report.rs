@@ -9,9 +9,11 @@ use serde_core::de::value::SeqDeserializer;
 use serde_core::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 
 use crate::error::Error;
-use crate::value::coerce::dummy::LEVELS;
+use crate::value::coerce::collect::Collected;
+use crate::value::coerce::dummy::{Dummy, LEVELS};
 use crate::value::coerce::fault::{EMPTY_VARIABLE, Fault, Got};
 use crate::value::coerce::form::Form;
+use crate::value::coerce::input::Path;
 use crate::value::coerce::learn::Learned;
 use crate::value::coerce::passes;
 use crate::value::coerce::place::{De, Root};
@@ -19,7 +21,7 @@ use crate::value::coerce::suspect::{self, Suspects};
 use crate::value::key::{Key, push_segment, under};
 use crate::value::units;
 
-/// Enough for a person to start with; each one costs a decoding.
+/// Enough for a person to start with; one that a type of the user finds costs a decoding.
 const MOST_ERRORS: usize = 100;
 const MOST_ROUNDS: usize = 400;
 
@@ -43,9 +45,10 @@ fn buffered_below(path: &str) -> String {
 #[derive(Default)]
 pub(super) struct Slow {
     pub(super) learned: Learned,
+    pub(super) collected: Collected,
     /// The bad values that serde reads as a duration, for which it takes few placeholders.
     durations: HashSet<String>,
-    /// Broken references that no error tells yet.
+    /// The faults of values that placeholders stand in for, which no error tells yet.
     broken: Vec<Fault>,
     /// Placeholders handed over without knowing what they are for.
     dummied: Vec<String>,
@@ -72,8 +75,11 @@ impl Slow {
     }
 
     /// The placeholder to use at a path, if the value there is bad.
-    pub(super) fn level(&self, path: &str) -> Option<usize> {
-        self.bad.get(path).copied()
+    pub(super) fn level(&self, path: impl FnOnce() -> String) -> Option<usize> {
+        if self.bad.is_empty() {
+            return None;
+        }
+        self.bad.get(&path()).copied()
     }
 
     pub(super) fn is_skipped(&self, table: &str, name: &str) -> bool {
@@ -92,10 +98,28 @@ impl Slow {
 
     pub(super) fn start(&mut self) {
         self.learned.start();
+        self.collected.start();
         self.dummied.clear();
     }
 
-    /// Notes a broken reference, for which a placeholder is handed over from now on.
+    /// A placeholder for a value whose fault is noted, or the fault.
+    pub(super) fn collect(&mut self, path: &Path<'_>, fault: Fault) -> Result<Dummy, Fault> {
+        // A pass that finds something out needs the fault.
+        let learned = &self.learned;
+        let asks =
+            learned.probing.is_some() || !learned.tokens.is_empty() || !learned.dropped.is_empty();
+        let has_room = self.broken.len() < MOST_ERRORS;
+        if !learned.with_places || asks || fault.0.done.is_some() {
+            return Err(fault);
+        }
+        if !self.collected.may_note(path, &fault) || !has_room {
+            return Err(fault);
+        }
+        self.note_broken(fault);
+        Ok(Dummy::new(0))
+    }
+
+    /// Notes a fault of its own, such as a broken reference, for which a placeholder is handed over from now on.
     pub(super) fn note_broken(&mut self, fault: Fault) {
         let path = fault.0.place.as_ref().map(|place| place.path.clone());
         if let Some(path) = path {
@@ -204,6 +228,7 @@ impl Slow {
         if fault.0.wanted.as_deref() == Some(DURATION) {
             self.durations.insert(path.clone());
         }
+        self.collected.report(&path);
         self.bad.insert(path, 0);
         if !consequence {
             errors.push(fault.into_error(root));
@@ -265,13 +290,16 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, mut first: Fault) -> Re
         let Err(mut fault) = result else {
             break;
         };
+        if errors.len() >= MOST_ERRORS {
+            break;
+        }
         passes::locate::<T>(root, &slow, &mut fault);
         slow.borrow().refine(&mut fault);
         if !root.traced {
             suspects.mask::<T>(root, &slow, &mut fault);
         }
         let go_on = slow.borrow_mut().learn(fault, &mut errors, root.key);
-        if !go_on || errors.len() >= MOST_ERRORS {
+        if !go_on || errors.len() >= MOST_ERRORS || slow.borrow().collected.is_spent() {
             break;
         }
     }

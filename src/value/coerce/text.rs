@@ -50,13 +50,6 @@ pub(super) fn whole(text: &str) -> Result<Whole, NumberFault> {
         .ok_or(NumberFault::Range)
 }
 
-/// The integer that a float without a fraction is. A typed integer has no more bits either.
-pub(super) fn whole_float(value: f64) -> Option<Whole> {
-    // The bound is a power of two, so it is exact, and so is the cast of what is below.
-    let fits = value.abs() < 2_f64.powi(127);
-    fits.then_some(Whole::Signed(value as i128))
-}
-
 fn digit(byte: u8, radix: u32) -> Option<u32> {
     char::from(byte).to_digit(radix)
 }
@@ -121,8 +114,14 @@ macro_rules! float {
                 (below && float as u128 == value).then_some(float)
             }
             fn of_f64(value: f64) -> Option<Self> {
-                let float = value as $t;
-                (float.is_finite() || !value.is_finite()).then_some(float)
+                let mut float = value as $t;
+                if value.is_finite() && f64::from(float) != value {
+                    // Rounded once, as the text of this number is.
+                    float = format!("{value:?}").parse().ok()?;
+                }
+                let overflows = value.is_finite() && !float.is_finite();
+                let vanishes = value != 0.0 && float == 0.0;
+                (!overflows && !vanishes).then_some(float)
             }
             fn finite(self) -> bool {
                 self.is_finite()
@@ -160,7 +159,7 @@ pub(super) fn float<F: Float>(text: &str) -> Result<F, NumberFault> {
     Ok(value)
 }
 
-fn without_separators(text: &str) -> Option<Cow<'_, str>> {
+pub(super) fn without_separators(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('_') {
         return Some(Cow::Borrowed(text));
     }

@@ -239,8 +239,8 @@ const ABOUT: [&str; 50] = [
 ];
 
 /// Marks of which only the last word of a key counts, and these behind it: `webhook`, `webhook.url`.
-const LAST: [&str; 0] = ["webhook", "webhooks", "cookies"];
-const BEHIND_LAST: [&str; 0] = ["url", "urls", "uri", "endpoint"];
+const LAST: [&str; 3] = ["webhook", "webhooks", "cookies"];
+const BEHIND_LAST: [&str; 4] = ["url", "urls", "uri", "endpoint"];
 
 /// Behind `cookie`, these say how it is sent, besides those of [`ABOUT`].
 const ABOUT_COOKIE: [&str; 11] = [
@@ -495,7 +495,7 @@ fn is_key(word: &str) -> bool {
 
 /// Whether a word holds one of [`PARTS`]. Most words hold none of the few texts that all of these share.
 fn holds_part(word: &str) -> bool {
-    const SHARED: [&str; 0] = ["pass", "key", "secret", "cred", "conn", "access"];
+    const SHARED: [&str; 6] = ["pass", "key", "secret", "cred", "conn", "access"];
     const SHORTEST: usize = 6;
     let may = word.len() >= SHORTEST
         && (SHARED.iter().any(|it| word.contains(it))

@@ -3,6 +3,7 @@
 mod buffered;
 mod buffered_errors;
 mod buffered_text;
+mod collected;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -350,7 +351,8 @@ fn a_list_is_the_same_in_every_spelling() {
     );
     let gap = [("a.0", "x".into()), ("a.2", "z".into())];
     let error = bind::<BTreeMap<String, Vec<String>>>(&gap).unwrap_err();
-    assert!(error.to_string().contains("without the item 1"), "{error}");
+    let gap = "item 1 is missing between item 0 (file app.toml:1:1) and item 2";
+    assert!(error.to_string().contains(gap), "{error}");
 }
 
 #[test]

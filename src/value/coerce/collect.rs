@@ -1,0 +1,145 @@
+//! Collecting errors: several of one pass, and how many passes are worth it.
+//!
+//! A type may hide an error, so the first one of each place must come out of a whole decoding. The places
+//! of other items of the same list or map have the same type: what this crate refuses there is noted, and
+//! a placeholder goes to the type at once. So a list of bad items costs a few passes, not one for each
+//! item.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+
+use crate::value::coerce::dummy::Dummy;
+use crate::value::coerce::fault::Fault;
+use crate::value::coerce::input::{Path, Segment};
+use crate::value::coerce::learn::{EACH, STEP};
+use crate::value::coerce::place::De;
+
+/// All passes together may do so much, and all that the largest one does so often again. The rest of the
+/// errors of a long value is left out: those that types of the user find, of which a pass finds one.
+const FREE_WORK: usize = 1 << 18;
+const MOST_PASSES: usize = 8;
+
+/// What looking at one place costs, beside a byte of a text that is cut into items.
+const PLACE: usize = 16;
+
+/// What the passes that look for errors know of places of the same type.
+#[derive(Default)]
+pub(super) struct Collected {
+    /// The classes of lists and maps, whose entries have one type.
+    repeating: HashSet<String>,
+    /// The classes of places of which an error has come out.
+    reported: HashSet<String>,
+    /// The path and the class of the fault that was raised last.
+    raised: Option<(String, String)>,
+    /// What this pass has cost so far.
+    work: Cell<usize>,
+    /// What the passes before have cost, and the most that one has.
+    total: usize,
+    largest: usize,
+}
+
+impl Collected {
+    /// Begins a pass.
+    pub(super) fn start(&mut self) {
+        let work = self.work.take();
+        self.total += work;
+        self.largest = self.largest.max(work);
+    }
+
+    /// Whether the passes have cost so much that no other one is worth it.
+    pub(super) fn is_spent(&self) -> bool {
+        let work = self.work.get();
+        self.total + work > FREE_WORK + MOST_PASSES * self.largest.max(work)
+    }
+
+    fn add_work(&self, work: usize) {
+        self.work.set(self.work.get().saturating_add(work));
+    }
+
+    /// The path of a place with `*` for each entry of a list or a map; `None` if a name is not known.
+    fn class(&self, path: &Path<'_>) -> Option<String> {
+        let Some(parent) = path.parent else {
+            return Some(String::new());
+        };
+        let mut class = self.class(parent)?;
+        let each = self.repeating.contains(&class);
+        class.push(STEP);
+        match path.segment {
+            Segment::Hidden => return None,
+            _ if each => class.push_str(EACH),
+            Segment::Name(name) => class.push_str(name),
+            Segment::Index(at) => class.push_str(&at.to_string()),
+        }
+        Some(class)
+    }
+
+    /// Notes a list or a map.
+    fn note_repeating(&mut self, path: &Path<'_>) {
+        if let Some(class) = self.class(path) {
+            self.repeating.insert(class);
+        }
+    }
+
+    /// Whether a fault at a place can be noted: no type hides those of its class.
+    pub(super) fn may_note(&mut self, path: &Path<'_>, fault: &Fault) -> bool {
+        let Some(class) = self.class(path) else {
+            return false;
+        };
+        if self.reported.contains(&class) {
+            return true;
+        }
+        let place = fault.0.place.as_ref();
+        self.raised = place.map(|place| (place.path.clone(), class));
+        false
+    }
+
+    /// Notes that the error of a place has come out.
+    pub(super) fn report(&mut self, path: &str) {
+        let raised = self.raised.take();
+        let class = raised.filter(|(at, _)| at == path).map(|(_, class)| class);
+        self.reported.extend(class);
+    }
+}
+
+impl De<'_> {
+    /// Notes a list or a map, whose entries have one type.
+    pub(super) fn note_repeating(&self) {
+        if let Some(slow) = self.context.slow {
+            let slow = &mut *slow.borrow_mut();
+            if slow.learned.with_places {
+                slow.collected.note_repeating(self.path);
+            }
+        }
+    }
+
+    /// Counts a place, and the bytes of a text that is cut up there.
+    pub(super) fn count_work(&self, bytes: usize) {
+        if let Some(slow) = self.context.slow {
+            slow.borrow().collected.add_work(PLACE + bytes);
+        }
+    }
+
+    /// The placeholder for a value that this crate refuses, if its fault can be noted; otherwise the
+    /// fault, which is to travel up.
+    #[cold]
+    pub(super) fn collected(&self, fault: Fault) -> Result<Dummy, Fault> {
+        match self.context.slow {
+            Some(slow) if !self.name => slow.borrow_mut().collect(self.path, fault),
+            _ => Err(fault),
+        }
+    }
+}
+
+/// The value of a result; or else a placeholder for what was asked for, if the fault can be noted.
+macro_rules! or_collect {
+    ($self:ident, $result:expr, $dummy:ident => $answer:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(fault) => {
+                let $dummy = $self.collected(fault)?;
+                return $answer.map_err(|fault| $self.place(fault));
+            }
+        }
+    };
+}
+pub(super) use or_collect;

@@ -1,0 +1,142 @@
+//! Several errors of one pass.
+
+use super::*;
+
+/// A field whose type hides an error.
+fn lenient<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    Ok(u8::deserialize(deserializer).unwrap_or(7))
+}
+
+#[derive(Debug, Deserialize)]
+#[allow(dead_code)]
+struct Item {
+    strict: u8,
+    #[serde(deserialize_with = "lenient", default)]
+    lenient: u8,
+    #[serde(default)]
+    ip: Option<IpAddr>,
+}
+
+fn item(strict: &str, lenient: &str) -> Value {
+    Value::from(BTreeMap::from([("strict", strict), ("lenient", lenient)]))
+}
+
+#[test]
+fn all_bad_items_of_a_list_are_named_up_to_a_hundred() {
+    let bad = |at: usize| {
+        if at % 3 == 0 {
+            format!("x{at}")
+        } else {
+            at.to_string()
+        }
+    };
+    for count in [30usize, 1_000] {
+        let texts: Vec<String> = (0..count).map(|at| bad(at % 250)).collect();
+        let names: Vec<String> = (0..count)
+            .filter(|at| (at % 250) % 3 == 0)
+            .map(|at| format!("k.{at}"))
+            .collect();
+        let names = &names[..names.len().min(100)];
+        let list = Value::from(texts.clone());
+        assert_eq!(keys(&read::<Vec<u8>>(list).unwrap_err()), names);
+        let error = read::<Vec<u8>>(texts.join(",")).unwrap_err();
+        assert_eq!(keys(&error), names);
+        let second = error.iter().nth(1).unwrap().to_string();
+        assert!(
+            second.contains("found text \"x3\" (file app.toml:3:7)"),
+            "{second}"
+        );
+    }
+}
+
+#[test]
+fn all_bad_entries_of_a_map_are_named_up_to_a_hundred() {
+    let entries: BTreeMap<String, &str> = (100..400).map(|at| (format!("n{at}"), "x")).collect();
+    let names: Vec<String> = (100..200).map(|at| format!("k.n{at}")).collect();
+    let error = read::<BTreeMap<String, u16>>(Value::from(entries)).unwrap_err();
+    assert_eq!(keys(&error), names);
+}
+
+#[test]
+fn what_a_type_hides_is_no_error_beside_what_it_does_not() {
+    let one = item("x", "y");
+    assert_eq!(keys(&read::<Item>(one).unwrap_err()), ["k.strict"]);
+    let good = item("1", "y");
+    assert_eq!(read::<Item>(good.clone()).unwrap().lenient, 7);
+    let list = Value::from(vec![
+        item("x", "y"),
+        good,
+        item("1", "2"),
+        item("300", "y"),
+        item("", ""),
+    ]);
+    let error = read::<Vec<Item>>(list).unwrap_err();
+    assert_eq!(keys(&error), ["k.0.strict", "k.3.strict", "k.4.strict"]);
+}
+
+#[test]
+fn what_this_crate_refuses_and_what_types_refuse_are_named_together() {
+    let with = |at: usize| {
+        let strict = if at % 2 == 0 { "x" } else { "1" };
+        let ip = if at % 3 == 0 { "here" } else { "::1" };
+        Value::from(BTreeMap::from([("strict", strict), ("ip", ip)]))
+    };
+    let list: Vec<Value> = (0..12).map(with).collect();
+    let error = read::<Vec<Item>>(Value::from(list)).unwrap_err();
+    let mut found = keys(&error);
+    found.sort();
+    let mut all: Vec<String> = (0..12)
+        .step_by(2)
+        .map(|at| format!("k.{at}.strict"))
+        .collect();
+    all.extend((0..12).step_by(3).map(|at| format!("k.{at}.ip")));
+    all.sort();
+    assert_eq!(found, all);
+}
+
+#[test]
+fn each_kind_of_bad_item_is_named() {
+    fn all_named<T: DeserializeOwned + std::fmt::Debug>(bad: &Value) {
+        let list = Value::from(vec![bad.clone(), bad.clone(), bad.clone()]);
+        let error = read::<Vec<T>>(list).unwrap_err();
+        assert_eq!(
+            keys(&error),
+            ["k.0", "k.1", "k.2"],
+            "{}",
+            std::any::type_name::<T>()
+        );
+    }
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct Pair {
+        a: u8,
+        b: u8,
+    }
+    #[derive(Debug, Deserialize)]
+    enum Speed {
+        Fast,
+    }
+    let text = Value::from("?");
+    all_named::<u8>(&text);
+    all_named::<i128>(&text);
+    all_named::<NonZeroU32>(&text);
+    all_named::<bool>(&text);
+    all_named::<f32>(&text);
+    all_named::<f64>(&text);
+    all_named::<char>(&Value::from("ab"));
+    all_named::<String>(&Value::from(vec![1]));
+    all_named::<()>(&text);
+    all_named::<Option<u8>>(&text);
+    all_named::<Vec<u8>>(&Value::Int(1));
+    all_named::<(u8, u8)>(&Value::from("1,2,3"));
+    all_named::<BTreeMap<String, u8>>(&text);
+    all_named::<Pair>(&text);
+    all_named::<Pair>(&Value::from("{a"));
+    all_named::<Speed>(&Value::Int(1));
+    all_named::<Speed>(&Value::from(vec![1]));
+    all_named::<Speed>(&text);
+    all_named::<Duration>(&text);
+    all_named::<ByteSize>(&text);
+    all_named::<IpAddr>(&text);
+    all_named::<Secret<u8>>(&text);
+}
