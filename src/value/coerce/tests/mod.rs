@@ -3,6 +3,8 @@
 mod buffered;
 mod buffered_errors;
 mod buffered_text;
+mod map_keys;
+mod places;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
