@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::tree::diff::value;
+use crate::tree::missing::UNDEFINED;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
 use crate::value::key::Key;
@@ -230,7 +231,7 @@ fn strip<'a>(folded: &'a str, name: &str) -> Option<&'a str> {
 impl Spelled {
     /// The error of a missing key with what to write so that it is set.
     pub(crate) fn explain(&self, missing: &str, error: &Error) -> Error {
-        let detail = format!("no layer defines it; {}", self.advice());
+        let detail = format!("{UNDEFINED}; {}", self.advice());
         let explained = Error::new(ErrorKind::Missing, detail).with_key(missing);
         match error.wanted() {
             Some(wanted) => explained.with_wanted(wanted),

@@ -106,7 +106,7 @@ impl De<'_> {
     pub(super) fn note_repeating(&self) {
         if let Some(slow) = self.context.slow {
             let slow = &mut *slow.borrow_mut();
-            if slow.learned.with_places {
+            if slow.learned.reporting {
                 slow.collected.note_repeating(self.path);
             }
         }

@@ -1,5 +1,7 @@
 //! The deserializer: one place of the tree, asked for one type.
 
+use std::net::{IpAddr, SocketAddr};
+
 use serde_core::de::value::MapDeserializer;
 use serde_core::de::{Deserializer, Visitor};
 
@@ -50,6 +52,7 @@ macro_rules! integers {
                 number.ok_or_else(|| self.fault("out of range", range()))
             });
             let number = or_collect!(self, number, dummy => dummy.$method(visitor));
+            self.convert(|| number.to_string());
             visitor.$visit(number).map_err(|fault| self.place(fault))
         }
     )*};
@@ -90,6 +93,7 @@ impl<'de> Deserializer<'de> for De<'_> {
             _ => Err(self.refuse("bool")),
         };
         let value = or_collect!(self, value, dummy => dummy.deserialize_bool(visitor));
+        self.convert(|| value.to_string());
         visitor.visit_bool(value).map_err(|fault| self.place(fault))
     }
 
@@ -97,6 +101,7 @@ impl<'de> Deserializer<'de> for De<'_> {
         or_dummy!(self.deserialize_f32(visitor));
         let value = self.float::<f32>("f32");
         let value = or_collect!(self, value, dummy => dummy.deserialize_f32(visitor));
+        self.convert(|| format!("{value:?}"));
         visitor.visit_f32(value).map_err(|fault| self.place(fault))
     }
 
@@ -104,6 +109,7 @@ impl<'de> Deserializer<'de> for De<'_> {
         or_dummy!(self.deserialize_f64(visitor));
         let value = self.float::<f64>("f64");
         let value = or_collect!(self, value, dummy => dummy.deserialize_f64(visitor));
+        self.convert(|| format!("{value:?}"));
         visitor.visit_f64(value).map_err(|fault| self.place(fault))
     }
 
@@ -121,6 +127,7 @@ impl<'de> Deserializer<'de> for De<'_> {
             None => Err(self.refuse("char")),
         };
         let c = or_collect!(self, c, dummy => dummy.deserialize_char(visitor));
+        self.convert(|| c.to_string());
         visitor.visit_char(c).map_err(|fault| self.place(fault))
     }
 
@@ -129,6 +136,9 @@ impl<'de> Deserializer<'de> for De<'_> {
         let text = self.input.text();
         let text = text.ok_or_else(|| self.refuse(type_name::<V::Value>()));
         let text = or_collect!(self, text, dummy => dummy.deserialize_str(visitor));
+        if let Some(address) = address::<V::Value>(&text).filter(|_| self.name) {
+            self.convert(|| address);
+        }
         visitor
             .visit_str(&text)
             .map_err(|fault| self.place_as::<V::Value>(fault))
@@ -378,6 +388,15 @@ impl De<'_> {
     pub(super) fn list_any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.seq(None, visitor)
     }
+}
+
+/// The canonical text of an address of the standard library.
+fn address<T>(text: &str) -> Option<String> {
+    if !std::any::type_name::<T>().starts_with("core::net::") {
+        return None;
+    }
+    let ip = text.parse().map(|ip: IpAddr| ip.to_string()).ok();
+    ip.or_else(|| text.parse().map(|at: SocketAddr| at.to_string()).ok())
 }
 
 /// Hands an integer over in the smallest form: serde's buffer knows only 64 bits.

@@ -17,6 +17,9 @@ const UNSAID: &str = "cannot be read";
 pub(super) const EMPTY_VARIABLE: &str = "empty text: the variable is set to nothing; unset it, or \
                                          skip empty variables by `Env::ignore_empty`";
 
+/// Stands for the name of a type that is inside of serde.
+const INSIDE: &str = "\u{1}serde";
+
 const WRONG_LENGTH: &str = "wrong length";
 
 /// What a [`Secret`](crate::Secret) says that serde had buffered.
@@ -33,6 +36,12 @@ pub(super) struct Inner {
     /// Whether `detail` comes from a type of the user and may quote the value.
     pub(super) custom: bool,
     pub(super) wanted: Option<String>,
+    /// Whether `wanted` is the type around the place, as its own words name none.
+    pub(super) by_type: bool,
+    /// The type of the field, where `wanted` is inside of serde.
+    pub(super) asked: Option<String>,
+    /// Whether the value was refused while it was handed over, so serde had not buffered it.
+    pub(super) direct: bool,
     /// What serde says it got, when it judged a value that it had buffered.
     pub(super) got: Option<Got>,
     /// The names that would have been taken for a variant.
@@ -191,6 +200,9 @@ impl Fault {
             detail: detail.into(),
             custom: false,
             wanted: None,
+            by_type: false,
+            asked: None,
+            direct: false,
             got: None,
             variants: None,
             twice: None,
@@ -246,7 +258,8 @@ impl Fault {
 
     /// Whether it may be about a value that serde had buffered.
     pub(super) fn may_be_buffered(&self) -> bool {
-        self.0.custom || self.0.got.is_some() || self.0.detail == WRONG_LENGTH
+        let by_serde = self.0.custom || self.0.got.is_some() || self.0.detail == WRONG_LENGTH;
+        by_serde && !self.0.direct
     }
 
     /// What serde said about a buffered value, if this is that.
@@ -256,6 +269,19 @@ impl Fault {
             wanted: self.0.wanted.clone().unwrap_or_default(),
             variants: self.0.variants,
         })
+    }
+
+    /// Moves it to another place, where the type around the old one is not what is wanted.
+    pub(super) fn move_to(&mut self, place: Place) {
+        let inner = &mut *self.0;
+        let is_elsewhere = inner
+            .place
+            .as_ref()
+            .is_none_or(|old| old.path != place.path);
+        if is_elsewhere && inner.by_type {
+            inner.wanted = None;
+        }
+        inner.place = Some(place);
     }
 
     pub(super) fn into_error(self, key: &str) -> Error {
@@ -288,7 +314,8 @@ impl Fault {
         if !path.is_empty() {
             error = error.with_key(path);
         }
-        if let Some(wanted) = inner.wanted {
+        let wanted = inner.wanted.filter(|wanted| !is_inside_of_serde(wanted));
+        if let Some(wanted) = wanted.or(inner.asked) {
             error = error.with_wanted(wanted);
         }
         if let Some(found) = found {
@@ -349,7 +376,7 @@ impl serde_core::de::Error for Fault {
 
     fn missing_field(field: &'static str) -> Self {
         suspect::note_fields(&[field]);
-        let mut fault = Self::new(ErrorKind::Missing, "missing");
+        let mut fault = Self::new(ErrorKind::Missing, "not set");
         fault.0.missing = Some(field);
         fault
     }
@@ -399,9 +426,19 @@ fn implemented_for(name: &str) -> &str {
     &name[start..end.map_or(name.len(), |end| start + end)]
 }
 
+/// Whether the name of what is wanted says nothing to who does not know the inside of serde.
+pub(super) fn is_inside_of_serde(wanted: &str) -> bool {
+    wanted == INSIDE || wanted == "any value"
+}
+
 /// The name of a type without its modules.
 pub(super) fn type_name<T: ?Sized>() -> String {
-    let full = implemented_for(std::any::type_name::<T>());
+    let full = std::any::type_name::<T>();
+    let inside = ["serde::__private", "serde_core::private", "::__Field"];
+    if inside.iter().any(|part| full.contains(part)) {
+        return INSIDE.to_owned();
+    }
+    let full = implemented_for(full);
     let mut short = String::new();
     let mut word = String::new();
     let mut chars = full.chars().peekable();

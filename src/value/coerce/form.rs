@@ -282,6 +282,6 @@ impl Form {
             }
             _ => return de.plain_any(visitor),
         };
-        result.map_err(|fault| de.place(fault))
+        result.map_err(|fault| de.place_as::<V::Value>(fault))
     }
 }

@@ -63,8 +63,10 @@ pub(super) struct Learned {
     /// The texts of each entry of tables of one class, while a tag is looked for.
     pub(super) texts: Option<HashMap<String, Texts>>,
     pub(super) said_before: usize,
-    /// Whether places are noted, for messages.
-    pub(super) with_places: bool,
+    /// Whether errors are collected.
+    pub(super) reporting: bool,
+    /// The place at and below which the next pass notes what an error shows.
+    pub(super) place_at: Option<String>,
 }
 
 /// The texts in each table of a class, with the path of the table.
@@ -150,6 +152,11 @@ impl Seen {
         form == Form::Plain || (form == Form::Text && matches!(self.raw, Raw::Item(_)))
     }
 
+    /// Whether serde may have buffered it, which it does with no name and no tag.
+    fn is_buffered(&self) -> bool {
+        !self.name && !self.tag
+    }
+
     pub(super) fn is_container(&self) -> bool {
         matches!(self.got, Got::Map | Got::Seq)
     }
@@ -231,7 +238,9 @@ impl Learned {
     }
 
     pub(super) fn note(&mut self, site: Site, de: &De<'_>, got: Got, tag: bool) {
-        let place = self.with_places.then(|| de.place_here());
+        let shows = self.place_at.as_ref();
+        let shows = shows.is_some_and(|at| under(&site.path, at));
+        let place = shows.then(|| de.place_here());
         self.seen.push(Seen {
             path: site.path,
             id: site.id,
@@ -362,7 +371,9 @@ impl Learned {
 
     /// Whether a scalar was handed over at a place.
     pub(super) fn is_value(&self, path: &str) -> bool {
-        let here = |seen: &Seen| seen.path == path && !matches!(seen.raw, Raw::Table(_));
+        let here = |seen: &Seen| {
+            seen.is_buffered() && seen.path == path && !matches!(seen.raw, Raw::Table(_))
+        };
         self.seen.iter().any(here)
     }
 
@@ -374,15 +385,32 @@ impl Learned {
         self.seen.iter().find(here)
     }
 
+    /// Whether anything was handed over at a place or below.
+    pub(super) fn hands_over_below(&self, path: &str) -> bool {
+        self.seen.iter().any(|seen| under(&seen.path, path))
+    }
+
+    /// The place where a value was handed over in a pass that noted it.
+    pub(super) fn place_of(&self, id: &str) -> Option<Place> {
+        let seen = self.seen.iter().find(|seen| seen.id == id);
+        seen.and_then(|seen| seen.place.clone())
+    }
+
     /// All that was handed over below a place, in that order, but for names and tags.
     pub(super) fn all_below(&self, path: &str) -> Vec<Seen> {
-        let below = |seen: &&Seen| !seen.name && !seen.tag && is_below(&seen.path, path);
+        let below = |seen: &&Seen| seen.is_buffered() && is_below(&seen.path, path);
         self.seen.iter().filter(below).cloned().collect()
     }
 
     /// Whether serde has buffered something at a place or below.
     pub(super) fn buffers_below(&self, path: &str) -> bool {
-        self.seen.iter().any(|seen| under(&seen.path, path))
+        let mut seen = self.seen.iter();
+        seen.any(|seen| seen.is_buffered() && under(&seen.path, path))
+    }
+
+    /// How many values this pass has handed over.
+    pub(super) fn handed(&self) -> usize {
+        self.seen.len()
     }
 
     pub(super) fn start(&mut self) {

@@ -33,7 +33,7 @@ pub(super) fn decode_in_passes<T: DeserializeOwned>(
             Ok(value) if learner.proves_lists() => return Ok(value),
             Ok(_) => {}
             Err(fault) => {
-                if !learner.improves(&fault, &log) {
+                if slow.borrow().is_exhausted() || !learner.improves(&fault, &log) {
                     return Err(fault);
                 }
             }
@@ -46,7 +46,9 @@ fn run<T: DeserializeOwned>(
     slow: &RefCell<Slow>,
 ) -> (Result<T, Fault>, Vec<Judged>) {
     slow.borrow_mut().start();
-    fault::noting(|| root.run::<T>(Some(slow)))
+    let outcome = fault::noting(|| root.run::<T>(Some(slow)));
+    slow.borrow_mut().count();
+    outcome
 }
 
 /// Decodes once, for what serde says meanwhile.
@@ -59,9 +61,37 @@ pub(super) fn dry<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>) -> 
 pub(super) fn locate<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>, fault: &mut Fault) {
     let pass = || dry::<T>(root, slow);
     let learner = Learner { slow, pass: &pass };
-    if learner.find_equal(fault) || learner.find_by_leaving_out(fault) {
-        // What was handed over last counts, not what stood in for it.
-        drop(pass());
+    let Some(outer) = fault.0.place.clone().filter(|_| fault.may_be_buffered()) else {
+        return;
+    };
+    if !learner.learned(|learned| learned.hands_over_below(&outer.path)) {
+        return;
+    }
+    let (mut masked, mut quotes) = (false, false);
+    let found = match learner.find_equal(fault) {
+        Some(found) => found,
+        None => {
+            let found = learner.find_by_leaving_out(fault, &outer.path);
+            masked = found.is_some() && fault.is_of_secret();
+            let is_container = found.as_ref().is_some_and(Seen::is_container);
+            quotes = (outer.masked || outer.quotes) && is_container;
+            found
+        }
+    };
+    let found = found.or_else(|| learner.find_only(fault, &outer.path));
+    let path = found.as_ref().map_or(&outer.path, |seen| &seen.path);
+    // What was handed over last counts, not what stood in for it.
+    learner.learned(|learned| learned.place_at = Some(path.clone()));
+    drop(pass());
+    let place = learner.learned(|learned| {
+        learned.place_at = None;
+        learned.place_of(&found?.id)
+    });
+    if let Some(mut place) = place {
+        // The mask of the outer place was for all it holds; here it is known what it was.
+        place.masked |= masked;
+        place.quotes |= quotes;
+        fault.move_to(place);
     }
 }
 
@@ -146,7 +176,7 @@ impl Learner<'_> {
         let mut left: Vec<_> = (0..candidates.len())
             .filter(|at| !candidates[*at].0.name)
             .collect();
-        while left.len() > 1 {
+        while left.len() > 1 && !self.slow.borrow().is_exhausted() {
             let tokens = left
                 .iter()
                 .map(|at| (candidates[*at].0.id.clone(), *at))
@@ -166,47 +196,41 @@ impl Learner<'_> {
             // It takes the value, but not what stood in for it.
             left.retain(|other| *other != at);
         }
-        left.first().map(|at| candidates[*at].clone())
+        match left.as_slice() {
+            [at] => Some(candidates[*at].clone()),
+            _ => None,
+        }
     }
 
-    /// Finds the one of several equal values that a fault is about; says whether it tried.
-    fn find_equal(&self, fault: &mut Fault) -> bool {
-        let (Some(judged), Some(place)) = (fault.judged_here(), &fault.0.place) else {
-            return false;
-        };
+    /// Finds the one of several equal values that a fault is about; `None` if there are not several.
+    fn find_equal(&self, fault: &Fault) -> Option<Option<Seen>> {
+        let judged = fault.judged_here()?;
+        let place = fault.0.place.as_ref()?;
         let all = self.learned(|learned| learned.all_of(&judged, &place.path));
         let candidates: Vec<_> = all.into_iter().map(|seen| (seen, Form::Plain)).collect();
         if candidates.len() < 2 || !is_replaceable(&judged.got) {
-            return false;
+            return None;
         }
         let found = self.choose_by_token(&judged, &candidates);
-        if let Some(place) = found.and_then(|(seen, _)| seen.place) {
-            fault.0.place = Some(place);
-        }
-        true
+        Some(found.map(|(seen, _)| seen))
     }
 
-    /// Finds the value that a fault is about by leaving out others; says whether it tried. serde
-    /// judges the values in the order in which they were handed over, so what comes after the value
-    /// does not matter.
-    fn find_by_leaving_out(&self, fault: &mut Fault) -> bool {
-        let Some(place) = fault.0.place.clone().filter(|_| fault.may_be_buffered()) else {
-            return false;
-        };
-        let is_known = |got: &Got| self.learned(|learned| learned.only(got, &place.path).is_some());
-        let all = self.learned(|learned| learned.all_below(&place.path));
+    /// Finds the only value that a fault can be about.
+    fn find_only(&self, fault: &Fault, below: &str) -> Option<Seen> {
+        let got = fault.0.got.as_ref()?;
+        self.learned(|learned| learned.only(got, below).cloned())
+    }
+
+    /// Finds the value that a fault is about by leaving out others. serde judges the values in the
+    /// order in which they were handed over, so what comes after the value does not matter.
+    fn find_by_leaving_out(&self, fault: &Fault, below: &str) -> Option<Seen> {
+        let is_known = |got: &Got| self.learned(|learned| learned.only(got, below).is_some());
+        let all = self.learned(|learned| learned.all_below(below));
         if all.is_empty() || fault.0.got.as_ref().is_some_and(is_known) {
-            return false;
+            return None;
         }
-        if let Some(found) = self.last_that_matters(fault, &all) {
-            if let Some(mut at) = self.itself_or_around(fault, &all, found).place {
-                at.masked |= fault.is_of_secret();
-                let is_container = found_is_container(&all, &at.path);
-                at.quotes |= (place.masked || place.quotes) && is_container;
-                fault.0.place = Some(at);
-            }
-        }
-        true
+        let found = self.last_that_matters(fault, &all)?;
+        self.itself_or_around(fault, &all, found)
     }
 
     /// The last value without which the fault is another one.
@@ -235,7 +259,7 @@ impl Learner<'_> {
 
     /// What the fault is about: a value that is refused without its neighbours too, or else the whole
     /// around it.
-    fn itself_or_around(&self, fault: &Fault, all: &[Seen], found: &Seen) -> Seen {
+    fn itself_or_around(&self, fault: &Fault, all: &[Seen], found: &Seen) -> Option<Seen> {
         let mut found = found.clone();
         loop {
             let related =
@@ -243,23 +267,17 @@ impl Learner<'_> {
             let others = all.iter().filter(|other| !related(other));
             let dropped: HashSet<String> = others.map(|other| other.path.clone()).collect();
             if dropped.is_empty() {
-                return found;
+                return Some(found);
             }
             self.learned(|learned| learned.dropped = dropped);
             let (result, _) = (self.pass)();
             self.learned(|learned| learned.dropped.clear());
             if result.is_err_and(|other| other.is_like(fault)) {
-                return found;
+                return Some(found);
             }
             let around = all.iter().rfind(|other| is_below(&found.path, &other.path));
-            match around {
-                Some(around) => found = around.clone(),
-                // The whole of what serde has buffered.
-                None => {
-                    found.place = None;
-                    return found;
-                }
-            }
+            // Without one, it is the whole of what serde has buffered.
+            found = around?.clone();
         }
     }
 
@@ -321,11 +339,6 @@ impl Learner<'_> {
         drop((self.pass)());
         self.learned(|learned| learned.choose_tag(&table, seen))
     }
-}
-
-fn found_is_container(all: &[Seen], path: &str) -> bool {
-    let at = all.iter().find(|seen| seen.path == path);
-    at.is_none_or(Seen::is_container)
 }
 
 /// What is handed over instead of one of several equal values.

@@ -14,7 +14,9 @@ use crate::value::coerce::collect::or_collect;
 use crate::value::coerce::de::visit_int;
 use crate::value::coerce::decimal::Written;
 use crate::value::coerce::dummy::Dummy;
-use crate::value::coerce::fault::{EMPTY_VARIABLE, Fault, Got, Place, shorten, type_name};
+use crate::value::coerce::fault::{
+    EMPTY_VARIABLE, Fault, Got, Place, is_inside_of_serde, shorten, type_name,
+};
 use crate::value::coerce::form::Shape;
 use crate::value::coerce::gaps;
 use crate::value::coerce::input::{Input, Path, Segment, text_holds_secret};
@@ -50,6 +52,8 @@ pub(super) struct Context<'a> {
     pub(super) any: Cell<bool>,
     /// Whether a secret was asked for.
     pub(super) secret: Cell<bool>,
+    /// What the name that was read last converts to, if that is no text.
+    pub(super) converted: Cell<Option<String>>,
     pub(super) notes: Option<&'a RefCell<Vec<String>>>,
     /// Whether what is handed over to be buffered is noted.
     traced: bool,
@@ -150,6 +154,7 @@ impl<'a> Root<'a> {
             root: (self.input, self.origin),
             any: Cell::new(false),
             secret: Cell::new(false),
+            converted: Cell::new(None),
             notes: self.notes,
             traced: self.traced,
             instead: self.instead,
@@ -188,6 +193,8 @@ impl<'a> Root<'a> {
 
 /// Said about a float that a program set.
 const LOST_DIGITS: &str = "a float has lost the last digits of so large an integer; set an integer";
+/// Said about a null in a list.
+pub(crate) const NULL_ITEM: &str = "the item is null; write a value, or leave the item out";
 
 /// As many names that mean the same thing are shown.
 const MOST_RIVALS: usize = 4;
@@ -355,10 +362,26 @@ impl<'a> De<'a> {
     /// As [`place`](Self::place), where the words of a user's type do not say which type it was.
     #[cold]
     pub(super) fn place_as<T>(&self, mut fault: Fault) -> Fault {
-        if fault.0.place.is_none() && fault.0.custom && fault.0.wanted.is_none() {
-            fault.0.wanted = Some(type_name::<T>());
+        let inner = &mut *fault.0;
+        let place = inner.place.as_ref();
+        if place.is_none() && inner.custom && inner.wanted.is_none() {
+            inner.wanted = Some(type_name::<T>());
+            inner.by_type = true;
+        }
+        let is_here = || place.is_none_or(|place| place.path == self.path_text());
+        let is_inside = inner.wanted.as_deref().is_some_and(is_inside_of_serde);
+        if is_inside && inner.asked.is_none() && is_here() {
+            inner.asked = Some(type_name::<T>()).filter(|name| !is_inside_of_serde(name));
         }
         self.place(fault)
+    }
+
+    /// Notes what a name converts to: no other name of its map may be the same.
+    #[inline]
+    pub(super) fn convert(&self, value: impl FnOnce() -> String) {
+        if self.name {
+            self.context.converted.set(Some(value()));
+        }
     }
 
     fn find(&self, name: &str) -> Option<(Input<'a>, Option<&'a Origin>)> {
@@ -411,6 +434,15 @@ impl<'a> De<'a> {
         self.place(fault)
     }
 
+    /// The fault of two names of a map that convert to one key.
+    #[cold]
+    pub(super) fn given_twice(&self, first: Child<'_>, second: Child<'_>) -> Fault {
+        let mut fault = self.rivals(&[first, second], "a key is given twice", String::new());
+        // Which of them counts depends on no layer.
+        fault.0.rivals.clear();
+        fault
+    }
+
     #[cold]
     pub(super) fn fault(&self, detail: &str, wanted: impl Into<String>) -> Fault {
         let is_variable = self.origin.is_some_and(|origin| origin.kind() == "env");
@@ -424,8 +456,10 @@ impl<'a> De<'a> {
     #[cold]
     pub(super) fn refuse(&self, wanted: impl Into<String>) -> Fault {
         match self.input {
-            Input::Absent => {
-                let mut fault = Fault::mismatch("not set", wanted);
+            Input::Absent | Input::Nothing => {
+                let is_item = matches!(self.path.segment, Segment::Index(_));
+                let mut fault =
+                    Fault::mismatch(if is_item { NULL_ITEM } else { "not set" }, wanted);
                 fault.0.kind = ErrorKind::Missing;
                 self.place(fault)
             }
@@ -504,7 +538,7 @@ impl<'a> De<'a> {
     #[cold]
     pub(super) fn stand_in(&self) -> Option<Dummy> {
         let slow = self.context.slow?;
-        if !slow.borrow().learned.with_places {
+        if !slow.borrow().learned.reporting {
             return None;
         }
         let fault = self.refuse("");
@@ -781,6 +815,12 @@ impl<'a> De<'a> {
         let entries = self.pairs(&mut held, &type_name::<V::Value>);
         let mut entries =
             or_collect!(self, entries, dummy => dummy.deserialize_struct("", names, visitor));
+        // What a struct calls its fields is no part of a secret.
+        for child in &mut entries {
+            if names.contains(&child.name) {
+                child.segment = Segment::Name(child.name);
+            }
+        }
         if let ([first, second], [a, b]) = (names, entries.as_mut_slice()) {
             if a.name == *second && b.name == *first {
                 std::mem::swap(a, b);
@@ -807,6 +847,7 @@ impl<'a> De<'a> {
         let value = or_collect!(self, value, dummy => {
             dummy.deserialize_struct("Duration", &["secs", "nanos"], visitor)
         });
+        self.convert(|| value.as_nanos().to_string());
         visitor
             .visit_seq(report::duration_parts(value))
             .map_err(|fault| self.place(fault))
@@ -828,6 +869,7 @@ impl<'a> De<'a> {
             }
         };
         let number = or_collect!(self, number, dummy => dummy.deserialize_u64(visitor));
+        self.convert(|| number.to_string());
         visit_int(number, visitor).map_err(|fault| self.place_as::<V::Value>(fault))
     }
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_core::de::value::SeqDeserializer;
 use serde_core::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::value::coerce::collect::Collected;
 use crate::value::coerce::dummy::{Dummy, LEVELS};
-use crate::value::coerce::fault::{EMPTY_VARIABLE, Fault, Got};
+use crate::value::coerce::fault::{EMPTY_VARIABLE, Fault, Got, is_inside_of_serde};
 use crate::value::coerce::form::Form;
 use crate::value::coerce::input::Path;
 use crate::value::coerce::learn::Learned;
@@ -24,6 +24,14 @@ use crate::value::units;
 /// Enough for a person to start with; one that a type of the user finds costs a decoding.
 const MOST_ERRORS: usize = 100;
 const MOST_ROUNDS: usize = 400;
+
+/// So many values may be handed over while errors are looked for, and all of them so often again. A
+/// bad value of a few that serde buffers costs some passes, so of many values not all are found.
+const FREE_WORK: usize = 4_000;
+const MOST_PASSES: usize = 16;
+
+/// Said where that was not enough.
+const MORE: &str = "more values may be bad: serde buffers them, and the search ended here";
 
 /// What serde calls the type of a duration.
 const DURATION: &str = "struct Duration";
@@ -46,8 +54,13 @@ fn buffered_below(path: &str) -> String {
 pub(super) struct Slow {
     pub(super) learned: Learned,
     pub(super) collected: Collected,
-    /// The bad values that serde reads as a duration, for which it takes few placeholders.
-    durations: HashSet<String>,
+    /// What stands in for the bad values whose types take few placeholders.
+    stand_ins: HashMap<String, StandIn>,
+    /// How many values all passes have handed over, and the most that one has.
+    work: usize,
+    largest: usize,
+    /// The types of the fields that structs lack.
+    wanted: HashMap<String, String>,
     /// The faults of values that placeholders stand in for, which no error tells yet.
     broken: Vec<Fault>,
     /// Placeholders handed over without knowing what they are for.
@@ -60,17 +73,23 @@ pub(super) struct Slow {
     missing: HashMap<String, Vec<&'static str>>,
 }
 
+/// What is handed over for a bad value to who asks for anything.
+#[derive(Clone, Copy, Debug)]
+enum StandIn {
+    Duration,
+    Text,
+}
+
 impl Slow {
     /// The same knowledge, for passes from which nothing is to be learned.
     pub(super) fn fork(&self) -> Self {
         Self {
             learned: self.learned.clone(),
-            durations: self.durations.clone(),
-            broken: Vec::new(),
-            dummied: Vec::new(),
+            stand_ins: self.stand_ins.clone(),
             bad: self.bad.clone(),
             skipped: self.skipped.clone(),
             missing: self.missing.clone(),
+            ..Self::default()
         }
     }
 
@@ -88,6 +107,37 @@ impl Slow {
 
     pub(super) fn missing_at(&self, path: &str) -> Vec<&'static str> {
         self.missing.get(path).cloned().unwrap_or_default()
+    }
+
+    /// Notes the type of a field that a struct lacks.
+    pub(super) fn note_wanted(&mut self, path: &str, wanted: impl FnOnce() -> String) {
+        if self.is_missing(path) && !self.wanted.contains_key(path) {
+            self.wanted.insert(path.to_owned(), wanted());
+        }
+    }
+
+    /// Adds what is wanted to the errors of missing fields.
+    fn name_wanted(&self, error: Error) -> Error {
+        let wanted = error.key().and_then(|key| self.wanted.get(key));
+        let wanted = wanted.filter(|wanted| !is_inside_of_serde(wanted));
+        match wanted {
+            Some(wanted) if error.kind() == ErrorKind::Missing && error.wanted().is_none() => {
+                error.with_wanted(wanted.as_str())
+            }
+            _ => error,
+        }
+    }
+
+    /// Counts what a pass has handed over.
+    pub(super) fn count(&mut self) {
+        let handed = self.learned.handed();
+        self.work += handed;
+        self.largest = self.largest.max(handed);
+    }
+
+    /// Whether the search for errors has cost enough.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.learned.reporting && self.work > FREE_WORK + MOST_PASSES * self.largest
     }
 
     /// Whether a place stands for a field that its struct lacks.
@@ -109,7 +159,7 @@ impl Slow {
         let asks =
             learned.probing.is_some() || !learned.tokens.is_empty() || !learned.dropped.is_empty();
         let has_room = self.broken.len() < MOST_ERRORS;
-        if !learned.with_places || asks || fault.0.done.is_some() {
+        if !learned.reporting || asks || fault.0.done.is_some() {
             return Err(fault);
         }
         if !self.collected.may_note(path, &fault) || !has_room {
@@ -135,9 +185,8 @@ impl Slow {
         errors.truncate(MOST_ERRORS);
     }
 
-    /// Moves a fault about a buffered value to where that value stands, if there is only one.
+    /// Adds to a fault about a buffered value what is known of that value.
     fn refine(&self, fault: &mut Fault) {
-        self.move_to_value(fault);
         let may_be_buffered = fault.may_be_buffered();
         let inner = &mut *fault.0;
         let Some(place) = &mut inner.place else {
@@ -151,6 +200,10 @@ impl Slow {
             _ => buffered_below(&place.path).into(),
         };
         if let Some(seen) = self.learned.value_at(&place.path) {
+            if let (None, Got::Text(text)) = (&inner.wanted, &seen.got) {
+                let is_size = units::byte_size(text).err() == Some(inner.detail.as_str());
+                inner.wanted = is_size.then(|| "ByteSize".to_owned());
+            }
             let is_blank = matches!(&seen.got, Got::Text(text) if text.trim().is_empty());
             if is_blank && place.variable {
                 inner.detail = EMPTY_VARIABLE.to_owned();
@@ -165,17 +218,6 @@ impl Slow {
         }
         if place.origin.is_none() {
             place.origin = self.learned.origin_below(&place.path);
-        }
-    }
-
-    fn move_to_value(&self, fault: &mut Fault) {
-        let (Some(got), Some(place)) = (&fault.0.got, &fault.0.place) else {
-            return;
-        };
-        let one = self.learned.only(got, &place.path);
-        if let Some(place) = one.and_then(|seen| seen.place.clone()) {
-            // The mask of the outer place was for all it holds; here it is known what it was.
-            fault.0.place = Some(place);
         }
     }
 
@@ -225,15 +267,30 @@ impl Slow {
             }
         }
         let consequence = self.is_consequence(&fault, &path);
-        if fault.0.wanted.as_deref() == Some(DURATION) {
-            self.durations.insert(path.clone());
+        if let Some(stand_in) = self.stand_in(&fault, &path) {
+            self.stand_ins.insert(path.clone(), stand_in);
         }
         self.collected.report(&path);
+        // What was left out, as nothing could stand in for it, has an error of its own.
+        let consequence =
+            consequence || (fault.0.missing.is_some() && self.skipped.contains(&path));
         self.bad.insert(path, 0);
         if !consequence {
             errors.push(fault.into_error(root));
         }
         true
+    }
+
+    fn stand_in(&self, fault: &Fault, path: &str) -> Option<StandIn> {
+        let is_text = || {
+            let seen = self.learned.value_at(path);
+            fault.0.custom && seen.is_some_and(|seen| matches!(seen.got, Got::Text(_)))
+        };
+        match fault.0.wanted.as_deref() {
+            Some(DURATION) => Some(StandIn::Duration),
+            Some("a character") => Some(StandIn::Text),
+            _ => is_text().then_some(StandIn::Text),
+        }
     }
 
     /// Whether a fault may only be there because placeholders stand below.
@@ -281,7 +338,7 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, mut first: Fault) -> Re
             return Ok(value);
         }
     }
-    slow.borrow_mut().learned.with_places = true;
+    slow.borrow_mut().learned.reporting = true;
     let mut errors = Vec::new();
     let mut suspects = Suspects::new();
     for _ in 0..MOST_ROUNDS {
@@ -299,7 +356,12 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, mut first: Fault) -> Re
             suspects.mask::<T>(root, &slow, &mut fault);
         }
         let go_on = slow.borrow_mut().learn(fault, &mut errors, root.key);
-        if !go_on || errors.len() >= MOST_ERRORS || slow.borrow().collected.is_spent() {
+        if !go_on || errors.len() >= MOST_ERRORS {
+            break;
+        }
+        if slow.borrow().collected.is_spent() || slow.borrow().is_exhausted() {
+            let last = errors.pop();
+            errors.extend(last.map(|last: Error| last.with_note(MORE)));
             break;
         }
     }
@@ -307,7 +369,9 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, mut first: Fault) -> Re
         suspects.mask::<T>(root, &slow, &mut first);
         errors.push(first.into_error(root.key));
     }
-    Err(Error::all(errors))
+    let slow = slow.into_inner();
+    let errors = errors.into_iter().map(|error| slow.name_wanted(error));
+    Err(Error::all(errors.collect()))
 }
 
 /// Hands over what there is in the second pass, and remembers what was handed over.
@@ -321,22 +385,7 @@ pub(super) fn any<'de, V: Visitor<'de>>(
         return visitor.visit_u64(number);
     }
     if let Some(dummy) = de.dummy() {
-        let is_duration = {
-            let mut slow = slow.borrow_mut();
-            let site = slow.learned.site(&de);
-            slow.learned.note(site, &de, Got::Other, false);
-            let path = de.path_text();
-            let is_duration = slow.durations.contains(&path);
-            slow.dummied.push(path);
-            is_duration
-        };
-        if is_duration {
-            let parts = duration_parts(Duration::ZERO);
-            return visitor.visit_seq(parts).map_err(|fault| de.place(fault));
-        }
-        return dummy
-            .deserialize_any(visitor)
-            .map_err(|fault| de.place(fault));
+        return placeholder(de, dummy, slow, visitor);
     }
     let (form, token) = {
         let learned = &mut slow.borrow_mut().learned;
@@ -352,6 +401,9 @@ pub(super) fn any<'de, V: Visitor<'de>>(
             None => form.got(&shown),
         };
         let token = token.map(|_| got.clone());
+        if form != Form::Plain {
+            de.convert(|| format!("{got:?}"));
+        }
         learned.note(site, &de, got, false);
         learned.handed_over();
         (form, token)
@@ -361,12 +413,54 @@ pub(super) fn any<'de, V: Visitor<'de>>(
         _ => de,
     };
     let handed = match token {
-        None => return form.hand_over(de, visitor),
+        None => {
+            return form
+                .hand_over(de, visitor)
+                .map_err(|fault| refused(&de, fault));
+        }
         Some(Got::Text(token)) => visitor.visit_str(&token),
         Some(Got::Number(token)) => visitor.visit_i64(token.parse().unwrap_or(i64::MAX)),
         Some(_) => return form.hand_over(de, visitor),
     };
     handed.map_err(|fault| de.place(fault))
+}
+
+/// Hands over a placeholder in the second pass.
+fn placeholder<'de, V: Visitor<'de>>(
+    de: De<'_>,
+    dummy: Dummy,
+    slow: &RefCell<Slow>,
+    visitor: V,
+) -> Result<V::Value, Fault> {
+    let path = de.path_text();
+    let stand_in = slow.borrow().stand_ins.get(&path).copied();
+    let text = dummy.text();
+    let got = match (stand_in, text) {
+        (Some(StandIn::Duration), _) => Got::Seq,
+        (Some(StandIn::Text), Some(text)) => Got::Text(text.to_owned()),
+        (Some(StandIn::Text), None) => Dummy::new(0).got(),
+        (None, _) => dummy.got(),
+    };
+    {
+        let mut slow = slow.borrow_mut();
+        let site = slow.learned.site(&de);
+        slow.learned.note(site, &de, got, false);
+        slow.dummied.push(path);
+    }
+    let handed = match (stand_in, text) {
+        (Some(StandIn::Duration), _) => visitor.visit_seq(duration_parts(Duration::ZERO)),
+        (Some(StandIn::Text), Some(text)) => visitor.visit_str(text),
+        (Some(StandIn::Text), None) => Dummy::new(0).deserialize_any(visitor),
+        (None, _) => dummy.deserialize_any(visitor),
+    };
+    handed.map_err(|fault| de.place(fault))
+}
+
+/// A fault of handing over is about what was handed over, unless it comes from a place below.
+fn refused(de: &De<'_>, mut fault: Fault) -> Fault {
+    let place = fault.0.place.as_ref();
+    fault.0.direct |= place.is_some_and(|place| place.path == de.path_text());
+    fault
 }
 
 /// Hands over the name of an entry, or the tag of an enum, in the second pass.
@@ -382,7 +476,11 @@ pub(super) fn identifier<'de, V: Visitor<'de>>(
         }
         let site = learned.site(&de);
         let form = learned.form(&site, &de);
-        learned.note(site, &de, form.got(&de), true);
+        let got = form.got(&de);
+        if form != Form::Plain {
+            de.convert(|| format!("{got:?}"));
+        }
+        learned.note(site, &de, got, true);
         form
     };
     match form {

@@ -204,10 +204,8 @@ fn is_login(user: &str, password: &str, tail: &str) -> bool {
     let is_path = password.contains('/') && target != Target::Host;
     // `git@host:org/repo@branch` is a repository, `me@corp:pw@host` a login.
     let is_repository = user.starts_with("git@") || (user.contains('@') && is_path);
-    is_plain(user)
-        && !is_repository
-        && !(is_number(user) && is_number(password))
-        && !is_no_user(user, password, tail, target)
+    let are_numbers = is_number(user) && is_number(password);
+    is_plain(user) && !is_repository && !are_numbers && !is_no_user(user, password, tail, target)
 }
 
 /// Whether a name is one that a user may have.

@@ -4,6 +4,8 @@ mod buffered;
 mod buffered_errors;
 mod buffered_text;
 mod collected;
+mod map_keys;
+mod places;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
