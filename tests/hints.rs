@@ -25,7 +25,9 @@ fn hints(props: &Properties, kind: &str) -> Vec<String> {
     let health = props.health();
     assert!(health.is_up(), "hints change no status: {health:?}");
     let mut sources = health.sources.iter();
-    let source = sources.find(|it| it.name.starts_with(kind)).unwrap();
+    let Some(source) = sources.find(|it| it.name.starts_with(kind)) else {
+        panic!("{kind} is no source: {health:?}");
+    };
     source.hints.iter().map(ToString::to_string).collect()
 }
 

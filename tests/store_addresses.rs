@@ -21,7 +21,10 @@ fn stores() -> Vec<Case> {
 }
 
 fn error(source: &dyn Source) -> String {
-    source.load().unwrap_err().to_string()
+    match source.load() {
+        Ok(document) => panic!("{document:?}"),
+        Err(error) => error.to_string(),
+    }
 }
 
 #[test]

@@ -26,11 +26,14 @@ use crate::value::origin::Origin;
 /// Numbers are indexes: `CHECKOUT_HOSTS__1` overrides the second item of the list `hosts` of a lower
 /// layer, and `CHECKOUT_HOSTS__1__PORT` a field of it. [`Layer`](crate::Layer) has the rules.
 ///
-/// A name with one underscore too few, such as `CHECKOUT_RATELIMIT_QPS`, sets `ratelimit_qps`. If
-/// `ratelimit.qps` is missing then, the error says which variable to rename. For keys that a
-/// [`Schema`](crate::Schema) declares and for handles with defaults, the health of this source has a
-/// hint ([`SourceHealth::hints`](crate::health::SourceHealth::hints)). A prefix without its underscore
-/// is a hint as well.
+/// A variable overrides only the key that it maps to. Keys with `-` or capital letters, such as those of
+/// `#[serde(rename_all = "kebab-case")]`, need [`name`](Self::name): `CHECKOUT_HTTP__MAX_BODY` sets
+/// `http.max_body`, and neither `http.max-body` nor `http.maxBody`. A name with one underscore too few, such
+/// as `CHECKOUT_RATELIMIT_QPS`, sets `ratelimit_qps`. If the key that is meant is missing, the error names the
+/// variable and the remedy. The health of this source has a hint
+/// ([`SourceHealth::hints`](crate::health::SourceHealth::hints)) for each variable whose key differs only by
+/// `_`, `-`, `.` or case from a key of a weaker layer, of a [`Schema`](crate::Schema), of a live handle or of a
+/// field of a struct that a handle reads. A prefix without its underscore is a hint as well.
 ///
 /// What cannot be used is rejected and reported in the source's health, which is not `Up` then: a
 /// name or value that is not UTF-8, a name that maps to no key, and the later (in order of names) of

@@ -84,9 +84,12 @@ pub struct SourceHealth {
     /// [`Up`](Status::Up).
     pub problems: Vec<Error>,
     /// What was read as documented and probably is a mistake: a variable that sets `ratelimit_qps`
-    /// while `ratelimit.qps` is declared or has a handle and is missing, for example. Hints change no
-    /// status and cause no event. While the values are those of the
-    /// [cache](crate::source::Cached), a hint names a secret that is missing for that. Of the keys of handles, the first 256 that were missing are compared.
+    /// while `ratelimit.qps` is declared or has a handle and is missing, or that overrides no
+    /// `rate-limit.qps` of a weaker layer; an argument whose value stands behind a space; a reference such as
+    /// `${env:HOME}`; a prefix of a store without keys. Hints change no status and cause no event. While
+    /// the values are those of the [cache](crate::source::Cached), a hint names a secret that is missing for
+    /// that. Of a source of variables or arguments, 1,000 keys are compared; of handles and the fields of the structs that they
+    /// read, 1,000 keys if there is such a source, and else the first 256 that were missing.
     pub hints: Vec<Error>,
     /// Why it does not work as it should although its changes arrive, as long as that is so: it
     /// polls, for example, because there are no file events, or its values cannot be kept on disk.
@@ -180,7 +183,8 @@ pub struct Health {
     /// The newest refusals and clashes, the oldest first, at most 64.
     ///
     /// A clash is a key that is a value in one layer and a table in another. It is listed although the
-    /// value of the stronger layer is in force: the value of the weaker layer is not.
+    /// value of the stronger layer is in force: the value of the weaker layer is not. It counts once for
+    /// each generation.
     pub refused: Vec<Refused>,
     /// The keys whose new values wait for a restart.
     pub pending_restart: Vec<PendingRestart>,

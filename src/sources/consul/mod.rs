@@ -98,6 +98,10 @@ impl Consul {
     }
 
     /// One key that holds a document; its format is that of its extension, or given.
+    ///
+    /// A key that is absent at the start is an error, unless the policy is
+    /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A key that is
+    /// deleted later is no error; see [`Guard`](crate::source::Guard).
     pub fn document(key: impl AsRef<str>) -> Self {
         let key = key.as_ref();
         Self::of(key, Mapping::document(KIND, '/', key))

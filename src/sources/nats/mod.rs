@@ -166,6 +166,10 @@ impl Nats {
     }
 
     /// Only one key, which holds a document; its format is that of its extension, or given.
+    ///
+    /// A key that is absent at the start is an error, unless the policy is
+    /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A key that is
+    /// deleted later is no error; see [`Guard`](crate::source::Guard).
     #[must_use]
     pub fn document(self, key: impl AsRef<str>) -> Self {
         let key = key.as_ref().trim_matches('.');

@@ -125,6 +125,10 @@ impl ZooKeeper {
     }
 
     /// One node that holds a document; its format is that of its extension, or given.
+    ///
+    /// A node that is absent at the start is an error, unless the policy is
+    /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A node that is
+    /// deleted later is no error; see [`Guard`](crate::source::Guard).
     pub fn document(path: impl AsRef<str>) -> Self {
         Self::of(Mapping::document(KIND, '/', path.as_ref()))
     }
