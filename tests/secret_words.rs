@@ -348,7 +348,13 @@ impl Source for Store {
             return Err(Error::new(ErrorKind::Unavailable, "the store is down"));
         }
         let mut document = Document::new();
-        for (key, value) in [("db.url", URL), ("db.pin", "12345"), ("db.plain", "p")] {
+        let values = [
+            ("db.url", URL),
+            ("db.pin", "12345"),
+            ("db.plain", "p"),
+            ("peer", "at ${db.url}"),
+        ];
+        for (key, value) in values {
             document.set(key, value, self.origin())?;
         }
         Ok(document)
@@ -393,6 +399,8 @@ fn a_secret_that_the_cache_leaves_out_is_missing_for_that_reason() {
     };
     says("get", &hidden(props.get::<String>("db.url")));
     says("get", &hidden(props.get::<u32>("db.pin")));
+    let referred = hidden(props.get::<String>("peer"));
+    assert!(referred.contains("`Cached::with_secrets`"), "{referred}");
     says("handle", &hidden(props.property::<u32>("db.pin").build()));
     let bound = props.snapshot().bind::<Kept>("db").unwrap_err();
     for one in bound.iter() {
@@ -421,6 +429,7 @@ fn an_argument_whose_value_is_joined_by_a_blank_or_a_colon_shows_no_value() {
         ("--db.password hunter2zz=x", "a blank"),
         ("--db.password\thunter2zz", "a blank"),
         ("--postgres://u:hunter2zz@h", "a `:`"),
+        ("--\"db.password hunter2zz", "a blank"),
     ] {
         let (sender, events) = channel();
         let props = Properties::builder()

@@ -254,7 +254,7 @@ impl Builder {
     }
 
     /// Adds a rule for the tree as a whole: an update after which `check` fails is refused, and
-    /// the reason it returns is reported. It sees the candidate, so it can compare keys of several
+    /// the reason it returns is reported, with `******` in place of each known secret. It sees the candidate, so it can compare keys of several
     /// sources. An unresolved reference is accepted unless `check` rejects the error that reading the
     /// key returns.
     ///

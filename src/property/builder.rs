@@ -77,7 +77,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
         })
     }
 
-    /// As [`validate`](Self::validate), with the reason in words.
+    /// As [`validate`](Self::validate), with the reason in words. They are left out if the key is secret,
+    /// and otherwise show `******` in place of each known secret.
     pub fn validate_with(
         mut self,
         check: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static,

@@ -204,7 +204,9 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
     }
 
     /// Never shows the value of this key and of all keys below it, as
-    /// [`Builder::secret`](crate::Builder::secret) does.
+    /// [`Builder::secret`](crate::Builder::secret) does. The same holds for an undeclared key that may be
+    /// a misspelling of this one: the declared key that is nearest to it is secret.
+    /// [`Builder::not_secret`](crate::Builder::not_secret) shows one that is none.
     pub fn secret(mut self) -> Self {
         self.secret = true;
         self

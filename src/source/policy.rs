@@ -245,7 +245,9 @@ impl Cached {
     }
 
     /// Writes secrets as well, readable by the user of the process and in clear. Without this, keys
-    /// that are masked elsewhere are missing after a start from the cache.
+    /// that are masked elsewhere are missing after a start from the cache. Reading one is an error that
+    /// gives this as the reason, and so do [`explain`](crate::Properties::explain) and the
+    /// [hints](crate::health::SourceHealth::hints) of the source until it answers.
     pub fn with_secrets(mut self) -> Self {
         self.secrets = true;
         self

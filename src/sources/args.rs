@@ -187,12 +187,13 @@ fn name_of(bytes: &[u8]) -> Option<&str> {
     end_of_name(name).is_none().then_some(name)
 }
 
-/// Where a name has its first blank or `:` outside quotes.
+/// Where a name has its first blank or `:` outside quotes that are closed.
 fn end_of_name(name: &str) -> Option<usize> {
+    let are_closed = name.matches('"').count() % 2 == 0;
     let mut quoted = false;
     let mut chars = name.char_indices();
     let end = chars.find(|(_, c)| {
-        quoted ^= *c == '"';
+        quoted ^= are_closed && *c == '"';
         !quoted && (*c == ':' || c.is_whitespace())
     });
     end.map(|(at, _)| at)

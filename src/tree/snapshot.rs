@@ -276,6 +276,10 @@ fn item_origin(key: &str, leaf: &Entry) -> Option<Origin> {
         .find_map(|end| origin.of_item(items, &path[end..]))
 }
 
+/// Said about a reference to a secret that is missing after a start from the cache.
+const NOT_KEPT: &str = "the key has no value until its source answers, as secrets are not kept on disk; \
+                        see `Cached::with_secrets`";
+
 impl Generation {
     /// What is to be read by the short way of a tree.
     pub(crate) fn short_way(root: &Table, usage: Option<&Arc<Usage>>) -> Table {
@@ -326,7 +330,19 @@ impl Generation {
     pub(crate) fn fault_of(&self, error: &Error, resolved: &Resolved) -> Error {
         let hides = error.is_unresolved() && self.breaks_through_secret(error, resolved);
         let masked = hides.then(|| error.without(&|_| true)).flatten();
-        masked.unwrap_or_else(|| error.clone())
+        let shown = masked.unwrap_or_else(|| error.clone());
+        let is_not_kept = |key: &Key| {
+            let found = Found::in_tree(&self.root, key.as_str());
+            found.is_ok_and(|found| found.is_nothing())
+                && self
+                    .layers
+                    .iter()
+                    .any(|layer| layer.lacks_secret(key.as_str()))
+        };
+        if error.is_unresolved() && resolved.refers.iter().any(is_not_kept) {
+            return shown.with_note(NOT_KEPT);
+        }
+        shown
     }
 
     /// Whether a leaf whose references are broken, or one with a broken reference that it refers to,

@@ -270,7 +270,8 @@ pub enum SourceEventKind {
     /// The value of a key has changed that keeps the one it had at the start: only a restart brings
     /// it. Told once for each new value.
     RestartRequired(PendingRestart),
-    /// A callback panicked.
+    /// A callback panicked. Its message shows no secret of the generation in force. A secret that an
+    /// update has replaced is not known any more.
     CallbackPanicked(Error),
     /// A reading with a default met a malformed value.
     Malformed(Error),
