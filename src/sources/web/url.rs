@@ -388,6 +388,14 @@ mod tests {
             ),
             ("HTTPS://H:443/a", "https://h/a"),
             ("http://[::1]:80/a", "http://[::1]/a"),
+            ("http://h/?a=1;sig=s", "http://h/?a=1;sig=******"),
+            ("http://h/?sig[]=s&b=2", "http://h/?sig[]=******&b=2"),
+            ("http://h/?u[password]=s", "http://h/?u[password]=******"),
+            ("http://h/a;sig=s?b=2", "http://h/a;sig=******?b=2"),
+            (
+                "http://me:pw@h/a;jsessionid=s",
+                "http://******@h/a;jsessionid=******",
+            ),
             ("http://a@b@h:81", "http://******@h:81/"),
         ] {
             assert_eq!(shown(text), wanted);

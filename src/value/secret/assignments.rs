@@ -201,13 +201,13 @@ pub(super) fn escaped_parameters(text: &str, found: &mut Found<'_>) -> bool {
 
 /// The value that a text begins with, up to a separator, which may be escaped.
 fn escaped_value(text: &str) -> &str {
-    let value = text.split(PARAMETER_ENDS).next().unwrap_or_default();
-    let is_end = |at: &usize| {
-        let code = value[at + 1..].trim_start_matches("25");
-        SEPARATORS.iter().any(|it| code.starts_with(it))
+    let is_end = |(at, c): &(usize, char)| {
+        let code = || text[at + 1..].trim_start_matches("25");
+        PARAMETER_ENDS.contains(c)
+            || (*c == '%' && SEPARATORS.iter().any(|it| code().starts_with(it)))
     };
-    let mut ends = value.match_indices('%').map(|(at, _)| at);
-    &value[..ends.find(is_end).unwrap_or(value.len())]
+    let end = text.char_indices().find(is_end);
+    &text[..end.map_or(text.len(), |(at, _)| at)]
 }
 
 /// What stands before a parameter, and `#`, as addresses escape them.
