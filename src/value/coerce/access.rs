@@ -80,7 +80,7 @@ impl<'a> Child<'a> {
             json: self.json,
         };
         if let Some(slow) = parent.context.slow {
-            de.count_work(0);
+            de.count_entries(1);
             if let Some(level) = slow.borrow().level(|| de.path_text()) {
                 de.input = Input::Dummy(level);
                 de.json = None;
@@ -117,6 +117,7 @@ pub(super) struct Seq<'a> {
 impl<'a> Seq<'a> {
     pub(super) fn new(parent: De<'a>, mut items: Vec<Child<'a>>) -> Self {
         if let Some(slow) = parent.context.slow {
+            parent.count_entries(items.len());
             slow.borrow_mut().learned.enter_list(&parent, &mut items);
         }
         Self {
@@ -192,6 +193,7 @@ impl<'a> Map<'a> {
     ) -> Self {
         let mut variant = None;
         if let Some(slow) = parent.context.slow {
+            parent.count_entries(entries.len());
             let mut slow = slow.borrow_mut();
             variant = slow.learned.enter_table(&parent, &mut entries);
             let path = parent.path_text();
