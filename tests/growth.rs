@@ -1020,8 +1020,8 @@ const FAILING: f64 = 25.0;
 #[track_caller]
 fn fails_in_time<Bad, Good>(what: &str, bad: Value, good: Value, count: usize)
 where
-    Bad: serde::de::DeserializeOwned,
-    Good: serde::de::DeserializeOwned,
+    Bad: serde::de::DeserializeOwned + 'static,
+    Good: serde::de::DeserializeOwned + 'static,
 {
     let _alone = ALONE.lock().unwrap_or_else(|poison| poison.into_inner());
     let memory = Memory::new();

@@ -10,11 +10,11 @@ use liveprops::{ByteSize, Document, Error, Format, Origin, Properties, Source, V
 struct Fixed(Document);
 
 impl Source for Fixed {
-    fn name(&self) -> String {
-        "fixed".to_owned()
+    fn origin(&self) -> Origin {
+        Origin::new("fixed", "")
     }
 
-    fn load(&mut self) -> Result<Document, Error> {
+    fn load(&self) -> Result<Document, Error> {
         Ok(self.0.clone())
     }
 }

@@ -720,7 +720,7 @@ fn indexes_without_a_list_below_form_a_list_only_if_they_are_complete() -> Resul
     memory.set("l.5", "f")?;
     let error = props.get::<Vec<String>>("l").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
-    let gap = "items 2 to 4 are missing between item 1 (memory) and item 5 (memory)";
+    let gap = "items 2 to 4 are missing between item 1 (memory @ 2) and item 5 (memory @ 3)";
     assert!(error.to_string().contains(gap), "{error}");
     let map = props.get::<std::collections::BTreeMap<u32, String>>("l")?;
     assert_eq!(map.len(), 3, "as a map there is no gap");
@@ -734,7 +734,7 @@ fn a_list_with_gaps_is_an_error_that_names_what_is_missing_and_what_is_around_it
         (
             &[("APP_L__0", "a"), ("APP_L__2", "b")],
             &[
-                "l: ",
+                "`l`: ",
                 "item 1 is missing between item 0 (env APP_L__0) and item 2 (env APP_L__2)",
             ],
         ),

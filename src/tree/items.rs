@@ -3,7 +3,7 @@
 //!
 //! An index in a layer over a list of a lower layer overrides that item. An index equal to the number
 //! of items appends one. Indexes without a list below form a table, which reads as a list if they are
-//! complete. Under a joined key they form the list of their layer. An index past the end is ignored and
+//! complete, and as a map in any case. Under a joined key they form the list of their layer. An index past the end is ignored and
 //! reported until the list has grown up to it. Another spelling of a number, such as `01`, is no index
 //! and is ignored and reported as well.
 

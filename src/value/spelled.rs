@@ -8,7 +8,7 @@ use crate::value::Value;
 /// `TRUE`.
 ///
 /// Its canonical form is the text of [`value`](Self::value). A value whose text is canonical needs
-/// no `Spelled`.
+/// no `Spelled`, but for large floats; see [`Value::with_spelling`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spelled {
     value: Value,

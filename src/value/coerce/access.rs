@@ -81,7 +81,7 @@ impl<'a> Child<'a> {
             json: self.json,
         };
         if let Some(slow) = parent.context.slow {
-            de.count_work(0);
+            de.count_entries(1);
             let instead = parent.context.instead;
             let instead = instead.filter(|(at, _)| *at == de.path_text());
             if let Some((_, value)) = instead {
@@ -121,6 +121,7 @@ pub(super) struct Seq<'a> {
 impl<'a> Seq<'a> {
     pub(super) fn new(parent: De<'a>, mut items: Vec<Child<'a>>) -> Self {
         if let Some(slow) = parent.context.slow {
+            parent.count_entries(items.len());
             slow.borrow_mut().learned.enter_list(&parent, &mut items);
         }
         Self {
@@ -198,6 +199,7 @@ impl<'a> Map<'a> {
     ) -> Self {
         let mut variant = None;
         if let Some(slow) = parent.context.slow {
+            parent.count_entries(entries.len());
             let mut slow = slow.borrow_mut();
             variant = slow.learned.enter_table(&parent, &mut entries);
             let path = parent.path_text();

@@ -5,7 +5,6 @@
 //! a placeholder goes to the type at once. So a list of bad items costs a few passes, not one for each
 //! item.
 
-use std::cell::Cell;
 use std::collections::HashSet;
 
 use crate::value::coerce::dummy::Dummy;
@@ -16,11 +15,14 @@ use crate::value::coerce::place::De;
 
 /// All passes together may do so much, and all that the largest one does so often again. The rest of the
 /// errors of a long value is left out: those that types of the user find, of which a pass finds one.
-const FREE_WORK: usize = 1 << 18;
+const FREE_WORK: usize = 1 << 19;
 const MOST_PASSES: usize = 8;
 
-/// What looking at one place costs, beside a byte of a text that is cut into items.
-const PLACE: usize = 16;
+/// What an entry of a list or a table costs, beside a byte of a text that is cut into entries. Looking at
+/// it costs as much once more.
+const ENTRY: usize = 8;
+/// What a byte of a text costs that is searched for secrets.
+const SEARCH: usize = 32;
 
 /// What the passes that look for errors know of places of the same type.
 #[derive(Default)]
@@ -31,29 +33,21 @@ pub(super) struct Collected {
     reported: HashSet<String>,
     /// The path and the class of the fault that was raised last.
     raised: Option<(String, String)>,
-    /// What this pass has cost so far.
-    work: Cell<usize>,
-    /// What the passes before have cost, and the most that one has.
+    /// What all passes have cost, and the most that one has.
     total: usize,
     largest: usize,
 }
 
 impl Collected {
-    /// Begins a pass.
-    pub(super) fn start(&mut self) {
-        let work = self.work.take();
-        self.total += work;
+    /// Counts a pass.
+    pub(super) fn count(&mut self, work: usize) {
+        self.total = self.total.saturating_add(work);
         self.largest = self.largest.max(work);
     }
 
     /// Whether the passes have cost so much that no other one is worth it.
     pub(super) fn is_spent(&self) -> bool {
-        let work = self.work.get();
-        self.total + work > FREE_WORK + MOST_PASSES * self.largest.max(work)
-    }
-
-    fn add_work(&self, work: usize) {
-        self.work.set(self.work.get().saturating_add(work));
+        self.total > FREE_WORK.saturating_add(MOST_PASSES.saturating_mul(self.largest))
     }
 
     /// The path of a place with `*` for each entry of a list or a map; `None` if a name is not known.
@@ -112,11 +106,20 @@ impl De<'_> {
         }
     }
 
-    /// Counts a place, and the bytes of a text that is cut up there.
-    pub(super) fn count_work(&self, bytes: usize) {
-        if let Some(slow) = self.context.slow {
-            slow.borrow().collected.add_work(PLACE + bytes);
-        }
+    /// Counts the entries of a list or a table, or one that is looked at.
+    pub(super) fn count_entries(&self, entries: usize) {
+        self.count(ENTRY * entries);
+    }
+
+    /// Counts a text that is searched for secrets.
+    pub(super) fn count_search(&self, text: &str) {
+        self.count(SEARCH * text.len());
+    }
+
+    /// Counts what this pass costs, such as the bytes of a text that is cut up.
+    pub(super) fn count(&self, work: usize) {
+        let total = self.context.work.get();
+        self.context.work.set(total.saturating_add(work));
     }
 
     /// The placeholder for a value that this crate refuses, if its fault can be noted; otherwise the

@@ -7,7 +7,7 @@
 //!
 //! | asked for | accepted |
 //! |---|---|
-//! | integers | integers in range; floats in range that have no fraction; text such as `42`, `+5`, `1_000`, `012` (decimal), `0x1f`, `0o17`, `0b1` |
+//! | integers | integers in range; floats in range without a fraction as written; text such as `42`, `+5`, `1_000`, `012` (decimal), `0x1f`, `0o17`, `0b1` |
 //! | floats | floats; integers that are exact; text such as `1.5`, `1e3`, and literally `nan`, `inf`, `-inf` |
 //! | `bool` | booleans; text `true t yes y on 1` and `false f no n off 0` in any case |
 //! | text | text as it is; numbers and booleans as their text |
@@ -27,7 +27,8 @@
 //! # Errors
 //!
 //! The first failure starts a slower second pass that replaces each bad field with a placeholder,
-//! to find them all. Success pays nothing for it.
+//! to find them all. Bad items of one list or map are found in one pass; see [`collect`]. Success pays
+//! nothing for it.
 
 mod access;
 mod braces;

@@ -62,6 +62,8 @@ pub(super) struct Context<'a> {
     pub(super) secrets: Option<&'a Secrets>,
     /// Only in the second pass.
     pub(super) slow: Option<&'a RefCell<Slow>>,
+    /// What this pass has cost so far.
+    pub(super) work: Cell<usize>,
 }
 
 /// Where a decoding begins.
@@ -160,6 +162,7 @@ impl<'a> Root<'a> {
             instead: self.instead,
             secrets: self.mask.secrets,
             slow,
+            work: Cell::new(0),
         };
         if self.traced {
             buffered::begin(self.key);
@@ -178,7 +181,11 @@ impl<'a> Root<'a> {
             name: false,
             json: None,
         };
-        T::deserialize(de).map_err(|fault| de.place_as::<T>(fault))
+        let result = T::deserialize(de).map_err(|fault| de.place_as::<T>(fault));
+        if let Some(slow) = slow {
+            slow.borrow_mut().collected.count(context.work.get());
+        }
+        result
     }
 
     pub(super) fn is_table(&self) -> bool {
@@ -269,7 +276,13 @@ impl<'a> De<'a> {
                 .secrets
                 .is_some_and(|it| it.form_is_plain(path))
         };
-        let by_form = || matches!(self.input, Input::Text(text) if text_holds_secret(text));
+        let by_form = || match self.input {
+            Input::Text(text) => {
+                self.count_search(text);
+                text_holds_secret(text)
+            }
+            _ => false,
+        };
         self.masked || by_name() || (by_form() && !is_plain())
     }
 
@@ -553,7 +566,7 @@ impl<'a> De<'a> {
         how: &dyn Fn(&'a str) -> Result<Vec<P>, &'static str>,
         wanted: &dyn Fn() -> String,
     ) -> Result<Vec<P>, Fault> {
-        self.count_work(text.len());
+        self.count(text.len());
         let pieces = if self.path.depth() < MAX_DEPTH {
             how(text)
         } else {

@@ -148,7 +148,6 @@ impl Slow {
 
     pub(super) fn start(&mut self) {
         self.learned.start();
-        self.collected.start();
         self.dummied.clear();
     }
 

@@ -1,6 +1,7 @@
 //! What text means: numbers, booleans, lists and pairs.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// An integer of any size that a target may ask for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -225,12 +226,14 @@ pub(super) fn pairs(text: &str) -> Result<Vec<Pair<'_>>, &'static str> {
             Some((value, _)) => value,
             None => Cow::Borrowed(""),
         };
-        if pairs.iter().any(|(other, _)| *other == name) {
-            return Err("a name that stands twice");
-        }
         pairs.push((name, value));
     }
-    Ok(pairs)
+    let mut names = HashSet::with_capacity(pairs.len());
+    if pairs.iter().all(|(name, _)| names.insert(&**name)) {
+        Ok(pairs)
+    } else {
+        Err("a name that stands twice")
+    }
 }
 
 /// The inside of array text; comma text as it is.
