@@ -7,6 +7,7 @@ use std::fmt;
 use serde_core::de::{Expected, Unexpected};
 
 use crate::error::{Error, ErrorKind, MASK};
+use crate::value::coerce::form::INTEGERS;
 use crate::value::coerce::input::Input;
 use crate::value::coerce::suspect;
 
@@ -19,6 +20,9 @@ pub(super) const EMPTY_VARIABLE: &str = "empty text: the variable is set to noth
 
 /// Stands for the name of a type that is inside of serde.
 const INSIDE: &str = "\u{1}serde";
+
+/// What is said of a value whose type is never taken.
+const WRONG_TYPE: &str = "wrong type";
 
 const WRONG_LENGTH: &str = "wrong length";
 
@@ -271,6 +275,30 @@ impl Fault {
         })
     }
 
+    /// What serde said about a text where it wants a number or a boolean: it says that about each text.
+    pub(super) fn wants_no_text(&self) -> Option<Judged> {
+        let judged = self.judged_here()?;
+        let is_scalar = judged.wanted == "a boolean" || is_number(&judged.wanted);
+        let is_text = matches!(judged.got, Got::Text(_));
+        (is_scalar && is_text && self.0.detail == WRONG_TYPE).then_some(judged)
+    }
+
+    /// The same fault of another text.
+    pub(super) fn of_text(text: Got, wanted: &str, place: Place) -> Self {
+        let mut fault = Self::mismatch(WRONG_TYPE, wanted);
+        fault.0.got = Some(text);
+        fault.0.place = Some(place);
+        fault
+    }
+
+    /// Masks what another fault for the same reason masks.
+    pub(super) fn mask_as(&mut self, other: &Fault) {
+        if let (Some(place), Some(other)) = (&mut self.0.place, &other.0.place) {
+            place.masked |= other.masked;
+            place.quotes |= other.quotes;
+        }
+    }
+
     /// Moves it to another place, where the type around the old one is not what is wanted.
     pub(super) fn move_to(&mut self, place: Place) {
         let inner = &mut *self.0;
@@ -347,7 +375,7 @@ impl serde_core::de::Error for Fault {
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::judged("wrong type", Judged::of(&unexpected, expected))
+        Self::judged(WRONG_TYPE, Judged::of(&unexpected, expected))
     }
 
     fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -386,6 +414,11 @@ impl serde_core::de::Error for Fault {
         fault.0.twice = Some(field);
         fault
     }
+}
+
+/// Whether this is what serde calls a type of numbers.
+fn is_number(wanted: &str) -> bool {
+    INTEGERS.contains(&wanted) || ["f32", "f64"].contains(&wanted)
 }
 
 fn one_of(names: &[&str]) -> String {

@@ -28,7 +28,7 @@ const MOST_ROUNDS: usize = 400;
 /// So many values may be handed over while errors are looked for, and all of them so often again. A
 /// bad value of a few that serde buffers costs some passes, so of many values not all are found.
 const FREE_WORK: usize = 4_000;
-const MOST_PASSES: usize = 16;
+const MOST_PASSES: usize = 8;
 
 /// Said where that was not enough.
 const MORE: &str = "more values may be bad: serde buffers them, and the search ended here";
@@ -350,11 +350,23 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, mut first: Fault) -> Re
             break;
         }
         passes::locate::<T>(root, &slow, &mut fault);
+        let room = MOST_ERRORS - errors.len();
+        let (mut others, left) = passes::refused_alike::<T>(root, &slow, &fault, room - 1);
         slow.borrow().refine(&mut fault);
         if !root.traced {
             suspects.mask::<T>(root, &slow, &mut fault);
+            others.iter_mut().for_each(|other| other.mask_as(&fault));
         }
-        let go_on = slow.borrow_mut().learn(fault, &mut errors, root.key);
+        let mut go_on = slow.borrow_mut().learn(fault, &mut errors, root.key);
+        for mut other in others {
+            slow.borrow().refine(&mut other);
+            go_on &= slow.borrow_mut().learn(other, &mut errors, root.key);
+        }
+        if left > 0 {
+            let note = format!("{left} more values are refused for the same reason");
+            let last = errors.pop();
+            errors.extend(last.map(|last| last.with_note(&note)));
+        }
         if !go_on || errors.len() >= MOST_ERRORS {
             break;
         }
