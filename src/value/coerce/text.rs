@@ -1,6 +1,10 @@
 //! What text means: numbers, booleans, lists and pairs.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+
+use crate::value::coerce::braces::{MANY_TABLES, MANY_VALUES};
+use crate::value::key::{MAX_TABLES, MAX_VALUES};
 
 /// An integer of any size that a target may ask for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -197,7 +201,15 @@ pub(super) fn index(name: &str) -> Option<usize> {
 pub(super) fn items(text: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
     let mut rest = Pieces::new(unbracketed(text)?);
     let mut items = Vec::new();
+    let mut tables = 0;
     while let Some((item, _)) = rest.next(b",")? {
+        tables += usize::from(item.starts_with(['{', '[']));
+        if tables > MAX_TABLES {
+            return Err(MANY_TABLES);
+        }
+        if items.len() >= MAX_VALUES {
+            return Err(MANY_VALUES);
+        }
         items.push(item);
     }
     Ok(items)
@@ -214,6 +226,7 @@ pub(super) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 pub(super) fn pairs(text: &str) -> Result<Vec<Pair<'_>>, &'static str> {
     let mut rest = Pieces::new(text.trim());
     let mut pairs: Vec<Pair<'_>> = Vec::new();
+    let mut names = HashSet::new();
     while let Some((name, stop)) = rest.next(b"=,")? {
         if stop != Some(b'=') {
             return Err(NO_TABLE);
@@ -226,8 +239,11 @@ pub(super) fn pairs(text: &str) -> Result<Vec<Pair<'_>>, &'static str> {
             Some((value, _)) => value,
             None => Cow::Borrowed(""),
         };
-        if pairs.iter().any(|(other, _)| *other == name) {
+        if !names.insert(name.clone()) {
             return Err("a name that stands twice");
+        }
+        if pairs.len() >= MAX_VALUES {
+            return Err(MANY_VALUES);
         }
         pairs.push((name, value));
     }
