@@ -219,7 +219,6 @@ fn hostile() -> Vec<Hostile> {
             ":3",
         ),
         case("a key twice", "properties", b"a=1\na=2\n", InvalidKey, ":2"),
-        case("a key twice", "env", b"A=1\nA=2\n", InvalidKey, ":2"),
         case(
             "a value and a table",
             "toml",
@@ -467,6 +466,25 @@ fn a_secret_in_a_broken_file_is_shown_nowhere() {
         let text = format!("{}{dir:?}", told(&props, &diary));
         assert!(!text.contains("hunter2"), "{extension} {content:?}: {text}");
     }
+}
+
+#[test]
+fn a_bad_line_of_a_dotenv_file_costs_its_key_only() {
+    if !support::disk::knows("env") {
+        return;
+    }
+    let desk = Desk::new("app.env", "A=1\nB=1\nC=1\n");
+    let props = desk.open();
+    let [a, b, c] = ["a", "b", "c"].map(|key| props.property::<u32>(key).build().unwrap());
+    replace(&desk.path, "A='2'3\nB=2\nC=2\nC=3\n");
+    soon("the rest counts", || b.get() == 2);
+    // The last good value of the bad line, and the last line of the key that is given twice.
+    assert_eq!((a.get(), c.get()), (1, 3));
+    let problems = &props.health().sources[0].problems;
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    replace(&desk.path, "A=4\nB=2\nC=3\n");
+    soon("it recovers", || is_up(&props));
+    assert_eq!(a.get(), 4);
 }
 
 #[test]

@@ -9,19 +9,16 @@ mod support {
     pub(crate) mod child;
     #[allow(dead_code)]
     pub(crate) mod disk;
-    #[allow(dead_code)]
-    pub(crate) mod hostile;
 }
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use liveprops::{ErrorKind, Origin, Properties, sources::File};
+use liveprops::{Properties, sources::File};
 use peak_alloc::PeakAlloc;
 use support::child::{Child, role, say};
 use support::disk::{is_up, open, within};
-use support::hostile::{self, Shape};
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -139,47 +136,4 @@ fn a_file_that_is_reloaded_without_a_pause_stays_under_the_stated_peak() {
     ));
     // Whole numbers of tables and pieces do not add up to the same for each text.
     assert!(ratio <= PEAK * 1.05, "{ratio:.2}, and {PEAK} is stated");
-}
-
-/// What `Format` states: times the memory that the scalar keys take that fit into as many bytes.
-const HOSTILE: usize = 4;
-
-/// Enough for the limits on tables to count in each format.
-const HOSTILE_BYTES: usize = 3 << 19;
-
-fn peak_of(shape: &Shape) -> usize {
-    let text = (shape.text)(HOSTILE_BYTES);
-    let before = HEAP.current_usage();
-    HEAP.reset_peak_usage();
-    let parsed = shape
-        .format
-        .parse(text.as_bytes(), &Origin::new("test", ""));
-    let peak = HEAP.peak_usage() - before;
-    if let Err(error) = parsed {
-        assert_eq!(error.kind(), ErrorKind::TooLarge, "{}: {error}", shape.name);
-    }
-    peak
-}
-
-#[test]
-fn no_document_takes_more_than_four_times_what_scalar_keys_of_its_length_take() {
-    let test = "no_document_takes_more_than_four_times_what_scalar_keys_of_its_length_take";
-    let Some(format) = role() else {
-        for scalars in hostile::scalars() {
-            Child::of(test).role(scalars.format.name()).succeeds();
-        }
-        return;
-    };
-    let of_format = |shape: &Shape| shape.format.name() == format;
-    let scalars = hostile::scalars().into_iter().find(of_format).unwrap();
-    let bound = HOSTILE * peak_of(&scalars);
-    let mut worst = 0;
-    for shape in hostile::shapes().iter().filter(|shape| of_format(shape)) {
-        if shape.has_many_nodes {
-            let peak = peak_of(shape);
-            assert!(peak <= bound, "{}: {peak}, and {bound} at most", shape.name);
-            worst = worst.max(peak);
-        }
-    }
-    say(format!("{format}: {worst} at most, and {bound} are stated"));
 }

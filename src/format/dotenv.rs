@@ -9,13 +9,19 @@
 //! quotes or in double quotes is a reference, as in any document. In single quotes, and where `\$`
 //! writes the dollar, it is text.
 //!
-//! A line that sets no key is reported and left out. Only a fault that leaves open where a value ends
-//! rejects the text: a quote that is not closed, or a last line without `=` and without a newline,
-//! which is what is left of a file that was cut.
+//! A line that sets no key is reported and left out, and so is one with text after the closing quote,
+//! such as `A='it'\''s'`: it is skipped up to its end. If the key has a last good value, that stays.
+//! Of a name that is given twice the last line counts, as in a shell, and the repetition is reported.
+//!
+//! Only a fault that leaves open where a value ends rejects the text: a quote that is not closed, or a
+//! last line without `=` and without a newline, which is what is left of a file that was cut. Text after
+//! a quote that was opened on an earlier line means that the quote of an earlier value is not closed.
 //!
 //! This is not the syntax of systemd's `EnvironmentFile`. There a ` #` does not end a value, a backslash
-//! outside quotes escapes the next character, `\n` in double quotes stays as it is, text after a closing
-//! quote belongs to the value, and of a name that is given twice the last value counts.
+//! outside quotes escapes the next character, `\n` in double quotes stays as it is, and text after a
+//! closing quote belongs to the value.
+
+use std::collections::HashMap;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::flat::{self, Cursor, Tree};
@@ -32,7 +38,8 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         origin,
         problems: Vec::new(),
         unlisted: 0,
-        unescaped: Vec::new(),
+        unlisted_values: 0,
+        unescaped: HashMap::new(),
     };
     let mut tree = Tree::default();
     loop {
@@ -48,16 +55,24 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         document.set_unescaped(key, text);
     }
     for problem in reader.problems {
-        document.warn(problem);
+        match problem {
+            Problem::Line(problem) => document.warn(problem),
+            Problem::Value(problem) => document.report(problem),
+        }
     }
     if reader.unlisted > 0 {
-        let detail = format!("{} more lines set no key", reader.unlisted);
-        document.warn(malformed(detail, origin.clone()));
+        let detail = format!("{} more lines do not count", reader.unlisted);
+        let problem = malformed(detail, origin.clone());
+        if reader.unlisted_values > 0 {
+            document.report(problem);
+        } else {
+            document.warn(problem);
+        }
     }
     Ok(document)
 }
 
-/// As many lines that set no key are reported one by one.
+/// As many lines that do not count are reported one by one.
 const MAX_PROBLEMS: usize = 100;
 
 /// White space within a line; a carriage return is part of the line's end.
@@ -68,22 +83,52 @@ fn blank(c: char) -> bool {
 struct Reader<'a> {
     cursor: Cursor<'a>,
     origin: &'a Origin,
-    /// Why lines set no key.
-    problems: Vec<Error>,
+    /// Why lines do not count.
+    problems: Vec<Problem>,
     /// How many more such lines there are.
     unlisted: usize,
+    /// How many of those have a key whose value cannot be read.
+    unlisted_values: usize,
     /// The texts with dollars that are no part of a reference, without escapes.
-    unescaped: Vec<(Key, String)>,
+    unescaped: HashMap<Key, String>,
+}
+
+/// Why a line does not count.
+enum Problem {
+    /// It sets no key, or its key is set by another line.
+    Line(Error),
+    /// The value of the key that the error names cannot be read.
+    Value(Error),
+}
+
+/// What follows the `=` of a line.
+enum Found {
+    Value(Text),
+    /// There is text here, after the closing quote.
+    TextAfterQuote(Origin),
+}
+
+struct Text {
+    escaped: String,
+    /// What it would be without escapes, if it has any.
+    unescaped: Option<String>,
+    at: Origin,
 }
 
 impl Reader<'_> {
-    /// Reports a line that sets no key.
-    fn skip(&mut self, problem: Error) {
+    /// Reports a line that does not count.
+    fn report(&mut self, problem: Problem) {
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(problem);
         } else {
             self.unlisted += 1;
+            self.unlisted_values += usize::from(matches!(problem, Problem::Value(_)));
         }
+    }
+
+    /// Reports a line that sets no key.
+    fn skip(&mut self, problem: Error) {
+        self.report(Problem::Line(problem));
     }
 
     /// Passes over the value of a line that sets no key: over all of a quoted value, or else over the
@@ -131,36 +176,66 @@ impl Reader<'_> {
                 return Ok(());
             }
         };
-        let (value, unescaped, at) = self.value()?;
+        match self.value()? {
+            Found::Value(text) => self.put(tree, key, text),
+            Found::TextAfterQuote(at) => {
+                let detail =
+                    "text after the closing quote; put all of the value in one pair of quotes";
+                let problem = malformed(detail, at).with_key(key.as_str());
+                self.report(Problem::Value(problem));
+                Ok(())
+            }
+        }
+    }
+
+    fn put(&mut self, tree: &mut Tree, key: Key, text: Text) -> Result<(), Error> {
         let path: Vec<_> = key.segments().collect();
-        let before = tree.root.find(&path);
-        let is_given_twice = before.is_some_and(|entry| entry.node.table().is_none());
-        match flat::put(tree, &key, value, at) {
+        let before = tree.root.find(&path).filter(|it| it.node.table().is_none());
+        let first = before.map(|entry| entry.node.origin().and_then(Origin::line));
+        match flat::put(tree, &key, text.escaped, text.at.clone()) {
+            Ok(()) => {}
+            Err(error) if error.kind() != ErrorKind::InvalidKey => return Err(error),
             // A value and a table at once: the line that comes first counts, as in the environment.
-            Err(error) if error.kind() == ErrorKind::InvalidKey && !is_given_twice => {
+            Err(error) if first.is_none() => {
                 self.skip(error);
+                return Ok(());
             }
-            Err(error) => return Err(error),
-            Ok(()) => {
-                let unescaped = unescaped.map(|text| (key.clone(), text));
-                self.unescaped.extend(unescaped);
+            Err(_) => {
+                let first = first.flatten().map(|(line, _)| line);
+                self.skip(given_twice(&key, first, text.at));
             }
+        }
+        match text.unescaped {
+            Some(unescaped) => drop(self.unescaped.insert(key, unescaped)),
+            None => drop(self.unescaped.remove(&key)),
         }
         Ok(())
     }
 
-    /// The value after the `=`, what it would be without escapes, and its place.
-    fn value(&mut self) -> Result<(String, Option<String>, Origin), Error> {
+    /// The value after the `=`.
+    fn value(&mut self) -> Result<Found, Error> {
         let after_blank = self.cursor.peek().is_some_and(blank);
         self.cursor.skip_while(blank);
         let at = self.cursor.at(self.origin);
-        let value = match self.cursor.peek() {
+        let line = self.cursor.line();
+        let (escaped, unescaped) = match self.cursor.peek() {
             Some('\'') => self.single(&at)?,
             Some('"') => self.double(&at)?,
             _ => self.bare(after_blank),
         };
-        let (value, unescaped) = value;
-        Ok((value, unescaped, at))
+        if let Some(after) = self.text_after() {
+            // The quote that ends it probably begins another value.
+            if self.cursor.line() != line {
+                return Err(malformed(OPEN_QUOTE, at));
+            }
+            self.cursor.skip_while(|c| c != '\n');
+            return Ok(Found::TextAfterQuote(after));
+        }
+        Ok(Found::Value(Text {
+            escaped,
+            unescaped,
+            at,
+        }))
     }
 
     /// The text, and the text without escapes if it needs any.
@@ -198,13 +273,12 @@ impl Reader<'_> {
         let mut text = String::new();
         loop {
             match self.cursor.step() {
-                None => return Err(malformed("a quote is not closed", at.clone())),
+                None => return Err(malformed(OPEN_QUOTE, at.clone())),
                 Some('\'') => break,
                 Some('\r') if self.cursor.peek() == Some('\n') => {}
                 Some(c) => text.push(c),
             }
         }
-        self.end_of_line()?;
         let escaped = literal::escape(&text);
         let unescaped = (escaped != text).then_some(text);
         Ok((escaped, unescaped))
@@ -218,7 +292,7 @@ impl Reader<'_> {
         let mut dollars = Vec::new();
         loop {
             match self.cursor.step() {
-                None => return Err(malformed("a quote is not closed", at.clone())),
+                None => return Err(malformed(OPEN_QUOTE, at.clone())),
                 Some('"') => break,
                 Some('\\') => {
                     if self.cursor.peek() == Some('$') {
@@ -230,7 +304,6 @@ impl Reader<'_> {
                 Some(c) => text.push(c),
             }
         }
-        self.end_of_line()?;
         let escaped = escape_dollars(&text, &dollars);
         let unescaped = (escaped != text).then_some(text);
         Ok((escaped, unescaped))
@@ -255,21 +328,31 @@ impl Reader<'_> {
         self.cursor.step();
     }
 
-    /// Nothing but a comment may follow a closing quote.
-    fn end_of_line(&mut self) -> Result<(), Error> {
+    /// Where there is text behind a value other than a comment.
+    fn text_after(&mut self) -> Option<Origin> {
         self.cursor.skip_while(blank);
         match self.cursor.peek() {
-            None | Some('\n') => Ok(()),
+            None | Some('\n') => None,
             Some('#') => {
                 self.cursor.skip_while(|c| c != '\n');
-                Ok(())
+                None
             }
-            Some(_) => {
-                let at = self.cursor.at(self.origin);
-                Err(malformed("text after the closing quote", at))
-            }
+            Some(_) => Some(self.cursor.at(self.origin)),
         }
     }
+}
+
+const OPEN_QUOTE: &str = "a quote is not closed";
+
+fn given_twice(key: &Key, first: Option<u32>, at: Origin) -> Error {
+    let line = at.line().map_or(0, |(line, _)| line);
+    let detail = format!(
+        "given twice, first on line {} and again on line {line}; the last one counts, remove the other",
+        first.unwrap_or(line)
+    );
+    Error::new(ErrorKind::InvalidKey, detail)
+        .with_key(key.as_str())
+        .with_origin(at)
 }
 
 /// Escapes the dollars at some places that stand before a brace, and the dollars before them.
@@ -346,14 +429,14 @@ mod tests {
             "hunter2",
             "A='hunter2",
             "A=\"hunter2\nB=1",
-            "A='x' hunter2",
+            "A='x\nB='hunter2'\nC=1",
+            "A=\"x\nB=\"hunter2\"\nC=1",
             "A=1\nhunter2 x",
         ] {
             let error = parse(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Malformed, "{text}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
-        assert_eq!(parse("A=1\na=2").unwrap_err().kind(), ErrorKind::InvalidKey);
     }
 
     #[test]
@@ -380,6 +463,50 @@ mod tests {
             assert_eq!(problem.origin(), Some("f:2:1"), "{line}");
             assert!(!problem.to_string().contains("hunter2"), "{problem}");
         }
+    }
+
+    #[test]
+    fn text_after_a_closing_quote_costs_its_key_only() {
+        for line in [
+            "A=\"a\"hunter2",
+            "A='hunter2'\\''s'",
+            "A='x'hunter2'z'",
+            "A='don't hunter2'",
+            "A=\"a\" hunter2 \"B=3\" # c",
+            "A=''x\r",
+        ] {
+            let document = parse(&format!("FIRST=1\n{line}\nLAST=2")).unwrap();
+            let keys: Vec<_> = document.iter().map(|(key, _, _)| key.to_string()).collect();
+            assert_eq!(keys, ["first", "last"], "{line}");
+            let [problem] = document.problems() else {
+                panic!("{line}: {:?}", document.problems());
+            };
+            assert_eq!(problem.key(), Some("a"), "{problem}");
+            assert!(problem.origin().unwrap().starts_with("f:2:"), "{problem}");
+            assert!(!problem.to_string().contains("hunter2"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn of_a_name_that_is_given_twice_the_last_value_counts_and_the_repetition_is_reported() {
+        for text in ["A=1\nB=2\nA=3", "a='${x}'\nB=2\nA=3", "A=1\nA=4\nB=2\nA=3"] {
+            let document = parse(text).unwrap();
+            assert_eq!(document.get("a"), Some(&"3".into()), "{text}");
+            assert_eq!(document.get("b"), Some(&"2".into()), "{text}");
+            assert_eq!(
+                document.problems().len(),
+                text.matches("\nA=").count(),
+                "{text}"
+            );
+            let problem = document.problems().last().unwrap();
+            assert_eq!(problem.key(), Some("a"), "{problem}");
+            assert!(
+                problem.to_string().contains("the last one counts"),
+                "{problem}"
+            );
+        }
+        let literal = parse("A=3\nA='${x}'").unwrap();
+        assert_eq!(literal.get("a"), Some(&"$${x}".into()));
     }
 
     #[test]

@@ -71,6 +71,12 @@ impl<'a> Cursor<'a> {
         origin.at(self.line, self.column)
     }
 
+    /// The line of the next character.
+    #[cfg(feature = "dotenv")]
+    pub(crate) fn line(&self) -> u32 {
+        self.line
+    }
+
     /// Takes the next character.
     pub(crate) fn step(&mut self) -> Option<char> {
         let c = self.rest.next()?;

@@ -2,8 +2,8 @@
 //!
 //! The limits on numbers bound the memory of a parser. A table or a list takes up to 20 times as much
 //! as the shortest text that spells one, `{},` or `[],`, and the parsers of TOML and YAML hold up to
-//! 1.3 KiB for each. With the limits no document takes more than 4 times what a document of the same
-//! length takes that has as many scalar keys as fit (see `tests/footprint.rs`).
+//! 1.7 KiB for each. With the limits no document takes more than 4 times what the scalar keys take that
+//! fit into its length, or than 192 MiB if that is more (see `tests/parser_memory.rs`).
 
 use crate::error::{Error, ErrorKind};
 #[cfg(any(feature = "toml", feature = "json", feature = "yaml"))]
@@ -18,7 +18,6 @@ use crate::value::origin::Origin;
 ))]
 use crate::value::secret::mask_text;
 
-/// The most tables and lists of a document. The root counts, and so do tables and lists in lists.
 #[cfg(any(
     feature = "toml",
     feature = "json",
@@ -26,17 +25,7 @@ use crate::value::secret::mask_text;
     feature = "properties",
     feature = "dotenv"
 ))]
-pub(crate) const MAX_TABLES: usize = 100_000;
-
-/// The most values of a document that are neither tables nor lists. Items of lists count.
-#[cfg(any(
-    feature = "toml",
-    feature = "json",
-    feature = "yaml",
-    feature = "properties",
-    feature = "dotenv"
-))]
-pub(crate) const MAX_VALUES: usize = 1_000_000;
+pub(crate) use crate::value::key::{MAX_TABLES, MAX_VALUES};
 
 /// How many nodes a document has so far.
 #[cfg(any(

@@ -34,17 +34,17 @@ pub const MAX_DOCUMENT_BYTES: usize = 10 * 1024 * 1024;
 /// most 64 levels, and has keys of at most 1 KiB. It is UTF-8; one byte order mark at the
 /// beginning is skipped, CRLF ends a line (inside a TOML text of several lines it stays as it is written), a
 /// NUL is refused, also as an escape. A key that is given
-/// twice, or that would be a value and a table at once, refuses the whole document; dotenv leaves out
-/// the line of the latter. Each value knows its line and column. No message quotes a
+/// twice, or that would be a value and a table at once, refuses the whole document; dotenv reports the
+/// line instead. Each value knows its line and column. No message quotes a
 /// value of the document, for it may be a secret. A number or a boolean that is not written in its
 /// canonical form keeps its spelling: `3.10`, `0x1F`, `1_000` and `TRUE` read as text as they stand
 /// there.
 ///
 /// A document has at most 100,000 tables and lists and 1,000,000 other values; the items of lists
-/// count. No document takes more than 4 times the memory of one of the same length that has as many
-/// scalar keys as fit. While it is parsed, such a document takes some 15 times its length in JSON,
-/// `.properties` and dotenv, and some 45 times its length in TOML and YAML. The time to parse a
-/// document grows linearly with its length.
+/// count. While a document of scalar keys is parsed, it takes some 15 times its length in JSON,
+/// `.properties` and dotenv, some 30 times in YAML, and some 45 times in TOML. No document takes more
+/// than 4 times what the scalar keys take that fit into its length, or than 192 MiB if that is more. The
+/// time to parse a document grows linearly with its length.
 ///
 #[cfg_attr(feature = "toml", doc = "```")]
 #[cfg_attr(not(feature = "toml"), doc = "```ignore")]
@@ -107,6 +107,11 @@ impl Format {
     /// YAML 1.2 with its core schema: `no` and `12:30` are text, `012` is twelve, a null hides
     /// the key of lower layers.
     ///
+    /// A list or a mapping in brackets that stands where a key may stand, as in `- [a, b]`, is read as a
+    /// whole before the parser knows what it is. So it may have at most 70,000 brackets, braces, commas,
+    /// colons and quotes, which take up to 48 MiB. That holds neither for a value behind `name: ` nor for
+    /// the mapping in braces that is the document, such as JSON.
+    ///
     /// Aliases and merge keys (`<<`) may add at most 100,000 nodes and 10 MiB. Several documents
     /// in one text, keys that are not scalars, and tags beyond the core ones are refused.
     #[cfg(feature = "yaml")]
@@ -123,9 +128,16 @@ impl Format {
     /// Dotenv, as in `.env` files. All values are text, nothing is expanded, and
     /// `RATELIMIT__MAX_BURST` becomes `ratelimit.max_burst`.
     ///
-    /// A line that sets no key is left out and reported in [`Document::problems`], as a variable is
-    /// by `Env`: a bare `NAME`, `A-B=1`, `A___B=1`, or `FOO__BAR` after `FOO`. A quote that is not
-    /// closed and a last line without `=` and newline reject the document: it was cut.
+    /// A bad line is reported in [`Document::problems`], and the rest of the document counts:
+    ///
+    /// - A line that sets no key is left out, as a variable is by `Env`: a bare `NAME`, `A-B=1`,
+    ///   `A___B=1`, or `FOO__BAR` after `FOO`.
+    /// - A line with text after the closing quote is left out, such as `A='it'\''s'`. The key keeps the
+    ///   value that it had.
+    /// - Of a name that is given twice the last line counts.
+    ///
+    /// A quote that is not closed and a last line without `=` and newline reject the document: it was
+    /// cut.
     ///
     /// systemd's `EnvironmentFile` has a syntax of its own. Simple lines mean the same in both.
     /// Comments after a value, backslashes and text around quotes do not.

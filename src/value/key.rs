@@ -13,6 +13,12 @@ pub const MAX_KEY_BYTES: usize = 1024;
 /// The deepest nesting of a key or a document, in segments.
 pub const MAX_DEPTH: usize = 64;
 
+/// The most tables and lists of a document. The root counts, and so do tables and lists in lists.
+pub(crate) const MAX_TABLES: usize = 100_000;
+
+/// The most values of a document that are neither tables nor lists. Items of lists count.
+pub(crate) const MAX_VALUES: usize = 1_000_000;
+
 /// A dotted, case-sensitive path such as `ratelimit.qps`.
 ///
 /// A segment that holds a dot, a quote or nothing is written in double quotes, with `\"` and `\\`

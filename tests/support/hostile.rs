@@ -185,6 +185,9 @@ fn toml() -> Vec<Shape> {
         again("empty lists", "a = [", "[],", "]\n"),
         again("empty texts", "a = [", "'',", "]\n"),
         many(again("numbers", "a = [", "1,", "]\n")),
+        many(again("numbers in a nested list", "a = [[", "1,", "]]\n")),
+        many(again("tables in a nested list", "a = [[", "{a=1},", "]]\n")),
+        many(again("lists in a nested list", "a = [[", "[],", "]]\n")),
         again("empty keys", "a = [", "{''=0},", "]\n"),
         again("double quotes", "a = ", "\"", ""),
         again("single quotes", "a = ", "'", ""),
@@ -242,6 +245,14 @@ fn json() -> Vec<Shape> {
         again("empty texts", "{\"a\":[\"\"", ",\"\"", "]}"),
         again("nulls", "{\"a\":[null", ",null", "]}"),
         many(again("numbers", "{\"a\":[1", ",1", "]}")),
+        many(again("numbers in a nested list", "{\"a\":[[1", ",1", "]]}")),
+        many(again(
+            "objects in a nested list",
+            "{\"a\":[[{\"\":0}",
+            ",{\"\":0}",
+            "]]}",
+        )),
+        many(again("lists in a nested list", "{\"a\":[[[]", ",[]", "]]}")),
         again("objects without a list", "", "{\"\":0}", ""),
         again("repeated names", "{\"\":0", ",\"\":0", "}"),
         numbers(
@@ -288,6 +299,31 @@ fn json() -> Vec<Shape> {
     ]
 }
 
+/// Lists and mappings in brackets that may be keys: a parser cannot know before it has read all of one.
+#[cfg(feature = "yaml")]
+pub(crate) fn possible_keys() -> Vec<Shape> {
+    let pieces = [
+        ":,", "1,", "[],", "{},", "\"a\":1,", "a: 1,", "a:,", "? ,", "'',", "'a'\n", "a,", "&a ",
+        "*a ", "!a ", "&a 1,", "[1],", "[a ", "{a: ",
+    ];
+    let around = [
+        ("in a list", "a: [[", "]]\n"),
+        ("in a mapping", "a: {b: [{", "}]}\n"),
+        ("in an item", "- [", "]\n"),
+        ("on a line of its own", "a:\n  [", "]\n"),
+        ("as the root", "{", "}\n"),
+        ("as a list at the root", "[", "]\n"),
+        ("as the root after a mark", "---\n{", "}\n"),
+        ("as a key", "? [", "]\n"),
+        ("as JSON", "{\"a\": {\"b\": [[", "]]}}\n"),
+    ];
+    let of = |(name, head, tail)| {
+        let shape = move |piece| shape(name, Format::yaml(), again(head, piece, tail));
+        pieces.into_iter().map(shape)
+    };
+    around.into_iter().flat_map(of).collect()
+}
+
 #[cfg(feature = "yaml")]
 fn yaml() -> Vec<Shape> {
     let numbers =
@@ -301,9 +337,19 @@ fn yaml() -> Vec<Shape> {
         again("empty mappings", "a: [", "{},", "]\n"),
         again("empty lists", "a: [", "[],", "]\n"),
         again("empty texts", "a: [", "'',", "]\n"),
-        again("numbers", "a: [", "1,", "]\n"),
+        many(again("numbers", "a: [", "1,", "]\n")),
         again("items", "a:\n", "- 1\n", ""),
-        again("items without values", "a:\n", "-\n", ""),
+        many(again("items without values", "a:\n", "-\n", "")),
+        many(again("pairs in a nested list", "a: [[", ":,", "]]\n")),
+        many(again("numbers in a nested list", "a: [[", "1,", "]]\n")),
+        many(again("names in a list of items", "- [", "a:,", "]\n")),
+        many(numbers(
+            "names of the root",
+            "{",
+            |t, i| write!(t, "a{i},").unwrap(),
+            "}\n",
+        )),
+        many(again("numbers of the root", "{\"a\":[1", ",1", "]}\n")),
         again("items with mappings", "a:\n", "- b: 1\n", ""),
         again("nested items", "a:\n", "- - - 1\n", ""),
         numbers(

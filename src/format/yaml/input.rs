@@ -1,17 +1,50 @@
 //! The text, as the scanner of `saphyr-parser` wants it.
 
+use std::cell::Cell;
+
 use saphyr_parser::StrInput;
 use saphyr_parser::input::SkipTabs;
+
+/// The most marks that the scanner may read ahead of the parser: brackets, braces, commas, colons,
+/// quotes, anchors, aliases and tags.
+///
+/// A list or mapping in brackets may be a key, as in `- [a, b]: c`. The scanner keeps all its tokens
+/// until it knows what follows the closing bracket, up to four tokens of 100 bytes for each mark. It
+/// keeps none where no key can begin, such as right after `name: `.
+pub(super) const MAX_AHEAD: usize = 70_000;
+
+/// How many marks the scanner has read since the last event.
+#[derive(Default)]
+pub(super) struct Ahead(Cell<usize>);
+
+impl Ahead {
+    pub(super) fn reset(&self) {
+        self.0.set(0);
+    }
+
+    /// Whether the scanner has read too far ahead.
+    pub(super) fn is_too_far(&self) -> bool {
+        self.0.get() > MAX_AHEAD
+    }
+
+    fn count(&self, next: char) {
+        if let '[' | ']' | '{' | '}' | ',' | ':' | '?' | '&' | '*' | '!' | '"' | '\'' = next {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+}
 
 /// A text in which a tab separates a name from its value as a blank does.
 ///
 /// After `:` the scanner wants a blank beside the tab, unless what follows begins with another
 /// character than a letter, a digit or a hyphen. The specification wants neither.
-pub(super) struct Input<'a>(StrInput<'a>);
+///
+/// The text ends where the scanner has read too far ahead.
+pub(super) struct Input<'a, 'r>(StrInput<'a>, &'r Ahead);
 
-impl<'a> Input<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Self(StrInput::new(text))
+impl<'a, 'r> Input<'a, 'r> {
+    pub(super) fn new(text: &'a str, ahead: &'r Ahead) -> Self {
+        Self(StrInput::new(text), ahead)
     }
 }
 
@@ -30,10 +63,9 @@ macro_rules! forward {
     )*};
 }
 
-impl saphyr_parser::Input for Input<'_> {
+impl saphyr_parser::Input for Input<'_, '_> {
     forward! {
         fn buflen(&self) -> usize;
-        fn bufmaxlen(&self) -> usize;
         fn buf_is_empty(&self) -> bool;
         fn peek(&self) -> char;
         fn peek_nth(&self, n: usize) -> char;
@@ -51,7 +83,6 @@ impl saphyr_parser::Input for Input<'_> {
         fn next_is_blank(&self) -> bool;
         fn next_is_break(&self) -> bool;
         fn next_is_breakz(&self) -> bool;
-        fn next_is_z(&self) -> bool;
         fn next_is_flow(&self) -> bool;
         fn next_is_digit(&self) -> bool;
         fn next_is_alpha(&self) -> bool;
@@ -68,6 +99,22 @@ impl saphyr_parser::Input for Input<'_> {
         fn skip_while_blank(&mut self) -> usize;
         fn fetch_while_is_alpha(&mut self, out: &mut String) -> usize;
         fn fetch_while_is_yaml_non_space(&mut self, out: &mut String) -> usize;
+    }
+
+    /// The scanner gives each plain scalar room for this many more bytes.
+    #[inline]
+    fn bufmaxlen(&self) -> usize {
+        16
+    }
+
+    /// The scanner asks this once before each token, and before each word of a quoted scalar.
+    #[inline]
+    fn next_is_z(&self) -> bool {
+        if !self.0.next_is_z() {
+            self.1.count(self.0.peek());
+            return self.1.is_too_far();
+        }
+        true
     }
 
     fn skip_ws_to_eol(&mut self, tabs: SkipTabs) -> (usize, Result<SkipTabs, &'static str>) {

@@ -23,8 +23,12 @@ use read::Reader;
 
 pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
     refuse_marks(text, origin)?;
+    let marked = mark_root(text);
     let mut reader = Reader::new(origin);
-    reader.read(text)?;
+    match &marked {
+        Some((marked, line)) => reader.read_marked(marked, *line)?,
+        None => reader.read(text)?,
+    }
     let Some(root) = reader.root else {
         return Ok(Document::new());
     };
@@ -35,6 +39,32 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         _ => Err(malformed("the document is not a mapping", builder.at(root))),
     }
 }
+
+/// Marks the beginning of a document that is a mapping in braces, and says on which line.
+///
+/// After the mark no key can begin on the line, so that the scanner does not read the whole document
+/// ahead (see [`input::MAX_AHEAD`]).
+fn mark_root(text: &str) -> Option<(String, u32)> {
+    let mut at = 0;
+    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+        let line_end = line.trim_end_matches('\n').trim_end_matches('\r');
+        if line_end.contains('\r') {
+            return None;
+        }
+        match line.trim_start_matches(' ').bytes().next() {
+            Some(b'{' | b'[') => {
+                let marked = [&text[..at], MARK, &text[at..]].concat();
+                return Some((marked, number));
+            }
+            None | Some(b'#' | b'\n' | b'\r') => at += line.len(),
+            Some(_) => return None,
+        }
+    }
+    None
+}
+
+/// The beginning of a document, on the line of its root.
+const MARK: &str = "--- ";
 
 /// Refuses a byte order mark at the beginning of a line, where files were joined: the parser skips it.
 fn refuse_marks(text: &str, origin: &Origin) -> Result<(), Error> {

@@ -5,9 +5,11 @@ use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::format::limits::{self, Nodes, malformed, too_deep};
-use crate::format::yaml::input::Input;
+use crate::format::spans;
+use crate::format::yaml::MARK;
+use crate::format::yaml::input::{Ahead, Input, MAX_AHEAD};
 use crate::format::yaml::scalars::{self, CORE, Core};
 use crate::value::Value;
 use crate::value::key::{self, MAX_DEPTH};
@@ -19,6 +21,17 @@ pub(super) struct Item<'a> {
     pub(super) line: u32,
     pub(super) column: u32,
     pub(super) is: Is<'a>,
+}
+
+impl Item<'_> {
+    /// Gives back the room that no more names or items will take.
+    fn shrink(&mut self) {
+        match &mut self.is {
+            Is::List(items) => items.shrink_to_fit(),
+            Is::Map(fields) => fields.shrink_to_fit(),
+            Is::Scalar(_) | Is::Alias(_) => {}
+        }
+    }
 }
 
 pub(super) enum Is<'a> {
@@ -58,6 +71,8 @@ pub(super) struct Reader<'a, 'o> {
     documents: usize,
     /// What the text holds, without what aliases add.
     nodes: Nodes,
+    /// The line that begins with [`MARK`], which the document does not have.
+    marked: Option<u32>,
 }
 
 impl<'a, 'o> Reader<'a, 'o> {
@@ -70,26 +85,67 @@ impl<'a, 'o> Reader<'a, 'o> {
             root: None,
             documents: 0,
             nodes: Nodes::default(),
+            marked: None,
+        }
+    }
+
+    fn place(&self, mark: Marker) -> (u32, u32) {
+        let line = mark.line() as u32;
+        (line, self.column(line, mark.col() as u32 + 1))
+    }
+
+    /// The column without the mark before the root.
+    fn column(&self, line: u32, column: u32) -> u32 {
+        if self.marked == Some(line) {
+            column.saturating_sub(MARK.len() as u32).max(1)
+        } else {
+            column
         }
     }
 
     fn at(&self, mark: Marker) -> Origin {
-        let (line, column) = place(mark);
+        let (line, column) = self.place(mark);
         self.origin.at(line, column)
+    }
+
+    /// Takes the events of a text that has [`MARK`] at the beginning of a line.
+    pub(super) fn read_marked(&mut self, text: &'a str, line: u32) -> Result<(), Error> {
+        self.marked = Some(line);
+        self.read(text)
     }
 
     /// Takes the events of a text.
     pub(super) fn read(&mut self, text: &'a str) -> Result<(), Error> {
-        let mut parser = Parser::new(Input::new(text));
+        let ahead = Ahead::default();
+        let mut parser = Parser::new(Input::new(text, &ahead));
+        let mut last = 0;
         while let Some(event) = parser.next_event() {
+            if ahead.is_too_far() {
+                return Err(self.too_far(text, last));
+            }
             let (event, span) = event.map_err(|fault| self.refuse(text, &fault))?;
+            ahead.reset();
+            last = span.end.index();
             self.event(event, span)?;
         }
         Ok(())
     }
 
+    /// The scanner read too far ahead of the event that ends before the character with this index.
+    fn too_far(&self, text: &str, last: usize) -> Error {
+        let begin = text.char_indices().nth(last);
+        let begin = begin.map_or(text.len(), |(at, _)| at);
+        let (line, column) = spans::place(text.as_bytes(), opening(text, begin));
+        let detail = format!(
+            "more than {MAX_AHEAD} marks in one list or mapping in brackets where a key may stand; \
+             write it in lines of `- ` or `name: `, or split it"
+        );
+        let at = self.origin.at(line, self.column(line, column));
+        Error::new(ErrorKind::TooLarge, detail).with_origin(at)
+    }
+
     fn refuse(&self, text: &str, fault: &ScanError) -> Error {
-        let (mut line, mut column) = place(*fault.marker());
+        let (mut line, mut column) = self.place(*fault.marker());
         let info = fault.info();
         // The parser may name the beginning of a value that an indented line would continue.
         let is_tab = info.contains("tab");
@@ -138,6 +194,7 @@ impl<'a, 'o> Reader<'a, 'o> {
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(open) = self.open.pop() {
+                    self.items[open.item].shrink();
                     if open.anchor != 0 {
                         self.anchors.insert(open.anchor, open.item);
                     }
@@ -189,12 +246,12 @@ impl<'a, 'o> Reader<'a, 'o> {
                 fault.with_key(limits::shown(&self.path()))
             })?,
         };
-        self.count_value(span)?;
         let item = if wants_name {
             let item = (anchor != 0).then(|| self.put(Is::Scalar(value), span));
             self.name(text, plain && tag.is_none(), span);
             item
         } else {
+            self.count_value(span)?;
             self.refuse_repeated(false)?;
             Some(self.add(Is::Scalar(value), span))
         };
@@ -204,8 +261,11 @@ impl<'a, 'o> Reader<'a, 'o> {
         Ok(())
     }
 
-    fn name(&mut self, text: Cow<'a, str>, plain: bool, span: Span) {
-        let (line, column) = place(span.start);
+    fn name(&mut self, mut text: Cow<'a, str>, plain: bool, span: Span) {
+        if let Cow::Owned(text) = &mut text {
+            text.shrink_to_fit();
+        }
+        let (line, column) = self.place(span.start);
         if let Some(open) = self.open.last_mut() {
             open.is_repeated = !open.names.insert(text.clone());
             open.name = Some(Name {
@@ -303,7 +363,7 @@ impl<'a, 'o> Reader<'a, 'o> {
         if self.open.len() >= MAX_DEPTH {
             return Err(too_deep(self.at(span.start)));
         }
-        let (line, column) = place(span.start);
+        let (line, column) = self.place(span.start);
         self.nodes.add_tables(1, || self.origin.at(line, column))?;
         self.refuse_repeated(matches!(is, Is::Map(_)))?;
         let item = self.add(is, span);
@@ -318,13 +378,13 @@ impl<'a, 'o> Reader<'a, 'o> {
     }
 
     fn count_value(&mut self, span: Span) -> Result<(), Error> {
-        let (line, column) = place(span.start);
+        let (line, column) = self.place(span.start);
         self.nodes.add_value(|| self.origin.at(line, column))
     }
 
     /// Adds a node that stands nowhere yet.
     fn put(&mut self, is: Is<'a>, span: Span) -> usize {
-        let (line, column) = place(span.start);
+        let (line, column) = self.place(span.start);
         self.items.push(Item { line, column, is });
         self.items.len() - 1
     }
@@ -389,6 +449,16 @@ fn last_text_before(text: &str, line: u32, column: u32) -> (u32, u32) {
     last.map_or((line, column), |(at, text)| (*at, begins(text)))
 }
 
-fn place(mark: Marker) -> (u32, u32) {
-    (mark.line() as u32, mark.col() as u32 + 1)
+/// Where the first bracket or brace stands from here on, outside of comments.
+fn opening(text: &str, from: usize) -> usize {
+    let mut is_comment = false;
+    let found = text.as_bytes()[from..].iter().position(|byte| {
+        match byte {
+            b'#' => is_comment = true,
+            b'\n' => is_comment = false,
+            _ => {}
+        }
+        !is_comment && matches!(byte, b'[' | b'{')
+    });
+    from + found.unwrap_or(0)
 }

@@ -52,7 +52,8 @@ const UNCONDITIONAL: u32 = 12;
 /// in HTTP/1.1 brings its last chunk. A response with both, with another transfer coding, or with
 /// neither, whose body ends where the connection does, is refused: a part of a document is often a
 /// document too. Have such a server send `Content-Length`, as Python's `http.server` does.
-/// Whatever a server sends, what is refused takes at most 20 MiB of memory.
+/// Whatever a server sends, what the client refuses takes at most 20 MiB of memory. A document that its
+/// format refuses may take as much as any other ([`Format`]).
 /// An update that takes most keys away is held; see [`Guard`]. A server that answers 429 or 5xx
 /// with `Retry-After`, in seconds or as a date, is not asked again before that, up to
 /// [`MAX_RETRY_AFTER`](crate::source::MAX_RETRY_AFTER).

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::value::Value;
-use crate::value::key::MAX_DEPTH;
+use crate::value::key::{MAX_DEPTH, MAX_TABLES, MAX_VALUES};
 
 /// Whether text is meant as a table in braces.
 pub(super) fn is_braced(text: &str) -> bool {
@@ -17,6 +17,8 @@ pub(super) fn table(text: &str) -> Result<BTreeMap<Box<str>, Value>, &'static st
         text,
         at: 0,
         strict: false,
+        tables: 0,
+        values: 0,
     };
     reader.skip();
     let fields = reader.table(0)?;
@@ -33,6 +35,8 @@ pub(super) fn json_list(text: &str) -> Option<Box<[Value]>> {
         text,
         at: 0,
         strict: true,
+        tables: 0,
+        values: 0,
     };
     reader.skip();
     if reader.peek() != Some('[') {
@@ -56,6 +60,10 @@ pub(super) fn names_secret(text: &str, is_secret: impl Fn(&str) -> bool) -> bool
             .any(|(name, _)| is_secret(name.trim().trim_matches(['"', '\''])))
 }
 
+/// A text may have as many tables and values as a document.
+pub(super) const MANY_TABLES: &str = "more than 100000 tables and lists in one text";
+pub(super) const MANY_VALUES: &str = "more than 1000000 values in one text";
+
 const NO_JSON: &str = "no JSON";
 
 struct Reader<'a> {
@@ -63,6 +71,10 @@ struct Reader<'a> {
     at: usize,
     /// Whether only JSON is taken.
     strict: bool,
+    /// The tables and lists so far.
+    tables: usize,
+    /// The other values so far.
+    values: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -90,10 +102,20 @@ impl<'a> Reader<'a> {
         found
     }
 
-    fn table(&mut self, depth: usize) -> Result<BTreeMap<Box<str>, Value>, &'static str> {
+    /// Counts a table or a list.
+    fn open(&mut self, depth: usize) -> Result<(), &'static str> {
+        self.tables += 1;
         if depth > MAX_DEPTH {
             return Err("nested too deep");
         }
+        if self.tables > MAX_TABLES {
+            return Err(MANY_TABLES);
+        }
+        Ok(())
+    }
+
+    fn table(&mut self, depth: usize) -> Result<BTreeMap<Box<str>, Value>, &'static str> {
+        self.open(depth)?;
         if !self.takes('{') {
             return Err("no `{` at its start");
         }
@@ -116,9 +138,7 @@ impl<'a> Reader<'a> {
     }
 
     fn list(&mut self, depth: usize) -> Result<Value, &'static str> {
-        if depth > MAX_DEPTH {
-            return Err("nested too deep");
-        }
+        self.open(depth)?;
         self.takes('[');
         let mut items = Vec::new();
         while !self.takes(']') {
@@ -145,6 +165,10 @@ impl<'a> Reader<'a> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, &'static str> {
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err(MANY_VALUES);
+        }
         match self.peek() {
             Some('{') => {
                 let fields = self.table(depth)?;

@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use crate::value::coerce::braces::{MANY_TABLES, MANY_VALUES};
+use crate::value::key::{MAX_TABLES, MAX_VALUES};
+
 /// An integer of any size that a target may ask for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Whole {
@@ -197,7 +200,15 @@ pub(super) fn index(name: &str) -> Option<usize> {
 pub(super) fn items(text: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
     let mut rest = Pieces::new(unbracketed(text)?);
     let mut items = Vec::new();
+    let mut tables = 0;
     while let Some((item, _)) = rest.next(b",")? {
+        tables += usize::from(item.starts_with(['{', '[']));
+        if tables > MAX_TABLES {
+            return Err(MANY_TABLES);
+        }
+        if items.len() >= MAX_VALUES {
+            return Err(MANY_VALUES);
+        }
         items.push(item);
     }
     Ok(items)
@@ -226,6 +237,9 @@ pub(super) fn pairs(text: &str) -> Result<Vec<Pair<'_>>, &'static str> {
             Some((value, _)) => value,
             None => Cow::Borrowed(""),
         };
+        if pairs.len() >= MAX_VALUES {
+            return Err(MANY_VALUES);
+        }
         pairs.push((name, value));
     }
     let mut names = HashSet::with_capacity(pairs.len());
