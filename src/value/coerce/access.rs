@@ -1,5 +1,6 @@
 //! Walking into lists, tables and variants.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
 use serde_core::de::value::StrDeserializer;
@@ -66,7 +67,7 @@ impl<'a> Child<'a> {
         !matches!(self.input, Input::Absent)
     }
 
-    pub(super) fn de<'b>(&self, parent: &De<'b>, path: &'b Path<'b>) -> De<'b>
+    pub(super) fn de<'b, 'de>(&self, parent: &De<'b, 'de>, path: &'b Path<'b>) -> De<'b, 'de>
     where
         'a: 'b,
     {
@@ -108,13 +109,13 @@ impl<'a> Child<'a> {
 }
 
 /// The items of a list.
-pub(super) struct Seq<'a> {
-    parent: De<'a>,
+pub(super) struct Seq<'a, 'de> {
+    parent: De<'a, 'de>,
     items: std::vec::IntoIter<Child<'a>>,
 }
 
-impl<'a> Seq<'a> {
-    pub(super) fn new(parent: De<'a>, mut items: Vec<Child<'a>>) -> Self {
+impl<'a, 'de> Seq<'a, 'de> {
+    pub(super) fn new(parent: De<'a, 'de>, mut items: Vec<Child<'a>>) -> Self {
         if let Some(slow) = parent.context.slow {
             slow.borrow_mut().learned.enter_list(&parent, &mut items);
         }
@@ -125,7 +126,7 @@ impl<'a> Seq<'a> {
     }
 }
 
-impl<'de> SeqAccess<'de> for Seq<'_> {
+impl<'de> SeqAccess<'de> for Seq<'_, 'de> {
     type Error = Fault;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
@@ -154,9 +155,9 @@ impl<'de> SeqAccess<'de> for Seq<'_> {
 }
 
 /// A list of one, which is how a secret is handed over.
-pub(super) struct One<'a>(pub(super) Option<De<'a>>);
+pub(super) struct One<'a, 'de>(pub(super) Option<De<'a, 'de>>);
 
-impl<'de> SeqAccess<'de> for One<'_> {
+impl<'de> SeqAccess<'de> for One<'_, 'de> {
     type Error = Fault;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
@@ -174,18 +175,18 @@ impl<'de> SeqAccess<'de> for One<'_> {
 }
 
 /// The entries of a table, and in the second pass the fields that it lacks.
-pub(super) struct Map<'a> {
-    parent: De<'a>,
+pub(super) struct Map<'a, 'de> {
+    parent: De<'a, 'de>,
     entries: std::vec::IntoIter<Child<'a>>,
     current: Option<Child<'a>>,
-    variant: Option<&'a str>,
+    variant: Option<Cow<'a, str>>,
     /// Tells who made this the name that was read last.
     last: &'a Cell<Option<&'a str>>,
 }
 
-impl<'a> Map<'a> {
+impl<'a, 'de> Map<'a, 'de> {
     pub(super) fn new(
-        parent: De<'a>,
+        parent: De<'a, 'de>,
         mut entries: Vec<Child<'a>>,
         last: &'a Cell<Option<&'a str>>,
     ) -> Self {
@@ -216,7 +217,7 @@ impl<'a> Map<'a> {
     }
 }
 
-impl<'de> MapAccess<'de> for Map<'_> {
+impl<'de> MapAccess<'de> for Map<'_, 'de> {
     type Error = Fault;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(
@@ -231,7 +232,7 @@ impl<'de> MapAccess<'de> for Map<'_> {
         let path = Path {
             parent: Some(self.parent.path),
             segment: child.segment,
-            variant: self.variant,
+            variant: self.variant.as_deref(),
         };
         let de = De {
             input: Input::Text(child.name),
@@ -259,7 +260,7 @@ impl<'de> MapAccess<'de> for Map<'_> {
         let path = Path {
             parent: Some(self.parent.path),
             segment: child.segment,
-            variant: self.variant,
+            variant: self.variant.as_deref(),
         };
         let de = child.de(&self.parent, &path);
         let _reading = de.reading();
@@ -273,28 +274,28 @@ impl<'de> MapAccess<'de> for Map<'_> {
 }
 
 /// The variant of an enum and what it holds.
-pub(super) struct Variant<'a> {
+pub(super) struct Variant<'a, 'de> {
     pub(super) name: &'a str,
-    pub(super) content: De<'a>,
+    pub(super) content: De<'a, 'de>,
 }
 
-impl<'de, 'a> EnumAccess<'de> for Variant<'a> {
+impl<'de, 'a> EnumAccess<'de> for Variant<'a, 'de> {
     type Error = Fault;
-    type Variant = Content<'a>;
+    type Variant = Content<'a, 'de>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(
         self,
         seed: S,
-    ) -> Result<(S::Value, Content<'a>), Fault> {
+    ) -> Result<(S::Value, Content<'a, 'de>), Fault> {
         let name: StrDeserializer<'_, Fault> = self.name.into_deserializer();
         Ok((seed.deserialize(name)?, Content(self.content)))
     }
 }
 
 /// What a variant holds.
-pub(super) struct Content<'a>(De<'a>);
+pub(super) struct Content<'a, 'de>(De<'a, 'de>);
 
-impl<'de> VariantAccess<'de> for Content<'_> {
+impl<'de> VariantAccess<'de> for Content<'_, 'de> {
     type Error = Fault;
 
     fn unit_variant(self) -> Result<(), Fault> {

@@ -30,10 +30,12 @@
 
 mod access;
 mod braces;
+mod classes;
 mod de;
 mod dummy;
 mod fault;
 mod form;
+mod identity;
 mod input;
 mod learn;
 mod passes;

@@ -131,10 +131,10 @@ impl Slow {
     }
 
     fn move_to_value(&self, fault: &mut Fault) {
-        let (Some(got), Some(place)) = (&fault.0.got, &fault.0.place) else {
+        let Some(place) = &fault.0.place else {
             return;
         };
-        let one = self.learned.only(got, &place.path);
+        let one = self.learned.only(fault, &place.path);
         if let Some(place) = one.and_then(|seen| seen.place.clone()) {
             // The mask of the outer place was for all it holds; here it is known what it was.
             fault.0.place = Some(place);
@@ -265,7 +265,7 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, first: Fault) -> Result
 
 /// Hands over what there is in the second pass, and remembers what was handed over.
 pub(super) fn any<'de, V: Visitor<'de>>(
-    de: De<'_>,
+    de: De<'_, 'de>,
     slow: &RefCell<Slow>,
     visitor: V,
 ) -> Result<V::Value, Fault> {
@@ -273,7 +273,7 @@ pub(super) fn any<'de, V: Visitor<'de>>(
         let is_duration = {
             let mut slow = slow.borrow_mut();
             let site = slow.learned.site(&de);
-            slow.learned.note(site, &de, Got::Other, false);
+            slow.learned.note(site, &de, Got::Other, None, false);
             let path = de.path_text();
             let is_duration = slow.durations.contains(&path);
             slow.dummied.push(path);
@@ -291,7 +291,8 @@ pub(super) fn any<'de, V: Visitor<'de>>(
         let learned = &mut slow.borrow_mut().learned;
         let site = learned.site(&de);
         let token = learned.token(&site);
-        let form = learned.form(&site, &de);
+        let given = learned.form(&site, &de);
+        let form = given.unwrap_or(Form::Plain);
         let shown = match form {
             Form::Plain => de.as_json(),
             _ => de,
@@ -301,7 +302,7 @@ pub(super) fn any<'de, V: Visitor<'de>>(
             None => form.got(&shown),
         };
         let token = token.map(|_| got.clone());
-        learned.note(site, &de, got, false);
+        learned.note(site, &de, got, given, false);
         learned.handed_over();
         (form, token)
     };
@@ -320,7 +321,7 @@ pub(super) fn any<'de, V: Visitor<'de>>(
 
 /// Hands over the name of an entry, or the tag of an enum, in the second pass.
 pub(super) fn identifier<'de, V: Visitor<'de>>(
-    de: De<'_>,
+    de: De<'_, 'de>,
     slow: &RefCell<Slow>,
     visitor: V,
 ) -> Result<V::Value, Fault> {
@@ -330,12 +331,18 @@ pub(super) fn identifier<'de, V: Visitor<'de>>(
             learned.note_tag(&de);
         }
         let site = learned.site(&de);
-        let form = learned.form(&site, &de);
-        learned.note(site, &de, form.got(&de), true);
+        let given = learned.form(&site, &de);
+        let form = given.unwrap_or(Form::Plain);
+        learned.note(site, &de, form.got(&de), given, true);
         form
     };
     match form {
-        Form::Plain => de.deserialize_str(visitor),
+        Form::Plain => match (de.dummy(), de.input.text()) {
+            (None, Some(text)) => de
+                .text_any(&text, visitor)
+                .map_err(|fault| de.place_as::<V::Value>(fault)),
+            _ => de.deserialize_str(visitor),
+        },
         form => form.hand_over(de, visitor),
     }
 }

@@ -3,6 +3,7 @@
 mod buffered;
 mod buffered_errors;
 mod buffered_text;
+mod mixed;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
