@@ -219,6 +219,11 @@ impl Error {
         self.edit(|inner| inner.rivals = names)
     }
 
+    /// What is wrong, without key, place and values.
+    pub(crate) fn detail(&self) -> Option<&str> {
+        self.0.detail.as_deref()
+    }
+
     /// Names below the key that mean the same thing, of which one may be set.
     pub(crate) fn rivals(&self) -> &[Box<str>] {
         &self.0.rivals

@@ -742,3 +742,18 @@ fn a_source_without_references_is_explained_as_it_wrote_its_values() -> Result<(
     }
     Ok(())
 }
+
+#[test]
+fn a_change_of_a_table_without_keys_is_shown_as_such() -> Result<(), Error> {
+    let memory = Memory::new();
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let before = props.snapshot();
+    memory.set("t", Value::Table(Box::default()))?;
+    let after = props.snapshot();
+    let shown = |changes: Vec<liveprops::KeyChange>| changes[0].to_string();
+    let came = shown(after.changes_since(&before));
+    assert!(came.starts_with("t: absent -> an empty table"), "{came}");
+    let went = shown(before.changes_since(&after));
+    assert!(went.starts_with("t: an empty table -> absent"), "{went}");
+    Ok(())
+}

@@ -226,6 +226,72 @@ fn rejections_grow_with_what_is_rejected() {
     });
 }
 
+/// Numbers by name, which serde buffers before it reads them.
+#[derive(serde::Deserialize)]
+struct Buffered<T> {
+    #[serde(flatten)]
+    all: std::collections::HashMap<String, T>,
+}
+
+/// Properties whose `m` is bound as a `T`, and a call that replaces `m` by as many texts; if `bad`,
+/// every other one is no number.
+fn replaces<T>(n: usize, bad: bool) -> impl FnOnce()
+where
+    Buffered<T>: serde::de::DeserializeOwned + Send + Sync + 'static,
+{
+    let memory = Memory::from([("m.k0", "0")]);
+    let builder = Properties::builder().source(memory.clone());
+    let props = builder.build().unwrap();
+    let bound = props.bind::<Buffered<T>>("m").build().unwrap();
+    move || {
+        let text = |at: usize| match at % 2 {
+            0 if bad => format!("bad {at}"),
+            _ => at.to_string(),
+        };
+        let entries = (0..n).map(|at| (format!("m.k{at}"), text(at)));
+        assert_eq!(memory.replace(entries).is_err(), bad);
+        let expected = if bad { 1 } else { n };
+        assert_eq!(bound.load().all.len(), expected);
+        drop(props);
+    }
+}
+
+#[test]
+fn bad_values_that_serde_buffers_cost_time_that_grows_with_their_number() {
+    grows_linearly("a flattened map with bad values", 250, |n| {
+        replaces::<u64>(n, true)
+    });
+    grows_linearly("a flattened map of secrets with bad values", 250, |n| {
+        replaces::<liveprops::Secret<u64>>(n, true)
+    });
+}
+
+#[test]
+fn an_update_with_bad_values_that_serde_buffers_costs_a_few_good_ones() {
+    /// The passes that look for bad values, and those of a second and a third decoding: for the error,
+    /// and for the places of secrets.
+    const MOST: f64 = 30.0;
+    let _alone = ALONE.lock().unwrap_or_else(|poison| poison.into_inner());
+    let time = |run: Box<dyn FnOnce()>| {
+        let begun = ProcessTime::now();
+        run();
+        begun.elapsed().as_secs_f64()
+    };
+    let check = |what: &str, replaces: &dyn Fn(bool) -> Box<dyn FnOnce()>| {
+        let best = |bad| (0..3).map(|_| time(replaces(bad))).fold(f64::MAX, f64::min);
+        let (good, bad) = (best(false), best(true));
+        println!(
+            "{what}: good {good:.4} s, bad {bad:.4} s, {:.1} times",
+            bad / good
+        );
+        assert!(bad < good * MOST, "{what}: {bad} s instead of {good} s");
+    };
+    check("numbers", &|bad| Box::new(replaces::<u64>(2_000, bad)));
+    check("secrets", &|bad| {
+        Box::new(replaces::<liveprops::Secret<u64>>(2_000, bad))
+    });
+}
+
 /// A source of which single keys are rejected.
 struct PerKey(usize, Arc<AtomicI64>);
 

@@ -145,7 +145,7 @@ fn read_table<T: DeserializeOwned>(
         Found::Nothing => generation.decode_absent(key),
         found => generation.decode_noting(key, found),
     };
-    read.map_err(|error| generation.explain_missing(key, error))
+    read.map_err(|error| generation.explain_missing(error))
 }
 
 /// A handle like the one on `slot` with one more key before its default.

@@ -1,5 +1,6 @@
 //! Why a key has the value it has.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,7 +19,8 @@ use crate::value::units;
 
 /// What every layer says about a key, which one wins, and what was refused; secrets are masked.
 ///
-/// Its `Display` is a short table for a person:
+/// Its `Display` is a short table for a person, in which a value of more than 1,024 bytes is cut; the
+/// fields here hold it whole:
 ///
 /// ```text
 /// ratelimit.qps = 500
@@ -122,6 +124,19 @@ pub enum Says {
     Value(String),
     /// A table of that many keys, which merges with those of other layers.
     Table(usize),
+}
+
+/// As many bytes of a value are printed.
+const MOST_SHOWN: usize = 1_024;
+
+/// The beginning of a long value and its length, or the value.
+fn shortened(value: &str) -> Cow<'_, str> {
+    if value.len() <= MOST_SHOWN {
+        return Cow::Borrowed(value);
+    }
+    let ends = value.char_indices().map(|(at, _)| at);
+    let end = ends.take_while(|at| *at <= MOST_SHOWN).last().unwrap_or(0);
+    Cow::Owned(format!("{}… ({} bytes)", &value[..end], value.len()))
 }
 
 /// Writes values as texts, with secrets masked.
@@ -360,7 +375,7 @@ impl fmt::Display for Explanation {
         write!(f, "{}", Plain(&self.key))?;
         match (&self.value, &self.broken) {
             (_, Some(error)) => write!(f, " cannot be read: {error}")?,
-            (Some(value), None) => write!(f, " = {}", Plain(value))?,
+            (Some(value), None) => write!(f, " = {}", Plain(&shortened(value)))?,
             (None, None) => match &self.absent {
                 Some(Absence::Unset { key, origin }) => {
                     write!(f, " is unset by {}", Plain(&origin.to_string()))?;
@@ -394,7 +409,7 @@ impl fmt::Display for Explanation {
             let says = match &layer.says {
                 Says::Nothing => "-".to_owned(),
                 Says::Unset => "unset".to_owned(),
-                Says::Value(value) => value.clone(),
+                Says::Value(value) => shortened(value).into_owned(),
                 Says::Table(keys) => format!("a table of {keys}"),
             };
             let mark = if layer.wins { '>' } else { ' ' };
@@ -416,7 +431,9 @@ impl fmt::Display for Explanation {
             None => "a restart",
         };
         match &self.pending_restart {
-            Some(Says::Value(value)) => write!(f, "\n  {restart} brings {}", Plain(value))?,
+            Some(Says::Value(value)) => {
+                write!(f, "\n  {restart} brings {}", Plain(&shortened(value)))?;
+            }
             Some(Says::Table(keys)) => write!(f, "\n  {restart} brings a table of {keys}")?,
             Some(Says::Nothing | Says::Unset) => write!(f, "\n  {restart} takes it away")?,
             None => {}

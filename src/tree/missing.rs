@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind};
 use crate::tree::explain::{Absence, absence};
 use crate::tree::snapshot::{Found, Generation};
-use crate::value::key::Key;
+use crate::value::coerce;
+use crate::value::key::{self, Key};
 use crate::value::map::Entry;
 use crate::value::node::Node;
 
@@ -15,16 +16,27 @@ const MOST_REFERRED: usize = 3;
 /// As many references are followed one after the other to where a value was written.
 const MAX_CHAIN: usize = 64;
 
+/// Said about a key of which no layer says anything.
+pub(crate) const UNDEFINED: &str = "not set: no layer defines it";
+
+/// The key above a key.
+fn parent(key: &str) -> Option<&str> {
+    key::lineage(key).nth(1)
+}
+
 impl Generation {
-    /// Adds to "missing" why each missing key is missing: where it is unset, or which key may be meant.
-    pub(crate) fn explain_missing(&self, key: &str, error: Error) -> Error {
+    /// Adds to "not set" why each missing key is missing: where it is unset, or which key may be meant.
+    pub(crate) fn explain_missing(&self, error: Error) -> Error {
         if error.iter().nth(1).is_some() {
             let all = error.iter().cloned();
-            return Error::all(all.map(|error| self.explain_missing(key, error)).collect());
+            return Error::all(all.map(|error| self.explain_missing(error)).collect());
         }
         let Some(missing) = error.key().filter(|_| error.kind() == ErrorKind::Missing) else {
             return error;
         };
+        if error.detail() == Some(coerce::NULL_ITEM) {
+            return error;
+        }
         let explained = |detail: String| {
             let explained = Error::new(ErrorKind::Missing, detail).with_key(missing);
             match error.wanted() {
@@ -32,23 +44,26 @@ impl Generation {
                 None => explained,
             }
         };
-        if let Some(absent) = self.explain_absence(missing, &explained) {
+        if let Some(absent) = self.explain_absence(missing, error.origin(), &explained) {
             return absent;
         }
         if let Some(spelled) = self.spelled_otherwise(missing) {
             return spelled.explain(missing, &error);
         }
-        if missing != key {
-            return error;
-        }
-        match self.nearest(key) {
-            Some(near) => explained(format!("no layer defines it; did you mean `{near}`?")),
-            None => error,
+        match self.nearest(missing) {
+            Some(near) => explained(format!("{UNDEFINED}; did you mean `{near}`?")),
+            None => explained(UNDEFINED.to_owned()),
         }
     }
 
-    /// The error about a missing key that a layer mentions.
-    fn explain_absence(&self, missing: &str, explained: &dyn Fn(String) -> Error) -> Option<Error> {
+    /// The error about a missing key that a layer mentions. `beside` is where the item of a list was
+    /// written that lacks it.
+    fn explain_absence(
+        &self,
+        missing: &str,
+        beside: Option<&str>,
+        explained: &dyn Fn(String) -> Error,
+    ) -> Option<Error> {
         let found = Found::in_tree(&self.root, missing).ok()?;
         if !found.is_nothing() && !found.reads_as_unset() {
             return None;
@@ -61,8 +76,14 @@ impl Generation {
                 Some(explained(detail).with_origin(origin))
             }
             Absence::Hidden { key, origin } => {
-                let detail = format!("no layer defines it below the value of `{key}`");
-                Some(explained(detail).with_origin(origin))
+                let item = beside.and_then(|at| Some((at, parent(missing)?)));
+                Some(match item {
+                    Some((at, item)) => {
+                        explained(format!("{UNDEFINED} in the item `{item}`")).with_origin(at)
+                    }
+                    None => explained(format!("{UNDEFINED} below the value of `{key}`"))
+                        .with_origin(origin),
+                })
             }
             Absence::NoCase { origin } => {
                 let detail = "no case of the contextual value matches; add a case without `if`";

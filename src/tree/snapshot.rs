@@ -517,7 +517,7 @@ impl Generation {
                     self.hide_fields::<T>(key, found);
                     self.decode_noting(key, found)
                         .map(Some)
-                        .map_err(|error| self.explain_missing(key, error))
+                        .map_err(|error| self.explain_missing(error))
                 }
             },
         }
@@ -658,7 +658,7 @@ impl Generation {
     pub(crate) fn explain_missing_of<T: DeserializeOwned>(&self, key: &str, error: Error) -> Error {
         let is_absent = error.kind() == ErrorKind::Missing && error.key() == Some(key);
         if !is_absent || self.spelled_otherwise(key).is_some() {
-            return self.explain_missing(key, error);
+            return self.explain_missing(error);
         }
         // What a table lacks stands below it.
         let as_table = coerce::decode_table::<T>(key, None, true).map(drop);
@@ -667,13 +667,13 @@ impl Generation {
             Err(errors) => errors.iter().filter_map(Error::key).collect(),
         };
         if fields.contains(&key) {
-            return self.explain_missing(key, error);
+            return self.explain_missing(error);
         }
         let mut fields = fields.into_iter();
         let spelled = fields.find_map(|field| self.spelled_otherwise(field));
         match spelled.or_else(|| self.spelled_below(key)) {
             Some(spelled) => spelled.explain(key, &error),
-            None => self.explain_missing(key, error),
+            None => self.explain_missing(error),
         }
     }
 }
@@ -731,7 +731,7 @@ impl Snapshot {
             Found::Nothing => self.0.decode_absent(key),
             found => self.0.decode_noting(key, found),
         };
-        read.map_err(|error| self.0.explain_missing(key, error))
+        read.map_err(|error| self.0.explain_missing(error))
     }
 
     /// Whether any layer defines the key, as a value or as a table.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
+use crate::tree::missing::UNDEFINED;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::key::Key;
 use crate::value::map::Entry;
@@ -160,7 +161,7 @@ fn strip<'a>(folded: &'a str, name: &str) -> Option<&'a str> {
 impl Spelled {
     /// The error of a missing key with what to write so that it is set.
     pub(crate) fn explain(&self, missing: &str, error: &Error) -> Error {
-        let detail = format!("no layer defines it; {}", self.advice());
+        let detail = format!("{UNDEFINED}; {}", self.advice());
         let explained = Error::new(ErrorKind::Missing, detail).with_key(missing);
         match error.wanted() {
             Some(wanted) => explained.with_wanted(wanted),

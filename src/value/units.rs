@@ -245,6 +245,9 @@ impl ByteSize {
     }
 }
 
+const UNKNOWN_UNIT: &str =
+    "an unknown unit: write B, kB, MB, GB, TB, PB or EB, or KiB, MiB, GiB, TiB, PiB or EiB";
+
 /// How a [`ByteSize`] asks the deserializer of this crate for a size.
 pub(crate) const SIZE_NAME: &str = "$liveprops::ByteSize";
 
@@ -272,14 +275,21 @@ pub(crate) fn byte_size(text: &str) -> Result<ByteSize, &'static str> {
         "" | "byte" | "bytes" => 1,
         _ => match SIZES.iter().find(|(name, _)| is(name)) {
             Some((_, factor)) => *factor,
-            None if unit.len() == 1 => {
+            None if is_one_of_two(unit) => {
                 return Err("an ambiguous unit: write kB for 1000 or KiB for 1024 bytes");
             }
+            None if unit.chars().all(char::is_alphabetic) => return Err(UNKNOWN_UNIT),
             None => return Err("not a size such as `10 MiB` or `1.5GB`"),
         },
     };
     let bytes = number.times(factor)?;
     u64::try_from(bytes).map(ByteSize).map_err(|_| TOO_LARGE)
+}
+
+/// Whether a single letter may mean a power of 1000 or of 1024.
+fn is_one_of_two(unit: &str) -> bool {
+    let mut letters = unit.chars();
+    matches!((letters.next(), letters.next()), (Some(c), None) if "kmgtpe".contains(c.to_ascii_lowercase()))
 }
 
 impl FromStr for ByteSize {
@@ -507,6 +517,24 @@ mod tests {
         ] {
             let text = ByteSize(bytes).to_string();
             assert_eq!(byte_size(&text), Ok(ByteSize(bytes)), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_unit_is_not_called_ambiguous() {
+        let refused = |text: &str| text.parse::<ByteSize>().unwrap_err().to_string();
+        for text in ["64k", "1 M", "2G", "3t", "4P", "5e"] {
+            assert!(refused(text).contains("ambiguous"), "{text}");
+        }
+        for text in ["1x", "10 q", "3 \u{b5}", "5 bits", "1 Kb/s"] {
+            let shown = refused(text);
+            assert!(!shown.contains("ambiguous"), "{text}: {shown}");
+        }
+        for text in ["1x", "10 q", "5 bits"] {
+            let shown = refused(text);
+            for unit in ["kB", "KiB", "EB", "EiB"] {
+                assert!(shown.contains(unit), "{text}: {shown}");
+            }
         }
     }
 }

@@ -77,12 +77,52 @@ fn refuse(text: &str, fault: &toml::de::Error, at: impl Fn(usize) -> Origin) -> 
         return Error::new(ErrorKind::InvalidKey, "a key is given twice")
             .with_origin(at(span.start));
     }
-    if message.starts_with("string values must be quoted") {
-        let detail = "not a value: text must stand in quotes; expected text in quotes, a number, `true`, \
-                      `false`, a date, a list or a table";
-        return malformed(detail, at(span.start));
+    let rest = text.get(span.start..).unwrap_or_default();
+    let end = rest.find(|c: char| c.is_whitespace() || ",#]}".contains(c));
+    let word = &rest[..end.unwrap_or(rest.len())];
+    malformed(advice(message, word), at(span.start))
+}
+
+/// What the parser refused and how to put it right. `word` is what stands there, which is not shown: it
+/// may be a part of a secret.
+fn advice(message: &str, word: &str) -> String {
+    const NO_VALUE: &str = "not a value: text must stand in quotes; expected text in quotes, a number, \
+                            `true`, `false`, a date, a list or a table";
+    let begins = |all: &[&str]| all.iter().any(|start| message.starts_with(start));
+    let is = |all: &[&str]| all.iter().any(|known| word.eq_ignore_ascii_case(known));
+    let is_text = begins(&["string values must be quoted"]);
+    let is_word = is_text || begins(&["invalid float", "invalid boolean"]);
+    if is_word && is(&["null", "none", "nil", "undefined"]) {
+        return "TOML has no null: leave the key out, or write text in quotes".to_owned();
     }
-    malformed(message, at(span.start))
+    if is_word && is(&["true", "false", "yes", "no", "on", "off"]) {
+        return "a boolean is `true` or `false` in small letters; write text in quotes".to_owned();
+    }
+    let is_number = word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+    if is_text || (is_word && !is_number) {
+        return NO_VALUE.to_owned();
+    }
+    let message = message.trim_end_matches(", expected nothing");
+    if begins(&["unexpected leading zero"]) {
+        return format!("{message}: write the number without it, or text in quotes");
+    }
+    if begins(&["unexpected key or value"]) {
+        return format!(
+            "{message}: a value ends with its line; write text in quotes and a list in brackets"
+        );
+    }
+    let scalars = [
+        "float", "mantissa", "fraction", "exponent", "integer", "date", "time", "offset",
+    ];
+    let radixes = ["hexadecimal", "octal", "binary"];
+    let is_scalar = message.strip_prefix("invalid ").is_some_and(|what| {
+        let mut names = scalars.iter().chain(&radixes);
+        names.any(|name| what.starts_with(name))
+    });
+    if is_scalar || begins(&["`_` may only", "radix must be", "integers with a radix"]) {
+        return format!("{message}; write text in quotes");
+    }
+    message.to_owned()
 }
 
 /// Whether a name stands for a table, by what follows it.

@@ -270,3 +270,42 @@ fn text_without_quotes_is_refused_with_what_was_expected() {
     assert!(error.contains("must stand in quotes"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
 }
+
+#[test]
+fn a_refused_value_names_the_remedy_and_shows_nothing_of_the_text() {
+    let quotes = "text in quotes";
+    for (value, parts) in [
+        ("08", ["leading zero", "without it"]),
+        ("01.5", ["leading zero", "without it"]),
+        ("None", ["no null", "leave the key out"]),
+        ("null", ["no null", "leave the key out"]),
+        ("nil", ["no null", "leave the key out"]),
+        ("True", ["`true` or `false`", quotes]),
+        ("yes", ["`true` or `false`", quotes]),
+        ("OFF", ["`true` or `false`", quotes]),
+        ("1,5", ["ends with its line", "list in brackets"]),
+        ("1.2.3.4", ["float", quotes]),
+        ("10.0.0.0/8", ["float", quotes]),
+        ("1_", ["`_`", quotes]),
+        ("2020-13-01", ["date", quotes]),
+        ("12:30:xx", ["time", quotes]),
+        ("0xfg", ["hexadecimal", quotes]),
+        ("info7q", ["not a value", quotes]),
+        ("nan7q", ["not a value", quotes]),
+        ("truex7q", ["not a value", quotes]),
+    ] {
+        for (text, place) in [
+            (format!("a = {value}"), "f:1:"),
+            (format!("[t]\na = {value}\n"), "f:2:"),
+        ] {
+            let error = Format::toml().parse(text.as_bytes(), &Origin::new("f", ""));
+            let error = error.unwrap_err().to_string();
+            for part in parts.iter().chain([&place]) {
+                assert!(error.contains(part), "{text}: {error}");
+            }
+            for part in ["expected nothing", "7q", "13-01", "08"] {
+                assert!(!error.contains(part), "{text}: {error}");
+            }
+        }
+    }
+}

@@ -96,6 +96,10 @@ impl<'a, 'o> Reader<'a, 'o> {
         if let Some(tab) = is_tab.then(|| first_tab(text, line)).flatten() {
             (line, column) = tab;
         }
+        // A name without its colon is noticed where the next line begins.
+        if info.contains("simple key expect") {
+            (line, column) = last_text_before(text, line, column);
+        }
         let at = self.origin.at(line, column);
         if info.contains("recursion limit") {
             return too_deep(at);
@@ -367,6 +371,22 @@ fn first_tab(text: &str, from: u32) -> Option<(u32, u32)> {
         let is_tab = text.as_bytes().get(spaces) == Some(&b'\t');
         is_tab.then_some((line, spaces as u32 + 1))
     })
+}
+
+/// The place, or if only space stands before it on its line, where the last line of text before it
+/// begins.
+fn last_text_before(text: &str, line: u32, column: u32) -> (u32, u32) {
+    let begins = |text: &str| text.chars().take_while(|c| c.is_whitespace()).count() as u32 + 1;
+    let lines = (1..).zip(text.lines()).take_while(|(at, _)| *at <= line);
+    let lines: Vec<(u32, &str)> = lines.collect();
+    let here = lines.iter().find(|(at, _)| *at == line);
+    if here.is_some_and(|(_, text)| begins(text) < column) {
+        return (line, column);
+    }
+    let has_text = |text: &str| !text.trim().is_empty() && !text.trim().starts_with('#');
+    let mut before = lines.iter().rev().filter(|(at, _)| *at < line);
+    let last = before.find(|(_, text)| has_text(text));
+    last.map_or((line, column), |(at, text)| (*at, begins(text)))
 }
 
 fn place(mark: Marker) -> (u32, u32) {

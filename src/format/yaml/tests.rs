@@ -228,3 +228,19 @@ fn a_refusal_names_the_line_of_a_tab_and_the_remedy() {
         assert!(!error.contains("hunter2"), "{error}");
     }
 }
+
+#[test]
+fn a_name_without_its_colon_is_refused_on_its_own_line() {
+    for (text, place) in [
+        ("a: 1\nb:2\n", "f:2:1"),
+        ("a: 1\nb:2", "f:2:1"),
+        ("a: 1\nb\n", "f:2:1"),
+        ("a: 1\nb:2\nc: 3\n", "f:2:1"),
+        ("a: 1\nb:2\n\n  # x\n\n", "f:2:1"),
+        ("a:\n  b: 1\n  c:2\nd: 1\n", "f:3:3"),
+        ("a: 1\r\nb:2 # c\r\nd: 1\r\n", "f:2:1"),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert_eq!(error.origin(), Some(place), "{text:?}: {error}");
+    }
+}

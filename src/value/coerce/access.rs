@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::collections::HashMap;
 
 use serde_core::de::value::StrDeserializer;
 use serde_core::de::{
@@ -10,7 +11,7 @@ use serde_core::de::{
 };
 
 use crate::value::Value;
-use crate::value::coerce::fault::Fault;
+use crate::value::coerce::fault::{Fault, type_name};
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::place::De;
 use crate::value::node::Node;
@@ -180,6 +181,8 @@ pub(super) struct Map<'a, 'de> {
     entries: std::vec::IntoIter<Child<'a>>,
     current: Option<Child<'a>>,
     variant: Option<Cow<'a, str>>,
+    /// The entries whose names were no text, by what the names converted to.
+    given: HashMap<String, Child<'a>>,
     /// Tells who made this the name that was read last.
     last: &'a Cell<Option<&'a str>>,
 }
@@ -212,6 +215,7 @@ impl<'a, 'de> Map<'a, 'de> {
             entries: entries.into_iter(),
             current: None,
             variant,
+            given: HashMap::new(),
             last,
         }
     }
@@ -243,8 +247,16 @@ impl<'de> MapAccess<'de> for Map<'_, 'de> {
             name: true,
             json: None,
         };
+        let converted = &self.parent.context.converted;
+        converted.take();
         match seed.deserialize(de) {
-            Ok(value) => Ok(Some(value)),
+            Ok(value) => match converted
+                .take()
+                .and_then(|name| self.given.insert(name, *child))
+            {
+                Some(first) => Err(self.parent.given_twice(first, *child)),
+                None => Ok(Some(value)),
+            },
             // The struct says it with the names it knows: let the fault travel up to it.
             Err(fault) if fault.0.unknown.is_some() => Err(fault),
             Err(fault) => Err(de.place(fault)),
@@ -263,6 +275,10 @@ impl<'de> MapAccess<'de> for Map<'_, 'de> {
             variant: self.variant.as_deref(),
         };
         let de = child.de(&self.parent, &path);
+        if let (Some(slow), Input::Dummy(_)) = (de.context.slow, de.input) {
+            let wanted = || type_name::<S::Value>();
+            slow.borrow_mut().note_wanted(&de.path_text(), wanted);
+        }
         let _reading = de.reading();
         seed.deserialize(de)
             .map_err(|fault| de.place_as::<S::Value>(fault))
@@ -288,7 +304,13 @@ impl<'de, 'a> EnumAccess<'de> for Variant<'a, 'de> {
         seed: S,
     ) -> Result<(S::Value, Content<'a, 'de>), Fault> {
         let name: StrDeserializer<'_, Fault> = self.name.into_deserializer();
-        Ok((seed.deserialize(name)?, Content(self.content)))
+        let variant = seed.deserialize(name)?;
+        // What serde derives to tell variants apart is an enum; another type may be none.
+        if std::any::type_name::<S::Value>().ends_with("::__Field") {
+            let variant = std::mem::discriminant(&variant);
+            self.content.convert(|| format!("{variant:?}"));
+        }
+        Ok((variant, Content(self.content)))
     }
 }
 

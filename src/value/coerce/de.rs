@@ -1,5 +1,7 @@
 //! The deserializer: one place of the tree, asked for one type.
 
+use std::net::{IpAddr, SocketAddr};
+
 use serde_core::de::value::MapDeserializer;
 use serde_core::de::{Deserializer, Visitor};
 
@@ -43,7 +45,10 @@ macro_rules! integers {
                 Whole::Huge(number) => $t::try_from(number).ok(),
             };
             match number {
-                Some(number) => visitor.$visit(number).map_err(|fault| self.place(fault)),
+                Some(number) => {
+                    self.convert(|| number.to_string());
+                    visitor.$visit(number).map_err(|fault| self.place(fault))
+                }
                 None => Err(self.fault("out of range", range())),
             }
         }
@@ -85,18 +90,21 @@ impl<'de> Deserializer<'de> for De<'_, 'de> {
             },
             _ => return Err(self.refuse("bool")),
         };
+        self.convert(|| value.to_string());
         visitor.visit_bool(value).map_err(|fault| self.place(fault))
     }
 
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_f32(visitor));
         let value = self.float::<f32>("f32")?;
+        self.convert(|| format!("{value:?}"));
         visitor.visit_f32(value).map_err(|fault| self.place(fault))
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_f64(visitor));
         let value = self.float::<f64>("f64")?;
+        self.convert(|| format!("{value:?}"));
         visitor.visit_f64(value).map_err(|fault| self.place(fault))
     }
 
@@ -110,7 +118,10 @@ impl<'de> Deserializer<'de> for De<'_, 'de> {
             chars.next().filter(|_| chars.next().is_none())
         };
         match only(&text).or_else(|| only(text.trim())) {
-            Some(c) => visitor.visit_char(c).map_err(|fault| self.place(fault)),
+            Some(c) => {
+                self.convert(|| c.to_string());
+                visitor.visit_char(c).map_err(|fault| self.place(fault))
+            }
             None if text.is_empty() => Err(self.fault("empty text", "char")),
             None => Err(self.fault("not a single character", "char")),
         }
@@ -119,9 +130,14 @@ impl<'de> Deserializer<'de> for De<'_, 'de> {
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         or_dummy!(self.deserialize_str(visitor));
         match self.input.text() {
-            Some(text) => visitor
-                .visit_str(&text)
-                .map_err(|fault| self.place_as::<V::Value>(fault)),
+            Some(text) => {
+                if let Some(address) = address::<V::Value>(&text).filter(|_| self.name) {
+                    self.convert(|| address);
+                }
+                visitor
+                    .visit_str(&text)
+                    .map_err(|fault| self.place_as::<V::Value>(fault))
+            }
             None => Err(self.refuse(type_name::<V::Value>())),
         }
     }
@@ -369,6 +385,15 @@ impl<'de> De<'_, 'de> {
     pub(super) fn list_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.seq(None, visitor)
     }
+}
+
+/// The canonical text of an address of the standard library.
+fn address<T>(text: &str) -> Option<String> {
+    if !std::any::type_name::<T>().starts_with("core::net::") {
+        return None;
+    }
+    let ip = text.parse().map(|ip: IpAddr| ip.to_string()).ok();
+    ip.or_else(|| text.parse().map(|at: SocketAddr| at.to_string()).ok())
 }
 
 /// Hands an integer over in the smallest form: serde's buffer knows only 64 bits.

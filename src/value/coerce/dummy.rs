@@ -6,7 +6,7 @@ use serde_core::de::{
     VariantAccess, Visitor,
 };
 
-use crate::value::coerce::fault::Fault;
+use crate::value::coerce::fault::{Fault, Got};
 
 /// How many different placeholders there are before a type is given up on.
 pub(super) const LEVELS: usize = 6;
@@ -36,6 +36,23 @@ impl Dummy {
     pub(super) fn new(level: usize) -> Self {
         let level = level.min(LEVELS - 1);
         Self { level, depth: 0 }
+    }
+
+    /// What `deserialize_any` hands over.
+    pub(super) fn got(self) -> Got {
+        match self.level {
+            0 => Got::Number("0".to_owned()),
+            1 => Got::Text(String::new()),
+            2 => Got::Bool(false),
+            3 => Got::Unit,
+            4 => Got::Seq,
+            _ => Got::Map,
+        }
+    }
+
+    /// The text for who asks for anything and wants a text; `None` at the last level.
+    pub(super) fn text(self) -> Option<&'static str> {
+        TEXTS.get(self.level + 1).copied()
     }
 
     fn inner(self) -> Result<Self, Fault> {

@@ -7,6 +7,7 @@ use std::fmt;
 use serde_core::de::{Expected, Unexpected};
 
 use crate::error::{Error, ErrorKind, MASK};
+use crate::value::coerce::form::INTEGERS;
 use crate::value::coerce::identity::address;
 use crate::value::coerce::input::Input;
 
@@ -16,6 +17,12 @@ const UNSAID: &str = "cannot be read";
 /// Said about a variable that is set to nothing.
 pub(super) const EMPTY_VARIABLE: &str = "empty text: the variable is set to nothing; unset it, or \
                                          skip empty variables by `Env::ignore_empty`";
+
+/// Stands for the name of a type that is inside of serde.
+const INSIDE: &str = "\u{1}serde";
+
+/// What is said of a value whose type is never taken.
+const WRONG_TYPE: &str = "wrong type";
 
 const WRONG_LENGTH: &str = "wrong length";
 
@@ -33,6 +40,12 @@ pub(super) struct Inner {
     /// Whether `detail` comes from a type of the user and may quote the value.
     pub(super) custom: bool,
     pub(super) wanted: Option<String>,
+    /// Whether `wanted` is the type around the place, as its own words name none.
+    pub(super) by_type: bool,
+    /// The type of the field, where `wanted` is inside of serde.
+    pub(super) asked: Option<String>,
+    /// Whether the value was refused while it was handed over, so serde had not buffered it.
+    pub(super) direct: bool,
     /// What serde says it got, when it judged a value that it had buffered.
     pub(super) got: Option<Got>,
     /// Which value that was; see [`Judged`].
@@ -183,6 +196,9 @@ impl Fault {
             detail: detail.into(),
             custom: false,
             wanted: None,
+            by_type: false,
+            asked: None,
+            direct: false,
             got: None,
             at: None,
             variants: None,
@@ -240,7 +256,8 @@ impl Fault {
 
     /// Whether it may be about a value that serde had buffered.
     pub(super) fn may_be_buffered(&self) -> bool {
-        self.0.custom || self.0.got.is_some() || self.0.detail == WRONG_LENGTH
+        let by_serde = self.0.custom || self.0.got.is_some() || self.0.detail == WRONG_LENGTH;
+        by_serde && !self.0.direct
     }
 
     /// What serde said about a buffered value, if this is that.
@@ -252,6 +269,35 @@ impl Fault {
             among: Vec::new(),
             variants: self.0.variants,
         })
+    }
+
+    /// What serde said about a text where it wants a number or a boolean: it says that about each text.
+    pub(super) fn wants_no_text(&self) -> Option<Judged> {
+        let judged = self.judged_here()?;
+        let is_scalar = judged.wanted == "a boolean" || is_number(&judged.wanted);
+        let is_text = matches!(judged.got, Got::Text(_));
+        (is_scalar && is_text && self.0.detail == WRONG_TYPE).then_some(judged)
+    }
+
+    /// The same fault of another text.
+    pub(super) fn of_text(text: Got, wanted: &str, place: Place) -> Self {
+        let mut fault = Self::mismatch(WRONG_TYPE, wanted);
+        fault.0.got = Some(text);
+        fault.0.place = Some(place);
+        fault
+    }
+
+    /// Moves it to another place, where the type around the old one is not what is wanted.
+    pub(super) fn move_to(&mut self, place: Place) {
+        let inner = &mut *self.0;
+        let is_elsewhere = inner
+            .place
+            .as_ref()
+            .is_none_or(|old| old.path != place.path);
+        if is_elsewhere && inner.by_type {
+            inner.wanted = None;
+        }
+        inner.place = Some(place);
     }
 
     pub(super) fn into_error(self, key: &str) -> Error {
@@ -283,7 +329,8 @@ impl Fault {
         if !path.is_empty() {
             error = error.with_key(path);
         }
-        if let Some(wanted) = inner.wanted {
+        let wanted = inner.wanted.filter(|wanted| !is_inside_of_serde(wanted));
+        if let Some(wanted) = wanted.or(inner.asked) {
             error = error.with_wanted(wanted);
         }
         if let Some(found) = found {
@@ -319,7 +366,7 @@ impl serde_core::de::Error for Fault {
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::judged("wrong type", Judged::of(&unexpected, expected))
+        Self::judged(WRONG_TYPE, Judged::of(&unexpected, expected))
     }
 
     fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -348,7 +395,7 @@ impl serde_core::de::Error for Fault {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        let mut fault = Self::new(ErrorKind::Missing, "missing");
+        let mut fault = Self::new(ErrorKind::Missing, "not set");
         fault.0.missing = Some(field);
         fault
     }
@@ -358,6 +405,11 @@ impl serde_core::de::Error for Fault {
         fault.0.twice = Some(field);
         fault
     }
+}
+
+/// Whether this is what serde calls a type of numbers.
+fn is_number(wanted: &str) -> bool {
+    INTEGERS.contains(&wanted) || ["f32", "f64"].contains(&wanted)
 }
 
 fn one_of(names: &[&str]) -> String {
@@ -398,9 +450,19 @@ fn implemented_for(name: &str) -> &str {
     &name[start..end.map_or(name.len(), |end| start + end)]
 }
 
+/// Whether the name of what is wanted says nothing to who does not know the inside of serde.
+pub(super) fn is_inside_of_serde(wanted: &str) -> bool {
+    wanted == INSIDE || wanted == "any value"
+}
+
 /// The name of a type without its modules.
 pub(super) fn type_name<T: ?Sized>() -> String {
-    let full = implemented_for(std::any::type_name::<T>());
+    let full = std::any::type_name::<T>();
+    let inside = ["serde::__private", "serde_core::private", "::__Field"];
+    if inside.iter().any(|part| full.contains(part)) {
+        return INSIDE.to_owned();
+    }
+    let full = implemented_for(full);
     let mut short = String::new();
     let mut word = String::new();
     let mut chars = full.chars().peekable();

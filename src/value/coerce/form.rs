@@ -49,7 +49,7 @@ pub(super) enum Shape {
     Named,
 }
 
-const INTEGERS: [&str; 12] = [
+pub(super) const INTEGERS: [&str; 12] = [
     "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize",
 ];
 
@@ -277,6 +277,6 @@ impl Form {
             }
             _ => return de.plain_any(visitor),
         };
-        result.map_err(|fault| de.place(fault))
+        result.map_err(|fault| de.place_as::<V::Value>(fault))
     }
 }

@@ -101,8 +101,12 @@ pub(super) struct Learned {
     /// The texts of each entry of tables of one class, while a tag is looked for.
     pub(super) texts: Option<HashMap<String, Texts>>,
     pub(super) said_before: usize,
-    /// Whether places are noted, for messages.
-    pub(super) with_places: bool,
+    /// Whether errors are collected.
+    pub(super) reporting: bool,
+    /// The place at and below which the next pass notes what an error shows.
+    pub(super) place_at: Option<String>,
+    /// Values of which it notes the same.
+    pub(super) places: HashSet<String>,
 }
 
 /// The texts in each table of a class, with the path of the table.
@@ -199,6 +203,11 @@ impl Seen {
             let rest = &self.class[item.len()..];
             rest.is_empty() || (rest.starts_with(VARIANT) && !rest.contains(STEP))
         })
+    }
+
+    /// Whether serde may have buffered it, which it does with no name and no tag.
+    fn is_buffered(&self) -> bool {
+        !self.name && !self.tag
     }
 
     pub(super) fn is_container(&self) -> bool {
@@ -303,7 +312,10 @@ impl Learned {
     ) {
         let same = self.by_got.entry(got.clone()).or_default();
         same.push(self.seen.len());
-        let place = self.with_places.then(|| de.place_here());
+        let shows = self.place_at.as_ref();
+        let shows = shows.is_some_and(|at| under(&site.path, at));
+        let shows = shows || self.places.contains(&site.id);
+        let place = shows.then(|| de.place_here());
         self.seen.push(Seen {
             path: site.path,
             id: site.id,
@@ -454,7 +466,9 @@ impl Learned {
 
     /// Whether a scalar was handed over at a place.
     pub(super) fn is_value(&self, path: &str) -> bool {
-        let here = |seen: &Seen| seen.path == path && !matches!(seen.raw, Raw::Table(_));
+        let here = |seen: &Seen| {
+            seen.is_buffered() && seen.path == path && !matches!(seen.raw, Raw::Table(_))
+        };
         self.seen.iter().any(here)
     }
 
@@ -466,15 +480,63 @@ impl Learned {
         self.seen.iter().find(here)
     }
 
+    /// Whether anything was handed over at a place or below.
+    pub(super) fn hands_over_below(&self, path: &str) -> bool {
+        self.seen.iter().any(|seen| under(&seen.path, path))
+    }
+
+    /// The place where a value was handed over in a pass that noted it.
+    pub(super) fn place_of(&self, id: &str) -> Option<Place> {
+        let seen = self.seen.iter().find(|seen| seen.id == id);
+        seen.and_then(|seen| seen.place.clone())
+    }
+
+    /// A value with its place, in a pass that noted it.
+    pub(super) fn text_of(&self, id: &str) -> Option<(Got, Place)> {
+        let seen = self.seen.iter().find(|seen| seen.id == id)?;
+        Some((seen.got.clone(), seen.place.clone()?))
+    }
+
+    /// The value that serde may have buffered at a place.
+    pub(super) fn buffered_at(&self, path: &str) -> Option<Seen> {
+        let mut seen = self.seen.iter();
+        let found = seen.find(|seen| seen.is_buffered() && seen.path == path);
+        found.cloned()
+    }
+
+    /// The other texts of the class of a value that no form makes what its type wants.
+    pub(super) fn alike(&self, refused: &Seen, judged: &Judged) -> Vec<Seen> {
+        let is_alike = |seen: &&Seen| {
+            let is_text = matches!(seen.raw, Raw::Text(_) | Raw::Item(_));
+            let other = || Judged {
+                got: seen.got.clone(),
+                ..judged.clone()
+            };
+            seen.is_buffered()
+                && seen.class == refused.class
+                && seen.id != refused.id
+                && matches!(seen.got, Got::Text(_))
+                && is_text
+                && seen.raw.form(&other()).is_none()
+        };
+        self.seen.iter().filter(is_alike).cloned().collect()
+    }
+
     /// All that was handed over below a place, in that order, but for names and tags.
     pub(super) fn all_below(&self, path: &str) -> Vec<Seen> {
-        let below = |seen: &&Seen| !seen.name && !seen.tag && is_below(&seen.path, path);
+        let below = |seen: &&Seen| seen.is_buffered() && is_below(&seen.path, path);
         self.seen.iter().filter(below).cloned().collect()
     }
 
     /// Whether serde has buffered something at a place or below.
     pub(super) fn buffers_below(&self, path: &str) -> bool {
-        self.seen.iter().any(|seen| under(&seen.path, path))
+        let mut seen = self.seen.iter();
+        seen.any(|seen| seen.is_buffered() && under(&seen.path, path))
+    }
+
+    /// How many values this pass has handed over.
+    pub(super) fn handed(&self) -> usize {
+        self.seen.len()
     }
 
     pub(super) fn start(&mut self) {

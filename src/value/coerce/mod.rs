@@ -66,6 +66,7 @@ use crate::value::secret::{Secrets, buffered};
 
 pub(crate) use crate::value::secret::buffered::Places;
 
+pub(crate) use crate::value::coerce::place::NULL_ITEM;
 pub(crate) use crate::value::coerce::probe::{Way, is_secret_type, secret_places};
 
 /// What errors do not show: everything, or what is secret by itself.

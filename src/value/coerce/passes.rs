@@ -40,7 +40,7 @@ pub(super) fn decode_in_passes<T: DeserializeOwned>(
             Ok(value) if learner.proves_lists() => return Ok(value),
             Ok(_) => {}
             Err(fault) => {
-                if !learner.improves(&fault, &log) {
+                if slow.borrow().is_exhausted() || !learner.improves(&fault, &log) {
                     return Err(fault);
                 }
             }
@@ -57,6 +57,7 @@ fn run<T: DeserializeOwned>(
     PASSES.with(|passes| passes.set(passes.get() + 1));
     let texts = Texts::new();
     let (mut result, mut log) = fault::noting(|| root.run::<T>(Some((slow, &texts))));
+    slow.borrow_mut().count();
     let learned = &slow.borrow().learned;
     if let Err(fault) = &mut result {
         learned.resolve(&mut fault.0.at);
@@ -74,10 +75,76 @@ fn dry<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>) -> Outcome {
 pub(super) fn locate<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>, fault: &mut Fault) {
     let pass = || dry::<T>(root, slow);
     let learner = Learner { slow, pass: &pass };
-    if learner.find_equal(fault) || learner.find_by_leaving_out(fault) {
-        // What was handed over last counts, not what stood in for it.
+    let Some(outer) = fault.0.place.clone().filter(|_| fault.may_be_buffered()) else {
+        return;
+    };
+    if !learner.learned(|learned| learned.hands_over_below(&outer.path)) {
+        return;
+    }
+    let mut masked = false;
+    let found = match learner.find_equal(fault) {
+        Some(found) => found,
+        None => {
+            let found = learner.find_by_leaving_out(fault, &outer.path);
+            masked = found.is_some() && fault.is_of_secret();
+            masked |= outer.masked && found.as_ref().is_some_and(Seen::is_container);
+            found
+        }
+    };
+    let found = found.or_else(|| learner.find_only(fault, &outer.path));
+    let path = found.as_ref().map_or(&outer.path, |seen| &seen.path);
+    // What was handed over last counts, not what stood in for it.
+    learner.learned(|learned| learned.place_at = Some(path.clone()));
+    drop(pass());
+    let place = learner.learned(|learned| {
+        learned.place_at = None;
+        learned.place_of(&found?.id)
+    });
+    if let Some(mut place) = place {
+        // The mask of the outer place was for all it holds; here it is known what it was.
+        place.masked |= masked;
+        fault.move_to(place);
+    }
+}
+
+/// The faults of the values that are refused for the same reason as one that was located, at most as
+/// many as stated, and how many more there are.
+pub(super) fn refused_alike<T: DeserializeOwned>(
+    root: Root<'_>,
+    slow: &RefCell<Slow>,
+    fault: &Fault,
+    most: usize,
+) -> (Vec<Fault>, usize) {
+    let (Some(judged), Some(place)) = (fault.wants_no_text(), &fault.0.place) else {
+        return (Vec::new(), 0);
+    };
+    let pass = || dry::<T>(root, slow);
+    let learner = Learner { slow, pass: &pass };
+    let Some(mut seen) = learner.learned(|learned| learned.buffered_at(&place.path)) else {
+        return (Vec::new(), 0);
+    };
+    // Which values have one class is known once the tables around are.
+    let class = seen.class.clone();
+    learner.probe_tables(&mut seen);
+    if seen.class != class {
         drop(pass());
     }
+    let mut alike = slow.borrow().learned.alike(&seen, &judged);
+    let left = alike.len().saturating_sub(most);
+    alike.truncate(most);
+    if alike.is_empty() {
+        return (Vec::new(), left);
+    }
+    let ids = alike.into_iter().map(|seen| seen.id);
+    let ids: Vec<String> = ids.collect();
+    slow.borrow_mut().learned.places = ids.iter().cloned().collect();
+    drop(pass());
+    let learned = &mut slow.borrow_mut().learned;
+    learned.places.clear();
+    let text = |id: &String| learned.text_of(id);
+    let faults = ids.iter().filter_map(text);
+    let faults = faults.map(|(got, place)| Fault::of_text(got, &judged.wanted, place));
+    (faults.collect(), left)
 }
 
 fn is_replaceable(got: &Got) -> bool {
@@ -108,7 +175,7 @@ impl Learner<'_> {
             return true;
         }
         if std::env::var("DBG").is_ok() {
-            eprintln!("DBG passes {} set {:?} {:?} -> {:?} given {:?} earlier {:?} conflict {conflict}", PASSES.get(), seen.id, seen.class, form, seen.given, seen.earlier);
+            eprintln!("DBG passes {} set {:?} {:?} -> {:?} given {:?} earlier {:?} conflict {conflict}", 0, seen.id, seen.class, form, seen.given, seen.earlier);
         }
         // The type of a value that no enum chooses is known: only a tuple has items of several types.
         let is_of_tuple = !fault.0.custom && seen.is_item();
@@ -161,6 +228,7 @@ impl Learner<'_> {
             let found = self.last_that_matters(fault, &all);
             let found = found.map(|found| found.path.clone());
             drop((self.pass)());
+            if std::env::var("DBG").is_ok() { eprintln!("DBG left out: {found:?} of {last:?}"); }
             if let Some(path) = found {
                 let is_here = |at: &usize| self.learned(|learned| learned.is_near(*at, &path));
                 let here: Vec<_> = last.iter().copied().filter(is_here).collect();
@@ -246,7 +314,7 @@ impl Learner<'_> {
         let mut left: Vec<_> = (0..candidates.len())
             .filter(|at| !candidates[*at].0.name)
             .collect();
-        while left.len() > 1 {
+        while left.len() > 1 && !self.slow.borrow().is_exhausted() {
             let tokens = left
                 .iter()
                 .map(|at| (candidates[*at].0.id.clone(), *at))
@@ -266,52 +334,43 @@ impl Learner<'_> {
             // It takes the value, but not what stood in for it.
             left.retain(|other| *other != at);
         }
-        left.first().map(|at| candidates[*at].clone())
+        match left.as_slice() {
+            [at] => Some(candidates[*at].clone()),
+            _ => None,
+        }
     }
 
-    /// Finds the one of several equal values that a fault is about; says whether it tried.
-    fn find_equal(&self, fault: &mut Fault) -> bool {
-        let (Some(judged), Some(place)) = (fault.judged_here(), &fault.0.place) else {
-            return false;
-        };
+    /// Finds the one of several equal values that a fault is about; `None` if there are not several.
+    fn find_equal(&self, fault: &Fault) -> Option<Option<Seen>> {
+        let judged = fault.judged_here()?;
+        let place = fault.0.place.as_ref()?;
         let all = self.learned(|learned| learned.all_of(&judged, &place.path));
         let candidates: Vec<_> = all.into_iter().map(|seen| (seen, Form::Plain)).collect();
         if let ([(seen, _)], Some(_)) = (candidates.as_slice(), judged.at) {
-            if let Some(place) = &seen.place {
-                fault.0.place = Some(place.clone());
-            }
-            return false;
+            return Some(Some(seen.clone()));
         }
         if candidates.len() < 2 || !is_replaceable(&judged.got) {
-            return false;
+            return None;
         }
         let found = self.choose_by_token(&judged, &candidates);
-        if let Some(place) = found.and_then(|(seen, _)| seen.place) {
-            fault.0.place = Some(place);
-        }
-        true
+        Some(found.map(|(seen, _)| seen))
     }
 
-    /// Finds the value that a fault is about by leaving out others; says whether it tried. serde
-    /// judges the values in the order in which they were handed over, so what comes after the value
-    /// does not matter.
-    fn find_by_leaving_out(&self, fault: &mut Fault) -> bool {
-        let Some(place) = fault.0.place.clone().filter(|_| fault.may_be_buffered()) else {
-            return false;
-        };
-        let is_known = self.learned(|learned| learned.only(fault, &place.path).is_some());
-        let all = self.learned(|learned| learned.all_below(&place.path));
+    /// Finds the only value that a fault can be about.
+    fn find_only(&self, fault: &Fault, below: &str) -> Option<Seen> {
+        self.learned(|learned| learned.only(fault, below).cloned())
+    }
+
+    /// Finds the value that a fault is about by leaving out others. serde judges the values in the
+    /// order in which they were handed over, so what comes after the value does not matter.
+    fn find_by_leaving_out(&self, fault: &Fault, below: &str) -> Option<Seen> {
+        let is_known = self.learned(|learned| learned.only(fault, below).is_some());
+        let all = self.learned(|learned| learned.all_below(below));
         if all.is_empty() || is_known {
-            return false;
+            return None;
         }
-        if let Some(found) = self.last_that_matters(fault, &all) {
-            if let Some(mut at) = self.itself_or_around(fault, &all, found).place {
-                at.masked |= fault.is_of_secret();
-                at.masked |= place.masked && found_is_container(&all, &at.path);
-                fault.0.place = Some(at);
-            }
-        }
-        true
+        let found = self.last_that_matters(fault, &all)?;
+        self.itself_or_around(fault, &all, found)
     }
 
     /// The last value without which the fault is another one.
@@ -340,7 +399,7 @@ impl Learner<'_> {
 
     /// What the fault is about: a value that is refused without its neighbours too, or else the whole
     /// around it.
-    fn itself_or_around(&self, fault: &Fault, all: &[Seen], found: &Seen) -> Seen {
+    fn itself_or_around(&self, fault: &Fault, all: &[Seen], found: &Seen) -> Option<Seen> {
         let mut found = found.clone();
         loop {
             let related =
@@ -348,23 +407,17 @@ impl Learner<'_> {
             let others = all.iter().filter(|other| !related(other));
             let dropped: HashSet<String> = others.map(|other| other.path.clone()).collect();
             if dropped.is_empty() {
-                return found;
+                return Some(found);
             }
             self.learned(|learned| learned.dropped = dropped);
             let (result, _) = (self.pass)();
             self.learned(|learned| learned.dropped.clear());
             if result.is_err_and(|other| other.is_like(fault)) {
-                return found;
+                return Some(found);
             }
             let around = all.iter().rfind(|other| is_below(&found.path, &other.path));
-            match around {
-                Some(around) => found = around.clone(),
-                // The whole of what serde has buffered.
-                None => {
-                    found.place = None;
-                    return found;
-                }
-            }
+            // Without one, it is the whole of what serde has buffered.
+            found = around?.clone();
         }
     }
 
@@ -430,11 +483,6 @@ impl Learner<'_> {
         drop((self.pass)());
         self.learned(|learned| learned.choose_tag(&table, seen))
     }
-}
-
-fn found_is_container(all: &[Seen], path: &str) -> bool {
-    let at = all.iter().find(|seen| seen.path == path);
-    at.is_none_or(Seen::is_container)
 }
 
 /// What is handed over instead of one of several equal values.

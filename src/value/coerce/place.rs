@@ -12,7 +12,9 @@ use crate::value::coerce::access::{Child, Map, Seq};
 use crate::value::coerce::braces;
 use crate::value::coerce::de::visit_int;
 use crate::value::coerce::dummy::Dummy;
-use crate::value::coerce::fault::{EMPTY_VARIABLE, Fault, Place, shorten, type_name};
+use crate::value::coerce::fault::{
+    EMPTY_VARIABLE, Fault, Place, is_inside_of_serde, shorten, type_name,
+};
 use crate::value::coerce::form::Shape;
 use crate::value::coerce::identity::Texts;
 use crate::value::coerce::input::{Input, Path, Segment, text_holds_secret};
@@ -48,6 +50,8 @@ pub(super) struct Context<'a, 'de> {
     pub(super) any: Cell<bool>,
     /// Whether a secret was asked for.
     pub(super) secret: Cell<bool>,
+    /// What the name that was read last converts to, if that is no text.
+    pub(super) converted: Cell<Option<String>>,
     pub(super) notes: Option<&'a RefCell<Vec<String>>>,
     /// Whether what is handed over to be buffered is noted.
     traced: bool,
@@ -122,6 +126,7 @@ impl<'a> Root<'a> {
             root: (self.input, self.origin),
             any: Cell::new(false),
             secret: Cell::new(false),
+            converted: Cell::new(None),
             notes: self.notes,
             traced: self.traced,
             secrets: self.mask.secrets,
@@ -157,6 +162,9 @@ impl<'a> Root<'a> {
         !matches!(self.input, Input::Absent | Input::Failed(_))
     }
 }
+
+/// Said about a null in a list.
+pub(crate) const NULL_ITEM: &str = "the item is null; write a value, or leave the item out";
 
 /// As many names that mean the same thing are shown.
 const MOST_RIVALS: usize = 4;
@@ -321,10 +329,26 @@ impl<'a, 'de> De<'a, 'de> {
     /// As [`place`](Self::place), where the words of a user's type do not say which type it was.
     #[cold]
     pub(super) fn place_as<T>(&self, mut fault: Fault) -> Fault {
-        if fault.0.place.is_none() && fault.0.custom && fault.0.wanted.is_none() {
-            fault.0.wanted = Some(type_name::<T>());
+        let inner = &mut *fault.0;
+        let place = inner.place.as_ref();
+        if place.is_none() && inner.custom && inner.wanted.is_none() {
+            inner.wanted = Some(type_name::<T>());
+            inner.by_type = true;
+        }
+        let is_here = || place.is_none_or(|place| place.path == self.path_text());
+        let is_inside = inner.wanted.as_deref().is_some_and(is_inside_of_serde);
+        if is_inside && inner.asked.is_none() && is_here() {
+            inner.asked = Some(type_name::<T>()).filter(|name| !is_inside_of_serde(name));
         }
         self.place(fault)
+    }
+
+    /// Notes what a name converts to: no other name of its map may be the same.
+    #[inline]
+    pub(super) fn convert(&self, value: impl FnOnce() -> String) {
+        if self.name {
+            self.context.converted.set(Some(value()));
+        }
     }
 
     fn find(&self, name: &str) -> Option<(Input<'a>, Option<&'a Origin>)> {
@@ -377,6 +401,15 @@ impl<'a, 'de> De<'a, 'de> {
         self.place(fault)
     }
 
+    /// The fault of two names of a map that convert to one key.
+    #[cold]
+    pub(super) fn given_twice(&self, first: Child<'_>, second: Child<'_>) -> Fault {
+        let mut fault = self.rivals(&[first, second], "a key is given twice", String::new());
+        // Which of them counts depends on no layer.
+        fault.0.rivals.clear();
+        fault
+    }
+
     #[cold]
     pub(super) fn fault(&self, detail: &str, wanted: impl Into<String>) -> Fault {
         let is_variable = self.origin.is_some_and(|origin| origin.kind() == "env");
@@ -390,8 +423,10 @@ impl<'a, 'de> De<'a, 'de> {
     #[cold]
     pub(super) fn refuse(&self, wanted: impl Into<String>) -> Fault {
         match self.input {
-            Input::Absent => {
-                let mut fault = Fault::mismatch("not set", wanted);
+            Input::Absent | Input::Nothing => {
+                let is_item = matches!(self.path.segment, Segment::Index(_));
+                let mut fault =
+                    Fault::mismatch(if is_item { NULL_ITEM } else { "not set" }, wanted);
                 fault.0.kind = ErrorKind::Missing;
                 self.place(fault)
             }
@@ -460,7 +495,7 @@ impl<'a, 'de> De<'a, 'de> {
     #[cold]
     pub(super) fn stand_in(&self) -> Option<Dummy> {
         let slow = self.context.slow?;
-        if !slow.borrow().learned.with_places {
+        if !slow.borrow().learned.reporting {
             return None;
         }
         let fault = self.refuse("");
@@ -741,6 +776,12 @@ impl<'a, 'de> De<'a, 'de> {
     ) -> Result<V::Value, Fault> {
         let mut held = Held::Nothing;
         let mut entries = self.pairs(&mut held, &type_name::<V::Value>)?;
+        // What a struct calls its fields is no part of a secret.
+        for child in &mut entries {
+            if names.contains(&child.name) {
+                child.segment = Segment::Name(child.name);
+            }
+        }
         if let ([first, second], [a, b]) = (names, entries.as_mut_slice()) {
             if a.name == *second && b.name == *first {
                 std::mem::swap(a, b);
@@ -762,6 +803,7 @@ impl<'a, 'de> De<'a, 'de> {
             _ => return self.map(visitor),
         };
         let value = read.map_err(|detail| self.fault(detail, "Duration"))?;
+        self.convert(|| value.as_nanos().to_string());
         visitor
             .visit_seq(report::duration_parts(value))
             .map_err(|fault| self.place(fault))
@@ -770,10 +812,14 @@ impl<'a, 'de> De<'a, 'de> {
     pub(super) fn size<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let result = match self.input.canonical() {
             Input::Text(text) => match units::byte_size(text) {
-                Ok(size) => visitor.visit_u64(size.as_u64()),
+                Ok(size) => {
+                    self.convert(|| size.as_u64().to_string());
+                    visitor.visit_u64(size.as_u64())
+                }
                 Err(detail) => match text::whole(text) {
                     // A number in another base has no unit.
                     Ok(Whole::Signed(number)) if !text.trim_start().starts_with('-') => {
+                        self.convert(|| number.to_string());
                         visit_int(number, visitor)
                     }
                     _ => Err(self.fault(detail, "ByteSize")),

@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_core::de::value::SeqDeserializer;
 use serde_core::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 
-use crate::error::Error;
-use crate::value::coerce::dummy::LEVELS;
-use crate::value::coerce::fault::{EMPTY_VARIABLE, Fault, Got};
+use crate::error::{Error, ErrorKind};
+use crate::value::coerce::dummy::{Dummy, LEVELS};
+use crate::value::coerce::fault::{EMPTY_VARIABLE, Fault, Got, is_inside_of_serde};
 use crate::value::coerce::form::Form;
 use crate::value::coerce::learn::Learned;
 use crate::value::coerce::passes;
@@ -21,6 +21,14 @@ use crate::value::units;
 /// Enough for a person to start with; each one costs a decoding.
 const MOST_ERRORS: usize = 100;
 const MOST_ROUNDS: usize = 400;
+
+/// So many values may be handed over while errors are looked for, and all of them so often again. A
+/// bad value of a few that serde buffers costs some passes, so of many values not all are found.
+const FREE_WORK: usize = 4_000;
+const MOST_PASSES: usize = 8;
+
+/// Said where that was not enough.
+const MORE: &str = "more values may be bad: serde buffers them, and the search ended here";
 
 /// What serde calls the type of a duration.
 const DURATION: &str = "struct Duration";
@@ -42,8 +50,13 @@ fn buffered_below(path: &str) -> String {
 #[derive(Default)]
 pub(super) struct Slow {
     pub(super) learned: Learned,
-    /// The bad values that serde reads as a duration, for which it takes few placeholders.
-    durations: HashSet<String>,
+    /// What stands in for the bad values whose types take few placeholders.
+    stand_ins: HashMap<String, StandIn>,
+    /// How many values all passes have handed over, and the most that one has.
+    work: usize,
+    largest: usize,
+    /// The types of the fields that structs lack.
+    wanted: HashMap<String, String>,
     /// Broken references that no error tells yet.
     broken: Vec<Fault>,
     /// Placeholders handed over without knowing what they are for.
@@ -54,6 +67,13 @@ pub(super) struct Slow {
     skipped: HashSet<String>,
     /// Fields that structs lack.
     missing: HashMap<String, Vec<&'static str>>,
+}
+
+/// What is handed over for a bad value to who asks for anything.
+#[derive(Clone, Copy, Debug)]
+enum StandIn {
+    Duration,
+    Text,
 }
 
 impl Slow {
@@ -68,6 +88,37 @@ impl Slow {
 
     pub(super) fn missing_at(&self, path: &str) -> Vec<&'static str> {
         self.missing.get(path).cloned().unwrap_or_default()
+    }
+
+    /// Notes the type of a field that a struct lacks.
+    pub(super) fn note_wanted(&mut self, path: &str, wanted: impl FnOnce() -> String) {
+        if self.is_missing(path) && !self.wanted.contains_key(path) {
+            self.wanted.insert(path.to_owned(), wanted());
+        }
+    }
+
+    /// Adds what is wanted to the errors of missing fields.
+    fn name_wanted(&self, error: Error) -> Error {
+        let wanted = error.key().and_then(|key| self.wanted.get(key));
+        let wanted = wanted.filter(|wanted| !is_inside_of_serde(wanted));
+        match wanted {
+            Some(wanted) if error.kind() == ErrorKind::Missing && error.wanted().is_none() => {
+                error.with_wanted(wanted.as_str())
+            }
+            _ => error,
+        }
+    }
+
+    /// Counts what a pass has handed over.
+    pub(super) fn count(&mut self) {
+        let handed = self.learned.handed();
+        self.work += handed;
+        self.largest = self.largest.max(handed);
+    }
+
+    /// Whether the search for errors has cost enough.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.learned.reporting && self.work > FREE_WORK + MOST_PASSES * self.largest
     }
 
     /// Whether a place stands for a field that its struct lacks.
@@ -97,9 +148,8 @@ impl Slow {
         errors.truncate(MOST_ERRORS);
     }
 
-    /// Moves a fault about a buffered value to where that value stands, if there is only one.
+    /// Adds to a fault about a buffered value what is known of that value.
     fn refine(&self, fault: &mut Fault) {
-        self.move_to_value(fault);
         let may_be_buffered = fault.may_be_buffered();
         let inner = &mut *fault.0;
         let Some(place) = &mut inner.place else {
@@ -113,6 +163,10 @@ impl Slow {
             _ => buffered_below(&place.path).into(),
         };
         if let Some(seen) = self.learned.value_at(&place.path) {
+            if let (None, Got::Text(text)) = (&inner.wanted, &seen.got) {
+                let is_size = units::byte_size(text).err() == Some(inner.detail.as_str());
+                inner.wanted = is_size.then(|| "ByteSize".to_owned());
+            }
             let is_blank = matches!(&seen.got, Got::Text(text) if text.trim().is_empty());
             if is_blank && place.variable {
                 inner.detail = EMPTY_VARIABLE.to_owned();
@@ -127,17 +181,6 @@ impl Slow {
         }
         if place.origin.is_none() {
             place.origin = self.learned.origin_below(&place.path);
-        }
-    }
-
-    fn move_to_value(&self, fault: &mut Fault) {
-        let Some(place) = &fault.0.place else {
-            return;
-        };
-        let one = self.learned.only(fault, &place.path);
-        if let Some(place) = one.and_then(|seen| seen.place.clone()) {
-            // The mask of the outer place was for all it holds; here it is known what it was.
-            fault.0.place = Some(place);
         }
     }
 
@@ -188,14 +231,29 @@ impl Slow {
             }
         }
         let consequence = self.is_consequence(&fault, &path);
-        if fault.0.wanted.as_deref() == Some(DURATION) {
-            self.durations.insert(path.clone());
+        if let Some(stand_in) = self.stand_in(&fault, &path) {
+            self.stand_ins.insert(path.clone(), stand_in);
         }
+        // What was left out, as nothing could stand in for it, has an error of its own.
+        let consequence =
+            consequence || (fault.0.missing.is_some() && self.skipped.contains(&path));
         self.bad.insert(path, 0);
         if !consequence {
             errors.push(fault.into_error(root));
         }
         true
+    }
+
+    fn stand_in(&self, fault: &Fault, path: &str) -> Option<StandIn> {
+        let is_text = || {
+            let seen = self.learned.value_at(path);
+            fault.0.custom && seen.is_some_and(|seen| matches!(seen.got, Got::Text(_)))
+        };
+        match fault.0.wanted.as_deref() {
+            Some(DURATION) => Some(StandIn::Duration),
+            Some("a character") => Some(StandIn::Text),
+            _ => is_text().then_some(StandIn::Text),
+        }
     }
 
     /// Whether a fault may only be there because placeholders stand below.
@@ -243,7 +301,7 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, first: Fault) -> Result
             return Ok(value);
         }
     }
-    slow.borrow_mut().learned.with_places = true;
+    slow.borrow_mut().learned.reporting = true;
     let mut errors = Vec::new();
     for _ in 0..MOST_ROUNDS {
         let result = passes::decode_in_passes::<T>(root, &slow);
@@ -252,11 +310,31 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, first: Fault) -> Result
             break;
         };
         passes::locate::<T>(root, &slow, &mut fault);
-        let go_on = slow.borrow_mut().learn(fault, &mut errors, root.key);
+        let room = MOST_ERRORS - errors.len();
+        let (others, left) = passes::refused_alike::<T>(root, &slow, &fault, room - 1);
+        let mut go_on = slow.borrow_mut().learn(fault, &mut errors, root.key);
+        for other in others {
+            go_on &= slow.borrow_mut().learn(other, &mut errors, root.key);
+        }
+        if left > 0 {
+            let note = format!("{left} more values are refused for the same reason");
+            let last = errors.pop();
+            errors.extend(last.map(|last| last.with_note(&note)));
+        }
         if !go_on || errors.len() >= MOST_ERRORS {
             break;
         }
+        if slow.borrow().is_exhausted() {
+            let last = errors.pop();
+            errors.extend(last.map(|last: Error| last.with_note(MORE)));
+            break;
+        }
     }
+    let slow = slow.into_inner();
+    let mut errors: Vec<Error> = errors
+        .into_iter()
+        .map(|error| slow.name_wanted(error))
+        .collect();
     if errors.is_empty() {
         errors.push(first.into_error(root.key));
     }
@@ -270,22 +348,7 @@ pub(super) fn any<'de, V: Visitor<'de>>(
     visitor: V,
 ) -> Result<V::Value, Fault> {
     if let Some(dummy) = de.dummy() {
-        let is_duration = {
-            let mut slow = slow.borrow_mut();
-            let site = slow.learned.site(&de);
-            slow.learned.note(site, &de, Got::Other, None, false);
-            let path = de.path_text();
-            let is_duration = slow.durations.contains(&path);
-            slow.dummied.push(path);
-            is_duration
-        };
-        if is_duration {
-            let parts = duration_parts(Duration::ZERO);
-            return visitor.visit_seq(parts).map_err(|fault| de.place(fault));
-        }
-        return dummy
-            .deserialize_any(visitor)
-            .map_err(|fault| de.place(fault));
+        return placeholder(de, dummy, slow, visitor);
     }
     let (form, token) = {
         let learned = &mut slow.borrow_mut().learned;
@@ -302,6 +365,9 @@ pub(super) fn any<'de, V: Visitor<'de>>(
             None => form.got(&shown),
         };
         let token = token.map(|_| got.clone());
+        if form != Form::Plain {
+            de.convert(|| format!("{got:?}"));
+        }
         learned.note(site, &de, got, given, false);
         learned.handed_over();
         (form, token)
@@ -311,12 +377,54 @@ pub(super) fn any<'de, V: Visitor<'de>>(
         _ => de,
     };
     let handed = match token {
-        None => return form.hand_over(de, visitor),
+        None => {
+            return form
+                .hand_over(de, visitor)
+                .map_err(|fault| refused(&de, fault));
+        }
         Some(Got::Text(token)) => visitor.visit_str(&token),
         Some(Got::Number(token)) => visitor.visit_i64(token.parse().unwrap_or(i64::MAX)),
         Some(_) => return form.hand_over(de, visitor),
     };
     handed.map_err(|fault| de.place(fault))
+}
+
+/// Hands over a placeholder in the second pass.
+fn placeholder<'de, V: Visitor<'de>>(
+    de: De<'_, 'de>,
+    dummy: Dummy,
+    slow: &RefCell<Slow>,
+    visitor: V,
+) -> Result<V::Value, Fault> {
+    let path = de.path_text();
+    let stand_in = slow.borrow().stand_ins.get(&path).copied();
+    let text = dummy.text();
+    let got = match (stand_in, text) {
+        (Some(StandIn::Duration), _) => Got::Seq,
+        (Some(StandIn::Text), Some(text)) => Got::Text(text.to_owned()),
+        (Some(StandIn::Text), None) => Dummy::new(0).got(),
+        (None, _) => dummy.got(),
+    };
+    {
+        let mut slow = slow.borrow_mut();
+        let site = slow.learned.site(&de);
+        slow.learned.note(site, &de, got, None, false);
+        slow.dummied.push(path);
+    }
+    let handed = match (stand_in, text) {
+        (Some(StandIn::Duration), _) => visitor.visit_seq(duration_parts(Duration::ZERO)),
+        (Some(StandIn::Text), Some(text)) => visitor.visit_str(text),
+        (Some(StandIn::Text), None) => Dummy::new(0).deserialize_any(visitor),
+        (None, _) => dummy.deserialize_any(visitor),
+    };
+    handed.map_err(|fault| de.place(fault))
+}
+
+/// A fault of handing over is about what was handed over, unless it comes from a place below.
+fn refused(de: &De<'_, '_>, mut fault: Fault) -> Fault {
+    let place = fault.0.place.as_ref();
+    fault.0.direct |= place.is_some_and(|place| place.path == de.path_text());
+    fault
 }
 
 /// Hands over the name of an entry, or the tag of an enum, in the second pass.
@@ -333,7 +441,11 @@ pub(super) fn identifier<'de, V: Visitor<'de>>(
         let site = learned.site(&de);
         let given = learned.form(&site, &de);
         let form = given.unwrap_or(Form::Plain);
-        learned.note(site, &de, form.got(&de), given, true);
+        let got = form.got(&de);
+        if form != Form::Plain {
+            de.convert(|| format!("{got:?}"));
+        }
+        learned.note(site, &de, got, given, true);
         form
     };
     match form {

@@ -3,7 +3,9 @@
 mod buffered;
 mod buffered_errors;
 mod buffered_text;
+mod map_keys;
 mod mixed;
+mod places;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

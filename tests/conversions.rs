@@ -1,0 +1,170 @@
+//! What an error says about values that no type can read: the key, its layer, the type and the remedy.
+#![cfg(all(feature = "toml", feature = "yaml", feature = "dotenv"))]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, HashMap};
+
+use liveprops::sources::{Env, File, Memory};
+use liveprops::{Error, ErrorKind, Properties, Value};
+use serde::Deserialize;
+use tempfile::TempDir;
+
+/// Properties of one file below some variables of the environment.
+fn props(name: &str, text: &str, variables: &[(&str, &str)]) -> (Properties, TempDir) {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    let env = Env::prefix("APP_").vars(variables.iter().copied());
+    let builder = Properties::builder().source(File::new(path)).source(env);
+    (builder.build().unwrap(), dir)
+}
+
+fn bind_error<T: serde::de::DeserializeOwned + std::fmt::Debug>(
+    (props, _dir): &(Properties, TempDir),
+    key: &str,
+) -> Error {
+    props.snapshot().bind::<T>(key).unwrap_err()
+}
+
+#[derive(Debug, Deserialize)]
+#[allow(dead_code)]
+struct Peer {
+    host: String,
+    port: u16,
+}
+
+#[derive(Debug, Deserialize)]
+#[allow(dead_code)]
+struct Peers {
+    peers: Vec<Peer>,
+}
+
+#[test]
+fn a_number_that_two_layers_spell_differently_is_given_twice() {
+    let props = props("a.toml", "[m]\n80 = true\n", &[("APP_M__080", "off")]);
+    let map = props.0.get::<BTreeMap<u16, bool>>("m").unwrap_err();
+    for error in [map, bind_error::<HashMap<u16, bool>>(&props, "m")] {
+        let shown = error.to_string();
+        for part in [
+            "`m`",
+            "given twice",
+            "`80`",
+            "`080`",
+            "APP_M__080",
+            "a.toml:2:",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn a_number_that_one_file_spells_twice_is_given_twice() {
+    let props = props("a.yaml", "m: {80: true, 0x50: false}\n", &[]);
+    let error = props.0.get::<BTreeMap<u16, bool>>("m").unwrap_err();
+    assert_eq!(error.key(), Some("m"), "{error}");
+    assert!(error.to_string().contains("given twice"), "{error}");
+}
+
+#[test]
+fn a_field_that_an_appended_item_lacks_names_the_variable_of_the_item() {
+    let text = "peers: [{host: a, port: 1}, {host: b, port: 2}]\n";
+    for variable in ["APP_PEERS__2__HOST", "APP_PEERS__3__HOST"] {
+        let complete = [
+            ("APP_PEERS__2__HOST", "c"),
+            ("APP_PEERS__2__PORT", "3"),
+            (variable, "d"),
+        ];
+        let variables = match variable {
+            "APP_PEERS__2__HOST" => &complete[..1],
+            _ => &complete[..],
+        };
+        let props = props("cv.yaml", text, variables);
+        let error = bind_error::<Peers>(&props, "");
+        let key = variable.to_ascii_lowercase();
+        let key = key.trim_start_matches("app_").replace("__", ".");
+        let key = key.replace("host", "port");
+        assert_eq!(error.key(), Some(&*key), "{error}");
+        let shown = error.to_string();
+        assert!(shown.contains(variable), "{shown}");
+        assert!(shown.contains("u16"), "{shown}");
+        assert!(!shown.contains("cv.yaml"), "{shown}");
+    }
+}
+
+#[test]
+fn a_field_that_an_item_of_a_file_lacks_names_the_place_of_the_item() {
+    let text = "peers:\n  - host: a\n    port: 1\n  - host: b\n";
+    let props = props("cv.yaml", text, &[]);
+    let error = bind_error::<Peers>(&props, "");
+    assert_eq!(error.key(), Some("peers.1.port"), "{error}");
+    let shown = error.to_string();
+    assert!(shown.contains("cv.yaml:4:5"), "{shown}");
+}
+
+#[test]
+fn a_missing_field_says_that_no_layer_defines_it_and_which_key_may_be_meant() {
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct Web {
+        port: u16,
+        bind: String,
+    }
+    let props = props("a.toml", "[web]\nprt = 80\n", &[]);
+    for error in [
+        bind_error::<Web>(&props, "web"),
+        props.0.get::<Web>("web").unwrap_err(),
+    ] {
+        let errors: Vec<_> = error.iter().collect();
+        assert_eq!(errors.len(), 2, "{error}");
+        assert_eq!(errors[0].key(), Some("web.port"), "{error}");
+        assert_eq!(errors[0].wanted(), Some("u16"), "{error}");
+        assert_eq!(errors[1].wanted(), Some("String"), "{error}");
+        let shown = errors[1].to_string();
+        assert!(shown.contains("not set: no layer defines it"), "{shown}");
+        let shown = errors[0].to_string();
+        assert!(shown.contains("did you mean `web.prt`?"), "{shown}");
+    }
+}
+
+#[test]
+fn a_snapshot_says_of_an_absent_key_what_get_says() {
+    let props = props("a.toml", "zy = 80\n", &[]);
+    let bound = bind_error::<u32>(&props, "zz");
+    let got = props.0.get::<u32>("zz").unwrap_err();
+    assert_eq!(bound.kind(), ErrorKind::Missing, "{bound}");
+    assert_eq!(bound.to_string(), got.to_string());
+    assert!(bound.to_string().contains("not set"), "{bound}");
+}
+
+#[test]
+fn a_null_in_a_list_is_named_as_null_with_its_line() {
+    let props = props("a.yaml", "l:\n  - 1\n  - ~\n  - 3\n", &[]);
+    let error = props.0.get::<Vec<u8>>("l").unwrap_err();
+    assert_eq!(error.key(), Some("l.1"), "{error}");
+    let shown = error.to_string();
+    assert!(shown.contains("null"), "{shown}");
+    assert!(shown.contains("a.yaml:3:5"), "{shown}");
+    assert!(!shown.contains("no layer"), "{shown}");
+}
+
+#[test]
+fn a_value_of_a_megabyte_is_explained_in_a_few_kilobytes() {
+    let memory = Memory::from([("big", Value::from("x".repeat(1 << 20)))]);
+    memory
+        .set(
+            "list",
+            Value::from(vec!["y".repeat(1 << 19), "z".repeat(1 << 19)]),
+        )
+        .unwrap();
+    let props = Properties::builder().source(memory).build().unwrap();
+    for key in ["big", "list"] {
+        let shown = props.explain(key).to_string();
+        assert!(shown.len() < 20_000, "{key}: {} bytes", shown.len());
+        assert!(
+            shown.contains("bytes"),
+            "{key}: {}",
+            &shown[shown.len() - 200..]
+        );
+    }
+}
