@@ -1,5 +1,6 @@
 //! Walking into lists, tables and variants.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashMap;
 
@@ -67,7 +68,7 @@ impl<'a> Child<'a> {
         !matches!(self.input, Input::Absent)
     }
 
-    pub(super) fn de<'b>(&self, parent: &De<'b>, path: &'b Path<'b>) -> De<'b>
+    pub(super) fn de<'b, 'de>(&self, parent: &De<'b, 'de>, path: &'b Path<'b>) -> De<'b, 'de>
     where
         'a: 'b,
     {
@@ -113,13 +114,13 @@ impl<'a> Child<'a> {
 }
 
 /// The items of a list.
-pub(super) struct Seq<'a> {
-    parent: De<'a>,
+pub(super) struct Seq<'a, 'de> {
+    parent: De<'a, 'de>,
     items: std::vec::IntoIter<Child<'a>>,
 }
 
-impl<'a> Seq<'a> {
-    pub(super) fn new(parent: De<'a>, mut items: Vec<Child<'a>>) -> Self {
+impl<'a, 'de> Seq<'a, 'de> {
+    pub(super) fn new(parent: De<'a, 'de>, mut items: Vec<Child<'a>>) -> Self {
         if let Some(slow) = parent.context.slow {
             parent.count_entries(items.len());
             slow.borrow_mut().learned.enter_list(&parent, &mut items);
@@ -131,7 +132,7 @@ impl<'a> Seq<'a> {
     }
 }
 
-impl<'de> SeqAccess<'de> for Seq<'_> {
+impl<'de> SeqAccess<'de> for Seq<'_, 'de> {
     type Error = Fault;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
@@ -160,9 +161,9 @@ impl<'de> SeqAccess<'de> for Seq<'_> {
 }
 
 /// A list of one, which is how a secret is handed over.
-pub(super) struct One<'a>(pub(super) Option<De<'a>>);
+pub(super) struct One<'a, 'de>(pub(super) Option<De<'a, 'de>>);
 
-impl<'de> SeqAccess<'de> for One<'_> {
+impl<'de> SeqAccess<'de> for One<'_, 'de> {
     type Error = Fault;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
@@ -180,20 +181,20 @@ impl<'de> SeqAccess<'de> for One<'_> {
 }
 
 /// The entries of a table, and in the second pass the fields that it lacks.
-pub(super) struct Map<'a> {
-    parent: De<'a>,
+pub(super) struct Map<'a, 'de> {
+    parent: De<'a, 'de>,
     entries: std::vec::IntoIter<Child<'a>>,
     current: Option<Child<'a>>,
-    variant: Option<&'a str>,
+    variant: Option<Cow<'a, str>>,
     /// The entries whose names were no text, by what the names converted to.
     given: HashMap<String, Child<'a>>,
     /// Tells who made this the name that was read last.
     last: &'a Cell<Option<&'a str>>,
 }
 
-impl<'a> Map<'a> {
+impl<'a, 'de> Map<'a, 'de> {
     pub(super) fn new(
-        parent: De<'a>,
+        parent: De<'a, 'de>,
         mut entries: Vec<Child<'a>>,
         last: &'a Cell<Option<&'a str>>,
     ) -> Self {
@@ -226,7 +227,7 @@ impl<'a> Map<'a> {
     }
 }
 
-impl<'de> MapAccess<'de> for Map<'_> {
+impl<'de> MapAccess<'de> for Map<'_, 'de> {
     type Error = Fault;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(
@@ -241,7 +242,7 @@ impl<'de> MapAccess<'de> for Map<'_> {
         let path = Path {
             parent: Some(self.parent.path),
             segment: child.segment,
-            variant: self.variant,
+            variant: self.variant.as_deref(),
         };
         let de = De {
             input: Input::Text(child.name),
@@ -277,7 +278,7 @@ impl<'de> MapAccess<'de> for Map<'_> {
         let path = Path {
             parent: Some(self.parent.path),
             segment: child.segment,
-            variant: self.variant,
+            variant: self.variant.as_deref(),
         };
         let de = child.de(&self.parent, &path);
         if let (Some(slow), Input::Dummy(_)) = (de.context.slow, de.input) {
@@ -295,19 +296,19 @@ impl<'de> MapAccess<'de> for Map<'_> {
 }
 
 /// The variant of an enum and what it holds.
-pub(super) struct Variant<'a> {
+pub(super) struct Variant<'a, 'de> {
     pub(super) name: &'a str,
-    pub(super) content: De<'a>,
+    pub(super) content: De<'a, 'de>,
 }
 
-impl<'de, 'a> EnumAccess<'de> for Variant<'a> {
+impl<'de, 'a> EnumAccess<'de> for Variant<'a, 'de> {
     type Error = Fault;
-    type Variant = Content<'a>;
+    type Variant = Content<'a, 'de>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(
         self,
         seed: S,
-    ) -> Result<(S::Value, Content<'a>), Fault> {
+    ) -> Result<(S::Value, Content<'a, 'de>), Fault> {
         let name: StrDeserializer<'_, Fault> = self.name.into_deserializer();
         let variant = seed.deserialize(name)?;
         // What serde derives to tell variants apart is an enum; another type may be none.
@@ -320,9 +321,9 @@ impl<'de, 'a> EnumAccess<'de> for Variant<'a> {
 }
 
 /// What a variant holds.
-pub(super) struct Content<'a>(De<'a>);
+pub(super) struct Content<'a, 'de>(De<'a, 'de>);
 
-impl<'de> VariantAccess<'de> for Content<'_> {
+impl<'de> VariantAccess<'de> for Content<'_, 'de> {
     type Error = Fault;
 
     fn unit_variant(self) -> Result<(), Fault> {

@@ -95,7 +95,7 @@ impl Collected {
     }
 }
 
-impl De<'_> {
+impl De<'_, '_> {
     /// Notes a list or a map, whose entries have one type.
     pub(super) fn note_repeating(&self) {
         if let Some(slow) = self.context.slow {

@@ -33,7 +33,7 @@ impl MaskedItems {
     }
 }
 
-impl De<'_> {
+impl De<'_, '_> {
     /// Which items that were cut out of a text may not be shown. Of tables in braces, each masks its own
     /// secret fields.
     #[cold]

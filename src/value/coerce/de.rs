@@ -58,7 +58,7 @@ macro_rules! integers {
     )*};
 }
 
-impl<'de> Deserializer<'de> for De<'_> {
+impl<'de> Deserializer<'de> for De<'_, 'de> {
     type Error = Fault;
 
     integers! {
@@ -353,19 +353,33 @@ impl<'de> Deserializer<'de> for De<'_> {
     }
 }
 
-impl De<'_> {
+impl<'de> De<'_, 'de> {
+    /// Hands over a text. In the second pass its address tells it from equal ones.
+    pub(super) fn text_any<V: Visitor<'de>>(
+        &self,
+        text: &str,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let (Some(slow), Some(texts)) = (self.context.slow, self.context.texts) else {
+            return visitor.visit_str(text);
+        };
+        let kept = texts.keep(text);
+        slow.borrow_mut().learned.identify(kept);
+        visitor.visit_borrowed_str(kept)
+    }
+
     /// Hands over what there is, text as text.
-    pub(super) fn plain_any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    pub(super) fn plain_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let result = match self.input.canonical() {
             Input::Bool(value) => visitor.visit_bool(value),
             Input::Int(value) => visitor.visit_i64(value),
             Input::Big(value) => visit_int(*value, visitor),
             Input::Float(value) => match self.written().map(Written::exact) {
                 Some(Exact::Integer(number)) => visit_int(number, visitor),
-                Some(Exact::Text(text)) => visitor.visit_str(text),
+                Some(Exact::Text(text)) => self.text_any(text, visitor),
                 Some(Exact::Float(_)) | None => visitor.visit_f64(value),
             },
-            Input::Text(text) => visitor.visit_str(text),
+            Input::Text(text) => self.text_any(text, visitor),
             Input::List(_) => return self.seq(None, visitor),
             Input::Fields(_) | Input::Table(_) | Input::Nothing => return self.map(visitor),
             // A null in a list.
@@ -385,7 +399,7 @@ impl De<'_> {
         }
     }
 
-    pub(super) fn list_any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    pub(super) fn list_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.seq(None, visitor)
     }
 }

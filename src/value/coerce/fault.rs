@@ -8,6 +8,7 @@ use serde_core::de::{Expected, Unexpected};
 
 use crate::error::{Error, ErrorKind, MASK};
 use crate::value::coerce::form::INTEGERS;
+use crate::value::coerce::identity::address;
 use crate::value::coerce::input::Input;
 use crate::value::coerce::suspect;
 
@@ -48,6 +49,8 @@ pub(super) struct Inner {
     pub(super) direct: bool,
     /// What serde says it got, when it judged a value that it had buffered.
     pub(super) got: Option<Got>,
+    /// Which value that was; see [`Judged`].
+    pub(super) at: Option<usize>,
     /// The names that would have been taken for a variant.
     pub(super) variants: Option<&'static [&'static str]>,
     /// The field of which a struct has several spellings.
@@ -99,7 +102,7 @@ pub(super) struct Place {
 }
 
 /// A scalar as serde reports it back.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Got {
     Text(String),
     Number(String),
@@ -114,7 +117,12 @@ pub(super) enum Got {
 #[derive(Clone, Debug)]
 pub(super) struct Judged {
     pub(super) got: Got,
+    /// The address of the text that was judged; after the pass its place among all that the pass has
+    /// handed over.
+    pub(super) at: Option<usize>,
     pub(super) wanted: String,
+    /// The values that it may be about, where not all are meant that are equal.
+    pub(super) among: Vec<usize>,
     pub(super) variants: Option<&'static [&'static str]>,
 }
 
@@ -191,7 +199,12 @@ impl Judged {
     fn of(unexpected: &Unexpected<'_>, expected: &dyn Expected) -> Self {
         Self {
             got: Got::of(unexpected),
+            at: match unexpected {
+                Unexpected::Str(text) => Some(address(text)),
+                _ => None,
+            },
             wanted: expected.to_string(),
+            among: Vec::new(),
             variants: None,
         }
     }
@@ -208,6 +221,7 @@ impl Fault {
             asked: None,
             direct: false,
             got: None,
+            at: None,
             variants: None,
             twice: None,
             rivals: Vec::new(),
@@ -239,6 +253,7 @@ impl Fault {
         });
         let mut fault = Self::mismatch(detail, judged.wanted);
         fault.0.got = Some(judged.got);
+        fault.0.at = judged.at;
         fault.0.variants = judged.variants;
         fault
     }
@@ -270,7 +285,9 @@ impl Fault {
     pub(super) fn judged_here(&self) -> Option<Judged> {
         Some(Judged {
             got: self.0.got.clone()?,
+            at: self.0.at,
             wanted: self.0.wanted.clone().unwrap_or_default(),
+            among: Vec::new(),
             variants: self.0.variants,
         })
     }
@@ -390,7 +407,9 @@ impl serde_core::de::Error for Fault {
         suspect::note_variants(expected);
         let judged = Judged {
             got: Got::Text(variant.into()),
+            at: Some(address(variant)),
             wanted: one_of(expected),
+            among: Vec::new(),
             variants: Some(expected),
         };
         Self::judged("unknown variant", judged)

@@ -27,6 +27,8 @@ pub(super) enum Form {
     F64,
     Duration,
     List,
+    /// As a list, though it is none: for the error that says what is wrong with it.
+    BrokenList,
     Map,
     Unit,
     /// The name of a table that has no value for it.
@@ -41,8 +43,10 @@ pub(super) enum Shape {
     Empty,
     /// One name, and null.
     Null,
-    /// All are decimal.
+    /// The indexes of a list.
     Numbered,
+    /// All are decimal, but some are missing or stand twice.
+    Gaps,
     Named,
 }
 
@@ -68,11 +72,22 @@ impl Form {
             let name = De::variant(text.trim(), names);
             return (name != text && names.contains(&name)).then_some(Form::Name(names));
         }
+        let better = Self::wanted(input, judged);
+        let is_rounded = is_lossy(&input, judged);
+        let fits = |form: &Form| form.fits(&input) || (is_rounded && matches!(form, Form::F64));
+        let better = better.iter().copied().find(fits);
+        // It was given as something else, because of another value that is equal or in the same class.
+        let plain = || (Got::of_input(&input.canonical())? != judged.got).then_some(Form::Plain);
+        better.or_else(plain)
+    }
+
+    /// The forms that a type may want that has refused a scalar, whether that can be read so or not.
+    pub(super) fn wanted(input: Input<'_>, judged: &Judged) -> &'static [Self] {
         let wanted = judged.wanted.as_str();
         let words = || wanted.split(|c: char| !c.is_alphanumeric());
         let has = |names: &[&str]| words().any(|word| names.contains(&word));
         let is_braced = matches!(input, Input::Text(text) if braces::is_braced(text));
-        let forms: &[Form] = if wanted == "struct Duration" && !is_braced {
+        if wanted == "struct Duration" && !is_braced {
             &[Form::Duration]
         } else if wanted == "a map"
             || wanted.starts_with("struct ")
@@ -91,24 +106,18 @@ impl Form {
             &[Form::Bool]
         } else if has(&["f32"]) {
             &[Form::F32]
-        } else if has(&["f64"]) && is_lossy(&input, judged) {
-            return Some(Form::F64);
         } else if has(&["f64"]) {
             &[Form::F64]
         } else if has(&INTEGERS) {
             &[Form::Integer]
         } else if has(&LISTS) {
-            &[Form::List]
+            &[Form::List, Form::BrokenList]
         } else if wanted.starts_with("unit") {
             &[Form::Unit]
         } else {
             // The words of a user's type: it has refused what there is, so nothing is lost.
             &[Form::Integer, Form::F64, Form::Text]
-        };
-        let better = forms.iter().copied().find(|form| form.fits(&input));
-        // It was given as something else, because of another value that is equal or in the same class.
-        let plain = || (Got::of_input(&input.canonical())? != judged.got).then_some(Form::Plain);
-        better.or_else(plain)
+        }
     }
 
     /// The form of a table for who wants a list, or nothing.
@@ -124,6 +133,9 @@ impl Form {
             (Got::Map, Shape::Empty | Shape::Null | Shape::Numbered) => words
                 .any(|word| LISTS.contains(&word))
                 .then_some(Form::List),
+            (Got::Map, Shape::Gaps) => words
+                .any(|word| LISTS.contains(&word))
+                .then_some(Form::BrokenList),
             (Got::Seq | Got::Unit, _) => Some(Form::Plain),
             _ => None,
         }
@@ -158,7 +170,8 @@ impl Form {
             (Form::Duration, Input::Text(text)) => units::duration(text).is_ok(),
             (Form::Duration, Input::Int(value)) => *value == 0,
             (Form::Duration, Input::Float(value)) => *value == 0.0,
-            (Form::List, Input::Text(_)) => true,
+            (Form::List, Input::Text(text)) => text::items(text).is_ok(),
+            (Form::BrokenList, Input::Text(text)) => text::items(text).is_err(),
             (Form::Map, Input::Text(text)) if braces::is_braced(text) => {
                 braces::table(text).is_ok()
             }
@@ -172,10 +185,11 @@ impl Form {
     }
 
     /// Whether a value can be handed over like this.
-    pub(super) fn applies(self, de: &De<'_>) -> bool {
+    pub(super) fn applies(self, de: &De<'_, '_>) -> bool {
         match de.input {
             Input::Table(_) | Input::Fields(_) | Input::Nothing => match self {
-                Form::List => de.shape() != Shape::Named,
+                Form::List => !matches!(de.shape(), Shape::Gaps | Shape::Named),
+                Form::BrokenList => de.shape() == Shape::Gaps,
                 Form::Unit => matches!(de.shape(), Shape::Empty | Shape::Null),
                 Form::OnlyName => de.shape() == Shape::Null,
                 _ => false,
@@ -192,7 +206,7 @@ impl Form {
     }
 
     /// How serde reports a value back that it got like this.
-    pub(super) fn got(self, de: &De<'_>) -> Got {
+    pub(super) fn got(self, de: &De<'_, '_>) -> Got {
         let input = &self.input_of(de.input);
         let text = |input: &Input<'_>| input.text().unwrap_or_default().into_owned();
         match (self, input) {
@@ -221,7 +235,7 @@ impl Form {
                 Ok(value) => Got::Number(format!("{value:?}")),
                 Err(_) => Got::Other,
             },
-            (Form::Duration | Form::List, _) => Got::Seq,
+            (Form::Duration | Form::List | Form::BrokenList, _) => Got::Seq,
             (Form::Map, _) => Got::Map,
             (Form::Unit, _) => Got::Unit,
             (Form::OnlyName, _) => match de.only_null() {
@@ -238,12 +252,12 @@ impl Form {
     /// Hands a value over.
     pub(super) fn hand_over<'de, V: Visitor<'de>>(
         self,
-        de: De<'_>,
+        de: De<'_, 'de>,
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let result = match (self, self.input_of(de.input)) {
-            (Form::Text, input) => visitor.visit_str(&input.text().unwrap_or_default()),
-            (Form::Trimmed, Input::Text(text)) => visitor.visit_str(text.trim()),
+            (Form::Text, input) => de.text_any(&input.text().unwrap_or_default(), visitor),
+            (Form::Trimmed, Input::Text(text)) => de.text_any(text.trim(), visitor),
             (Form::Bool, Input::Text(text)) => {
                 visitor.visit_bool(text::boolean(text).unwrap_or_default())
             }
@@ -270,15 +284,15 @@ impl Form {
                 visitor.visit_seq(duration_parts(units::duration(text).unwrap_or_default()))
             }
             (Form::Duration, _) => visitor.visit_seq(duration_parts(std::time::Duration::ZERO)),
-            (Form::List, _) => return de.list_any(visitor),
+            (Form::List | Form::BrokenList, _) => return de.list_any(visitor),
             (Form::Map, Input::Text(_)) => return de.map(visitor),
             (Form::Unit, _) => visitor.visit_unit(),
             (Form::OnlyName, _) => match de.only_null() {
-                Some(child) => visitor.visit_str(child.name),
+                Some(child) => de.text_any(child.name, visitor),
                 None => return de.plain_any(visitor),
             },
             (Form::Name(names), Input::Text(text)) => {
-                visitor.visit_str(De::variant(text.trim(), names))
+                de.text_any(De::variant(text.trim(), names), visitor)
             }
             _ => return de.plain_any(visitor),
         };

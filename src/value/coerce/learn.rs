@@ -11,15 +11,23 @@
 //!   map: all of its entries have one type. A struct ignores it. A list is probed at its end, which
 //!   tells a list from a tuple.
 //!
-//! So the number of passes depends on how many classes a type has, not on how many values there are.
+//! - If values of one class want different forms, as in an untagged enum, the items of the class are
+//!   told apart: by the value of a tag, or else by what they look like.
+//!
+//! So the number of passes depends on how many classes a type has and in how many ways its values are
+//! written, not on how many values there are.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use crate::value::coerce::access::Child;
-use crate::value::coerce::fault::{self, Got, Judged, Place};
+use crate::value::coerce::classes::{Forms, Written, look};
+use crate::value::coerce::fault::{self, Fault, Got, Judged, Place};
 use crate::value::coerce::form::{Form, Shape};
+use crate::value::coerce::identity::address;
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::place::De;
+use crate::value::coerce::text;
 use crate::value::coerce::untagged::Alternatives;
 use crate::value::key::{push_segment, under};
 
@@ -36,16 +44,42 @@ pub(super) const NAMES: char = '\u{1e}';
 /// Stands between the class of a table and the value of its tag.
 pub(super) const VARIANT: char = '\u{1d}';
 
+/// As many values may want a form that others of their class do not want.
+const MOST_EXCEPTIONS: usize = 256;
+
+/// Beside so many values others are looked for.
+const MOST_NEAR: usize = 16;
+
+/// Whether a class is that of an item of a class, or of a value in it.
+fn is_in_class(class: &str, item: &str) -> bool {
+    let rest = class.strip_prefix(item);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([STEP, NAMES, VARIANT]))
+}
+
+/// The classes on the way to a class that stand for one of several items, outermost first.
+fn items_around(class: &str) -> Vec<&str> {
+    let ends = class
+        .match_indices([STEP, VARIANT, NAMES])
+        .map(|(at, _)| at);
+    let ends = ends.chain([class.len()]);
+    let items = ends.map(|end| &class[..end]);
+    items.filter(|item| item.ends_with(EACH)).collect()
+}
+
 /// What is known about the values that serde buffers.
 #[derive(Clone, Default)]
 pub(super) struct Learned {
     /// What this pass has handed over.
     seen: Vec<Seen>,
-    pub(super) forms: HashMap<String, Form>,
+    by_got: HashMap<Got, Vec<usize>>,
+    /// The values that the addresses of their texts tell apart.
+    addresses: HashMap<usize, usize>,
+    /// The forms of each class.
+    pub(super) forms: HashMap<String, Forms>,
     /// Forms that differ from that of the class, by place.
     pub(super) exact: HashMap<String, Form>,
     /// The places that gave a class its form.
-    pub(super) witnesses: HashMap<String, Vec<String>>,
+    pub(super) witnesses: HashMap<String, Vec<(String, Form)>>,
     pub(super) tried: HashSet<(String, Form)>,
     /// Whether the entries of a container have one type, by class.
     pub(super) kinds: HashMap<String, Kind>,
@@ -54,6 +88,12 @@ pub(super) struct Learned {
     pub(super) listed: HashSet<String>,
     /// The entry that is the tag, by the class of its table.
     pub(super) tags: HashMap<String, String>,
+    /// The classes whose items are told apart by their looks.
+    pub(super) split: HashSet<String>,
+    /// The forms of classes that were put before the others.
+    pub(super) promoted: HashSet<(String, Written, Form)>,
+    /// How many values did not want what others of their class want.
+    exceptions: usize,
     pub(super) alternatives: Alternatives,
     news: bool,
     pub(super) probing: Option<String>,
@@ -90,6 +130,11 @@ pub(super) struct Seen {
     pub(super) class: String,
     pub(super) got: Got,
     raw: Raw,
+    pub(super) written: Written,
+    /// The form that was known for it.
+    pub(super) given: Option<Form>,
+    /// The forms that earlier variants of an enum want of it.
+    pub(super) earlier: Vec<Form>,
     pub(super) name: bool,
     /// The tag of an enum, which serde does not buffer.
     tag: bool,
@@ -111,7 +156,7 @@ enum Raw {
 }
 
 impl Raw {
-    fn of(de: &De<'_>) -> Self {
+    fn of(de: &De<'_, '_>) -> Self {
         match de.input.canonical() {
             Input::Text(text) if de.json.is_some() => Raw::Item(text.to_owned()),
             Input::Text(text) => Raw::Text(text.to_owned()),
@@ -154,6 +199,14 @@ impl Seen {
         form == Form::Plain || (form == Form::Text && matches!(self.raw, Raw::Item(_)))
     }
 
+    /// Whether it is an item of many alike by itself.
+    pub(super) fn is_item(&self) -> bool {
+        items_around(&self.class).last().is_some_and(|item| {
+            let rest = &self.class[item.len()..];
+            rest.is_empty() || (rest.starts_with(VARIANT) && !rest.contains(STEP))
+        })
+    }
+
     /// Whether serde may have buffered it, which it does with no name and no tag.
     fn is_buffered(&self) -> bool {
         !self.name && !self.tag
@@ -167,6 +220,10 @@ impl Seen {
 /// Whether a path leads to a place inside of another one.
 pub(super) fn is_below(path: &str, above: &str) -> bool {
     path != above && under(path, above)
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('.').map_or("", |(parent, _)| parent)
 }
 
 fn below(table: &str, name: &str) -> String {
@@ -184,14 +241,19 @@ pub(super) struct Site {
 }
 
 impl Learned {
-    pub(super) fn site(&self, de: &De<'_>) -> Site {
+    pub(super) fn site(&self, de: &De<'_, '_>) -> Site {
         let path = de.path_text();
         let (id, class) = if de.name {
             let table = de.path.parent.map(|table| self.class(table));
             let class = table.unwrap_or_default();
             (format!("{path}{NAMES}"), format!("{class}{NAMES}"))
         } else {
-            (path.clone(), self.class(de.path))
+            let mut class = self.class(de.path);
+            if self.split.contains(&class) && !self.tags.contains_key(&class) {
+                class.push(VARIANT);
+                class.push_str(&look(de.input));
+            }
+            (path.clone(), class)
         };
         let name = de.name;
         Site {
@@ -207,15 +269,18 @@ impl Learned {
             return String::new();
         };
         let mut class = self.class(parent);
-        let listed = self.listed.contains(&class);
+        let mut listed = self.listed.contains(&class);
         if let Some(variant) = path.variant {
             class.push(VARIANT);
             class.push_str(variant);
+            listed |= self.listed.contains(&class);
         }
         let kind = self.kinds.get(&class);
         let each = match path.segment {
             Segment::Index(_) => kind != Some(&Kind::Fixed),
-            _ if listed => kind != Some(&Kind::Fixed),
+            Segment::Name(name) if listed && text::index(name).is_some() => {
+                kind != Some(&Kind::Fixed)
+            }
             _ => kind == Some(&Kind::Homogeneous),
         };
         class.push(STEP);
@@ -228,18 +293,27 @@ impl Learned {
         class
     }
 
-    /// The form that a value is handed over in.
-    pub(super) fn form(&self, site: &Site, de: &De<'_>) -> Form {
-        let form = self
-            .exact
-            .get(&site.id)
-            .or_else(|| self.forms.get(&site.class));
-        form.copied()
-            .filter(|form| form.applies(de))
-            .unwrap_or(Form::Plain)
+    /// The form that is known for a value.
+    pub(super) fn form(&self, site: &Site, de: &De<'_, '_>) -> Option<Form> {
+        let exact = self.exact.get(&site.id).copied();
+        let applies = |form: Form| form.applies(de);
+        let of_class = || {
+            let forms = self.forms.get(&site.class)?;
+            forms.find(Written::of(de), applies)
+        };
+        exact.filter(|form| applies(*form)).or_else(of_class)
     }
 
-    pub(super) fn note(&mut self, site: Site, de: &De<'_>, got: Got, tag: bool) {
+    pub(super) fn note(
+        &mut self,
+        site: Site,
+        de: &De<'_, '_>,
+        got: Got,
+        given: Option<Form>,
+        tag: bool,
+    ) {
+        let same = self.by_got.entry(got.clone()).or_default();
+        same.push(self.seen.len());
         let shows = self.place_at.as_ref();
         let shows = shows.is_some_and(|at| under(&site.path, at));
         let shows = shows || self.places.contains(&site.id);
@@ -250,6 +324,9 @@ impl Learned {
             class: site.class,
             got,
             raw: Raw::of(de),
+            written: Written::of(de),
+            given,
+            earlier: Vec::new(),
             name: site.name,
             tag,
             place,
@@ -257,7 +334,7 @@ impl Learned {
     }
 
     /// Notes that serde asks for the tag of an enum here.
-    pub(super) fn note_tag(&mut self, de: &De<'_>) {
+    pub(super) fn note_tag(&mut self, de: &De<'_, '_>) {
         let (Some(table), Segment::Name(name)) = (de.path.parent, de.path.segment) else {
             return;
         };
@@ -279,9 +356,9 @@ impl Learned {
     /// Adds the probe to the entries of a table, and finds the value of its tag.
     pub(super) fn enter_table<'a>(
         &mut self,
-        de: &De<'_>,
+        de: &De<'_, '_>,
         entries: &mut Vec<Child<'a>>,
-    ) -> Option<&'a str> {
+    ) -> Option<Cow<'a, str>> {
         if !self.dropped.is_empty() {
             let path = de.path_text();
             entries.retain(|entry| !self.dropped.contains(&below(&path, entry.name)));
@@ -299,7 +376,12 @@ impl Learned {
             let child = entries.iter().find(|child| child.name == tag);
             child.and_then(text)
         });
-        if let Some(variant) = variant {
+        let look = || Cow::Owned(look(de.input));
+        let variant = match (variant, self.split.contains(&class)) {
+            (Some(tag), _) => Some(Cow::Borrowed(tag)),
+            (None, is_split) => is_split.then(look),
+        };
+        if let Some(variant) = &variant {
             class.push(VARIANT);
             class.push_str(variant);
         }
@@ -311,7 +393,7 @@ impl Learned {
     }
 
     /// Adds the probe to the end of a list.
-    pub(super) fn enter_list(&mut self, de: &De<'_>, items: &mut Vec<Child<'_>>) {
+    pub(super) fn enter_list(&mut self, de: &De<'_, '_>, items: &mut Vec<Child<'_>>) {
         let path = de.path;
         if !self.dropped.is_empty() {
             let list = de.path_text();
@@ -345,19 +427,36 @@ impl Learned {
         self.tokens.get(&site.id).copied()
     }
 
-    /// Where the values stand that a verdict may be about.
-    pub(super) fn places_of<'a>(&'a self, judged: &'a Judged) -> impl Iterator<Item = &'a str> {
-        let seen = self.seen.iter();
-        seen.filter(|seen| seen.got == judged.got)
-            .map(|seen| seen.path.as_str())
+    /// The values that a verdict may be about.
+    pub(super) fn judged(&self, judged: &Judged) -> Vec<usize> {
+        match judged.at {
+            Some(at) => vec![at],
+            None => self.by_got.get(&judged.got).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Notes the address of the text that was handed over last.
+    pub(super) fn identify(&mut self, text: &str) {
+        if let Some(last) = self.seen.len().checked_sub(1) {
+            self.addresses.insert(address(text), last);
+        }
+    }
+
+    /// Replaces the addresses in what was said by the values that were there.
+    pub(super) fn resolve(&self, at: &mut Option<usize>) {
+        *at = at.and_then(|address| self.addresses.get(&address).copied());
     }
 
     /// The only value that a fault can be about.
-    pub(super) fn only(&self, got: &Got, below: &str) -> Option<&Seen> {
-        let mut seen = self
-            .seen
-            .iter()
-            .filter(|seen| seen.got == *got && under(&seen.path, below));
+    pub(super) fn only(&self, fault: &Fault, below: &str) -> Option<&Seen> {
+        self.only_judged(&fault.judged_here()?, below)
+    }
+
+    /// The only value that was judged so.
+    pub(super) fn only_judged(&self, judged: &Judged, below: &str) -> Option<&Seen> {
+        let judged = self.judged(judged);
+        let seen = judged.into_iter().filter_map(|at| self.seen.get(at));
+        let mut seen = seen.filter(|seen| under(&seen.path, below));
         match (seen.next(), seen.next()) {
             (Some(one), None) => Some(one),
             _ => None,
@@ -449,6 +548,8 @@ impl Learned {
 
     pub(super) fn start(&mut self) {
         self.seen.clear();
+        self.by_got.clear();
+        self.addresses.clear();
     }
 
     /// Whether something was learned in passing, so that the last pass is out of date.
@@ -462,10 +563,10 @@ impl Learned {
 
     /// The values that a verdict may be about and that could have another form, with that form.
     pub(super) fn candidates(&self, judged: &Judged, below: &str) -> Vec<(usize, Form)> {
-        let fits = |seen: &Seen| seen.got == judged.got && under(&seen.path, below);
+        let all = self.judged(judged);
         let find = |name: bool| -> Vec<(usize, Form)> {
-            let seen = self.seen.iter().enumerate();
-            seen.filter(|(_, seen)| seen.name == name && fits(seen))
+            let seen = all.iter().filter_map(|at| Some((*at, self.seen.get(*at)?)));
+            seen.filter(|(_, seen)| seen.name == name && under(&seen.path, below))
                 .filter_map(|(at, seen)| Some((at, seen.raw.form(judged)?)))
                 .filter(|(at, form)| {
                     let id = &self.seen[*at].id;
@@ -478,6 +579,16 @@ impl Learned {
             find(true)
         } else {
             values
+        }
+    }
+
+    /// The forms that a verdict about a value asks for, whether that can be read so or not.
+    pub(super) fn wanted(&self, at: usize, judged: &Judged) -> &'static [Form] {
+        match self.seen.get(at).map(|seen| &seen.raw) {
+            Some(Raw::Text(text)) if judged.variants.is_none() => {
+                Form::wanted(Input::Text(text), judged)
+            }
+            _ => &[],
         }
     }
 
@@ -517,13 +628,17 @@ impl Learned {
             .cloned()
             .collect();
         for class in below {
-            let Some(form) = self.forms.remove(&class) else {
-                continue;
-            };
-            for id in self.witnesses.remove(&class).unwrap_or_default() {
+            self.forms.remove(&class);
+            for (id, form) in self.witnesses.remove(&class).unwrap_or_default() {
                 self.exact.insert(id, form);
             }
         }
+    }
+
+    /// Whether a value is read in another form already, as others of its class are.
+    pub(super) fn conflicts(&self, seen: &Seen) -> bool {
+        let has_forms = self.forms.contains_key(&seen.class);
+        (has_forms && seen.given.is_some()) || self.exact.contains_key(&seen.id)
     }
 
     pub(super) fn set(&mut self, seen: &Seen, form: Form) {
@@ -531,13 +646,107 @@ impl Learned {
         if form == Form::List {
             self.listed.insert(seen.class.clone());
         }
-        if self.forms.contains_key(&seen.class) {
-            self.exact.insert(seen.id.clone(), form);
+        if !self.conflicts(seen) {
+            let forms = self.forms.entry(seen.class.clone()).or_default();
+            forms.add(seen.written, &seen.earlier, form);
+            let witnesses = self.witnesses.entry(seen.class.clone()).or_default();
+            witnesses.push((seen.id.clone(), form));
             return;
         }
-        self.forms.insert(seen.class.clone(), form);
-        let witnesses = self.witnesses.entry(seen.class.clone()).or_default();
-        witnesses.push(seen.id.clone());
+        let is_split = self.split.iter().any(|item| is_in_class(&seen.class, item));
+        let promoted = (seen.class.clone(), seen.written, form);
+        if is_split && self.promoted.insert(promoted) {
+            self.exceptions += 1;
+            // Others may ask for their form again.
+            self.tried.retain(|(id, _)| under(id, &seen.id));
+            let forms = self.forms.entry(seen.class.clone()).or_default();
+            forms.promote(seen.written, form);
+        } else {
+            self.except(seen, form);
+        }
+    }
+
+    /// Gives a value a form of its own.
+    pub(super) fn except(&mut self, seen: &Seen, form: Form) {
+        self.exceptions += 1;
+        self.exact.insert(seen.id.clone(), form);
+    }
+
+    /// Tells the items apart by their looks to which a value belongs that wants another form than
+    /// others of its class; says whether that was done.
+    pub(super) fn split(&mut self, seen: &Seen, form: Form) -> bool {
+        let items = items_around(&seen.class);
+        let is_split = items.iter().any(|item| self.split.contains(*item));
+        let promoted = (seen.class.clone(), seen.written, form);
+        if is_split && !self.promoted.contains(&promoted) {
+            return false;
+        }
+        let is_new = |item: &&&str| !self.split.contains(**item) && !self.tags.contains_key(**item);
+        let Some(item) = items
+            .iter()
+            .rev()
+            .find(is_new)
+            .map(|item| (*item).to_owned())
+        else {
+            return false;
+        };
+        self.exceptions += 1;
+        self.forget_below(&item);
+        self.split.insert(item);
+        true
+    }
+
+    /// Forgets the forms of the items of a class.
+    fn forget_below(&mut self, item: &str) {
+        self.forms.retain(|class, _| !is_in_class(class, item));
+        self.witnesses.retain(|class, _| !is_in_class(class, item));
+        self.tried.clear();
+    }
+
+    /// Whether so many values want a form of their own that the search ends.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.exceptions >= MOST_EXCEPTIONS
+    }
+
+    /// Notes that an earlier choice is taken back.
+    pub(super) fn note_retry(&mut self) {
+        self.exceptions += 1;
+    }
+
+    /// The innermost value at or around some others that others of its class have given its form.
+    pub(super) fn given_around(&self, all: &[usize], below: &str) -> Option<Seen> {
+        let places = all.iter().filter_map(|at| self.seen.get(*at));
+        let mut around: Vec<&Seen> = places
+            .flat_map(|inner| {
+                self.seen
+                    .iter()
+                    .filter(|seen| under(&inner.path, &seen.path))
+            })
+            .filter(|seen| !seen.name && under(&seen.path, below))
+            .filter(|seen| seen.given.is_some_and(|form| form != Form::Plain))
+            .filter(|seen| !self.tried.contains(&(seen.id.clone(), Form::Plain)))
+            .collect();
+        around.sort_by_key(|seen| seen.path.len());
+        around.last().map(|seen| (*seen).clone())
+    }
+
+    /// The outermost of many alike to which a value belongs, or else the place above them.
+    pub(super) fn item_around(&self, at: Option<usize>, below: &str) -> String {
+        if self
+            .seen
+            .iter()
+            .any(|seen| !seen.name && seen.path == below)
+        {
+            return below.to_owned();
+        }
+        let inner = at.and_then(|at| self.seen.get(at));
+        let item = inner.and_then(|inner| {
+            let around = self.seen.iter();
+            around
+                .filter(|seen| !seen.name && is_below(&seen.path, below) && seen.is_item())
+                .find(|seen| under(&inner.path, &seen.path))
+        });
+        item.map_or(below, |item| &item.path).to_owned()
     }
 
     /// The innermost table around a class that stands for each of several and has no tag yet.
@@ -560,7 +769,11 @@ impl Learned {
             let around = texts.iter().find(|(table, _)| under(path, table));
             around.map(|(_, entries)| entries)
         };
-        let witness = self.witnesses.get(&seen.class).and_then(|ids| ids.first());
+        let witness = self
+            .witnesses
+            .get(&seen.class)
+            .and_then(|ids| ids.first())
+            .map(|(id, _)| id);
         let (Some(one), Some(other)) = (witness.and_then(|id| around(id)), around(&seen.path))
         else {
             return false;
@@ -581,10 +794,7 @@ impl Learned {
             return false;
         };
         self.tags.insert(table.to_owned(), tag.clone());
-        let below = format!("{table}{STEP}");
-        self.forms.retain(|class, _| !class.starts_with(&below));
-        self.witnesses.retain(|class, _| !class.starts_with(&below));
-        self.tried.clear();
+        self.forget_below(table);
         true
     }
 
@@ -594,11 +804,59 @@ impl Learned {
         self.said_before = fault::noted();
     }
 
+    /// The values below a place that a verdict may be about.
+    pub(super) fn judged_below(&self, judged: &Judged, below: &str) -> Vec<usize> {
+        let mut all = self.judged(judged);
+        all.retain(|at| {
+            self.seen
+                .get(*at)
+                .is_some_and(|seen| under(&seen.path, below))
+        });
+        // What is inside was handed over after what it is inside of.
+        let holds = |pair: &[usize]| is_below(&self.seen[pair[1]].path, &self.seen[pair[0]].path);
+        let outer: Vec<_> = all
+            .windows(2)
+            .filter(|pair| holds(pair))
+            .map(|it| it[0])
+            .collect();
+        all.retain(|at| !outer.contains(at));
+        all
+    }
+
+    /// Whether values belong to more than one of many alike.
+    pub(super) fn are_of_several_items(&self, all: &[usize]) -> bool {
+        let path = |at: &usize| self.seen.get(*at).map(|seen| parent(&seen.path));
+        let is_item = |at: &usize| self.seen.get(*at).is_some_and(Seen::is_item);
+        all.iter().any(is_item) || all.windows(2).any(|pair| path(&pair[0]) != path(&pair[1]))
+    }
+
+    /// Those of the values of a verdict that stand near others.
+    pub(super) fn near(&self, judged: &Judged, others: &[usize], below: &str) -> Vec<usize> {
+        let mut all = self.judged_below(judged, below);
+        let others: Vec<&str> = others
+            .iter()
+            .filter_map(|at| Some(&*self.seen.get(*at)?.path))
+            .take(MOST_NEAR)
+            .collect();
+        all.retain(|at| others.iter().any(|other| self.is_near(*at, other)));
+        all
+    }
+
+    /// Whether a value stands at, around, inside or beside a place. Items of a list or a map do not
+    /// stand beside each other.
+    pub(super) fn is_near(&self, at: usize, path: &str) -> bool {
+        let Some(seen) = self.seen.get(at) else {
+            return false;
+        };
+        // One variant may complain about a field of what another variant refuses as a whole.
+        let nested = under(&seen.path, path) || under(path, &seen.path);
+        nested || (parent(&seen.path) == parent(path) && !seen.is_item())
+    }
+
     /// All places where a value was handed over that serde may have reported.
     pub(super) fn all_of(&self, judged: &Judged, below: &str) -> Vec<Seen> {
-        let seen = self.seen.iter();
-        seen.filter(|seen| !seen.name && seen.got == judged.got && under(&seen.path, below))
-            .cloned()
-            .collect()
+        let all = self.judged_below(judged, below).into_iter();
+        let seen = all.filter_map(|at| self.seen.get(at));
+        seen.filter(|seen| !seen.name).cloned().collect()
     }
 }

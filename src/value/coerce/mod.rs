@@ -32,6 +32,7 @@
 
 mod access;
 mod braces;
+mod classes;
 mod collect;
 mod cuts;
 mod de;
@@ -40,6 +41,7 @@ mod dummy;
 mod fault;
 mod form;
 mod gaps;
+mod identity;
 mod input;
 mod learn;
 mod passes;

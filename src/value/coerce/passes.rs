@@ -7,6 +7,7 @@ use serde_core::de::DeserializeOwned;
 
 use crate::value::coerce::fault::{self, Fault, Got, Judged};
 use crate::value::coerce::form::Form;
+use crate::value::coerce::identity::Texts;
 use crate::value::coerce::learn::{
     EACH, Kind, Learned, NAMES, PROBE, PROBE_WORDS, STEP, Seen, VARIANT, is_below,
 };
@@ -16,6 +17,12 @@ use crate::value::key::under;
 
 /// What a decoding came to, without its value, and all that serde said about buffered values.
 pub(super) type Outcome = (Result<(), Fault>, Vec<Judged>);
+
+#[cfg(test)]
+thread_local! {
+    /// How many passes this thread has made.
+    pub(super) static PASSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
 
 /// Decodes until each buffered value has the form that its type wants, or until a fault remains.
 pub(super) fn decode_in_passes<T: DeserializeOwned>(
@@ -46,9 +53,18 @@ fn run<T: DeserializeOwned>(
     slow: &RefCell<Slow>,
 ) -> (Result<T, Fault>, Vec<Judged>) {
     slow.borrow_mut().start();
-    let outcome = fault::noting(|| root.run::<T>(Some(slow)));
+    #[cfg(test)]
+    PASSES.with(|passes| passes.set(passes.get() + 1));
+    let texts = Texts::new();
+    let (mut result, mut log) = fault::noting(|| root.run::<T>(Some((slow, &texts))));
     slow.borrow_mut().count();
-    outcome
+    let learned = &slow.borrow().learned;
+    if let Err(fault) = &mut result {
+        learned.resolve(&mut fault.0.at);
+    }
+    log.iter_mut()
+        .for_each(|judged| learned.resolve(&mut judged.at));
+    (result, log)
 }
 
 /// Decodes once, for what serde says meanwhile.
@@ -151,17 +167,30 @@ impl Learner<'_> {
 
     /// Finds a value that serde wants in another form; says whether there is one.
     fn improves(&self, fault: &Fault, log: &[Judged]) -> bool {
+        if self.learned(|learned| learned.is_exhausted()) {
+            return false;
+        }
         let Some((mut seen, form)) = self.choose(fault, log) else {
             return false;
         };
         self.probe_tables(&mut seen);
-        let conflict = self.learned(|learned| {
-            let given = learned.forms.get(&seen.class);
-            given.is_some_and(|given| *given != form)
-        });
-        if !(conflict && self.finds_tag(&seen)) {
-            self.learned(|learned| learned.set(&seen, form));
+        let conflict = self.learned(|learned| learned.conflicts(&seen));
+        if conflict && self.finds_tag(&seen) {
+            return true;
         }
+        if std::env::var("DBG").is_ok() {
+            eprintln!(
+                "DBG passes {} set {:?} {:?} -> {:?} given {:?} earlier {:?} conflict {conflict}",
+                0, seen.id, seen.class, form, seen.given, seen.earlier
+            );
+        }
+        // The type of a value that no enum chooses is known: only a tuple has items of several types.
+        let is_of_tuple = !fault.0.custom && seen.is_item();
+        self.learned(|learned| match (conflict, is_of_tuple) {
+            (true, true) => learned.except(&seen, form),
+            (true, false) if learned.split(&seen, form) => {}
+            _ => learned.set(&seen, form),
+        });
         true
     }
 
@@ -174,20 +203,109 @@ impl Learner<'_> {
             return None;
         }
         // The words of an untagged enum or of a user's type. What was said last led to them.
-        let group = self.learned(|learned| trailing(learned, log, below));
-        let judged = log[group.min(log.len())..].iter();
-        let mut wanted: Vec<_> = judged
-            .filter_map(|judged| self.choose_one(judged, below, false))
-            .collect();
+        let (judged, last) = self.said_of_enum(fault, log, below);
+        let mut wanted: Vec<_> = Vec::new();
+        for (at, said) in judged.iter().enumerate() {
+            if let Some((mut seen, form)) = self.choose_one(said, below, false) {
+                seen.earlier = self.earlier(&judged[..=at], &seen, form);
+                wanted.push((seen, form));
+            }
+        }
         // What one variant refuses may be the form that another one wants, so that the form as it is
         // comes last.
         wanted.sort_by_key(|(seen, form)| seen.falls_back(*form));
-        self.learned(|learned| learned.choose_alternative(below, wanted))
+        self.learned(|learned| {
+            let item = learned.item_around(last.first().copied(), below);
+            let chosen = learned.choose_alternative(&item, wanted);
+            let around = || Some((learned.given_around(&last, below)?, Form::Plain));
+            chosen.or_else(around)
+        })
+    }
+
+    /// What serde said about the values of the enum of which no variant fits, each once.
+    fn said_of_enum(
+        &self,
+        fault: &Fault,
+        log: &[Judged],
+        below: &str,
+    ) -> (Vec<Judged>, Vec<usize>) {
+        let log = self.learned(|learned| &log[learned.said_before.min(log.len())..]);
+        let Some(last) = log.last() else {
+            return (Vec::new(), Vec::new());
+        };
+        self.probe_around(last, below);
+        let mut last = self.learned(|learned| learned.judged_below(last, below));
+        if last.len() > 1 && self.learned(|learned| learned.are_of_several_items(&last)) {
+            let all = self.learned(|learned| learned.all_below(below));
+            let found = self.last_that_matters(fault, &all);
+            let found = found.map(|found| found.path.clone());
+            drop((self.pass)());
+            if std::env::var("DBG").is_ok() {
+                eprintln!("DBG left out: {found:?} of {last:?}");
+            }
+            if let Some(path) = found {
+                let is_here = |at: &usize| self.learned(|learned| learned.is_near(*at, &path));
+                let here: Vec<_> = last.iter().copied().filter(is_here).collect();
+                last = if here.is_empty() { last } else { here };
+            }
+        }
+        let said = self.learned(|learned| {
+            let near = |judged: &Judged| learned.near(judged, &last, below);
+            let start = log.iter().rposition(|judged| near(judged).is_empty());
+            let mut seen = HashSet::new();
+            let mut said = Vec::new();
+            for judged in &log[start.map_or(0, |at| at + 1)..] {
+                if seen.insert((judged.at, &judged.got, &judged.wanted)) {
+                    let among = near(judged);
+                    said.push(Judged {
+                        among,
+                        ..judged.clone()
+                    });
+                }
+            }
+            said
+        });
+        (said, last)
+    }
+
+    /// Finds out whether what stands around a value is a map.
+    fn probe_around(&self, judged: &Judged, below: &str) {
+        let one = self.learned(|learned| {
+            let first = *learned.judged_below(judged, below).first()?;
+            learned.seen(first)
+        });
+        if let Some(mut one) = one {
+            if self.probe_tables(&mut one) {
+                // What was handed over without the probe counts.
+                drop((self.pass)());
+            }
+        }
+    }
+
+    /// The forms that the variants before the one that wants a form want of the same value.
+    fn earlier(&self, said: &[Judged], seen: &Seen, form: Form) -> Vec<Form> {
+        if !seen.is_item() {
+            return Vec::new();
+        }
+        let Some(at) = said.last().and_then(|judged| judged.at) else {
+            return Vec::new();
+        };
+        let of_value = said.iter().filter(|judged| judged.at == Some(at));
+        let forms = of_value.flat_map(|judged| self.learned(|it| it.wanted(at, judged)));
+        forms
+            .copied()
+            .take_while(|earlier| *earlier != form)
+            .collect()
     }
 
     fn choose_one(&self, judged: &Judged, below: &str, exact: bool) -> Option<(Seen, Form)> {
         let candidates = self.learned(|learned| {
-            let all = learned.candidates(judged, below);
+            let mut all = learned.candidates(judged, below);
+            // A form that fails by itself takes away the other variants.
+            all.retain(|(_, form)| exact || *form != Form::BrokenList);
+            if !judged.among.is_empty() {
+                all.retain(|(at, _)| judged.among.contains(at));
+            }
             let of = |(at, form)| Some((learned.seen(at)?, form));
             all.into_iter().filter_map(of).collect::<Vec<_>>()
         });
@@ -248,6 +366,9 @@ impl Learner<'_> {
         let place = fault.0.place.as_ref()?;
         let all = self.learned(|learned| learned.all_of(&judged, &place.path));
         let candidates: Vec<_> = all.into_iter().map(|seen| (seen, Form::Plain)).collect();
+        if let ([(seen, _)], Some(_)) = (candidates.as_slice(), judged.at) {
+            return Some(Some(seen.clone()));
+        }
         if candidates.len() < 2 || !is_replaceable(&judged.got) {
             return None;
         }
@@ -257,16 +378,15 @@ impl Learner<'_> {
 
     /// Finds the only value that a fault can be about.
     fn find_only(&self, fault: &Fault, below: &str) -> Option<Seen> {
-        let got = fault.0.got.as_ref()?;
-        self.learned(|learned| learned.only(got, below).cloned())
+        self.learned(|learned| learned.only(fault, below).cloned())
     }
 
     /// Finds the value that a fault is about by leaving out others. serde judges the values in the
     /// order in which they were handed over, so what comes after the value does not matter.
     fn find_by_leaving_out(&self, fault: &Fault, below: &str) -> Option<Seen> {
-        let is_known = |got: &Got| self.learned(|learned| learned.only(got, below).is_some());
+        let is_known = self.learned(|learned| learned.only(fault, below).is_some());
         let all = self.learned(|learned| learned.all_below(below));
-        if all.is_empty() || fault.0.got.as_ref().is_some_and(is_known) {
+        if all.is_empty() || is_known {
             return None;
         }
         let found = self.last_that_matters(fault, &all)?;
@@ -321,8 +441,10 @@ impl Learner<'_> {
         }
     }
 
-    /// Finds out which of the tables around a value are maps, and corrects the value's class.
-    fn probe_tables(&self, seen: &mut Seen) {
+    /// Finds out which of the tables around a value are maps, and corrects the value's class. Says
+    /// whether there were any to find out about.
+    fn probe_tables(&self, seen: &mut Seen) -> bool {
+        let mut any = false;
         while let Some(table) = self.learned(|learned| learned.unknown_table(&seen.class)) {
             let kind = if self.probe(&table) {
                 Kind::Homogeneous
@@ -333,7 +455,9 @@ impl Learner<'_> {
             if kind == Kind::Homogeneous {
                 seen.class = with_each(&seen.class, &table);
             }
+            any = true;
         }
+        any
     }
 
     /// Whether a type reads an additional entry of a container like the others.
@@ -387,34 +511,6 @@ pub(super) fn token_for(got: &Got, at: usize) -> Got {
         Got::Number(_) => Got::Number((i64::MAX - at as i64).to_string()),
         _ => Got::Text(format!("{PROBE} {at}")),
     }
-}
-
-/// Where the verdicts about the value that was judged last begin: those of one untagged enum.
-fn trailing(learned: &Learned, log: &[Judged], below: &str) -> usize {
-    let places = |judged: &Judged| {
-        let places = learned.places_of(judged);
-        let places = places.filter(|path| under(path, below));
-        places.map(str::to_owned).collect::<Vec<_>>()
-    };
-    let log = &log[learned.said_before.min(log.len())..];
-    let start = learned.said_before;
-    let Some(last) = log.last().map(places) else {
-        return start;
-    };
-    // One variant may complain about a field of what another variant refuses as a whole.
-    let near = |judged: &Judged| {
-        places(judged).iter().any(|path| {
-            let sibling = |other: &&String| parent(other) == parent(path);
-            let nested = |other: &&String| under(path, other) || under(other, path);
-            last.iter().any(|other| sibling(&other) || nested(&other))
-        })
-    };
-    let others = log.iter().rposition(|judged| !near(judged));
-    start + others.map_or(0, |at| at + 1)
-}
-
-fn parent(path: &str) -> &str {
-    path.rsplit_once('.').map_or("", |(parent, _)| parent)
 }
 
 /// A class with `*` instead of the name in a table that turned out to be a map.

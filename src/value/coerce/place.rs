@@ -19,6 +19,7 @@ use crate::value::coerce::fault::{
 };
 use crate::value::coerce::form::Shape;
 use crate::value::coerce::gaps;
+use crate::value::coerce::identity::Texts;
 use crate::value::coerce::input::{Input, Path, Segment, text_holds_secret};
 use crate::value::coerce::report::{self, Slow};
 use crate::value::coerce::text::{self, Float, NumberFault, Pair, Whole};
@@ -44,7 +45,7 @@ pub(super) struct HeldItems<'a> {
 }
 
 /// What all places of one decoding share.
-pub(super) struct Context<'a> {
+pub(super) struct Context<'a, 'de> {
     pub(super) key: &'a str,
     /// What stands at the key.
     root: (Input<'a>, Option<&'a Origin>),
@@ -64,6 +65,8 @@ pub(super) struct Context<'a> {
     pub(super) slow: Option<&'a RefCell<Slow>>,
     /// What this pass has cost so far.
     pub(super) work: Cell<usize>,
+    /// Where texts live that are handed over in the second pass.
+    pub(super) texts: Option<&'de Texts>,
 }
 
 /// Where a decoding begins.
@@ -149,7 +152,7 @@ impl<'a> Root<'a> {
     #[inline]
     pub(super) fn run<'de, T: Deserialize<'de>>(
         self,
-        slow: Option<&RefCell<Slow>>,
+        slow: Option<(&RefCell<Slow>, &'de Texts)>,
     ) -> Result<T, Fault> {
         let context = Context {
             key: self.key,
@@ -161,8 +164,9 @@ impl<'a> Root<'a> {
             traced: self.traced,
             instead: self.instead,
             secrets: self.mask.secrets,
-            slow,
             work: Cell::new(0),
+            slow: slow.map(|(slow, _)| slow),
+            texts: slow.map(|(_, texts)| texts),
         };
         if self.traced {
             buffered::begin(self.key);
@@ -182,7 +186,7 @@ impl<'a> Root<'a> {
             json: None,
         };
         let result = T::deserialize(de).map_err(|fault| de.place_as::<T>(fault));
-        if let Some(slow) = slow {
+        if let Some((slow, _)) = slow {
             slow.borrow_mut().collected.count(context.work.get());
         }
         result
@@ -227,10 +231,10 @@ pub(super) fn first_origin(input: Input<'_>) -> Option<&Origin> {
 
 /// One place of the tree.
 #[derive(Clone, Copy)]
-pub(super) struct De<'a> {
+pub(super) struct De<'a, 'de> {
     pub(super) input: Input<'a>,
     pub(super) path: &'a Path<'a>,
-    pub(super) context: &'a Context<'a>,
+    pub(super) context: &'a Context<'a, 'de>,
     pub(super) origin: Option<&'a Origin>,
     pub(super) masked: bool,
     /// Whether this is the name of a table entry, not its value.
@@ -239,7 +243,7 @@ pub(super) struct De<'a> {
     pub(super) json: Option<&'a Value>,
 }
 
-impl<'a> De<'a> {
+impl<'a, 'de> De<'a, 'de> {
     pub(super) fn path_text(&self) -> String {
         let mut text = self.context.key.to_owned();
         self.path.write(&mut text);
@@ -689,13 +693,8 @@ impl<'a> De<'a> {
             Shape::Null
         } else if entries.is_empty() {
             Shape::Empty
-        } else if entries
-            .iter()
-            .all(|child| text::index(child.name).is_some())
-        {
-            Shape::Numbered
         } else {
-            Shape::Named
+            Shape::of_names(entries.iter().map(|child| child.name))
         }
     }
 
@@ -784,7 +783,7 @@ impl<'a> De<'a> {
         Ok(entries)
     }
 
-    pub(super) fn seq<'de, V: Visitor<'de>>(
+    pub(super) fn seq<V: Visitor<'de>>(
         self,
         len: Option<usize>,
         visitor: V,
@@ -807,7 +806,7 @@ impl<'a> De<'a> {
             .map_err(|fault| self.place(fault))
     }
 
-    pub(super) fn map<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    pub(super) fn map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let mut held = Held::Nothing;
         let entries = self.pairs(&mut held, &type_name::<V::Value>);
         let entries = or_collect!(self, entries, dummy => dummy.deserialize_map(visitor));
@@ -819,7 +818,7 @@ impl<'a> De<'a> {
 
     /// Reads a struct. Of two fields the first comes first: an adjacently tagged enum then knows its
     /// tag before its content, and serde need not buffer that.
-    pub(super) fn fields<'de, V: Visitor<'de>>(
+    pub(super) fn fields<V: Visitor<'de>>(
         self,
         names: &'static [&'static str],
         visitor: V,
@@ -845,7 +844,7 @@ impl<'a> De<'a> {
             .map_err(|fault| self.place_twice(fault, last.get()))
     }
 
-    pub(super) fn duration<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    pub(super) fn duration<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let read = match self.input.canonical() {
             Input::Text(text) if braces::is_braced(text) => return self.map(visitor),
             Input::Text(text) => units::duration(text),
@@ -866,7 +865,7 @@ impl<'a> De<'a> {
             .map_err(|fault| self.place(fault))
     }
 
-    pub(super) fn size<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    pub(super) fn size<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let number = match self.input.canonical() {
             Input::Text(text) => self.size_of_text(text),
             Input::Float(value) if value.fract() == 0.0 => {

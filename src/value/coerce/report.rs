@@ -387,7 +387,7 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, mut first: Fault) -> Re
 
 /// Hands over what there is in the second pass, and remembers what was handed over.
 pub(super) fn any<'de, V: Visitor<'de>>(
-    de: De<'_>,
+    de: De<'_, 'de>,
     slow: &RefCell<Slow>,
     visitor: V,
 ) -> Result<V::Value, Fault> {
@@ -402,7 +402,8 @@ pub(super) fn any<'de, V: Visitor<'de>>(
         let learned = &mut slow.borrow_mut().learned;
         let site = learned.site(&de);
         let token = learned.token(&site);
-        let form = learned.form(&site, &de);
+        let given = learned.form(&site, &de);
+        let form = given.unwrap_or(Form::Plain);
         let shown = match form {
             Form::Plain => de.as_json(),
             _ => de,
@@ -415,7 +416,7 @@ pub(super) fn any<'de, V: Visitor<'de>>(
         if form != Form::Plain {
             de.convert(|| format!("{got:?}"));
         }
-        learned.note(site, &de, got, false);
+        learned.note(site, &de, got, given, false);
         learned.handed_over();
         (form, token)
     };
@@ -438,7 +439,7 @@ pub(super) fn any<'de, V: Visitor<'de>>(
 
 /// Hands over a placeholder in the second pass.
 fn placeholder<'de, V: Visitor<'de>>(
-    de: De<'_>,
+    de: De<'_, 'de>,
     dummy: Dummy,
     slow: &RefCell<Slow>,
     visitor: V,
@@ -455,7 +456,7 @@ fn placeholder<'de, V: Visitor<'de>>(
     {
         let mut slow = slow.borrow_mut();
         let site = slow.learned.site(&de);
-        slow.learned.note(site, &de, got, false);
+        slow.learned.note(site, &de, got, None, false);
         slow.dummied.push(path);
     }
     let handed = match (stand_in, text) {
@@ -468,7 +469,7 @@ fn placeholder<'de, V: Visitor<'de>>(
 }
 
 /// A fault of handing over is about what was handed over, unless it comes from a place below.
-fn refused(de: &De<'_>, mut fault: Fault) -> Fault {
+fn refused(de: &De<'_, '_>, mut fault: Fault) -> Fault {
     let place = fault.0.place.as_ref();
     fault.0.direct |= place.is_some_and(|place| place.path == de.path_text());
     fault
@@ -476,7 +477,7 @@ fn refused(de: &De<'_>, mut fault: Fault) -> Fault {
 
 /// Hands over the name of an entry, or the tag of an enum, in the second pass.
 pub(super) fn identifier<'de, V: Visitor<'de>>(
-    de: De<'_>,
+    de: De<'_, 'de>,
     slow: &RefCell<Slow>,
     visitor: V,
 ) -> Result<V::Value, Fault> {
@@ -486,16 +487,22 @@ pub(super) fn identifier<'de, V: Visitor<'de>>(
             learned.note_tag(&de);
         }
         let site = learned.site(&de);
-        let form = learned.form(&site, &de);
+        let given = learned.form(&site, &de);
+        let form = given.unwrap_or(Form::Plain);
         let got = form.got(&de);
         if form != Form::Plain {
             de.convert(|| format!("{got:?}"));
         }
-        learned.note(site, &de, got, true);
+        learned.note(site, &de, got, given, true);
         form
     };
     match form {
-        Form::Plain => de.deserialize_str(visitor),
+        Form::Plain => match (de.dummy(), de.input.text()) {
+            (None, Some(text)) => de
+                .text_any(&text, visitor)
+                .map_err(|fault| de.place_as::<V::Value>(fault)),
+            _ => de.deserialize_str(visitor),
+        },
         form => form.hand_over(de, visitor),
     }
 }

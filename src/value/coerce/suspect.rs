@@ -14,6 +14,7 @@ use serde_core::de::DeserializeOwned;
 use crate::sync::panics;
 use crate::value::Value;
 use crate::value::coerce::fault::{Fault, Got, Judged};
+use crate::value::coerce::identity::Texts;
 use crate::value::coerce::learn::PROBE;
 use crate::value::coerce::passes;
 use crate::value::coerce::place::Root;
@@ -186,7 +187,7 @@ impl Suspects {
             let path = slow
                 .borrow()
                 .learned
-                .only(&judged.got, &place.path)
+                .only_judged(judged, &place.path)
                 .map(|seen| seen.path.clone());
             let below = path.and_then(|path| self.secret_below::<T>(root, &slow, fault, &path));
             if let Some(below) = below {
@@ -412,7 +413,8 @@ fn run<T: DeserializeOwned>(
     let root = root.noting(&notes).instead(path, value);
     slow.borrow_mut().start();
     let outer = ASKED.replace(Some(Asked::default()));
-    let decode = || fault::noting(|| drop(root.run::<T>(Some(slow))));
+    let texts = Texts::new();
+    let decode = || fault::noting(|| drop(root.run::<T>(Some((slow, &texts)))));
     // It is the user's code, and does not reckon with such tables.
     let (outcome, read) = buffered::looking_for(PROBE, || panics::catch(decode));
     let asked = ASKED.replace(outer).unwrap_or_default();

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::value::coerce::classes::{Forms, Written};
 use crate::value::coerce::form::Form;
 use crate::value::coerce::learn::{Kind, Learned, Seen};
 
@@ -25,13 +26,15 @@ pub(super) struct Alternatives {
 struct Alternative {
     seen: Seen,
     form: Form,
-    forms: HashMap<String, Form>,
+    forms: HashMap<String, Forms>,
     exact: HashMap<String, Form>,
-    witnesses: HashMap<String, Vec<String>>,
+    witnesses: HashMap<String, Vec<(String, Form)>>,
     tried: HashSet<(String, Form)>,
     kinds: HashMap<String, Kind>,
     listed: HashSet<String>,
     tags: HashMap<String, String>,
+    split: HashSet<String>,
+    promoted: HashSet<(String, Written, Form)>,
 }
 
 impl Learned {
@@ -74,6 +77,8 @@ impl Learned {
             kinds: self.kinds.clone(),
             listed: self.listed.clone(),
             tags: self.tags.clone(),
+            split: self.split.clone(),
+            promoted: self.promoted.clone(),
         }
     }
 
@@ -90,6 +95,9 @@ impl Learned {
         self.kinds = next.kinds;
         self.listed = next.listed;
         self.tags = next.tags;
+        self.split = next.split;
+        self.promoted = next.promoted;
+        self.note_retry();
         Some((next.seen, next.form))
     }
 }

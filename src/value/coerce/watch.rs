@@ -10,13 +10,13 @@ use crate::value::coerce::place::De;
 use crate::value::secret::buffered::{self, Handing};
 
 /// Passes on what is handed over at a place, and notes it in a pass that is traced.
-pub(super) struct Watch<'a, V> {
+pub(super) struct Watch<'a, 'de, V> {
     visitor: V,
-    de: De<'a>,
+    de: De<'a, 'de>,
 }
 
-impl<'a, V> Watch<'a, V> {
-    pub(super) fn new(de: De<'a>, visitor: V) -> Self {
+impl<'a, 'de, V> Watch<'a, 'de, V> {
+    pub(super) fn new(de: De<'a, 'de>, visitor: V) -> Self {
         Self { visitor, de }
     }
 
@@ -30,7 +30,7 @@ impl<'a, V> Watch<'a, V> {
 }
 
 #[cold]
-fn note(de: &De<'_>, value: Option<Value>) {
+fn note(de: &De<'_, '_>, value: Option<Value>) {
     let path = de.path_text();
     let handing = match (de.input, de.context.slow) {
         (Input::Dummy(_), Some(slow)) if slow.borrow().is_missing(&path) => Handing::Missing,
@@ -50,7 +50,7 @@ macro_rules! scalars {
     )*};
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Watch<'_, V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for Watch<'_, 'de, V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

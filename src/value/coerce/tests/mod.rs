@@ -5,6 +5,7 @@ mod buffered_errors;
 mod buffered_text;
 mod collected;
 mod map_keys;
+mod mixed;
 mod places;
 mod tables;
 
