@@ -574,7 +574,14 @@ pub(crate) fn contributors(layers: &[&Tree], joins: &Joins, path: &[String]) -> 
     if lists.is_empty() {
         return None;
     }
-    let lists = lists.into_iter().filter(has_part);
+    // A part whose items only its broken reference would tell stands for the whole list: the stronger
+    // layers have no part in what is shown.
+    let is_opaque = |(_, raw): &(usize, &Raw)| match raw {
+        Raw::Fixed(written, Err(broken)) => broken_items(written, *broken).is_none(),
+        _ => false,
+    };
+    let weakest = lists.iter().rposition(is_opaque).unwrap_or(0);
+    let lists = lists.into_iter().skip(weakest).filter(has_part);
     Some(lists.map(|(at, _)| at).collect())
 }
 

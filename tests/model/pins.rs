@@ -1328,3 +1328,23 @@ fn a_restart_below_a_roll_back_reads_a_bootstrap_memory_again() {
     world.step(&Step::Restart);
     assert_eq!(origin(&world), "memory boot0 @ 2");
 }
+
+#[test]
+fn a_joined_list_of_two_texts_with_broken_references_is_explained_by_the_weaker_one() {
+    let text = |key: &str| {
+        let reference = Part::Ref(vec![Part::Plain(key.to_owned())], None);
+        Raw::Text(vec![Part::Plain("p-".to_owned()), reference])
+    };
+    let list = |key: &str| vec![Write(5, Some(text(key)))];
+    let mut world = World::new(&Setup {
+        bootstrap: vec![list("b"), list("a")],
+        defaults: Vec::new(),
+        append: vec!["l"],
+        frozen: Vec::new(),
+        sources: vec![(500, Vec::new())],
+        guarded: false,
+    });
+    world.compare();
+    let explained = world.props().explain("l");
+    assert_eq!(winners(&explained), ["memory boot0"]);
+}
