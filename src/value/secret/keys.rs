@@ -189,8 +189,8 @@ impl Secrets {
                 names::looks_secret(below.strip_prefix('.').unwrap_or(below))
             }
             None => {
-                let is_like = |like: &Box<Lookalikes>| like(key);
-                names::looks_secret(key) || self.0.lookalikes.get().is_some_and(is_like)
+                let lookalikes = self.0.lookalikes.get();
+                names::looks_secret(key) || lookalikes.is_some_and(|is_like| is_like(key))
             }
         }
     }
