@@ -339,7 +339,7 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, mut first: Fault) -> Re
     }
     slow.borrow_mut().learned.reporting = true;
     let mut errors = Vec::new();
-    let mut suspects = Suspects::new();
+    let suspects = Suspects::new();
     for _ in 0..MOST_ROUNDS {
         let result = passes::decode_in_passes::<T>(root, &slow);
         slow.borrow_mut().tell_broken(&mut errors, root.key);

@@ -8,6 +8,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::Hash;
+use std::rc::Rc;
+use std::thread::LocalKey;
 
 use serde_core::de::DeserializeOwned;
 
@@ -24,7 +27,7 @@ use crate::value::coerce::{fault, key};
 use crate::value::secret::buffered;
 
 /// As many tables are tried for all errors of one decoding, and fields by number for one struct.
-const MOST_TRIED: usize = 400;
+const MOST_TRIED: usize = 200;
 const MOST_FIELDS: usize = 16;
 /// As deep is the deepest table.
 const DEEPEST: usize = 3;
@@ -77,7 +80,21 @@ const PLAIN: [&str; 19] = [
     "String",
 ];
 
+/// So many verdicts are remembered.
+const MOST_KNOWN: usize = 1_000;
+
+/// What a verdict is about: a type, a path in it without indexes, and what was wanted there.
+type About = (TypeOf, Vec<String>, Option<String>);
+
+/// A type by its name, and by a function of its own, since two types may have one name.
+type TypeOf = (&'static str, usize);
+
 thread_local! {
+    /// Whether a secret belongs at a place. A type that is read again and again fails at no further cost.
+    static KNOWN: RefCell<HashMap<About, bool>> = RefCell::default();
+    /// Where types read secrets, as far as they tell.
+    static WAYS: RefCell<HashMap<TypeOf, Rc<BTreeSet<Way>>>> = RefCell::default();
+
     /// The names that serde asks for while a table is tried.
     static ASKED: RefCell<Option<Asked>> = const { RefCell::new(None) };
 }
@@ -114,10 +131,7 @@ pub(super) fn field_number(name: &str) -> Option<u64> {
 
 /// What finds out whether values stand in for secrets, for the errors of one decoding.
 pub(super) struct Suspects {
-    ways: Option<BTreeSet<Way>>,
     tried: Cell<usize>,
-    /// What came out before, by what was wrong.
-    known: HashMap<(String, Option<String>), bool>,
 }
 
 /// A table to be tried: entries that lead to it, and the tag that it has.
@@ -132,16 +146,14 @@ type Tag = Option<(&'static str, &'static str)>;
 impl Suspects {
     pub(super) fn new() -> Self {
         Self {
-            ways: None,
             tried: Cell::new(0),
-            known: HashMap::new(),
         }
     }
 
     /// Masks what a fault says of a value that stands in place of a table with a secret in it, and notes
     /// that the key holds one as long as it is no table.
     pub(super) fn mask<T: DeserializeOwned>(
-        &mut self,
+        &self,
         root: Root<'_>,
         slow: &RefCell<Slow>,
         fault: &mut Fault,
@@ -167,7 +179,7 @@ impl Suspects {
 
     /// Notes the values in place of tables with secrets in what an untagged enum refuses as a whole.
     fn note_values<T: DeserializeOwned>(
-        &mut self,
+        &self,
         root: Root<'_>,
         slow: &RefCell<Slow>,
         fault: &Fault,
@@ -198,7 +210,7 @@ impl Suspects {
 
     /// The key of the secret below a path, as far as it is known.
     fn secret_below<T: DeserializeOwned>(
-        &mut self,
+        &self,
         root: Root<'_>,
         slow: &RefCell<Slow>,
         fault: &Fault,
@@ -209,7 +221,8 @@ impl Suspects {
             .map_while(Result::ok)
             .map(Into::into)
             .collect();
-        let ways = self.ways.get_or_insert_with(secret_places::<T>);
+        let of = type_of::<T>();
+        let ways = remembered(&WAYS, of, || (Rc::new(secret_places::<T>()), true));
         let leads = |way: &&Way| {
             let is_way = |(way, name): (&Option<&str>, &String)| way.is_none_or(|way| way == name);
             way.len() > names.len() && way.iter().zip(&names).all(is_way)
@@ -222,19 +235,12 @@ impl Suspects {
             }
             return Some(buffered::inside_of(path));
         }
-        let classes: Vec<&str> = names.iter().map(|name| class(name)).collect();
-        let what = (
-            format!("{} {classes:?}", fault.0.detail),
-            fault.0.wanted.clone(),
-        );
-        let is_secret = match self.known.get(&what) {
-            Some(known) => *known,
-            None => {
-                let is_secret = self.try_tables::<T>(root, slow, path);
-                self.known.insert(what, is_secret);
-                is_secret
-            }
-        };
+        let names = names.iter().map(|name| class(name).to_owned()).collect();
+        let about = (of, names, fault.0.wanted.clone());
+        let is_secret = remembered(&KNOWN, about, || {
+            let is_secret = self.try_tables::<T>(root, slow, path);
+            (is_secret, is_secret || self.tried.get() < MOST_TRIED)
+        });
         is_secret.then(|| buffered::inside_of(path))
     }
 
@@ -260,6 +266,34 @@ impl Suspects {
         }
         false
     }
+}
+
+fn type_of<T: DeserializeOwned>() -> TypeOf {
+    let own: fn(Root<'_>, &RefCell<Slow>) -> passes::Outcome = passes::dry::<T>;
+    (std::any::type_name::<T>(), own as usize)
+}
+
+/// What was made before, or is made now; said with it is whether that is worth remembering.
+fn remembered<K: Eq + Hash, V: Clone>(
+    all: &'static LocalKey<RefCell<HashMap<K, V>>>,
+    key: K,
+    make: impl FnOnce() -> (V, bool),
+) -> V {
+    let known = |all: &RefCell<HashMap<K, V>>| all.borrow().get(&key).cloned();
+    if let Some(known) = all.try_with(known).ok().flatten() {
+        return known;
+    }
+    let (value, is_final) = make();
+    if is_final {
+        let _ = all.try_with(|all| {
+            let mut all = all.borrow_mut();
+            if all.len() >= MOST_KNOWN {
+                all.clear();
+            }
+            all.insert(key, value.clone());
+        });
+    }
+    value
 }
 
 /// Whether a fault may be about a value that stands in place of a table.

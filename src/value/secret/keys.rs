@@ -206,8 +206,8 @@ impl Secrets {
                 names::looks_secret(below.strip_prefix('.').unwrap_or(below))
             }
             None => {
-                let is_like = || self.0.lookalikes.get().is_some_and(|like| like(key));
-                names::looks_secret(key) || is_like()
+                let lookalikes = self.0.lookalikes.get();
+                names::looks_secret(key) || lookalikes.is_some_and(|is_like| is_like(key))
             }
         }
     }
