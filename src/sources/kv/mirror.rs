@@ -748,7 +748,7 @@ mod tests {
         mirror.delete("app/a");
         assert_eq!(hints(&mut mirror), [wanted]);
         let mut whole = Mirror::new(Mapping::prefix("test", '/', ""));
-        assert_eq!(hints(&mut whole), ["the store has no keys (test )"]);
+        assert_eq!(hints(&mut whole), ["the store has no keys (test)"]);
     }
 
     #[test]
