@@ -178,6 +178,10 @@ fn a_login_is_masked_whatever_its_user_holds() {
     assert_masked(each(&users, &TARGETS, |user, target| {
         format!("{user}:{MARK}@{target}")
     }));
+    let texts = each(&users[5..11], &["db/app", "db.internal"], |user, target| {
+        format!("{user}:{MARK}@{target}")
+    });
+    assert_masked(texts);
     let odd = [
         "m!e", "m#e", "m*e", "m~e", "m(e)", "m&e", "m=e", "m|e", "m\"e", "m'e", "m,e", "m;e",
     ];

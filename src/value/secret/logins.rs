@@ -172,7 +172,7 @@ fn in_words(text: &str, found: &mut Found<'_>) -> bool {
                 is_oracle(login, tail, false).then_some(head.len() - login.len())
             }
             Some((name, password)) => {
-                let user = user_in(name, Target::of(tail));
+                let user = user_in(name);
                 is_login(user, password, tail).then_some(name.len() - user.len())
             }
             None => is_oracle(head, tail, true).then_some(0),
@@ -185,11 +185,9 @@ fn in_words(text: &str, found: &mut Found<'_>) -> bool {
 }
 
 /// The part of a text before `:` that names the user: `me` of `dsn=me`.
-fn user_in(name: &str, target: Target) -> &str {
-    let is_certain = matches!(target, Target::Driver | Target::Host);
+fn user_in(name: &str) -> &str {
     let begin = name.rfind(['=', '(', '[', '{', '<', '|']);
-    let begin = begin.filter(|_| is_certain).map_or(0, |at| at + 1);
-    &name[begin..]
+    &name[begin.map_or(0, |at| at + 1)..]
 }
 
 fn is_login(user: &str, password: &str, tail: &str) -> bool {
@@ -197,15 +195,18 @@ fn is_login(user: &str, password: &str, tail: &str) -> bool {
     if user.is_empty() || password.is_empty() || is_reference(password) {
         return false;
     }
-    if target == Target::Nothing || target == Target::Driver {
-        return target == Target::Driver;
+    match target {
+        Target::Nothing => return false,
+        Target::Driver => return true,
+        Target::Host | Target::Path | Target::Name => {}
     }
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    // A time, and not a login: `12:30@10`.
+    let is_time = is_number(user) && is_number(password);
     let is_path = password.contains('/') && target != Target::Host;
     // `git@host:org/repo@branch` is a repository, `me@corp:pw@host` a login.
     let is_repository = user.starts_with("git@") || (user.contains('@') && is_path);
-    let are_numbers = is_number(user) && is_number(password);
-    is_plain(user) && !is_repository && !are_numbers && !is_no_user(user, password, tail, target)
+    is_plain(user) && !is_repository && !is_time && !is_no_user(user, password, tail, target)
 }
 
 /// Whether a name is one that a user may have.
@@ -360,7 +361,7 @@ impl<'a> Start<'a> {
     /// Where a user with `:` behind the name begins in a word.
     fn with_colon(&self, begin: usize, word: &str) -> Option<usize> {
         let (name, rest) = word.split_once(':')?;
-        let user = user_in(name, self.target);
+        let user = user_in(name);
         let behind = begin + name.len() + 1;
         let is_bare = rest.is_empty() && self.text[behind..].starts_with([' ', '\t']);
         let is_driver = self.target == Target::Driver;
