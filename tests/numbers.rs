@@ -27,7 +27,6 @@ fn properties(format: &Format, text: &str) -> Properties {
 
 /// The number in each format that has numbers.
 fn typed(number: &str) -> Vec<(&'static str, Properties)> {
-    #[allow(unused_mut)]
     let mut all = vec![(
         "toml",
         properties(&Format::toml(), &format!("v = {number}")),
@@ -49,7 +48,6 @@ fn typed(number: &str) -> Vec<(&'static str, Properties)> {
 /// The number in each format that has text alone.
 fn texts(number: &str) -> Vec<(&'static str, Properties)> {
     let env = Env::prefix("APP_").vars([("APP_V", number)]);
-    #[allow(unused_mut)]
     let mut all = vec![("env", Properties::builder().source(env).build().unwrap())];
     let memory = Memory::from([("v", number)]);
     all.push((

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_core::de::{Deserialize, Deserializer, Unexpected, Visitor};
 
 use crate::error::{Error, ErrorKind};
-use crate::value::{coerce, spelled};
+use crate::value::coerce;
 
 /// What is said about a bare number.
 pub(crate) const NO_UNIT: &str = "a duration needs a unit, such as `30s`";
@@ -324,11 +324,14 @@ impl From<u64> for ByteSize {
 
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct(SIZE_NAME, SizeVisitor)
+        deserializer.deserialize_newtype_struct(SIZE_NAME, SizeVisitor { is_exact: false })
     }
 }
 
-struct SizeVisitor;
+struct SizeVisitor {
+    /// Whether floats are refused: then the integer that was written comes instead.
+    is_exact: bool,
+}
 
 impl<'de> Visitor<'de> for SizeVisitor {
     type Value = ByteSize;
@@ -339,7 +342,8 @@ impl<'de> Visitor<'de> for SizeVisitor {
 
     /// Any other deserializer says by itself whether there is text or a number.
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<ByteSize, D::Error> {
-        inner.deserialize_any(self)
+        let is_exact = coerce::is_buffer::<D>();
+        inner.deserialize_any(SizeVisitor { is_exact })
     }
 
     fn visit_u64<E: serde_core::de::Error>(self, value: u64) -> Result<ByteSize, E> {
@@ -353,7 +357,7 @@ impl<'de> Visitor<'de> for SizeVisitor {
 
     fn visit_f64<E: serde_core::de::Error>(self, value: f64) -> Result<ByteSize, E> {
         let whole = value.fract() == 0.0 && (0.0..2_f64.powi(64)).contains(&value);
-        if whole && spelled::is_shortest_exact(value) {
+        if whole && !self.is_exact {
             Ok(ByteSize(value as u64))
         } else {
             Err(E::invalid_value(Unexpected::Float(value), &self))

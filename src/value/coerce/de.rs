@@ -8,7 +8,7 @@ use serde_core::de::{Deserializer, Visitor};
 use crate::value::coerce::access::{One, Variant};
 use crate::value::coerce::braces;
 use crate::value::coerce::collect::or_collect;
-use crate::value::coerce::decimal::{Exact, Written};
+use crate::value::coerce::decimal::Written;
 use crate::value::coerce::fault::{Fault, type_name};
 use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::place::De;
@@ -374,10 +374,9 @@ impl<'de> De<'_, 'de> {
             Input::Bool(value) => visitor.visit_bool(value),
             Input::Int(value) => visitor.visit_i64(value),
             Input::Big(value) => visit_int(*value, visitor),
-            Input::Float(value) => match self.written().map(Written::exact) {
-                Some(Exact::Integer(number)) => visit_int(number, visitor),
-                Some(Exact::Text(text)) => self.text_any(text, visitor),
-                Some(Exact::Float(_)) | None => visitor.visit_f64(value),
+            Input::Float(value) => match self.written().and_then(Written::vanished) {
+                Some(text) => self.text_any(text, visitor),
+                None => visitor.visit_f64(value),
             },
             Input::Text(text) => self.text_any(text, visitor),
             Input::List(_) => return self.seq(None, visitor),

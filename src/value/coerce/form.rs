@@ -4,7 +4,7 @@ use serde_core::de::Visitor;
 
 use crate::value::coerce::braces;
 use crate::value::coerce::de::visit_int;
-use crate::value::coerce::decimal::{Exact, Written};
+use crate::value::coerce::decimal::Written;
 use crate::value::coerce::fault::{Fault, Got, Judged};
 use crate::value::coerce::input::Input;
 use crate::value::coerce::place::De;
@@ -53,11 +53,6 @@ pub(super) enum Shape {
 pub(super) const INTEGERS: [&str; 12] = [
     "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize",
 ];
-
-/// Whether a float was handed over as its text, since 64 bits lose a part of it.
-fn is_lossy(input: &Input<'_>, judged: &Judged) -> bool {
-    matches!(input.canonical(), Input::Float(_)) && matches!(judged.got, Got::Text(_))
-}
 
 /// What serde calls the types that are read from a list.
 const LISTS: [&str; 5] = ["sequence", "tuple", "array", "list", "set"];
@@ -198,7 +193,6 @@ impl Form {
             _ if self == Form::Text && de.json.is_some() => true,
             input => match (self, de.written()) {
                 (Form::Integer, Some(written)) => written.whole().is_ok(),
-                (Form::F64, Some(written)) => written.float::<f64>().is_ok(),
                 (Form::Duration, Some(written)) => written.is_zero(),
                 _ => self.fits(&input),
             },
@@ -222,10 +216,9 @@ impl Form {
                 Some(Ok(Whole::Signed(value))) => Got::Number(value.to_string()),
                 _ => Got::Other,
             },
-            (Form::Plain, Input::Float(_)) => match de.written().map(Written::exact) {
-                Some(Exact::Integer(number)) => Got::Number(number.to_string()),
-                Some(Exact::Text(text)) => Got::Text(text.to_owned()),
-                Some(Exact::Float(_)) | None => Got::of_input(input).unwrap_or(Got::Other),
+            (Form::Plain, Input::Float(_)) => match de.written().and_then(Written::vanished) {
+                Some(text) => Got::Text(text.to_owned()),
+                None => Got::of_input(input).unwrap_or(Got::Other),
             },
             (Form::F32, Input::Text(text)) => match text::float::<f32>(text) {
                 Ok(value) => Got::Number(format!("{:?}", f64::from(value))),
@@ -271,7 +264,6 @@ impl Form {
                 Some(Ok(Whole::Huge(value))) => visitor.visit_u128(value),
                 _ => return de.plain_any(visitor),
             },
-            (Form::F64, Input::Float(value)) => visitor.visit_f64(value),
             (Form::F32, Input::Text(text)) => match text::float(text) {
                 Ok(value) => visitor.visit_f32(value),
                 Err(_) => return de.plain_any(visitor),

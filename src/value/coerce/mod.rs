@@ -264,6 +264,13 @@ pub(crate) fn natural(text: &str) -> Option<u64> {
     }
 }
 
+/// Whether a deserializer is the buffer of serde, filled by this crate. If its name does not say so, it
+/// is taken for that of another crate.
+pub(crate) fn is_buffer<D>() -> bool {
+    let errors = std::any::type_name::<fault::Fault>();
+    std::any::type_name::<D>().contains(errors)
+}
+
 /// The items of a list, or of a text that spells one.
 pub(crate) fn items(value: &Value) -> Option<Vec<Value>> {
     match value {

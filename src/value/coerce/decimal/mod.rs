@@ -11,16 +11,6 @@ pub(super) struct Written<'a> {
     text: Option<&'a str>,
 }
 
-/// What is handed over to a type that names no type of number.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Exact<'a> {
-    Float(f64),
-    /// An integer whose last digits a float loses.
-    Integer(i128),
-    /// A number whose fraction a float loses, or all of it: only a type that takes text can hold it.
-    Text(&'a str),
-}
-
 impl<'a> Written<'a> {
     /// `None` if the input is no float. A spelling that is no decimal number does not count: a format
     /// may spell its numbers in any way.
@@ -59,23 +49,11 @@ impl<'a> Written<'a> {
         self.value == 0.0 && self.whole() == Ok(Whole::Signed(0))
     }
 
-    pub(super) fn exact(self) -> Exact<'a> {
-        let float = Exact::Float(self.value);
-        let Some(text) = self.text.filter(|_| self.value.fract() == 0.0) else {
-            return float;
-        };
-        match whole(text) {
-            Ok(number) if exact_integer(self.value) == Ok(number) => float,
-            Ok(Whole::Signed(number)) if fits_64_bits(number) => Exact::Integer(number),
-            Err(NumberFault::Malformed) => Exact::Text(text),
-            // serde's buffer knows no larger integers.
-            _ => float,
-        }
+    /// The text of a number that is not 0 and would be 0 as a float. Only a type that takes text can
+    /// hold it.
+    pub(super) fn vanished(self) -> Option<&'a str> {
+        self.text.filter(|_| self.value == 0.0 && !self.is_zero())
     }
-}
-
-fn fits_64_bits(number: i128) -> bool {
-    i64::try_from(number).is_ok() || u64::try_from(number).is_ok()
 }
 
 /// Whether a text is a decimal number and this the float that is nearest to it.

@@ -226,6 +226,36 @@ fn a_number_that_vanishes_or_overflows_is_no_float() {
 }
 
 #[test]
+fn a_number_stays_a_number_for_a_type_that_takes_anything() {
+    for text in [
+        "9007199254740993.0",
+        "0.99999999999999999999",
+        "1.10",
+        "1e23",
+    ] {
+        let float: f64 = text.parse().unwrap();
+        assert_eq!(
+            read::<Value>(&written(text)).unwrap(),
+            Value::Float(float),
+            "{text}"
+        );
+    }
+    // No float holds any of it.
+    assert_eq!(
+        read::<Value>(&written("1e-400")).unwrap(),
+        Value::from("1e-400")
+    );
+}
+
+#[test]
+fn another_deserializer_gives_a_size_as_a_float() {
+    let size = |json: &str| serde_json::from_str::<ByteSize>(json);
+    assert_eq!(size("5.0").unwrap(), ByteSize(5));
+    assert_eq!(size("1e19").unwrap(), ByteSize(10_000_000_000_000_000_000));
+    assert!(size("5.5").is_err());
+}
+
+#[test]
 fn a_spelling_that_is_no_decimal_number_does_not_count() {
     for (value, text) in [
         (1234.0, "1.234"),
