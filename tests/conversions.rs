@@ -45,7 +45,14 @@ fn a_number_that_two_layers_spell_differently_is_given_twice() {
     let map = props.0.get::<BTreeMap<u16, bool>>("m").unwrap_err();
     for error in [map, bind_error::<HashMap<u16, bool>>(&props, "m")] {
         let shown = error.to_string();
-        for part in ["`m`", "given twice", "`80`", "`080`", "APP_M__080", "a.toml:2:"] {
+        for part in [
+            "`m`",
+            "given twice",
+            "`80`",
+            "`080`",
+            "APP_M__080",
+            "a.toml:2:",
+        ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
     }
@@ -145,12 +152,19 @@ fn a_null_in_a_list_is_named_as_null_with_its_line() {
 fn a_value_of_a_megabyte_is_explained_in_a_few_kilobytes() {
     let memory = Memory::from([("big", Value::from("x".repeat(1 << 20)))]);
     memory
-        .set("list", Value::from(vec!["y".repeat(1 << 19), "z".repeat(1 << 19)]))
+        .set(
+            "list",
+            Value::from(vec!["y".repeat(1 << 19), "z".repeat(1 << 19)]),
+        )
         .unwrap();
     let props = Properties::builder().source(memory).build().unwrap();
     for key in ["big", "list"] {
         let shown = props.explain(key).to_string();
         assert!(shown.len() < 20_000, "{key}: {} bytes", shown.len());
-        assert!(shown.contains("bytes"), "{key}: {}", &shown[shown.len() - 200..]);
+        assert!(
+            shown.contains("bytes"),
+            "{key}: {}",
+            &shown[shown.len() - 200..]
+        );
     }
 }

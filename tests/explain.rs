@@ -742,3 +742,17 @@ fn a_source_without_references_is_explained_as_it_wrote_its_values() -> Result<(
     }
     Ok(())
 }
+
+#[test]
+fn a_change_of_a_table_without_keys_is_shown_as_such() -> Result<(), Error> {
+    let memory = Memory::new();
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let before = props.snapshot();
+    memory.set("t", Value::Table(Box::default()))?;
+    let after = props.snapshot();
+    let came = after.changes_since(&before)[0].to_string();
+    assert!(came.starts_with("t: absent -> an empty table"), "{came}");
+    let went = before.changes_since(&after)[0].to_string();
+    assert!(went.starts_with("t: an empty table -> absent"), "{went}");
+    Ok(())
+}

@@ -280,7 +280,10 @@ fn an_update_with_bad_values_that_serde_buffers_costs_a_few_good_ones() {
     let check = |what: &str, replaces: &dyn Fn(bool) -> Box<dyn FnOnce()>| {
         let best = |bad| (0..3).map(|_| time(replaces(bad))).fold(f64::MAX, f64::min);
         let (good, bad) = (best(false), best(true));
-        println!("{what}: good {good:.4} s, bad {bad:.4} s, {:.1} times", bad / good);
+        println!(
+            "{what}: good {good:.4} s, bad {bad:.4} s, {:.1} times",
+            bad / good
+        );
         assert!(bad < good * MOST, "{what}: {bad} s instead of {good} s");
     };
     check("numbers", &|bad| Box::new(replaces::<u64>(2_000, bad)));

@@ -33,12 +33,12 @@ impl KeyChange {
         &self.key
     }
 
-    /// The value before; `None` if the key was absent. Not masked.
+    /// The value before; `None` if the key was absent, or was an empty table. Not masked.
     pub fn old_value(&self) -> Option<&Value> {
         self.old.as_ref().and_then(|entry| diff::value(&entry.node))
     }
 
-    /// The value now; `None` if the key is absent. Not masked.
+    /// The value now; `None` if the key is absent, or is an empty table. Not masked.
     pub fn new_value(&self) -> Option<&Value> {
         self.new.as_ref().and_then(|entry| diff::value(&entry.node))
     }
@@ -106,19 +106,23 @@ impl KeyChange {
 
 impl fmt::Display for KeyChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let show = |value: Option<&Value>| match value {
-            None => "absent".to_owned(),
-            Some(value) if self.hidden || self.secrets.hides_value(self.key.as_str(), value) => {
-                MASK.to_owned()
+        let show = |entry: Option<&Arc<Entry>>| {
+            let Some(entry) = entry else {
+                return "absent".to_owned();
+            };
+            let hides = |value| self.secrets.hides_value(self.key.as_str(), value);
+            match diff::value(&entry.node) {
+                Some(value) if self.hidden || hides(value) => MASK.to_owned(),
+                Some(value) => value.to_string(),
+                None => diff::shown(&entry.node, true),
             }
-            Some(value) => value.to_string(),
         };
         write!(
             f,
             "{}: {} -> {}",
             Plain(self.key.as_str()),
-            Plain(&show(self.old_value())),
-            Plain(&show(self.new_value()))
+            Plain(&show(self.old.as_ref())),
+            Plain(&show(self.new.as_ref()))
         )?;
         match self.new_origin().or(self.old_origin()) {
             Some(origin) => write!(f, " ({})", Plain(&origin.to_string())),

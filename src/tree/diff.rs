@@ -47,6 +47,7 @@ pub(crate) fn shown(node: &Node, hidden: bool) -> String {
         Some(value) if hidden || coerce::holds_secret(value) => MASK.to_owned(),
         Some(value) => value.to_string(),
         None => match node {
+            Node::Table(table) if table.is_empty() => "an empty table".to_owned(),
             Node::Table(table) => format!("a table of {}", table.leaves()),
             _ => "a broken reference".to_owned(),
         },

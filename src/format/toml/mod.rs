@@ -111,7 +111,9 @@ fn advice(message: &str, word: &str) -> String {
             "{message}: a value ends with its line; write text in quotes and a list in brackets"
         );
     }
-    let scalars = ["float", "mantissa", "fraction", "exponent", "integer", "date", "time", "offset"];
+    let scalars = [
+        "float", "mantissa", "fraction", "exponent", "integer", "date", "time", "offset",
+    ];
     let radixes = ["hexadecimal", "octal", "binary"];
     let is_scalar = message.strip_prefix("invalid ").is_some_and(|what| {
         let mut names = scalars.iter().chain(&radixes);

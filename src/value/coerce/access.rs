@@ -249,7 +249,10 @@ impl<'de> MapAccess<'de> for Map<'_> {
         let converted = &self.parent.context.converted;
         converted.take();
         match seed.deserialize(de) {
-            Ok(value) => match converted.take().and_then(|name| self.given.insert(name, *child)) {
+            Ok(value) => match converted
+                .take()
+                .and_then(|name| self.given.insert(name, *child))
+            {
                 Some(first) => Err(self.parent.given_twice(first, *child)),
                 None => Ok(Some(value)),
             },

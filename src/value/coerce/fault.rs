@@ -7,6 +7,7 @@ use std::fmt;
 use serde_core::de::{Expected, Unexpected};
 
 use crate::error::{Error, ErrorKind, MASK};
+use crate::value::coerce::form::INTEGERS;
 use crate::value::coerce::input::Input;
 
 /// Stands for the words of a user's type: they may quote the value, and that one may be secret.
@@ -18,6 +19,9 @@ pub(super) const EMPTY_VARIABLE: &str = "empty text: the variable is set to noth
 
 /// Stands for the name of a type that is inside of serde.
 const INSIDE: &str = "\u{1}serde";
+
+/// What is said of a value whose type is never taken.
+const WRONG_TYPE: &str = "wrong type";
 
 const WRONG_LENGTH: &str = "wrong length";
 
@@ -250,10 +254,29 @@ impl Fault {
         })
     }
 
+    /// What serde said about a text where it wants a number or a boolean: it says that about each text.
+    pub(super) fn wants_no_text(&self) -> Option<Judged> {
+        let judged = self.judged_here()?;
+        let is_scalar = judged.wanted == "a boolean" || is_number(&judged.wanted);
+        let is_text = matches!(judged.got, Got::Text(_));
+        (is_scalar && is_text && self.0.detail == WRONG_TYPE).then_some(judged)
+    }
+
+    /// The same fault of another text.
+    pub(super) fn of_text(text: Got, wanted: &str, place: Place) -> Self {
+        let mut fault = Self::mismatch(WRONG_TYPE, wanted);
+        fault.0.got = Some(text);
+        fault.0.place = Some(place);
+        fault
+    }
+
     /// Moves it to another place, where the type around the old one is not what is wanted.
     pub(super) fn move_to(&mut self, place: Place) {
         let inner = &mut *self.0;
-        let is_elsewhere = inner.place.as_ref().is_none_or(|old| old.path != place.path);
+        let is_elsewhere = inner
+            .place
+            .as_ref()
+            .is_none_or(|old| old.path != place.path);
         if is_elsewhere && inner.by_type {
             inner.wanted = None;
         }
@@ -326,7 +349,7 @@ impl serde_core::de::Error for Fault {
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::judged("wrong type", Judged::of(&unexpected, expected))
+        Self::judged(WRONG_TYPE, Judged::of(&unexpected, expected))
     }
 
     fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -363,6 +386,11 @@ impl serde_core::de::Error for Fault {
         fault.0.twice = Some(field);
         fault
     }
+}
+
+/// Whether this is what serde calls a type of numbers.
+fn is_number(wanted: &str) -> bool {
+    INTEGERS.contains(&wanted) || ["f32", "f64"].contains(&wanted)
 }
 
 fn one_of(names: &[&str]) -> String {

@@ -67,6 +67,8 @@ pub(super) struct Learned {
     pub(super) reporting: bool,
     /// The place at and below which the next pass notes what an error shows.
     pub(super) place_at: Option<String>,
+    /// Values of which it notes the same.
+    pub(super) places: HashSet<String>,
 }
 
 /// The texts in each table of a class, with the path of the table.
@@ -240,6 +242,7 @@ impl Learned {
     pub(super) fn note(&mut self, site: Site, de: &De<'_>, got: Got, tag: bool) {
         let shows = self.place_at.as_ref();
         let shows = shows.is_some_and(|at| under(&site.path, at));
+        let shows = shows || self.places.contains(&site.id);
         let place = shows.then(|| de.place_here());
         self.seen.push(Seen {
             path: site.path,
@@ -394,6 +397,37 @@ impl Learned {
     pub(super) fn place_of(&self, id: &str) -> Option<Place> {
         let seen = self.seen.iter().find(|seen| seen.id == id);
         seen.and_then(|seen| seen.place.clone())
+    }
+
+    /// A value with its place, in a pass that noted it.
+    pub(super) fn text_of(&self, id: &str) -> Option<(Got, Place)> {
+        let seen = self.seen.iter().find(|seen| seen.id == id)?;
+        Some((seen.got.clone(), seen.place.clone()?))
+    }
+
+    /// The value that serde may have buffered at a place.
+    pub(super) fn buffered_at(&self, path: &str) -> Option<Seen> {
+        let mut seen = self.seen.iter();
+        let found = seen.find(|seen| seen.is_buffered() && seen.path == path);
+        found.cloned()
+    }
+
+    /// The other texts of the class of a value that no form makes what its type wants.
+    pub(super) fn alike(&self, refused: &Seen, judged: &Judged) -> Vec<Seen> {
+        let is_alike = |seen: &&Seen| {
+            let is_text = matches!(seen.raw, Raw::Text(_) | Raw::Item(_));
+            let other = || Judged {
+                got: seen.got.clone(),
+                ..judged.clone()
+            };
+            seen.is_buffered()
+                && seen.class == refused.class
+                && seen.id != refused.id
+                && matches!(seen.got, Got::Text(_))
+                && is_text
+                && seen.raw.form(&other()).is_none()
+        };
+        self.seen.iter().filter(is_alike).cloned().collect()
     }
 
     /// All that was handed over below a place, in that order, but for names and tags.

@@ -92,6 +92,46 @@ pub(super) fn locate<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>, 
     }
 }
 
+/// The faults of the values that are refused for the same reason as one that was located, at most as
+/// many as stated, and how many more there are.
+pub(super) fn refused_alike<T: DeserializeOwned>(
+    root: Root<'_>,
+    slow: &RefCell<Slow>,
+    fault: &Fault,
+    most: usize,
+) -> (Vec<Fault>, usize) {
+    let (Some(judged), Some(place)) = (fault.wants_no_text(), &fault.0.place) else {
+        return (Vec::new(), 0);
+    };
+    let pass = || dry::<T>(root, slow);
+    let learner = Learner { slow, pass: &pass };
+    let Some(mut seen) = learner.learned(|learned| learned.buffered_at(&place.path)) else {
+        return (Vec::new(), 0);
+    };
+    // Which values have one class is known once the tables around are.
+    let known = learner.learned(|learned| learned.kinds.len());
+    learner.probe_tables(&mut seen);
+    if learner.learned(|learned| learned.kinds.len()) != known {
+        drop(pass());
+    }
+    let mut alike = slow.borrow().learned.alike(&seen, &judged);
+    let left = alike.len().saturating_sub(most);
+    alike.truncate(most);
+    if alike.is_empty() {
+        return (Vec::new(), left);
+    }
+    let ids = alike.into_iter().map(|seen| seen.id);
+    let ids: Vec<String> = ids.collect();
+    slow.borrow_mut().learned.places = ids.iter().cloned().collect();
+    drop(pass());
+    let learned = &mut slow.borrow_mut().learned;
+    learned.places.clear();
+    let text = |id: &String| learned.text_of(id);
+    let faults = ids.iter().filter_map(text);
+    let faults = faults.map(|(got, place)| Fault::of_text(got, &judged.wanted, place));
+    (faults.collect(), left)
+}
+
 fn is_replaceable(got: &Got) -> bool {
     matches!(got, Got::Text(_) | Got::Number(_))
 }

@@ -421,7 +421,8 @@ impl<'a> De<'a> {
         match self.input {
             Input::Absent | Input::Nothing => {
                 let is_item = matches!(self.path.segment, Segment::Index(_));
-                let mut fault = Fault::mismatch(if is_item { NULL_ITEM } else { "not set" }, wanted);
+                let mut fault =
+                    Fault::mismatch(if is_item { NULL_ITEM } else { "not set" }, wanted);
                 fault.0.kind = ErrorKind::Missing;
                 self.place(fault)
             }

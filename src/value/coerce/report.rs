@@ -25,7 +25,7 @@ const MOST_ROUNDS: usize = 400;
 /// So many values may be handed over while errors are looked for, and all of them so often again. A
 /// bad value of a few that serde buffers costs some passes, so of many values not all are found.
 const FREE_WORK: usize = 4_000;
-const MOST_PASSES: usize = 16;
+const MOST_PASSES: usize = 8;
 
 /// Said where that was not enough.
 const MORE: &str = "more values may be bad: serde buffers them, and the search ended here";
@@ -235,7 +235,8 @@ impl Slow {
             self.stand_ins.insert(path.clone(), stand_in);
         }
         // What was left out, as nothing could stand in for it, has an error of its own.
-        let consequence = consequence || (fault.0.missing.is_some() && self.skipped.contains(&path));
+        let consequence =
+            consequence || (fault.0.missing.is_some() && self.skipped.contains(&path));
         self.bad.insert(path, 0);
         if !consequence {
             errors.push(fault.into_error(root));
@@ -309,7 +310,17 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, first: Fault) -> Result
             break;
         };
         passes::locate::<T>(root, &slow, &mut fault);
-        let go_on = slow.borrow_mut().learn(fault, &mut errors, root.key);
+        let room = MOST_ERRORS - errors.len();
+        let (others, left) = passes::refused_alike::<T>(root, &slow, &fault, room - 1);
+        let mut go_on = slow.borrow_mut().learn(fault, &mut errors, root.key);
+        for other in others {
+            go_on &= slow.borrow_mut().learn(other, &mut errors, root.key);
+        }
+        if left > 0 {
+            let note = format!("{left} more values are refused for the same reason");
+            let last = errors.pop();
+            errors.extend(last.map(|last| last.with_note(&note)));
+        }
         if !go_on || errors.len() >= MOST_ERRORS {
             break;
         }
@@ -365,7 +376,11 @@ pub(super) fn any<'de, V: Visitor<'de>>(
         _ => de,
     };
     let handed = match token {
-        None => return form.hand_over(de, visitor).map_err(|fault| refused(&de, fault)),
+        None => {
+            return form
+                .hand_over(de, visitor)
+                .map_err(|fault| refused(&de, fault));
+        }
         Some(Got::Text(token)) => visitor.visit_str(&token),
         Some(Got::Number(token)) => visitor.visit_i64(token.parse().unwrap_or(i64::MAX)),
         Some(_) => return form.hand_over(de, visitor),

@@ -197,3 +197,71 @@ fn all_broken_references_are_collected_in_one_pass() {
     assert_eq!(error.iter().count(), 50, "{error}");
     assert!(PASSES.get() <= 3, "{} passes", PASSES.get());
 }
+
+/// The error of a flattened map of numbers of which some are no numbers.
+fn flat_numbers(count: usize, is_bad: impl Fn(usize) -> bool) -> Error {
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct Flat {
+        #[serde(flatten)]
+        all: HashMap<String, u64>,
+    }
+    let mut document = Document::new();
+    for at in 0..count {
+        let value = match is_bad(at) {
+            true => format!("bad {}", at % 3),
+            false => at.to_string(),
+        };
+        let origin = Origin::new("file", "app.toml").at(at as u32 + 1, 1);
+        document.set(&format!("k{at:04}"), value, origin).unwrap();
+    }
+    decode_table::<Flat>("", Some(document.root()), false).unwrap_err()
+}
+
+#[test]
+fn each_bad_number_of_a_large_flattened_map_is_named() {
+    for bad in [
+        vec![1_999],
+        vec![0, 7, 1_500, 1_999],
+        vec![0, 1, 2, 3, 4, 5, 6],
+    ] {
+        let error = flat_numbers(2_000, |at| bad.contains(&at));
+        let named: Vec<String> = bad.iter().map(|at| format!("k{at:04}")).collect();
+        let mut keys = keys(&error);
+        keys.sort_unstable();
+        assert_eq!(keys, named, "{error}");
+        for (error, at) in error.iter().zip(0..) {
+            let key = error.key().unwrap();
+            let line: usize = key[1..].parse::<usize>().unwrap() + 1;
+            let origin = error.origin().unwrap_or_default();
+            assert!(origin.ends_with(&format!(":{line}:1")), "{at}: {error}");
+            assert_eq!(error.wanted(), Some("u64"), "{error}");
+            assert!(error.found().unwrap().contains("bad"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn the_bad_numbers_that_are_not_named_are_counted() {
+    let error = flat_numbers(300, |at| at % 2 == 0);
+    assert_eq!(error.iter().count(), 100);
+    assert!(error.to_string().contains("50 more values"), "{error}");
+}
+
+#[test]
+fn a_search_that_ends_early_says_so() {
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct Flat {
+        #[serde(flatten)]
+        all: HashMap<String, Secret<u64>>,
+    }
+    let names: Vec<String> = (0..1_000).map(|at| format!("k{at:04}")).collect();
+    let entries: Vec<_> = names.iter().map(|name| (&**name, "pw".into())).collect();
+    let error = bind::<Flat>(&entries).unwrap_err();
+    let count = error.iter().count();
+    assert!((1..20).contains(&count), "{count}");
+    let shown = error.to_string();
+    assert!(shown.contains("more values may be bad"), "{shown}");
+    assert!(!shown.contains("pw"), "{shown}");
+}

@@ -21,7 +21,9 @@ fn is_given_twice<T: DeserializeOwned + std::fmt::Debug>(one: &str, other: &str)
         key
     };
     let entries = [(key(one), Value::from(1)), (key(other), 1.into())];
-    let entries = entries.each_ref().map(|(key, value)| (&**key, value.clone()));
+    let entries = entries
+        .each_ref()
+        .map(|(key, value)| (&**key, value.clone()));
     let error = match bind::<T>(&entries) {
         Ok(value) => panic!("`{one}` and `{other}` read as {value:?}"),
         Err(error) => error,
