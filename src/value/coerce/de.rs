@@ -136,7 +136,7 @@ impl<'de> Deserializer<'de> for De<'_, 'de> {
         let text = self.input.text();
         let text = text.ok_or_else(|| self.refuse(type_name::<V::Value>()));
         let text = or_collect!(self, text, dummy => dummy.deserialize_str(visitor));
-        if let Some(address) = address::<V::Value>(&text).filter(|_| self.name) {
+        if let Some(address) = self.name.then(|| address::<V::Value>(&text)).flatten() {
             self.convert(|| address);
         }
         visitor
