@@ -7,6 +7,7 @@ use serde_core::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::tree::snapshot::{Found, Generation};
+use crate::value::Value;
 use crate::value::coerce;
 use crate::value::key::{self, Key, push_segment};
 use crate::value::map::Entry;
@@ -73,17 +74,47 @@ impl Generation {
         let depth = Key::parse(key).ok()?.segments().count();
         let path: Vec<_> = key::segments(at).collect::<Result<_, _>>().ok()?;
         let below = path.get(depth..)?;
-        let Node::Table(table) = node else {
-            return None;
-        };
         let mut removed = None;
         for name in names.iter().filter(|name| &***name != *kept) {
             let mut path: Vec<&str> = below.iter().map(AsRef::as_ref).collect();
             path.push(name);
-            if table.remove_path(&path).is_some() {
+            if remove(node, &path).is_some() {
                 removed = Some(());
             }
         }
         removed
+    }
+}
+
+/// Takes away what stands at a path, which may lead into a list.
+fn remove(node: &mut Node, path: &[&str]) -> Option<()> {
+    let table = match node {
+        Node::Table(table) => table,
+        Node::Leaf(leaf) => return remove_inside(&mut leaf.value, path),
+        Node::Resolved(resolved) => {
+            let value = resolved.value.as_mut().ok()?;
+            return remove_inside(value, path);
+        }
+    };
+    if table.remove_path(path).is_some() {
+        return Some(());
+    }
+    let is_leaf = |at: &usize| {
+        let entry = table.find(&path[..*at]);
+        entry.is_some_and(|entry| !matches!(entry.node, Node::Table(_)))
+    };
+    let (way, inside) = path.split_at((1..path.len()).find(is_leaf)?);
+    let mut leaf = table.find(way)?.node.clone();
+    remove(&mut leaf, inside)?;
+    table.put_path(way, leaf).ok().map(drop)
+}
+
+fn remove_inside(value: &mut Value, path: &[&str]) -> Option<()> {
+    let (name, rest) = path.split_first()?;
+    match value {
+        Value::List(items) => remove_inside(items.get_mut(name.parse::<usize>().ok()?)?, rest),
+        Value::Table(fields) if rest.is_empty() => fields.remove(*name).map(drop),
+        Value::Table(fields) => remove_inside(fields.get_mut(*name)?, rest),
+        _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! What goes wrong on the way, before it is an [`Error`].
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use serde_core::de::{Expected, Unexpected};
@@ -130,6 +130,8 @@ thread_local! {
     /// A type may hide what serde said: an untagged enum tries its variants, and a secret keeps it
     /// back.
     static LOG: RefCell<Option<Vec<Judged>>> = const { RefCell::new(None) };
+    /// The field of which a struct has found two spellings.
+    static TWICE: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
 /// Does something and gives all that serde said about buffered values meanwhile, the last at the
@@ -143,8 +145,14 @@ pub(super) fn noting<R>(act: impl FnOnce() -> R) -> (R, Vec<Judged>) {
         }
     }
     let _outer = Outer(LOG.replace(Some(Vec::new())));
+    TWICE.set(None);
     let outcome = act();
     (outcome, LOG.take().unwrap_or_default())
+}
+
+/// The field of which a struct had two spellings in the last [`noting`].
+pub(super) fn twice() -> Option<&'static str> {
+    TWICE.get()
 }
 
 /// How much serde has said so far.
@@ -256,6 +264,29 @@ impl Fault {
         fault.0.at = judged.at;
         fault.0.variants = judged.variants;
         fault
+    }
+
+    /// Says that names of a table mean the same thing.
+    pub(super) fn name_rivals(&mut self, table: String, names: Vec<String>, twice: Option<&str>) {
+        let Some(place) = &mut self.0.place else {
+            return;
+        };
+        let what = match twice {
+            Some(field) => format!("`{field}` is set twice"),
+            None => "several variants are set".to_owned(),
+        };
+        let by: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+        self.0.detail = if place.masked {
+            format!("{what}; leave one")
+        } else {
+            format!("{what}: by {}; leave one of them", by.join(" and "))
+        };
+        if place.path != table {
+            place.path = table;
+            place.found = None;
+        }
+        self.0.custom = false;
+        self.0.rivals = names.into_iter().map(String::into_boxed_str).collect();
     }
 
     /// Whether two faults of the same type are one and the same.
@@ -431,6 +462,7 @@ impl serde_core::de::Error for Fault {
     fn duplicate_field(field: &'static str) -> Self {
         let mut fault = Self::new(ErrorKind::Mismatch, format!("`{field}` is set twice"));
         fault.0.twice = Some(field);
+        TWICE.set(Some(field));
         fault
     }
 }

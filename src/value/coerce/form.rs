@@ -68,9 +68,7 @@ impl Form {
             return (name != text && names.contains(&name)).then_some(Form::Name(names));
         }
         let better = Self::wanted(input, judged);
-        let is_rounded = is_lossy(&input, judged);
-        let fits = |form: &Form| form.fits(&input) || (is_rounded && matches!(form, Form::F64));
-        let better = better.iter().copied().find(fits);
+        let better = better.iter().copied().find(|form| form.fits(&input));
         // It was given as something else, because of another value that is equal or in the same class.
         let plain = || (Got::of_input(&input.canonical())? != judged.got).then_some(Form::Plain);
         better.or_else(plain)

@@ -18,7 +18,7 @@
 //! written, not on how many values there are.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::value::coerce::access::Child;
 use crate::value::coerce::classes::{Forms, Written, look};
@@ -29,7 +29,7 @@ use crate::value::coerce::input::{Input, Path, Segment};
 use crate::value::coerce::place::De;
 use crate::value::coerce::text;
 use crate::value::coerce::untagged::Alternatives;
-use crate::value::key::{push_segment, under};
+use crate::value::key::{Key, push_segment, under};
 
 /// The name and the text of a probe.
 pub(super) const PROBE: &str = "\u{1}liveprops probe";
@@ -64,6 +64,14 @@ fn items_around(class: &str) -> Vec<&str> {
     let ends = ends.chain([class.len()]);
     let items = ends.map(|end| &class[..end]);
     items.filter(|item| item.ends_with(EACH)).collect()
+}
+
+/// The field of an item whose tag is known to which a value belongs.
+fn field_of_tagged(class: &str) -> Option<&str> {
+    let tag = class.rfind(&format!("{EACH}{VARIANT}"))?;
+    let start = tag + class[tag..].find(STEP)? + STEP.len_utf8();
+    let end = class[start..].find([STEP, VARIANT, NAMES]);
+    Some(&class[..end.map_or(class.len(), |end| start + end)])
 }
 
 /// What is known about the values that serde buffers.
@@ -226,7 +234,7 @@ fn parent(path: &str) -> &str {
     path.rsplit_once('.').map_or("", |(parent, _)| parent)
 }
 
-fn below(table: &str, name: &str) -> String {
+pub(super) fn below(table: &str, name: &str) -> String {
     let mut path = table.to_owned();
     push_segment(&mut path, name);
     path
@@ -535,6 +543,42 @@ impl Learned {
         self.seen.iter().filter(below).cloned().collect()
     }
 
+    /// The tables at and below a place, each with the names of what was handed over of it.
+    pub(super) fn entries_below(&self, path: &str) -> Vec<(String, Vec<String>)> {
+        let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for seen in self
+            .seen
+            .iter()
+            .filter(|seen| !seen.name && is_below(&seen.path, path))
+        {
+            let Ok(key) = Key::parse(&seen.path) else {
+                continue;
+            };
+            let around = key.lineage().nth(1).unwrap_or_default();
+            if let Some(name) = key.segments().last() {
+                tables
+                    .entry(around.to_owned())
+                    .or_default()
+                    .push(name.into_owned());
+            }
+        }
+        tables.into_iter().collect()
+    }
+
+    /// The outermost of many alike that were handed over below a place.
+    pub(super) fn items_below(&self, path: &str) -> Vec<Seen> {
+        let mut items: Vec<Seen> = Vec::new();
+        for seen in &self.seen {
+            let is_inside = items
+                .last()
+                .is_some_and(|item| under(&seen.path, &item.path));
+            if seen.is_buffered() && is_below(&seen.path, path) && seen.is_item() && !is_inside {
+                items.push(seen.clone());
+            }
+        }
+        items
+    }
+
     /// Whether serde has buffered something at a place or below.
     pub(super) fn buffers_below(&self, path: &str) -> bool {
         let mut seen = self.seen.iter();
@@ -675,7 +719,8 @@ impl Learned {
     /// Tells the items apart by their looks to which a value belongs that wants another form than
     /// others of its class; says whether that was done.
     pub(super) fn split(&mut self, seen: &Seen, form: Form) -> bool {
-        let items = items_around(&seen.class);
+        let mut items = items_around(&seen.class);
+        items.extend(field_of_tagged(&seen.class));
         let is_split = items.iter().any(|item| self.split.contains(*item));
         let promoted = (seen.class.clone(), seen.written, form);
         if is_split && !self.promoted.contains(&promoted) {

@@ -9,7 +9,7 @@ use crate::value::coerce::fault::{self, Fault, Got, Judged};
 use crate::value::coerce::form::Form;
 use crate::value::coerce::identity::Texts;
 use crate::value::coerce::learn::{
-    EACH, Kind, Learned, NAMES, PROBE, PROBE_WORDS, STEP, Seen, VARIANT, is_below,
+    self, EACH, Kind, Learned, NAMES, PROBE, PROBE_WORDS, STEP, Seen, VARIANT, is_below,
 };
 use crate::value::coerce::place::Root;
 use crate::value::coerce::report::Slow;
@@ -77,12 +77,17 @@ pub(super) fn dry<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>) -> 
 pub(super) fn locate<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>, fault: &mut Fault) {
     let pass = || dry::<T>(root, slow);
     let learner = Learner { slow, pass: &pass };
-    let Some(outer) = fault.0.place.clone().filter(|_| fault.may_be_buffered()) else {
+    let may_be_buffered = fault.may_be_buffered() || fault.0.twice.is_some();
+    let Some(outer) = fault.0.place.clone().filter(|_| may_be_buffered) else {
         return;
     };
     if !learner.learned(|learned| learned.hands_over_below(&outer.path)) {
         return;
     }
+    let twice = fault
+        .0
+        .twice
+        .or_else(|| fault::twice().filter(|_| fault.0.custom));
     let (mut masked, mut quotes) = (false, false);
     let found = match learner.find_equal(fault) {
         Some(found) => found,
@@ -109,6 +114,7 @@ pub(super) fn locate<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>, 
         place.quotes |= quotes;
         fault.move_to(place);
     }
+    learner.find_rivals(fault, &outer.path, twice);
 }
 
 /// The faults of the values that are refused for the same reason as one that was located, at most as
@@ -178,12 +184,6 @@ impl Learner<'_> {
         if conflict && self.finds_tag(&seen) {
             return true;
         }
-        if std::env::var("DBG").is_ok() {
-            eprintln!(
-                "DBG passes {} set {:?} {:?} -> {:?} given {:?} earlier {:?} conflict {conflict}",
-                0, seen.id, seen.class, form, seen.given, seen.earlier
-            );
-        }
         // The type of a value that no enum chooses is known: only a tuple has items of several types.
         let is_of_tuple = !fault.0.custom && seen.is_item();
         self.learned(|learned| match (conflict, is_of_tuple) {
@@ -236,13 +236,8 @@ impl Learner<'_> {
         self.probe_around(last, below);
         let mut last = self.learned(|learned| learned.judged_below(last, below));
         if last.len() > 1 && self.learned(|learned| learned.are_of_several_items(&last)) {
-            let all = self.learned(|learned| learned.all_below(below));
-            let found = self.last_that_matters(fault, &all);
-            let found = found.map(|found| found.path.clone());
+            let found = self.item_that_matters(fault, below);
             drop((self.pass)());
-            if std::env::var("DBG").is_ok() {
-                eprintln!("DBG left out: {found:?} of {last:?}");
-            }
             if let Some(path) = found {
                 let is_here = |at: &usize| self.learned(|learned| learned.is_near(*at, &path));
                 let here: Vec<_> = last.iter().copied().filter(is_here).collect();
@@ -266,6 +261,19 @@ impl Learner<'_> {
             said
         });
         (said, last)
+    }
+
+    /// The innermost of many alike without which the fault is another one.
+    fn item_that_matters(&self, fault: &Fault, below: &str) -> Option<String> {
+        let mut found: Option<String> = None;
+        loop {
+            let place = found.as_deref().unwrap_or(below);
+            let items = self.learned(|learned| learned.items_below(place));
+            match self.last_that_matters(fault, &items) {
+                Some(item) => found = Some(item.path.clone()),
+                None => return found,
+            }
+        }
     }
 
     /// Finds out whether what stands around a value is a map.
@@ -402,7 +410,7 @@ impl Learner<'_> {
             self.learned(|learned| learned.dropped.clear());
             !result.is_err_and(|other| other.is_like(fault))
         };
-        if !matters(0) {
+        if all.is_empty() || !matters(0) {
             return None;
         }
         let (mut low, mut high) = (0, all.len());
@@ -502,6 +510,57 @@ impl Learner<'_> {
         self.learned(|learned| learned.texts = Some(Default::default()));
         drop((self.pass)());
         self.learned(|learned| learned.choose_tag(&table, seen))
+    }
+}
+
+/// What serde wants where it has found several variants in its buffer.
+const ONE_VARIANT: &str = "map with a single key";
+
+/// As many entries are left out in search of two that mean the same thing.
+const MOST_RIVALS: usize = 64;
+
+impl Learner<'_> {
+    /// Finds the names that mean the same thing, where they are what is wrong: several variants of an
+    /// enum, or two spellings of a field.
+    fn find_rivals(&self, fault: &mut Fault, below: &str, twice: Option<&'static str>) {
+        let exact = fault.0.wanted.as_deref() == Some(ONE_VARIANT);
+        if !fault.0.rivals.is_empty() || !(exact || twice.is_some() || fault.0.custom) {
+            return;
+        }
+        let tables = self.learned(|learned| learned.entries_below(below));
+        let found = if exact {
+            let place = fault.0.place.as_ref();
+            let here = |(table, _): &&(String, Vec<_>)| place.is_some_and(|it| it.path == *table);
+            tables.iter().find(here).cloned()
+        } else {
+            let field = |name: &&str| twice.is_none_or(|twice| twice == *name);
+            let count: usize = tables.iter().map(|(_, names)| names.len()).sum();
+            let mut tables = tables.iter();
+            let found = tables.find_map(|(table, names)| {
+                let may_be = names.iter().any(|name| field(&name.as_str()));
+                let is_few = twice.is_some() || names.len() == 2;
+                let rivals = (may_be && is_few && count <= MOST_RIVALS)
+                    .then(|| self.rivals_in(table, names))?;
+                (rivals.len() > 1).then(|| (table.clone(), rivals))
+            });
+            drop((self.pass)());
+            found
+        };
+        if let Some((table, names)) = found.filter(|(_, names)| names.len() > 1) {
+            fault.name_rivals(table, names, twice.filter(|_| !exact));
+        }
+    }
+
+    /// The entries of a table without which a fault is gone.
+    fn rivals_in(&self, table: &str, names: &[String]) -> Vec<String> {
+        let is_rival = |name: &&String| {
+            let left_out = learn::below(table, name);
+            self.learned(|learned| learned.dropped = HashSet::from([left_out]));
+            let (result, _) = (self.pass)();
+            self.learned(|learned| learned.dropped.clear());
+            result.is_ok()
+        };
+        names.iter().filter(is_rival).cloned().collect()
     }
 }
 

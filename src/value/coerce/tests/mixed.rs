@@ -129,8 +129,8 @@ fn passes<T: DeserializeOwned + Debug>(count: usize, value: fn(usize) -> Value) 
 #[test]
 fn mixed_values_take_as_many_passes_for_many_as_for_few() {
     fn check<T: DeserializeOwned + Debug>(value: fn(usize) -> Value) {
-        let few = passes::<T>(250, value);
-        let many = passes::<T>(1000, value);
+        let few = passes::<T>(60, value);
+        let many = passes::<T>(240, value);
         for (few, many) in few.into_iter().zip(many) {
             // A value that is not found by its address is found by halving.
             assert!(many <= few + few / 2, "{few} and {many}");
