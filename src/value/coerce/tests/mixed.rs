@@ -318,5 +318,5 @@ fn a_table_of_numbers_is_a_map_where_it_is_no_list() {
         ("a", table(&[("0", 1.into()), ("2", 1.into())])),
     ]);
     let error = read::<Rest<Vec<u8>>>(gap).unwrap_err();
-    assert!(error.to_string().contains("without the item 1"), "{error}");
+    assert!(error.to_string().contains("item 1 is missing"), "{error}");
 }
