@@ -44,7 +44,7 @@ fn layers(lower: &[(&str, &str)], higher: &[(&str, &str)]) -> Properties {
 }
 
 /// What all of the layers are read as, plain and in each type that serde buffers.
-fn everywhere<T: DeserializeOwned + Clone>(props: &Properties) -> [(&'static str, T); 4] {
+fn everywhere<T: DeserializeOwned + Clone + 'static>(props: &Properties) -> [(&'static str, T); 4] {
     let Tagged::X(tagged) = props.get("").unwrap();
     let Untagged::X(untagged) = props.get("").unwrap();
     [
@@ -67,7 +67,11 @@ fn the_strongest_layer_decides_between_variants_that_serde_buffers() {
     for (lower, higher, is_file) in [(s3, file, true), (file, s3, false)] {
         let props = layers(&[lower, ("size", "5")], &[higher]);
         for (which, inner) in everywhere::<Inner>(&props) {
-            assert_eq!(matches!(inner.storage, Storage::File { .. }), is_file, "{which}");
+            assert_eq!(
+                matches!(inner.storage, Storage::File { .. }),
+                is_file,
+                "{which}"
+            );
             assert_eq!(inner.size, 5);
         }
     }
@@ -93,7 +97,11 @@ fn the_strongest_layer_decides_between_variants_of_an_item() {
     let s3 = BTreeMap::from([("s3", BTreeMap::from([("bucket", "x")]))]);
     let lower = Memory::from([("l", Value::from(vec![s3]))]);
     let higher = Memory::from([("l.0.file.path", "y")]);
-    let props = Properties::builder().source(lower).source(higher).build().unwrap();
+    let props = Properties::builder()
+        .source(lower)
+        .source(higher)
+        .build()
+        .unwrap();
     let file = Storage::File { path: "y".into() };
     assert_eq!(props.get::<Vec<Storage>>("l").unwrap(), [file.clone()]);
     #[derive(Debug, Deserialize)]

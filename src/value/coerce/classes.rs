@@ -45,7 +45,8 @@ impl Forms {
 
     /// Adds a form, behind those that earlier variants want of the same value.
     pub(super) fn add(&mut self, written: Written, earlier: &[Form], form: Form) {
-        let place = |all: &[(Written, Form)], form| all.iter().position(|it| *it == (written, form));
+        let place =
+            |all: &[(Written, Form)], form| all.iter().position(|it| *it == (written, form));
         let wanted = earlier.iter().copied().chain([form]);
         let first = wanted.clone().find_map(|form| place(&self.0, form));
         let mut at = first.unwrap_or(self.0.len());
@@ -182,7 +183,9 @@ fn add_text(text: &str, look: &mut String) {
         braces::is_braced(text) || is_pairs(),
         text.contains([',', '[']),
     ];
-    let bits = can_be.iter().fold(0, |bits, can| bits << 1 | u32::from(*can));
+    let bits = can_be
+        .iter()
+        .fold(0, |bits, can| bits << 1 | u32::from(*can));
     look.push('t');
     look.extend(char::from_u32(u32::from('0') + bits));
 }

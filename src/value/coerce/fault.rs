@@ -247,7 +247,9 @@ impl Fault {
 
     /// Says that names of a table mean the same thing.
     pub(super) fn name_rivals(&mut self, table: String, names: Vec<String>, twice: Option<&str>) {
-        let Some(place) = &mut self.0.place else { return };
+        let Some(place) = &mut self.0.place else {
+            return;
+        };
         let what = match twice {
             Some(field) => format!("`{field}` is set twice"),
             None => "several variants are set".to_owned(),

@@ -58,18 +58,21 @@ fn is_in_class(class: &str, item: &str) -> bool {
 
 /// The classes on the way to a class that stand for one of several items, outermost first.
 fn items_around(class: &str) -> Vec<&str> {
-    let ends = class.match_indices([STEP, VARIANT, NAMES]).map(|(at, _)| at);
+    let ends = class
+        .match_indices([STEP, VARIANT, NAMES])
+        .map(|(at, _)| at);
     let ends = ends.chain([class.len()]);
     let items = ends.map(|end| &class[..end]);
     items.filter(|item| item.ends_with(EACH)).collect()
 }
 
-/// The field of an item whose tag is known to which a value belongs.
-fn field_of_tagged(class: &str) -> Option<&str> {
-    let tag = class.rfind(&format!("{EACH}{VARIANT}"))?;
-    let start = tag + class[tag..].find(STEP)? + STEP.len_utf8();
+/// The innermost item that was told apart to which a value belongs, and the field of it.
+fn field_of_variant(class: &str) -> Option<(&str, &str)> {
+    let item = class.rfind(&format!("{EACH}{VARIANT}"))? + EACH.len();
+    let start = item + class[item..].find(STEP)? + STEP.len_utf8();
     let end = class[start..].find([STEP, VARIANT, NAMES]);
-    Some(&class[..end.map_or(class.len(), |end| start + end)])
+    let field = &class[..end.map_or(class.len(), |end| start + end)];
+    Some((&class[..item], field))
 }
 
 /// What is known about the values that serde buffers.
@@ -539,11 +542,20 @@ impl Learned {
     /// The tables at and below a place, each with the names of what was handed over of it.
     pub(super) fn entries_below(&self, path: &str) -> Vec<(String, Vec<String>)> {
         let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for seen in self.seen.iter().filter(|seen| !seen.name && is_below(&seen.path, path)) {
-            let Ok(key) = Key::parse(&seen.path) else { continue };
+        for seen in self
+            .seen
+            .iter()
+            .filter(|seen| !seen.name && is_below(&seen.path, path))
+        {
+            let Ok(key) = Key::parse(&seen.path) else {
+                continue;
+            };
             let around = key.lineage().nth(1).unwrap_or_default();
             if let Some(name) = key.segments().last() {
-                tables.entry(around.to_owned()).or_default().push(name.into_owned());
+                tables
+                    .entry(around.to_owned())
+                    .or_default()
+                    .push(name.into_owned());
             }
         }
         tables.into_iter().collect()
@@ -553,7 +565,9 @@ impl Learned {
     pub(super) fn items_below(&self, path: &str) -> Vec<Seen> {
         let mut items: Vec<Seen> = Vec::new();
         for seen in &self.seen {
-            let is_inside = items.last().is_some_and(|item| under(&seen.path, &item.path));
+            let is_inside = items
+                .last()
+                .is_some_and(|item| under(&seen.path, &item.path));
             if seen.is_buffered() && is_below(&seen.path, path) && seen.is_item() && !is_inside {
                 items.push(seen.clone());
             }
@@ -702,14 +716,24 @@ impl Learned {
     /// others of its class; says whether that was done.
     pub(super) fn split(&mut self, seen: &Seen, form: Form) -> bool {
         let mut items = items_around(&seen.class);
-        items.extend(field_of_tagged(&seen.class));
+        let field = field_of_variant(&seen.class);
+        items.extend(
+            field
+                .filter(|(item, _)| self.tags.contains_key(*item))
+                .map(|(_, field)| field),
+        );
         let is_split = items.iter().any(|item| self.split.contains(*item));
         let promoted = (seen.class.clone(), seen.written, form);
         if is_split && !self.promoted.contains(&promoted) {
             return false;
         }
         let is_new = |item: &&&str| !self.split.contains(**item) && !self.tags.contains_key(**item);
-        let Some(item) = items.iter().rev().find(is_new).map(|item| (*item).to_owned()) else {
+        let Some(item) = items
+            .iter()
+            .rev()
+            .find(is_new)
+            .map(|item| (*item).to_owned())
+        else {
             return false;
         };
         self.exceptions += 1;
@@ -739,7 +763,11 @@ impl Learned {
     pub(super) fn given_around(&self, all: &[usize], below: &str) -> Option<Seen> {
         let places = all.iter().filter_map(|at| self.seen.get(*at));
         let mut around: Vec<&Seen> = places
-            .flat_map(|inner| self.seen.iter().filter(|seen| under(&inner.path, &seen.path)))
+            .flat_map(|inner| {
+                self.seen
+                    .iter()
+                    .filter(|seen| under(&inner.path, &seen.path))
+            })
             .filter(|seen| !seen.name && under(&seen.path, below))
             .filter(|seen| seen.given.is_some_and(|form| form != Form::Plain))
             .filter(|seen| !self.tried.contains(&(seen.id.clone(), Form::Plain)))
@@ -750,7 +778,11 @@ impl Learned {
 
     /// The outermost of many alike to which a value belongs, or else the place above them.
     pub(super) fn item_around(&self, at: Option<usize>, below: &str) -> String {
-        if self.seen.iter().any(|seen| !seen.name && seen.path == below) {
+        if self
+            .seen
+            .iter()
+            .any(|seen| !seen.name && seen.path == below)
+        {
             return below.to_owned();
         }
         let inner = at.and_then(|at| self.seen.get(at));
@@ -783,7 +815,11 @@ impl Learned {
             let around = texts.iter().find(|(table, _)| under(path, table));
             around.map(|(_, entries)| entries)
         };
-        let witness = self.witnesses.get(&seen.class).and_then(|ids| ids.first()).map(|(id, _)| id);
+        let witness = self
+            .witnesses
+            .get(&seen.class)
+            .and_then(|ids| ids.first())
+            .map(|(id, _)| id);
         let (Some(one), Some(other)) = (witness.and_then(|id| around(id)), around(&seen.path))
         else {
             return false;
@@ -796,6 +832,8 @@ impl Learned {
         let tag = one
             .iter()
             .filter(|(name, text)| other.get(*name).is_some_and(|other| other != *text))
+            // What wants different forms is no tag.
+            .filter(|(name, _)| below(parent(&seen.path), name) != seen.path)
             .filter(|(name, _)| everywhere(name))
             .map(|(name, _)| (texts_of(name).len(), name))
             .filter(|(distinct, _)| distinct * 2 <= texts.len().max(4))
@@ -817,10 +855,18 @@ impl Learned {
     /// The values below a place that a verdict may be about.
     pub(super) fn judged_below(&self, judged: &Judged, below: &str) -> Vec<usize> {
         let mut all = self.judged(judged);
-        all.retain(|at| self.seen.get(*at).is_some_and(|seen| under(&seen.path, below)));
+        all.retain(|at| {
+            self.seen
+                .get(*at)
+                .is_some_and(|seen| under(&seen.path, below))
+        });
         // What is inside was handed over after what it is inside of.
         let holds = |pair: &[usize]| is_below(&self.seen[pair[1]].path, &self.seen[pair[0]].path);
-        let outer: Vec<_> = all.windows(2).filter(|pair| holds(pair)).map(|it| it[0]).collect();
+        let outer: Vec<_> = all
+            .windows(2)
+            .filter(|pair| holds(pair))
+            .map(|it| it[0])
+            .collect();
         all.retain(|at| !outer.contains(at));
         all
     }

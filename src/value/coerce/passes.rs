@@ -9,8 +9,7 @@ use crate::value::coerce::fault::{self, Fault, Got, Judged};
 use crate::value::coerce::form::Form;
 use crate::value::coerce::identity::Texts;
 use crate::value::coerce::learn::{
-    self,
-    EACH, Kind, Learned, NAMES, PROBE, PROBE_WORDS, STEP, Seen, VARIANT, is_below,
+    self, EACH, Kind, Learned, NAMES, PROBE, PROBE_WORDS, STEP, Seen, VARIANT, is_below,
 };
 use crate::value::coerce::place::Root;
 use crate::value::coerce::report::Slow;
@@ -63,7 +62,8 @@ fn run<T: DeserializeOwned>(
     if let Err(fault) = &mut result {
         learned.resolve(&mut fault.0.at);
     }
-    log.iter_mut().for_each(|judged| learned.resolve(&mut judged.at));
+    log.iter_mut()
+        .for_each(|judged| learned.resolve(&mut judged.at));
     (result, log)
 }
 
@@ -83,7 +83,10 @@ pub(super) fn locate<T: DeserializeOwned>(root: Root<'_>, slow: &RefCell<Slow>, 
     if !learner.learned(|learned| learned.hands_over_below(&outer.path)) {
         return;
     }
-    let twice = fault.0.twice.or_else(|| fault::twice().filter(|_| fault.0.custom));
+    let twice = fault
+        .0
+        .twice
+        .or_else(|| fault::twice().filter(|_| fault.0.custom));
     let mut masked = false;
     let found = match learner.find_equal(fault) {
         Some(found) => found,
@@ -217,7 +220,12 @@ impl Learner<'_> {
     }
 
     /// What serde said about the values of the enum of which no variant fits, each once.
-    fn said_of_enum(&self, fault: &Fault, log: &[Judged], below: &str) -> (Vec<Judged>, Vec<usize>) {
+    fn said_of_enum(
+        &self,
+        fault: &Fault,
+        log: &[Judged],
+        below: &str,
+    ) -> (Vec<Judged>, Vec<usize>) {
         let log = self.learned(|learned| &log[learned.said_before.min(log.len())..]);
         let Some(last) = log.last() else {
             return (Vec::new(), Vec::new());
@@ -241,7 +249,10 @@ impl Learner<'_> {
             for judged in &log[start.map_or(0, |at| at + 1)..] {
                 if seen.insert((judged.at, &judged.got, &judged.wanted)) {
                     let among = near(judged);
-                    said.push(Judged { among, ..judged.clone() });
+                    said.push(Judged {
+                        among,
+                        ..judged.clone()
+                    });
                 }
             }
             said
@@ -286,7 +297,10 @@ impl Learner<'_> {
         };
         let of_value = said.iter().filter(|judged| judged.at == Some(at));
         let forms = of_value.flat_map(|judged| self.learned(|it| it.wanted(at, judged)));
-        forms.copied().take_while(|earlier| *earlier != form).collect()
+        forms
+            .copied()
+            .take_while(|earlier| *earlier != form)
+            .collect()
     }
 
     fn choose_one(&self, judged: &Judged, below: &str, exact: bool) -> Option<(Seen, Form)> {

@@ -57,7 +57,12 @@ fn point(at: usize) -> Value {
 }
 
 fn number_or_switch(at: usize) -> Value {
-    if at % 2 == 0 { at.to_string() } else { "on".to_owned() }.into()
+    if at % 2 == 0 {
+        at.to_string()
+    } else {
+        "on".to_owned()
+    }
+    .into()
 }
 
 fn any(at: usize) -> Value {
@@ -81,7 +86,10 @@ fn named(at: usize) -> Value {
 
 fn rule(at: usize) -> Value {
     if at % 2 == 0 {
-        table(&[("kind", "limit".into()), ("value", number_or_switch(at / 2))])
+        table(&[
+            ("kind", "limit".into()),
+            ("value", number_or_switch(at / 2)),
+        ])
     } else {
         table(&[("kind", "wait".into()), ("value", any(at / 2))])
     }
@@ -165,7 +173,10 @@ fn values_that_fit_no_variant_are_an_error_however_many_there_are() {
     let values: Vec<Value> = (0..300).map(any).chain(["nothing of it".into()]).collect();
     let before = PASSES.get();
     let error = read::<Vec<Any>>(values).unwrap_err();
-    assert!(error.key().is_some_and(|key| key.starts_with("k.300")), "{error}");
+    assert!(
+        error.key().is_some_and(|key| key.starts_with("k.300")),
+        "{error}"
+    );
     assert!(PASSES.get() - before < 300, "{}", PASSES.get() - before);
 }
 
@@ -243,9 +254,21 @@ fn equal_texts_of_neighbours_are_read_as_each_field_wants() {
             f: 1.0,
             m: BTreeMap::from([(1, true)]),
         };
-        assert_eq!(bind::<Untagged>(&entries).unwrap(), Untagged::X(expected()), "{bucket}");
-        assert_eq!(bind::<Tagged>(&entries).unwrap(), Tagged::X(expected()), "{bucket}");
-        assert_eq!(bind::<Flat>(&entries).unwrap().fields, expected(), "{bucket}");
+        assert_eq!(
+            bind::<Untagged>(&entries).unwrap(),
+            Untagged::X(expected()),
+            "{bucket}"
+        );
+        assert_eq!(
+            bind::<Tagged>(&entries).unwrap(),
+            Tagged::X(expected()),
+            "{bucket}"
+        );
+        assert_eq!(
+            bind::<Flat>(&entries).unwrap().fields,
+            expected(),
+            "{bucket}"
+        );
     }
 }
 
@@ -273,7 +296,10 @@ fn a_table_of_numbers_is_a_map_where_it_is_no_list() {
     let off = BTreeMap::from([(0, true)]);
     assert_eq!(read::<ListOrMap>(zero).unwrap(), ListOrMap::Map(off));
     let list = table(&[("0", "1".into()), ("1", 2.into())]);
-    assert_eq!(read::<ListOrMap>(list).unwrap(), ListOrMap::List(vec![1, 2]));
+    assert_eq!(
+        read::<ListOrMap>(list).unwrap(),
+        ListOrMap::List(vec![1, 2])
+    );
     let flat = table(&[
         ("id", 1.into()),
         ("a", eighty()),
@@ -287,7 +313,10 @@ fn a_table_of_numbers_is_a_map_where_it_is_no_list() {
     assert_eq!(flat.rest["c"], ListOrMap::Map(map()));
     assert_eq!(flat.rest["d"], ListOrMap::List(vec![7]));
     // Where only a list is wanted, the error says what is missing.
-    let gap = table(&[("id", 1.into()), ("a", table(&[("0", 1.into()), ("2", 1.into())]))]);
+    let gap = table(&[
+        ("id", 1.into()),
+        ("a", table(&[("0", 1.into()), ("2", 1.into())])),
+    ]);
     let error = read::<Rest<Vec<u8>>>(gap).unwrap_err();
     assert!(error.to_string().contains("without the item 1"), "{error}");
 }
