@@ -750,10 +750,9 @@ fn a_change_of_a_table_without_keys_is_shown_as_such() -> Result<(), Error> {
     let before = props.snapshot();
     memory.set("t", Value::Table(Box::default()))?;
     let after = props.snapshot();
-    let shown = |changes: Vec<liveprops::KeyChange>| changes[0].to_string();
-    let came = shown(after.changes_since(&before));
+    let came = after.changes_since(&before)[0].to_string();
     assert!(came.starts_with("t: absent -> an empty table"), "{came}");
-    let went = shown(before.changes_since(&after));
+    let went = before.changes_since(&after)[0].to_string();
     assert!(went.starts_with("t: an empty table -> absent"), "{went}");
     Ok(())
 }

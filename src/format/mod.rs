@@ -32,7 +32,8 @@ pub const MAX_DOCUMENT_BYTES: usize = 10 * 1024 * 1024;
 ///
 /// All formats keep the same rules. A document is at most [`MAX_DOCUMENT_BYTES`] long, nests at
 /// most 64 levels, and has keys of at most 1 KiB. It is UTF-8; one byte order mark at the
-/// beginning is skipped, CRLF ends a line, a NUL is refused, also as an escape. A key that is given
+/// beginning is skipped, CRLF ends a line (inside a TOML text of several lines it stays as it is written), a
+/// NUL is refused, also as an escape. A key that is given
 /// twice, or that would be a value and a table at once, refuses the whole document; dotenv leaves out
 /// the line of the latter. Each value knows its line and column. No message quotes a
 /// value of the document, for it may be a secret. A number or a boolean that is not written in its

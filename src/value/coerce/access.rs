@@ -182,7 +182,7 @@ pub(super) struct Map<'a, 'de> {
     current: Option<Child<'a>>,
     variant: Option<Cow<'a, str>>,
     /// The entries whose names were no text, by what the names converted to.
-    given: HashMap<String, Child<'a>>,
+    given: Option<HashMap<String, Child<'a>>>,
     /// Tells who made this the name that was read last.
     last: &'a Cell<Option<&'a str>>,
 }
@@ -215,7 +215,7 @@ impl<'a, 'de> Map<'a, 'de> {
             entries: entries.into_iter(),
             current: None,
             variant,
-            given: HashMap::new(),
+            given: None,
             last,
         }
     }
@@ -250,13 +250,14 @@ impl<'de> MapAccess<'de> for Map<'_, 'de> {
         let converted = &self.parent.context.converted;
         converted.take();
         match seed.deserialize(de) {
-            Ok(value) => match converted
-                .take()
-                .and_then(|name| self.given.insert(name, *child))
-            {
-                Some(first) => Err(self.parent.given_twice(first, *child)),
-                None => Ok(Some(value)),
-            },
+            Ok(value) => {
+                let given = &mut self.given;
+                let add = |name| given.get_or_insert_default().insert(name, *child);
+                match converted.take().and_then(add) {
+                    Some(first) => Err(self.parent.given_twice(first, *child)),
+                    None => Ok(Some(value)),
+                }
+            }
             // The struct says it with the names it knows: let the fault travel up to it.
             Err(fault) if fault.0.unknown.is_some() => Err(fault),
             Err(fault) => Err(de.place(fault)),
@@ -306,7 +307,8 @@ impl<'de, 'a> EnumAccess<'de> for Variant<'a, 'de> {
         let name: StrDeserializer<'_, Fault> = self.name.into_deserializer();
         let variant = seed.deserialize(name)?;
         // What serde derives to tell variants apart is an enum; another type may be none.
-        if std::any::type_name::<S::Value>().ends_with("::__Field") {
+        let is_key = self.content.name;
+        if is_key && std::any::type_name::<S::Value>().ends_with("::__Field") {
             let variant = std::mem::discriminant(&variant);
             self.content.convert(|| format!("{variant:?}"));
         }

@@ -131,7 +131,7 @@ impl<'de> Deserializer<'de> for De<'_, 'de> {
         or_dummy!(self.deserialize_str(visitor));
         match self.input.text() {
             Some(text) => {
-                if let Some(address) = address::<V::Value>(&text).filter(|_| self.name) {
+                if let Some(address) = self.name.then(|| address::<V::Value>(&text)).flatten() {
                     self.convert(|| address);
                 }
                 visitor
