@@ -44,7 +44,7 @@ fn layers(lower: &[(&str, &str)], higher: &[(&str, &str)]) -> Properties {
 }
 
 /// What all of the layers are read as, plain and in each type that serde buffers.
-fn everywhere<T: DeserializeOwned + Clone>(props: &Properties) -> [(&'static str, T); 4] {
+fn everywhere<T: DeserializeOwned + Clone + 'static>(props: &Properties) -> [(&'static str, T); 4] {
     let Tagged::X(tagged) = props.get("").unwrap();
     let Untagged::X(untagged) = props.get("").unwrap();
     [

@@ -66,12 +66,13 @@ fn items_around(class: &str) -> Vec<&str> {
     items.filter(|item| item.ends_with(EACH)).collect()
 }
 
-/// The field of an item whose tag is known to which a value belongs.
-fn field_of_tagged(class: &str) -> Option<&str> {
-    let tag = class.rfind(&format!("{EACH}{VARIANT}"))?;
-    let start = tag + class[tag..].find(STEP)? + STEP.len_utf8();
+/// The innermost item that was told apart to which a value belongs, and the field of it.
+fn field_of_variant(class: &str) -> Option<(&str, &str)> {
+    let item = class.rfind(&format!("{EACH}{VARIANT}"))? + EACH.len();
+    let start = item + class[item..].find(STEP)? + STEP.len_utf8();
     let end = class[start..].find([STEP, VARIANT, NAMES]);
-    Some(&class[..end.map_or(class.len(), |end| start + end)])
+    let field = &class[..end.map_or(class.len(), |end| start + end)];
+    Some((&class[..item], field))
 }
 
 /// What is known about the values that serde buffers.
@@ -720,7 +721,12 @@ impl Learned {
     /// others of its class; says whether that was done.
     pub(super) fn split(&mut self, seen: &Seen, form: Form) -> bool {
         let mut items = items_around(&seen.class);
-        items.extend(field_of_tagged(&seen.class));
+        let field = field_of_variant(&seen.class);
+        items.extend(
+            field
+                .filter(|(item, _)| self.tags.contains_key(*item))
+                .map(|(_, field)| field),
+        );
         let is_split = items.iter().any(|item| self.split.contains(*item));
         let promoted = (seen.class.clone(), seen.written, form);
         if is_split && !self.promoted.contains(&promoted) {
@@ -831,6 +837,8 @@ impl Learned {
         let tag = one
             .iter()
             .filter(|(name, text)| other.get(*name).is_some_and(|other| other != *text))
+            // What wants different forms is no tag.
+            .filter(|(name, _)| below(parent(&seen.path), name) != seen.path)
             .filter(|(name, _)| everywhere(name))
             .map(|(name, _)| (texts_of(name).len(), name))
             .filter(|(distinct, _)| distinct * 2 <= texts.len().max(4))

@@ -540,7 +540,7 @@ impl Learner<'_> {
                 let may_be = names.iter().any(|name| field(&name.as_str()));
                 let is_few = twice.is_some() || names.len() == 2;
                 let rivals = (may_be && is_few && count <= MOST_RIVALS)
-                    .then(|| self.rivals_in(table, names))?;
+                    .then(|| self.rivals_in(table, names, twice.is_some()))?;
                 (rivals.len() > 1).then(|| (table.clone(), rivals))
             });
             drop((self.pass)());
@@ -552,13 +552,18 @@ impl Learner<'_> {
     }
 
     /// The entries of a table without which a fault is gone.
-    fn rivals_in(&self, table: &str, names: &[String]) -> Vec<String> {
+    fn rivals_in(&self, table: &str, names: &[String], is_twice: bool) -> Vec<String> {
         let is_rival = |name: &&String| {
             let left_out = learn::below(table, name);
             self.learned(|learned| learned.dropped = HashSet::from([left_out]));
             let (result, _) = (self.pass)();
             self.learned(|learned| learned.dropped.clear());
-            result.is_ok()
+            match (result, is_twice) {
+                (Ok(()), _) => true,
+                // Other values may still want another form.
+                (Err(fault), true) => fault.0.missing.is_none() && fault::twice().is_none(),
+                (Err(_), false) => false,
+            }
         };
         names.iter().filter(is_rival).cloned().collect()
     }

@@ -419,6 +419,15 @@ impl<'a, 'de> De<'a, 'de> {
         let (Some(field), None, Some(last)) = (fault.0.twice, &fault.0.place, last) else {
             return self.place(fault);
         };
+        // What serde has buffered is judged after all was read.
+        let is_buffered = self.context.slow.is_some_and(|slow| {
+            let mut path = self.path_text();
+            key::push_segment(&mut path, last);
+            slow.borrow().learned.buffers_below(&path)
+        });
+        if is_buffered {
+            return self.place(fault);
+        }
         let mut both = self.entries().unwrap_or_default();
         both.retain(|child| child.name == field || child.name == last);
         match both.len() {

@@ -39,6 +39,10 @@ const DURATION: &str = "struct Duration";
 /// Said about a value that serde buffers.
 const BUFFERED: &str = " (serde buffers this value)";
 
+/// Said where too many values of one class want different forms.
+const TOO_MANY: &str = " (too many values here want a conversion of their own; write numbers and booleans \
+                        without quotes, or give the enum a tag)";
+
 /// Said about values of which serde does not say which one it means.
 fn buffered_below(path: &str) -> String {
     let of = if path.is_empty() {
@@ -198,6 +202,9 @@ impl Slow {
             Some(_) if self.learned.is_value(&place.path) => BUFFERED.into(),
             _ => buffered_below(&place.path).into(),
         };
+        if self.learned.is_exhausted() {
+            inner.note += TOO_MANY;
+        }
         if let Some(seen) = self.learned.value_at(&place.path) {
             if let (None, Got::Text(text)) = (&inner.wanted, &seen.got) {
                 let is_size = units::byte_size(text).err() == Some(inner.detail.as_str());
