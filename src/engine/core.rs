@@ -34,7 +34,7 @@ use crate::sync::panics::{self, Panicked};
 use crate::sync::process::ProcessId;
 use crate::tree::diff;
 use crate::tree::layer::{Layer, LayerState, SourceId};
-use crate::tree::quoted::without_secrets;
+use crate::tree::quoted::{Quotable, without_secrets};
 use crate::tree::snapshot::{Found, Generation, Pending, Pinned, Stamp};
 use crate::value::document::Document;
 use crate::value::key::Key;
@@ -222,6 +222,7 @@ impl Engine {
                 at_hand: Table::default(),
                 layers: Vec::new(),
                 secrets: rules.secrets.clone(),
+                quotable: Quotable::default(),
                 seed: Seed::get(),
                 usage: rules.usage.clone(),
             };

@@ -19,7 +19,7 @@ use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate::{self, Context, Followed, References};
 use crate::tree::layer::{LayerState, count_bootstrap};
 use crate::tree::merge::Layers;
-use crate::tree::quoted::without_secrets;
+use crate::tree::quoted::{Quotable, without_secrets};
 use crate::tree::snapshot::{Generation, Pending, Snapshot, Stamp};
 use crate::tree::usage::Usage;
 use crate::value::key::{Key, lineage};
@@ -260,6 +260,7 @@ impl Ledger {
             append: Arc::clone(&rules.append),
             layers,
             secrets: rules.secrets.clone(),
+            quotable: Quotable::default(),
             seed: Seed::get(),
             usage: rules.usage.clone(),
         });

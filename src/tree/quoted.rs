@@ -1,10 +1,12 @@
 //! The secrets of a generation in words that are no value: those of validators, decoders and callbacks.
 //!
-//! Only an error asks for this. It looks at each value of the tree, first whether the words have its
-//! beginning, and then whether it is a secret.
+//! Only an error asks for this. The first one looks at each value of the tree and keeps the secrets with
+//! the generation, since one commit may reject many values.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
+use crate::sync::lock::Mutex;
 use crate::tree::diff;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
@@ -13,26 +15,60 @@ use crate::value::map::Entry;
 use crate::value::node::Table;
 use crate::value::secret::{Quoted, text_holds_secret};
 
+/// A text that is a secret, or that has secret parts by its form.
+enum Known {
+    Whole(Box<str>),
+    Parts(Box<str>),
+}
+
+/// The secrets of a generation, with the number of secret keys that were known then. A clone has none.
+#[derive(Default)]
+pub(crate) struct Quotable(Mutex<Option<(u64, Arc<[Known]>)>>);
+
+impl Clone for Quotable {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
 /// Words of user code with the mask in place of each secret of some generations.
 pub(crate) fn without_secrets(words: &str, generations: &[&Generation]) -> String {
     let mut quoted = Quoted::new(words);
     for generation in generations {
-        let mut look = |key: &str, entry: &std::sync::Arc<Entry>| {
-            if let Some(value) = diff::value(&entry.node) {
-                let of = Of {
-                    generation,
-                    entry,
-                    derived: OnceCell::new(),
-                };
-                of.look(&mut key.to_owned(), value, &mut quoted);
+        for known in generation.quotable().iter() {
+            match known {
+                Known::Whole(text) => quoted.add(text),
+                Known::Parts(text) => quoted.add_parts(text),
             }
-        };
-        generation.root.walk(&mut String::new(), &mut look);
+        }
     }
     quoted.masked().unwrap_or_else(|| words.to_owned())
 }
 
 impl Generation {
+    fn quotable(&self) -> Arc<[Known]> {
+        let now = self.secrets.count();
+        if let Some((count, known)) = &*self.quotable.0.lock() {
+            if *count == now {
+                return Arc::clone(known);
+            }
+        }
+        let mut all = Vec::new();
+        self.root.walk(&mut String::new(), &mut |key, entry| {
+            if let Some(value) = diff::value(&entry.node) {
+                let of = Of {
+                    generation: self,
+                    entry,
+                    derived: OnceCell::new(),
+                };
+                of.look(&mut key.to_owned(), value, &mut all);
+            }
+        });
+        let known: Arc<[Known]> = all.into();
+        *self.quotable.0.lock() = Some((now, Arc::clone(&known)));
+        known
+    }
+
     /// Words with the mask in place of the values at and below a key; `None` if none is in them.
     pub(crate) fn without_values_of(&self, key: &str, words: &str) -> Option<String> {
         fn add_table(table: &Table, quoted: &mut Quoted<'_>) {
@@ -82,39 +118,41 @@ impl Of<'_> {
         self.generation.secrets.hides(key) || *self.derived.get_or_init(derives)
     }
 
-    fn look(&self, key: &mut String, value: &Value, quoted: &mut Quoted<'_>) {
+    fn look(&self, key: &mut String, value: &Value, all: &mut Vec<Known>) {
         match value {
             Value::Unset | Value::Bool(_) => {}
             Value::List(items) => {
                 for (at, item) in items.iter().enumerate() {
-                    self.look_below(key, &at.to_string(), item, quoted);
+                    self.look_below(key, &at.to_string(), item, all);
                 }
             }
             Value::Table(fields) => {
                 for (name, value) in fields.iter() {
-                    self.look_below(key, name, value, quoted);
+                    self.look_below(key, name, value, all);
                 }
             }
             Value::Text(text) => {
-                if quoted.may_quote(text) && self.is_secret(key) {
-                    quoted.add(text);
-                } else if text_holds_secret(text) && !self.generation.secrets.form_is_plain(key) {
-                    quoted.add_parts(text);
+                let is_secret = self.is_secret(key);
+                if is_secret {
+                    all.push(Known::Whole((&**text).into()));
+                }
+                let form_counts = is_secret || !self.generation.secrets.form_is_plain(key);
+                if form_counts && text_holds_secret(text) {
+                    all.push(Known::Parts((&**text).into()));
                 }
             }
             number => {
-                let text = number.to_string();
-                if quoted.may_quote(&text) && self.is_secret(key) {
-                    quoted.add(&text);
+                if self.is_secret(key) {
+                    all.push(Known::Whole(number.to_string().into()));
                 }
             }
         }
     }
 
-    fn look_below(&self, key: &mut String, name: &str, value: &Value, quoted: &mut Quoted<'_>) {
+    fn look_below(&self, key: &mut String, name: &str, value: &Value, all: &mut Vec<Known>) {
         let before = key.len();
         key::push_segment(key, name);
-        self.look(key, value, quoted);
+        self.look(key, value, all);
         key.truncate(before);
     }
 }

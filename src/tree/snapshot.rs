@@ -14,6 +14,7 @@ use crate::tree::diff;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::{self, LayerState};
 use crate::tree::merge::{self, SharedList};
+use crate::tree::quoted::Quotable;
 use crate::tree::usage::Usage;
 use crate::value::Value;
 use crate::value::coerce::{self, Mask, Places};
@@ -101,6 +102,8 @@ pub(crate) struct Generation {
     /// The strongest first.
     pub(crate) layers: Vec<Arc<LayerState>>,
     pub(crate) secrets: Secrets,
+    /// The secrets that words of user code may quote.
+    pub(crate) quotable: Quotable,
     pub(crate) seed: Seed,
     /// Who notes what is read, if somebody wants to know.
     pub(crate) usage: Option<Arc<Usage>>,

@@ -32,6 +32,8 @@ struct Inner {
     /// How many keys could not be added, since another thread held the lock when this process was
     /// forked. Every key counts as a secret from then on.
     missed: AtomicU64,
+    /// How many keys were added.
+    added: AtomicU64,
     more: Mutex<Vec<Arc<More>>>,
 }
 
@@ -58,6 +60,11 @@ impl Secrets {
         self.add_new(key);
     }
 
+    /// A number that grows with each key that is added.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.added.load(Ordering::Acquire)
+    }
+
     fn add_new(&self, key: Key) {
         let inner = &*self.0;
         match inner.keys.write() {
@@ -67,6 +74,8 @@ impl Secrets {
                 inner.missed.fetch_add(1, Ordering::Relaxed);
             }
         }
+        // ORDERING: pairs with the load in `count`: who sees the number sees the key.
+        inner.added.fetch_add(1, Ordering::Release);
         if inner.keys.is_in_its_process() {
             let more = inner.more.lock().clone();
             more.iter().for_each(|more| more(&key));
