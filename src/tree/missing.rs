@@ -194,7 +194,8 @@ impl Generation {
             let most = (letters / 3).clamp(1, 2).min(letters.saturating_sub(1));
             let similar = |entry: &&Arc<Entry>| {
                 let name = &*entry.name;
-                let near = !name.is_empty() && name.len().abs_diff(wanted.len()) <= 8;
+                let near = most > 0 && !name.is_empty();
+                let near = near && name.chars().count().abs_diff(letters) <= most;
                 // The name itself is there with another meaning, such as a tombstone.
                 near.then(|| (distance(name, wanted), name.to_owned()))
                     .filter(|(far, _)| (1..=most).contains(far))
@@ -229,19 +230,21 @@ pub(crate) fn sole_targets(node: &Node) -> Vec<Key> {
 fn distance(a: &str, b: &str) -> usize {
     let a: Vec<char> = a.chars().collect();
     let b: Vec<char> = b.chars().collect();
-    let mut before: Vec<usize> = Vec::new();
+    let mut before: Vec<usize> = vec![0; b.len() + 1];
     let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut next: Vec<usize> = vec![0; b.len() + 1];
     for (i, x) in a.iter().enumerate() {
-        let mut next = vec![i + 1];
+        next[0] = i + 1;
         for (j, y) in b.iter().enumerate() {
             let replaced = row[j] + usize::from(x != y);
             let mut far = replaced.min(row[j + 1] + 1).min(next[j] + 1);
             if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
                 far = far.min(before[j - 1] + 1);
             }
-            next.push(far);
+            next[j + 1] = far;
         }
-        before = std::mem::replace(&mut row, next);
+        std::mem::swap(&mut before, &mut row);
+        std::mem::swap(&mut row, &mut next);
     }
     row[b.len()]
 }
