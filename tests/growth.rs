@@ -727,6 +727,15 @@ fn reading_grows_with_what_is_read() {
         props.set("list", vec!["1"; n].join(",")).unwrap();
         move || assert_eq!(props.get::<Vec<u32>>("list").unwrap().len(), n)
     });
+    grows_linearly("a map as text", 2_000, |n| {
+        let pairs: Vec<_> = (0..n).map(|i| format!("k{i}=1")).collect();
+        let props = Properties::builder().build().unwrap();
+        props.set("map", pairs.join(",")).unwrap();
+        move || {
+            let map = props.get::<BTreeMap<String, u32>>("map").unwrap();
+            assert_eq!(map.len(), n);
+        }
+    });
     grows_linearly("a map", 1_000, |n| {
         let props = props(n);
         move || {

@@ -10,7 +10,8 @@ use saphyr_parser::input::SkipTabs;
 ///
 /// A list or mapping in brackets may be a key, as in `- [a, b]: c`. The scanner keeps all its tokens
 /// until it knows what follows the closing bracket, up to four tokens of 100 bytes for each mark. It
-/// keeps none where no key can begin, such as right after `name: `.
+/// keeps none where no key can begin, such as right after `name: `. Words of a quoted scalar that begin
+/// with a mark count as well.
 pub(super) const MAX_AHEAD: usize = 70_000;
 
 /// How many marks the scanner has read since the last event.

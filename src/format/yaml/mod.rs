@@ -47,8 +47,8 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
 fn mark_root(text: &str) -> Option<(String, u32)> {
     let mut at = 0;
     for (number, line) in (1..).zip(text.split_inclusive('\n')) {
-        let line_end = line.trim_end_matches('\n').trim_end_matches('\r');
-        if line_end.contains('\r') {
+        let content = line.trim_end_matches('\n').trim_end_matches('\r');
+        if content.contains('\r') {
             return None;
         }
         match line.trim_start_matches(' ').bytes().next() {
