@@ -30,6 +30,11 @@ const MOST_ASKED: usize = 200;
 /// A type may refuse a placeholder, which ends a whole struct: it is asked again without the fields
 /// that have been seen, as long as there is something new.
 pub(crate) fn secret_places<T: DeserializeOwned>() -> BTreeSet<Way> {
+    secret_places_with(drop::<T>)
+}
+
+/// As [`secret_places`], where `done` gets each value that a type made of placeholders.
+pub(super) fn secret_places_with<T: DeserializeOwned>(done: fn(T)) -> BTreeSet<Way> {
     let seen = RefCell::new(Seen::default());
     for _ in 0..MOST_ASKED {
         let before = seen.borrow().done.len();
@@ -38,7 +43,7 @@ pub(crate) fn secret_places<T: DeserializeOwned>() -> BTreeSet<Way> {
             way: Way::new(),
         };
         // It is the user's code, and does not reckon with placeholders.
-        let _ = panics::catch(|| T::deserialize(probe).is_ok());
+        let _ = panics::catch(|| T::deserialize(probe).map(done).is_ok());
         let now = seen.borrow();
         if now.done.len() == before || now.done.contains(&Way::new()) {
             break;

@@ -21,7 +21,7 @@ use crate::value::coerce::identity::Texts;
 use crate::value::coerce::learn::PROBE;
 use crate::value::coerce::passes;
 use crate::value::coerce::place::Root;
-use crate::value::coerce::probe::{Way, secret_places};
+use crate::value::coerce::probe::{Way, secret_places_with};
 use crate::value::coerce::report::Slow;
 use crate::value::coerce::{fault, key};
 use crate::value::secret::buffered;
@@ -222,7 +222,9 @@ impl Suspects {
             .map(Into::into)
             .collect();
         let of = type_of::<T>();
-        let ways = remembered(&WAYS, of, || (Rc::new(secret_places::<T>()), true));
+        let ways = remembered(&WAYS, of, || {
+            (Rc::new(secret_places_with(std::mem::forget::<T>)), true)
+        });
         let leads = |way: &&Way| {
             let is_way = |(way, name): (&Option<&str>, &String)| way.is_none_or(|way| way == name);
             way.len() > names.len() && way.iter().zip(&names).all(is_way)
@@ -448,7 +450,13 @@ fn run<T: DeserializeOwned>(
     slow.borrow_mut().start();
     let outer = ASKED.replace(Some(Asked::default()));
     let texts = Texts::new();
-    let decode = || fault::noting(|| drop(root.run::<T>(Some((slow, &texts)))));
+    let decode = || {
+        fault::noting(|| {
+            // The `Drop` of a value is user code, which must not run under the lock of a commit. As the
+            // verdict is remembered, few values are leaked.
+            let _ = root.run::<T>(Some((slow, &texts))).map(std::mem::forget);
+        })
+    };
     // It is the user's code, and does not reckon with such tables.
     let (outcome, read) = buffered::looking_for(PROBE, || panics::catch(decode));
     let asked = ASKED.replace(outer).unwrap_or_default();
