@@ -103,7 +103,10 @@ fn the_strongest_layer_decides_between_variants_of_an_item() {
         .build()
         .unwrap();
     let file = Storage::File { path: "y".into() };
-    assert_eq!(props.get::<Vec<Storage>>("l").unwrap(), [file.clone()]);
+    assert_eq!(
+        props.get::<Vec<Storage>>("l").unwrap(),
+        std::slice::from_ref(&file)
+    );
     #[derive(Debug, Deserialize)]
     struct Lists {
         l: Vec<Storage>,

@@ -21,8 +21,8 @@
 //! `#[serde(flatten)]`, internally tagged and untagged types are buffered by serde before it knows
 //! what each field is. Values stay what they are there, so that a password of digits is not forced
 //! into a number. When that fails, the decoding is repeated until each value has the form that its
-//! type wants; see [`learn`]. Values of the same type get their form at once, so the number of passes
-//! depends on the type only.
+//! type wants; see [`learn`]. Values of the same type that are written alike get their form at once, so
+//! the number of passes does not grow with the number of values.
 //!
 //! # Errors
 //!

@@ -1,7 +1,6 @@
 //! Untagged enums whose values are written in several ways.
 
 use std::fmt::Debug;
-use std::time::Instant;
 
 use super::*;
 use crate::value::coerce::passes::PASSES;
@@ -99,14 +98,7 @@ fn rule(at: usize) -> Value {
 fn passes<T: DeserializeOwned + Debug>(count: usize, value: fn(usize) -> Value) -> [usize; 3] {
     let count_passes = |read: &dyn Fn()| {
         let before = PASSES.get();
-        let start = Instant::now();
         read();
-        println!(
-            "{}: {count}: {} passes, {:?}",
-            std::any::type_name::<T>(),
-            PASSES.get() - before,
-            start.elapsed()
-        );
         PASSES.get() - before
     };
     let list = Value::from((0..count).map(value).collect::<Vec<_>>());
