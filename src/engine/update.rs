@@ -402,8 +402,8 @@ impl Ledger {
 /// bad keys, and each round merges the layers again, so later rounds withhold more.
 fn scopes(round: usize) -> &'static [Scope] {
     match round {
-        0..4 => &[Scope::Named, Scope::Beside, Scope::All],
-        4..8 => &[Scope::Beside, Scope::All],
+        0..2 => &[Scope::Named, Scope::Beside, Scope::All],
+        2..4 => &[Scope::Beside, Scope::All],
         _ => &[Scope::All],
     }
 }

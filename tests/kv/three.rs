@@ -80,7 +80,8 @@ impl Three {
     fn put<S: Members>(&mut self, members: &[usize]) {
         self.last += 1;
         let key = format!("app/step{}", self.last);
-        within(SOON, "one can write", || {
+        // The others may elect a leader first.
+        within(3 * SOON, "one can write", || {
             let mut members = members.iter();
             members.any(|n| S::try_put(&self.cluster, *n, &key, "1"))
         });

@@ -12,7 +12,7 @@ use crate::zookeeper::Client;
 
 fn says(props: &Properties) -> BTreeMap<String, String> {
     let snapshot = props.snapshot();
-    let value = |key: &str| props.get::<String>(key).unwrap();
+    let value = |key: &str| snapshot.get::<String>(key).unwrap();
     let keys = snapshot.keys();
     keys.iter()
         .map(|key| (key.to_string(), value(&key.to_string())))
