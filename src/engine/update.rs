@@ -200,7 +200,7 @@ impl Ledger {
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let mut culprits = BTreeSet::new();
-                    for scope in scopes(round) {
+                    for scope in scopes(round, &refusals) {
                         culprits = self.new_culprits(&refusals, *scope, &root, before, &kept);
                         if !culprits.is_empty() {
                             break;
@@ -353,7 +353,7 @@ impl Ledger {
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let before = edits.len();
-                    for scope in scopes(round) {
+                    for scope in scopes(round, &refusals) {
                         let culprits = self.culprits_among(&edits, &refusals, *scope);
                         let culprits = KeyIndex::new(culprits.iter());
                         edits.retain(|edit| {
@@ -398,12 +398,18 @@ impl Ledger {
     }
 }
 
-/// What to withhold in a round: the next scope if one comes to nothing. A decode names a few of many
-/// bad keys, and each round merges the layers again, so later rounds withhold more.
-fn scopes(round: usize) -> &'static [Scope] {
+/// Of more keys than this that are bad at once, the next scope is withheld: a decode names a few of
+/// many bad values only, and each round decodes and merges again.
+const FEW: usize = 4;
+
+/// What to withhold in a round: the next scope if one comes to nothing.
+fn scopes(round: usize, refusals: &[Refused]) -> &'static [Scope] {
+    let are_few = refusals
+        .iter()
+        .all(|refused| refused.error.iter().count() <= FEW);
     match round {
-        0..2 => &[Scope::Named, Scope::Beside, Scope::All],
-        2..4 => &[Scope::Beside, Scope::All],
+        0..2 if are_few => &[Scope::Named, Scope::Beside, Scope::All],
+        0..4 => &[Scope::Beside, Scope::All],
         _ => &[Scope::All],
     }
 }

@@ -256,7 +256,8 @@ pub enum Refusal {
     Whole,
     /// Each key stands for itself, as in a key-value store: refuse that key.
     ///
-    /// A live struct refuses the changed keys that its error names, and accepts its others. A validator
+    /// A live struct refuses the changed keys that its error names, and accepts its others; of more than
+    /// four bad keys, it refuses all that changed in their tables. A validator
     /// names none, so it refuses all changed keys below its property. Keys that are refused together are
     /// reported each.
     PerKey,

