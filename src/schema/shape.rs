@@ -22,7 +22,7 @@ pub(super) struct Shape {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
     /// An integer with the bounds of its type.
-    Integer(i128, i128),
+    Integer(i128, u128),
     F32,
     F64,
     Bool,
@@ -54,12 +54,11 @@ impl Shape {
         }
         macro_rules! integers {
             ($($t:ident)*) => {
-                known! { $($t, stringify!($t), Kind::Integer(<$t>::MIN as i128, <$t>::MAX as i128);)* }
+                known! { $($t, stringify!($t), Kind::Integer(<$t>::MIN as i128, <$t>::MAX as u128);)* }
             };
         }
-        integers!(u8 u16 u32 u64 usize i8 i16 i32 i64 i128 isize);
+        integers!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
         known! {
-            u128, "u128", Kind::Integer(0, i128::MAX);
             f32, "f32", Kind::F32;
             f64, "f64", Kind::F64;
             bool, "bool", Kind::Bool;

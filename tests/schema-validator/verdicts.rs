@@ -113,6 +113,11 @@ fn cases() -> Vec<Case> {
     add("f64 0.5..1", F64, one(key::<f64>().range(0.5..1.0)));
     add("f64 ..=inf", F64, one(key::<f64>().range(..=f64::INFINITY)));
     add("f64 of", F64, one(key::<f64>().one_of(["1", "0.5"])));
+    add(
+        "u128 from 3e38",
+        Integer,
+        one(key::<u128>().range(3 * 10_u128.pow(38)..)),
+    );
     add("f32 -1..=1", F32, one(key::<f32>().range(-1.0..=1.0)));
     add("text ..0", Text, one(key::<String>().length(..0)));
     add("text ..=0", Text, one(key::<String>().length(..=0)));
@@ -253,6 +258,8 @@ const NUMBERS: &[&str] = &[
     "1e20",
     "-1e20",
     "1e38",
+    "1.7014118346046923e38",
+    "2e38",
     "3.4028234e38",
     "3.4028235e38",
     "3.4028236e38",
@@ -473,10 +480,23 @@ fn described(wanted: Wanted, list: bool, value: &Json) -> bool {
     }
 }
 
-/// Whether `build` rejects a value for a reason that JSON Schema has no words for.
-fn unspeakable(wanted: Wanted, error: &Error) -> bool {
+/// Whether a number in the value is not zero, but zero as `f32`.
+fn vanishes(value: &Json) -> bool {
+    match value {
+        Json::Array(items) => items.iter().any(vanishes),
+        value => {
+            let number = value.as_f64().unwrap_or_default();
+            number != 0.0 && number as f32 == 0.0
+        }
+    }
+}
+
+/// Whether `build` rejects a value for a reason that the export does not state.
+fn unspeakable(wanted: Wanted, value: &Json, error: &Error) -> bool {
     let detail = error.to_string();
     match wanted {
+        _ if detail.contains("a NUL character") => true,
+        Wanted::F32 if vanishes(value) => detail.contains("out of range"),
         Wanted::F32 | Wanted::F64 => detail.contains("cannot hold exactly"),
         Wanted::Size => {
             ["larger than", "finer than"]
@@ -520,7 +540,7 @@ fn an_export_and_build_give_the_same_verdict_on_each_value() {
         let built = build(&case.schema, &document).map(drop);
         let agree = match (valid, &built) {
             (true, Ok(())) | (false, Err(_)) => true,
-            (true, Err(error)) => !case.whole || unspeakable(case.wanted, error),
+            (true, Err(error)) => !case.whole || unspeakable(case.wanted, &value, error),
             (false, Ok(())) => !described(case.wanted, case.list, &value),
         };
         let name = &case.name;

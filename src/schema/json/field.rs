@@ -1,7 +1,10 @@
 //! What JSON Schema can say of one declared key.
 
 use std::cmp::Ordering;
+use std::fmt;
+use std::num::ParseIntError;
 use std::ops::Bound;
+use std::str::FromStr;
 
 use serde_core::de::DeserializeOwned;
 
@@ -125,10 +128,36 @@ fn kind(kind: Kind, ranges: &[Ends<'_>], put: &mut dyn FnMut(&str, Json)) {
     tell(most, "maximum", "exclusiveMaximum");
 }
 
+/// An integer of any of Rust's integer types; the order of the variants is theirs.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Integer {
+    Signed(i128),
+    /// More than an `i128` holds.
+    Large(u128),
+}
+
+impl FromStr for Integer {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        let signed = text.parse().map(Self::Signed);
+        signed.or_else(|_| text.parse().map(Self::Large))
+    }
+}
+
+impl fmt::Display for Integer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signed(number) => number.fmt(f),
+            Self::Large(number) => number.fmt(f),
+        }
+    }
+}
+
 /// An end of a range as a number; no bound where it is none, such as `30s`, `inf` or `'a'`.
 fn number(kind: Kind, side: &Side) -> Side {
     let number = |text: &String| match kind {
-        Kind::Integer(..) => text.parse::<i128>().ok().map(|n| n.to_string()),
+        Kind::Integer(..) => text.parse::<Integer>().ok().map(|n| n.to_string()),
         Kind::F32 | Kind::F64 => {
             let finite = text.parse::<f64>().ok().filter(|n| n.is_finite());
             finite.map(|_| text.clone())
@@ -152,7 +181,7 @@ fn tighter(one: Side, other: Side, inward: Ordering) -> Side {
         return one;
     };
     // Floats do not tell apart what integers do.
-    let order = match (b.parse::<i128>(), a.parse::<i128>()) {
+    let order = match (b.parse::<Integer>(), a.parse::<Integer>()) {
         (Ok(b), Ok(a)) => b.cmp(&a),
         _ => {
             let float = |text: &str| text.parse::<f64>().unwrap_or_default();
@@ -304,7 +333,8 @@ fn spelled(field: &Field, of: &Value) -> Option<Json> {
 fn typed(field: &Field, of: &Value) -> Option<Json> {
     let list = field.shape.list;
     match field.shape.kind {
-        Kind::Integer(..) => read::<i128>(list, of, |n| Some(text(n.to_string()))),
+        Kind::Integer(..) => read::<i128>(list, of, |n| Some(text(n.to_string())))
+            .or_else(|| read::<u128>(list, of, |n| Some(text(n.to_string())))),
         Kind::F32 | Kind::F64 => {
             read::<f64>(list, of, |f| f.is_finite().then(|| text(format!("{f:?}"))))
         }

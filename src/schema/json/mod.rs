@@ -39,8 +39,10 @@ impl Schema {
     /// - what a comment states: a [`check`](crate::schema::Declaration::check), a range of durations,
     ///   of sizes as text, of characters or of lists, allowed durations, sizes and `f32`;
     /// - what only the type knows: a struct, an enum, a map;
-    /// - an integer that a float cannot hold exactly, a duration or a size as text that is too
-    ///   large, and a fraction of a byte;
+    /// - an integer that a float cannot hold exactly, and a number other than zero that a float
+    ///   would round to zero;
+    /// - a duration or a size as text that is too large, and a fraction of a byte;
+    /// - text with a NUL character;
     /// - the ranges and allowed values of a secret, which are left out as its default is;
     /// - an item of a list behind the hundredth.
     ///
