@@ -81,6 +81,8 @@ struct Inner {
     retry_after: Option<Duration>,
     /// Whether a reference is broken because no layer defines its key.
     unresolved: bool,
+    /// Whether more is wrong than is listed.
+    partial: bool,
     /// What may be shown in place of the detail if the key holds a secret.
     shareable: Option<Box<str>>,
     /// Names of one table that mean the same thing, of which one may be set.
@@ -169,6 +171,7 @@ impl Error {
             origin: inner.origin.clone(),
             detail: Some(detail.into()),
             unresolved: inner.unresolved,
+            partial: inner.partial,
             shareable: inner.shareable.clone(),
             ..Inner::default()
         })))
@@ -207,6 +210,16 @@ impl Error {
                 None => note.into(),
             });
         })
+    }
+
+    /// Adds to what is wrong that more is wrong than is listed.
+    pub(crate) fn with_more(self, note: &str) -> Self {
+        self.with_note(note).edit(|inner| inner.partial = true)
+    }
+
+    /// Whether more is wrong than is listed.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.iter().any(|error| error.0.partial)
     }
 
     /// Whether this is about references to keys that no layer defines, and about nothing else.

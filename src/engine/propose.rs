@@ -465,10 +465,12 @@ fn touching(changes: &KeyIndex<'_>, keys: &[Key]) -> Vec<Key> {
 }
 
 /// The changes at the keys that an error names, or below the nearest table above one in which
-/// something changed, and those in the same tables. None if these are all changes of the slot.
+/// something changed, and those in the same tables. None if these are all changes of the slot, as
+/// those in its own table are if more is wrong than the error lists.
 fn named(changes: &KeyIndex<'_>, error: &Error, of_slot: &[Key]) -> (Vec<Key>, Vec<Key>) {
     let mut named: BTreeSet<&Key> = BTreeSet::new();
     let mut tables: BTreeSet<&str> = BTreeSet::new();
+    let mut in_own_table = false;
     let is_whole = |place: &str| of_slot.iter().any(|key| key.as_str() == place);
     for one in error.iter() {
         let places = one.key().into_iter().flat_map(lineage);
@@ -477,11 +479,16 @@ fn named(changes: &KeyIndex<'_>, error: &Error, of_slot: &[Key]) -> (Vec<Key>, V
             return (Vec::new(), Vec::new());
         };
         named.extend(changes.related(place).take(MAX_CULPRITS));
-        tables.extend(places.next());
+        let table = places.next();
+        in_own_table |= table.is_none();
+        tables.extend(table);
+    }
+    let owned = |keys: BTreeSet<&Key>| keys.into_iter().cloned().collect();
+    if error.is_partial() && in_own_table {
+        return (owned(named), Vec::new());
     }
     let beside = tables.iter().flat_map(|table| changes.related(table));
     let beside: BTreeSet<&Key> = beside.take(MAX_CULPRITS).chain(named.clone()).collect();
-    let owned = |keys: BTreeSet<&Key>| keys.into_iter().cloned().collect();
     (owned(named), owned(beside))
 }
 

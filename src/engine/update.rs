@@ -404,9 +404,8 @@ const FEW: usize = 4;
 
 /// What to withhold in a round: the next scope if one comes to nothing.
 fn scopes(round: usize, refusals: &[Refused]) -> &'static [Scope] {
-    let are_few = refusals
-        .iter()
-        .all(|refused| refused.error.iter().count() <= FEW);
+    let mut errors = refusals.iter().map(|refused| &refused.error);
+    let are_few = errors.all(|error| error.iter().count() <= FEW && !error.is_partial());
     match round {
         0..2 if are_few => &[Scope::Named, Scope::Beside, Scope::All],
         0..4 => &[Scope::Beside, Scope::All],

@@ -21,6 +21,8 @@ const MOST_PASSES: usize = 8;
 /// What an entry of a list or a table costs, beside a byte of a text that is cut into entries. Looking at
 /// it costs as much once more.
 const ENTRY: usize = 8;
+/// What a value costs that serde buffers.
+const HANDED: usize = 128;
 /// What a byte of a text costs that is searched for secrets.
 const SEARCH: usize = 32;
 
@@ -109,6 +111,11 @@ impl De<'_, '_> {
     /// Counts the entries of a list or a table, or one that is looked at.
     pub(super) fn count_entries(&self, entries: usize) {
         self.count(ENTRY * entries);
+    }
+
+    /// Counts a value that serde buffers.
+    pub(super) fn count_handed(&self) {
+        self.count(HANDED);
     }
 
     /// Counts a text that is searched for secrets.

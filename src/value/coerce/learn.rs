@@ -586,11 +586,6 @@ impl Learned {
         seen.any(|seen| seen.is_buffered() && under(&seen.path, path))
     }
 
-    /// How many values this pass has handed over.
-    pub(super) fn handed(&self) -> usize {
-        self.seen.len()
-    }
-
     pub(super) fn start(&mut self) {
         self.seen.clear();
         self.by_got.clear();

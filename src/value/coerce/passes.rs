@@ -57,7 +57,6 @@ fn run<T: DeserializeOwned>(
     PASSES.with(|passes| passes.set(passes.get() + 1));
     let texts = Texts::new();
     let (mut result, mut log) = fault::noting(|| root.run::<T>(Some((slow, &texts))));
-    slow.borrow_mut().count();
     let learned = &slow.borrow().learned;
     if let Err(fault) = &mut result {
         learned.resolve(&mut fault.0.at);

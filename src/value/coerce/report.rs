@@ -25,11 +25,6 @@ use crate::value::units;
 const MOST_ERRORS: usize = 100;
 const MOST_ROUNDS: usize = 400;
 
-/// So many values may be handed over while errors are looked for, and all of them so often again. A
-/// bad value of a few that serde buffers costs some passes, so of many values not all are found.
-const FREE_WORK: usize = 4_000;
-const MOST_PASSES: usize = 8;
-
 /// Said where that was not enough.
 const MORE: &str = "more values may be bad: serde buffers them, and the search ended here";
 
@@ -60,9 +55,6 @@ pub(super) struct Slow {
     pub(super) collected: Collected,
     /// What stands in for the bad values whose types take few placeholders.
     stand_ins: HashMap<String, StandIn>,
-    /// How many values all passes have handed over, and the most that one has.
-    work: usize,
-    largest: usize,
     /// The types of the fields that structs lack.
     wanted: HashMap<String, String>,
     /// The faults of values that placeholders stand in for, which no error tells yet.
@@ -132,16 +124,9 @@ impl Slow {
         }
     }
 
-    /// Counts what a pass has handed over.
-    pub(super) fn count(&mut self) {
-        let handed = self.learned.handed();
-        self.work += handed;
-        self.largest = self.largest.max(handed);
-    }
-
     /// Whether the search for errors has cost enough.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.learned.reporting && self.work > FREE_WORK + MOST_PASSES * self.largest
+        self.learned.reporting && self.collected.is_spent()
     }
 
     /// Whether a place stands for a field that its struct lacks.
@@ -372,20 +357,25 @@ pub(super) fn again<T: DeserializeOwned>(root: Root<'_>, mut first: Fault) -> Re
         if left > 0 {
             let note = format!("{left} more values are refused for the same reason");
             let last = errors.pop();
-            errors.extend(last.map(|last| last.with_note(&note)));
+            errors.extend(last.map(|last| last.with_more(&note)));
         }
         if !go_on || errors.len() >= MOST_ERRORS {
             break;
         }
-        if slow.borrow().collected.is_spent() || slow.borrow().is_exhausted() {
+        if slow.borrow().is_exhausted() {
             let last = errors.pop();
-            errors.extend(last.map(|last: Error| last.with_note(MORE)));
+            errors.extend(last.map(|last: Error| last.with_more(MORE)));
             break;
         }
     }
     if errors.is_empty() {
         suspects.mask::<T>(root, &slow, &mut first);
         errors.push(first.into_error(root.key));
+    }
+    if errors.len() >= MOST_ERRORS && !errors.iter().any(Error::is_partial) {
+        let note = format!("of more errors the first {MOST_ERRORS} are listed");
+        let last = errors.pop();
+        errors.extend(last.map(|last| last.with_more(&note)));
     }
     let slow = slow.into_inner();
     let errors = errors.into_iter().map(|error| slow.name_wanted(error));
@@ -425,6 +415,7 @@ pub(super) fn any<'de, V: Visitor<'de>>(
         }
         learned.note(site, &de, got, given, false);
         learned.handed_over();
+        de.count_handed();
         (form, token)
     };
     let de = match form {
