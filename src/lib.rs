@@ -80,6 +80,7 @@
 //!
 //! With any of the four stores there is [`sources`]`::Locator`, too, which finds where a store is.
 
+mod decode;
 mod engine;
 mod error;
 mod format;

@@ -6,10 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the top down. A room sees those above it and itself.
-const ROOMS: [&str; 10] = [
+const ROOMS: [&str; 11] = [
     "sync",
     "error",
     "value",
+    "decode",
     "format",
     "source",
     "tree",

@@ -12,8 +12,8 @@ use crate::tree::layer::{LayerState, count_bootstrap};
 use crate::tree::merge::Merge;
 use crate::tree::snapshot::{Found, Generation, Pending, Pinned};
 use crate::value::Value;
+use crate::value::hamt::Entry;
 use crate::value::key::{Key, push_segment};
-use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Resolved, Table};
 use crate::value::origin::Origin;
 

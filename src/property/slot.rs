@@ -18,8 +18,8 @@ use crate::sync::panics;
 use crate::sync::{AtomicU64, Cell, Guard, HasCell, Mutex, Ordering};
 use crate::tree::quoted::without_secrets;
 use crate::tree::snapshot::{Found, Generation, Stamp};
+use crate::value::hamt::Entry;
 use crate::value::key::Key;
-use crate::value::map::Entry;
 use crate::value::origin::Origin;
 
 /// A value together with where and when it came from, always matching each other.

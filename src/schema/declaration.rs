@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_core::de::DeserializeOwned;
 
+use crate::decode::{self, Way};
 use crate::error::{Error, ErrorKind, MASK};
 use crate::schema::Schema;
 use crate::schema::shape::{Kind, Shape};
@@ -16,12 +17,11 @@ use crate::sync::panics;
 use crate::tree::quoted::without_secrets;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
-use crate::value::coerce::{self, Way};
+use crate::value::hamt::Entry;
 use crate::value::key::Key;
-use crate::value::map::Entry;
 use crate::value::node::Node;
 use crate::value::origin::Origin;
-use crate::value::secret::noticing;
+use crate::value::secret::{self, noticing};
 use crate::value::units::ByteSize;
 
 /// What is declared of one key that holds a `T`; made by [`Schema::key`](crate::Schema::key).
@@ -161,9 +161,9 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         let key = self.key.as_ref().map_or("", Key::as_str);
         let mut allowed: Vec<T> = Vec::new();
         for value in &values {
-            let read = |masked| coerce::decode_value(key, value, &origin(), masked);
+            let read = |masked| decode::from_value(key, value, &origin(), masked);
             let (outcome, secret) = noticing(|| read(false));
-            self.leaks |= secret || coerce::holds_secret(value);
+            self.leaks |= secret || secret::holds_secret(value);
             match outcome {
                 Ok(value) => allowed.push(value),
                 Err(open) => {
@@ -257,19 +257,20 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
                 judge(&rules, key, found, hidden, generation)
             }),
         };
-        for way in coerce::secret_places::<T>() {
+        for way in decode::secret_places::<T>() {
             field.mark(&key, way);
         }
         if let Some(default) = &field.default {
             let node = Node::of(default.clone(), &origin());
-            let mut read = coerce::Places::default();
+            let mut read = decode::Places::default();
             let decode = || {
-                let value = coerce::decode_noting::<T>(key.as_str(), Some(&node), true, &mut read);
+                let value =
+                    decode::from_node_noting::<T>(key.as_str(), Some(&node), true, &mut read);
                 drop(value.map(Discard::new));
             };
             // A panic is told with the verdict on the default.
             let (_, secret) = noticing(|| panics::catch(decode));
-            field.leaks |= secret || coerce::holds_secret(default);
+            field.leaks |= secret || secret::holds_secret(default);
             let read = read.certain.iter().chain(&read.possible);
             let below = read.filter_map(|read| Key::parse(read).ok());
             field.marks.extend(below.filter(|read| *read != key));
@@ -431,7 +432,7 @@ fn holds_secret(found: Found<'_>, generation: Option<&Generation>) -> bool {
             derived |= generation.derives_from_secret(entry);
         });
     }
-    derived || coerce::node_holds_secret(&entry.node)
+    derived || secret::node_holds_secret(&entry.node)
 }
 
 fn placed(error: Error, key: &str, found: Found<'_>) -> Error {
@@ -476,7 +477,7 @@ impl Limit {
             Limit::Range(..) if masked => "a range".to_owned(),
             Limit::Range(start, end) => shown_range(start, end),
             Limit::Length(start, end) => format!("length {}", shown_range(start, end)),
-            Limit::OneOf(values) if masked || values.iter().any(coerce::holds_secret) => {
+            Limit::OneOf(values) if masked || values.iter().any(secret::holds_secret) => {
                 "one of a few".to_owned()
             }
             Limit::OneOf(values) => {

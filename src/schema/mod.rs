@@ -49,11 +49,11 @@ use std::sync::{Arc, OnceLock};
 
 use serde_core::de::DeserializeOwned;
 
+use crate::decode::Way;
 use crate::error::{Error, ErrorKind};
 use crate::schema::declaration::{Fault, Field};
 use crate::schema::nearest::{Lookalikes, Names};
 use crate::schema::shape::Kind;
-use crate::value::coerce::Way;
 use crate::value::document::Document;
 use crate::value::key::Key;
 use crate::value::secret::Secrets;

@@ -10,8 +10,8 @@ use crate::schema::{Schema, declaration};
 use crate::tree::diff;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
+use crate::value::hamt::Entry;
 use crate::value::key::{Key, under};
-use crate::value::map::Entry;
 use crate::value::origin::Origin;
 
 /// A key under a strict prefix that the schema does not declare; its value is not shown.

@@ -6,8 +6,8 @@ use crate::error::{Error, ErrorKind};
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
 use crate::value::fields::fields_of;
+use crate::value::hamt::Entry;
 use crate::value::key::Key;
-use crate::value::map::Entry;
 use crate::value::node::Node;
 use crate::value::origin::Origin;
 

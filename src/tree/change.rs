@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use serde_core::de::DeserializeOwned;
 
+use crate::decode::{self, Mask};
 use crate::error::{Error, MASK, Plain};
 use crate::tree::diff::{self, LeafChange};
 use crate::tree::missing;
 use crate::tree::snapshot::Generation;
 use crate::value::Value;
-use crate::value::coerce::{self, Mask};
+use crate::value::hamt::Entry;
 use crate::value::key::Key;
-use crate::value::map::Entry;
 use crate::value::origin::Origin;
 use crate::value::secret::Secrets;
 
@@ -61,14 +61,14 @@ impl KeyChange {
     /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if it cannot become one.
     pub fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
         let Some(entry) = &self.new else {
-            if coerce::is_secret_type::<T>() {
+            if decode::is_secret_type::<T>() {
                 self.secrets.add(self.key.clone());
             }
             return Ok(None);
         };
         let key = self.key.as_str();
-        let mut secrets = coerce::Places::default();
-        let outcome = coerce::decode_noting(key, Some(&entry.node), false, &mut secrets);
+        let mut secrets = decode::Places::default();
+        let outcome = decode::from_node_noting(key, Some(&entry.node), false, &mut secrets);
         if !secrets.certain.is_empty() {
             let targets = missing::sole_targets(&entry.node).into_iter();
             let targets = targets.map(|target| target.as_str().to_owned());
@@ -80,7 +80,7 @@ impl KeyChange {
             secrets: Some(&self.secrets),
         };
         outcome
-            .or_else(|_| coerce::decode(key, Some(&entry.node), mask))
+            .or_else(|_| decode::from_node(key, Some(&entry.node), mask))
             .map_err(|error| self.masked(error))
             .map(Some)
     }

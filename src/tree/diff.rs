@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::error::MASK;
 use crate::value::Value;
-use crate::value::coerce;
+use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
-use crate::value::map::Entry;
 use crate::value::node::{Node, Table};
+use crate::value::secret;
 
 /// One leaf (or empty table) of the merged tree that came, went or changed.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub(crate) fn value(node: &Node) -> Option<&Value> {
 /// What a node reads as, for showing.
 pub(crate) fn shown(node: &Node, hidden: bool) -> String {
     match value(node) {
-        Some(value) if hidden || coerce::holds_secret(value) => MASK.to_owned(),
+        Some(value) if hidden || secret::holds_secret(value) => MASK.to_owned(),
         Some(value) => value.to_string(),
         None => match node {
             Node::Table(table) if table.is_empty() => "an empty table".to_owned(),

@@ -10,11 +10,11 @@ use crate::tree::diff;
 use crate::tree::layer::SourceId;
 use crate::tree::snapshot::{Found, Generation, Pinned};
 use crate::value::Value;
-use crate::value::coerce;
+use crate::value::hamt::Entry;
 use crate::value::key::Key;
-use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
+use crate::value::secret;
 use crate::value::units;
 
 /// What every layer says about a key, which one wins, and what was refused; secrets are masked.
@@ -162,7 +162,7 @@ impl Texts<'_> {
 
     fn masked(&self, value: &Value, masks: bool) -> String {
         let form_counts = !self.is_plain;
-        if masks || coerce::names_secret(value) || (form_counts && coerce::holds_secret(value)) {
+        if masks || secret::names_secret(value) || (form_counts && secret::holds_secret(value)) {
             MASK.to_owned()
         } else {
             value.to_string()

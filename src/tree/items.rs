@@ -11,12 +11,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::decode;
 use crate::error::{Error, ErrorKind};
 use crate::tree::index::{Items, is_decimal, position, why_no_index};
 use crate::value::Value;
-use crate::value::coerce;
+use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
-use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Resolved, Table};
 use crate::value::origin::Origin;
 
@@ -69,7 +69,7 @@ impl Placed {
     /// The items of this list, or of this text that spells one.
     fn items(&self) -> Option<Vec<Self>> {
         let (list, origins) = (&self.value, &self.origins);
-        let values = coerce::items(list)?;
+        let values = decode::items(list)?;
         let is_each = matches!(list, Value::List(_)) && origins.len() == list.count();
         let mut rest = origins.get(1..).filter(|_| is_each);
         let whole = origins.first().cloned().unwrap_or_else(nowhere);
@@ -284,7 +284,7 @@ fn is_list(value: &Value) -> bool {
     match value {
         Value::List(_) => true,
         Value::Text(_) => {
-            !value.may_refer() && coerce::items(value).is_some() && !coerce::spells_a_map(value)
+            !value.may_refer() && decode::items(value).is_some() && !decode::spells_a_map(value)
         }
         _ => false,
     }
@@ -707,7 +707,7 @@ pub(super) fn own_count(entry: &Entry) -> usize {
             Composer::default().own(view, &mut String::new()).len()
         }
         _ => {
-            let items = View::of(0, entry).written().and_then(coerce::items);
+            let items = View::of(0, entry).written().and_then(decode::items);
             items.map_or(0, |items| items.len())
         }
     }
@@ -771,7 +771,7 @@ fn inside_list(
     let Some(index) = index else {
         return (Vec::new(), None);
     };
-    let items = list.written().and_then(coerce::items).unwrap_or_default();
+    let items = list.written().and_then(decode::items).unwrap_or_default();
     let mut views: Vec<View<'_>> = by_index(tables).by_index.remove(&index).unwrap_or_default();
     views.extend(items.get(index).map(|item| View {
         content: Content::Value(item, &[]),

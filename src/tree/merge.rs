@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::decode;
 use crate::error::{Error, ErrorKind};
 use crate::tree::items::{self, Composed, IgnoredItem, View};
 use crate::value::Value;
-use crate::value::coerce;
+use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
-use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
 
@@ -505,9 +505,9 @@ fn lists<'a>(seen: &[Seen<'a>], bootstrap: usize, name: &str) -> Vec<(usize, &'a
 /// breaks the whole list.
 fn holds_list(node: &Node) -> bool {
     match node {
-        Node::Leaf(leaf) => coerce::items(&leaf.value).is_some(),
+        Node::Leaf(leaf) => decode::items(&leaf.value).is_some(),
         Node::Resolved(resolved) => match &resolved.value {
-            Ok(value) => coerce::items(value).is_some(),
+            Ok(value) => decode::items(value).is_some(),
             Err(_) => true,
         },
         Node::Table(_) => items::is_indexed(node),

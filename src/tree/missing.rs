@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
+use crate::decode;
 use crate::error::{Error, ErrorKind};
 use crate::tree::explain::{Absence, absence};
 use crate::tree::snapshot::{Found, Generation};
-use crate::value::coerce;
+use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
-use crate::value::map::Entry;
 use crate::value::node::Node;
 
 /// As many referred values are named in one error.
@@ -34,7 +34,7 @@ impl Generation {
         let Some(missing) = error.key().filter(|_| error.kind() == ErrorKind::Missing) else {
             return error;
         };
-        if error.detail() == Some(coerce::NULL_ITEM) {
+        if error.detail() == Some(decode::NULL_ITEM) {
             return error;
         }
         let explained = |detail: String| {

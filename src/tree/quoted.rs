@@ -10,8 +10,8 @@ use crate::sync::lock::Mutex;
 use crate::tree::diff;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
+use crate::value::hamt::Entry;
 use crate::value::key;
-use crate::value::map::Entry;
 use crate::value::node::Table;
 use crate::value::secret::{Quoted, text_holds_secret};
 

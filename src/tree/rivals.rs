@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_core::de::DeserializeOwned;
 
+use crate::decode;
 use crate::error::Error;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
-use crate::value::coerce;
+use crate::value::hamt::Entry;
 use crate::value::key::{self, Key, push_segment};
-use crate::value::map::Entry;
 use crate::value::node::Node;
 
 /// As many places of one value are decided.
@@ -42,7 +42,7 @@ impl Generation {
                 break;
             }
             changed = true;
-            match coerce::decode::<T>(key, Some(&node), true) {
+            match decode::from_node::<T>(key, Some(&node), true) {
                 Ok(_) => break,
                 Err(next) => error = next,
             }

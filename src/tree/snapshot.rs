@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use serde_core::de::DeserializeOwned;
 
+use crate::decode::{self, Mask, Places};
 use crate::error::{Error, ErrorKind, MASK};
 use crate::tree::change::{self, KeyChange};
 use crate::tree::diff;
@@ -17,9 +18,8 @@ use crate::tree::merge::{self, SharedList};
 use crate::tree::quoted::Quotable;
 use crate::tree::usage::Usage;
 use crate::value::Value;
-use crate::value::coerce::{self, Mask, Places};
+use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
-use crate::value::map::Entry;
 use crate::value::node::{InsideBroken, Leaf, Node, Resolved, Table};
 use crate::value::origin::Origin;
 use crate::value::plain::plain;
@@ -161,7 +161,7 @@ impl<'a> Found<'a> {
                         }
                     }
                     let value = diff::value(leaf);
-                    let inside = value.and_then(|value| coerce::descend(value, &rest));
+                    let inside = value.and_then(|value| value.descend(&rest));
                     return Ok(inside.map_or(Found::Nothing, |value| Found::Inside(value, entry)));
                 }
             }
@@ -204,7 +204,7 @@ impl<'a> Found<'a> {
             Found::Inside(value, entry) => (*value, entry),
         };
         let secret = matches!(&derived.node, Node::Resolved(r) if r.secret);
-        Some(coerce::shown(value, masked || secret))
+        Some(decode::shown(value, masked || secret))
     }
 
     /// The value by the short way, for a key that is not plain itself.
@@ -222,18 +222,18 @@ impl<'a> Found<'a> {
         mut mask: Mask<'_>,
     ) -> Result<T, Error> {
         match self {
-            Found::Nothing => coerce::decode(key, None, mask),
-            Found::Root(table) => coerce::decode_table(key, Some(table), mask),
-            Found::Entry(entry) => coerce::decode(key, Some(&entry.node), mask),
+            Found::Nothing => decode::from_node(key, None, mask),
+            Found::Root(table) => decode::from_table(key, Some(table), mask),
+            Found::Entry(entry) => decode::from_node(key, Some(&entry.node), mask),
             Found::Broken(entry) => {
-                let error = coerce::decode::<T>(key, Some(&entry.node), mask).err();
+                let error = decode::from_node::<T>(key, Some(&entry.node), mask).err();
                 Err(error.unwrap_or_else(|| Error::new(ErrorKind::Reference, "cannot be read")))
             }
             Found::Inside(value, entry) => {
                 mask.all |= matches!(&entry.node, Node::Resolved(r) if r.secret);
                 let nowhere = Origin::new("", "");
                 let origin = entry.node.origin().unwrap_or(&nowhere);
-                let decode = |origin: &Origin| coerce::decode_value(key, value, origin, mask);
+                let decode = |origin: &Origin| decode::from_value(key, value, origin, mask);
                 decode(origin).or_else(|error| match item_origin(key, entry) {
                     Some(item) => decode(&item),
                     None => Err(error),
@@ -249,14 +249,14 @@ impl<'a> Found<'a> {
         secrets: &mut Places,
     ) -> Result<T, Error> {
         match self {
-            Found::Nothing => coerce::decode_noting(key, None, false, secrets),
-            Found::Root(table) => coerce::decode_table_noting(key, Some(table), false, secrets),
-            Found::Entry(entry) => coerce::decode_noting(key, Some(&entry.node), false, secrets),
+            Found::Nothing => decode::from_node_noting(key, None, false, secrets),
+            Found::Root(table) => decode::from_table_noting(key, Some(table), false, secrets),
+            Found::Entry(entry) => decode::from_node_noting(key, Some(&entry.node), false, secrets),
             Found::Broken(_) => self.decode(key, false.into()),
             Found::Inside(value, entry) => {
                 let nowhere = Origin::new("", "");
                 let origin = entry.node.origin().unwrap_or(&nowhere);
-                coerce::decode_value_noting(key, value, origin, false, secrets)
+                decode::from_value_noting(key, value, origin, false, secrets)
             }
         }
     }
@@ -316,10 +316,10 @@ impl Generation {
         };
         match found {
             Found::Root(table) => match marked(&Node::Table(table.clone())) {
-                Node::Table(table) => coerce::decode_table(key, Some(&table), mask),
-                node => coerce::decode(key, Some(&node), mask),
+                Node::Table(table) => decode::from_table(key, Some(&table), mask),
+                node => decode::from_node(key, Some(&node), mask),
             },
-            Found::Entry(entry) => coerce::decode(key, Some(&marked(&entry.node)), mask),
+            Found::Entry(entry) => decode::from_node(key, Some(&marked(&entry.node)), mask),
             Found::Broken(entry) => {
                 let (name, node) = (entry.name.clone(), marked(&entry.node));
                 Found::Broken(&Arc::new(Entry { name, node })).decode(key, mask)
@@ -422,10 +422,10 @@ impl Generation {
     /// Decodes an absent subtree as an empty one, and from now on hides what is read as a secret in it.
     pub(crate) fn decode_absent<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
         let mut secrets = Places::default();
-        let outcome = coerce::decode_table_noting(key, None, false, &mut secrets);
+        let outcome = decode::from_table_noting(key, None, false, &mut secrets);
         self.secrets.add_read(secrets);
         // What is read later is a secret before it is there.
-        self.secrets.add_all(coerce::secret_keys::<T>(key));
+        self.secrets.add_all(decode::secret_keys::<T>(key));
         outcome
     }
 
@@ -437,7 +437,7 @@ impl Generation {
             Found::Nothing | Found::Inside(..) | Found::Broken(_) => false,
         };
         if is_table {
-            self.secrets.add_all(coerce::secret_fields::<T>(key));
+            self.secrets.add_all(decode::secret_fields::<T>(key));
         }
     }
 
@@ -526,7 +526,7 @@ impl Generation {
         self.note(key, found);
         match found {
             Found::Nothing => {
-                if coerce::is_secret_type::<T>() {
+                if decode::is_secret_type::<T>() {
                     self.secrets.add_all([key.to_owned()]);
                 }
                 Ok(None)
@@ -681,7 +681,7 @@ impl Generation {
             return self.explain_missing(error);
         }
         // What a table lacks stands below it.
-        let as_table = coerce::decode_table::<T>(key, None, true).map(drop);
+        let as_table = decode::from_table::<T>(key, None, true).map(drop);
         let fields = match &as_table {
             Ok(()) => Vec::new(),
             Err(errors) => errors.iter().filter_map(Error::key).collect(),

@@ -8,8 +8,8 @@ use crate::tree::diff::value;
 use crate::tree::missing::UNDEFINED;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
+use crate::value::hamt::Entry;
 use crate::value::key::Key;
-use crate::value::map::Entry;
 use crate::value::node::Table;
 use crate::value::origin::Origin;
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::value::Value;
+use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
 use crate::value::literal;
-use crate::value::map::Entry;
 use crate::value::node::{self, Leaf, Node, Table};
 use crate::value::origin::Origin;
 use crate::value::secret::Credentials;

@@ -388,6 +388,12 @@ impl fmt::Debug for Key {
     }
 }
 
+/// Reads the decimal name of a list item; leading zeros are allowed.
+pub(crate) fn list_index(name: &str) -> Option<usize> {
+    let decimal = !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit());
+    decimal.then(|| name.parse().ok()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

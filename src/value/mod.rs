@@ -7,13 +7,12 @@ use crate::error::{Error, ErrorKind};
 use crate::value::key::MAX_DEPTH;
 use crate::value::spelled::Spelled;
 
-pub(crate) mod coerce;
 pub(crate) mod document;
 pub(crate) mod envname;
 pub(crate) mod fields;
+pub(crate) mod hamt;
 pub(crate) mod key;
 pub(crate) mod literal;
-pub(crate) mod map;
 pub(crate) mod name;
 pub(crate) mod node;
 pub(crate) mod origin;
@@ -78,6 +77,23 @@ impl Value {
             Value::List(_) => "list",
             Value::Table(_) => "table",
         }
+    }
+
+    /// The value at a path inside this one: list items by index, table fields by name.
+    pub(crate) fn descend<S: AsRef<str>>(
+        &self,
+        segments: impl IntoIterator<Item = S>,
+    ) -> Option<&Value> {
+        let mut value = self;
+        for segment in segments {
+            let segment = segment.as_ref();
+            value = match value {
+                Value::List(items) => items.get(key::list_index(segment)?)?,
+                Value::Table(fields) => fields.get(segment)?,
+                _ => return None,
+            };
+        }
+        (!matches!(value, Value::Unset)).then_some(value)
     }
 
     /// Whether a `${reference}` may hide in here.

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::value::Value;
-use crate::value::coerce;
+use crate::value::hamt::{Entry, Map};
 use crate::value::key::{self, Key};
-use crate::value::map::{Entry, Map};
 use crate::value::origin::Origin;
 use crate::value::scan::{Scan, Seed};
 
@@ -80,7 +79,7 @@ impl Resolved {
                 InsideBroken::Nothing
             };
         }
-        match coerce::descend(&self.raw.value, path) {
+        match self.raw.value.descend(path) {
             Some(part) if !part.may_refer() => InsideBroken::Value(part),
             Some(_) => InsideBroken::Broken,
             None => InsideBroken::Nothing,

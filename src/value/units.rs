@@ -4,10 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde_core::de::{Deserialize, Deserializer, Unexpected, Visitor};
-
 use crate::error::{Error, ErrorKind};
-use crate::value::coerce;
 
 /// What is said about a bare number.
 pub(crate) const NO_UNIT: &str = "a duration needs a unit, such as `30s`";
@@ -319,55 +316,6 @@ impl fmt::Display for ByteSize {
 impl From<u64> for ByteSize {
     fn from(bytes: u64) -> Self {
         Self(bytes)
-    }
-}
-
-impl<'de> Deserialize<'de> for ByteSize {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct(SIZE_NAME, SizeVisitor { is_exact: false })
-    }
-}
-
-struct SizeVisitor {
-    /// Whether floats are refused: then the integer that was written comes instead.
-    is_exact: bool,
-}
-
-impl<'de> Visitor<'de> for SizeVisitor {
-    type Value = ByteSize;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a size such as `10 MiB`")
-    }
-
-    /// Any other deserializer says by itself whether there is text or a number.
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<ByteSize, D::Error> {
-        let is_exact = coerce::is_buffer::<D>();
-        inner.deserialize_any(SizeVisitor { is_exact })
-    }
-
-    fn visit_u64<E: serde_core::de::Error>(self, value: u64) -> Result<ByteSize, E> {
-        Ok(ByteSize(value))
-    }
-
-    fn visit_i64<E: serde_core::de::Error>(self, value: i64) -> Result<ByteSize, E> {
-        let refused = |_| E::invalid_value(Unexpected::Signed(value), &self);
-        u64::try_from(value).map(ByteSize).map_err(refused)
-    }
-
-    fn visit_f64<E: serde_core::de::Error>(self, value: f64) -> Result<ByteSize, E> {
-        let whole = value.fract() == 0.0 && (0.0..2_f64.powi(64)).contains(&value);
-        if whole && !self.is_exact {
-            Ok(ByteSize(value as u64))
-        } else {
-            Err(E::invalid_value(Unexpected::Float(value), &self))
-        }
-    }
-
-    fn visit_str<E: serde_core::de::Error>(self, text: &str) -> Result<ByteSize, E> {
-        byte_size(text)
-            .or_else(|detail| coerce::natural(text).map(ByteSize).ok_or(detail))
-            .map_err(E::custom)
     }
 }
 

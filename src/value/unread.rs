@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::value::hamt::Entry;
 use crate::value::key::{self, push_segment};
-use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
 

@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, ErrorKind};
 use crate::value::Value;
+use crate::value::hamt::Entry;
 use crate::value::key::{Key, MAX_DEPTH, MAX_KEY_BYTES, push_segment};
-use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Resolved, Table};
 use crate::value::origin::Origin;
 

@@ -8,13 +8,13 @@ use std::str::FromStr;
 
 use serde_core::de::DeserializeOwned;
 
+use crate::decode;
 use crate::schema::Veil;
 use crate::schema::declaration::{Field, Limit, Side, shown_range};
 use crate::schema::json::defs::CHAR;
 use crate::schema::json::write::{Json, string, text, value};
 use crate::schema::shape::Kind;
 use crate::value::Value;
-use crate::value::coerce;
 use crate::value::origin::Origin;
 use crate::value::units::{self, ByteSize};
 
@@ -281,7 +281,7 @@ fn one_character_of(field: &Field) -> String {
     let allowed = field.limits.iter().filter_map(|limit| match limit {
         Limit::OneOf(values) => {
             let values = values.iter();
-            let read = |value| coerce::decode_value::<char>("", value, &origin, true).ok();
+            let read = |value| decode::from_value::<char>("", value, &origin, true).ok();
             Some(values.filter_map(read).collect::<Vec<char>>())
         }
         _ => None,
@@ -320,8 +320,8 @@ fn spelled(field: &Field, of: &Value) -> Option<Json> {
         (Kind::Duration | Kind::ByteSize | Kind::F32, _) => None,
         (Kind::Any, Value::Text(raw)) => {
             // It may be meant as a number, a list or a table.
-            let read = coerce::decode_value::<f64>("", of, &Origin::new("", ""), false).is_ok()
-                || coerce::decode_value::<bool>("", of, &Origin::new("", ""), false).is_ok();
+            let read = decode::from_value::<f64>("", of, &Origin::new("", ""), false).is_ok()
+                || decode::from_value::<bool>("", of, &Origin::new("", ""), false).is_ok();
             let apart = raw.contains([',', '=', '[', '{']);
             (!read && !apart).then(|| value(of))
         }
@@ -353,9 +353,9 @@ fn read<T: DeserializeOwned>(
 ) -> Option<Json> {
     let origin = Origin::new("", "");
     if !list {
-        return write(coerce::decode_value("", of, &origin, true).ok()?);
+        return write(decode::from_value("", of, &origin, true).ok()?);
     }
-    let items: Vec<T> = coerce::decode_value("", of, &origin, true).ok()?;
+    let items: Vec<T> = decode::from_value("", of, &origin, true).ok()?;
     let items: Option<Vec<Json>> = items.into_iter().map(write).collect();
     items.map(Json::List)
 }

@@ -20,10 +20,10 @@ use crate::error::{Error, ErrorKind};
 use crate::tree::diff::{self, LeafChange, same};
 use crate::tree::interpolate::resolve::{Progress, Sight, Stop, unique};
 use crate::tree::merge;
-use crate::value::coerce;
+use crate::value::hamt::Entry;
 use crate::value::key::Key;
-use crate::value::map::Entry;
 use crate::value::node::{Leaf, Node, Resolved, Table};
+use crate::value::secret;
 
 mod foreign;
 mod index;
@@ -318,7 +318,7 @@ fn evaluate(
 /// part of a secret, so it is not shown for a key that may hold one.
 fn placed(error: Error, key: &Key, raw: &Leaf, context: Context<'_>) -> Error {
     let error = error.with_key(key).with_origin(&raw.origin);
-    let is_secret = || (context.secret)(key.as_str()) || coerce::holds_secret(&raw.value);
+    let is_secret = || (context.secret)(key.as_str()) || secret::holds_secret(&raw.value);
     let is_secret = error.is_unresolved() && is_secret();
     let masked = is_secret.then(|| error.without(&|_| true)).flatten();
     masked.unwrap_or(error)

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
+use crate::decode;
 use crate::error::{Error, ErrorKind};
 use crate::tree::diff::value;
 use crate::tree::interpolate::foreign::{remedy, shell_mark};
 use crate::tree::interpolate::parse::{Part, Parts, default_after_mark};
 use crate::tree::interpolate::{Context, Done, Job, MAX_TOTAL, trouble};
-use crate::value::coerce;
 use crate::value::envname::env_name_to_key;
 use crate::value::key::Key;
 use crate::value::node::{Node, Table};
@@ -364,7 +364,7 @@ impl<'a> Sight<'a> {
                 self.progress.chain = self.progress.chain.max(resolved.chain + 1);
                 self.progress.hidden |= resolved.secret;
                 return match &resolved.value {
-                    Ok(value) => Ok(coerce::descend(value, rest)),
+                    Ok(value) => Ok(value.descend(rest)),
                     Err(error) => {
                         // The first cause is told, not the whole chain up to here.
                         let first = std::error::Error::source(error)
@@ -384,7 +384,7 @@ impl<'a> Sight<'a> {
                     }
                 };
             }
-            return Ok(value(&entry.node).and_then(|value| coerce::descend(value, rest)));
+            return Ok(value(&entry.node).and_then(|value| value.descend(rest)));
         }
         Err(Stop::Broken(trouble(format!(
             "refers to `{key}`, which is a table"
@@ -436,10 +436,10 @@ fn reads_as(wanted: &Value, found: &Value) -> bool {
     let is_equal = wanted == found || wanted.canonical() == found.canonical();
     is_equal
         || match wanted.canonical() {
-            Value::Bool(wanted) => coerce::read_bare::<bool>(found) == Some(*wanted),
-            Value::Int(wanted) => coerce::read_bare::<i64>(found) == Some(*wanted),
-            Value::Big(wanted) => coerce::read_bare::<i128>(found) == Some(**wanted),
-            Value::Float(wanted) => coerce::read_bare::<f64>(found) == Some(*wanted),
+            Value::Bool(wanted) => decode::read_bare::<bool>(found) == Some(*wanted),
+            Value::Int(wanted) => decode::read_bare::<i64>(found) == Some(*wanted),
+            Value::Big(wanted) => decode::read_bare::<i128>(found) == Some(**wanted),
+            Value::Float(wanted) => decode::read_bare::<f64>(found) == Some(*wanted),
             _ => reads_alike(wanted, found),
         }
 }

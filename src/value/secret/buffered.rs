@@ -146,13 +146,13 @@ pub(crate) fn tracing<R>(act: impl FnOnce() -> R) -> (R, Places) {
     }
 }
 
-pub(super) fn is_recording() -> bool {
+pub(crate) fn is_recording() -> bool {
     let is = |it: &RefCell<State>| !matches!(*it.borrow(), State::Nothing);
     STATE.try_with(is).unwrap_or(false)
 }
 
 /// Notes a secret that was read from a buffer; `None` if it cannot be read as a value.
-pub(super) fn record(value: Option<&Value>) {
+pub(crate) fn record(value: Option<&Value>) {
     let _ = STATE.try_with(|it| match &mut *it.borrow_mut() {
         State::Nothing => {}
         State::Whether(read) => *read = true,

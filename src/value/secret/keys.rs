@@ -10,9 +10,9 @@ use std::sync::{Arc, OnceLock};
 use crate::sync::lock::Mutex;
 use crate::sync::process::ForkLock;
 use crate::value::Value;
-use crate::value::coerce;
 use crate::value::key::{self, Key};
 use crate::value::secret::buffered::{INSIDE, Places};
+use crate::value::secret::contents;
 use crate::value::secret::names;
 
 /// The keys whose values are never shown: those that look like it, those that were named to the
@@ -174,8 +174,8 @@ impl Secrets {
     pub(crate) fn hides_value(&self, key: &str, value: &Value) -> bool {
         let form_counts = !self.form_is_plain(key);
         self.hides(key)
-            || coerce::names_secret(value)
-            || (form_counts && coerce::holds_secret(value))
+            || contents::names_secret(value)
+            || (form_counts && contents::holds_secret(value))
     }
 
     /// Whether a key is secret because somebody named it or read it as a secret, and not by a guess.

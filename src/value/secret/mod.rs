@@ -7,16 +7,12 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::marker::PhantomData;
-
-use serde_core::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 
 use crate::error::MASK;
-use crate::value::Value;
-use crate::value::coerce;
 
 mod assignments;
 pub(crate) mod buffered;
+mod contents;
 mod credentials;
 mod encode;
 mod forms;
@@ -26,6 +22,10 @@ mod names;
 mod quoted;
 mod tokens;
 
+pub(crate) use contents::{
+    fields_hold_secret, holds_secret, list_holds_secret, names_secret, node_holds_secret,
+    table_holds_secret, value_text_holds_secret,
+};
 pub use credentials::Credentials;
 #[allow(unused_imports)] // by the sources that have addresses
 pub(crate) use forms::mask_text;
@@ -74,6 +74,11 @@ thread_local! {
     static READ: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Notes that a secret is read.
+pub(crate) fn note_read() {
+    READ.set(true);
+}
+
 /// Does something, and says whether it read a secret: through any deserializer, so that what serde
 /// buffers is noticed too.
 pub(crate) fn noticing<R>(act: impl FnOnce() -> R) -> (R, bool) {
@@ -116,43 +121,6 @@ impl<T> fmt::Debug for Secret<T> {
 impl<T> fmt::Display for Secret<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(MASK)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Secret<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        READ.set(true);
-        deserializer.deserialize_newtype_struct(SECRET_NAME, SecretVisitor(PhantomData))
-    }
-}
-
-struct SecretVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for SecretVisitor<T> {
-    type Value = Secret<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a secret")
-    }
-
-    /// Any other deserializer, and serde's own buffer, would quote the value in its error.
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<Secret<T>, D::Error> {
-        let unread = || D::Error::custom("a secret that cannot be read");
-        if buffered::is_recording() && inner.is_human_readable() {
-            let value = Value::deserialize(inner);
-            buffered::record(value.as_ref().ok());
-            let value = value.map_err(|_| unread())?;
-            return coerce::read_bare(&value).map(Secret).ok_or_else(unread);
-        }
-        T::deserialize(inner).map(Secret).map_err(|_| unread())
-    }
-
-    /// The deserializer of this crate comes this way: it masks by itself and knows more.
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Secret<T>, A::Error> {
-        match items.next_element()? {
-            Some(value) => Ok(Secret(value)),
-            None => Err(A::Error::custom("a secret that cannot be read")),
-        }
     }
 }
 

@@ -1,0 +1,281 @@
+//! Text that spells a table: JSON, or an inline table such as `{a = 1, b = "x"}`.
+
+use std::collections::BTreeMap;
+
+use crate::value::Value;
+use crate::value::key::{MAX_DEPTH, MAX_TABLES, MAX_VALUES};
+
+/// Whether text is meant as a table in braces.
+pub(super) fn is_braced(text: &str) -> bool {
+    text.trim_start().starts_with('{')
+}
+
+/// Reads a table: names with `=` or `:`, bare or quoted, and values that are bare, quoted, lists or
+/// tables. A bare word that is no number, boolean or `null` is text.
+pub(super) fn table(text: &str) -> Result<BTreeMap<Box<str>, Value>, &'static str> {
+    let mut reader = Reader {
+        text,
+        at: 0,
+        strict: false,
+        tables: 0,
+        values: 0,
+    };
+    reader.skip();
+    let fields = reader.table(0)?;
+    reader.skip();
+    if reader.at < text.len() {
+        return Err("text after the closing `}`");
+    }
+    Ok(fields)
+}
+
+/// The items of a list in JSON; `None` if this is no JSON.
+pub(super) fn json_list(text: &str) -> Option<Box<[Value]>> {
+    let mut reader = Reader {
+        text,
+        at: 0,
+        strict: true,
+        tables: 0,
+        values: 0,
+    };
+    reader.skip();
+    if reader.peek() != Some('[') {
+        return None;
+    }
+    let list = reader.list(0).ok()?;
+    reader.skip();
+    match list {
+        Value::List(items) if reader.at == text.len() => Some(items.iter().cloned().collect()),
+        _ => None,
+    }
+}
+
+/// A text may have as many tables and values as a document.
+pub(super) const MANY_TABLES: &str = "more than 100000 tables and lists in one text";
+pub(super) const MANY_VALUES: &str = "more than 1000000 values in one text";
+
+const NO_JSON: &str = "no JSON";
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    /// Whether only JSON is taken.
+    strict: bool,
+    /// The tables and lists so far.
+    tables: usize,
+    /// The other values so far.
+    values: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    fn skip(&mut self) {
+        let rest = self.rest();
+        self.at += rest.len() - rest.trim_start().len();
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    /// Steps over a character that may be here, and over the space around it.
+    fn takes(&mut self, c: char) -> bool {
+        self.skip();
+        let found = self.peek() == Some(c);
+        if found {
+            self.at += c.len_utf8();
+            self.skip();
+        }
+        found
+    }
+
+    /// Counts a table or a list.
+    fn open(&mut self, depth: usize) -> Result<(), &'static str> {
+        self.tables += 1;
+        if depth > MAX_DEPTH {
+            return Err("nested too deep");
+        }
+        if self.tables > MAX_TABLES {
+            return Err(MANY_TABLES);
+        }
+        Ok(())
+    }
+
+    fn table(&mut self, depth: usize) -> Result<BTreeMap<Box<str>, Value>, &'static str> {
+        self.open(depth)?;
+        if !self.takes('{') {
+            return Err("no `{` at its start");
+        }
+        let mut fields = BTreeMap::new();
+        while !self.takes('}') {
+            let name = self.name()?;
+            let named = (!self.strict && self.takes('=')) || self.takes(':');
+            if !named {
+                return Err("a name without `=` or `:` in braces");
+            }
+            let value = self.value(depth + 1)?;
+            if fields.insert(name, value).is_some() {
+                return Err("a name that stands twice");
+            }
+            if !self.takes(',') && self.peek() != Some('}') {
+                return Err("a `{` that is not closed");
+            }
+        }
+        Ok(fields)
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Value, &'static str> {
+        self.open(depth)?;
+        self.takes('[');
+        let mut items = Vec::new();
+        while !self.takes(']') {
+            items.push(self.value(depth + 1)?);
+            if !self.takes(',') && self.peek() != Some(']') {
+                return Err("a `[` that is not closed");
+            }
+        }
+        Ok(Value::List(items.into()))
+    }
+
+    fn name(&mut self) -> Result<Box<str>, &'static str> {
+        if let Some(quote) = self.quote() {
+            return self.quoted(quote).map(String::into_boxed_str);
+        }
+        if self.strict {
+            return Err(NO_JSON);
+        }
+        let name = self.bare(&['=', ':', ',', '{', '}', '[', ']', '"']);
+        if name.is_empty() {
+            return Err("an entry without a name");
+        }
+        Ok(name.into())
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, &'static str> {
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err(MANY_VALUES);
+        }
+        match self.peek() {
+            Some('{') => {
+                let fields = self.table(depth)?;
+                Ok(Value::Table(Box::new(fields)))
+            }
+            Some('[') => self.list(depth),
+            Some('"' | '\'') => match self.quote() {
+                Some(quote) => self.quoted(quote).map(Value::from),
+                None => Err(NO_JSON),
+            },
+            _ if self.strict => json_scalar(self.bare(&[',', '}', ']'])).ok_or(NO_JSON),
+            _ => Ok(scalar(self.bare(&[',', '}', ']']))),
+        }
+    }
+
+    fn quote(&self) -> Option<char> {
+        self.peek()
+            .filter(|c| *c == '"' || (*c == '\'' && !self.strict))
+    }
+
+    fn bare(&mut self, ends: &[char]) -> &'a str {
+        let rest = self.rest();
+        let end = rest.find(ends).unwrap_or(rest.len());
+        self.at += end;
+        rest[..end].trim()
+    }
+
+    /// Quoted text: with the escapes of JSON in `"`, and without any in `'`.
+    fn quoted(&mut self, quote: char) -> Result<String, &'static str> {
+        const OPEN: &str = "a quote that is not closed";
+        self.at += quote.len_utf8();
+        let mut text = String::new();
+        loop {
+            let c = self.next().ok_or(OPEN)?;
+            match c {
+                c if c == quote => return Ok(text),
+                '\\' if quote == '"' => text.push(self.escape()?),
+                c => text.push(c),
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.at += c.len_utf8();
+        Some(c)
+    }
+
+    fn escape(&mut self) -> Result<char, &'static str> {
+        const UNKNOWN: &str = "an unknown escape in quotes";
+        Ok(match self.next().ok_or(UNKNOWN)? {
+            'n' => '\n',
+            't' => '\t',
+            'r' => '\r',
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            c @ ('"' | '\\' | '/' | '\'') => c,
+            'u' => {
+                let first = self.unit().ok_or(UNKNOWN)?;
+                let second = match first {
+                    0xd800..0xdc00 if self.rest().starts_with("\\u") => {
+                        self.at += 2;
+                        self.unit()
+                    }
+                    _ => None,
+                };
+                let units = std::iter::once(first).chain(second);
+                let mut decoded = char::decode_utf16(units);
+                decoded.next().and_then(Result::ok).ok_or(UNKNOWN)?
+            }
+            _ => return Err(UNKNOWN),
+        })
+    }
+
+    fn unit(&mut self) -> Option<u16> {
+        let digits = self.rest().get(..4)?;
+        self.at += 4;
+        u16::from_str_radix(digits, 16).ok()
+    }
+}
+
+/// What a bare word is. A number that is spelled unusually stays text, which reads as the same number
+/// and keeps its spelling.
+fn scalar(word: &str) -> Value {
+    match word {
+        "true" => return Value::Bool(true),
+        "false" => return Value::Bool(false),
+        "null" => return Value::Unset,
+        _ => {}
+    }
+    if let Ok(number) = word.parse::<i64>() {
+        if number.to_string() == word {
+            return Value::Int(number);
+        }
+    }
+    match word.parse::<f64>() {
+        Ok(number) if number.is_finite() && format!("{number:?}") == word => {
+            Value::Float(number).with_spelling(word)
+        }
+        _ => Value::from(word),
+    }
+}
+
+/// What a bare word is in JSON. A number keeps its spelling.
+fn json_scalar(word: &str) -> Option<Value> {
+    if let "true" | "false" | "null" = word {
+        return Some(scalar(word));
+    }
+    let digits = word.strip_prefix('-').unwrap_or(word);
+    let starts = digits.starts_with(|c: char| c.is_ascii_digit());
+    let zeros = digits.starts_with('0') && digits[1..].starts_with(|c: char| c.is_ascii_digit());
+    if !starts || zeros {
+        return None;
+    }
+    if let Ok(number) = word.parse::<i128>() {
+        return Some(Value::from(number).with_spelling(word));
+    }
+    let number = word.parse::<f64>().ok().filter(|number| number.is_finite());
+    Some(Value::Float(number?).with_spelling(word))
+}

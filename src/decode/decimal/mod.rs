@@ -1,0 +1,166 @@
+//! Floats as their sources wrote them: the digits decide, not the 64 bits that are nearest to them.
+
+use crate::decode::input::Input;
+use crate::decode::text::{self, Float, NumberFault, Whole};
+use crate::value::spelled;
+
+/// A float, and the decimal number that its source wrote if the canonical form is another one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written<'a> {
+    value: f64,
+    text: Option<&'a str>,
+}
+
+impl<'a> Written<'a> {
+    /// `None` if the input is no float. A spelling that is no decimal number does not count: a format
+    /// may spell its numbers in any way.
+    pub(super) fn of(input: Input<'a>) -> Option<Self> {
+        let Input::Float(value) = input.canonical() else {
+            return None;
+        };
+        let text = match input {
+            Input::Spelled(spelled) => Some(spelled.as_str()),
+            _ => None,
+        };
+        let text = text.filter(|text| is_spelling(text, value));
+        Some(Self { value, text })
+    }
+
+    /// The integer that was written. `Malformed` says that the number has a fraction, and `Inexact`
+    /// that the digits were lost before the value came here.
+    pub(super) fn whole(self) -> Result<Whole, NumberFault> {
+        if let Some(text) = self.text {
+            return whole(text);
+        }
+        if self.value.fract() != 0.0 {
+            return Err(NumberFault::Malformed);
+        }
+        exact_integer(self.value)
+    }
+
+    pub(super) fn float<F: Float>(self) -> Result<F, NumberFault> {
+        match self.text {
+            Some(text) => text::float(text),
+            None => F::of_f64(self.value).ok_or(NumberFault::Range),
+        }
+    }
+
+    pub(super) fn is_zero(self) -> bool {
+        self.value == 0.0 && self.whole() == Ok(Whole::Signed(0))
+    }
+
+    /// The text of a number that is not 0 and would be 0 as a float. Only a type that takes text can
+    /// hold it.
+    pub(super) fn vanished(self) -> Option<&'a str> {
+        self.text.filter(|_| self.value == 0.0 && !self.is_zero())
+    }
+}
+
+/// Whether a text is a decimal number and this the float that is nearest to it.
+fn is_spelling(text: &str, value: f64) -> bool {
+    let decimal = text.bytes().any(|b| b.is_ascii_digit())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'+' | b'-' | b'e' | b'E' | b'_'));
+    let plain = text::without_separators(text).filter(|_| decimal);
+    plain.is_some_and(|plain| plain.parse() == Ok(value))
+}
+
+/// The integer that a float without a fraction is, if no digit of it was lost: up to 2^53, and beyond
+/// if its shortest form says all of its digits.
+fn exact_integer(value: f64) -> Result<Whole, NumberFault> {
+    let magnitude = value.abs();
+    if magnitude >= 2_f64.powi(128) {
+        return Err(NumberFault::Range);
+    }
+    if !spelled::is_shortest_exact(value) {
+        return Err(NumberFault::Inexact);
+    }
+    // The bound is a power of two, so it is exact, and so is the cast of what is below.
+    signed(value < 0.0, magnitude as u128)
+}
+
+fn signed(negative: bool, magnitude: u128) -> Result<Whole, NumberFault> {
+    if !negative {
+        return Ok(i128::try_from(magnitude).map_or(Whole::Huge(magnitude), Whole::Signed));
+    }
+    let number = 0i128.checked_sub_unsigned(magnitude);
+    number.map(Whole::Signed).ok_or(NumberFault::Range)
+}
+
+/// The integer that a decimal number is, such as `5.0` or `1.5e3`. Nothing is written out: the time
+/// depends on the length of the text alone.
+fn whole(text: &str) -> Result<Whole, NumberFault> {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, power(exponent)),
+        None => (text, 0),
+    };
+    let digits = Digits::of(mantissa);
+    match digits.number {
+        Some(0) => return Ok(Whole::Signed(0)),
+        // The last digit is not zero, so each place after the point is one of a fraction.
+        _ if exponent.saturating_add(digits.exponent) < 0 => return Err(NumberFault::Malformed),
+        None => return Err(NumberFault::Range),
+        Some(_) => {}
+    }
+    let zeros = u32::try_from(exponent.saturating_add(digits.exponent)).ok();
+    let scale = zeros.and_then(|zeros| 10u128.checked_pow(zeros));
+    let magnitude = scale.and_then(|scale| digits.number?.checked_mul(scale));
+    signed(
+        mantissa.starts_with('-'),
+        magnitude.ok_or(NumberFault::Range)?,
+    )
+}
+
+/// A power of ten; one that is too large for 64 bits is as good as the largest.
+fn power(text: &str) -> i64 {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let digits = digits.bytes().filter(u8::is_ascii_digit);
+    let power = digits.fold(0i64, |power, digit| {
+        power
+            .saturating_mul(10)
+            .saturating_add(i64::from(digit - b'0'))
+    });
+    if negative { -power } else { power }
+}
+
+/// The digits of a number from the first to the last that is not zero, times a power of ten.
+struct Digits {
+    /// `None` if 128 bits do not hold them.
+    number: Option<u128>,
+    exponent: i64,
+}
+
+impl Digits {
+    fn of(mantissa: &str) -> Self {
+        let mut number = Some(0u128);
+        let (mut zeros, mut places) = (0u32, 0i64);
+        let mut after_point = false;
+        for byte in mantissa.bytes() {
+            match byte {
+                b'.' => after_point = true,
+                b'0'..=b'9' => {
+                    places += i64::from(after_point);
+                    zeros = zeros.saturating_add(1);
+                }
+                _ => {}
+            }
+            if let b'1'..=b'9' = byte {
+                number = match number {
+                    Some(0) => Some(0),
+                    number => number.and_then(|n| n.checked_mul(10u128.checked_pow(zeros)?)),
+                };
+                number = number.and_then(|n| n.checked_add(u128::from(byte - b'0')));
+                zeros = 0;
+            }
+        }
+        let exponent = i64::from(zeros) - places;
+        Self { number, exponent }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,368 @@
+//! What text means: numbers, booleans, lists and pairs.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use crate::decode::braces::{MANY_TABLES, MANY_VALUES};
+use crate::value::key::{MAX_TABLES, MAX_VALUES};
+
+/// An integer of any size that a target may ask for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Whole {
+    Signed(i128),
+    /// Above `i128::MAX`.
+    Huge(u128),
+}
+
+/// Why text is not the number that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum NumberFault {
+    Empty,
+    Malformed,
+    Range,
+    Inexact,
+}
+
+/// Reads an integer: surrounding space, a sign, `0x` `0o` `0b`, and `_` between digits.
+pub(super) fn whole(text: &str) -> Result<Whole, NumberFault> {
+    let text = text.trim();
+    let bytes = text.as_bytes();
+    let (negative, digits) = match bytes {
+        [] => return Err(NumberFault::Empty),
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        all => (false, all),
+    };
+    let (radix, digits) = match digits {
+        [b'0', b'x' | b'X', rest @ ..] => (16, rest),
+        [b'0', b'o' | b'O', rest @ ..] => (8, rest),
+        [b'0', b'b' | b'B', rest @ ..] => (2, rest),
+        rest => (10, rest),
+    };
+    // Fifteen digits of any base fit 60 bits, and 64-bit steps are much cheaper.
+    let magnitude = if digits.len() <= 15 {
+        u128::from(short_digits(digits, radix).ok_or(NumberFault::Malformed)?)
+    } else {
+        long_digits(digits, radix)?
+    };
+    if !negative {
+        return Ok(i128::try_from(magnitude).map_or(Whole::Huge(magnitude), Whole::Signed));
+    }
+    0i128
+        .checked_sub_unsigned(magnitude)
+        .map(Whole::Signed)
+        .ok_or(NumberFault::Range)
+}
+
+fn digit(byte: u8, radix: u32) -> Option<u32> {
+    char::from(byte).to_digit(radix)
+}
+
+fn short_digits(digits: &[u8], radix: u32) -> Option<u64> {
+    let mut value = 0;
+    let mut after_digit = false;
+    for &byte in digits {
+        if byte == b'_' && after_digit {
+            after_digit = false;
+        } else {
+            value = value * u64::from(radix) + u64::from(digit(byte, radix)?);
+            after_digit = true;
+        }
+    }
+    after_digit.then_some(value)
+}
+
+fn long_digits(digits: &[u8], radix: u32) -> Result<u128, NumberFault> {
+    let mut value = Some(0u128);
+    let mut after_digit = false;
+    for &byte in digits {
+        if byte == b'_' && after_digit {
+            after_digit = false;
+        } else {
+            let digit = digit(byte, radix).ok_or(NumberFault::Malformed)?;
+            value = value
+                .and_then(|v| v.checked_mul(u128::from(radix)))
+                .and_then(|v| v.checked_add(u128::from(digit)));
+            after_digit = true;
+        }
+    }
+    if !after_digit {
+        return Err(NumberFault::Malformed);
+    }
+    value.ok_or(NumberFault::Range)
+}
+
+/// The two float types, as far as reading them goes.
+pub(super) trait Float: Copy + PartialEq + std::str::FromStr {
+    fn of_i128(value: i128) -> Option<Self>;
+    fn of_u128(value: u128) -> Option<Self>;
+    fn of_f64(value: f64) -> Option<Self>;
+    fn finite(self) -> bool;
+    const ZERO: Self;
+}
+
+macro_rules! float {
+    ($t:ty) => {
+        impl Float for $t {
+            fn of_i128(value: i128) -> Option<Self> {
+                let float = value as $t;
+                // 2^127 would saturate on the way back and look exact.
+                (float < 170_141_183_460_469_231_731_687_303_715_884_105_728.0
+                    && float as i128 == value)
+                    .then_some(float)
+            }
+            fn of_u128(value: u128) -> Option<Self> {
+                let float = value as $t;
+                let below =
+                    f64::from(float) < 340_282_366_920_938_463_463_374_607_431_768_211_456.0;
+                (below && float as u128 == value).then_some(float)
+            }
+            fn of_f64(value: f64) -> Option<Self> {
+                let mut float = value as $t;
+                if value.is_finite() && f64::from(float) != value {
+                    // Rounded once, as the text of this number is.
+                    float = format!("{value:?}").parse().ok()?;
+                }
+                let overflows = value.is_finite() && !float.is_finite();
+                let vanishes = value != 0.0 && float == 0.0;
+                (!overflows && !vanishes).then_some(float)
+            }
+            fn finite(self) -> bool {
+                self.is_finite()
+            }
+            const ZERO: Self = 0.0;
+        }
+    };
+}
+float!(f32);
+float!(f64);
+
+/// Reads a float. Text of an integer must be exact, as a typed integer must.
+pub(super) fn float<F: Float>(text: &str) -> Result<F, NumberFault> {
+    let text = text.trim();
+    if matches!(text, "nan" | "inf" | "-inf") {
+        return text.parse().map_err(|_| NumberFault::Malformed);
+    }
+    match whole(text) {
+        Ok(Whole::Signed(value)) => return F::of_i128(value).ok_or(NumberFault::Inexact),
+        Ok(Whole::Huge(value)) => return F::of_u128(value).ok_or(NumberFault::Inexact),
+        Err(NumberFault::Malformed) => {}
+        Err(fault) => return Err(fault),
+    }
+    let known = |b: u8| b.is_ascii_digit() || matches!(b, b'.' | b'+' | b'-' | b'e' | b'E' | b'_');
+    if !text.bytes().all(known) {
+        return Err(NumberFault::Malformed);
+    }
+    let plain = without_separators(text).ok_or(NumberFault::Malformed)?;
+    let value: F = plain.parse().map_err(|_| NumberFault::Malformed)?;
+    let mantissa = plain.split(['e', 'E']).next().unwrap_or_default();
+    let vanished = value == F::ZERO && mantissa.bytes().any(|b| matches!(b, b'1'..=b'9'));
+    if !value.finite() || vanished {
+        return Err(NumberFault::Range);
+    }
+    Ok(value)
+}
+
+pub(super) fn without_separators(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('_') {
+        return Some(Cow::Borrowed(text));
+    }
+    let bytes = text.as_bytes();
+    let digit = |at: Option<usize>| {
+        at.and_then(|at| bytes.get(at))
+            .is_some_and(u8::is_ascii_digit)
+    };
+    let proper = |at: usize| digit(at.checked_sub(1)) && digit(Some(at + 1));
+    let sound = (0..bytes.len()).all(|at| bytes[at] != b'_' || proper(at));
+    sound.then(|| Cow::Owned(text.replace('_', "")))
+}
+
+/// Reads a boolean word in any case.
+pub(super) fn boolean(text: &str) -> Option<bool> {
+    let text = text.trim();
+    let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if is(&["true", "t", "yes", "y", "on", "1"]) {
+        Some(true)
+    } else if is(&["false", "f", "no", "n", "off", "0"]) {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// Splits comma text, or the text of an array in brackets, into its items.
+pub(super) fn items(text: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
+    let mut rest = Pieces::new(unbracketed(text)?);
+    let mut items = Vec::new();
+    let mut tables = 0;
+    while let Some((item, _)) = rest.next(b",")? {
+        tables += usize::from(item.starts_with(['{', '[']));
+        if tables > MAX_TABLES {
+            return Err(MANY_TABLES);
+        }
+        if items.len() >= MAX_VALUES {
+            return Err(MANY_VALUES);
+        }
+        items.push(item);
+    }
+    Ok(items)
+}
+
+/// What text should look like that is to be a table.
+pub(super) const NO_TABLE: &str =
+    "not a table: write `a=1, b=2`, `{a = 1, b = 2}` or JSON such as `{\"a\": 1}`";
+
+/// A name and its value, borrowed unless they hold escapes.
+pub(super) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// Splits text such as `a=1, b=2` into its pairs.
+pub(super) fn pairs(text: &str) -> Result<Vec<Pair<'_>>, &'static str> {
+    let mut rest = Pieces::new(text.trim());
+    let mut pairs: Vec<Pair<'_>> = Vec::new();
+    while let Some((name, stop)) = rest.next(b"=,")? {
+        if stop != Some(b'=') {
+            return Err(NO_TABLE);
+        }
+        // What is no name: the text is of another form, and is cut in the wrong places.
+        if name.contains(['{', '}', '[', ']', '"', '?']) || name.contains("://") {
+            return Err(NO_TABLE);
+        }
+        let value = match rest.next(b",")? {
+            Some((value, _)) => value,
+            None => Cow::Borrowed(""),
+        };
+        if pairs.len() >= MAX_VALUES {
+            return Err(MANY_VALUES);
+        }
+        pairs.push((name, value));
+    }
+    let mut names = HashSet::with_capacity(pairs.len());
+    if pairs.iter().all(|(name, _)| names.insert(&**name)) {
+        Ok(pairs)
+    } else {
+        Err("a name that stands twice")
+    }
+}
+
+/// The inside of array text; comma text as it is.
+fn unbracketed(text: &str) -> Result<&str, &'static str> {
+    let text = text.trim();
+    if !text.starts_with('[') {
+        return Ok(text);
+    }
+    let end = closing(text.as_bytes()).ok_or("a `[` that is not closed")?;
+    // `[::1]:80, [::2]:80` begins with a bracket and is comma text all the same.
+    Ok(if end + 1 == text.len() {
+        text[1..end].trim()
+    } else {
+        text
+    })
+}
+
+/// Where the bracket or brace that `text` begins with is closed.
+fn closing(text: &[u8]) -> Option<usize> {
+    let mut depth = 0usize;
+    let mut braces = 0usize;
+    let mut quote = None;
+    // A quote opens only where an item begins, so that `[it's]` is closed.
+    let mut fresh = true;
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        match (quote, byte) {
+            (Some(_), b'\\') => at += 1,
+            (Some(open), byte) if open == byte => quote = None,
+            (Some(_), _) => {}
+            (None, b'"' | b'\'') if fresh => quote = Some(byte),
+            (None, b'[' | b'{') => {
+                depth += 1;
+                braces += usize::from(byte == b'{');
+            }
+            (None, b']' | b'}') => {
+                depth -= 1;
+                braces -= usize::from(byte == b'}').min(braces);
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+            _ => {}
+        }
+        fresh = matches!(byte, b'[' | b',' | b'{')
+            || (braces > 0 && matches!(byte, b':' | b'='))
+            || (fresh && byte.is_ascii_whitespace());
+        at += 1;
+    }
+    None
+}
+
+/// Cuts text at separators that stand outside of quotes and brackets.
+struct Pieces<'a> {
+    rest: &'a str,
+}
+
+type Piece<'a> = (Cow<'a, str>, Option<u8>);
+
+impl<'a> Pieces<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { rest: text }
+    }
+
+    /// The next piece and the separator behind it; nothing after a last separator.
+    fn next(&mut self, stops: &[u8]) -> Result<Option<Piece<'a>>, &'static str> {
+        let text = self.rest.trim_start();
+        let piece = match text.as_bytes().first() {
+            None => return Ok(None),
+            Some(&quote @ (b'"' | b'\'')) => {
+                let (inside, after) = unquote(&text[1..], quote)?;
+                let after = after.trim_start();
+                let stop = after.bytes().next();
+                if stop.is_some_and(|b| !stops.contains(&b)) {
+                    return Err("text after a closing quote");
+                }
+                self.rest = after.get(1..).unwrap_or_default();
+                return Ok(Some((inside, stop)));
+            }
+            Some(b'[') => closing(text.as_bytes()).ok_or("a `[` that is not closed")?,
+            // Text may have a brace of its own, such as a template.
+            Some(b'{') => closing(text.as_bytes()).unwrap_or(0),
+            Some(_) => 0,
+        };
+        let end = text.as_bytes()[piece..]
+            .iter()
+            .position(|b| stops.contains(b))
+            .map(|at| at + piece);
+        let (item, rest) = match end {
+            Some(at) => (&text[..at], &text[at + 1..]),
+            None => (text, ""),
+        };
+        self.rest = rest;
+        let stop = end.map(|at| text.as_bytes()[at]);
+        Ok(Some((Cow::Borrowed(item.trim_end()), stop)))
+    }
+}
+
+/// Reads up to the closing quote: what stands inside, and what stands behind.
+fn unquote(text: &str, quote: u8) -> Result<(Cow<'_, str>, &str), &'static str> {
+    let quote = char::from(quote);
+    let mut owned = String::new();
+    let mut from = 0;
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        if c == quote {
+            let after = &text[at + 1..];
+            if owned.is_empty() && from == 0 {
+                return Ok((Cow::Borrowed(&text[..at]), after));
+            }
+            owned.push_str(&text[from..at]);
+            return Ok((Cow::Owned(owned), after));
+        }
+        if c == '\\' {
+            // Only quotes and backslashes are escaped, so `C:\dir` stays what it is.
+            if let Some((next, '"' | '\'' | '\\')) = chars.clone().next() {
+                owned.push_str(&text[from..at]);
+                from = next;
+                chars.next();
+            }
+        }
+    }
+    Err("a quote that is not closed")
+}

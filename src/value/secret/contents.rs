@@ -1,0 +1,104 @@
+//! Whether a value contains a secret: by a name in it, or by the form of a text.
+
+use std::collections::BTreeMap;
+
+use crate::value::Value;
+use crate::value::node::{Node, Table};
+use crate::value::secret::forms;
+use crate::value::secret::names::looks_secret;
+
+/// What makes a value secret whatever its key is.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Sign {
+    /// A name in it that looks secret.
+    Name,
+    /// Such a name, or an address with a password.
+    NameOrForm,
+}
+
+/// Whether a value looks secret whatever its key is: an address with a password, or a table with
+/// such a name in it.
+pub(crate) fn holds_secret(value: &Value) -> bool {
+    value_has(value, "", Sign::NameOrForm)
+}
+
+/// As [`holds_secret`], by the names in the value alone.
+pub(crate) fn names_secret(value: &Value) -> bool {
+    value_has(value, "", Sign::Name)
+}
+
+/// As [`holds_secret`], for the items of a list.
+pub(crate) fn list_holds_secret(items: &[Value]) -> bool {
+    items.iter().any(holds_secret)
+}
+
+/// As [`holds_secret`], for the fields of a table.
+pub(crate) fn fields_hold_secret(fields: &BTreeMap<Box<str>, Value>) -> bool {
+    fields_have(fields, "", Sign::NameOrForm)
+}
+
+/// As [`holds_secret`], for a table of the tree.
+pub(crate) fn table_holds_secret(table: &Table) -> bool {
+    table_has(table, "")
+}
+
+/// As [`holds_secret`], for what stands at a place of a tree.
+pub(crate) fn node_holds_secret(node: &Node) -> bool {
+    node_has(node, "")
+}
+
+/// Whether the text of a value looks secret: an address with a password, or a table in braces with such
+/// a name.
+pub(crate) fn value_text_holds_secret(text: &str) -> bool {
+    forms::text_holds_secret(text) || braces_name_secret(text)
+}
+
+/// Whether a text in braces has a name that looks secret; a rough look that finds rather too much.
+fn braces_name_secret(text: &str) -> bool {
+    let entries = text.split([',', '{', '[', ';']);
+    let mut names = entries.filter_map(|entry| entry.split_once([':', '=']));
+    let is_secret = |name: &str| looks_secret(name.trim().trim_matches(['"', '\'']));
+    text.trim_start().starts_with(['{', '[']) && names.any(|(name, _)| is_secret(name))
+}
+
+fn below(above: &str, name: &str) -> String {
+    match above {
+        "" => name.to_owned(),
+        above => format!("{above}.{name}"),
+    }
+}
+
+fn value_has(value: &Value, above: &str, sign: Sign) -> bool {
+    match value {
+        Value::Text(text) => sign == Sign::NameOrForm && value_text_holds_secret(text),
+        Value::List(items) => items.iter().any(|item| value_has(item, above, sign)),
+        Value::Table(fields) => fields_have(fields, above, sign),
+        _ => false,
+    }
+}
+
+fn fields_have(fields: &BTreeMap<Box<str>, Value>, above: &str, sign: Sign) -> bool {
+    fields.iter().any(|(name, value)| {
+        let path = below(above, name);
+        looks_secret(&path) || value_has(value, &path, sign)
+    })
+}
+
+fn table_has(table: &Table, above: &str) -> bool {
+    table.map().iter().any(|entry| {
+        let path = below(above, &entry.name);
+        looks_secret(&path) || node_has(&entry.node, &path)
+    })
+}
+
+fn node_has(node: &Node, above: &str) -> bool {
+    match node {
+        Node::Leaf(leaf) => value_has(&leaf.value, above, Sign::NameOrForm),
+        Node::Table(table) => table_has(table, above),
+        // Nothing of a secret went into a broken reference.
+        Node::Resolved(resolved) => resolved
+            .value
+            .as_ref()
+            .is_ok_and(|value| resolved.secret || value_has(value, above, Sign::NameOrForm)),
+    }
+}
