@@ -11,16 +11,16 @@ use parking_lot::ReentrantMutex;
 
 use crate::engine::cache::{Before, Cache};
 use crate::engine::clock::Clock;
+use crate::engine::commit::candidate::Rules;
+use crate::engine::commit::pins::{self, Pin};
+use crate::engine::commit::removal_guard::Said;
+use crate::engine::commit::versions::{Look, RetiredVersions};
 use crate::engine::commit::{Condition, Done, Instead, Ledger, Order};
-use crate::engine::dispatch::{self, Dispatcher, Trouble};
-use crate::engine::guard::Said;
-use crate::engine::health::books::{Answer, Books, News};
+use crate::engine::dispatcher::{self, Dispatcher, Trouble};
+use crate::engine::health::registry::{Answer, Books, News};
 use crate::engine::health::{PendingRestart, SourceEventKind};
-use crate::engine::pins::{self, Pin};
-use crate::engine::propose::Rules;
-use crate::engine::supervise::Supervisor;
+use crate::engine::supervisor::Supervisor;
 use crate::engine::threads::PATIENCE;
-use crate::engine::versions::{Look, RetiredVersions};
 use crate::error::{Error, ErrorKind};
 use crate::property::listen::{Listener, Listeners};
 use crate::property::registry::{Host, HostRef, Registry};
@@ -437,11 +437,11 @@ impl Engine {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed, "the properties are gone"));
         }
-        let depth = dispatch::depth_of_commit();
-        if depth > dispatch::MAX_DEPTH {
+        let depth = dispatcher::depth_of_commit();
+        if depth > dispatcher::MAX_DEPTH {
             let detail = format!(
                 "callbacks triggered each other more than {} times in a row",
-                dispatch::MAX_DEPTH
+                dispatcher::MAX_DEPTH
             );
             let error = Error::new(ErrorKind::Loop, detail);
             self.books.note(self.current.load().number(), error.clone());
@@ -571,7 +571,7 @@ impl Engine {
         })?;
         self.dispatcher.deliver(|| {
             for (depth, told) in tell {
-                dispatch::caused_by(depth, told);
+                dispatcher::caused_by(depth, told);
             }
         });
         drop(unused);
@@ -888,7 +888,7 @@ impl Engine {
                 }
             });
             if !started {
-                let again = self.supervisor.clock().now() + dispatch::RETRY;
+                let again = self.supervisor.clock().now() + dispatcher::RETRY;
                 self.books.accept_at(source, again);
                 next = next.into_iter().chain([again]).min();
             }
@@ -1007,7 +1007,7 @@ impl Host for Engine {
     }
 
     fn cause(&self) -> u32 {
-        dispatch::cause()
+        dispatcher::cause()
     }
 
     fn callback_panicked(&self, panic: Panicked) {

@@ -7,7 +7,7 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
 use crate::engine::core::Engine;
-use crate::engine::dispatch::Dispatcher;
+use crate::engine::dispatcher::Dispatcher;
 use crate::property::subscription::Subscriber;
 
 /// Notes the newest value that a callback saw.

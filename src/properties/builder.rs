@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::clock::Clock;
+use crate::engine::commit::candidate::{Rules, TreeValidator};
+use crate::engine::commit::pins::{BOOTSTRAP_RANK, DEFAULT_RANK, reserved};
 use crate::engine::core::Engine;
 use crate::engine::health::SourceEvent;
-use crate::engine::pins::{BOOTSTRAP_RANK, DEFAULT_RANK, reserved};
-use crate::engine::propose::{Rules, TreeValidator};
 use crate::error::{Error, ErrorKind};
 use crate::properties::start::{Limits, Loaded, Started, after, layer};
 use crate::properties::{Owner, Properties};

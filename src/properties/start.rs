@@ -5,10 +5,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::cache::{Form, Kept, Unkept};
 use crate::engine::commit::Instead;
+use crate::engine::commit::pins::BOOTSTRAP_RANK;
 use crate::engine::core::Engine;
-use crate::engine::health::books::{Answer, Expected, News};
-use crate::engine::pins::BOOTSTRAP_RANK;
-use crate::engine::supervise::{Keeper, Terms, guarded};
+use crate::engine::health::registry::{Answer, Expected, News};
+use crate::engine::supervisor::{Keeper, Terms, guarded};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Applied, Masked, Policy, References, Source, Start, Timing, Watching};
 use crate::sync::discard::Discard;

@@ -1,26 +1,18 @@
 //! The places that values come from: one file or folder a backend.
 //!
 //! Each is a [`Source`](crate::Source) that a program hands to the builder. Files and directories
-//! share one private room, `disk`, which reads safely and watches; `Http` reads by it too.
+//! share `fs::watch`, which reads safely and watches; `Http` reads `file:` addresses by it too. What
+//! backends of several kinds need is in `shared`.
 
 mod args;
 #[cfg(feature = "consul")]
 mod consul;
-mod dir;
-mod disk;
 mod env;
 #[cfg(feature = "etcd")]
 mod etcd;
-mod file;
+mod fs;
 #[cfg(feature = "http")]
 mod http;
-#[cfg(any(
-    feature = "consul",
-    feature = "etcd",
-    feature = "nats",
-    feature = "zookeeper"
-))]
-mod kv;
 mod memory;
 #[cfg(feature = "nats")]
 mod nats;
@@ -31,31 +23,29 @@ mod nats;
     feature = "nats",
     feature = "zookeeper"
 ))]
-mod trust;
-#[cfg(any(feature = "consul", feature = "etcd", feature = "http"))]
-mod web;
+mod shared;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
 
 pub use args::Args;
 #[cfg(feature = "consul")]
 pub use consul::Consul;
-pub use dir::Dir;
 pub use env::Env;
 #[cfg(feature = "etcd")]
 pub use etcd::Etcd;
-pub use file::File;
+pub use fs::dir::Dir;
+pub use fs::file::File;
 #[cfg(feature = "http")]
 pub use http::Http;
+pub use memory::Memory;
+#[cfg(feature = "nats")]
+pub use nats::Nats;
 #[cfg(any(
     feature = "consul",
     feature = "etcd",
     feature = "nats",
     feature = "zookeeper"
 ))]
-pub use kv::locator::{Found, Location, Locator};
-pub use memory::Memory;
-#[cfg(feature = "nats")]
-pub use nats::Nats;
+pub use shared::kv::locator::{Found, Location, Locator};
 #[cfg(feature = "zookeeper")]
 pub use zookeeper::ZooKeeper;

@@ -23,13 +23,13 @@ use crate::value::key::Key;
 use crate::value::node::Table;
 use crate::value::units;
 
-mod codec;
-mod disk;
+mod encoding;
+mod file;
 mod rollback;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use codec::{Form, Kept};
+pub(crate) use encoding::{Form, Kept};
 pub(crate) use rollback::Before;
 
 /// What comes shortly after a change is written with it.
@@ -53,7 +53,7 @@ const MAX_GUESSED: usize = 100;
 /// The caches of all sources of one engine.
 #[derive(Default)]
 pub(crate) struct Cache {
-    dir: OnceLock<disk::StateDir>,
+    dir: OnceLock<file::StateDir>,
     /// Whether the file of the roll-back is of this run, or was there when it began. Held while that
     /// is brought up to date.
     rollback: Mutex<bool>,
@@ -128,7 +128,7 @@ impl Cache {
     /// Keeps state in a directory from now on.
     pub(crate) fn open(&self, dir: PathBuf) {
         let dir = std::path::absolute(&dir).unwrap_or(dir);
-        self.dir.get_or_init(|| disk::StateDir::open(dir));
+        self.dir.get_or_init(|| file::StateDir::open(dir));
     }
 
     /// Whether there is a place to keep anything: every commit asks.
@@ -150,7 +150,7 @@ impl Cache {
         form: Form,
     ) -> Result<Result<Kept, Unkept>, Error> {
         let refuse = |detail: &str| Error::new(ErrorKind::Other, detail).with_origin(owner);
-        let Some(disk::StateDir { path: dir, .. }) = self.dir.get() else {
+        let Some(file::StateDir { path: dir, .. }) = self.dir.get() else {
             let detail = "is to be kept on disk, and `Builder::state_dir` does not say where";
             return Err(refuse(detail));
         };
@@ -179,17 +179,17 @@ impl Cache {
             self.remove(source);
             refuse(&format!("no thread can be started to keep it: {cause}"))
         })?;
-        let path = disk::path(dir, owner);
+        let path = file::path(dir, owner);
         let unusable = |reason: String| {
             let detail = format!("what was kept of it in {} is {reason}", path.display());
             Unkept::Unusable(Error::new(ErrorKind::Malformed, detail).with_origin(owner))
         };
         let read = || {
-            let bytes = disk::read(&path).map_err(unusable)?.ok_or_else(|| {
+            let bytes = file::read(&path).map_err(unusable)?.ok_or_else(|| {
                 let detail = format!("nothing was kept of it in {} yet", dir.display());
                 Unkept::Missing(Error::new(ErrorKind::Missing, detail).with_origin(owner))
             })?;
-            let kept = codec::read(&bytes, owner).map_err(unusable)?;
+            let kept = encoding::read(&bytes, owner).map_err(unusable)?;
             if kept.form != form && kept.root.has_reference_syntax() {
                 return Err(unusable(of_other_form(kept.form)));
             }
@@ -350,7 +350,7 @@ impl Shared {
     }
 
     /// Waits for something to write and writes it; says whether to go on.
-    fn step(&self, dir: &disk::StateDir, engine: &Weak<Engine>) -> bool {
+    fn step(&self, dir: &file::StateDir, engine: &Weak<Engine>) -> bool {
         let Some(work) = self.next() else {
             return false;
         };
@@ -455,7 +455,7 @@ impl Shared {
 
 impl Job {
     /// Writes what is in force; says what is on disk then.
-    fn run(&self, dir: &disk::StateDir, engine: &Engine) -> Result<Option<Written>, String> {
+    fn run(&self, dir: &file::StateDir, engine: &Engine) -> Result<Option<Written>, String> {
         let Some((root, kept)) = layer(engine, self.source) else {
             // Not in the tree, or not any more.
             return Ok(self.written);
@@ -481,12 +481,12 @@ impl Job {
         } else {
             Vec::new()
         };
-        let body = codec::body(&root, &absent, &hidden);
+        let body = encoding::body(&root, &absent, &hidden);
         engine.books.left_out(self.source, guessed.into_inner());
         // It may be the last that holds it.
         drop(root);
         let revision = self.revision.as_deref();
-        let hash = disk::hash(&body) ^ disk::hash(revision.unwrap_or_default().as_bytes());
+        let hash = file::hash(&body) ^ file::hash(revision.unwrap_or_default().as_bytes());
         if let Some(written) = self.written {
             let since = confirmed.duration_since(written.confirmed);
             let fresh = since.is_ok_and(|since| since < FRESH);
@@ -494,8 +494,8 @@ impl Job {
                 return Ok(self.written);
             }
         }
-        let file = codec::file(&self.owner, confirmed, self.form, revision, &body);
-        dir.write(&disk::file_name(&self.owner), &file)?;
+        let file = encoding::file(&self.owner, confirmed, self.form, revision, &body);
+        dir.write(&file::file_name(&self.owner), &file)?;
         Ok(Some(Written { hash, confirmed }))
     }
 }

@@ -7,9 +7,9 @@
 
 use std::time::SystemTime;
 
-use crate::engine::cache::{Cache, codec, disk, is_secret};
+use crate::engine::cache::{Cache, encoding, file, is_secret};
+use crate::engine::commit::pins::hidden_defaults;
 use crate::engine::core::Engine;
-use crate::engine::pins::hidden_defaults;
 use crate::error::{Error, ErrorKind};
 use crate::value::Value;
 use crate::value::key::Key;
@@ -45,12 +45,12 @@ impl Cache {
             );
             Error::new(ErrorKind::Malformed, detail)
         };
-        let read = disk::read(&path);
+        let read = file::read(&path);
         *self.rollback.lock() = !matches!(read, Ok(None));
         let Some(bytes) = read.map_err(unusable)? else {
             return Ok(None);
         };
-        let kept = codec::read(&bytes, OWNER).map_err(unusable)?;
+        let kept = encoding::read(&bytes, OWNER).map_err(unusable)?;
         let generation = kept.revision.as_deref().and_then(|text| text.parse().ok());
         Ok(Some(Before {
             generation: generation.ok_or_else(|| unusable("damaged: no generation".to_owned()))?,
@@ -71,7 +71,7 @@ impl Cache {
         let written = match engine.rolled_back()? {
             // Another process that shares the directory may have rolled back.
             None if !*ours => Ok(()),
-            None => disk::remove(&dir.path, FILE).inspect(|()| *ours = false),
+            None => file::remove(&dir.path, FILE).inspect(|()| *ours = false),
             Some(pin) => {
                 // What turns out to be a secret later must not stay on disk.
                 let _ = self.run(engine);
@@ -82,10 +82,10 @@ impl Cache {
                     hidden_defaults(&pin.tree, &engine.current.full().layers)
                 };
                 let tree = without_derived_secrets(engine, &pin.tree);
-                let body = codec::body_in_force(&tree, &pin.secrets, &defaults, &hidden);
+                let body = encoding::body_in_force(&tree, &pin.secrets, &defaults, &hidden);
                 let generation = pin.pinned.generation.to_string();
-                let (since, form) = (pin.pinned.since, codec::Form::References);
-                let file = codec::file(OWNER, since, form, Some(&generation), &body);
+                let (since, form) = (pin.pinned.since, encoding::Form::References);
+                let file = encoding::file(OWNER, since, form, Some(&generation), &body);
                 dir.write(FILE, &file).inspect(|()| *ours = true)
             }
         };

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use proptest::prelude::*;
 
-use super::{codec, disk};
+use super::{encoding, file};
 use crate::error::Error;
 use crate::properties::Properties;
 use crate::source::{Source, Watching};
@@ -18,11 +18,11 @@ fn moment() -> SystemTime {
 }
 
 fn bytes(document: &Document) -> Vec<u8> {
-    let body = codec::body(document.root(), &[], &|_, _| false);
-    codec::file(
+    let body = encoding::body(document.root(), &[], &|_, _| false);
+    encoding::file(
         OWNER,
         moment(),
-        codec::Form::References,
+        encoding::Form::References,
         Some("4711"),
         &body,
     )
@@ -35,7 +35,7 @@ fn listed(document: &Document) -> Vec<(String, Value, Origin)> {
 }
 
 /// Puts what was read into a document again.
-fn again(kept: codec::Kept) -> Document {
+fn again(kept: encoding::Kept) -> Document {
     let mut document = Document::new();
     let mut leaves = Vec::new();
     kept.root.walk(&mut String::new(), &mut |key, entry| {
@@ -111,18 +111,18 @@ proptest! {
     #[test]
     fn what_is_written_is_read(document in documents()) {
         let bytes = bytes(&document);
-        let kept = codec::read(&bytes, OWNER).unwrap();
+        let kept = encoding::read(&bytes, OWNER).unwrap();
         prop_assert_eq!(kept.confirmed, moment());
         prop_assert_eq!(kept.revision.as_deref(), Some("4711"));
         prop_assert_eq!(kept.root.leaves(), document.root().leaves());
-        let body = codec::body(&kept.root, &[], &|_, _| false);
-        prop_assert_eq!(codec::file(OWNER, moment(), codec::Form::References, Some("4711"), &body), bytes);
+        let body = encoding::body(&kept.root, &[], &|_, _| false);
+        prop_assert_eq!(encoding::file(OWNER, moment(), encoding::Form::References, Some("4711"), &body), bytes);
         prop_assert_eq!(listed(&again(kept)), listed(&document));
     }
 
     #[test]
     fn any_bytes_are_refused_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        prop_assert!(codec::read(&bytes, OWNER).is_err());
+        prop_assert!(encoding::read(&bytes, OWNER).is_err());
     }
 
     #[test]
@@ -131,11 +131,11 @@ proptest! {
         at in any::<prop::sample::Index>(),
         document in documents(),
     ) {
-        let _ = codec::read(&codec::file(OWNER, moment(), codec::Form::References, None, &noise), OWNER);
-        let mut body = codec::body(document.root(), &[], &|_, _| false);
+        let _ = encoding::read(&encoding::file(OWNER, moment(), encoding::Form::References, None, &noise), OWNER);
+        let mut body = encoding::body(document.root(), &[], &|_, _| false);
         let at = at.index(body.len());
         body.splice(at.., noise);
-        let _ = codec::read(&codec::file(OWNER, moment(), codec::Form::References, None, &body), OWNER);
+        let _ = encoding::read(&encoding::file(OWNER, moment(), encoding::Form::References, None, &body), OWNER);
     }
 }
 
@@ -154,8 +154,8 @@ fn a_file_that_nests_without_end_is_refused() {
             body.extend([0, 0, 0, 0, 0, 0, 0, 0, 0]);
         }
         body.extend(part.repeat(1_000_000));
-        let error = codec::read(
-            &codec::file(OWNER, moment(), codec::Form::References, None, &body),
+        let error = encoding::read(
+            &encoding::file(OWNER, moment(), encoding::Form::References, None, &body),
             OWNER,
         )
         .unwrap_err();
@@ -171,8 +171,8 @@ fn counts_of_billions_take_no_room() {
     let huge = u32::MAX.to_le_bytes();
     for body in [huge.to_vec(), [&1u32.to_le_bytes()[..], &huge].concat()] {
         assert!(
-            codec::read(
-                &codec::file(OWNER, moment(), codec::Form::References, None, &body),
+            encoding::read(
+                &encoding::file(OWNER, moment(), encoding::Form::References, None, &body),
                 OWNER
             )
             .is_err()
@@ -193,8 +193,8 @@ fn entry(name: &str) -> Vec<u8> {
 }
 
 fn refused(body: &[u8]) -> String {
-    codec::read(
-        &codec::file(OWNER, moment(), codec::Form::References, None, body),
+    encoding::read(
+        &encoding::file(OWNER, moment(), encoding::Form::References, None, body),
         OWNER,
     )
     .unwrap_err()
@@ -244,10 +244,10 @@ fn what_is_hidden_leaves_no_trace_and_an_empty_table_stays() {
         .set("empty", Value::Table(Box::default()), origin)
         .unwrap();
     let hidden = |key: &str, _: &Value| key.ends_with("password") || key.ends_with("pin");
-    let body = codec::body(document.root(), &[], &hidden);
+    let body = encoding::body(document.root(), &[], &hidden);
     assert!(!body.windows(7).any(|bytes| bytes == b"hunter2"));
-    let kept = codec::read(
-        &codec::file(OWNER, moment(), codec::Form::References, None, &body),
+    let kept = encoding::read(
+        &encoding::file(OWNER, moment(), encoding::Form::References, None, &body),
         OWNER,
     )
     .unwrap();
@@ -261,34 +261,34 @@ fn what_is_hidden_leaves_no_trace_and_an_empty_table_stays() {
 
 #[test]
 fn names_are_readable_and_differ() {
-    let name = disk::file_name(OWNER);
+    let name = file::file_name(OWNER);
     assert!(
         name.starts_with("store-https-config-example-app-"),
         "{name}"
     );
-    assert_ne!(name, disk::file_name("store https://config.example/app/"));
-    assert!(!disk::file_name("../../etc/passwd").contains('/'));
-    assert!(disk::file_name(&"x".repeat(10_000)).len() < 80);
-    assert!(!disk::file_name("").starts_with('.'));
+    assert_ne!(name, file::file_name("store https://config.example/app/"));
+    assert!(!file::file_name("../../etc/passwd").contains('/'));
+    assert!(file::file_name(&"x".repeat(10_000)).len() < 80);
+    assert!(!file::file_name("").starts_with('.'));
 }
 
 #[test]
 fn a_start_removes_the_files_of_writers_that_have_ended_and_of_no_others() {
     let dir = tempfile::tempdir().unwrap();
-    let this = disk::Writer::this();
+    let this = file::Writer::this();
     let mut ended = std::process::Command::new("true").spawn().unwrap();
     ended.wait().unwrap();
-    let with = |process| disk::Writer { process, ..this };
+    let with = |process| file::Writer { process, ..this };
     let (dead, init) = (with(ended.id()), with(1));
-    let earlier = disk::Writer {
+    let earlier = file::Writer {
         run: !this.run,
         ..this
     };
-    let elsewhere = |writer| disk::Writer {
+    let elsewhere = |writer| file::Writer {
         space: !this.space,
         ..writer
     };
-    let unknown = |writer| disk::Writer { space: 0, ..writer };
+    let unknown = |writer| file::Writer { space: 0, ..writer };
     let left = [dead, earlier];
     let used = [
         this,
@@ -299,11 +299,11 @@ fn a_start_removes_the_files_of_writers_that_have_ended_and_of_no_others() {
         unknown(dead),
         unknown(earlier),
     ];
-    let path = |writer: disk::Writer| dir.path().join(writer.file_name(7));
+    let path = |writer: file::Writer| dir.path().join(writer.file_name(7));
     for writer in left.into_iter().chain(used) {
         std::fs::write(path(writer), b"half").unwrap();
     }
-    disk::StateDir::open(dir.path().to_path_buf());
+    file::StateDir::open(dir.path().to_path_buf());
     // Where numbers of processes mean nothing, only the age counts.
     let certain = this.space != 0;
     assert!(
@@ -318,7 +318,7 @@ fn a_start_removes_the_files_of_writers_that_have_ended_and_of_no_others() {
         let file = std::fs::File::options().write(true).open(path(writer));
         file.unwrap().set_modified(hour).unwrap();
     }
-    disk::StateDir::open(dir.path().to_path_buf());
+    file::StateDir::open(dir.path().to_path_buf());
     for writer in used {
         assert_eq!(path(writer).exists(), writer == this, "{writer:?}");
     }
@@ -346,13 +346,13 @@ impl Source for Steady {
 #[test]
 fn an_answer_without_news_is_written_now_and_then() {
     let dir = tempfile::tempdir().unwrap();
-    let path = disk::path(dir.path(), "steady");
+    let path = file::path(dir.path(), "steady");
     let builder = Properties::builder().state_dir(dir.path());
     let source = Steady.with(|policy| policy.cached());
     let props = builder.source(source).build().unwrap();
     let confirmed = || {
-        let bytes = disk::read(&path).ok()??;
-        Some(codec::read(&bytes, "steady").unwrap().confirmed)
+        let bytes = file::read(&path).ok()??;
+        Some(encoding::read(&bytes, "steady").unwrap().confirmed)
     };
     let (mut seen, began) = (Vec::new(), Instant::now());
     while seen.len() < 4 {

@@ -9,11 +9,11 @@ use crate::tree::layer::{Layer, SourceId};
 use crate::value::key::Key;
 use crate::value::origin::Origin;
 
-pub(crate) mod books;
 mod damper;
 mod events;
-mod record;
+pub(crate) mod registry;
 mod report;
+mod state;
 
 /// How a source, or the whole, is doing.
 #[derive(Clone, Debug)]

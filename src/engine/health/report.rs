@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::engine::health::books::{Books, Inner};
-use crate::engine::health::record::Record;
+use crate::engine::health::registry::{Books, Inner};
+use crate::engine::health::state::Record;
 use crate::engine::health::{CallbackHealth, Health, SourceHealth, StaleProperty, Status};
 use crate::error::Error;
 use crate::property::stale::Stale;

@@ -19,8 +19,8 @@ use ureq::http::header::HeaderName;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
-use crate::sources::kv::mirror::Entry;
-use crate::sources::web::{self, Limits};
+use crate::sources::shared::http_client::{self, Limits};
+use crate::sources::shared::kv::mirror::Entry;
 
 /// The most bytes of one answer: 10 MiB of values, in base64 and with their names, with room to spare.
 const MAX_ANSWER: u64 = 32 << 20;
@@ -128,7 +128,7 @@ pub(super) fn read_head(
 /// The error of an answer that leaves keys out.
 fn refuse_filtered(head: Head) -> Result<(), Error> {
     if head.is_filtered {
-        return Err(web::unavailable(
+        return Err(http_client::unavailable(
             "the answer leaves keys out: the ACL token may not read all below the prefix",
         ));
     }
@@ -138,7 +138,7 @@ fn refuse_filtered(head: Head) -> Result<(), Error> {
 /// What the headers say, and the response whose body is still to be read.
 fn head(response: Response<Body>, limits: Limits) -> Result<(Head, Response<Body>), Error> {
     let status = response.status().as_u16();
-    let says = |name| web::text(&response, HeaderName::from_static(name));
+    let says = |name| http_client::text(&response, HeaderName::from_static(name));
     let is_filtered = says("x-consul-results-filtered-by-acls").is_some_and(|it| it == "true");
     let has_leader = says("x-consul-knownleader").is_none_or(|it| it == "true");
     let contact = says("x-consul-lastcontact").and_then(|it| it.parse().ok());
@@ -154,7 +154,7 @@ fn head(response: Response<Body>, limits: Limits) -> Result<(Head, Response<Body
     };
     if !has_leader || behind > MAX_BEHIND {
         let detail = format!("the server has been without its leader for {behind:?}");
-        return Err(web::unavailable(detail));
+        return Err(http_client::unavailable(detail));
     }
     let head = Head {
         index,
@@ -165,7 +165,7 @@ fn head(response: Response<Body>, limits: Limits) -> Result<(Head, Response<Body
 }
 
 fn explain(fault: io::Error, limits: Limits) -> Error {
-    web::explain(ureq::Error::from(fault), limits, "the answer was complete")
+    http_client::explain(ureq::Error::from(fault), limits, "the answer was complete")
 }
 
 /// The whole body, up to [`MAX_ANSWER`].
@@ -206,8 +206,8 @@ fn refused(status: u16, body: &[u8]) -> Error {
         _ => "see the log of the agent",
     };
     let says = String::from_utf8_lossy(body);
-    let says = web::cut(says.lines().next().unwrap_or_default());
-    web::unavailable(format!("the answer is {status} ({says}): {hint}"))
+    let says = http_client::cut(says.lines().next().unwrap_or_default());
+    http_client::unavailable(format!("the answer is {status} ({says}): {hint}"))
 }
 
 fn too_large(what: &str) -> Error {

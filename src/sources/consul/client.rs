@@ -9,10 +9,10 @@ use crate::error::{Error, ErrorKind};
 use crate::source::{Source, Updates};
 use crate::sources::consul::answer::{self, Answer, Head};
 use crate::sources::consul::{Consul, TIMEOUT};
-use crate::sources::kv::about;
-use crate::sources::kv::endpoints::named;
-use crate::sources::web::url::{Url, shown_invalid};
-use crate::sources::web::{self, Limits};
+use crate::sources::shared::http_client::url::{Url, shown_invalid};
+use crate::sources::shared::http_client::{self, Limits};
+use crate::sources::shared::kv::about;
+use crate::sources::shared::kv::endpoints::named;
 
 /// How long a read blocks while nothing changes. [`about`] takes up to a quarter off, so all keys are
 /// read at most once a minute while nothing changes.
@@ -101,7 +101,7 @@ struct Ask {
 
 impl Consul {
     pub(super) fn agent(&self) -> Result<Agent, Error> {
-        web::tls::agent(&self.options.tls).map_err(|error| error.with_origin(self.origin()))
+        http_client::tls::agent(&self.options.tls).map_err(|error| error.with_origin(self.origin()))
     }
 
     fn token_header(&self) -> Result<Option<HeaderValue>, Error> {
@@ -114,7 +114,7 @@ impl Consul {
             // Without one the agent answers as to anybody, and that may look empty.
             return Err(Error::new(ErrorKind::Other, "the ACL token is empty"));
         }
-        let (_, value) = web::header("x-consul-token", token.trim())?;
+        let (_, value) = http_client::header("x-consul-token", token.trim())?;
         Ok(Some(value))
     }
 
@@ -149,10 +149,10 @@ impl Consul {
 
     /// The path of a request for a key, with a part of its query.
     fn path(&self, key: &str, query: &str) -> String {
-        let key: Vec<String> = key.split('/').map(web::url::escape).collect();
+        let key: Vec<String> = key.split('/').map(http_client::url::escape).collect();
         let mut path = format!("/v1/kv/{}?{query}", key.join("/"));
         if let Some(datacenter) = &self.options.datacenter {
-            path.push_str(&format!("dc={}&", web::url::escape(datacenter)));
+            path.push_str(&format!("dc={}&", http_client::url::escape(datacenter)));
         }
         if self.options.stale {
             path.push_str("stale&");
@@ -250,7 +250,7 @@ impl Consul {
         let server = self.options.endpoints.current()?;
         let place = server.place(shown);
         let exchange = || -> Result<T, Error> {
-            let url = web::tls::server(&server.address, &self.options.tls, "v1")?;
+            let url = http_client::tls::server(&server.address, &self.options.tls, "v1")?;
             let answer = read(self.send(link, &url, ask)?)?;
             link.is_reused = true;
             Ok(answer)
@@ -273,7 +273,7 @@ impl Consul {
             let took = begun.elapsed();
             link.fastest = Some(link.fastest.map_or(took, |fastest| fastest.min(took)));
         }
-        outcome.map_err(|fault| web::explain(fault, ask.limits, "the response began"))
+        outcome.map_err(|fault| http_client::explain(fault, ask.limits, "the response began"))
     }
 
     fn send_once(

@@ -14,7 +14,7 @@ use crate::source::Updates;
 use crate::sources::consul::Consul;
 use crate::sources::consul::answer::Head;
 use crate::sources::consul::client::{Link, PING_TIMEOUT, Probe};
-use crate::sources::kv::about;
+use crate::sources::shared::kv::about;
 use crate::sync::lock::{Condvar, Mutex};
 
 /// The longest time from one heartbeat to the next; [`about`] takes up to a quarter off.
@@ -338,7 +338,8 @@ mod tests {
 
     #[test]
     fn only_a_watch_that_waits_without_the_index_is_late() {
-        let agent = || crate::sources::web::tls::agent(&Default::default()).unwrap();
+        let agent =
+            || crate::sources::shared::http_client::tls::agent(&Default::default()).unwrap();
         let pulse = Pulse::new(agent(), agent());
         pulse.has_read(5, false, None);
         assert!(!pulse.is_late(6), "it is busy");

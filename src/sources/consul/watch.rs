@@ -13,7 +13,7 @@ use crate::sources::consul::Consul;
 use crate::sources::consul::answer::Answer;
 use crate::sources::consul::client::{Link, WAIT};
 use crate::sources::consul::heartbeat::{HEARTBEAT, Pulse, Verdict};
-use crate::sources::kv::{self, about, mirror::Mirror};
+use crate::sources::shared::kv::{self, about, mirror::Mirror};
 use crate::value::document::Document;
 
 /// The shortest time from one read to the next.

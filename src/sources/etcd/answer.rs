@@ -14,7 +14,7 @@ use serde_core::de::{
 use crate::error::{Error, ErrorKind};
 use crate::sources::etcd::json;
 use crate::sources::etcd::wire::{Event, Fault, Header, Item, Listing, Message, ended};
-use crate::sources::kv::mirror::{KEY_BYTES, MAX_HELD, MAX_KEYS_HELD};
+use crate::sources::shared::kv::mirror::{KEY_BYTES, MAX_HELD, MAX_KEYS_HELD};
 
 /// What a read has brought.
 pub(super) fn listing(answer: &[u8]) -> Result<Listing, Error> {

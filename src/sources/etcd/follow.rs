@@ -8,10 +8,10 @@ use crate::source::{Source, Update, Updates};
 use crate::sources::etcd::pace::Pace;
 use crate::sources::etcd::wire::{Ask, Event, Fault, Header, Item, Lines, Listing, Message, Next};
 use crate::sources::etcd::{BEGIN, Etcd, PAUSE, STREAM};
-use crate::sources::kv::mirror::{Entry, Mirror};
-use crate::sources::kv::{self, about};
-use crate::sources::web;
-use crate::sources::web::reuse::Client;
+use crate::sources::shared::http_client;
+use crate::sources::shared::http_client::reuse::Client;
+use crate::sources::shared::kv::mirror::{Entry, Mirror};
+use crate::sources::shared::kv::{self, about};
 
 /// How many updates may follow each other closely before [`PAUSE`] is between them.
 const BURST: u32 = 32;
@@ -72,7 +72,7 @@ impl Etcd {
                 Ok(End::Stopped) => return Ok(()),
                 Ok(End::Doubt) => {
                     let detail = "the servers do not agree on what the store is";
-                    let error = web::unavailable(detail).with_origin(self.origin());
+                    let error = http_client::unavailable(detail).with_origin(self.origin());
                     (error, true)
                 }
                 Err(error) if !watch.answered => return Err(error),

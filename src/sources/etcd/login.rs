@@ -3,7 +3,7 @@
 use ureq::http::HeaderValue;
 
 use crate::error::{Error, ErrorKind};
-use crate::sources::trust::Credential;
+use crate::sources::shared::tls::Credential;
 
 /// What the store says where it checks no user.
 pub(super) const OFF: &str = "authentication is not enabled";

@@ -14,19 +14,19 @@ use ureq::http::HeaderValue;
 
 use crate::error::Error;
 use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Updates, Watching};
-use crate::sources::disk::absolute;
 use crate::sources::etcd::follow::Held;
 use crate::sources::etcd::login::{Login, User};
 use crate::sources::etcd::wire::{Ask, Fault, Listing};
-use crate::sources::kv;
-use crate::sources::kv::endpoints::{Endpoints, named};
-use crate::sources::kv::mapping::Mapping;
-use crate::sources::kv::options::shared_options;
-use crate::sources::kv::slot::Slot;
-use crate::sources::trust::{Credential, Files};
-use crate::sources::web;
-use crate::sources::web::reuse::Client;
-use crate::sources::web::url::{Url, shown_invalid};
+use crate::sources::fs::watch::absolute;
+use crate::sources::shared::http_client;
+use crate::sources::shared::http_client::reuse::Client;
+use crate::sources::shared::http_client::url::{Url, shown_invalid};
+use crate::sources::shared::kv;
+use crate::sources::shared::kv::endpoints::{Endpoints, named};
+use crate::sources::shared::kv::mapping::Mapping;
+use crate::sources::shared::kv::options::shared_options;
+use crate::sources::shared::kv::slot::Slot;
+use crate::sources::shared::tls::{Credential, Files};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
@@ -237,7 +237,7 @@ impl Etcd {
         server: &str,
         ask: impl Fn(&Ask<'_>) -> Result<T, Fault>,
     ) -> Result<T, Error> {
-        let server = web::tls::server(server, &self.options.tls, "v3")?;
+        let server = http_client::tls::server(server, &self.options.tls, "v3")?;
         let with = |token: Option<HeaderValue>| Ask {
             client,
             server: &server,
@@ -296,7 +296,7 @@ impl Etcd {
     }
 
     fn client(&self) -> Result<Client, Error> {
-        let agent = web::tls::agent(&self.options.tls);
+        let agent = http_client::tls::agent(&self.options.tls);
         let agent = agent.map_err(|error| error.with_origin(self.origin()))?;
         Ok(Client::new(agent))
     }

@@ -10,9 +10,9 @@ use crate::error::{Error, ErrorKind};
 use crate::sources::etcd::answer;
 use crate::sources::etcd::json;
 use crate::sources::etcd::login::{Login, OFF};
-use crate::sources::web::reuse::Client;
-use crate::sources::web::url::Url;
-use crate::sources::web::{self, Limits};
+use crate::sources::shared::http_client::reuse::Client;
+use crate::sources::shared::http_client::url::Url;
+use crate::sources::shared::http_client::{self, Limits};
 
 /// The largest answer, and the longest line of a stream: 10 MiB of values, in base64 and with their
 /// names.
@@ -155,7 +155,7 @@ impl Ask<'_> {
         let response = self
             .client
             .send(&self.server.whole(), send)
-            .map_err(|fault| web::explain(fault, limits, "the response began"))?;
+            .map_err(|fault| http_client::explain(fault, limits, "the response began"))?;
         match response.status().as_u16() {
             200 => Ok((response, limits)),
             status => {
@@ -190,7 +190,7 @@ impl Ask<'_> {
             Err(fault) if fault.says.contains(OFF) => return Ok(Login::Off),
             answer => answer?,
         };
-        let (_, value) = web::header("authorization", &answer::token(&answer)?)?;
+        let (_, value) = http_client::header("authorization", &answer::token(&answer)?)?;
         Ok(Login::Token(value))
     }
 
@@ -259,12 +259,14 @@ impl Lines {
             let read = self.reader.read(&mut self.buffer[filled..]);
             self.buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
             match read {
-                Ok(0) => return Err(web::unavailable("the server has ended the stream").into()),
+                Ok(0) => {
+                    return Err(http_client::unavailable("the server has ended the stream").into());
+                }
                 Ok(_) => {}
                 Err(fault) => match ureq::Error::from(fault) {
                     ureq::Error::Timeout(_) => return Ok(Next::Over),
                     fault => {
-                        let error = web::explain(fault, self.limits, "the stream was over");
+                        let error = http_client::explain(fault, self.limits, "the stream was over");
                         return Err(error.into());
                     }
                 },
@@ -313,16 +315,16 @@ fn read(response: Response<Body>, most: usize, limits: Limits) -> Result<Vec<u8>
     let mut bytes = Vec::new();
     let mut body = response.into_body().into_reader().take(most as u64);
     body.read_to_end(&mut bytes).map_err(|fault| {
-        web::explain(ureq::Error::from(fault), limits, "the answer was complete")
+        http_client::explain(ureq::Error::from(fault), limits, "the answer was complete")
     })?;
     Ok(bytes)
 }
 
 /// A stream that the server has ended.
 pub(super) fn ended(says: &str) -> Fault {
-    let says = web::cut(says);
+    let says = http_client::cut(says);
     Fault {
-        error: web::unavailable(format!("the server has ended the stream ({says})")),
+        error: http_client::unavailable(format!("the server has ended the stream ({says})")),
         renew: true,
         says,
     }
@@ -330,7 +332,7 @@ pub(super) fn ended(says: &str) -> Fault {
 
 /// Why an answer is none, and what may help.
 fn refused(status: u16, body: &[u8]) -> Fault {
-    let says = web::cut(&answer::refusal(body).unwrap_or_default());
+    let says = http_client::cut(&answer::refusal(body).unwrap_or_default());
     let hint = match status {
         400 | 401 => "check user and password",
         403 => "check the permissions of the user",
@@ -339,7 +341,7 @@ fn refused(status: u16, body: &[u8]) -> Fault {
         _ => "see the log of the member",
     };
     Fault {
-        error: web::unavailable(format!("the answer is {status} ({says}): {hint}")),
+        error: http_client::unavailable(format!("the answer is {status} ({says}): {hint}")),
         // A token that is too old is told of in several ways.
         renew: matches!(status, 400 | 401 | 403),
         says,

@@ -15,8 +15,8 @@ use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
 use crate::sources::http::framing::{Framing, list};
 use crate::sources::http::proxy::Proxy;
-use crate::sources::web::url::Url;
-use crate::sources::web::{Header, Limits, cut, explain, text, unavailable};
+use crate::sources::shared::http_client::url::Url;
+use crate::sources::shared::http_client::{Header, Limits, cut, explain, text, unavailable};
 
 /// How many redirects are followed for one document.
 const REDIRECTS: usize = 5;

@@ -7,7 +7,7 @@ use ureq::http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use ureq::http::{Response, Version};
 
 use crate::error::Error;
-use crate::sources::web::{cut, unavailable};
+use crate::sources::shared::http_client::{cut, unavailable};
 
 /// Where a body ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

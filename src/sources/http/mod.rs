@@ -13,10 +13,10 @@ use crate::format::Format;
 use crate::source::{
     Credentials, DEFAULT_POLL, DEFAULT_TIMEOUT, Guard, Policy, Source, Timing, Watching,
 };
-use crate::sources::disk::absolute;
+use crate::sources::fs::watch::absolute;
 use crate::sources::http::round::Memory;
-use crate::sources::trust::{Credential, Files};
-use crate::sources::web::url::{Address, shown_invalid};
+use crate::sources::shared::http_client::url::{Address, shown_invalid};
+use crate::sources::shared::tls::{Credential, Files};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;

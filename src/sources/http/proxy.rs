@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::error::{Error, ErrorKind};
-use crate::sources::web::url::Url;
+use crate::sources::shared::http_client::url::Url;
 
 /// The variables that name a proxy, the first one wins.
 const VARIABLES: [&str; 6] = [

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind};
 use crate::format::{Format, feature_of};
 use crate::source::Source;
-use crate::sources::disk::read::{self, Digest};
-use crate::sources::disk::trust::{CALM, QUIET, is_accepted};
+use crate::sources::fs::watch::read::{self, Digest};
+use crate::sources::fs::watch::trust::{CALM, QUIET, is_accepted};
 use crate::sources::http::client::{self, Answer, Ask, Client, Fetched, Marks};
 use crate::sources::http::proxy::Proxy;
 use crate::sources::http::{Http, Target};
-use crate::sources::web::url::Address;
-use crate::sources::web::{self, Limits};
+use crate::sources::shared::http_client::url::Address;
+use crate::sources::shared::http_client::{self, Limits};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 
@@ -162,7 +162,7 @@ impl Http {
     }
 
     /// The headers of each request.
-    fn headers(&self) -> Result<Vec<web::Header>, Error> {
+    fn headers(&self) -> Result<Vec<http_client::Header>, Error> {
         let mut headers = Vec::new();
         if let Some(token) = &self.options.bearer {
             let token = token.read("the file of the bearer token")?;
@@ -171,11 +171,14 @@ impl Http {
                 return Err(Error::new(ErrorKind::Other, "the bearer token is empty"));
             }
             self.options.credentials.add(token);
-            headers.push(web::header("authorization", &format!("Bearer {token}"))?);
+            headers.push(http_client::header(
+                "authorization",
+                &format!("Bearer {token}"),
+            )?);
         }
         for (name, value) in &self.options.headers {
             self.options.credentials.add_header(name, value.expose());
-            headers.push(web::header(name, value.expose())?);
+            headers.push(http_client::header(name, value.expose())?);
         }
         Ok(headers)
     }
@@ -190,7 +193,7 @@ impl Http {
             }
         }
         let client = Client {
-            agent: web::agent(web::tls::config(&pems)?, 0),
+            agent: http_client::agent(http_client::tls::config(&pems)?, 0),
             proxy: if self.options.proxy {
                 Proxy::of_environment()?.map(Arc::new)
             } else {
@@ -361,7 +364,7 @@ impl Http {
 /// What holds for all addresses of one load.
 struct Round {
     limits: Limits,
-    headers: Vec<web::Header>,
+    headers: Vec<http_client::Header>,
     client: Option<Client>,
     conditional: bool,
 }
@@ -407,7 +410,7 @@ fn no_format(content_type: Option<&str>, path: &Path) -> Error {
         return Error::new(ErrorKind::Malformed, detail);
     }
     let of = match content_type {
-        Some(content_type) => format!("the content type `{}` and ", web::cut(content_type)),
+        Some(content_type) => format!("the content type `{}` and ", http_client::cut(content_type)),
         None => String::new(),
     };
     let detail = format!(

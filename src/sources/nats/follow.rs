@@ -9,11 +9,11 @@ use tokio::time::{self, Instant, MissedTickBehavior};
 
 use crate::error::{Error, ErrorKind};
 use crate::source::{Source, Update, Updates};
-use crate::sources::kv::mirror::Mirror;
-use crate::sources::kv::{self, about};
 use crate::sources::nats::link::{Bucket, Change, Feed, Link, MAX_READ, News, Value};
 use crate::sources::nats::memory::{Memory, entry, too_large};
 use crate::sources::nats::{Connected, Nats, run};
+use crate::sources::shared::kv::mirror::Mirror;
+use crate::sources::shared::kv::{self, about};
 
 /// How long reading everything may take without getting further, and altogether.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(3);

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
-use crate::sources::kv::mapping::Mapping;
-use crate::sources::kv::mirror::{Entry, Mirror};
 use crate::sources::nats::link::{Bucket, Change, Value};
+use crate::sources::shared::kv::mapping::Mapping;
+use crate::sources::shared::kv::mirror::{Entry, Mirror};
 
 /// How long a bucket is doubted that is older than it was.
 const DOUBTED: Duration = Duration::from_secs(10);

@@ -10,14 +10,14 @@ use crate::error::Error;
 use crate::source::{
     Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching,
 };
-use crate::sources::disk::absolute;
-use crate::sources::kv;
-use crate::sources::kv::endpoints::{Endpoints, named};
-use crate::sources::kv::mapping::Mapping;
-use crate::sources::kv::mirror::Mirror;
-use crate::sources::kv::options::shared_options;
-use crate::sources::kv::slot::Slot;
-use crate::sources::trust::{Credential, Files};
+use crate::sources::fs::watch::absolute;
+use crate::sources::shared::kv;
+use crate::sources::shared::kv::endpoints::{Endpoints, named};
+use crate::sources::shared::kv::mapping::Mapping;
+use crate::sources::shared::kv::mirror::Mirror;
+use crate::sources::shared::kv::options::shared_options;
+use crate::sources::shared::kv::slot::Slot;
+use crate::sources::shared::tls::{Credential, Files};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;

@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::error::{Error, ErrorKind};
-use crate::sources::trust::Files;
+use crate::sources::shared::tls::Files;
 
 /// A connection that is encrypted.
 pub(super) type Encrypted = StreamOwned<ClientConnection, TcpStream>;

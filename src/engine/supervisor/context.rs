@@ -1,0 +1,162 @@
+//! The way from one source to the engine.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crate::engine::core::{Engine, Placed};
+use crate::engine::supervisor::attempt::whole;
+use crate::engine::supervisor::runner::Keeper;
+use crate::engine::supervisor::worker::Life;
+use crate::error::{Error, ErrorKind};
+use crate::source::{Applied, Make, Refusal, Sink, Ticket, Update, Watching};
+use crate::tree::layer::SourceId;
+
+/// What one thread's turn at a source says goes to the engine, until the turn is over.
+pub(super) struct EngineSink {
+    engine: Weak<Engine>,
+    keeper: Weak<Keeper>,
+    id: SourceId,
+    refusal: Refusal,
+    /// Whether its values contain no references.
+    is_literal: bool,
+    /// Whether to tell how late its changes are from when it says them.
+    timed: bool,
+    life: Arc<Life>,
+}
+
+impl EngineSink {
+    pub(super) fn new(engine: Weak<Engine>, keeper: &Arc<Keeper>, life: Arc<Life>) -> Self {
+        Self {
+            engine,
+            keeper: Arc::downgrade(keeper),
+            id: keeper.id,
+            refusal: keeper.terms.refusal,
+            is_literal: keeper.is_literal(),
+            timed: keeper.terms.watching == Watching::Stream,
+            life,
+        }
+    }
+
+    /// The engine, unless what is said does not count any more, or counts in another process.
+    fn engine(&self) -> Option<Arc<Engine>> {
+        let engine = self.engine.upgrade()?;
+        (engine.check_process().is_ok() && !self.life.has_ended()).then_some(engine)
+    }
+}
+
+struct EngineTicket {
+    engine: Weak<Engine>,
+    keeper: Weak<Keeper>,
+    life: Arc<Life>,
+    placed: Result<Arc<Placed>, Error>,
+}
+
+impl Ticket for EngineTicket {
+    fn commit(self: Box<Self>) -> Result<Applied, Error> {
+        let engine = self.engine.upgrade().ok_or_else(closed)?;
+        let outcome = engine.settle(&*self.placed?);
+        if let Some(keeper) = self.keeper.upgrade() {
+            let taken = outcome.as_ref().map_err(Error::clone).and_then(whole);
+            let taken = taken.and_then(|()| engine.books.is_whole(keeper.id));
+            keeper.answered(&self.life, taken);
+        }
+        outcome
+    }
+}
+
+fn closed() -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        "the properties are gone, or the source was removed",
+    )
+}
+
+impl Sink for EngineSink {
+    fn queue(&self, mut update: Update) -> Box<dyn Ticket> {
+        if self.is_literal {
+            update.escape_references();
+        }
+        let placed = match self.engine() {
+            Some(engine) => {
+                let told = self.timed.then(|| engine.supervisor.clock().now());
+                engine.update(self.id, update, self.refusal, told)
+            }
+            None => Err(closed()),
+        };
+        Box::new(EngineTicket {
+            engine: Weak::clone(&self.engine),
+            keeper: Weak::clone(&self.keeper),
+            life: Arc::clone(&self.life),
+            placed,
+        })
+    }
+
+    fn failed(&self, error: Error) {
+        if let Some(engine) = self.engine() {
+            let generation = engine.current.load().number();
+            engine.books.failed(self.id, generation, error.clone());
+            if let Some(keeper) = self.keeper.upgrade() {
+                keeper.failed(&self.life, error);
+            }
+            // From now on its values grow old.
+            engine.supervisor.ring();
+        }
+    }
+
+    fn alive(&self) {
+        if let Some(engine) = self.engine() {
+            let generation = engine.current.load().number();
+            if engine.books.alive(self.id, generation) {
+                engine.cache.alive(self.id);
+            }
+            if let Some(keeper) = self.keeper.upgrade() {
+                keeper.answered(&self.life, Ok(()));
+            }
+        }
+    }
+
+    fn degraded(&self, reason: Option<Error>) {
+        if let Some(engine) = self.engine() {
+            let generation = engine.current.load().number();
+            engine.books.degraded(self.id, generation, reason);
+            self.life.sign();
+        }
+    }
+
+    fn located(&self, place: Arc<str>) {
+        if let Some(engine) = self.engine() {
+            engine.books.located(self.id, place);
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        // Before the lock, which another thread may have held at a fork.
+        let engine = self.engine.upgrade();
+        engine.is_none_or(|engine| engine.check_process().is_err()) || self.life.is_stopped()
+    }
+
+    fn wait(&self, pause: Duration) -> bool {
+        self.life.wait(pause)
+    }
+
+    fn on_stop(&self, hook: Box<dyn Fn() + Send + Sync>) {
+        self.life.on_stop(hook);
+    }
+
+    fn shared(&self, kind: TypeId, make: Make<'_>) -> Arc<dyn Any + Send + Sync> {
+        match self.engine.upgrade() {
+            Some(engine) => engine.shared(kind, make),
+            None => make(),
+        }
+    }
+}
+
+impl fmt::Debug for EngineSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineSink")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,165 @@
+//! Runs each source on a thread of its own: load, then watch or poll, again after a failure. A
+//! source that hangs is left to itself and asked again on another thread; nothing else waits for it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::engine::clock::Clock;
+use crate::engine::core::Engine;
+use crate::engine::supervisor::watchdog::Monitor;
+use crate::error::{Error, ErrorKind};
+use crate::source::{Refusal, Source};
+use crate::tree::layer::SourceId;
+
+mod attempt;
+mod backoff;
+mod context;
+pub(crate) mod runner;
+#[cfg(test)]
+mod tests;
+mod watchdog;
+mod worker;
+
+pub(crate) use runner::{Keeper, Terms, guarded};
+
+/// All sources that run.
+pub(crate) struct Supervisor {
+    monitor: Arc<Monitor>,
+}
+
+impl Supervisor {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            monitor: Arc::new(Monitor::new(clock)),
+        }
+    }
+
+    /// Starts a source: one that pushes is asked to send all it has, now; any other begins its
+    /// first load on a thread of its own.
+    pub(crate) fn start(
+        &self,
+        engine: &Engine,
+        id: SourceId,
+        name: Arc<str>,
+        terms: Terms,
+        source: Box<dyn Source>,
+    ) -> Result<Arc<Keeper>, Error> {
+        let pushes = terms.watching == crate::source::Watching::Push;
+        let keeper = Keeper::new(engine, &self.monitor, id, name, terms, source);
+        self.monitor.add(Arc::clone(&keeper));
+        let run = if keeper.needs_monitor {
+            self.monitor.run(engine.weak()).map_err(|cause| {
+                let detail = format!("no thread can be started for it: {cause}");
+                Error::new(ErrorKind::Unavailable, detail).with_origin(&keeper.name)
+            })
+        } else {
+            Ok(())
+        };
+        let started = run.and_then(|()| match pushes {
+            true => match keeper.attach() {
+                Err(error) if keeper.may_do_without() => {
+                    keeper.defer_attach(error);
+                    Ok(())
+                }
+                attached => attached,
+            },
+            false => keeper.start(),
+        });
+        match started {
+            Ok(()) => Ok(keeper),
+            Err(error) => {
+                self.remove(id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells a source to end, and does not wait.
+    pub(crate) fn remove(&self, id: SourceId) {
+        if let Some(keeper) = self.monitor.remove(id) {
+            keeper.end();
+        }
+    }
+
+    /// Asks sources again, all or one, and waits for what comes of it.
+    pub(crate) fn refresh(&self, only: Option<SourceId>) -> Result<(), Error> {
+        let keepers = match only {
+            None => self.monitor.keepers(),
+            Some(id) => {
+                let gone = || Error::new(ErrorKind::Closed, format!("{id} is not there"));
+                vec![self.monitor.keeper(id).ok_or_else(gone)?]
+            }
+        };
+        let ids: Vec<SourceId> = keepers.iter().map(|keeper| keeper.id).collect();
+        let _waits = self.monitor.wait_for(&ids)?;
+        let now = self.monitor.clock.now();
+        // All are asked before the first is waited for.
+        let rounds: Vec<_> = keepers
+            .iter()
+            .filter_map(|keeper| Some((keeper, keeper.want()?)))
+            .collect();
+        let errors: Vec<Error> = rounds
+            .into_iter()
+            .filter_map(|(keeper, round)| {
+                let until = now.checked_add(keeper.patience());
+                keeper.wait_for(round, until).err()
+            })
+            .collect();
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(Error::all(errors)),
+        }
+    }
+
+    /// Runs what may take long, such as code of the user's, while the monitor goes on. Reports
+    /// whether a thread could be started for it.
+    pub(crate) fn aside(&self, run: impl FnOnce() + Send + 'static) -> bool {
+        self.monitor.threads.spawn("liveprops-commit", run).is_ok()
+    }
+
+    /// How far a refusal of what a source says reaches.
+    pub(crate) fn refusal(&self, id: SourceId) -> Refusal {
+        self.monitor
+            .keeper(id)
+            .map_or(Refusal::Whole, |keeper| keeper.terms.refusal)
+    }
+
+    /// Whether the values of a source contain no references.
+    pub(crate) fn is_literal(&self, id: SourceId) -> bool {
+        let keeper = self.monitor.keeper(id);
+        keeper.is_some_and(|keeper| keeper.is_literal())
+    }
+
+    /// Waits for the threads of the sources, at the longest until `until`.
+    pub(crate) fn join(&self, until: Instant) {
+        self.monitor.threads.join(until);
+    }
+
+    /// Tells all sources to end.
+    pub(crate) fn stop(&self) {
+        for keeper in self.monitor.end() {
+            keeper.end();
+        }
+    }
+
+    /// What the monitor waits for may come earlier than it knows.
+    pub(crate) fn ring(&self) {
+        self.monitor.ring();
+    }
+
+    /// Has the monitor look again; starts it if it does not run.
+    pub(crate) fn wake(&self, engine: &Engine) {
+        self.monitor.wake(engine.weak());
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.monitor.clock
+    }
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Supervisor")
+    }
+}

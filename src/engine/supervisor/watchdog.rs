@@ -1,0 +1,220 @@
+//! Looks after all sources: leaves to itself what hangs, starts again what ended, and notices what
+//! grew old.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use crate::engine::clock::Clock;
+use crate::engine::core::Engine;
+use crate::engine::dispatcher;
+use crate::engine::supervisor::runner::Keeper;
+use crate::engine::threads::Threads;
+use crate::error::{Error, ErrorKind};
+use crate::sync::lock::{Condvar, Mutex};
+use crate::tree::layer::SourceId;
+
+thread_local! {
+    /// The source that this thread runs, by the address of its keeper; 0 if it runs none.
+    static RUNS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Notes that this thread runs a source until it ends.
+pub(super) fn runs(keeper: &Arc<Keeper>) {
+    RUNS.set(Arc::as_ptr(keeper).addr());
+}
+
+/// All sources that run, and the thread that looks after them.
+pub(crate) struct Monitor {
+    pub(super) threads: Threads,
+    pub(super) clock: Clock,
+    state: Mutex<State>,
+    bell: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    keepers: Vec<Arc<Keeper>>,
+    /// The sources whose threads wait for rounds of other sources, with those.
+    waits: Vec<(SourceId, Vec<SourceId>)>,
+    running: bool,
+    rung: bool,
+    ended: bool,
+}
+
+impl State {
+    /// Whether the thread of a source waits for another source, perhaps through others.
+    fn waits_for(&self, who: SourceId, whom: SourceId) -> bool {
+        let mut reached = vec![who];
+        let mut at = 0;
+        while let Some(source) = reached.get(at).copied() {
+            if source == whom {
+                return true;
+            }
+            let next = self.waits.iter().filter(|(waits, _)| *waits == source);
+            for other in next.flat_map(|(_, others)| others) {
+                if !reached.contains(other) {
+                    reached.push(*other);
+                }
+            }
+            at += 1;
+        }
+        false
+    }
+}
+
+/// As long as this lives, the thread of a source waits for others.
+pub(super) struct Waits<'a> {
+    monitor: &'a Monitor,
+    who: SourceId,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let mut state = self.monitor.state.lock();
+        if let Some(at) = state.waits.iter().position(|(who, _)| *who == self.who) {
+            state.waits.swap_remove(at);
+        }
+    }
+}
+
+impl Monitor {
+    /// Lets this thread wait for rounds of sources. Refuses if it runs one of them itself, or one
+    /// that they wait for.
+    pub(super) fn wait_for(&self, sources: &[SourceId]) -> Result<Option<Waits<'_>>, Error> {
+        let me = RUNS.get();
+        let mut state = self.state.lock();
+        let runs = |keeper: &&Arc<Keeper>| Arc::as_ptr(keeper).addr() == me;
+        let Some((who, name)) = state
+            .keepers
+            .iter()
+            .find(runs)
+            .map(|keeper| (keeper.id, Arc::clone(&keeper.name)))
+        else {
+            return Ok(None);
+        };
+        if sources.iter().any(|source| state.waits_for(*source, who)) {
+            let detail = "waits for a source on the thread of that source: refresh from a callback \
+                          that runs on a thread of its own, or from another thread";
+            return Err(Error::new(ErrorKind::Reentrant, detail).with_origin(name));
+        }
+        state.waits.push((who, sources.to_vec()));
+        Ok(Some(Waits { monitor: self, who }))
+    }
+
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            threads: Threads::default(),
+            clock,
+            state: Mutex::default(),
+            bell: Condvar::new(),
+        }
+    }
+
+    /// Looks after a source from now on.
+    pub(super) fn add(&self, keeper: Arc<Keeper>) {
+        self.state.lock().keepers.push(keeper);
+    }
+
+    pub(super) fn keeper(&self, id: SourceId) -> Option<Arc<Keeper>> {
+        let state = self.state.lock();
+        state.keepers.iter().find(|keeper| keeper.id == id).cloned()
+    }
+
+    pub(super) fn keepers(&self) -> Vec<Arc<Keeper>> {
+        self.state.lock().keepers.clone()
+    }
+
+    /// Takes a source off the list.
+    pub(super) fn remove(&self, id: SourceId) -> Option<Arc<Keeper>> {
+        let mut state = self.state.lock();
+        let at = state.keepers.iter().position(|keeper| keeper.id == id)?;
+        // The thread ends if it waited for this source only.
+        state.rung = true;
+        self.bell.notify_all();
+        Some(state.keepers.swap_remove(at))
+    }
+
+    /// Takes all sources off the list, for good.
+    pub(super) fn end(&self) -> Vec<Arc<Keeper>> {
+        let mut state = self.state.lock();
+        state.ended = true;
+        self.bell.notify_all();
+        std::mem::take(&mut state.keepers)
+    }
+
+    /// Has the thread look again, if it runs.
+    pub(crate) fn ring(&self) {
+        self.state.lock().rung = true;
+        self.bell.notify_all();
+    }
+
+    /// Has the thread look again; starts it if it does not run.
+    pub(super) fn wake(self: &Arc<Self>, engine: Weak<Engine>) {
+        // In this order: a thread that is about to end either sees the ring or is replaced.
+        self.ring();
+        // Where no thread starts, the next commit does what the thread would have done.
+        let _ = self.run(engine);
+    }
+
+    /// Starts the thread, unless it runs.
+    pub(super) fn run(self: &Arc<Self>, engine: Weak<Engine>) -> io::Result<()> {
+        {
+            let mut state = self.state.lock();
+            if state.running || state.ended {
+                return Ok(());
+            }
+            state.running = true;
+        }
+        let monitor = Arc::clone(self);
+        let run = move || {
+            // While it is in a callback it looks after nothing.
+            dispatcher::never_here();
+            while monitor.look(&engine) {}
+        };
+        self.threads
+            .spawn("liveprops-monitor", run)
+            .inspect_err(|_| self.state.lock().running = false)
+    }
+
+    /// Looks once, and waits until it is time to look again; says whether to go on.
+    fn look(&self, engine: &Weak<Engine>) -> bool {
+        self.state.lock().rung = false;
+        let mut next: Option<Instant> = None;
+        for keeper in self.keepers() {
+            next = next.into_iter().chain(keeper.check()).min();
+        }
+        if let Some(engine) = engine.upgrade() {
+            let due = [
+                engine.free_unused(),
+                engine.dispatcher.retry_at(self.clock.now()),
+                engine.grown_old(),
+            ];
+            next = next.into_iter().chain(due.into_iter().flatten()).min();
+        }
+        let mut state = self.state.lock();
+        loop {
+            let is_needed = state.keepers.iter().any(|keeper| keeper.needs_monitor);
+            let is_idle = !is_needed && next.is_none() && !state.rung;
+            if state.ended || is_idle {
+                // Decided under the lock that `ring` and `run` take: a ring before this is seen, and
+                // one after it starts another thread.
+                state.running = false;
+                return false;
+            }
+            let now = self.clock.now();
+            if state.rung || next.is_some_and(|next| next <= now) {
+                return true;
+            }
+            self.clock.wait(&self.bell, &mut state, next);
+        }
+    }
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Monitor")
+    }
+}

@@ -1,0 +1,5 @@
+//! Files and directories.
+
+pub(super) mod dir;
+pub(super) mod file;
+pub(super) mod watch;
