@@ -15,9 +15,9 @@ use crate::engine::commit::candidate::Rules;
 use crate::engine::commit::pins::{self, Pin};
 use crate::engine::commit::removal_guard::Said;
 use crate::engine::commit::versions::{Look, RetiredVersions};
-use crate::engine::commit::{Condition, Done, Instead, Ledger, Order};
+use crate::engine::commit::{Command, CommitState, Condition, Done, Instead};
 use crate::engine::dispatcher::{self, Dispatcher, Trouble};
-use crate::engine::health::registry::{Answer, Books, News};
+use crate::engine::health::registry::{Answer, HealthRegistry, News};
 use crate::engine::health::{PendingRestart, SourceEventKind};
 use crate::engine::supervisor::Supervisor;
 use crate::engine::threads::PATIENCE;
@@ -55,7 +55,7 @@ const OVERRIDES: SourceId = SourceId(1);
 /// Keeps one tree current.
 pub(crate) struct Engine {
     pub(crate) current: Cell<Generation>,
-    ledger: CommitLock<Ledger>,
+    ledger: CommitLock<CommitState>,
     queue: Mutex<Queue>,
     sources: AtomicU64,
     closed: AtomicBool,
@@ -63,7 +63,7 @@ pub(crate) struct Engine {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) commit_listeners: Listeners,
     close_listeners: Listeners,
-    pub(crate) books: Arc<Books>,
+    pub(crate) books: Arc<HealthRegistry>,
     pub(crate) supervisor: Supervisor,
     pub(crate) cache: Cache,
     /// The layer that the program writes to.
@@ -87,30 +87,31 @@ struct Shared {
 /// Orders in the sequence they were given; whoever holds the commit lock serves all.
 #[derive(Default)]
 struct Queue {
-    orders: VecDeque<Arc<Placed>>,
+    orders: VecDeque<Arc<QueuedCommand>>,
     /// Sources that push already and have no layer yet: what they say waits until they have.
     arriving: Vec<SourceId>,
 }
 
 impl Queue {
-    fn next(&mut self) -> Option<Arc<Placed>> {
+    fn next(&mut self) -> Option<Arc<QueuedCommand>> {
         if self.arriving.is_empty() {
             return self.orders.pop_front();
         }
-        let waits = |placed: &Placed| placed.source.is_some_and(|id| self.arriving.contains(&id));
+        let waits =
+            |placed: &QueuedCommand| placed.source.is_some_and(|id| self.arriving.contains(&id));
         let at = self.orders.iter().position(|placed| !waits(placed))?;
         self.orders.remove(at)
     }
 
     /// Removes the updates of a source that is arriving, if a full document replaces them: it may wait
     /// long. The caller drops them without the lock.
-    fn supersede(&mut self, placed: &Placed) -> Vec<Arc<Placed>> {
+    fn supersede(&mut self, placed: &QueuedCommand) -> Vec<Arc<QueuedCommand>> {
         let Some(source) = placed.source.filter(|id| self.arriving.contains(id)) else {
             return Vec::new();
         };
         let order = placed.order.lock();
-        let all = |order: &Order| match order {
-            Order::Update { update, .. } => matches!(update.content, Content::Full(_)),
+        let all = |order: &Command| match order {
+            Command::Update { update, .. } => matches!(update.content, Content::Full(_)),
             _ => false,
         };
         if order.as_ref().is_some_and(all) {
@@ -120,8 +121,8 @@ impl Queue {
     }
 
     /// Removes all updates of a source. The caller drops them without the lock.
-    fn remove_of(&mut self, source: SourceId) -> Vec<Arc<Placed>> {
-        let is_removed = |placed: &Arc<Placed>| placed.source == Some(source);
+    fn remove_of(&mut self, source: SourceId) -> Vec<Arc<QueuedCommand>> {
+        let is_removed = |placed: &Arc<QueuedCommand>| placed.source == Some(source);
         let (removed, others) = std::mem::take(&mut self.orders)
             .into_iter()
             .partition(is_removed);
@@ -131,11 +132,11 @@ impl Queue {
 
     /// Takes the first document of a source that is arriving out of the sequence.
     fn take_first_document(&mut self, id: SourceId) -> Option<Document> {
-        let ours = |placed: &Arc<Placed>| placed.source == Some(id);
+        let ours = |placed: &Arc<QueuedCommand>| placed.source == Some(id);
         let at = self.orders.iter().position(ours)?;
         let mut order = self.orders[at].order.lock();
         match order.take() {
-            Some(Order::Update {
+            Some(Command::Update {
                 update:
                     Update {
                         content: Content::Full(document),
@@ -156,8 +157,8 @@ impl Queue {
 }
 
 /// An order with its place in the sequence, and its outcome once there is one.
-pub(crate) struct Placed {
-    order: Mutex<Option<Order>>,
+pub(crate) struct QueuedCommand {
+    order: Mutex<Option<Command>>,
     outcome: Mutex<Option<Result<Applied, Error>>>,
     /// Which source says it, if one does.
     source: Option<SourceId>,
@@ -165,10 +166,10 @@ pub(crate) struct Placed {
     depth: u32,
 }
 
-impl Placed {
-    fn new(order: Order, depth: u32) -> Arc<Self> {
+impl QueuedCommand {
+    fn new(order: Command, depth: u32) -> Arc<Self> {
         let source = match &order {
-            Order::Update { source, .. } => Some(*source),
+            Command::Update { source, .. } => Some(*source),
             _ => None,
         };
         Arc::new(Self {
@@ -190,7 +191,7 @@ impl Engine {
                     engine.supervisor.wake(&engine);
                 }
             };
-            let books = Arc::new(Books::new(clock.clone(), Arc::new(wake)));
+            let books = Arc::new(HealthRegistry::new(clock.clone(), Arc::new(wake)));
             let reports = Weak::clone(me);
             let dispatcher = Dispatcher::new(inline, move |trouble| {
                 if let Some(engine) = reports.upgrade() {
@@ -228,7 +229,7 @@ impl Engine {
             };
             Self {
                 current: Cell::new(Arc::new(root)),
-                ledger: CommitLock::new(Ledger::new(clock.clone())),
+                ledger: CommitLock::new(CommitState::new(clock.clone())),
                 queue: Mutex::default(),
                 sources: AtomicU64::new(OVERRIDES.0 + 1),
                 closed: AtomicBool::new(false),
@@ -327,7 +328,7 @@ impl Engine {
 
     /// Rolls back, or ends that, here and on disk.
     pub(crate) fn roll_back(&self, to: Option<u64>) -> Result<Applied, Error> {
-        let mut applied = self.commit(Order::Pin(to))?;
+        let mut applied = self.commit(Command::Pin(to))?;
         if let Err(error) = self.cache.keep_rollback(self) {
             self.books.note(applied.generation, error.clone());
             applied.refused.push(error);
@@ -400,7 +401,7 @@ impl Engine {
 
     /// Runs `f` under the commit lock, or rejects a thread that holds the lock. What `f` discards is
     /// dropped after the lock is released.
-    fn locked<R>(&self, f: impl FnOnce(&mut Ledger) -> R) -> Result<R, Error> {
+    fn locked<R>(&self, f: impl FnOnce(&mut CommitState) -> R) -> Result<R, Error> {
         self.check_process()?;
         let (outcome, discarded) = self.ledger.with(f).map_err(reentrant)?;
         drop(discarded);
@@ -451,8 +452,8 @@ impl Engine {
     }
 
     /// Gives an order its place in the sequence.
-    pub(crate) fn place(&self, order: Order) -> Result<Arc<Placed>, Error> {
-        let placed = Placed::new(order, self.depth()?);
+    pub(crate) fn place(&self, order: Command) -> Result<Arc<QueuedCommand>, Error> {
+        let placed = QueuedCommand::new(order, self.depth()?);
         let superseded = {
             let mut queue = self.queue.lock();
             let superseded = queue.supersede(&placed);
@@ -464,7 +465,7 @@ impl Engine {
     }
 
     /// Commits everything up to and including a placed order and says what became of it.
-    pub(crate) fn settle(&self, placed: &Placed) -> Result<Applied, Error> {
+    pub(crate) fn settle(&self, placed: &QueuedCommand) -> Result<Applied, Error> {
         let arriving = |id| self.queue.lock().arriving.contains(&id);
         if placed.source.is_some_and(arriving) {
             // Part of the source's first load, which commits it.
@@ -481,7 +482,7 @@ impl Engine {
     }
 
     /// Commits the queue up to a placed order, or withdraws the order if this thread cannot commit.
-    fn serve_to(&self, placed: &Placed) -> Result<(), Error> {
+    fn serve_to(&self, placed: &QueuedCommand) -> Result<(), Error> {
         while let Err(why) = self.serve() {
             if why == CannotLock::IsHeld || self.withdraw(placed) {
                 return Err(reentrant(why));
@@ -496,7 +497,7 @@ impl Engine {
     }
 
     /// Takes an order out of the queue. Returns `false` if a thread has taken it to commit it.
-    fn withdraw(&self, placed: &Placed) -> bool {
+    fn withdraw(&self, placed: &QueuedCommand) -> bool {
         let mut queue = self.queue.lock();
         if placed.order.lock().take().is_none() {
             return false;
@@ -506,7 +507,7 @@ impl Engine {
     }
 
     /// Places an order and commits it.
-    pub(crate) fn commit(&self, order: Order) -> Result<Applied, Error> {
+    pub(crate) fn commit(&self, order: Command) -> Result<Applied, Error> {
         let placed = self.place(order)?;
         self.settle(&placed)
     }
@@ -532,7 +533,7 @@ impl Engine {
                     }
                 }
             }
-            let placed = Placed::new(Order::Add(layers, instead), depth);
+            let placed = QueuedCommand::new(Command::Add(layers, instead), depth);
             // Before what the same sources said later.
             queue.orders.push_front(Arc::clone(&placed));
             queue.arriving.retain(|id| !ids.contains(id));
@@ -611,8 +612,8 @@ impl Engine {
 
     fn serve_one(
         &self,
-        ledger: &mut Ledger,
-        mut order: Order,
+        ledger: &mut CommitState,
+        mut order: Command,
         depth: u32,
         tell: &mut Vec<(u32, Told)>,
     ) -> Result<Applied, Error> {
@@ -620,7 +621,7 @@ impl Engine {
         let mut said = None;
         let mut by_time = false;
         let (source, writes, confirmed) = match &mut order {
-            Order::Update {
+            Command::Update {
                 source,
                 update,
                 told,
@@ -633,14 +634,14 @@ impl Engine {
                 }
                 (Some(*source), false, false)
             }
-            Order::Confirm {
+            Command::Confirm {
                 source,
                 by_time: told,
             } => {
                 by_time = *told;
                 (Some(*source), !by_time, true)
             }
-            Order::Write { source, .. } => (Some(*source), true, false),
+            Command::Write { source, .. } => (Some(*source), true, false),
             _ => (None, false, false),
         };
         // Nothing is known to panic here: decoders and validators are contained one by one, and
@@ -793,7 +794,7 @@ impl Engine {
         edits: Vec<Edit>,
         conditions: Vec<Condition>,
     ) -> Result<Applied, Error> {
-        self.commit(Order::Write {
+        self.commit(Command::Write {
             source: self.overrides,
             edits,
             conditions,
@@ -807,8 +808,8 @@ impl Engine {
         update: Update,
         refusal: Refusal,
         told: Option<Instant>,
-    ) -> Result<Arc<Placed>, Error> {
-        self.place(Order::Update {
+    ) -> Result<Arc<QueuedCommand>, Error> {
+        self.place(Command::Update {
             source,
             update,
             refusal,
@@ -861,7 +862,8 @@ impl Engine {
     /// Frees the replaced generations that nobody uses any more; returns when to retry.
     fn free_retired(&self) -> Option<Instant> {
         let now = self.supervisor.clock().now();
-        let sweep = |ledger: &mut Ledger| (ledger.sweep_retired(now), ledger.retired.retry_at());
+        let sweep =
+            |ledger: &mut CommitState| (ledger.sweep_retired(now), ledger.retired.retry_at());
         // The thread that holds the lock commits, and a validator may take long. This thread never
         // waits.
         match self.ledger.try_with(sweep) {
@@ -881,7 +883,7 @@ impl Engine {
             let started = self.supervisor.aside(move || {
                 if let Some(engine) = me.upgrade() {
                     // Why not is in the books already.
-                    let _ = engine.commit(Order::Confirm {
+                    let _ = engine.commit(Command::Confirm {
                         source,
                         by_time: true,
                     });

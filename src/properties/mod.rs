@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_core::de::DeserializeOwned;
 
-use crate::engine::commit::Order;
+use crate::engine::commit::Command;
 use crate::engine::core::Engine;
 use crate::engine::health::{CallbackHealth, Health, SourceEvent, StaleProperty, Status};
 use crate::error::{Error, ErrorKind};
@@ -421,7 +421,7 @@ impl Properties {
             Ok(applied) => {
                 if let Some(lost) = loaded.lost(engine, &applied) {
                     // It holds nothing, so hardly anything can be against that.
-                    let _ = engine.commit(Order::Remove(id));
+                    let _ = engine.commit(Command::Remove(id));
                     engine.give_up(id);
                     return Err(lost);
                 }
@@ -449,7 +449,7 @@ impl Properties {
         let engine = &self.0.engine;
         engine.is_a_source(id)?;
         engine.check_rank(Some(id), &Layer::new("", Layer::RANK))?;
-        let applied = engine.commit(Order::Remove(id))?;
+        let applied = engine.commit(Command::Remove(id))?;
         engine.forget(id);
         engine.books.close(id, applied.generation);
         Ok(applied)
@@ -465,7 +465,7 @@ impl Properties {
     pub fn move_source(&self, id: SourceId, layer: Layer) -> Result<Applied, Error> {
         self.0.engine.is_a_source(id)?;
         self.0.engine.check_rank(Some(id), &layer)?;
-        let applied = self.0.engine.commit(Order::Move(id, layer.clone()))?;
+        let applied = self.0.engine.commit(Command::Move(id, layer.clone()))?;
         self.0.engine.books.moved(id, layer);
         Ok(applied)
     }
@@ -512,7 +512,7 @@ impl Properties {
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the source is not there, [`ErrorKind::Other`](crate::ErrorKind::Other) if nothing of it is
     /// held; why the tree without those keys is refused.
     pub fn confirm(&self, id: SourceId) -> Result<Applied, Error> {
-        self.0.engine.commit(Order::Confirm {
+        self.0.engine.commit(Command::Confirm {
             source: id,
             by_time: false,
         })

@@ -8,7 +8,7 @@ use crate::engine::commit::Instead;
 use crate::engine::commit::pins::BOOTSTRAP_RANK;
 use crate::engine::core::Engine;
 use crate::engine::health::registry::{Answer, Expected, News};
-use crate::engine::supervisor::{Keeper, Terms, guarded};
+use crate::engine::supervisor::{SourceRunner, Terms, guarded};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Applied, Masked, Policy, References, Source, Start, Timing, Watching};
 use crate::sync::discard::Discard;
@@ -40,7 +40,7 @@ pub(super) fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
 /// A layer with its first values, if there are any, and who keeps it current.
 pub(super) struct Loaded {
     pub(super) state: LayerState,
-    pub(super) keeper: Arc<Keeper>,
+    pub(super) keeper: Arc<SourceRunner>,
     /// Whether the source has given values; of what is pushed the commit tells.
     loaded: bool,
     /// What its document left out.
@@ -199,7 +199,7 @@ fn is_empty(engine: &Engine, id: SourceId) -> bool {
 /// A source whose first load is on its way.
 pub(super) struct Started {
     pub(super) state: LayerState,
-    keeper: Arc<Keeper>,
+    keeper: Arc<SourceRunner>,
     engine: Arc<Engine>,
     kept: Option<Result<Kept, Unkept>>,
 }

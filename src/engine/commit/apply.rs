@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::engine::commit::candidate::{KeyIndex, Proposal, Refused, Rules, Scope};
 use crate::engine::commit::pins;
 use crate::engine::commit::removal_guard::Said;
-use crate::engine::commit::{Done, Ledger, merge_all};
+use crate::engine::commit::{CommitState, Done, merge_all};
 use crate::error::{Error, ErrorKind};
 use crate::property::stale::Stale;
 use crate::source::{Edit, Refusal};
@@ -57,7 +57,7 @@ pub(crate) struct Attempt {
     pub(crate) stale: Vec<Stale>,
 }
 
-impl Ledger {
+impl CommitState {
     /// A few keys of a layer change whose removals are looked at twice: if they are not believed,
     /// the others are changed all the same.
     pub(in crate::engine) fn edit_guarded(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::engine::commit::pins::{Pin, Waiting};
-use crate::engine::commit::{Ledger, merge_all};
+use crate::engine::commit::{CommitState, merge_all};
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::Seen;
 use crate::property::slot::Drafts;
@@ -139,7 +139,7 @@ pub(in crate::engine) struct Proposal {
     pub(in crate::engine) waiting: Option<Waiting>,
 }
 
-impl Ledger {
+impl CommitState {
     /// Follows references, decodes for live handles and validates. Changes nothing. Where `only` is
     /// given, `merged` differs from the tree in force at and below those keys and nowhere else.
     #[allow(clippy::too_many_arguments)] // the pieces of one step, each of its own kind

@@ -41,7 +41,7 @@ pub(crate) mod retired;
 pub(crate) mod versions;
 
 /// What one commit leaves to the next; guarded by the commit lock.
-pub(crate) struct Ledger {
+pub(crate) struct CommitState {
     pub(crate) references: References,
     pub(crate) registry: Registry,
     /// Replaced generations that a reader may still use.
@@ -54,7 +54,7 @@ pub(crate) struct Ledger {
 }
 
 /// One thing to commit.
-pub(crate) enum Order {
+pub(crate) enum Command {
     /// A source says something.
     Update {
         source: SourceId,
@@ -133,7 +133,7 @@ impl Done {
     }
 }
 
-impl Ledger {
+impl CommitState {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
             references: References::default(),
@@ -151,7 +151,7 @@ impl Ledger {
         &mut self,
         current: &Cell<Generation>,
         rules: &Rules,
-        order: Order,
+        order: Command,
     ) -> Result<Done, Error> {
         let old = current.full();
         let index_of = |id: SourceId| {
@@ -162,7 +162,7 @@ impl Ledger {
                 .ok_or_else(gone)
         };
         match order {
-            Order::Update {
+            Command::Update {
                 source,
                 update:
                     Update {
@@ -188,7 +188,7 @@ impl Ledger {
                 done.problems = Some(problems);
                 Ok(done)
             }
-            Order::Update {
+            Command::Update {
                 source,
                 update:
                     Update {
@@ -216,7 +216,7 @@ impl Ledger {
                     self.edit(current, rules, &old, at, edits, Editor::Source(refusal))
                 }
             }
-            Order::Confirm { source, .. } => {
+            Command::Confirm { source, .. } => {
                 let at = index_of(source)?;
                 let Some(mut root) = self.guards.says(source).cloned() else {
                     let detail = format!("nothing of {source} waits to be confirmed");
@@ -231,7 +231,7 @@ impl Ledger {
                 self.believe(current, source);
                 Ok(done)
             }
-            Order::Write {
+            Command::Write {
                 source,
                 edits,
                 conditions,
@@ -243,7 +243,7 @@ impl Ledger {
                 }
                 self.edit(current, rules, &old, at, edits, Editor::Program)
             }
-            Order::Add(new, mut instead) => {
+            Command::Add(new, mut instead) => {
                 // Values of last time that are refused now are as good as none.
                 for layer in new.iter().filter(|layer| layer.kept.is_some()) {
                     let says = self.guards.says(layer.id).cloned();
@@ -271,7 +271,7 @@ impl Ledger {
                 }
                 Ok(done)
             }
-            Order::Pin(generation) => {
+            Command::Pin(generation) => {
                 let tree = match generation {
                     None => None,
                     Some(number) => {
@@ -301,12 +301,12 @@ impl Ledger {
                 }
                 done
             }
-            Order::Remove(source) => {
+            Command::Remove(source) => {
                 let mut layers = old.layers.clone();
                 layers.remove(index_of(source)?);
                 self.anew(current, rules, &old, layers)
             }
-            Order::Move(source, to) => {
+            Command::Move(source, to) => {
                 let mut layers = old.layers.clone();
                 Arc::make_mut(&mut layers[index_of(source)?]).layer = to;
                 layers.sort_by_key(|layer| layer.order());

@@ -9,7 +9,7 @@ use crate::engine::cache::{Kept, age};
 use crate::engine::clock::Clock;
 use crate::engine::health::damper::{Damper, Verdict};
 use crate::engine::health::events::{self, Listeners, MAX_EVENTS};
-use crate::engine::health::state::{Record, Trouble, is_rejection};
+use crate::engine::health::state::{SourceState, Trouble, is_rejection};
 use crate::engine::health::{
     Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, StaleProperty,
     Status,
@@ -33,7 +33,7 @@ const MAX_MISSING: usize = 256;
 const MAX_READ: usize = 1_000;
 
 /// Keeps the books.
-pub(crate) struct Books {
+pub(crate) struct HealthRegistry {
     pub(super) inner: Mutex<Inner>,
     listeners: Listeners,
     /// Read without a lock: it is asked by each reading of a malformed value.
@@ -45,7 +45,7 @@ pub(crate) struct Books {
 
 #[derive(Default)]
 pub(super) struct Inner {
-    pub(super) sources: Vec<Record>,
+    pub(super) sources: Vec<SourceState>,
     pub(super) refused: VecDeque<Refused>,
     pub(super) pending_restart: Vec<PendingRestart>,
     /// Keys that were missing when handles on them were built, and whether they are of tables.
@@ -64,7 +64,7 @@ struct Malformed {
 }
 
 impl Inner {
-    fn record(&mut self, source: SourceId) -> Option<&mut Record> {
+    fn record(&mut self, source: SourceId) -> Option<&mut SourceState> {
         let mut sources = self.sources.iter_mut();
         sources.find(|record| record.health.source == source)
     }
@@ -129,7 +129,7 @@ pub(crate) struct Answer {
     pub(crate) told: Option<Instant>,
 }
 
-impl Books {
+impl HealthRegistry {
     pub(crate) fn new(clock: Clock, wake: Wake) -> Self {
         Self {
             inner: Mutex::default(),
@@ -173,7 +173,7 @@ impl Books {
             guessed_secrets: Vec::new(),
             location: None,
         };
-        self.inner.lock().sources.push(Record {
+        self.inner.lock().sources.push(SourceState {
             health,
             polled,
             answered: None,
@@ -203,7 +203,7 @@ impl Books {
     /// The revision of what is in force, which the source is asked from.
     pub(crate) fn revision(&self, source: SourceId) -> Option<Arc<str>> {
         // What is kept on disk may lack what is secret, so it is no ground for asking what is new.
-        let current = |record: &mut Record| {
+        let current = |record: &mut SourceState| {
             let health = &record.health;
             health.revision.clone().filter(|_| health.cached.is_none())
         };
@@ -214,7 +214,7 @@ impl Books {
         let mut news = News::default();
         {
             let mut inner = self.inner.lock();
-            let is_it = |record: &Record| record.health.source == source;
+            let is_it = |record: &SourceState| record.health.source == source;
             if let Some(at) = inner.sources.iter().position(is_it) {
                 let mut record = inner.sources.remove(at);
                 self.put(&mut record, &mut news, generation, SourceEventKind::Removed);
@@ -227,7 +227,7 @@ impl Books {
         self.edit(source, |record| record.health.layer = layer);
     }
 
-    fn edit<R>(&self, source: SourceId, change: impl FnOnce(&mut Record) -> R) -> Option<R> {
+    fn edit<R>(&self, source: SourceId, change: impl FnOnce(&mut SourceState) -> R) -> Option<R> {
         self.inner.lock().record(source).map(change)
     }
 
@@ -751,7 +751,13 @@ impl Books {
     }
 
     /// Puts an event of a source where those who listen find it.
-    fn put(&self, record: &mut Record, news: &mut News, generation: u64, kind: SourceEventKind) {
+    fn put(
+        &self,
+        record: &mut SourceState,
+        news: &mut News,
+        generation: u64,
+        kind: SourceEventKind,
+    ) {
         if matches!(kind, SourceEventKind::Updated) {
             // Never damped, and part of every commit.
             self.put_undamped(record, news, generation, (kind, 0));
@@ -768,7 +774,7 @@ impl Books {
 
     fn put_undamped(
         &self,
-        record: &Record,
+        record: &SourceState,
         news: &mut News,
         generation: u64,
         (kind, repeated): (SourceEventKind, u64),
@@ -829,9 +835,9 @@ impl Books {
     }
 }
 
-impl fmt::Debug for Books {
+impl fmt::Debug for HealthRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Books")
+        f.write_str("HealthRegistry")
     }
 }
 
@@ -844,7 +850,7 @@ mod tests {
     #[test]
     fn a_withheld_rejection_of_a_key_that_becomes_secret_is_reported_without_its_text() {
         let (fake, clock) = Fake::new();
-        let books = Books::new(clock, Arc::new(|| ()));
+        let books = HealthRegistry::new(clock, Arc::new(|| ()));
         let source = SourceId(7);
         let expected = Expected {
             required: true,
@@ -881,7 +887,7 @@ mod tests {
 
     #[test]
     fn a_malformed_reading_that_was_told_of_waits_for_nobody() {
-        let books = Arc::new(Books::new(Clock::default(), Arc::new(|| ())));
+        let books = Arc::new(HealthRegistry::new(Clock::default(), Arc::new(|| ())));
         let error = || Error::new(ErrorKind::Mismatch, "not a number");
         for generation in [1, 2] {
             books.malformed("n", generation, error());

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::engine::health::registry::{Books, Inner};
-use crate::engine::health::state::Record;
+use crate::engine::health::registry::{HealthRegistry, Inner};
+use crate::engine::health::state::SourceState;
 use crate::engine::health::{CallbackHealth, Health, SourceHealth, StaleProperty, Status};
 use crate::error::Error;
 use crate::property::stale::Stale;
@@ -98,7 +98,7 @@ impl Health {
     }
 }
 
-impl Books {
+impl HealthRegistry {
     /// Where the sources read from that have told.
     pub(crate) fn locations(&self) -> Vec<(SourceId, Arc<str>)> {
         let inner = self.inner.lock();
@@ -121,7 +121,7 @@ impl Books {
     pub(crate) fn health(&self, in_force: &Generation, callbacks: CallbackHealth) -> Health {
         let now = self.clock.now();
         let inner = self.inner.lock();
-        let of = |record: &Record| SourceHealth {
+        let of = |record: &SourceState| SourceHealth {
             age: record
                 .answered
                 .map(|answered| now.saturating_duration_since(answered)),

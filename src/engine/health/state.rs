@@ -9,7 +9,7 @@ use crate::engine::health::{Held, SourceEventKind, SourceHealth, Status};
 use crate::error::{Error, ErrorKind};
 
 /// The health of one source, and what it follows from.
-pub(super) struct Record {
+pub(super) struct SourceState {
     pub(super) health: SourceHealth,
     /// Whether its changes are noticed by looking.
     pub(super) polled: bool,
@@ -58,7 +58,7 @@ pub(super) fn is_rejection(error: &Error) -> bool {
     matches!(error.kind(), Malformed | InvalidKey | Mismatch | TooLarge)
 }
 
-impl Record {
+impl SourceState {
     /// Brings the status up to date with what it follows from.
     pub(super) fn restate(&mut self) {
         let troubles = [&self.failing, &self.refusing, &self.ignoring];

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::supervisor::runner::{Keeper, State, guarded};
-use crate::engine::supervisor::worker::Life;
+use crate::engine::supervisor::runner::{SourceRunner, State, guarded};
+use crate::engine::supervisor::worker::Worker;
 use crate::engine::supervisor::{backoff, watchdog};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Applied, Update, Updates, Watching};
@@ -19,12 +19,12 @@ const MIN_POLL: Duration = Duration::from_millis(1);
 const HEALTHY: Duration = Duration::from_secs(1);
 
 /// A thread's turn at a source.
-pub(super) struct Turn {
-    keeper: Arc<Keeper>,
-    life: Arc<Life>,
+pub(super) struct Attempt {
+    keeper: Arc<SourceRunner>,
+    life: Arc<Worker>,
 }
 
-impl Drop for Turn {
+impl Drop for Attempt {
     fn drop(&mut self) {
         let keeper = &self.keeper;
         let mut state = keeper.state.lock();
@@ -53,8 +53,8 @@ enum Then {
     End,
 }
 
-impl Turn {
-    pub(super) fn new(keeper: Arc<Keeper>, life: Arc<Life>) -> Self {
+impl Attempt {
+    pub(super) fn new(keeper: Arc<SourceRunner>, life: Arc<Worker>) -> Self {
         Self { keeper, life }
     }
 

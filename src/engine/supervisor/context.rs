@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::engine::core::{Engine, Placed};
+use crate::engine::core::{Engine, QueuedCommand};
 use crate::engine::supervisor::attempt::whole;
-use crate::engine::supervisor::runner::Keeper;
-use crate::engine::supervisor::worker::Life;
+use crate::engine::supervisor::runner::SourceRunner;
+use crate::engine::supervisor::worker::Worker;
 use crate::error::{Error, ErrorKind};
 use crate::source::{Applied, Make, Refusal, Sink, Ticket, Update, Watching};
 use crate::tree::layer::SourceId;
@@ -16,18 +16,18 @@ use crate::tree::layer::SourceId;
 /// What one thread's turn at a source says goes to the engine, until the turn is over.
 pub(super) struct EngineSink {
     engine: Weak<Engine>,
-    keeper: Weak<Keeper>,
+    keeper: Weak<SourceRunner>,
     id: SourceId,
     refusal: Refusal,
     /// Whether its values contain no references.
     is_literal: bool,
     /// Whether to tell how late its changes are from when it says them.
     timed: bool,
-    life: Arc<Life>,
+    life: Arc<Worker>,
 }
 
 impl EngineSink {
-    pub(super) fn new(engine: Weak<Engine>, keeper: &Arc<Keeper>, life: Arc<Life>) -> Self {
+    pub(super) fn new(engine: Weak<Engine>, keeper: &Arc<SourceRunner>, life: Arc<Worker>) -> Self {
         Self {
             engine,
             keeper: Arc::downgrade(keeper),
@@ -48,9 +48,9 @@ impl EngineSink {
 
 struct EngineTicket {
     engine: Weak<Engine>,
-    keeper: Weak<Keeper>,
-    life: Arc<Life>,
-    placed: Result<Arc<Placed>, Error>,
+    keeper: Weak<SourceRunner>,
+    life: Arc<Worker>,
+    placed: Result<Arc<QueuedCommand>, Error>,
 }
 
 impl Ticket for EngineTicket {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
-use crate::engine::supervisor::watchdog::Monitor;
+use crate::engine::supervisor::watchdog::Watchdog;
 use crate::error::{Error, ErrorKind};
 use crate::source::{Refusal, Source};
 use crate::tree::layer::SourceId;
@@ -21,17 +21,17 @@ mod tests;
 mod watchdog;
 mod worker;
 
-pub(crate) use runner::{Keeper, Terms, guarded};
+pub(crate) use runner::{SourceRunner, Terms, guarded};
 
 /// All sources that run.
 pub(crate) struct Supervisor {
-    monitor: Arc<Monitor>,
+    monitor: Arc<Watchdog>,
 }
 
 impl Supervisor {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
-            monitor: Arc::new(Monitor::new(clock)),
+            monitor: Arc::new(Watchdog::new(clock)),
         }
     }
 
@@ -44,9 +44,9 @@ impl Supervisor {
         name: Arc<str>,
         terms: Terms,
         source: Box<dyn Source>,
-    ) -> Result<Arc<Keeper>, Error> {
+    ) -> Result<Arc<SourceRunner>, Error> {
         let pushes = terms.watching == crate::source::Watching::Push;
-        let keeper = Keeper::new(engine, &self.monitor, id, name, terms, source);
+        let keeper = SourceRunner::new(engine, &self.monitor, id, name, terms, source);
         self.monitor.add(Arc::clone(&keeper));
         let run = if keeper.needs_monitor {
             self.monitor.run(engine.weak()).map_err(|cause| {

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
-use crate::engine::supervisor::attempt::Turn;
+use crate::engine::supervisor::attempt::Attempt;
 use crate::engine::supervisor::backoff::{self, MAX_PAUSE};
 use crate::engine::supervisor::context::EngineSink;
-use crate::engine::supervisor::watchdog::Monitor;
-use crate::engine::supervisor::worker::{self, Hook, Life};
+use crate::engine::supervisor::watchdog::Watchdog;
+use crate::engine::supervisor::worker::{self, Hook, Worker};
 use crate::engine::threads::Threads;
 use crate::error::{Error, ErrorKind};
 use crate::source::{Policy, References, Refusal, Source, Start, Timing, Updates, Watching};
@@ -41,7 +41,7 @@ pub(crate) struct Terms {
 }
 
 /// One source and what runs it.
-pub(crate) struct Keeper {
+pub(crate) struct SourceRunner {
     pub(crate) id: SourceId,
     pub(crate) name: Arc<str>,
     pub(crate) terms: Terms,
@@ -52,7 +52,7 @@ pub(crate) struct Keeper {
     pub(super) engine: Weak<Engine>,
     pub(super) clock: Clock,
     began: Instant,
-    monitor: Weak<Monitor>,
+    monitor: Weak<Watchdog>,
     threads: Threads,
     pub(super) state: Mutex<State>,
     pub(super) bell: Condvar,
@@ -63,9 +63,9 @@ pub(super) struct State {
     /// It is over: the source was removed, or the engine ends.
     pub(super) ended: bool,
     /// The thread that runs it, if one does.
-    pub(super) life: Option<Arc<Life>>,
+    pub(super) life: Option<Arc<Worker>>,
     /// What a bootstrap source that pushes has been given after the start.
-    late: Option<Arc<Life>>,
+    late: Option<Arc<Worker>>,
     /// It needs no thread until somebody asks.
     pub(super) resting: bool,
     /// When the next thread is to be started in place of one that is gone.
@@ -115,10 +115,10 @@ impl State {
     }
 }
 
-impl Keeper {
+impl SourceRunner {
     pub(super) fn new(
         engine: &Engine,
-        monitor: &Arc<Monitor>,
+        monitor: &Arc<Watchdog>,
         id: SourceId,
         name: Arc<str>,
         terms: Terms,
@@ -148,7 +148,7 @@ impl Keeper {
 
     /// Has a source whose changes are pushed say all it has, now.
     pub(crate) fn attach(self: &Arc<Self>) -> Result<(), Error> {
-        let life = Arc::new(Life::new(self.clock.clone()));
+        let life = Arc::new(Worker::new(self.clock.clone()));
         {
             let mut state = self.state.lock();
             state.life = Some(Arc::clone(&life));
@@ -160,7 +160,7 @@ impl Keeper {
 
     /// Gives a bootstrap source that pushes a way to learn that later changes are rejected.
     pub(crate) fn watch_late_changes(self: &Arc<Self>) {
-        let life = Arc::new(Life::new(self.clock.clone()));
+        let life = Arc::new(Worker::new(self.clock.clone()));
         {
             let mut state = self.state.lock();
             if state.ended {
@@ -482,12 +482,12 @@ impl Keeper {
     }
 
     fn start_on(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
-        let life = Arc::new(Life::new(self.clock.clone()));
+        let life = Arc::new(Worker::new(self.clock.clone()));
         let (keeper, its_life) = (Arc::clone(self), Arc::clone(&life));
         // Made on the thread: where none starts, it must not be dropped under the lock held here.
         let run = move || {
             keeper.clock.thread_begins();
-            Turn::new(keeper, its_life).run();
+            Attempt::new(keeper, its_life).run();
         };
         self.clock.expect_thread();
         match self.threads.spawn("liveprops-source", run) {
@@ -507,7 +507,7 @@ impl Keeper {
 
     // ---- What the thread and the sink ask ----
 
-    pub(super) fn updates(self: &Arc<Self>, life: &Arc<Life>) -> Updates {
+    pub(super) fn updates(self: &Arc<Self>, life: &Arc<Worker>) -> Updates {
         Updates::new(Arc::new(EngineSink::new(
             Weak::clone(&self.engine),
             self,
@@ -541,7 +541,7 @@ impl Keeper {
 
     /// A thread that is not left to itself has answered, which ends its round; a refusal of what it
     /// said is no failure of its.
-    pub(super) fn answered(&self, life: &Life, outcome: Result<(), Error>) {
+    pub(super) fn answered(&self, life: &Worker, outcome: Result<(), Error>) {
         life.sign();
         let mut state = self.state.lock();
         if !life.has_ended() {
@@ -552,7 +552,7 @@ impl Keeper {
     }
 
     /// A thread that is not left to itself has failed, which ends its round.
-    pub(super) fn failed(&self, life: &Life, error: Error) {
+    pub(super) fn failed(&self, life: &Worker, error: Error) {
         life.sign();
         let mut state = self.state.lock();
         if !life.has_ended() {
@@ -574,7 +574,7 @@ pub(crate) fn guarded<R>(run: impl FnOnce() -> Result<R, Error>) -> Result<R, Er
     panics::catch(run).unwrap_or_else(|panic| Err(Error::from_panic("the source", panic.message())))
 }
 
-impl Drop for Keeper {
+impl Drop for SourceRunner {
     fn drop(&mut self) {
         let source = std::mem::replace(&mut self.source, Box::new(Gone));
         let hooks = std::mem::take(&mut self.state.get_mut().hooks);
@@ -604,9 +604,9 @@ impl Source for Gone {
     }
 }
 
-impl fmt::Debug for Keeper {
+impl fmt::Debug for SourceRunner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeper")
+        f.debug_struct("SourceRunner")
             .field("name", &self.name)
             .finish_non_exhaustive()
     }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
 use crate::engine::dispatcher;
-use crate::engine::supervisor::runner::Keeper;
+use crate::engine::supervisor::runner::SourceRunner;
 use crate::engine::threads::Threads;
 use crate::error::{Error, ErrorKind};
 use crate::sync::lock::{Condvar, Mutex};
@@ -22,12 +22,12 @@ thread_local! {
 }
 
 /// Notes that this thread runs a source until it ends.
-pub(super) fn runs(keeper: &Arc<Keeper>) {
+pub(super) fn runs(keeper: &Arc<SourceRunner>) {
     RUNS.set(Arc::as_ptr(keeper).addr());
 }
 
 /// All sources that run, and the thread that looks after them.
-pub(crate) struct Monitor {
+pub(crate) struct Watchdog {
     pub(super) threads: Threads,
     pub(super) clock: Clock,
     state: Mutex<State>,
@@ -36,7 +36,7 @@ pub(crate) struct Monitor {
 
 #[derive(Default)]
 struct State {
-    keepers: Vec<Arc<Keeper>>,
+    keepers: Vec<Arc<SourceRunner>>,
     /// The sources whose threads wait for rounds of other sources, with those.
     waits: Vec<(SourceId, Vec<SourceId>)>,
     running: bool,
@@ -67,7 +67,7 @@ impl State {
 
 /// As long as this lives, the thread of a source waits for others.
 pub(super) struct Waits<'a> {
-    monitor: &'a Monitor,
+    monitor: &'a Watchdog,
     who: SourceId,
 }
 
@@ -80,13 +80,13 @@ impl Drop for Waits<'_> {
     }
 }
 
-impl Monitor {
+impl Watchdog {
     /// Lets this thread wait for rounds of sources. Refuses if it runs one of them itself, or one
     /// that they wait for.
     pub(super) fn wait_for(&self, sources: &[SourceId]) -> Result<Option<Waits<'_>>, Error> {
         let me = RUNS.get();
         let mut state = self.state.lock();
-        let runs = |keeper: &&Arc<Keeper>| Arc::as_ptr(keeper).addr() == me;
+        let runs = |keeper: &&Arc<SourceRunner>| Arc::as_ptr(keeper).addr() == me;
         let Some((who, name)) = state
             .keepers
             .iter()
@@ -114,21 +114,21 @@ impl Monitor {
     }
 
     /// Looks after a source from now on.
-    pub(super) fn add(&self, keeper: Arc<Keeper>) {
+    pub(super) fn add(&self, keeper: Arc<SourceRunner>) {
         self.state.lock().keepers.push(keeper);
     }
 
-    pub(super) fn keeper(&self, id: SourceId) -> Option<Arc<Keeper>> {
+    pub(super) fn keeper(&self, id: SourceId) -> Option<Arc<SourceRunner>> {
         let state = self.state.lock();
         state.keepers.iter().find(|keeper| keeper.id == id).cloned()
     }
 
-    pub(super) fn keepers(&self) -> Vec<Arc<Keeper>> {
+    pub(super) fn keepers(&self) -> Vec<Arc<SourceRunner>> {
         self.state.lock().keepers.clone()
     }
 
     /// Takes a source off the list.
-    pub(super) fn remove(&self, id: SourceId) -> Option<Arc<Keeper>> {
+    pub(super) fn remove(&self, id: SourceId) -> Option<Arc<SourceRunner>> {
         let mut state = self.state.lock();
         let at = state.keepers.iter().position(|keeper| keeper.id == id)?;
         // The thread ends if it waited for this source only.
@@ -138,7 +138,7 @@ impl Monitor {
     }
 
     /// Takes all sources off the list, for good.
-    pub(super) fn end(&self) -> Vec<Arc<Keeper>> {
+    pub(super) fn end(&self) -> Vec<Arc<SourceRunner>> {
         let mut state = self.state.lock();
         state.ended = true;
         self.bell.notify_all();
@@ -213,8 +213,8 @@ impl Monitor {
     }
 }
 
-impl fmt::Debug for Monitor {
+impl fmt::Debug for Watchdog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Monitor")
+        f.write_str("Watchdog")
     }
 }

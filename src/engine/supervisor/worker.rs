@@ -11,7 +11,7 @@ use crate::sync::panics;
 pub(super) type Hook = Box<dyn Fn() + Send + Sync>;
 
 /// What a thread that runs a source and those who watch over it know of each other.
-pub(crate) struct Life {
+pub(crate) struct Worker {
     state: Mutex<State>,
     bell: Condvar,
     clock: Clock,
@@ -30,7 +30,7 @@ struct State {
     silence: Option<(Duration, Instant)>,
 }
 
-impl Life {
+impl Worker {
     pub(super) fn new(clock: Clock) -> Self {
         Self {
             state: Mutex::default(),
@@ -154,8 +154,8 @@ pub(super) fn call(hooks: Vec<Hook>) {
     }
 }
 
-impl fmt::Debug for Life {
+impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Life")
+        f.write_str("Worker")
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind};
 use crate::source::{DEFAULT_TIMEOUT, Timing, Updates};
 use crate::sources::fs::watch::chain::Reach;
-use crate::sources::fs::watch::hub::Hub;
+use crate::sources::fs::watch::hub::SharedWatcher;
 use crate::sources::fs::watch::mailbox::{Mailbox, News, Note, Shift, Tag};
 use crate::sources::fs::watch::read::Stamp;
 use crate::sources::fs::watch::trust::{ECHO, Finding, PATIENCE, Suspect};
@@ -80,7 +80,7 @@ pub(crate) fn run(
     });
     let mut follower = Follower {
         eyes: events.then(|| Eyes {
-            hub: updates.shared(Hub::new),
+            hub: updates.shared(SharedWatcher::new),
             mailbox: Arc::clone(&mailbox),
             reach: Reach::default(),
             failure: None,
@@ -356,7 +356,7 @@ impl Follower {
 
 /// What receives events.
 struct Eyes {
-    hub: Arc<Hub>,
+    hub: Arc<SharedWatcher>,
     mailbox: Arc<Mailbox>,
     reach: Reach,
     failure: Option<String>,

@@ -28,7 +28,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 const PARTING: Duration = Duration::from_millis(250);
 
 /// The watcher and who follows what.
-pub(crate) struct Hub {
+pub(crate) struct SharedWatcher {
     make: Make,
     /// Held while the watcher is told something, which waits for its thread. That thread calls the
     /// handler, so the handler must never need this lock; it takes only that of the routes.
@@ -60,7 +60,7 @@ struct Route {
     followers: Vec<(Arc<Mailbox>, Interest)>,
 }
 
-/// What [`Hub::follow`] could do.
+/// What [`SharedWatcher::follow`] could do.
 #[derive(Debug, Default)]
 pub(crate) struct Followed {
     /// Whether a watch was made, so that what happened just before it went unseen.
@@ -69,7 +69,7 @@ pub(crate) struct Followed {
     pub(crate) failure: Option<String>,
 }
 
-impl Hub {
+impl SharedWatcher {
     pub(crate) fn new() -> Self {
         Self::with(|handler| {
             // Links are followed hop by hop, by us.
@@ -180,7 +180,7 @@ impl Hub {
     }
 }
 
-impl Drop for Hub {
+impl Drop for SharedWatcher {
     /// Waits until the watcher's thread is through: it does not join it itself.
     fn drop(&mut self) {
         if let Some(Engine { watcher, gone }) = self.engine.get_mut().take() {
@@ -190,10 +190,10 @@ impl Drop for Hub {
     }
 }
 
-impl std::fmt::Debug for Hub {
+impl std::fmt::Debug for SharedWatcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let routes = self.routes.lock();
-        f.debug_struct("Hub")
+        f.debug_struct("SharedWatcher")
             .field("directories", &routes.paths.keys())
             .finish()
     }

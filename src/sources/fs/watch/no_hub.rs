@@ -6,7 +6,7 @@ use crate::sources::fs::watch::chain::Reach;
 use crate::sources::fs::watch::mailbox::Mailbox;
 
 #[derive(Debug)]
-pub(crate) struct Hub;
+pub(crate) struct SharedWatcher;
 
 #[derive(Debug, Default)]
 pub(crate) struct Followed {
@@ -14,7 +14,7 @@ pub(crate) struct Followed {
     pub(crate) failure: Option<String>,
 }
 
-impl Hub {
+impl SharedWatcher {
     pub(crate) fn new() -> Self {
         Self
     }

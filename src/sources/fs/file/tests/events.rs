@@ -10,7 +10,7 @@ use notify::{EventHandler, RecursiveMode, Watcher, WatcherKind};
 
 use super::*;
 use crate::source::conformance::Recorder;
-use crate::sources::fs::watch::hub::{Handler, Hub};
+use crate::sources::fs::watch::hub::{Handler, SharedWatcher};
 use crate::sources::fs::watch::testing::{SOON, watch_with};
 
 /// A watcher that sees nothing, and whose handler a test can call.
@@ -58,7 +58,7 @@ impl Fake {
     /// A recorder whose sources get this watcher.
     fn recorder(&self) -> Recorder {
         let fake = self.clone();
-        recorder_with(Hub::with(move |handler| {
+        recorder_with(SharedWatcher::with(move |handler| {
             fake.handlers.lock().push(handler);
             Ok(Box::new(fake.clone()))
         }))
@@ -69,7 +69,7 @@ impl Fake {
     }
 }
 
-fn recorder_with(hub: Hub) -> Recorder {
+fn recorder_with(hub: SharedWatcher) -> Recorder {
     let recorder = Recorder::new();
     recorder.updates().shared(move || hub);
     recorder
@@ -203,7 +203,7 @@ fn a_real_overflow_loses_nothing() {
     let path = dir.path().join("app.toml");
     let recorder = Recorder::new();
     let watched = begin(&path, 60_000, recorder.clone());
-    let hub = recorder.updates().shared(Hub::new);
+    let hub = recorder.updates().shared(SharedWatcher::new);
     let stalled = hub.stall();
     for round in 0..7_000 {
         // Three events each; appended, because some file systems flush what is truncated.
@@ -228,7 +228,8 @@ fn a_real_overflow_loses_nothing() {
 fn without_a_watcher_files_are_polled_and_that_is_said_as_long_as_it_lasts() {
     let dir = dir();
     let path = dir.path().join("app.toml");
-    let hub = Hub::with(|_| Err(notify::Error::io(std::io::Error::from_raw_os_error(24))));
+    let hub =
+        SharedWatcher::with(|_| Err(notify::Error::io(std::io::Error::from_raw_os_error(24))));
     let watched = begin(&path, 60, recorder_with(hub));
     for value in 1..=3 {
         fs::write(&path, text(value)).unwrap();
@@ -272,7 +273,7 @@ fn all_sources_share_one_watcher_and_leave_nothing_behind() {
     let made = Arc::new(Mutex::new(0));
     let counted = Arc::clone(&made);
     let hub = recorder.updates().shared(move || {
-        Hub::with(move |handler| {
+        SharedWatcher::with(move |handler| {
             *counted.lock() += 1;
             let watcher = notify::RecommendedWatcher::new(handler, notify::Config::default())?;
             Ok(Box::new(watcher))
