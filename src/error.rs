@@ -1,4 +1,4 @@
-//! The one error type: what went wrong, for which key, what was wanted, what was found, and where
+//! The one error type: what went wrong, for which key, what was expected, what was found, and where
 //! it was written.
 
 use std::error::Error as StdError;
@@ -35,7 +35,7 @@ pub struct Error(Arc<Inner>);
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ErrorKind {
     /// No layer defines the key, and nothing stands in for it.
-    Missing,
+    NotFound,
     /// The value exists and cannot become the requested type.
     Mismatch,
     /// A source answered, but not in the format it promised.
@@ -46,10 +46,10 @@ pub enum ErrorKind {
     Unavailable,
     /// A document, a key, a value or a nesting is over its limit.
     TooLarge,
-    /// A validator refused the value.
-    Refused,
+    /// A validator rejected the value.
+    Rejected,
     /// An update would take away most of what its source said before; it waits to be confirmed.
-    Held,
+    Withheld,
     /// Somebody else committed first.
     Conflict,
     /// A `${reference}` cannot be followed: no layer defines its key and it has no default, or it is a
@@ -74,7 +74,7 @@ pub enum ErrorKind {
 struct Inner {
     kind: Option<ErrorKind>,
     key: Option<Box<str>>,
-    wanted: Option<Box<str>>,
+    expected: Option<Box<str>>,
     found: Option<Box<str>>,
     origin: Option<Box<str>>,
     detail: Option<Box<str>>,
@@ -249,7 +249,7 @@ impl Error {
     }
 
     /// This with other texts, where `map` has another one. The failure of a library is dropped if
-    /// its own text would have to change. `map_own` is for the key and what was wanted.
+    /// its own text would have to change. `map_own` is for the key and what was expected.
     pub(crate) fn map_texts(
         self,
         map: &dyn Fn(&str) -> Option<String>,
@@ -261,7 +261,7 @@ impl Error {
             let mapped = map(text).unwrap_or_else(|| text.to_owned());
             Some(mapped.into_boxed_str())
         };
-        let [key, wanted] = [&inner.key, &inner.wanted].map(|text| mapped(text, map_own));
+        let [key, expected] = [&inner.key, &inner.expected].map(|text| mapped(text, map_own));
         let [found, origin, detail] =
             [&inner.found, &inner.origin, &inner.detail].map(|text| mapped(text, map));
         let mut next: Option<&(dyn StdError + 'static)> = self.source();
@@ -273,7 +273,7 @@ impl Error {
         let related = inner.related.iter().cloned();
         let related = related.map(|error| error.map_texts(map, map_own)).collect();
         self.edit(|inner| {
-            (inner.key, inner.wanted, inner.found) = (key, wanted, found);
+            (inner.key, inner.expected, inner.found) = (key, expected, found);
             (inner.origin, inner.detail, inner.related) = (origin, detail, related);
             let shareable = inner.shareable.take();
             inner.shareable = shareable.filter(|text| map(text).is_none());
@@ -330,10 +330,10 @@ impl Error {
         self.edit(|inner| inner.cause = Some(Discard::new(Arc::new(cause))))
     }
 
-    /// Says what was wanted, such as `u32`.
+    /// Says what was expected, such as `u32`.
     #[must_use]
-    pub fn with_wanted(self, wanted: impl Into<String>) -> Self {
-        self.edit(|inner| inner.wanted = Some(wanted.into().into()))
+    pub fn with_expected(self, expected: impl Into<String>) -> Self {
+        self.edit(|inner| inner.expected = Some(expected.into().into()))
     }
 
     /// Says what was found instead. It is shown as it is: mask what may be a secret.
@@ -370,9 +370,9 @@ impl Error {
         self.0.key.as_deref()
     }
 
-    /// What the caller wanted, such as `u32`.
-    pub fn wanted(&self) -> Option<&str> {
-        self.0.wanted.as_deref()
+    /// What the caller expected, such as `u32`.
+    pub fn expected(&self) -> Option<&str> {
+        self.0.expected.as_deref()
     }
 
     /// What was found instead, cut to a readable length, `******` if it may be secret.
@@ -420,8 +420,8 @@ impl fmt::Display for Error {
             write!(f, "{gap}{}", Plain(detail))?;
             gap = ", ";
         }
-        if let Some(wanted) = &inner.wanted {
-            write!(f, "{gap}wanted {}", Plain(wanted))?;
+        if let Some(expected) = &inner.expected {
+            write!(f, "{gap}expected {}", Plain(expected))?;
             gap = ", ";
         }
         if let Some(found) = &inner.found {

@@ -54,10 +54,10 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `sync` | std or loom primitives, and the one wrapper around arc-swap |
-//! | `error` | [`Error`]: key, wanted, found, origin, cause |
+//! | `error` | [`Error`]: key, expected, found, origin, cause |
 //! | `value` | [`Value`], [`Key`], [`Origin`], the persistent trie, coercion by serde, [`Secret`], [`ByteSize`] |
 //! | `format` | [`Format`]: text to values, one file a format |
-//! | [`source`] | the contract: [`Source`], [`Update`], [`Updates`], and a conformance suite |
+//! | [`source`] | the contract: [`Source`], [`Update`], [`SourceContext`], and a conformance suite |
 //! | `tree` | layers to one tree: merge, references, what changed, [`Snapshot`], [`explain`] |
 //! | [`property`] | what the program holds: handles, readers, builders, subscriptions |
 //! | [`schema`] | what is declared of keys: [`Schema`], its rules, unknown keys, export |
@@ -97,7 +97,7 @@ pub mod sources;
 
 pub mod explain {
     //! Why a key has the value it has.
-    pub use crate::tree::explain::{Absence, Explanation, LayerView, Says};
+    pub use crate::tree::explain::{Absence, Explanation, LayerValue, LayerView};
 }
 
 pub mod health {
@@ -113,10 +113,10 @@ pub use format::{Format, MAX_DOCUMENT_BYTES};
 pub use properties::builder::Builder;
 pub use properties::scoped::Scoped;
 pub use properties::transaction::Transaction;
-pub use properties::{Checked, Properties};
+pub use properties::{DryRun, Properties};
 pub use property::handle::DynamicProperty;
 pub use schema::Schema;
-pub use source::{Applied, Policy, Refusal, Source, Update, Updates, Watching};
+pub use source::{CommitOutcome, Policy, Refusal, Source, SourceContext, Update, Watching};
 pub use tree::layer::{Layer, SourceId};
 pub use tree::snapshot::{Pinned, Snapshot};
 pub use value::Value;

@@ -155,7 +155,7 @@ fn odd_keys_read_as_the_model_says() {
                 }
                 Ok((None, false)) => {
                     assert_eq!(got.unwrap(), None, "{text}");
-                    assert_eq!(must.unwrap_err().kind(), ErrorKind::Missing, "{text}");
+                    assert_eq!(must.unwrap_err().kind(), ErrorKind::NotFound, "{text}");
                     assert!(!props.snapshot().contains(&text));
                 }
                 Ok((None, true)) => {

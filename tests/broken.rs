@@ -128,7 +128,7 @@ fn without_a_live_handle_a_bad_value_is_an_error_of_who_reads_it() {
     ] {
         assert_eq!(error.kind(), ErrorKind::Mismatch);
         assert_eq!(error.origin(), Some(&*place), "{error}");
-        assert_eq!(error.wanted(), Some("u32"));
+        assert_eq!(error.expected(), Some("u32"));
         assert_eq!(error.found(), Some("text \"many\""));
     }
     assert_eq!(props.get::<String>("qps").unwrap(), "many");
@@ -153,7 +153,7 @@ fn without_a_live_handle_a_bad_value_is_an_error_of_who_reads_it() {
     soon("a good value recovers", || props.get_or("qps", 5u32) == 7);
     assert_eq!(
         props.get::<u32>("burst").unwrap_err().kind(),
-        ErrorKind::Missing
+        ErrorKind::NotFound
     );
 }
 

@@ -22,10 +22,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use liveprops::health::{SourceEventKind, SourceHealth, Status};
 use liveprops::property::Subscription;
-use liveprops::source::{Cached, Guard, Timing};
+use liveprops::source::{Cached, RemovalGuard, Timing};
 use liveprops::{
-    Document, Error, ErrorKind, Origin, Properties, Schema, Secret, Source, Update, Updates, Value,
-    Watching,
+    Document, Error, ErrorKind, Origin, Properties, Schema, Secret, Source, SourceContext, Update,
+    Value, Watching,
 };
 use support::child::{self, Child};
 use support::common::{Random, eventually};
@@ -282,7 +282,7 @@ fn a_store_that_hangs_is_not_waited_for_longer_than_its_deadline() {
     place.keep(&[("n", 1.into())]);
     let store = Store::of(&[("n", 2.into())]);
     store.hangs.store(true, Ordering::SeqCst);
-    let source = store.clone().with(|policy| policy.waits().cached());
+    let source = store.clone().with(|policy| policy.wait_forever().cached());
     let begun = Instant::now();
     let props = Properties::builder()
         .state_dir(&place.dir)
@@ -593,7 +593,7 @@ fn a_store_that_comes_back_empty_is_guarded_against_as_ever() {
     let store = Store::down("test");
     let source = store
         .clone()
-        .with(|policy| policy.guarded(Guard::new()).cached());
+        .with(|policy| policy.guarded(RemovalGuard::new()).cached());
     let builder = Properties::builder().state_dir(&place.dir).source(source);
     let props = builder.build().unwrap();
     store.is_down(false);
@@ -911,7 +911,7 @@ fn a_full_or_read_only_file_system_keeps_nothing_from_working() {
 
 /// A source that the test pushes through, and that loads what it was given.
 #[derive(Clone, Default)]
-struct Stream(Arc<Mutex<(i64, Option<Updates>)>>);
+struct Stream(Arc<Mutex<(i64, Option<SourceContext>)>>);
 
 impl Stream {
     fn document(n: i64) -> Document {
@@ -961,7 +961,7 @@ impl Source for Stream {
         Watching::Push
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         let mut inner = self.0.lock().unwrap();
         inner.1 = Some(updates.clone());
         let document = Self::document(inner.0);
@@ -1804,10 +1804,10 @@ struct Pusher {
     way: Watching,
 }
 
-type Watch = dyn Fn(&Updates) -> Result<(), Error> + Send + Sync;
+type Watch = dyn Fn(&SourceContext) -> Result<(), Error> + Send + Sync;
 
 impl Pusher {
-    fn new(watch: impl Fn(&Updates) -> Result<(), Error> + Send + Sync + 'static) -> Self {
+    fn new(watch: impl Fn(&SourceContext) -> Result<(), Error> + Send + Sync + 'static) -> Self {
         Self {
             watch: Arc::new(watch),
             way: Watching::Push,
@@ -1840,7 +1840,7 @@ impl Source for Pusher {
         self.way
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         (self.watch)(updates)
     }
 }
@@ -1896,7 +1896,7 @@ fn a_source_whose_watch_fails_at_the_start_starts_from_the_cache_and_is_begun_ag
 #[test]
 fn a_source_that_has_not_pushed_yet_starts_from_the_cache_which_stays_as_it_is() {
     let place = pushed();
-    let way_in: Arc<Mutex<Option<Updates>>> = Arc::default();
+    let way_in: Arc<Mutex<Option<SourceContext>>> = Arc::default();
     let keeps = Arc::clone(&way_in);
     let pusher = Pusher::new(move |updates| {
         *keeps.lock().unwrap() = Some(updates.clone());
@@ -1934,7 +1934,7 @@ fn a_source_that_pushes_less_at_the_start_than_was_kept_is_guarded_against() {
             let _ = updates.send(Update::full(document));
             Ok(())
         });
-        let source = pusher.with(|policy| policy.cached().guarded(Guard::new()));
+        let source = pusher.with(|policy| policy.cached().guarded(RemovalGuard::new()));
         let builder = Properties::builder().state_dir(&place.dir);
         builder.source(source).build().unwrap()
     };
@@ -2000,7 +2000,9 @@ fn a_file_that_is_missing_at_a_start_keeps_its_cached_values() {
     let place = Place::new();
     let path = place.dir.parent().unwrap().join("may-go.toml");
     let start = |drops: bool| {
-        let file = File::new(&path).optional().poll(Duration::from_millis(100));
+        let file = File::new(&path)
+            .allow_missing()
+            .poll(Duration::from_millis(100));
         let file = match drops {
             true => file.drop_when_missing(),
             false => file,

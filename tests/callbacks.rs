@@ -228,7 +228,7 @@ fn a_forgotten_subscription_lives_as_long_as_the_properties() -> Result<(), Erro
     {
         let captured = Arc::clone(&captured);
         n.on_change(move |change| report((Arc::strong_count(&captured), *change.new).1))
-            .forget();
+            .detach();
     }
     memory.set("n", 5)?;
     assert_eq!(inbox.next(), 5);

@@ -41,7 +41,7 @@ fn a_broken_item_of_a_joined_list_leaves_the_other_items_readable() -> Result<()
             assert_eq!(readings(&props, broken), BROKEN);
             assert_eq!(readings(&props, x), is("x"));
             assert_eq!(readings(&props, y), is("y"));
-            assert_eq!(readings(&props, "l.3")[0], Err(ErrorKind::Missing));
+            assert_eq!(readings(&props, "l.3")[0], Err(ErrorKind::NotFound));
             assert_eq!(readings(&props, "l")[0], Err(ErrorKind::Reference));
             let error = props.get::<Vec<String>>("l").unwrap_err();
             assert!(error.to_string().contains("`nope`"), "{error}");

@@ -14,7 +14,7 @@ use liveprops::source::conformance::{Editor, check};
 #[cfg(feature = "watch")]
 use liveprops::sources::Dir;
 use liveprops::sources::{Env, File, Memory};
-use liveprops::{Document, Error, Origin, Source, Update, Updates, Watching};
+use liveprops::{Document, Error, Origin, Source, SourceContext, Update, Watching};
 
 const STEP: Duration = Duration::from_millis(10);
 
@@ -296,7 +296,7 @@ impl Source for Custom {
         }
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         let (document, mut seen) = self.read()?;
         let mut last = document.clone();
         if self.wrong != Wrong::SendsNothingFirst {

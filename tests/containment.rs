@@ -22,7 +22,7 @@ use liveprops::health::SourceEventKind;
 use liveprops::sources::Memory;
 use liveprops::{
     Document, DynamicProperty, Error, ErrorKind, Origin, Properties, Schema, Secret, Source,
-    Update, Updates, Value, Watching,
+    SourceContext, Update, Value, Watching,
 };
 
 fn within(limit: Duration, mut want: impl FnMut() -> bool) -> bool {
@@ -48,7 +48,7 @@ fn asking_for_a_missing_key_of_many_costs_no_walk_over_all() {
     for _ in 0..1_000 {
         assert_eq!(
             props.get::<u32>("section7.kex7").unwrap_err().kind(),
-            ErrorKind::Missing
+            ErrorKind::NotFound
         );
     }
     let each = began.elapsed() / 1_000;
@@ -197,7 +197,7 @@ impl Source for Nested {
         Watching::Stream
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         let inner = updates.clone();
         let client = updates.shared(|| Client(inner.shared(|| Runtime)));
         let again = updates.shared(|| Runtime);
@@ -232,7 +232,7 @@ impl Source for Recursive {
         Watching::Stream
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         let inner = updates.clone();
         let chain = updates.shared(|| Chain(Some(inner.shared(|| Chain(None)))));
         let _ = self.0.send(chain.0.is_some());
@@ -329,7 +329,7 @@ fn a_rule_over_the_tree_blames_the_keys_that_changed() {
     let error = memory.set("min", 10).unwrap_err();
     assert_eq!(
         (error.kind(), error.key()),
-        (ErrorKind::Refused, Some("min"))
+        (ErrorKind::Rejected, Some("min"))
     );
     assert!(
         error
@@ -891,10 +891,10 @@ impl Source for Complainer {
         Watching::Stream
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         for round in 0..100 {
-            updates.failed(self.error(format!("failure {}", "x".repeat(round))));
-            updates.degraded(Some(self.error(format!("degraded {}", "x".repeat(round)))));
+            updates.report_error(self.error(format!("failure {}", "x".repeat(round))));
+            updates.set_degraded(Some(self.error(format!("degraded {}", "x".repeat(round)))));
             let mut document = Document::new();
             document.report(self.error(format!("problem {round}")));
             // Every other one is rejected.
@@ -994,11 +994,11 @@ fn closures_that_panic_while_they_are_dropped_are_contained_each() {
                 *value
             }));
             let (change, now, under, event) = (trap(), trap(), trap(), trap());
-            handle.on_change(move |_| change.touch()).forget();
-            handle.on_change_now(move |_| now.touch()).forget();
+            handle.on_change(move |_| change.touch()).detach();
+            handle.on_change_now(move |_| now.touch()).detach();
             let under = props.on_change_under("", move |_| under.touch());
-            under.unwrap().forget();
-            props.on_source_event(move |_| event.touch()).forget();
+            under.unwrap().detach();
+            props.on_source_event(move |_| event.touch()).detach();
             handles.push(handle);
         }
         let closed = trap();
@@ -1054,7 +1054,7 @@ mod the_end_of_a_thread {
                 .unwrap();
             let bad = other.property::<u32>("b").validate(|b| *b < 5);
             let bad = bad.build().unwrap();
-            assert_eq!(other.set("b", 9).unwrap_err().kind(), ErrorKind::Refused);
+            assert_eq!(other.set("b", 9).unwrap_err().kind(), ErrorKind::Rejected);
             assert_eq!(bad.get(), 1);
             let added = other.add_source(Nested).unwrap();
             other.remove_source(added).unwrap();

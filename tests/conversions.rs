@@ -118,8 +118,8 @@ fn a_missing_field_says_that_no_layer_defines_it_and_which_key_may_be_meant() {
         let errors: Vec<_> = error.iter().collect();
         assert_eq!(errors.len(), 2, "{error}");
         assert_eq!(errors[0].key(), Some("web.port"), "{error}");
-        assert_eq!(errors[0].wanted(), Some("u16"), "{error}");
-        assert_eq!(errors[1].wanted(), Some("String"), "{error}");
+        assert_eq!(errors[0].expected(), Some("u16"), "{error}");
+        assert_eq!(errors[1].expected(), Some("String"), "{error}");
         let shown = errors[1].to_string();
         assert!(shown.contains("not set: no layer defines it"), "{shown}");
         let shown = errors[0].to_string();
@@ -132,7 +132,7 @@ fn a_snapshot_says_of_an_absent_key_what_get_says() {
     let props = props("a.toml", "zy = 80\n", &[]);
     let bound = bind_error::<u32>(&props, "zz");
     let got = props.0.get::<u32>("zz").unwrap_err();
-    assert_eq!(bound.kind(), ErrorKind::Missing, "{bound}");
+    assert_eq!(bound.kind(), ErrorKind::NotFound, "{bound}");
     assert_eq!(bound.to_string(), got.to_string());
     assert!(bound.to_string().contains("not set"), "{bound}");
 }

@@ -379,7 +379,7 @@ fn a_variable_that_is_spelled_nearly_like_a_missing_key_is_named() -> Result<(),
     let error = props.get::<u32>("ratelimit.qps").unwrap_err();
     assert_eq!(
         (error.kind(), error.key()),
-        (ErrorKind::Missing, Some("ratelimit.qps"))
+        (ErrorKind::NotFound, Some("ratelimit.qps"))
     );
     let error = error.to_string();
     for part in [

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
-use liveprops::explain::{Absence, Says};
+use liveprops::explain::{Absence, LayerValue};
 use liveprops::sources::{Args, Env, Memory};
 use liveprops::{Document, Error, Layer, Origin, Properties, Secret, Source, Update, Value};
 use serde::Deserialize;
@@ -43,12 +43,12 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
             (l.name.as_str(), l.rank, l.says.clone(), origin, l.wins)
         })
         .collect();
-    let value = |text: &str| Says::Value(text.to_owned());
+    let value = |text: &str| LayerValue::Value(text.to_owned());
     let origin = |text: &str| Some(text.to_owned());
     assert_eq!(
         layers,
         [
-            ("overrides", i32::MIN + 1, Says::Nothing, None, false),
+            ("overrides", i32::MIN + 1, LayerValue::Nothing, None, false),
             (
                 "args",
                 100,
@@ -85,7 +85,7 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
     // A table is told as a table, an absent key as absent, a malformed one as what is wrong.
     let table = props.explain("rate");
     assert!(
-        table.value.is_none() && table.layers[1].says == Says::Table(1),
+        table.value.is_none() && table.layers[1].says == LayerValue::Table(1),
         "{table}"
     );
     assert!(
@@ -93,7 +93,7 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
             .explain("none")
             .layers
             .iter()
-            .all(|l| l.says == Says::Nothing && !l.wins)
+            .all(|l| l.says == LayerValue::Nothing && !l.wins)
     );
     assert!(props.explain("a..b").broken.is_some());
     Ok(())
@@ -111,7 +111,7 @@ fn a_refused_value_is_told_with_its_origin_and_reason() -> Result<(), Error> {
     assert_eq!(told.refused.len(), 1);
     let error = &told.refused[0];
     assert_eq!(
-        (error.key(), error.wanted()),
+        (error.key(), error.expected()),
         (Some("n"), Some("u8 (0 to 255)"))
     );
     assert!(error.found().unwrap().contains("256"));
@@ -144,7 +144,12 @@ impl Outputs {
         for part in error.iter() {
             self.text(
                 what,
-                format!("{:?} {:?} {:?}", part.found(), part.origin(), part.wanted()),
+                format!(
+                    "{:?} {:?} {:?}",
+                    part.found(),
+                    part.origin(),
+                    part.expected()
+                ),
             );
         }
         let mut cause = std::error::Error::source(error);
@@ -569,7 +574,7 @@ fn a_key_under_a_tombstone_is_explained_as_unset_by_it() -> Result<(), Error> {
     for key in ["server.port", "server.tls.cert", "server"] {
         let told = props.explain(key);
         let origin = told.layers[1].origin.clone().unwrap();
-        assert_eq!(told.layers[1].says, Says::Unset, "{told}");
+        assert_eq!(told.layers[1].says, LayerValue::Unset, "{told}");
         assert_eq!(winners(&told), [told.layers[1].name.as_str()]);
         match told.absent {
             Some(Absence::Unset {
@@ -648,7 +653,7 @@ fn an_error_about_a_missing_key_says_where_it_is_unset_or_that_no_case_matches()
     let check = |key: &str, part: &str, origin: String| {
         let error = props.get::<u32>(key).unwrap_err();
         let text = error.to_string();
-        assert_eq!(error.kind(), liveprops::ErrorKind::Missing, "{text}");
+        assert_eq!(error.kind(), liveprops::ErrorKind::NotFound, "{text}");
         assert!(text.contains(part), "{text}");
         assert_eq!(error.origin(), Some(&*origin), "{text}");
         assert!(!text.contains("did you mean"), "{text}");
@@ -738,7 +743,7 @@ fn a_source_without_references_is_explained_as_it_wrote_its_values() -> Result<(
         let told = props.explain(key);
         assert_eq!(told.value.as_deref(), Some(written), "{key}");
         let wins = told.layers.iter().find(|layer| layer.wins).unwrap();
-        assert_eq!(wins.says, Says::Value(written.to_owned()), "{key}");
+        assert_eq!(wins.says, LayerValue::Value(written.to_owned()), "{key}");
     }
     Ok(())
 }

@@ -21,10 +21,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use liveprops::explain::Says;
+use liveprops::explain::LayerValue;
 use liveprops::health::{SourceEventKind, Status};
 use liveprops::property::Subscription;
-use liveprops::source::{Guard, Source};
+use liveprops::source::{RemovalGuard, Source};
 use liveprops::sources::{Dir, File};
 use liveprops::{DynamicProperty, ErrorKind, Properties};
 
@@ -287,7 +287,7 @@ fn an_optional_file_that_appears_later_is_there_within_a_second() {
         let path = parent.join(format!("app{round}.toml"));
         let props = Properties::builder()
             .default("a", 0)
-            .source(File::new(&path).optional())
+            .source(File::new(&path).allow_missing())
             .build()
             .unwrap();
         let a = props.property::<i64>("a").build().unwrap();
@@ -301,7 +301,7 @@ fn an_optional_file_that_appears_later_is_there_within_a_second() {
         let took = begun.elapsed();
         assert!(took < SOON, "{}: {took:?}", path.display());
     }
-    let props = open(Dir::new(at("conf.d")).optional());
+    let props = open(Dir::new(at("conf.d")).allow_missing());
     fs::create_dir(at("conf.d")).unwrap();
     fs::write(at("conf.d/1.toml"), "a = 1\n").unwrap();
     assert!(within(Duration::from_secs(1), || number(&props, "a") == Some(1)).is_some());
@@ -462,7 +462,8 @@ fn a_fragment_that_breaks_after_a_confirmed_removal_does_not_bring_the_keys_back
     let at = |name: &str| dir.path().join(name);
     fs::write(at("10-a.toml"), "a = 1\nb = 1\nc = 1\nd = 1\n").unwrap();
     fs::write(at("20-b.toml"), "y = 1\n").unwrap();
-    let source = Dir::new(dir.path()).with(|policy| policy.guarded(Guard::new().at_least(1)));
+    let source =
+        Dir::new(dir.path()).with(|policy| policy.guarded(RemovalGuard::new().min_keys(1)));
     let props = open(source);
     // The watch has sent its first update.
     replace(&at("20-b.toml"), "y = 2\n");
@@ -584,7 +585,7 @@ fn overlays_of_a_cascade_appear_and_vanish_and_the_base_shows_again() {
         let layer = layers.into_iter().find(|layer| layer.name.ends_with(name));
         (layer.as_ref().unwrap().wins, layer.unwrap().says)
     };
-    assert!(matches!(said("app-prod.toml"), (false, Says::Value(two)) if two == "2"));
+    assert!(matches!(said("app-prod.toml"), (false, LayerValue::Value(two)) if two == "2"));
 
     fs::remove_file(at("app-prod-eu.toml")).unwrap();
     assert_eq!(heard.recv_timeout(SOON * 2), Ok((3, 2)));
@@ -614,7 +615,9 @@ fn an_overlay_that_loses_its_last_value_keeps_its_values_in_every_format() {
         let desk = Desk::new("base.toml", "a = 1\n");
         let name = format!("over.{extension}");
         fs::write(desk.at(&name), full).unwrap();
-        let over = File::new(desk.at(&name)).optional().drop_when_missing();
+        let over = File::new(desk.at(&name))
+            .allow_missing()
+            .drop_when_missing();
         let props = Properties::builder()
             .source(File::new(&desk.path))
             .source(over)

@@ -136,7 +136,7 @@ fn a_bootstrap_key_is_not_redefined_by_anyone_and_whoever_tries_is_reported() ->
     assert!(!text.contains("evil"), "{text}");
 
     let error = props.set("store.url", "mine").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert_eq!(error.kind(), ErrorKind::Rejected);
     assert_eq!(error.key(), Some("store.url"));
     assert!(props.remove("store").is_err());
     remote.unset("store.user")?;
@@ -358,7 +358,7 @@ fn no_source_takes_the_rank_of_bootstrap_and_no_bootstrap_source_leaves_it() -> 
             .map(drop),
     ] {
         let error = refused.expect_err("the rank is reserved");
-        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Rejected, "{error}");
     }
     assert_eq!(props.get::<u32>("a")?, 1);
     assert_eq!(props.health().sources.len(), 2);
@@ -397,7 +397,7 @@ fn the_program_writes_neither_at_nor_above_nor_below_a_bootstrap_value() -> Resu
     let props = Properties::builder().bootstrap(boot).build()?;
     for key in ["store", "store.port", "store.tls.on", "gone", "gone.too"] {
         let error = props.set(key, 1).expect_err("without effect");
-        assert_eq!(error.kind(), ErrorKind::Refused, "{key}: {error}");
+        assert_eq!(error.kind(), ErrorKind::Rejected, "{key}: {error}");
         assert_eq!(error.key(), Some(key));
     }
     props.set("other", 1)?;
@@ -415,7 +415,7 @@ fn a_bootstrap_source_that_changes_later_hears_that_it_is_too_late() -> Result<(
         boot.unset("a"),
         boot.replace([("a", 3)]),
     ] {
-        assert_eq!(late.unwrap_err().kind(), ErrorKind::Refused);
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::Rejected);
     }
     boot.set("a", 1)?;
     boot.replace([("a", 1)])?;
@@ -423,7 +423,7 @@ fn a_bootstrap_source_that_changes_later_hears_that_it_is_too_late() -> Result<(
     assert_eq!(props.get_opt::<i64>("b")?, None);
     let id = props.health().sources[0].source;
     let checked = props.check(id, liveprops::Document::new()).unwrap_err();
-    assert_eq!(checked.kind(), ErrorKind::Refused, "as it would be");
+    assert_eq!(checked.kind(), ErrorKind::Rejected, "as it would be");
     let health = props.health();
     assert!(health.is_up(), "its values are in force: {health:?}");
     assert!(!health.refused.is_empty(), "each attempt is reported");

@@ -42,7 +42,7 @@ fn good_files_pass_and_bad_ones_fail_with_the_place_of_the_fault() {
     for (file, place) in [
         ("broken.toml", "broken.toml:2:"),
         ("wrong.toml", "wrong.toml:2:7"),
-        ("zero.toml", "out of range, wanted 1..=10000"),
+        ("zero.toml", "out of range, expected 1..=10000"),
         (
             "burst.toml",
             "ratelimit.max_burst is more than ratelimit.qps",
@@ -67,8 +67,8 @@ fn everything_that_is_wrong_is_told_in_one_run() {
     assert_eq!(
         told,
         [
-            "`db.password`: required, and no layer defines it, wanted string",
-            "`ratelimit.qps`: out of range, wanted 1..=10000, found integer 0 (file wrong.toml:5:7)",
+            "`db.password`: required, and no layer defines it, expected string",
+            "`ratelimit.qps`: out of range, expected 1..=10000, found integer 0 (file wrong.toml:5:7)",
             "`RateLimit.qps`: not declared in the schema; did you mean `ratelimit.qps`? \
              (file wrong.toml:2:7)",
             "`other.thing`: not declared in the schema (file wrong.toml:7:9)",

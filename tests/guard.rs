@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use liveprops::health::{SourceHealth, Status};
-use liveprops::source::Guard;
+use liveprops::source::RemovalGuard;
 use liveprops::sources::Memory;
 use liveprops::{
-    Document, Error, ErrorKind, Origin, Properties, Source, Update, Updates, Value, Watching,
+    Document, Error, ErrorKind, Origin, Properties, Source, SourceContext, Update, Value, Watching,
 };
 use support::{DEADLINE, eventually};
 
@@ -93,10 +93,10 @@ impl Source for Store {
 
 /// A source that is told what to send.
 #[derive(Clone, Default)]
-struct Pushed(Arc<Mutex<Option<Updates>>>);
+struct Pushed(Arc<Mutex<Option<SourceContext>>>);
 
 impl Pushed {
-    fn updates(&self) -> Updates {
+    fn updates(&self) -> SourceContext {
         self.0.lock().unwrap().clone().unwrap()
     }
 }
@@ -114,7 +114,7 @@ impl Source for Pushed {
         Watching::Push
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         *self.0.lock().unwrap() = Some(updates.clone());
         updates.send(Update::full(document(1, 20))).map(drop)
     }
@@ -135,7 +135,7 @@ mod files {
 
     /// A guarded source over a file that was cut while it was followed.
     fn cut(
-        guard: Guard,
+        guard: RemovalGuard,
         source: impl FnOnce(&Path) -> Box<dyn Source>,
     ) -> (tempfile::TempDir, Properties) {
         let dir = tempfile::tempdir().unwrap();
@@ -160,7 +160,7 @@ mod files {
     #[test]
     fn a_file_that_is_cut_and_restored_loses_nothing_later_on() {
         for source in [file, files] {
-            let (dir, props) = cut(Guard::new().repeated_for(ms(2_000)), source);
+            let (dir, props) = cut(RemovalGuard::new().accept_after(ms(2_000)), source);
             replace(dir.path(), 20);
             assert!(eventually(DEADLINE, || !is_held(&props)));
             assert!(props.health().is_up());
@@ -174,7 +174,7 @@ mod files {
     #[test]
     fn a_file_whose_cut_was_confirmed_can_be_restored() {
         for source in [file, files] {
-            let (dir, props) = cut(Guard::new(), source);
+            let (dir, props) = cut(RemovalGuard::new(), source);
             props.confirm(only(&props).source).unwrap();
             assert!(props.get::<i64>("k7").is_err());
             replace(dir.path(), 20);
@@ -190,7 +190,7 @@ mod files {
         let source = File::new(dir.path().join("app.toml"))
             .poll(ms(100))
             .drop_when_missing()
-            .with(|policy| policy.guarded(Guard::new()));
+            .with(|policy| policy.guarded(RemovalGuard::new()));
         let props = Properties::builder().source(source).build().unwrap();
         std::fs::remove_file(dir.path().join("app.toml")).unwrap();
         assert!(eventually(DEADLINE, || is_held(&props)));
@@ -210,12 +210,14 @@ fn a_sign_of_life_takes_nothing_back_that_is_held_or_refused() {
         Ok(9) => Err("nine".into()),
         _ => Ok(()),
     });
-    let source = store.clone().with(|policy| policy.guarded(Guard::new()));
+    let source = store
+        .clone()
+        .with(|policy| policy.guarded(RemovalGuard::new()));
     let props = builder.source(source).build().unwrap();
     let updates = store.updates();
     for bad in [document(1, 0), document(9, 20)] {
         updates.send(Update::full(bad)).unwrap_err();
-        updates.alive();
+        updates.heartbeat();
         assert!(matches!(only(&props).status, Status::Stale { .. }));
         assert!(!props.health().is_up());
     }
@@ -227,15 +229,15 @@ fn a_sign_of_life_takes_nothing_back_that_is_held_or_refused() {
 #[test]
 fn a_memory_that_is_not_believed_says_what_the_properties_say() -> Result<(), Error> {
     let memory = Memory::from([("a", 1), ("b", 2)]);
-    let guard = Guard::new().repeated_for(ms(200));
+    let guard = RemovalGuard::new().accept_after(ms(200));
     let source = memory.clone().with(|policy| policy.guarded(guard));
     let props = Properties::builder().source(source).build()?;
     let error = memory.replace(Vec::<(&str, i64)>::new()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Held);
+    assert_eq!(error.kind(), ErrorKind::Withheld);
     assert!(!is_held(&props));
     assert!(!eventually(ms(600), || props.get::<i64>("a").is_err()));
     memory.remove("a")?;
-    assert_eq!(memory.remove("b").unwrap_err().kind(), ErrorKind::Held);
+    assert_eq!(memory.remove("b").unwrap_err().kind(), ErrorKind::Withheld);
     memory.set("c", 3)?;
     assert_eq!((props.get::<i64>("b")?, props.get::<i64>("c")?), (2, 3));
     assert!(props.health().is_up());
@@ -246,7 +248,7 @@ fn a_memory_that_is_not_believed_says_what_the_properties_say() -> Result<(), Er
 fn a_deletion_said_once_by_a_store_that_then_fails_is_not_believed() {
     let mut store = Store::of(1, 20);
     store.every = ms(50);
-    let guard = Guard::new().repeated_for(ms(300));
+    let guard = RemovalGuard::new().accept_after(ms(300));
     let source = store.clone().with(|policy| policy.guarded(guard));
     let props = Properties::builder().source(source).build().unwrap();
     store.says(1, 0);
@@ -263,7 +265,7 @@ fn a_deletion_said_once_by_a_store_that_then_fails_is_not_believed() {
 #[test]
 fn a_deletion_is_not_believed_before_it_is_said_again() -> Result<(), Error> {
     let store = Store::of(1, 20);
-    let guard = Guard::new().repeated_for(ms(200));
+    let guard = RemovalGuard::new().accept_after(ms(200));
     let source = store.clone().with(|policy| policy.manual().guarded(guard));
     let props = Properties::builder().source(source).build()?;
     store.says(1, 0);
@@ -314,7 +316,7 @@ fn a_poll_that_names_no_change_says_what_is_in_force() -> Result<(), Error> {
     }
     let (wiped, asked) = (Arc::new(AtomicBool::new(false)), Arc::default());
     let log = Log(Arc::clone(&wiped), Arc::clone(&asked));
-    let source = log.with(|policy| policy.manual().guarded(Guard::new()));
+    let source = log.with(|policy| policy.manual().guarded(RemovalGuard::new()));
     let props = Properties::builder().source(source).build()?;
     let id = only(&props).source;
     wiped.store(true, Ordering::SeqCst);
@@ -341,7 +343,7 @@ fn a_poll_that_names_no_change_says_what_is_in_force() -> Result<(), Error> {
 fn what_is_believed_and_refused_for_another_reason_is_tried_again() -> Result<(), Error> {
     let need = Memory::from([("need", 1)]);
     let store = Pushed::default();
-    let guard = Guard::new().repeated_for(ms(100));
+    let guard = RemovalGuard::new().accept_after(ms(100));
     let props = Properties::builder()
         .source(need.clone())
         .source(store.clone().with(|policy| policy.guarded(guard)))
@@ -375,7 +377,7 @@ fn a_wipe_is_noticed_although_the_keys_came_moments_ago() -> Result<(), Error> {
     let store = Store::of(1, 8);
     let source = store
         .clone()
-        .with(|policy| policy.manual().guarded(Guard::new()));
+        .with(|policy| policy.manual().guarded(RemovalGuard::new()));
     let props = Properties::builder().source(source).build()?;
     props.refresh_now()?;
     store.says(1, 1_000);
@@ -392,7 +394,7 @@ fn a_check_says_what_publishing_would_do() -> Result<(), Error> {
     let store = Store::of(1, 20);
     let source = store
         .clone()
-        .with(|policy| policy.manual().guarded(Guard::new()));
+        .with(|policy| policy.manual().guarded(RemovalGuard::new()));
     let props = Properties::builder().source(source).build()?;
     let id = only(&props).source;
     // Within one window: the second is too much only together with the first.
@@ -409,7 +411,7 @@ fn what_is_not_said_any_more_cannot_be_confirmed() -> Result<(), Error> {
     let store = Store::of(1, 20);
     let source = store
         .clone()
-        .with(|policy| policy.manual().guarded(Guard::new()));
+        .with(|policy| policy.manual().guarded(RemovalGuard::new()));
     let props = Properties::builder()
         .source(source)
         .validate(|tree| match tree.get::<i64>("k0") {
@@ -421,7 +423,7 @@ fn what_is_not_said_any_more_cannot_be_confirmed() -> Result<(), Error> {
     props.refresh_now().unwrap_err();
     store.says(9, 20);
     let error = props.refresh_now().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert_eq!(error.kind(), ErrorKind::Rejected);
     assert!(!is_held(&props));
     assert!(props.confirm(only(&props).source).is_err());
     assert_eq!(props.get::<i64>("k7")?, 1);
@@ -441,7 +443,7 @@ fn a_store_that_was_wiped_while_nobody_looked_is_not_believed_at_the_start() -> 
     let store = Store::of(1, 0);
     let start = |store: &Store| {
         let source = store.clone();
-        let source = source.with(|policy| policy.manual().cached().guarded(Guard::new()));
+        let source = source.with(|policy| policy.manual().cached().guarded(RemovalGuard::new()));
         Properties::builder()
             .state_dir(dir.path())
             .source(source)
@@ -457,7 +459,7 @@ fn a_store_that_was_wiped_while_nobody_looked_is_not_believed_at_the_start() -> 
     let Status::Stale { reason, .. } = source.status else {
         panic!("not stale");
     };
-    assert_eq!(reason.kind(), ErrorKind::Held);
+    assert_eq!(reason.kind(), ErrorKind::Withheld);
     // Said again it is held on, and it can be meant.
     store.asked(1);
     assert_eq!(props.get::<i64>("k7")?, 1);
@@ -478,7 +480,7 @@ fn values_that_were_kept_and_are_refused_hold_nothing() -> Result<(), Error> {
     let dir = tempfile::tempdir().unwrap();
     kept(dir.path(), 100);
     let store = Store::of(2, 3);
-    let source = store.with(|policy| policy.cached().guarded(Guard::new()));
+    let source = store.with(|policy| policy.cached().guarded(RemovalGuard::new()));
     let props = Properties::builder()
         .state_dir(dir.path())
         .source(source)
@@ -498,7 +500,7 @@ fn values_that_were_kept_and_are_refused_hold_nothing() -> Result<(), Error> {
 fn a_source_that_pushes_is_looked_after_as_any_other() {
     let (told, stale) = support::reports();
     let store = Pushed::default();
-    let guard = Guard::new().repeated_for(ms(200));
+    let guard = RemovalGuard::new().accept_after(ms(200));
     let max_stale = ms(300);
     let props = Properties::builder()
         .on_source_event(move |event| {
@@ -529,7 +531,7 @@ fn a_source_that_pushes_is_looked_after_as_any_other() {
     });
     store
         .updates()
-        .failed(Error::new(ErrorKind::Unavailable, "away"));
+        .report_error(Error::new(ErrorKind::Unavailable, "away"));
     assert!(props.health().is_up());
     grown_old.next();
     assert!(!props.health().is_up());
@@ -539,7 +541,9 @@ fn a_source_that_pushes_is_looked_after_as_any_other() {
 #[test]
 fn of_a_few_keys_all_may_go_one_by_one_while_others_come() -> Result<(), Error> {
     let memory = Memory::from([("a", 1), ("b", 2)]);
-    let source = memory.clone().with(|policy| policy.guarded(Guard::new()));
+    let source = memory
+        .clone()
+        .with(|policy| policy.guarded(RemovalGuard::new()));
     let props = Properties::builder().source(source).build()?;
     memory.set("c", 3)?;
     memory.remove("a")?;
@@ -552,13 +556,15 @@ fn of_a_few_keys_all_may_go_one_by_one_while_others_come() -> Result<(), Error> 
 #[test]
 fn a_guard_says_how_many_keys_went_before_and_within_which_time() -> Result<(), Error> {
     let pushed = Pushed::default();
-    let guarded = pushed.clone().with(|policy| policy.guarded(Guard::new()));
+    let guarded = pushed
+        .clone()
+        .with(|policy| policy.guarded(RemovalGuard::new()));
     let props = Properties::builder().source(guarded).build()?;
     let updates = pushed.updates();
     updates.send(Update::full(document(1, 20)))?;
     updates.send(Update::full(document(1, 12)))?;
     let error = updates.send(Update::full(document(1, 8))).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Held);
+    assert_eq!(error.kind(), ErrorKind::Withheld);
     let told = error.to_string();
     for part in ["4 of 12 keys", "12 of the 20", "10 seconds"] {
         assert!(told.contains(part), "{part}: {told}");
@@ -583,16 +589,20 @@ fn a_smaller_table_in_place_of_a_large_one_is_a_removal_as_well() -> Result<(), 
         Value::Table(Box::new(fields.collect()))
     };
     memory.set("t", fields(20))?;
-    let guarded = memory.clone().with(|policy| policy.guarded(Guard::new()));
+    let guarded = memory
+        .clone()
+        .with(|policy| policy.guarded(RemovalGuard::new()));
     let pushed = Pushed::default();
-    let store = pushed.clone().with(|policy| policy.guarded(Guard::new()));
+    let store = pushed
+        .clone()
+        .with(|policy| policy.guarded(RemovalGuard::new()));
     let props = Properties::builder()
         .source(guarded)
         .source(store)
         .build()?;
     assert_eq!(
         memory.set("t", fields(1)).unwrap_err().kind(),
-        ErrorKind::Held
+        ErrorKind::Withheld
     );
     assert!(props.get_opt::<u32>("t.k19")?.is_some(), "it stays");
     // So it is for a source that sends changes, whose other keys change all the same.
@@ -609,7 +619,7 @@ fn a_smaller_table_in_place_of_a_large_one_is_a_removal_as_well() -> Result<(), 
             .ok();
     }
     let applied = pushed.updates().send(wipe)?;
-    assert_eq!(applied.refused[0].kind(), ErrorKind::Held);
+    assert_eq!(applied.refused[0].kind(), ErrorKind::Withheld);
     assert!(props.get_opt::<u32>("s.k19")?.is_some(), "it stays");
     assert_eq!(props.get::<u32>("k0")?, 7);
     Ok(())

@@ -64,13 +64,16 @@ fn a_missing_key_without_default_is_an_error_and_a_required_one_cannot_be_remove
     let memory = Memory::new();
     let props = inline(&memory);
     let error = props.property::<u32>("n").build().unwrap_err();
-    assert_eq!((error.kind(), error.key()), (ErrorKind::Missing, Some("n")));
+    assert_eq!(
+        (error.kind(), error.key()),
+        (ErrorKind::NotFound, Some("n"))
+    );
     memory.set("n", 1)?;
     let n = props.property::<u32>("n").build()?;
     let refused = memory.remove("n").unwrap_err();
     assert_eq!(
         (refused.kind(), refused.key()),
-        (ErrorKind::Missing, Some("n"))
+        (ErrorKind::NotFound, Some("n"))
     );
     assert_eq!((n.get(), props.get::<u32>("n")?), (1, 1));
     drop(n);
@@ -96,7 +99,7 @@ fn missing_empty_and_malformed_are_three_things_and_the_default_stands_for_the_f
             (ErrorKind::Mismatch, Some(key))
         );
         assert!(
-            error.origin().is_some() && error.wanted() == Some("u32"),
+            error.origin().is_some() && error.expected() == Some("u32"),
             "{error}"
         );
         let error = props.property::<u32>(key).default(3).build().unwrap_err();
@@ -827,7 +830,10 @@ fn a_validator_of_a_handle_vetoes_on_set_on_add_and_at_build() -> Result<(), Err
         .validate_with(reason)
         .build()?;
     let error = memory.set("n", 10).unwrap_err();
-    assert_eq!((error.kind(), error.key()), (ErrorKind::Refused, Some("n")));
+    assert_eq!(
+        (error.kind(), error.key()),
+        (ErrorKind::Rejected, Some("n"))
+    );
     let error = memory.set("late", 11).unwrap_err();
     assert!(error.to_string().contains("11 is no digit"), "{error}");
     assert_eq!(
@@ -839,7 +845,7 @@ fn a_validator_of_a_handle_vetoes_on_set_on_add_and_at_build() -> Result<(), Err
         .validate(|n| *n > 5)
         .build()
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert_eq!(error.kind(), ErrorKind::Rejected);
     let error = props
         .property::<u32>("x")
         .default(50)
@@ -848,7 +854,7 @@ fn a_validator_of_a_handle_vetoes_on_set_on_add_and_at_build() -> Result<(), Err
         .unwrap_err();
     assert_eq!(
         error.kind(),
-        ErrorKind::Refused,
+        ErrorKind::Rejected,
         "the default must pass too"
     );
     Ok(())

@@ -9,11 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use liveprops::health::{SourceEventKind, SourceHealth, Status};
-use liveprops::source::Guard;
+use liveprops::source::RemovalGuard;
 use liveprops::sources::{File, Memory};
 use liveprops::{
-    Builder, Document, Error, ErrorKind, Origin, Properties, Refusal, Source, Update, Updates,
-    Watching,
+    Builder, Document, Error, ErrorKind, Origin, Properties, Refusal, Source, SourceContext,
+    Update, Watching,
 };
 use support::{DEADLINE, eventually, reports};
 
@@ -251,7 +251,7 @@ fn a_document_refused_again_and_again_is_counted_and_told_of_once() {
 #[test]
 fn a_source_that_pushes_is_starting_until_it_has_pushed() {
     #[derive(Clone, Default)]
-    struct Silent(Arc<Mutex<Option<Updates>>>);
+    struct Silent(Arc<Mutex<Option<SourceContext>>>);
     impl Source for Silent {
         fn origin(&self) -> Origin {
             Origin::new("silent", "test")
@@ -262,7 +262,7 @@ fn a_source_that_pushes_is_starting_until_it_has_pushed() {
         fn watching(&self) -> Watching {
             Watching::Push
         }
-        fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
             *self.0.lock().unwrap() = Some(updates.clone());
             Ok(())
         }
@@ -380,7 +380,11 @@ fn a_confirmed_removal_is_no_reconnection() {
     let props = Properties::builder()
         .inline_callbacks()
         .on_source_event(move |event| report(format!("{:?}", event.kind)))
-        .source(store.with(|policy| policy.manual().guarded(Guard::new().share(0.5).at_least(1))))
+        .source(store.with(|policy| {
+            policy
+                .manual()
+                .guarded(RemovalGuard::new().max_removed_ratio(0.5).min_keys(1))
+        }))
         .build()
         .unwrap();
     told.all();
@@ -579,10 +583,10 @@ impl Source for Numbered {
         }
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         // Alive, and nothing has changed since it said nothing.
         while !updates.wait(ms(5)) {
-            updates.alive();
+            updates.heartbeat();
             self.asked.lock().unwrap().push(None);
         }
         Ok(())
@@ -678,7 +682,7 @@ fn a_source_that_alternates_causes_two_events_of_each_kind_and_its_last_state_is
         }
         source.loads() > 40
     }));
-    assert!(seen.contains(&ErrorKind::Unavailable) && seen.contains(&ErrorKind::Refused));
+    assert!(seen.contains(&ErrorKind::Unavailable) && seen.contains(&ErrorKind::Rejected));
     let events: Vec<String> = reported.all().into_iter().map(|(kind, _)| kind).collect();
     for kind in ["Suspended", "Rejected", "Reconnected"] {
         let count = events.iter().filter(|event| *event == kind).count();

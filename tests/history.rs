@@ -54,7 +54,7 @@ fn without_a_history_nothing_is_kept() -> Result<(), Error> {
     memory.set("n", 1)?;
     assert_eq!(props.history()?.len(), 1);
     let error = props.rollback_to(first).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Missing);
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("Builder::history"), "{error}");
     Ok(())
 }

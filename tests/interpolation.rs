@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use liveprops::explain::Says;
+use liveprops::explain::LayerValue;
 use liveprops::health::Status;
 use liveprops::sources::{Args, Env, Memory};
 use liveprops::{Error, ErrorKind, Properties, Schema, Source, Value};
@@ -933,9 +933,9 @@ fn single_raw_values_contain_no_references_whether_they_are_secret_or_not() -> R
         assert_eq!(props.get::<String>(key)?, text, "{key}");
     }
     let told = props.explain("name").layers.into_iter();
-    let says: Vec<Says> = told.map(|layer| layer.says).collect();
+    let says: Vec<LayerValue> = told.map(|layer| layer.says).collect();
     assert!(
-        says.contains(&Says::Value(format!("{text:?}"))),
+        says.contains(&LayerValue::Value(format!("{text:?}"))),
         "as it was written: {says:?}"
     );
     Ok(())
@@ -1106,7 +1106,7 @@ fn a_contextual_value_without_a_matching_case_is_absent() -> Result<(), Error> {
         assert_eq!(props.get_opt::<u32>("limit")?, None);
         assert_eq!(
             props.get::<u32>("limit").unwrap_err().kind(),
-            ErrorKind::Missing
+            ErrorKind::NotFound
         );
         assert!(!props.snapshot().contains("limit"));
         assert!(
@@ -1140,7 +1140,7 @@ fn a_contextual_value_without_a_matching_case_is_absent() -> Result<(), Error> {
     let required = props.property::<u32>("limit").build()?;
     assert_eq!(
         memory.set("env", "dev").unwrap_err().kind(),
-        ErrorKind::Missing
+        ErrorKind::NotFound
     );
     assert_eq!(required.get(), 5);
     drop(required);

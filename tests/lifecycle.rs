@@ -14,7 +14,7 @@ use liveprops::health::{SourceEventKind, Status};
 use liveprops::source::Timing;
 use liveprops::sources::Memory;
 use liveprops::{
-    Document, Error, ErrorKind, Origin, Properties, Source, Update, Updates, Watching,
+    Document, Error, ErrorKind, Origin, Properties, Source, SourceContext, Update, Watching,
 };
 use support::{DEADLINE, eventually, reports, within};
 
@@ -38,7 +38,7 @@ fn files() -> usize {
 }
 
 type Load = Box<dyn Fn(u32) -> Result<Document, Error> + Send + Sync>;
-type Watch = Box<dyn Fn(u32, &Updates) -> Result<(), Error> + Send + Sync>;
+type Watch = Box<dyn Fn(u32, &SourceContext) -> Result<(), Error> + Send + Sync>;
 
 /// A source from outside the crate; each call is told how many came before it.
 struct Custom {
@@ -70,7 +70,7 @@ impl Custom {
 
     fn watch(
         mut self,
-        watch: impl Fn(u32, &Updates) -> Result<(), Error> + Send + Sync + 'static,
+        watch: impl Fn(u32, &SourceContext) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Self {
         self.watch = Box::new(watch);
         self
@@ -86,7 +86,7 @@ impl Source for Custom {
         (self.load)(self.loads.fetch_add(1, Ordering::SeqCst))
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         (self.watch)(self.watches.fetch_add(1, Ordering::SeqCst), updates)
     }
 
@@ -143,7 +143,7 @@ fn a_streaming_source_sends_deltas_and_documents() -> Result<(), Error> {
         )?;
         updates.send(Update::full(document(&[("n", 3)])?).set("k", 3, here())?)?;
         while !updates.wait(Duration::from_millis(5)) {
-            updates.alive();
+            updates.heartbeat();
         }
         Ok(())
     });
@@ -611,10 +611,10 @@ impl<D: Fn() + Send + Sync + 'static> Source for Parting<D> {
         self.watching
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         if self.watching == Watching::Stream {
             updates.on_stop(self.stopped.unwrap());
-            updates.alive();
+            updates.heartbeat();
             updates.wait(DEADLINE);
         }
         Ok(())
@@ -732,11 +732,11 @@ fn a_source_that_hangs_is_noticed_also_after_all_others_were_removed() -> Result
         fn watching(&self) -> Watching {
             self.0.watching()
         }
-        fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
             Source::watch(&self.0, updates)
         }
         fn timing(&self) -> Timing {
-            Timing::new().silence(Duration::from_millis(100))
+            Timing::new().heartbeat_timeout(Duration::from_millis(100))
         }
     }
     props.add_source(Silent(silent))?;
@@ -791,7 +791,7 @@ impl Source for Counter {
         document(&[(self.key, self.value.load(Ordering::SeqCst))])
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         loop {
             updates.send(Update::full(self.load()?))?;
             if updates.wait(Duration::from_millis(5)) {

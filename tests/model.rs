@@ -16,7 +16,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use liveprops::explain::Says;
+use liveprops::explain::LayerValue;
 use liveprops::health::Status;
 use liveprops::property::Subscription;
 use liveprops::sources::Memory;
@@ -337,7 +337,7 @@ impl World {
             let says = &view.unwrap().says;
             let (old, new) = (was.get(key), now.get(key));
             // No tombstone stands above in what is left, so it is the one of the key.
-            let is_own_tombstone = *says == Says::Unset && new.is_none();
+            let is_own_tombstone = *says == LayerValue::Unset && new.is_none();
             let took = if says_is(says, new) && !is_own_tombstone {
                 new
             } else {
@@ -660,7 +660,7 @@ impl World {
         let read = view.read(key);
         match (props.get::<Value>(key), &read) {
             (Ok(real), Read::Value(wanted)) => assert_eq!(&real, wanted, "{key}"),
-            (Err(error), Read::Missing) => assert_eq!(error.kind(), ErrorKind::Missing, "{key}"),
+            (Err(error), Read::Missing) => assert_eq!(error.kind(), ErrorKind::NotFound, "{key}"),
             (Err(error), Read::Broken(_)) => {
                 assert_eq!(error.kind(), ErrorKind::Reference, "{key}")
             }
@@ -696,11 +696,11 @@ impl World {
         for layer in &explained.layers {
             let (_, tree) = trees.iter().find(|(name, _)| *name == layer.name).unwrap();
             match naive::find(tree, &path) {
-                Some(Node::Table(_)) => assert!(matches!(layer.says, Says::Table(_))),
+                Some(Node::Table(_)) => assert!(matches!(layer.says, LayerValue::Table(_))),
                 Some(leaf) => assert!(says_is(&layer.says, Some(leaf)), "{key}: {layer:?}"),
                 // Perhaps inside a list.
-                None if !is_unset_above(tree, &path) => assert_ne!(layer.says, Says::Unset),
-                None => assert_eq!(layer.says, Says::Unset),
+                None if !is_unset_above(tree, &path) => assert_ne!(layer.says, LayerValue::Unset),
+                None => assert_eq!(layer.says, LayerValue::Unset),
             }
         }
         // The winner is the strongest layer that holds a value, if a value is what shows: a table over
@@ -710,7 +710,7 @@ impl World {
             explained
                 .layers
                 .iter()
-                .find(|l| !matches!(l.says, Says::Nothing | Says::Table(_))),
+                .find(|l| !matches!(l.says, LayerValue::Nothing | LayerValue::Table(_))),
         ) {
             let winners: Vec<&str> = explained
                 .layers
@@ -735,7 +735,7 @@ impl World {
         } else if explained.value.is_none() && !inside_broken {
             let winner = explained.layers.iter().find(|layer| layer.wins);
             let unset =
-                winner.is_none_or(|layer| layer.says == Says::Unset && read == Read::Missing);
+                winner.is_none_or(|layer| layer.says == LayerValue::Unset && read == Read::Missing);
             assert!(unset, "{key}: {explained}");
         }
     }
@@ -824,13 +824,18 @@ fn flat(tree: &Tree) -> BTreeMap<String, Node> {
     all
 }
 
-fn says_is(says: &Says, node: Option<&Node>) -> bool {
+fn says_is(says: &LayerValue, node: Option<&Node>) -> bool {
     match node {
         // Longer keys may make it a table, and a tombstone may stand above.
-        None => matches!(says, Says::Nothing | Says::Unset | Says::Table(1..)),
-        Some(Node::Table(below)) => matches!(says, Says::Table(n) if (*n == 0) == below.is_empty()),
-        Some(Node::Leaf(Raw::Unset)) => *says == Says::Unset,
-        Some(Node::Leaf(raw)) => *says == Says::Value(raw.value().to_string()),
+        None => matches!(
+            says,
+            LayerValue::Nothing | LayerValue::Unset | LayerValue::Table(1..)
+        ),
+        Some(Node::Table(below)) => {
+            matches!(says, LayerValue::Table(n) if (*n == 0) == below.is_empty())
+        }
+        Some(Node::Leaf(Raw::Unset)) => *says == LayerValue::Unset,
+        Some(Node::Leaf(raw)) => *says == LayerValue::Value(raw.value().to_string()),
     }
 }
 

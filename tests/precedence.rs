@@ -3,7 +3,7 @@
 
 mod support;
 
-use liveprops::explain::Says;
+use liveprops::explain::LayerValue;
 use liveprops::sources::{Env, Memory};
 use liveprops::{Error, ErrorKind, Layer, Properties, Value};
 use support::{Inbox, reports};
@@ -193,7 +193,10 @@ fn a_required_key_keeps_its_source_from_being_removed_until_another_has_it() -> 
     let id = props.add_source(Memory::from([("n", 1)]))?;
     let n = props.property::<u32>("n").build()?;
     let error = props.remove_source(id).unwrap_err();
-    assert_eq!((error.kind(), error.key()), (ErrorKind::Missing, Some("n")));
+    assert_eq!(
+        (error.kind(), error.key()),
+        (ErrorKind::NotFound, Some("n"))
+    );
     assert_eq!(n.get(), 1);
     props.add_source_in(Layer::new("base", 900), Memory::from([("n", 2)]))?;
     props.remove_source(id)?;
@@ -231,7 +234,7 @@ fn a_tombstone_hides_the_key_and_clearing_it_shows_the_key_again() -> Result<(),
     assert!(
         told.layers
             .iter()
-            .any(|layer| layer.says == Says::Unset && layer.wins)
+            .any(|layer| layer.says == LayerValue::Unset && layer.wins)
     );
     low.set("k", "changed below")?;
     assert_eq!(inbox.all(), [], "what it hides stays hidden");
@@ -447,7 +450,7 @@ fn relaxed_names_find_one_key_and_refuse_to_guess_between_two() -> Result<(), Er
     );
     assert_eq!(
         tree.find_relaxed("db.nothing").unwrap_err().kind(),
-        ErrorKind::Missing
+        ErrorKind::NotFound
     );
     Ok(())
 }
@@ -459,7 +462,7 @@ fn keys_are_case_sensitive_and_a_missing_one_is_told_its_neighbour() -> Result<(
         .source(Memory::from([("http.Retries", 1)]))
         .build()?;
     let error = props.get::<u32>("http.retries").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Missing);
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("http.Retries"), "{error}");
     Ok(())
 }

@@ -215,7 +215,7 @@ fn live(life: usize) {
     let props = Properties::builder()
         .source(File::new(&desk.path))
         .source(Dir::new(desk.dir.path()))
-        .source(File::new(desk.at("no/such.toml")).optional())
+        .source(File::new(desk.at("no/such.toml")).allow_missing())
         .source(Env::prefix("LIVEPROPS_"))
         .build()
         .unwrap();
@@ -228,7 +228,7 @@ fn live(life: usize) {
         // The callback outlives the properties.
         1 => drop(props),
         // Nobody waits for anything.
-        2 => guard.forget(),
+        2 => guard.detach(),
         // Ends from another thread while this one goes on.
         3 => {
             thread::spawn(|| std::process::exit(0));
@@ -613,7 +613,7 @@ fn fork_while_everything_is_busy() {
     drop(n.on_change(|_| ()));
     drop(n.changes());
     drop(props.on_source_event(|_| ()));
-    n.on_change(|_| ()).forget();
+    n.on_change(|_| ()).detach();
     assert_eq!(n.map(|n| n + 1).get(), 3);
     child::say("subscribing waits for nothing");
     let waker = std::task::Waker::noop();

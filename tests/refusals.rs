@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use liveprops::sources::Memory;
 use liveprops::{
-    Document, DynamicProperty, Error, Origin, Properties, Refusal, Source, Update, Updates, Value,
-    Watching,
+    Document, DynamicProperty, Error, Origin, Properties, Refusal, Source, SourceContext, Update,
+    Value, Watching,
 };
 use serde::Deserialize;
 
@@ -59,7 +59,7 @@ struct Store(Arc<Mutex<Stored>>);
 #[derive(Default)]
 struct Stored {
     values: BTreeMap<String, Value>,
-    updates: Option<Updates>,
+    updates: Option<SourceContext>,
 }
 
 impl Store {
@@ -105,7 +105,7 @@ impl Source for Store {
         Watching::Push
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         let mut stored = self.0.lock().unwrap();
         stored.updates = Some(updates.clone());
         stored.push();

@@ -11,10 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use liveprops::health::{SourceHealth, Status};
-use liveprops::source::{Guard, Timing};
+use liveprops::source::{RemovalGuard, Timing};
 use liveprops::sources::Memory;
 use liveprops::{
-    Document, Error, ErrorKind, Origin, Properties, Refusal, Source, Update, Updates, Watching,
+    Document, Error, ErrorKind, Origin, Properties, Refusal, Source, SourceContext, Update,
+    Watching,
 };
 use store::{Gate, Values};
 use support::eventually;
@@ -218,14 +219,14 @@ fn a_watch_that_falls_silent_is_begun_again() -> Result<(), Error> {
         fn watching(&self) -> Watching {
             Watching::Stream
         }
-        fn watch(&self, updates: &Updates) -> Result<(), Error> {
+        fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
             updates.send(Update::full(self.0.values.document()))?;
             self.0.loads.fetch_add(1, Ordering::SeqCst);
             while !updates.wait(Duration::from_secs(60)) {}
             Ok(())
         }
         fn timing(&self) -> Timing {
-            Timing::new().silence(Duration::from_millis(200))
+            Timing::new().heartbeat_timeout(Duration::from_millis(200))
         }
     }
     let store = Store::new();
@@ -431,7 +432,7 @@ fn a_start_that_waits_goes_on_when_the_source_is_there() -> Result<(), Error> {
     });
     let props = Properties::builder()
         .load_timeout(Duration::from_millis(100))
-        .source(store.with(|policy| policy.waits()))
+        .source(store.with(|policy| policy.wait_forever()))
         .build()?;
     assert_eq!(props.get::<i64>("n")?, 1);
     waker.join().unwrap();
@@ -446,12 +447,12 @@ fn an_update_that_takes_most_keys_away_is_held_until_it_is_confirmed() -> Result
     }
     let guarded = store
         .clone()
-        .with(|policy| policy.manual().guarded(Guard::new()));
+        .with(|policy| policy.manual().guarded(RemovalGuard::new()));
     let props = Properties::builder().source(guarded).build()?;
     let kept = store.values.clone();
     store.values.clear();
     let error = props.refresh_now().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Held);
+    assert_eq!(error.kind(), ErrorKind::Withheld);
     assert!(error.to_string().contains("101 of 101"), "{error}");
     assert_eq!(props.get::<i64>("k7")?, 7);
     let held = only(&props).held.unwrap();
@@ -481,7 +482,7 @@ fn an_update_that_takes_most_keys_away_is_held_until_it_is_confirmed() -> Result
 fn an_update_that_goes_on_taking_most_keys_away_is_believed_when_that_was_asked_for()
 -> Result<(), Error> {
     let store = Store::new();
-    let guard = Guard::new().repeated_for(Duration::from_millis(300));
+    let guard = RemovalGuard::new().accept_after(Duration::from_millis(300));
     let props = Properties::builder()
         .source(store.clone().with(|policy| policy.guarded(guard)))
         .build()?;
@@ -498,10 +499,10 @@ fn an_update_that_goes_on_taking_most_keys_away_is_believed_when_that_was_asked_
 
 /// A store whose changes come key by key, as a watched prefix does.
 #[derive(Clone, Default)]
-struct Watched(Arc<std::sync::Mutex<Option<Updates>>>);
+struct Watched(Arc<std::sync::Mutex<Option<SourceContext>>>);
 
 impl Watched {
-    fn send(&self, update: Update) -> Result<liveprops::Applied, Error> {
+    fn send(&self, update: Update) -> Result<liveprops::CommitOutcome, Error> {
         let updates = self.0.lock().unwrap().clone().unwrap();
         updates.send(update)
     }
@@ -520,7 +521,7 @@ impl Source for Watched {
         Watching::Push
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         *self.0.lock().unwrap() = Some(updates.clone());
         let mut document = Document::new();
         for i in 0..20 {
@@ -538,7 +539,11 @@ impl Source for Watched {
 fn a_prefix_that_is_wiped_key_by_key_is_held_as_well() -> Result<(), Error> {
     let store = Watched::default();
     let props = Properties::builder()
-        .source(store.clone().with(|policy| policy.guarded(Guard::new())))
+        .source(
+            store
+                .clone()
+                .with(|policy| policy.guarded(RemovalGuard::new())),
+        )
         .build()?;
     let mut held = 0;
     for i in 0..20 {
@@ -554,7 +559,7 @@ fn a_prefix_that_is_wiped_key_by_key_is_held_as_well() -> Result<(), Error> {
     // What is set meanwhile is in force.
     let set = Update::delta().set("new", 1, store.origin())?;
     let applied = store.send(set)?;
-    assert_eq!(applied.refused[0].kind(), ErrorKind::Held);
+    assert_eq!(applied.refused[0].kind(), ErrorKind::Withheld);
     assert_eq!(props.get::<i64>("new")?, 1);
     assert_eq!(props.get::<i64>("k10")?, 10);
 
@@ -569,13 +574,17 @@ fn a_prefix_that_is_wiped_key_by_key_is_held_as_well() -> Result<(), Error> {
 fn a_removal_that_was_held_and_is_taken_back_leaves_nothing_behind() -> Result<(), Error> {
     let store = Watched::default();
     let props = Properties::builder()
-        .source(store.clone().with(|policy| policy.guarded(Guard::all())))
+        .source(
+            store
+                .clone()
+                .with(|policy| policy.guarded(RemovalGuard::all())),
+        )
         .build()?;
     let mut wipe = Update::delta();
     for i in 0..20 {
         wipe = wipe.remove(&format!("k{i}"))?;
     }
-    assert_eq!(store.send(wipe).unwrap_err().kind(), ErrorKind::Held);
+    assert_eq!(store.send(wipe).unwrap_err().kind(), ErrorKind::Withheld);
     assert_eq!(props.get::<i64>("k3")?, 3);
     // The store is filled again, with less than before: that is what it says.
     store.send(Update::delta().set("k3", 33, store.origin())?)?;
@@ -783,7 +792,7 @@ struct Streamed<F> {
     watches: AtomicUsize,
 }
 
-impl<F: Fn(usize, &Updates) -> Result<(), Error> + Send + Sync + 'static> Streamed<F> {
+impl<F: Fn(usize, &SourceContext) -> Result<(), Error> + Send + Sync + 'static> Streamed<F> {
     fn new(silence: Option<Duration>, watch: F) -> Self {
         Self {
             silence,
@@ -793,7 +802,9 @@ impl<F: Fn(usize, &Updates) -> Result<(), Error> + Send + Sync + 'static> Stream
     }
 }
 
-impl<F: Fn(usize, &Updates) -> Result<(), Error> + Send + Sync + 'static> Source for Streamed<F> {
+impl<F: Fn(usize, &SourceContext) -> Result<(), Error> + Send + Sync + 'static> Source
+    for Streamed<F>
+{
     fn origin(&self) -> Origin {
         Origin::new("streamed", "test")
     }
@@ -806,7 +817,7 @@ impl<F: Fn(usize, &Updates) -> Result<(), Error> + Send + Sync + 'static> Source
         Watching::Stream
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         (self.watch)(self.watches.fetch_add(1, Ordering::SeqCst), updates)
     }
 
@@ -814,7 +825,7 @@ impl<F: Fn(usize, &Updates) -> Result<(), Error> + Send + Sync + 'static> Source
         let timing = Timing::new().timeout(Duration::from_millis(300));
         match self.silence {
             None => timing,
-            Some(silence) => timing.silence(silence),
+            Some(silence) => timing.heartbeat_timeout(silence),
         }
     }
 }
@@ -825,9 +836,9 @@ fn says(n: i64) -> Update {
 }
 
 /// Says that it lives until it is to return.
-fn lives(updates: &Updates) -> Result<(), Error> {
+fn lives(updates: &SourceContext) -> Result<(), Error> {
     while !updates.wait(Duration::from_millis(10)) {
-        updates.alive();
+        updates.heartbeat();
     }
     Ok(())
 }
@@ -969,7 +980,7 @@ fn a_callback_or_a_validator_that_takes_its_time_hides_no_other_source_that_hang
         let (report, told) = support::reports();
         let ready = Arc::new(AtomicBool::new(false));
         let checking = Arc::clone(&ready);
-        let guard = Guard::new().repeated_for(Duration::from_millis(200));
+        let guard = RemovalGuard::new().accept_after(Duration::from_millis(200));
         let check = report.clone();
         let check = std::sync::Mutex::new(check);
         let props = Properties::builder()
@@ -1050,7 +1061,7 @@ fn times_too_long_for_the_clock_are_for_ever() -> Result<(), Error> {
         .load_timeout(Duration::MAX)
         .source(store.clone().with(|policy| policy.manual()))
         .source(Streamed::new(Some(Duration::MAX), |_, updates| {
-            updates.alive();
+            updates.heartbeat();
             lives(updates)
         }))
         .max_propagation(Duration::MAX)
@@ -1067,7 +1078,7 @@ fn a_start_that_fails_anyhow_does_not_wait_for_a_source_that_is_down() {
     waited.is_down(true);
     missing.is_down(true);
     for (key, last) in [("bad..key", None), ("good", Some(missing))] {
-        let waits = waited.clone().with(|policy| policy.waits());
+        let waits = waited.clone().with(|policy| policy.wait_forever());
         let error = support::within(SOON, move || {
             let builder = Properties::builder().default(key, 1).source(waits);
             match last {
@@ -1113,7 +1124,7 @@ fn what_is_there_is_not_missing_because_a_callback_is_slow() -> Result<(), Error
 fn the_sum_counts_the_intervals_that_a_slow_answer_leaves_out() {
     let worst = |every, timeout| {
         let timing = Timing::new().timeout(Duration::from_millis(timeout));
-        timing.worst(Watching::Poll(Duration::from_millis(every)))
+        timing.worst_case_latency(Watching::Poll(Duration::from_millis(every)))
     };
     for (every, timeout, expected) in [
         (5_000, 4_000, 9_000),

@@ -38,22 +38,22 @@ fn each_rule_tells_its_violation() {
     let schema = Schema::new().declare(Schema::key::<u32>(key).required());
     assert_eq!(
         fault(schema, &Memory::default()),
-        "`a.b`: required, and no layer defines it, wanted u32"
+        "`a.b`: required, and no layer defines it, expected u32"
     );
     let schema = Schema::new().declare(Schema::key::<u32>(key));
     assert_eq!(
         fault(schema, &wrong("many".into())),
-        "`a.b`: not an integer, wanted u32, found text \"many\" (memory @ 0)"
+        "`a.b`: not an integer, expected u32, found text \"many\" (memory @ 0)"
     );
     let schema = Schema::new().declare(Schema::key::<u32>(key).range(1..=9));
     assert_eq!(
         fault(schema, &wrong(10.into())),
-        "`a.b`: out of range, wanted 1..=9, found integer 10 (memory @ 0)"
+        "`a.b`: out of range, expected 1..=9, found integer 10 (memory @ 0)"
     );
     let schema = Schema::new().declare(Schema::key::<f64>(key).range(0.0..1.0));
     assert_eq!(
         fault(schema, &wrong(1.0.into())),
-        "`a.b`: out of range, wanted 0.0..1.0, found float 1.0 (memory @ 0)"
+        "`a.b`: out of range, expected 0.0..1.0, found float 1.0 (memory @ 0)"
     );
     let day = Duration::from_secs(86_400);
     let schema = Schema::new().declare(Schema::key::<Duration>(key).range(..day));
@@ -64,24 +64,24 @@ fn each_rule_tells_its_violation() {
     let schema = Schema::new().declare(Schema::key::<ByteSize>(key).range(ByteSize(1 << 10)..));
     assert_eq!(
         fault(schema, &wrong("3 B".into())),
-        "`a.b`: out of range, wanted 1 KiB.., found text \"3 B\" (memory @ 0)"
+        "`a.b`: out of range, expected 1 KiB.., found text \"3 B\" (memory @ 0)"
     );
     let schema = Schema::new().declare(Schema::key::<String>(key).length(1..=3));
     assert_eq!(
         fault(schema, &wrong("four".into())),
-        "`a.b`: not of the right length, wanted length 1..=3, found text \"four\" (memory @ 0)"
+        "`a.b`: not of the right length, expected length 1..=3, found text \"four\" (memory @ 0)"
     );
     let schema = Schema::new().declare(Schema::key::<String>(key).one_of(["dev", "prod"]));
     assert_eq!(
         fault(schema, &wrong("live".into())),
-        "`a.b`: not one of the allowed values, wanted one of \"dev\", \"prod\", found text \
+        "`a.b`: not one of the allowed values, expected one of \"dev\", \"prod\", found text \
          \"live\" (memory @ 0)"
     );
     let even = |n: &u32| n % 2 == 0;
     let schema = Schema::new().declare(Schema::key::<u32>(key).check("an even number", even));
     assert_eq!(
         fault(schema, &wrong(3.into())),
-        "`a.b`: does not pass the check of the schema, wanted an even number, found integer 3 \
+        "`a.b`: does not pass the check of the schema, expected an even number, found integer 3 \
          (memory @ 0)"
     );
     let panics = |_: &u32| panic!("oh");
@@ -139,12 +139,12 @@ fn five_faults_are_one_report_of_five() {
     assert_eq!(
         told(&error),
         [
-            "`db.pin`: not an integer, wanted u32, found ****** (memory @ 0)",
-            "`http.port`: out of range, wanted u16 (0 to 65535), found text \"70000\" (memory @ 0)",
-            "`mode`: not one of the allowed values, wanted one of \"dev\", \"prod\", found text \
+            "`db.pin`: not an integer, expected u32, found ****** (memory @ 0)",
+            "`http.port`: out of range, expected u16 (0 to 65535), found text \"70000\" (memory @ 0)",
+            "`mode`: not one of the allowed values, expected one of \"dev\", \"prod\", found text \
              \"live\" (memory @ 0)",
-            "`name`: required, and no layer defines it (`nmae` is there), wanted string",
-            "`ratelimit.qps`: out of range, wanted 1..=10000, found text \"0\" (memory @ 0)",
+            "`name`: required, and no layer defines it (`nmae` is there), expected string",
+            "`ratelimit.qps`: out of range, expected 1..=10000, found text \"0\" (memory @ 0)",
         ]
     );
     // With unknown keys denied there is one more.
@@ -189,9 +189,9 @@ fn a_later_update_is_refused_key_by_key() -> Result<(), Error> {
     let wrong = |key: &str, value: &str| source.set(key, value).unwrap_err();
 
     let refused = wrong("ratelimit.qps", "0");
-    assert_eq!(refused.kind(), ErrorKind::Refused);
+    assert_eq!(refused.kind(), ErrorKind::Rejected);
     assert_eq!(refused.key(), Some("ratelimit.qps"));
-    assert_eq!(refused.wanted(), Some("1..=10000"));
+    assert_eq!(refused.expected(), Some("1..=10000"));
     assert_eq!(props.get::<u32>("ratelimit.qps")?, 5);
     assert!(!wrong("db.pin", "hunter2").to_string().contains("hunter2"));
     assert_eq!(wrong("db.pin", "hunter2").kind(), ErrorKind::Mismatch);
@@ -201,7 +201,7 @@ fn a_later_update_is_refused_key_by_key() -> Result<(), Error> {
         Some("`http.prot`: not declared in the schema; did you mean `http.port`?")
     );
     let missing = source.remove("http.port").unwrap_err();
-    assert_eq!(missing.kind(), ErrorKind::Missing);
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
     assert_eq!(props.get::<u16>("http.port")?, 80);
     assert!(props.explain("ratelimit.qps").refused.len() == 1);
     source.remove("ratelimit.qps")?;
@@ -261,7 +261,7 @@ fn a_source_that_leaves_with_a_required_key_is_held() -> Result<(), Error> {
         .schema(schema)
         .build()?;
     let error = props.set("port", Value::Unset).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Missing);
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(error.key(), Some("port"));
     Ok(())
 }
@@ -440,7 +440,7 @@ fn a_later_key_is_denied_below_a_strict_prefix_only() -> Result<(), Error> {
     let error = source.set("http.prot", 2).unwrap_err();
     assert_eq!(
         (error.kind(), error.key()),
-        (ErrorKind::Refused, Some("http.prot"))
+        (ErrorKind::Rejected, Some("http.prot"))
     );
     assert!(error.to_string().contains("did you mean `http.port`?"));
     assert!(props.set("http.prot", 2).is_err());

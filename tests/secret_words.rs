@@ -27,7 +27,10 @@ const URL: &str = "postgres://u:hunter2zz@h/reject";
 fn all_of(error: &Error) -> String {
     let mut text = format!("{error} {error:?}");
     for one in error.iter() {
-        text += &format!("{:?}", (one.key(), one.found(), one.wanted(), one.origin()));
+        text += &format!(
+            "{:?}",
+            (one.key(), one.found(), one.expected(), one.origin())
+        );
     }
     text
 }
@@ -204,7 +207,7 @@ fn the_panic_of_a_callback_shows_no_secret() {
     let other = props.property::<u32>("other").build().unwrap();
     other
         .on_change(move |_| panic!("cannot connect with {}", password.expose()))
-        .forget();
+        .detach();
     memory.set("other", 2).unwrap();
     let shown = event(&events, "cannot connect");
     is_hidden(&shown);

@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use liveprops::property::Subscription;
-use liveprops::source::{Credentials, Guard};
+use liveprops::source::{Credentials, RemovalGuard};
 use liveprops::sources::{Args, Env, File, Memory};
 use liveprops::{
     Builder, Document, DynamicProperty, Error, ErrorKind, Format, Origin, Properties, Schema,
@@ -56,7 +56,7 @@ impl Outputs {
         self.text(what, error);
         self.debug(what, error);
         for one in error.iter() {
-            let parts = (one.key(), one.found(), one.wanted(), one.origin());
+            let parts = (one.key(), one.found(), one.expected(), one.origin());
             self.debug(what, &parts);
         }
         let mut cause = StdError::source(error);
@@ -265,7 +265,7 @@ fn document(values: impl IntoIterator<Item = (String, Value)>) -> Result<Documen
 /// Properties over a store that is kept on disk, beneath values that the test pushes.
 fn builder(out: &Outputs, dir: &Path, store: &Store, memory: &Memory) -> Builder {
     let events = out.clone();
-    let guard = Guard::all().at_least(1);
+    let guard = RemovalGuard::all().min_keys(1);
     Properties::builder()
         .state_dir(dir)
         .history(50)

@@ -16,11 +16,11 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use liveprops::source::{Guard, Timing};
+use liveprops::source::{RemovalGuard, Timing};
 use liveprops::sources::{File, Memory};
 use liveprops::{
-    Document, DynamicProperty, Error, ErrorKind, Origin, Properties, Refusal, Source, Update,
-    Updates, Watching,
+    Document, DynamicProperty, Error, ErrorKind, Origin, Properties, Refusal, Source,
+    SourceContext, Update, Watching,
 };
 use support::{Random, eventually};
 
@@ -128,7 +128,7 @@ impl Source for Over {
         self.1
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         while !updates.is_stopped() {
             // What is refused is told by the engine.
             let _ = updates.send(Update::full(self.0.says()?));
@@ -140,7 +140,7 @@ impl Source for Over {
     fn timing(&self) -> Timing {
         Timing::new()
             .timeout(Duration::from_millis(200))
-            .silence(Duration::from_millis(500))
+            .heartbeat_timeout(Duration::from_millis(500))
     }
 
     fn refusal(&self) -> Refusal {
@@ -253,7 +253,7 @@ fn a_long_bad_day_changes_no_good_value() -> Result<(), Error> {
     let watched = Store::new("watched", 200);
     let memory: Memory = (0..200).map(|i| (format!("memory.k{i}"), 1u64)).collect();
     let every = Watching::Poll(Duration::from_millis(30));
-    let guarded = |source| Over::with(source, |policy| policy.guarded(Guard::new()));
+    let guarded = |source| Over::with(source, |policy| policy.guarded(RemovalGuard::new()));
     let props = Properties::builder()
         .source(File::new(&path).poll(Duration::from_millis(500)))
         .source(guarded(Over(Arc::clone(&polled), every)))

@@ -18,10 +18,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use liveprops::health::{SourceEventKind, SourceHealth, Status};
-use liveprops::source::{Guard, Timing};
+use liveprops::source::{RemovalGuard, Timing};
 use liveprops::sources::{File, Memory};
 use liveprops::{
-    Document, Error, ErrorKind, Origin, Properties, Source, Update, Updates, Watching,
+    Document, Error, ErrorKind, Origin, Properties, Source, SourceContext, Update, Watching,
 };
 use support::child::{self, Child};
 use support::common::{Inbox, eventually, reports};
@@ -367,7 +367,7 @@ fn starved(place: &Place, builder: liveprops::Builder) -> (Memory, Properties, I
     let props = builder.source(memory.clone()).build().unwrap();
     let (report, inbox) = reports();
     let n = props.property::<u32>("n").build().unwrap();
-    n.on_change(move |change| report(*change.new)).forget();
+    n.on_change(move |change| report(*change.new)).detach();
     place.fault("thread", NO_THREAD);
     for i in 1..=10 {
         memory.set("n", i).unwrap();
@@ -471,13 +471,13 @@ impl Source for Mute {
         Watching::Stream
     }
 
-    fn watch(&self, _: &Updates) -> Result<(), Error> {
+    fn watch(&self, _: &SourceContext) -> Result<(), Error> {
         std::thread::sleep(Duration::from_secs(3600));
         Ok(())
     }
 
     fn timing(&self) -> Timing {
-        Timing::new().silence(Duration::from_millis(100))
+        Timing::new().heartbeat_timeout(Duration::from_millis(100))
     }
 }
 
@@ -534,12 +534,12 @@ impl Source for Shrinks {
         Watching::Stream
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         let mut document = Document::new();
         document.set("k0", 0, self.origin())?;
         let _ = updates.send(Update::full(document));
         while !updates.wait(SECOND) {
-            updates.alive();
+            updates.heartbeat();
         }
         Ok(())
     }
@@ -551,7 +551,7 @@ fn what_is_accepted_after_its_time_waits_for_a_thread_of_its_own() {
     const TEST: &str = "what_is_accepted_after_its_time_waits_for_a_thread_of_its_own";
     Place::of(TEST, |place| {
         let (report, inbox) = reports();
-        let guard = Guard::new().repeated_for(Duration::from_millis(200));
+        let guard = RemovalGuard::new().accept_after(Duration::from_millis(200));
         let props = Properties::builder()
             .source(Shrinks.with(|policy| policy.guarded(guard)))
             .validate(move |tree| {

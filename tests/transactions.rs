@@ -270,7 +270,7 @@ fn a_rule_over_two_keys_holds_whichever_source_would_break_it() -> Result<(), Er
         )
     };
     let error = low.set("min", 10).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert_eq!(error.kind(), ErrorKind::Rejected);
     assert!(
         error.to_string().contains("min 10 exceeds max 9"),
         "{error}"
@@ -304,7 +304,7 @@ fn a_tree_that_breaks_a_rule_is_not_built() {
         .validate(|_| Err("never good enough".into()))
         .build()
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert_eq!(error.kind(), ErrorKind::Rejected);
     assert!(error.to_string().contains("never good enough"));
 }
 
@@ -338,7 +338,10 @@ fn a_source_of_single_keys_keeps_the_good_ones_of_a_replacement() -> Result<(), 
 
     // A removal that a live handle cannot bear is such a key too.
     let error = memory.replace([("b", "21")]).unwrap_err();
-    assert_eq!((error.kind(), error.key()), (ErrorKind::Missing, Some("a")));
+    assert_eq!(
+        (error.kind(), error.key()),
+        (ErrorKind::NotFound, Some("a"))
+    );
     assert_eq!((a.get(), b.get()), (5, 21));
     Ok(())
 }
@@ -1053,7 +1056,7 @@ fn a_validator_may_drop_the_last_properties_of_others_and_its_own_without_waitin
             busy.send(()).unwrap();
             may_go_on.recv().unwrap();
         })
-        .forget();
+        .detach();
         props.set("other", 1).unwrap();
         is_busy.recv().unwrap();
         let memory = Memory::from([("n", 2)]);

@@ -4,11 +4,11 @@
 use std::sync::{Arc, Mutex};
 
 use liveprops::source::Update;
-use liveprops::{Document, Error, Format, Origin, Properties, Source, Updates, Watching};
+use liveprops::{Document, Error, Format, Origin, Properties, Source, SourceContext, Watching};
 
 /// The source; clones are the same one.
 #[derive(Clone, Default)]
-pub(crate) struct Told(Arc<Mutex<Option<Updates>>>);
+pub(crate) struct Told(Arc<Mutex<Option<SourceContext>>>);
 
 impl Told {
     /// A source and the properties that it alone fills.
@@ -38,7 +38,7 @@ impl Source for Told {
         Watching::Push
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         *self.0.lock().unwrap() = Some(updates.clone());
         Ok(())
     }

@@ -75,7 +75,7 @@ fn start(server: &str, name: &str, state: &Path) -> Properties {
             .on_source_event(tell)
             .schema(schema())
             .state_dir(state)
-            .source(document.with(|policy| policy.waits().cached()))
+            .source(document.with(|policy| policy.wait_forever().cached()))
             .build();
         match props {
             Ok(props) => return props,

@@ -486,7 +486,7 @@ impl<'a, 'de> De<'a, 'de> {
                 let is_item = matches!(self.path.segment, Segment::Index(_));
                 let mut fault =
                     Fault::mismatch(if is_item { NULL_ITEM } else { "not set" }, wanted);
-                fault.0.kind = ErrorKind::Missing;
+                fault.0.kind = ErrorKind::NotFound;
                 self.place(fault)
             }
             Input::Failed(error) => {

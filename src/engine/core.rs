@@ -26,7 +26,7 @@ use crate::property::listen::{Listener, Listeners};
 use crate::property::registry::{Host, HostRef, Registry};
 use crate::property::stale::Stale;
 use crate::property::subscription::Subscriber;
-use crate::source::{Applied, Content, Edit, Guard, Make, Refusal, Update};
+use crate::source::{CommitOutcome, Content, Edit, Make, Refusal, RemovalGuard, Update};
 use crate::sync::Cell;
 use crate::sync::discard::{Contained, discard};
 use crate::sync::lock::{self, Building, CannotLock, CommitLock, Mutex};
@@ -159,7 +159,7 @@ impl Queue {
 /// An order with its place in the sequence, and its outcome once there is one.
 pub(crate) struct QueuedCommand {
     order: Mutex<Option<Command>>,
-    outcome: Mutex<Option<Result<Applied, Error>>>,
+    outcome: Mutex<Option<Result<CommitOutcome, Error>>>,
     /// Which source says it, if one does.
     source: Option<SourceId>,
     /// How deep in a chain of callbacks it was given.
@@ -327,7 +327,7 @@ impl Engine {
     }
 
     /// Rolls back, or ends that, here and on disk.
-    pub(crate) fn roll_back(&self, to: Option<u64>) -> Result<Applied, Error> {
+    pub(crate) fn roll_back(&self, to: Option<u64>) -> Result<CommitOutcome, Error> {
         let mut applied = self.commit(Command::Pin(to))?;
         if let Err(error) = self.cache.keep_rollback(self) {
             self.books.note(applied.generation, error.clone());
@@ -337,7 +337,12 @@ impl Engine {
     }
 
     /// Looks twice at what a source removes.
-    pub(crate) fn guard(&self, source: SourceId, guard: Guard, asked: bool) -> Result<(), Error> {
+    pub(crate) fn guard(
+        &self,
+        source: SourceId,
+        guard: RemovalGuard,
+        asked: bool,
+    ) -> Result<(), Error> {
         self.locked(|ledger| ledger.guards.add(source, guard, asked))
     }
 
@@ -465,11 +470,11 @@ impl Engine {
     }
 
     /// Commits everything up to and including a placed order and says what became of it.
-    pub(crate) fn settle(&self, placed: &QueuedCommand) -> Result<Applied, Error> {
+    pub(crate) fn settle(&self, placed: &QueuedCommand) -> Result<CommitOutcome, Error> {
         let arriving = |id| self.queue.lock().arriving.contains(&id);
         if placed.source.is_some_and(arriving) {
             // Part of the source's first load, which commits it.
-            return Ok(Applied {
+            return Ok(CommitOutcome {
                 generation: 0,
                 changed: 0,
                 refused: Vec::new(),
@@ -507,7 +512,7 @@ impl Engine {
     }
 
     /// Places an order and commits it.
-    pub(crate) fn commit(&self, order: Command) -> Result<Applied, Error> {
+    pub(crate) fn commit(&self, order: Command) -> Result<CommitOutcome, Error> {
         let placed = self.place(order)?;
         self.settle(&placed)
     }
@@ -518,7 +523,7 @@ impl Engine {
         &self,
         mut layers: Vec<LayerState>,
         instead: Vec<Instead>,
-    ) -> Result<Applied, Error> {
+    ) -> Result<CommitOutcome, Error> {
         let ids: Vec<SourceId> = layers.iter().map(|layer| layer.id).collect();
         let placed = self.depth().map(|depth| {
             let mut queue = self.queue.lock();
@@ -616,7 +621,7 @@ impl Engine {
         mut order: Command,
         depth: u32,
         tell: &mut Vec<(u32, Told)>,
-    ) -> Result<Applied, Error> {
+    ) -> Result<CommitOutcome, Error> {
         let mut revision = None;
         let mut said = None;
         let mut by_time = false;
@@ -793,7 +798,7 @@ impl Engine {
         &self,
         edits: Vec<Edit>,
         conditions: Vec<Condition>,
-    ) -> Result<Applied, Error> {
+    ) -> Result<CommitOutcome, Error> {
         self.commit(Command::Write {
             source: self.overrides,
             edits,

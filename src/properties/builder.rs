@@ -333,7 +333,7 @@ impl Builder {
     }
 
     /// How late a change may be seen at the worst while its source answers; see
-    /// [`Timing::worst`](crate::source::Timing::worst). The default is 10 seconds.
+    /// [`Timing::worst_case_latency`](crate::source::Timing::worst_case_latency). The default is 10 seconds.
     ///
     /// A source whose interval, settling and timeouts add up to more is refused by
     /// [`build`](Self::build), with the sum in the message; one that is loaded once or only on
@@ -466,7 +466,7 @@ impl Builder {
             max_propagation: self.max_propagation,
         }));
         for callback in self.events {
-            props.on_source_event(callback).forget();
+            props.on_source_event(callback).detach();
         }
         if let Some(dir) = self.state_dir {
             engine.cache.open(dir);

@@ -25,7 +25,7 @@ use crate::property::listen::Bell;
 use crate::property::registry::{Host, HostRef};
 use crate::property::subscription::{Subscriber, Subscription};
 use crate::schema::{Deprecated, Schema, Unknown};
-use crate::source::{Applied, Source};
+use crate::source::{CommitOutcome, Source};
 use crate::sync::discard::Discard;
 use crate::tree::change::KeyChange;
 use crate::tree::explain::Explanation;
@@ -123,7 +123,7 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Missing`](crate::ErrorKind::Missing) if no layer defines it, [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if it cannot become
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if no layer defines it, [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if it cannot become
     /// a `T`, [`ErrorKind::Reference`](crate::ErrorKind::Reference) if a reference in it, or in a key that it
     /// refers to, is unresolved or broken, [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey)
     /// for a malformed key. Weaker layers are not asked in place of a malformed value.
@@ -140,7 +140,7 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), without [`ErrorKind::Missing`](crate::ErrorKind::Missing).
+    /// As [`get`](Self::get), without [`ErrorKind::NotFound`](crate::ErrorKind::NotFound).
     pub fn get_opt<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<Option<T>, Error> {
         if let Some(value) = self.0.engine.current.load().get_plain(key) {
             return Ok(Some(value));
@@ -320,7 +320,7 @@ impl Properties {
     /// # Errors
     ///
     /// As [`transaction`](Self::transaction).
-    pub fn set(&self, key: &str, value: impl Into<Value>) -> Result<Applied, Error> {
+    pub fn set(&self, key: &str, value: impl Into<Value>) -> Result<CommitOutcome, Error> {
         self.transaction(|tx| tx.set(key, value))
     }
 
@@ -329,7 +329,7 @@ impl Properties {
     /// # Errors
     ///
     /// As [`transaction`](Self::transaction).
-    pub fn remove(&self, key: &str) -> Result<Applied, Error> {
+    pub fn remove(&self, key: &str) -> Result<CommitOutcome, Error> {
         self.transaction(|tx| tx.remove(key))
     }
 
@@ -357,14 +357,14 @@ impl Properties {
     /// # Errors
     ///
     /// Whatever `write` returns; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if a condition does not hold;
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) or [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch), for all keys at once, if a validator or
+    /// [`ErrorKind::Rejected`](crate::ErrorKind::Rejected) or [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch), for all keys at once, if a validator or
     /// a live handle does not accept what would result; [`ErrorKind::Loop`](crate::ErrorKind::Loop) if callbacks trigger
     /// each other without end; [`ErrorKind::Reentrant`](crate::ErrorKind::Reentrant)
     /// [inside a validator](Self#inside-validators-and-decoders).
     pub fn transaction(
         &self,
         write: impl FnOnce(&mut Transaction) -> Result<(), Error>,
-    ) -> Result<Applied, Error> {
+    ) -> Result<CommitOutcome, Error> {
         let mut transaction = Transaction::new(self.snapshot());
         write(&mut transaction)?;
         let (edits, conditions) = transaction.into_parts();
@@ -387,7 +387,7 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// As [`add_source`](Self::add_source); [`ErrorKind::Refused`](crate::ErrorKind::Refused) for
+    /// As [`add_source`](Self::add_source); [`ErrorKind::Rejected`](crate::ErrorKind::Rejected) for
     /// the layer of a [bootstrap source](Builder::bootstrap), whose rank is reserved.
     pub fn add_source_in(&self, layer: Layer, source: impl Source) -> Result<SourceId, Error> {
         self.add(layer, Discard::new(Box::new(source)), DEFAULT_LOAD_TIMEOUT)
@@ -441,11 +441,11 @@ impl Properties {
     /// # Errors
     ///
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if it is not there;
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) for a
+    /// [`ErrorKind::Rejected`](crate::ErrorKind::Rejected) for a
     /// [bootstrap source](Builder::bootstrap), which stays; why the tree without it is refused, for
     /// example because a live handle needs one of its keys. While a roll-back is in force, that is
     /// checked with the tree that [`unpin`](Self::unpin) would bring.
-    pub fn remove_source(&self, id: SourceId) -> Result<Applied, Error> {
+    pub fn remove_source(&self, id: SourceId) -> Result<CommitOutcome, Error> {
         let engine = &self.0.engine;
         engine.is_a_source(id)?;
         engine.check_rank(Some(id), &Layer::new("", Layer::RANK))?;
@@ -460,9 +460,9 @@ impl Properties {
     /// # Errors
     ///
     /// As [`remove_source`](Self::remove_source);
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) also for the layer of a bootstrap source,
+    /// [`ErrorKind::Rejected`](crate::ErrorKind::Rejected) also for the layer of a bootstrap source,
     /// whose rank is reserved.
-    pub fn move_source(&self, id: SourceId, layer: Layer) -> Result<Applied, Error> {
+    pub fn move_source(&self, id: SourceId, layer: Layer) -> Result<CommitOutcome, Error> {
         self.0.engine.is_a_source(id)?;
         self.0.engine.check_rank(Some(id), &layer)?;
         let applied = self.0.engine.commit(Command::Move(id, layer.clone()))?;
@@ -504,14 +504,14 @@ impl Properties {
     }
 
     /// Believes an update that is held because it takes away most of what its source said before;
-    /// see [`Guard`](crate::source::Guard) and [`SourceHealth::held`](crate::health::SourceHealth::held).
+    /// see [`RemovalGuard`](crate::source::Guard) and [`SourceHealth::held`](crate::health::SourceHealth::held).
     /// Only what the source says by now can be confirmed.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the source is not there, [`ErrorKind::Other`](crate::ErrorKind::Other) if nothing of it is
     /// held; why the tree without those keys is refused.
-    pub fn confirm(&self, id: SourceId) -> Result<Applied, Error> {
+    pub fn confirm(&self, id: SourceId) -> Result<CommitOutcome, Error> {
         self.0.engine.commit(Command::Confirm {
             source: id,
             by_time: false,
@@ -536,7 +536,7 @@ impl Properties {
     /// With a [`Builder::state_dir`] that survives a restart: the tree is on disk when this returns,
     /// but for its secrets, which are what the layers say then. The next start restores it as it was,
     /// below its own bootstrap values and above defaults that are new. If the tree
-    /// cannot be written, [`Applied::refused`] has the error. If the next start rejects the tree,
+    /// cannot be written, [`CommitOutcome::refused`] has the error. If the next start rejects the tree,
     /// [`Health::refused`](crate::health::Health::refused) has the error, and each later start tries the
     /// tree again until [`unpin`](Self::unpin).
     ///
@@ -557,9 +557,9 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Missing`](crate::ErrorKind::Missing) if the generation is not kept; why its tree is refused, if a live
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the generation is not kept; why its tree is refused, if a live
     /// handle or a validator does not accept it any more.
-    pub fn rollback_to(&self, generation: u64) -> Result<Applied, Error> {
+    pub fn rollback_to(&self, generation: u64) -> Result<CommitOutcome, Error> {
         self.0.engine.roll_back(Some(generation))
     }
 
@@ -568,7 +568,7 @@ impl Properties {
     /// # Errors
     ///
     /// Why that is refused, if it is; the tree then stays pinned.
-    pub fn unpin(&self) -> Result<Applied, Error> {
+    pub fn unpin(&self) -> Result<CommitOutcome, Error> {
         self.0.engine.roll_back(None)
     }
 
@@ -585,10 +585,10 @@ impl Properties {
     /// # Errors
     ///
     /// Why it would be refused as a whole; [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the source is not there.
-    pub fn check(&self, source: SourceId, candidate: Document) -> Result<Checked, Error> {
+    pub fn check(&self, source: SourceId, candidate: Document) -> Result<DryRun, Error> {
         let tried = self.0.engine.try_out(source, candidate)?;
         let snapshot = Snapshot(tried.after);
-        Ok(Checked {
+        Ok(DryRun {
             changes: snapshot.changes_since(&Snapshot(tried.before)),
             snapshot,
             refused: tried.refused,
@@ -677,7 +677,7 @@ impl Properties {
 /// What would become of the tree; see [`Properties::check`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Checked {
+pub struct DryRun {
     /// The tree that would be in force.
     pub snapshot: Snapshot,
     /// What would change.

@@ -7,7 +7,7 @@ use crate::properties::Properties;
 use crate::property::batch::Batch;
 use crate::property::builder::PropertyBuilder;
 use crate::property::subscription::Subscription;
-use crate::source::Applied;
+use crate::source::CommitOutcome;
 use crate::tree::explain::Explanation;
 use crate::value::Value;
 use crate::value::key::Key;
@@ -113,7 +113,7 @@ impl Scoped {
     /// # Errors
     ///
     /// As there.
-    pub fn set(&self, key: &str, value: impl Into<Value>) -> Result<Applied, Error> {
+    pub fn set(&self, key: &str, value: impl Into<Value>) -> Result<CommitOutcome, Error> {
         self.props.set(self.full(key)?.as_str(), value)
     }
 
@@ -122,7 +122,7 @@ impl Scoped {
     /// # Errors
     ///
     /// As there.
-    pub fn remove(&self, key: &str) -> Result<Applied, Error> {
+    pub fn remove(&self, key: &str) -> Result<CommitOutcome, Error> {
         self.props.remove(self.full(key)?.as_str())
     }
 }

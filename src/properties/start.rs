@@ -10,7 +10,7 @@ use crate::engine::core::Engine;
 use crate::engine::health::registry::{Answer, Expected, News};
 use crate::engine::supervisor::{SourceRunner, Terms, guarded};
 use crate::error::{Error, ErrorKind};
-use crate::source::{Applied, Masked, Policy, References, Source, Start, Timing, Watching};
+use crate::source::{CommitOutcome, Masked, Policy, References, Source, Start, Timing, Watching};
 use crate::sync::discard::Discard;
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::value::document::Report;
@@ -72,7 +72,7 @@ impl Loaded {
 
     /// Reports what was kept on disk of the source and is refused; for a source that is required,
     /// that is why there is no start.
-    pub(super) fn lost(&self, engine: &Engine, applied: &Applied) -> Option<Error> {
+    pub(super) fn lost(&self, engine: &Engine, applied: &CommitOutcome) -> Option<Error> {
         let (Some(_), false) = (&self.kept, is_kept(engine, self.keeper.id)) else {
             return None;
         };
@@ -109,7 +109,7 @@ impl Loaded {
     }
 
     /// Notes that its first values were refused, and something else is in their place.
-    pub(super) fn judged(&mut self, engine: &Engine, applied: &Applied) {
+    pub(super) fn judged(&mut self, engine: &Engine, applied: &CommitOutcome) {
         let refused = match (&self.spare, self.loaded) {
             (_, false) => false,
             (Some(_), true) => is_kept(engine, self.keeper.id),
@@ -160,7 +160,7 @@ impl Loaded {
                     engine.show_held(id, generation, held);
                 }
             }
-            Some(failure) => engine.books.failed(id, generation, failure),
+            Some(failure) => engine.books.report_error(id, generation, failure),
             None if arrived => {
                 let mut news = News::default();
                 let answer = Answer {
@@ -401,7 +401,7 @@ fn in_time(name: &str, terms: &Terms, max_propagation: Duration) -> Result<(), E
     let Terms {
         watching, timing, ..
     } = terms;
-    match timing.worst(*watching) {
+    match timing.worst_case_latency(*watching) {
         Some(worst) if worst > max_propagation && !terms.policy.manual => {
             let detail = format!(
                 "a change may be seen {worst:?} late ({}), and {max_propagation:?} is the most that \

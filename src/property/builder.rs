@@ -96,8 +96,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Missing`] if the key is absent and nothing stands in for it,
-    /// [`ErrorKind::Mismatch`] if its value cannot become a `T`, [`ErrorKind::Refused`] if a
+    /// [`ErrorKind::NotFound`] if the key is absent and nothing stands in for it,
+    /// [`ErrorKind::Mismatch`] if its value cannot become a `T`, [`ErrorKind::Rejected`] if a
     /// validator refuses the value or the default, [`ErrorKind::InvalidKey`] for a malformed key,
     /// [`ErrorKind::Closed`] if the properties are gone, [`ErrorKind::Reentrant`] if called from
     /// inside a validator.
@@ -249,7 +249,7 @@ fn refused_default(key: &Key, reason: &str, host: &HostRef) -> Error {
         Some(reason) => format!("the default is not acceptable: {reason}"),
         None => "the default is not acceptable".to_owned(),
     };
-    Error::new(ErrorKind::Refused, detail).with_key(key)
+    Error::new(ErrorKind::Rejected, detail).with_key(key)
 }
 
 /// Has the engine compare a key that is missing with those that are set.

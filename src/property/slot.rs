@@ -288,7 +288,7 @@ fn refused(reason: String, key: &Key, generation: &Generation, found: Found<'_>)
     } else {
         without_secrets(&reason, &[generation])
     };
-    let error = Error::new(ErrorKind::Refused, reason).with_key(key);
+    let error = Error::new(ErrorKind::Rejected, reason).with_key(key);
     let error = match found.shown(hidden) {
         Some(shown) => error.with_found(shown),
         None => error,

@@ -18,7 +18,7 @@ use crate::sync::{AtomicU8, Condvar, Mutex, Ordering};
 ///
 /// Dropping it ends the subscription and waits for nothing: a call that is running on another
 /// thread finishes, and none begins afterwards. [`close_and_wait`](Self::close_and_wait) waits for
-/// the running one as well. [`forget`](Self::forget) keeps the callback for as long as the
+/// the running one as well. [`detach`](Self::detach) keeps the callback for as long as the
 /// properties live; if it holds a clone of them, that is for ever.
 #[must_use = "dropping the guard ends the subscription at once"]
 pub struct Subscription {
@@ -71,7 +71,7 @@ impl Subscription {
     }
 
     /// Keeps the callback for as long as the properties live.
-    pub fn forget(mut self) {
+    pub fn detach(mut self) {
         self.kept = true;
         if let Some(host) = self.subscriber.host.upgrade() {
             let subscriber: Arc<dyn Any + Send + Sync> = Arc::<Subscriber>::clone(&self.subscriber);

@@ -98,7 +98,7 @@ impl Schema {
             if let Some(near) = self.nearest(key.as_str(), &mut budget) {
                 detail.push_str(&format!("; did you mean `{near}`?"));
             }
-            let error = Error::new(ErrorKind::Refused, detail).with_key(&key);
+            let error = Error::new(ErrorKind::Rejected, detail).with_key(&key);
             let error = match entry.node.origin() {
                 Some(origin) => error.with_origin(origin),
                 None => error,
@@ -107,7 +107,7 @@ impl Schema {
         }
         if let Some((first, _)) = more.first() {
             let detail = format!("not declared in the schema, one of {} more", more.len());
-            let error = Error::new(ErrorKind::Refused, detail).with_key(first);
+            let error = Error::new(ErrorKind::Rejected, detail).with_key(first);
             faults.push((error, more.into_iter().map(|(key, _)| key).collect()));
         }
     }

@@ -359,15 +359,15 @@ impl Field {
         let spelled = generation.spelled_otherwise(key.as_str()).or_else(below);
         if let Some(spelled) = spelled.filter(|spelled| !schema.has(spelled.key.as_str())) {
             detail.push_str(&format!("; {}", spelled.advice()));
-            let missing = Error::new(ErrorKind::Missing, detail).with_key(key);
-            return Some(missing.with_wanted(self.shape.name.clone()));
+            let missing = Error::new(ErrorKind::NotFound, detail).with_key(key);
+            return Some(missing.with_expected(self.shape.name.clone()));
         }
         let near = generation.nearest(key.as_str());
         if let Some(near) = near.filter(|near| !schema.has(near)) {
             detail.push_str(&format!(" (`{near}` is there)"));
         }
-        let missing = Error::new(ErrorKind::Missing, detail).with_key(key);
-        Some(missing.with_wanted(self.shape.name.clone()))
+        let missing = Error::new(ErrorKind::NotFound, detail).with_key(key);
+        Some(missing.with_expected(self.shape.name.clone()))
     }
 
     /// What the type and the rules say; both may be the user's code.
@@ -412,8 +412,8 @@ fn judge<T: DeserializeOwned + 'static>(
         return Ok(());
     };
     let masked = read || hidden();
-    let error = Error::new(ErrorKind::Refused, broken.limit.fault());
-    let error = error.with_wanted(broken.limit.shown(masked));
+    let error = Error::new(ErrorKind::Rejected, broken.limit.fault());
+    let error = error.with_expected(broken.limit.shown(masked));
     let error = match found.shown(masked) {
         Some(shown) => error.with_found(shown),
         None => error,

@@ -17,9 +17,9 @@
 //!     .unwrap_err();
 //! let told: Vec<String> = error.iter().map(ToString::to_string).collect();
 //! assert_eq!(told, [
-//!     "`db.password`: required, and no layer defines it, wanted string",
-//!     "`http.port`: not an integer, wanted u16, found text \"eighty\" (memory @ 0)",
-//!     "`ratelimit.qps`: out of range, wanted 1..=10000, found text \"0\" (memory @ 0)",
+//!     "`db.password`: required, and no layer defines it, expected string",
+//!     "`http.port`: not an integer, expected u16, found text \"eighty\" (memory @ 0)",
+//!     "`ratelimit.qps`: out of range, expected 1..=10000, found text \"0\" (memory @ 0)",
 //! ]);
 //!
 //! let source = Memory::from([("db.password", "hunter2"), ("http.port", "80"), ("http.prot", "81")]);

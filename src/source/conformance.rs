@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use crate::sync::lock::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Applied, Content, Make, Sink, Source, Ticket, Update, Updates, Watching};
+use crate::source::{
+    CommitOutcome, Content, Make, Sink, Source, SourceContext, Ticket, Update, Watching,
+};
 use crate::value::Value;
 use crate::value::document::Document;
 
@@ -85,9 +87,9 @@ pub struct Seen {
     pub failures: Vec<Error>,
     /// How often the source said that nothing has changed.
     pub alive: usize,
-    /// What keeps the source from working as it should; see [`Updates::degraded`].
+    /// What keeps the source from working as it should; see [`SourceContext::set_degraded`].
     pub degraded: Option<Error>,
-    /// Where the source reads from; see [`Updates::located`].
+    /// Where the source reads from; see [`SourceContext::set_location`].
     pub location: Option<Arc<str>>,
 }
 
@@ -98,8 +100,8 @@ impl Recorder {
     }
 
     /// What to hand to [`Source::watch`].
-    pub fn updates(&self) -> Updates {
-        Updates::new(Arc::new(self.clone()))
+    pub fn updates(&self) -> SourceContext {
+        SourceContext::new(Arc::new(self.clone()))
     }
 
     /// Asks the source's watch to return.
@@ -137,20 +139,20 @@ impl Recorder {
         }
     }
 
-    fn apply(&self, update: Update) -> Result<Applied, Error> {
+    fn apply(&self, update: Update) -> Result<CommitOutcome, Error> {
         let mut state = self.0.state.lock();
         let next = after(&state.seen.document, update);
         if state.refuse.as_ref().is_some_and(|refuse| refuse(&next)) {
             state.seen.refused += 1;
             self.0.bell.notify_all();
-            return Err(Error::new(ErrorKind::Refused, "the recorder refuses this"));
+            return Err(Error::new(ErrorKind::Rejected, "the recorder refuses this"));
         }
         let changed = next != state.seen.document;
         state.seen.document = next;
         state.seen.updates += 1;
         state.seen.changes += usize::from(changed);
         self.0.bell.notify_all();
-        Ok(Applied {
+        Ok(CommitOutcome {
             generation: state.seen.changes as u64,
             changed: usize::from(changed),
             refused: Vec::new(),
@@ -192,22 +194,22 @@ impl Sink for Recorder {
         Box::new(Done(self.apply(update)))
     }
 
-    fn failed(&self, error: Error) {
+    fn report_error(&self, error: Error) {
         self.0.state.lock().seen.failures.push(error);
         self.0.bell.notify_all();
     }
 
-    fn alive(&self) {
+    fn heartbeat(&self) {
         self.0.state.lock().seen.alive += 1;
         self.0.bell.notify_all();
     }
 
-    fn degraded(&self, reason: Option<Error>) {
+    fn set_degraded(&self, reason: Option<Error>) {
         self.0.state.lock().seen.degraded = reason;
         self.0.bell.notify_all();
     }
 
-    fn located(&self, place: Arc<str>) {
+    fn set_location(&self, place: Arc<str>) {
         self.0.state.lock().seen.location = Some(place);
         self.0.bell.notify_all();
     }
@@ -243,10 +245,10 @@ impl Sink for Recorder {
 }
 
 /// An update that the recorder took when it was queued.
-struct Done(Result<Applied, Error>);
+struct Done(Result<CommitOutcome, Error>);
 
 impl Ticket for Done {
-    fn commit(self: Box<Self>) -> Result<Applied, Error> {
+    fn commit(self: Box<Self>) -> Result<CommitOutcome, Error> {
         self.0
     }
 }
@@ -391,7 +393,7 @@ fn listen(source: &dyn Source, recorder: &Recorder) -> Result<(), Error> {
     loop {
         match source.load() {
             Ok(document) => drop(updates.send(Update::full(document))),
-            Err(error) => updates.failed(error),
+            Err(error) => updates.report_error(error),
         }
         if updates.wait(pause) {
             return Ok(());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::source::{
-    Content, Make, Policy, Refusal, Sink, Source, Ticket, Timing, Update, Updates, Watching,
+    Content, Make, Policy, Refusal, Sink, Source, SourceContext, Ticket, Timing, Update, Watching,
 };
 use crate::sync::panics;
 use crate::value::document::Document;
@@ -55,12 +55,12 @@ impl Source for Masked {
         self.source.watching()
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         let sink = MaskingSink {
             sink: Arc::clone(&updates.0),
             credentials: self.credentials.clone(),
         };
-        let updates = Updates::new(Arc::new(sink));
+        let updates = SourceContext::new(Arc::new(sink));
         self.run(|| self.source.watch(&updates))
     }
 
@@ -104,22 +104,22 @@ impl Sink for MaskingSink {
         self.sink.queue(masked(update, &self.credentials))
     }
 
-    fn failed(&self, error: Error) {
-        self.sink.failed(self.credentials.mask_error(error));
+    fn report_error(&self, error: Error) {
+        self.sink.report_error(self.credentials.mask_error(error));
     }
 
-    fn alive(&self) {
-        self.sink.alive();
+    fn heartbeat(&self) {
+        self.sink.heartbeat();
     }
 
-    fn degraded(&self, reason: Option<Error>) {
+    fn set_degraded(&self, reason: Option<Error>) {
         let reason = reason.map(|error| self.credentials.mask_error(error));
-        self.sink.degraded(reason);
+        self.sink.set_degraded(reason);
     }
 
-    fn located(&self, place: Arc<str>) {
+    fn set_location(&self, place: Arc<str>) {
         let masked = self.credentials.masked(&place).map(Arc::from);
-        self.sink.located(masked.unwrap_or(place));
+        self.sink.set_location(masked.unwrap_or(place));
     }
 
     fn is_stopped(&self) -> bool {

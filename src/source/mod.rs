@@ -1,5 +1,5 @@
 //! The contract between a place that values come from and the engine: [`Source`], [`Update`] and
-//! [`Updates`], and the [`conformance`] suite that holds a source against it.
+//! [`SourceContext`], and the [`conformance`] suite that holds a source against it.
 
 use std::any::{Any, TypeId};
 use std::fmt;
@@ -18,7 +18,7 @@ mod policy;
 mod scope;
 mod timing;
 
-pub use policy::{Cached, Guard, Policy, With};
+pub use policy::{Cached, Policy, RemovalGuard, WithPolicy};
 pub use scope::Scope;
 pub use timing::{DEFAULT_TIMEOUT, MAX_RETRY_AFTER, Timing};
 
@@ -116,7 +116,7 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     ///
     /// Whatever ended the watch early. The engine calls again after a pause.
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         let _ = updates;
         Ok(())
     }
@@ -145,12 +145,12 @@ pub trait Source: Send + Sync + 'static {
     }
 
     /// This source with another policy: `edit` gets the one it has.
-    fn with(self, edit: impl FnOnce(Policy) -> Policy) -> With<Self>
+    fn with(self, edit: impl FnOnce(Policy) -> Policy) -> WithPolicy<Self>
     where
         Self: Sized,
     {
         let policy = edit(self.policy());
-        With::new(self, policy)
+        WithPolicy::new(self, policy)
     }
 }
 
@@ -167,7 +167,7 @@ impl<S: Source + ?Sized> Source for Arc<S> {
         (**self).watching()
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         (**self).watch(updates)
     }
 
@@ -205,7 +205,7 @@ impl<S: Source + ?Sized> Source for Box<S> {
         (**self).watching()
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         (**self).watch(updates)
     }
 
@@ -238,9 +238,9 @@ pub enum Watching {
     Never,
     /// The engine loads again after each pause.
     Poll(Duration),
-    /// [`Source::watch`] runs on the source's thread and returns when [`Updates::is_stopped`].
+    /// [`Source::watch`] runs on the source's thread and returns when [`SourceContext::is_stopped`].
     Stream,
-    /// [`Source::watch`] only keeps a clone of the [`Updates`] and returns at once; the program
+    /// [`Source::watch`] only keeps a clone of the [`SourceContext`] and returns at once; the program
     /// pushes changes from threads of its own. It is called before the builder returns, in place
     /// of [`Source::load`], and must send [`Update::full`] itself. If it returns an error, the start
     /// fails, unless the source is optional or the cache holds values of it: then the engine calls it
@@ -402,7 +402,7 @@ impl Update {
 /// What became of an update.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Applied {
+pub struct CommitOutcome {
     /// The generation that holds the update; the one before if nothing changed.
     pub generation: u64,
     /// How many keys of the merged tree changed.
@@ -415,15 +415,15 @@ pub struct Applied {
 
 /// The way from a source to the engine. Cloning is cheap.
 #[derive(Clone)]
-pub struct Updates(Arc<dyn Sink>);
+pub struct SourceContext(Arc<dyn Sink>);
 
 /// What the engine, or a test, does with what a source says.
 pub(crate) trait Sink: Send + Sync {
     fn queue(&self, update: Update) -> Box<dyn Ticket>;
-    fn failed(&self, error: Error);
-    fn alive(&self);
-    fn degraded(&self, reason: Option<Error>);
-    fn located(&self, place: Arc<str>);
+    fn report_error(&self, error: Error);
+    fn heartbeat(&self);
+    fn set_degraded(&self, reason: Option<Error>);
+    fn set_location(&self, place: Arc<str>);
     fn is_stopped(&self) -> bool;
     fn wait(&self, pause: Duration) -> bool;
     fn on_stop(&self, hook: Box<dyn Fn() + Send + Sync>);
@@ -435,10 +435,10 @@ pub(crate) type Make<'a> = Box<dyn FnOnce() -> Arc<dyn Any + Send + Sync> + 'a>;
 
 /// An update that has its place in the order of commits.
 pub(crate) trait Ticket: Send {
-    fn commit(self: Box<Self>) -> Result<Applied, Error>;
+    fn commit(self: Box<Self>) -> Result<CommitOutcome, Error>;
 }
 
-impl Updates {
+impl SourceContext {
     pub(crate) fn new(sink: Arc<dyn Sink>) -> Self {
         Self(sink)
     }
@@ -449,7 +449,7 @@ impl Updates {
     ///
     /// The reason if the update was refused as a whole;
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the properties are gone.
-    pub fn send(&self, update: Update) -> Result<Applied, Error> {
+    pub fn send(&self, update: Update) -> Result<CommitOutcome, Error> {
         self.queue(update).commit()
     }
 
@@ -463,30 +463,30 @@ impl Updates {
     }
 
     /// Reports a failure while the source goes on watching. Values stay as they are; the source's
-    /// health shows the reason until the next update or [`alive`](Self::alive).
-    pub fn failed(&self, error: Error) {
-        self.0.failed(error);
+    /// health shows the reason until the next update or [`heartbeat`](Self::heartbeat).
+    pub fn report_error(&self, error: Error) {
+        self.0.report_error(error);
     }
 
     /// Reports that the source answered and nothing changed since it last said something. What of
     /// that was refused, or is held, it still says.
-    pub fn alive(&self) {
-        self.0.alive();
+    pub fn heartbeat(&self) {
+        self.0.heartbeat();
     }
 
     /// Reports what keeps the source from working as it should although it brings its changes, such
     /// as polling where there are no events; `None` takes that back. It changes no status and shows
     /// in the source's health until it is replaced or taken back, whatever the source says besides.
     /// Saying the same again costs nothing.
-    pub fn degraded(&self, reason: Option<Error>) {
-        self.0.degraded(reason);
+    pub fn set_degraded(&self, reason: Option<Error>) {
+        self.0.set_degraded(reason);
     }
 
     /// Tells where the source reads from since now, such as the one of its servers that answered and
     /// how that was found. It shows in the source's health and in explanations until another is told;
     /// it must not hold a password.
-    pub fn located(&self, place: impl Into<Arc<str>>) {
-        self.0.located(place.into());
+    pub fn set_location(&self, place: impl Into<Arc<str>>) {
+        self.0.set_location(place.into());
     }
 
     /// Whether the engine wants [`Source::watch`] to return.
@@ -523,15 +523,15 @@ impl Updates {
     }
 }
 
-impl fmt::Debug for Updates {
+impl fmt::Debug for SourceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Updates")
+        f.debug_struct("SourceContext")
             .field("stopped", &self.is_stopped())
             .finish()
     }
 }
 
-/// An update that has its place in the order of commits; see [`Updates::queue`].
+/// An update that has its place in the order of commits; see [`SourceContext::queue`].
 #[must_use = "commit it, or nobody tells the caller what became of it"]
 pub struct Queued(Box<dyn Ticket>);
 
@@ -540,8 +540,8 @@ impl Queued {
     ///
     /// # Errors
     ///
-    /// As [`Updates::send`].
-    pub fn commit(self) -> Result<Applied, Error> {
+    /// As [`SourceContext::send`].
+    pub fn commit(self) -> Result<CommitOutcome, Error> {
         self.0.commit()
     }
 }

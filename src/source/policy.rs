@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::source::{Credentials, Refusal, Source, Timing, Update, Updates, Watching};
+use crate::source::{Credentials, Refusal, Source, SourceContext, Timing, Update, Watching};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 
@@ -30,7 +30,7 @@ use crate::value::origin::Origin;
 pub struct Policy {
     pub(crate) start: Start,
     pub(crate) cache: Option<Cached>,
-    pub(crate) guard: Option<Guard>,
+    pub(crate) guard: Option<RemovalGuard>,
     pub(crate) max_stale: Duration,
     pub(crate) manual: bool,
     pub(crate) references: References,
@@ -101,7 +101,7 @@ impl Policy {
     }
 
     /// The start waits for the source, or its cache, however long that takes.
-    pub fn waits(mut self) -> Self {
+    pub fn wait_forever(mut self) -> Self {
         self.start = Start::Waits;
         self
     }
@@ -129,7 +129,7 @@ impl Policy {
     /// With [`cached`](Self::cached), that is also what the first answer of a start would take away
     /// of what was kept. A [`Memory`](crate::sources::Memory) takes back what is not believed, so
     /// there is nothing to confirm.
-    pub fn guarded(mut self, guard: Guard) -> Self {
+    pub fn guarded(mut self, guard: RemovalGuard) -> Self {
         self.guard = Some(guard);
         self
     }
@@ -272,15 +272,15 @@ impl Default for Cached {
 /// after the last ones are over. They begin again when the update is confirmed or the keys return.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[must_use]
-pub struct Guard {
+pub struct RemovalGuard {
     pub(crate) share: f64,
     pub(crate) at_least: usize,
     pub(crate) repeated: Option<Duration>,
 }
 
-impl Eq for Guard {}
+impl Eq for RemovalGuard {}
 
-impl Guard {
+impl RemovalGuard {
     /// Holds an update that takes away all keys, or more than half of at least 8.
     pub fn new() -> Self {
         Self {
@@ -292,17 +292,17 @@ impl Guard {
 
     /// Holds an update that takes away all keys, and no other.
     pub fn all() -> Self {
-        Self::new().share(1.0)
+        Self::new().max_removed_ratio(1.0)
     }
 
     /// Holds an update that takes away more than this share of the keys, from 0 to 1.
-    pub fn share(mut self, share: f64) -> Self {
+    pub fn max_removed_ratio(mut self, share: f64) -> Self {
         self.share = share;
         self
     }
 
     /// With fewer keys than this, only an update that takes away all of them is held.
-    pub fn at_least(mut self, keys: usize) -> Self {
+    pub fn min_keys(mut self, keys: usize) -> Self {
         self.at_least = keys;
         self
     }
@@ -314,7 +314,7 @@ impl Guard {
     /// A source that is polled has to say it again when the time is over. What a source said that
     /// watches or pushes stands until it says otherwise. A failure in between lets the time begin
     /// anew, with the next time it says so.
-    pub fn repeated_for(mut self, time: Duration) -> Self {
+    pub fn accept_after(mut self, time: Duration) -> Self {
         self.repeated = Some(time);
         self
     }
@@ -328,7 +328,7 @@ impl Guard {
     }
 }
 
-impl Default for Guard {
+impl Default for RemovalGuard {
     fn default() -> Self {
         Self::new()
     }
@@ -336,18 +336,18 @@ impl Default for Guard {
 
 /// A source with a policy; see [`Source::with`].
 #[derive(Clone, Debug)]
-pub struct With<S> {
+pub struct WithPolicy<S> {
     source: S,
     policy: Policy,
 }
 
-impl<S> With<S> {
+impl<S> WithPolicy<S> {
     pub(super) fn new(source: S, policy: Policy) -> Self {
         Self { source, policy }
     }
 }
 
-impl<S: Source> Source for With<S> {
+impl<S: Source> Source for WithPolicy<S> {
     fn origin(&self) -> Origin {
         self.source.origin()
     }
@@ -364,7 +364,7 @@ impl<S: Source> Source for With<S> {
         self.source.watching()
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         self.source.watch(updates)
     }
 

@@ -24,17 +24,17 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 ///
 /// let timing = Timing::new().timeout(Duration::from_secs(3));
 /// let every = Watching::Poll(Duration::from_secs(5));
-/// assert_eq!(timing.worst(every), Some(Duration::from_secs(8)));
-/// assert_eq!(timing.worst(Watching::Never), None);
+/// assert_eq!(timing.worst_case_latency(every), Some(Duration::from_secs(8)));
+/// assert_eq!(timing.worst_case_latency(Watching::Never), None);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
 pub struct Timing {
     timeout: Duration,
     first_load: Duration,
-    settle: Duration,
-    look: Option<Duration>,
-    silence: Option<Duration>,
+    debounce: Duration,
+    rescan_interval: Option<Duration>,
+    heartbeat_timeout: Option<Duration>,
 }
 
 impl Timing {
@@ -44,9 +44,9 @@ impl Timing {
         Self {
             timeout: DEFAULT_TIMEOUT,
             first_load: Duration::ZERO,
-            settle: Duration::ZERO,
-            look: None,
-            silence: None,
+            debounce: Duration::ZERO,
+            rescan_interval: None,
+            heartbeat_timeout: None,
         }
     }
 
@@ -57,7 +57,7 @@ impl Timing {
     /// [`Builder::load_timeout`](crate::Builder::load_timeout), or the time of
     /// [`Policy::optional_after`](crate::Policy::optional_after). A start that goes on asking
     /// ([`Policy::required_within`](crate::Policy::required_within),
-    /// [`Policy::waits`](crate::Policy::waits)) gives each attempt this time.
+    /// [`Policy::wait_forever`](crate::Policy::wait_forever)) gives each attempt this time.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -74,22 +74,22 @@ impl Timing {
     }
 
     /// How long the source waits, at most, for a change to be complete before it tells of it.
-    pub fn settle(mut self, settle: Duration) -> Self {
-        self.settle = settle;
+    pub fn debounce(mut self, debounce: Duration) -> Self {
+        self.debounce = debounce;
         self
     }
 
     /// How often a watch looks for changes that no event told it of.
-    pub fn look(mut self, every: Duration) -> Self {
-        self.look = Some(every);
+    pub fn rescan_interval(mut self, every: Duration) -> Self {
+        self.rescan_interval = Some(every);
         self
     }
 
     /// How long a watch may give no sign of life, by a call of anything that
-    /// [`Updates`](crate::Updates) reports with, before the engine leaves it to itself and begins
+    /// [`SourceContext`](crate::Updates) reports with, before the engine leaves it to itself and begins
     /// another.
-    pub fn silence(mut self, silence: Duration) -> Self {
-        self.silence = Some(silence);
+    pub fn heartbeat_timeout(mut self, limit: Duration) -> Self {
+        self.heartbeat_timeout = Some(limit);
         self
     }
 
@@ -100,16 +100,16 @@ impl Timing {
     /// interval after that began, however long its answer took; only a timeout longer than the
     /// interval leaves intervals out. The first poll after the start, or after a failure, is spread
     /// over an interval instead and may come later by the time that the answer before it took.
-    pub fn worst(&self, watching: Watching) -> Option<Duration> {
+    pub fn worst_case_latency(&self, watching: Watching) -> Option<Duration> {
         let interval = match watching {
             Watching::Never | Watching::Push => return None,
             Watching::Poll(every) => every.saturating_mul(self.intervals(every)),
             // What a dead watch has missed is found when its silence is noticed.
-            Watching::Stream => self.look.or(self.silence)?,
+            Watching::Stream => self.rescan_interval.or(self.heartbeat_timeout)?,
         };
         Some(
             interval
-                .saturating_add(self.settle)
+                .saturating_add(self.debounce)
                 .saturating_add(self.timeout),
         )
     }
@@ -120,18 +120,18 @@ impl Timing {
         u32::try_from(whole).unwrap_or(u32::MAX).max(1)
     }
 
-    /// The terms of [`worst`](Self::worst), for a person.
+    /// The terms of [`worst_case_latency`](Self::worst_case_latency), for a person.
     pub(crate) fn arithmetic(&self, watching: Watching) -> String {
-        let mut text = match (watching, self.look, self.silence) {
+        let mut text = match (watching, self.rescan_interval, self.heartbeat_timeout) {
             (Watching::Poll(every), ..) => match self.intervals(every) {
                 1 => format!("interval {every:?}"),
                 more => format!("interval {every:?} × {more}"),
             },
-            (_, Some(look), _) => format!("look {look:?}"),
-            (_, None, silence) => format!("silence {:?}", silence.unwrap_or_default()),
+            (_, Some(interval), _) => format!("rescan interval {interval:?}"),
+            (_, None, limit) => format!("heartbeat timeout {:?}", limit.unwrap_or_default()),
         };
-        if !self.settle.is_zero() {
-            text.push_str(&format!(" + settling {:?}", self.settle));
+        if !self.debounce.is_zero() {
+            text.push_str(&format!(" + debounce {:?}", self.debounce));
         }
         text.push_str(&format!(" + timeout {:?}", self.timeout));
         text
@@ -146,7 +146,7 @@ impl Timing {
     }
 
     pub(crate) fn longest_silence(&self) -> Option<Duration> {
-        self.silence
+        self.heartbeat_timeout
     }
 }
 

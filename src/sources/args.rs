@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Policy, Source, Watching, With};
+use crate::source::{Policy, Source, Watching, WithPolicy};
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::key::Key;
@@ -53,7 +53,7 @@ impl Args {
     /// Follows `${key}` in values as a reference to another key. By default the values contain no
     /// references.
     #[must_use]
-    pub fn with_references(self) -> With<Self> {
+    pub fn with_references(self) -> WithPolicy<Self> {
         self.with(Policy::with_references)
     }
 }

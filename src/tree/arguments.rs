@@ -51,7 +51,7 @@ impl Generation {
             let origin = self.bare_argument(key.as_str())?;
             let detail = format!("wrong type: {}", remedy(origin));
             let error = Error::new(ErrorKind::Mismatch, detail).with_key(key);
-            Some(error.with_wanted("text").with_origin(origin))
+            Some(error.with_expected("text").with_origin(origin))
         };
         let errors: Vec<Error> = keys.filter_map(error).collect();
         if errors.is_empty() {

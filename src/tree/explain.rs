@@ -51,7 +51,7 @@ pub struct Explanation {
     pub pinned: Option<Pinned>,
     /// What a restart would bring, if the key waits for one; see
     /// [`Builder::restart_required`](crate::Builder::restart_required).
-    pub pending_restart: Option<Says>,
+    pub pending_restart: Option<LayerValue>,
     /// Updates of this key that were refused of late, with the reason.
     pub refused: Vec<Error>,
 }
@@ -100,7 +100,7 @@ pub struct LayerView {
     /// The layer's rank; the lower one wins.
     pub rank: i32,
     /// What the layer holds at the key, as it was written.
-    pub says: Says,
+    pub says: LayerValue,
     /// Where that was written.
     pub origin: Option<Origin>,
     /// Whether this layer's value is the one in force, or a part of it: several layers win where
@@ -123,7 +123,7 @@ pub struct LayerView {
 /// What a layer holds at a key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub enum Says {
+pub enum LayerValue {
     /// Nothing.
     Nothing,
     /// A tombstone at the key or above it: the key is absent whatever lower layers say.
@@ -170,7 +170,7 @@ impl Texts<'_> {
     }
 
     /// The value of a layer whose source has no references, as the source wrote it.
-    fn literal_value(&self, entry: &Arc<Entry>) -> (Says, Option<Origin>) {
+    fn literal_value(&self, entry: &Arc<Entry>) -> (LayerValue, Option<Origin>) {
         let written = match (entry.node.written(), entry.node.origin()) {
             (Some(value), Some(origin)) => Leaf::new(value.clone().unescaped(), origin.clone()),
             _ => return self.layer_value(Found::Entry(entry)),
@@ -182,20 +182,20 @@ impl Texts<'_> {
     }
 
     /// The value of one layer at a key, and its origin.
-    fn layer_value(&self, found: Found<'_>) -> (Says, Option<Origin>) {
+    fn layer_value(&self, found: Found<'_>) -> (LayerValue, Option<Origin>) {
         let value = match found {
-            Found::Nothing | Found::Broken(_) => Says::Nothing,
-            Found::Root(table) => Says::Table(table.leaves()),
+            Found::Nothing | Found::Broken(_) => LayerValue::Nothing,
+            Found::Root(table) => LayerValue::Table(table.leaves()),
             Found::Inside(value, entry) => {
                 let masks = self.masks || self.generation.derives_from_secret(entry);
-                Says::Value(self.masked(value, masks))
+                LayerValue::Value(self.masked(value, masks))
             }
             Found::Entry(entry) => match &entry.node {
-                Node::Table(table) => Says::Table(table.leaves()),
-                node if node.written() == Some(&Value::Unset) => Says::Unset,
+                Node::Table(table) => LayerValue::Table(table.leaves()),
+                node if node.written() == Some(&Value::Unset) => LayerValue::Unset,
                 node => {
                     let text = node.written().map(|value| self.text(value));
-                    Says::Value(text.unwrap_or_default())
+                    LayerValue::Value(text.unwrap_or_default())
                 }
             },
         };
@@ -249,7 +249,7 @@ impl Explanation {
                 _ => show.layer_value(found),
             }
         });
-        let shown: Vec<(Says, Option<Origin>)> = shown.collect();
+        let shown: Vec<(LayerValue, Option<Origin>)> = shown.collect();
         if found.is_ok_and(|found| found.is_nothing()) {
             let (absent, by) = match explanation.is_up_to_the_layers() {
                 true => absence(generation, key),
@@ -296,7 +296,12 @@ fn broken(generation: &Generation, entry: &Entry) -> Option<Error> {
 }
 
 /// What a restart would bring, if the key waits for one.
-fn pending(generation: &Generation, key: &str, in_force: Found<'_>, show: &Texts) -> Option<Says> {
+fn pending(
+    generation: &Generation,
+    key: &str,
+    in_force: Found<'_>,
+    show: &Texts,
+) -> Option<LayerValue> {
     let parsed = Key::parse(key).ok()?;
     let above = parsed.lineage();
     let (at, layered) = above
@@ -436,10 +441,10 @@ impl fmt::Display for Explanation {
             .unwrap_or(0);
         for layer in &self.layers {
             let says = match &layer.says {
-                Says::Nothing => "-".to_owned(),
-                Says::Unset => "unset".to_owned(),
-                Says::Value(value) => shortened(value).into_owned(),
-                Says::Table(keys) => format!("a table of {keys}"),
+                LayerValue::Nothing => "-".to_owned(),
+                LayerValue::Unset => "unset".to_owned(),
+                LayerValue::Value(value) => shortened(value).into_owned(),
+                LayerValue::Table(keys) => format!("a table of {keys}"),
             };
             let mark = if layer.wins { '>' } else { ' ' };
             let name = Plain(&layer.name).to_string();
@@ -460,11 +465,13 @@ impl fmt::Display for Explanation {
             None => "a restart",
         };
         match &self.pending_restart {
-            Some(Says::Value(value)) => {
+            Some(LayerValue::Value(value)) => {
                 write!(f, "\n  {restart} brings {}", Plain(&shortened(value)))?;
             }
-            Some(Says::Table(keys)) => write!(f, "\n  {restart} brings a table of {keys}")?,
-            Some(Says::Nothing | Says::Unset) => write!(f, "\n  {restart} takes it away")?,
+            Some(LayerValue::Table(keys)) => write!(f, "\n  {restart} brings a table of {keys}")?,
+            Some(LayerValue::Nothing | LayerValue::Unset) => {
+                write!(f, "\n  {restart} takes it away")?
+            }
             None => {}
         }
         if let Some(pinned) = self.pinned {

@@ -31,16 +31,16 @@ impl Generation {
             let all = error.iter().cloned();
             return Error::all(all.map(|error| self.explain_missing(error)).collect());
         }
-        let Some(missing) = error.key().filter(|_| error.kind() == ErrorKind::Missing) else {
+        let Some(missing) = error.key().filter(|_| error.kind() == ErrorKind::NotFound) else {
             return error;
         };
         if error.detail() == Some(decode::NULL_ITEM) {
             return error;
         }
         let explained = |detail: String| {
-            let explained = Error::new(ErrorKind::Missing, detail).with_key(missing);
-            match error.wanted() {
-                Some(wanted) => explained.with_wanted(wanted),
+            let explained = Error::new(ErrorKind::NotFound, detail).with_key(missing);
+            match error.expected() {
+                Some(wanted) => explained.with_expected(wanted),
                 None => explained,
             }
         };

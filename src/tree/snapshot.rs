@@ -676,7 +676,7 @@ impl Generation {
     /// As [`explain_missing`](Self::explain_missing) for a key that is read as a `T`: if that is a
     /// struct or a map, also the key that may be meant for one below.
     pub(crate) fn explain_missing_of<T: DeserializeOwned>(&self, key: &str, error: Error) -> Error {
-        let is_absent = error.kind() == ErrorKind::Missing && error.key() == Some(key);
+        let is_absent = error.kind() == ErrorKind::NotFound && error.key() == Some(key);
         if !is_absent || self.spelled_otherwise(key).is_some() {
             return self.explain_missing(error);
         }
@@ -723,7 +723,7 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Missing`] if no layer defines it, [`ErrorKind::Mismatch`] if it cannot become
+    /// [`ErrorKind::NotFound`] if no layer defines it, [`ErrorKind::Mismatch`] if it cannot become
     /// a `T`, [`ErrorKind::Reference`] if a reference in it is broken.
     pub fn get<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
         self.0.get(key)
@@ -733,7 +733,7 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), without [`ErrorKind::Missing`].
+    /// As [`get`](Self::get), without [`ErrorKind::NotFound`].
     pub fn get_opt<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<Option<T>, Error> {
         self.0.get_opt(key)
     }
@@ -784,7 +784,7 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Missing`] if there is none, [`ErrorKind::InvalidKey`] naming all candidates if
+    /// [`ErrorKind::NotFound`] if there is none, [`ErrorKind::InvalidKey`] naming all candidates if
     /// there are several.
     pub fn find_relaxed(&self, name: &str) -> Result<Key, Error> {
         let fold = |text: &str| -> String {
@@ -810,7 +810,7 @@ impl Snapshot {
         keys.sort_unstable();
         match keys.as_slice() {
             [] => Err(Error::new(
-                ErrorKind::Missing,
+                ErrorKind::NotFound,
                 "no layer defines it, in whatever spelling",
             )
             .with_key(name)),

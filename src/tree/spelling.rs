@@ -251,9 +251,9 @@ impl Spelled {
     /// The error of a missing key with what to write so that it is set.
     pub(crate) fn explain(&self, missing: &str, error: &Error) -> Error {
         let detail = format!("{UNDEFINED}; {}", self.advice());
-        let explained = Error::new(ErrorKind::Missing, detail).with_key(missing);
-        match error.wanted() {
-            Some(wanted) => explained.with_wanted(wanted),
+        let explained = Error::new(ErrorKind::NotFound, detail).with_key(missing);
+        match error.expected() {
+            Some(wanted) => explained.with_expected(wanted),
             None => explained,
         }
     }

@@ -929,10 +929,10 @@ fn an_address_of_another_scheme_is_not_asked() {
 
 /// What a server that is made up says of consumers: on which member the one with a number is, and
 /// how many of its two values come.
-type Says = fn(usize) -> (&'static str, usize);
+type LayerValue = fn(usize) -> (&'static str, usize);
 
 /// A server with a bucket that `m1` leads; with how many consumers were made and deleted.
-fn made_up(says: Says) -> (u16, Arc<[AtomicUsize; 2]>) {
+fn made_up(says: LayerValue) -> (u16, Arc<[AtomicUsize; 2]>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let counts = Arc::new([const { AtomicUsize::new(0) }; 2]);
@@ -946,7 +946,7 @@ fn made_up(says: Says) -> (u16, Arc<[AtomicUsize; 2]>) {
 }
 
 /// Speaks with a client until it goes.
-fn serve(mut stream: TcpStream, says: Says, counts: &[AtomicUsize; 2]) {
+fn serve(mut stream: TcpStream, says: LayerValue, counts: &[AtomicUsize; 2]) {
     let info = "INFO {\"server_id\":\"x\",\"server_name\":\"m1\",\"host\":\"x\",\"port\":1,\
                 \"version\":\"2.14.0\",\"headers\":true,\"max_payload\":1048576,\"proto\":1,\
                 \"client_id\":1,\"go\":\"\"}\r\n";

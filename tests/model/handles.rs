@@ -292,7 +292,7 @@ fn expectation<T: DeserializeOwned + Clone + 'static>(
             }
             let value = oracle.get::<T>(key, false)?;
             if validator && !accept(&value) {
-                return Err(ErrorKind::Refused);
+                return Err(ErrorKind::Rejected);
             }
             return Ok(value);
         }

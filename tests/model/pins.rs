@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use liveprops::explain::{Explanation, Says};
-use liveprops::source::{Guard, With};
+use liveprops::explain::{Explanation, LayerValue};
+use liveprops::source::{RemovalGuard, WithPolicy};
 use liveprops::sources::Memory;
 use liveprops::{DynamicProperty, ErrorKind, Key, Layer, Properties, Source as _, SourceId, Value};
 use proptest::collection::vec;
@@ -386,8 +386,8 @@ impl World {
         memory_of(&format!("s{}", self.names), tree)
     }
 
-    fn guarded(&self, memory: &Memory) -> With<Memory> {
-        let guard = Guard::new().at_least(AT_LEAST);
+    fn guarded(&self, memory: &Memory) -> WithPolicy<Memory> {
+        let guard = RemovalGuard::new().min_keys(AT_LEAST);
         memory.clone().with(|policy| match self.setup.guarded {
             true => policy.guarded(guard),
             false => policy,
@@ -800,7 +800,7 @@ impl World {
             return;
         }
         if !self.guard_accepts(at, &tree) {
-            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Held);
+            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Withheld);
             return;
         }
         let accepted = self.accepts(&self.overrides, &self.placed_with(at, &tree));
@@ -860,7 +860,7 @@ impl World {
         let pairs = all.iter().map(|(key, raw)| (KEYS[*key], raw.value()));
         let outcome = self.sources[at].memory.replace(pairs);
         if !self.guard_accepts(at, &tree) {
-            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Held);
+            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Withheld);
             return;
         }
         outcome.unwrap();
@@ -901,7 +901,7 @@ impl World {
         let is_fixed =
             |tree: &Tree| naive::find(tree, &path).is_some() || leaf_above(tree, &path).is_some();
         if self.bootstrap.iter().any(is_fixed) {
-            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Refused);
+            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Rejected);
         } else if clash || self.ignores(&tree, KEYS[*key]) {
             assert_eq!(outcome.unwrap_err().kind(), ErrorKind::InvalidKey);
         } else {
@@ -934,7 +934,7 @@ impl World {
         match outcome {
             Err(error) if clash => assert_eq!(error.kind(), ErrorKind::InvalidKey),
             Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Refused);
+                assert_eq!(error.kind(), ErrorKind::Rejected);
                 assert_ne!(written(&tree), written(holds));
             }
             Ok(()) => assert_eq!(written(&tree), written(holds)),
@@ -1067,7 +1067,7 @@ impl World {
         let read = self.view.read(key);
         match (self.props().get::<Value>(key), &read) {
             (Ok(value), Read::Value(wanted)) => assert_eq!(&value, wanted, "{key}"),
-            (Err(error), Read::Missing) => assert_eq!(error.kind(), ErrorKind::Missing, "{key}"),
+            (Err(error), Read::Missing) => assert_eq!(error.kind(), ErrorKind::NotFound, "{key}"),
             (Err(error), Read::Broken(_)) => {
                 assert_eq!(error.kind(), ErrorKind::Reference, "{key}")
             }
@@ -1154,9 +1154,9 @@ impl World {
                 assert!(!same || above == path, "{explained}");
                 let expected = match says {
                     _ if leaf_above(&free.layers, path).is_some() => return,
-                    None => Says::Nothing,
-                    Some(Node::Leaf(raw)) => Says::Value(raw.value().to_string()),
-                    Some(Node::Table(below)) => Says::Table(leaves(below).len()),
+                    None => LayerValue::Nothing,
+                    Some(Node::Leaf(raw)) => LayerValue::Value(raw.value().to_string()),
+                    Some(Node::Table(below)) => LayerValue::Table(leaves(below).len()),
                 };
                 assert_eq!(*brings, expected, "{explained}");
             }

@@ -251,7 +251,7 @@ fn an_error_beside_a_flattened_secret_names_its_field_and_what_was_expected() {
             "{what}: {shown}"
         );
     }
-    let field = ["`app.limit.qps`", "wanted u32", "text \"x\""];
+    let field = ["`app.limit.qps`", "expected u32", "text \"x\""];
     check::<App<Limit>>("struct beside flattened", &field);
     check::<Both<Limit>>("flattened beside flattened", &field);
     let name = "untagged enum Limits";

@@ -434,13 +434,13 @@ impl Source for Echo {
         Watching::Stream
     }
 
-    fn watch(&self, updates: &liveprops::source::Updates) -> Result<(), Error> {
-        updates.located(format!("server of {MARK}"));
-        updates.degraded(Some(Error::new(ErrorKind::Other, format!("slow: {MARK}"))));
+    fn watch(&self, updates: &liveprops::source::SourceContext) -> Result<(), Error> {
+        updates.set_location(format!("server of {MARK}"));
+        updates.set_degraded(Some(Error::new(ErrorKind::Other, format!("slow: {MARK}"))));
         let document = self.load()?;
         drop(updates.send(Update::full(document)));
         *self.is_broken.lock().unwrap() = true;
-        updates.failed(self.load().unwrap_err());
+        updates.report_error(self.load().unwrap_err());
         panic!("the watch of {MARK} ended");
     }
 

@@ -397,7 +397,7 @@ impl Fault {
         }
         let wanted = inner.wanted.filter(|wanted| !is_inside_of_serde(wanted));
         if let Some(wanted) = wanted.or(inner.asked) {
-            error = error.with_wanted(wanted);
+            error = error.with_expected(wanted);
         }
         if let Some(found) = found {
             error = error.with_found(if masked { MASK.to_owned() } else { found });
@@ -459,7 +459,7 @@ impl serde_core::de::Error for Fault {
 
     fn missing_field(field: &'static str) -> Self {
         suspect::note_fields(&[field]);
-        let mut fault = Self::new(ErrorKind::Missing, "not set");
+        let mut fault = Self::new(ErrorKind::NotFound, "not set");
         fault.0.missing = Some(field);
         fault
     }

@@ -117,8 +117,8 @@ impl Slow {
         let wanted = error.key().and_then(|key| self.wanted.get(key));
         let wanted = wanted.filter(|wanted| !is_inside_of_serde(wanted));
         match wanted {
-            Some(wanted) if error.kind() == ErrorKind::Missing && error.wanted().is_none() => {
-                error.with_wanted(wanted.as_str())
+            Some(wanted) if error.kind() == ErrorKind::NotFound && error.expected().is_none() => {
+                error.with_expected(wanted.as_str())
             }
             _ => error,
         }

@@ -235,7 +235,7 @@ fn each_bad_number_of_a_large_flattened_map_is_named() {
             let line: usize = key[1..].parse::<usize>().unwrap() + 1;
             let origin = error.origin().unwrap_or_default();
             assert!(origin.ends_with(&format!(":{line}:1")), "{at}: {error}");
-            assert_eq!(error.wanted(), Some("u64"), "{error}");
+            assert_eq!(error.expected(), Some("u64"), "{error}");
             assert!(error.found().unwrap().contains("bad"), "{error}");
         }
     }

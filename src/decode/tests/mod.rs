@@ -97,7 +97,7 @@ impl Rows {
                     error.key().is_some_and(|key| key.starts_with('k')),
                     "{error}"
                 );
-                assert!(error.wanted().is_some(), "{value}: {error}");
+                assert!(error.expected().is_some(), "{value}: {error}");
                 assert!(error.found().is_some(), "{value}: {error}");
                 assert_eq!(error.origin(), Some("file app.toml:3:7"), "{value}");
             }
@@ -470,7 +470,11 @@ fn missing_and_bad_fields_are_reported_together() {
     let kinds: Vec<_> = error.iter().map(Error::kind).collect();
     assert_eq!(
         kinds,
-        [ErrorKind::Mismatch, ErrorKind::Missing, ErrorKind::Missing]
+        [
+            ErrorKind::Mismatch,
+            ErrorKind::NotFound,
+            ErrorKind::NotFound
+        ]
     );
     let error = from_table::<Twelve>("svc", None, false).unwrap_err();
     assert_eq!(error.iter().count(), 11);
@@ -527,14 +531,14 @@ fn nested_problems_are_all_found_with_their_full_keys() {
 #[test]
 fn missing_empty_and_malformed_are_three_things() {
     let missing = from_node::<u32>("k", None, false).unwrap_err();
-    assert_eq!(missing.kind(), ErrorKind::Missing);
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
     assert_eq!(missing.key(), Some("k"));
     let unset = Node::Leaf(Leaf::new(Value::Unset, origin()));
     assert_eq!(
         from_node::<u32>("k", Some(&unset), false)
             .unwrap_err()
             .kind(),
-        ErrorKind::Missing
+        ErrorKind::NotFound
     );
     assert_eq!(from_node::<Option<u32>>("k", None, false).unwrap(), None);
     let empty = read::<u32>("").unwrap_err();
@@ -542,12 +546,12 @@ fn missing_empty_and_malformed_are_three_things() {
     let malformed = read::<u32>("abc").unwrap_err();
     assert_eq!(
         malformed.to_string(),
-        "`k`: not an integer, wanted u32, found text \"abc\" (file app.toml:3:7)"
+        "`k`: not an integer, expected u32, found text \"abc\" (file app.toml:3:7)"
     );
     let range = read::<u8>(300).unwrap_err();
     assert_eq!(
         range.to_string(),
-        "`k`: out of range, wanted u8 (0 to 255), found integer 300 (file app.toml:3:7)"
+        "`k`: out of range, expected u8 (0 to 255), found integer 300 (file app.toml:3:7)"
     );
 }
 
@@ -578,7 +582,7 @@ fn enums_read_from_names_and_from_tables_of_one_name() {
     let error = read::<Mode>("medium").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`k`: unknown variant, wanted one of `fast`, `very-slow`, found text \"medium\" (file app.toml:3:7)"
+        "`k`: unknown variant, expected one of `fast`, `very-slow`, found text \"medium\" (file app.toml:3:7)"
     );
     assert_eq!(read::<HashMap<Mode, u8>>("fast=1").unwrap()[&Mode::Fast], 1);
 }
@@ -830,7 +834,7 @@ fn words_of_a_users_type_are_kept_when_nothing_is_secret() {
     assert!(error.to_string().contains("cannot use x"), "{error}");
     let error = read::<Vec<IpAddr>>("::1, nowhere").unwrap_err();
     assert_eq!(error.key(), Some("k.1"));
-    assert_eq!(error.wanted(), Some("IpAddr"));
+    assert_eq!(error.expected(), Some("IpAddr"));
 }
 
 #[test]
@@ -885,7 +889,7 @@ fn a_value_reads_back_as_itself() {
     assert_eq!(read::<Value>(value.clone()).unwrap(), value);
     assert_eq!(
         from_node::<Value>("k", None, false).unwrap_err().kind(),
-        ErrorKind::Missing
+        ErrorKind::NotFound
     );
 }
 
@@ -1065,7 +1069,7 @@ fn a_null_in_a_list_is_none_or_missing() {
     let error = read::<Vec<u8>>(list).unwrap_err();
     assert_eq!(
         (error.kind(), error.key()),
-        (ErrorKind::Missing, Some("k.1"))
+        (ErrorKind::NotFound, Some("k.1"))
     );
 }
 
@@ -1105,7 +1109,7 @@ fn defaults_fill_an_absent_table() {
     assert_eq!(some.burst, 5);
     assert_eq!(
         from_node::<Limits>("x", None, false).unwrap_err().kind(),
-        ErrorKind::Missing
+        ErrorKind::NotFound
     );
 }
 

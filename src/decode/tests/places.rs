@@ -39,8 +39,8 @@ fn each_bad_field_of_a_tagged_enum_is_named_with_its_own_type() {
     ]);
     assert_eq!(keys(&error), ["v.c", "v.l.0"], "{error}");
     let errors: Vec<_> = error.iter().collect();
-    assert_eq!(errors[0].wanted(), Some("a character"), "{error}");
-    assert_eq!(errors[1].wanted(), Some("u16"), "{error}");
+    assert_eq!(errors[0].expected(), Some("a character"), "{error}");
+    assert_eq!(errors[1].expected(), Some("u16"), "{error}");
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn each_bad_text_of_a_tagged_enum_is_named() {
         "{error}"
     );
     for error in error.iter() {
-        assert_ne!(error.wanted(), Some("Tagged"), "{error}");
+        assert_ne!(error.expected(), Some("Tagged"), "{error}");
     }
 }
 
@@ -69,7 +69,7 @@ fn a_bad_size_in_a_tagged_enum_wants_a_size() {
     for bad in ["1x", "64k", "-1"] {
         let error = tagged(&[("v.part_size", bad.into())]);
         assert_eq!(keys(&error), ["v.part_size"], "{error}");
-        assert_eq!(error.wanted(), Some("ByteSize"), "{error}");
+        assert_eq!(error.expected(), Some("ByteSize"), "{error}");
     }
 }
 
@@ -160,9 +160,9 @@ fn no_message_names_the_inside_of_serde() {
         }
     }
     let error = from_node::<Either>("k", None, false).unwrap_err();
-    assert_eq!(error.wanted(), Some("Either"), "{error}");
+    assert_eq!(error.expected(), Some("Either"), "{error}");
     let error = read::<Vec<Either>>(null()).unwrap_err();
-    assert_eq!(error.wanted(), Some("Either"), "{error}");
+    assert_eq!(error.expected(), Some("Either"), "{error}");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_missing_field_names_the_type_that_is_wanted() {
     }
     let error = bind::<All>(&[("web.host", "a".into())]).unwrap_err();
     assert_eq!(keys(&error), ["web.port", "web.list", "storage"], "{error}");
-    let wanted: Vec<_> = error.iter().map(Error::wanted).collect();
+    let wanted: Vec<_> = error.iter().map(Error::expected).collect();
     assert_eq!(
         wanted,
         [Some("u16"), Some("Vec<u8>"), Some("Tagged")],
@@ -190,14 +190,14 @@ fn a_missing_field_names_the_type_that_is_wanted() {
     );
     for error in error.iter() {
         assert!(error.to_string().contains("not set"), "{error}");
-        assert_eq!(error.kind(), ErrorKind::Missing);
+        assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 }
 
 #[test]
 fn an_absent_table_that_is_read_as_a_scalar_is_not_set() {
     let error = from_table::<u32>("zz", None, false).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     assert!(error.to_string().contains("not set"), "{error}");
 }
 

@@ -94,7 +94,7 @@ impl Kept {
             "one of {count} that started without a value, as secrets are not kept on disk; see \
              `Cached::with_secrets`"
         );
-        Some(Error::new(ErrorKind::Missing, detail).with_key(first))
+        Some(Error::new(ErrorKind::NotFound, detail).with_key(first))
     }
 }
 

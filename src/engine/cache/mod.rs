@@ -187,7 +187,7 @@ impl Cache {
         let read = || {
             let bytes = file::read(&path).map_err(unusable)?.ok_or_else(|| {
                 let detail = format!("nothing was kept of it in {} yet", dir.display());
-                Unkept::Missing(Error::new(ErrorKind::Missing, detail).with_origin(owner))
+                Unkept::Missing(Error::new(ErrorKind::NotFound, detail).with_origin(owner))
             })?;
             let kept = encoding::read(&bytes, owner).map_err(unusable)?;
             if kept.form != form && kept.root.has_reference_syntax() {
@@ -234,7 +234,7 @@ impl Cache {
     }
 
     /// The source answered, and nothing is new.
-    pub(crate) fn alive(&self, source: SourceId) {
+    pub(crate) fn heartbeat(&self, source: SourceId) {
         self.shared.edit(source, |file| {
             file.confirmed = SystemTime::now();
             // Before the first values there is nothing to confirm.

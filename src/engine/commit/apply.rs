@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::engine::commit::candidate::{KeyIndex, Proposal, Refused, Rules, Scope};
+use crate::engine::commit::candidate::{KeyIndex, Proposal, Rejection, Rules, Scope};
 use crate::engine::commit::pins;
 use crate::engine::commit::removal_guard::Said;
 use crate::engine::commit::{CommitState, Done, merge_all};
@@ -229,7 +229,7 @@ impl CommitState {
     /// The keys to withhold of a layer that is replaced, without those that are withheld already.
     fn new_culprits(
         &self,
-        refusals: &[Refused],
+        refusals: &[Rejection],
         scope: Scope,
         root: &Table,
         before: &Table,
@@ -387,7 +387,7 @@ impl CommitState {
     }
 
     /// The keys of edits to withhold.
-    fn culprits_among(&self, edits: &[Edit], refusals: &[Refused], scope: Scope) -> Vec<Key> {
+    fn culprits_among(&self, edits: &[Edit], refusals: &[Rejection], scope: Scope) -> Vec<Key> {
         let edited = KeyIndex::new(edits.iter().map(|edit| &edit.key));
         let culprits = self.culprits(refusals, scope, |key| {
             let mut edited = edited.related(key.as_str());
@@ -403,7 +403,7 @@ impl CommitState {
 const FEW: usize = 4;
 
 /// What to withhold in a round: the next scope if one comes to nothing.
-fn scopes(round: usize, refusals: &[Refused]) -> &'static [Scope] {
+fn scopes(round: usize, refusals: &[Rejection]) -> &'static [Scope] {
     let mut errors = refusals.iter().map(|refused| &refused.error);
     let are_few = errors.all(|error| error.iter().count() <= FEW && !error.is_partial());
     match round {
@@ -436,7 +436,7 @@ fn report_withheld(refused: &mut Vec<Error>, kept: &[(Key, Option<Origin>)]) {
             "is withheld with {with}the same update, which was refused; it counts when the update is \
              accepted"
         );
-        let error = Error::new(ErrorKind::Refused, detail).with_key(key);
+        let error = Error::new(ErrorKind::Rejected, detail).with_key(key);
         match origin {
             Some(origin) => error.with_origin(origin),
             None => error,

@@ -94,7 +94,7 @@ const MAX_BLAMED: usize = 4;
 const MAX_CULPRITS: usize = 4096;
 
 /// Why a proposal cannot be published.
-pub(in crate::engine) struct Refused {
+pub(in crate::engine) struct Rejection {
     pub(in crate::engine) error: Error,
     /// The changed keys that may have led to it.
     keys: Vec<Key>,
@@ -104,7 +104,7 @@ pub(in crate::engine) struct Refused {
     beside: Vec<Key>,
 }
 
-impl Refused {
+impl Rejection {
     /// A refusal of all these keys together.
     fn together(error: Error, keys: Vec<Key>) -> Self {
         Self {
@@ -152,7 +152,7 @@ impl CommitState {
         merged: Table,
         referring: Vec<Key>,
         only: Option<&[&Key]>,
-    ) -> Result<Proposal, Vec<Refused>> {
+    ) -> Result<Proposal, Vec<Rejection>> {
         let Some(pin) = self.pins.tree() else {
             return self.accept(rules, old, layers, changed, merged, referring, only, None);
         };
@@ -196,7 +196,7 @@ impl CommitState {
         mut referring: Vec<Key>,
         only: Option<&[&Key]>,
         pinned: Option<&Pin>,
-    ) -> Result<Proposal, Vec<Refused>> {
+    ) -> Result<Proposal, Vec<Rejection>> {
         let waiting = self.pins.hold(&mut merged);
         if let Some(pin) = pinned {
             (merged, referring) = pin.over(&merged, &layers, &rules.append);
@@ -264,7 +264,7 @@ impl CommitState {
             seed: Seed::get(),
             usage: rules.usage.clone(),
         });
-        let mut refusals: Vec<Refused> = Vec::new();
+        let mut refusals: Vec<Rejection> = Vec::new();
         let (staged, stale) = self.stage(&candidate, &changes, &mut refusals);
         if let Some(schema) = &rules.schema {
             // A first load may bring nothing, and keys be missing for that.
@@ -278,7 +278,7 @@ impl CommitState {
             for (error, keys) in faults {
                 // A handle on the key has rejected it already.
                 if reported.is_empty() || !reported.contains(&error.key().map(str::to_owned)) {
-                    refusals.push(Refused::together(error, keys));
+                    refusals.push(Rejection::together(error, keys));
                 }
             }
         }
@@ -321,7 +321,7 @@ impl CommitState {
         now: &Arc<Generation>,
         pending: &Pending,
         followed: &[Followed],
-        refusals: &mut Vec<Refused>,
+        refusals: &mut Vec<Rejection>,
     ) {
         let mut root = now.root.clone();
         // What this commit refers to is not in the index yet.
@@ -356,7 +356,7 @@ impl CommitState {
         if let Some(schema) = &rules.schema {
             let faults = schema.faults(&then, Some(&changes)).into_iter();
             let faults = faults.filter(|(error, _)| !error.is_unresolved());
-            refusals.extend(faults.map(|(error, keys)| Refused::together(error, keys)));
+            refusals.extend(faults.map(|(error, keys)| Rejection::together(error, keys)));
         }
         if refusals.len() == before {
             validate(rules, &[&then, now], &changes, refusals);
@@ -369,7 +369,7 @@ impl CommitState {
         &self,
         candidate: &Arc<Generation>,
         changes: &[LeafChange],
-        refusals: &mut Vec<Refused>,
+        refusals: &mut Vec<Rejection>,
     ) -> (Drafts, Vec<Stale>) {
         let mut staged = Drafts::default();
         let mut stale = Vec::new();
@@ -397,7 +397,7 @@ impl CommitState {
                         let index = index.get_or_insert_with(|| KeyIndex::new(keys));
                         let of_slot = slot.keys();
                         let (named, beside) = named(index, &error, &of_slot);
-                        refusals.push(Refused {
+                        refusals.push(Rejection {
                             named,
                             beside,
                             keys: touching(index, &of_slot),
@@ -416,13 +416,13 @@ impl CommitState {
     /// of the tree that changed.
     pub(in crate::engine) fn culprits<'a>(
         &self,
-        refusals: &'a [Refused],
+        refusals: &'a [Rejection],
         scope: Scope,
         concerned: impl Fn(&Key) -> Option<String>,
     ) -> Vec<String> {
         let mut culprits = Vec::new();
         let mut seen: BTreeSet<Key> = BTreeSet::new();
-        let keys = |refusal: &'a Refused| match scope {
+        let keys = |refusal: &'a Rejection| match scope {
             Scope::Named if !refusal.named.is_empty() => &refusal.named,
             Scope::Beside if !refusal.beside.is_empty() => &refusal.beside,
             _ => &refusal.keys,
@@ -524,7 +524,7 @@ fn validate(
     rules: &Rules,
     [candidate, old]: &[&Arc<Generation>; 2],
     changes: &[LeafChange],
-    refusals: &mut Vec<Refused>,
+    refusals: &mut Vec<Rejection>,
 ) {
     let view = Snapshot(Arc::clone(candidate));
     let shown = |words: &str| without_secrets(words, &[candidate, old]);
@@ -532,12 +532,12 @@ fn validate(
         let verdict = panics::catch(|| validator(&view));
         let error = match verdict {
             Ok(Ok(())) => continue,
-            Ok(Err(reason)) => Error::new(ErrorKind::Refused, shown(&reason)),
+            Ok(Err(reason)) => Error::new(ErrorKind::Rejected, shown(&reason)),
             Err(panic) => Error::from_panic("a validator", &shown(panic.message())),
         };
         let real = changes.iter().filter(|change| !change.moved);
         let keys = real.clone().take(MAX_CULPRITS);
         let keys = keys.map(|change| change.key.clone()).collect();
-        refusals.push(Refused::together(blame(error, real), keys));
+        refusals.push(Rejection::together(blame(error, real), keys));
     }
 }

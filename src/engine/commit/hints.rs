@@ -64,7 +64,7 @@ impl Engine {
             }
             if let Some(source) = source_of(now, &spelled) {
                 let detail = format!("no layer defines it; {}", spelled.advice());
-                let hint = Error::new(ErrorKind::Missing, detail).with_key(&missing);
+                let hint = Error::new(ErrorKind::NotFound, detail).with_key(&missing);
                 let hint = match &spelled.origin {
                     Some(origin) => hint.with_origin(origin),
                     None => hint,

@@ -18,7 +18,7 @@ use crate::property::registry::Registry;
 use crate::property::slot::RetiredVersion;
 use crate::property::stale::{StaleChange, StaleSlots};
 use crate::property::subscription::Subscriber;
-use crate::source::{Applied, Content, Edit, Refusal, Update};
+use crate::source::{CommitOutcome, Content, Edit, Refusal, Update};
 use crate::sync::Cell;
 use crate::sync::discard::{Publishing, discard};
 use crate::tree::diff;
@@ -101,7 +101,7 @@ pub(crate) enum Condition {
 
 /// What a commit did besides publishing.
 pub(crate) struct Done {
-    pub(crate) applied: Applied,
+    pub(crate) applied: CommitOutcome,
     /// What its document left out, if it brought one.
     pub(crate) problems: Option<Report>,
     pub(crate) clashes: Vec<Error>,
@@ -119,7 +119,7 @@ pub(crate) struct Done {
 
 impl Done {
     /// What a commit did that published nothing.
-    fn nothing(applied: Applied) -> Self {
+    fn nothing(applied: CommitOutcome) -> Self {
         Self {
             applied,
             problems: None,
@@ -280,7 +280,7 @@ impl CommitState {
                         let Some(found) = found else {
                             let detail =
                                 format!("generation {number} is not kept; see `Builder::history`");
-                            return Err(Error::new(ErrorKind::Missing, detail));
+                            return Err(Error::new(ErrorKind::NotFound, detail));
                         };
                         Some(Pin {
                             pinned: Pinned {
@@ -445,7 +445,7 @@ impl CommitState {
         let ignored_items = self.ignored_items.update(&findings, &candidate.layers);
         drop(publishing);
         let stale = self.stale.commit(&staged, stale);
-        let applied = Applied {
+        let applied = CommitOutcome {
             generation: candidate.number(),
             changed: effective,
             refused,
@@ -531,7 +531,7 @@ fn confirm_bootstrap(old: &Generation, at: usize, root: &Table) -> Result<Done, 
     if !pins::same_tables(&layer.root, root) {
         return Err(pins::too_late(&layer.name));
     }
-    let applied = Applied {
+    let applied = CommitOutcome {
         generation: old.number(),
         changed: 0,
         refused: Vec::new(),

@@ -477,14 +477,14 @@ fn same_entry(a: &Option<Arc<Entry>>, b: &Option<Arc<Entry>>) -> bool {
 /// The error for a bootstrap source that changes after the start.
 pub(crate) fn too_late(name: &str) -> Error {
     let detail = "bootstrap sources cannot change after start-up; restart the program";
-    Error::new(ErrorKind::Refused, detail).with_origin(name)
+    Error::new(ErrorKind::Rejected, detail).with_origin(name)
 }
 
 /// The error for a source that would take or leave the bootstrap rank.
 pub(crate) fn reserved(name: &str) -> Error {
     let detail = "the bootstrap rank is reserved: a source has it from `Builder::bootstrap` on, for \
                   good";
-    Error::new(ErrorKind::Refused, detail).with_origin(name)
+    Error::new(ErrorKind::Rejected, detail).with_origin(name)
 }
 
 /// Why what a layer says is not in force: only the start of the program sets those keys.
@@ -514,7 +514,7 @@ pub(crate) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
                 "is ignored: {} has set it at the start, and only a start sets it",
                 bootstrap.name
             );
-            let error = Error::new(ErrorKind::Refused, detail).with_key(&key);
+            let error = Error::new(ErrorKind::Rejected, detail).with_key(&key);
             errors.push(match there.node.origin() {
                 Some(origin) => error.with_origin(origin),
                 None => error,
@@ -554,7 +554,7 @@ pub(crate) fn check_write(layers: &[Arc<LayerState>], key: &Key) -> Result<(), E
             "would have no effect: {} set `{at}` at the start, and only a start sets it",
             bootstrap.name
         );
-        return Err(Error::new(ErrorKind::Refused, detail).with_key(key));
+        return Err(Error::new(ErrorKind::Rejected, detail).with_key(key));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::engine::clock::Clock;
 use crate::engine::health::Held;
 use crate::error::{Error, ErrorKind};
-use crate::source::Guard;
+use crate::source::RemovalGuard;
 use crate::tree::diff;
 use crate::tree::layer::SourceId;
 use crate::value::node::Table;
@@ -25,7 +25,7 @@ pub(crate) struct Guards {
 
 #[derive(Debug)]
 struct Watched {
-    guard: Guard,
+    guard: RemovalGuard,
     /// Whether it speaks when it is asked, and then of what is in force; else what it said stands
     /// until it says otherwise.
     asked: bool,
@@ -117,7 +117,7 @@ impl Guards {
     }
 
     /// Looks after a source from now on.
-    pub(crate) fn add(&mut self, source: SourceId, guard: Guard, asked: bool) {
+    pub(crate) fn add(&mut self, source: SourceId, guard: RemovalGuard, asked: bool) {
         let watched = Watched {
             guard,
             asked,
@@ -304,7 +304,7 @@ fn too_much(loss: Loss, so: &str) -> Error {
             WINDOW.as_secs()
         ));
     }
-    Error::new(ErrorKind::Held, format!("{detail}; {so}"))
+    Error::new(ErrorKind::Withheld, format!("{detail}; {so}"))
 }
 
 #[cfg(test)]
@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn a_held_removal_names_the_first_of_its_keys() {
         let mut guards = Guards::new(Fake::new().1);
-        guards.add(SOURCE, Guard::new(), true);
+        guards.add(SOURCE, RemovalGuard::new(), true);
         let mut judge = |next: u32| guards.judge(SOURCE, &keys(0..9), &keys(next..9), Said::All);
         let text = judge(9).unwrap_err().to_string();
         assert!(
@@ -336,7 +336,7 @@ mod tests {
             "{text}"
         );
         let mut guards = Guards::new(Fake::new().1);
-        guards.add(SOURCE, Guard::new(), true);
+        guards.add(SOURCE, RemovalGuard::new(), true);
         let error = guards.judge(SOURCE, &keys(4..5), &keys(0..0), Said::All);
         let text = error.unwrap_err().to_string();
         assert!(text.contains("1 of 1 keys (`k4`)"), "{text}");
@@ -346,7 +346,7 @@ mod tests {
     fn removals_within_ten_seconds_count_together_and_later_ones_do_not() {
         let (fake, clock) = Fake::new();
         let mut guards = Guards::new(clock);
-        guards.add(SOURCE, Guard::new(), true);
+        guards.add(SOURCE, RemovalGuard::new(), true);
         let mut judge = |there: u32, next: u32| {
             let judged = guards.judge(SOURCE, &keys(0..there), &keys(0..next), Said::All);
             judged.is_ok()
@@ -362,7 +362,7 @@ mod tests {
     }
 
     /// Whether the first update that leaves `next` of `there` keys is accepted.
-    fn accepts(guard: Guard, there: u32, next: u32) -> bool {
+    fn accepts(guard: RemovalGuard, there: u32, next: u32) -> bool {
         let mut guards = Guards::new(Clock::default());
         guards.add(SOURCE, guard, true);
         let judged = guards.judge(SOURCE, &keys(0..there), &keys(0..next), Said::All);
@@ -375,33 +375,33 @@ mod tests {
     fn exactly_the_share_may_go_and_one_key_more_may_not() {
         for (there, most) in [(8, 4), (9, 4), (20, 10), (101, 50)] {
             assert!(
-                accepts(Guard::new(), there, there - most),
+                accepts(RemovalGuard::new(), there, there - most),
                 "{most} of {there}"
             );
             assert!(
-                !accepts(Guard::new(), there, there - most - 1),
+                !accepts(RemovalGuard::new(), there, there - most - 1),
                 "{most} + 1 of {there}"
             );
         }
-        let quarter = Guard::new().share(0.25);
+        let quarter = RemovalGuard::new().max_removed_ratio(0.25);
         assert!(accepts(quarter, 20, 15) && !accepts(quarter, 20, 14));
-        assert!(accepts(Guard::all(), 20, 1) && !accepts(Guard::all(), 20, 0));
+        assert!(accepts(RemovalGuard::all(), 20, 1) && !accepts(RemovalGuard::all(), 20, 0));
     }
 
     #[test]
     fn of_fewer_keys_than_the_least_number_all_but_one_may_go() {
-        assert!(accepts(Guard::new(), 7, 1), "6 of 7");
-        assert!(!accepts(Guard::new(), 7, 0), "all of 7");
-        assert!(!accepts(Guard::new(), 8, 1), "7 of 8");
-        assert!(!accepts(Guard::new().at_least(7), 7, 1), "6 of 7");
-        assert!(accepts(Guard::new(), 0, 0), "nothing goes");
+        assert!(accepts(RemovalGuard::new(), 7, 1), "6 of 7");
+        assert!(!accepts(RemovalGuard::new(), 7, 0), "all of 7");
+        assert!(!accepts(RemovalGuard::new(), 8, 1), "7 of 8");
+        assert!(!accepts(RemovalGuard::new().min_keys(7), 7, 1), "6 of 7");
+        assert!(accepts(RemovalGuard::new(), 0, 0), "nothing goes");
     }
 
     #[test]
     fn growth_hides_no_wipe_and_is_no_wipe() {
         let (_fake, clock) = Fake::new();
         let mut guards = Guards::new(clock);
-        guards.add(SOURCE, Guard::new(), true);
+        guards.add(SOURCE, RemovalGuard::new(), true);
         let mut judge = |there: u32, next: std::ops::Range<u32>| {
             let judged = guards.judge(SOURCE, &keys(0..there), &keys(next), Said::All);
             judged.is_ok()
@@ -422,7 +422,7 @@ mod tests {
         let mut guards = Guards::new(clock);
         let time = Duration::from_secs(60);
         for (asked, source) in [(true, SourceId(8)), (false, SourceId(9))] {
-            guards.add(source, Guard::new().repeated_for(time), asked);
+            guards.add(source, RemovalGuard::new().accept_after(time), asked);
             let judge = |guards: &mut Guards| {
                 let judged = guards.judge(source, &keys(0..20), &keys(0..1), Said::All);
                 judged.is_ok()

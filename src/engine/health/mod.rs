@@ -108,7 +108,7 @@ pub struct SourceHealth {
 #[non_exhaustive]
 pub struct Held {
     /// How many keys it would take away, with those that went within 10 seconds before; see
-    /// [`Guard`](crate::source::Guard).
+    /// [`RemovalGuard`](crate::source::Guard).
     pub gone: usize,
     /// How many keys there are, or were before the first of these went.
     pub of: usize,
@@ -263,7 +263,7 @@ pub enum SourceEventKind {
     /// It answers again, after a failure.
     Reconnected,
     /// It does not work as it should, and its changes arrive all the same; for as long as that is
-    /// so, see [`SourceHealth::degraded`].
+    /// so, see [`SourceHealth::set_degraded`].
     Degraded(Error),
     /// It was removed with its layer.
     Removed,

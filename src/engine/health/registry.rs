@@ -233,7 +233,7 @@ impl HealthRegistry {
 
     /// The source answered, and nothing is new since it last said something; says whether what is in
     /// force is confirmed by that.
-    pub(crate) fn alive(&self, source: SourceId, generation: u64) -> bool {
+    pub(crate) fn heartbeat(&self, source: SourceId, generation: u64) -> bool {
         let now = self.clock.now();
         let mut news = News::default();
         let confirmed = {
@@ -419,13 +419,13 @@ impl HealthRegistry {
             record.answered = now.checked_sub(age(kept.confirmed));
             record.agreed = record.answered;
             (record.has_values, record.told_first) = (true, true);
-            record.lost_contact = reason.kind() != ErrorKind::Held;
+            record.lost_contact = reason.kind() != ErrorKind::Withheld;
             record.failing = Some(Trouble {
                 since: kept.confirmed,
                 reason: reason.clone(),
             });
             record.restate();
-            if reason.kind() != ErrorKind::Held {
+            if reason.kind() != ErrorKind::Withheld {
                 let kind = SourceEventKind::Suspended(reason);
                 self.put(record, &mut news, generation, kind);
             }
@@ -475,7 +475,7 @@ impl HealthRegistry {
     }
 
     /// The source does not answer, or its answer is rejected as a whole.
-    pub(crate) fn failed(&self, source: SourceId, generation: u64, reason: Error) {
+    pub(crate) fn report_error(&self, source: SourceId, generation: u64, reason: Error) {
         let mut news = News::default();
         let mut inner = self.inner.lock();
         if is_rejection(&reason) {
@@ -492,7 +492,7 @@ impl HealthRegistry {
     }
 
     /// The source works, but not as it should; `None`: it does again.
-    pub(crate) fn degraded(&self, source: SourceId, generation: u64, reason: Option<Error>) {
+    pub(crate) fn set_degraded(&self, source: SourceId, generation: u64, reason: Option<Error>) {
         let mut news = News::default();
         self.edit(source, |record| {
             let before = std::mem::replace(&mut record.health.degraded, reason.clone());
@@ -507,7 +507,7 @@ impl HealthRegistry {
     }
 
     /// Where a source reads from.
-    pub(crate) fn located(&self, source: SourceId, place: Arc<str>) {
+    pub(crate) fn set_location(&self, source: SourceId, place: Arc<str>) {
         self.edit(source, |record| record.health.location = Some(place));
     }
 

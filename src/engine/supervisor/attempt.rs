@@ -8,7 +8,7 @@ use crate::engine::supervisor::runner::{SourceRunner, State, guarded};
 use crate::engine::supervisor::worker::Worker;
 use crate::engine::supervisor::{backoff, watchdog};
 use crate::error::{Error, ErrorKind};
-use crate::source::{Applied, Update, Updates, Watching};
+use crate::source::{CommitOutcome, SourceContext, Update, Watching};
 use crate::sync::lock::MutexGuard;
 use crate::value::document::Document;
 
@@ -110,13 +110,13 @@ impl Attempt {
     }
 
     /// Commits what the source answered, which ends the round.
-    fn commit(&self, updates: &Updates, update: Update) {
+    fn commit(&self, updates: &SourceContext, update: Update) {
         let outcome = updates.send(update).and_then(|applied| whole(&applied));
         self.keeper.answered(&self.life, outcome);
     }
 
     /// Ends a round in which the source failed, and says how long to wait before the next.
-    fn failed(&self, error: Error) -> Duration {
+    fn report_error(&self, error: Error) -> Duration {
         let mut state = self.keeper.state.lock();
         let pause = self.keeper.count_failure(&mut state, &error);
         state.round_over(Err(error));
@@ -129,7 +129,7 @@ impl Attempt {
     }
 
     /// Loads until the builder has taken its values, or goes on without.
-    fn first(&self, updates: &Updates) -> Then {
+    fn first(&self, updates: &SourceContext) -> Then {
         let keeper = &self.keeper;
         loop {
             self.begin_round();
@@ -143,7 +143,7 @@ impl Attempt {
                 again = keeper.clock.now().checked_add(pause);
                 drop(state);
                 if keeper.is_patient() {
-                    updates.failed(error.clone());
+                    updates.report_error(error.clone());
                 }
                 state = keeper.state.lock();
             } else {
@@ -176,7 +176,7 @@ impl Attempt {
         loaded: bool,
         first: Option<Result<Document, Error>>,
         again: Option<Instant>,
-        updates: &Updates,
+        updates: &SourceContext,
     ) -> Then {
         if loaded {
             state.round_over(Ok(()));
@@ -198,7 +198,7 @@ impl Attempt {
     }
 
     /// A source that is loaded once, and again when somebody wants it.
-    fn load_once(&self, updates: &Updates) -> Then {
+    fn load_once(&self, updates: &SourceContext) -> Then {
         {
             let mut state = self.keeper.state.lock();
             if state.loaded && !state.is_wanted() {
@@ -210,7 +210,7 @@ impl Attempt {
         self.round(updates)
     }
 
-    fn poll(&self, updates: &Updates, every: Duration) -> Then {
+    fn poll(&self, updates: &SourceContext, every: Duration) -> Then {
         let keeper = &self.keeper;
         let manual = keeper.terms.policy.manual;
         let (due, next) = {
@@ -235,7 +235,7 @@ impl Attempt {
     }
 
     /// Asks the source once and commits what it says; waits after a failure.
-    fn round(&self, updates: &Updates) -> Then {
+    fn round(&self, updates: &SourceContext) -> Then {
         let keeper = &self.keeper;
         let engine = keeper.engine.upgrade();
         let committed = engine.and_then(|engine| engine.books.revision(keeper.id));
@@ -248,15 +248,15 @@ impl Attempt {
                 Then::GoOn
             }
             Some(Err(error)) => {
-                updates.failed(error.clone());
-                let pause = self.failed(error);
+                updates.report_error(error.clone());
+                let pause = self.report_error(error);
                 self.pause(pause)
             }
         }
     }
 
     /// Has a source that could not begin to push begin again, until it can.
-    fn attach(&self, updates: &Updates) -> Then {
+    fn attach(&self, updates: &SourceContext) -> Then {
         let keeper = &self.keeper;
         let deadline = keeper.terms.timing.load_deadline();
         match self.bounded(deadline, || keeper.source.watch(updates)) {
@@ -269,14 +269,14 @@ impl Attempt {
                 Then::End
             }
             Some(Err(error)) => {
-                updates.failed(error.clone());
-                let pause = self.failed(error);
+                updates.report_error(error.clone());
+                let pause = self.report_error(error);
                 self.pause(pause)
             }
         }
     }
 
-    fn stream(&self, updates: &Updates) -> Then {
+    fn stream(&self, updates: &SourceContext) -> Then {
         let keeper = &self.keeper;
         self.begin_round();
         let begun = keeper.clock.now();
@@ -293,7 +293,7 @@ impl Attempt {
             Ok(()) if again => return Then::GoOn,
             Ok(()) => Error::new(ErrorKind::Unavailable, "the watch ended by itself"),
         };
-        updates.failed(error.clone());
+        updates.report_error(error.clone());
         let lasted = keeper.clock.now().saturating_duration_since(begun) >= HEALTHY;
         let silent = {
             let mut state = keeper.state.lock();
@@ -304,7 +304,7 @@ impl Attempt {
             lasted && state.failures > 0
         };
         let asked = error.retry_after().is_some();
-        let pause = self.failed(error);
+        let pause = self.report_error(error);
         self.pause(match silent && !asked {
             true => pause.min(backoff::after_silence()),
             false => pause,
@@ -313,7 +313,7 @@ impl Attempt {
 }
 
 /// Whether an update was taken as a whole.
-pub(super) fn whole(applied: &Applied) -> Result<(), Error> {
+pub(super) fn whole(applied: &CommitOutcome) -> Result<(), Error> {
     match applied.refused.is_empty() {
         true => Ok(()),
         false => Err(Error::all(applied.refused.clone())),

@@ -10,7 +10,7 @@ use crate::engine::supervisor::attempt::whole;
 use crate::engine::supervisor::runner::SourceRunner;
 use crate::engine::supervisor::worker::Worker;
 use crate::error::{Error, ErrorKind};
-use crate::source::{Applied, Make, Refusal, Sink, Ticket, Update, Watching};
+use crate::source::{CommitOutcome, Make, Refusal, Sink, Ticket, Update, Watching};
 use crate::tree::layer::SourceId;
 
 /// What one thread's turn at a source says goes to the engine, until the turn is over.
@@ -54,7 +54,7 @@ struct EngineTicket {
 }
 
 impl Ticket for EngineTicket {
-    fn commit(self: Box<Self>) -> Result<Applied, Error> {
+    fn commit(self: Box<Self>) -> Result<CommitOutcome, Error> {
         let engine = self.engine.upgrade().ok_or_else(closed)?;
         let outcome = engine.settle(&*self.placed?);
         if let Some(keeper) = self.keeper.upgrade() {
@@ -93,23 +93,25 @@ impl Sink for EngineSink {
         })
     }
 
-    fn failed(&self, error: Error) {
+    fn report_error(&self, error: Error) {
         if let Some(engine) = self.engine() {
             let generation = engine.current.load().number();
-            engine.books.failed(self.id, generation, error.clone());
+            engine
+                .books
+                .report_error(self.id, generation, error.clone());
             if let Some(keeper) = self.keeper.upgrade() {
-                keeper.failed(&self.life, error);
+                keeper.report_error(&self.life, error);
             }
             // From now on its values grow old.
             engine.supervisor.ring();
         }
     }
 
-    fn alive(&self) {
+    fn heartbeat(&self) {
         if let Some(engine) = self.engine() {
             let generation = engine.current.load().number();
-            if engine.books.alive(self.id, generation) {
-                engine.cache.alive(self.id);
+            if engine.books.heartbeat(self.id, generation) {
+                engine.cache.heartbeat(self.id);
             }
             if let Some(keeper) = self.keeper.upgrade() {
                 keeper.answered(&self.life, Ok(()));
@@ -117,17 +119,17 @@ impl Sink for EngineSink {
         }
     }
 
-    fn degraded(&self, reason: Option<Error>) {
+    fn set_degraded(&self, reason: Option<Error>) {
         if let Some(engine) = self.engine() {
             let generation = engine.current.load().number();
-            engine.books.degraded(self.id, generation, reason);
+            engine.books.set_degraded(self.id, generation, reason);
             self.life.sign();
         }
     }
 
-    fn located(&self, place: Arc<str>) {
+    fn set_location(&self, place: Arc<str>) {
         if let Some(engine) = self.engine() {
-            engine.books.located(self.id, place);
+            engine.books.set_location(self.id, place);
         }
     }
 

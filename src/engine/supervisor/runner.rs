@@ -14,7 +14,7 @@ use crate::engine::supervisor::watchdog::Watchdog;
 use crate::engine::supervisor::worker::{self, Hook, Worker};
 use crate::engine::threads::Threads;
 use crate::error::{Error, ErrorKind};
-use crate::source::{Policy, References, Refusal, Source, Start, Timing, Updates, Watching};
+use crate::source::{Policy, References, Refusal, Source, SourceContext, Start, Timing, Watching};
 use crate::sync::lock::{Condvar, Mutex};
 use crate::sync::panics;
 use crate::tree::layer::SourceId;
@@ -507,8 +507,8 @@ impl SourceRunner {
 
     // ---- What the thread and the sink ask ----
 
-    pub(super) fn updates(self: &Arc<Self>, life: &Arc<Worker>) -> Updates {
-        Updates::new(Arc::new(EngineSink::new(
+    pub(super) fn updates(self: &Arc<Self>, life: &Arc<Worker>) -> SourceContext {
+        SourceContext::new(Arc::new(EngineSink::new(
             Weak::clone(&self.engine),
             self,
             Arc::clone(life),
@@ -525,7 +525,7 @@ impl SourceRunner {
     fn report(&self, error: Error) {
         if let Some(engine) = self.engine.upgrade() {
             let generation = engine.current.load().number();
-            engine.books.failed(self.id, generation, error);
+            engine.books.report_error(self.id, generation, error);
         }
     }
 
@@ -552,7 +552,7 @@ impl SourceRunner {
     }
 
     /// A thread that is not left to itself has failed, which ends its round.
-    pub(super) fn failed(&self, life: &Worker, error: Error) {
+    pub(super) fn report_error(&self, life: &Worker, error: Error) {
         life.sign();
         let mut state = self.state.lock();
         if !life.has_ended() {

@@ -10,7 +10,9 @@ use crate::engine::clock::Fake;
 use crate::engine::health::{SourceEventKind, Status};
 use crate::error::{Error, ErrorKind};
 use crate::properties::Properties;
-use crate::source::{DEFAULT_TIMEOUT, MAX_RETRY_AFTER, Source, Timing, Update, Updates, Watching};
+use crate::source::{
+    DEFAULT_TIMEOUT, MAX_RETRY_AFTER, Source, SourceContext, Timing, Update, Watching,
+};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 
@@ -574,7 +576,7 @@ impl Source for Wire {
         Watching::Stream
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         let document = self.store.load()?;
         let (mute, lasts) = *self.manner.lock();
         if !mute {

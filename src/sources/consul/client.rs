@@ -6,7 +6,7 @@ use ureq::http::{HeaderValue, Response};
 use ureq::{Agent, Body};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Source, Updates};
+use crate::source::{Source, SourceContext};
 use crate::sources::consul::answer::{self, Answer, Head};
 use crate::sources::consul::{Consul, TIMEOUT};
 use crate::sources::shared::http_client::url::{Url, shown_invalid};
@@ -35,7 +35,7 @@ const NOBODYS_KEY: &str = ".liveprops-heartbeat";
 pub(super) struct Link {
     agent: Agent,
     /// What a watch is told to end by; none for a single load.
-    updates: Option<Updates>,
+    updates: Option<SourceContext>,
     /// Whether an answer was complete, so that the next request may reuse its connection.
     is_reused: bool,
     /// How soon the fastest answer began.
@@ -53,7 +53,7 @@ impl Link {
     }
 
     /// The client of a watch.
-    pub(super) fn of_watch(agent: Agent, updates: &Updates) -> Self {
+    pub(super) fn of_watch(agent: Agent, updates: &SourceContext) -> Self {
         Self {
             updates: Some(updates.clone()),
             ..Self::new(agent)

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ureq::Agent;
 
 use crate::error::Error;
-use crate::source::Updates;
+use crate::source::SourceContext;
 use crate::sources::consul::Consul;
 use crate::sources::consul::answer::Head;
 use crate::sources::consul::client::{Link, PING_TIMEOUT, Probe};
@@ -227,7 +227,7 @@ impl Checked {
 
 impl Consul {
     /// Sends heartbeats until the watch ends.
-    pub(super) fn send_heartbeats(&self, pulse: &Pulse, updates: &Updates) {
+    pub(super) fn send_heartbeats(&self, pulse: &Pulse, updates: &SourceContext) {
         let mut link = Link::of_watch(pulse.pings.clone(), updates);
         let mut checked = Checked::default();
         while !pulse.ends_within(about(HEARTBEAT)) {
@@ -301,7 +301,7 @@ impl Consul {
 }
 
 /// Reports that the agent answers, or once more what is wrong with the values that it has.
-fn report(pulse: &Pulse, updates: &Updates) {
+fn report(pulse: &Pulse, updates: &SourceContext) {
     let (phase, fault) = {
         let state = pulse.state.lock();
         (state.phase, state.fault.clone())
@@ -310,8 +310,8 @@ fn report(pulse: &Pulse, updates: &Updates) {
         return;
     }
     match fault {
-        Some(fault) => updates.failed(fault),
-        None => updates.alive(),
+        Some(fault) => updates.report_error(fault),
+        None => updates.heartbeat(),
     }
 }
 

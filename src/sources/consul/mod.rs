@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Updates, Watching};
+use crate::source::{Credentials, Policy, Refusal, Scope, Source, SourceContext, Timing, Watching};
 use crate::sources::consul::client::{Link, PING_TIMEOUT};
 use crate::sources::consul::heartbeat::{GRACE, HEARTBEAT};
 use crate::sources::fs::watch::absolute;
@@ -55,7 +55,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 ///
 /// An error of the store, whatever it is, takes nothing away: the reading goes on with growing
 /// pauses and then begins anew. Of several addresses the next one is asked when one fails. That most
-/// keys are gone is held; see [`Guard`](crate::source::Guard).
+/// keys are gone is held; see [`RemovalGuard`](crate::source::Guard).
 ///
 /// The ACL token needs `read` on the prefix (`key_prefix`). To a token without it an agent shows an
 /// empty store: newer ones (from Consul 1.12) say so, which is an error here, and older ones do if their setting
@@ -101,7 +101,7 @@ impl Consul {
     ///
     /// A key that is absent at the start is an error, unless the policy is
     /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A key that is
-    /// deleted later is no error; see [`Guard`](crate::source::Guard).
+    /// deleted later is no error; see [`RemovalGuard`](crate::source::Guard).
     pub fn document(key: impl AsRef<str>) -> Self {
         let key = key.as_ref();
         Self::of(key, Mapping::document(KIND, '/', key))
@@ -234,7 +234,7 @@ impl Source for Consul {
         Watching::Stream
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         self.with_mirror(|mirror| self.follow(mirror, updates))
     }
 
@@ -244,7 +244,7 @@ impl Source for Consul {
 
     fn timing(&self) -> Timing {
         let silence = HEARTBEAT + PING_TIMEOUT + GRACE + Duration::from_millis(500);
-        Timing::new().timeout(TIMEOUT).silence(silence)
+        Timing::new().timeout(TIMEOUT).heartbeat_timeout(silence)
     }
 
     fn policy(&self) -> Policy {

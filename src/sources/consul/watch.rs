@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Source, Update, Updates};
+use crate::source::{Source, SourceContext, Update};
 use crate::sources::consul::Consul;
 use crate::sources::consul::answer::Answer;
 use crate::sources::consul::client::{Link, WAIT};
@@ -57,7 +57,7 @@ fn next_index(before: u64, answered: u64, waited: Duration) -> u64 {
 
 impl Consul {
     /// Reads everything, and then again each time that something is new.
-    pub(super) fn follow(&self, mirror: &mut Mirror, updates: &Updates) -> Result<(), Error> {
+    pub(super) fn follow(&self, mirror: &mut Mirror, updates: &SourceContext) -> Result<(), Error> {
         let mut link = Link::of_watch(self.agent()?, updates);
         let pulse = Arc::new(Pulse::new(link.agent(), self.agent()?));
         let ended = Arc::clone(&pulse);
@@ -66,7 +66,7 @@ impl Consul {
             Err(_) if updates.is_stopped() => return Ok(()),
             read => read?,
         };
-        updates.located(place);
+        updates.set_location(place);
         self.send_all(mirror, &pulse, updates, &answer);
         let index = answer.index.max(1);
         drop(answer);
@@ -93,7 +93,7 @@ impl Consul {
         mut link: Link,
         mirror: &mut Mirror,
         pulse: &Pulse,
-        updates: &Updates,
+        updates: &SourceContext,
     ) -> Result<(), Error> {
         let mut pace = Pace::default();
         let mut pause = PAUSE;
@@ -128,7 +128,13 @@ impl Consul {
     }
 
     /// Sends everything that the first read of a watch has brought.
-    fn send_all(&self, mirror: &mut Mirror, pulse: &Pulse, updates: &Updates, answer: &Answer) {
+    fn send_all(
+        &self,
+        mirror: &mut Mirror,
+        pulse: &Pulse,
+        updates: &SourceContext,
+        answer: &Answer,
+    ) {
         let update = self.to_document(mirror, answer).map(Update::full).map(Some);
         self.send_update(update, pulse, updates, answer);
     }
@@ -138,7 +144,7 @@ impl Consul {
         &self,
         mirror: &mut Mirror,
         pulse: &Pulse,
-        updates: &Updates,
+        updates: &SourceContext,
         answer: &Answer,
     ) -> bool {
         let update = self
@@ -153,7 +159,7 @@ impl Consul {
         &self,
         update: Result<Option<Update>, Error>,
         pulse: &Pulse,
-        updates: &Updates,
+        updates: &SourceContext,
         answer: &Answer,
     ) {
         let fault = update.as_ref().err().cloned();

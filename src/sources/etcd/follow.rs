@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use crate::error::Error;
-use crate::source::{Source, Update, Updates};
+use crate::source::{Source, SourceContext, Update};
 use crate::sources::etcd::pace::Pace;
 use crate::sources::etcd::wire::{Ask, Event, Fault, Header, Item, Lines, Listing, Message, Next};
 use crate::sources::etcd::{BEGIN, Etcd, PAUSE, STREAM};
@@ -53,7 +53,7 @@ impl Etcd {
     }
 
     /// Reads all and follows from there, again after each doubt.
-    pub(super) fn run(&self, held: &mut Held, updates: &Updates) -> Result<(), Error> {
+    pub(super) fn run(&self, held: &mut Held, updates: &SourceContext) -> Result<(), Error> {
         let client = self.client()?;
         let stopped = client.agent.clone();
         updates.on_stop(move || stopped.clone().shutdown());
@@ -95,7 +95,7 @@ impl Etcd {
         if watch.updates.is_stopped() {
             return Ok(End::Stopped);
         }
-        watch.updates.degraded(self.login_warning());
+        watch.updates.set_degraded(self.login_warning());
         watch.held.replace(&all);
         let update = if std::mem::take(first) {
             let all = watch.held.mirror.whole(revision);
@@ -139,8 +139,8 @@ impl Etcd {
                 Message::Created(now) if is_same(&place.header, &now) => seen = now.revision,
                 _ => return Ok(End::Doubt),
             }
-            watch.updates.located(server);
-            watch.updates.degraded(self.login_warning());
+            watch.updates.set_location(server);
+            watch.updates.set_degraded(self.login_warning());
             // A document that is broken is so still.
             let update = watch.held.update();
             if watch.send(update) {
@@ -248,7 +248,7 @@ impl Held {
 
 /// What one call of [`Source::watch`] goes by.
 struct Watch<'a> {
-    updates: &'a Updates,
+    updates: &'a SourceContext,
     held: &'a mut Held,
     client: &'a Client,
     /// Whether everything was read since the last failure.

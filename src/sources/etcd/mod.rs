@@ -13,7 +13,7 @@ use crate::sync::lock::Mutex;
 use ureq::http::HeaderValue;
 
 use crate::error::Error;
-use crate::source::{Credentials, Policy, Refusal, Scope, Source, Timing, Updates, Watching};
+use crate::source::{Credentials, Policy, Refusal, Scope, Source, SourceContext, Timing, Watching};
 use crate::sources::etcd::follow::Held;
 use crate::sources::etcd::login::{Login, User};
 use crate::sources::etcd::wire::{Ask, Fault, Listing};
@@ -68,7 +68,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// and then everything is read. So it is after a compaction, an election, and a reset of the store.
 /// A request that a server did not answer because it had closed the kept connection is sent once more.
 /// Of several addresses the next one is asked when one fails, is cut off from the others, or does not
-/// answer. That most keys are gone is held; see [`Guard`](crate::source::Guard).
+/// answer. That most keys are gone is held; see [`RemovalGuard`](crate::source::Guard).
 ///
 /// It speaks to the JSON gateway, which every member serves beside gRPC unless it was started with
 /// `--enable-grpc-gateway=false`. The gateway knows no users by certificates: where users are on,
@@ -110,7 +110,7 @@ impl Etcd {
     ///
     /// A key that is absent at the start is an error, unless the policy is
     /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A key that is
-    /// deleted later is no error; see [`Guard`](crate::source::Guard).
+    /// deleted later is no error; see [`RemovalGuard`](crate::source::Guard).
     pub fn document(key: impl AsRef<str>) -> Self {
         Self::of(Mapping::document_as_is(KIND, '/', key.as_ref()))
     }
@@ -178,7 +178,7 @@ impl Etcd {
     /// Logs in, and again whenever the store wants it.
     ///
     /// Where authentication is off in the store, the source reads without a token, and health shows that
-    /// as [`degraded`](crate::health::SourceHealth::degraded). It logs in as soon as authentication is
+    /// as [`set_degraded`](crate::health::SourceHealth::set_degraded). It logs in as soon as authentication is
     /// enabled, within one stream (4 seconds).
     #[must_use]
     pub fn user(self, name: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
@@ -351,7 +351,7 @@ impl Source for Etcd {
         Watching::Stream
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         self.with_held(|held| self.run(held, updates))
     }
 
@@ -361,7 +361,7 @@ impl Source for Etcd {
 
     fn timing(&self) -> Timing {
         let silence = STREAM + CONNECT + BEGIN + PAUSE * 2;
-        Timing::new().timeout(TIMEOUT).silence(silence)
+        Timing::new().timeout(TIMEOUT).heartbeat_timeout(silence)
     }
 
     fn policy(&self) -> Policy {
@@ -409,7 +409,7 @@ mod tests {
             "{shown}"
         );
         assert_eq!(etcd.origin().to_string(), "etcd /app/");
-        let worst = etcd.timing().worst(etcd.watching());
+        let worst = etcd.timing().worst_case_latency(etcd.watching());
         assert!(worst.is_some_and(|worst| worst <= Duration::from_secs(10)));
     }
 }

@@ -11,7 +11,7 @@ use crate::sync::lock::Mutex;
 use crate::error::Error;
 use crate::format::Format;
 use crate::source::{
-    Credentials, DEFAULT_POLL, DEFAULT_TIMEOUT, Guard, Policy, Source, Timing, Watching,
+    Credentials, DEFAULT_POLL, DEFAULT_TIMEOUT, Policy, RemovalGuard, Source, Timing, Watching,
 };
 use crate::sources::fs::watch::absolute;
 use crate::sources::http::round::Memory;
@@ -54,7 +54,7 @@ const UNCONDITIONAL: u32 = 12;
 /// document too. Have such a server send `Content-Length`, as Python's `http.server` does.
 /// Whatever a server sends, what the client refuses takes at most 20 MiB of memory. A document that its
 /// format refuses may take as much as any other ([`Format`]).
-/// An update that takes most keys away is held; see [`Guard`]. A server that answers 429 or 5xx
+/// An update that takes most keys away is held; see [`RemovalGuard`]. A server that answers 429 or 5xx
 /// with `Retry-After`, in seconds or as a date, is not asked again before that, up to
 /// [`MAX_RETRY_AFTER`](crate::source::MAX_RETRY_AFTER).
 ///
@@ -444,7 +444,7 @@ impl Source for Http {
     /// Required, and guarded: an expired bucket or a wiped directory looks like a wish to remove
     /// everything.
     fn policy(&self) -> Policy {
-        Policy::new().guarded(Guard::new())
+        Policy::new().guarded(RemovalGuard::new())
     }
 
     fn credentials(&self) -> Credentials {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::sync::lock::{Mutex, MutexGuard};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Queued, Refusal, Source, Update, Updates, Watching};
+use crate::source::{Queued, Refusal, Source, SourceContext, Update, Watching};
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::key::Key;
@@ -53,7 +53,7 @@ struct Shared {
     /// What is wrong with the values given at the start.
     fault: Option<Error>,
     /// Everybody who is told of changes.
-    sinks: Vec<Updates>,
+    sinks: Vec<SourceContext>,
     revision: u64,
     /// What may have to be taken back.
     journal: Journal,
@@ -278,7 +278,7 @@ impl Source for Memory {
         Watching::Push
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         let queued = {
             let mut shared = self.lock()?;
             let document = shared.document()?;

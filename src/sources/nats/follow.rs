@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Source, Update, Updates};
+use crate::source::{Source, SourceContext, Update};
 use crate::sources::nats::link::{Bucket, Change, Feed, Link, MAX_READ, News, Value};
 use crate::sources::nats::memory::{Memory, entry, too_large};
 use crate::sources::nats::{Connected, Nats, run};
@@ -172,20 +172,20 @@ impl Nats {
         mut bucket: Option<Bucket>,
         current: &mut Option<Feed>,
         memory: &mut Memory,
-        updates: &Updates,
+        updates: &SourceContext,
     ) -> Result<(), Error> {
         let mut first = true;
         loop {
             let begun = Instant::now();
             let revision = match &mut bucket {
                 None => {
-                    updates.degraded(None);
+                    updates.set_degraded(None);
                     memory.mirror.replace([]);
                     0
                 }
                 Some(known) => {
-                    updates.degraded(known.warning(LOOK));
-                    let alive = || updates.degraded(known.warning(LOOK));
+                    updates.set_degraded(known.warning(LOOK));
+                    let alive = || updates.set_degraded(known.warning(LOOK));
                     let progress = Progress::new(&alive);
                     let mut now = known.clone();
                     let read = self.read_all(link, &mut now, filter, &progress).await;
@@ -230,7 +230,7 @@ impl Nats {
         feed: &mut Feed,
         mut known: Bucket,
         mirror: &mut Mirror,
-        updates: &Updates,
+        updates: &SourceContext,
     ) -> Result<Option<Bucket>, Error> {
         let begun = Instant::now();
         let mut sent = begun;
@@ -325,7 +325,11 @@ impl Nats {
     }
 
     /// Follows the bucket on one connection, or on several one after the other.
-    pub(super) fn watch_all(&self, memory: &mut Memory, updates: &Updates) -> Result<(), Error> {
+    pub(super) fn watch_all(
+        &self,
+        memory: &mut Memory,
+        updates: &SourceContext,
+    ) -> Result<(), Error> {
         let filter = self.filter()?;
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
@@ -347,7 +351,7 @@ impl Nats {
                             && tries < TRIES =>
                     {
                         tries += 1;
-                        updates.failed(error);
+                        updates.report_error(error);
                     }
                     outcome => return outcome,
                 }
@@ -361,7 +365,7 @@ impl Nats {
         stop: &Notify,
         filter: &str,
         memory: &mut Memory,
-        updates: &Updates,
+        updates: &SourceContext,
     ) -> Result<(), Error> {
         let Connected {
             link,
@@ -372,7 +376,7 @@ impl Nats {
             () = stop.notified() => return Ok(()),
             link = self.connect_any() => link?,
         };
-        updates.located(place);
+        updates.set_location(place);
         let mut feed = None;
         let outcome = tokio::select! {
             biased;
@@ -390,7 +394,7 @@ impl Nats {
     }
 
     /// Hands over what is new in the mirror, or all of it.
-    fn send(&self, mirror: &mut Mirror, updates: &Updates, revision: u64, all: bool) {
+    fn send(&self, mirror: &mut Mirror, updates: &SourceContext, revision: u64, all: bool) {
         let revision = revision.to_string();
         let update = if all {
             mirror.whole(revision).map(|all| Some(Update::full(all)))

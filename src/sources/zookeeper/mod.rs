@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::source::{
-    Credentials, Policy, Refusal, Scope, Source, Timing, Update, Updates, Watching,
+    Credentials, Policy, Refusal, Scope, Source, SourceContext, Timing, Update, Watching,
 };
 use crate::sources::fs::watch::absolute;
 use crate::sources::shared::kv;
@@ -62,7 +62,7 @@ const MIN_RESCAN: Duration = Duration::from_secs(1);
 /// An error of the store, whatever it is, takes nothing away: with growing pauses a new session is
 /// begun, the watch is set anew and everything is read again. A server that says nothing for 3.5
 /// seconds counts as lost. Of several servers the next one is asked when one fails. That most nodes
-/// are gone is held; see [`Guard`](crate::source::Guard).
+/// are gone is held; see [`RemovalGuard`](crate::source::Guard).
 ///
 /// A tree may have 20 MiB, each node counting its path, its data and 32 bytes; of one message 11 MiB are
 /// kept, and of what the watch tells of 4 MiB, after which everything is read instead. Reading all of it may
@@ -128,7 +128,7 @@ impl ZooKeeper {
     ///
     /// A node that is absent at the start is an error, unless the policy is
     /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A node that is
-    /// deleted later is no error; see [`Guard`](crate::source::Guard).
+    /// deleted later is no error; see [`RemovalGuard`](crate::source::Guard).
     pub fn document(path: impl AsRef<str>) -> Self {
         Self::of(Mapping::document(KIND, '/', path.as_ref()))
     }
@@ -305,21 +305,22 @@ impl ZooKeeper {
     }
 
     /// Follows the tree in one session, or in several one after the other.
-    fn watch_all(&self, mirror: &mut Mirror, updates: &Updates) -> Result<(), Error> {
+    fn watch_all(&self, mirror: &mut Mirror, updates: &SourceContext) -> Result<(), Error> {
         let stop = Stop::default();
         let stopped = stop.clone();
         updates.on_stop(move || stopped.end());
         loop {
             let begun = Instant::now();
-            let opened = self.open_any(&stop, mirror, &mut || updates.degraded(None), |error| {
-                updates.failed(error);
-            });
+            let opened =
+                self.open_any(&stop, mirror, &mut || updates.set_degraded(None), |error| {
+                    updates.report_error(error);
+                });
             let mut open = match opened {
                 // It was told to end.
                 Err(_) if updates.is_stopped() => return Ok(()),
                 opened => opened?,
             };
-            updates.located(open.place.as_str());
+            updates.set_location(open.place.as_str());
             let all = mirror.whole(open.session.revision());
             kv::send(all.map(|all| Some(Update::full(all))), updates);
             let outcome = open.follow(mirror, updates);
@@ -333,7 +334,7 @@ impl ZooKeeper {
             if self.options.endpoints.count() < 2 || begun.elapsed() < HEALTHY {
                 return Err(error);
             }
-            updates.failed(error);
+            updates.report_error(error);
         }
     }
 
@@ -382,7 +383,7 @@ impl Source for ZooKeeper {
         Watching::Stream
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         self.with_mirror(|mirror| self.watch_all(mirror, updates))
     }
 
@@ -396,8 +397,8 @@ impl Source for ZooKeeper {
         Timing::new()
             .timeout(TIMEOUT)
             .first_load(LONGEST)
-            .silence(silence)
-            .settle(SETTLE)
+            .heartbeat_timeout(silence)
+            .debounce(SETTLE)
     }
 
     fn policy(&self) -> Policy {
@@ -428,7 +429,10 @@ mod tests {
     #[test]
     fn a_change_is_seen_within_the_budget_whatever_happens() {
         let source = ZooKeeper::prefix("app");
-        let worst = source.timing().worst(source.watching()).unwrap();
+        let worst = source
+            .timing()
+            .worst_case_latency(source.watching())
+            .unwrap();
         assert!(worst < Duration::from_secs(10), "{worst:?}");
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
-use crate::source::Updates;
+use crate::source::SourceContext;
 use crate::sources::shared::kv::mapping::Mapping;
 use crate::sources::shared::kv::mirror::{Entry, Mirror};
 use crate::sources::shared::kv::{self, about};
@@ -420,9 +420,13 @@ impl Tree {
     }
 
     /// Tells of what changes, until an error or the end.
-    pub(super) fn follow(&mut self, mirror: &mut Mirror, updates: &Updates) -> Result<(), Error> {
+    pub(super) fn follow(
+        &mut self,
+        mirror: &mut Mirror,
+        updates: &SourceContext,
+    ) -> Result<(), Error> {
         let mut beat = Instant::now() + about(HEARTBEAT);
-        let mut alive = || updates.degraded(None);
+        let mut alive = || updates.set_degraded(None);
         let signs = &mut Signs::new(&mut alive);
         loop {
             let heard = self.session.listen(beat)?;
@@ -452,7 +456,7 @@ impl Tree {
     }
 
     /// Sends what is new.
-    fn send(&self, mirror: &mut Mirror, updates: &Updates) {
+    fn send(&self, mirror: &mut Mirror, updates: &SourceContext) {
         let update = mirror.update(self.session.revision());
         kv::send(update, updates);
     }

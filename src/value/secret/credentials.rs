@@ -347,7 +347,7 @@ mod tests {
         }
         let error = Error::new(crate::ErrorKind::Other, "postgres says no")
             .with_key("postgres")
-            .with_wanted("true");
+            .with_expected("true");
         let shown = credentials.mask_error(error).to_string();
         assert!(
             shown.contains("`postgres`") && shown.contains("true"),

@@ -1,7 +1,7 @@
 //! Loading a large document.
 
 use liveprops::{
-    Document, Error, Format, Origin, Properties, Source, Updates, Watching, sources::File,
+    Document, Error, Format, Origin, Properties, Source, SourceContext, Watching, sources::File,
 };
 
 use super::{floor, ours, rival};
@@ -85,7 +85,7 @@ impl Source for Counted {
         self.0.watching()
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         self.0.watch(updates)
     }
 }

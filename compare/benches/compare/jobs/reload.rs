@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use liveprops::{Document, Error, Format, Origin, Properties, Source, Update, Updates, Watching};
+use liveprops::{Document, Error, Format, Origin, Properties, Source, Update, SourceContext, Watching};
 use tempfile::TempDir;
 
 use super::{floor, ours, rival};
@@ -102,7 +102,7 @@ fn table(probe: &Probe) -> Option<f64> {
 /// the thread that counts and is timed.
 struct Told {
     path: PathBuf,
-    updates: Arc<OnceLock<Updates>>,
+    updates: Arc<OnceLock<SourceContext>>,
 }
 
 fn read(path: &Path) -> Result<Document, Error> {
@@ -123,7 +123,7 @@ impl Source for Told {
         Watching::Push
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         updates.send(Update::full(self.load()?))?;
         let _ = self.updates.set(updates.clone());
         Ok(())

@@ -10,7 +10,7 @@ use crate::sync::lock::Mutex;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::Format;
-use crate::source::{Source, Timing, Updates, Watching};
+use crate::source::{Source, SourceContext, Timing, Watching};
 use crate::sources::fs::dir::fragments::{Memory, Scan, young};
 use crate::sources::fs::watch::chain::{End, Every, Reach};
 use crate::sources::fs::watch::follow::{self, Changed, Target};
@@ -74,7 +74,7 @@ pub struct Dir {
 #[derive(Clone, Debug)]
 struct Options {
     format: Option<Format>,
-    optional: bool,
+    allows_missing: bool,
     allow_empty: bool,
     watch: bool,
     poll: Duration,
@@ -89,7 +89,7 @@ impl Dir {
             given,
             options: Options {
                 format: None,
-                optional: false,
+                allows_missing: false,
                 allow_empty: false,
                 watch: true,
                 poll: POLL,
@@ -109,8 +109,8 @@ impl Dir {
     /// Lets the directory be missing at the start: it is picked up when it appears. By default
     /// that is an error.
     #[must_use]
-    pub fn optional(mut self) -> Self {
-        self.options.optional = true;
+    pub fn allow_missing(mut self) -> Self {
+        self.options.allows_missing = true;
         self
     }
 
@@ -178,7 +178,7 @@ impl Source for Dir {
                     std::thread::sleep(QUIET);
                     continue;
                 }
-                Err(Fault::Missing) if self.options.optional => return Ok(Document::new()),
+                Err(Fault::Missing) if self.options.allows_missing => return Ok(Document::new()),
                 Err(fault) => return Err(explain(fault, &self.origin())),
             };
             let incomplete = trial.compare(&scan, &memory.digest, &self.path, reading);
@@ -215,7 +215,7 @@ impl Source for Dir {
         follow::timing(self.options.poll)
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         let mut followed = Followed {
             dir: self,
             verdicts: Verdicts::default(),
@@ -300,17 +300,17 @@ struct Followed<'a> {
 }
 
 impl Followed<'_> {
-    fn judge_missing(&mut self, updates: &Updates) {
+    fn judge_missing(&mut self, updates: &SourceContext) {
         let since = *self.absent.get_or_insert_with(Instant::now);
-        if !self.dir.memory.lock().seen && self.dir.options.optional {
+        if !self.dir.memory.lock().seen && self.dir.options.allows_missing {
             if self.verdicts.in_force(0) {
-                updates.alive();
+                updates.heartbeat();
             } else {
                 self.verdicts.send(0, Document::new(), updates);
             }
         } else if since.elapsed() >= GAP {
             let error = explain(Fault::Missing, &self.dir.origin());
-            self.verdicts.failed(error, updates);
+            self.verdicts.report_error(error, updates);
         }
     }
 }
@@ -357,7 +357,7 @@ impl Target for Followed<'_> {
         Stamp::at(&self.dir.path.join(tag))
     }
 
-    fn judge(&mut self, held: &HashSet<Tag>, updates: &Updates) -> HashMap<Tag, Stamp> {
+    fn judge(&mut self, held: &HashSet<Tag>, updates: &SourceContext) -> HashMap<Tag, Stamp> {
         let scan = match self.found.take() {
             None => return HashMap::new(),
             Some(Err(Fault::Missing)) => {
@@ -366,7 +366,7 @@ impl Target for Followed<'_> {
             }
             Some(Err(fault)) => {
                 let error = explain(fault, &self.dir.origin());
-                self.verdicts.failed(error, updates);
+                self.verdicts.report_error(error, updates);
                 return HashMap::new();
             }
             Some(Ok(scan)) => scan,

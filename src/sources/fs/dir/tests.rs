@@ -73,7 +73,7 @@ fn a_missing_directory_is_an_error_that_names_it_unless_it_is_optional() {
     let missing = Dir::new("/no/such.d");
     let error = missing.load().unwrap_err();
     assert!(error.to_string().contains("/no/such.d"), "{error}");
-    assert!(missing.optional().load().unwrap().is_empty());
+    assert!(missing.allow_missing().load().unwrap().is_empty());
 }
 
 #[test]

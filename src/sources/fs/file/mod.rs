@@ -10,7 +10,7 @@ use crate::sync::lock::Mutex;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::Format;
-use crate::source::{Scope, Source, Timing, Updates, Watching, is_name};
+use crate::source::{Scope, Source, SourceContext, Timing, Watching, is_name};
 use crate::sources::fs::watch::chain::{End, Reach};
 use crate::sources::fs::watch::follow::{self, Changed, Target};
 use crate::sources::fs::watch::mailbox::Tag;
@@ -88,7 +88,7 @@ pub struct File {
 #[derive(Clone, Debug)]
 struct Options {
     format: Option<Format>,
-    optional: bool,
+    allows_missing: bool,
     allow_empty: bool,
     drop_when_missing: bool,
     watch: bool,
@@ -117,7 +117,7 @@ impl File {
             given,
             options: Options {
                 format: None,
-                optional: false,
+                allows_missing: false,
                 allow_empty: false,
                 drop_when_missing: false,
                 watch: true,
@@ -178,7 +178,7 @@ impl File {
             }
             files.push(
                 Self::new(path.with_file_name(whole))
-                    .optional()
+                    .allow_missing()
                     .drop_when_missing(),
             );
         }
@@ -210,7 +210,7 @@ impl File {
     ) -> Result<Vec<Self>, Error> {
         let file = |name| {
             let path = dir.as_ref().join(format!("{name}.{extension}"));
-            Self::new(path).optional().drop_when_missing()
+            Self::new(path).allow_missing().drop_when_missing()
         };
         Ok(scope.names()?.into_iter().map(file).collect())
     }
@@ -229,8 +229,8 @@ impl File {
     /// values it had last, and the source's health reports that, unless
     /// [`drop_when_missing`](File::drop_when_missing) lets them go.
     #[must_use]
-    pub fn optional(mut self) -> Self {
-        self.options.optional = true;
+    pub fn allow_missing(mut self) -> Self {
+        self.options.allows_missing = true;
         self
     }
 
@@ -247,7 +247,7 @@ impl File {
 
     /// Drops the values when the file is away for 1 second and its directory is still there. By
     /// default they stay and the source's health says that the file is missing. With
-    /// [`optional`](File::optional) and [`cached`](crate::source::Policy::cached), a start at which the
+    /// [`allow_missing`](File::allow_missing) and [`cached`](crate::source::Policy::cached), a start at which the
     /// file is missing drops the values that were kept on disk as well.
     #[must_use]
     pub fn drop_when_missing(mut self) -> Self {
@@ -316,7 +316,7 @@ impl File {
                 let path = self.path.display();
                 let detail = format!(
                     "the file does not exist: expected it at `{path}`; create it, or let it be missing \
-                     with `File::optional`"
+                     with `File::allow_missing`"
                 );
                 Error::new(ErrorKind::Unavailable, detail).with_origin(self.origin())
             }
@@ -355,7 +355,7 @@ impl Source for File {
                     std::thread::sleep(QUIET);
                     continue;
                 }
-                Err(Fault::Missing) if self.options.optional => return Ok(self.absent()),
+                Err(Fault::Missing) if self.options.allows_missing => return Ok(self.absent()),
                 Err(fault) => return Err(self.unreadable(&fault)),
             };
             let digest = digests.of(&content.bytes);
@@ -393,7 +393,7 @@ impl Source for File {
         follow::timing(self.options.poll)
     }
 
-    fn watch(&self, updates: &Updates) -> Result<(), Error> {
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         let mut followed = Followed {
             file: self,
             digest: self.memory.lock().digest.clone(),
@@ -435,10 +435,10 @@ impl Followed<'_> {
         matches!(&memory.loaded, Some((loaded, _)) if *loaded == digest)
     }
 
-    fn judge_missing(&mut self, updates: &Updates) {
+    fn judge_missing(&mut self, updates: &SourceContext) {
         let options = &self.file.options;
         let seen = self.file.memory.lock().seen;
-        if !seen && options.optional {
+        if !seen && options.allows_missing {
             // It was never there, and need not be.
             return self.drop_values(updates);
         }
@@ -449,11 +449,11 @@ impl Followed<'_> {
         }
         if away >= GAP && !self.verdicts.in_force(NOTHING) {
             let error = Fault::Missing.error(&self.file.origin());
-            self.verdicts.failed(error, updates);
+            self.verdicts.report_error(error, updates);
         }
     }
 
-    fn drop_values(&mut self, updates: &Updates) {
+    fn drop_values(&mut self, updates: &SourceContext) {
         if self.verdicts.in_force(NOTHING) {
             return self.verdicts.same(NOTHING, updates);
         }
@@ -467,7 +467,7 @@ impl Followed<'_> {
         }
     }
 
-    fn judge_content(&mut self, digest: u64, content: &Content, updates: &Updates) {
+    fn judge_content(&mut self, digest: u64, content: &Content, updates: &SourceContext) {
         if self.verdicts.in_force(digest) {
             return self.verdicts.same(digest, updates);
         }
@@ -551,7 +551,7 @@ impl Target for Followed<'_> {
         Stamp::at(&self.file.path)
     }
 
-    fn judge(&mut self, held: &HashSet<Tag>, updates: &Updates) -> HashMap<Tag, Stamp> {
+    fn judge(&mut self, held: &HashSet<Tag>, updates: &SourceContext) -> HashMap<Tag, Stamp> {
         if held.contains(OsStr::new("")) {
             return HashMap::new();
         }
@@ -560,7 +560,7 @@ impl Target for Followed<'_> {
             Some(Err(Fault::Missing)) => self.judge_missing(updates),
             Some(Err(fault)) => {
                 let error = fault.error(&self.file.origin());
-                self.verdicts.failed(error, updates);
+                self.verdicts.report_error(error, updates);
             }
             Some(Ok((digest, content))) => {
                 self.judge_content(digest, &content, updates);

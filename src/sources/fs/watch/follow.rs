@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{DEFAULT_TIMEOUT, Timing, Updates};
+use crate::source::{DEFAULT_TIMEOUT, SourceContext, Timing};
 use crate::sources::fs::watch::chain::Reach;
 use crate::sources::fs::watch::hub::SharedWatcher;
 use crate::sources::fs::watch::mailbox::{Mailbox, News, Note, Shift, Tag};
@@ -19,9 +19,9 @@ const SETTLE: Duration = PATIENCE.saturating_add(ECHO);
 
 /// How long the parts of following take.
 pub(crate) fn timing(look: Duration) -> Timing {
-    let timing = Timing::new().settle(SETTLE).look(look);
+    let timing = Timing::new().debounce(SETTLE).rescan_interval(look);
     // Each look is a sign of life; a file system that hangs gives none.
-    timing.silence(look.saturating_add(DEFAULT_TIMEOUT))
+    timing.heartbeat_timeout(look.saturating_add(DEFAULT_TIMEOUT))
 }
 
 /// What is followed: one file, or a directory of them.
@@ -43,7 +43,7 @@ pub(crate) trait Target {
 
     /// Judges what was read, but for what is `held`, which stays as it was. Returns what else was
     /// put off because it belongs together with something held, in the state it was read in.
-    fn judge(&mut self, held: &HashSet<Tag>, updates: &Updates) -> HashMap<Tag, Stamp>;
+    fn judge(&mut self, held: &HashSet<Tag>, updates: &SourceContext) -> HashMap<Tag, Stamp>;
 
     /// Notes that something stands under a name now, whatever becomes of it.
     fn note_presence(&mut self, tag: &OsStr);
@@ -67,7 +67,7 @@ pub(crate) struct Changed {
 /// Follows `target` until it is told to stop.
 pub(crate) fn run(
     target: &mut dyn Target,
-    updates: &Updates,
+    updates: &SourceContext,
     poll: Duration,
     events: bool,
 ) -> Result<(), Error> {
@@ -125,7 +125,7 @@ struct Follower {
 }
 
 impl Follower {
-    fn step(&mut self, target: &mut dyn Target, updates: &Updates) {
+    fn step(&mut self, target: &mut dyn Target, updates: &SourceContext) {
         loop {
             let deadline = target.deadline();
             if self.whole.is_empty() && !self.rescan {
@@ -214,7 +214,7 @@ impl Follower {
     }
 
     /// Reads, and has judged what is accepted.
-    fn look(&mut self, target: &mut dyn Target, updates: &Updates, at_start: bool) {
+    fn look(&mut self, target: &mut dyn Target, updates: &SourceContext, at_start: bool) {
         let begun = Instant::now();
         let (due, mut held) = self.sort(begun);
         let whole = std::mem::take(&mut self.whole);
@@ -342,9 +342,9 @@ impl Follower {
     }
 
     /// Says whether there are events, and why not.
-    fn tell(&self, updates: &Updates) {
+    fn tell(&self, updates: &SourceContext) {
         let failure = self.eyes.as_ref().and_then(|eyes| eyes.failure.as_ref());
-        updates.degraded(failure.map(|why| {
+        updates.set_degraded(failure.map(|why| {
             let detail = format!(
                 "file events are not available ({why}); polling every {:?}",
                 self.poll

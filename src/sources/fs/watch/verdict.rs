@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Update, Updates};
+use crate::source::{SourceContext, Update};
 use crate::value::document::Document;
 
 /// How long refused content rests at least before a look at it offers it again.
@@ -47,27 +47,27 @@ impl Verdicts {
     /// Whether the removal guard withholds the content that was judged last.
     pub(crate) fn is_withheld(&self) -> bool {
         let error = self.last.as_ref().and_then(|(_, error)| error.as_ref());
-        error.is_some_and(|error| error.kind() == ErrorKind::Held)
+        error.is_some_and(|error| error.kind() == ErrorKind::Withheld)
     }
 
     /// Everything is as it was sent.
-    pub(crate) fn same(&mut self, digest: u64, updates: &Updates) {
+    pub(crate) fn same(&mut self, digest: u64, updates: &SourceContext) {
         self.refused = None;
         self.last = Some((digest, None));
         self.said = None;
-        updates.alive();
+        updates.heartbeat();
     }
 
     /// Whether this content was found wanting before; then the reason is reported, if something
     /// else was since.
-    pub(crate) fn known_bad(&mut self, digest: u64, updates: &Updates) -> bool {
+    pub(crate) fn known_bad(&mut self, digest: u64, updates: &SourceContext) -> bool {
         if self.refused.is_some_and(|at| at.elapsed() >= RETRY) {
             return false;
         }
         match &self.last {
             Some((last, Some(error))) if *last == digest => {
                 let error = error.clone();
-                self.failed(error, updates);
+                self.report_error(error, updates);
                 true
             }
             _ => false,
@@ -75,24 +75,29 @@ impl Verdicts {
     }
 
     /// Reports a problem, unless it was the last that was reported.
-    pub(crate) fn failed(&mut self, error: Error, updates: &Updates) {
+    pub(crate) fn report_error(&mut self, error: Error, updates: &SourceContext) {
         let text = error.to_string();
         if self.said.as_ref() != Some(&text) {
             self.said = Some(text);
-            updates.failed(error);
+            updates.report_error(error);
         }
     }
 
     /// Content that will not be sent, now or when it is read again.
-    pub(crate) fn bad(&mut self, digest: u64, error: Error, updates: &Updates) {
+    pub(crate) fn bad(&mut self, digest: u64, error: Error, updates: &SourceContext) {
         self.refused = None;
         self.last = Some((digest, Some(error.clone())));
-        self.failed(error, updates);
+        self.report_error(error, updates);
     }
 
     /// Sends content; says whether it was taken. What is refused is offered again when it changes,
     /// and now and then as it is.
-    pub(crate) fn send(&mut self, digest: u64, document: Document, updates: &Updates) -> bool {
+    pub(crate) fn send(
+        &mut self,
+        digest: u64,
+        document: Document,
+        updates: &SourceContext,
+    ) -> bool {
         match updates.send(Update::full(document)) {
             Ok(_) => {
                 self.sent = Some(digest);

@@ -190,7 +190,7 @@ impl Locator {
                         "no port: {}_PORT is not set, and there is no default",
                         self.prefix
                     );
-                    Error::new(ErrorKind::Missing, detail)
+                    Error::new(ErrorKind::NotFound, detail)
                 })?,
                 origin: None,
             },
@@ -261,7 +261,7 @@ fn variables(path: &Path) -> Result<Document, Error> {
 fn unusable(what: &str, wanted: &str, found: &Found<String>) -> Error {
     let shown: String = hidden_user(&found.value).chars().take(80).collect();
     let error = Error::new(ErrorKind::Malformed, format!("not {what}"));
-    let error = error.with_wanted(wanted).with_found(format!("{shown:?}"));
+    let error = error.with_expected(wanted).with_found(format!("{shown:?}"));
     match &found.origin {
         Some(origin) => error.with_origin(origin),
         None => error,

@@ -350,7 +350,7 @@ impl Mirror {
             prefix => format!("no key of the store begins with `{prefix}`"),
         };
         let origin = Origin::new(self.mapping.kind, self.mapping.wanted());
-        is_empty.then(|| Error::new(ErrorKind::Missing, detail).with_origin(origin))
+        is_empty.then(|| Error::new(ErrorKind::NotFound, detail).with_origin(origin))
     }
 
     fn too_large(&self) -> Error {

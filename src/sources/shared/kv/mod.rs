@@ -10,19 +10,19 @@ pub(crate) mod options;
 pub(crate) mod slot;
 
 use crate::error::Error;
-use crate::source::{Guard, Policy, Update, Updates};
+use crate::source::{Policy, RemovalGuard, SourceContext, Update};
 
 /// Required, and guarded: a wiped store looks like a wish to remove everything.
 pub(crate) fn policy() -> Policy {
-    Policy::new().guarded(Guard::new())
+    Policy::new().guarded(RemovalGuard::new())
 }
 
 /// Sends what is new in a mirror, if anything is.
-pub(crate) fn send(update: Result<Option<Update>, Error>, updates: &Updates) {
+pub(crate) fn send(update: Result<Option<Update>, Error>, updates: &SourceContext) {
     match update {
         Ok(Some(update)) => drop(updates.send(update)),
-        Ok(None) => updates.alive(),
-        Err(error) => updates.failed(error),
+        Ok(None) => updates.heartbeat(),
+        Err(error) => updates.report_error(error),
     }
 }
 

@@ -35,7 +35,7 @@ fn a_file_that_is_required_and_missing_fails_the_load_and_is_named() {
     let error = file.load().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("/no/such/app.toml"), "{error}");
-    assert!(file.optional().load().unwrap().is_empty());
+    assert!(file.allow_missing().load().unwrap().is_empty());
 }
 
 #[test]
@@ -53,17 +53,24 @@ fn origins_carry_the_path_as_it_was_given() {
 fn a_required_file_that_is_missing_names_its_whole_path_and_the_remedy() {
     let error = File::new("not/there.toml").load().unwrap_err().to_string();
     let path = std::env::current_dir().unwrap().join("not/there.toml");
-    for part in [&path.display().to_string(), "create it", "File::optional"] {
+    for part in [
+        &path.display().to_string(),
+        "create it",
+        "File::allow_missing",
+    ] {
         assert!(error.contains(part), "{error}");
     }
 }
 
 #[test]
 fn an_optional_file_of_an_unknown_format_is_an_error_before_it_is_there() {
-    let error = File::new("not-there.ini").optional().load().unwrap_err();
+    let error = File::new("not-there.ini")
+        .allow_missing()
+        .load()
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed);
     assert!(error.to_string().contains("ini"), "{error}");
-    let props = crate::Properties::builder().source(File::new("not-there.ini").optional());
+    let props = crate::Properties::builder().source(File::new("not-there.ini").allow_missing());
     assert!(props.build().is_err());
 }
 

@@ -375,7 +375,7 @@ fn a_file_below_directories_that_do_not_exist_yet_is_seen() {
     for round in 1..=3 {
         let root = dir.path().join(format!("a{round}"));
         let path = root.join("b/c/app.toml");
-        let watched = watch(File::new(&path).optional());
+        let watched = watch(File::new(&path).allow_missing());
         assert!(watched.recorder.wait_for(SOON, |seen| seen.updates == 1));
         fs::create_dir(&root).unwrap();
         fs::create_dir(root.join("b")).unwrap();
