@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use serde_core::de::value::StrDeserializer;
-use serde_core::de::{
+use serde::de::value::StrDeserializer;
+use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
     VariantAccess, Visitor,
 };
@@ -272,7 +272,7 @@ impl<'de> MapAccess<'de> for Map<'_, 'de> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
         let Some(child) = self.current.take() else {
-            return Err(<Fault as serde_core::de::Error>::custom(
+            return Err(<Fault as serde::de::Error>::custom(
                 "a value without a name",
             ));
         };
@@ -331,7 +331,7 @@ impl<'de> VariantAccess<'de> for Content<'_, 'de> {
     fn unit_variant(self) -> Result<(), Fault> {
         match self.0.input {
             Input::Absent => Ok(()),
-            _ => serde_core::Deserialize::deserialize(self.0),
+            _ => serde::Deserialize::deserialize(self.0),
         }
     }
 

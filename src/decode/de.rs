@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use serde_core::de::value::MapDeserializer;
-use serde_core::de::{Deserializer, Visitor};
+use serde::de::value::MapDeserializer;
+use serde::de::{Deserializer, Visitor};
 
 use crate::decode::access::{One, Variant};
 use crate::decode::braces;

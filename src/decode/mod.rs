@@ -50,7 +50,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use serde_core::de::{Deserialize, DeserializeOwned};
+use serde::de::{Deserialize, DeserializeOwned};
 
 use crate::decode::input::Input;
 use crate::decode::place::Root;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde_core::de::{Deserialize, Deserializer, Unexpected, Visitor};
+use serde::de::{Deserialize, Deserializer, Unexpected, Visitor};
 
 use crate::decode::diagnose::fault;
 use crate::decode::text;
@@ -32,16 +32,16 @@ impl<'de> Visitor<'de> for SizeVisitor {
         inner.deserialize_any(SizeVisitor { is_exact })
     }
 
-    fn visit_u64<E: serde_core::de::Error>(self, value: u64) -> Result<ByteSize, E> {
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<ByteSize, E> {
         Ok(ByteSize(value))
     }
 
-    fn visit_i64<E: serde_core::de::Error>(self, value: i64) -> Result<ByteSize, E> {
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<ByteSize, E> {
         let refused = |_| E::invalid_value(Unexpected::Signed(value), &self);
         u64::try_from(value).map(ByteSize).map_err(refused)
     }
 
-    fn visit_f64<E: serde_core::de::Error>(self, value: f64) -> Result<ByteSize, E> {
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<ByteSize, E> {
         let whole = value.fract() == 0.0 && (0.0..2_f64.powi(64)).contains(&value);
         if whole && !self.is_exact {
             Ok(ByteSize(value as u64))
@@ -50,7 +50,7 @@ impl<'de> Visitor<'de> for SizeVisitor {
         }
     }
 
-    fn visit_str<E: serde_core::de::Error>(self, text: &str) -> Result<ByteSize, E> {
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteSize, E> {
         byte_size(text)
             .or_else(|detail| natural(text).map(ByteSize).ok_or(detail))
             .map_err(E::custom)

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use serde_core::de::DeserializeOwned;
+use serde::de::DeserializeOwned;
 
 use crate::engine::commit::Command;
 use crate::engine::core::Engine;

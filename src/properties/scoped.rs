@@ -1,6 +1,6 @@
 //! A view of the keys under a prefix.
 
-use serde_core::de::DeserializeOwned;
+use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::properties::Properties;

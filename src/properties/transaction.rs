@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde_core::de::DeserializeOwned;
+use serde::de::DeserializeOwned;
 
 use crate::engine::commit::Condition;
 use crate::error::Error;

@@ -1,6 +1,6 @@
 //! Arguments without a value: they are `true`, and no text or number.
 
-use serde_core::de::DeserializeOwned;
+use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind};
 use crate::tree::snapshot::{Found, Generation};

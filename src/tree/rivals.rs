@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use serde_core::de::DeserializeOwned;
+use serde::de::DeserializeOwned;
 
 use crate::decode;
 use crate::error::Error;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde_core::de::DeserializeOwned;
+use serde::de::DeserializeOwned;
 
 use crate::decode::{self, Mask, Places};
 use crate::error::{Error, ErrorKind, MASK};

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde_core::de::value::StrDeserializer;
-use serde_core::de::{
+use serde::de::value::StrDeserializer;
+use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, Visitor,
 };
 
@@ -67,18 +67,11 @@ struct Probe<'a> {
 }
 
 /// There is no value.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("no value")]
 struct NoValue;
 
-impl fmt::Display for NoValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no value")
-    }
-}
-
-impl std::error::Error for NoValue {}
-
-impl serde_core::de::Error for NoValue {
+impl serde::de::Error for NoValue {
     fn custom<T: fmt::Display>(_: T) -> Self {
         Self
     }

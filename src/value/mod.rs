@@ -389,17 +389,15 @@ impl<K: Into<Box<str>>, V: Into<Value>> From<BTreeMap<K, V>> for Value {
     }
 }
 
-impl<'de> serde_core::de::Deserialize<'de> for Value {
-    fn deserialize<D: serde_core::de::Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Self, D::Error> {
+impl<'de> serde::de::Deserialize<'de> for Value {
+    fn deserialize<D: serde::de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ValueVisitor)
     }
 }
 
 struct ValueVisitor;
 
-impl<'de> serde_core::de::Visitor<'de> for ValueVisitor {
+impl<'de> serde::de::Visitor<'de> for ValueVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -442,11 +440,11 @@ impl<'de> serde_core::de::Visitor<'de> for ValueVisitor {
         Ok(Value::Unset)
     }
 
-    fn visit_some<D: serde_core::de::Deserializer<'de>>(self, inner: D) -> Result<Value, D::Error> {
-        serde_core::de::Deserialize::deserialize(inner)
+    fn visit_some<D: serde::de::Deserializer<'de>>(self, inner: D) -> Result<Value, D::Error> {
+        serde::de::Deserialize::deserialize(inner)
     }
 
-    fn visit_seq<A: serde_core::de::SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element()? {
             list.push(item);
@@ -454,10 +452,7 @@ impl<'de> serde_core::de::Visitor<'de> for ValueVisitor {
         Ok(Value::List(list.into()))
     }
 
-    fn visit_map<A: serde_core::de::MapAccess<'de>>(
-        self,
-        mut entries: A,
-    ) -> Result<Value, A::Error> {
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut fields = BTreeMap::new();
         while let Some((name, value)) = entries.next_entry::<Box<str>, Value>()? {
             fields.insert(name, value);

@@ -1,7 +1,7 @@
 //! Placeholders: while errors are collected, they stand in for the values known to be bad.
 
-use serde_core::de::value::StrDeserializer;
-use serde_core::de::{
+use serde::de::value::StrDeserializer;
+use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
     VariantAccess, Visitor,
 };
@@ -57,7 +57,7 @@ impl Dummy {
 
     fn inner(self) -> Result<Self, Fault> {
         if self.depth == DEEPEST {
-            return Err(<Fault as serde_core::de::Error>::custom("nested too deep"));
+            return Err(<Fault as serde::de::Error>::custom("nested too deep"));
         }
         let depth = self.depth + 1;
         Ok(Self { depth, ..self })

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
-use serde_core::de::{Expected, Unexpected};
+use serde::de::{Expected, Unexpected};
 
 use crate::decode::diagnose::form::INTEGERS;
 use crate::decode::diagnose::identity::address;
@@ -419,7 +419,7 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-impl serde_core::de::Error for Fault {
+impl serde::de::Error for Fault {
     fn custom<T: fmt::Display>(message: T) -> Self {
         let message = cut(&message.to_string(), 200);
         let mut fault = Self::new(ErrorKind::Mismatch, message);
@@ -523,7 +523,7 @@ pub(in crate::decode) fn is_inside_of_serde(wanted: &str) -> bool {
 /// The name of a type without its modules.
 pub(in crate::decode) fn type_name<T: ?Sized>() -> String {
     let full = std::any::type_name::<T>();
-    let inside = ["serde::__private", "serde_core::private", "::__Field"];
+    let inside = ["serde::__private", "serde::private", "::__Field"];
     if inside.iter().any(|part| full.contains(part)) {
         return INSIDE.to_owned();
     }

@@ -1,6 +1,6 @@
 //! The forms in which a value can be handed to serde's buffer.
 
-use serde_core::de::Visitor;
+use serde::de::Visitor;
 
 use crate::decode::braces;
 use crate::decode::de::visit_int;

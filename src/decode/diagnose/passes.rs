@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use serde_core::de::DeserializeOwned;
+use serde::de::DeserializeOwned;
 
 use crate::decode::diagnose::fault::{self, Fault, Got, Judged};
 use crate::decode::diagnose::form::Form;

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde_core::de::value::StrDeserializer;
-use serde_core::de::{
+use serde::de::value::StrDeserializer;
+use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer,
     MapAccess, SeqAccess, VariantAccess, Visitor,
 };
@@ -64,18 +64,11 @@ pub(crate) fn is_secret_type<T: DeserializeOwned>() -> bool {
 struct TypeOnly<'a>(&'a Cell<bool>);
 
 /// There is no value.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("no value")]
 struct NoValue;
 
-impl fmt::Display for NoValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no value")
-    }
-}
-
-impl std::error::Error for NoValue {}
-
-impl serde_core::de::Error for NoValue {
+impl serde::de::Error for NoValue {
     fn custom<T: fmt::Display>(_: T) -> Self {
         Self
     }

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use serde_core::de::value::SeqDeserializer;
-use serde_core::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
+use serde::de::value::SeqDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 
 use crate::decode::diagnose::collect::Collected;
 use crate::decode::diagnose::dummy::{Dummy, LEVELS};
@@ -524,7 +524,7 @@ pub(in crate::decode) fn duration_parts(value: Duration) -> Parts {
 pub(in crate::decode) struct Part(u64);
 
 impl IntoDeserializer<'_, Fault> for Part {
-    type Deserializer = serde_core::de::value::U64Deserializer<Fault>;
+    type Deserializer = serde::de::value::U64Deserializer<Fault>;
 
     fn into_deserializer(self) -> Self::Deserializer {
         self.0.into_deserializer()

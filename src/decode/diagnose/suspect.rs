@@ -12,7 +12,7 @@ use std::hash::Hash;
 use std::rc::Rc;
 use std::thread::LocalKey;
 
-use serde_core::de::DeserializeOwned;
+use serde::de::DeserializeOwned;
 
 use crate::decode::diagnose::fault;
 use crate::decode::diagnose::fault::{Fault, Got, Judged};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde_core::de::{Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::decode::input::Input;
 use crate::decode::place::De;

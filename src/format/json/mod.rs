@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_core::de::{
+use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
@@ -126,7 +126,7 @@ impl Builder<'_> {
         self.origin.at(line, column)
     }
 
-    fn refuse<E: serde_core::de::Error>(&mut self, fault: Error) -> E {
+    fn refuse<E: serde::de::Error>(&mut self, fault: Error) -> E {
         self.fault = Some(fault);
         E::custom("refused")
     }
@@ -147,7 +147,7 @@ impl Builder<'_> {
         })
     }
 
-    fn value<E: serde_core::de::Error>(
+    fn value<E: serde::de::Error>(
         &mut self,
         offset: usize,
         value: impl Into<Value>,
@@ -278,7 +278,7 @@ struct Here<'b, 'a> {
 }
 
 impl Here<'_, '_> {
-    fn number<E: serde_core::de::Error>(self) -> Result<Built, E> {
+    fn number<E: serde::de::Error>(self) -> Result<Built, E> {
         let builder = self.slot.builder;
         match builder.number(self.offset) {
             Ok(value) => builder.value(self.offset, value),
@@ -294,28 +294,28 @@ impl<'de> Visitor<'de> for Here<'_, '_> {
         f.write_str("any JSON value")
     }
 
-    fn visit_unit<E: serde_core::de::Error>(self) -> Result<Built, E> {
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Built, E> {
         self.slot.builder.value(self.offset, Value::Unset)
     }
 
-    fn visit_bool<E: serde_core::de::Error>(self, value: bool) -> Result<Built, E> {
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Built, E> {
         self.slot.builder.value(self.offset, Value::Bool(value))
     }
 
-    fn visit_i64<E: serde_core::de::Error>(self, value: i64) -> Result<Built, E> {
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Built, E> {
         self.slot.builder.value(self.offset, Value::from(value))
     }
 
-    fn visit_u64<E: serde_core::de::Error>(self, value: u64) -> Result<Built, E> {
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Built, E> {
         self.slot.builder.value(self.offset, Value::from(value))
     }
 
     /// Also the integers that `serde_json` has no room for.
-    fn visit_f64<E: serde_core::de::Error>(self, _: f64) -> Result<Built, E> {
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Built, E> {
         self.number()
     }
 
-    fn visit_str<E: serde_core::de::Error>(self, text: &str) -> Result<Built, E> {
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Built, E> {
         let builder = self.slot.builder;
         if text.contains('\0') {
             let fault = malformed(limits::NUL, builder.place(self.offset));
@@ -445,14 +445,11 @@ impl<'de> Visitor<'de> for Name {
         f.write_str("a name")
     }
 
-    fn visit_borrowed_str<E: serde_core::de::Error>(
-        self,
-        name: &'de str,
-    ) -> Result<Self::Value, E> {
+    fn visit_borrowed_str<E: serde::de::Error>(self, name: &'de str) -> Result<Self::Value, E> {
         Ok(Cow::Borrowed(name))
     }
 
-    fn visit_str<E: serde_core::de::Error>(self, name: &str) -> Result<Self::Value, E> {
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
         Ok(Cow::Owned(name.to_owned()))
     }
 }

@@ -6,7 +6,7 @@ use std::num::ParseIntError;
 use std::ops::Bound;
 use std::str::FromStr;
 
-use serde_core::de::DeserializeOwned;
+use serde::de::DeserializeOwned;
 
 use crate::decode;
 use crate::schema::Veil;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_core::de::{
+use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use ureq::Body;
@@ -250,7 +250,7 @@ struct Items {
 
 impl Items {
     /// Counts `bytes` more.
-    fn count<E: serde_core::de::Error>(&mut self, bytes: usize) -> Result<(), E> {
+    fn count<E: serde::de::Error>(&mut self, bytes: usize) -> Result<(), E> {
         self.bytes = self.bytes.saturating_add(bytes);
         self.is_over = self.bytes > MAX_ITEMS;
         if self.is_over {
@@ -385,7 +385,7 @@ impl Visitor<'_> for Base64<'_> {
         Ok(Vec::new())
     }
 
-    fn visit_str<E: serde_core::de::Error>(self, text: &str) -> Result<Vec<u8>, E> {
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<u8>, E> {
         // Checked before the decoder allocates.
         self.0.count(text.len() / 4 * 3)?;
         STANDARD

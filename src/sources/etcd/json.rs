@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_core::de::DeserializeSeed;
+use serde::de::DeserializeSeed;
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind};
