@@ -197,7 +197,7 @@ impl Generation {
                 let near = most > 0 && !name.is_empty();
                 let near = near && name.chars().count().abs_diff(letters) <= most;
                 // The name itself is there with another meaning, such as a tombstone.
-                near.then(|| (distance(name, wanted), name.to_owned()))
+                near.then(|| (strsim::osa_distance(name, wanted), name.to_owned()))
                     .filter(|(far, _)| (1..=most).contains(far))
             };
             let neighbours = table.map().iter().take(2_000);
@@ -224,27 +224,4 @@ pub(crate) fn sole_targets(node: &Node) -> Vec<Key> {
         }
         Node::Table(_) | Node::Leaf(_) => Vec::new(),
     }
-}
-
-/// How many letters to insert, remove, replace or swap with the next one to make one text of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().collect();
-    let b: Vec<char> = b.chars().collect();
-    let mut before: Vec<usize> = vec![0; b.len() + 1];
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    let mut next: Vec<usize> = vec![0; b.len() + 1];
-    for (i, x) in a.iter().enumerate() {
-        next[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = row[j] + usize::from(x != y);
-            let mut far = replaced.min(row[j + 1] + 1).min(next[j] + 1);
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
-                far = far.min(before[j - 1] + 1);
-            }
-            next[j + 1] = far;
-        }
-        std::mem::swap(&mut before, &mut row);
-        std::mem::swap(&mut row, &mut next);
-    }
-    row[b.len()]
 }
