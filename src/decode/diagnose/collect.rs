@@ -16,7 +16,7 @@ use crate::decode::place::De;
 /// All passes together may do so much, and all that the largest one does so often again. The rest of the
 /// errors of a long value is left out: those that types of the user find, of which a pass finds one.
 const FREE_WORK: usize = 1 << 19;
-const MOST_PASSES: usize = 8;
+const MOST_PASSES: usize = 32;
 
 /// What an entry of a list or a table costs, beside a byte of a text that is cut into entries. Looking at
 /// it costs as much once more.
@@ -38,6 +38,8 @@ pub(in crate::decode) struct Collected {
     /// What all passes have cost, and the most that one has.
     total: usize,
     largest: usize,
+    /// What the last pass has cost.
+    last: usize,
 }
 
 impl Collected {
@@ -45,6 +47,12 @@ impl Collected {
     pub(in crate::decode) fn count(&mut self, work: usize) {
         self.total = self.total.saturating_add(work);
         self.largest = self.largest.max(work);
+        self.last = work;
+    }
+
+    /// Leaves out the last pass: each that finds a form is needed, and there are as many as forms.
+    pub(in crate::decode) fn forgive(&mut self) {
+        self.total = self.total.saturating_sub(std::mem::take(&mut self.last));
     }
 
     /// Whether the passes have cost so much that no other one is worth it.

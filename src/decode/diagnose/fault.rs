@@ -432,7 +432,14 @@ impl serde::de::Error for Fault {
     }
 
     fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::judged("invalid value", Judged::of(&unexpected, expected))
+        let judged = Judged::of(&unexpected, expected);
+        let is_integer = matches!(unexpected, Unexpected::Signed(_) | Unexpected::Unsigned(_));
+        let detail = if is_integer && INTEGERS.contains(&judged.wanted.as_str()) {
+            "out of range"
+        } else {
+            "invalid value"
+        };
+        Self::judged(detail, judged)
     }
 
     fn invalid_length(_: usize, expected: &dyn Expected) -> Self {
@@ -523,7 +530,12 @@ pub(in crate::decode) fn is_inside_of_serde(wanted: &str) -> bool {
 /// The name of a type without its modules.
 pub(in crate::decode) fn type_name<T: ?Sized>() -> String {
     let full = std::any::type_name::<T>();
-    let inside = ["serde::__private", "serde::private", "::__Field"];
+    let inside = [
+        "serde_core::private",
+        "serde::__private",
+        "serde::private",
+        "::__Field",
+    ];
     if inside.iter().any(|part| full.contains(part)) {
         return INSIDE.to_owned();
     }

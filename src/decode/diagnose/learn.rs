@@ -708,6 +708,7 @@ impl Learned {
     /// Gives a value a form of its own.
     pub(in crate::decode) fn except(&mut self, seen: &Seen, form: Form) {
         self.exceptions += 1;
+        self.tried.insert((seen.id.clone(), form));
         self.exact.insert(seen.id.clone(), form);
     }
 

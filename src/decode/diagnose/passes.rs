@@ -40,9 +40,12 @@ pub(in crate::decode) fn decode_in_passes<T: DeserializeOwned>(
             Ok(value) if learner.proves_lists() => return Ok(value),
             Ok(_) => {}
             Err(fault) => {
-                if slow.borrow().is_exhausted() || !learner.improves(&fault, &log) {
+                // What serde says of a single value leads on with hardly any search.
+                let is_too_much = fault.0.custom && slow.borrow().is_exhausted();
+                if is_too_much || !learner.improves(&fault, &log) {
                     return Err(fault);
                 }
+                slow.borrow_mut().collected.forgive();
             }
         }
     }

@@ -237,16 +237,7 @@ impl Slow {
             return *level < LEVELS || self.give_up(&bad, root);
         }
         // The same, where serde has buffered the placeholder.
-        let bumped = self.dummied.iter().find(|dummied| {
-            (fault.0.got.is_some() || fault.0.custom)
-                && under(dummied, &path)
-                && self
-                    .bad
-                    .get(*dummied)
-                    .is_some_and(|level| level + 1 < LEVELS)
-        });
-        if let Some(level) = bumped.and_then(|path| self.bad.get_mut(path)) {
-            *level += 1;
+        if self.replace_placeholder(&fault) {
             return true;
         }
         if place.name || fault.0.unknown.is_some() {
@@ -272,6 +263,27 @@ impl Slow {
         self.bad.insert(path, 0);
         if !consequence {
             errors.push(fault.into_error(root));
+        }
+        true
+    }
+
+    /// Takes another placeholder for a bad value that serde buffers, if the fault may be about the one
+    /// before; says whether there is another one.
+    fn replace_placeholder(&mut self, fault: &Fault) -> bool {
+        let Some(place) = &fault.0.place else {
+            return false;
+        };
+        let may_be = |path: &&String| {
+            let level = self.bad.get(*path);
+            under(path, &place.path) && level.is_some_and(|level| level + 1 < LEVELS)
+        };
+        let is_of_value = fault.0.got.is_some() || fault.0.custom;
+        let mut dummied = self.dummied.iter().filter(|_| is_of_value);
+        let Some(path) = dummied.find(may_be) else {
+            return false;
+        };
+        if let Some(level) = self.bad.get_mut(path) {
+            *level += 1;
         }
         true
     }
@@ -348,6 +360,15 @@ pub(in crate::decode) fn again<T: DeserializeOwned>(
         if errors.len() >= MOST_ERRORS {
             break;
         }
+        if slow.borrow().is_exhausted() && !errors.is_empty() {
+            if slow.borrow_mut().replace_placeholder(&fault) {
+                continue;
+            }
+            // The fault may be that of a good value whose form is not known yet.
+            let last = errors.pop();
+            errors.extend(last.map(|last: Error| last.with_more(MORE)));
+            break;
+        }
         passes::locate::<T>(root, &slow, &mut fault);
         let room = MOST_ERRORS - errors.len();
         let (mut others, left) = passes::refused_alike::<T>(root, &slow, &fault, room - 1);
@@ -367,11 +388,6 @@ pub(in crate::decode) fn again<T: DeserializeOwned>(
             errors.extend(last.map(|last| last.with_more(&note)));
         }
         if !go_on || errors.len() >= MOST_ERRORS {
-            break;
-        }
-        if slow.borrow().is_exhausted() {
-            let last = errors.pop();
-            errors.extend(last.map(|last: Error| last.with_more(MORE)));
             break;
         }
     }

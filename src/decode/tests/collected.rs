@@ -140,3 +140,87 @@ fn each_kind_of_bad_item_is_named() {
     all_named::<IpAddr>(&text);
     all_named::<Secret<u8>>(&text);
 }
+
+/// A struct with many fields, of which serde buffers each.
+#[test]
+fn a_bad_field_of_many_buffered_ones_is_the_only_one_reported() {
+    #[derive(Deserialize)]
+    struct Whole {
+        #[serde(flatten)]
+        #[allow(dead_code)]
+        all: Many,
+    }
+    macro_rules! many {
+        ($($name:ident)*) => {
+            #[derive(Deserialize)]
+            #[allow(dead_code)]
+            struct Many { $($name: u32,)* }
+            const NAMES: &[&str] = &[$(stringify!($name)),*];
+        };
+    }
+    many! {
+        a0 a1 a2 a3 a4 a5 a6 a7 a8 a9 b0 b1 b2 b3 b4 b5 b6 b7 b8 b9 c0 c1 c2 c3 c4 c5 c6 c7 c8 c9
+        d0 d1 d2 d3 d4 d5 d6 d7 d8 d9 e0 e1 e2 e3 e4 e5 e6 e7 e8 e9 f0 f1 f2 f3 f4 f5 f6 f7 f8 f9
+        g0 g1 g2 g3 g4 g5 g6 g7 g8 g9 h0 h1 h2 h3 h4 h5 h6 h7 h8 h9
+    }
+    let value = |name: &str| Value::from(if name == "a0" { "x" } else { "5" });
+    let entries: Vec<(&str, Value)> = NAMES.iter().map(|name| (*name, value(name))).collect();
+    let error = bind::<Whole>(&entries).map(drop).unwrap_err();
+    let keys: Vec<_> = error.iter().map(Error::key).collect();
+    assert_eq!(keys, [Some("a0")], "{error}");
+    assert!(!error.is_partial(), "{error}");
+}
+
+#[test]
+fn one_bad_secret_of_a_thousand_is_found_and_is_known_to_be_the_only_one() {
+    #[derive(Deserialize)]
+    struct Whole<T> {
+        #[serde(flatten)]
+        #[allow(dead_code)]
+        all: BTreeMap<String, T>,
+    }
+    let names: Vec<String> = (0..1_000).map(|at| format!("k{at}")).collect();
+    let value = |at: usize| {
+        Value::from(if at == 700 {
+            "x".to_owned()
+        } else {
+            at.to_string()
+        })
+    };
+    let entries = names.iter().enumerate();
+    let entries: Vec<(&str, Value)> = entries.map(|(at, name)| (&**name, value(at))).collect();
+    for error in [
+        bind::<Whole<Secret<u32>>>(&entries).map(drop).unwrap_err(),
+        bind::<Whole<u32>>(&entries).map(drop).unwrap_err(),
+    ] {
+        let keys: Vec<_> = error.iter().map(Error::key).collect();
+        assert_eq!(keys, [Some("k700")], "{error}");
+        assert!(!error.is_partial(), "{error}");
+    }
+}
+
+#[test]
+fn several_texts_out_of_range_in_a_buffered_map_are_each_reported_as_that() {
+    #[derive(Deserialize)]
+    struct Whole<T> {
+        #[serde(flatten)]
+        #[allow(dead_code)]
+        all: BTreeMap<String, T>,
+    }
+    fn check<T: DeserializeOwned>(texts: &[&str]) {
+        let names = ["a", "b", "c", "d"];
+        let entries = names.iter().zip(texts);
+        let entries: Vec<(&str, Value)> = entries
+            .map(|(name, text)| (*name, Value::from(*text)))
+            .collect();
+        let error = bind::<Whole<T>>(&entries).map(drop).unwrap_err();
+        assert_eq!(error.iter().count(), texts.len(), "{error}");
+        for error in error.iter() {
+            assert!(error.to_string().contains("out of range"), "{error}");
+        }
+    }
+    check::<u8>(&["300", "300"]);
+    check::<u8>(&["300", "301"]);
+    check::<u8>(&["-1", "-1", "-1"]);
+    check::<i8>(&["0x100", "0x100"]);
+}
