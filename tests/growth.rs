@@ -271,7 +271,7 @@ fn bad_values_that_serde_buffers_cost_time_that_grows_with_their_number() {
 fn an_update_with_bad_values_that_serde_buffers_costs_a_few_good_ones() {
     /// The passes that look for bad values, and those of a second and a third decoding: for the error,
     /// and for the places of secrets.
-    const MOST: f64 = 30.0;
+    const MOST: f64 = 60.0;
     let _alone = ALONE.lock().unwrap_or_else(|poison| poison.into_inner());
     let time = |run: Box<dyn FnOnce()>| {
         let begun = ProcessTime::now();

@@ -256,3 +256,74 @@ fn thousands_of_bad_keys_withhold_no_other_key() {
     it.store.hold(bad.chain(good));
     assert_eq!((it.qps.get(), it.app.get().limits.len()), (5, 0));
 }
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Numbers {
+    #[serde(flatten)]
+    all: BTreeMap<String, liveprops::Secret<u32>>,
+}
+
+#[test]
+fn many_bad_keys_of_one_struct_withhold_no_good_key_of_another_one() {
+    #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+    #[serde(default)]
+    struct Many {
+        a: u8,
+        b: u8,
+        c: u8,
+        d: u8,
+        e: u8,
+        f: u8,
+    }
+    #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+    #[serde(default)]
+    struct Outer {
+        inner: Many,
+    }
+    let store = Store::default();
+    let props = Properties::builder().source(store.clone()).build().unwrap();
+    let _many = props.bind::<Many>("many").build().unwrap();
+    let other = props.bind::<Outer>("other").build().unwrap();
+    let bad = ["many.a", "many.b", "many.c", "many.d", "many.e"].map(|key| (key, v("x")));
+    let of_other = [("other.inner.a", v("x")), ("other.inner.b", v(2))];
+    store.hold(bad.into_iter().chain(of_other));
+    assert_eq!(other.get().inner.b, 2);
+}
+
+#[test]
+fn one_bad_secret_of_a_thousand_in_one_map_withholds_no_other_one() {
+    let store = Store::default();
+    let props = Properties::builder().source(store.clone()).build().unwrap();
+    let numbers = props.bind::<Numbers>("m").build().unwrap();
+    let names: Vec<String> = (0..1_000).map(|at| format!("m.k{at}")).collect();
+    let value = |at: usize| if at == 700 { v("x") } else { v(at.to_string()) };
+    let entries = names.iter().enumerate();
+    store.hold(entries.map(|(at, name)| (&**name, value(at))));
+    assert_eq!(numbers.get().all.len(), 999);
+    let explained = props.explain("m.k700");
+    assert!(!explained.refused.is_empty(), "{explained}");
+}
+
+#[test]
+fn of_hundreds_of_keys_that_are_withheld_with_others_the_last_report_counts_the_rest() {
+    let store = Store::default();
+    let props = Properties::builder().source(store.clone()).build().unwrap();
+    let numbers = props.bind::<Numbers>("m").build().unwrap();
+    let names: Vec<String> = (0..400).map(|at| format!("m.k{at}")).collect();
+    let value = |at: usize| {
+        if at % 2 == 0 {
+            v("x")
+        } else {
+            v(at.to_string())
+        }
+    };
+    let entries = names.iter().enumerate();
+    store.hold(entries.map(|(at, name)| (&**name, value(at))));
+    assert_eq!(numbers.get().all.len(), 0);
+    let refused = props.health().refused;
+    let text = refused.last().unwrap().error.to_string();
+    assert!(text.contains("more keys are withheld with it"), "{text}");
+    // The bad ones that were found are reported too.
+    let explained = props.explain("m.k0");
+    assert!(!explained.refused.is_empty(), "{explained}");
+}

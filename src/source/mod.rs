@@ -258,8 +258,8 @@ pub enum Refusal {
     ///
     /// A live struct refuses the changed keys that its error names, and accepts its others; of more than
     /// four bad keys, it refuses all that changed in their tables. A validator
-    /// names none, so it refuses all changed keys below its property. Keys that are refused together are
-    /// reported each.
+    /// names none, so it refuses all changed keys below its property. Of keys that are refused together, up
+    /// to 32 are reported each, and the last report counts the others.
     PerKey,
 }
 

@@ -16,7 +16,7 @@ use crate::decode::place::De;
 /// All passes together may do so much, and all that the largest one does so often again. The rest of the
 /// errors of a long value is left out: those that types of the user find, of which a pass finds one.
 const FREE_WORK: usize = 1 << 19;
-const MOST_PASSES: usize = 32;
+const MOST_PASSES: usize = 16;
 
 /// What an entry of a list or a table costs, beside a byte of a text that is cut into entries. Looking at
 /// it costs as much once more.

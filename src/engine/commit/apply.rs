@@ -200,7 +200,7 @@ impl CommitState {
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let mut culprits = BTreeSet::new();
-                    for scope in scopes(round, &refusals) {
+                    for scope in scopes(round) {
                         culprits = self.new_culprits(&refusals, *scope, &root, before, &kept);
                         if !culprits.is_empty() {
                             break;
@@ -353,7 +353,7 @@ impl CommitState {
                 }
                 Err(refusals) if refusal == Refusal::PerKey => {
                     let before = edits.len();
-                    for scope in scopes(round, &refusals) {
+                    for scope in scopes(round) {
                         let culprits = self.culprits_among(&edits, &refusals, *scope);
                         let culprits = KeyIndex::new(culprits.iter());
                         edits.retain(|edit| {
@@ -398,23 +398,18 @@ impl CommitState {
     }
 }
 
-/// Of more keys than this that are bad at once, the next scope is withheld: a decode names a few of
-/// many bad values only, and each round decodes and merges again.
-const FEW: usize = 4;
-
 /// What to withhold in a round: the next scope if one comes to nothing.
-fn scopes(round: usize, refusals: &[Rejection]) -> &'static [Scope] {
-    let mut errors = refusals.iter().map(|refused| &refused.error);
-    let are_few = errors.all(|error| error.iter().count() <= FEW && !error.is_partial());
+fn scopes(round: usize) -> &'static [Scope] {
     match round {
-        0..2 if are_few => &[Scope::Named, Scope::Beside, Scope::All],
-        0..4 => &[Scope::Beside, Scope::All],
+        0..2 => &[Scope::Named, Scope::Beside, Scope::All],
+        2..4 => &[Scope::Beside, Scope::All],
         _ => &[Scope::All],
     }
 }
 
-/// The keys that are reported as withheld with others are as many at most.
-const MAX_WITHHELD: usize = 64;
+/// The keys that are reported as withheld with others are as many at most: health keeps few errors, and
+/// those that name the bad keys come first.
+const MAX_WITHHELD: usize = 32;
 
 /// Adds an error for each key that is withheld although no error names it.
 fn report_withheld(refused: &mut Vec<Error>, kept: &[(Key, Option<Origin>)]) {
@@ -430,8 +425,9 @@ fn report_withheld(refused: &mut Vec<Error>, kept: &[(Key, Option<Origin>)]) {
     };
     let with = named.iter().find(|key| !key.is_root());
     let with = with.map(|key| format!("`{key}` of ")).unwrap_or_default();
-    let withheld = kept.iter().filter(|(key, _)| unnamed(key));
-    let errors = withheld.take(MAX_WITHHELD).map(|(key, origin)| {
+    let withheld: Vec<_> = kept.iter().filter(|(key, _)| unnamed(key)).collect();
+    let more = withheld.len().saturating_sub(MAX_WITHHELD);
+    let errors = withheld.into_iter().take(MAX_WITHHELD).map(|(key, origin)| {
         let detail = format!(
             "is withheld with {with}the same update, which was refused; it counts when the update is \
              accepted"
@@ -443,6 +439,11 @@ fn report_withheld(refused: &mut Vec<Error>, kept: &[(Key, Option<Origin>)]) {
         }
     });
     refused.extend(errors.collect::<Vec<_>>());
+    if more > 0 {
+        let last = refused.pop();
+        let note = format!("{more} more keys are withheld with it");
+        refused.extend(last.map(|last| last.with_more(&note)));
+    }
 }
 
 /// Whether an edit leaves all keys of a table. A value may remove keys too: a smaller table in place

@@ -114,12 +114,21 @@ impl Rejection {
             beside: Vec::new(),
         }
     }
+
+    /// Whether the error names all bad keys, and few.
+    fn names_few(&self) -> bool {
+        !self.named.is_empty() && self.error.iter().count() <= FEW && !self.error.is_partial()
+    }
 }
+
+/// Of more bad keys than this at once, the tables around them are withheld: a decode names a few of many
+/// bad values only, and each round decodes and merges again.
+const FEW: usize = 4;
 
 /// How many of the keys behind a refusal are withheld.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::engine) enum Scope {
-    /// Those that the errors name. The others of a struct are good perhaps.
+    /// Those that the errors name, if these are few. The others of a struct are good perhaps.
     Named,
     /// Those in the tables of the keys that the errors name.
     Beside,
@@ -423,8 +432,8 @@ impl CommitState {
         let mut culprits = Vec::new();
         let mut seen: BTreeSet<Key> = BTreeSet::new();
         let keys = |refusal: &'a Rejection| match scope {
-            Scope::Named if !refusal.named.is_empty() => &refusal.named,
-            Scope::Beside if !refusal.beside.is_empty() => &refusal.beside,
+            Scope::Named if refusal.names_few() => &refusal.named,
+            Scope::Named | Scope::Beside if !refusal.beside.is_empty() => &refusal.beside,
             _ => &refusal.keys,
         };
         let mut queue: Vec<Key> = refusals.iter().flat_map(keys).cloned().collect();
