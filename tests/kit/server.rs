@@ -294,9 +294,6 @@ impl Server {
                     "-XX:+UseSerialGC",
                     "-XX:TieredStopAtLevel=1",
                     "-Dzookeeper.jmx.log4j.disable=true",
-                    // In an election, a lost vote is sent again after at most this, not after 60 s.
-                    "-Dzookeeper.fastleader.maxNotificationInterval=1000",
-                    "-Dzookeeper.cnxTimeout=1000",
                     "-cp",
                     &archives(&tools.join("zk")),
                     "org.apache.zookeeper.server.quorum.QuorumPeerMain",

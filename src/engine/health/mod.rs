@@ -263,7 +263,7 @@ pub enum SourceEventKind {
     /// It answers again, after a failure.
     Reconnected,
     /// It does not work as it should, and its changes arrive all the same; for as long as that is
-    /// so, see [`SourceHealth::set_degraded`].
+    /// so, see [`SourceHealth::degraded`].
     Degraded(Error),
     /// It was removed with its layer.
     Removed,

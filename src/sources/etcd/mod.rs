@@ -178,7 +178,7 @@ impl Etcd {
     /// Logs in, and again whenever the store wants it.
     ///
     /// Where authentication is off in the store, the source reads without a token, and health shows that
-    /// as [`set_degraded`](crate::health::SourceHealth::set_degraded). It logs in as soon as authentication is
+    /// as [`set_degraded`](crate::health::SourceHealth::degraded). It logs in as soon as authentication is
     /// enabled, within one stream (4 seconds).
     #[must_use]
     pub fn user(self, name: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
