@@ -181,9 +181,12 @@ pub(crate) fn a_member_that_is_frozen_or_cut_off_from_the_others_is_left<S: Memb
     three.put::<S>(&[frozen]);
     within(SOON, "it is followed", || three.is_last());
     // One that leads takes itself for the leader for a while.
-    let leader = leader::<S>(&three.cluster);
-    let first = leader + usize::from(!S::ELECTS_BY_GATES);
-    three.props = follow::<S>(&three.cluster, first % 3);
+    within(SOON, "one is followed that may be cut off", || {
+        let leader = leader::<S>(&three.cluster);
+        let first = leader + usize::from(!S::ELECTS_BY_GATES);
+        three.props = follow::<S>(&three.cluster, first % 3);
+        S::ELECTS_BY_GATES || three.connected() != leader
+    });
     three.is_well();
     let apart = three.connected();
     three.loses::<S>("the connected member cut off", apart, |it| it.part(apart));
