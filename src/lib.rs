@@ -31,39 +31,10 @@
 //! - [`Properties::history`], [`rollback_to`](Properties::rollback_to),
 //!   [`check`](Properties::check) and [`Snapshot::changes_since`] compare and go back;
 //!   [`Builder::bootstrap`] and [`Builder::restart_required`] fix what must not change.
+//! - [`guide`] has chapters on layering, changes, failures, schemas and stores.
 //! - [`guide::conversions`] says how text becomes numbers, durations, lists, structs and enums, what
 //!   `${references}` do, and how lists of several layers make one.
 //! - [`Schema`] declares keys with their types and rules; what breaks it is told all at once.
-//!
-//! # The way of a value
-//!
-//! ```text
-//! Source ─► Update ─► Layer ─► Tree ─► Snapshot ─► DynamicProperty<T> ─► subscribers
-//! (where)   (what it  (its     (merged) (published, (typed, last good)   (told after all
-//!            says)     rank)             immutable)                       is visible)
-//! ```
-//!
-//! Whatever brings an update, a watcher, a poll, a transaction, it goes through one function:
-//! new layer, changed keys, merge, references, decode for live handles, validate, publish, notify.
-//! An update that a validator refuses or a live handle cannot decode changes nothing.
-//!
-//! # The house
-//!
-//! The modules stand in the order of that way, and each sees only those above it:
-//!
-//! | room | what is in it |
-//! |---|---|
-//! | `sync` | std or loom primitives, and the one wrapper around arc-swap |
-//! | `error` | [`Error`]: key, expected, found, origin, cause |
-//! | `value` | [`Value`], [`Key`], [`Origin`], the persistent trie, coercion by serde, [`Secret`], [`ByteSize`] |
-//! | `format` | [`Format`]: text to values, one file a format |
-//! | [`source`] | the contract: [`Source`], [`Update`], [`SourceContext`], and a conformance suite |
-//! | `tree` | layers to one tree: merge, references, what changed, [`Snapshot`], [`explain`] |
-//! | [`property`] | what the program holds: handles, readers, builders, subscriptions |
-//! | [`schema`] | what is declared of keys: [`Schema`], its rules, unknown keys, export |
-//! | `engine` | the commit, the supervisor of sources, the dispatcher of callbacks, [`health`] |
-//! | `properties` | [`Properties`] and its [`Builder`]: the only place that sees both ends |
-//! | [`sources`] | the backends, which see `value`, `format` and [`source`] only |
 //!
 //! # Features
 //!

@@ -1,12 +1,12 @@
-//! The house has one direction: a module imports only what stands above it.
+//! A module imports only from modules above it.
 
 #![allow(missing_docs)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms from the top down. A room sees those above it and itself.
-const ROOMS: [&str; 11] = [
+/// The modules from the top down. A module sees those above it and itself.
+const MODULES: [&str; 11] = [
     "sync",
     "error",
     "value",
@@ -143,7 +143,7 @@ fn imports() -> Vec<Import> {
     imports
 }
 
-fn room(file: &str) -> &str {
+fn module(file: &str) -> &str {
     file.split('/')
         .next()
         .unwrap_or(file)
@@ -154,13 +154,13 @@ fn room(file: &str) -> &str {
 fn no_arrow_runs_back() {
     let mut wrong = Vec::new();
     for Import { file, line, path } in imports() {
-        let (own, Some(other)) = (room(&file), path.first()) else {
+        let (own, Some(other)) = (module(&file), path.first()) else {
             wrong.push(format!(
                 "{file}:{line}: imports from the crate root; name the defining module"
             ));
             continue;
         };
-        let place = |name: &str| ROOMS.iter().position(|room| *room == name);
+        let place = |name: &str| MODULES.iter().position(|module| *module == name);
         let fine = match own {
             "lib" => true,
             "sources" => other == "sources" || BACKENDS_SEE.contains(&other.as_str()),
@@ -180,8 +180,8 @@ fn no_arrow_runs_back() {
 /// backends in one folder.
 fn backend(path: &[&str]) -> String {
     match path {
-        ["fs", own, ..] => format!("fs/{}", room(own)),
-        [own, ..] => room(own).to_owned(),
+        ["fs", own, ..] => format!("fs/{}", module(own)),
+        [own, ..] => module(own).to_owned(),
         [] => String::new(),
     }
 }

@@ -1,5 +1,20 @@
-//! Pages to read: how the crate behaves where several of its parts meet. They hold no code.
+//! Chapters to read: how the crate behaves where several of its parts meet. They hold no code.
 
+pub mod layering {
+    #![doc = include_str!("layering.md")]
+}
 pub mod conversions {
     #![doc = include_str!("conversions.md")]
+}
+pub mod changes {
+    #![doc = include_str!("changes.md")]
+}
+pub mod failures {
+    #![doc = include_str!("failures.md")]
+}
+pub mod schema {
+    #![doc = include_str!("schema.md")]
+}
+pub mod stores {
+    #![doc = include_str!("stores.md")]
 }
