@@ -55,7 +55,7 @@ const OVERRIDES: SourceId = SourceId(1);
 /// Keeps one tree current.
 pub(crate) struct Engine {
     pub(crate) current: Cell<Generation>,
-    ledger: CommitLock<CommitState>,
+    commit_state: CommitLock<CommitState>,
     queue: Mutex<Queue>,
     sources: AtomicU64,
     closed: AtomicBool,
@@ -63,7 +63,7 @@ pub(crate) struct Engine {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) commit_listeners: Listeners,
     close_listeners: Listeners,
-    pub(crate) books: Arc<HealthRegistry>,
+    pub(crate) health_registry: Arc<HealthRegistry>,
     pub(crate) supervisor: Supervisor,
     pub(crate) cache: Cache,
     /// The layer that the program writes to.
@@ -191,7 +191,7 @@ impl Engine {
                     engine.supervisor.wake(&engine);
                 }
             };
-            let books = Arc::new(HealthRegistry::new(clock.clone(), Arc::new(wake)));
+            let health_registry = Arc::new(HealthRegistry::new(clock.clone(), Arc::new(wake)));
             let reports = Weak::clone(me);
             let dispatcher = Dispatcher::new(inline, move |trouble| {
                 if let Some(engine) = reports.upgrade() {
@@ -207,7 +207,7 @@ impl Engine {
                         current.hides(key, found)
                     };
                     let quoting = |words: &str| current.without_values_of(key.as_str(), words);
-                    engine.books.hide(&hidden, &quoting);
+                    engine.health_registry.hide(&hidden, &quoting);
                 }
             });
             let root = Generation {
@@ -229,7 +229,7 @@ impl Engine {
             };
             Self {
                 current: Cell::new(Arc::new(root)),
-                ledger: CommitLock::new(CommitState::new(clock.clone())),
+                commit_state: CommitLock::new(CommitState::new(clock.clone())),
                 queue: Mutex::default(),
                 sources: AtomicU64::new(OVERRIDES.0 + 1),
                 closed: AtomicBool::new(false),
@@ -237,7 +237,7 @@ impl Engine {
                 dispatcher,
                 commit_listeners: Listeners::default(),
                 close_listeners: Listeners::default(),
-                books,
+                health_registry,
                 supervisor: Supervisor::new(clock),
                 cache: Cache::default(),
                 overrides: OVERRIDES,
@@ -292,7 +292,7 @@ impl Engine {
         let now = self.current.load();
         let mut layers = now.layers.iter();
         let is_bootstrap = layers.any(|state| state.id == source && state.layer.is_bootstrap());
-        is_bootstrap && self.books.has_arrived(source)
+        is_bootstrap && self.health_registry.has_arrived(source)
     }
 
     /// Keys that held secrets in an earlier run do so still.
@@ -318,19 +318,19 @@ impl Engine {
             secrets: before.secrets,
             hidden: before.hidden,
         };
-        self.locked(|ledger| drop(ledger.pins.pin(Some(pin))))
+        self.locked(|commit_state| drop(commit_state.pins.pin(Some(pin))))
     }
 
     /// What is rolled back to.
     pub(crate) fn rolled_back(&self) -> Result<Option<Pin>, Error> {
-        self.locked(|ledger| ledger.pins.tree().cloned())
+        self.locked(|commit_state| commit_state.pins.tree().cloned())
     }
 
     /// Rolls back, or ends that, here and on disk.
     pub(crate) fn roll_back(&self, to: Option<u64>) -> Result<CommitOutcome, Error> {
         let mut applied = self.commit(Command::Pin(to))?;
         if let Err(error) = self.cache.keep_rollback(self) {
-            self.books.note(applied.generation, error.clone());
+            self.health_registry.note(applied.generation, error.clone());
             applied.refused.push(error);
         }
         Ok(applied)
@@ -343,7 +343,7 @@ impl Engine {
         guard: RemovalGuard,
         asked: bool,
     ) -> Result<(), Error> {
-        self.locked(|ledger| ledger.guards.add(source, guard, asked))
+        self.locked(|commit_state| commit_state.guards.add(source, guard, asked))
     }
 
     /// Judges the first values of a source beside those that were kept of it.
@@ -353,16 +353,17 @@ impl Engine {
         kept: &Table,
         says: &Table,
     ) -> Result<(), Error> {
-        self.locked(|ledger| ledger.guards.judge(id, kept, says, Said::All))?
+        self.locked(|commit_state| commit_state.guards.judge(id, kept, says, Said::All))?
     }
 
     /// Shows that the first values of a source are held.
     pub(crate) fn show_held(&self, id: SourceId, generation: u64, held: Error) {
         let mut news = News::default();
         // Only a validator could hold the lock here; the next answer is held as well.
-        let _ = self.locked(|ledger| {
-            let what = ledger.guards.held(id);
-            self.books.refused(&mut news, id, generation, held, what);
+        let _ = self.locked(|commit_state| {
+            let what = commit_state.guards.held(id);
+            self.health_registry
+                .refused(&mut news, id, generation, held, what);
         });
         news.tell();
         self.supervisor.ring();
@@ -372,7 +373,8 @@ impl Engine {
     pub(crate) fn give_up(&self, source: SourceId) {
         self.forget(source);
         self.turn_away(source);
-        self.books.close(source, self.current.load().number());
+        self.health_registry
+            .close(source, self.current.load().number());
     }
 
     /// Ends what is done for a source.
@@ -380,7 +382,7 @@ impl Engine {
         self.supervisor.remove(source);
         self.cache.remove(source);
         // Only a validator could hold the lock here; what is left then is a few bytes.
-        let _ = self.locked(|ledger| ledger.guards.remove(source));
+        let _ = self.locked(|commit_state| commit_state.guards.remove(source));
     }
 
     /// Rejects whatever needs the engine's threads or locks in a fork of the process that built the
@@ -408,14 +410,14 @@ impl Engine {
     /// dropped after the lock is released.
     fn locked<R>(&self, f: impl FnOnce(&mut CommitState) -> R) -> Result<R, Error> {
         self.check_process()?;
-        let (outcome, discarded) = self.ledger.with(f).map_err(reentrant)?;
+        let (outcome, discarded) = self.commit_state.with(f).map_err(reentrant)?;
         drop(discarded);
         Ok(outcome)
     }
 
     /// Notes that this thread builds the properties, until the result is dropped.
     pub(crate) fn begin_building(&self) -> Building {
-        Building::begin(&self.ledger)
+        Building::begin(&self.commit_state)
     }
 
     /// Has what a source pushes wait until [`admit`](Self::admit) gives it a layer.
@@ -436,7 +438,7 @@ impl Engine {
     /// Whether an order may be given now, and how deep in a chain of callbacks it would be.
     fn depth(&self) -> Result<u32, Error> {
         self.check_process()?;
-        if self.ledger.is_held() {
+        if self.commit_state.is_held() {
             let detail = "a validator or a decoder may not change properties";
             return Err(Error::new(ErrorKind::Reentrant, detail));
         }
@@ -450,7 +452,8 @@ impl Engine {
                 dispatcher::MAX_DEPTH
             );
             let error = Error::new(ErrorKind::Loop, detail);
-            self.books.note(self.current.load().number(), error.clone());
+            self.health_registry
+                .note(self.current.load().number(), error.clone());
             return Err(error);
         }
         Ok(depth)
@@ -534,7 +537,7 @@ impl Engine {
                     if let Some(document) = queue.take_first_document(layer.id) {
                         let (root, problems) = document.into_parts();
                         layer.root = root;
-                        self.books.arrived(layer.id, problems);
+                        self.health_registry.arrived(layer.id, problems);
                     }
                 }
             }
@@ -557,7 +560,7 @@ impl Engine {
         let mut tell = Vec::new();
         // The last one is dropped after the lock is released: freeing a tree takes long.
         let mut unused = Vec::new();
-        let (is_in_use, discarded) = self.ledger.with(|ledger| {
+        let (is_in_use, discarded) = self.commit_state.with(|commit_state| {
             loop {
                 let next = self.queue.lock().next();
                 let Some(placed) = next else {
@@ -567,13 +570,14 @@ impl Engine {
                 unused.clear();
                 let order = placed.order.lock().take();
                 if let Some(order) = order {
-                    let outcome = self.serve_one(ledger, order, placed.depth, &mut tell);
+                    let outcome = self.serve_one(commit_state, order, placed.depth, &mut tell);
                     *placed.outcome.lock() = Some(outcome);
-                    unused = ledger.retired.take_unused();
+                    unused = commit_state.retired.take_unused();
                 }
             }
             // Where readers use none, the clock is not read.
-            !ledger.retired.is_empty() && ledger.schedule_sweep(self.supervisor.clock().now())
+            !commit_state.retired.is_empty()
+                && commit_state.schedule_sweep(self.supervisor.clock().now())
         })?;
         self.dispatcher.deliver(|| {
             for (depth, told) in tell {
@@ -617,7 +621,7 @@ impl Engine {
 
     fn serve_one(
         &self,
-        ledger: &mut CommitState,
+        commit_state: &mut CommitState,
         mut order: Command,
         depth: u32,
         tell: &mut Vec<(u32, Told)>,
@@ -634,8 +638,10 @@ impl Engine {
             } => {
                 revision = update.revision.take();
                 said = *told;
-                if ledger.guards.watches(*source) && self.books.was_interrupted(*source) {
-                    ledger.guards.interrupted(*source);
+                if commit_state.guards.watches(*source)
+                    && self.health_registry.was_interrupted(*source)
+                {
+                    commit_state.guards.interrupted(*source);
                 }
                 (Some(*source), false, false)
             }
@@ -651,7 +657,7 @@ impl Engine {
         };
         // Nothing is known to panic here: decoders and validators are contained one by one, and
         // publishing runs no user code.
-        let commit = || ledger.commit(&self.current, &self.rules, order);
+        let commit = || commit_state.commit(&self.current, &self.rules, order);
         let outcome = panics::catch(commit)
             .unwrap_or_else(|panic| Err(Error::from_panic("the commit", panic.message())));
         let mut news = News::default();
@@ -674,14 +680,16 @@ impl Engine {
                 }
                 let (generation, changed) = (applied.generation, applied.changed > 0);
                 for clash in clashes {
-                    self.books.note_clash(&mut news, generation, clash);
+                    self.health_registry
+                        .note_clash(&mut news, generation, clash);
                 }
                 if !stale.is_empty() {
-                    self.books.stale(&mut news, generation, stale);
+                    self.health_registry.stale(&mut news, generation, stale);
                 }
                 if let Some((now, waiting)) = waiting {
                     let waiting = waiting_keys(&now, &waiting);
-                    self.books.waits_for_restart(&mut news, generation, waiting);
+                    self.health_registry
+                        .waits_for_restart(&mut news, generation, waiting);
                 }
                 if let Some(source) = source.filter(|source| *source != self.overrides) {
                     if self.cache.is_open() {
@@ -695,13 +703,14 @@ impl Engine {
                         problems,
                         revision,
                         refused: applied.refused.clone(),
-                        held: ledger.guards.held(source),
+                        held: commit_state.guards.held(source),
                         told: said,
                     };
-                    self.books.answered(&mut news, source, answer);
+                    self.health_registry.answered(&mut news, source, answer);
                 }
                 if let Some(items) = ignored_items {
-                    self.books.ignored_items(&mut news, generation, items);
+                    self.health_registry
+                        .ignored_items(&mut news, generation, items);
                 }
                 if !(told.is_empty() && news.is_empty()) {
                     let tell_all = move || {
@@ -718,18 +727,29 @@ impl Engine {
             Err(error) => {
                 if let (Some(source), false) = (source, writes) {
                     if by_time {
-                        ledger.guards.put_off(source);
+                        commit_state.guards.put_off(source);
                     }
-                    let held = ledger.guards.held(source);
+                    let held = commit_state.guards.held(source);
                     // What was to be believed by now may have been let go meanwhile.
                     if !by_time || held.is_some() {
                         let generation = self.current.load().number();
-                        let books = &self.books;
+                        let health_registry = &self.health_registry;
                         match self.is_fixed(source) {
                             // Its values of the start stay in force as they are.
-                            true => books.note_of(&mut news, source, generation, error.clone()),
+                            true => health_registry.note_of(
+                                &mut news,
+                                source,
+                                generation,
+                                error.clone(),
+                            ),
                             false => {
-                                books.refused(&mut news, source, generation, error.clone(), held);
+                                health_registry.refused(
+                                    &mut news,
+                                    source,
+                                    generation,
+                                    error.clone(),
+                                    held,
+                                );
                             }
                         }
                     }
@@ -756,7 +776,8 @@ impl Engine {
                 self.tell_whole(SourceEventKind::CallbackPanicked(error));
             }
             Trouble::NoThread(error) => {
-                self.books.note(self.current.load().number(), error);
+                self.health_registry
+                    .note(self.current.load().number(), error);
                 // It tries again.
                 self.supervisor.ring();
             }
@@ -764,7 +785,8 @@ impl Engine {
     }
 
     pub(crate) fn tell_whole(&self, kind: SourceEventKind) {
-        self.books.whole(self.current.load().number(), kind);
+        self.health_registry
+            .whole(self.current.load().number(), kind);
     }
 
     /// The one value of a type that all sources share.
@@ -824,8 +846,8 @@ impl Engine {
 
     /// The generations that are kept, the newest last, which is in force.
     pub(crate) fn history(&self) -> Result<Vec<Arc<Generation>>, Error> {
-        self.locked(|ledger| {
-            let past = ledger.pins.past().cloned();
+        self.locked(|commit_state| {
+            let past = commit_state.pins.past().cloned();
             past.chain([self.current.full()]).collect()
         })
     }
@@ -834,7 +856,7 @@ impl Engine {
     pub(crate) fn try_out(&self, source: SourceId, document: Document) -> Result<Tried, Error> {
         let refusal = self.supervisor.refusal(source);
         let is_literal = self.supervisor.is_literal(source);
-        self.locked(|ledger| {
+        self.locked(|commit_state| {
             let old = self.current.full();
             let mut document = document;
             if is_literal {
@@ -845,10 +867,11 @@ impl Engine {
             }
             let (root, _) = document.into_parts();
             // The decoders and validators are the user's code.
-            let tried = panics::catch(|| ledger.try_out(&self.rules, &old, source, root, refusal))
-                .unwrap_or_else(|panic| {
-                    Err(Error::from_panic("trying an update", panic.message()))
-                })?;
+            let tried =
+                panics::catch(|| commit_state.try_out(&self.rules, &old, source, root, refusal))
+                    .unwrap_or_else(|panic| {
+                        Err(Error::from_panic("trying an update", panic.message()))
+                    })?;
             Ok(Tried {
                 before: old,
                 after: tried.after,
@@ -867,11 +890,15 @@ impl Engine {
     /// Frees the replaced generations that nobody uses any more; returns when to retry.
     fn free_retired(&self) -> Option<Instant> {
         let now = self.supervisor.clock().now();
-        let sweep =
-            |ledger: &mut CommitState| (ledger.sweep_retired(now), ledger.retired.retry_at());
+        let sweep = |commit_state: &mut CommitState| {
+            (
+                commit_state.sweep_retired(now),
+                commit_state.retired.retry_at(),
+            )
+        };
         // The thread that holds the lock commits, and a validator may take long. This thread never
         // waits.
-        match self.ledger.try_with(sweep) {
+        match self.commit_state.try_with(sweep) {
             Some(((unused, retry), discarded)) => {
                 drop((unused, discarded));
                 retry
@@ -882,12 +909,12 @@ impl Engine {
 
     /// Does what is due by now, and says when to look again.
     pub(crate) fn grown_old(&self) -> Option<Instant> {
-        let (mut next, believed) = self.books.grown_old(self.current.load().number());
+        let (mut next, believed) = self.health_registry.grown_old(self.current.load().number());
         for source in believed {
             let me = self.weak();
             let started = self.supervisor.aside(move || {
                 if let Some(engine) = me.upgrade() {
-                    // Why not is in the books already.
+                    // Why not is in the health registry already.
                     let _ = engine.commit(Command::Confirm {
                         source,
                         by_time: true,
@@ -896,7 +923,7 @@ impl Engine {
             });
             if !started {
                 let again = self.supervisor.clock().now() + dispatcher::RETRY;
-                self.books.accept_at(source, again);
+                self.health_registry.accept_at(source, again);
                 next = next.into_iter().chain([again]).min();
             }
         }
@@ -983,9 +1010,9 @@ impl Host for Engine {
         &self,
         f: &mut dyn FnMut(&Arc<Generation>, &mut Registry),
     ) -> Result<(), Error> {
-        self.locked(|ledger| {
+        self.locked(|commit_state| {
             let current = self.current.full();
-            f(&current, &mut ledger.registry);
+            f(&current, &mut commit_state.registry);
         })
     }
 
@@ -998,7 +1025,7 @@ impl Host for Engine {
     }
 
     fn note_missing(&self, key: &Key, is_table: bool) {
-        self.books.note_missing(key, is_table);
+        self.health_registry.note_missing(key, is_table);
     }
 
     fn records_reads(&self) -> bool {
@@ -1006,7 +1033,7 @@ impl Host for Engine {
     }
 
     fn note_read(&self, keys: Vec<Key>) {
-        self.books.note_read(keys);
+        self.health_registry.note_read(keys);
     }
 
     fn schedule(&self, subscriber: Arc<Subscriber>) {

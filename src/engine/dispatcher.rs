@@ -6,7 +6,7 @@
 //! callback is due, and each ends when it has been idle for [`IDLE`].
 //!
 //! Where the system has no thread to give, the callbacks stay in the queue. Every commit, every
-//! look at the health and the monitor of the sources try again.
+//! look at the health and the watchdog of the sources try again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

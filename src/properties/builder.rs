@@ -473,7 +473,7 @@ impl Builder {
             match engine.cache.rolled_back() {
                 Ok(Some(before)) => engine.begin_with(before)?,
                 Ok(None) => {}
-                Err(unusable) => engine.books.note(0, unusable),
+                Err(unusable) => engine.health_registry.note(0, unusable),
             }
         }
         let deadline = after(self.timeout);

@@ -161,7 +161,9 @@ impl Properties {
                 if engine.check_process().is_err() {
                     return default;
                 }
-                engine.books.malformed(key, self.generation(), error);
+                engine
+                    .health_registry
+                    .malformed(key, self.generation(), error);
                 default
             }
         }
@@ -216,14 +218,14 @@ impl Properties {
         if self.0.engine.check_process().is_err() {
             return explanation;
         }
-        for (source, place) in self.0.engine.books.locations() {
+        for (source, place) in self.0.engine.health_registry.locations() {
             let mut layers = explanation.layers.iter_mut();
             if let Some(layer) = layers.find(|layer| layer.source == source) {
                 layer.location = Some(place);
             }
         }
         let key = Key::parse(key).unwrap_or_else(|_| Key::root());
-        explanation.refused = self.0.engine.books.refused_of(key.as_str());
+        explanation.refused = self.0.engine.health_registry.refused_of(key.as_str());
         explanation
     }
 
@@ -309,7 +311,7 @@ impl Properties {
     ) -> Subscription {
         let host: Weak<dyn Host> = Weak::clone(&self.host());
         match self.0.engine.check_process() {
-            Ok(()) => self.0.engine.books.subscribe(host, callback),
+            Ok(()) => self.0.engine.health_registry.subscribe(host, callback),
             // In a fork there are no events.
             Err(_) => Subscription::new(Subscriber::new(host, Box::new(|| {}))),
         }
@@ -451,7 +453,7 @@ impl Properties {
         engine.check_rank(Some(id), &Layer::new("", Layer::RANK))?;
         let applied = engine.commit(Command::Remove(id))?;
         engine.forget(id);
-        engine.books.close(id, applied.generation);
+        engine.health_registry.close(id, applied.generation);
         Ok(applied)
     }
 
@@ -466,7 +468,7 @@ impl Properties {
         self.0.engine.is_a_source(id)?;
         self.0.engine.check_rank(Some(id), &layer)?;
         let applied = self.0.engine.commit(Command::Move(id, layer.clone()))?;
-        self.0.engine.books.moved(id, layer);
+        self.0.engine.health_registry.moved(id, layer);
         Ok(applied)
     }
 
@@ -647,7 +649,7 @@ impl Properties {
     pub fn status(&self) -> Status {
         let engine = &self.0.engine;
         match engine.check_process() {
-            Ok(()) => engine.books.status(engine.dispatcher.starved()),
+            Ok(()) => engine.health_registry.status(engine.dispatcher.starved()),
             Err(reason) => Status::in_a_fork(reason),
         }
     }
@@ -665,7 +667,9 @@ impl Properties {
                     panics: engine.dispatcher.panics(),
                     starved: engine.dispatcher.starved(),
                 };
-                let mut health = engine.books.health(&engine.current.full(), callbacks);
+                let mut health = engine
+                    .health_registry
+                    .health(&engine.current.full(), callbacks);
                 engine.add_hints(&mut health);
                 health
             }

@@ -40,7 +40,7 @@ pub(super) fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
 /// A layer with its first values, if there are any, and who keeps it current.
 pub(super) struct Loaded {
     pub(super) state: LayerState,
-    pub(super) keeper: Arc<SourceRunner>,
+    pub(super) runner: Arc<SourceRunner>,
     /// Whether the source has given values; of what is pushed the commit tells.
     loaded: bool,
     /// What its document left out.
@@ -62,7 +62,7 @@ pub(super) struct Loaded {
 
 impl Loaded {
     fn is_optional(&self) -> bool {
-        matches!(self.keeper.terms.policy.start, Start::Optional(_))
+        matches!(self.runner.terms.policy.start, Start::Optional(_))
     }
 
     /// Why what was kept on disk stands in for what the source says.
@@ -73,7 +73,7 @@ impl Loaded {
     /// Reports what was kept on disk of the source and is refused; for a source that is required,
     /// that is why there is no start.
     pub(super) fn lost(&self, engine: &Engine, applied: &CommitOutcome) -> Option<Error> {
-        let (Some(_), false) = (&self.kept, is_kept(engine, self.keeper.id)) else {
+        let (Some(_), false) = (&self.kept, is_kept(engine, self.runner.id)) else {
             return None;
         };
         if self.pushes() && self.has_arrived(engine) {
@@ -83,8 +83,8 @@ impl Loaded {
         let refused = Error::all(applied.refused.clone());
         let detail = format!("what was kept of it on disk is refused: {refused}");
         let refused = Error::new(refused.kind(), detail).with_origin(&self.state.name);
-        let books = &engine.books;
-        books.unusable(self.keeper.id, applied.generation, refused.clone());
+        let health_registry = &engine.health_registry;
+        health_registry.unusable(self.runner.id, applied.generation, refused.clone());
         if self.held.is_some() || self.is_awaited {
             // The values of the source are in force instead, or are still to come.
             return None;
@@ -99,7 +99,7 @@ impl Loaded {
         let kept = self.spare.as_ref();
         let possible = self.loaded && (kept.is_some() || self.is_optional());
         possible.then(|| Instead {
-            source: self.keeper.id,
+            source: self.runner.id,
             root: kept.map(|kept| kept.root.clone()).unwrap_or_default(),
             kept: kept.map(|kept| kept.confirmed),
             left_out: kept
@@ -112,8 +112,8 @@ impl Loaded {
     pub(super) fn judged(&mut self, engine: &Engine, applied: &CommitOutcome) {
         let refused = match (&self.spare, self.loaded) {
             (_, false) => false,
-            (Some(_), true) => is_kept(engine, self.keeper.id),
-            (None, true) => !self.state.root.is_empty() && is_empty(engine, self.keeper.id),
+            (Some(_), true) => is_kept(engine, self.runner.id),
+            (None, true) => !self.state.root.is_empty() && is_empty(engine, self.runner.id),
         };
         if refused {
             let why = Error::all(applied.refused.clone());
@@ -125,17 +125,17 @@ impl Loaded {
     }
 
     fn pushes(&self) -> bool {
-        self.keeper.terms.watching == Watching::Push
+        self.runner.terms.watching == Watching::Push
     }
 
     /// Whether the first values are in the tree; what is pushed may still have to come.
     fn has_arrived(&self, engine: &Engine) -> bool {
-        !self.pushes() || engine.books.has_arrived(self.keeper.id)
+        !self.pushes() || engine.health_registry.has_arrived(self.runner.id)
     }
 
-    /// The layer is in the tree: says so in the books, and lets the source go on.
+    /// The layer is in the tree: says so in the health registry, and lets the source go on.
     pub(super) fn admitted(mut self, engine: &Engine, generation: u64, changed: bool) {
-        let id = self.keeper.id;
+        let id = self.runner.id;
         if self.held.is_some() && !is_kept(engine, id) {
             // What was kept of it is refused, so there is nothing that it would take away.
             (self.held, self.failure, self.loaded) = (None, None, true);
@@ -146,7 +146,7 @@ impl Loaded {
         }
         let arrived = self.loaded && self.has_arrived(engine);
         if let Some(unusable) = self.unusable {
-            engine.books.unusable(id, generation, unusable);
+            engine.health_registry.unusable(id, generation, unusable);
         }
         if arrived {
             engine.cache.heard(id, self.revision.clone());
@@ -154,13 +154,15 @@ impl Loaded {
         match self.failure {
             Some(failure) if is_kept(engine, id) => {
                 if let Some(kept) = &self.kept {
-                    engine.books.kept(id, generation, kept, failure.clone());
+                    engine
+                        .health_registry
+                        .kept(id, generation, kept, failure.clone());
                 }
                 if let Some(held) = self.held {
                     engine.show_held(id, generation, held);
                 }
             }
-            Some(failure) => engine.books.report_error(id, generation, failure),
+            Some(failure) => engine.health_registry.report_error(id, generation, failure),
             None if arrived => {
                 let mut news = News::default();
                 let answer = Answer {
@@ -170,14 +172,14 @@ impl Loaded {
                     revision: self.revision,
                     ..Answer::default()
                 };
-                engine.books.answered(&mut news, id, answer);
+                engine.health_registry.answered(&mut news, id, answer);
                 news.tell();
             }
             None => {}
         }
-        self.keeper.admit(self.loaded);
-        if self.keeper.terms.bootstrap && self.loaded {
-            self.keeper.watch_late_changes();
+        self.runner.admit(self.loaded);
+        if self.runner.terms.bootstrap && self.loaded {
+            self.runner.watch_late_changes();
         }
     }
 }
@@ -199,7 +201,7 @@ fn is_empty(engine: &Engine, id: SourceId) -> bool {
 /// A source whose first load is on its way.
 pub(super) struct Started {
     pub(super) state: LayerState,
-    keeper: Arc<SourceRunner>,
+    runner: Arc<SourceRunner>,
     engine: Arc<Engine>,
     kept: Option<Result<Kept, Unkept>>,
 }
@@ -240,7 +242,7 @@ impl Started {
             polled: matches!(terms.watching, Watching::Poll(_)),
         };
         engine
-            .books
+            .health_registry
             .open(id, Arc::clone(&state.name), place, expected);
         if let Some(guard) = policy.guard {
             let speaks = matches!(terms.watching, Watching::Stream | Watching::Push);
@@ -251,11 +253,11 @@ impl Started {
         }
         let name = Arc::clone(&state.name);
         let source = Box::new(Masked::new(source.keep(), credentials));
-        let keeper = engine.supervisor.start(engine, id, name, terms, source);
-        let keeper = keeper.inspect_err(|_| engine.give_up(id))?;
+        let runner = engine.supervisor.start(engine, id, name, terms, source);
+        let runner = runner.inspect_err(|_| engine.give_up(id))?;
         Ok(Self {
             state,
-            keeper,
+            runner,
             engine: Arc::clone(engine),
             kept: None,
         })
@@ -263,10 +265,10 @@ impl Started {
 
     /// Reads what was kept of it on disk while it is on its way.
     pub(super) fn recall(&mut self, engine: &Engine) -> Result<(), Error> {
-        let Some(cached) = self.keeper.terms.policy.cache else {
+        let Some(cached) = self.runner.terms.policy.cache else {
             return Ok(());
         };
-        let id = self.keeper.id;
+        let id = self.runner.id;
         let form = if self.state.is_literal {
             Form::Literal
         } else {
@@ -285,7 +287,7 @@ impl Started {
 
     /// Until when [`finish`](Self::finish) may wait, the longest last.
     pub(super) fn patience(&self, deadline: Instant) -> impl Ord + use<> {
-        let until = self.keeper.waits_until(deadline);
+        let until = self.runner.waits_until(deadline);
         (until.is_none(), until)
     }
 
@@ -294,7 +296,7 @@ impl Started {
     pub(super) fn finish(self, deadline: Instant, doomed: bool) -> Result<Loaded, Error> {
         let Self {
             mut state,
-            keeper,
+            runner,
             engine,
             kept,
         } = self;
@@ -309,7 +311,7 @@ impl Started {
             is_awaited: false,
             held: None,
             unusable: None,
-            keeper,
+            runner,
         };
         let (kept, missing) = match kept {
             Some(Ok(kept)) => (Some(kept), None),
@@ -322,9 +324,9 @@ impl Started {
         };
         let why = |error: Error| Error::all([error].into_iter().chain(missing).collect());
         let first = if !loaded.pushes() {
-            let keeper = &loaded.keeper;
-            keeper.wait_for_first(deadline, kept.is_some(), doomed)
-        } else if let Some(error) = loaded.keeper.take_attach_error() {
+            let runner = &loaded.runner;
+            runner.wait_for_first(deadline, kept.is_some(), doomed)
+        } else if let Some(error) = loaded.runner.take_attach_error() {
             Err(error)
         } else if kept.is_none() {
             return Ok(loaded);

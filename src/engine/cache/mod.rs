@@ -366,7 +366,7 @@ impl Shared {
                     return true;
                 }
                 if let Err(error) = engine.cache.keep_rollback(&engine) {
-                    engine.books.note(generation, error);
+                    engine.health_registry.note(generation, error);
                 }
                 return true;
             }
@@ -407,7 +407,9 @@ impl Shared {
                 }
             }
         }
-        engine.books.unkept(job.source, generation, problem);
+        engine
+            .health_registry
+            .unkept(job.source, generation, problem);
         true
     }
 
@@ -474,7 +476,7 @@ impl Job {
             hidden
         };
         // While a part of the source is as it was read from here, its secrets are still missing.
-        let lacks_some = kept.is_some() || engine.books.is_whole(self.source).is_err();
+        let lacks_some = kept.is_some() || engine.health_registry.is_whole(self.source).is_err();
         let is_absent = |key: &&Key| root.find(key.segments()).is_none();
         let absent: Vec<Key> = if lacks_some {
             self.left_out.iter().filter(is_absent).cloned().collect()
@@ -482,7 +484,9 @@ impl Job {
             Vec::new()
         };
         let body = encoding::body(&root, &absent, &hidden);
-        engine.books.left_out(self.source, guessed.into_inner());
+        engine
+            .health_registry
+            .left_out(self.source, guessed.into_inner());
         // It may be the last that holds it.
         drop(root);
         let revision = self.revision.as_deref();

@@ -20,7 +20,7 @@ impl Engine {
     /// Adds the hints that depend on all sources to the health of each.
     pub(crate) fn add_hints(&self, health: &mut Health) {
         let now = self.current.full();
-        let read = self.books.read_keys();
+        let read = self.health_registry.read_keys();
         self.add_hints_of_missing(&now, &read, health);
         self.add_hints_of_respelled(&now, &read, health);
         for (source, hint) in now.foreign_references() {
@@ -32,7 +32,7 @@ impl Engine {
     pub(crate) fn records_reads(&self) -> bool {
         let now = self.current.full();
         let records = self.check_process().is_ok() && now.layers.iter().any(|it| is_flat(it));
-        records && self.books.records_reads()
+        records && self.health_registry.records_reads()
     }
 
     /// Whether the schema declares a key, or a handle reads it.
@@ -46,7 +46,7 @@ impl Engine {
     fn add_hints_of_missing(&self, now: &Generation, read: &BTreeSet<Key>, health: &mut Health) {
         let declared = self.rules.schema.iter().flat_map(Schema::keys);
         let wanted = declared.take(MAX_COMPARED).chain(read);
-        let mut missing: BTreeMap<Key, bool> = self.books.missing();
+        let mut missing: BTreeMap<Key, bool> = self.health_registry.missing();
         for key in wanted {
             missing.entry(key.clone()).or_default();
         }

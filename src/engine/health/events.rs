@@ -84,7 +84,7 @@ fn weight(kind: &SourceEventKind) -> usize {
 #[must_use = "nobody hears of it before it is told"]
 pub(crate) struct News {
     boxes: Vec<Arc<EventBox>>,
-    /// What is not in the books any more: how the cause of an error is dropped is the user's code.
+    /// What is not in the health registry any more: how the cause of an error is dropped is the user's code.
     pub(super) errors: Vec<Error>,
     lost: Vec<SourceEvent>,
     /// Wakes who reports what was withheld, if something was.

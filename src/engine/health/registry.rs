@@ -1,4 +1,4 @@
-//! Keeps the books of all sources, and tells who listens.
+//! Keeps the health registry of all sources, and tells who listens.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -32,7 +32,7 @@ const MAX_MISSING: usize = 256;
 /// As many keys of handles, and of the fields of bound structs, are compared with those that are set.
 const MAX_READ: usize = 1_000;
 
-/// Keeps the books.
+/// Keeps the health registry.
 pub(crate) struct HealthRegistry {
     pub(super) inner: Mutex<Inner>,
     listeners: Listeners,
@@ -111,7 +111,7 @@ pub(crate) struct Expected {
     pub(crate) polled: bool,
 }
 
-/// What a source said that was taken, as far as the books are concerned.
+/// What a source said that was taken, as far as the health registry are concerned.
 #[derive(Default)]
 pub(crate) struct Answer {
     pub(crate) generation: u64,
@@ -272,7 +272,7 @@ impl HealthRegistry {
 
     /// The source said something that was taken.
     ///
-    /// As all that a commit leads to, it is written while the commit lock is held, so that the books
+    /// As all that a commit leads to, it is written while the commit lock is held, so that the health registry
     /// follow the commits in their order; the news is for whoever holds it to tell later.
     pub(crate) fn answered(&self, news: &mut News, source: SourceId, answer: Answer) {
         let Answer {
@@ -850,14 +850,14 @@ mod tests {
     #[test]
     fn a_withheld_rejection_of_a_key_that_becomes_secret_is_reported_without_its_text() {
         let (fake, clock) = Fake::new();
-        let books = HealthRegistry::new(clock, Arc::new(|| ()));
+        let health_registry = HealthRegistry::new(clock, Arc::new(|| ()));
         let source = SourceId(7);
         let expected = Expected {
             required: true,
             max_stale: Duration::ZERO,
             polled: false,
         };
-        books.open(source, Arc::from("test"), Layer::new("test", 0), expected);
+        health_registry.open(source, Arc::from("test"), Layer::new("test", 0), expected);
         let odd = || Error::new(ErrorKind::Mismatch, "found hunter").with_key("door");
         let answer = |refused: Vec<Error>| Answer {
             refused,
@@ -865,16 +865,16 @@ mod tests {
         };
         let mut news = News::default();
         for _ in 0..3 {
-            books.answered(&mut news, source, answer(vec![odd()]));
-            books.answered(&mut news, source, answer(Vec::new()));
+            health_registry.answered(&mut news, source, answer(vec![odd()]));
+            health_registry.answered(&mut news, source, answer(Vec::new()));
         }
-        books.answered(&mut news, source, answer(vec![odd()]));
-        books.hide(&|key| key == "door", &|_| None);
-        let mut inner = books.inner.lock();
+        health_registry.answered(&mut news, source, answer(vec![odd()]));
+        health_registry.hide(&|key| key == "door", &|_| None);
+        let mut inner = health_registry.inner.lock();
         let record = inner.record(source).unwrap();
         fake.advance(Duration::from_secs(6));
         let mut damper = std::mem::take(&mut record.damper);
-        let due = damper.take_due(books.clock.now(), || record.events());
+        let due = damper.take_due(health_registry.clock.now(), || record.events());
         let [(SourceEventKind::Rejected(error), 1)] = &due[..] else {
             panic!("{due:?}");
         };
@@ -887,15 +887,19 @@ mod tests {
 
     #[test]
     fn a_malformed_reading_that_was_told_of_waits_for_nobody() {
-        let books = Arc::new(HealthRegistry::new(Clock::default(), Arc::new(|| ())));
+        let health_registry = Arc::new(HealthRegistry::new(Clock::default(), Arc::new(|| ())));
         let error = || Error::new(ErrorKind::Mismatch, "not a number");
         for generation in [1, 2] {
-            books.malformed("n", generation, error());
+            health_registry.malformed("n", generation, error());
         }
-        assert_eq!(books.inner.lock().refused.len(), 1, "the same one");
-        let held = books.inner.lock();
+        assert_eq!(
+            health_registry.inner.lock().refused.len(),
+            1,
+            "the same one"
+        );
+        let held = health_registry.inner.lock();
         let (done, is_done) = channel();
-        let reader = Arc::clone(&books);
+        let reader = Arc::clone(&health_registry);
         let thread = std::thread::spawn(move || {
             reader.malformed("n", 2, error());
             let _ = done.send(());
@@ -903,7 +907,7 @@ mod tests {
         let outcome = is_done.recv_timeout(Duration::from_secs(5));
         drop(held);
         assert!(thread.join().is_ok());
-        assert!(outcome.is_ok(), "it waited for the books");
-        assert_eq!(books.inner.lock().refused[0].count, 2);
+        assert!(outcome.is_ok(), "it waited for the health_registry");
+        assert_eq!(health_registry.inner.lock().refused[0].count, 2);
     }
 }

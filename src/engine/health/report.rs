@@ -1,4 +1,4 @@
-//! What is read of the books.
+//! What is read of the health registry.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};

@@ -20,30 +20,30 @@ const HEALTHY: Duration = Duration::from_secs(1);
 
 /// A thread's turn at a source.
 pub(super) struct Attempt {
-    keeper: Arc<SourceRunner>,
-    life: Arc<Worker>,
+    runner: Arc<SourceRunner>,
+    worker: Arc<Worker>,
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        let keeper = &self.keeper;
-        let mut state = keeper.state.lock();
+        let runner = &self.runner;
+        let mut state = runner.state.lock();
         if state.ended {
             return;
         }
-        if self.life.has_ended() {
+        if self.worker.has_ended() {
             state.left = state.left.saturating_sub(1);
             // It has got somewhere, so the next attempt may.
-            let soon = keeper.clock.now() + backoff::after_failures(state.failures);
+            let soon = runner.clock.now() + backoff::after_failures(state.failures);
             state.revive = state.revive.map(|at| at.min(soon));
         } else if !state.resting {
             // It ended without being told to, which is our fault and not the source's.
-            state.life = None;
+            state.worker = None;
             state.count_failure();
-            state.revive = Some(keeper.clock.now() + backoff::after_failures(state.failures));
+            state.revive = Some(runner.clock.now() + backoff::after_failures(state.failures));
         }
         drop(state);
-        keeper.ring();
+        runner.ring();
     }
 }
 
@@ -54,19 +54,19 @@ enum Then {
 }
 
 impl Attempt {
-    pub(super) fn new(keeper: Arc<SourceRunner>, life: Arc<Worker>) -> Self {
-        Self { keeper, life }
+    pub(super) fn new(runner: Arc<SourceRunner>, worker: Arc<Worker>) -> Self {
+        Self { runner, worker }
     }
 
     pub(super) fn run(&self) {
-        watchdog::runs(&self.keeper);
-        let updates = self.keeper.updates(&self.life);
-        let admitted = self.keeper.state.lock().admitted.is_some();
+        watchdog::runs(&self.runner);
+        let updates = self.runner.updates(&self.worker);
+        let admitted = self.runner.state.lock().admitted.is_some();
         if !admitted && matches!(self.first(&updates), Then::End) {
             return;
         }
         loop {
-            let then = match self.keeper.terms.watching {
+            let then = match self.runner.terms.watching {
                 Watching::Never => self.load_once(&updates),
                 Watching::Poll(every) => self.poll(&updates, every.max(MIN_POLL)),
                 Watching::Stream => self.stream(&updates),
@@ -84,87 +84,87 @@ impl Attempt {
         deadline: Duration,
         run: impl FnOnce() -> Result<R, Error>,
     ) -> Option<Result<R, Error>> {
-        self.life.begin(deadline);
-        self.keeper.ring();
+        self.worker.begin(deadline);
+        self.runner.ring();
         let outcome = guarded(run);
-        self.life.answered().then_some(outcome)
+        self.worker.answered().then_some(outcome)
     }
 
     /// Waits until a moment, or for ever, or until somebody wants a round; says whether to go on.
     fn wait(&self, until: Option<Instant>) -> Then {
-        let keeper = &self.keeper;
-        let mut state = keeper.state.lock();
+        let runner = &self.runner;
+        let mut state = runner.state.lock();
         loop {
-            if state.ended || self.life.has_ended() {
+            if state.ended || self.worker.has_ended() {
                 return Then::End;
             }
-            if state.is_wanted() || until.is_some_and(|until| keeper.clock.now() >= until) {
+            if state.is_wanted() || until.is_some_and(|until| runner.clock.now() >= until) {
                 return Then::GoOn;
             }
-            keeper.clock.wait(&keeper.bell, &mut state, until);
+            runner.clock.wait(&runner.bell, &mut state, until);
         }
     }
 
     fn begin_round(&self) {
-        self.keeper.state.lock().begun += 1;
+        self.runner.state.lock().begun += 1;
     }
 
     /// Commits what the source answered, which ends the round.
     fn commit(&self, updates: &SourceContext, update: Update) {
         let outcome = updates.send(update).and_then(|applied| whole(&applied));
-        self.keeper.answered(&self.life, outcome);
+        self.runner.answered(&self.worker, outcome);
     }
 
     /// Ends a round in which the source failed, and says how long to wait before the next.
     fn report_error(&self, error: Error) -> Duration {
-        let mut state = self.keeper.state.lock();
-        let pause = self.keeper.count_failure(&mut state, &error);
+        let mut state = self.runner.state.lock();
+        let pause = self.runner.count_failure(&mut state, &error);
         state.round_over(Err(error));
-        self.keeper.bell.notify_all();
+        self.runner.bell.notify_all();
         pause
     }
 
     fn pause(&self, pause: Duration) -> Then {
-        self.wait(self.keeper.clock.now().checked_add(pause))
+        self.wait(self.runner.clock.now().checked_add(pause))
     }
 
     /// Loads until the builder has taken its values, or goes on without.
     fn first(&self, updates: &SourceContext) -> Then {
-        let keeper = &self.keeper;
+        let runner = &self.runner;
         loop {
             self.begin_round();
-            let Some(outcome) = self.bounded(keeper.terms.first, || keeper.source.load()) else {
+            let Some(outcome) = self.bounded(runner.terms.first, || runner.source.load()) else {
                 return Then::End;
             };
-            let mut state = keeper.state.lock();
+            let mut state = runner.state.lock();
             let mut again = None;
             if let Err(error) = &outcome {
-                let pause = keeper.count_failure(&mut state, error);
-                again = keeper.clock.now().checked_add(pause);
+                let pause = runner.count_failure(&mut state, error);
+                again = runner.clock.now().checked_add(pause);
                 drop(state);
-                if keeper.is_patient() {
+                if runner.is_patient() {
                     updates.report_error(error.clone());
                 }
-                state = keeper.state.lock();
+                state = runner.state.lock();
             } else {
                 state.failures = 0;
             }
             // Else the builder has one attempt, and what comes of it decides.
-            let until = again.filter(|_| keeper.is_patient());
+            let until = again.filter(|_| runner.is_patient());
             state.first = Some(outcome);
-            keeper.bell.notify_all();
+            runner.bell.notify_all();
             loop {
-                if state.ended || self.life.has_ended() {
+                if state.ended || self.worker.has_ended() {
                     return Then::End;
                 }
                 if let Some(loaded) = state.admitted {
                     let first = state.first.take();
                     return self.after_admission(state, loaded, first, again, updates);
                 }
-                if until.is_some_and(|until| keeper.clock.now() >= until) {
+                if until.is_some_and(|until| runner.clock.now() >= until) {
                     break;
                 }
-                keeper.clock.wait(&keeper.bell, &mut state, until);
+                runner.clock.wait(&runner.bell, &mut state, until);
             }
         }
     }
@@ -180,7 +180,7 @@ impl Attempt {
     ) -> Then {
         if loaded {
             state.round_over(Ok(()));
-            self.keeper.bell.notify_all();
+            self.runner.bell.notify_all();
             return Then::GoOn;
         }
         drop(state);
@@ -191,7 +191,7 @@ impl Attempt {
             }
             // The builder has seen the failure, and told of it.
             _ => {
-                let soon = || self.keeper.clock.now() + backoff::after_failures(1);
+                let soon = || self.runner.clock.now() + backoff::after_failures(1);
                 self.wait(Some(again.unwrap_or_else(soon)))
             }
         }
@@ -200,10 +200,10 @@ impl Attempt {
     /// A source that is loaded once, and again when somebody wants it.
     fn load_once(&self, updates: &SourceContext) -> Then {
         {
-            let mut state = self.keeper.state.lock();
+            let mut state = self.runner.state.lock();
             if state.loaded && !state.is_wanted() {
                 state.resting = true;
-                state.life = None;
+                state.worker = None;
                 return Then::End;
             }
         }
@@ -211,15 +211,15 @@ impl Attempt {
     }
 
     fn poll(&self, updates: &SourceContext, every: Duration) -> Then {
-        let keeper = &self.keeper;
-        let manual = keeper.terms.policy.manual;
+        let runner = &self.runner;
+        let manual = runner.terms.policy.manual;
         let (due, next) = {
-            let state = keeper.state.lock();
+            let state = runner.state.lock();
             // After a failure its pause was waited for already.
             let due = !state.loaded || (state.failures > 0 && !manual);
             (
                 due,
-                backoff::next_poll(keeper.clock.now(), every, state.slot),
+                backoff::next_poll(runner.clock.now(), every, state.slot),
             )
         };
         if !due {
@@ -227,8 +227,8 @@ impl Attempt {
             if matches!(self.wait(next), Then::End) {
                 return Then::End;
             }
-            if next.is_some_and(|next| keeper.clock.now() >= next) {
-                keeper.state.lock().slot = next;
+            if next.is_some_and(|next| runner.clock.now() >= next) {
+                runner.state.lock().slot = next;
             }
         }
         self.round(updates)
@@ -236,12 +236,12 @@ impl Attempt {
 
     /// Asks the source once and commits what it says; waits after a failure.
     fn round(&self, updates: &SourceContext) -> Then {
-        let keeper = &self.keeper;
-        let engine = keeper.engine.upgrade();
-        let committed = engine.and_then(|engine| engine.books.revision(keeper.id));
+        let runner = &self.runner;
+        let engine = runner.engine.upgrade();
+        let committed = engine.and_then(|engine| engine.health_registry.revision(runner.id));
         self.begin_round();
-        let deadline = keeper.terms.timing.load_deadline();
-        match self.bounded(deadline, || keeper.source.poll(committed.as_deref())) {
+        let deadline = runner.terms.timing.load_deadline();
+        match self.bounded(deadline, || runner.source.poll(committed.as_deref())) {
             None => Then::End,
             Some(Ok(update)) => {
                 self.commit(updates, update);
@@ -257,13 +257,13 @@ impl Attempt {
 
     /// Has a source that could not begin to push begin again, until it can.
     fn attach(&self, updates: &SourceContext) -> Then {
-        let keeper = &self.keeper;
-        let deadline = keeper.terms.timing.load_deadline();
-        match self.bounded(deadline, || keeper.source.watch(updates)) {
+        let runner = &self.runner;
+        let deadline = runner.terms.timing.load_deadline();
+        match self.bounded(deadline, || runner.source.watch(updates)) {
             None => Then::End,
             Some(Ok(())) => {
                 // It pushes from threads of its own from now on.
-                let mut state = keeper.state.lock();
+                let mut state = runner.state.lock();
                 (state.failures, state.loaded) = (0, true);
                 state.resting = true;
                 Then::End
@@ -277,15 +277,15 @@ impl Attempt {
     }
 
     fn stream(&self, updates: &SourceContext) -> Then {
-        let keeper = &self.keeper;
+        let runner = &self.runner;
         self.begin_round();
-        let begun = keeper.clock.now();
-        let before = keeper.state.lock().failures;
-        self.life.watch(keeper.terms.timing.longest_silence());
-        self.keeper.ring();
-        let outcome = guarded(|| keeper.source.watch(updates));
-        let again = self.life.watched();
-        if self.life.has_ended() {
+        let begun = runner.clock.now();
+        let before = runner.state.lock().failures;
+        self.worker.watch(runner.terms.timing.longest_silence());
+        self.runner.ring();
+        let outcome = guarded(|| runner.source.watch(updates));
+        let again = self.worker.watched();
+        if self.worker.has_ended() {
             return Then::End;
         }
         let error = match outcome {
@@ -294,9 +294,9 @@ impl Attempt {
             Ok(()) => Error::new(ErrorKind::Unavailable, "the watch ended by itself"),
         };
         updates.report_error(error.clone());
-        let lasted = keeper.clock.now().saturating_duration_since(begun) >= HEALTHY;
+        let lasted = runner.clock.now().saturating_duration_since(begun) >= HEALTHY;
         let silent = {
-            let mut state = keeper.state.lock();
+            let mut state = runner.state.lock();
             if !lasted {
                 // What breaks as soon as it begins would otherwise be begun without end.
                 state.failures = state.failures.max(before);

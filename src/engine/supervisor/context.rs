@@ -16,40 +16,44 @@ use crate::tree::layer::SourceId;
 /// What one thread's turn at a source says goes to the engine, until the turn is over.
 pub(super) struct EngineSink {
     engine: Weak<Engine>,
-    keeper: Weak<SourceRunner>,
+    runner: Weak<SourceRunner>,
     id: SourceId,
     refusal: Refusal,
     /// Whether its values contain no references.
     is_literal: bool,
     /// Whether to tell how late its changes are from when it says them.
     timed: bool,
-    life: Arc<Worker>,
+    worker: Arc<Worker>,
 }
 
 impl EngineSink {
-    pub(super) fn new(engine: Weak<Engine>, keeper: &Arc<SourceRunner>, life: Arc<Worker>) -> Self {
+    pub(super) fn new(
+        engine: Weak<Engine>,
+        runner: &Arc<SourceRunner>,
+        worker: Arc<Worker>,
+    ) -> Self {
         Self {
             engine,
-            keeper: Arc::downgrade(keeper),
-            id: keeper.id,
-            refusal: keeper.terms.refusal,
-            is_literal: keeper.is_literal(),
-            timed: keeper.terms.watching == Watching::Stream,
-            life,
+            runner: Arc::downgrade(runner),
+            id: runner.id,
+            refusal: runner.terms.refusal,
+            is_literal: runner.is_literal(),
+            timed: runner.terms.watching == Watching::Stream,
+            worker,
         }
     }
 
     /// The engine, unless what is said does not count any more, or counts in another process.
     fn engine(&self) -> Option<Arc<Engine>> {
         let engine = self.engine.upgrade()?;
-        (engine.check_process().is_ok() && !self.life.has_ended()).then_some(engine)
+        (engine.check_process().is_ok() && !self.worker.has_ended()).then_some(engine)
     }
 }
 
 struct EngineTicket {
     engine: Weak<Engine>,
-    keeper: Weak<SourceRunner>,
-    life: Arc<Worker>,
+    runner: Weak<SourceRunner>,
+    worker: Arc<Worker>,
     placed: Result<Arc<QueuedCommand>, Error>,
 }
 
@@ -57,10 +61,10 @@ impl Ticket for EngineTicket {
     fn commit(self: Box<Self>) -> Result<CommitOutcome, Error> {
         let engine = self.engine.upgrade().ok_or_else(closed)?;
         let outcome = engine.settle(&*self.placed?);
-        if let Some(keeper) = self.keeper.upgrade() {
+        if let Some(runner) = self.runner.upgrade() {
             let taken = outcome.as_ref().map_err(Error::clone).and_then(whole);
-            let taken = taken.and_then(|()| engine.books.is_whole(keeper.id));
-            keeper.answered(&self.life, taken);
+            let taken = taken.and_then(|()| engine.health_registry.is_whole(runner.id));
+            runner.answered(&self.worker, taken);
         }
         outcome
     }
@@ -87,8 +91,8 @@ impl Sink for EngineSink {
         };
         Box::new(EngineTicket {
             engine: Weak::clone(&self.engine),
-            keeper: Weak::clone(&self.keeper),
-            life: Arc::clone(&self.life),
+            runner: Weak::clone(&self.runner),
+            worker: Arc::clone(&self.worker),
             placed,
         })
     }
@@ -97,10 +101,10 @@ impl Sink for EngineSink {
         if let Some(engine) = self.engine() {
             let generation = engine.current.load().number();
             engine
-                .books
+                .health_registry
                 .report_error(self.id, generation, error.clone());
-            if let Some(keeper) = self.keeper.upgrade() {
-                keeper.report_error(&self.life, error);
+            if let Some(runner) = self.runner.upgrade() {
+                runner.report_error(&self.worker, error);
             }
             // From now on its values grow old.
             engine.supervisor.ring();
@@ -110,11 +114,11 @@ impl Sink for EngineSink {
     fn heartbeat(&self) {
         if let Some(engine) = self.engine() {
             let generation = engine.current.load().number();
-            if engine.books.heartbeat(self.id, generation) {
+            if engine.health_registry.heartbeat(self.id, generation) {
                 engine.cache.heartbeat(self.id);
             }
-            if let Some(keeper) = self.keeper.upgrade() {
-                keeper.answered(&self.life, Ok(()));
+            if let Some(runner) = self.runner.upgrade() {
+                runner.answered(&self.worker, Ok(()));
             }
         }
     }
@@ -122,29 +126,31 @@ impl Sink for EngineSink {
     fn set_degraded(&self, reason: Option<Error>) {
         if let Some(engine) = self.engine() {
             let generation = engine.current.load().number();
-            engine.books.set_degraded(self.id, generation, reason);
-            self.life.sign();
+            engine
+                .health_registry
+                .set_degraded(self.id, generation, reason);
+            self.worker.sign();
         }
     }
 
     fn set_location(&self, place: Arc<str>) {
         if let Some(engine) = self.engine() {
-            engine.books.set_location(self.id, place);
+            engine.health_registry.set_location(self.id, place);
         }
     }
 
     fn is_stopped(&self) -> bool {
         // Before the lock, which another thread may have held at a fork.
         let engine = self.engine.upgrade();
-        engine.is_none_or(|engine| engine.check_process().is_err()) || self.life.is_stopped()
+        engine.is_none_or(|engine| engine.check_process().is_err()) || self.worker.is_stopped()
     }
 
     fn wait(&self, pause: Duration) -> bool {
-        self.life.wait(pause)
+        self.worker.wait(pause)
     }
 
     fn on_stop(&self, hook: Box<dyn Fn() + Send + Sync>) {
-        self.life.on_stop(hook);
+        self.worker.on_stop(hook);
     }
 
     fn shared(&self, kind: TypeId, make: Make<'_>) -> Arc<dyn Any + Send + Sync> {

@@ -25,13 +25,13 @@ pub(crate) use runner::{SourceRunner, Terms, guarded};
 
 /// All sources that run.
 pub(crate) struct Supervisor {
-    monitor: Arc<Watchdog>,
+    watchdog: Arc<Watchdog>,
 }
 
 impl Supervisor {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
-            monitor: Arc::new(Watchdog::new(clock)),
+            watchdog: Arc::new(Watchdog::new(clock)),
         }
     }
 
@@ -46,28 +46,28 @@ impl Supervisor {
         source: Box<dyn Source>,
     ) -> Result<Arc<SourceRunner>, Error> {
         let pushes = terms.watching == crate::source::Watching::Push;
-        let keeper = SourceRunner::new(engine, &self.monitor, id, name, terms, source);
-        self.monitor.add(Arc::clone(&keeper));
-        let run = if keeper.needs_monitor {
-            self.monitor.run(engine.weak()).map_err(|cause| {
+        let runner = SourceRunner::new(engine, &self.watchdog, id, name, terms, source);
+        self.watchdog.add(Arc::clone(&runner));
+        let run = if runner.needs_monitor {
+            self.watchdog.run(engine.weak()).map_err(|cause| {
                 let detail = format!("no thread can be started for it: {cause}");
-                Error::new(ErrorKind::Unavailable, detail).with_origin(&keeper.name)
+                Error::new(ErrorKind::Unavailable, detail).with_origin(&runner.name)
             })
         } else {
             Ok(())
         };
         let started = run.and_then(|()| match pushes {
-            true => match keeper.attach() {
-                Err(error) if keeper.may_do_without() => {
-                    keeper.defer_attach(error);
+            true => match runner.attach() {
+                Err(error) if runner.may_do_without() => {
+                    runner.defer_attach(error);
                     Ok(())
                 }
                 attached => attached,
             },
-            false => keeper.start(),
+            false => runner.start(),
         });
         match started {
-            Ok(()) => Ok(keeper),
+            Ok(()) => Ok(runner),
             Err(error) => {
                 self.remove(id);
                 Err(error)
@@ -77,33 +77,33 @@ impl Supervisor {
 
     /// Tells a source to end, and does not wait.
     pub(crate) fn remove(&self, id: SourceId) {
-        if let Some(keeper) = self.monitor.remove(id) {
-            keeper.end();
+        if let Some(runner) = self.watchdog.remove(id) {
+            runner.end();
         }
     }
 
     /// Asks sources again, all or one, and waits for what comes of it.
     pub(crate) fn refresh(&self, only: Option<SourceId>) -> Result<(), Error> {
-        let keepers = match only {
-            None => self.monitor.keepers(),
+        let runners = match only {
+            None => self.watchdog.runners(),
             Some(id) => {
                 let gone = || Error::new(ErrorKind::Closed, format!("{id} is not there"));
-                vec![self.monitor.keeper(id).ok_or_else(gone)?]
+                vec![self.watchdog.runner(id).ok_or_else(gone)?]
             }
         };
-        let ids: Vec<SourceId> = keepers.iter().map(|keeper| keeper.id).collect();
-        let _waits = self.monitor.wait_for(&ids)?;
-        let now = self.monitor.clock.now();
+        let ids: Vec<SourceId> = runners.iter().map(|runner| runner.id).collect();
+        let _waits = self.watchdog.wait_for(&ids)?;
+        let now = self.watchdog.clock.now();
         // All are asked before the first is waited for.
-        let rounds: Vec<_> = keepers
+        let rounds: Vec<_> = runners
             .iter()
-            .filter_map(|keeper| Some((keeper, keeper.want()?)))
+            .filter_map(|runner| Some((runner, runner.want()?)))
             .collect();
         let errors: Vec<Error> = rounds
             .into_iter()
-            .filter_map(|(keeper, round)| {
-                let until = now.checked_add(keeper.patience());
-                keeper.wait_for(round, until).err()
+            .filter_map(|(runner, round)| {
+                let until = now.checked_add(runner.patience());
+                runner.wait_for(round, until).err()
             })
             .collect();
         match errors.is_empty() {
@@ -112,49 +112,49 @@ impl Supervisor {
         }
     }
 
-    /// Runs what may take long, such as code of the user's, while the monitor goes on. Reports
+    /// Runs what may take long, such as code of the user's, while the watchdog goes on. Reports
     /// whether a thread could be started for it.
     pub(crate) fn aside(&self, run: impl FnOnce() + Send + 'static) -> bool {
-        self.monitor.threads.spawn("liveprops-commit", run).is_ok()
+        self.watchdog.threads.spawn("liveprops-commit", run).is_ok()
     }
 
     /// How far a refusal of what a source says reaches.
     pub(crate) fn refusal(&self, id: SourceId) -> Refusal {
-        self.monitor
-            .keeper(id)
-            .map_or(Refusal::Whole, |keeper| keeper.terms.refusal)
+        self.watchdog
+            .runner(id)
+            .map_or(Refusal::Whole, |runner| runner.terms.refusal)
     }
 
     /// Whether the values of a source contain no references.
     pub(crate) fn is_literal(&self, id: SourceId) -> bool {
-        let keeper = self.monitor.keeper(id);
-        keeper.is_some_and(|keeper| keeper.is_literal())
+        let runner = self.watchdog.runner(id);
+        runner.is_some_and(|runner| runner.is_literal())
     }
 
     /// Waits for the threads of the sources, at the longest until `until`.
     pub(crate) fn join(&self, until: Instant) {
-        self.monitor.threads.join(until);
+        self.watchdog.threads.join(until);
     }
 
     /// Tells all sources to end.
     pub(crate) fn stop(&self) {
-        for keeper in self.monitor.end() {
-            keeper.end();
+        for runner in self.watchdog.end() {
+            runner.end();
         }
     }
 
-    /// What the monitor waits for may come earlier than it knows.
+    /// What the watchdog waits for may come earlier than it knows.
     pub(crate) fn ring(&self) {
-        self.monitor.ring();
+        self.watchdog.ring();
     }
 
-    /// Has the monitor look again; starts it if it does not run.
+    /// Has the watchdog look again; starts it if it does not run.
     pub(crate) fn wake(&self, engine: &Engine) {
-        self.monitor.wake(engine.weak());
+        self.watchdog.wake(engine.weak());
     }
 
     pub(crate) fn clock(&self) -> &Clock {
-        &self.monitor.clock
+        &self.watchdog.clock
     }
 }
 

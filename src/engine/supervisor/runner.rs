@@ -1,4 +1,4 @@
-//! Keeps the books of one source that runs: which thread runs it, which rounds are over and who waits
+//! Keeps the health registry of one source that runs: which thread runs it, which rounds are over and who waits
 //! for them. Replaces a thread that hangs.
 
 use std::fmt;
@@ -45,14 +45,14 @@ pub(crate) struct SourceRunner {
     pub(crate) id: SourceId,
     pub(crate) name: Arc<str>,
     pub(crate) terms: Terms,
-    /// Whether the monitor runs as long as the source is there. For any other source it runs while
+    /// Whether the watchdog runs as long as the source is there. For any other source it runs while
     /// something is due.
     pub(super) needs_monitor: bool,
     pub(super) source: Box<dyn Source>,
     pub(super) engine: Weak<Engine>,
     pub(super) clock: Clock,
     began: Instant,
-    monitor: Weak<Watchdog>,
+    watchdog: Weak<Watchdog>,
     threads: Threads,
     pub(super) state: Mutex<State>,
     pub(super) bell: Condvar,
@@ -63,7 +63,7 @@ pub(super) struct State {
     /// It is over: the source was removed, or the engine ends.
     pub(super) ended: bool,
     /// The thread that runs it, if one does.
-    pub(super) life: Option<Arc<Worker>>,
+    pub(super) worker: Option<Arc<Worker>>,
     /// What a bootstrap source that pushes has been given after the start.
     late: Option<Arc<Worker>>,
     /// It needs no thread until somebody asks.
@@ -118,7 +118,7 @@ impl State {
 impl SourceRunner {
     pub(super) fn new(
         engine: &Engine,
-        monitor: &Arc<Watchdog>,
+        watchdog: &Arc<Watchdog>,
         id: SourceId,
         name: Arc<str>,
         terms: Terms,
@@ -135,10 +135,10 @@ impl SourceRunner {
             needs_monitor,
             source,
             engine: engine.weak(),
-            clock: monitor.clock.clone(),
-            began: monitor.clock.now(),
-            monitor: Arc::downgrade(monitor),
-            threads: monitor.threads.clone(),
+            clock: watchdog.clock.clone(),
+            began: watchdog.clock.now(),
+            watchdog: Arc::downgrade(watchdog),
+            threads: watchdog.threads.clone(),
             state: Mutex::default(),
             bell: Condvar::new(),
         })
@@ -148,27 +148,27 @@ impl SourceRunner {
 
     /// Has a source whose changes are pushed say all it has, now.
     pub(crate) fn attach(self: &Arc<Self>) -> Result<(), Error> {
-        let life = Arc::new(Worker::new(self.clock.clone()));
+        let worker = Arc::new(Worker::new(self.clock.clone()));
         {
             let mut state = self.state.lock();
-            state.life = Some(Arc::clone(&life));
+            state.worker = Some(Arc::clone(&worker));
             state.loaded = true;
         }
-        let updates = self.updates(&life);
+        let updates = self.updates(&worker);
         guarded(|| self.source.watch(&updates))
     }
 
     /// Gives a bootstrap source that pushes a way to learn that later changes are rejected.
     pub(crate) fn watch_late_changes(self: &Arc<Self>) {
-        let life = Arc::new(Worker::new(self.clock.clone()));
+        let worker = Arc::new(Worker::new(self.clock.clone()));
         {
             let mut state = self.state.lock();
             if state.ended {
                 return;
             }
-            state.late = Some(Arc::clone(&life));
+            state.late = Some(Arc::clone(&worker));
         }
-        let updates = self.updates(&life);
+        let updates = self.updates(&worker);
         // The commit reports a first document that differs from the one of the start.
         let _ = guarded(|| match self.source.watching() {
             Watching::Push => self.source.watch(&updates),
@@ -191,7 +191,7 @@ impl SourceRunner {
     pub(super) fn defer_attach(&self, error: Error) {
         let mut state = self.state.lock();
         // What the failed attempt may still send does not count.
-        let hooks = state.life.take().map(|life| life.end());
+        let hooks = state.worker.take().map(|worker| worker.end());
         state.loaded = false;
         state.count_failure();
         state.first = Some(Err(error));
@@ -268,7 +268,7 @@ impl SourceRunner {
         let mut state = self.state.lock();
         state.admitted = Some(loaded);
         state.loaded |= loaded;
-        let attaches_again = self.terms.watching == Watching::Push && state.life.is_none();
+        let attaches_again = self.terms.watching == Watching::Push && state.worker.is_none();
         if attaches_again && !state.ended {
             state.revive = Some(self.clock.now() + backoff::after_failures(state.failures));
         }
@@ -289,7 +289,7 @@ impl SourceRunner {
         if self.terms.watching == Watching::Push || self.terms.bootstrap {
             return None;
         }
-        let (number, life) = {
+        let (number, worker) = {
             let mut state = self.state.lock();
             let number = state.begun + 1;
             state.wanted = state.wanted.max(number);
@@ -301,10 +301,10 @@ impl SourceRunner {
                 state.revive = Some(self.clock.now());
             }
             self.bell.notify_all();
-            (number, state.life.clone())
+            (number, state.worker.clone())
         };
-        if let (Watching::Stream, Some(life)) = (self.terms.watching, life) {
-            self.wake(life.again());
+        if let (Watching::Stream, Some(worker)) = (self.terms.watching, worker) {
+            self.wake(worker.again());
         }
         self.ring();
         Some(number)
@@ -353,10 +353,10 @@ impl SourceRunner {
             let mut state = self.state.lock();
             state.ended = true;
             self.bell.notify_all();
-            [state.life.take(), state.late.take()]
+            [state.worker.take(), state.late.take()]
         };
-        for life in lives.into_iter().flatten() {
-            self.wake(life.end());
+        for worker in lives.into_iter().flatten() {
+            self.wake(worker.end());
         }
     }
 
@@ -373,10 +373,10 @@ impl SourceRunner {
                 return;
             }
         }
-        let keeper = Arc::clone(self);
+        let runner = Arc::clone(self);
         let spawned = self
             .threads
-            .spawn("liveprops-source", move || keeper.call_hooks());
+            .spawn("liveprops-source", move || runner.call_hooks());
         if spawned.is_err() {
             // A thread that nobody wakes stays for good.
             self.call_hooks();
@@ -397,7 +397,7 @@ impl SourceRunner {
         }
     }
 
-    // ---- What the monitor asks ----
+    // ---- What the watchdog asks ----
 
     /// Leaves a thread that hangs to itself and starts another when it is time; says when to look
     /// again.
@@ -408,10 +408,10 @@ impl SourceRunner {
         if state.ended {
             return None;
         }
-        if let Some(life) = state.life.clone() {
-            match life.deadline().into_iter().chain(state.answer_by).min() {
+        if let Some(worker) = state.worker.clone() {
+            match worker.deadline().into_iter().chain(state.answer_by).min() {
                 Some(due) if due <= now => {
-                    hooks = life.end();
+                    hooks = worker.end();
                     trouble = Some(self.leave(&mut state, now));
                 }
                 due => return due,
@@ -440,7 +440,7 @@ impl SourceRunner {
 
     /// Leaves the thread that runs it to itself, and says why.
     fn leave(&self, state: &mut State, now: Instant) -> Error {
-        state.life = None;
+        state.worker = None;
         state.left = state.left.saturating_add(1);
         state.count_failure();
         let what = match state.admitted {
@@ -482,17 +482,17 @@ impl SourceRunner {
     }
 
     fn start_on(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
-        let life = Arc::new(Worker::new(self.clock.clone()));
-        let (keeper, its_life) = (Arc::clone(self), Arc::clone(&life));
+        let worker = Arc::new(Worker::new(self.clock.clone()));
+        let (runner, its_life) = (Arc::clone(self), Arc::clone(&worker));
         // Made on the thread: where none starts, it must not be dropped under the lock held here.
         let run = move || {
-            keeper.clock.thread_begins();
-            Attempt::new(keeper, its_life).run();
+            runner.clock.thread_begins();
+            Attempt::new(runner, its_life).run();
         };
         self.clock.expect_thread();
         match self.threads.spawn("liveprops-source", run) {
             Ok(()) => {
-                state.life = Some(life);
+                state.worker = Some(worker);
                 state.revive = None;
                 state.resting = false;
                 state.answer_by = self.answer_by().filter(|_| state.is_wanted());
@@ -507,25 +507,27 @@ impl SourceRunner {
 
     // ---- What the thread and the sink ask ----
 
-    pub(super) fn updates(self: &Arc<Self>, life: &Arc<Worker>) -> SourceContext {
+    pub(super) fn updates(self: &Arc<Self>, worker: &Arc<Worker>) -> SourceContext {
         SourceContext::new(Arc::new(EngineSink::new(
             Weak::clone(&self.engine),
             self,
-            Arc::clone(life),
+            Arc::clone(worker),
         )))
     }
 
     pub(super) fn ring(&self) {
-        if let Some(monitor) = self.monitor.upgrade() {
-            // A source that pushes may begin again after the monitor has ended.
-            monitor.wake(Weak::clone(&self.engine));
+        if let Some(watchdog) = self.watchdog.upgrade() {
+            // A source that pushes may begin again after the watchdog has ended.
+            watchdog.wake(Weak::clone(&self.engine));
         }
     }
 
     fn report(&self, error: Error) {
         if let Some(engine) = self.engine.upgrade() {
             let generation = engine.current.load().number();
-            engine.books.report_error(self.id, generation, error);
+            engine
+                .health_registry
+                .report_error(self.id, generation, error);
         }
     }
 
@@ -541,10 +543,10 @@ impl SourceRunner {
 
     /// A thread that is not left to itself has answered, which ends its round; a refusal of what it
     /// said is no failure of its.
-    pub(super) fn answered(&self, life: &Worker, outcome: Result<(), Error>) {
-        life.sign();
+    pub(super) fn answered(&self, worker: &Worker, outcome: Result<(), Error>) {
+        worker.sign();
         let mut state = self.state.lock();
-        if !life.has_ended() {
+        if !worker.has_ended() {
             (state.failures, state.loaded) = (0, true);
             state.round_over(outcome);
             self.bell.notify_all();
@@ -552,10 +554,10 @@ impl SourceRunner {
     }
 
     /// A thread that is not left to itself has failed, which ends its round.
-    pub(super) fn report_error(&self, life: &Worker, error: Error) {
-        life.sign();
+    pub(super) fn report_error(&self, worker: &Worker, error: Error) {
+        worker.sign();
         let mut state = self.state.lock();
-        if !life.has_ended() {
+        if !worker.has_ended() {
             state.round_over(Err(error));
             self.bell.notify_all();
         }

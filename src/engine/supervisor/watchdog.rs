@@ -22,8 +22,8 @@ thread_local! {
 }
 
 /// Notes that this thread runs a source until it ends.
-pub(super) fn runs(keeper: &Arc<SourceRunner>) {
-    RUNS.set(Arc::as_ptr(keeper).addr());
+pub(super) fn runs(runner: &Arc<SourceRunner>) {
+    RUNS.set(Arc::as_ptr(runner).addr());
 }
 
 /// All sources that run, and the thread that looks after them.
@@ -36,7 +36,7 @@ pub(crate) struct Watchdog {
 
 #[derive(Default)]
 struct State {
-    keepers: Vec<Arc<SourceRunner>>,
+    runners: Vec<Arc<SourceRunner>>,
     /// The sources whose threads wait for rounds of other sources, with those.
     waits: Vec<(SourceId, Vec<SourceId>)>,
     running: bool,
@@ -67,13 +67,13 @@ impl State {
 
 /// As long as this lives, the thread of a source waits for others.
 pub(super) struct Waits<'a> {
-    monitor: &'a Watchdog,
+    watchdog: &'a Watchdog,
     who: SourceId,
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        let mut state = self.monitor.state.lock();
+        let mut state = self.watchdog.state.lock();
         if let Some(at) = state.waits.iter().position(|(who, _)| *who == self.who) {
             state.waits.swap_remove(at);
         }
@@ -86,12 +86,12 @@ impl Watchdog {
     pub(super) fn wait_for(&self, sources: &[SourceId]) -> Result<Option<Waits<'_>>, Error> {
         let me = RUNS.get();
         let mut state = self.state.lock();
-        let runs = |keeper: &&Arc<SourceRunner>| Arc::as_ptr(keeper).addr() == me;
+        let runs = |runner: &&Arc<SourceRunner>| Arc::as_ptr(runner).addr() == me;
         let Some((who, name)) = state
-            .keepers
+            .runners
             .iter()
             .find(runs)
-            .map(|keeper| (keeper.id, Arc::clone(&keeper.name)))
+            .map(|runner| (runner.id, Arc::clone(&runner.name)))
         else {
             return Ok(None);
         };
@@ -101,7 +101,10 @@ impl Watchdog {
             return Err(Error::new(ErrorKind::Reentrant, detail).with_origin(name));
         }
         state.waits.push((who, sources.to_vec()));
-        Ok(Some(Waits { monitor: self, who }))
+        Ok(Some(Waits {
+            watchdog: self,
+            who,
+        }))
     }
 
     pub(super) fn new(clock: Clock) -> Self {
@@ -114,27 +117,27 @@ impl Watchdog {
     }
 
     /// Looks after a source from now on.
-    pub(super) fn add(&self, keeper: Arc<SourceRunner>) {
-        self.state.lock().keepers.push(keeper);
+    pub(super) fn add(&self, runner: Arc<SourceRunner>) {
+        self.state.lock().runners.push(runner);
     }
 
-    pub(super) fn keeper(&self, id: SourceId) -> Option<Arc<SourceRunner>> {
+    pub(super) fn runner(&self, id: SourceId) -> Option<Arc<SourceRunner>> {
         let state = self.state.lock();
-        state.keepers.iter().find(|keeper| keeper.id == id).cloned()
+        state.runners.iter().find(|runner| runner.id == id).cloned()
     }
 
-    pub(super) fn keepers(&self) -> Vec<Arc<SourceRunner>> {
-        self.state.lock().keepers.clone()
+    pub(super) fn runners(&self) -> Vec<Arc<SourceRunner>> {
+        self.state.lock().runners.clone()
     }
 
     /// Takes a source off the list.
     pub(super) fn remove(&self, id: SourceId) -> Option<Arc<SourceRunner>> {
         let mut state = self.state.lock();
-        let at = state.keepers.iter().position(|keeper| keeper.id == id)?;
+        let at = state.runners.iter().position(|runner| runner.id == id)?;
         // The thread ends if it waited for this source only.
         state.rung = true;
         self.bell.notify_all();
-        Some(state.keepers.swap_remove(at))
+        Some(state.runners.swap_remove(at))
     }
 
     /// Takes all sources off the list, for good.
@@ -142,7 +145,7 @@ impl Watchdog {
         let mut state = self.state.lock();
         state.ended = true;
         self.bell.notify_all();
-        std::mem::take(&mut state.keepers)
+        std::mem::take(&mut state.runners)
     }
 
     /// Has the thread look again, if it runs.
@@ -168,14 +171,14 @@ impl Watchdog {
             }
             state.running = true;
         }
-        let monitor = Arc::clone(self);
+        let watchdog = Arc::clone(self);
         let run = move || {
             // While it is in a callback it looks after nothing.
             dispatcher::never_here();
-            while monitor.look(&engine) {}
+            while watchdog.look(&engine) {}
         };
         self.threads
-            .spawn("liveprops-monitor", run)
+            .spawn("liveprops-watchdog", run)
             .inspect_err(|_| self.state.lock().running = false)
     }
 
@@ -183,8 +186,8 @@ impl Watchdog {
     fn look(&self, engine: &Weak<Engine>) -> bool {
         self.state.lock().rung = false;
         let mut next: Option<Instant> = None;
-        for keeper in self.keepers() {
-            next = next.into_iter().chain(keeper.check()).min();
+        for runner in self.runners() {
+            next = next.into_iter().chain(runner.check()).min();
         }
         if let Some(engine) = engine.upgrade() {
             let due = [
@@ -196,7 +199,7 @@ impl Watchdog {
         }
         let mut state = self.state.lock();
         loop {
-            let is_needed = state.keepers.iter().any(|keeper| keeper.needs_monitor);
+            let is_needed = state.runners.iter().any(|runner| runner.needs_monitor);
             let is_idle = !is_needed && next.is_none() && !state.rung;
             if state.ended || is_idle {
                 // Decided under the lock that `ring` and `run` take: a ring before this is seen, and
