@@ -168,3 +168,101 @@ fn a_value_of_a_megabyte_is_explained_in_a_few_kilobytes() {
         );
     }
 }
+
+/// What a text reads as a map, in one line, or its error.
+fn map_of(text: &str) -> Result<String, String> {
+    let memory = liveprops::sources::Memory::from([("m", text)]);
+    let props = Properties::builder().source(memory).build().unwrap();
+    let map = props.get::<std::collections::BTreeMap<String, String>>("m");
+    map.map(|map| format!("{map:?}"))
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn text_of_entries_without_a_comma_is_refused() {
+    for text in [
+        "host=db port=5432",
+        "host=db  port = 5432",
+        "host=db;port=5432",
+        "host=db; port=5432",
+        "a=1\nb=2",
+        "a=1\r\n  b.c = 2",
+        "a=1, b=2 c=3",
+        "a=[1] b=2",
+        "80=on 443=off",
+        "url=http://h/x b=2",
+        "a=1\n\"b\"=2",
+    ] {
+        let error = map_of(text).unwrap_err();
+        assert!(error.contains("write `a=1, b=2`"), "{text}: {error}");
+    }
+    for text in [
+        "{host = db\n port = 5432}",
+        "{host = db\n}x",
+        "{a = x b = 2}",
+        "{a: x b: 2}",
+        "{a: x; b: 2}",
+        "{a = x\ny}",
+        "{a = [x b = 2]}",
+        "{\"a\": \"x\" \"b\": \"y\"}",
+        "{\"a\": [\"x\" \"y\"]}",
+        "{\"a\": {} \"b\": 1}",
+        "{a\nb = 1}",
+    ] {
+        let error = map_of(text).unwrap_err();
+        assert!(error.contains("missing comma"), "{text}: {error}");
+    }
+    for text in ["=1", "a=1, =2", "{= 1}"] {
+        let error = map_of(text).unwrap_err();
+        assert!(error.contains("without a name"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_value_may_hold_signs_that_begin_no_entry() {
+    for (text, value) in [
+        ("k=http://h/?a=b&c=d", "http://h/?a=b&c=d"),
+        ("k=base64==", "base64=="),
+        ("k=-Xmx1g -Da=b", "-Xmx1g -Da=b"),
+        ("k=a == b", "a == b"),
+        ("k=x >= 3", "x >= 3"),
+        ("k=A=1 run", "A=1 run"),
+        ("k=jdbc:h2:mem:x;MODE=MySQL", "jdbc:h2:mem:x;MODE=MySQL"),
+        ("k=jdbc:a://h:1;user=b;c=d", "jdbc:a://h:1;user=b;c=d"),
+        ("k=\"a b=c\"", "a b=c"),
+        ("k='a;b=c'", "a;b=c"),
+        ("k=two words", "two words"),
+        ("{k = http://h/?a=b}", "http://h/?a=b"),
+        ("{k = -Xmx1g -Da=b}", "-Xmx1g -Da=b"),
+        ("{k = 2024-01-01 10:30:00}", "2024-01-01 10:30:00"),
+        ("{k: see http://h}", "see http://h"),
+        ("{k: copy C:\\x}", "copy C:\\x"),
+        ("{k = \"a b = c\"}", "a b = c"),
+        ("{\n k = x y\n}", "x y"),
+        ("{\"k\": \"\\u0041\"}", "A"),
+    ] {
+        let expected = Ok(format!("{{\"k\": {value:?}}}"));
+        assert_eq!(map_of(text), expected, "{text}");
+    }
+    assert!(map_of("a=1,\nb=2\n").is_ok());
+    assert!(map_of("{a = 1,\n b = 2,\n}").is_ok());
+    assert!(map_of("{\"a.b\" = 1}").is_ok());
+}
+
+#[test]
+fn text_in_braces_takes_no_bare_dot_no_nul_and_no_sign_in_an_escape() {
+    for (text, says) in [
+        ("{db.host = \"h\"}", "a name with a dot"),
+        ("{\"a\":\"x\\u0000y\"}", "a NUL character"),
+        ("{\"a\\u0000\":\"y\"}", "a NUL character"),
+        ("{\"a\": \"\\u+041\"}", "an unknown escape"),
+        ("{\"a\": 1", "a `{` that is not closed"),
+    ] {
+        let error = map_of(text).unwrap_err();
+        assert!(error.contains(says), "{text}: {error}");
+    }
+    let memory = liveprops::sources::Memory::from([("l", "[\"a\\u0000b\"]")]);
+    let props = Properties::builder().source(memory).build().unwrap();
+    let error = props.get::<Vec<String>>("l").unwrap_err().to_string();
+    assert!(error.contains("a NUL character"), "{error}");
+}

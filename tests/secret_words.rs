@@ -461,6 +461,50 @@ fn an_argument_whose_value_is_joined_by_a_blank_or_a_colon_shows_no_value() {
 }
 
 #[test]
+fn an_argument_with_a_wrong_quote_in_its_name_shows_no_value() {
+    for (arg, name) in [
+        ("--pass\"wd=hunter2zz", "pass"),
+        ("--pass\"wd=hunter2zz\"", "pass"),
+        ("--db.password\"=hunter2zz", "db.password"),
+        ("--db.password\"=hunter2zz\"", "db.password"),
+        ("--db.password\"hunter2zz\"", "db.password"),
+        ("--db.\"password=hunter2zz", "db.\"password"),
+        ("--db.\"password=hunter2zz\"x", "db.\"password"),
+        ("--db.\"a\"b=hunter2zz", "db.\"a\"b"),
+        ("--\"password\\\"=hunter2zz", "\"password\\\""),
+        ("--db.\"hunter2zz", "db."),
+    ] {
+        let (sender, events) = channel();
+        let props = Properties::builder()
+            .source(Args::from([arg, "--name=x", "next"]))
+            .on_source_event(move |event| drop(sender.send(format!("{event:?}"))))
+            .build()
+            .unwrap();
+        assert_eq!(props.get::<String>("name").unwrap(), "x");
+        is_hidden(format!("{:?}", props.snapshot().keys()));
+        is_hidden(format!("{:?}", events.try_iter().collect::<Vec<_>>()));
+        for key in [name, "db.password", "db"] {
+            is_hidden(format!("{:?}", props.explain(key)));
+            is_hidden(format!("{:?}", props.get::<String>(key)));
+        }
+        is_hidden(format!("{:?}", props.health()));
+        let source = &props.health().sources[0];
+        let problem = &source.problems[0];
+        assert_eq!(source.problems.len(), 1, "{arg}");
+        assert_eq!(
+            problem.origin(),
+            Some(&*format!("argument --{name}")),
+            "{arg}"
+        );
+        is_hidden(problem.to_string());
+    }
+    let args = Args::from([r#"--a."b\"=c"=1"#, r#"--"d"="e"#]);
+    let props = Properties::builder().source(args).build().unwrap();
+    assert_eq!(props.get::<u32>(r#"a."b\"=c""#).unwrap(), 1);
+    assert_eq!(props.get::<String>("d").unwrap(), "\"e");
+}
+
+#[test]
 fn a_key_that_is_an_address_with_a_password_is_not_shown_where_it_is_given_twice() {
     let key = "\"postgres://u:hunter2zz@h\"";
     let texts = [

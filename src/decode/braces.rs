@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::decode::text;
 use crate::value::Value;
 use crate::value::key::{MAX_DEPTH, MAX_TABLES, MAX_VALUES};
 
@@ -50,11 +51,31 @@ pub(super) fn json_list(text: &str) -> Option<Box<[Value]>> {
     }
 }
 
+/// Whether the text of a JSON list has an item with an escaped NUL, which every format refuses.
+pub(super) fn list_holds_nul(text: &str) -> bool {
+    let text = text.trim_start();
+    if !text.starts_with('[') || !text.contains("\\u0000") {
+        return false;
+    }
+    let mut reader = Reader {
+        text,
+        at: 0,
+        strict: true,
+        tables: 0,
+        values: 0,
+    };
+    reader.list(0).is_err_and(|fault| fault == NUL)
+}
+
 /// A text may have as many tables and values as a document.
 pub(super) const MANY_TABLES: &str = "more than 100000 tables and lists in one text";
 pub(super) const MANY_VALUES: &str = "more than 1000000 values in one text";
 
+pub(super) const NUL: &str = "a NUL character";
+
 const NO_JSON: &str = "no JSON";
+
+const NO_COMMA: &str = "a missing comma between two entries";
 
 struct Reader<'a> {
     text: &'a str,
@@ -120,8 +141,12 @@ impl<'a> Reader<'a> {
             if fields.insert(name, value).is_some() {
                 return Err("a name that stands twice");
             }
-            if !self.takes(',') && self.peek() != Some('}') {
-                return Err("a `{` that is not closed");
+            if !self.takes(',') {
+                match self.peek() {
+                    Some('}') => {}
+                    None | Some(']') => return Err("a `{` that is not closed"),
+                    Some(_) => return Err(NO_COMMA),
+                }
             }
         }
         Ok(fields)
@@ -133,8 +158,12 @@ impl<'a> Reader<'a> {
         let mut items = Vec::new();
         while !self.takes(']') {
             items.push(self.value(depth + 1)?);
-            if !self.takes(',') && self.peek() != Some(']') {
-                return Err("a `[` that is not closed");
+            if !self.takes(',') {
+                match self.peek() {
+                    Some(']') => {}
+                    None | Some('}') => return Err("a `[` that is not closed"),
+                    Some(_) => return Err(NO_COMMA),
+                }
             }
         }
         Ok(Value::List(items.into()))
@@ -149,7 +178,13 @@ impl<'a> Reader<'a> {
         }
         let name = self.bare(&['=', ':', ',', '{', '}', '[', ']', '"']);
         if name.is_empty() {
-            return Err("an entry without a name");
+            return Err(text::NO_NAME);
+        }
+        if name.contains(['\n', '\r']) {
+            return Err(NO_COMMA);
+        }
+        if name.contains('.') {
+            return Err("a name with a dot: put it in quotes, or write a nested table");
         }
         Ok(name.into())
     }
@@ -170,7 +205,13 @@ impl<'a> Reader<'a> {
                 None => Err(NO_JSON),
             },
             _ if self.strict => json_scalar(self.bare(&[',', '}', ']'])).ok_or(NO_JSON),
-            _ => Ok(scalar(self.bare(&[',', '}', ']']))),
+            _ => {
+                let word = self.bare(&[',', '}', ']']);
+                if word.contains(['\n', '\r']) || text::runs_on(word, &['=', ':']) {
+                    return Err(NO_COMMA);
+                }
+                Ok(scalar(word))
+            }
         }
     }
 
@@ -227,7 +268,11 @@ impl<'a> Reader<'a> {
                 };
                 let units = std::iter::once(first).chain(second);
                 let mut decoded = char::decode_utf16(units);
-                decoded.next().and_then(Result::ok).ok_or(UNKNOWN)?
+                let decoded = decoded.next().and_then(Result::ok).ok_or(UNKNOWN)?;
+                if decoded == '\0' {
+                    return Err(NUL);
+                }
+                decoded
             }
             _ => return Err(UNKNOWN),
         })
@@ -236,6 +281,10 @@ impl<'a> Reader<'a> {
     fn unit(&mut self) -> Option<u16> {
         let digits = self.rest().get(..4)?;
         self.at += 4;
+        // A sign would be read as well.
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
         u16::from_str_radix(digits, 16).ok()
     }
 }

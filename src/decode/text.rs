@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::decode::braces::{MANY_TABLES, MANY_VALUES};
+use crate::decode::braces::{self, MANY_TABLES, MANY_VALUES};
 use crate::value::key::{MAX_TABLES, MAX_VALUES};
 
 /// An integer of any size that a target may ask for.
@@ -192,6 +192,9 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
 
 /// Splits comma text, or the text of an array in brackets, into its items.
 pub(super) fn items(text: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
+    if braces::list_holds_nul(text) {
+        return Err(braces::NUL);
+    }
     let mut rest = Pieces::new(unbracketed(text)?);
     let mut items = Vec::new();
     let mut tables = 0;
@@ -212,6 +215,10 @@ pub(super) fn items(text: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
 pub(super) const NO_TABLE: &str =
     "not a table: write `a=1, b=2`, `{a = 1, b = 2}` or JSON such as `{\"a\": 1}`";
 
+pub(super) const NO_NAME: &str = "an entry without a name";
+
+const NO_COMMA: &str = "a value behind which another entry begins without a comma: write `a=1, b=2`, or put the value in quotes";
+
 /// A name and its value, borrowed unless they hold escapes.
 pub(super) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
@@ -224,10 +231,15 @@ pub(super) fn pairs(text: &str) -> Result<Vec<Pair<'_>>, &'static str> {
             return Err(NO_TABLE);
         }
         // What is no name: the text is of another form, and is cut in the wrong places.
-        if name.contains(['{', '}', '[', ']', '"', '?']) || name.contains("://") {
+        if name.contains(['{', '}', '[', ']', '"', '?', '\n', '\r']) || name.contains("://") {
             return Err(NO_TABLE);
         }
+        if name.is_empty() {
+            return Err(NO_NAME);
+        }
+        let is_bare = !rest.rest.trim_start().starts_with(['"', '\'']);
         let value = match rest.next(b",")? {
+            Some((value, _)) if is_bare && runs_on(&value, &['=']) => return Err(NO_COMMA),
             Some((value, _)) => value,
             None => Cow::Borrowed(""),
         };
@@ -242,6 +254,50 @@ pub(super) fn pairs(text: &str) -> Result<Vec<Pair<'_>>, &'static str> {
     } else {
         Err("a name that stands twice")
     }
+}
+
+/// Whether another entry begins in a bare value: a name and its sign, behind a blank, a line break or `;`.
+///
+/// `?a=b`, `-Da=b`, `a == b` and the parameters of an address behind `;` begin none.
+pub(super) fn runs_on(value: &str, signs: &[char]) -> bool {
+    let begin = if value.starts_with(['[', '{']) {
+        closing(value.as_bytes()).unwrap_or(0)
+    } else {
+        0
+    };
+    let is_end = |c: char| c.is_whitespace() || c == ';';
+    let mut in_address = false;
+    let mut next = begin;
+    while let Some(at) = value[next..].find(is_end).map(|at| next + at) {
+        let word = &value[next..at];
+        in_address |= word.contains("://") || word.starts_with("jdbc:");
+        in_address &= value[at..].starts_with(';');
+        let rest = value[at..].trim_start_matches(is_end);
+        next = value.len() - rest.len();
+        if !in_address && begins_entry(rest, signs) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether a text begins with a name and one of some signs.
+fn begins_entry(text: &str, signs: &[char]) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || "_-.\"'".contains(c);
+    let rest = text.trim_start_matches(is_part);
+    let name = &text[..text.len() - rest.len()];
+    let rest = rest.trim_start_matches([' ', '\t']);
+    let Some(sign) = rest.chars().next().filter(|c| signs.contains(c)) else {
+        return false;
+    };
+    let after = &rest[1..];
+    let is_named = !name.is_empty() && !name.starts_with(['-', '.']);
+    if sign == '=' {
+        return is_named && !after.starts_with('=');
+    }
+    // A time, an address, a path of Windows and a path of Rust.
+    let is_word = !name.starts_with(|c: char| c.is_ascii_digit());
+    is_named && is_word && !after.starts_with(['/', '\\', ':'])
 }
 
 /// The inside of array text; comma text as it is.

@@ -47,6 +47,8 @@ impl Reader<'_> {
         loop {
             self.join_lines();
             match self.cursor.peek() {
+                // A comment behind a backslash alone, as in Java.
+                Some('#' | '!') if key.is_empty() => return Ok(()),
                 Some('\\') => self.escape(&mut key)?,
                 Some(c) if !blank(c) && !line_end(c) && !matches!(c, '=' | ':') => {
                     key.push(c);
@@ -214,6 +216,12 @@ mod tests {
             assert_eq!(values, ["a=\"1\"", "b=\"2\""], "{text}");
         }
         assert!(parse("\\\n=x").is_err(), "a line without a key");
+        let document = parse("a\\\n#b=1\nc=\\\n# d\n\\#e=2").unwrap();
+        let values: Vec<_> = document
+            .iter()
+            .map(|(k, v, _)| format!("{k}={v}"))
+            .collect();
+        assert_eq!(values, ["#e=\"2\"", "a#b=\"1\"", "c=\"# d\""]);
     }
 
     #[test]

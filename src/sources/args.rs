@@ -26,7 +26,8 @@ use crate::value::origin::Origin;
 ///
 /// A name contains no blank and no `:`, unless they stand in quotes: `--db.password hunter2` as one
 /// argument, or `--db.password:hunter2`, sets nothing and is reported in the health of the source. Only
-/// what stands before the blank or the `:` is shown.
+/// what stands before the blank or the `:` is shown. The same holds for a name with a quote that is not
+/// closed, or that encloses a part of a segment: nothing behind the quote, or behind the first `=`, is shown.
 ///
 /// Values contain no references: `${` in them is text, unless
 /// [`with_references`](Self::with_references) says otherwise.
@@ -82,7 +83,7 @@ impl Args {
     fn detached_value(&self, place: usize, argument: &str) -> Option<Error> {
         let next = self.0.get(place + 1)?.as_encoded_bytes();
         let is_flag = next.starts_with(b"-") && !next[1..].first().is_some_and(u8::is_ascii_digit);
-        if split(argument).is_some() || next.is_empty() || is_flag {
+        if next.is_empty() || is_flag {
             return None;
         }
         let detail = format!(
@@ -139,19 +140,20 @@ impl Source for Args {
                 document.report_fragment(&origin, error.with_origin(&origin));
                 continue;
             };
-            let (name, value) = match split(text) {
-                Some((name, value)) => (name, Value::from(value)),
-                None => (text, Value::Bool(true)),
+            let (name, value) = match parts(text) {
+                Ok(parts) => parts,
+                Err(shown) => {
+                    let problem = no_name(shown, &text[shown.len()..]);
+                    document.warn(problem.with_key(shown).with_origin(here(shown)));
+                    continue;
+                }
             };
-            if let Some(end) = end_of_name(name) {
-                // What follows may be a secret.
-                let shown = &name[..end];
-                let problem = joined_value(shown, name[end..].starts_with(':'));
-                document.warn(problem.with_key(shown).with_origin(here(shown)));
-                continue;
-            }
-            let hints = self.detached_value(place, text).into_iter();
-            for hint in hints.chain(bracketed(name)) {
+            let hints = match value {
+                Some(_) => None,
+                None => self.detached_value(place, name),
+            };
+            let value = value.map_or(Value::Bool(true), Value::from);
+            for hint in hints.into_iter().chain(bracketed(name)) {
                 document.hint(hint.with_key(name).with_origin(here(name)));
             }
             let put = Key::parse(name).and_then(|key| {
@@ -183,42 +185,64 @@ impl Source for Args {
 /// The name of an argument whose value is not UTF-8.
 fn name_of(bytes: &[u8]) -> Option<&str> {
     let valid = bytes.utf8_chunks().next()?.valid();
-    let (name, _) = split(valid)?;
-    end_of_name(name).is_none().then_some(name)
-}
-
-/// Where a name has its first blank or `:` outside quotes that are closed.
-fn end_of_name(name: &str) -> Option<usize> {
-    let are_closed = name.matches('"').count() % 2 == 0;
-    let mut quoted = false;
-    let mut chars = name.char_indices();
-    let end = chars.find(|(_, c)| {
-        quoted ^= are_closed && *c == '"';
-        !quoted && (*c == ':' || c.is_whitespace())
-    });
-    end.map(|(at, _)| at)
-}
-
-/// Why an argument whose value is joined to its name by something other than `=` sets nothing.
-fn joined_value(name: &str, by_colon: bool) -> Error {
-    let what = if by_colon { "a `:`" } else { "a blank" };
-    let detail = format!(
-        "has {what} in its name and was ignored; if a value follows, write `--{name}=VALUE`"
-    );
-    Error::new(ErrorKind::InvalidKey, detail)
-}
-
-/// Splits at the first `=` outside quotes.
-fn split(text: &str) -> Option<(&str, &str)> {
-    let mut quoted = false;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'"' => quoted = !quoted,
-            b'=' if !quoted => return Some((&text[..at], &text[at + 1..])),
-            _ => {}
-        }
+    match parts(valid) {
+        Ok((name, Some(_))) => Some(name),
+        _ => None,
     }
-    None
+}
+
+/// Splits an argument into its name and its value, at the first `=` outside the quotes of its name.
+///
+/// The error is what may be shown of an argument that has no proper name: what follows may be a secret.
+fn parts(text: &str) -> Result<(&str, Option<&str>), &str> {
+    let mut at = 0;
+    let mut is_start = true;
+    while let Some(c) = text[at..].chars().next() {
+        match c {
+            '=' => return Ok((&text[..at], Some(&text[at + 1..]))),
+            '"' if is_start => match quoted(&text[at..]) {
+                Some(length) => at += length,
+                None => {
+                    let end = text[at..].find(ends_name).map_or(at, |end| at + end);
+                    return Err(&text[..end]);
+                }
+            },
+            _ if c == '"' || ends_name(c) => return Err(&text[..at]),
+            _ => at += c.len_utf8(),
+        }
+        is_start = c == '.';
+    }
+    Ok((text, None))
+}
+
+/// What ends a name outside quotes.
+fn ends_name(c: char) -> bool {
+    matches!(c, '=' | ':') || c.is_whitespace()
+}
+
+/// The length of the quoted part of a name that a text begins with; `None` if it is not closed, or if
+/// something stands behind it that belongs to no name.
+fn quoted(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    let (close, _) = text.char_indices().skip(1).find(|(_, c)| {
+        let is_end = *c == '"' && !escaped;
+        escaped = *c == '\\' && !escaped;
+        is_end
+    })?;
+    let after = &text[close + 1..];
+    let is_whole = after.is_empty() || after.starts_with('.') || after.starts_with(ends_name);
+    is_whole.then_some(close + 1)
+}
+
+/// Why an argument sets nothing whose name ends before something that belongs to no name.
+fn no_name(name: &str, rest: &str) -> Error {
+    let what = match rest.chars().next() {
+        Some(':') => "a `:` in its name",
+        Some(c) if c.is_whitespace() => "a blank in its name",
+        _ => "a quote in its name that does not enclose a whole part of it",
+    };
+    let detail = format!("has {what} and was ignored; if a value follows, write `--{name}=VALUE`");
+    Error::new(ErrorKind::InvalidKey, detail)
 }
 
 impl std::fmt::Debug for Args {

@@ -75,7 +75,12 @@ fn find(text: &str, found: &mut Found<'_>) {
         && (!has(b'=') || assignments(text, found))
         && (!has(b'%') || escaped_parameters(text, found))
         && (!has(b':') || fields(text, found))
-        && (!has(b' ') || (schemes(text, found) && options(text, found) && netrc(text, found)))
+        && (!has(b' ')
+            || (schemes(text, found)
+                && options(text, found)
+                && netrc(text, found)
+                && statements(text, found)))
+        && (!has(b'<') || elements(text, found))
         && (!has(b'-') || private_keys(text, found))
         && (!has(b'/') || webhooks(text, found))
         && (!has(b'$') || hashes(text, found));
@@ -201,6 +206,7 @@ fn fields(text: &str, found: &mut Found<'_>) -> bool {
         let lead = before[..begin].trim_end_matches([' ', '\t']);
         let is_begin = lead.is_empty()
             || lead.ends_with(['\n', '{', ',', '"', '\'', '-', '?'])
+            || is_option_slash(lead)
             || lead.ends_with("-H")
             || lead.ends_with("--header");
         let after = &text[at + 1..];
@@ -227,6 +233,12 @@ fn fields(text: &str, found: &mut Found<'_>) -> bool {
         }
     }
     true
+}
+
+/// Whether a text ends with the slash of an option: `/password:hunter2`.
+fn is_option_slash(lead: &str) -> bool {
+    lead.strip_suffix('/')
+        .is_some_and(|before| before.is_empty() || before.ends_with([' ', '\t', '\n']))
 }
 
 /// Whether a name and what stands directly behind its colon are a field: `X-Api-Key:abc`, and not
@@ -395,13 +407,20 @@ fn options(text: &str, found: &mut Found<'_>) -> bool {
     true
 }
 
-/// Whether an option has a secret name and takes a value: `--password`, and not `--no-password`.
+/// Whether an option has a secret name and takes a value: `--password` or `-password`, and not `--no-password`.
 fn is_secret_option(option: &str) -> bool {
     const SWITCHES: [&str; 11] = [
         "no", "with", "without", "enable", "disable", "skip", "ask", "use", "allow", "require",
         "show",
     ];
-    option.strip_prefix("--").is_some_and(|name| {
+    let long = option.strip_prefix("--");
+    // `-NoPassword` is a switch of PowerShell.
+    let is_switch = |name: &str| {
+        name.get(..2)
+            .is_some_and(|it| it.eq_ignore_ascii_case("no"))
+    };
+    let short = || option.strip_prefix('-').filter(|name| !is_switch(name));
+    long.or_else(short).is_some_and(|name| {
         let first = name.split(['-', '_']).next().unwrap_or_default();
         name.len() < 80
             && !name.contains(['=', ':'])
@@ -424,6 +443,65 @@ fn netrc(text: &str, found: &mut Found<'_>) -> bool {
         before = &text[word];
     }
     true
+}
+
+/// Passwords in SQL and in the configuration of Redis: `IDENTIFIED BY 'hunter2'`, `WITH PASSWORD 'hunter2'`,
+/// `requirepass hunter2`.
+fn statements(text: &str, found: &mut Found<'_>) -> bool {
+    let (mut first, mut second) = ("", "");
+    let mut done = 0;
+    for word in words(text, &[' ', '\t', '\n']) {
+        let is = |word: &str, name: &str| word.eq_ignore_ascii_case(name);
+        let is_quoted = text[word.clone()].starts_with(['\'', '"']);
+        let is_setting = ["requirepass", "masterauth"]
+            .iter()
+            .any(|it| is(second, it));
+        let follows = (is(first, "identified") && is(second, "by"))
+            || (is_quoted && is(first, "with") && is(second, "password"))
+            || (is_quoted && is(first, "encrypted") && is(second, "password"))
+            || (is_setting && (first.is_empty() || is(first, "set")));
+        first = std::mem::replace(&mut second, &text[word.clone()]);
+        if !follows || word.start < done {
+            continue;
+        }
+        let Some(value) = shown_value(text, word.start, &[' ', ';', '\n']) else {
+            continue;
+        };
+        done = value.end;
+        if !found(value) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Secrets in elements of XML: `<password>hunter2</password>`, `<add key="ApiKey" value="hunter2"/>`.
+fn elements(text: &str, found: &mut Found<'_>) -> bool {
+    let mut done = 0;
+    for (at, _) in text.match_indices("</") {
+        let begin = text[done..at].rfind('>').map(|begin| done + begin + 1);
+        done = at;
+        let name = text[at + 2..boundary(text, at + 82)].split('>').next();
+        let Some((begin, name)) = begin.zip(name) else {
+            continue;
+        };
+        let value = begin..at;
+        if looks_secret(name) && is_shown_value(&text[value.clone()]) && !found(value) {
+            return false;
+        }
+    }
+    text.match_indices("value=").all(|(at, sign)| {
+        let before = &text[boundary(text, at.saturating_sub(100))..at];
+        let Some(before) = before.trim_end().strip_suffix(['"', '\'']) else {
+            return true;
+        };
+        let (rest, name) = before.rsplit_once(['"', '\'']).unwrap_or_default();
+        if !rest.ends_with(" key=") && !rest.ends_with(" name=") || !looks_secret(name) {
+            return true;
+        }
+        let value = shown_value(text, at + sign.len(), &[' ', '>', '\n']);
+        value.is_none_or(&mut *found)
+    })
 }
 
 /// What private keys begin with, up to which the text is shown.

@@ -41,7 +41,7 @@ const PARTS: [&str; 29] = [
 ];
 
 /// A word that is one of these marks a secret.
-const WORDS: [&str; 25] = [
+const WORDS: [&str; 28] = [
     "pin",
     "auth",
     "authorization",
@@ -67,10 +67,13 @@ const WORDS: [&str; 25] = [
     "dbauth",
     "mongoauth",
     "mqttauth",
+    "pins",
+    "salts",
+    "pincode",
 ];
 
 /// A word that ends with one of these marks a secret: `mysqlpass`, `wifipsk`.
-const ENDS: [&str; 18] = [
+const ENDS: [&str; 23] = [
     "token",
     "tokens",
     "pwd",
@@ -89,10 +92,15 @@ const ENDS: [&str; 18] = [
     "hmac",
     "sessionid",
     "sessid",
+    "pwds",
+    "dsns",
+    "jwts",
+    "psks",
+    "otps",
 ];
 
 /// Words that end with one of [`ENDS`], or hold one of [`PARTS`], and mark no secret.
-const PLAIN_WORDS: [&str; 25] = [
+const PLAIN_WORDS: [&str; 26] = [
     "secretary",
     "passwordless",
     "sacred",
@@ -118,10 +126,11 @@ const PLAIN_WORDS: [&str; 25] = [
     "computepass",
     "keepass",
     "lastpass",
+    "gpgkey",
 ];
 
 /// Before `key` or `keys`, these mark a secret: `api_key`, `private.key`.
-const KEYS: [&str; 45] = [
+const KEYS: [&str; 51] = [
     "access",
     "account",
     "admin",
@@ -167,10 +176,16 @@ const KEYS: [&str; 45] = [
     "preshared",
     "serviceaccount",
     "storageaccount",
+    "fernet",
+    "enc",
+    "age",
+    "search",
+    "gpg",
+    "pgp",
 ];
 
 /// Other pairs of words that mark a secret.
-const PAIRS: [(&str, &str); 11] = [
+const PAIRS: [(&str, &str); 14] = [
     ("session", "id"),
     ("sess", "id"),
     ("connection", "string"),
@@ -182,6 +197,9 @@ const PAIRS: [(&str, &str); 11] = [
     ("pass", "word"),
     ("shared", "access"),
     ("kenn", "wort"),
+    ("private", "pem"),
+    ("v", "community"),
+    ("v2c", "community"),
 ];
 
 /// Behind a mark, these say that the value tells about a secret and is none: `token_ttl`.
@@ -280,7 +298,7 @@ const PLAIN: [(&[&str], &[&str]); 5] = [
 /// As [`PLAIN`], also in the segment before: `max.tokens`.
 const PLAIN_ACROSS: [(&[&str], &[&str]); 2] = [
     (&["tokens"], &["max", "min", "num", "number", "total"]),
-    (&["pin"], &["gpio", "led"]),
+    (&["pin", "pins"], &["gpio", "led"]),
 ];
 
 /// Query parameters that hold a secret in addresses, besides those whose names look like it.
