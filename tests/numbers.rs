@@ -183,3 +183,27 @@ fn a_float_that_a_program_sets_is_an_integer_only_if_no_digit_is_lost() {
     assert!(error.contains("set an integer"), "{error}");
     assert_eq!(props.get::<f64>("v").unwrap(), 2_f64.powi(63));
 }
+
+#[test]
+fn an_integer_beyond_i128_reads_as_in_text_in_every_format() {
+    let most = u128::MAX.to_string();
+    let power = "170141183460469231731687303715884105728";
+    let below = "-170141183460469231731687303715884105729";
+    let long = "1234567890".repeat(4);
+    for digits in [power, &most, below, &long] {
+        let [(_, text), ..] = &texts(digits)[..] else {
+            panic!("no text");
+        };
+        for (format, props) in typed(digits) {
+            let what = format!("{digits} in {format}");
+            assert_eq!(props.get::<String>("v").unwrap(), digits, "{what}");
+            assert_eq!(props.get::<u128>("v").ok(), digits.parse().ok(), "{what}");
+            assert!(props.get::<i128>("v").is_err(), "{what}");
+            assert!(props.get::<u64>("v").is_err(), "{what}");
+            assert!(props.get::<bool>("v").is_err(), "{what}");
+            let float = props.get::<f64>("v").ok();
+            assert_eq!(float, text.get::<f64>("v").ok(), "{what}");
+            assert_eq!(float.is_some(), digits == power, "{what}");
+        }
+    }
+}

@@ -11,10 +11,12 @@ use liveprops::health::SourceEvent;
 use liveprops::sources::{Args, Memory};
 use liveprops::{
     Builder, Document, Error, ErrorKind, Format, Origin, Properties, Schema, Secret, Snapshot,
-    Source, Watching,
+    Source, Value, Watching,
 };
 use serde::Deserialize;
 
+#[path = "secret_words/misspelled.rs"]
+mod misspelled;
 #[path = "secret_words/structs.rs"]
 mod structs;
 
@@ -522,4 +524,72 @@ fn a_key_that_is_an_address_with_a_password_is_not_shown_where_it_is_given_twice
         let shown = hidden(outcome);
         assert!(shown.contains("given twice"), "{shown}");
     }
+}
+
+/// What is shown of the words of a validator that quotes a pin.
+fn words_about_pin(pin: Value, quoted: &'static str) -> String {
+    let memory = Memory::from([("pin", pin), ("other", 1.into())]);
+    let props = Properties::builder().source(memory.clone()).secret("pin");
+    let props = props
+        .validate(move |tree| match tree.get::<u32>("other") {
+            Ok(1) => Ok(()),
+            _ => Err(format!("bad {quoted}")),
+        })
+        .build()
+        .unwrap();
+    let refused = memory.set("other", 2);
+    drop(props);
+    refused.unwrap_err().to_string()
+}
+
+#[test]
+fn the_words_of_a_validator_show_no_secret_number_in_another_spelling() {
+    let yaml = |written: &str| {
+        let text = format!("pin: {written}");
+        let document = Format::yaml().parse(text.as_bytes(), &Origin::new("f", ""));
+        document.unwrap().get("pin").unwrap().clone()
+    };
+    for (written, quoted) in [
+        ("0x1E240", "123456"),
+        ("0x1E240", "0x1E240"),
+        ("0o361100", "123456"),
+        ("123456.0", "123456"),
+        ("123456", "123456.0"),
+        ("+123456", "123456"),
+        ("00123456", "123456"),
+        ("123_456", "123456"),
+        ("1.23456e5", "123456"),
+        ("123456e20", "12345600000000000000000000"),
+        ("123456e20", "1.23456e25"),
+        ("0.12345678901", "0.12345679"),
+        ("-0x1E240", "-123456"),
+        ("' 0x1E240 '", "123456"),
+    ] {
+        for value in [yaml(written), Value::from(written.trim_matches('\''))] {
+            let shown = words_about_pin(value.clone(), quoted);
+            assert!(shown.contains("bad ******"), "{value:?}: {shown}");
+        }
+    }
+    for list in ["[0x1E240]", "[{a: '123_456'}]"] {
+        let shown = words_about_pin(yaml(list), "123456");
+        assert!(shown.contains("bad ******"), "{list}: {shown}");
+    }
+}
+
+#[test]
+fn the_words_of_a_validator_keep_what_a_short_secret_number_or_a_plain_number_may_be() {
+    for (written, quoted) in [
+        ("0x1F", "31"),
+        ("1_00", "100"),
+        ("7.0", "7"),
+        ("inf", "inf"),
+    ] {
+        let shown = words_about_pin(written.into(), quoted);
+        assert!(
+            shown.contains(&format!("bad {quoted}")),
+            "{written}: {shown}"
+        );
+    }
+    let shown = words_about_pin("0x1E240".into(), "1234567");
+    assert!(shown.contains("bad 1234567"), "{shown}");
 }

@@ -40,6 +40,7 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         unlisted: 0,
         unlisted_values: 0,
         unescaped: HashMap::new(),
+        in_pem: false,
     };
     let mut tree = Tree::default();
     loop {
@@ -91,6 +92,8 @@ struct Reader<'a> {
     unlisted_values: usize,
     /// The texts with dollars that are no part of a reference, without escapes.
     unescaped: HashMap<Key, String>,
+    /// Whether the lines at hand are those of a PEM block without quotes.
+    in_pem: bool,
 }
 
 /// Why a line does not count.
@@ -151,6 +154,13 @@ impl Reader<'_> {
         let at = self.cursor.at(self.origin);
         let rest = self.cursor.rest();
         let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
+        let is_pem_data = self.in_pem && ends_base64(line);
+        self.in_pem = goes_on_in_pem(line, self.in_pem);
+        if is_pem_data {
+            self.skip(malformed(PEM_WITHOUT_QUOTES, at));
+            self.cursor.skip_while(|c| c != '\n');
+            return Ok(());
+        }
         let Some((name, _)) = line.split_once('=') else {
             refuse_mark(line, || at.clone())?;
             if line.len() == rest.len() {
@@ -343,6 +353,34 @@ impl Reader<'_> {
 }
 
 const OPEN_QUOTE: &str = "a quote is not closed";
+const PEM_WITHOUT_QUOTES: &str =
+    "a line of a PEM block sets no key; put the whole block in one pair of quotes";
+
+/// Whether a line is base64 that ends in padding, as the last data of a PEM block may. A line that is
+/// joined to the next one, or that closes a quote, is one too.
+fn ends_base64(line: &str) -> bool {
+    let Some((data, padding)) = line.trim_end().split_once('=') else {
+        return false;
+    };
+    let is_data = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    let is_padding = match padding.strip_prefix('=') {
+        Some(rest) => matches!(rest, "" | "\\" | "\\n" | "\\n\\" | "\"" | "'"),
+        None => matches!(padding, "" | "\\" | "\\n" | "\\n\\"),
+    };
+    !data.is_empty() && data.bytes().all(is_data) && is_padding
+}
+
+/// Whether the line after this one is of a PEM block without quotes. A line that sets a key ends one.
+fn goes_on_in_pem(line: &str, in_pem: bool) -> bool {
+    let value = line.split_once('=').map(|(_, value)| value.trim_start());
+    match line.rsplit_once("-----BEGIN ") {
+        Some((_, rest)) => {
+            let is_quoted = value.is_some_and(|value| value.starts_with(['"', '\'']));
+            !is_quoted && !rest.contains("-----END ")
+        }
+        None => in_pem && value.is_none() && !line.contains("-----END "),
+    }
+}
 
 fn given_twice(key: &Key, first: Option<u32>, at: Origin) -> Error {
     let line = at.line().map_or(0, |(line, _)| line);
@@ -462,6 +500,67 @@ mod tests {
             };
             assert_eq!(problem.origin(), Some("f:2:1"), "{line}");
             assert!(!problem.to_string().contains("hunter2"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn the_padded_line_of_a_pem_block_without_quotes_sets_no_key() {
+        for data in [
+            "WwQq9hunter2==",
+            "WwQq9hunter2=",
+            "WwQq9hunter2== \t",
+            "  WwQq9hunter2==\r",
+            "WwQq9hunter2==\\",
+            "Ww+/hunter2==",
+            "9Whunter2==",
+            "WwQq9hunter2==\"",
+        ] {
+            for begin in [
+                "KEY=-----BEGIN PRIVATE KEY-----",
+                "export KEY = -----BEGIN RSA PRIVATE KEY-----\\",
+                "-----BEGIN CERTIFICATE-----",
+                "-----BEGIN A-----\nMIIE\n-----END A-----\n-----BEGIN B-----",
+                "KEY=-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMIIEhunter2",
+            ] {
+                for end in ["-----END PRIVATE KEY-----\n", ""] {
+                    let text = format!("{begin}\nMIIEpAIBAA\n{data}\n{end}LAST=2\n");
+                    let document = parse(&text).unwrap();
+                    let keys: Vec<_> = document.iter().map(|(key, _, _)| key.to_string()).collect();
+                    assert!(
+                        keys.iter().all(|key| ["key", "last"].contains(&&**key)),
+                        "{text}"
+                    );
+                    assert!(keys.iter().any(|key| key == "last"), "{text}");
+                    let line = text.lines().position(|line| line.contains(data.trim()));
+                    let at = format!("f:{}:", line.unwrap() + 1);
+                    let problems = document.problems();
+                    let is_here = |it: &&Error| it.origin().is_some_and(|it| it.starts_with(&at));
+                    assert_eq!(
+                        problems.iter().filter(is_here).count(),
+                        1,
+                        "{text}: {problems:?}"
+                    );
+                    assert!(!format!("{problems:?}").contains("hunter2"), "{problems:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_looks_like_padded_base64_sets_its_key_outside_of_a_pem_block() {
+        for before in [
+            "",
+            "-----BEGIN A-----\nMIIE\n-----END A-----",
+            "KEY='-----BEGIN A-----\nMIIE\n-----END A-----'",
+            "KEY=\"-----BEGIN A-----\nAbc==\n-----END A-----\"",
+            "KEY=-----BEGIN A-----MIIE==-----END A-----",
+            "KEY=-----BEGIN A-----\nNAME=x",
+            "-----BEGIN A-----\nAbc==",
+            "# -----BEGIN A-----",
+        ] {
+            let document = parse(&format!("{before}\nEMPTY=\nToken==\n")).unwrap();
+            assert_eq!(document.get("empty"), Some(&"".into()), "{before}");
+            assert_eq!(document.get("token"), Some(&"=".into()), "{before}");
         }
     }
 

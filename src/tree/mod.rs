@@ -10,6 +10,7 @@ pub(crate) mod items;
 pub(crate) mod layer;
 pub(crate) mod merge;
 pub(crate) mod missing;
+mod misspelled;
 pub(crate) mod quoted;
 pub(crate) mod rivals;
 pub(crate) mod snapshot;

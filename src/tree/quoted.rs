@@ -4,8 +4,12 @@
 //! the generation, since one commit may reject many values.
 
 use std::cell::OnceCell;
+use std::fmt::{Debug, Display};
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
+
+use crate::decode;
 use crate::sync::lock::Mutex;
 use crate::tree::diff;
 use crate::tree::snapshot::{Found, Generation};
@@ -99,9 +103,38 @@ fn add(value: &Value, quoted: &mut Quoted<'_>) {
         Value::Unset | Value::Bool(_) => {}
         Value::List(items) => items.iter().for_each(|item| add(item, quoted)),
         Value::Table(fields) => fields.values().for_each(|value| add(value, quoted)),
-        Value::Text(text) => quoted.add(text),
-        number => quoted.add(&number.to_string()),
+        scalar => forms(scalar).iter().for_each(|form| quoted.add(form)),
     }
+}
+
+/// A secret text or number as words may show it: as it is written, and as each type of number shows it
+/// that reads it.
+fn forms(value: &Value) -> Vec<Box<str>> {
+    fn number<T: DeserializeOwned + Display + Debug>(value: &Value) -> Option<[String; 2]> {
+        decode::read_bare::<T>(value).map(|number| [number.to_string(), format!("{number:?}")])
+    }
+    let mut forms: Vec<Box<str>> = vec![match value {
+        Value::Text(text) => text.clone(),
+        number => number.to_string().into(),
+    }];
+    let canonical = match value {
+        Value::Spelled(spelled) => Some(spelled.value().to_string()),
+        _ => None,
+    };
+    // One type reads a number that another one refuses.
+    let numbers = [
+        number::<i128>(value),
+        number::<u128>(value),
+        number::<f64>(value),
+        number::<f32>(value),
+    ];
+    let numbers = numbers.into_iter().flatten().flatten();
+    for number in numbers.chain(canonical) {
+        if !forms.iter().any(|form| **form == *number) {
+            forms.push(number.into());
+        }
+    }
+    forms
 }
 
 /// The value of a leaf.
@@ -134,7 +167,7 @@ impl Of<'_> {
             Value::Text(text) => {
                 let is_secret = self.is_secret(key);
                 if is_secret {
-                    all.push(Known::Whole((&**text).into()));
+                    all.extend(forms(value).into_iter().map(Known::Whole));
                 }
                 let form_counts = is_secret || !self.generation.secrets.form_is_plain(key);
                 if form_counts && text_holds_secret(text) {
@@ -143,7 +176,7 @@ impl Of<'_> {
             }
             number => {
                 if self.is_secret(key) {
-                    all.push(Known::Whole(number.to_string().into()));
+                    all.extend(forms(number).into_iter().map(Known::Whole));
                 }
             }
         }

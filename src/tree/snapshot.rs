@@ -1,9 +1,11 @@
 //! The merged tree of one generation, and how a key is found in it.
 
+use std::any::TypeId;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
@@ -15,6 +17,7 @@ use crate::tree::diff;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::{self, LayerState};
 use crate::tree::merge::{self, SharedList};
+use crate::tree::misspelled::{Meant, misspelled};
 use crate::tree::quoted::Quotable;
 use crate::tree::usage::Usage;
 use crate::value::Value;
@@ -283,6 +286,36 @@ fn item_origin(key: &str, leaf: &Entry) -> Option<Origin> {
 const NOT_KEPT: &str = "the key has no value until its source answers, as secrets are not kept on disk; \
                         see `Cached::with_secrets`";
 
+thread_local! {
+    /// The generation that each type was read of last at a key.
+    static READ: RefCell<HashMap<(TypeId, String), Weak<Stamp>>> = RefCell::default();
+}
+
+/// As many types at keys are remembered.
+const MOST_READ: usize = 1_000;
+
+/// Whether this thread reads a type at a key of this generation for the first time, as far as it
+/// remembers.
+fn is_first_read<T: 'static>(stamp: &Arc<Stamp>, key: &str) -> bool {
+    let note = |read: &RefCell<HashMap<_, Weak<Stamp>>>| {
+        let mut read = read.borrow_mut();
+        let place = (TypeId::of::<T>(), key.to_owned());
+        let is_this = |last: &Weak<Stamp>| std::ptr::eq(last.as_ptr(), Arc::as_ptr(stamp));
+        if read.get(&place).is_some_and(is_this) {
+            return false;
+        }
+        if read.len() >= MOST_READ {
+            read.clear();
+        }
+        read.insert(place, Arc::downgrade(stamp));
+        true
+    };
+    READ.try_with(note).unwrap_or(true)
+}
+
+/// So many unknown fields of one error are looked at.
+const MOST_UNKNOWN: usize = 16;
+
 impl Generation {
     /// What is to be read by the short way of a tree.
     pub(crate) fn short_way(root: &Table, usage: Option<&Arc<Usage>>) -> Table {
@@ -394,15 +427,19 @@ impl Generation {
         self.check_arguments::<T>(key, found)?;
         match self.decode_once_noting(key, found) {
             Ok(value) => Ok(value),
-            Err(error) => match self.without_rivals::<T>(key, found, error) {
-                Some(entry) => {
-                    let found = Found::Entry(&entry);
-                    let outcome = self.decode_once_noting(key, found);
-                    outcome.or_else(|_| self.decode_masked(key, found))
+            Err(error) => {
+                self.hide_misspelled::<T>(key, found);
+                self.hide_unknown::<T>(key, found, &error);
+                match self.without_rivals::<T>(key, found, error) {
+                    Some(entry) => {
+                        let found = Found::Entry(&entry);
+                        let outcome = self.decode_once_noting(key, found);
+                        outcome.or_else(|_| self.decode_masked(key, found))
+                    }
+                    None => self.decode_masked(key, found),
                 }
-                None => self.decode_masked(key, found),
+                .map_err(|error| self.explain_argument(self.explain_referred(error)))
             }
-            .map_err(|error| self.explain_argument(self.explain_referred(error))),
         }
     }
 
@@ -436,9 +473,70 @@ impl Generation {
             Found::Entry(entry) => entry.node.table().is_some(),
             Found::Nothing | Found::Inside(..) | Found::Broken(_) => false,
         };
-        if is_table {
-            self.secrets.add_all(decode::secret_fields::<T>(key));
+        if !is_table {
+            return;
         }
+        let fields = decode::secret_fields::<T>(key);
+        // A field that is there is spelled well.
+        let is_absent = |field: &String| {
+            Found::in_tree(&self.root, field).is_ok_and(|found| found.is_nothing())
+        };
+        let is_new = fields.iter().any(is_absent) && is_first_read::<T>(&self.stamp, key);
+        self.secrets.add_all(fields);
+        if is_new {
+            self.hide_misspelled::<T>(key, found);
+        }
+    }
+
+    /// Hides from now on, as a guess, what a type does not know and what is like one of its secret
+    /// fields.
+    #[cold]
+    fn hide_misspelled<T: DeserializeOwned>(&self, key: &str, found: Found<'_>) {
+        let ways = decode::secret_places::<T>();
+        if ways.is_empty() {
+            return;
+        }
+        let fields = decode::fields_on::<T>(&ways);
+        let possible = misspelled(key, found, &ways, &fields);
+        self.secrets.add_read(Places {
+            possible,
+            ..Places::default()
+        });
+    }
+
+    /// As [`hide_misspelled`](Self::hide_misspelled) for what serde has buffered, by an error that names
+    /// the fields: the type is read with the field that may be meant, to see whether that is secret.
+    #[cold]
+    fn hide_unknown<T: DeserializeOwned>(&self, key: &str, found: Found<'_>, error: &Error) {
+        let table = match found {
+            Found::Root(table) => table,
+            Found::Entry(entry) => match entry.node.table() {
+                Some(table) => table,
+                None => return,
+            },
+            Found::Nothing | Found::Inside(..) | Found::Broken(_) => return,
+        };
+        let mut possible = Vec::new();
+        for one in error.iter().take(MOST_UNKNOWN) {
+            let Some(meant) = Meant::of(one) else {
+                continue;
+            };
+            let is_secret = self.secrets.is_secret(&meant.key)
+                || meant.renamed(key, table).is_some_and(|renamed| {
+                    let mut places = Places::default();
+                    let read = Found::Root(&renamed).decode_noting::<T>(key, &mut places);
+                    drop(read);
+                    let mut all = places.certain.iter().chain(&places.possible);
+                    all.any(|place| *place == meant.key)
+                });
+            if is_secret {
+                possible.push(meant.written);
+            }
+        }
+        self.secrets.add_read(Places {
+            possible,
+            ..Places::default()
+        });
     }
 
     /// Whether what stands at a key may be a secret, or be made from one.

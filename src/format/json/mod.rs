@@ -170,9 +170,15 @@ impl Builder<'_> {
         let fault =
             |detail| malformed(detail, self.place(offset)).with_key(shown(self.trail.key()));
         if !digits.contains(['.', 'e', 'E']) {
-            let integer = digits.parse::<i128>().map(Value::from);
-            let integer = integer.map(|value| value.with_spelling(digits));
-            return integer.map_err(|_| fault("an integer beyond 128 bits"));
+            let unsigned = digits.strip_prefix('-').unwrap_or(digits);
+            if unsigned.is_empty() || !unsigned.bytes().all(|b| b.is_ascii_digit()) {
+                return Err(fault("not a number"));
+            }
+            return Ok(match digits.parse::<i128>() {
+                Ok(value) => Value::from(value).with_spelling(digits),
+                // As text, they are the same number for who has room for it.
+                Err(_) => Value::from(digits),
+            });
         }
         match digits.parse::<f64>() {
             Ok(value) if value.is_finite() => Ok(Value::Float(value).with_spelling(digits)),

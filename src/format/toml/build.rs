@@ -125,7 +125,7 @@ impl<'a> Builder<'a> {
                 return Err(self.fault(limits::NUL, offset));
             }
             DeValue::String(text) => Value::Text(text.into()),
-            DeValue::Integer(digits) => self.spelled(self.integer(&digits, offset)?, span),
+            DeValue::Integer(digits) => self.integer(&digits, span),
             DeValue::Float(digits) => self.spelled(self.float(&digits, offset)?, span),
             DeValue::Boolean(value) => Value::Bool(value),
             DeValue::Datetime(_) => {
@@ -167,13 +167,15 @@ impl<'a> Builder<'a> {
         list
     }
 
-    fn integer(&self, digits: &DeInteger<'_>, offset: usize) -> Result<Value, Error> {
+    fn integer(&self, digits: &DeInteger<'_>, span: Range<usize>) -> Value {
         if let Ok(small) = i64::from_str_radix(digits.as_str(), digits.radix()) {
-            return Ok(Value::Int(small));
+            return self.spelled(Value::Int(small), span);
         }
-        i128::from_str_radix(digits.as_str(), digits.radix())
-            .map(Value::from)
-            .map_err(|_| self.fault("an integer beyond 128 bits", offset))
+        match i128::from_str_radix(digits.as_str(), digits.radix()) {
+            Ok(value) => self.spelled(Value::from(value), span),
+            // As text, they are the same number for who has room for it.
+            Err(_) => Value::from(self.text.get(span).unwrap_or(digits.as_str())),
+        }
     }
 
     fn float(&self, digits: &DeFloat<'_>, offset: usize) -> Result<Value, Error> {

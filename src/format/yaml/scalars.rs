@@ -46,17 +46,43 @@ pub(super) fn tagged(tag: Option<Core>, text: &str) -> Result<Value, &'static st
         | (Some(Core::Float), value @ Value::Float(_))
         | (Some(Core::Bool), value @ Value::Bool(_))
         | (Some(Core::Null), value @ Value::Unset) => value,
+        // Only an integer that is too long for `i128` is text here.
+        (Some(Core::Int), value @ Value::Text(_)) if integer(text).is_some() => value,
         // Digits alone are a float too, unless they are hexadecimal or octal.
-        (Some(Core::Float), Value::Int(_) | Value::Big(_)) => match text.parse::<f64>() {
-            Ok(value) => Value::Float(value),
-            Err(_) => return Err("`!!float` before what is no float"),
-        },
+        (Some(Core::Float), Value::Int(_) | Value::Big(_) | Value::Text(_))
+            if matches!(integer(text), Some((_, 10))) =>
+        {
+            match text.parse::<f64>() {
+                Ok(value) if value.is_infinite() => return Err(BEYOND_FLOATS),
+                Ok(value) => Value::Float(value),
+                Err(_) => return Err("`!!float` before what is no float"),
+            }
+        }
         (Some(Core::Int), _) => return Err("`!!int` before what is no integer"),
         (Some(Core::Float), _) => return Err("`!!float` before what is no float"),
         (Some(Core::Bool), _) => return Err("`!!bool` before what is neither true nor false"),
         (Some(_), _) => return Err("`!!null` before what is not null"),
     };
     Ok(value.with_spelling(text))
+}
+
+const BEYOND_FLOATS: &str = "a number beyond the range of 64-bit floats";
+
+fn unsigned(text: &str) -> &str {
+    text.strip_prefix(['-', '+']).unwrap_or(text)
+}
+
+/// The digits of an integer, with their sign, and their radix.
+fn integer(text: &str) -> Option<(&str, u32)> {
+    let digits = |text: &str, radix| !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
+    if digits(unsigned(text), 10) {
+        return Some((text, 10));
+    }
+    if let Some(octal) = text.strip_prefix("0o").filter(|rest| digits(rest, 8)) {
+        return Some((octal, 8));
+    }
+    let hex = text.strip_prefix("0x").filter(|rest| digits(rest, 16));
+    hex.map(|hex| (hex, 16))
 }
 
 /// A scalar without quotes, after the core schema.
@@ -68,20 +94,12 @@ fn resolve(text: &str) -> Result<Value, &'static str> {
         ".nan" | ".NaN" | ".NAN" => return Ok(Value::Float(f64::NAN)),
         _ => {}
     }
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let digits = |text: &str, radix| !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
-    let integer = if digits(unsigned, 10) {
-        Some((text, 10))
-    } else if let Some(octal) = text.strip_prefix("0o").filter(|rest| digits(rest, 8)) {
-        Some((octal, 8))
-    } else {
-        let hex = text.strip_prefix("0x").filter(|rest| digits(rest, 16));
-        hex.map(|hex| (hex, 16))
-    };
-    if let Some((digits, radix)) = integer {
+    if let Some((digits, radix)) = integer(text) {
         let value = i128::from_str_radix(digits, radix).map(Value::from);
-        return value.map_err(|_| "an integer beyond 128 bits");
+        // As text, they are the same number for who has room for it.
+        return Ok(value.unwrap_or_else(|_| Value::from(text)));
     }
+    let unsigned = unsigned(text);
     if matches!(unsigned, ".inf" | ".Inf" | ".INF") {
         let sign = if text.starts_with('-') { -1.0 } else { 1.0 };
         return Ok(Value::Float(sign * f64::INFINITY));
@@ -91,7 +109,7 @@ fn resolve(text: &str) -> Result<Value, &'static str> {
     let begins = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.');
     if begins && unsigned.chars().all(numeric) {
         return match text.parse::<f64>() {
-            Ok(value) if value.is_infinite() => Err("a number beyond the range of 64-bit floats"),
+            Ok(value) if value.is_infinite() => Err(BEYOND_FLOATS),
             Ok(value) => Ok(Value::Float(value)),
             Err(_) => Ok(Value::from(text)),
         };

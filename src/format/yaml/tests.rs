@@ -56,7 +56,6 @@ fn scalars_follow_the_core_schema() {
     assert_eq!(of("-.inf"), Ok(Value::Float(f64::NEG_INFINITY)));
     assert_eq!(of("18446744073709551615"), Ok(Value::from(u64::MAX)));
     assert_eq!(of(&i128::MAX.to_string()), Ok(Value::from(i128::MAX)));
-    assert_eq!(of(&u128::MAX.to_string()), Err(ErrorKind::Malformed));
     for bad in [
         "1e400",
         "!!binary aGk=",
@@ -243,4 +242,35 @@ fn a_name_without_its_colon_is_refused_on_its_own_line() {
         let error = parse(text).unwrap_err();
         assert_eq!(error.origin(), Some(place), "{text:?}: {error}");
     }
+}
+
+#[test]
+fn digits_that_no_signed_integer_holds_are_text_as_they_are_written() {
+    for digits in [
+        "170141183460469231731687303715884105728",
+        "-170141183460469231731687303715884105729",
+        &u128::MAX.to_string(),
+        &"1".repeat(40),
+        &format!("-{}", "1".repeat(40)),
+        &format!("0x{:X}", u128::MAX),
+        &format!("+{}", u128::MAX),
+    ] {
+        let text = Value::from(digits);
+        assert_eq!(
+            value(Format::yaml(), &format!("v: {digits}")),
+            Ok(text.clone())
+        );
+        assert_eq!(
+            value(Format::yaml(), &format!("v: [{digits}]")),
+            Ok(Value::from(vec![text]))
+        );
+    }
+    let of = |text: &str| value(Format::yaml(), &format!("v: {text}"));
+    let long = "9".repeat(400);
+    assert_eq!(of(&long), Ok(Value::from(&*long)));
+    assert_eq!(of(&format!("!!int {long}")), Ok(Value::from(&*long)));
+    assert_eq!(of(&format!("!!float {long}")), Err(ErrorKind::Malformed));
+    assert_eq!(of(&format!("!!bool {long}")), Err(ErrorKind::Malformed));
+    let float = of(&format!("!!float {}", u128::MAX)).unwrap();
+    assert_eq!(float.canonical(), &Value::Float(u128::MAX as f64));
 }
