@@ -59,7 +59,7 @@ fn each_rule_tells_its_violation() {
     let schema = Schema::new().declare(Schema::key::<Duration>(key).range(..day));
     assert_eq!(
         fault(schema, &wrong("2d".into())),
-        "`a.b`: out of range, wanted ..86400s, found text \"2d\" (memory @ 0)"
+        "`a.b`: out of range, expected ..86400s, found text \"2d\" (memory @ 0)"
     );
     let schema = Schema::new().declare(Schema::key::<ByteSize>(key).range(ByteSize(1 << 10)..));
     assert_eq!(
@@ -334,7 +334,7 @@ fn a_document_is_refused_as_a_whole() -> Result<(), Error> {
     let error = props.refresh_now().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`b`: out of range, wanted ..10, found integer 20 (documents)"
+        "`b`: out of range, expected ..10, found integer 20 (documents)"
     );
     assert_eq!((props.get::<u32>("a")?, props.get::<u32>("b")?), (1, 1));
     props.refresh_now()?;
@@ -382,7 +382,7 @@ fn what_is_wrong_with_the_schema_itself_is_told_at_once() {
         .strict(".");
     let error = build(schema, &Memory::default()).unwrap_err();
     assert_eq!(error.iter().count(), 6, "{error}");
-    let default = "`b`: out of range, wanted ..5, found integer 9 (schema)";
+    let default = "`b`: out of range, expected ..5, found integer 9 (schema)";
     assert!(told(&error).contains(&default.to_owned()), "{error}");
 }
 
