@@ -1,11 +1,9 @@
 //! The merged tree of one generation, and how a key is found in it.
 
-use std::any::TypeId;
 use std::borrow::Cow;
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
@@ -286,33 +284,6 @@ fn item_origin(key: &str, leaf: &Entry) -> Option<Origin> {
 const NOT_KEPT: &str = "the key has no value until its source answers, as secrets are not kept on disk; \
                         see `Cached::with_secrets`";
 
-thread_local! {
-    /// The generation that each type was read of last at a key.
-    static READ: RefCell<HashMap<(TypeId, String), Weak<Stamp>>> = RefCell::default();
-}
-
-/// As many types at keys are remembered.
-const MOST_READ: usize = 1_000;
-
-/// Whether this thread reads a type at a key of this generation for the first time, as far as it
-/// remembers.
-fn is_first_read<T: 'static>(stamp: &Arc<Stamp>, key: &str) -> bool {
-    let note = |read: &RefCell<HashMap<_, Weak<Stamp>>>| {
-        let mut read = read.borrow_mut();
-        let place = (TypeId::of::<T>(), key.to_owned());
-        let is_this = |last: &Weak<Stamp>| std::ptr::eq(last.as_ptr(), Arc::as_ptr(stamp));
-        if read.get(&place).is_some_and(is_this) {
-            return false;
-        }
-        if read.len() >= MOST_READ {
-            read.clear();
-        }
-        read.insert(place, Arc::downgrade(stamp));
-        true
-    };
-    READ.try_with(note).unwrap_or(true)
-}
-
 /// So many unknown fields of one error are looked at.
 const MOST_UNKNOWN: usize = 16;
 
@@ -473,18 +444,8 @@ impl Generation {
             Found::Entry(entry) => entry.node.table().is_some(),
             Found::Nothing | Found::Inside(..) | Found::Broken(_) => false,
         };
-        if !is_table {
-            return;
-        }
-        let fields = decode::secret_fields::<T>(key);
-        // A field that is there is spelled well.
-        let is_absent = |field: &String| {
-            Found::in_tree(&self.root, field).is_ok_and(|found| found.is_nothing())
-        };
-        let is_new = fields.iter().any(is_absent) && is_first_read::<T>(&self.stamp, key);
-        self.secrets.add_all(fields);
-        if is_new {
-            self.hide_misspelled::<T>(key, found);
+        if is_table {
+            self.secrets.add_all(decode::secret_fields::<T>(key));
         }
     }
 

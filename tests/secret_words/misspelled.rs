@@ -149,23 +149,3 @@ fn an_unknown_field_that_is_like_a_plain_field_or_like_none_is_shown() {
     let error = builder.build().unwrap().get::<Strict>("svc").unwrap_err();
     assert!(error.to_string().contains("open-1"), "{error}");
 }
-
-#[test]
-fn an_unknown_field_beside_an_absent_secret_field_is_hidden_where_the_read_succeeds() {
-    #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
-    struct Maybe {
-        hush: Option<Secret<String>>,
-        hushed: Option<Value2>,
-    }
-    #[derive(Debug, Deserialize)]
-    #[serde(transparent)]
-    #[allow(dead_code)]
-    struct Value2(String);
-    let memory = Memory::from([("svc.hushh", SECRET), ("svc.hushed", "open-1")]);
-    let props = Properties::builder().source(memory).build().unwrap();
-    let _: Maybe = props.get("svc").unwrap();
-    is_hidden(props.explain("svc.hushh").to_string());
-    let shown = props.explain("svc.hushed").to_string();
-    assert!(shown.contains("open-1"), "{shown}");
-}
