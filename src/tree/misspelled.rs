@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::decode::Way;
-use crate::error::Error;
 use crate::schema::Lookalikes;
 use crate::tree::diff;
 use crate::tree::snapshot::Found;
@@ -154,57 +153,5 @@ impl Look<'_> {
             key::push_segment(&mut path, &name);
             self.leaves(child, path);
         }
-    }
-}
-
-/// The field that an unknown one may be meant for.
-pub(super) struct Meant {
-    /// The key of the unknown field.
-    pub(super) written: String,
-    /// The key of the field that may be meant.
-    pub(super) key: String,
-}
-
-impl Meant {
-    /// By an error about an unknown field, which names those that there are.
-    pub(super) fn of(error: &Error) -> Option<Self> {
-        if error.detail() != Some("unknown field") {
-            return None;
-        }
-        let written = Key::parse(error.key()?).ok()?;
-        let above = written.lineage().nth(1)?;
-        let names = error.expected()?.split('`').skip(1).step_by(2);
-        let declared: BTreeSet<Key> = names
-            .filter_map(|name| {
-                let mut path = above.to_owned();
-                key::push_segment(&mut path, name);
-                Key::parse(&path).ok()
-            })
-            .collect();
-        let is_meant = |key: &&Key| {
-            let one = BTreeSet::from([Key::clone(key)]);
-            let lookalikes = Lookalikes::of(declared.clone(), one);
-            lookalikes.is_some_and(|it| it.has(written.as_str()))
-        };
-        let key = declared.iter().find(is_meant)?.to_string();
-        Some(Self {
-            written: written.to_string(),
-            key,
-        })
-    }
-
-    /// The table at a key with the unknown field under the name of the other one.
-    pub(super) fn renamed(&self, key: &str, table: &Table) -> Option<Table> {
-        let depth = Key::parse(key).ok()?.segments().count();
-        let path = |key: &str| -> Option<Vec<String>> {
-            let key = Key::parse(key).ok()?;
-            Some(key.segments().skip(depth).map(Into::into).collect())
-        };
-        let mut table = table.clone();
-        let written = path(&self.written)?;
-        let written: Vec<&str> = written.iter().map(String::as_str).collect();
-        let entry = table.remove_path(&written)?;
-        table.put_path(&path(&self.key)?, entry.node.clone()).ok()?;
-        Some(table)
     }
 }

@@ -15,7 +15,7 @@ use crate::tree::diff;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::{self, LayerState};
 use crate::tree::merge::{self, SharedList};
-use crate::tree::misspelled::{Meant, misspelled};
+use crate::tree::misspelled::misspelled;
 use crate::tree::quoted::Quotable;
 use crate::tree::usage::Usage;
 use crate::value::Value;
@@ -284,9 +284,6 @@ fn item_origin(key: &str, leaf: &Entry) -> Option<Origin> {
 const NOT_KEPT: &str = "the key has no value until its source answers, as secrets are not kept on disk; \
                         see `Cached::with_secrets`";
 
-/// So many unknown fields of one error are looked at.
-const MOST_UNKNOWN: usize = 16;
-
 impl Generation {
     /// What is to be read by the short way of a tree.
     pub(crate) fn short_way(root: &Table, usage: Option<&Arc<Usage>>) -> Table {
@@ -400,7 +397,6 @@ impl Generation {
             Ok(value) => Ok(value),
             Err(error) => {
                 self.hide_misspelled::<T>(key, found);
-                self.hide_unknown::<T>(key, found, &error);
                 match self.without_rivals::<T>(key, found, error) {
                     Some(entry) => {
                         let found = Found::Entry(&entry);
@@ -459,41 +455,6 @@ impl Generation {
         }
         let fields = decode::fields_on::<T>(&ways);
         let possible = misspelled(key, found, &ways, &fields);
-        self.secrets.add_read(Places {
-            possible,
-            ..Places::default()
-        });
-    }
-
-    /// As [`hide_misspelled`](Self::hide_misspelled) for what serde has buffered, by an error that names
-    /// the fields: the type is read with the field that may be meant, to see whether that is secret.
-    #[cold]
-    fn hide_unknown<T: DeserializeOwned>(&self, key: &str, found: Found<'_>, error: &Error) {
-        let table = match found {
-            Found::Root(table) => table,
-            Found::Entry(entry) => match entry.node.table() {
-                Some(table) => table,
-                None => return,
-            },
-            Found::Nothing | Found::Inside(..) | Found::Broken(_) => return,
-        };
-        let mut possible = Vec::new();
-        for one in error.iter().take(MOST_UNKNOWN) {
-            let Some(meant) = Meant::of(one) else {
-                continue;
-            };
-            let is_secret = self.secrets.is_secret(&meant.key)
-                || meant.renamed(key, table).is_some_and(|renamed| {
-                    let mut places = Places::default();
-                    let read = Found::Root(&renamed).decode_noting::<T>(key, &mut places);
-                    drop(read);
-                    let mut all = places.certain.iter().chain(&places.possible);
-                    all.any(|place| *place == meant.key)
-                });
-            if is_secret {
-                possible.push(meant.written);
-            }
-        }
         self.secrets.add_read(Places {
             possible,
             ..Places::default()

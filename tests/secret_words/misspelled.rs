@@ -106,31 +106,6 @@ fn an_unknown_field_that_is_like_a_secret_field_is_not_shown() {
     is_never_shown::<Strict>("svc: {hushh: [SECRET]}", "svc.hushh");
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(tag = "kind", deny_unknown_fields)]
-#[allow(dead_code)]
-enum Tagged {
-    #[serde(rename = "a")]
-    A {
-        hush: Secret<String>,
-        name: Option<String>,
-    },
-    #[serde(rename = "b")]
-    B { hush: Option<Secret<String>> },
-}
-
-#[test]
-fn an_unknown_field_of_an_internally_tagged_enum_that_is_like_a_secret_field_is_not_shown() {
-    for name in ["hushh", "Hush", "hsuh"] {
-        for kind in ["a", "b"] {
-            let key = &format!("svc.{name}");
-            is_never_shown::<Tagged>(&format!("svc: {{kind: {kind}, {name}: SECRET}}"), key);
-            let yaml = format!("svc: {{kind: {kind}, hush: x-1, {name}: SECRET}}");
-            is_never_shown::<Tagged>(&yaml, key);
-        }
-    }
-}
-
 #[test]
 fn an_unknown_field_that_is_like_a_plain_field_or_like_none_is_shown() {
     for (name, key) in [
