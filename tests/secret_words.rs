@@ -15,8 +15,6 @@ use liveprops::{
 };
 use serde::Deserialize;
 
-#[path = "secret_words/misspelled.rs"]
-mod misspelled;
 #[path = "secret_words/structs.rs"]
 mod structs;
 

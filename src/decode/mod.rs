@@ -31,7 +31,6 @@
 //! nothing for it.
 
 mod access;
-mod beside;
 mod braces;
 mod cuts;
 mod de;
@@ -64,7 +63,6 @@ use crate::value::secret::{self, Secrets, buffered};
 
 pub(crate) use crate::value::secret::buffered::Places;
 
-pub(crate) use crate::decode::beside::fields_on;
 pub(crate) use crate::decode::diagnose::probe::{Way, is_secret_type, secret_places};
 pub(crate) use crate::decode::place::NULL_ITEM;
 

@@ -41,8 +41,6 @@ mod shape;
 mod text;
 mod unknown;
 
-pub(crate) use crate::schema::nearest::Lookalikes;
-
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -54,7 +52,7 @@ use serde::de::DeserializeOwned;
 use crate::decode::Way;
 use crate::error::{Error, ErrorKind};
 use crate::schema::declaration::{Fault, Field};
-use crate::schema::nearest::Names;
+use crate::schema::nearest::{Lookalikes, Names};
 use crate::schema::shape::Kind;
 use crate::value::document::Document;
 use crate::value::key::Key;

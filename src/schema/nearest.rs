@@ -169,7 +169,7 @@ impl Names {
 }
 
 /// Which keys may be misspellings of declared secrets.
-pub(crate) struct Lookalikes {
+pub(super) struct Lookalikes {
     declared: BTreeSet<Key>,
     secret: BTreeSet<Key>,
     all: Names,
@@ -179,7 +179,7 @@ pub(crate) struct Lookalikes {
 
 impl Lookalikes {
     /// Of the declared keys, and those of them that are secret; `None` if none is.
-    pub(crate) fn of(declared: BTreeSet<Key>, secret: BTreeSet<Key>) -> Option<Self> {
+    pub(super) fn of(declared: BTreeSet<Key>, secret: BTreeSet<Key>) -> Option<Self> {
         (!secret.is_empty()).then(|| Self {
             all: Names::of(declared.iter()),
             few: Names::of(secret.iter()),
@@ -189,7 +189,7 @@ impl Lookalikes {
     }
 
     /// Whether an undeclared key, or one above it, may stand for a declared secret.
-    pub(crate) fn has(&self, key: &str) -> bool {
+    pub(super) fn has(&self, key: &str) -> bool {
         if key::lineage(key).any(|place| self.declared.contains(place)) {
             return false;
         }

@@ -10,7 +10,6 @@ pub(crate) mod items;
 pub(crate) mod layer;
 pub(crate) mod merge;
 pub(crate) mod missing;
-mod misspelled;
 pub(crate) mod quoted;
 pub(crate) mod rivals;
 pub(crate) mod snapshot;

@@ -15,7 +15,6 @@ use crate::tree::diff;
 use crate::tree::explain::Explanation;
 use crate::tree::layer::{self, LayerState};
 use crate::tree::merge::{self, SharedList};
-use crate::tree::misspelled::misspelled;
 use crate::tree::quoted::Quotable;
 use crate::tree::usage::Usage;
 use crate::value::Value;
@@ -395,18 +394,15 @@ impl Generation {
         self.check_arguments::<T>(key, found)?;
         match self.decode_once_noting(key, found) {
             Ok(value) => Ok(value),
-            Err(error) => {
-                self.hide_misspelled::<T>(key, found);
-                match self.without_rivals::<T>(key, found, error) {
-                    Some(entry) => {
-                        let found = Found::Entry(&entry);
-                        let outcome = self.decode_once_noting(key, found);
-                        outcome.or_else(|_| self.decode_masked(key, found))
-                    }
-                    None => self.decode_masked(key, found),
+            Err(error) => match self.without_rivals::<T>(key, found, error) {
+                Some(entry) => {
+                    let found = Found::Entry(&entry);
+                    let outcome = self.decode_once_noting(key, found);
+                    outcome.or_else(|_| self.decode_masked(key, found))
                 }
-                .map_err(|error| self.explain_argument(self.explain_referred(error)))
+                None => self.decode_masked(key, found),
             }
+            .map_err(|error| self.explain_argument(self.explain_referred(error))),
         }
     }
 
@@ -443,22 +439,6 @@ impl Generation {
         if is_table {
             self.secrets.add_all(decode::secret_fields::<T>(key));
         }
-    }
-
-    /// Hides from now on, as a guess, what a type does not know and what is like one of its secret
-    /// fields.
-    #[cold]
-    fn hide_misspelled<T: DeserializeOwned>(&self, key: &str, found: Found<'_>) {
-        let ways = decode::secret_places::<T>();
-        if ways.is_empty() {
-            return;
-        }
-        let fields = decode::fields_on::<T>(&ways);
-        let possible = misspelled(key, found, &ways, &fields);
-        self.secrets.add_read(Places {
-            possible,
-            ..Places::default()
-        });
     }
 
     /// Whether what stands at a key may be a secret, or be made from one.
