@@ -986,7 +986,7 @@ fn the_threads_of_properties_end_after_their_readers_are_done() {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
         let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
         names
-            .filter(|name| name.trim() == "liveprops-monit")
+            .filter(|name| name.trim() == "liveprops-watch")
             .count()
     };
     let all: Vec<_> = (0..20)

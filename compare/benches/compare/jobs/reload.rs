@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use liveprops::{Document, Error, Format, Origin, Properties, Source, Update, SourceContext, Watching};
+use liveprops::{
+    Document, Error, Format, Origin, Properties, Source, SourceContext, Update, Watching,
+};
 use tempfile::TempDir;
 
 use super::{floor, ours, rival};
