@@ -506,7 +506,7 @@ impl Properties {
     }
 
     /// Believes an update that is held because it takes away most of what its source said before;
-    /// see [`RemovalGuard`](crate::source::Guard) and [`SourceHealth::held`](crate::health::SourceHealth::held).
+    /// see [`RemovalGuard`](crate::source::RemovalGuard) and [`SourceHealth::held`](crate::health::SourceHealth::held).
     /// Only what the source says by now can be confirmed.
     ///
     /// # Errors

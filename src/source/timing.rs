@@ -86,7 +86,7 @@ impl Timing {
     }
 
     /// How long a watch may give no sign of life, by a call of anything that
-    /// [`SourceContext`](crate::Updates) reports with, before the engine leaves it to itself and begins
+    /// [`SourceContext`](crate::SourceContext) reports with, before the engine leaves it to itself and begins
     /// another.
     pub fn heartbeat_timeout(mut self, limit: Duration) -> Self {
         self.heartbeat_timeout = Some(limit);

@@ -1,6 +1,6 @@
 //! What differs between two trees, leaf by leaf.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::error::MASK;
@@ -144,21 +144,24 @@ pub(crate) fn gone(old: &Table, new: &Table) -> usize {
     count
 }
 
-/// The keys of the first leaves of a layer that are not there any more.
+/// The keys of leaves of a layer that are not there any more, the first ones by name.
 pub(crate) fn first_gone(old: &Table, new: &Table, most: usize) -> Vec<String> {
-    let mut keys = Vec::new();
+    let mut keys = BTreeSet::new();
     old.walk(&mut String::new(), &mut |key, was| {
-        if keys.len() < most {
-            let path: Result<Vec<_>, _> = key::segments(key).collect();
-            let now = path.ok().and_then(|path| new.find(&path));
-            let is_table = was.node.table().is_some();
-            let is_there = now.is_some_and(|now| is_table || now.node.table().is_none());
-            if !is_there {
-                keys.push(key.to_owned());
+        let path: Result<Vec<_>, _> = key::segments(key).collect();
+        let now = path.ok().and_then(|path| new.find(&path));
+        let is_table = was.node.table().is_some();
+        let is_there = now.is_some_and(|now| is_table || now.node.table().is_none());
+        let is_early =
+            || keys.len() < most || keys.last().is_some_and(|last: &String| key < last.as_str());
+        if !is_there && is_early() {
+            keys.insert(key.to_owned());
+            if keys.len() > most {
+                keys.pop_last();
             }
         }
     });
-    keys
+    keys.into_iter().collect()
 }
 
 struct Sink {

@@ -313,7 +313,7 @@ impl Document {
     /// for warnings. The engine treats it as [`report`](Self::report) does: an event, an entry in the
     /// list of rejections, and a source that is not [`Up`](crate::health::Status::Up). Keys that this
     /// document lacks are removed. A source that watches can show a reason that changes no status by
-    /// [`SourceContext::degraded`](crate::Updates::degraded).
+    /// [`SourceContext::set_degraded`](crate::SourceContext::set_degraded).
     pub fn warn(&mut self, problem: Error) {
         self.report.problems.push(problem);
     }

@@ -108,7 +108,7 @@ pub struct SourceHealth {
 #[non_exhaustive]
 pub struct Held {
     /// How many keys it would take away, with those that went within 10 seconds before; see
-    /// [`RemovalGuard`](crate::source::Guard).
+    /// [`RemovalGuard`](crate::source::RemovalGuard).
     pub gone: usize,
     /// How many keys there are, or were before the first of these went.
     pub of: usize,

@@ -55,7 +55,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 ///
 /// An error of the store, whatever it is, takes nothing away: the reading goes on with growing
 /// pauses and then begins anew. Of several addresses the next one is asked when one fails. That most
-/// keys are gone is held; see [`RemovalGuard`](crate::source::Guard).
+/// keys are gone is held; see [`RemovalGuard`](crate::source::RemovalGuard).
 ///
 /// The ACL token needs `read` on the prefix (`key_prefix`). To a token without it an agent shows an
 /// empty store: newer ones (from Consul 1.12) say so, which is an error here, and older ones do if their setting
@@ -101,7 +101,7 @@ impl Consul {
     ///
     /// A key that is absent at the start is an error, unless the policy is
     /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A key that is
-    /// deleted later is no error; see [`RemovalGuard`](crate::source::Guard).
+    /// deleted later is no error; see [`RemovalGuard`](crate::source::RemovalGuard).
     pub fn document(key: impl AsRef<str>) -> Self {
         let key = key.as_ref();
         Self::of(key, Mapping::document(KIND, '/', key))

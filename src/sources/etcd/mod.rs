@@ -68,7 +68,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// and then everything is read. So it is after a compaction, an election, and a reset of the store.
 /// A request that a server did not answer because it had closed the kept connection is sent once more.
 /// Of several addresses the next one is asked when one fails, is cut off from the others, or does not
-/// answer. That most keys are gone is held; see [`RemovalGuard`](crate::source::Guard).
+/// answer. That most keys are gone is held; see [`RemovalGuard`](crate::source::RemovalGuard).
 ///
 /// It speaks to the JSON gateway, which every member serves beside gRPC unless it was started with
 /// `--enable-grpc-gateway=false`. The gateway knows no users by certificates: where users are on,
@@ -110,7 +110,7 @@ impl Etcd {
     ///
     /// A key that is absent at the start is an error, unless the policy is
     /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A key that is
-    /// deleted later is no error; see [`RemovalGuard`](crate::source::Guard).
+    /// deleted later is no error; see [`RemovalGuard`](crate::source::RemovalGuard).
     pub fn document(key: impl AsRef<str>) -> Self {
         Self::of(Mapping::document_as_is(KIND, '/', key.as_ref()))
     }

@@ -61,7 +61,7 @@ const SILENT: Duration = Duration::from_millis(5500);
 ///
 /// An error of the store, whatever it is, takes nothing away: after each the next of several
 /// addresses is asked, with growing pauses, and everything is read anew. A bucket that is not there
-/// is empty, and picked up when it is made. That most keys are gone is held; see [`RemovalGuard`](crate::source::Guard).
+/// is empty, and picked up when it is made. That most keys are gone is held; see [`RemovalGuard`](crate::source::RemovalGuard).
 ///
 /// Reading all of a bucket may take as long as it gets further every 3 seconds, and 60 seconds
 /// altogether; the start waits for [`Builder::load_timeout`](crate::Builder::load_timeout).
@@ -169,7 +169,7 @@ impl Nats {
     ///
     /// A key that is absent at the start is an error, unless the policy is
     /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A key that is
-    /// deleted later is no error; see [`RemovalGuard`](crate::source::Guard).
+    /// deleted later is no error; see [`RemovalGuard`](crate::source::RemovalGuard).
     #[must_use]
     pub fn document(self, key: impl AsRef<str>) -> Self {
         let key = key.as_ref().trim_matches('.');

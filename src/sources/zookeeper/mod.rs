@@ -62,7 +62,7 @@ const MIN_RESCAN: Duration = Duration::from_secs(1);
 /// An error of the store, whatever it is, takes nothing away: with growing pauses a new session is
 /// begun, the watch is set anew and everything is read again. A server that says nothing for 3.5
 /// seconds counts as lost. Of several servers the next one is asked when one fails. That most nodes
-/// are gone is held; see [`RemovalGuard`](crate::source::Guard).
+/// are gone is held; see [`RemovalGuard`](crate::source::RemovalGuard).
 ///
 /// A tree may have 20 MiB, each node counting its path, its data and 32 bytes; of one message 11 MiB are
 /// kept, and of what the watch tells of 4 MiB, after which everything is read instead. Reading all of it may
@@ -128,7 +128,7 @@ impl ZooKeeper {
     ///
     /// A node that is absent at the start is an error, unless the policy is
     /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A node that is
-    /// deleted later is no error; see [`RemovalGuard`](crate::source::Guard).
+    /// deleted later is no error; see [`RemovalGuard`](crate::source::RemovalGuard).
     pub fn document(path: impl AsRef<str>) -> Self {
         Self::of(Mapping::document(KIND, '/', path.as_ref()))
     }
