@@ -8,7 +8,7 @@ fn lenient<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::E
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Item {
     strict: u8,
     #[serde(deserialize_with = "lenient", default)]
@@ -107,7 +107,7 @@ fn each_kind_of_bad_item_is_named() {
         );
     }
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Pair {
         a: u8,
         b: u8,
@@ -147,13 +147,13 @@ fn a_bad_field_of_many_buffered_ones_is_the_only_one_reported() {
     #[derive(Deserialize)]
     struct Whole {
         #[serde(flatten)]
-        #[allow(dead_code)]
+        #[allow(dead_code)] // only decoded
         all: Many,
     }
     macro_rules! many {
         ($($name:ident)*) => {
             #[derive(Deserialize)]
-            #[allow(dead_code)]
+            #[allow(dead_code)] // only decoded
             struct Many { $($name: u32,)* }
             const NAMES: &[&str] = &[$(stringify!($name)),*];
         };
@@ -176,7 +176,7 @@ fn one_bad_secret_of_a_thousand_is_found_and_is_known_to_be_the_only_one() {
     #[derive(Deserialize)]
     struct Whole<T> {
         #[serde(flatten)]
-        #[allow(dead_code)]
+        #[allow(dead_code)] // only decoded
         all: BTreeMap<String, T>,
     }
     let names: Vec<String> = (0..1_000).map(|at| format!("k{at}")).collect();
@@ -204,7 +204,7 @@ fn several_texts_out_of_range_in_a_buffered_map_are_each_reported_as_that() {
     #[derive(Deserialize)]
     struct Whole<T> {
         #[serde(flatten)]
-        #[allow(dead_code)]
+        #[allow(dead_code)] // only decoded
         all: BTreeMap<String, T>,
     }
     fn check<T: DeserializeOwned>(texts: &[&str]) {

@@ -305,9 +305,10 @@ impl Attempt {
         };
         let asked = error.retry_after().is_some();
         let pause = self.report_error(error);
-        self.pause(match silent && !asked {
-            true => pause.min(backoff::after_silence()),
-            false => pause,
+        self.pause(if silent && !asked {
+            pause.min(backoff::after_silence())
+        } else {
+            pause
         })
     }
 }

@@ -56,15 +56,17 @@ impl Supervisor {
         } else {
             Ok(())
         };
-        let started = run.and_then(|()| match pushes {
-            true => match runner.attach() {
+        let started = run.and_then(|()| {
+            if !pushes {
+                return runner.start();
+            }
+            match runner.attach() {
                 Err(error) if runner.may_do_without() => {
                     runner.defer_attach(error);
                     Ok(())
                 }
                 attached => attached,
-            },
-            false => runner.start(),
+            }
         });
         match started {
             Ok(()) => Ok(runner),
