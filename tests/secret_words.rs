@@ -15,6 +15,8 @@ use liveprops::{
 };
 use serde::Deserialize;
 
+#[path = "secret_words/misspelled.rs"]
+mod misspelled;
 #[path = "secret_words/structs.rs"]
 mod structs;
 

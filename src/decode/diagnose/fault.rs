@@ -399,7 +399,8 @@ impl Fault {
         if let Some(wanted) = wanted.or(inner.asked) {
             error = error.with_expected(wanted);
         }
-        if let Some(found) = found {
+        // The name is what is wrong. The value may be a secret of the field that was meant.
+        if let Some(found) = found.filter(|_| inner.unknown.is_none()) {
             error = error.with_found(if masked { MASK.to_owned() } else { found });
         }
         if let Some(origin) = origin {
