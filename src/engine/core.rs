@@ -199,7 +199,7 @@ impl Engine {
                 }
             });
             let scrubs = Weak::clone(me);
-            rules.secrets.when_more(move |key| {
+            rules.secrets.on_new_key(move |key| {
                 if let Some(engine) = scrubs.upgrade() {
                     let current = engine.current.full();
                     let hidden = |key: &str| {

@@ -847,11 +847,11 @@ fn the_keys_read_as_secrets_are_noted() {
         b: HashMap<String, Secret<String>>,
         d: u8,
     }
-    let mut secrets = Places::default();
-    from_table_noting::<Holder>("app", Some(document.root()), false, &mut secrets).unwrap();
+    let mut secrets = SecretKeys::default();
+    from_table_recording::<Holder>("app", Some(document.root()), false, &mut secrets).unwrap();
     assert_eq!(secrets.certain, ["app.a", "app.b.c"]);
     let node = Node::of("x".into(), &origin());
-    from_node_noting::<Secret<String>>("k", Some(&node), false, &mut secrets).unwrap();
+    from_node_recording::<Secret<String>>("k", Some(&node), false, &mut secrets).unwrap();
     assert_eq!(secrets.certain.last().map(String::as_str), Some("k"));
     assert!(secrets.possible.is_empty());
 }

@@ -266,7 +266,7 @@ impl Cache {
             .inspect_err(|_| self.shared.state.lock().running = false)?;
         let shared = Arc::downgrade(&self.shared);
         // What turns out to be a secret must not stay on disk.
-        engine.rules.secrets.when_more(move |_| {
+        engine.rules.secrets.on_new_key(move |_| {
             if let Some(shared) = shared.upgrade() {
                 shared.hide();
             }
