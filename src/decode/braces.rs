@@ -14,13 +14,7 @@ pub(super) fn is_braced(text: &str) -> bool {
 /// Reads a table: names with `=` or `:`, bare or quoted, and values that are bare, quoted, lists or
 /// tables. A bare word that is no number, boolean or `null` is text.
 pub(super) fn table(text: &str) -> Result<BTreeMap<Box<str>, Value>, &'static str> {
-    let mut reader = Reader {
-        text,
-        at: 0,
-        strict: false,
-        tables: 0,
-        values: 0,
-    };
+    let mut reader = Reader::new(text, false);
     reader.skip();
     let fields = reader.table(0)?;
     reader.skip();
@@ -32,13 +26,7 @@ pub(super) fn table(text: &str) -> Result<BTreeMap<Box<str>, Value>, &'static st
 
 /// The items of a list in JSON; `None` if this is no JSON.
 pub(super) fn json_list(text: &str) -> Option<Box<[Value]>> {
-    let mut reader = Reader {
-        text,
-        at: 0,
-        strict: true,
-        tables: 0,
-        values: 0,
-    };
+    let mut reader = Reader::new(text, true);
     reader.skip();
     if reader.peek() != Some('[') {
         return None;
@@ -57,14 +45,15 @@ pub(super) fn list_holds_nul(text: &str) -> bool {
     if !text.starts_with('[') || !text.contains("\\u0000") {
         return false;
     }
-    let mut reader = Reader {
-        text,
-        at: 0,
-        strict: true,
-        tables: 0,
-        values: 0,
-    };
+    let mut reader = Reader::new(text, true);
     reader.list(0).is_err_and(|fault| fault == NUL)
+}
+
+/// Reads the text in the double quotes that a text begins with; returns it and the rest.
+pub(super) fn unquote(text: &str) -> Result<(String, &str), &'static str> {
+    let mut reader = Reader::new(text, true);
+    let inside = reader.quoted('"')?;
+    Ok((inside, reader.rest()))
 }
 
 /// A text may have as many tables and values as a document.
@@ -89,6 +78,16 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    fn new(text: &'a str, strict: bool) -> Self {
+        Self {
+            text,
+            at: 0,
+            strict,
+            tables: 0,
+            values: 0,
+        }
+    }
+
     fn rest(&self) -> &'a str {
         &self.text[self.at..]
     }
@@ -229,11 +228,10 @@ impl<'a> Reader<'a> {
 
     /// Quoted text: with the escapes of JSON in `"`, and without any in `'`.
     fn quoted(&mut self, quote: char) -> Result<String, &'static str> {
-        const OPEN: &str = "a quote that is not closed";
         self.at += quote.len_utf8();
         let mut text = String::new();
         loop {
-            let c = self.next().ok_or(OPEN)?;
+            let c = self.next().ok_or(text::OPEN_QUOTE)?;
             match c {
                 c if c == quote => return Ok(text),
                 '\\' if quote == '"' => text.push(self.escape()?),
@@ -249,7 +247,8 @@ impl<'a> Reader<'a> {
     }
 
     fn escape(&mut self) -> Result<char, &'static str> {
-        const UNKNOWN: &str = "an unknown escape in quotes";
+        const UNKNOWN: &str =
+            "an unknown escape in quotes: write `\\\\` for a backslash, or use single quotes";
         Ok(match self.next().ok_or(UNKNOWN)? {
             'n' => '\n',
             't' => '\t',

@@ -21,7 +21,7 @@ use crate::value::Value;
 use crate::value::key::{self, MAX_DEPTH};
 
 /// The entries of a text, while they are read.
-enum SplitEntries<'a> {
+pub(super) enum SplitEntries<'a> {
     None,
     Pairs(Vec<Pair<'a>>),
     Table(BTreeMap<Box<str>, Value>),
@@ -78,10 +78,16 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
                 let masks = shows_errors.then(|| self.masked_items(&storage.texts));
                 let masked = |at| masks.as_ref().is_some_and(|masks| masks.hides(at));
                 let json = storage.json.as_deref();
-                let item = |(at, text)| Child {
-                    masked: masked(at),
-                    json: json.and_then(|json| json.get(at)),
-                    ..Child::item(at, Input::Text(text))
+                let item = |(at, text)| {
+                    let (input, json) = match json.and_then(|json| json.get(at)) {
+                        Some(Value::Unset) => (Input::Absent, None),
+                        json => (Input::Text(text), json),
+                    };
+                    Child {
+                        masked: masked(at),
+                        json,
+                        ..Child::item(at, input)
+                    }
                 };
                 Ok(storage
                     .texts
@@ -209,7 +215,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
 
     /// The entries of a table, or of text such as `a=1, b=2`, `{a = 1}` or `{"a": 1}`. `storage` keeps the
     /// entries of a text.
-    fn pairs<'b>(
+    pub(super) fn pairs<'b>(
         &self,
         storage: &'b mut SplitEntries<'a>,
         expected: &dyn Fn() -> String,

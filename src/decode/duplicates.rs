@@ -1,6 +1,7 @@
 //! Faults of rivals: several names of one table that mean the same field, variant or key.
 
 use crate::decode::access::Child;
+use crate::decode::containers::SplitEntries;
 use crate::decode::deserializer::ValueDeserializer;
 use crate::decode::diagnose::fault::Fault;
 use crate::decode::location::first_origin;
@@ -9,6 +10,14 @@ use crate::value::key;
 
 /// How many rivals an error names.
 const MAX_RIVALS: usize = 4;
+
+/// A rival and its origin, for an error.
+pub(super) fn describe_rival(name: &str, origin: Option<&str>) -> String {
+    match origin {
+        Some(origin) => format!("`{name}` ({origin})"),
+        None => format!("`{name}`"),
+    }
+}
 
 impl<'a, 'de> ValueDeserializer<'a, 'de> {
     /// Locates a fault, and names the two spellings of a field that is set twice. `last` is the name that
@@ -27,24 +36,29 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
         if is_buffered {
             return self.locate(fault);
         }
-        let mut both = self.entries().unwrap_or_default();
-        both.retain(|child| child.name == field || child.name == last);
-        match both.len() {
-            2 => self.rivals(&both, &format!("`{field}` is set twice"), String::new()),
-            _ => self.locate(fault),
+        let mut storage = SplitEntries::None;
+        let entries = self.pairs(&mut storage, &String::new).unwrap_or_default();
+        let is_of_field = |child: &&Child<'_>| child.name == field || child.name == last;
+        let both: Vec<_> = entries.iter().filter(is_of_field).copied().collect();
+        if both.len() == 2 {
+            return self.rivals(&both, &format!("`{field}` is set twice"), String::new());
         }
+        // serde names the field and not the other spelling, which further passes find.
+        let mut fault = self.locate(fault);
+        let before = entries.iter().take_while(|child| child.name != last);
+        fault.0.read_names = before.map(|child| child.name.into()).collect();
+        fault.0.read_names.push(last.into());
+        fault
     }
 
     /// The fault of rivals.
     #[cold]
     pub(super) fn rivals(&self, all: &[Child<'_>], what: &str, expected: String) -> Fault {
-        let describe = |child: &Child<'_>| {
+        let origin = |child: &Child<'_>| {
             let origin = child.origin.or_else(|| first_origin(child.input));
-            match origin {
-                Some(origin) => format!("`{}` ({origin})", child.name),
-                None => format!("`{}`", child.name),
-            }
+            origin.map(ToString::to_string)
         };
+        let describe = |child: &Child<'_>| describe_rival(child.name, origin(child).as_deref());
         let names: Vec<String> = all.iter().take(MAX_RIVALS).map(describe).collect();
         let detail = if names.is_empty() || self.is_masked(&self.path_text()) {
             format!("{what}; leave one")
@@ -59,7 +73,13 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
             Fault::mismatch(&detail, expected)
         };
         fault.0.rivals = all.iter().map(|child| child.name.into()).collect();
-        self.locate(fault)
+        let mut fault = self.locate(fault);
+        if let (Some(location), Some(origin)) =
+            (&mut fault.0.location, all.first().and_then(origin))
+        {
+            location.origin = Some(origin);
+        }
+        fault
     }
 
     /// The fault of two names of a map that convert to one key.

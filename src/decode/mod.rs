@@ -56,6 +56,7 @@ mod tests;
 mod text;
 
 use std::any::TypeId;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -249,12 +250,13 @@ pub(crate) fn items(value: &Value) -> Option<Vec<Value>> {
         Value::List(items) => Some(items.to_vec()),
         Value::Text(text) => {
             let items = text::items(text).ok()?;
-            Some(
-                items
-                    .into_iter()
-                    .map(|item| Value::from(item.into_owned()))
-                    .collect(),
-            )
+            let json = braces::json_list(text).filter(|json| json.len() == items.len());
+            let item = |(at, item): (usize, Cow<'_, str>)| match json.as_ref().map(|json| &json[at])
+            {
+                Some(Value::Unset) => Value::Unset,
+                _ => Value::from(item.into_owned()),
+            };
+            Some(items.into_iter().enumerate().map(item).collect())
         }
         _ => None,
     }

@@ -14,8 +14,10 @@ use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::report;
 use crate::decode::diagnose::text_arena::TextArena;
 use crate::decode::input::{Input, Path, Segment};
+use crate::decode::location::first_origin;
 use crate::error::Error;
 use crate::value::Value;
+use crate::value::key;
 use crate::value::origin::Origin;
 use crate::value::secret::buffered;
 
@@ -156,6 +158,38 @@ impl<'a> Request<'a> {
             diagnosis.borrow_mut().budget.count(context.work.get());
         }
         result
+    }
+
+    /// The origin of the value at a path; `None` if the value is a table.
+    pub(super) fn origin_of(&self, path: &str) -> Option<Origin> {
+        self.walk(path).and_then(|(origin, _)| origin)
+    }
+
+    /// As [`origin_of`](Self::origin_of); a table has the origin of its first line.
+    pub(super) fn first_origin_of(&self, path: &str) -> Option<Origin> {
+        let (origin, input) = self.walk(path)?;
+        origin.or_else(|| first_origin(input).cloned())
+    }
+
+    /// Follows a path. Only the tree itself has origins; a list knows those of its items.
+    #[cold]
+    fn walk(&self, path: &str) -> Option<(Option<Origin>, Input<'a>)> {
+        let depth = key::segments(self.key).count();
+        let path = key::segments(path)
+            .skip(depth)
+            .map(|name| Some(name.ok()?.into_owned()));
+        let path: Vec<String> = path.collect::<Option<_>>()?;
+        let (mut input, mut origin) = (self.input, self.origin);
+        let mut rest = path.as_slice();
+        while let (Input::Table(table), Some((name, below))) = (input, rest.split_first()) {
+            (input, origin, _) = Input::of_node(&table.get(name)?.node);
+            rest = below;
+        }
+        let of_item = match (input, origin) {
+            (Input::List(items), Some(origin)) => origin.of_item(items, rest),
+            _ => None,
+        };
+        Some((of_item.or_else(|| origin.cloned()), input))
     }
 
     pub(super) fn is_table(&self) -> bool {

@@ -104,11 +104,19 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
                     Err(fault) => Err(fault),
                 }
             }
+            Input::Big(number) => Ok(*number),
+            Input::Bool(_) => Err(self.wrong_type("ByteSize")),
             _ => {
                 let result = visitor.visit_newtype_struct(self);
                 return result.map_err(|fault| self.locate_as::<V::Value>(fault));
             }
         };
+        let number = number.and_then(|number| {
+            if number > i128::from(u64::MAX) {
+                return Err(self.fault("out of range", "ByteSize"));
+            }
+            Ok(number)
+        });
         let number = or_collect!(self, number, placeholder => placeholder.deserialize_u64(visitor));
         self.record_name(|| number.to_string());
         visit_int(number, visitor).map_err(|fault| self.locate_as::<V::Value>(fault))

@@ -217,6 +217,8 @@ pub(super) const NO_TABLE: &str =
 
 pub(super) const NO_NAME: &str = "an entry without a name";
 
+pub(super) const OPEN_QUOTE: &str = "a quote that is not closed";
+
 const NO_COMMA: &str = "a value behind which another entry begins without a comma: write `a=1, b=2`, or put the value in quotes";
 
 /// A name and its value, borrowed unless they hold escapes.
@@ -325,7 +327,7 @@ fn closing(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
         match (quote, byte) {
-            (Some(_), b'\\') => at += 1,
+            (Some(b'"'), b'\\') => at += 1,
             (Some(open), byte) if open == byte => quote = None,
             (Some(_), _) => {}
             (None, b'"' | b'\'') if fresh => quote = Some(byte),
@@ -368,7 +370,7 @@ impl<'a> Pieces<'a> {
         let piece = match text.as_bytes().first() {
             None => return Ok(None),
             Some(&quote @ (b'"' | b'\'')) => {
-                let (inside, after) = unquote(&text[1..], quote)?;
+                let (inside, after) = unquote(text, quote)?;
                 let after = after.trim_start();
                 let stop = after.bytes().next();
                 if stop.is_some_and(|b| !stops.contains(&b)) {
@@ -396,29 +398,15 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Reads up to the closing quote: what stands inside, and what stands behind.
+/// Reads the quoted text that a text begins with: what stands inside, and what stands behind. Double quotes
+/// hold the escapes of JSON; in single quotes each character stands for itself.
 fn unquote(text: &str, quote: u8) -> Result<(Cow<'_, str>, &str), &'static str> {
-    let quote = char::from(quote);
-    let mut owned = String::new();
-    let mut from = 0;
-    let mut chars = text.char_indices();
-    while let Some((at, c)) = chars.next() {
-        if c == quote {
-            let after = &text[at + 1..];
-            if owned.is_empty() && from == 0 {
-                return Ok((Cow::Borrowed(&text[..at]), after));
-            }
-            owned.push_str(&text[from..at]);
-            return Ok((Cow::Owned(owned), after));
-        }
-        if c == '\\' {
-            // Only quotes and backslashes are escaped, so `C:\dir` stays what it is.
-            if let Some((next, '"' | '\'' | '\\')) = chars.clone().next() {
-                owned.push_str(&text[from..at]);
-                from = next;
-                chars.next();
-            }
-        }
+    let inside = &text[1..];
+    let end = inside.bytes().position(|byte| byte == quote);
+    let end = end.ok_or(OPEN_QUOTE)?;
+    if quote == b'"' && inside[..end].contains('\\') {
+        let (inside, rest) = braces::unquote(text)?;
+        return Ok((Cow::Owned(inside), rest));
     }
-    Err("a quote that is not closed")
+    Ok((Cow::Borrowed(&inside[..end]), &inside[end + 1..]))
 }

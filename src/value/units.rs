@@ -272,10 +272,9 @@ pub(crate) fn byte_size(text: &str) -> Result<ByteSize, &'static str> {
         "" | "byte" | "bytes" => 1,
         _ => match SIZES.iter().find(|(name, _)| is(name)) {
             Some((_, factor)) => *factor,
-            None if is_one_of_two(unit) => {
-                return Err("an ambiguous unit: write kB for 1000 or KiB for 1024 bytes");
+            None if unit.chars().all(char::is_alphabetic) => {
+                return Err(ambiguous(unit).unwrap_or(UNKNOWN_UNIT));
             }
-            None if unit.chars().all(char::is_alphabetic) => return Err(UNKNOWN_UNIT),
             None => return Err("not a size such as `10 MiB` or `1.5GB`"),
         },
     };
@@ -283,10 +282,17 @@ pub(crate) fn byte_size(text: &str) -> Result<ByteSize, &'static str> {
     u64::try_from(bytes).map(ByteSize).map_err(|_| TOO_LARGE)
 }
 
-/// Whether a single letter may mean a power of 1000 or of 1024.
-fn is_one_of_two(unit: &str) -> bool {
-    let mut letters = unit.chars();
-    matches!((letters.next(), letters.next()), (Some(c), None) if "kmgtpe".contains(c.to_ascii_lowercase()))
+/// The remedy for a single letter, which may mean a power of 1000 or of 1024.
+fn ambiguous(unit: &str) -> Option<&'static str> {
+    Some(match unit {
+        "k" | "K" => "an ambiguous unit: write kB for 1000 or KiB for 1024 bytes",
+        "m" | "M" => "an ambiguous unit: write MB for 1000 kB or MiB for 1024 KiB",
+        "g" | "G" => "an ambiguous unit: write GB for 1000 MB or GiB for 1024 MiB",
+        "t" | "T" => "an ambiguous unit: write TB for 1000 GB or TiB for 1024 GiB",
+        "p" | "P" => "an ambiguous unit: write PB for 1000 TB or PiB for 1024 TiB",
+        "e" | "E" => "an ambiguous unit: write EB for 1000 PB or EiB for 1024 PiB",
+        _ => return None,
+    })
 }
 
 impl FromStr for ByteSize {

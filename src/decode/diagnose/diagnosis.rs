@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::decode::diagnose::budget::Budget;
 use crate::decode::diagnose::collect::Collected;
-use crate::decode::diagnose::fault::{EMPTY_VARIABLE, Fault};
+use crate::decode::diagnose::fault::{EMPTY_VARIABLE, Fault, WRONG_TYPE};
+use crate::decode::diagnose::form::INTEGERS;
 use crate::decode::diagnose::inference::Inference;
 use crate::decode::diagnose::placeholder::{LEVELS, Placeholder};
 use crate::decode::diagnose::rejection::Found;
@@ -102,6 +103,26 @@ impl Diagnosis {
     /// The missing fields of the struct at a path.
     pub(in crate::decode) fn missing_at(&self, path: &str) -> Vec<&'static str> {
         self.missing.get(path).cloned().unwrap_or_default()
+    }
+
+    /// Adds a placeholder for a field that a table may lack, unless it has one.
+    pub(super) fn add_field(&mut self, table: &str, field: &'static str) -> bool {
+        let path = below(table, field);
+        if self.bad_values.contains_key(&path) {
+            return false;
+        }
+        let fields = self.missing.entry(table.to_owned()).or_default();
+        fields.push(field);
+        self.bad_values.insert(path, 0);
+        true
+    }
+
+    /// Takes back what [`add_field`](Self::add_field) has added.
+    pub(super) fn remove_field(&mut self, table: &str, field: &'static str) {
+        if let Some(fields) = self.missing.get_mut(table) {
+            fields.retain(|other| *other != field);
+        }
+        self.bad_values.remove(&below(table, field));
     }
 
     /// Records the type of a missing field.
@@ -203,6 +224,15 @@ impl Diagnosis {
             if let (None, Found::Text(text)) = (&inner.expected, &visit.found) {
                 let is_size = units::byte_size(text).err() == Some(inner.detail.as_str());
                 inner.expected = is_size.then(|| "ByteSize".to_owned());
+                if is_size && visit.is_boolean() {
+                    inner.detail = WRONG_TYPE.to_owned();
+                    inner.custom = false;
+                }
+            }
+            let is_short =
+                |expected: &str| INTEGERS.contains(&expected) && !expected.ends_with("128");
+            if visit.is_long_integer() && inner.expected.as_deref().is_some_and(is_short) {
+                inner.detail = "out of range".to_owned();
             }
             let is_blank = matches!(&visit.found, Found::Text(text) if text.trim().is_empty());
             if is_blank && location.is_variable {
@@ -333,7 +363,7 @@ impl Diagnosis {
 }
 
 /// The path of the container around a path.
-fn parent(path: &str) -> Option<String> {
+pub(super) fn parent(path: &str) -> Option<String> {
     let key = Key::parse(path).ok()?;
     key.lineage().nth(1).map(str::to_owned)
 }

@@ -15,6 +15,7 @@ use crate::decode::diagnose::text_arena::address;
 use crate::decode::diagnose::wording::{
     is_number, is_serde_internal, is_serde_wording, list_names, truncate,
 };
+use crate::decode::duplicates::describe_rival;
 use crate::error::{Error, ErrorKind, MASK};
 
 /// Replaces the message of a user's type, which may quote a secret value.
@@ -25,7 +26,7 @@ pub(in crate::decode) const EMPTY_VARIABLE: &str = "empty text: the variable is 
                                          skip empty variables by `Env::ignore_empty`";
 
 /// The detail of a value of a type that is never accepted.
-const WRONG_TYPE: &str = "wrong type";
+pub(super) const WRONG_TYPE: &str = "wrong type";
 
 const WRONG_LENGTH: &str = "wrong length";
 
@@ -57,6 +58,9 @@ pub(in crate::decode) struct FaultData {
     pub(in crate::decode) variants: Option<&'static [&'static str]>,
     /// The field that a struct has in several spellings.
     pub(in crate::decode) duplicate: Option<&'static str>,
+    /// If the other spelling of that field is not known: the names of the table that the struct has read.
+    /// The last one is a spelling, and one of the others is.
+    pub(in crate::decode) read_names: Vec<Box<str>>,
     /// The names below the location that mean the same field or variant.
     pub(in crate::decode) rivals: Vec<Box<str>>,
     /// The field that a struct lacks.
@@ -109,6 +113,7 @@ impl Fault {
             subject: None,
             variants: None,
             duplicate: None,
+            read_names: Vec::new(),
             rivals: Vec::new(),
             missing_field: None,
             unknown_field: None,
@@ -145,6 +150,7 @@ impl Fault {
         &mut self,
         table: String,
         names: Vec<String>,
+        origins: Vec<Option<String>>,
         duplicate: Option<&str>,
     ) {
         let Some(location) = &mut self.0.location else {
@@ -154,7 +160,10 @@ impl Fault {
             Some(field) => format!("`{field}` is set twice"),
             None => "several variants are set".to_owned(),
         };
-        let by: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+        let by = names.iter().zip(&origins);
+        let by: Vec<_> = by
+            .map(|(name, origin)| describe_rival(name, origin.as_deref()))
+            .collect();
         self.0.detail = if location.masked {
             format!("{what}; leave one")
         } else {
@@ -163,6 +172,9 @@ impl Fault {
         if location.path != table {
             location.path = table;
             location.description = None;
+        }
+        if let (Some(_), Some(origin)) = (duplicate, origins.into_iter().flatten().next()) {
+            location.origin = Some(origin);
         }
         self.0.custom = false;
         self.0.rivals = names.into_iter().map(String::into_boxed_str).collect();

@@ -8,11 +8,11 @@ use std::collections::HashSet;
 
 use serde::de::DeserializeOwned;
 
-use crate::decode::diagnose::diagnosis::Diagnosis;
+use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
 use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::form::Form;
 use crate::decode::diagnose::passes::{Search, run_discarding};
-use crate::decode::diagnose::rejection;
+use crate::decode::diagnose::rejection::{self, Found};
 use crate::decode::diagnose::visits::{Visit, below, is_below};
 use crate::decode::request::Request;
 use crate::value::key::under;
@@ -31,6 +31,22 @@ pub(in crate::decode) fn locate<T: DeserializeOwned>(
 ) {
     let pass = || run_discarding::<T>(request, diagnosis);
     let search = Search::new(diagnosis, &pass);
+    if let (Some(field), [_, _, ..]) = (fault.0.duplicate, fault.0.read_names.as_slice()) {
+        if let Some((table, names)) = search.find_read_spellings(field, fault) {
+            set_rivals(&request, fault, table, names, Some(field));
+        }
+        return;
+    }
+    if let Some(field) = fault.0.missing_field {
+        if let Some(table) = search.find_table_without(field, fault) {
+            if let Some(location) = &mut fault.0.location {
+                location.path = below(&table, field);
+                let origin = request.origin_of(&table);
+                location.origin = origin.map(|origin| origin.to_string());
+            }
+        }
+        return;
+    }
     let may_be_buffered = fault.may_be_buffered() || fault.0.duplicate.is_some();
     let Some(outer) = fault.0.location.clone().filter(|_| may_be_buffered) else {
         return;
@@ -68,7 +84,26 @@ pub(in crate::decode) fn locate<T: DeserializeOwned>(
         location.may_quote |= quotes;
         fault.move_to(location);
     }
-    search.find_rivals(fault, &outer.path, duplicate);
+    let is_variants = fault.0.expected.as_deref() == Some(ONE_VARIANT);
+    let duplicate = duplicate.filter(|_| !is_variants);
+    if let Some((table, names)) = search.find_rivals(fault, &outer.path, duplicate) {
+        set_rivals(&request, fault, table, names, duplicate);
+    }
+}
+
+/// Makes a fault that of rivals, with their origins.
+fn set_rivals(
+    request: &Request<'_>,
+    fault: &mut Fault,
+    table: String,
+    names: Vec<String>,
+    duplicate: Option<&str>,
+) {
+    let origin = |name: &String| request.first_origin_of(&below(&table, name));
+    let origins = names.iter().map(origin);
+    let origins = origins.map(|origin| origin.map(|origin| origin.to_string()));
+    let origins = origins.collect();
+    fault.set_rivals(table, names, origins, duplicate);
 }
 
 /// The faults of the values that the type rejects for the same reason as a located one: at most
@@ -152,9 +187,7 @@ impl Search<'_> {
     pub(super) fn last_relevant<'s>(&self, fault: &Fault, all: &'s [Visit]) -> Option<&'s Visit> {
         let is_relevant = |from: usize| {
             let omitted = all[from..].iter().map(|visit| visit.path.clone());
-            self.inference(|inference| inference.omitted = omitted.collect());
-            let (result, _) = self.run_pass();
-            self.inference(|inference| inference.omitted.clear());
+            let result = self.run_without(omitted);
             !result.is_err_and(|other| other.is_like(fault))
         };
         if all.is_empty() || !is_relevant(0) {
@@ -184,10 +217,10 @@ impl Search<'_> {
             if omitted.is_empty() {
                 return Some(found);
             }
-            self.inference(|inference| inference.omitted = omitted);
-            let (result, _) = self.run_pass();
-            self.inference(|inference| inference.omitted.clear());
-            if result.is_err_and(|other| other.is_like(fault)) {
+            if self
+                .run_without(omitted)
+                .is_err_and(|other| other.is_like(fault))
+            {
                 return Some(found);
             }
             let around = all.iter().rfind(|other| is_below(&found.path, &other.path));
@@ -196,54 +229,140 @@ impl Search<'_> {
         }
     }
 
-    /// Finds the rivals, if they are what is wrong: several variants of an enum, or two spellings of a
-    /// field.
-    fn find_rivals(&self, fault: &mut Fault, below: &str, duplicate: Option<&'static str>) {
-        let is_variants = fault.0.expected.as_deref() == Some(ONE_VARIANT);
-        if !fault.0.rivals.is_empty() || !(is_variants || duplicate.is_some() || fault.0.custom) {
-            return;
+    /// Finds the rivals, if they are what is wrong: several variants of an enum, or two spellings of the
+    /// field `duplicate`. Returns their table and their names.
+    fn find_rivals(
+        &self,
+        fault: &Fault,
+        path: &str,
+        duplicate: Option<&'static str>,
+    ) -> Option<(String, Vec<String>)> {
+        if !fault.0.rivals.is_empty() {
+            return None;
         }
-        let tables = self.inference(|inference| inference.entries_below(below));
-        let found = if is_variants {
-            let location = fault.0.location.as_ref();
-            let here =
-                |(table, _): &&(String, Vec<_>)| location.is_some_and(|it| it.path == *table);
-            tables.iter().find(here).cloned()
-        } else {
-            let field = |name: &&str| duplicate.is_none_or(|duplicate| duplicate == *name);
-            let count: usize = tables.iter().map(|(_, names)| names.len()).sum();
-            let mut tables = tables.iter();
-            let found = tables.find_map(|(table, names)| {
-                let may_be = names.iter().any(|name| field(&name.as_str()));
-                let is_few = duplicate.is_some() || names.len() == 2;
-                let rivals = (may_be && is_few && count <= MAX_RIVALS)
-                    .then(|| self.rivals_in(table, names, duplicate.is_some()))?;
-                (rivals.len() > 1).then(|| (table.clone(), rivals))
-            });
-            drop(self.run_pass());
-            found
-        };
-        if let Some((table, names)) = found.filter(|(_, names)| names.len() > 1) {
-            fault.set_rivals(table, names, duplicate.filter(|_| !is_variants));
+        if let Some(field) = duplicate {
+            return self.find_buffered_spellings(field, path);
         }
+        let tables = self.inference(|inference| inference.entries_below(path));
+        if fault.0.expected.as_deref() == Some(ONE_VARIANT) {
+            let here = &fault.0.location.as_ref()?.path;
+            let found = tables.into_iter().find(|(table, _)| table == here);
+            return found.filter(|(_, names)| names.len() > 1);
+        }
+        let count: usize = tables.iter().map(|(_, names)| names.len()).sum();
+        if !fault.0.custom || count > MAX_RIVALS {
+            return None;
+        }
+        let found = tables.into_iter().find(|(table, names)| {
+            let is_gone = |name: &String| self.run_without([below(table, name)]).is_ok();
+            names.len() == 2 && names.iter().all(is_gone)
+        });
+        drop(self.run_pass());
+        found
     }
 
-    /// The entries of a table without which the fault is gone.
-    fn rivals_in(&self, table: &str, names: &[String], is_duplicate: bool) -> Vec<String> {
-        let is_rival = |name: &&String| {
-            let left_out = below(table, name);
-            self.inference(|inference| inference.omitted = HashSet::from([left_out]));
-            let (result, _) = self.run_pass();
-            self.inference(|inference| inference.omitted.clear());
-            match (result, is_duplicate) {
-                (Ok(()), _) => true,
-                // Other values may still expect another form.
-                (Err(fault), true) => {
-                    fault.0.missing_field.is_none() && rejection::last_duplicate_field().is_none()
-                }
-                (Err(_), false) => false,
-            }
+    /// Finds the buffered table that lacks a field, if it is another one than serde says: the outermost one
+    /// that the type accepts once it has the field.
+    fn find_table_without(&self, field: &'static str, fault: &Fault) -> Option<String> {
+        let outer = parent(&fault.0.location.as_ref()?.path)?;
+        let all = self.inference(|inference| inference.all_below(&outer));
+        if !all.iter().any(|visit| visit.found == Found::Map) {
+            return None;
+        }
+        let has_field = |table: &str| {
+            let path = below(table, field);
+            all.iter().any(|visit| visit.path == path)
         };
-        names.iter().filter(is_rival).cloned().collect()
+        let is_it = |table: &str| {
+            if self.diagnosis.borrow().is_skipped(table, field) {
+                return true;
+            }
+            if has_field(table) || !self.diagnosis.borrow_mut().add_field(table, field) {
+                return false;
+            }
+            let (result, _) = self.run_pass();
+            self.diagnosis.borrow_mut().remove_field(table, field);
+            let is_unknown = |other: &Fault| other.0.unknown_field.as_deref() == Some(field);
+            !result.is_err_and(|other| other.is_like(fault) || is_unknown(&other))
+        };
+        if is_it(&outer) {
+            return None;
+        }
+        // Without a table of that name, another one would lack the field too.
+        let is_other = |visit: &&Visit| visit.entry().is_some_and(|(_, name)| name != field);
+        let containers = all.iter().filter(|visit| visit.is_container());
+        let containers: Vec<Visit> = containers.filter(is_other).cloned().collect();
+        let last = self.last_relevant(fault, &containers)?;
+        let tables = all.iter().filter(|visit| visit.found == Found::Map);
+        let mut around = tables.filter(|table| under(&last.path, &table.path));
+        let found = around.find(|table| is_it(&table.path));
+        found.map(|table| table.path.clone())
     }
+
+    /// Finds the two spellings of a field that a struct has read without a buffer.
+    fn find_read_spellings(&self, field: &str, fault: &Fault) -> Option<(String, Vec<String>)> {
+        let table = &fault.0.location.as_ref()?.path;
+        let (last, before) = fault.0.read_names.split_last()?;
+        let paths: Vec<String> = before.iter().map(|name| below(table, name)).collect();
+        let is_same = |omitted: &[String]| {
+            let other = self.run_without(omitted.iter().cloned());
+            other.is_err_and(|other| {
+                other.0.duplicate == Some(field) && other.0.read_names.last() == Some(last)
+            })
+        };
+        let first = find_one(&paths, is_same)?;
+        let names = [&before[first], last];
+        Some((table.clone(), names.map(|name| name.to_string()).into()))
+    }
+
+    /// Finds the first two spellings of a field that serde has buffered. serde reads the values in the order of
+    /// their visits.
+    fn find_buffered_spellings(&self, field: &str, path: &str) -> Option<(String, Vec<String>)> {
+        let all = self.inference(|inference| inference.all_below(path));
+        let is_twice = |omitted: &mut dyn Iterator<Item = &Visit>| {
+            let omitted = omitted.map(|visit| visit.path.clone());
+            drop(self.run_without(omitted));
+            rejection::last_duplicate_field() == Some(field)
+        };
+        let (mut low, mut high) = (0, all.len());
+        while high - low > 1 {
+            let middle = usize::midpoint(low, high);
+            if is_twice(&mut all[middle..].iter()) {
+                high = middle;
+            } else {
+                low = middle;
+            }
+        }
+        let (table, last) = all[..high].last().and_then(Visit::entry)?;
+        let is_here = |visit: &&Visit| visit.entry().is_some_and(|(other, _)| other == table);
+        let before: Vec<Visit> = all[..high - 1].iter().filter(is_here).cloned().collect();
+        let is_same = |omitted: &[Visit]| is_twice(&mut all[high..].iter().chain(omitted));
+        let first = find_one(&before, is_same);
+        drop(self.run_pass());
+        let (_, first) = before[first?].entry()?;
+        Some((table, vec![first, last]))
+    }
+
+    /// Runs a pass that leaves out some paths.
+    fn run_without(&self, omitted: impl IntoIterator<Item = String>) -> Result<(), Fault> {
+        let omitted = omitted.into_iter().collect();
+        self.inference(|inference| inference.omitted = omitted);
+        let (result, _) = self.run_pass();
+        self.inference(|inference| inference.omitted.clear());
+        result
+    }
+}
+
+/// Finds the index of the one item that matters: leaving out any of the others makes no difference.
+fn find_one<T>(all: &[T], is_same_without: impl Fn(&[T]) -> bool) -> Option<usize> {
+    let (mut low, mut high) = (0, all.len());
+    while high - low > 1 {
+        let middle = usize::midpoint(low, high);
+        if is_same_without(&all[low..middle]) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    (low < high && !is_same_without(&all[low..high])).then_some(low)
 }

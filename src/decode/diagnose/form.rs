@@ -87,8 +87,11 @@ impl Form {
         let better = Self::candidates(input, rejection);
         let better = better.iter().copied().find(|form| form.fits(&input));
         // Its form comes from an equal value or from another value of its class.
-        let plain =
-            || (Found::of_input(&input.canonical())? != rejection.found).then_some(Form::Plain);
+        let plain = || {
+            let found = Found::of_input(&input.canonical())?;
+            // serde's buffer accepts no integer beyond 64 bits.
+            (found != rejection.found && found != Found::Other).then_some(Form::Plain)
+        };
         better.or_else(plain)
     }
 

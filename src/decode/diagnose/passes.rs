@@ -130,7 +130,7 @@ impl<'a> Search<'a> {
     fn choose(&self, fault: &Fault, log: &[Rejection]) -> Option<(Visit, Form)> {
         let below = fault.0.location.as_ref()?.path.as_str();
         if let Some(rejection) = fault.rejection() {
-            return self.choose_one(&rejection, below, true);
+            return self.choose_one(&rejection, below, Some(fault));
         }
         if !fault.0.custom {
             return None;
@@ -139,7 +139,7 @@ impl<'a> Search<'a> {
         let (rejections, last) = self.rejections_of_enum(fault, log, below);
         let mut choices: Vec<_> = Vec::new();
         for (at, rejection) in rejections.iter().enumerate() {
-            if let Some((mut visit, form)) = self.choose_one(rejection, below, false) {
+            if let Some((mut visit, form)) = self.choose_one(rejection, below, None) {
                 visit.earlier = self.forms_of_earlier_variants(&rejections[..=at], &visit, form);
                 choices.push((visit, form));
             }
@@ -247,15 +247,16 @@ impl<'a> Search<'a> {
             .collect()
     }
 
-    /// Chooses the value that a rejection is about, and its form. `is_fault` says that the rejection is
-    /// the fault itself, and not that of one of several variants.
+    /// Chooses the value that a rejection is about, and its form. `fault` is the fault that the rejection led
+    /// to; without one, the rejection is that of one of several variants.
     fn choose_one(
         &self,
         rejection: &Rejection,
         below: &str,
-        is_fault: bool,
+        fault: Option<&Fault>,
     ) -> Option<(Visit, Form)> {
-        let candidates = self.inference(|inference| {
+        let is_fault = fault.is_some();
+        let mut candidates = self.inference(|inference| {
             let mut all = inference.candidates(rejection, below);
             // A broken list would keep the other variants from being tried.
             all.retain(|(_, form)| is_fault || *form != Form::BrokenList);
@@ -265,6 +266,11 @@ impl<'a> Search<'a> {
             let of = |(at, form)| Some((inference.visit(at)?, form));
             all.into_iter().filter_map(of).collect::<Vec<_>>()
         });
+        match fault {
+            Some(fault) => self.retain_rejected(fault, rejection, below, &mut candidates),
+            // A value without a form is more likely to be the one that the variant rejects.
+            None => candidates.sort_by_key(|(visit, _)| visit.form.is_some()),
+        }
         let same = |pair: &[(Visit, Form)]| pair[0].0.class == pair[1].0.class;
         let new = |(visit, _): &(Visit, Form)| {
             self.inference(|inference| !inference.assumptions.forms.contains_key(&visit.class))
@@ -279,6 +285,28 @@ impl<'a> Search<'a> {
         let is_new = |(_, form): &(Visit, Form)| *form != Form::Plain;
         let at = candidates.iter().position(is_new).unwrap_or(0);
         candidates.into_iter().nth(at)
+    }
+
+    /// Of candidates that serde reports alike, leaves the one that the fault is about. If none of them has a
+    /// form yet, any of them will do.
+    fn retain_rejected(
+        &self,
+        fault: &Fault,
+        rejection: &Rejection,
+        below: &str,
+        candidates: &mut Vec<(Visit, Form)>,
+    ) {
+        let has_form = |(visit, _): &(Visit, Form)| visit.form.is_some();
+        if rejection.subject.is_some() || !candidates.iter().any(has_form) {
+            return;
+        }
+        let all = self.inference(|inference| inference.all_rejected(rejection, below));
+        if all.len() < 2 {
+            return;
+        }
+        let rejected = self.last_relevant(fault, &all);
+        candidates.retain(|(visit, _)| rejected.is_some_and(|it| it.path == visit.path));
+        drop(self.run_pass());
     }
 
     /// Replaces equal values by markers: the fault then shows which of them it is about.

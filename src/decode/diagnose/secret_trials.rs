@@ -16,13 +16,15 @@ use std::thread::LocalKey;
 
 use serde::de::DeserializeOwned;
 
-use crate::decode::diagnose::diagnosis::Diagnosis;
+use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
 use crate::decode::diagnose::fault::{Fault, Location};
-use crate::decode::diagnose::inference::PROBE;
+use crate::decode::diagnose::inference::{Inference, PROBE};
 use crate::decode::diagnose::passes;
 use crate::decode::diagnose::rejection::{self, Found, Rejection};
 use crate::decode::diagnose::secret_paths::{TypePath, secret_paths_with};
 use crate::decode::diagnose::text_arena::TextArena;
+use crate::decode::diagnose::visits::{below, is_below};
+use crate::decode::input::Input;
 use crate::decode::request::Request;
 use crate::sync::panics;
 use crate::value::Value;
@@ -83,6 +85,9 @@ const SCALARS: [&str; 19] = [
     "f64",
     "String",
 ];
+
+/// In place of what a type expects: the question whether an entry of an enum is a secret.
+const UNREAD: &str = "\u{1}unread";
 
 /// How many answers a thread keeps.
 const MAX_MEMOIZED: usize = 1_000;
@@ -164,6 +169,7 @@ impl SecretTrials {
         diagnosis: &RefCell<Diagnosis>,
         fault: &mut Fault,
     ) {
+        self.record_unread::<T>(request, diagnosis, fault);
         let Some(location) = fault
             .0
             .location
@@ -215,6 +221,60 @@ impl SecretTrials {
         }
     }
 
+    /// Records the secrets of a tagged or untagged enum that cannot be read: the type has not come to them. Each
+    /// of its values is replaced by the probe, in each variant.
+    fn record_unread<T: DeserializeOwned>(
+        &self,
+        request: Request<'_>,
+        diagnosis: &RefCell<Diagnosis>,
+        fault: &Fault,
+    ) {
+        if request.secret_keys.is_none() {
+            return;
+        }
+        let unread = unread_enum(fault, &diagnosis.borrow().inference);
+        let Some((table, tag)) = unread else {
+            return;
+        };
+        let mut paths = Vec::new();
+        add_values(request.input, request.key, &mut paths);
+        paths.retain(|path| is_below(path, &table));
+        if paths.is_empty() {
+            return;
+        }
+        let diagnosis = RefCell::new(diagnosis.borrow().fork());
+        let run_trial = |entries: BTreeMap<Box<str>, Value>| {
+            self.count.set(self.count.get() + 1);
+            let value = Value::Table(Box::new(entries));
+            run::<T>(request, &diagnosis, &table, &value)
+        };
+        let tags: Vec<Option<(Box<str>, Value)>> = match &tag {
+            Some(tag) => {
+                let asked = run_trial(BTreeMap::from([entry(tag, probe_value())]));
+                let tags = asked.variants.iter();
+                tags.map(|variant| Some(entry(tag, Value::from(*variant))))
+                    .collect()
+            }
+            None => vec![None],
+        };
+        for path in paths {
+            let names = names_below(request.key, &path);
+            let names = names.iter().map(|name| without_index(name).to_owned());
+            let question = (type_of::<T>(), names.collect(), Some(UNREAD.to_owned()));
+            let is_secret = memoized(&SECRET_BELOW, question, || {
+                let is_secret = tags.iter().any(|tag| {
+                    let mut entries = entries_to(&table, &path, probe_value());
+                    entries.extend(tag.clone());
+                    self.count.get() < MAX_TRIALS && run_trial(entries).reads_secret
+                });
+                (is_secret, is_secret || self.count.get() < MAX_TRIALS)
+            });
+            if is_secret {
+                request.record_secret(path);
+            }
+        }
+    }
+
     /// The key of a secret below a path, if the type reads one there.
     fn secret_below<T: DeserializeOwned>(
         &self,
@@ -223,11 +283,7 @@ impl SecretTrials {
         fault: &Fault,
         path: &str,
     ) -> Option<String> {
-        let rest = path.get(request.key.len()..).unwrap_or_default();
-        let names: Vec<String> = key::segments(rest.strip_prefix('.').unwrap_or(rest))
-            .map_while(Result::ok)
-            .map(Into::into)
-            .collect();
+        let names = names_below(request.key, path);
         let of = type_of::<T>();
         let secret_paths = memoized(&SECRET_PATHS, of, || {
             (Rc::new(secret_paths_with(std::mem::forget::<T>)), true)
@@ -280,6 +336,70 @@ impl SecretTrials {
         }
         false
     }
+}
+
+/// Adds the paths of the values that are no containers.
+fn add_values(input: Input<'_>, path: &str, paths: &mut Vec<String>) {
+    match input {
+        Input::Table(table) => {
+            for entry in table.map().iter() {
+                let (input, _, _) = Input::of_node(&entry.node);
+                add_values(input, &below(path, &entry.name), paths);
+            }
+        }
+        Input::Fields(fields) => {
+            for (name, value) in fields {
+                add_values(Input::of_value(value), &below(path, name), paths);
+            }
+        }
+        Input::List(items) => {
+            for (at, item) in items.iter().enumerate() {
+                add_values(Input::of_value(item), &below(path, &at.to_string()), paths);
+            }
+        }
+        Input::Absent | Input::Nothing => {}
+        _ => paths.push(path.to_owned()),
+    }
+}
+
+/// The names of a path below another one.
+fn names_below(above: &str, path: &str) -> Vec<String> {
+    let rest = path.get(above.len()..).unwrap_or_default();
+    key::segments(rest.strip_prefix('.').unwrap_or(rest))
+        .map_while(Result::ok)
+        .map(Into::into)
+        .collect()
+}
+
+/// The entries of a table that has only the value at a path below it.
+fn entries_to(table: &str, path: &str, value: Value) -> BTreeMap<Box<str>, Value> {
+    let names = names_below(table, path);
+    let Some((first, rest)) = names.split_first() else {
+        return BTreeMap::new();
+    };
+    let value = rest.iter().rfold(value, |inner, name| {
+        if key::list_index(name).is_some() {
+            return Value::from(vec![inner]);
+        }
+        Value::Table(Box::new(BTreeMap::from([entry(name, inner)])))
+    });
+    BTreeMap::from([entry(first, value)])
+}
+
+/// The table of an enum whose variant is not known or cannot be read, and the name of its tag.
+fn unread_enum(fault: &Fault, inference: &Inference) -> Option<(String, Option<String>)> {
+    let path = &fault.0.location.as_ref()?.path;
+    if let Some(tag) = fault.0.missing_field {
+        // serde asks for the tag of a table that it has buffered.
+        let table = parent(path).unwrap_or_default();
+        let is_buffered = inference.buffered_at(&table).is_some();
+        return is_buffered.then(|| (table, Some(tag.to_owned())));
+    }
+    if fault.0.variants.is_some() {
+        let (table, tag) = inference.tag_at(path)?;
+        return Some((table, Some(tag)));
+    }
+    fault.0.custom.then(|| (path.clone(), None))
 }
 
 /// The identity of a type.
@@ -393,23 +513,31 @@ fn fill(
     let mut entries = BTreeMap::new();
     let mut requested = plain.fields.clone();
     let mut last: Option<&'static str> = None;
+    let mut texts = TEXTS.iter();
     for _ in 0..2 * MAX_FIELDS {
         let next = requested
             .iter()
             .find(|name| !entries.contains_key(**name))
             .copied();
+        let is_again = last.is_some();
         let Some(name) = last.take().or(next) else {
             return false;
         };
+        if !is_again {
+            texts = TEXTS.iter();
+        }
         entries.entry(Box::from(name)).or_insert_with(probe_value);
         let result = run_trial(&table.with(entries.clone()));
         if result.reads_secret {
             return true;
         }
-        requested.extend(result.fields);
-        if let Some(expected) = result.expected {
+        requested.extend(&result.fields);
+        if result.expected.is_some() || result.has_fault_at(name) {
             // The entry that was added last has another type.
-            let Some(value) = value_of(&expected) else {
+            let typed = result.expected.as_deref().and_then(value_of);
+            let variant = result.variants.first().filter(|_| !is_again);
+            let value = typed.or_else(|| variant.map(|variant| Value::from(*variant)));
+            let Some(value) = value.or_else(|| texts.next().map(|text| Value::from(*text))) else {
                 return false;
             };
             entries.insert(name.into(), value);
@@ -418,6 +546,16 @@ fn fill(
     }
     false
 }
+
+/// Texts of which most types accept one.
+const TEXTS: [&str; 6] = [
+    "1",
+    "1s",
+    "a=1",
+    "127.0.0.1",
+    "127.0.0.1:1",
+    "http://localhost/",
+];
 
 /// A value of a scalar type.
 fn value_of(expected: &str) -> Option<Value> {
@@ -466,6 +604,20 @@ struct TrialResult {
     is_scalar: bool,
     /// What was expected in place of the probe.
     expected: Option<String>,
+    /// The path of the fault.
+    fault_path: Option<String>,
+}
+
+impl TrialResult {
+    /// Whether the fault is at or below an entry of a table.
+    fn has_fault_at(&self, name: &str) -> bool {
+        let mut segments = self
+            .fault_path
+            .as_deref()
+            .into_iter()
+            .flat_map(key::segments);
+        segments.any(|segment| segment.is_ok_and(|segment| segment == name))
+    }
 }
 
 /// Runs a pass with a table in the place of the value at a path.
@@ -486,15 +638,16 @@ fn run<T: DeserializeOwned>(
         rejection::record(|| {
             // The `Drop` of a value is user code, which must not run under the commit lock. As answers are
             // kept, few values are leaked.
-            let _ = request
-                .run::<T>(Some((diagnosis, &arena)))
-                .map(std::mem::forget);
+            let result = request.run::<T>(Some((diagnosis, &arena)));
+            result.map(std::mem::forget).err()
         })
     };
     // The type is user code, which may panic on such tables.
     let (outcome, read) = buffered::detect_text(PROBE, || panics::catch(decode));
     let requested = REQUESTED.replace(outer).unwrap_or_default();
-    let log = outcome.map(|(_, log)| log).unwrap_or_default();
+    let (fault, log) = outcome.unwrap_or_default();
+    let fault = fault.filter(|fault| fault.0.missing_field.is_none());
+    let location = fault.and_then(|fault| fault.0.location);
     let of_probe: Vec<&Rejection> = log
         .iter()
         .filter(|it| it.found == Found::Text(PROBE.to_owned()))
@@ -508,5 +661,6 @@ fn run<T: DeserializeOwned>(
         is_scalar: !of_probe.is_empty()
             && of_probe.iter().all(|it| SCALARS.contains(&&*it.expected)),
         expected: of_probe.last().map(|it| it.expected.clone()),
+        fault_path: location.map(|location| location.path),
     }
 }

@@ -111,6 +111,22 @@ impl Visit {
         !self.is_name && !self.is_tag
     }
 
+    pub(super) fn is_boolean(&self) -> bool {
+        matches!(self.raw, Raw::Bool(_))
+    }
+
+    /// Whether it is an integer that 64 bits do not hold.
+    pub(super) fn is_long_integer(&self) -> bool {
+        matches!(&self.raw, Raw::Big(value) if u64::try_from(**value).is_err())
+    }
+
+    /// The path of the table or the list around it, and its name there.
+    pub(super) fn entry(&self) -> Option<(String, String)> {
+        let key = Key::parse(&self.path).ok()?;
+        let around = key.lineage().nth(1).unwrap_or_default();
+        Some((around.to_owned(), key.segments().last()?.into_owned()))
+    }
+
     pub(in crate::decode) fn is_container(&self) -> bool {
         matches!(self.found, Found::Map | Found::Seq)
     }
@@ -192,6 +208,12 @@ impl Inference {
         Some((visit.found.clone(), visit.location.clone()?))
     }
 
+    /// The table and the name of the tag at a path, if serde has asked for a tag there.
+    pub(super) fn tag_at(&self, path: &str) -> Option<(String, String)> {
+        let is_here = |visit: &&Visit| visit.is_tag && !visit.is_name && visit.path == path;
+        self.visits.iter().find(is_here)?.entry()
+    }
+
     /// The visit at a path whose value serde may have buffered.
     pub(in crate::decode) fn buffered_at(&self, path: &str) -> Option<Visit> {
         let mut visit = self.visits.iter();
@@ -231,15 +253,8 @@ impl Inference {
             .iter()
             .filter(|visit| !visit.is_name && is_below(&visit.path, path))
         {
-            let Ok(key) = Key::parse(&visit.path) else {
-                continue;
-            };
-            let around = key.lineage().nth(1).unwrap_or_default();
-            if let Some(name) = key.segments().last() {
-                tables
-                    .entry(around.to_owned())
-                    .or_default()
-                    .push(name.into_owned());
+            if let Some((around, name)) = visit.entry() {
+                tables.entry(around).or_default().push(name);
             }
         }
         tables.into_iter().collect()
@@ -374,6 +389,16 @@ impl Inference {
             .collect();
         all.retain(|at| !outer.contains(at));
         all
+    }
+
+    /// The visits at and below a path that a rejection may be about, in order.
+    pub(in crate::decode) fn all_rejected(&self, rejection: &Rejection, below: &str) -> Vec<Visit> {
+        let all = self.rejected(rejection).into_iter();
+        let visit = all.filter_map(|at| self.visits.get(at));
+        visit
+            .filter(|visit| under(&visit.path, below))
+            .cloned()
+            .collect()
     }
 
     /// Whether visits belong to several items of a list or a map.

@@ -54,7 +54,7 @@ fn odd_lists_read_as_documented() {
     assert_eq!(list("a,,b"), ["a", "", "b"]);
     assert_eq!(list("a,"), ["a"]);
     assert_eq!(list("O'Brien, x"), ["O'Brien", "x"]);
-    assert_eq!(list(r"'C:\dir', 'a\\b'"), [r"C:\dir", r"a\b"]);
+    assert_eq!(list(r"'C:\dir', 'a\\b'"), [r"C:\dir", r"a\\b"]);
     assert_eq!(list("[::1]:80, [::2]:80"), ["[::1]:80", "[::2]:80"]);
     assert_eq!(
         read::<Vec<Vec<u8>>>("[[1,2],[3]]").unwrap(),

@@ -7,14 +7,19 @@ mod buffered_errors;
 mod buffered_text;
 mod collected;
 mod errors;
+mod escapes;
+mod good_neighbours;
 mod lists;
 mod map_keys;
+mod missing_below;
 mod mixed;
 mod places;
 mod properties;
+mod ranges;
 mod scalars;
 mod secrets;
 mod tables;
+mod unread_secrets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -59,6 +64,13 @@ fn text(entries: &[(&str, &str)]) -> Vec<(&'static str, Value)> {
         .iter()
         .map(|(k, v)| (&*Box::leak(k.to_string().into_boxed_str()), Value::from(*v)))
         .collect()
+}
+
+fn table<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
+    let entries = entries.into_iter();
+    Value::Table(Box::new(
+        entries.map(|(name, value)| (name.into(), value)).collect(),
+    ))
 }
 
 fn keys(error: &Error) -> Vec<String> {
