@@ -95,6 +95,11 @@ impl Diagnosis {
         self.bad_values.get(&path()).copied()
     }
 
+    /// Whether a placeholder replaces the value at a path.
+    pub(super) fn is_bad(&self, path: &str) -> bool {
+        self.bad_values.contains_key(path)
+    }
+
     /// Whether an entry of a table is left out.
     pub(in crate::decode) fn is_skipped(&self, table: &str, name: &str) -> bool {
         !self.skipped.is_empty() && self.skipped.contains(&below(table, name))

@@ -274,7 +274,9 @@ impl Search<'_> {
             all.iter().any(|visit| visit.path == path)
         };
         let is_it = |table: &str| {
-            if self.diagnosis.borrow().is_skipped(table, field) {
+            if self.diagnosis.borrow().is_skipped(table, field)
+                || self.diagnosis.borrow().is_bad(table)
+            {
                 return true;
             }
             if has_field(table) || !self.diagnosis.borrow_mut().add_field(table, field) {
