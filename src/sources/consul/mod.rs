@@ -1,10 +1,10 @@
-//! Consul's key-value store, by its HTTP interface: recursive reads that block until something changes
-//! (`watch`), and heartbeats that prove that they work (`heartbeat`). `client` sends requests, `answer`
-//! reads what comes back.
+//! Consul's key-value store, over its HTTP interface: recursive reads that block until something changes
+//! (`watch`), and heartbeats that prove that they work (`heartbeat`). `client` sends requests, `response`
+//! reads the answers.
 
-mod answer;
 mod client;
 mod heartbeat;
+mod response;
 mod watch;
 
 use std::fmt;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::source::{Credentials, Policy, Refusal, Scope, Source, SourceContext, Timing, Watching};
-use crate::sources::consul::client::{Link, PING_TIMEOUT};
+use crate::sources::consul::client::{Connection, PING_TIMEOUT};
 use crate::sources::consul::heartbeat::{GRACE, HEARTBEAT};
 use crate::sources::fs::watch::absolute;
 use crate::sources::shared::kv;
@@ -28,9 +28,9 @@ use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
 const KIND: &str = "consul";
-/// Where an agent is by default.
+/// The default address of an agent.
 const ADDRESS: &str = "http://127.0.0.1:8500";
-/// How long an answer may take that does not block.
+/// How long the answer of a read that does not block may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Keys below a prefix, or a document in one key, of Consul's key-value store.
@@ -203,15 +203,15 @@ impl Consul {
         client_certificate: "Shows a certificate, with its chain and its key in files of PEM.",
     }
 
-    /// Runs a call with what the one before has left.
+    /// Runs a call with the mirror of the call before.
     fn with_mirror<R>(&self, run: impl FnOnce(&mut Mirror) -> R) -> R {
         let make = || Mirror::new(self.options.mapping.clone());
         self.mirror.with(make, run)
     }
 }
 
-/// With memory of its own: what one has told says nothing of what another has.
 impl Clone for Consul {
+    /// The same options with a mirror of its own.
     fn clone(&self) -> Self {
         Self::with_options(self.options.clone())
     }
@@ -219,15 +219,15 @@ impl Clone for Consul {
 
 impl Source for Consul {
     fn origin(&self) -> Origin {
-        Origin::new(KIND, self.options.mapping.wanted())
+        Origin::new(KIND, self.options.mapping.path())
     }
 
     fn load(&self) -> Result<Document, Error> {
         let read = self
             .agent()
-            .and_then(|agent| self.read_all(&mut Link::new(agent)));
-        let (answer, _) = read.map_err(|error| self.credentials().mask_error(error))?;
-        self.with_mirror(|mirror| self.to_document(mirror, &answer))
+            .and_then(|agent| self.read_all(&mut Connection::new(agent)));
+        let (listing, _) = read.map_err(|error| self.credentials().mask_error(error))?;
+        self.with_mirror(|mirror| self.to_document(mirror, &listing))
     }
 
     fn watching(&self) -> Watching {
@@ -261,7 +261,7 @@ impl Source for Consul {
 impl fmt::Debug for Consul {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consul")
-            .field("keys", &self.options.mapping.wanted())
+            .field("keys", &self.options.mapping.path())
             .field("token", &self.options.token.is_some())
             .field("tls", &self.options.tls)
             .finish_non_exhaustive()

@@ -1,47 +1,49 @@
 //! The key-value store of NATS JetStream: a consumer of a bucket's stream.
 //!
-//! `follow` reads a bucket and follows it, into what is known of it (`memory`). `link` is what is asked
-//! of JetStream on one connection (`client`), which begins in `connect` and speaks as `wire` says.
+//! `watch` reads a bucket and follows it; `memory` is what one connection leaves to the next. `connect`
+//! establishes a connection from `address` and `login`. `client` sends on it, in the format of `protocol`;
+//! `jetstream` asks for the state of a `bucket` and creates a `feed` of its changes.
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
-
-use crate::sync::lock::Mutex;
-use rustls::ClientConfig;
-use tokio::runtime;
 
 use crate::error::{Error, ErrorKind};
 use crate::source::{Credentials, Policy, Refusal, Scope, Source, SourceContext, Timing, Watching};
 use crate::sources::fs::watch::absolute;
-use crate::sources::nats::connect::{Address, Login};
-use crate::sources::nats::follow::{LONGEST, Progress, TIMEOUT};
-use crate::sources::nats::link::{Bucket, Link};
+use crate::sources::nats::login::LoginConfig;
 use crate::sources::nats::memory::Memory;
+use crate::sources::nats::progress::{PROGRESS_TIMEOUT, READ_TIMEOUT};
 use crate::sources::shared::kv;
-use crate::sources::shared::kv::endpoints::{Endpoints, named};
+use crate::sources::shared::kv::endpoints::Endpoints;
 use crate::sources::shared::kv::mapping::Mapping;
 use crate::sources::shared::kv::options::shared_options;
 use crate::sources::shared::kv::slot::Slot;
 use crate::sources::shared::tls::{Credential, Files};
+use crate::sync::lock::Mutex;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
+mod address;
+mod bucket;
 mod client;
 mod connect;
-mod follow;
-mod link;
+mod errors;
+mod feed;
+mod jetstream;
+mod login;
 mod memory;
-mod wire;
+mod progress;
+mod protocol;
+mod watch;
 
 const KIND: &str = "nats";
-/// Where a server is by default.
+/// The default address of a server.
 const ADDRESS: &str = "nats://127.0.0.1:4222";
 
-/// The longest time without a sign of life: two beats are missed, and then nobody answers.
-const SILENT: Duration = Duration::from_millis(5500);
+/// The longest time without a heartbeat: two of the consumer are missed, and then a request has no answer.
+const SILENCE: Duration = Duration::from_millis(5500);
 
 /// Keys of a bucket, or a document in one of them, of the key-value store of NATS JetStream.
 ///
@@ -93,8 +95,8 @@ const SILENT: Duration = Duration::from_millis(5500);
 pub struct Nats {
     options: Options,
     memory: Slot<Memory>,
-    /// The consumers of connections that were lost.
-    left: Mutex<Vec<String>>,
+    /// The requests that delete the consumers of lost connections.
+    abandoned: Mutex<Vec<String>>,
 }
 
 #[derive(Clone)]
@@ -103,25 +105,9 @@ struct Options {
     mapping: Mapping,
     endpoints: Endpoints,
     domain: Option<String>,
-    login: Option<Given>,
+    login: Option<LoginConfig>,
     tls: Files,
     credentials: Credentials,
-}
-
-/// Who one is, as it was given.
-#[derive(Clone)]
-enum Given {
-    Token(Credential),
-    User(String, Credential),
-    Key(Credential),
-    File(Credential),
-}
-
-/// A connection, what its server knows of the bucket, and where that is.
-struct Connected {
-    link: Link,
-    bucket: Option<Bucket>,
-    place: String,
 }
 
 impl Nats {
@@ -144,7 +130,7 @@ impl Nats {
     fn with_options(options: Options) -> Self {
         Self {
             memory: Slot::empty(),
-            left: Mutex::default(),
+            abandoned: Mutex::default(),
             options,
         }
     }
@@ -232,7 +218,7 @@ impl Nats {
     /// Shows a token. Of several kinds of credentials the last that was set counts.
     #[must_use]
     pub fn token(self, token: impl Into<Secret<String>>) -> Self {
-        let login = Given::Token(Credential::Given(token.into()));
+        let login = LoginConfig::Token(Credential::Given(token.into()));
         self.edit(|options| options.login = Some(login))
     }
 
@@ -240,14 +226,14 @@ impl Nats {
     /// rotated there needs no restart.
     #[must_use]
     pub fn token_file(self, path: impl Into<PathBuf>) -> Self {
-        let login = Given::Token(Credential::File(absolute(&path.into())));
+        let login = LoginConfig::Token(Credential::File(absolute(&path.into())));
         self.edit(|options| options.login = Some(login))
     }
 
     /// Shows a user and a password.
     #[must_use]
     pub fn user(self, name: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
-        let login = Given::User(name.into(), Credential::Given(password.into()));
+        let login = LoginConfig::User(name.into(), Credential::Given(password.into()));
         self.edit(|options| options.login = Some(login))
     }
 
@@ -255,21 +241,21 @@ impl Nats {
     #[must_use]
     pub fn user_file(self, name: impl Into<String>, password: impl Into<PathBuf>) -> Self {
         let password = Credential::File(absolute(&password.into()));
-        let login = Given::User(name.into(), password);
+        let login = LoginConfig::User(name.into(), password);
         self.edit(|options| options.login = Some(login))
     }
 
     /// Signs with the seed of an NKey that a file holds, which is read anew for each connection.
     #[must_use]
     pub fn nkey_file(self, path: impl Into<PathBuf>) -> Self {
-        let login = Given::Key(Credential::File(absolute(&path.into())));
+        let login = LoginConfig::NKey(Credential::File(absolute(&path.into())));
         self.edit(|options| options.login = Some(login))
     }
 
     /// Signs with the seed of an NKey.
     #[must_use]
     pub fn nkey(self, seed: impl Into<Secret<String>>) -> Self {
-        let login = Given::Key(Credential::Given(seed.into()));
+        let login = LoginConfig::NKey(Credential::Given(seed.into()));
         self.edit(|options| options.login = Some(login))
     }
 
@@ -277,7 +263,7 @@ impl Nats {
     /// each connection.
     #[must_use]
     pub fn credentials_file(self, path: impl Into<PathBuf>) -> Self {
-        let login = Given::File(Credential::File(absolute(&path.into())));
+        let login = LoginConfig::CredentialsFile(Credential::File(absolute(&path.into())));
         self.edit(|options| options.login = Some(login))
     }
 
@@ -288,33 +274,32 @@ impl Nats {
         client_certificate: "Shows a certificate, with its chain and its key in files of PEM. The server has to speak TLS.",
     }
 
-    /// Which keys of the bucket are asked for, checked: a wrong name could mean another subject.
+    /// The subjects of the keys, below that of the bucket; checked, because a wrong name could mean another
+    /// subject.
     fn filter(&self) -> Result<String, Error> {
         let mapping = &self.options.mapping;
-        let refuse = |what: &str, name: &str| {
+        let reject = |what: &str, name: &str| {
             let detail = format!("`{name}` is not {what}");
             Err(Error::new(ErrorKind::Other, detail).with_origin(self.origin()))
         };
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        let is_name = |name: &str| !name.is_empty() && name.chars().all(is_plain);
         let bucket = &self.options.bucket;
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-        if bucket.is_empty() || !bucket.chars().all(plain) {
-            return refuse("the name of a bucket", bucket);
+        if !is_name(bucket) {
+            return reject("the name of a bucket", bucket);
         }
-        let wanted = mapping.wanted();
-        let names = wanted.strip_suffix('.').unwrap_or(wanted).split('.');
-        let good = |c: char| plain(c) || "/=".contains(c);
-        if names
-            .into_iter()
-            .any(|name| name.is_empty() || !name.chars().all(good))
-        {
-            return refuse("a key that a bucket may hold", wanted);
+        let path = mapping.path();
+        let is_key = |c: char| is_plain(c) || "/=".contains(c);
+        let mut names = path.strip_suffix('.').unwrap_or(path).split('.');
+        if names.any(|name| name.is_empty() || !name.chars().all(is_key)) {
+            return reject("a key that a bucket may hold", path);
         }
         if let Some(domain) = &self.options.domain {
-            if domain.is_empty() || !domain.chars().all(plain) {
-                return refuse("the name of a domain", domain);
+            if !is_name(domain) {
+                return reject("the name of a domain", domain);
             }
         }
-        let below = wanted.split_once('.').map_or("", |(_, below)| below);
+        let below = path.split_once('.').map_or("", |(_, below)| below);
         Ok(if mapping.is_document() {
             below.to_owned()
         } else {
@@ -322,127 +307,15 @@ impl Nats {
         })
     }
 
-    /// Who one is, as of now.
-    fn login(&self) -> Result<Option<Login>, Error> {
-        let Some(given) = &self.options.login else {
-            return Ok(None);
-        };
-        let credentials = &self.options.credentials;
-        Ok(Some(match given {
-            Given::Token(token) => {
-                let token = token.read("the token")?;
-                credentials.add(&token);
-                Login::of_token(token.trim().to_owned())
-            }
-            Given::User(name, password) => {
-                let password = password.read("the password")?;
-                credentials.add_login(name, &password);
-                Login::of_user(name.clone(), password)
-            }
-            Given::Key(seed) => {
-                let seed = seed.read("the seed")?;
-                credentials.add(&seed);
-                Login::of_seed(&seed)?
-            }
-            Given::File(file) => {
-                let what = "the file of credentials";
-                let text = file.read(what)?;
-                let secrets = text.lines().filter(|line| !line.starts_with('-'));
-                secrets.for_each(|line| credentials.add(line));
-                // What is wrong with it is not told: that could quote it.
-                Login::of_credentials(&text)
-                    .ok_or_else(|| Error::new(ErrorKind::Other, format!("{what} holds none")))?
-            }
-        }))
-    }
-
-    /// What a connection is encrypted with, if it is.
-    fn encryption(&self, asked: bool) -> Result<ClientConfig, Error> {
-        self.options.tls.read()?.config(|roots| {
-            if asked {
-                let found = rustls_native_certs::load_native_certs();
-                roots.add_parsable_certificates(found.certs);
-            }
-        })
-    }
-
-    /// A connection to the server whose turn it is, and what that knows of the bucket.
-    async fn connect(&self) -> Result<Connected, Error> {
-        let server = self.options.endpoints.current()?;
-        let place = server.place(shown);
-        let connect = async {
-            let (address, login) = Address::parse(&server.address)?;
-            let login = self.login()?.or(login).unwrap_or_default();
-            // A server may want TLS unasked, of which one has to know whom to trust.
-            let asked = self.options.tls.any() || address.tls;
-            let tls = Arc::new(self.encryption(asked)?);
-            let connection = connect::connect(&address, &login, &tls, asked).await?;
-            let link = Link::new(connection, self.options.domain.as_deref());
-            let bucket = link.bucket(&self.options.bucket).await?;
-            Ok((link, bucket))
-        };
-        connect
-            .await
-            .map(|(link, bucket)| Connected {
-                link,
-                bucket,
-                place: place.clone(),
-            })
-            .map_err(|error| named(error, &self.origin(), &place))
-            .inspect_err(|_| self.options.endpoints.next())
-    }
-
-    /// A connection to the first server that answers.
-    async fn connect_any(&self) -> Result<Connected, Error> {
-        let mut outcome = self.connect().await;
-        for _ in 1..self.options.endpoints.count() {
-            if outcome.is_ok() {
-                break;
-            }
-            outcome = self.connect().await;
-        }
-        let connected = outcome?;
-        let left = std::mem::take(&mut *self.left.lock());
-        connected.link.delete(left).await;
-        Ok(connected)
-    }
-
-    /// Runs a call with what the one before has left.
+    /// Runs a call with the memory of the call before.
     fn with_memory<R>(&self, run: impl FnOnce(&mut Memory) -> R) -> R {
         let make = || Memory::new(self.options.mapping.clone());
         self.memory.with(make, run)
     }
 }
 
-/// An address without what may be secret in it.
-fn shown(address: &str) -> String {
-    let (scheme, rest) = match address.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), address),
-    };
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    if scheme.contains('@') {
-        host.to_owned()
-    } else {
-        format!("{scheme}{host}")
-    }
-}
-
-/// Runs on this thread alone, and leaves nothing behind.
-fn run<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|fault| {
-        let detail = format!("no runtime can be had: {fault}");
-        Error::new(ErrorKind::Unavailable, detail)
-    })?;
-    let outcome = runtime.block_on(work);
-    // A name that is being looked up would be waited for.
-    runtime.shutdown_background();
-    outcome
-}
-
-/// With memory of its own: what one has told says nothing of what another has.
 impl Clone for Nats {
+    /// The same options with a memory of its own.
     fn clone(&self) -> Self {
         Self::with_options(self.options.clone())
     }
@@ -450,31 +323,11 @@ impl Clone for Nats {
 
 impl Source for Nats {
     fn origin(&self) -> Origin {
-        Origin::new(KIND, self.options.mapping.wanted())
+        Origin::new(KIND, self.options.mapping.path())
     }
 
     fn load(&self) -> Result<Document, Error> {
-        let filter = self.filter()?;
-        let loaded = run(async {
-            let Connected { link, bucket, .. } = self.connect_any().await?;
-            let Some(mut bucket) = bucket else {
-                return self.with_memory(|memory| {
-                    memory.mirror.replace([]);
-                    memory.mirror.whole("0")
-                });
-            };
-            let progress = Progress::new(&|| {});
-            let read = self.read_all(&link, &mut bucket, &filter, &progress).await;
-            let (feed, all) = read.map_err(|error| error.with_origin(self.origin()))?;
-            self.give_up(feed).await;
-            let newest = all.iter().map(|change| change.revision).max();
-            let revision = newest.unwrap_or_default().max(bucket.last);
-            self.with_memory(|memory| {
-                let replaced = memory.replace(&bucket, &all);
-                replaced.map_err(|error| error.with_origin(self.origin()))?;
-                memory.mirror.whole(revision.to_string())
-            })
-        });
+        let loaded = self.read_document();
         loaded.map_err(|error| self.credentials().mask_error(error))
     }
 
@@ -492,9 +345,9 @@ impl Source for Nats {
 
     fn timing(&self) -> Timing {
         Timing::new()
-            .timeout(TIMEOUT)
-            .first_load(LONGEST)
-            .heartbeat_timeout(SILENT)
+            .timeout(PROGRESS_TIMEOUT)
+            .first_load(READ_TIMEOUT)
+            .heartbeat_timeout(SILENCE)
     }
 
     fn policy(&self) -> Policy {
@@ -510,29 +363,11 @@ impl Source for Nats {
 
 impl fmt::Debug for Nats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let login = match &self.options.login {
-            None => "none",
-            Some(Given::Token(_)) => "token",
-            Some(Given::User(..)) => "user",
-            Some(Given::Key(_)) => "nkey",
-            Some(Given::File(_)) => "file",
-        };
+        let login = self.options.login.as_ref();
         f.debug_struct("Nats")
-            .field("keys", &self.options.mapping.wanted())
-            .field("login", &login)
+            .field("keys", &self.options.mapping.path())
+            .field("login", &login.map_or("none", LoginConfig::kind))
             .field("tls", &self.options.tls)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_shown_without_who_one_is() {
-        assert!(!shown("s3cret@h://x").contains("s3cret"));
-        assert_eq!(shown("tls://me:pw@h:1"), "tls://h:1");
-        assert_eq!(shown("nats://t0ken@h"), "nats://h");
     }
 }

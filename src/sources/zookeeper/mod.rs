@@ -1,8 +1,10 @@
-//! ZooKeeper's tree: one watch of all of it, and a reading of what it tells of (`tree`), on one
-//! connection (`session`, `wire`, `tls`) to one of several servers (`address`).
+//! ZooKeeper's tree: one watch of all of it, and reads of the nodes that it reports.
+//!
+//! `watch` follows the tree; `read` is one read of everything, `changes` its result, and `root` maps nodes to keys.
+//! `client` is a session on one connection, established by `connect` and `tls` to an `address`; `protocol` has its
+//! messages, `deadline` their deadlines, and `changed` the paths that the watch has reported.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -18,34 +20,43 @@ use crate::sources::shared::kv::mirror::Mirror;
 use crate::sources::shared::kv::options::shared_options;
 use crate::sources::shared::kv::slot::Slot;
 use crate::sources::shared::tls::{Credential, Files};
+use crate::sync::random;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
 mod address;
-mod session;
+mod changed;
+mod changes;
+mod client;
+mod connect;
+mod deadline;
+mod protocol;
+mod read;
+mod root;
 mod tls;
-mod tree;
-mod wire;
+mod watch;
 
 use address::Address;
-use session::{Server, Session, Stop};
-use tls::Ready;
-use tree::{HEARTBEAT, LATE, LONGEST, Root, SETTLE, Signs, Tree};
+use client::{Server, Session};
+use connect::Stop;
+use root::Root;
+use tls::Connector;
+use watch::{ANSWER_TIMEOUT, DEBOUNCE, HEARTBEAT, READ_TIMEOUT, ReadHeartbeats, Tree};
 
 const KIND: &str = "zookeeper";
-/// Where a server is by default.
+/// The default address of a server.
 const ADDRESS: &str = "127.0.0.1:2181";
 
-/// How long it may take to connect, and with that to get a first answer.
-const CONNECT: Duration = Duration::from_millis(1500);
+/// How long it may take to connect, and to connect and get a first answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 const TIMEOUT: Duration = Duration::from_millis(3500);
-/// A server that was lost after less than this is not replaced by another at once.
-const HEALTHY: Duration = Duration::from_secs(1);
+/// A server that was lost sooner is not replaced by another at once.
+const MIN_HEALTHY: Duration = Duration::from_secs(1);
 
-/// How often everything is read again at least, where anything in the store has changed.
-const RESCAN: Duration = Duration::from_secs(60);
-const MIN_RESCAN: Duration = Duration::from_secs(1);
+/// How often everything is read again while anything in the store changes.
+const RESCAN_INTERVAL: Duration = Duration::from_secs(60);
+const MIN_RESCAN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Nodes below a path, or a document in one node, of ZooKeeper's tree.
 ///
@@ -101,7 +112,6 @@ const MIN_RESCAN: Duration = Duration::from_secs(1);
 /// ```
 pub struct ZooKeeper {
     options: Options,
-    /// What the store holds.
     mirror: Slot<Mirror>,
 }
 
@@ -111,10 +121,10 @@ struct Options {
     endpoints: Endpoints,
     /// User and password, with a colon between them.
     digest: Option<Credential>,
-    /// Whether TLS is wanted; it is in any case where there are files for it.
-    encrypted: bool,
+    /// Whether to use TLS; files of certificates imply it.
+    uses_tls: bool,
     tls: Files,
-    rescan: Duration,
+    rescan_interval: Duration,
     credentials: Credentials,
 }
 
@@ -161,9 +171,9 @@ impl ZooKeeper {
             mapping,
             endpoints: Endpoints::one(ADDRESS),
             digest: None,
-            encrypted: false,
+            uses_tls: false,
             tls: Files::default(),
-            rescan: RESCAN,
+            rescan_interval: RESCAN_INTERVAL,
             credentials: Credentials::new(),
         })
     }
@@ -196,14 +206,13 @@ impl ZooKeeper {
             .into_iter()
             .flat_map(|some| address::split(&some.into()))
             .collect();
-        // Not every program is to begin with the same one.
-        let turn = RandomState::new().build_hasher().finish() as usize;
-        let count = servers.len().max(1);
-        servers.rotate_left(turn % count);
-        let is_encrypted = |one: &String| Address::parse(one).is_ok_and(|one| one.tls);
-        let encrypted = servers.iter().any(is_encrypted);
+        // Many programs should not all start with the same server.
+        let count = servers.len().max(1) as u64;
+        servers.rotate_left((random::number() % count) as usize);
+        let uses_tls = |one: &String| Address::parse(one).is_ok_and(|one| one.tls);
+        let uses_tls = servers.iter().any(uses_tls);
         self.edit(|options| {
-            options.encrypted |= encrypted;
+            options.uses_tls |= uses_tls;
             options.endpoints = Endpoints::all(servers);
         })
     }
@@ -227,7 +236,7 @@ impl ZooKeeper {
     /// Speaks TLS, and trusts Mozilla's roots.
     #[must_use]
     pub fn tls(self) -> Self {
-        self.edit(|options| options.encrypted = true)
+        self.edit(|options| options.uses_tls = true)
     }
 
     /// Sets after what time everything is read again, if any transaction has happened in the store since
@@ -236,7 +245,7 @@ impl ZooKeeper {
     /// second.
     #[must_use]
     pub fn rescan_interval(self, every: Duration) -> Self {
-        self.edit(|options| options.rescan = every.max(MIN_RESCAN))
+        self.edit(|options| options.rescan_interval = every.max(MIN_RESCAN_INTERVAL))
     }
 
     shared_options! {
@@ -258,21 +267,21 @@ impl ZooKeeper {
         Ok(Some(digest))
     }
 
-    /// Begins a session with the server whose turn it is, and reads everything.
+    /// Opens a session with the current server, and reads everything.
     fn open(
         &self,
         stop: &Stop,
         mirror: &mut Mirror,
-        sign: &mut dyn FnMut(),
+        heartbeat: &mut dyn FnMut(),
     ) -> Result<Tree, Error> {
-        let mut begin = || -> Result<Tree, Error> {
-            let begun = Instant::now();
+        let begun = Instant::now();
+        let mut open = || -> Result<Tree, Error> {
             let endpoint = self.options.endpoints.current()?;
             let address = Address::parse(&endpoint.address)?;
-            let place = endpoint.place(|_| address.to_string());
-            let encrypted = address.tls || self.options.encrypted || self.options.tls.any();
-            let tls = encrypted
-                .then(|| Ready::of(&self.options.tls))
+            let name = endpoint.name(|_| address.to_string());
+            let uses_tls = address.tls || self.options.uses_tls || self.options.tls.any();
+            let tls = uses_tls
+                .then(|| Connector::of(&self.options.tls))
                 .transpose()?;
             let server = Server {
                 host: &address.host,
@@ -280,16 +289,17 @@ impl ZooKeeper {
                 tls,
                 digest: self.read_digest()?,
             };
-            let opened = || -> Result<Tree, Error> {
-                let session = Session::open(server, stop, begun + CONNECT)?;
+            let read = || -> Result<Tree, Error> {
+                let session = Session::open(server, stop, begun + CONNECT_TIMEOUT)?;
                 let root = Root::of(&self.options.mapping, &address.chroot);
-                let mut tree = Tree::new(session, root, place.clone(), self.options.rescan);
-                tree.read_all(mirror, &mut Signs::new(sign))?;
+                let rescan_interval = self.options.rescan_interval;
+                let mut tree = Tree::new(session, root, name.clone(), rescan_interval);
+                tree.read_all(mirror, &mut ReadHeartbeats::new(heartbeat))?;
                 Ok(tree)
             };
-            opened().map_err(|error| named(error, &self.origin(), &place))
+            read().map_err(|error| named(error, &self.origin(), &name))
         };
-        begin().map_err(|error| {
+        open().map_err(|error| {
             self.options.endpoints.next();
             match error.origin() {
                 None => error.with_origin(self.origin()),
@@ -298,7 +308,7 @@ impl ZooKeeper {
         })
     }
 
-    /// Runs a call with what the one before has left.
+    /// Runs a call with the mirror of the call before.
     fn with_mirror<R>(&self, run: impl FnOnce(&mut Mirror) -> R) -> R {
         let make = || Mirror::new(self.options.mapping.clone());
         self.mirror.with(make, run)
@@ -307,58 +317,57 @@ impl ZooKeeper {
     /// Follows the tree in one session, or in several one after the other.
     fn watch_all(&self, mirror: &mut Mirror, updates: &SourceContext) -> Result<(), Error> {
         let stop = Stop::default();
-        let stopped = stop.clone();
-        updates.on_stop(move || stopped.end());
+        let on_stop = stop.clone();
+        updates.on_stop(move || on_stop.stop());
         loop {
             let begun = Instant::now();
             let opened =
                 self.open_any(&stop, mirror, &mut || updates.set_degraded(None), |error| {
                     updates.report_error(error);
                 });
-            let mut open = match opened {
-                // It was told to end.
+            let mut tree = match opened {
                 Err(_) if updates.is_stopped() => return Ok(()),
                 opened => opened?,
             };
-            updates.set_location(open.place.as_str());
-            let all = mirror.whole(open.session.revision());
+            updates.set_location(tree.server.as_str());
+            let all = mirror.document(tree.session.revision());
             kv::send(all.map(|all| Some(Update::full(all))), updates);
-            let outcome = open.follow(mirror, updates);
+            let outcome = tree.follow(mirror, updates);
             if updates.is_stopped() {
-                open.session.close();
+                tree.session.close();
                 return Ok(());
             }
             let Err(error) = outcome else { return Ok(()) };
             self.options.endpoints.next();
-            let error = named(error, &self.origin(), &open.place);
-            if self.options.endpoints.count() < 2 || begun.elapsed() < HEALTHY {
+            let error = named(error, &self.origin(), &tree.server);
+            if self.options.endpoints.count() < 2 || begun.elapsed() < MIN_HEALTHY {
                 return Err(error);
             }
             updates.report_error(error);
         }
     }
 
-    /// Begins a session with the first server that does its part.
+    /// Opens a session with the first server from which everything can be read.
     fn open_any(
         &self,
         stop: &Stop,
         mirror: &mut Mirror,
-        sign: &mut dyn FnMut(),
-        mut failed: impl FnMut(Error),
+        heartbeat: &mut dyn FnMut(),
+        mut report: impl FnMut(Error),
     ) -> Result<Tree, Error> {
         for _ in 1..self.options.endpoints.count() {
-            match self.open(stop, mirror, sign) {
-                Ok(open) => return Ok(open),
-                Err(error) if stop.is_ended() => return Err(error),
-                Err(error) => failed(error),
+            match self.open(stop, mirror, heartbeat) {
+                Ok(tree) => return Ok(tree),
+                Err(error) if stop.is_stopped() => return Err(error),
+                Err(error) => report(error),
             }
         }
-        self.open(stop, mirror, sign)
+        self.open(stop, mirror, heartbeat)
     }
 }
 
-/// With memory of its own: what one has told says nothing of what another has.
 impl Clone for ZooKeeper {
+    /// The same options with a mirror of its own.
     fn clone(&self) -> Self {
         Self::with_options(self.options.clone())
     }
@@ -366,16 +375,16 @@ impl Clone for ZooKeeper {
 
 impl Source for ZooKeeper {
     fn origin(&self) -> Origin {
-        Origin::new(KIND, self.options.mapping.wanted())
+        Origin::new(KIND, self.options.mapping.path())
     }
 
     fn load(&self) -> Result<Document, Error> {
         self.with_mirror(|mirror| {
             let opened = self.open_any(&Stop::default(), mirror, &mut || {}, drop);
-            let open = opened.map_err(|error| self.credentials().mask_error(error))?;
-            let revision = open.session.revision();
-            open.session.close();
-            mirror.whole(revision)
+            let tree = opened.map_err(|error| self.credentials().mask_error(error))?;
+            let revision = tree.session.revision();
+            tree.session.close();
+            mirror.document(revision)
         })
     }
 
@@ -392,13 +401,13 @@ impl Source for ZooKeeper {
     }
 
     fn timing(&self) -> Timing {
-        // It is silent for as long as it is connecting, and for a heartbeat that is answered late.
-        let silence = TIMEOUT.max(HEARTBEAT + LATE) + Duration::from_secs(1);
+        // The source is silent while it connects, and while a heartbeat has no answer.
+        let silence = TIMEOUT.max(HEARTBEAT + ANSWER_TIMEOUT) + Duration::from_secs(1);
         Timing::new()
             .timeout(TIMEOUT)
-            .first_load(LONGEST)
+            .first_load(READ_TIMEOUT)
             .heartbeat_timeout(silence)
-            .debounce(SETTLE)
+            .debounce(DEBOUNCE)
     }
 
     fn policy(&self) -> Policy {
@@ -415,7 +424,7 @@ impl Source for ZooKeeper {
 impl fmt::Debug for ZooKeeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ZooKeeper")
-            .field("keys", &self.options.mapping.wanted())
+            .field("keys", &self.options.mapping.path())
             .field("digest", &self.options.digest.is_some())
             .field("tls", &self.options.tls)
             .finish_non_exhaustive()

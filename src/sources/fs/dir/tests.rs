@@ -258,7 +258,7 @@ fn config_map(source: impl Fn(&Path) -> Dir, rounds: i64) {
     let begun = Instant::now();
     swing(&at("..data"), Path::new("..-1"));
     fs::remove_file(at("4.toml")).unwrap();
-    let at_once = begun.elapsed() < GAP / 2;
+    let at_once = begun.elapsed() < RENAME_GAP / 2;
     watched.expect("f3", -1);
     watched.expect_none("f4");
     // A machine that is busy may let the link dangle for longer than the gap.

@@ -10,7 +10,7 @@ use notify::{EventHandler, RecursiveMode, Watcher, WatcherKind};
 
 use super::*;
 use crate::source::conformance::Recorder;
-use crate::sources::fs::watch::hub::{Handler, SharedWatcher};
+use crate::sources::fs::watch::shared_watcher::{Handler, SharedWatcher};
 use crate::sources::fs::watch::testing::{SOON, watch_with};
 
 /// A watcher that sees nothing, and whose handler a test can call.
@@ -123,11 +123,14 @@ fn only_a_move_onto_the_name_proves_that_a_file_is_complete() {
     ];
     for kind in doubtful {
         let took = took(kind);
-        assert!(took >= QUIET, "{kind:?} proves nothing, but took {took:?}");
+        assert!(
+            took >= DEBOUNCE,
+            "{kind:?} proves nothing, but took {took:?}"
+        );
     }
     let proven = (0..5).map(|_| took(renamed(RenameMode::To)));
     let quickest = proven.min().unwrap();
-    assert!(quickest < QUIET, "a rename took {quickest:?}");
+    assert!(quickest < DEBOUNCE, "a rename took {quickest:?}");
 }
 
 #[test]
@@ -146,7 +149,7 @@ fn a_file_that_is_written_right_after_its_rename_is_not_taken_for_complete() {
     )))));
     watched.expect("a", 1);
     let took = begun.elapsed();
-    assert!(took >= QUIET, "{took:?}");
+    assert!(took >= DEBOUNCE, "{took:?}");
 }
 
 #[test]

@@ -302,7 +302,7 @@ fn values_go_with_the_file_only_if_that_was_asked_for() {
     // Without its directory nobody can tell, so the values stay.
     fs::remove_dir_all(dir.path()).unwrap();
     drops.expect_failure("does not exist");
-    sleep(GRACE + GAP);
+    sleep(GRACE + RENAME_GAP);
     assert_eq!(drops.get("a"), Some(3));
 }
 

@@ -1,4 +1,4 @@
-//! Stands in for the hub where the feature `watch` is off: there are never any events.
+//! Replaces the shared watcher where the feature `watch` is off: there are no events.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ pub(crate) struct SharedWatcher;
 
 #[derive(Debug, Default)]
 pub(crate) struct Followed {
-    pub(crate) armed: bool,
+    pub(crate) has_new_watch: bool,
     pub(crate) failure: Option<String>,
 }
 

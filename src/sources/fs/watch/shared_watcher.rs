@@ -1,7 +1,7 @@
 //! One watcher of the operating system for all files and directories of a `Properties`.
 //!
-//! Directories are known by identity, not by path: the same one may be reached by two paths, and
-//! two may stand at the same path one after the other.
+//! Directories are identified by number, not by path: two paths may lead to one directory, and a path may lead to
+//! two directories one after the other.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,57 +14,57 @@ use notify::event::{AccessKind, AccessMode, Event, EventKind, ModifyKind, Rename
 use notify::{RecursiveMode, Watcher};
 
 use crate::sources::fs::watch::chain::{DirId, Interest, Reach};
-use crate::sources::fs::watch::mailbox::{Mailbox, Shift, Sign};
+use crate::sources::fs::watch::mailbox::{FileEvent, Mailbox, PathChange};
 
 type Boxed = Box<dyn Watcher + Send>;
 type Make = Box<dyn Fn(Handler) -> notify::Result<Boxed> + Send + Sync>;
 
-/// How old a watch may become before it is made again. An unmount ends watches without an event, and
-/// the same device mounted once more looks like the one before. Where a watch is alive,
-/// inotify answers with the same one; other systems would stop and start theirs.
-const REFRESH: Duration = Duration::from_secs(1);
+/// The age at which a watch is made again. An unmount ends watches without an event, and a device that is
+/// mounted again looks like the one before. inotify keeps a living watch then; other systems would stop and
+/// start theirs.
+const MAX_WATCH_AGE: Duration = Duration::from_secs(1);
 
-/// How long the end of the watcher's thread is waited for.
-const PARTING: Duration = Duration::from_millis(250);
+/// How long the drop waits for the end of the watcher's thread.
+const END_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The watcher and who follows what.
+/// The watcher, and the followers of each directory.
 pub(crate) struct SharedWatcher {
     make: Make,
-    /// Held while the watcher is told something, which waits for its thread. That thread calls the
-    /// handler, so the handler must never need this lock; it takes only that of the routes.
+    /// Locked during a request to the watcher, which waits for its thread. That thread calls the handler, so
+    /// the handler must never lock this; it locks only the routes.
     engine: Mutex<Option<Engine>>,
     routes: Arc<Mutex<Routes>>,
 }
 
 struct Engine {
     watcher: Boxed,
-    /// Closed when the watcher's thread has let go of its handler.
-    gone: Receiver<()>,
+    /// Closed when the watcher's thread has dropped its handler.
+    ended: Receiver<()>,
 }
 
 #[derive(Default)]
 struct Routes {
     dirs: HashMap<DirId, Route>,
-    /// Under which path each watch was made: events come with it in front.
+    /// The path with which each watch was made; the paths of its events begin with it.
     paths: HashMap<PathBuf, DirId>,
 }
 
-/// One directory and those who care.
+/// One directory and its followers.
 struct Route {
-    /// Where the watch was made; `None` when there is none that works.
-    armed: Option<PathBuf>,
-    /// Whether the watch must be made again, because events were lost.
-    doubtful: bool,
+    /// The path with which the watch was made; `None` where none works.
+    watched: Option<PathBuf>,
+    /// Whether events were lost, so that the watch has to be made again.
+    has_lost_events: bool,
     /// When the watch was made.
     made_at: Instant,
     followers: Vec<(Arc<Mailbox>, Interest)>,
 }
 
-/// What [`SharedWatcher::follow`] could do.
+/// The result of [`SharedWatcher::follow`].
 #[derive(Debug, Default)]
 pub(crate) struct Followed {
-    /// Whether a watch was made, so that what happened just before it went unseen.
-    pub(crate) armed: bool,
+    /// Whether a watch was made, so that changes just before it had no event.
+    pub(crate) has_new_watch: bool,
     /// Why there are no events, or not all.
     pub(crate) failure: Option<String>,
 }
@@ -72,13 +72,13 @@ pub(crate) struct Followed {
 impl SharedWatcher {
     pub(crate) fn new() -> Self {
         Self::with(|handler| {
-            // Links are followed hop by hop, by us.
+            // `chain` follows the links.
             let config = notify::Config::default().with_follow_symlinks(false);
             Ok(Box::new(notify::RecommendedWatcher::new(handler, config)?))
         })
     }
 
-    /// A hub over another kind of watcher, such as one that fails.
+    /// Creates one over another kind of watcher, such as one that fails.
     pub(crate) fn with(
         make: impl Fn(Handler) -> notify::Result<Boxed> + Send + Sync + 'static,
     ) -> Self {
@@ -89,7 +89,7 @@ impl SharedWatcher {
         }
     }
 
-    /// Has events of the directories of `reach`, and of no others, put into `mailbox`.
+    /// Posts the events of the directories of `reach`, and of no others, to `mailbox`.
     pub(crate) fn follow(&self, mailbox: &Arc<Mailbox>, reach: &Reach) -> Followed {
         let mut followed = Followed::default();
         let mut engine = self.engine.lock();
@@ -97,7 +97,7 @@ impl SharedWatcher {
             match self.start() {
                 Ok(started) => *engine = Some(started),
                 Err(error) => {
-                    followed.failure = Some(plain(&error));
+                    followed.failure = Some(describe(&error));
                     return followed;
                 }
             }
@@ -107,7 +107,7 @@ impl SharedWatcher {
         };
         let idle = self.routes.lock().reroute(mailbox, reach);
         for path in idle {
-            // It may be gone by itself already.
+            // The watch may have ended already.
             let _ = watcher.unwatch(&path);
         }
         for (path, interest) in &reach.dirs {
@@ -119,26 +119,25 @@ impl SharedWatcher {
                 let _ = watcher.unwatch(&old);
             }
             if let Err(error) = watcher.watch(path, RecursiveMode::NonRecursive) {
-                self.routes.lock().disarm(id);
-                if !passing(&error) {
-                    followed.failure = Some(plain(&error));
+                self.routes.lock().remove_watch(id);
+                if !is_made_up_by_polling(&error) {
+                    followed.failure = Some(describe(&error));
                 }
             } else if DirId::at(path).as_ref() != Some(id) {
-                // Another one took its place meanwhile, and that is the one watched now. The
-                // caller looks again and finds it.
-                self.routes.lock().disarm(id);
+                // Another directory has this path now, and is watched. The caller finds it by another scan.
+                self.routes.lock().remove_watch(id);
                 let _ = watcher.unwatch(path);
-                followed.armed = true;
+                followed.has_new_watch = true;
             } else {
-                followed.armed = true;
+                followed.has_new_watch = true;
             }
         }
         followed
     }
 
-    /// Returns when the events of what happened before the call are in the mailboxes. The watcher's
+    /// Returns when the events of all changes before the call are in the mailboxes. The watcher's
     /// thread handles events and requests in the order of their arrival, so it answers a request
-    /// after the events before it. This request does nothing: no watch has an empty path.
+    /// after the events before it. This request has no effect: no watch has an empty path.
     pub(crate) fn await_events(&self) {
         if let Some(Engine { watcher, .. }) = &mut *self.engine.lock() {
             let _ = watcher.unwatch(Path::new(""));
@@ -156,13 +155,13 @@ impl SharedWatcher {
         }
     }
 
-    /// Keeps the handler from getting anywhere while the result lives.
+    /// Blocks the handler while the result lives.
     #[cfg(test)]
     pub(crate) fn stall(&self) -> impl Sized + '_ {
         self.routes.lock()
     }
 
-    /// Alive as long as the hub or its watcher's thread.
+    /// Alive as long as this or the watcher's thread.
     #[cfg(test)]
     pub(crate) fn pulse(&self) -> std::sync::Weak<dyn Send + Sync> {
         let routes: Arc<dyn Send + Sync> = Arc::clone(&self.routes) as _;
@@ -170,22 +169,22 @@ impl SharedWatcher {
     }
 
     fn start(&self) -> notify::Result<Engine> {
-        let (alive, gone) = channel();
+        let (alive, ended) = channel();
         let handler = Handler {
             routes: Arc::clone(&self.routes),
             _alive: alive,
         };
         let watcher = (self.make)(handler)?;
-        Ok(Engine { watcher, gone })
+        Ok(Engine { watcher, ended })
     }
 }
 
 impl Drop for SharedWatcher {
-    /// Waits until the watcher's thread is through: it does not join it itself.
+    /// Waits for the end of the watcher's thread, which the watcher does not join.
     fn drop(&mut self) {
-        if let Some(Engine { watcher, gone }) = self.engine.get_mut().take() {
+        if let Some(Engine { watcher, ended }) = self.engine.get_mut().take() {
             drop(watcher);
-            let _ = gone.recv_timeout(PARTING);
+            let _ = ended.recv_timeout(END_TIMEOUT);
         }
     }
 }
@@ -199,8 +198,8 @@ impl std::fmt::Debug for SharedWatcher {
     }
 }
 
-/// The reason in words.
-fn plain(error: &notify::Error) -> String {
+/// The reason of a failure, for a message.
+fn describe(error: &notify::Error) -> String {
     match &error.kind {
         notify::ErrorKind::MaxFilesWatch => "the limit of file watches is reached".to_owned(),
         notify::ErrorKind::Io(error) => error.to_string(),
@@ -208,9 +207,9 @@ fn plain(error: &notify::Error) -> String {
     }
 }
 
-/// Whether a directory just cannot be watched, which polling makes up for: it is gone again, or
-/// may be passed through but not read.
-fn passing(error: &notify::Error) -> bool {
+/// Whether polling makes up for a directory that cannot be watched: it was removed, or may be traversed but not
+/// read.
+fn is_made_up_by_polling(error: &notify::Error) -> bool {
     match &error.kind {
         notify::ErrorKind::PathNotFound => true,
         notify::ErrorKind::Io(error) => matches!(
@@ -222,17 +221,17 @@ fn passing(error: &notify::Error) -> bool {
 }
 
 impl Routes {
-    /// Notes what a mailbox cares for now; returns the watches nobody needs any more.
+    /// Replaces the directories of a mailbox; returns the watches without a follower.
     fn reroute(&mut self, mailbox: &Arc<Mailbox>, reach: &Reach) -> Vec<PathBuf> {
         for route in self.dirs.values_mut() {
             route
                 .followers
-                .retain(|(who, _)| !Arc::ptr_eq(who, mailbox));
+                .retain(|(other, _)| !Arc::ptr_eq(other, mailbox));
         }
         for interest in reach.dirs.values() {
             let route = self.dirs.entry(interest.id.clone()).or_insert(Route {
-                armed: None,
-                doubtful: false,
+                watched: None,
+                has_lost_events: false,
                 made_at: Instant::now(),
                 followers: Vec::new(),
             });
@@ -246,7 +245,7 @@ impl Routes {
             if !route.followers.is_empty() {
                 return true;
             }
-            if let Some(path) = route.armed.take() {
+            if let Some(path) = route.watched.take() {
                 if paths.get(&path) == Some(id) {
                     paths.remove(&path);
                     idle.push(path);
@@ -257,92 +256,98 @@ impl Routes {
         idle
     }
 
-    /// Whether a directory needs a watch, and the path whose watch has to go before. It counts as
-    /// armed from here on: a watch that dies while it is being made must not be taken for alive.
+    /// Whether a directory needs a watch, and the path whose watch has to be removed before. It counts as
+    /// watched from here on, so that a watch that ends while it is made is noticed.
     fn prepare(&mut self, path: &Path, id: &DirId) -> Option<Option<PathBuf>> {
         let route = self.dirs.get_mut(id)?;
-        let doubtful = std::mem::take(&mut route.doubtful);
-        let aged = cfg!(target_os = "linux") && route.made_at.elapsed() >= REFRESH;
-        if let Some(armed) = &route.armed {
-            // By another path it would be a new watch, with a gap between the two.
-            let renewed = aged && armed == path;
-            if !doubtful && !renewed {
+        let has_lost_events = std::mem::take(&mut route.has_lost_events);
+        let is_old = cfg!(target_os = "linux") && route.made_at.elapsed() >= MAX_WATCH_AGE;
+        if let Some(watched) = &route.watched {
+            // A watch by another path would be a new one, with a gap between the two.
+            let is_renewed = is_old && watched == path;
+            if !has_lost_events && !is_renewed {
                 return None;
             }
-            if armed == path {
+            if watched == path {
                 route.made_at = Instant::now();
-                // The same directory at the same path: watching it once more leaves no gap.
+                // A watch of the same directory by the same path leaves no gap.
                 return Some(None);
             }
         }
-        let before = route.armed.replace(path.to_path_buf());
+        let before = route.watched.replace(path.to_path_buf());
         route.made_at = Instant::now();
         if let Some(before) = &before {
             self.paths.remove(before);
         }
         let other = self.paths.insert(path.to_path_buf(), id.clone());
         if let Some(other) = other.filter(|other| other != id) {
-            // The watch on what stood here before goes; whoever still follows it finds it again.
+            // The watch of the directory that had this path before ends; its followers find it again.
             if let Some(route) = self.dirs.get_mut(&other) {
-                route.armed = None;
-                route.followers.iter().for_each(|(who, _)| who.rearm(false));
+                route.watched = None;
+                route
+                    .followers
+                    .iter()
+                    .for_each(|(mailbox, _)| mailbox.rearm(false));
             }
         }
         Some(Some(before.unwrap_or_else(|| path.to_path_buf())))
     }
 
-    fn disarm(&mut self, id: &DirId) {
-        if let Some(path) = self.dirs.get_mut(id).and_then(|route| route.armed.take()) {
+    fn remove_watch(&mut self, id: &DirId) {
+        if let Some(path) = self.dirs.get_mut(id).and_then(|route| route.watched.take()) {
             self.paths.remove(&path);
         }
     }
 
-    /// A directory was removed or moved away: the watcher drops its watch and those below.
-    fn bury(&mut self, path: &Path) {
-        let dead: Vec<DirId> = self
+    /// Handles the removal or move of a directory: the watcher drops its watch and those below.
+    fn handle_removed_directory(&mut self, path: &Path) {
+        let removed: Vec<DirId> = self
             .paths
             .iter()
             .filter(|(watched, _)| watched.starts_with(path))
             .map(|(_, id)| id.clone())
             .collect();
-        for id in dead {
-            self.disarm(&id);
+        for id in removed {
+            self.remove_watch(&id);
             if let Some(route) = self.dirs.get(&id) {
-                for (who, interest) in &route.followers {
-                    who.rearm(false);
-                    who.post(&interest.all(), Sign::Gone, Shift::Way);
+                for (mailbox, interest) in &route.followers {
+                    mailbox.rearm(false);
+                    mailbox.post(&interest.all(), FileEvent::Removed, PathChange::Ancestor);
                 }
             }
         }
     }
 
-    fn post(&self, path: &Path, sign: Sign, moved: bool) {
+    fn post(&self, path: &Path, event: FileEvent, is_path_change: bool) {
         let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
             return;
         };
         let Some(route) = self.paths.get(dir).and_then(|id| self.dirs.get(id)) else {
             return;
         };
-        for (who, interest) in &route.followers {
-            let (tags, last) = interest.tags(name);
-            let shift = match (moved, last) {
-                (false, _) => Shift::None,
-                (true, true) => Shift::End,
-                (true, false) => Shift::Way,
+        for (mailbox, interest) in &route.followers {
+            let (tags, is_last) = interest.tags(name);
+            let path_change = match (is_path_change, is_last) {
+                (false, _) => PathChange::None,
+                (true, true) => PathChange::LastName,
+                (true, false) => PathChange::Ancestor,
             };
-            who.post(&tags, sign, shift);
+            mailbox.post(&tags, event, path_change);
         }
     }
 
     fn rescan(&mut self) {
         for route in self.dirs.values_mut() {
-            route.doubtful = true;
-            route.followers.iter().for_each(|(who, _)| who.rearm(true));
+            route.has_lost_events = true;
+            route
+                .followers
+                .iter()
+                .for_each(|(mailbox, _)| mailbox.rearm(true));
         }
     }
 }
 
-/// Takes events on the watcher's thread and passes them on.
+/// Receives events on the watcher's thread and posts them.
 pub(crate) struct Handler {
     routes: Arc<Mutex<Routes>>,
     _alive: Sender<()>,
@@ -355,25 +360,31 @@ impl notify::EventHandler for Handler {
             Ok(event) if !event.need_rescan() => event,
             _ => return routes.rescan(),
         };
-        let (sign, moved, gone) = match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => (Sign::Closed, false, false),
-            // Reading makes these: to act on them is to go round in circles.
+        let (file_event, is_path_change, is_removal) = match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
+                (FileEvent::Closed, false, false)
+            }
+            // Reads cause these events, and the source reads after each event.
             EventKind::Access(_) => return,
-            // Both halves came before, each for itself.
+            // An event for each half has arrived before.
             EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return,
-            EventKind::Modify(ModifyKind::Name(RenameMode::From)) => (Sign::Gone, true, true),
-            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => (Sign::Whole, true, false),
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
+                (FileEvent::Removed, true, true)
+            }
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
+                (FileEvent::Replaced, true, false)
+            }
             // Some systems do not report which of the two names this is: that proves nothing.
-            EventKind::Modify(ModifyKind::Name(_)) => (Sign::Gone, true, false),
-            EventKind::Modify(ModifyKind::Metadata(_)) => (Sign::Touched, true, false),
-            EventKind::Create(_) => (Sign::Written, true, false),
-            EventKind::Remove(_) => (Sign::Gone, true, true),
-            _ => (Sign::Written, false, false),
+            EventKind::Modify(ModifyKind::Name(_)) => (FileEvent::Removed, true, false),
+            EventKind::Modify(ModifyKind::Metadata(_)) => (FileEvent::Touched, true, false),
+            EventKind::Create(_) => (FileEvent::Written, true, false),
+            EventKind::Remove(_) => (FileEvent::Removed, true, true),
+            _ => (FileEvent::Written, false, false),
         };
         for path in &event.paths {
-            routes.post(path, sign, moved);
-            if gone {
-                routes.bury(path);
+            routes.post(path, file_event, is_path_change);
+            if is_removal {
+                routes.handle_removed_directory(path);
             }
         }
     }

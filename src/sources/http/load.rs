@@ -1,5 +1,4 @@
-//! One look at all addresses: what is asked of whom, what was answered before, which answers are the
-//! same, and the union.
+//! Loads all addresses: requests each document, reuses those that have not changed, and merges them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,8 +8,8 @@ use crate::error::{Error, ErrorKind};
 use crate::format::{Format, feature_of};
 use crate::source::Source;
 use crate::sources::fs::watch::read::{self, Digest};
-use crate::sources::fs::watch::trust::{CALM, QUIET, is_accepted};
-use crate::sources::http::client::{self, Answer, Ask, Client, Fetched, Marks};
+use crate::sources::fs::watch::suspect::{DEBOUNCE, STABLE_TIME, is_accepted};
+use crate::sources::http::client::{self, Answer, Client, Fetched, Request, Validators};
 use crate::sources::http::proxy::Proxy;
 use crate::sources::http::{Http, Target};
 use crate::sources::shared::http_client::url::Address;
@@ -19,40 +18,42 @@ use crate::value::document::Document;
 use crate::value::origin::Origin;
 
 /// How long one poll waits for a `file:` that is being written.
-const MAX_WAIT: Duration = CALM.saturating_mul(2);
+const MAX_WAIT: Duration = STABLE_TIME.saturating_mul(2);
 
-/// What was seen so far.
+/// The state that one load leaves to the next.
 #[derive(Default)]
 pub(super) struct Memory {
     digest: Digest,
-    /// How many loads have begun.
+    /// The number of loads so far.
     loads: u64,
-    /// How many polls have asked with a condition since one that did not.
+    /// The number of conditional polls since the last unconditional one.
     conditional: u32,
-    /// The newest answer of each address, and the load it is of.
-    seen: Vec<Seen>,
+    /// The newest answer for each document.
+    answers: Vec<LastAnswer>,
     /// The union of the documents of these digests.
     union: Option<(Vec<u64>, Document)>,
-    /// The client for the files that it was made of.
+    /// The client, and the digest of the files that it was made from.
     client: Option<(u64, Client)>,
 }
 
+/// The newest answer for one document.
 #[derive(Clone, Default)]
-struct Seen {
+struct LastAnswer {
+    /// The number of the load that brought it.
     load: u64,
-    /// Which of its places answered.
-    place: usize,
-    marks: Marks,
-    /// The digest of what came and the format it was read in, and what that said.
-    said: Option<(u64, Result<Document, Error>)>,
-    /// Whether compressed answers cannot be trusted to have a length.
-    plain: bool,
+    /// The index of the location that answered.
+    location: usize,
+    validators: Validators,
+    /// The digest of the body and its format, and the parsed document.
+    parsed: Option<(u64, Result<Document, Error>)>,
+    /// Whether compressed responses of this server have no length.
+    needs_identity: bool,
 }
 
-impl Seen {
-    /// What a 304 may stand for.
-    fn good(&self) -> Option<(u64, Document)> {
-        match &self.said {
+impl LastAnswer {
+    /// The document that a 304 confirms.
+    fn document(&self) -> Option<(u64, Document)> {
+        match &self.parsed {
             Some((digest, Ok(document))) => Some((*digest, document.clone())),
             _ => None,
         }
@@ -60,12 +61,12 @@ impl Seen {
 }
 
 impl Http {
-    /// Asks for all documents, and joins them.
-    pub(super) fn round(&self) -> Result<Document, Error> {
+    /// Loads all documents, and merges them.
+    pub(super) fn load_all(&self) -> Result<Document, Error> {
         let timeout = self.options.timeout;
         let deadline = Instant::now() + (timeout - timeout / 20);
         let remote = self.check()?;
-        let here = |error: Error| named(error, &self.origin());
+        let with_name = |error: Error| named(error, &self.origin());
         let (load, conditional, mut all) = {
             let mut memory = self.memory.lock();
             memory.loads += 1;
@@ -74,80 +75,82 @@ impl Http {
             if !conditional {
                 memory.conditional = 0;
             }
-            memory.seen.resize_with(self.targets.len(), Seen::default);
-            (memory.loads, conditional, memory.seen.clone())
+            memory
+                .answers
+                .resize_with(self.targets.len(), LastAnswer::default);
+            (memory.loads, conditional, memory.answers.clone())
         };
-        let round = Round {
+        let context = LoadContext {
             limits: Limits {
                 connect: self.options.connect,
                 response: self.options.response,
                 deadline,
                 timeout,
             },
-            headers: self.headers().map_err(here)?,
+            headers: self.headers().map_err(with_name)?,
             client: if remote {
-                Some(self.client().map_err(here)?)
+                Some(self.client().map_err(with_name)?)
             } else {
                 None
             },
             conditional,
         };
-        for (target, seen) in self.targets.iter().zip(&mut all) {
-            *seen = self.find(target, seen, &round)?;
+        for (target, answer) in self.targets.iter().zip(&mut all) {
+            *answer = self.load_target(target, answer, &context)?;
         }
         {
             let mut memory = self.memory.lock();
-            for (kept, seen) in memory.seen.iter_mut().zip(&all) {
-                // One that was left to itself and ends late knows nothing new.
+            for (kept, new) in memory.answers.iter_mut().zip(&all) {
+                // An abandoned load that ends late does not replace a newer answer.
                 if kept.load <= load {
-                    *kept = Seen {
+                    *kept = LastAnswer {
                         load,
-                        ..seen.clone()
+                        ..new.clone()
                     };
                 }
             }
         }
-        let mut document = self.join(&all)?;
+        let mut document = self.merge(&all)?;
         if let Some(revision) = revision(&all) {
             document.set_revision(revision);
         }
         Ok(document)
     }
 
-    /// What can be wrong with the source whatever the servers say; whether it asks any.
+    /// Checks the options; returns whether the source needs a client.
     fn check(&self) -> Result<bool, Error> {
-        let wrong = |detail: String, origin: &Origin| {
+        let reject = |detail: String, origin: &Origin| {
             Error::new(ErrorKind::Other, detail).with_origin(origin)
         };
         let mut all = Vec::new();
-        for place in self.targets.iter().flat_map(|target| &target.0) {
-            match &place.address {
+        for location in self.targets.iter().flat_map(|target| &target.0) {
+            match &location.address {
                 Ok(address) => all.push(address),
                 Err(why) => {
                     let detail = format!("the address is not valid: {why}");
-                    return Err(wrong(detail, &place.origin));
+                    return Err(reject(detail, &location.origin));
                 }
             }
         }
         if all.is_empty() {
-            return Err(wrong("no address was given".to_owned(), &self.origin()));
+            return Err(reject("no address was given".to_owned(), &self.origin()));
         }
         let web: Vec<_> = all.iter().filter_map(|it| it.web()).collect();
         let named = |(name, _): &(String, _)| name.eq_ignore_ascii_case("authorization");
-        let ways = [
+        let logins = [
             web.iter().any(|url| url.has_user_info()),
             self.options.bearer.is_some(),
             self.options.headers.iter().any(named),
         ];
-        if ways.into_iter().filter(|way| *way).count() > 1 {
+        if logins.into_iter().filter(|is_set| *is_set).count() > 1 {
             let detail = "a user in the address, a bearer token and an `Authorization` header \
                           exclude each other";
-            return Err(wrong(detail.to_owned(), &self.origin()));
+            return Err(reject(detail.to_owned(), &self.origin()));
         }
         let sends = self.options.bearer.is_some()
             || !self.options.headers.is_empty()
             || self.options.tls.client.is_some();
-        // Other places of one document are there for what goes to the first.
+        // The other locations of a document receive the credentials of the first.
         let first = self
             .targets
             .iter()
@@ -156,7 +159,7 @@ impl Http {
         if sends && first.windows(2).any(|two| !two[0].same_origin(two[1])) {
             let detail = "credentials and headers would go to servers of several origins: \
                           make a source for each";
-            return Err(wrong(detail.to_owned(), &self.origin()));
+            return Err(reject(detail.to_owned(), &self.origin()));
         }
         Ok(!web.is_empty())
     }
@@ -183,12 +186,12 @@ impl Http {
         Ok(headers)
     }
 
-    /// The client, made anew when a file it was made of has changed.
+    /// The client, replaced when a file that it was made from has changed.
     fn client(&self) -> Result<Client, Error> {
         let pems = self.options.tls.read()?;
         let digest = self.memory.lock().digest.of(&pems);
-        if let Some((made_of, client)) = &self.memory.lock().client {
-            if *made_of == digest {
+        if let Some((files, client)) = &self.memory.lock().client {
+            if *files == digest {
                 return Ok(client.clone());
             }
         }
@@ -201,125 +204,130 @@ impl Http {
             },
         };
         let before = self.memory.lock().client.replace((digest, client.clone()));
-        // The old client closes its connections without the lock.
+        // The old client closes its connections after the lock is released.
         drop(before);
         Ok(client)
     }
 
-    /// What a document is now, from the first of its places that answers.
-    fn find(&self, target: &Target, before: &Seen, round: &Round) -> Result<Seen, Error> {
+    /// Loads one document from the first of its locations that answers.
+    fn load_target(
+        &self,
+        target: &Target,
+        before: &LastAnswer,
+        context: &LoadContext,
+    ) -> Result<LastAnswer, Error> {
         let mut errors = Vec::new();
-        for turn in 0..target.0.len() {
-            let at = (before.place + turn) % target.0.len();
-            let place = &target.0[at];
-            let Ok(address) = &place.address else {
+        for attempt in 0..target.0.len() {
+            let at = (before.location + attempt) % target.0.len();
+            let location = &target.0[at];
+            let Ok(address) = &location.address else {
                 continue;
             };
-            // Another server's marks mean nothing here, and each gets its part of the time.
+            // The validators of another server are of no use here.
             let mut before = before.clone();
-            if at != before.place {
-                (before.marks, before.plain) = (Marks::default(), false);
+            if at != before.location {
+                (before.validators, before.needs_identity) = (Validators::default(), false);
             }
-            let left = round
+            let left = context
                 .limits
                 .deadline
                 .saturating_duration_since(Instant::now());
-            let others = u32::try_from(target.0.len() - turn).unwrap_or(u32::MAX);
-            let round = Round {
+            let others = u32::try_from(target.0.len() - attempt).unwrap_or(u32::MAX);
+            let context = LoadContext {
                 limits: Limits {
                     deadline: Instant::now() + left / others,
-                    ..round.limits
+                    ..context.limits
                 },
-                headers: round.headers.clone(),
-                client: round.client.clone(),
-                conditional: round.conditional,
+                headers: context.headers.clone(),
+                client: context.client.clone(),
+                conditional: context.conditional,
             };
-            match self.look(address, &place.origin, &before, &round) {
-                Ok(mut seen) => {
-                    seen.place = at;
-                    if let Some((_, Err(error))) = &mut seen.said {
-                        *error = named(error.clone(), &place.origin);
+            match self.load_address(address, &location.origin, &before, &context) {
+                Ok(mut answer) => {
+                    answer.location = at;
+                    if let Some((_, Err(error))) = &mut answer.parsed {
+                        *error = named(error.clone(), &location.origin);
                     }
-                    return Ok(seen);
+                    return Ok(answer);
                 }
-                Err(error) => errors.push(named(error, &place.origin)),
+                Err(error) => errors.push(named(error, &location.origin)),
             }
         }
         Err(Error::all(errors))
     }
 
-    /// What one address says now.
-    fn look(
+    /// Loads the document of one address.
+    fn load_address(
         &self,
         address: &Address,
         origin: &Origin,
-        before: &Seen,
-        round: &Round,
-    ) -> Result<Seen, Error> {
+        before: &LastAnswer,
+        context: &LoadContext,
+    ) -> Result<LastAnswer, Error> {
         let fetched = match address {
-            Address::File(path) => read_file(path, round.limits)?,
+            Address::File(path) => read_file(path, context.limits)?,
             Address::Web(url) => {
-                let marks = (round.conditional && before.good().is_some())
-                    .then_some(&before.marks)
-                    .filter(|marks| !marks.is_empty());
-                let mut ask = Ask {
+                let validators = (context.conditional && before.document().is_some())
+                    .then_some(&before.validators)
+                    .filter(|validators| !validators.is_empty());
+                let mut request = Request {
                     url,
-                    headers: &round.headers,
-                    marks,
-                    compressed: !before.plain,
-                    limits: round.limits,
+                    headers: &context.headers,
+                    validators,
+                    compressed: !before.needs_identity,
+                    limits: context.limits,
                 };
-                let Some(client) = &round.client else {
+                let Some(client) = &context.client else {
                     return Err(Error::new(ErrorKind::Other, "there is no client"));
                 };
-                let mut answer = client::fetch(client, &ask)?;
-                if matches!(answer, Answer::Unmeasured) {
-                    ask.compressed = false;
-                    answer = client::fetch(client, &ask)?;
+                let mut answer = client::fetch(client, &request)?;
+                if matches!(answer, Answer::UnknownLength) {
+                    request.compressed = false;
+                    answer = client::fetch(client, &request)?;
                 }
-                let plain = !ask.compressed;
+                let needs_identity = !request.compressed;
                 match answer {
                     Answer::Document(fetched) => {
-                        return Ok(self.read(fetched, plain, address, origin, before));
+                        return Ok(self.parse(fetched, needs_identity, address, origin, before));
                     }
-                    Answer::Same | Answer::Unmeasured => {
-                        return Ok(Seen {
-                            plain,
+                    Answer::NotModified | Answer::UnknownLength => {
+                        return Ok(LastAnswer {
+                            needs_identity,
                             ..before.clone()
                         });
                     }
                 }
             }
         };
-        Ok(self.read(fetched, false, address, origin, before))
+        Ok(self.parse(fetched, false, address, origin, before))
     }
 
-    /// What was fetched, parsed unless it is what came before.
-    fn read(
+    /// Parses a body, unless it is that of the last answer.
+    fn parse(
         &self,
         fetched: Fetched,
-        plain: bool,
+        needs_identity: bool,
         address: &Address,
         origin: &Origin,
-        before: &Seen,
-    ) -> Seen {
+        before: &LastAnswer,
+    ) -> LastAnswer {
         let format = self.format_of(address, fetched.content_type.as_deref());
         let name = format.as_ref().map_or("", Format::name);
         let digest = self.memory.lock().digest.clone();
         let digest = digest.of((&fetched.bytes, name));
-        let said = match &before.said {
-            Some((same, said)) if *same == digest => said.clone(),
+        let parsed = match &before.parsed {
+            Some((same, parsed)) if *same == digest => parsed.clone(),
             _ => match format {
                 Some(format) => format.parse(&fetched.bytes, origin),
                 None => Err(no_format(fetched.content_type.as_deref(), &address.path())),
             },
         };
-        Seen {
+        LastAnswer {
             load: before.load,
-            place: before.place,
-            marks: fetched.marks,
-            said: Some((digest, said)),
-            plain,
+            location: before.location,
+            validators: fetched.validators,
+            parsed: Some((digest, parsed)),
+            needs_identity,
         }
     }
 
@@ -329,14 +337,14 @@ impl Http {
         self.options.format.or_else(typed).or_else(named)
     }
 
-    /// All documents as one, the same one as long as they are the same.
-    fn join(&self, all: &[Seen]) -> Result<Document, Error> {
+    /// Merges all documents; reuses the last union if none has changed.
+    fn merge(&self, all: &[LastAnswer]) -> Result<Document, Error> {
         let mut good = Vec::new();
-        for seen in all {
-            match &seen.said {
+        for answer in all {
+            match &answer.parsed {
                 Some((digest, Ok(document))) => good.push((*digest, document)),
                 Some((_, Err(error))) => return Err(error.clone()),
-                None => return Err(Error::new(ErrorKind::Unavailable, "nothing was said")),
+                None => return Err(Error::new(ErrorKind::Unavailable, "there was no answer")),
             }
         }
         let digests: Vec<u64> = good.iter().map(|(digest, _)| *digest).collect();
@@ -355,21 +363,21 @@ impl Http {
             .lock()
             .union
             .replace((digests, document.clone()));
-        // The old document may be large.
+        // The old document may be large, so it is dropped after the lock is released.
         drop(before);
         Ok(document)
     }
 }
 
-/// What holds for all addresses of one load.
-struct Round {
+/// The parameters of all addresses of one load.
+struct LoadContext {
     limits: Limits,
     headers: Vec<http_client::Header>,
     client: Option<Client>,
     conditional: bool,
 }
 
-/// An error with where it happened, unless that is known.
+/// Adds an origin to an error without one.
 fn named(error: Error, origin: &Origin) -> Error {
     match error.origin() {
         None => error.with_origin(origin),
@@ -377,15 +385,18 @@ fn named(error: Error, origin: &Origin) -> Error {
     }
 }
 
-/// What the servers call the version of all documents.
-fn revision(all: &[Seen]) -> Option<Arc<str>> {
-    let named = |seen: &Seen| seen.marks.etag.clone().or(seen.marks.modified.clone());
-    if all.iter().all(|seen| seen.marks.is_empty()) {
+/// The version of all documents, in the words of the servers.
+fn revision(all: &[LastAnswer]) -> Option<Arc<str>> {
+    let named = |answer: &LastAnswer| {
+        let validators = &answer.validators;
+        validators.etag.clone().or(validators.modified.clone())
+    };
+    if all.iter().all(|answer| answer.validators.is_empty()) {
         return None;
     }
     let names: Vec<_> = all
         .iter()
-        .map(|seen| named(seen).unwrap_or_else(|| "-".to_owned()))
+        .map(|answer| named(answer).unwrap_or_else(|| "-".to_owned()))
         .collect();
     Some(names.join(", ").into())
 }
@@ -434,16 +445,16 @@ fn read_file(path: &Path, limits: Limits) -> Result<Fetched, Error> {
         let digest = digests.of(&content.bytes);
         if !is_accepted(&mut suspect, digest, &content, reading) {
             let now = Instant::now();
-            if now - begun > MAX_WAIT || now + QUIET >= limits.deadline {
+            if now - begun > MAX_WAIT || now + DEBOUNCE >= limits.deadline {
                 let detail = "the file is being written; the next poll reads it again";
                 return Err(Error::new(ErrorKind::Unavailable, detail));
             }
-            std::thread::sleep(QUIET);
+            std::thread::sleep(DEBOUNCE);
             continue;
         }
         return Ok(Fetched {
             bytes: content.bytes,
-            marks: Marks::default(),
+            validators: Validators::default(),
             content_type: None,
         });
     }

@@ -1,7 +1,7 @@
-//! What the answers of etcd's JSON gateway say.
+//! Parses the answers of etcd's JSON gateway.
 //!
-//! An answer is read in one pass that keeps the fields that count and skips the others, so that no answer
-//! takes more memory than its text and what may be kept of it.
+//! An answer is parsed in one pass that keeps the needed fields and skips the others. So it takes no more
+//! memory than its text and the limits of the kept fields.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,17 +12,17 @@ use serde::de::{
 };
 
 use crate::error::{Error, ErrorKind};
+use crate::sources::etcd::client::{Event, Fault, Header, Item, Listing, Message, ended};
 use crate::sources::etcd::json;
-use crate::sources::etcd::wire::{Event, Fault, Header, Item, Listing, Message, ended};
-use crate::sources::shared::kv::mirror::{KEY_BYTES, MAX_HELD, MAX_KEYS_HELD};
+use crate::sources::shared::kv::mirror::{KEY_BYTES, MAX_KEPT_BYTES, MAX_KEPT_KEYS};
 
-/// What a read has brought.
+/// Parses the result of a read.
 pub(super) fn listing(answer: &[u8]) -> Result<Listing, Error> {
     let mut fields = ListingFields::default();
     match read(answer, &mut fields) {
         Err(_) if fields.budget.is_over => {
             let detail = format!(
-                "the answer holds more than {MAX_HELD} bytes, which is the most that is read"
+                "the answer holds more than {MAX_KEPT_BYTES} bytes, which is the most that is read"
             );
             return Err(Error::new(ErrorKind::TooLarge, detail));
         }
@@ -35,17 +35,17 @@ pub(super) fn listing(answer: &[u8]) -> Result<Listing, Error> {
     })
 }
 
-/// What a line of a stream says.
+/// Parses a line of a stream.
 pub(super) fn message(line: &[u8]) -> Result<Message, Fault> {
     let mut fields = LineFields::default();
     let outcome = read(line, &mut fields);
     let result = match (fields.error, fields.result) {
         (_, Some(result)) if result.budget.is_over => return Ok(Message::TooLarge),
-        (Some(says), _) => return outcome.map_err(Fault::from).and(Err(ended(&says))),
+        (Some(error), _) => return outcome.map_err(Fault::from).and(Err(ended(&error))),
         (None, Some(result)) => outcome.map(|()| result)?,
         (None, None) => return Err(outcome.err().unwrap_or_else(malformed).into()),
     };
-    // One that is canceled at once is created as well.
+    // A stream that is canceled at once is created as well.
     if result.compacted > 0 {
         return Ok(Message::Compacted);
     }
@@ -59,15 +59,15 @@ pub(super) fn message(line: &[u8]) -> Result<Message, Fault> {
     Ok(Message::Events(result.events))
 }
 
-/// The token that a log-in has brought.
+/// Parses the token of a login.
 pub(super) fn token(answer: &[u8]) -> Result<String, Error> {
     let mut fields = TextFields::of("token");
     read(answer, &mut fields)?;
     fields.text.ok_or_else(malformed)
 }
 
-/// What a refusal says, if it is text.
-pub(super) fn refusal(answer: &[u8]) -> Option<String> {
+/// Parses the message of an error, if it is text.
+pub(super) fn error_message(answer: &[u8]) -> Option<String> {
     ["message", "error"].into_iter().find_map(|name| {
         let mut fields = TextFields::of(name);
         read(answer, &mut fields).ok()?;
@@ -77,16 +77,16 @@ pub(super) fn refusal(answer: &[u8]) -> Option<String> {
 
 pub(super) fn malformed() -> Error {
     let detail =
-        "the answer is not what is asked for: is this the JSON gateway of etcd 3.4 or newer?";
+        "the answer has not the expected fields: is this the JSON gateway of etcd 3.4 or newer?";
     Error::new(ErrorKind::Malformed, detail)
 }
 
-/// Reads an answer, which is an object.
+/// Parses an answer, which is an object.
 fn read<'de>(answer: &'de [u8], fields: &mut impl Fields<'de>) -> Result<(), Error> {
     json::visit(answer, Object(fields), malformed)
 }
 
-/// How much of an answer may be kept.
+/// The memory that the kept fields of an answer may still take.
 struct Budget {
     left: usize,
     keys_left: usize,
@@ -96,16 +96,16 @@ struct Budget {
 impl Default for Budget {
     fn default() -> Self {
         Self {
-            left: MAX_HELD,
-            keys_left: MAX_KEYS_HELD,
+            left: MAX_KEPT_BYTES,
+            keys_left: MAX_KEPT_KEYS,
             is_over: false,
         }
     }
 }
 
 impl Budget {
-    /// Pays for one more key.
-    fn pay(&mut self, item: &Item) -> Option<()> {
+    /// Counts one more key; `None` if it exceeds the limit.
+    fn count(&mut self, item: &Item) -> Option<()> {
         let name = item.key.as_ref().map_or(0, String::len);
         let left = self.left.checked_sub(KEY_BYTES + name + item.bytes.len());
         let keys_left = self.keys_left.checked_sub(1);
@@ -115,13 +115,13 @@ impl Budget {
     }
 }
 
-/// The fields of an object that count.
+/// The needed fields of an object.
 trait Fields<'de> {
-    /// Takes the value of a field, or skips it.
-    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
+    /// Parses the value of a field, or skips it.
+    fn parse<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
 }
 
-/// Reads an object.
+/// Parses an object.
 struct Object<'a, F>(&'a mut F);
 
 impl<'de, F: Fields<'de>> DeserializeSeed<'de> for Object<'_, F> {
@@ -141,7 +141,7 @@ impl<'de, F: Fields<'de>> Visitor<'de> for Object<'_, F> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<Scalar<'de>>()? {
-            self.0.take(name.text().unwrap_or_default(), &mut map)?;
+            self.0.parse(name.text().unwrap_or_default(), &mut map)?;
         }
         Ok(())
     }
@@ -151,7 +151,7 @@ fn skip<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
     map.next_value::<IgnoredAny>().map(drop)
 }
 
-/// Reads a list, and hands over one element after the other, which says whether it will do.
+/// Parses a list, and passes one element after the other to a function, which returns `None` to reject it.
 struct List<'a, T>(&'a mut dyn FnMut(T) -> Option<()>);
 
 impl<'de, T: Fields<'de> + Default> DeserializeSeed<'de> for List<'_, T> {
@@ -175,7 +175,7 @@ impl<'de, T: Fields<'de> + Default> Visitor<'de> for List<'_, T> {
             if list.next_element_seed(Object(&mut element))?.is_none() {
                 return Ok(());
             }
-            let fault = || A::Error::custom("not what is asked for");
+            let fault = || A::Error::custom("an element is rejected");
             (self.0)(element).ok_or_else(fault)?;
         }
     }
@@ -187,7 +187,7 @@ enum Scalar<'de> {
     Bool(bool),
     Number(u64),
     Text(Cow<'de, str>),
-    /// Something else, which was skipped.
+    /// Another value, which was skipped.
     Other,
 }
 
@@ -199,7 +199,7 @@ impl Scalar<'_> {
         }
     }
 
-    /// A whole number, which may stand there as text.
+    /// A whole number, which may be written as text.
     fn number(&self) -> Option<u64> {
         match self {
             Self::Number(number) => Some(*number),
@@ -208,7 +208,7 @@ impl Scalar<'_> {
         }
     }
 
-    /// The bytes of a text in base64; nothing is no bytes.
+    /// The bytes of a text in base64; `null` is no bytes.
     fn bytes(&self) -> Option<Vec<u8>> {
         match self {
             Self::Null => Some(Vec::new()),
@@ -274,11 +274,11 @@ impl<'de> Visitor<'de> for AnyScalar {
     }
 }
 
-/// What every answer begins with.
+/// The header of every answer.
 #[derive(Default)]
 struct HeaderFields {
     cluster: Option<u64>,
-    // What is 0 is left out.
+    // The gateway omits fields that are 0.
     term: u64,
     revision: u64,
 }
@@ -294,7 +294,7 @@ impl HeaderFields {
 }
 
 impl<'de> Fields<'de> for HeaderFields {
-    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+    fn parse<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "cluster_id" => self.cluster = map.next_value::<Scalar<'_>>()?.number(),
             "raft_term" => self.term = map.next_value::<Scalar<'_>>()?.number().unwrap_or(0),
@@ -317,19 +317,19 @@ struct ItemFields {
 
 impl ItemFields {
     fn finish(self) -> Option<Item> {
-        // There is no key without a name.
+        // No key has an empty name.
         let key = self.key.filter(|key| !key.is_empty() && !self.is_broken)?;
         Some(Item {
             key: String::from_utf8(key).ok(),
             bytes: self.bytes.unwrap_or_default(),
             revision: self.revision?,
-            new: self.version == 1,
+            is_new: self.version == 1,
         })
     }
 }
 
 impl<'de> Fields<'de> for ItemFields {
-    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+    fn parse<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "key" => self.key = map.next_value::<Scalar<'_>>()?.bytes(),
             "value" => {
@@ -347,22 +347,22 @@ impl<'de> Fields<'de> for ItemFields {
 #[derive(Default)]
 struct EventFields {
     item: Option<ItemFields>,
-    deleted: bool,
+    is_deleted: bool,
 }
 
 impl EventFields {
     fn finish(self) -> Option<Event> {
         Some(Event {
             item: self.item?.finish()?,
-            deleted: self.deleted,
+            is_deleted: self.is_deleted,
         })
     }
 }
 
 impl<'de> Fields<'de> for EventFields {
-    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+    fn parse<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
-            "type" => self.deleted = map.next_value::<Scalar<'_>>()?.text() == Some("DELETE"),
+            "type" => self.is_deleted = map.next_value::<Scalar<'_>>()?.text() == Some("DELETE"),
             "kv" => {
                 let item = self.item.insert(ItemFields::default());
                 map.next_value_seed(Object(item))?;
@@ -383,7 +383,7 @@ struct ListingFields {
 }
 
 impl<'de> Fields<'de> for ListingFields {
-    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+    fn parse<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "header" => map.next_value_seed(Object(&mut self.header))?,
             "count" => self.count = map.next_value::<Scalar<'_>>()?.number().unwrap_or(0),
@@ -391,7 +391,7 @@ impl<'de> Fields<'de> for ListingFields {
                 let (items, budget) = (&mut self.items, &mut self.budget);
                 map.next_value_seed(List(&mut |fields: ItemFields| {
                     let item = fields.finish()?;
-                    budget.pay(&item)?;
+                    budget.count(&item)?;
                     items.push(item);
                     Some(())
                 }))?;
@@ -402,7 +402,7 @@ impl<'de> Fields<'de> for ListingFields {
     }
 }
 
-/// A line of a stream: a result, or why there is none.
+/// A line of a stream: a result or an error.
 #[derive(Default)]
 struct LineFields {
     result: Option<ResultFields>,
@@ -410,7 +410,7 @@ struct LineFields {
 }
 
 impl<'de> Fields<'de> for LineFields {
-    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+    fn parse<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "result" => {
                 let result = self.result.insert(ResultFields::default());
@@ -439,7 +439,7 @@ struct ResultFields {
 }
 
 impl<'de> Fields<'de> for ResultFields {
-    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+    fn parse<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "header" => map.next_value_seed(Object(&mut self.header))?,
             "created" => self.created = map.next_value::<Scalar<'_>>()?.is_true(),
@@ -455,7 +455,7 @@ impl<'de> Fields<'de> for ResultFields {
                 let (events, budget) = (&mut self.events, &mut self.budget);
                 map.next_value_seed(List(&mut |fields: EventFields| {
                     let event = fields.finish()?;
-                    budget.pay(&event.item)?;
+                    budget.count(&event.item)?;
                     events.push(event);
                     Some(())
                 }))?;
@@ -479,7 +479,7 @@ impl TextFields {
 }
 
 impl<'de> Fields<'de> for TextFields {
-    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+    fn parse<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         if name != self.name {
             return skip(map);
         }

@@ -1,4 +1,4 @@
-//! What goes over the wire: etcd's JSON gateway, one request or one stream of lines at a time.
+//! Sends requests to etcd's JSON gateway, and reads streams of lines.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -7,9 +7,9 @@ use ureq::http::{HeaderValue, Response};
 use ureq::{Body, BodyReader};
 
 use crate::error::{Error, ErrorKind};
-use crate::sources::etcd::answer;
 use crate::sources::etcd::json;
-use crate::sources::etcd::login::{Login, OFF};
+use crate::sources::etcd::login::{AUTH_DISABLED, Login};
+use crate::sources::etcd::response;
 use crate::sources::shared::http_client::reuse::Client;
 use crate::sources::shared::http_client::url::Url;
 use crate::sources::shared::http_client::{self, Limits};
@@ -17,31 +17,31 @@ use crate::sources::shared::http_client::{self, Limits};
 /// The largest answer, and the longest line of a stream: 10 MiB of values, in base64 and with their
 /// names.
 const MAX_ANSWER: usize = 32 << 20;
-/// How much of a refusal is read.
-const MAX_REFUSAL: usize = 64 << 10;
-/// How much is read at a time.
-const PIECE: usize = 64 << 10;
+/// The most bytes of an error that are read.
+const MAX_ERROR: usize = 64 << 10;
+/// The bytes of one read.
+const CHUNK: usize = 64 << 10;
 
-/// Why an answer is none.
+/// Why a request failed.
 pub(super) struct Fault {
     pub(super) error: Error,
-    /// Whether another token may help.
-    pub(super) renew: bool,
-    /// What the server says, if it does.
-    says: String,
+    /// Whether a new login may help.
+    pub(super) needs_login: bool,
+    /// The message of the server, if there is one.
+    message: String,
 }
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         Self {
             error,
-            renew: false,
-            says: String::new(),
+            needs_login: false,
+            message: String::new(),
         }
     }
 }
 
-/// What every answer begins with.
+/// The header of every answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub(super) cluster: u64,
@@ -49,34 +49,35 @@ pub(super) struct Header {
     pub(super) revision: u64,
 }
 
-/// What a read has brought.
+/// The result of a read.
 pub(super) struct Listing {
     pub(super) header: Header,
-    /// How many keys there are, whether the answer holds them or not.
+    /// The number of keys in the store, whether the answer holds them or not.
     pub(super) count: u64,
     pub(super) items: Vec<Item>,
 }
 
 pub(super) struct Item {
-    /// None of one whose name is not text.
+    /// None where the name is not UTF-8.
     pub(super) key: Option<String>,
     pub(super) bytes: Vec<u8>,
     pub(super) revision: u64,
-    /// Whether there was no such key before.
-    pub(super) new: bool,
+    /// Whether the key was created.
+    pub(super) is_new: bool,
 }
 
 pub(super) struct Event {
     pub(super) item: Item,
-    pub(super) deleted: bool,
+    pub(super) is_deleted: bool,
 }
 
 impl Event {
-    /// What it adds to the number of keys.
-    pub(super) fn adds(&self) -> i64 {
-        match (self.deleted, self.item.new) {
-            (true, _) => -1,
-            (false, new) => i64::from(new),
+    /// How it changes the number of keys.
+    pub(super) fn count_change(&self) -> i64 {
+        if self.is_deleted {
+            -1
+        } else {
+            i64::from(self.item.is_new)
         }
     }
 }
@@ -84,16 +85,16 @@ impl Event {
 /// A line of a stream.
 pub(super) enum Message {
     Created(Header),
-    /// Whole revisions, in their order.
+    /// The events of whole revisions, in their order.
     Events(Vec<Event>),
-    /// What was to come next is gone.
+    /// The store has compacted the next revision.
     Compacted,
-    /// More events than are kept at once.
+    /// The events of one message exceed the limit.
     TooLarge,
 }
 
 /// A request to one server.
-pub(super) struct Ask<'a> {
+pub(super) struct Request<'a> {
     pub(super) client: &'a Client,
     pub(super) server: &'a Url,
     pub(super) token: Option<HeaderValue>,
@@ -102,7 +103,7 @@ pub(super) struct Ask<'a> {
     pub(super) timeout: Duration,
 }
 
-impl Ask<'_> {
+impl Request<'_> {
     fn limits(&self) -> Limits {
         Limits {
             connect: self.connect,
@@ -112,7 +113,7 @@ impl Ask<'_> {
         }
     }
 
-    /// Sends a request; `stream` is how long the answer goes on, if it is one that does.
+    /// Sends a request; `stream` is the duration of the answer, if it is a stream.
     fn post(
         &self,
         path: &str,
@@ -120,7 +121,7 @@ impl Ask<'_> {
         stream: Option<Duration>,
     ) -> Result<(Response<Body>, Limits), Fault> {
         let limits = self.limits();
-        let url = self.server.at(path).whole();
+        let url = self.server.at(path).with_secrets();
         let whole = match stream {
             None => self.timeout,
             Some(stream) => self.connect + self.response + stream,
@@ -135,7 +136,7 @@ impl Ask<'_> {
                 request = request.header("authorization", token.clone());
             }
             if stream.is_some() {
-                // A member that has lost the others ends the stream rather than be silent.
+                // A member that has lost its leader ends the stream instead of being silent.
                 request = request.header("grpc-metadata-hasleader", "true");
             }
             let left = self.response.saturating_sub(spent);
@@ -151,35 +152,35 @@ impl Ask<'_> {
                 .build()
                 .send(body)
         };
-        // No request changes anything but the number of tokens.
+        // A request changes only the number of tokens, so it may be sent twice.
         let response = self
             .client
-            .send(&self.server.whole(), send)
+            .send(&self.server.with_secrets(), send)
             .map_err(|fault| http_client::explain(fault, limits, "the response began"))?;
         match response.status().as_u16() {
             200 => Ok((response, limits)),
             status => {
-                let bytes = beginning(response, limits)?;
-                Err(refused(status, &bytes))
+                let bytes = read(response, MAX_ERROR, limits)?;
+                Err(rejected(status, &bytes))
             }
         }
     }
 
-    /// Sends a request and reads all of the answer.
+    /// Sends a request and reads the whole answer.
     fn exchange(&self, path: &str, body: &str) -> Result<Vec<u8>, Fault> {
         let (response, limits) = self.post(path, body, None)?;
-        let answer = all(response, limits)?;
-        self.client.keeps(&self.server.whole());
+        let answer = read_answer(response, limits)?;
+        self.client.set_reusable(&self.server.with_secrets());
         Ok(answer)
     }
 
-    /// Reads what there is; only what is newer than a revision, if one is named.
+    /// Reads the keys; only those newer than `since`, if that is given.
     pub(super) fn range(&self, range: &str, since: Option<u64>) -> Result<Listing, Fault> {
         let newer = since.map_or_else(String::new, |revision| {
             format!(",\"min_mod_revision\":\"{}\"", revision.saturating_add(1))
         });
         let answer = self.exchange("/v3/kv/range", &format!("{{{range}{newer}}}"))?;
-        Ok(answer::listing(&answer)?)
+        Ok(response::listing(&answer)?)
     }
 
     /// Logs a user in.
@@ -187,14 +188,14 @@ impl Ask<'_> {
         let (name, password) = (json::quoted(name), json::quoted(password));
         let body = format!("{{\"name\":{name},\"password\":{password}}}");
         let answer = match self.exchange("/v3/auth/authenticate", &body) {
-            Err(fault) if fault.says.contains(OFF) => return Ok(Login::Off),
+            Err(fault) if fault.message.contains(AUTH_DISABLED) => return Ok(Login::Disabled),
             answer => answer?,
         };
-        let (_, value) = http_client::header("authorization", &answer::token(&answer)?)?;
+        let (_, value) = http_client::header("authorization", &response::token(&answer)?)?;
         Ok(Login::Token(value))
     }
 
-    /// Opens a stream of what changes from a revision on.
+    /// Opens a stream of the changes from a revision on.
     pub(super) fn watch(
         &self,
         range: &str,
@@ -206,14 +207,14 @@ impl Ask<'_> {
         let mut lines = Lines {
             reader: response.into_body().into_reader(),
             buffer: Vec::new(),
-            taken: 0,
-            looked: 0,
+            consumed: 0,
+            scanned: 0,
             limits,
             end: Instant::now() + stream,
         };
         match lines.next()? {
             Next::Message(message) => Ok((lines, message)),
-            Next::Over | Next::TooLong => Err(limits.whole_over("the stream began").into()),
+            Next::TimedOut | Next::TooLong => Err(limits.timed_out("the stream began").into()),
         }
     }
 }
@@ -221,41 +222,42 @@ impl Ask<'_> {
 /// A stream of messages, one a line.
 pub(super) struct Lines {
     reader: BodyReader<'static>,
-    /// What has come.
+    /// The bytes that have arrived.
     buffer: Vec<u8>,
-    /// So much of it is taken.
-    taken: usize,
-    /// So much of it is taken, or holds no end of a line.
-    looked: usize,
+    /// The number of bytes of `buffer` that belong to earlier messages.
+    consumed: usize,
+    /// The number of bytes of `buffer` that are consumed, or hold no end of a line.
+    scanned: usize,
     limits: Limits,
     end: Instant,
 }
 
+/// The outcome of a wait for a message.
 pub(super) enum Next {
     Message(Message),
-    /// The time of the stream is over.
-    Over,
-    /// A line is longer than anything that is taken.
+    /// The duration of the stream has passed.
+    TimedOut,
+    /// A line exceeds the limit.
     TooLong,
 }
 
 impl Lines {
-    /// The next message, waited for.
+    /// Waits for the next message.
     pub(super) fn next(&mut self) -> Result<Next, Fault> {
         loop {
             if let Some(message) = self.ready()? {
                 return Ok(Next::Message(message));
             }
-            if self.buffer.len() - self.taken > MAX_ANSWER {
+            if self.buffer.len() - self.consumed > MAX_ANSWER {
                 return Ok(Next::TooLong);
             }
             if Instant::now() >= self.end {
-                return Ok(Next::Over);
+                return Ok(Next::TimedOut);
             }
-            self.buffer.drain(..self.taken);
-            self.looked -= std::mem::take(&mut self.taken);
+            self.buffer.drain(..self.consumed);
+            self.scanned -= std::mem::take(&mut self.consumed);
             let filled = self.buffer.len();
-            self.buffer.resize(filled + PIECE, 0);
+            self.buffer.resize(filled + CHUNK, 0);
             let read = self.reader.read(&mut self.buffer[filled..]);
             self.buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
             match read {
@@ -264,7 +266,7 @@ impl Lines {
                 }
                 Ok(_) => {}
                 Err(fault) => match ureq::Error::from(fault) {
-                    ureq::Error::Timeout(_) => return Ok(Next::Over),
+                    ureq::Error::Timeout(_) => return Ok(Next::TimedOut),
                     fault => {
                         let error = http_client::explain(fault, self.limits, "the stream was over");
                         return Err(error.into());
@@ -274,35 +276,30 @@ impl Lines {
         }
     }
 
-    /// The next message, if all of it is there.
+    /// The next message, if all of it has arrived.
     pub(super) fn ready(&mut self) -> Result<Option<Message>, Fault> {
         loop {
-            let Some(at) = self.buffer[self.looked..].iter().position(|b| *b == b'\n') else {
-                self.looked = self.buffer.len();
+            let Some(at) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') else {
+                self.scanned = self.buffer.len();
                 return Ok(None);
             };
-            let end = self.looked + at;
-            let begin = std::mem::replace(&mut self.taken, end + 1);
-            self.looked = self.taken;
+            let end = self.scanned + at;
+            let begin = std::mem::replace(&mut self.consumed, end + 1);
+            self.scanned = self.consumed;
             let line = self.buffer[begin..end].trim_ascii();
             if !line.is_empty() {
-                return answer::message(line).map(Some);
+                return response::message(line).map(Some);
             }
         }
     }
 
-    /// Whether a message has begun to come.
-    pub(super) fn is_within(&self) -> bool {
-        self.buffer.len() > self.taken
+    /// Whether a part of a message has arrived.
+    pub(super) fn has_partial_message(&self) -> bool {
+        self.buffer.len() > self.consumed
     }
 }
 
-/// As much of an answer as may say why it is refused.
-fn beginning(response: Response<Body>, limits: Limits) -> Result<Vec<u8>, Error> {
-    read(response, MAX_REFUSAL, limits)
-}
-
-fn all(response: Response<Body>, limits: Limits) -> Result<Vec<u8>, Error> {
+fn read_answer(response: Response<Body>, limits: Limits) -> Result<Vec<u8>, Error> {
     let bytes = read(response, MAX_ANSWER + 1, limits)?;
     if bytes.len() > MAX_ANSWER {
         let detail = format!("the answer is longer than {MAX_ANSWER} bytes");
@@ -320,19 +317,19 @@ fn read(response: Response<Body>, most: usize, limits: Limits) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-/// A stream that the server has ended.
-pub(super) fn ended(says: &str) -> Fault {
-    let says = http_client::cut(says);
+/// The fault of a stream that the server has ended.
+pub(super) fn ended(message: &str) -> Fault {
+    let message = http_client::cut(message);
     Fault {
-        error: http_client::unavailable(format!("the server has ended the stream ({says})")),
-        renew: true,
-        says,
+        error: http_client::unavailable(format!("the server has ended the stream ({message})")),
+        needs_login: true,
+        message,
     }
 }
 
-/// Why an answer is none, and what may help.
-fn refused(status: u16, body: &[u8]) -> Fault {
-    let says = http_client::cut(&answer::refusal(body).unwrap_or_default());
+/// The fault of an answer with this status, and what may help.
+fn rejected(status: u16, body: &[u8]) -> Fault {
+    let message = http_client::cut(&response::error_message(body).unwrap_or_default());
     let hint = match status {
         400 | 401 => "check user and password",
         403 => "check the permissions of the user",
@@ -341,10 +338,10 @@ fn refused(status: u16, body: &[u8]) -> Fault {
         _ => "see the log of the member",
     };
     Fault {
-        error: http_client::unavailable(format!("the answer is {status} ({says}): {hint}")),
-        // A token that is too old is told of in several ways.
-        renew: matches!(status, 400 | 401 | 403),
-        says,
+        error: http_client::unavailable(format!("the answer is {status} ({message}): {hint}")),
+        // Servers report an expired token in several ways.
+        needs_login: matches!(status, 400 | 401 | 403),
+        message,
     }
 }
 
@@ -352,23 +349,23 @@ fn refused(status: u16, body: &[u8]) -> Fault {
 mod tests {
     use super::*;
 
-    fn told(line: &str) -> Result<Message, Fault> {
-        answer::message(line.as_bytes())
+    fn parse(line: &str) -> Result<Message, Fault> {
+        response::message(line.as_bytes())
     }
 
     #[test]
     fn a_stream_that_is_canceled_as_it_is_created_is_canceled() {
         let header = r#""header":{"cluster_id":"7","revision":"5","raft_term":"2"}"#;
-        let created = told(&format!(r#"{{"result":{{{header},"created":true}}}}"#));
+        let created = parse(&format!(r#"{{"result":{{{header},"created":true}}}}"#));
         assert!(matches!(created, Ok(Message::Created(header)) if header.revision == 5));
         let reason = r#""created":true,"canceled":true,"cancel_reason":"user name is empty""#;
-        let canceled = told(&format!(r#"{{"result":{{{header},{reason}}}}}"#));
-        assert!(canceled.is_err_and(|fault| fault.renew));
+        let canceled = parse(&format!(r#"{{"result":{{{header},{reason}}}}}"#));
+        assert!(canceled.is_err_and(|fault| fault.needs_login));
         let gone = r#""created":true,"canceled":true,"compact_revision":"9""#;
-        let compacted = told(&format!(r#"{{"result":{{{header},{gone}}}}}"#));
+        let compacted = parse(&format!(r#"{{"result":{{{header},{gone}}}}}"#));
         assert!(matches!(compacted, Ok(Message::Compacted)));
-        assert!(told(r#"{"error":{"grpc_code":14,"message":"no leader"}}"#).is_err());
-        assert!(told("[]").is_err() && told("{}").is_err() && told("{").is_err());
+        assert!(parse(r#"{"error":{"grpc_code":14,"message":"no leader"}}"#).is_err());
+        assert!(parse("[]").is_err() && parse("{}").is_err() && parse("{").is_err());
     }
 
     /// Gives a few bytes at a time.
@@ -389,8 +386,8 @@ mod tests {
         Lines {
             reader: Body::builder().reader(drops).into_reader(),
             buffer: Vec::new(),
-            taken: 0,
-            looked: 0,
+            consumed: 0,
+            scanned: 0,
             limits: Limits {
                 connect: timeout,
                 response: timeout,
@@ -402,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_put_together_however_they_come_and_a_rest_is_no_message() {
+    fn lines_are_joined_however_they_arrive_and_a_rest_is_no_message() {
         let one = r#"{"result":{"events":[{"kv":{"key":"YQ==","mod_revision":"7"}}]}}"#;
         let all = format!("{one}\n\n{one}\n{one}");
         for piece in [1, 3, one.len(), one.len() + 1, one.len() + 2, 10_000] {
@@ -412,13 +409,13 @@ mod tests {
                 assert!(matches!(next, Ok(Next::Message(Message::Events(_)))));
             }
             assert!(lines.next().is_err());
-            assert!(lines.is_within());
+            assert!(lines.has_partial_message());
         }
     }
 
     #[test]
     fn a_line_without_an_end_is_not_kept() {
-        let mut lines = lines(&vec![b'x'; MAX_ANSWER + PIECE + 2], PIECE);
+        let mut lines = lines(&vec![b'x'; MAX_ANSWER + CHUNK + 2], CHUNK);
         assert!(matches!(lines.next(), Ok(Next::TooLong)));
     }
 
@@ -447,32 +444,33 @@ mod tests {
             "\"7\"",
         ]);
         proptest!(|(parts in prop::collection::vec(part, 0..40))| {
-            let _ = told(&parts.concat());
-            let _ = answer::listing(parts.concat().as_bytes());
+            let _ = parse(&parts.concat());
+            let _ = response::listing(parts.concat().as_bytes());
         });
     }
 
     #[test]
-    fn events_are_told_apart() {
+    fn created_changed_and_deleted_keys_are_distinguished() {
         let line = r#"{"result":{"header":{"cluster_id":"7"},"events":[
             {"kv":{"key":"YQ==","mod_revision":"7","version":"1"}},
             {"kv":{"key":"YQ==","mod_revision":"7","version":"2","value":"MQ=="}},
             {"type":"DELETE","kv":{"key":"/w==","mod_revision":"8"}}]}}"#;
-        let Ok(Message::Events(events)) = told(line) else {
+        let Ok(Message::Events(events)) = parse(line) else {
             panic!("not events")
         };
-        let adds: Vec<i64> = events.iter().map(Event::adds).collect();
-        assert_eq!(adds, [1, 0, -1]);
+        let changes: Vec<i64> = events.iter().map(Event::count_change).collect();
+        assert_eq!(changes, [1, 0, -1]);
         assert_eq!(events[0].item.key.as_deref(), Some("a"));
         assert!(events[0].item.bytes.is_empty() && events[1].item.bytes == b"1");
         assert!(events[2].item.key.is_none() && events[2].item.revision == 8);
     }
 
     #[test]
-    fn what_a_server_says_is_shown_in_part_only() {
+    fn an_error_quotes_only_the_start_of_a_server_message() {
         let long = "x".repeat(500);
-        let Fault { error, renew, .. } =
-            refused(401, format!("{{\"message\":\"{long}\"}}").as_bytes());
-        assert!(renew && error.to_string().len() < 300, "{error}");
+        let Fault {
+            error, needs_login, ..
+        } = rejected(401, format!("{{\"message\":\"{long}\"}}").as_bytes());
+        assert!(needs_login && error.to_string().len() < 300, "{error}");
     }
 }

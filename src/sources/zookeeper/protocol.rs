@@ -1,22 +1,22 @@
-//! What is said to a server of ZooKeeper and what it answers, as bytes.
+//! The protocol of ZooKeeper: requests, answers and their bytes.
 //!
-//! A message is its length in four bytes and as many bytes more; numbers are big-endian, texts and
-//! bytes have their length before them. A length is checked before anything is allocated for it.
+//! A message is its length in four bytes and that many bytes more. Numbers are big-endian; texts and byte
+//! arrays follow their length. A length is checked before anything is allocated for it.
 
 use crate::error::{Error, ErrorKind};
 
-/// A question about a node.
+/// A request about a node.
 #[derive(Debug)]
-pub(super) enum Ask {
-    /// Tell of every change of it and of all below it from now on, even if it is not there.
+pub(super) enum Request {
+    /// Send an event for every change of the node and of those below it from now on, even if it is missing.
     Watch(String),
-    /// Be no older than the leader is now.
+    /// Catch up with the leader before the next answer.
     Sync(String),
     Data(String),
     Children(String),
 }
 
-/// An answer, which borrows what it holds from the message.
+/// An answer, which borrows from the message.
 #[derive(Debug)]
 pub(super) enum Answer<'a> {
     Done,
@@ -27,7 +27,7 @@ pub(super) enum Answer<'a> {
         has_children: bool,
     },
     Names(Names<'a>),
-    /// The answer has so many bytes, which is too much to be kept.
+    /// The answer has this many bytes, which are too many to be kept.
     TooLarge(usize),
     NoNode,
     Denied,
@@ -62,7 +62,7 @@ pub(super) fn malformed(what: &str) -> Error {
     Error::new(ErrorKind::Malformed, detail)
 }
 
-pub(super) const TOLD_XID: i32 = -1;
+pub(super) const EVENT_XID: i32 = -1;
 pub(super) const AUTH_XID: i32 = -4;
 
 const GET_DATA: i32 = 4;
@@ -79,29 +79,29 @@ const BAD_ARGUMENTS: i32 = -8;
 const NO_NODE: i32 = -101;
 const NO_AUTH: i32 = -102;
 
-impl Ask {
+impl Request {
     pub(super) fn message(&self, xid: i32) -> Vec<u8> {
         let mut message = Message::new();
         message.int(xid);
         match self {
-            Ask::Watch(path) => message.int(ADD_WATCH).text(path).int(RECURSIVE),
-            Ask::Sync(path) => message.int(SYNC).text(path),
-            Ask::Data(path) => message.int(GET_DATA).text(path).byte(0),
-            Ask::Children(path) => message.int(GET_CHILDREN2).text(path).byte(0),
+            Request::Watch(path) => message.int(ADD_WATCH).text(path).int(RECURSIVE),
+            Request::Sync(path) => message.int(SYNC).text(path),
+            Request::Data(path) => message.int(GET_DATA).text(path).byte(0),
+            Request::Children(path) => message.int(GET_CHILDREN2).text(path).byte(0),
         };
         message.framed()
     }
 
-    /// What the body of an answer says that has an error in its header, or 0.
+    /// Parses the body of an answer with this error in its header, or 0.
     pub(super) fn answer<'a>(&self, error: i32, mut body: Reader<'a>) -> Result<Answer<'a>, Error> {
         match (self, error) {
             (_, NO_NODE) => Ok(Answer::NoNode),
             (_, NO_AUTH) => Ok(Answer::Denied),
-            (Ask::Watch(_), UNIMPLEMENTED) => Err(unavailable(
+            (Request::Watch(_), UNIMPLEMENTED) => Err(unavailable(
                 "the server has no watches of a whole tree: it is older than 3.6",
             )),
             (_, BAD_ARGUMENTS) => Err(Error::new(ErrorKind::Other, "the path is not valid")),
-            (Ask::Data(_), 0) => {
+            (Request::Data(_), 0) => {
                 let bytes = body.bytes()?;
                 let stat = Stat::of(&mut body)?;
                 Ok(Answer::Data {
@@ -110,7 +110,7 @@ impl Ask {
                     has_children: stat.children > 0,
                 })
             }
-            (Ask::Children(_), 0) => {
+            (Request::Children(_), 0) => {
                 let left = usize::try_from(body.int()?).unwrap_or(0);
                 Ok(Answer::Names(Names { body, left }))
             }
@@ -129,7 +129,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// How many bytes it has.
+    /// The length of a header in bytes.
     pub(super) const LENGTH: usize = 16;
 
     pub(super) fn of(reader: &mut Reader<'_>) -> Result<Self, Error> {
@@ -141,7 +141,7 @@ impl Header {
     }
 }
 
-/// What is known of a node besides its data.
+/// The metadata of a node.
 struct Stat {
     modified: u64,
     children: i32,
@@ -152,7 +152,7 @@ impl Stat {
         let _created = reader.long()?;
         let modified = reader.long()? as u64;
         // Two times, three versions, an owner and a length.
-        reader.take(8 + 8 + 4 + 4 + 4 + 8 + 4)?;
+        reader.read(8 + 8 + 4 + 4 + 4 + 8 + 4)?;
         let children = reader.int()?;
         Ok(Self { modified, children })
     }
@@ -204,33 +204,33 @@ impl Message {
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
-        let (taken, rest) = self
+    pub(super) fn read(&mut self, length: usize) -> Result<&'a [u8], Error> {
+        let (bytes, rest) = self
             .0
             .split_at_checked(length)
             .ok_or_else(|| malformed("a message that is too short"))?;
         self.0 = rest;
-        Ok(taken)
+        Ok(bytes)
     }
 
     pub(super) fn int(&mut self) -> Result<i32, Error> {
-        let bytes = self.take(4)?;
+        let bytes = self.read(4)?;
         Ok(bytes
             .iter()
             .fold(0, |sum, byte| sum << 8 | i32::from(*byte)))
     }
 
     pub(super) fn long(&mut self) -> Result<i64, Error> {
-        let bytes = self.take(8)?;
+        let bytes = self.read(8)?;
         Ok(bytes
             .iter()
             .fold(0, |sum, byte| sum << 8 | i64::from(*byte)))
     }
 
-    /// None are written as a length below 0.
+    /// A length below 0 means no bytes.
     pub(super) fn bytes(&mut self) -> Result<&'a [u8], Error> {
         let length = self.int()?;
-        self.take(usize::try_from(length).unwrap_or(0))
+        self.read(usize::try_from(length).unwrap_or(0))
     }
 
     pub(super) fn text(&mut self) -> Result<&'a str, Error> {
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_written_message_is_read_back() {
         let mut message = Message::new();
         message
             .int(-5)
@@ -259,27 +259,30 @@ mod tests {
         assert_eq!(reader.long().unwrap(), i64::MIN + 7);
         assert_eq!(reader.text().unwrap(), "ä");
         assert_eq!(reader.bytes().unwrap(), b"");
-        assert_eq!(reader.take(1).unwrap(), [9]);
-        assert!(reader.take(1).is_err());
+        assert_eq!(reader.read(1).unwrap(), [9]);
+        assert!(reader.read(1).is_err());
     }
 
     #[test]
     fn a_message_that_is_cut_short_is_an_error() {
-        let ask = Ask::Data("/a".to_owned());
+        let request = Request::Data("/a".to_owned());
         let mut whole = Message::new();
         whole.bytes(b"data").0.extend([0; 68]);
         let whole = whole.framed();
         let body = &whole[4..];
-        assert!(ask.answer(0, Reader(body)).is_ok());
+        assert!(request.answer(0, Reader(body)).is_ok());
         // Of the last number nothing is read.
         for length in 0..body.len() - 8 {
-            assert!(ask.answer(0, Reader(&body[..length])).is_err(), "{length}");
+            assert!(
+                request.answer(0, Reader(&body[..length])).is_err(),
+                "{length}"
+            );
         }
         let mut names = Message::new();
         names.int(i32::MAX).text("a");
         let names = names.framed();
-        let ask = Ask::Children("/a".to_owned());
-        let Ok(Answer::Names(mut names)) = ask.answer(0, Reader(&names[4..])) else {
+        let request = Request::Children("/a".to_owned());
+        let Ok(Answer::Names(mut names)) = request.answer(0, Reader(&names[4..])) else {
             panic!("no names");
         };
         assert_eq!(names.next().unwrap().unwrap(), "a");
@@ -296,14 +299,14 @@ mod tests {
             ),
             error in proptest::prelude::any::<i32>(),
         ) {
-            for ask in [
-                Ask::Watch("/a".to_owned()),
-                Ask::Sync("/a".to_owned()),
-                Ask::Data("/a".to_owned()),
-                Ask::Children("/a".to_owned()),
+            for request in [
+                Request::Watch("/a".to_owned()),
+                Request::Sync("/a".to_owned()),
+                Request::Data("/a".to_owned()),
+                Request::Children("/a".to_owned()),
             ] {
                 for error in [0, error] {
-                    if let Ok(Answer::Names(names)) = ask.answer(error, Reader(&bytes)) {
+                    if let Ok(Answer::Names(names)) = request.answer(error, Reader(&bytes)) {
                         proptest::prop_assert!(names.count() <= bytes.len());
                     }
                 }

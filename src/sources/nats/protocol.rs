@@ -1,25 +1,25 @@
-//! What servers of NATS and their clients say to each other, as bytes.
+//! The protocol of NATS: parses what a server sends.
 //!
-//! An operation is a line; a message has as many bytes after its line as the line says. Lengths are
-//! checked before anything is kept: a line has [`MAX_LINE`] bytes at most, a message that is kept
-//! [`MAX_MESSAGE`], and of a longer one only what tells whose it is.
+//! An operation is a line; the line of a message states the length of the bytes that follow. Lengths are
+//! checked before anything is kept: a line has at most [`MAX_LINE`] bytes and a kept message
+//! [`MAX_MESSAGE`]. Of a longer message only the head is kept.
 
 use serde_json::Value as Json;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
 
-/// The longest line: that of a server which tells of two thousand others.
+/// The longest line; an INFO that lists two thousand servers fits.
 const MAX_LINE: usize = 64 << 10;
-/// The largest message that is kept: the largest document, with room for what stands around it.
+/// The largest message that is kept: the largest document, with room for its head.
 const MAX_MESSAGE: usize = MAX_DOCUMENT_BYTES + (1 << 20);
 /// The largest message that a server may be set up to take, and the largest headers.
 const LARGEST: usize = 65 << 20;
 const MAX_HEADERS: usize = 64 << 10;
-/// How much memory is kept for the next message.
-const KEPT: usize = 256 << 10;
+/// The most memory that is kept for the next message.
+const MAX_IDLE_BYTES: usize = 256 << 10;
 
-/// What a server says.
+/// An operation of the server.
 #[derive(Debug)]
 pub(super) enum Op {
     Info(Info),
@@ -27,15 +27,15 @@ pub(super) enum Op {
     Ping,
     Pong,
     Ok,
-    /// Something is wrong, as the server words it.
+    /// An error in the words of the server.
     Error(String),
 }
 
-/// What a server says of itself.
+/// The parts of `INFO` that the client uses.
 #[derive(Debug, Default)]
 pub(super) struct Info {
     pub(super) needs_tls: bool,
-    /// What is to be signed.
+    /// The bytes to sign for a login by key.
     pub(super) nonce: String,
 }
 
@@ -57,12 +57,12 @@ pub(super) struct Message {
     pub(super) reply: Option<String>,
     headers: Vec<u8>,
     pub(super) payload: Vec<u8>,
-    /// How many bytes the payload has, of which none is kept if that is too much.
+    /// The length of the payload, of which none is kept if it is too long.
     pub(super) length: usize,
 }
 
 impl Message {
-    /// How many bytes it holds.
+    /// The memory that it takes.
     pub(super) fn bytes(&self) -> usize {
         let reply = self.reply.as_ref().map_or(0, String::len);
         size_of::<Self>() + self.subject.len() + reply + self.headers.len() + self.payload.len()
@@ -78,7 +78,7 @@ impl Message {
         text.split("\r\n")
     }
 
-    /// What a server says of a message in place of, or besides, a payload.
+    /// The status that a server sends in place of, or besides, a payload.
     pub(super) fn status(&self) -> Option<u16> {
         let rest = self.lines().next()?.strip_prefix("NATS/1.0")?;
         rest.split_whitespace().next()?.parse().ok()
@@ -149,21 +149,21 @@ impl Head {
     }
 }
 
-/// What has come from a server and is not yet read.
+/// The bytes that have arrived and are not yet parsed.
 #[derive(Default)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
     read: usize,
-    /// So many bytes from `read` on hold no end of a line.
+    /// The number of bytes from `read` on that hold no end of a line.
     scanned: usize,
-    /// A message that is too long, and how much of it is still to come.
+    /// A message that is too long, and the number of its bytes that have not arrived.
     cut: Option<(u64, Message, usize)>,
 }
 
 impl Inbox {
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         self.bytes.drain(..std::mem::take(&mut self.read));
-        if self.bytes.is_empty() && self.bytes.capacity() > KEPT {
+        if self.bytes.is_empty() && self.bytes.capacity() > MAX_IDLE_BYTES {
             self.bytes = Vec::new();
         }
         self.bytes.extend_from_slice(bytes);
@@ -173,11 +173,11 @@ impl Inbox {
         self.read == self.bytes.len()
     }
 
-    /// The next operation, if all of it is there.
+    /// The next operation, if all of it has arrived.
     ///
     /// # Errors
     ///
-    /// If it is none, or too long.
+    /// [`ErrorKind::Malformed`] if it is not valid, or too long.
     pub(super) fn next(&mut self) -> Result<Option<Op>, Error> {
         if let Some((sid, message, to_come)) = self.cut.take() {
             let here = to_come.min(self.bytes.len() - self.read);
@@ -231,13 +231,13 @@ impl Inbox {
         Ok(Some(op))
     }
 
-    /// The message whose body begins so many bytes from here, if all of it is there that is kept.
+    /// The message whose body begins after `line` bytes, if the kept part of it has arrived.
     fn message(&mut self, head: Head, line: usize) -> Option<Op> {
         let is_cut = head.total > MAX_MESSAGE;
         let kept = if is_cut { head.headers } else { head.total + 2 };
         let body = self.bytes.get(self.read + line..self.read + line + kept);
         let Some(body) = body else {
-            // The end of its line is where it was.
+            // The next call finds the end of the line at once.
             self.scanned = line - 2;
             return None;
         };
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_large_is_passed_over_and_the_next_is_read() {
+    fn a_message_that_is_too_large_is_skipped_and_the_next_is_read() {
         let length = MAX_MESSAGE + 1;
         let mut bytes = format!("HMSG a 1 r 12 {}\r\nNATS/1.0\r\n\r\n", length + 12).into_bytes();
         bytes.extend(vec![b'x'; length]);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_says_is_an_error_before_it_is_kept() {
+    fn an_invalid_operation_is_an_error_before_it_is_kept() {
         let long = format!("INFO {}", "x".repeat(MAX_LINE));
         for bad in [
             "MSG a 1 100000000000\r\n",

@@ -1,46 +1,46 @@
-//! When content is accepted.
+//! The rule by which content is accepted.
 //!
 //! A file that was renamed onto its name is complete, and only an event proves a rename: a new
 //! inode may as well have been created and be half written. All other content is read twice,
-//! [`QUIET`] apart, and both readings must be equal, with no sign of a write in between. So is an
-//! empty file, even a renamed one: a truncation shows before its event and its time stamps.
+//! [`DEBOUNCE`] apart, and both readings must be equal, without a write in between. So is an
+//! empty file, even a renamed one: a truncation is visible before its event and its time stamps.
 //!
 //! Two bounds keep a busy file from starving:
 //!
-//! - [`CALM`]: readings that stay equal for this long are accepted, whatever happens to the file
-//!   meanwhile. So time stamps, permissions and writes of equal bytes delay a change and no more.
-//! - [`PATIENCE`]: a writer whose pauses are all shorter than [`QUIET`] is read when it closes the
-//!   file, and nothing may happen to the file for [`ECHO`] afterwards.
+//! - [`STABLE_TIME`]: readings that stay equal for this long are accepted, whatever happens to the file
+//!   meanwhile. So time stamps, permissions and writes of equal bytes only delay a change.
+//! - [`MAX_WRITE_WAIT`]: a writer whose pauses are all shorter than [`DEBOUNCE`] is read when it closes the
+//!   file, and nothing may happen to the file for [`EVENT_DELAY`] afterwards.
 
 use std::time::{Duration, Instant};
 
 use crate::sources::fs::watch::mailbox::Writing;
 use crate::sources::fs::watch::read::{Content, Stamp};
 
-/// The debounce time: how far apart two equal readings are at least.
-pub(crate) const QUIET: Duration = Duration::from_millis(30);
+/// The shortest time between two equal readings.
+pub(crate) const DEBOUNCE: Duration = Duration::from_millis(30);
 
-/// How long a writer that never pauses is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(750);
+/// How long the source waits for a writer that never pauses.
+pub(crate) const MAX_WRITE_WAIT: Duration = Duration::from_millis(750);
 
 /// How long after a write its event may still arrive; above the 4 ms at which some kernels step
 /// the time stamps of files. The first reading comes this long after the last event.
-pub(crate) const ECHO: Duration = Duration::from_millis(5);
+pub(crate) const EVENT_DELAY: Duration = Duration::from_millis(5);
 
 /// How long content stays equal before events and time stamps no longer count.
-pub(crate) const CALM: Duration = Duration::from_millis(300);
+pub(crate) const STABLE_TIME: Duration = Duration::from_millis(300);
 
 /// How long a first load waits for content that it can accept; below the default timeout of a load.
-pub(crate) const LOAD_BOUND: Duration = Duration::from_secs(3);
+pub(crate) const LOAD_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A file that changed and whose content is not accepted yet.
 #[derive(Debug)]
 pub(crate) struct Suspect {
-    /// The first sign of the change.
+    /// The first event of the change.
     pub(crate) first: Instant,
-    /// The newest sign that bytes are written.
+    /// The newest event of a write.
     pub(crate) last: Instant,
-    /// Whether that sign was a writer closing the file.
+    /// Whether that event was a writer closing the file.
     pub(crate) closed: bool,
     /// When to read it next.
     next: Instant,
@@ -48,7 +48,7 @@ pub(crate) struct Suspect {
 }
 
 /// Whether content may be accepted that is read without events: it is old, or was read twice.
-/// `suspect` is what the readings before found.
+/// `suspect` is the state after the readings before.
 pub(crate) fn is_accepted(
     suspect: &mut Option<Suspect>,
     digest: u64,
@@ -64,26 +64,26 @@ pub(crate) fn is_accepted(
     finding != Finding::Incomplete
 }
 
-/// The content that the newest reading found.
+/// The newest reading.
 #[derive(Debug)]
 struct Reading {
     digest: u64,
     stamp: Stamp,
     /// When the first of the equal readings in a row ended.
     equal_since: Instant,
-    /// When the first of those ended that nothing came between.
+    /// When the first of the readings ended that had no write between them.
     undisturbed_since: Instant,
     /// Whether the file was written to during this reading or since.
     disturbed: bool,
 }
 
-/// What one more reading shows.
+/// The result of one more reading.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Finding {
     /// Read twice with the debounce time between.
     Complete,
     /// Equal for so long that events no longer count.
-    Calm,
+    Stable,
     /// Written without a pause, and closed just now.
     Closed,
     /// Not accepted yet.
@@ -97,15 +97,15 @@ impl Suspect {
             first: writing.first,
             last: writing.last,
             closed: writing.closed,
-            next: writing.last + ECHO,
+            next: writing.last + EVENT_DELAY,
             reading: None,
         }
     }
 
-    /// A file whose time stamps or permissions changed: nothing more was announced.
+    /// A file whose time stamps or permissions changed, without another event.
     pub(crate) fn touched(now: Instant) -> Self {
         Self {
-            next: now + QUIET,
+            next: now + DEBOUNCE,
             ..Self::found(now)
         }
     }
@@ -126,24 +126,24 @@ impl Suspect {
         self.next
     }
 
-    /// Notes that bytes were written.
-    pub(crate) fn note_write(&mut self, writing: Writing) {
+    /// Records a write.
+    pub(crate) fn record_write(&mut self, writing: Writing) {
         self.last = writing.last;
         self.closed = writing.closed;
         if let Some(reading) = &mut self.reading {
             reading.disturbed = true;
         }
-        // A flood of events must not put the next reading off.
+        // A flood of events does not delay the next reading.
         let newest = self.reading.as_ref().map(|it| it.undisturbed_since);
-        let latest = newest.unwrap_or(self.first) + QUIET;
-        self.next = latest.min(self.last + ECHO);
+        let latest = newest.unwrap_or(self.first) + DEBOUNCE;
+        self.next = latest.min(self.last + EVENT_DELAY);
         if self.closed {
-            let patience = self.first + PATIENCE;
-            self.next = self.next.min(self.last.max(patience));
+            let latest = self.first + MAX_WRITE_WAIT;
+            self.next = self.next.min(self.last.max(latest));
         }
     }
 
-    /// Forgets what was read: the file is another one now, or has changed since.
+    /// Drops the reading: the file is another one, or has changed since.
     pub(crate) fn restart(&mut self, now: Instant) {
         self.reading = None;
         self.closed = false;
@@ -169,20 +169,20 @@ impl Suspect {
             disturbed: torn,
         };
         if let Some(old) = self.reading.take().filter(|old| old.digest == digest) {
-            if begun.saturating_duration_since(old.equal_since) >= CALM {
-                return Finding::Calm;
+            if begun.saturating_duration_since(old.equal_since) >= STABLE_TIME {
+                return Finding::Stable;
             }
             reading.equal_since = old.equal_since;
             if !old.disturbed && !torn && old.stamp == *stamp {
-                if begun.saturating_duration_since(old.undisturbed_since) >= QUIET {
+                if begun.saturating_duration_since(old.undisturbed_since) >= DEBOUNCE {
                     return Finding::Complete;
                 }
                 reading.undisturbed_since = old.undisturbed_since;
             }
         }
-        self.next = reading.undisturbed_since + QUIET;
+        self.next = reading.undisturbed_since + DEBOUNCE;
         self.reading = Some(reading);
-        if self.closed && !torn && begun >= self.first + PATIENCE {
+        if self.closed && !torn && begun >= self.first + MAX_WRITE_WAIT {
             Finding::Closed
         } else {
             Finding::Incomplete

@@ -1,4 +1,4 @@
-//! What an agent answers, read with bounded memory.
+//! Reads the answers of an agent, with bounded memory.
 //!
 //! An answer is at most [`MAX_ANSWER`] bytes of JSON, and its items may hold at most [`MAX_ITEMS`]
 //! bytes. The parser keeps only the three fields that the source needs, and checks both limits before it
@@ -35,24 +35,24 @@ const ITEM_BYTES: usize = 32;
 /// The longest name of an item. Messages quote names.
 const MAX_NAME: usize = 8 << 10;
 
-/// The most bytes that are read of a body whose text is only shown, or not used at all.
+/// The most bytes that are read of a body that explains an error.
 const MAX_TEXT: u64 = 4 << 10;
 
-/// How far a server may be behind its leader that was asked for a stale answer.
-const MAX_BEHIND: Duration = Duration::from_secs(5);
+/// How far a server of a stale answer may be behind its leader.
+const MAX_LAG: Duration = Duration::from_secs(5);
 
-/// What the headers of an answer say.
+/// The headers of an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Head {
     pub(super) index: u64,
-    /// Whether the agent has no key of those that were asked for.
+    /// Whether the agent has none of the requested keys.
     pub(super) is_absent: bool,
     /// Whether the ACL token hides keys.
     is_filtered: bool,
 }
 
-/// What a read has brought.
-pub(super) struct Answer {
+/// The result of a read.
+pub(super) struct Listing {
     pub(super) index: u64,
     /// An error if the items exceed a limit; the index counts all the same.
     items: Result<Vec<Item>, Error>,
@@ -65,8 +65,8 @@ struct Item {
     index: u64,
 }
 
-impl Answer {
-    /// What is there.
+impl Listing {
+    /// The keys and their values.
     ///
     /// # Errors
     ///
@@ -89,25 +89,26 @@ impl Answer {
 ///
 /// # Errors
 ///
-/// If the agent refuses, is not an agent, has no leader or hides keys.
-pub(super) fn read(response: Response<Body>, limits: Limits) -> Result<Answer, Error> {
+/// [`ErrorKind::Unavailable`] if the agent rejects the request, has no leader or hides keys;
+/// [`ErrorKind::Malformed`] if it is no agent.
+pub(super) fn read(response: Response<Body>, limits: Limits) -> Result<Listing, Error> {
     let (head, response) = head(response, limits)?;
-    refuse_filtered(head)?;
+    reject_filtered(head)?;
     let index = head.index;
     if head.is_absent {
-        // Nothing is there, which is an answer as any other.
+        // An empty store is an answer as any other.
         discard(response, limits)?;
         let items = Ok(Vec::new());
-        return Ok(Answer { index, items });
+        return Ok(Listing { index, items });
     }
     match body(response, limits).and_then(|bytes| items(&bytes)) {
         Err(fault) if fault.kind() != ErrorKind::TooLarge => Err(fault),
-        items => Ok(Answer { index, items }),
+        items => Ok(Listing { index, items }),
     }
 }
 
-/// Reads the index of an answer and discards its body. `None` if the ACL token hides a part of what is
-/// not wanted as a whole.
+/// Reads the headers of an answer and discards its body; `None` if the ACL token hides a part of it, unless
+/// all of it `is_wanted`.
 ///
 /// # Errors
 ///
@@ -119,14 +120,14 @@ pub(super) fn read_head(
 ) -> Result<Option<Head>, Error> {
     let (head, response) = head(response, limits)?;
     if is_wanted {
-        refuse_filtered(head)?;
+        reject_filtered(head)?;
     }
     discard(response, limits)?;
     Ok(Some(head).filter(|head| !head.is_filtered))
 }
 
-/// The error of an answer that leaves keys out.
-fn refuse_filtered(head: Head) -> Result<(), Error> {
+/// Rejects an answer that omits keys.
+fn reject_filtered(head: Head) -> Result<(), Error> {
     if head.is_filtered {
         return Err(http_client::unavailable(
             "the answer leaves keys out: the ACL token may not read all below the prefix",
@@ -135,25 +136,25 @@ fn refuse_filtered(head: Head) -> Result<(), Error> {
     Ok(())
 }
 
-/// What the headers say, and the response whose body is still to be read.
+/// The headers, and the response with its unread body.
 fn head(response: Response<Body>, limits: Limits) -> Result<(Head, Response<Body>), Error> {
     let status = response.status().as_u16();
-    let says = |name| http_client::text(&response, HeaderName::from_static(name));
-    let is_filtered = says("x-consul-results-filtered-by-acls").is_some_and(|it| it == "true");
-    let has_leader = says("x-consul-knownleader").is_none_or(|it| it == "true");
-    let contact = says("x-consul-lastcontact").and_then(|it| it.parse().ok());
-    let behind = Duration::from_millis(contact.unwrap_or(0));
-    let index = says("x-consul-index").and_then(|index| index.parse().ok());
+    let header = |name| http_client::text(&response, HeaderName::from_static(name));
+    let is_filtered = header("x-consul-results-filtered-by-acls").is_some_and(|it| it == "true");
+    let has_leader = header("x-consul-knownleader").is_none_or(|it| it == "true");
+    let contact = header("x-consul-lastcontact").and_then(|it| it.parse().ok());
+    let lag = Duration::from_millis(contact.unwrap_or(0));
+    let index = header("x-consul-index").and_then(|index| index.parse().ok());
     let index = match (status, index) {
         (200 | 404, Some(index)) => index,
         (200 | 404, None) => {
             let detail = "the answer names no index: is this an agent of Consul?";
             return Err(Error::new(ErrorKind::Malformed, detail));
         }
-        _ => return Err(refused(status, &text(response, limits)?)),
+        _ => return Err(rejected(status, &text(response, limits)?)),
     };
-    if !has_leader || behind > MAX_BEHIND {
-        let detail = format!("the server has been without its leader for {behind:?}");
+    if !has_leader || lag > MAX_LAG {
+        let detail = format!("the server has been without its leader for {lag:?}");
         return Err(http_client::unavailable(detail));
     }
     let head = Head {
@@ -197,23 +198,23 @@ pub(super) fn discard(response: Response<Body>, limits: Limits) -> Result<(), Er
         .map_err(|fault| explain(fault, limits))
 }
 
-/// Why an answer is none, and what may help.
-fn refused(status: u16, body: &[u8]) -> Error {
+/// The error of an answer with this status, and what may help.
+fn rejected(status: u16, body: &[u8]) -> Error {
     let hint = match status {
         403 => "check the ACL token and its rules",
         429 => "the agent asks for fewer requests",
         500 => "the servers have no leader, or the data centre is not known",
         _ => "see the log of the agent",
     };
-    let says = String::from_utf8_lossy(body);
-    let says = http_client::cut(says.lines().next().unwrap_or_default());
-    http_client::unavailable(format!("the answer is {status} ({says}): {hint}"))
+    let text = String::from_utf8_lossy(body);
+    let text = http_client::cut(text.lines().next().unwrap_or_default());
+    http_client::unavailable(format!("the answer is {status} ({text}): {hint}"))
 }
 
 fn too_large(what: &str) -> Error {
     let detail = format!(
         "the answer holds {what}, and {MAX_DOCUMENT_BYTES} bytes of names and values are the most \
-         that is taken: read a longer prefix"
+         that is accepted: read a longer prefix"
     );
     Error::new(ErrorKind::TooLarge, detail)
 }
@@ -417,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_keys_and_values_is_malformed_and_not_quoted() {
+    fn an_answer_that_is_no_list_of_keys_and_values_is_malformed_and_not_quoted() {
         let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
         let deep_field = [&br#"[{"x":"#[..], &deep, b"}]"].concat();
         let all: [&[u8]; 14] = [
@@ -439,10 +440,10 @@ mod tests {
         for json in all {
             let fault = fault(json);
             assert_eq!(fault.kind(), ErrorKind::Malformed, "{fault}");
-            let says = fault.to_string();
+            let text = fault.to_string();
             assert!(
-                says.contains("agent of Consul") && !says.contains("s3cret"),
-                "{says}"
+                text.contains("agent of Consul") && !text.contains("s3cret"),
+                "{text}"
             );
         }
     }
