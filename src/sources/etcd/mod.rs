@@ -58,24 +58,23 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Keys below a prefix, or a document in one key, of etcd from 3.4 on.
 ///
 /// `config/checkout/ratelimit/qps` below the prefix `config/checkout` is the property
-/// `ratelimit.qps`. A slash before the first name counts: `/config` is not `config`. A change is seen
-/// as it happens; what comes in bursts is gathered, and all that one transaction of the store changed
-/// is one generation. What is deleted there, or expires with its lease, lets weaker layers show. Keys
-/// that end in a slash are folders, and skipped, as are keys that are not UTF-8. A value that is not
-/// UTF-8 or over 1 MiB (etcd itself takes 1.5 MiB) is refused alone; all together may hold 10 MiB, each
-/// key counting its name, its value and 32 bytes,
-/// and 150,000 keys. An answer over 32 MiB, or with over 20 MiB of keys and
-/// values so counted, is refused; whatever a server sends, that takes at most 160 MiB of memory.
+/// `ratelimit.qps`. A slash before the first name counts: `/config` is not `config`. The source sees a change
+/// as it happens and collects bursts; all changes of one transaction of the store are one generation. A key that is
+/// deleted, or expires with its lease, lets weaker layers show. Keys that end in a slash are folders, and are
+/// skipped, as are keys that are not UTF-8. A value that is not UTF-8 or over 1 MiB (etcd itself accepts 1.5 MiB) is
+/// rejected alone. All keys together may have 10 MiB, each counting its name, its value and 32 bytes, and there
+/// may be 150,000. An answer over 32 MiB, or with over 20 MiB of keys and values so counted, is rejected; it takes at
+/// most 160 MiB of memory, whatever a server sends.
 ///
-/// An error of the store, whatever it is, takes nothing away: it is asked again with growing pauses,
-/// and then everything is read. So it is after a compaction, an election, and a reset of the store.
-/// A request that a server did not answer because it had closed the kept connection is sent once more.
-/// Of several addresses the next one is asked when one fails, is cut off from the others, or does not
-/// answer. That most keys are gone is held; see [`RemovalGuard`](crate::source::RemovalGuard).
+/// No error of the store removes values: the source reads everything again after growing pauses. It does so
+/// after a compaction, an election, and a reset of the store. It repeats a request whose connection the server had
+/// closed before. Of several addresses it uses the next one when one fails, lacks the others of its cluster, or does
+/// not answer. The removal guard withholds the removal of most keys; see
+/// [`RemovalGuard`](crate::source::RemovalGuard).
 ///
-/// It speaks to the JSON gateway, which every member serves beside gRPC unless it was started with
-/// `--enable-grpc-gateway=false`. The gateway knows no users by certificates: where users are on,
-/// name one by [`user`](Self::user).
+/// The source uses the JSON gateway, which every member serves beside gRPC unless it was started with
+/// `--enable-grpc-gateway=false`. The gateway knows no users by certificates: where authentication is enabled,
+/// name a user by [`user`](Self::user).
 ///
 /// ```
 /// use liveprops::{Source, Watching, sources::Etcd};
@@ -109,17 +108,17 @@ impl Etcd {
         Self::of(Mapping::prefix_as_is(KIND, '/', prefix.as_ref()))
     }
 
-    /// One key that holds a document; its format is that of its extension, or given.
+    /// One key with a document, whose format follows from its extension or [`format`](Self::format).
     ///
     /// A key that is absent at the start is an error, unless the policy is
-    /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A key that is
+    /// [`optional`](crate::source::Policy::optional): then its values take effect when it appears. A key that is
     /// deleted later is no error; see [`RemovalGuard`](crate::source::RemovalGuard).
     pub fn document(key: impl AsRef<str>) -> Self {
         Self::of(Mapping::document_as_is(KIND, '/', key.as_ref()))
     }
 
     /// The prefixes of a scope below this one, the weakest first: `common`, `common-prod`, `checkout`,
-    /// `checkout-prod`. Each has the options that are set by now, but for documents.
+    /// `checkout-prod`. Each has the options that were set before, except documents.
     ///
     /// ```
     /// use liveprops::source::Scope;
@@ -171,24 +170,24 @@ impl Etcd {
         self.addresses([url])
     }
 
-    /// Sets the addresses of several members: the next is asked when one fails.
+    /// Sets the addresses of several members: the source uses the next when one fails.
     #[must_use]
     pub fn addresses<U: Into<String>>(self, urls: impl IntoIterator<Item = U>) -> Self {
         let urls = urls.into_iter().map(Into::into).collect();
         self.edit(|options| options.endpoints = Endpoints::all(urls))
     }
 
-    /// Logs in, and again whenever the store wants it.
+    /// Logs in, and again whenever the store requires it.
     ///
-    /// Where authentication is off in the store, the source reads without a token, and health shows that
-    /// as [`set_degraded`](crate::health::SourceHealth::degraded). It logs in as soon as authentication is
+    /// Where authentication is disabled in the store, the source reads without a token, and health shows that
+    /// as [`degraded`](crate::health::SourceHealth::degraded). It logs in as soon as authentication is
     /// enabled, within one stream (4 seconds).
     #[must_use]
     pub fn user(self, name: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
         self.set_user(name.into(), Credential::Given(password.into()))
     }
 
-    /// Logs in with the password that a file holds, which is read anew each time.
+    /// Logs in with the password in a file, which is read for each login.
     #[must_use]
     pub fn user_file(self, name: impl Into<String>, password: impl Into<PathBuf>) -> Self {
         self.set_user(name.into(), Credential::File(absolute(&password.into())))
@@ -202,7 +201,7 @@ impl Etcd {
         port: 2379,
         locator: "Finds a member by variables and files.",
         ca: "Trusts the certificates in a file in place of Mozilla's roots.",
-        client_certificate: "Shows a certificate, with its chain and its key in files of PEM.",
+        client_certificate: "Presents a certificate, with its chain and its key in PEM files.",
     }
 
     /// The keys that the source reads, as the fields of a request.

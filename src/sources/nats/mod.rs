@@ -47,38 +47,35 @@ const SILENCE: Duration = Duration::from_millis(5500);
 
 /// Keys of a bucket, or a document in one of them, of the key-value store of NATS JetStream.
 ///
-/// Names are parted by dots there as here: `checkout.ratelimit.qps` in the bucket `config`, below
-/// the prefix `checkout`, is the property `ratelimit.qps`. A change is seen as it happens, and what
-/// is deleted or purged lets weaker layers show. The store has no transactions: what belongs
-/// together belongs into one key, as a [`document`](Self::as_document). Changes that follow each
-/// other closely become one generation, and so does a batch that the server took as one (from NATS
-/// 2.12).
+/// Dots separate names there as here: `checkout.ratelimit.qps` in the bucket `config`, below
+/// the prefix `checkout`, is the property `ratelimit.qps`. The source sees a change as it happens; a deleted or
+/// purged key lets weaker layers show. The store has no transactions: put values that belong together into one
+/// key, as a [`document`](Self::as_document). Changes that follow each other closely become one generation, and
+/// so does a batch that the server accepted as one (from NATS 2.12).
 ///
-/// A value that is not UTF-8 or over 1 MiB, which is also what a server takes unless it is set up
-/// otherwise, is refused alone; all together may hold 10 MiB, each key counting its name, its value
-/// and 32 bytes,
-/// and 150,000 keys. Needs NATS 2.9 or newer, and from its account `STREAM.INFO`, `CONSUMER.CREATE` and
-/// `CONSUMER.DELETE` of the bucket's stream, `KV_` and its name; it publishes to `$JS.FC.>` besides,
-/// and subscribes to `_INBOX.>`. Nothing is ever written to a bucket, and none is made.
+/// A value that is not UTF-8 or over 1 MiB, the default limit of a server, is rejected alone. All keys together may
+/// have 10 MiB, each counting its name, its value and 32 bytes, and there may be 150,000. The source needs NATS 2.9
+/// or newer, and permissions for `STREAM.INFO`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the bucket's stream,
+/// which is `KV_` and its name. It also publishes to `$JS.FC.>` and subscribes to `_INBOX.>`. It writes to no bucket,
+/// and creates none.
 ///
-/// An error of the store, whatever it is, takes nothing away: after each the next of several
-/// addresses is asked, with growing pauses, and everything is read anew. A bucket that is not there
-/// is empty, and picked up when it is made. That most keys are gone is held; see [`RemovalGuard`](crate::source::RemovalGuard).
+/// No error of the store removes values: the source uses the next of several addresses, after growing pauses, and
+/// reads everything again. A missing bucket is empty until it is created. The removal guard withholds the removal of
+/// most keys; see [`RemovalGuard`](crate::source::RemovalGuard).
 ///
-/// Reading all of a bucket may take as long as it gets further every 3 seconds, and 60 seconds
+/// A read of everything may take 3 seconds without progress, and 60 seconds
 /// altogether; the start waits for [`Builder::load_timeout`](crate::Builder::load_timeout).
 ///
-/// What a server may make a program hold is bounded: of one message 11 MiB, of what is read at once 30 MiB,
-/// each key counting its name, its value and 64 bytes, and of what waits to be taken 16 MiB. A value over
-/// 10 MiB, which a server has to be set up for, is refused alone.
+/// The memory that a server can make a program use is bounded: 11 MiB of one message, 30 MiB of one read, each key
+/// counting its name, its value and 64 bytes, and 16 MiB of queued messages. A value over
+/// 10 MiB, which a server has to be configured for, is rejected alone.
 ///
-/// A value that expires goes without a word unless the bucket has markers for that (from NATS 2.11).
-/// The source's health warns of such a bucket, and all of it is read again after each change, at
-/// most every 4 seconds. What an operator purges from the stream without a marker is missed in the
-/// same way: that is looked for every 4 seconds, and seen within a minute where another new key came
-/// in its place meanwhile.
+/// A server sends no message about an expired value unless the bucket has markers for that (from NATS 2.11).
+/// The source's health warns of such a bucket, and the source reads all of it again after each change, at
+/// most every 4 seconds. Nor is there a message when an operator purges the stream without a marker: the source
+/// checks for that every 4 seconds, and finds it within a minute where another new key was added meanwhile.
 ///
-/// In a cluster everything is read from the member that leads: another one may have just come back,
+/// In a cluster the source reads everything from the leader: another member may have just come back,
 /// and be behind.
 ///
 /// ```
@@ -140,7 +137,7 @@ impl Nats {
         Self::with_options(self.options)
     }
 
-    /// Only the keys below a prefix, which ends at a dot: `app` is `app.`, never `apple`. Comes
+    /// Only the keys below a prefix, which ends at a dot: `app` is `app.`, never `apple`. Call it
     /// before [`as_document`](Self::as_document).
     #[must_use]
     pub fn prefix(self, prefix: impl AsRef<str>) -> Self {
@@ -151,10 +148,10 @@ impl Nats {
         })
     }
 
-    /// Only one key, which holds a document; its format is that of its extension, or given.
+    /// Only one key with a document, whose format follows from its extension or [`format`](Self::format).
     ///
     /// A key that is absent at the start is an error, unless the policy is
-    /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A key that is
+    /// [`optional`](crate::source::Policy::optional): then its values take effect when it appears. A key that is
     /// deleted later is no error; see [`RemovalGuard`](crate::source::RemovalGuard).
     #[must_use]
     pub fn document(self, key: impl AsRef<str>) -> Self {
@@ -166,7 +163,7 @@ impl Nats {
     }
 
     /// The prefixes of a scope below this one, the weakest first: `common`, `common-prod`,
-    /// `checkout`, `checkout-prod`. Each has the options that are set by now, but for documents.
+    /// `checkout`, `checkout-prod`. Each has the options that were set before, except documents.
     ///
     /// ```
     /// use liveprops::source::Scope;
@@ -191,17 +188,18 @@ impl Nats {
     }
 
     /// Sets the address of the server; `nats://127.0.0.1:4222` by default. With `tls://` the server
-    /// has to speak TLS, and is checked by the system's certificates or a [`ca`](Self::ca). Other
-    /// schemes, such as `wss`, are refused.
+    /// has to use TLS, and is checked by the system's certificates or a [`ca`](Self::ca). Other
+    /// schemes, such as `wss`, are rejected.
     ///
-    /// `nats://user:password@host` and `nats://token@host` show a user or a token, unless that is set
-    /// by a method; `%40` is an `@` there. No error, log or health shows them.
+    /// `nats://user:password@host` and `nats://token@host` send a user or a token, unless a method sets
+    /// one. Both are percent-encoded: `%40` is an `@`, and a `%` without two hexadecimal digits is an error. No
+    /// error, log or health shows them.
     #[must_use]
     pub fn address(self, url: impl Into<String>) -> Self {
         self.addresses([url])
     }
 
-    /// Sets several addresses, any of which will do: the next is asked when one fails.
+    /// Sets several addresses of one store: the source uses the next when one fails.
     #[must_use]
     pub fn addresses<U: Into<String>>(self, urls: impl IntoIterator<Item = U>) -> Self {
         let urls = urls.into_iter().map(Into::into).collect();
@@ -215,29 +213,28 @@ impl Nats {
         self.edit(|options| options.domain = Some(name))
     }
 
-    /// Shows a token. Of several kinds of credentials the last that was set counts.
+    /// Sends a token. Of several kinds of credentials the last one counts.
     #[must_use]
     pub fn token(self, token: impl Into<Secret<String>>) -> Self {
         let login = LoginConfig::Token(Credential::Given(token.into()));
         self.edit(|options| options.login = Some(login))
     }
 
-    /// Shows the token that a file holds, which is read anew for each connection: a token that is
-    /// rotated there needs no restart.
+    /// Sends the token in a file, which is read for each connection: a rotated token needs no restart.
     #[must_use]
     pub fn token_file(self, path: impl Into<PathBuf>) -> Self {
         let login = LoginConfig::Token(Credential::File(absolute(&path.into())));
         self.edit(|options| options.login = Some(login))
     }
 
-    /// Shows a user and a password.
+    /// Sends a user and a password.
     #[must_use]
     pub fn user(self, name: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
         let login = LoginConfig::User(name.into(), Credential::Given(password.into()));
         self.edit(|options| options.login = Some(login))
     }
 
-    /// Shows a user and the password that a file holds, which is read anew for each connection.
+    /// Sends a user and the password in a file, which is read for each connection.
     #[must_use]
     pub fn user_file(self, name: impl Into<String>, password: impl Into<PathBuf>) -> Self {
         let password = Credential::File(absolute(&password.into()));
@@ -245,7 +242,7 @@ impl Nats {
         self.edit(|options| options.login = Some(login))
     }
 
-    /// Signs with the seed of an NKey that a file holds, which is read anew for each connection.
+    /// Signs with the seed of an NKey in a file, which is read for each connection.
     #[must_use]
     pub fn nkey_file(self, path: impl Into<PathBuf>) -> Self {
         let login = LoginConfig::NKey(Credential::File(absolute(&path.into())));
@@ -259,8 +256,7 @@ impl Nats {
         self.edit(|options| options.login = Some(login))
     }
 
-    /// Shows the JWT of a file of credentials and signs with its seed. The file is read anew for
-    /// each connection.
+    /// Sends the JWT of a file of credentials and signs with its seed. The file is read for each connection.
     #[must_use]
     pub fn credentials_file(self, path: impl Into<PathBuf>) -> Self {
         let login = LoginConfig::CredentialsFile(Credential::File(absolute(&path.into())));
@@ -270,8 +266,8 @@ impl Nats {
     shared_options! {
         port: 4222,
         locator: "Finds the server by variables and files. The schemes `http` and `https` count as `nats` and `tls`.",
-        ca: "Trusts the certificates in a file in place of the system's. The server has to speak TLS.",
-        client_certificate: "Shows a certificate, with its chain and its key in files of PEM. The server has to speak TLS.",
+        ca: "Trusts the certificates in a file in place of the system's. The server has to use TLS.",
+        client_certificate: "Presents a certificate, with its chain and its key in PEM files. The server has to use TLS.",
     }
 
     /// The subjects of the keys, below that of the bucket; checked, because a wrong name could mean another

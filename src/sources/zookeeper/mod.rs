@@ -61,43 +61,41 @@ const MIN_RESCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// Nodes below a path, or a document in one node, of ZooKeeper's tree.
 ///
 /// The node `/config/checkout/ratelimit/qps` below the prefix `config/checkout` is the property
-/// `ratelimit.qps`. A change is seen as it happens. All that one transaction (`multi`) of the store
-/// changed is one generation, unless other changes come without a break for half a second; what is
-/// deleted there lets weaker layers show. A node without data is a folder, and no property. A node
-/// that has both data and children says two things: its children count, and its data are reported as
-/// a problem. A value that is not UTF-8 or over 1 MiB (ZooKeeper itself takes 1 MB by default) is
-/// refused alone, and so is a node that may not be read; all together may hold
-/// 10 MiB, each key counting its name, its value and 32 bytes,
-/// and 150,000 keys. The path need not be there yet.
+/// `ratelimit.qps`. The source sees a change as it happens. All changes of one transaction (`multi`) of the store
+/// are one generation, unless other changes follow without a break for half a second; a deleted node lets weaker
+/// layers show. A node without data is a folder, and no property. Of a node with both data and children, the
+/// children count, and the data are reported as a problem. A value that is not UTF-8 or over 1 MiB (ZooKeeper
+/// itself accepts 1 MB by default) is rejected alone, and so is a node that may not be read. All keys together may
+/// have 10 MiB, each counting its name, its value and 32 bytes, and there may be 150,000. The path may be missing at
+/// the start.
 ///
-/// An error of the store, whatever it is, takes nothing away: with growing pauses a new session is
-/// begun, the watch is set anew and everything is read again. A server that says nothing for 3.5
-/// seconds counts as lost. Of several servers the next one is asked when one fails. That most nodes
-/// are gone is held; see [`RemovalGuard`](crate::source::RemovalGuard).
+/// No error of the store removes values: after growing pauses the source opens a new session, sets the watch and
+/// reads everything again. A server that is silent for 3.5 seconds counts as lost. Of several servers the source uses
+/// the next one when one fails. The removal guard withholds the removal of most nodes; see
+/// [`RemovalGuard`](crate::source::RemovalGuard).
 ///
-/// A tree may have 20 MiB, each node counting its path, its data and 32 bytes; of one message 11 MiB are
-/// kept, and of what the watch tells of 4 MiB, after which everything is read instead. Reading all of it may
-/// take as long as answers come, each within 2 seconds after the one before it, and 60 seconds
-/// altogether; a local server answers for about 30,000 nodes a second. The start waits for
+/// A tree may have 20 MiB, each node counting its path, its data and 32 bytes. The source keeps 11 MiB of one
+/// message, and 4 MiB of the paths that the watch reports, after which it reads everything instead. A read of
+/// everything may take 2 seconds without an answer, and 60 seconds altogether; a local server answers for about
+/// 30,000 nodes a second. The start waits for
 /// [`Builder::load_timeout`](crate::Builder::load_timeout) (10 seconds), so a larger tree needs more
-/// there. A change that comes while a tree is read which takes longer than a few seconds is seen after
-/// that, and may be later than 10 seconds.
+/// there. A change during a read of more than a few seconds is seen after it, perhaps later than 10 seconds.
 ///
-/// The server has to be 3.6 or newer. What is sent is one `addWatch`, reads, and a `sync` every 1.5
-/// seconds; nothing is ever written. Logging in by SASL is not possible.
+/// The server has to be 3.6 or newer. The source sends one `addWatch`, reads, and a `sync` every 1.5
+/// seconds; it never writes. It cannot log in by SASL.
 ///
 /// # Access control lists
 ///
-/// The store does not tell of a change of an ACL, and from 3.8.4 and 3.9.2 it tells nothing of a node
-/// that the session may not read at that moment, not even that it is deleted. So the bound of 10
-/// seconds does not hold for what only an ACL has hidden:
+/// The store sends no event for a change of an ACL, and from 3.8.4 and 3.9.2 none for a node
+/// that the session may not read at that moment, not even for its deletion. So the bound of 10
+/// seconds does not apply to changes that an ACL has hidden:
 ///
-/// - A node that is known and may not be read is a problem of its own, and keeps its value. Of such
-///   nodes 100 are asked for every 1.5 seconds, in turn. When one may be read again, or is gone,
-///   everything is read within a few seconds.
-/// - All else that was hidden, such as a node that was changed, created or deleted while it could not
-///   be read, and a value that may no longer be read, is found by the next reading of everything: about
-///   a minute later, or as [`rescan_interval`](Self::rescan_interval) says.
+/// - A known node that may not be read is a problem of its own, and keeps its value. The source asks for 100 of
+///   such nodes every 1.5 seconds, one after the other. When one is readable again, or deleted, the source reads
+///   everything within a few seconds.
+/// - The next read of everything finds the rest: about a minute later, or after
+///   [`rescan_interval`](Self::rescan_interval). Such are nodes that were changed, created or deleted while they
+///   could not be read, and values that may no longer be read.
 /// - If the first node of the prefix may not be read, the source fails, and its values stay.
 ///
 /// ```
@@ -134,17 +132,17 @@ impl ZooKeeper {
         Self::of(Mapping::prefix(KIND, '/', prefix.as_ref()))
     }
 
-    /// One node that holds a document; its format is that of its extension, or given.
+    /// One node with a document, whose format follows from its extension or [`format`](Self::format).
     ///
     /// A node that is absent at the start is an error, unless the policy is
-    /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A node that is
+    /// [`optional`](crate::source::Policy::optional): then its values take effect when it appears. A node that is
     /// deleted later is no error; see [`RemovalGuard`](crate::source::RemovalGuard).
     pub fn document(path: impl AsRef<str>) -> Self {
         Self::of(Mapping::document(KIND, '/', path.as_ref()))
     }
 
     /// The prefixes of a scope below this one, the weakest first: `common`, `common-prod`, `checkout`,
-    /// `checkout-prod`. Each has the options that are set by now, but for documents.
+    /// `checkout-prod`. Each has the options that were set before, except documents.
     ///
     /// ```
     /// use liveprops::source::Scope;
@@ -190,16 +188,16 @@ impl ZooKeeper {
         Self::with_options(self.options)
     }
 
-    /// Sets where the servers are, as ZooKeeper's own clients take it: `zk1:2181,zk2:2181/chroot`.
-    /// A port that is left out is 2181; the default is `127.0.0.1:2181`. `tls://` before the first
-    /// has all spoken to by TLS.
+    /// Sets the servers, in the form of ZooKeeper's own clients: `zk1:2181,zk2:2181/chroot`.
+    /// The default port is 2181, and the default address `127.0.0.1:2181`. `tls://` before the first
+    /// makes the source use TLS for all.
     #[must_use]
     pub fn address(self, servers: impl Into<String>) -> Self {
         self.addresses([servers])
     }
 
-    /// Sets several addresses, any of which will do: the next is asked when one fails. If one is to be
-    /// spoken to by TLS, all are.
+    /// Sets several addresses of one store: the source uses the next when one fails. If one requires TLS, all use
+    /// it.
     #[must_use]
     pub fn addresses<U: Into<String>>(self, servers: impl IntoIterator<Item = U>) -> Self {
         let mut servers: Vec<String> = servers
@@ -217,8 +215,8 @@ impl ZooKeeper {
         })
     }
 
-    /// Sends a user's name and password, at the begin of each session. They are as open to a
-    /// listener as the connection is: use TLS.
+    /// Sends a user's name and password at the start of each session. Without TLS everybody on the network
+    /// path can read them.
     #[must_use]
     pub fn digest(self, user: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
         let digest = format!("{}:{}", user.into(), password.into().expose());
@@ -226,23 +224,22 @@ impl ZooKeeper {
         self.edit(|options| options.digest = Some(digest))
     }
 
-    /// Sends what a file holds, `user:password`, which is read anew for each session.
+    /// Sends the `user:password` in a file, which is read for each session.
     #[must_use]
     pub fn digest_file(self, path: impl Into<PathBuf>) -> Self {
         let digest = Credential::File(absolute(&path.into()));
         self.edit(|options| options.digest = Some(digest))
     }
 
-    /// Speaks TLS, and trusts Mozilla's roots.
+    /// Uses TLS, and trusts Mozilla's roots.
     #[must_use]
     pub fn tls(self) -> Self {
         self.edit(|options| options.uses_tls = true)
     }
 
-    /// Sets after what time everything is read again, if any transaction has happened in the store since
-    /// it was read; up to a quarter is added at random. This finds what an ACL has hidden; all else is
-    /// told by the store as it happens. The default is 60 seconds, and less than 1 second counts as 1
-    /// second.
+    /// Sets the time after which the source reads everything again, if the store has executed any transaction
+    /// since; up to a quarter is added at random. This finds changes that an ACL has hidden; the store reports all
+    /// others as they happen. The default is 60 seconds, and less than 1 second counts as 1 second.
     #[must_use]
     pub fn rescan_interval(self, every: Duration) -> Self {
         self.edit(|options| options.rescan_interval = every.max(MIN_RESCAN_INTERVAL))
@@ -251,8 +248,8 @@ impl ZooKeeper {
     shared_options! {
         port: 2181,
         locator: "Finds the server by variables and files. The schemes `https` and `tls` mean TLS, `http` and `tcp` none.",
-        ca: "Speaks TLS, and trusts the certificates in a file in place of Mozilla's roots.",
-        client_certificate: "Speaks TLS, and shows a certificate, with its chain and its key in files of PEM.",
+        ca: "Uses TLS, and trusts the certificates in a file in place of Mozilla's roots.",
+        client_certificate: "Uses TLS, and presents a certificate, with its chain and its key in PEM files.",
     }
 
     fn read_digest(&self) -> Result<Option<String>, Error> {
