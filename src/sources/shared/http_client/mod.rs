@@ -60,14 +60,14 @@ impl Limits {
         if Instant::now() >= self.deadline {
             return self.timed_out(end);
         }
-        let detail = format!("the {part} timeout of {limit:?} passed before {end}");
+        let detail = format!("{part} timed out after {limit:?}, before {end}");
         Error::new(ErrorKind::Timeout, detail)
     }
 
     /// The error of a request that took too long; `end` had to happen in time.
     pub(crate) fn timed_out(self, end: &str) -> Error {
         let limit = self.timeout;
-        let detail = format!("the timeout of {limit:?} passed before {end}");
+        let detail = format!("the request timed out after {limit:?}, before {end}");
         Error::new(ErrorKind::Timeout, detail)
     }
 }
@@ -83,7 +83,7 @@ pub(crate) fn header(name: &str, value: &str) -> Result<Header, Error> {
         return reject("its name holds characters that no header name may hold");
     };
     if RESERVED.contains(&parsed.as_str()) {
-        return reject("the source sets it itself");
+        return reject("the source sets it by itself");
     }
     match HeaderValue::from_str(value) {
         Ok(mut value) => {

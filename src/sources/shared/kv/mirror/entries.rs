@@ -195,17 +195,16 @@ impl Entries {
     pub(super) fn too_large(&self, path: &str) -> Error {
         let more = if self.is_incomplete { "more than " } else { "" };
         let detail = if self.needs_reload() {
-            format!("held too much below `{path}`, and is to be read again")
+            format!("had too much below `{path}`; the source reads everything again")
         } else if self.count() > MAX_KEYS {
             format!(
-                "holds {more}{} keys below `{path}`, and {MAX_KEYS} is the most that is taken; name a \
-                 longer prefix, or put several values into one document",
+                "has {more}{} keys below `{path}`, and {MAX_KEYS} is the limit; name a longer prefix, or \
+                 put several values into one document",
                 self.count(),
             )
         } else {
             format!(
-                "holds {more}{} bytes below `{path}`, names and all, and {MAX_DOCUMENT_BYTES} is the \
-                 most that is taken",
+                "has {more}{} bytes below `{path}`, names included, and {MAX_DOCUMENT_BYTES} is the limit",
                 self.bytes,
             )
         };

@@ -97,7 +97,7 @@ fn more_keys_than_the_limit_are_rejected_until_they_are_fewer() {
 }
 
 #[test]
-fn keys_that_come_and_go_over_the_limit_leave_nothing_behind() {
+fn keys_added_and_removed_over_the_limit_leave_nothing_behind() {
     let mut mirror = mirror();
     let large = vec![b'x'; 1 << 20];
     for n in 0..11 {
