@@ -128,23 +128,7 @@ impl JetStream {
         let delete = format!("{}.CONSUMER.DELETE.KV_{bucket}.{name}", self.api);
         let mut feed = Feed::new(self.client.clone(), messages, delete, bucket, known);
         let subject = format!("{}{filter}", feed.subjects());
-        let body = json!({
-            "stream_name": format!("KV_{bucket}"),
-            "config": {
-                "name": name,
-                "deliver_subject": inbox,
-                "deliver_policy": "last_per_subject",
-                "filter_subject": subject,
-                "ack_policy": "none",
-                "max_deliver": 1,
-                "replay_policy": "instant",
-                "flow_control": true,
-                "idle_heartbeat": nanos(HEARTBEAT),
-                "inactive_threshold": nanos(INACTIVE),
-                "mem_storage": true,
-                "num_replicas": 1,
-            },
-        });
+        let body = consumer_request(bucket, &name, &inbox, &subject);
         let path = format!("CONSUMER.CREATE.KV_{bucket}.{name}.{subject}");
         let created = match timeout(limit, self.request(&path, body.to_string())).await {
             Ok(created) => created,
@@ -172,6 +156,27 @@ impl JetStream {
             }
         }
     }
+}
+
+/// The request for a consumer that delivers the last value of each matching key, and its changes.
+fn consumer_request(bucket: &str, name: &str, inbox: &str, subject: &str) -> Json {
+    json!({
+        "stream_name": format!("KV_{bucket}"),
+        "config": {
+            "name": name,
+            "deliver_subject": inbox,
+            "deliver_policy": "last_per_subject",
+            "filter_subject": subject,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "replay_policy": "instant",
+            "flow_control": true,
+            "idle_heartbeat": nanos(HEARTBEAT),
+            "inactive_threshold": nanos(INACTIVE),
+            "mem_storage": true,
+            "num_replicas": 1,
+        },
+    })
 }
 
 pub(super) fn nanos(time: Duration) -> u64 {

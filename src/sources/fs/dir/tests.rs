@@ -6,6 +6,7 @@ use std::thread::sleep;
 
 use super::*;
 use crate::source::conformance::{Editor, check};
+use crate::sources::fs::watch::RENAME_GAP;
 use crate::sources::fs::watch::testing::{SOON, Watched, replace, watch};
 
 fn dir() -> tempfile::TempDir {

@@ -228,11 +228,7 @@ impl Follower {
         let mut stable = HashSet::new();
         let mut may_be_written = false;
         for changed in changed {
-            let is_renamed = replaced.contains(OsStr::new("")) || replaced.contains(&changed.tag);
-            let is_complete = is_renamed && !changed.stamp.is_empty();
-            let is_old = is_first && !changed.recent;
-            let is_deferred = self.deferred.get(&changed.tag) == Some(&changed.stamp);
-            if (is_complete || is_old || is_deferred) && !changed.torn {
+            if self.is_complete(&changed, &replaced, is_first) {
                 may_be_written |= changed.recent && !changed.stamp.is_changed_after_write();
                 continue;
             }
@@ -259,6 +255,15 @@ impl Follower {
             }
             self.report_degraded(updates);
         }
+    }
+
+    /// Whether one reading is enough: the file was renamed onto the name, is old, or was deferred.
+    fn is_complete(&self, changed: &Changed, replaced: &HashSet<Tag>, is_first: bool) -> bool {
+        let is_renamed = replaced.contains(OsStr::new("")) || replaced.contains(&changed.tag);
+        let is_replaced = is_renamed && !changed.stamp.is_empty();
+        let is_old = is_first && !changed.recent;
+        let is_deferred = self.deferred.get(&changed.tag) == Some(&changed.stamp);
+        (is_replaced || is_old || is_deferred) && !changed.torn
     }
 
     /// Compares a reading with the one before.

@@ -137,65 +137,55 @@ impl Locator {
             Some(path) => read_variables(path)?,
             None => Document::new(),
         };
-        let find = |part: &str| -> Result<Option<(String, Origin)>, Error> {
-            let name = format!("{}_{part}", self.prefix);
-            if let Some(value) = self.var(&name)? {
-                return Ok(Some((value, Origin::new("env", &*name))));
-            }
-            let key = env_name_to_key(&name).unwrap_or_default().join(".");
-            let found = file.get(&key).zip(file.origin(&key));
-            Ok(found.and_then(|(value, origin)| match value {
-                Value::Text(text) if !text.trim().is_empty() => {
-                    Some((text.trim().to_owned(), origin.clone()))
-                }
-                _ => None,
-            }))
-        };
-        let found = |part: Option<(String, Origin)>, default: &str| match part {
-            Some((value, origin)) => Found {
-                value,
-                origin: Some(origin),
-            },
-            None => Found {
-                value: default.to_owned(),
-                origin: None,
-            },
-        };
-        let host = found(find("HOST")?, &self.host);
-        let plain = |c: char| c.is_alphanumeric() || "-._:[]%".contains(c);
-        if host.value.is_empty() || !host.value.chars().all(plain) {
+        let host = found(self.find_part(&file, "HOST")?, || self.host.clone());
+        let is_plain = |c: char| c.is_alphanumeric() || "-._:[]%".contains(c);
+        if host.value.is_empty() || !host.value.chars().all(is_plain) {
             return Err(invalid("a host", "a name or an address", &host));
         }
-        let scheme = found(find("SCHEME")?, &self.scheme);
-        let plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-        if scheme.value.is_empty() || !scheme.value.chars().all(plain) {
+        let scheme = found(self.find_part(&file, "SCHEME")?, || self.scheme.clone());
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+        if scheme.value.is_empty() || !scheme.value.chars().all(is_plain) {
             return Err(invalid("a scheme", "`http` or `https`", &scheme));
         }
-        let port = match find("PORT")? {
-            Some((text, origin)) => {
-                let part = Found {
-                    value: text,
-                    origin: Some(origin),
-                };
-                let number = part.value.parse().ok().filter(|port| *port > 0);
-                let number = number.ok_or_else(|| invalid("a port", "1 to 65535", &part))?;
-                Found {
-                    value: number,
-                    origin: part.origin,
-                }
-            }
-            None => Found {
-                value: self.port.ok_or_else(|| {
-                    let detail = format!(
-                        "no port: {}_PORT is not set, and there is no default",
-                        self.prefix
-                    );
-                    Error::new(ErrorKind::NotFound, detail)
-                })?,
-                origin: None,
-            },
-        };
+        let port = self.find_port(&file)?;
         Ok(Location { scheme, host, port })
+    }
+
+    /// The value of a part in the environment, else in the file.
+    fn find_part(&self, file: &Document, part: &str) -> Result<Option<(String, Origin)>, Error> {
+        let name = format!("{}_{part}", self.prefix);
+        if let Some(value) = self.var(&name)? {
+            return Ok(Some((value, Origin::new("env", &*name))));
+        }
+        let key = env_name_to_key(&name).unwrap_or_default().join(".");
+        let found = file.get(&key).zip(file.origin(&key));
+        Ok(found.and_then(|(value, origin)| match value {
+            Value::Text(text) if !text.trim().is_empty() => {
+                Some((text.trim().to_owned(), origin.clone()))
+            }
+            _ => None,
+        }))
+    }
+
+    fn find_port(&self, file: &Document) -> Result<Found<u16>, Error> {
+        let Some((value, origin)) = self.find_part(file, "PORT")? else {
+            let value = self.port.ok_or_else(|| {
+                let detail = format!(
+                    "no port: {}_PORT is not set, and there is no default",
+                    self.prefix
+                );
+                Error::new(ErrorKind::NotFound, detail)
+            })?;
+            return Ok(Found {
+                value,
+                origin: None,
+            });
+        };
+        let origin = Some(origin);
+        match value.parse().ok().filter(|port| *port > 0) {
+            Some(value) => Ok(Found { value, origin }),
+            None => Err(invalid("a port", "1 to 65535", &Found { value, origin })),
+        }
     }
 
     fn var(&self, name: &str) -> Result<Option<String>, Error> {
@@ -256,6 +246,14 @@ fn read_variables(path: &Path) -> Result<Document, Error> {
             Err(error.with_origin(&origin))
         }
     }
+}
+
+fn found(part: Option<(String, Origin)>, default: impl FnOnce() -> String) -> Found<String> {
+    let (value, origin) = match part {
+        Some((value, origin)) => (value, Some(origin)),
+        None => (default(), None),
+    };
+    Found { value, origin }
 }
 
 fn invalid(what: &str, expected: &str, found: &Found<String>) -> Error {

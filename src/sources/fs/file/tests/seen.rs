@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::*;
 use crate::source::conformance::Recorder;
+use crate::sources::fs::watch::RENAME_GAP;
 use crate::sources::fs::watch::testing::{SOON, swing, watch_with};
 
 fn begin(path: &Path) -> Watched {
