@@ -381,7 +381,7 @@ mod tests {
     }
 
     fn lines(bytes: &[u8], piece: usize) -> Lines {
-        let timeout = Duration::from_secs(9);
+        let timeout = Duration::from_secs(60);
         let drops = Drops(bytes.to_vec(), piece);
         Lines {
             reader: Body::builder().reader(drops).into_reader(),

@@ -27,10 +27,10 @@ fn keys_far_over_the_limit_are_dropped_and_need_a_reload() {
     for n in 0..40 {
         put(&mut mirror, &format!("app/{n}"), &large, 2);
         let _ = mirror.update("2");
-        let held: usize = mirror.entries.items().map(|(_, item)| item.bytes).sum();
+        let kept: usize = mirror.entries.items().map(|(_, item)| item.bytes).sum();
         assert!(
-            held == mirror.entries.bytes() && held <= MAX_KEPT_BYTES,
-            "{held}"
+            kept == mirror.entries.bytes() && kept <= MAX_KEPT_BYTES,
+            "{kept}"
         );
         assert!(!mirror.needs_reload());
     }
@@ -86,7 +86,7 @@ fn more_keys_than_the_limit_are_rejected_until_they_are_fewer() {
     assert!(error.to_string().contains("150001 keys"), "{error}");
     mirror.delete(&key(0));
     assert!(mirror.update("3").unwrap().is_some());
-    // Twice as many are held, and of more it is known that there are some.
+    // Twice as many are kept, and the mirror knows that there are more.
     for n in 0..MAX_KEPT_KEYS + 10 {
         put(&mut mirror, &key(n), b"", 4);
     }
