@@ -27,9 +27,10 @@ const BACKENDS_SEE: [&str; 5] = ["sync", "error", "value", "format", "source"];
 const SHARED_BY_BACKENDS: [&str; 2] = ["fs/watch", "shared"];
 
 /// Client crates and the only place that may name each.
-const CLIENTS: [(&str, &[&str]); 16] = [
+const CLIENTS: [(&str, &[&str]); 17] = [
     ("arc_swap", &["sync/"]),
     ("loom", &["sync/"]),
+    ("fastrand", &["sync/"]),
     ("toml", &["format/toml/"]),
     (
         "serde_json",

@@ -2,7 +2,6 @@
 //! without following links.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::hash::BuildHasher;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -10,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::engine::cache::encoding::MAX_BYTES;
+use crate::sync::random;
 
 /// What the name of a file that is being written begins with.
 const ASIDE: &str = ".liveprops-";
@@ -67,7 +67,7 @@ impl Writer {
         Self {
             space: space().unwrap_or_default(),
             process: std::process::id(),
-            run: *RUN.get_or_init(|| std::hash::RandomState::new().hash_one(0)),
+            run: *RUN.get_or_init(random::number),
         }
     }
 

@@ -1,9 +1,9 @@
 //! How long to wait before the next attempt.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use crate::source::MAX_RETRY_AFTER;
+use crate::sync::random::part_of;
 
 /// The longest pause between two attempts.
 pub(super) const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -69,13 +69,6 @@ pub(super) fn next_poll(now: Instant, every: Duration, slot: Option<Instant>) ->
         }
     };
     now.checked_add(every - gone)
-}
-
-/// A random part of a time.
-pub(super) fn part_of(whole: Duration) -> Duration {
-    // A fresh `RandomState` is seeded differently each time, which is randomness enough here.
-    let random = RandomState::new().hash_one(whole) % 1_000;
-    whole.mul_f64(random as f64 / 1_000.0)
 }
 
 #[cfg(test)]
