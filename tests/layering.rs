@@ -68,7 +68,7 @@ const CLIENTS: [(&str, &[&str]); 17] = [
     ("tokio_rustls", &["sources/nats/connect.rs"]),
     ("flate2", &["sources/http/"]),
     ("httpdate", &["sources/http/"]),
-    ("crc32fast", &["engine/cache/encoding.rs"]),
+    ("crc32fast", &["engine/cache/encoding/"]),
 ];
 
 struct Import {

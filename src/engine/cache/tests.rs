@@ -35,7 +35,7 @@ fn listed(document: &Document) -> Vec<(String, Value, Origin)> {
 }
 
 /// Puts what was read into a document again.
-fn again(kept: encoding::Kept) -> Document {
+fn again(kept: encoding::Restored) -> Document {
     let mut document = Document::new();
     let mut leaves = Vec::new();
     kept.root.walk(&mut String::new(), &mut |key, entry| {
@@ -364,7 +364,7 @@ fn an_answer_without_news_is_written_now_and_then() {
     }
     for two in seen.windows(2) {
         let apart = two[1].duration_since(two[0]).unwrap();
-        assert!(apart >= super::FRESH, "{apart:?}");
+        assert!(apart >= super::writer::FRESH, "{apart:?}");
     }
     drop(props);
 }
