@@ -1260,14 +1260,11 @@ fn a_good_cache_is_used_whatever_the_others_hold() {
                 false => policy.cached(),
             }));
         }
-        let rule = move |view: &liveprops::Snapshot| {
-            let over = |key: &&str| view.get::<i64>(key).is_ok_and(|n| n > most);
-            match ["a", "b", "c"].iter().any(over) {
-                true => Err("too much".to_owned()),
-                false => Ok(()),
-            }
-        };
-        builder.validate(rule).build()
+        let schema = ["a", "b", "c"].iter().fold(Schema::new(), |schema, key| {
+            let key = Schema::key::<i64>(*key);
+            schema.declare(key.check("too much", move |n| *n <= most))
+        });
+        builder.schema(schema).build()
     };
     drop(start(false, 9).unwrap());
     let props = start(true, 2).unwrap();

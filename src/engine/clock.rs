@@ -145,7 +145,7 @@ mod fake {
         }
 
         /// Lets every thread that waits notice what time it is, and do what is to be done then.
-        pub(crate) fn settle(&self) {
+        pub(crate) fn catch_up(&self) {
             let begun = Instant::now();
             let elapsed = *self.elapsed.lock();
             loop {

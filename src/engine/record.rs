@@ -17,6 +17,7 @@ use crate::sync::panics;
 use crate::tree::diff;
 use crate::tree::layer::SourceId;
 use crate::tree::snapshot::{Generation, Pending};
+use crate::value::document::Report;
 use crate::value::hamt::Entry;
 
 /// Notifies the listeners of a commit.
@@ -122,37 +123,48 @@ impl Engine {
             let pending = pending_restarts(&now, &pending);
             health.record_pending(&mut notices, generation, pending);
         }
-        let accepted = match sender {
-            Sender::Source {
-                id,
-                revision,
-                received_at,
-            } => Some((id, false, revision, received_at)),
-            Sender::Confirm(id) | Sender::AcceptRepeated(id) => Some((id, true, None, None)),
-            Sender::Program => None,
-        };
-        if let Some((source, was_withheld, revision, received_at)) = accepted {
-            if self.cache.is_open() {
-                let is_whole = outcome.refused.is_empty();
-                let revision = revision.clone().filter(|_| is_whole);
-                self.cache.record_update(source, revision);
-            }
-            let acceptance = Acceptance {
-                generation,
-                changed: outcome.changed > 0,
-                was_withheld,
-                problems,
-                revision,
-                rejected: outcome.refused.clone(),
-                held: commit_state.guards.held(source),
-                received_at,
-            };
-            health.record_accepted(&mut notices, source, acceptance);
-        }
+        self.record_accepted(commit_state, &mut notices, sender, &outcome, problems);
         if let Some(items) = ignored_items {
             health.record_ignored_items(&mut notices, generation, items);
         }
         (Ok(outcome), notification(listeners, notices))
+    }
+
+    /// Records that an update of a source is in force.
+    fn record_accepted(
+        &self,
+        commit_state: &CommitState,
+        notices: &mut Notices,
+        sender: Sender,
+        outcome: &CommitOutcome,
+        problems: Option<Report>,
+    ) {
+        let (source, was_withheld, revision, received_at) = match sender {
+            Sender::Source {
+                id,
+                revision,
+                received_at,
+            } => (id, false, revision, received_at),
+            Sender::Confirm(id) | Sender::AcceptRepeated(id) => (id, true, None, None),
+            Sender::Program => return,
+        };
+        if self.cache.is_open() {
+            let is_whole = outcome.refused.is_empty();
+            let revision = revision.clone().filter(|_| is_whole);
+            self.cache.record_update(source, revision);
+        }
+        let acceptance = Acceptance {
+            generation: outcome.generation,
+            changed: outcome.changed > 0,
+            was_withheld,
+            problems,
+            revision,
+            rejected: outcome.refused.clone(),
+            held: commit_state.guards.held(source),
+            received_at,
+        };
+        self.health_registry
+            .record_accepted(notices, source, acceptance);
     }
 
     fn record_rejected(

@@ -203,7 +203,7 @@ fn of_other_form(form: Form) -> String {
     )
 }
 
-/// How long ago that was, as far as the wall clock tells.
+/// How long ago that was by the wall clock.
 pub(crate) fn age(time: SystemTime) -> Duration {
     time.elapsed().unwrap_or_default()
 }

@@ -56,7 +56,7 @@ pub(super) struct SourceFile {
     pub(super) header: Header,
     /// Since when there is something to write.
     dirty_since: Option<Instant>,
-    /// How often there was something new: tells whether more came during a write.
+    /// How often there was something new, so that a change during a write is noticed.
     changes: u64,
     retry: Option<Retry>,
 }

@@ -167,7 +167,7 @@ fn replace(layers: &mut [Arc<LayerState>], fallbacks: Vec<Fallback>) {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

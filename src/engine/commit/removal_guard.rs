@@ -355,13 +355,13 @@ impl RemovalGuards {
     }
 }
 
-const WITHHELD: &str = "they stay until they come back, or until `Properties::confirm` says that it \
-                        is meant";
+const WITHHELD: &str =
+    "withheld until the keys return or `Properties::confirm` accepts the removal";
 
 impl Removal {
     fn to_error(&self, consequence: &str) -> Error {
         let (removed, total) = self.at_once;
-        let mut detail = format!("would take away {removed} of {total} keys");
+        let mut detail = format!("removes {removed} of {total} keys");
         if !self.first.is_empty() {
             let more = if removed > self.first.len() {
                 ", ..."
@@ -372,7 +372,7 @@ impl Removal {
         }
         if (self.removed, self.total) != self.at_once {
             detail.push_str(&format!(
-                ", and {} of the {} that were there before: removals within {} seconds count together",
+                ", and {} of the {} before: removals within {} seconds are added up",
                 self.removed,
                 self.total,
                 REMOVAL_WINDOW.as_secs()
@@ -453,7 +453,7 @@ mod tests {
             UpdateKind::Complete,
         );
         let tried = guards.would_withhold(SOURCE, &keys(0..there), &keys(0..next));
-        assert_eq!(checked.is_ok(), tried.is_ok(), "a trial says the same");
+        assert_eq!(checked.is_ok(), tried.is_ok(), "a dry run agrees");
         checked.is_ok()
     }
 

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use crate::engine::cache::{Restored, age};
 use crate::engine::health::events::Notices;
 use crate::engine::health::notes::MAX_REJECTED;
-use crate::engine::health::registry::{HealthRegistry, Inner};
+use crate::engine::health::registry::HealthRegistry;
 use crate::engine::health::state::{
     Agreement, Contact, Phase, SourceState, Trouble, Withholding, is_rejection,
 };
@@ -86,21 +86,13 @@ impl HealthRegistry {
         &self,
         notices: &mut Notices,
         source: SourceId,
-        acceptance: Acceptance,
+        mut acceptance: Acceptance,
     ) {
-        let Acceptance {
-            generation,
-            changed,
-            was_withheld,
-            problems,
-            revision,
-            rejected,
-            held,
-            received_at,
-        } = acceptance;
         let now = self.clock.now();
+        let generation = acceptance.generation;
         let mut inner = self.inner.lock();
         // Of more than are kept, only the last ones would stay.
+        let rejected = &acceptance.rejected;
         for error in &rejected[rejected.len().saturating_sub(MAX_REJECTED)..] {
             inner.note(notices, Some(source), generation, error.clone());
         }
@@ -113,36 +105,15 @@ impl HealthRegistry {
         }
         let was_rejecting = !state.rejected.is_empty();
         let is_whole = rejected.is_empty();
-        let new_rejections = record_problems(
-            &mut inner, notices, source, generation, problems, rejected, now,
-        );
+        let (new_rejections, new_problems) = state.record_problems(notices, &mut acceptance, now);
+        for problem in new_problems {
+            inner.note(notices, Some(source), generation, problem);
+        }
         let Some(state) = inner.state_of(source) else {
             return;
         };
-        if changed {
-            let since = if state.is_polled {
-                state.answered_at
-            } else {
-                received_at
-            };
-            state.health.lag = since.map(|since| now.saturating_duration_since(since));
-            state.health.generation = generation;
-            state.health.commits += 1;
-        }
-        if was_withheld {
-            // No revision stands for all of it.
-            state.health.revision = None;
-        } else {
-            state.health.last_success = Some(SystemTime::now());
-            state.answered_at = Some(now);
-            state.answer(notices);
-            // An update of which a part was rejected is polled again.
-            if is_whole && revision.is_some() {
-                state.health.revision = revision;
-            }
-        }
-        state.health.cached = None;
-        state.withholding = Withholding::new(held);
+        let changed = acceptance.changed;
+        state.record_update(notices, acceptance, is_whole, now);
         self.report_update(state, notices, generation, (was_rejecting, changed));
         for error in new_rejections {
             self.put(state, notices, generation, SourceEventKind::Rejected(error));
@@ -351,34 +322,61 @@ impl HealthRegistry {
     }
 }
 
-/// Records what is rejected of an update: by the commit, and in its document. Returns what is new.
-fn record_problems(
-    inner: &mut Inner,
-    notices: &mut Notices,
-    source: SourceId,
-    generation: u64,
-    report: Option<Report>,
-    rejected: Vec<Error>,
-    now: Instant,
-) -> Vec<Error> {
-    let Some(state) = inner.state_of(source) else {
-        return Vec::new();
-    };
-    if let Some(Report { problems, hints }) = report {
-        let problems = std::mem::replace(&mut state.health.problems, problems);
-        let hints = std::mem::replace(&mut state.health.hints, hints);
-        notices.errors.extend(problems.into_iter().chain(hints));
+impl SourceState {
+    /// Records what is rejected of an update, by the commit and in its document. Returns what is new
+    /// of all that, and of the document alone.
+    fn record_problems(
+        &mut self,
+        notices: &mut Notices,
+        acceptance: &mut Acceptance,
+        now: Instant,
+    ) -> (Vec<Error>, Vec<Error>) {
+        if let Some(Report { problems, hints }) = acceptance.problems.take() {
+            let problems = std::mem::replace(&mut self.health.problems, problems);
+            let hints = std::mem::replace(&mut self.health.hints, hints);
+            notices.errors.extend(problems.into_iter().chain(hints));
+        }
+        let problems = self.health.problems.iter().cloned();
+        let mut all = std::mem::take(&mut acceptance.rejected);
+        all.extend(problems);
+        if all.is_empty() {
+            self.agreement = Agreement::At(now);
+        }
+        let new_problems = self.rejected.new_among(&self.health.problems);
+        (self.reject(notices, all), new_problems)
     }
-    let problems = &state.health.problems;
-    if rejected.is_empty() && problems.is_empty() {
-        state.agreement = Agreement::At(now);
+
+    /// Records an update that is in force.
+    fn record_update(
+        &mut self,
+        notices: &mut Notices,
+        acceptance: Acceptance,
+        is_whole: bool,
+        now: Instant,
+    ) {
+        if acceptance.changed {
+            let since = if self.is_polled {
+                self.answered_at
+            } else {
+                acceptance.received_at
+            };
+            self.health.lag = since.map(|since| now.saturating_duration_since(since));
+            self.health.generation = acceptance.generation;
+            self.health.commits += 1;
+        }
+        if acceptance.was_withheld {
+            // No revision stands for all of it.
+            self.health.revision = None;
+        } else {
+            self.health.last_success = Some(SystemTime::now());
+            self.answered_at = Some(now);
+            self.answer(notices);
+            // An update of which a part was rejected is polled again.
+            if is_whole && acceptance.revision.is_some() {
+                self.health.revision = acceptance.revision;
+            }
+        }
+        self.health.cached = None;
+        self.withholding = Withholding::new(acceptance.held);
     }
-    let new_problems = state.rejected.new_among(problems);
-    let all = rejected.into_iter().chain(problems.iter().cloned());
-    let all = all.collect();
-    let new = state.reject(notices, all);
-    for problem in new_problems {
-        inner.note(notices, Some(source), generation, problem);
-    }
-    new
 }

@@ -20,8 +20,7 @@ pub(super) struct SourceState {
     pub(super) registered_at: SystemTime,
     pub(super) phase: Phase,
     pub(super) contact: Contact,
-    /// When it last answered; of restored values, when they were confirmed, as far as the wall clock
-    /// tells.
+    /// When it last answered; of restored values, when they were confirmed by the wall clock.
     pub(super) answered_at: Option<Instant>,
     pub(super) agreement: Agreement,
     /// What is rejected of its last update.

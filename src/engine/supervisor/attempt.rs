@@ -41,7 +41,7 @@ impl Drop for Attempt {
                 state.set_thread(Thread::Restarting(Some(restart_at)));
             }
         } else if self.is_running(&state) {
-            // It ended without being told to, which is our fault and not the source's.
+            // The thread ended by itself, which is our fault and not the source's.
             state.count_failure();
             let restart_at = soon(state.failures);
             state.set_thread(Thread::Restarting(Some(restart_at)));

@@ -1,4 +1,4 @@
-//! One thread that runs a source, until it is told to end, or is abandoned because it hangs.
+//! One thread that runs a source, until it has to end, or is abandoned because it hangs.
 
 use std::fmt;
 use std::time::{Duration, Instant};
