@@ -211,9 +211,9 @@ fn build<T: Send + Sync + 'static>(
         validate(&terms.validators, &default.value)
             .map_err(|reason| refused_default(&key, &reason, host))?;
     }
-    let host_now = host.upgrade().ok_or_else(closed)?;
+    let host_now = host.upgrade().ok_or_else(Error::closed)?;
     let mut terms = Some(terms);
-    let mut outcome = Err(closed());
+    let mut outcome = Err(Error::closed());
     host_now.between_commits(&mut |generation, registry| {
         // A slot that keeps its last good value would give a new handle a value that is not in force.
         let is_broken = |terms: &Spec<T>| {
@@ -274,7 +274,7 @@ fn fresh<T: Send + Sync + 'static>(
     registry: &mut Registry,
 ) -> Result<DynamicProperty<T>, Error> {
     let Some(terms) = left.take() else {
-        return Err(closed());
+        return Err(Error::closed());
     };
     let plain =
         terms.fallbacks.is_empty() && terms.default.is_none() && terms.validators.is_empty();
@@ -340,8 +340,4 @@ fn sharable<T: Send + Sync + 'static>(
                 && decoder.prefix == terms.decoder.prefix;
             same.then(|| slot.keep())
         })
-}
-
-fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the properties this belongs to are gone")
 }
