@@ -161,13 +161,13 @@ pub(super) fn visit_int<'de, V: Visitor<'de>>(value: i128, visitor: V) -> Result
 type Parts = SeqDeserializer<std::array::IntoIter<Part, 2>, Fault>;
 
 /// A duration as serde's own implementation reads it.
-pub(in crate::decode) fn duration_parts(value: Duration) -> Parts {
+pub(crate) fn duration_parts(value: Duration) -> Parts {
     let nanos = u64::from(value.subsec_nanos());
     SeqDeserializer::new([Part(value.as_secs()), Part(nanos)].into_iter())
 }
 
 /// The seconds or the nanoseconds of a duration.
-pub(in crate::decode) struct Part(u64);
+pub(crate) struct Part(u64);
 
 impl IntoDeserializer<'_, Fault> for Part {
     type Deserializer = serde::de::value::U64Deserializer<Fault>;

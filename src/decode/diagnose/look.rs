@@ -13,7 +13,7 @@ const MAX_NESTING: usize = 3;
 const MAX_NAMES: usize = 16;
 
 /// What a value looks like. Two values with the same look are most likely of one variant.
-pub(in crate::decode) fn look(input: Input<'_>) -> String {
+pub(crate) fn look(input: Input<'_>) -> String {
     let mut look = String::new();
     add_look(input, MAX_NESTING, &mut look);
     look

@@ -111,7 +111,7 @@ struct RequestedNames {
 }
 
 /// During a trial, records fields that a struct has or lacks.
-pub(in crate::decode) fn record_fields(names: &[&'static str]) {
+pub(crate) fn record_fields(names: &[&'static str]) {
     REQUESTED.with_borrow_mut(|requested| {
         if let Some(requested) = requested {
             requested.fields.extend(names);
@@ -120,7 +120,7 @@ pub(in crate::decode) fn record_fields(names: &[&'static str]) {
 }
 
 /// During a trial, records the variants of an enum.
-pub(in crate::decode) fn record_variants(names: &[&'static str]) {
+pub(crate) fn record_variants(names: &[&'static str]) {
     REQUESTED.with_borrow_mut(|requested| {
         if let Some(requested) = requested {
             requested.variants.extend(names);
@@ -129,12 +129,12 @@ pub(in crate::decode) fn record_variants(names: &[&'static str]) {
 }
 
 /// The number of the field that a name stands for.
-pub(in crate::decode) fn field_number(name: &str) -> Option<u64> {
+pub(crate) fn field_number(name: &str) -> Option<u64> {
     name.strip_prefix(FIELD_NUMBER)?.parse().ok()
 }
 
 /// The trials of one request.
-pub(in crate::decode) struct SecretTrials {
+pub(crate) struct SecretTrials {
     count: Cell<usize>,
 }
 
@@ -150,7 +150,7 @@ struct TrialTable {
 type Tag = Option<(&'static str, &'static str)>;
 
 impl SecretTrials {
-    pub(in crate::decode) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             count: Cell::new(0),
         }
@@ -158,7 +158,7 @@ impl SecretTrials {
 
     /// Masks the fault of a value in the place of a table with a secret, and records its key as secret as long
     /// as it is no table.
-    pub(in crate::decode) fn mask<T: DeserializeOwned>(
+    pub(crate) fn mask<T: DeserializeOwned>(
         &self,
         request: Request<'_>,
         diagnosis: &RefCell<Diagnosis>,
