@@ -83,7 +83,7 @@ impl Engine {
                 }
             });
             let engine = Weak::clone(me);
-            rules.secrets.when_more(move |key| {
+            rules.secrets.on_new_key(move |key| {
                 if let Some(engine) = engine.upgrade() {
                     engine.hide_in_health(key);
                 }

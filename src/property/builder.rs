@@ -152,7 +152,7 @@ fn read_key<T: DeserializeOwned>(
     key: &str,
     found: Found<'_>,
 ) -> Result<T, Error> {
-    let read = generation.decode_noting(key, found);
+    let read = generation.decode_recording(key, found);
     read.map_err(|error| generation.explain_missing_of::<T>(key, error))
 }
 
@@ -163,7 +163,7 @@ fn read_table<T: DeserializeOwned>(
 ) -> Result<T, Error> {
     let read = match found {
         Found::Nothing => generation.decode_absent(key),
-        found => generation.decode_noting(key, found),
+        found => generation.decode_recording(key, found),
     };
     read.map_err(|error| generation.explain_missing(error))
 }

@@ -6,12 +6,12 @@ use crate::value::spelled;
 
 /// A float, and the decimal number that its source wrote if the canonical form is another one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Written<'a> {
+pub(super) struct WrittenFloat<'a> {
     value: f64,
     text: Option<&'a str>,
 }
 
-impl<'a> Written<'a> {
+impl<'a> WrittenFloat<'a> {
     /// `None` if the input is no float. A spelling that is no decimal number does not count: a format
     /// may spell its numbers in any way.
     pub(super) fn of(input: Input<'a>) -> Option<Self> {

@@ -140,7 +140,7 @@ impl Cache {
             .inspect_err(|_| self.queue.did_not_begin())?;
         let queue = Arc::downgrade(&self.queue);
         // A value that turns out to be a secret must not stay on disk.
-        engine.rules.secrets.when_more(move |_| {
+        engine.rules.secrets.on_new_key(move |_| {
             if let Some(queue) = queue.upgrade() {
                 queue.rewrite_without_secrets();
             }
