@@ -20,7 +20,7 @@ use crate::decode::forward::forward_similar_methods;
 use crate::decode::input::{Input, Path, Segment};
 use crate::decode::request::Context;
 use crate::decode::scalars::{address, visit_int};
-use crate::decode::text::{self, Whole};
+use crate::decode::text::{self, AnyInteger};
 use crate::value::Value;
 use crate::value::key;
 use crate::value::origin::Origin;
@@ -70,8 +70,8 @@ macro_rules! integers {
             let range = || format!("{} ({} to {})", stringify!($t), $t::MIN, $t::MAX);
             let number = self.integer(stringify!($t), &range).and_then(|number| {
                 let number = match number {
-                    Whole::Signed(number) => $t::try_from(number).ok(),
-                    Whole::Huge(number) => $t::try_from(number).ok(),
+                    AnyInteger::Signed(number) => $t::try_from(number).ok(),
+                    AnyInteger::Huge(number) => $t::try_from(number).ok(),
                 };
                 number.ok_or_else(|| self.fault("out of range", range()))
             });
