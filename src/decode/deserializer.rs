@@ -15,7 +15,7 @@ use crate::decode::diagnose::inference::EntryTypes;
 use crate::decode::diagnose::placeholder::Placeholder;
 use crate::decode::diagnose::visit_recorder::VisitRecorder;
 use crate::decode::diagnose::wording::type_name;
-use crate::decode::diagnose::{secret_trials, untyped};
+use crate::decode::diagnose::{trial, untyped};
 use crate::decode::forward::forward_similar_methods;
 use crate::decode::input::{Input, Path, Segment};
 use crate::decode::request::Context;
@@ -251,7 +251,7 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
         or_placeholder!(self.deserialize_struct(name, fields, visitor));
         if let Some((path, _)) = self.context.request.substitute {
             if key::under(&self.path_text(), path) {
-                secret_trials::record_fields(fields);
+                trial::record_fields(fields);
             }
         }
         self.record_entry_types(EntryTypes::Distinct);
