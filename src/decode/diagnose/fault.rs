@@ -10,8 +10,8 @@ use serde::de::{Expected, Unexpected};
 
 use crate::decode::diagnose::form::INTEGERS;
 use crate::decode::diagnose::rejection::{self, Found, Rejection};
-use crate::decode::diagnose::secret_trials;
 use crate::decode::diagnose::text_arena::address;
+use crate::decode::diagnose::trial;
 use crate::decode::diagnose::wording::{
     is_number, is_serde_internal, is_serde_wording, list_names, truncate,
 };
@@ -325,7 +325,7 @@ impl serde::de::Error for Fault {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        secret_trials::record_variants(expected);
+        trial::record_variants(expected);
         let rejection = Rejection {
             found: Found::Text(variant.into()),
             subject: Some(address(variant)),
@@ -343,7 +343,7 @@ impl serde::de::Error for Fault {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        secret_trials::record_fields(&[field]);
+        trial::record_fields(&[field]);
         let mut fault = Self::new(ErrorKind::NotFound, "not set");
         fault.0.missing_field = Some(field);
         fault

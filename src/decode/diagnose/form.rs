@@ -12,7 +12,7 @@ use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::rejection::{Found, Rejection};
 use crate::decode::input::Input;
 use crate::decode::scalars::{duration_parts, visit_int};
-use crate::decode::text::{self, Whole};
+use crate::decode::text::{self, AnyInteger};
 use crate::value::key;
 use crate::value::units;
 
@@ -176,9 +176,9 @@ impl Form {
                 Some(Formed::Text(Cow::Borrowed(text.trim())))
             }
             (Form::Bool, Input::Text(text)) => text::boolean(text).map(Formed::Bool),
-            (Form::Integer, Input::Text(text)) => text::whole(text).ok().map(Formed::Integer),
+            (Form::Integer, Input::Text(text)) => text::integer(text).ok().map(Formed::Integer),
             (Form::Integer, Input::Float(_)) => {
-                let number = WrittenFloat::of(input)?.whole();
+                let number = WrittenFloat::of(input)?.integer();
                 number.ok().map(Formed::Integer)
             }
             (Form::F32, Input::Text(text)) => text::float(text).ok().map(Formed::F32),
@@ -236,7 +236,7 @@ pub(crate) enum Formed<'a> {
     Plain,
     Text(Cow<'a, str>),
     Bool(bool),
-    Integer(Whole),
+    Integer(AnyInteger),
     F32(f32),
     F64(f64),
     Duration(Duration),
@@ -259,8 +259,8 @@ impl Formed<'_> {
             },
             Formed::Text(text) => Found::Text(text.clone().into_owned()),
             Formed::Bool(value) => Found::Bool(*value),
-            Formed::Integer(Whole::Signed(value)) => Found::Number(value.to_string()),
-            Formed::Integer(Whole::Huge(value)) => Found::Number(value.to_string()),
+            Formed::Integer(AnyInteger::Signed(value)) => Found::Number(value.to_string()),
+            Formed::Integer(AnyInteger::Huge(value)) => Found::Number(value.to_string()),
             Formed::F32(value) => Found::Number(format!("{:?}", f64::from(*value))),
             Formed::F64(value) => Found::Number(format!("{value:?}")),
             Formed::Duration(_) | Formed::List => Found::Seq,
@@ -281,8 +281,8 @@ impl Formed<'_> {
             Formed::Map => return de.map(visitor),
             Formed::Text(text) => de.visit_text(&text, visitor),
             Formed::Bool(value) => visitor.visit_bool(value),
-            Formed::Integer(Whole::Signed(value)) => visit_int(value, visitor),
-            Formed::Integer(Whole::Huge(value)) => visitor.visit_u128(value),
+            Formed::Integer(AnyInteger::Signed(value)) => visit_int(value, visitor),
+            Formed::Integer(AnyInteger::Huge(value)) => visitor.visit_u128(value),
             Formed::F32(value) => visitor.visit_f32(value),
             Formed::F64(value) => visitor.visit_f64(value),
             Formed::Duration(value) => visitor.visit_seq(duration_parts(value)),

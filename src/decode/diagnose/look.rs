@@ -100,7 +100,7 @@ fn add_text(text: &str, look: &mut String) {
     let can_be = [
         text.trim().is_empty(),
         text::boolean(text).is_some(),
-        text::whole(text).is_ok(),
+        text::integer(text).is_ok(),
         text::float::<f64>(text).is_ok(),
         units::duration(text).is_ok(),
         braces::is_braced(text) || is_pairs(),

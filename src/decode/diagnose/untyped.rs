@@ -15,7 +15,7 @@ use crate::decode::diagnose::form::Formed;
 use crate::decode::diagnose::passes;
 use crate::decode::diagnose::placeholder::Placeholder;
 use crate::decode::diagnose::rejection::Found;
-use crate::decode::diagnose::secret_trials;
+use crate::decode::diagnose::trial;
 use crate::decode::scalars::duration_parts;
 
 /// Visits a value for a type that accepts any type.
@@ -25,7 +25,7 @@ pub(crate) fn visit_any<'de, V: Visitor<'de>>(
     visitor: V,
 ) -> Result<V::Value, Fault> {
     let name = de.input.text().filter(|_| de.is_name);
-    if let Some(number) = name.and_then(|name| secret_trials::field_number(&name)) {
+    if let Some(number) = name.and_then(|name| trial::field_number(&name)) {
         return visitor.visit_u64(number);
     }
     if let Some(placeholder) = de.placeholder() {
