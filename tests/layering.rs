@@ -75,7 +75,7 @@ const CLIENTS: [(&str, &[&str]); 18] = [
     ("tokio_rustls", &["sources/nats/connect.rs"]),
     ("flate2", &["sources/http/"]),
     ("httpdate", &["sources/http/"]),
-    ("crc32fast", &["engine/cache/encoding.rs"]),
+    ("crc32fast", &["engine/cache/encoding/"]),
 ];
 
 struct Import {

@@ -1,15 +1,18 @@
-//! Placeholders: while errors are collected, they stand in for the values known to be bad.
+//! Placeholders: invented values in the place of bad ones, while errors are collected.
 
-use serde::de::value::StrDeserializer;
+use std::iter::RepeatN;
+
+use serde::de::value::{MapDeserializer, SeqDeserializer, StrDeserializer};
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
-    VariantAccess, Visitor,
+    DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, VariantAccess, Visitor,
 };
 
-use crate::decode::diagnose::fault::{Fault, Got};
+use crate::decode::diagnose::fault::Fault;
+use crate::decode::diagnose::rejection::Found;
+use crate::decode::forward::{forward_fields_of_variant, forward_similar_methods};
 
-/// How many different placeholders there are before a type is given up on.
-pub(in crate::decode) const LEVELS: usize = 6;
+/// How many placeholders a type is offered.
+pub(crate) const LEVELS: usize = 6;
 
 const TEXTS: [&str; LEVELS] = [
     "",
@@ -21,46 +24,50 @@ const TEXTS: [&str; LEVELS] = [
 ];
 const NUMBERS: [u8; LEVELS] = [0, 1, 2, 10, 60, 100];
 
-/// Types that nest without end through their first variant stop here.
-const DEEPEST: usize = 16;
+/// How deep types are followed that nest through their first variant.
+const MAX_NESTING: usize = 16;
 
-/// Answers any request with something simple. Types that refuse it are asked again with the next
+/// A deserializer that answers any request with a simple value. A type that rejects it is offered the next
 /// level.
 #[derive(Clone, Copy)]
-pub(in crate::decode) struct Dummy {
+pub(crate) struct Placeholder {
     level: usize,
     depth: usize,
 }
 
-impl Dummy {
-    pub(in crate::decode) fn new(level: usize) -> Self {
+impl Placeholder {
+    pub(crate) fn new(level: usize) -> Self {
         let level = level.min(LEVELS - 1);
         Self { level, depth: 0 }
     }
 
-    /// What `deserialize_any` hands over.
-    pub(in crate::decode) fn got(self) -> Got {
+    /// What `deserialize_any` visits, as serde reports it.
+    pub(crate) fn found(self) -> Found {
         match self.level {
-            0 => Got::Number("0".to_owned()),
-            1 => Got::Text(String::new()),
-            2 => Got::Bool(false),
-            3 => Got::Unit,
-            4 => Got::Seq,
-            _ => Got::Map,
+            0 => Found::Number("0".to_owned()),
+            1 => Found::Text(String::new()),
+            2 => Found::Bool(false),
+            3 => Found::Unit,
+            4 => Found::Seq,
+            _ => Found::Map,
         }
     }
 
-    /// The text for who asks for anything and wants a text; `None` at the last level.
-    pub(in crate::decode) fn text(self) -> Option<&'static str> {
+    /// The text for a type that accepts any type, but rejects all but text; `None` at the last level.
+    pub(crate) fn text(self) -> Option<&'static str> {
         TEXTS.get(self.level + 1).copied()
     }
 
     fn inner(self) -> Result<Self, Fault> {
-        if self.depth == DEEPEST {
+        if self.depth == MAX_NESTING {
             return Err(<Fault as serde::de::Error>::custom("nested too deep"));
         }
         let depth = self.depth + 1;
         Ok(Self { depth, ..self })
+    }
+
+    fn repeated(self, count: usize) -> SeqDeserializer<RepeatN<Self>, Fault> {
+        SeqDeserializer::new(std::iter::repeat_n(self, count))
     }
 }
 
@@ -72,8 +79,18 @@ macro_rules! numbers {
     )*};
 }
 
-impl<'de> Deserializer<'de> for Dummy {
+impl IntoDeserializer<'_, Fault> for Placeholder {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Placeholder {
     type Error = Fault;
+
+    forward_similar_methods!();
 
     numbers! {
         deserialize_i16 visit_i16 i16
@@ -113,10 +130,6 @@ impl<'de> Deserializer<'de> for Dummy {
         visitor.visit_str(TEXTS[self.level])
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        self.deserialize_str(visitor)
-    }
-
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.deserialize_str(visitor)
     }
@@ -125,23 +138,11 @@ impl<'de> Deserializer<'de> for Dummy {
         visitor.visit_bytes(TEXTS[self.level].as_bytes())
     }
 
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        self.deserialize_bytes(visitor)
-    }
-
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         visitor.visit_none()
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_unit_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
         visitor.visit_unit()
     }
 
@@ -154,22 +155,12 @@ impl<'de> Deserializer<'de> for Dummy {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let dummy = self.inner()?;
-        visitor.visit_seq(Several { dummy, left: 0 })
+        self.deserialize_tuple(0, visitor)
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Fault> {
-        let dummy = self.inner()?;
-        visitor.visit_seq(Several { dummy, left: len })
-    }
-
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        len: usize,
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
-        self.deserialize_tuple(len, visitor)
+        let placeholder = self.inner()?;
+        visitor.visit_seq(placeholder.repeated(len))
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -182,17 +173,14 @@ impl<'de> Deserializer<'de> for Dummy {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let dummy = self.inner()?;
-        // The names hold the aliases too, and a field that is set twice is refused: by position
-        // first. Types that know no positions get their turn at the next level.
+        let placeholder = self.inner()?;
+        // The names include aliases, and a struct rejects a field that is set twice. So the fields come
+        // by position first. The next level serves types that read no positions.
         if self.level % 2 == 0 && !fields.is_empty() {
-            let left = fields.len();
-            return visitor.visit_seq(Several { dummy, left });
+            return visitor.visit_seq(placeholder.repeated(fields.len()));
         }
-        visitor.visit_map(Fields {
-            dummy,
-            names: fields.iter(),
-        })
+        let entries = fields.iter().map(|name| (*name, placeholder));
+        visitor.visit_map(MapDeserializer::new(entries))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -201,10 +189,10 @@ impl<'de> Deserializer<'de> for Dummy {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let dummy = self.inner()?;
+        let placeholder = self.inner()?;
         let name = variants.get(self.level % variants.len().max(1));
         visitor.visit_enum(Chosen {
-            dummy,
+            placeholder,
             name: name.copied().unwrap_or_default(),
         })
     }
@@ -214,55 +202,9 @@ impl<'de> Deserializer<'de> for Dummy {
     }
 }
 
-/// So many placeholders in a row.
-struct Several {
-    dummy: Dummy,
-    left: usize,
-}
-
-impl<'de> SeqAccess<'de> for Several {
-    type Error = Fault;
-
-    fn next_element_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, Fault> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        self.left -= 1;
-        seed.deserialize(self.dummy).map(Some)
-    }
-}
-
-/// A placeholder for each field.
-struct Fields {
-    dummy: Dummy,
-    names: std::slice::Iter<'static, &'static str>,
-}
-
-impl<'de> MapAccess<'de> for Fields {
-    type Error = Fault;
-
-    fn next_key_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, Fault> {
-        let Some(name) = self.names.next() else {
-            return Ok(None);
-        };
-        let name: StrDeserializer<'_, Fault> = (*name).into_deserializer();
-        seed.deserialize(name).map(Some)
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
-        seed.deserialize(self.dummy)
-    }
-}
-
-/// One variant with placeholders in it.
+/// A variant with placeholders as its content.
 struct Chosen {
-    dummy: Dummy,
+    placeholder: Placeholder,
     name: &'static str,
 }
 
@@ -279,23 +221,13 @@ impl<'de> EnumAccess<'de> for Chosen {
 impl<'de> VariantAccess<'de> for Chosen {
     type Error = Fault;
 
+    forward_fields_of_variant!(placeholder);
+
     fn unit_variant(self) -> Result<(), Fault> {
         Ok(())
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Fault> {
-        seed.deserialize(self.dummy)
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Fault> {
-        self.dummy.deserialize_tuple(len, visitor)
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
-        self.dummy.deserialize_struct("", fields, visitor)
+        seed.deserialize(self.placeholder)
     }
 }

@@ -1,26 +1,26 @@
-//! Texts that are told apart by where they live in memory.
+//! Texts that are told apart by their addresses in memory.
 //!
 //! serde's buffer keeps a borrowed text as it is, and an error about it quotes that very text. So the
-//! address says which of several equal texts a type has judged.
+//! address says which of several equal texts a type has rejected.
 
 use std::cell::{Cell, OnceCell};
 
-/// How many texts the first part holds; each further part holds twice as many.
-const FIRST: usize = 16;
+/// The capacity of the first part; each further part has twice as much.
+const FIRST_CAPACITY: usize = 16;
 
-/// Texts that live as long as a decoding.
-pub(in crate::decode) struct Texts {
+/// Owns the visited texts of one pass.
+pub(crate) struct TextArena {
     texts: Vec<OnceCell<Box<str>>>,
     used: Cell<usize>,
-    next: OnceCell<Box<Texts>>,
+    next: OnceCell<Box<TextArena>>,
 }
 
 /// Follows each text, so that an empty one has an address of its own.
 const END: char = '\0';
 
-impl Texts {
-    pub(in crate::decode) fn new() -> Self {
-        Self::of(FIRST)
+impl TextArena {
+    pub(crate) fn new() -> Self {
+        Self::of(FIRST_CAPACITY)
     }
 
     fn of(len: usize) -> Self {
@@ -32,7 +32,7 @@ impl Texts {
     }
 
     /// A copy of a text at an address that no other text has.
-    pub(in crate::decode) fn keep(&self, text: &str) -> &str {
+    pub(crate) fn keep(&self, text: &str) -> &str {
         let at = self.used.get();
         let Some(slot) = self.texts.get(at) else {
             let len = self.texts.len() * 2;
@@ -46,7 +46,7 @@ impl Texts {
 }
 
 /// The address of a text.
-pub(in crate::decode) fn address(text: &str) -> usize {
+pub(crate) fn address(text: &str) -> usize {
     text.as_ptr().addr()
 }
 
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn equal_texts_have_different_addresses() {
-        let texts = Texts::new();
+        let texts = TextArena::new();
         let kept: Vec<&str> = (0..100).map(|_| texts.keep("")).collect();
         let addresses: std::collections::HashSet<_> = kept.iter().map(|it| address(it)).collect();
         assert_eq!(addresses.len(), 100);

@@ -8,7 +8,7 @@
 //! Where the system has no thread to give, the callbacks stay in the queue. Every commit, every
 //! look at the health and the watchdog of the sources try again.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -38,20 +38,15 @@ const MAX_THREADS: usize = 64;
 /// How many callbacks may trigger each other in a row.
 pub(crate) const MAX_DEPTH: u32 = 32;
 
+mod inline;
+
+pub(crate) use inline::never_here;
+
 thread_local! {
     /// How deep in a chain of callbacks that trigger each other this thread is; 0 outside.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// The depth of the commit whose subscribers this thread is telling.
+    /// The depth of the commit whose subscribers this thread is notifying.
     static CAUSE: Cell<u32> = const { Cell::new(0) };
-    /// The callbacks that this thread runs inline, for each dispatcher whose callbacks it is running.
-    static INLINE: RefCell<Vec<InlineQueue>> = const { RefCell::new(Vec::new()) };
-    /// Whether this thread runs no callbacks, not even inline.
-    static NEVER_HERE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// From now on this thread runs no callbacks, not even inline.
-pub(crate) fn never_here() {
-    NEVER_HERE.set(true);
 }
 
 /// The depth a commit made by this thread has.
@@ -59,30 +54,16 @@ pub(crate) fn depth_of_commit() -> u32 {
     DEPTH.get()
 }
 
-/// The depth of the commit whose subscribers this thread is telling.
+/// The depth of the commit whose subscribers this thread is notifying.
 pub(crate) fn cause() -> u32 {
     CAUSE.get()
 }
 
-/// Has everything told inside `tell` count as caused by a commit of that depth.
-pub(crate) fn caused_by(depth: u32, tell: impl FnOnce()) {
+/// Runs `notify`; its notifications count as caused by a commit of that depth.
+pub(crate) fn caused_by(depth: u32, notify: impl FnOnce()) {
     let before = CAUSE.replace(depth);
-    tell();
+    notify();
     CAUSE.set(before);
-}
-
-/// The callbacks of one dispatcher that one thread runs inline. No other thread runs them, so they have
-/// run when the commit returns that caused them.
-struct InlineQueue {
-    /// The address of the dispatcher.
-    dispatcher: usize,
-    jobs: VecDeque<Arc<Subscriber>>,
-}
-
-/// Calls `f` with the inline queues of this thread; `None` at the end of the thread, when nothing is
-/// known of it any more.
-fn with_inline<R>(f: impl FnOnce(&mut Vec<InlineQueue>) -> R) -> Option<R> {
-    INLINE.try_with(|queues| f(&mut queues.borrow_mut())).ok()
 }
 
 /// Runs subscribers.
@@ -163,7 +144,7 @@ impl Dispatcher {
     /// Has a subscriber run: on a worker, or on this thread if callbacks run inline and this is
     /// not one that must not run any.
     pub(crate) fn schedule(&self, subscriber: Arc<Subscriber>) {
-        if self.0.inline && !NEVER_HERE.get() {
+        if self.0.inline && !inline::is_never_here() {
             let is_outermost = self.begin_inline();
             self.enqueue(subscriber);
             if is_outermost {
@@ -180,7 +161,7 @@ impl Dispatcher {
             if self.0.inline {
                 None
             } else {
-                self.provide(&mut queue)
+                self.ensure_thread(&mut queue)
             }
         };
         self.report(trouble);
@@ -189,22 +170,10 @@ impl Dispatcher {
         }
     }
 
-    /// Puts a subscriber into the inline queue of this thread if it has one, else into that of all.
-    fn enqueue(&self, subscriber: Arc<Subscriber>) {
-        let mut subscriber = Some(subscriber);
-        self.with_own(|jobs| jobs.extend(subscriber.take()));
-        if let Some(subscriber) = subscriber {
-            let mut queue = self.0.queue.lock();
-            if !queue.stopped {
-                queue.jobs.push_back(subscriber);
-            }
-        }
-    }
-
-    /// Notifies those who listen to commits, and then runs the callbacks that asks for, if they run
-    /// inline: nobody who waits for a commit waits for a callback.
+    /// Notifies the listeners of commits, and then runs the callbacks of the subscribers among them, if
+    /// they run inline: a thread that waits for a commit waits for no callback.
     pub(crate) fn deliver(&self, notify: impl FnOnce()) {
-        let is_outermost = self.0.inline && !NEVER_HERE.get() && self.begin_inline();
+        let is_outermost = self.0.inline && !inline::is_never_here() && self.begin_inline();
         notify();
         if is_outermost {
             self.run_inline();
@@ -213,7 +182,7 @@ impl Dispatcher {
         }
     }
 
-    /// Tries again to have the queue looked after, if no thread could be started for it.
+    /// Tries again to start a thread for the queue, if none could be started.
     pub(crate) fn retry(&self) {
         let trouble = {
             let mut queue = self.0.queue.lock();
@@ -224,7 +193,7 @@ impl Dispatcher {
                 queue.starved = None;
                 return;
             }
-            self.provide(&mut queue)
+            self.ensure_thread(&mut queue)
         };
         self.report(trouble);
     }
@@ -275,10 +244,10 @@ impl Dispatcher {
         drop(jobs);
     }
 
-    /// Makes sure that a thread looks after the queue, and returns what is to be reported once the
-    /// lock is released.
+    /// Makes sure that a thread serves the queue. Returns what is to be reported once the lock is
+    /// released.
     #[must_use]
-    fn provide(&self, queue: &mut Queue) -> Option<Trouble> {
+    fn ensure_thread(&self, queue: &mut Queue) -> Option<Trouble> {
         if queue.idle > 0 {
             queue.starved = None;
             self.0.wake.notify_one();
@@ -326,7 +295,7 @@ impl Dispatcher {
             let now = Instant::now();
             let newest = queue.busy.iter().map(|(_, began)| *began).max();
             if let Some(began) = newest {
-                // Somebody is at it and was not long ago: stand by.
+                // Another worker has begun a callback shortly before: stand by.
                 let waited = now.saturating_duration_since(began);
                 if waited < GRACE {
                     self.0.wake.wait_for(&mut queue, GRACE - waited);
@@ -340,7 +309,7 @@ impl Dispatcher {
                 queue.busy.retain(|(id, _)| *id != me);
                 queue.busy.push((me, Instant::now()));
                 let trouble = if !queue.jobs.is_empty() && queue.idle == 0 {
-                    self.provide(&mut queue)
+                    self.ensure_thread(&mut queue)
                 } else {
                     None
                 };
@@ -374,104 +343,6 @@ impl Dispatcher {
         if ran.after == After::Again {
             self.enqueue(subscriber);
         }
-    }
-
-    /// Has another thread run what waits: this one must not run callbacks.
-    fn hand_over(&self) {
-        let trouble = {
-            let mut queue = self.0.queue.lock();
-            if queue.jobs.is_empty() || queue.stopped {
-                None
-            } else {
-                self.provide(&mut queue)
-            }
-        };
-        self.report(trouble);
-    }
-
-    /// Runs what was handed over by threads that must not run it, and ends the thread.
-    fn run_handed_over(&self) {
-        {
-            let mut queue = self.0.queue.lock();
-            queue.idle -= 1;
-            queue.workers -= 1;
-        }
-        if self.begin_inline() {
-            while let Some(subscriber) = self.next_own().or_else(|| self.next_shared()) {
-                self.run(subscriber);
-            }
-            self.end_inline();
-        }
-        self.0.threads.forget_current();
-    }
-
-    /// Runs what this thread has to run inline; what that triggers waits its turn. Where no thread can
-    /// be started for what was handed over, this thread runs that too.
-    fn run_inline(&self) {
-        while let Some(subscriber) = self.next_own().or_else(|| self.next_abandoned()) {
-            self.run(subscriber);
-        }
-        self.end_inline();
-    }
-
-    fn next_own(&self) -> Option<Arc<Subscriber>> {
-        let next = self.with_own(VecDeque::pop_front).flatten()?;
-        (!self.0.queue.lock().stopped).then_some(next)
-    }
-
-    fn next_shared(&self) -> Option<Arc<Subscriber>> {
-        self.0.queue.lock().jobs.pop_front()
-    }
-
-    /// What waits for a thread that cannot be started. At the end of a thread its own callbacks are
-    /// among that.
-    fn next_abandoned(&self) -> Option<Arc<Subscriber>> {
-        let has_no_own = self.with_own(|_| ()).is_none();
-        let mut queue = self.0.queue.lock();
-        if has_no_own || queue.starved.is_some() {
-            return queue.jobs.pop_front();
-        }
-        None
-    }
-
-    fn address(&self) -> usize {
-        Arc::as_ptr(&self.0).addr()
-    }
-
-    /// Calls `f` with the inline queue that this thread has for this dispatcher, if it has one.
-    fn with_own<R>(&self, f: impl FnOnce(&mut VecDeque<Arc<Subscriber>>) -> R) -> Option<R> {
-        let me = self.address();
-        with_inline(|queues| {
-            let own = queues.iter_mut().find(|queue| queue.dispatcher == me);
-            own.map(|queue| f(&mut queue.jobs))
-        })
-        .flatten()
-    }
-
-    /// Begins an inline queue on this thread, unless it has one already.
-    fn begin_inline(&self) -> bool {
-        let me = self.address();
-        let begun = with_inline(|queues| {
-            let is_new = queues.iter().all(|queue| queue.dispatcher != me);
-            if is_new {
-                queues.push(InlineQueue {
-                    dispatcher: me,
-                    jobs: VecDeque::new(),
-                });
-            }
-            is_new
-        });
-        begun.unwrap_or(true)
-    }
-
-    fn end_inline(&self) {
-        let me = self.address();
-        let ended = with_inline(|queues| {
-            let at = queues.iter().position(|queue| queue.dispatcher == me);
-            at.map(|at| queues.swap_remove(at))
-        });
-        // It is empty unless the dispatcher has stopped, and dropped without a borrow.
-        drop(ended);
     }
 }
 

@@ -1,22 +1,22 @@
-//! What is masked of the parts that were cut out of a text.
+//! Masks the items and the entries of a text that may hold a secret.
 //!
-//! A secret that was read out of a text is known by its place: `list.0.code`. Another type may cut the same
-//! text in another way, and the secret is then a part of something whose place is neither above nor below
-//! that one. So a part is shown only if the known places tell that the text was cut in the same way.
+//! A secret that was read out of a text is known by its key: `list.0.code`. Another type may split the same
+//! text in another way. The secret is then in a part whose key is neither above nor below that key. So a
+//! part is shown only if the known keys say that the text was split in the same way.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decode::braces;
-use crate::decode::place::De;
+use crate::decode::deserializer::ValueDeserializer;
 use crate::value::Value;
 use crate::value::key;
 
-/// Which items that were cut out of a text may not be shown.
+/// Which items of a text errors mask.
 pub(super) enum MaskedItems {
     None,
     All,
-    /// Those that hold a known secret mask it themselves. Others may be like them.
+    /// The items with a known secret mask it themselves. The others may have a secret too.
     Except(BTreeSet<usize>),
 }
 
@@ -34,9 +34,8 @@ impl MaskedItems {
     }
 }
 
-impl De<'_, '_> {
-    /// Which items that were cut out of a text may not be shown. Of tables in braces, each masks its own
-    /// secret fields.
+impl ValueDeserializer<'_, '_> {
+    /// Which items of a text errors mask. A table in braces masks its own secret fields.
     #[cold]
     pub(super) fn masked_items(&self, items: &[Cow<'_, str>]) -> MaskedItems {
         let path = self.path_text();
@@ -53,27 +52,27 @@ impl De<'_, '_> {
         match known {
             Some(known) if known.is_empty() => MaskedItems::None,
             Some(known) if known.iter().all(|at| *at < items.len()) => MaskedItems::Except(known),
-            // The secret was cut out of the text in another way.
+            // The text with the secret was split in another way.
             _ => MaskedItems::All,
         }
     }
 
-    /// Whether nothing of the fields that were cut out of a text in braces may be shown. Each masks itself
-    /// if it is secret, unless the secret was cut out of the text in another way.
+    /// Whether errors mask all fields of a text in braces. A secret field masks itself, unless the text with
+    /// the secret was split in another way.
     #[cold]
     pub(super) fn masks_fields(&self, fields: &BTreeMap<Box<str>, Value>) -> bool {
         let path = self.path_text();
         let is_field = |name: &String| fields.contains_key(name.as_str());
-        let is_cut_so = || {
+        let is_split_alike = || {
             self.secrets_below(&path)
                 .is_some_and(|names| names.iter().all(is_field))
         };
-        self.masked || self.is_secret_by_name(&path) || !is_cut_so()
+        self.masked || self.is_secret_by_name(&path) || !is_split_alike()
     }
 
-    /// The names below which something is known as secret; `None` if that is not known.
+    /// The names of the entries with known secrets; `None` if they are not known.
     fn secrets_below(&self, path: &str) -> Option<BTreeSet<String>> {
-        match self.context.secrets {
+        match self.secrets() {
             Some(secrets) => secrets.names_below(path),
             None => Some(BTreeSet::new()),
         }

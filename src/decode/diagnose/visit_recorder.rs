@@ -1,56 +1,60 @@
-//! What is handed over to who asks for whatever there is, noted with its place.
+//! Records what a traced pass visits, so that secrets in serde's buffer can be found by their values.
+//!
+//! See [`buffered`].
 
 use std::fmt;
 
 use serde::de::{Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
+use crate::decode::deserializer::ValueDeserializer;
 use crate::decode::input::Input;
-use crate::decode::place::De;
 use crate::value::Value;
-use crate::value::secret::buffered::{self, Handing};
+use crate::value::secret::buffered::{self, VisitKind};
 
-/// Passes on what is handed over at a place, and notes it in a pass that is traced.
-pub(in crate::decode) struct Watch<'a, 'de, V> {
+/// Forwards a visit to the visitor of the type, and records it in a traced pass.
+pub(crate) struct VisitRecorder<'a, 'de, V> {
     visitor: V,
-    de: De<'a, 'de>,
+    de: ValueDeserializer<'a, 'de>,
 }
 
-impl<'a, 'de, V> Watch<'a, 'de, V> {
-    pub(in crate::decode) fn new(de: De<'a, 'de>, visitor: V) -> Self {
+impl<'a, 'de, V> VisitRecorder<'a, 'de, V> {
+    pub(crate) fn new(de: ValueDeserializer<'a, 'de>, visitor: V) -> Self {
         Self { visitor, de }
     }
 
-    /// Notes a value, or a list or a table, and gives the visitor.
-    fn note(self, value: impl FnOnce() -> Option<Value>) -> V {
-        if self.de.is_traced() && !self.de.name {
-            note(&self.de, value());
+    /// Records a value, or `None` for a list or a table, and returns the visitor.
+    fn record(self, value: impl FnOnce() -> Option<Value>) -> V {
+        if self.de.is_traced() && !self.de.is_name {
+            record(&self.de, value());
         }
         self.visitor
     }
 }
 
 #[cold]
-fn note(de: &De<'_, '_>, value: Option<Value>) {
+fn record(de: &ValueDeserializer<'_, '_>, value: Option<Value>) {
     let path = de.path_text();
-    let handing = match (de.input, de.context.slow) {
-        (Input::Dummy(_), Some(slow)) if slow.borrow().is_missing(&path) => Handing::Missing,
-        (Input::Dummy(_), _) => Handing::StandIn,
-        (Input::Absent, _) => Handing::Missing,
-        _ => Handing::Real,
+    let kind = match (de.input, de.context.diagnosis) {
+        (Input::Placeholder(_), Some(diagnosis)) if diagnosis.borrow().is_missing(&path) => {
+            VisitKind::Missing
+        }
+        (Input::Placeholder(_), _) => VisitKind::Placeholder,
+        (Input::Absent, _) => VisitKind::Missing,
+        _ => VisitKind::Real,
     };
     let written = de.input.text().map(|text| text.into_owned());
-    buffered::handed(path, value, written, handing);
+    buffered::record_visit(path, value, written, kind);
 }
 
 macro_rules! scalars {
     ($($method:ident $t:ty, $value:ident => $noted:expr;)*) => {$(
         fn $method<E: Error>(self, $value: $t) -> Result<V::Value, E> {
-            self.note(|| Some($noted)).$method($value)
+            self.record(|| Some($noted)).$method($value)
         }
     )*};
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Watch<'_, 'de, V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for VisitRecorder<'_, 'de, V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,11 +85,11 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watch<'_, 'de, V> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
-        self.note(|| Some(Value::Unset)).visit_unit()
+        self.record(|| Some(Value::Unset)).visit_unit()
     }
 
     fn visit_none<E: Error>(self) -> Result<V::Value, E> {
-        self.note(|| Some(Value::Unset)).visit_none()
+        self.record(|| Some(Value::Unset)).visit_none()
     }
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
@@ -97,19 +101,19 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watch<'_, 'de, V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
-        let traced = self.de.is_traced();
-        let visitor = self.note(|| None);
-        if traced {
-            return buffered::inside(|| visitor.visit_seq(items));
+        let is_traced = self.de.is_traced();
+        let visitor = self.record(|| None);
+        if is_traced {
+            return buffered::record_container(|| visitor.visit_seq(items));
         }
         visitor.visit_seq(items)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<V::Value, A::Error> {
-        let traced = self.de.is_traced();
-        let visitor = self.note(|| None);
-        if traced {
-            return buffered::inside(|| visitor.visit_map(entries));
+        let is_traced = self.de.is_traced();
+        let visitor = self.record(|| None);
+        if is_traced {
+            return buffered::record_container(|| visitor.visit_map(entries));
         }
         visitor.visit_map(entries)
     }
