@@ -103,7 +103,7 @@ fn tree_is_refused(view: &View) -> bool {
 
 fn layers<'a>(overrides: &'a Tree, placed: &'a [Placed], defaults: &'a Tree) -> Vec<&'a Tree> {
     let mut placed: Vec<&Placed> = placed.iter().collect();
-    placed.sort_by_key(|placed| (placed.rank, Reverse(placed.id)));
+    placed.sort_by_key(|placed| Reverse((placed.rank, placed.id)));
     let middle = placed.into_iter().map(|placed| &placed.tree);
     [overrides]
         .into_iter()
@@ -637,7 +637,7 @@ impl World {
     /// The health of each source has exactly the items that do not count.
     fn compare_ignored_items(&self) {
         let mut placed = self.placed();
-        placed.sort_by_key(|placed| (placed.rank, Reverse(placed.id)));
+        placed.sort_by_key(|placed| Reverse((placed.rank, placed.id)));
         let ignored = self.notes(&self.overrides).ignored;
         let health = self.props.health();
         for (at, layer) in placed.iter().enumerate() {

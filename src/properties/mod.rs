@@ -211,20 +211,21 @@ impl Properties {
         })
     }
 
-    /// What every layer says about a key, which one wins, where it was written, and what was
-    /// refused.
+    /// Explains a key: its value in every layer, which one wins, where it was written, and which values
+    /// were rejected.
+    ///
+    /// The explanation of a malformed key has the error in [`Explanation::broken`].
     pub fn explain(&self, key: &str) -> Explanation {
         let mut explanation = self.snapshot().explain(key);
-        if self.0.engine.check_process().is_err() {
+        let (Ok(key), Ok(())) = (Key::parse(key), self.0.engine.check_process()) else {
             return explanation;
-        }
+        };
         for (source, place) in self.0.engine.health_registry.locations() {
             let mut layers = explanation.layers.iter_mut();
             if let Some(layer) = layers.find(|layer| layer.source == source) {
                 layer.location = Some(place);
             }
         }
-        let key = Key::parse(key).unwrap_or_else(|_| Key::root());
         explanation.refused = self.0.engine.health_registry.refused_of(key.as_str());
         explanation
     }

@@ -99,13 +99,12 @@ impl Scoped {
         self.props.subscribe(self.full(prefix)?, callback)
     }
 
-    /// As [`Properties::explain`].
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) if the key is malformed.
-    pub fn explain(&self, key: &str) -> Result<Explanation, Error> {
-        Ok(self.props.explain(self.full(key)?.as_str()))
+    /// Explains a key, as [`Properties::explain`] does; the explanation names it in full.
+    pub fn explain(&self, key: &str) -> Explanation {
+        match self.full(key) {
+            Ok(key) => self.props.explain(key.as_str()),
+            Err(error) => Explanation::of_malformed(&self.props.snapshot().0, key, error),
+        }
     }
 
     /// As [`Properties::set`].

@@ -16,9 +16,29 @@ use crate::value::secret::Secrets;
 
 /// All keys under a prefix that changed since the call before.
 ///
-/// A subscriber that keeps up gets one batch for each generation. The generations that come while
-/// its callback runs become one batch: the newest snapshot, with the oldest `old` and the newest
-/// `new` of each key. A key that is back where it was is left out.
+/// [`Properties::on_change_under`](crate::Properties::on_change_under) calls its callback with one
+/// batch for each generation. Generations that come while the callback runs become one batch: the
+/// newest snapshot, and of each key the oldest old value and the newest new value. A key that has
+/// its old value again is left out.
+///
+/// ```
+/// use std::sync::mpsc::channel;
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let memory = Memory::from([("http.port", 80), ("http.backlog", 10), ("qps", 1)]);
+/// let props = Properties::builder().source(memory.clone()).inline_callbacks().build()?;
+/// let (report, reports) = channel();
+/// let _subscription = props.on_change_under("http", move |batch| {
+///     let keys: Vec<String> = batch.changes().iter().map(|change| change.key().to_string()).collect();
+///     let port: u16 = batch.snapshot().get("http.port").unwrap();
+///     report.send((keys, port, batch.generation())).unwrap();
+/// })?;
+/// memory.replace([("http.port", 81), ("http.backlog", 20), ("qps", 2)])?;
+/// let (keys, port, generation) = reports.recv().unwrap();
+/// assert_eq!(keys, ["http.backlog", "http.port"]);
+/// assert_eq!((port, generation), (81, props.generation()));
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 pub struct Batch {
     /// The newest generation in the batch.
     generation: u64,
@@ -27,7 +47,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The generation that brought the changes; the newest, if several were merged.
+    /// The generation that brought the changes; the newest one if several were merged.
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -37,7 +57,7 @@ impl Batch {
         &self.changes
     }
 
-    /// The tree as it was when the newest of these changes became visible.
+    /// The tree of that generation.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }

@@ -68,23 +68,38 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
         self
     }
 
-    /// Refuses values for which `accept` is false: the update that brings one is refused and the
-    /// last good value stays.
-    pub fn validate(self, accept: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
-        self.validate_with(move |value| match accept(value) {
-            true => Ok(()),
-            false => Err("refused by the property's validator".to_owned()),
-        })
-    }
-
-    /// As [`validate`](Self::validate), with the reason in words. They are left out if the key is secret,
-    /// and otherwise show `******` in place of each known secret.
-    pub fn validate_with(
+    /// Rejects values for which `validator` returns an error: an update that brings one is rejected,
+    /// and the last good value stays. A property can have several validators, and the first error
+    /// counts.
+    ///
+    /// The returned text is the reason in the reported error. It is left out if the key is secret, and
+    /// shows `******` in place of each other known secret. A validator runs inside the commit; see
+    /// [`Properties`](crate::Properties#inside-validators-and-decoders). Its panic rejects the update.
+    ///
+    /// ```
+    /// use liveprops::{ErrorKind, Properties, sources::Memory};
+    ///
+    /// let memory = Memory::from([("qps", 100)]);
+    /// let props = Properties::builder().source(memory.clone()).build()?;
+    /// let qps = props
+    ///     .property::<u32>("qps")
+    ///     .validate(|qps| match qps {
+    ///         0 => Err("must not be 0".into()),
+    ///         _ => Ok(()),
+    ///     })
+    ///     .build()?;
+    /// let error = memory.set("qps", 0).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Rejected);
+    /// assert_eq!(error.to_string(), "`qps`: must not be 0, found integer 0 (memory @ 1)");
+    /// assert_eq!(qps.get(), 100);
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    pub fn validate(
         mut self,
-        check: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static,
+        validator: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         self.validators
-            .push(Arc::new(Contained::new(Box::new(check))));
+            .push(Arc::new(Contained::new(Box::new(validator))));
         self
     }
 

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 use crate::property::builder;
+use crate::property::change::Change;
 use crate::property::listen::Changes;
 use crate::property::reader::Reader;
 use crate::property::slot::{Mapped, Slot, ValueGuard, Version};
@@ -14,7 +15,6 @@ use crate::property::subscription::{Subscriber, Subscription};
 use crate::sync::discard::Contained;
 use crate::tree::snapshot::Snapshot;
 use crate::value::key::Key;
-use crate::value::origin::Origin;
 
 /// A typed handle on one key that always reads the current value.
 ///
@@ -48,37 +48,6 @@ impl<T> Clone for DynamicProperty<T> {
         Self {
             slot: Arc::clone(&self.slot),
         }
-    }
-}
-
-/// A change of one property, as a callback sees it.
-#[non_exhaustive]
-pub struct Change<'a, T> {
-    /// The value this subscriber saw last.
-    pub old: &'a T,
-    /// The value now.
-    pub new: &'a T,
-    /// The property's key.
-    pub key: &'a Key,
-    /// The generation that brought the new value.
-    pub generation: u64,
-    /// When that was, by the wall clock; for showing only.
-    pub time: SystemTime,
-    /// Where the old value was written.
-    pub old_origin: Option<&'a Origin>,
-    /// Where the new value is written; `None` for a default and for a struct.
-    pub origin: Option<&'a Origin>,
-}
-
-impl<T> fmt::Debug for Change<'_, T> {
-    /// Shows where the values were written, not the values: they may be secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Change")
-            .field("key", self.key)
-            .field("generation", &self.generation)
-            .field("old_origin", &self.old_origin)
-            .field("origin", &self.origin)
-            .finish_non_exhaustive()
     }
 }
 
@@ -164,15 +133,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
                 };
                 let before = std::mem::replace(&mut *last, now);
                 if last.value != before.value {
-                    callback(&Change {
-                        old: &before.value,
-                        new: &last.value,
-                        key: &slot.key,
-                        generation: last.generation(),
-                        time: last.time(),
-                        old_origin: before.origin(),
-                        origin: last.origin(),
-                    });
+                    callback(&Change::new(&slot.key, &before, &last));
                 }
             }),
         );

@@ -324,7 +324,7 @@ mod tests {
         let handle = DynamicProperty {
             slot: Arc::clone(&slot),
         };
-        let _sub = handle.on_change(move |change| report.send(*change.new).unwrap());
+        let _sub = handle.on_change(move |change| report.send(*change.new_value()).unwrap());
         let mut changes = Changes::new(Arc::clone(&slot));
         let notify = |slot: &Slot<u64>| {
             let mut told = Vec::new();

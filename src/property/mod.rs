@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod builder;
+pub(crate) mod change;
 pub(crate) mod handle;
 pub(crate) mod inline;
 pub(crate) mod listen;
@@ -16,7 +17,7 @@ pub(crate) mod subscription;
 pub use crate::tree::change::KeyChange;
 pub use batch::Batch;
 pub use builder::PropertyBuilder;
-pub use handle::Change;
+pub use change::Change;
 pub use listen::{Changed, Changes};
 pub use reader::Reader;
 pub use slot::{ValueGuard, Version};

@@ -242,7 +242,9 @@ fn a_callback_registered_during_a_commit_misses_no_change() {
         };
         let log = Arc::clone(&calls);
         let subscription: Subscription = property.on_change(move |change| {
-            log.lock().unwrap().push((*change.old, *change.new));
+            log.lock()
+                .unwrap()
+                .push((*change.old_value(), *change.new_value()));
         });
         writer.join().unwrap();
         commit_on(Some(&host), &slot, 2);

@@ -13,6 +13,7 @@ use crate::value::key::Key;
 use crate::value::origin::Origin;
 
 pub mod conformance;
+mod forward;
 mod masked;
 mod policy;
 mod scope;
@@ -149,84 +150,7 @@ pub trait Source: Send + Sync + 'static {
     where
         Self: Sized,
     {
-        let policy = edit(self.policy());
-        WithPolicy::new(self, policy)
-    }
-}
-
-impl<S: Source + ?Sized> Source for Arc<S> {
-    fn origin(&self) -> Origin {
-        (**self).origin()
-    }
-
-    fn load(&self) -> Result<Document, Error> {
-        (**self).load()
-    }
-
-    fn watching(&self) -> Watching {
-        (**self).watching()
-    }
-
-    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
-        (**self).watch(updates)
-    }
-
-    fn refusal(&self) -> Refusal {
-        (**self).refusal()
-    }
-
-    fn poll(&self, committed: Option<&str>) -> Result<Update, Error> {
-        (**self).poll(committed)
-    }
-
-    fn timing(&self) -> Timing {
-        (**self).timing()
-    }
-
-    fn policy(&self) -> Policy {
-        (**self).policy()
-    }
-
-    fn credentials(&self) -> Credentials {
-        (**self).credentials()
-    }
-}
-
-impl<S: Source + ?Sized> Source for Box<S> {
-    fn origin(&self) -> Origin {
-        (**self).origin()
-    }
-
-    fn load(&self) -> Result<Document, Error> {
-        (**self).load()
-    }
-
-    fn watching(&self) -> Watching {
-        (**self).watching()
-    }
-
-    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
-        (**self).watch(updates)
-    }
-
-    fn refusal(&self) -> Refusal {
-        (**self).refusal()
-    }
-
-    fn poll(&self, committed: Option<&str>) -> Result<Update, Error> {
-        (**self).poll(committed)
-    }
-
-    fn timing(&self) -> Timing {
-        (**self).timing()
-    }
-
-    fn policy(&self) -> Policy {
-        (**self).policy()
-    }
-
-    fn credentials(&self) -> Credentials {
-        (**self).credentials()
+        WithPolicy::edited(self, edit)
     }
 }
 

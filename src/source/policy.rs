@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::source::forward::forward;
 use crate::source::{Credentials, Refusal, Source, SourceContext, Timing, Update, Watching};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
@@ -341,46 +342,20 @@ pub struct WithPolicy<S> {
     policy: Policy,
 }
 
-impl<S> WithPolicy<S> {
-    pub(super) fn new(source: S, policy: Policy) -> Self {
+impl<S: Source> WithPolicy<S> {
+    /// A source with what `edit` makes of its own policy.
+    pub(super) fn edited(source: S, edit: impl FnOnce(Policy) -> Policy) -> Self {
+        let policy = edit(source.policy());
         Self { source, policy }
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl<S: Source> Source for WithPolicy<S> {
-    fn origin(&self) -> Origin {
-        self.source.origin()
-    }
-
-    fn load(&self) -> Result<Document, Error> {
-        self.source.load()
-    }
-
-    fn poll(&self, committed: Option<&str>) -> Result<Update, Error> {
-        self.source.poll(committed)
-    }
-
-    fn watching(&self) -> Watching {
-        self.source.watching()
-    }
-
-    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
-        self.source.watch(updates)
-    }
-
-    fn refusal(&self) -> Refusal {
-        self.source.refusal()
-    }
-
-    fn timing(&self) -> Timing {
-        self.source.timing()
-    }
+    forward!(self => self.source;
+        origin load poll watching watch refusal timing credentials with);
 
     fn policy(&self) -> Policy {
         self.policy.clone()
-    }
-
-    fn credentials(&self) -> Credentials {
-        self.source.credentials()
     }
 }

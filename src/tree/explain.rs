@@ -1,4 +1,4 @@
-//! Why a key has the value it has.
+//! Explains the value of a key: the value in each layer, the winner and the rejected values.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,15 +17,27 @@ use crate::value::origin::Origin;
 use crate::value::secret;
 use crate::value::units;
 
-/// What every layer says about a key, which one wins, and what was refused; secrets are masked.
+/// The value of a key in every layer, which layer wins, and which values were rejected; secrets are
+/// masked.
 ///
-/// Its `Display` is a short table for a person, in which a value of more than 1,024 bytes is cut; the
-/// fields here hold it whole:
+/// Its `Display` is a short table for a person, in which a value of more than 1,024 bytes is cut. The
+/// fields hold the whole value.
 ///
-/// ```text
-/// ratelimit.qps = 500
-///   > env CHECKOUT_                 "500"  env CHECKOUT_RATELIMIT__QPS
-///     file config/checkout.toml     100    file config/checkout.toml:2:7
+/// ```
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let props = Properties::builder()
+///     .source(Memory::from([("qps", 100)]))
+///     .source(Memory::from([("qps", 500)]))
+///     .build()?;
+/// let explanation = props.explain("qps");
+/// assert_eq!(explanation.value.as_deref(), Some("500"));
+/// let winner = explanation.layers.iter().find(|layer| layer.wins).unwrap();
+/// assert_eq!((winner.name.as_str(), winner.rank), ("memory", 500));
+/// assert!(explanation.to_string().starts_with("qps = 500\n"));
+/// let malformed = props.explain("a..b").to_string();
+/// assert!(malformed.contains("not a valid key: a segment between two dots is empty"));
+/// # Ok::<(), liveprops::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -38,13 +50,15 @@ pub struct Explanation {
     pub value: Option<String>,
     /// Where the value in force was written.
     pub origin: Option<Origin>,
-    /// Why the key cannot be read, such as a reference that leads in a circle.
+    /// Why the key cannot be read, such as a reference that leads in a circle. For a malformed key this
+    /// is the one field with content, with [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) or
+    /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge).
     pub broken: Option<Error>,
     /// Why the key is absent, if it is; `None` also for a malformed key.
     pub absent: Option<Absence>,
-    /// What to write instead, if no layer defines the key and one has a key that is spelled nearly like it.
+    /// What to write instead, if no layer defines the key and one has a key with a similar spelling.
     pub advice: Option<String>,
-    /// All layers, the strongest first.
+    /// All layers, the strongest first; none for a malformed key.
     pub layers: Vec<LayerView>,
     /// The generation that was rolled back to, if one was: then its value is in force, whatever the
     /// layers say.
@@ -52,7 +66,7 @@ pub struct Explanation {
     /// What a restart would bring, if the key waits for one; see
     /// [`Builder::restart_required`](crate::Builder::restart_required).
     pub pending_restart: Option<LayerValue>,
-    /// Updates of this key that were refused of late, with the reason.
+    /// Updates of this key that were rejected of late, with the reason.
     pub refused: Vec<Error>,
 }
 
@@ -97,7 +111,7 @@ pub struct LayerView {
     pub source: SourceId,
     /// The source's name, such as `file app.toml`.
     pub name: String,
-    /// The layer's rank; the lower one wins.
+    /// The layer's rank; the higher one wins.
     pub rank: i32,
     /// What the layer holds at the key, as it was written.
     pub says: LayerValue,
@@ -204,9 +218,30 @@ impl Texts<'_> {
 }
 
 impl Explanation {
+    /// The explanation of a malformed key, which no layer can have.
+    pub(crate) fn of_malformed(generation: &Generation, key: &str, error: Error) -> Self {
+        Self {
+            // It may be a value gone wrong, such as an address with a password.
+            key: secret::mask_text(key),
+            generation: generation.number(),
+            value: None,
+            origin: None,
+            broken: Some(error),
+            absent: None,
+            advice: None,
+            layers: Vec::new(),
+            pinned: generation.stamp.pinned,
+            pending_restart: None,
+            refused: Vec::new(),
+        }
+    }
+
     pub(crate) fn of(generation: &Generation, key: &str) -> Self {
-        let found = Found::in_tree(&generation.root, key);
-        let in_force = found.as_ref().map_or(Found::Nothing, |found| *found);
+        let found = Key::parse(key).and_then(|_| Found::in_tree(&generation.root, key));
+        let in_force = match found {
+            Ok(found) => found,
+            Err(error) => return Self::of_malformed(generation, key, error),
+        };
         // A default in a reference to a secret is one as well.
         let show = Texts {
             generation,
@@ -218,7 +253,7 @@ impl Explanation {
             generation: generation.number(),
             value: None,
             origin: generation.origin(key, in_force),
-            broken: found.as_ref().err().cloned(),
+            broken: None,
             absent: None,
             advice: None,
             layers: Vec::new(),
@@ -250,7 +285,7 @@ impl Explanation {
             }
         });
         let shown: Vec<(LayerValue, Option<Origin>)> = shown.collect();
-        if found.is_ok_and(|found| found.is_nothing()) {
+        if in_force.is_nothing() {
             let (absent, by) = match explanation.is_up_to_the_layers() {
                 true => absence(generation, key),
                 false => (Absence::Undefined, None),

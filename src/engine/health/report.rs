@@ -140,7 +140,7 @@ impl HealthRegistry {
             ..record.health.clone()
         };
         let mut sources: Vec<_> = inner.sources.iter().map(of).collect();
-        sources.sort_by_key(|health| (health.layer.rank(), std::cmp::Reverse(health.source)));
+        sources.sort_by_key(|health| health.layer.order(health.source));
         let stale = inner.stale.values().filter(|(one, _)| one.is_alive());
         let stale = stale.map(|(one, since)| StaleProperty {
             key: one.key.clone(),
