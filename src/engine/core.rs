@@ -716,7 +716,7 @@ impl Engine {
                     let tell_all = move || {
                         for listener in told {
                             // Waking a task is the executor's code.
-                            let _ = panics::catch(|| listener.tell());
+                            let _ = panics::catch(|| listener.notify());
                         }
                         news.tell();
                     };
@@ -936,7 +936,7 @@ impl Engine {
         self.close_listeners.collect_into(&mut listeners);
         for listener in listeners {
             // A waker is user code.
-            if let Err(panic) = panics::catch(|| listener.tell()) {
+            if let Err(panic) = panics::catch(|| listener.notify()) {
                 self.dispatcher.panicked(&panic);
             }
         }

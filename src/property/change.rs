@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use crate::property::slot::Version;
+use crate::property::version::Version;
 use crate::value::key::Key;
 use crate::value::origin::Origin;
 

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind};
 use crate::property::builder;
 use crate::property::change::Change;
-use crate::property::listen::Changes;
+use crate::property::listen::{Changes, Listener};
 use crate::property::reader::Reader;
-use crate::property::slot::{Mapped, Slot, ValueGuard, Version};
+use crate::property::rule::Mapped;
+use crate::property::slot::Slot;
 use crate::property::subscription::{Subscriber, Subscription};
+use crate::property::version::{ValueGuard, Version};
 use crate::sync::discard::Contained;
 use crate::tree::snapshot::Snapshot;
 use crate::value::key::Key;
@@ -93,8 +95,8 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     pub fn at(&self, snapshot: &Snapshot) -> Result<T, Error> {
         self.slot
             .rule
-            .draw(&self.slot.key, &snapshot.0, None)
-            .map(|drawn| drawn.value)
+            .decode(&self.slot.key, &snapshot.0, None)
+            .map(|decoded| decoded.value)
     }
 
     /// The key.
@@ -128,7 +130,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let subscriber = Subscriber::new(
             Weak::clone(self.slot.host()),
             Box::new(move || {
-                let Some(now) = slot.settled() else {
+                let Some(now) = slot.visible() else {
                     return;
                 };
                 let before = std::mem::replace(&mut *last, now);
@@ -153,7 +155,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let subscriber = Subscriber::new(
             Weak::clone(self.slot.host()),
             Box::new(move || {
-                let now = match (slot.settled(), &*last) {
+                let now = match (slot.visible(), &*last) {
                     (Some(now), _) => now,
                     (None, None) => slot.full(),
                     (None, Some(_)) => return,
@@ -180,7 +182,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let now = self.slot.listen(listener);
         if !Arc::ptr_eq(&now, base) {
             // A commit came between reading the base and getting on the list.
-            crate::property::listen::Listener::tell(Arc::clone(subscriber));
+            Listener::notify(Arc::clone(subscriber));
         }
     }
 
@@ -275,8 +277,8 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
                 Some(version.derive(compute(&version.value)))
             })),
             fresh: Contained::new(Box::new(move |generation| {
-                let drawn = parent.rule.draw(&parent.key, generation, None)?;
-                Ok(drawn.map(|value| again(value)))
+                let decoded = parent.rule.decode(&parent.key, generation, None)?;
+                Ok(decoded.map(|value| again(value)))
             })),
             fallbacks: self.slot.rule.fallbacks().into(),
         };

@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 
 use crate::error::Error;
 use crate::property::batch::Mailbox;
+use crate::property::draft::AnySlot;
 use crate::property::listen::Listener;
-use crate::property::slot::AnySlot;
 use crate::property::subscription::Subscriber;
 use crate::sync::discard::discard;
 use crate::sync::panics::Panicked;

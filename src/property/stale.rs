@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::error::Error;
-use crate::property::slot::{AnySlot, Drafts};
+use crate::property::draft::{AnySlot, Drafts};
 use crate::value::key::Key;
 
 /// A slot whose value could not be decoded, since a reference is unresolved.

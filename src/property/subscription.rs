@@ -310,7 +310,7 @@ impl Awaited for Subscriber {
 }
 
 impl Listener for Subscriber {
-    fn tell(self: Arc<Self>) {
+    fn notify(self: Arc<Self>) {
         let Some(host) = self.host.upgrade() else {
             return;
         };

@@ -602,7 +602,7 @@ impl Generation {
 
     /// The leaf that a value was written in, for its origin, and the one layer that it is of. An item
     /// of a list that several layers make up has its own.
-    pub(crate) fn place_of(
+    pub(crate) fn source_leaf(
         &self,
         key: &str,
         found: Found<'_>,
@@ -642,7 +642,7 @@ impl Generation {
 
     /// Where what stands at a key was written.
     pub(crate) fn origin(&self, key: &str, found: Found<'_>) -> Option<Origin> {
-        let (leaf, _) = self.place_of(key, found);
+        let (leaf, _) = self.source_leaf(key, found);
         leaf?.node.origin().cloned()
     }
 

@@ -13,9 +13,9 @@ use crate::engine::commit::removal_guard::{Guards, Said};
 use crate::engine::commit::retired::Retired;
 use crate::error::{Error, ErrorKind};
 use crate::property::batch::Commit;
+use crate::property::draft::RetiredVersion;
 use crate::property::listen::Listener;
 use crate::property::registry::Registry;
-use crate::property::slot::RetiredVersion;
 use crate::property::stale::{StaleChange, StaleSlots};
 use crate::property::subscription::Subscriber;
 use crate::source::{CommitOutcome, Content, Edit, Refusal, Update};
@@ -424,7 +424,7 @@ impl CommitState {
         }
         self.retired.add(old);
         let waiting = waiting.filter(|waiting| self.pins.wait(waiting));
-        staged.notify(&mut told);
+        staged.collect_listeners(&mut told);
         if effective > 0 {
             let mailboxes = self.registry.mailboxes();
             if !mailboxes.is_empty() {

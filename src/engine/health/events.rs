@@ -105,7 +105,7 @@ impl News {
     pub(crate) fn tell(self) {
         for events in self.boxes {
             let subscriber: Arc<dyn Listener> = Arc::<Subscriber>::clone(&events.subscriber);
-            subscriber.tell();
+            subscriber.notify();
         }
         if let Some(wake) = self.wake {
             wake();
