@@ -42,7 +42,7 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
         .map(|l| {
             let origin = l.origin.as_ref().map(ToString::to_string);
             let origin = origin.map(|o| o.split(" @").next().unwrap().to_owned());
-            (l.name.as_str(), l.rank, l.says.clone(), origin, l.wins)
+            (l.name.as_str(), l.rank, l.value.clone(), origin, l.wins)
         })
         .collect();
     let value = |text: &str| LayerValue::Value(text.to_owned());
@@ -87,7 +87,7 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
     // A table is shown as a table, and an absent key as absent.
     let table = props.explain("rate");
     assert!(
-        table.value.is_none() && table.layers[1].says == LayerValue::Table(1),
+        table.value.is_none() && table.layers[1].value == LayerValue::Table(1),
         "{table}"
     );
     assert!(
@@ -95,7 +95,7 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
             .explain("none")
             .layers
             .iter()
-            .all(|l| l.says == LayerValue::Nothing && !l.wins)
+            .all(|l| l.value == LayerValue::Nothing && !l.wins)
     );
     Ok(())
 }
@@ -602,7 +602,7 @@ fn a_key_under_a_tombstone_is_explained_as_unset_by_it() -> Result<(), Error> {
     for key in ["server.port", "server.tls.cert", "server"] {
         let told = props.explain(key);
         let origin = told.layers[1].origin.clone().unwrap();
-        assert_eq!(told.layers[1].says, LayerValue::Unset, "{told}");
+        assert_eq!(told.layers[1].value, LayerValue::Unset, "{told}");
         assert_eq!(winners(&told), [told.layers[1].name.as_str()]);
         match told.absent {
             Some(Absence::Unset {
@@ -771,7 +771,7 @@ fn a_source_without_references_is_explained_as_it_wrote_its_values() -> Result<(
         let told = props.explain(key);
         assert_eq!(told.value.as_deref(), Some(written), "{key}");
         let wins = told.layers.iter().find(|layer| layer.wins).unwrap();
-        assert_eq!(wins.says, LayerValue::Value(written.to_owned()), "{key}");
+        assert_eq!(wins.value, LayerValue::Value(written.to_owned()), "{key}");
     }
     Ok(())
 }

@@ -587,7 +587,7 @@ fn overlays_of_a_cascade_appear_and_vanish_and_the_base_shows_again() {
     let said = |name: &str| {
         let layers = props.explain("who").layers;
         let layer = layers.into_iter().find(|layer| layer.name.ends_with(name));
-        (layer.as_ref().unwrap().wins, layer.unwrap().says)
+        (layer.as_ref().unwrap().wins, layer.unwrap().value)
     };
     assert!(matches!(said("app-prod.toml"), (false, LayerValue::Value(two)) if two == "2"));
 

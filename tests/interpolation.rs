@@ -933,7 +933,7 @@ fn single_raw_values_contain_no_references_whether_they_are_secret_or_not() -> R
         assert_eq!(props.get::<String>(key)?, text, "{key}");
     }
     let told = props.explain("name").layers.into_iter();
-    let says: Vec<LayerValue> = told.map(|layer| layer.says).collect();
+    let says: Vec<LayerValue> = told.map(|layer| layer.value).collect();
     assert!(
         says.contains(&LayerValue::Value(format!("{text:?}"))),
         "as it was written: {says:?}"

@@ -234,7 +234,7 @@ fn a_tombstone_hides_the_key_and_clearing_it_shows_the_key_again() -> Result<(),
     assert!(
         told.layers
             .iter()
-            .any(|layer| layer.says == LayerValue::Unset && layer.wins)
+            .any(|layer| layer.value == LayerValue::Unset && layer.wins)
     );
     low.set("k", "changed below")?;
     assert_eq!(inbox.all(), [], "what it hides stays hidden");

@@ -1,4 +1,4 @@
-//! All changes of one generation under a prefix, in one call.
+//! Delivers all changes under a prefix as batches.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -72,13 +72,13 @@ impl fmt::Debug for Batch {
     }
 }
 
-/// What one generation changed, as a commit hands it to all mailboxes.
+/// The changes of one generation, which a commit puts into all mailboxes.
 pub(crate) struct Commit {
     pub(crate) snapshot: Snapshot,
     pub(crate) changes: Vec<LeafChange>,
 }
 
-/// The changes that wait for one subscriber to a subtree.
+/// The pending changes of one subscriber to a subtree.
 pub(crate) struct Mailbox {
     prefix: Key,
     pending: Mutex<Pending>,
@@ -86,13 +86,12 @@ pub(crate) struct Mailbox {
     pub(crate) subscriber: Arc<Subscriber>,
 }
 
-/// What waits for a subscriber. However many commits that are, they retain one generation, and two
-/// values of each key.
+/// The pending changes of any number of commits. They retain one generation, and two values of each key.
 #[derive(Default)]
 enum Pending {
     #[default]
     Nothing,
-    /// A subscriber that keeps up sees no more than this, so nothing is copied for it.
+    /// The usual case, without a copy.
     One(Arc<Commit>),
     Several(Merged),
 }
@@ -104,7 +103,7 @@ struct Merged {
 }
 
 impl Mailbox {
-    /// Makes a mailbox whose callback is called with one batch at a time.
+    /// Creates a mailbox whose callback gets one batch at a time.
     pub(crate) fn new(
         prefix: Key,
         secrets: Secrets,
@@ -114,7 +113,7 @@ impl Mailbox {
         Arc::new_cyclic(|mailbox: &Weak<Mailbox>| {
             let mailbox = Weak::clone(mailbox);
             let job = move || {
-                let batch = mailbox.upgrade().and_then(|mailbox| mailbox.take());
+                let batch = mailbox.upgrade().and_then(|mailbox| mailbox.drain());
                 if let Some(batch) = batch {
                     callback(&batch);
                 }
@@ -128,7 +127,7 @@ impl Mailbox {
         })
     }
 
-    /// Takes a commit in; says whether it concerns this subscriber.
+    /// Adds a commit; returns whether it concerns this subscriber.
     pub(crate) fn put(&self, commit: &Arc<Commit>) -> bool {
         let concerns = commit.changes.iter().any(|change| self.concerns(change));
         if concerns {
@@ -181,9 +180,9 @@ impl Mailbox {
         merged
     }
 
-    /// Takes what waits, as one batch.
-    fn take(&self) -> Option<Batch> {
-        // Bound first: a guard in the `match` would lock the mailbox until the merge is over.
+    /// Removes the pending changes, as one batch.
+    fn drain(&self) -> Option<Batch> {
+        // A guard in the `match` would lock the mailbox until the end of the merge.
         let pending = std::mem::take(&mut *self.pending.lock());
         let merged = match pending {
             Pending::Nothing => return None,
@@ -199,7 +198,7 @@ impl Mailbox {
 }
 
 impl Merged {
-    /// No changes yet, seen from a commit.
+    /// No changes, at the generation of a commit.
     fn at(commit: &Commit) -> Self {
         Self {
             snapshot: commit.snapshot.clone(),
@@ -208,7 +207,7 @@ impl Merged {
     }
 }
 
-/// Whether a key has the value again that it had before.
+/// Whether a key has its old value again.
 fn is_back(change: &KeyChange) -> bool {
     match (&change.old, &change.new) {
         (Some(old), Some(new)) => diff::same(&old.node, &new.node),
@@ -251,7 +250,7 @@ mod tests {
         // The merge asks which keys are secret.
         let merge_waits = secrets.block();
         let taker = Arc::clone(&mailbox);
-        let callback = thread::spawn(move || taker.take().map(|batch| batch.changes.len()));
+        let callback = thread::spawn(move || taker.drain().map(|batch| batch.changes.len()));
         let (report, is_free) = channel();
         let committer = thread::spawn(move || {
             while !matches!(*mailbox.pending.lock(), Pending::Nothing) {

@@ -20,13 +20,13 @@ use crate::value::key::Key;
 
 /// A typed handle on one key that always reads the current value.
 ///
-/// Cloning is cheap and handles on the same key and type share their value. Reading takes no lock
-/// and parses nothing: that was done when the value came. It allocates nothing either, except for
-/// the copy that [`get`](Self::get) makes of a type like `String`; [`load`](Self::load) and
-/// [`reader`](Self::reader) make none. A value that cannot
-/// become a `T`, or that a validator refuses, never gets here; the last good one stays.
+/// Cloning is cheap, and handles on the same key and type share their value. A read takes no lock and
+/// parses nothing, since the commit has decoded the value. It allocates nothing either, except for the
+/// copy that [`get`](Self::get) makes of a type like `String`; [`load`](Self::load) and
+/// [`reader`](Self::reader) make none. An update with a value that cannot become a `T`, or that a
+/// validator rejects, is rejected, and the last good value stays.
 ///
-/// The handle outlives its [`Properties`](crate::Properties): it then keeps its last value.
+/// The handle outlives its [`Properties`](crate::Properties), and then keeps its last value.
 ///
 /// ```
 /// use liveprops::{Properties, sources::Memory};
@@ -80,8 +80,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
 
     /// The current value with its generation, time, layer and origin, which always belong to it.
     ///
-    /// While a commit is on its way this may be one change ahead of [`get`](Self::get), never behind
-    /// it.
+    /// During a commit this may be one change ahead of [`get`](Self::get), never behind it.
     pub fn versioned(&self) -> Arc<Version<T>> {
         self.slot.full()
     }
@@ -90,8 +89,12 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     ///
     /// # Errors
     ///
-    /// As building the handle in that generation would have: a snapshot older than the handle may
-    /// hold a value that is not acceptable.
+    /// A snapshot older than the handle may have a value that is not acceptable.
+    ///
+    /// - [`ErrorKind::NotFound`] if all keys are absent and there is no default.
+    /// - [`ErrorKind::Mismatch`] if the value cannot become a `T`.
+    /// - [`ErrorKind::Reference`] if a reference in it is unresolved or broken.
+    /// - [`ErrorKind::Rejected`] if a validator rejects the value, and [`ErrorKind::Panicked`] if it panics.
     pub fn at(&self, snapshot: &Snapshot) -> Result<T, Error> {
         self.slot
             .rule
@@ -107,18 +110,16 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     /// Calls `callback` after each change of the typed value, from now on.
     ///
     /// Calls come one at a time and in the order of generations, on a thread of the crate. A slow
-    /// callback delays nobody else, up to 64 that are slow at the same time: the changes that come
-    /// meanwhile collapse into the newest, and the last call always carries the final value. The
-    /// callback may use any part of this crate and may panic; the panic is counted and reported.
+    /// callback delays no other one, as long as at most 64 are slow at the same time. The changes that
+    /// come meanwhile are merged into one, so the last call always has the final value. The callback may
+    /// use any part of this crate and may panic; the panic is counted and reported.
     ///
-    /// Where the system has no thread to give, calls wait until it has: each commit tries again, and
-    /// so do [`Properties::health`](crate::Properties::health), which shows it, and the thread that
-    /// looks after sources that are polled or watched. A thread ends when it has been idle for 10
-    /// seconds.
+    /// If the system cannot start a thread, calls wait until it can. Each commit tries again, and so do
+    /// [`Properties::health`](crate::Properties::health), which shows it, and the thread that watches the
+    /// sources. A thread ends after 10 idle seconds.
     ///
-    /// A callback whose own write calls it again, directly or through other callbacks, is cut off
-    /// after 32 calls in a row with [`ErrorKind::Loop`]. A write from outside in between begins the
-    /// count again.
+    /// If a callback's own write calls it again, directly or through other callbacks, the write returns
+    /// [`ErrorKind::Loop`] after 32 calls in a row. A write from outside restarts the count.
     pub fn on_change(&self, callback: impl FnMut(&Change<'_, T>) + Send + 'static) -> Subscription
     where
         T: PartialEq,
@@ -166,7 +167,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
                 }
             }),
         );
-        // Before anybody knows the subscriber, so that this call is the first.
+        // Before the subscriber is attached, so that this call is the first.
         let base = self.slot.full();
         if let Some(panic) = subscriber.run(|_| ()).panic {
             if let Some(host) = self.slot.host().upgrade() {
@@ -178,15 +179,15 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     }
 
     fn attach(&self, subscriber: &Arc<Subscriber>, base: &Arc<Version<T>>) {
-        let listener: std::sync::Weak<Subscriber> = Arc::downgrade(subscriber);
+        let listener: Weak<Subscriber> = Arc::downgrade(subscriber);
         let now = self.slot.listen(listener);
         if !Arc::ptr_eq(&now, base) {
-            // A commit came between reading the base and getting on the list.
+            // A commit came between the read of the base and the addition of the listener.
             Listener::notify(Arc::clone(subscriber));
         }
     }
 
-    /// A channel of the changes from now on, the newest only.
+    /// A channel of the changes from now on, which keeps only the newest.
     pub fn changes(&self) -> Changes<T>
     where
         T: PartialEq,
@@ -197,7 +198,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     /// Resolves when the value differs from what it is now, on any executor.
     ///
     /// For a loop, keep a [`changes`](Self::changes) and await
-    /// [`changed`](crate::property::Changes::changed) on it, which misses nothing in between.
+    /// [`changed`](crate::property::Changes::changed) on it, which misses no change in between.
     ///
     /// # Errors
     ///
@@ -215,9 +216,11 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`] if it did not in time; [`ErrorKind::Closed`] if it did not before the
-    /// last clone of the properties was dropped, and in a fork; [`ErrorKind::Reentrant`] if it does
-    /// not yet and the caller is a validator or a decoder, of any properties.
+    /// - [`ErrorKind::Timeout`] if the value did not satisfy `wanted` in time.
+    /// - [`ErrorKind::Closed`] if it did not before the last clone of the properties was dropped, and in a
+    ///   fork.
+    /// - [`ErrorKind::Reentrant`] inside a validator or a decoder of any properties, if the value does not
+    ///   satisfy `wanted` yet.
     pub fn wait_until(
         &self,
         mut wanted: impl FnMut(&T) -> bool,
@@ -227,17 +230,17 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         T: Clone + PartialEq,
     {
         self.slot.check_process()?;
-        let late = || {
+        let timed_out = || {
             Error::new(
                 ErrorKind::Timeout,
-                format!("did not become what was waited for within {timeout:?}"),
+                format!("condition not met within {timeout:?}"),
             )
             .with_key(self.key())
         };
         let until = Instant::now().checked_add(timeout);
         let mut changes = self.changes();
         let mut now = changes.current();
-        // The commit that brought it may not have ended: reading by name would not show it yet.
+        // Its commit may not have ended, so that a read by name would not show it yet.
         while !self.slot.is_visible(&now) {
             std::thread::yield_now();
         }
@@ -252,24 +255,23 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
             now = changes
                 .recv_timeout(left)
                 .map_err(|error| match error.kind() {
-                    ErrorKind::Timeout => late(),
+                    ErrorKind::Timeout => timed_out(),
                     _ => error,
                 })?;
         }
     }
 
-    /// A property computed from this one: once when it changes, not when it is read.
+    /// A property computed from this one, once for each change and not for each read.
     ///
-    /// Not to be called from inside a validator or another mapping of the same properties: what is
-    /// made there keeps its first value. It counts as changed when its own value differs. A panic
-    /// in `compute` refuses the update that led to it; the panic of the very first call is passed on
-    /// to the caller.
+    /// It changes when its own value differs. A panic in `compute` rejects the update that led to it; the
+    /// panic of the first call propagates to the caller. A property that is created inside a validator or
+    /// another mapping of the same properties keeps its first value.
     pub fn map<U: Send + Sync + 'static>(
         &self,
         compute: impl Fn(&T) -> U + Send + Sync + 'static,
     ) -> DynamicProperty<U> {
         let compute = Arc::new(Contained::new(compute));
-        let again = Arc::clone(&compute);
+        let compute_again = Arc::clone(&compute);
         let parent = Contained::new(Arc::clone(&self.slot));
         let mapped = Mapped {
             staged: Contained::new(Box::new(move |version| {
@@ -278,7 +280,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
             })),
             fresh: Contained::new(Box::new(move |generation| {
                 let decoded = parent.rule.decode(&parent.key, generation, None)?;
-                Ok(decoded.map(|value| again(value)))
+                Ok(decoded.map(|value| compute_again(value)))
             })),
             fallbacks: self.slot.rule.fallbacks().into(),
         };
@@ -294,7 +296,14 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     ///
     /// # Errors
     ///
-    /// As building the handle; [`ErrorKind::Other`] for a property made by [`map`](Self::map).
+    /// - [`ErrorKind::Other`] for a property made by [`map`](Self::map).
+    /// - [`ErrorKind::InvalidKey`] for a malformed key.
+    /// - [`ErrorKind::NotFound`] if all keys are absent and there is no default.
+    /// - [`ErrorKind::Mismatch`] if the value of the new key cannot become a `T`.
+    /// - [`ErrorKind::Reference`] if a reference in it is unresolved or broken.
+    /// - [`ErrorKind::Rejected`] if a validator rejects it, and [`ErrorKind::Panicked`] if it panics.
+    /// - [`ErrorKind::Reentrant`] inside a validator, and [`ErrorKind::Closed`] once the properties are
+    ///   dropped, and in a fork.
     pub fn or_key(&self, key: &str) -> Result<Self, Error> {
         builder::with_fallback(&self.slot, key)
     }

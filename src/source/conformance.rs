@@ -1,4 +1,4 @@
-//! A suite that any source can be held against, and the [`Recorder`] it listens with.
+//! A test suite for sources, and the [`Recorder`] that it listens with.
 //!
 //! Run it in the tests of a source of your own: [`check`] needs a way to make the source and an
 //! [`Editor`] that changes the store behind it.

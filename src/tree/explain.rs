@@ -71,6 +71,17 @@ pub struct Explanation {
 }
 
 /// Why a key is absent.
+///
+/// ```
+/// use liveprops::{Properties, explain::Absence, sources::Memory};
+///
+/// let memory = Memory::from([("qps", 1)]);
+/// memory.unset("qps")?;
+/// let props = Properties::builder().source(memory).build()?;
+/// assert!(matches!(props.explain("qps").absent, Some(Absence::Unset { .. })));
+/// assert_eq!(props.explain("burst").absent, Some(Absence::Undefined));
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Absence {
@@ -78,14 +89,14 @@ pub enum Absence {
     Undefined,
     /// A tombstone hides what weaker layers have.
     Unset {
-        /// Where the tombstone stands: at the key or above it.
+        /// The key of the tombstone: the key itself or one above it.
         key: Key,
         /// Where it was written.
         origin: Origin,
     },
-    /// A value that stands further up hides what weaker layers have.
+    /// A value at a key above hides what weaker layers have.
     Hidden {
-        /// Where the value stands.
+        /// The key of that value.
         key: Key,
         /// Where it was written.
         origin: Origin,
@@ -103,7 +114,7 @@ pub enum Absence {
     },
 }
 
-/// What one layer says about a key.
+/// One layer in an [`Explanation`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LayerView {
@@ -113,8 +124,8 @@ pub struct LayerView {
     pub name: String,
     /// The layer's rank; the higher one wins.
     pub rank: i32,
-    /// What the layer holds at the key, as it was written.
-    pub says: LayerValue,
+    /// The value of the layer at the key, as it was written.
+    pub value: LayerValue,
     /// Where that was written.
     pub origin: Option<Origin>,
     /// Whether this layer's value is the one in force, or a part of it: several layers win where
@@ -134,13 +145,13 @@ pub struct LayerView {
     pub location: Option<Arc<str>>,
 }
 
-/// What a layer holds at a key.
+/// The value of a layer at a key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum LayerValue {
     /// Nothing.
     Nothing,
-    /// A tombstone at the key or above it: the key is absent whatever lower layers say.
+    /// A tombstone at the key or above it: the key is absent whatever lower layers have.
     Unset,
     /// A value, as it would be written.
     Value(String),
@@ -148,16 +159,16 @@ pub enum LayerValue {
     Table(usize),
 }
 
-/// As many bytes of a value are printed.
-const MOST_SHOWN: usize = 1_024;
+/// Limits the bytes of a value in `Display`.
+const MAX_SHOWN: usize = 1_024;
 
 /// The beginning of a long value and its length, or the value.
 fn shortened(value: &str) -> Cow<'_, str> {
-    if value.len() <= MOST_SHOWN {
+    if value.len() <= MAX_SHOWN {
         return Cow::Borrowed(value);
     }
     let ends = value.char_indices().map(|(at, _)| at);
-    let end = ends.take_while(|at| *at <= MOST_SHOWN).last().unwrap_or(0);
+    let end = ends.take_while(|at| *at <= MAX_SHOWN).last().unwrap_or(0);
     Cow::Owned(format!("{}… ({} bytes)", &value[..end], value.len()))
 }
 
@@ -165,7 +176,7 @@ fn shortened(value: &str) -> Cow<'_, str> {
 struct Texts<'g> {
     generation: &'g Generation,
     masks: bool,
-    /// Whether somebody has said that the key, or one above it, is no secret.
+    /// Whether the builder was given the key, or one above it, as not secret.
     is_plain: bool,
 }
 
@@ -273,7 +284,7 @@ impl Explanation {
         let mut winners = generation.winners(key, in_force);
         let layers = generation.layers.iter();
         let shown = layers.map(|layer| {
-            let found = layer_says(&layer.root, key);
+            let found = layer_value_at(&layer.root, key);
             match (layer.is_literal, found) {
                 (true, Found::Entry(entry)) => show.literal_value(entry),
                 // What a bootstrap layer has reads as the source wrote it.
@@ -296,13 +307,13 @@ impl Explanation {
             }
             explanation.absent = Some(absent);
         }
-        for (at, (layer, (says, origin))) in generation.layers.iter().zip(shown).enumerate() {
+        for (at, (layer, (value, origin))) in generation.layers.iter().zip(shown).enumerate() {
             explanation.layers.push(LayerView {
                 source: layer.id,
                 name: layer.name.to_string(),
                 rank: layer.layer.rank(),
                 wins: winners.contains(&at),
-                says,
+                value,
                 origin,
                 generation: layer.generation,
                 time: layer.time,
@@ -348,7 +359,7 @@ fn pending(
         // There is nothing else in the table.
         let _ = layers.put_path(&path, entry.node.clone());
     }
-    let waits = layer_says(&layers, key);
+    let waits = layer_value_at(&layers, key);
     if at.as_str() != parsed.as_str() && is_same(waits, in_force) {
         return None;
     }
@@ -366,7 +377,7 @@ fn is_same(a: Found<'_>, b: Found<'_>) -> bool {
 }
 
 /// What a layer has at a key; of a key under a tombstone, the tombstone.
-fn layer_says<'a>(root: &'a Table, key: &str) -> Found<'a> {
+fn layer_value_at<'a>(root: &'a Table, key: &str) -> Found<'a> {
     let found = Found::in_tree(root, key).unwrap_or(Found::Nothing);
     let tombstone = || {
         let (_, above) = leaf_above(root, key)?;
@@ -475,7 +486,7 @@ impl fmt::Display for Explanation {
             .max()
             .unwrap_or(0);
         for layer in &self.layers {
-            let says = match &layer.says {
+            let value = match &layer.value {
                 LayerValue::Nothing => "-".to_owned(),
                 LayerValue::Unset => "unset".to_owned(),
                 LayerValue::Value(value) => shortened(value).into_owned(),
@@ -483,7 +494,7 @@ impl fmt::Display for Explanation {
             };
             let mark = if layer.wins { '>' } else { ' ' };
             let name = Plain(&layer.name).to_string();
-            write!(f, "\n  {mark} {name:width$}  {}", Plain(&says))?;
+            write!(f, "\n  {mark} {name:width$}  {}", Plain(&value))?;
             if let Some(origin) = &layer.origin {
                 write!(f, "  ({})", Plain(&origin.to_string()))?;
             }

@@ -260,7 +260,7 @@ impl CommitState {
                 },
                 pinned: pinned.map(|pin| pin.pinned),
             }),
-            at_hand: Generation::short_way(&merged, rules.usage.as_ref()),
+            at_hand: Generation::fast_path_root(&merged, rules.usage.as_ref()),
             root: merged,
             pending: Arc::clone(match &waiting {
                 Some(waiting) => &waiting.pending,
@@ -355,7 +355,7 @@ impl CommitState {
             Some(&*now.layers),
         );
         let then = Arc::new(Generation {
-            at_hand: Generation::short_way(&root, rules.usage.as_ref()),
+            at_hand: Generation::fast_path_root(&root, rules.usage.as_ref()),
             root,
             ..(**now).clone()
         });

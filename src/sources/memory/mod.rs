@@ -214,7 +214,7 @@ impl Shared {
 
     /// Queues a change that was just made for everybody who is still there, if anybody is.
     fn tell(&mut self, update: Update, what: What) -> Vec<Queued> {
-        let update = update.undone_if_refused();
+        let update = update.undone_if_rejected();
         self.revision += 1;
         self.sinks.retain(|sink| !sink.is_stopped());
         let Some((last, others)) = self.sinks.split_last() else {
