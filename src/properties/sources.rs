@@ -257,6 +257,17 @@ impl Properties {
 }
 
 /// What a commit would do; see [`Properties::check`].
+///
+/// ```
+/// use liveprops::{Document, Properties, sources::Memory};
+///
+/// let props = Properties::builder().source(Memory::from([("qps", 100)])).build()?;
+/// let source = props.health().sources[0].source;
+/// let dry_run = props.check(source, Document::new())?; // what if it had no values?
+/// assert_eq!(dry_run.changes.len(), 1);
+/// assert!(!dry_run.snapshot.contains("qps") && dry_run.refused.is_empty());
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DryRun {

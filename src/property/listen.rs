@@ -222,7 +222,19 @@ impl<T> fmt::Debug for Changes<T> {
     }
 }
 
-/// The future of the next change; see [`Changes::changed`].
+/// The future of the next change; made by [`Changes::changed`].
+///
+/// ```
+/// use std::future::Future;
+/// use liveprops::{Properties, property::Changed, sources::Memory};
+///
+/// let props = Properties::builder().source(Memory::from([("qps", 1)])).build()?;
+/// let mut changes = props.property::<u32>("qps").build()?.changes();
+/// let future: Changed<'_, u32> = changes.changed();
+/// # fn is_future(_: impl Future) {}
+/// # is_future(future);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Changed<'a, T> {

@@ -162,6 +162,20 @@ impl fmt::Debug for SourceContext {
 }
 
 /// An update in the queue of commits; see [`SourceContext::queue`].
+///
+/// ```
+/// use std::sync::Mutex;
+/// use liveprops::{Document, Error, SourceContext, Update};
+///
+/// fn replace(document: &Mutex<Document>, new: Document, context: &SourceContext) -> Result<(), Error> {
+///     let queued = {
+///         let mut document = document.lock().unwrap();
+///         *document = new.clone();
+///         context.queue(Update::full(new)) // in the order of the changes of `document`
+///     };
+///     queued.commit().map(drop) // callbacks may lock `document`
+/// }
+/// ```
 #[must_use = "only `commit` returns the outcome"]
 pub struct Queued(Box<dyn Ticket>);
 

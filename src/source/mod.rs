@@ -166,6 +166,16 @@ pub trait Source: Send + Sync + 'static {
 }
 
 /// How later changes of a source reach the engine.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveprops::{Source, Watching, sources::{Args, Memory}};
+///
+/// assert_eq!(Args::from(["--qps=5"]).watching(), Watching::Never);
+/// assert_eq!(Memory::new().watching(), Watching::Push);
+/// let twice_a_second = Watching::Poll(Duration::from_millis(500)); // of a source of one's own
+/// # let _ = twice_a_second;
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Watching {
@@ -184,6 +194,12 @@ pub enum Watching {
 }
 
 /// How much of an update is rejected when one value is not acceptable.
+///
+/// ```
+/// use liveprops::{Refusal, Source, sources::Memory};
+///
+/// assert_eq!(Memory::new().refusal(), Refusal::PerKey);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Refusal {

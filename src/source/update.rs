@@ -162,6 +162,16 @@ impl Update {
 }
 
 /// What a commit did.
+///
+/// ```
+/// use liveprops::Properties;
+///
+/// let props = Properties::builder().build()?;
+/// let outcome = props.set("qps", 5)?;
+/// assert_eq!((outcome.generation, outcome.changed), (props.generation(), 1));
+/// assert!(outcome.refused.is_empty());
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CommitOutcome {

@@ -109,7 +109,16 @@ impl Layer {
     }
 }
 
-/// Identifies a source of one [`Properties`](crate::Properties) for as long as that lives.
+/// Identifies a source of one [`Properties`](crate::Properties) for as long as those live.
+///
+/// ```
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let props = Properties::builder().build()?;
+/// let id = props.add_source(Memory::from([("qps", 100)]))?;
+/// assert_eq!(props.health().sources[0].source, id);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SourceId(pub(crate) u64);
 

@@ -1,11 +1,12 @@
 //! Explains the value of a key: the value in each layer, the winner and the rejected values.
 
-use std::borrow::Cow;
-use std::fmt;
+mod absence;
+mod display;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::error::{Error, MASK, Plain};
+use crate::error::{Error, MASK};
 use crate::tree::diff;
 use crate::tree::layer::SourceId;
 use crate::tree::snapshot::{Found, Generation, Pinned};
@@ -15,7 +16,9 @@ use crate::value::key::Key;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
 use crate::value::secret;
-use crate::value::units;
+
+pub(crate) use absence::absence;
+use absence::layer_value_at;
 
 /// The value of a key in every layer, which layer wins, and which values were rejected; secrets are
 /// masked.
@@ -115,6 +118,17 @@ pub enum Absence {
 }
 
 /// One layer in an [`Explanation`].
+///
+/// ```
+/// use liveprops::{Properties, explain::LayerValue, sources::Memory};
+///
+/// let props = Properties::builder().source(Memory::from([("qps", 100)])).build()?;
+/// let explanation = props.explain("qps");
+/// let layer = &explanation.layers[1]; // below the override layer
+/// assert_eq!((layer.name.as_str(), layer.wins), ("memory", true));
+/// assert_eq!(layer.value, LayerValue::Value("100".to_owned()));
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LayerView {
@@ -146,6 +160,15 @@ pub struct LayerView {
 }
 
 /// The value of a layer at a key.
+///
+/// ```
+/// use liveprops::{Properties, explain::LayerValue, sources::Memory};
+///
+/// let props = Properties::builder().source(Memory::from([("http.port", 80)])).build()?;
+/// assert_eq!(props.explain("http").layers[1].value, LayerValue::Table(1));
+/// assert_eq!(props.explain("none").layers[1].value, LayerValue::Nothing);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum LayerValue {
@@ -157,19 +180,6 @@ pub enum LayerValue {
     Value(String),
     /// A table of that many keys, which merges with those of other layers.
     Table(usize),
-}
-
-/// Limits the bytes of a value in `Display`.
-const MAX_SHOWN: usize = 1_024;
-
-/// The beginning of a long value and its length, or the value.
-fn shortened(value: &str) -> Cow<'_, str> {
-    if value.len() <= MAX_SHOWN {
-        return Cow::Borrowed(value);
-    }
-    let ends = value.char_indices().map(|(at, _)| at);
-    let end = ends.take_while(|at| *at <= MAX_SHOWN).last().unwrap_or(0);
-    Cow::Owned(format!("{}… ({} bytes)", &value[..end], value.len()))
 }
 
 /// Writes values as texts, with secrets masked.
@@ -373,159 +383,5 @@ fn is_same(a: Found<'_>, b: Found<'_>) -> bool {
         (Found::Inside(a, _), Found::Inside(b, _)) => a == b,
         (Found::Entry(a), Found::Entry(b)) => diff::same_as_written(&a.node, &b.node),
         _ => false,
-    }
-}
-
-/// What a layer has at a key; of a key under a tombstone, the tombstone.
-fn layer_value_at<'a>(root: &'a Table, key: &str) -> Found<'a> {
-    let found = Found::in_tree(root, key).unwrap_or(Found::Nothing);
-    let tombstone = || {
-        let (_, above) = leaf_above(root, key)?;
-        (above.node.written() == Some(&Value::Unset)).then_some(above)
-    };
-    match found {
-        Found::Nothing => tombstone().map_or(Found::Nothing, Found::Entry),
-        found => found,
-    }
-}
-
-/// The leaf of a layer that leaves no room for a key, and its key.
-fn leaf_above<'a>(root: &'a Table, key: &str) -> Option<(Key, &'a Arc<Entry>)> {
-    let key = Key::parse(key).ok()?;
-    let path: Vec<_> = key.segments().collect();
-    (1..path.len()).find_map(|length| {
-        let entry = root.find(&path[..length])?;
-        let above = Key::from_segments(&path[..length]).ok()?;
-        entry.node.table().is_none().then_some((above, entry))
-    })
-}
-
-/// Why a key is absent from the tree that the layers make, and the layer that is the reason.
-pub(crate) fn absence(generation: &Generation, key: &str) -> (Absence, Option<usize>) {
-    let in_force = Found::in_tree(&generation.root, key);
-    let is_unset = in_force.is_ok_and(|found| found.reads_as_unset());
-    for (at, layer) in generation.layers.iter().enumerate() {
-        if layer.lacks_secret(key) {
-            let source = layer.name.to_string();
-            return (Absence::NotKept { source }, Some(at));
-        }
-        let here = match Found::in_tree(&layer.root, key) {
-            Ok(Found::Entry(entry)) if entry.node.table().is_none() => {
-                Key::parse(key).ok().map(|key| (key, entry, true))
-            }
-            Ok(Found::Nothing) => {
-                leaf_above(&layer.root, key).map(|(above, entry)| (above, entry, false))
-            }
-            _ => None,
-        };
-        let Some((key, entry, is_at_key)) = here else {
-            continue;
-        };
-        let Some((written, origin)) = entry.node.written().zip(entry.node.origin().cloned()) else {
-            continue;
-        };
-        let reason = match (written, is_at_key) {
-            (Value::Unset, _) => Absence::Unset { key, origin },
-            // A case holds, and its value is none.
-            (value, true) if is_unset && value.cases().is_some() => Absence::Unset { key, origin },
-            (_, false) => Absence::Hidden { key, origin },
-            (value, true) if value.cases().is_some() => Absence::NoCase { origin },
-            (_, true) => Absence::Undefined,
-        };
-        return (reason, Some(at));
-    }
-    (Absence::Undefined, None)
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Plain(&self.key))?;
-        match (&self.value, &self.broken) {
-            (_, Some(error)) => write!(f, " cannot be read: {error}")?,
-            (Some(value), None) => write!(f, " = {}", Plain(&shortened(value)))?,
-            (None, None) => match &self.absent {
-                Some(Absence::Unset { key, origin }) => {
-                    write!(f, " is unset by {}", Plain(&origin.to_string()))?;
-                    if key.as_str() != self.key {
-                        write!(f, " at `{}`", Plain(key.as_str()))?;
-                    }
-                }
-                Some(Absence::Hidden { key, origin }) => {
-                    let origin = origin.to_string();
-                    write!(f, " is hidden by the value of `{}`", Plain(key.as_str()))?;
-                    write!(f, " ({})", Plain(&origin))?;
-                }
-                Some(Absence::NotKept { source }) => {
-                    write!(f, " has no value until {} answers: ", Plain(source))?;
-                    write!(
-                        f,
-                        "secrets are not kept on disk; see `Cached::with_secrets`"
-                    )?;
-                }
-                Some(Absence::NoCase { origin }) => {
-                    let origin = origin.to_string();
-                    write!(
-                        f,
-                        " is absent: no case holds of the value ({})",
-                        Plain(&origin)
-                    )?;
-                }
-                Some(Absence::Undefined) if self.is_up_to_the_layers() => {
-                    write!(f, " is missing: no layer defines it")?;
-                    if let Some(advice) = &self.advice {
-                        write!(f, "; {}", Plain(advice))?;
-                    }
-                }
-                Some(Absence::Undefined) | None => write!(f, " has no value of its own")?,
-            },
-        }
-        let width = self
-            .layers
-            .iter()
-            .map(|layer| layer.name.len())
-            .max()
-            .unwrap_or(0);
-        for layer in &self.layers {
-            let value = match &layer.value {
-                LayerValue::Nothing => "-".to_owned(),
-                LayerValue::Unset => "unset".to_owned(),
-                LayerValue::Value(value) => shortened(value).into_owned(),
-                LayerValue::Table(keys) => format!("a table of {keys}"),
-            };
-            let mark = if layer.wins { '>' } else { ' ' };
-            let name = Plain(&layer.name).to_string();
-            write!(f, "\n  {mark} {name:width$}  {}", Plain(&value))?;
-            if let Some(origin) = &layer.origin {
-                write!(f, "  ({})", Plain(&origin.to_string()))?;
-            }
-            if let Some(place) = &layer.location {
-                write!(f, "  read from {}", Plain(place))?;
-            }
-            if let Some(confirmed) = layer.cached {
-                let age = units::roughly(confirmed.elapsed().unwrap_or_default());
-                write!(f, "  kept on disk, confirmed {age} ago")?;
-            }
-        }
-        let restart = match self.pinned {
-            Some(_) => "a restart after the unpin",
-            None => "a restart",
-        };
-        match &self.pending_restart {
-            Some(LayerValue::Value(value)) => {
-                write!(f, "\n  {restart} brings {}", Plain(&shortened(value)))?;
-            }
-            Some(LayerValue::Table(keys)) => write!(f, "\n  {restart} brings a table of {keys}")?,
-            Some(LayerValue::Nothing | LayerValue::Unset) => {
-                write!(f, "\n  {restart} takes it away")?
-            }
-            None => {}
-        }
-        if let Some(pinned) = self.pinned {
-            write!(f, "\n  {pinned}; the layers wait until it is unpinned")?;
-        }
-        for refused in &self.refused {
-            write!(f, "\n  refused: {refused}")?;
-        }
-        Ok(())
     }
 }
