@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::engine::commit::candidate::Rules;
-use crate::engine::commit::pins::DEFAULT_RANK;
+use crate::engine::commit::OVERRIDES;
+use crate::engine::commit::rules::Rules;
 use crate::engine::core::Engine;
 use crate::error::{Error, ErrorKind};
 use crate::properties::builder::Builder;
 use crate::properties::start::{Limits, Loaded, Started, after, layer};
 use crate::properties::{Owner, Properties};
-use crate::tree::layer::{Layer, OVERRIDE_RANK};
+use crate::tree::layer::{DEFAULT_RANK, Layer, OVERRIDE_RANK};
 use crate::tree::usage::Usage;
 use crate::value::document::Document;
 use crate::value::key::Key;
@@ -65,8 +65,8 @@ impl Builder {
         }
         if let Some(dir) = self.state_dir.take() {
             engine.cache.open(dir);
-            match engine.cache.rolled_back() {
-                Ok(Some(before)) => engine.begin_with(before)?,
+            match engine.cache.earlier_pin() {
+                Ok(Some(pin)) => engine.restore_pin(pin)?,
                 Ok(None) => {}
                 Err(unusable) => engine.health_registry.note(0, unusable),
             }
@@ -173,7 +173,7 @@ fn commit_first(
     loaded: Vec<Loaded>,
 ) -> Result<(), Error> {
     let mut layers = vec![layer(
-        engine.overrides,
+        OVERRIDES,
         Layer::with_any_rank("overrides", OVERRIDE_RANK),
         "overrides",
     )];
@@ -187,8 +187,8 @@ fn commit_first(
         layers.push(layer);
     }
     layers.extend(loaded.iter().map(|loaded| loaded.state.clone()));
-    let instead = loaded.iter().filter_map(Loaded::instead).collect();
-    let applied = engine.admit(layers, instead).map_err(|error| {
+    let fallbacks = loaded.iter().filter_map(Loaded::fallback).collect();
+    let applied = engine.admit(layers, fallbacks).map_err(|error| {
         let missing = loaded.iter().filter_map(Loaded::stood_in_for);
         Error::all([error].into_iter().chain(missing).collect())
     })?;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::engine::clock::Clock;
-use crate::engine::commit::candidate::TreeValidator;
-use crate::engine::commit::pins::{BOOTSTRAP_RANK, reserved};
+use crate::engine::commit::bootstrap::reserved;
+use crate::engine::commit::rules::TreeValidator;
 use crate::engine::health::SourceEvent;
 use crate::error::Error;
 #[cfg(doc)]
@@ -16,7 +16,7 @@ use crate::properties::Properties;
 use crate::schema::Schema;
 use crate::source::Source;
 use crate::sync::discard::{Contained, Discard};
-use crate::tree::layer::Layer;
+use crate::tree::layer::{BOOTSTRAP_RANK, Layer};
 use crate::tree::snapshot::Snapshot;
 use crate::value::Value;
 use crate::value::key::Key;

@@ -167,7 +167,7 @@ impl Properties {
                 }
                 engine
                     .health_registry
-                    .malformed(key, self.generation(), error);
+                    .report_malformed(key, self.generation(), error);
                 default
             }
         }

@@ -90,17 +90,17 @@ impl Properties {
         let mut loaded = match started.finish(after(timeout), false) {
             Ok(loaded) => loaded,
             Err(error) => {
-                engine.give_up(id);
+                engine.abandon(id);
                 return Err(error);
             }
         };
-        let instead = loaded.instead().into_iter().collect();
-        match engine.admit(vec![loaded.state.clone()], instead) {
+        let fallbacks = loaded.fallback().into_iter().collect();
+        match engine.admit(vec![loaded.state.clone()], fallbacks) {
             Ok(applied) => {
                 if let Some(lost) = loaded.lost(engine, &applied) {
                     // Its layer is empty, so hardly anything can depend on it.
                     let _ = engine.commit(Command::Remove(id));
-                    engine.give_up(id);
+                    engine.abandon(id);
                     return Err(lost);
                 }
                 loaded.judged(engine, &applied);
@@ -108,7 +108,7 @@ impl Properties {
                 Ok(id)
             }
             Err(error) => {
-                engine.give_up(id);
+                engine.abandon(id);
                 Err(error)
             }
         }
@@ -128,11 +128,11 @@ impl Properties {
     /// - [`ErrorKind::Reentrant`] inside a validator of the same properties.
     pub fn remove_source(&self, id: SourceId) -> Result<CommitOutcome, Error> {
         let engine = &self.0.engine;
-        engine.is_a_source(id)?;
+        engine.check_is_source(id)?;
         engine.check_rank(Some(id), &Layer::new("", Layer::RANK))?;
         let applied = engine.commit(Command::Remove(id))?;
-        engine.forget(id);
-        engine.health_registry.close(id, applied.generation);
+        engine.remove_source(id);
+        engine.health_registry.remove(id, applied.generation);
         Ok(applied)
     }
 
@@ -149,10 +149,10 @@ impl Properties {
     ///   schema or a live handle does not accept the resulting tree.
     /// - [`ErrorKind::Reentrant`] inside a validator of the same properties.
     pub fn move_source(&self, id: SourceId, layer: Layer) -> Result<CommitOutcome, Error> {
-        self.0.engine.is_a_source(id)?;
+        self.0.engine.check_is_source(id)?;
         self.0.engine.check_rank(Some(id), &layer)?;
         let applied = self.0.engine.commit(Command::Move(id, layer.clone()))?;
-        self.0.engine.health_registry.moved(id, layer);
+        self.0.engine.health_registry.set_layer(id, layer);
         Ok(applied)
     }
 
@@ -214,10 +214,7 @@ impl Properties {
     ///   schema or a live handle does not accept the tree without those keys.
     /// - [`ErrorKind::Reentrant`] inside a validator of the same properties.
     pub fn confirm(&self, id: SourceId) -> Result<CommitOutcome, Error> {
-        self.0.engine.commit(Command::Confirm {
-            source: id,
-            by_time: false,
-        })
+        self.0.engine.commit(Command::Confirm(id))
     }
 
     /// Returns what a commit of `candidate` as the values of a source would do, and changes nothing.
@@ -245,12 +242,12 @@ impl Properties {
     /// # Ok::<(), liveprops::Error>(())
     /// ```
     pub fn check(&self, source: SourceId, candidate: Document) -> Result<DryRun, Error> {
-        let tried = self.0.engine.try_out(source, candidate)?;
+        let tried = self.0.engine.dry_run(source, candidate)?;
         let snapshot = Snapshot(tried.after);
         Ok(DryRun {
             changes: snapshot.changes_since(&Snapshot(tried.before)),
             snapshot,
-            refused: tried.refused,
+            refused: tried.rejected,
             stale_properties: tried.stale.into_iter().map(StaleProperty::now).collect(),
         })
     }

@@ -188,7 +188,7 @@ fn read_key<T: DeserializeOwned>(
     key: &str,
     found: Found<'_>,
 ) -> Result<T, Error> {
-    let read = generation.decode_noting(key, found);
+    let read = generation.decode_recording(key, found);
     read.map_err(|error| generation.explain_missing_of::<T>(key, error))
 }
 
@@ -199,7 +199,7 @@ fn read_table<T: DeserializeOwned>(
 ) -> Result<T, Error> {
     let read = match found {
         Found::Nothing => generation.decode_absent(key),
-        found => generation.decode_noting(key, found),
+        found => generation.decode_recording(key, found),
     };
     read.map_err(|error| generation.explain_missing(error))
 }
@@ -247,9 +247,9 @@ fn build<T: Send + Sync + 'static>(
         validate(&spec.validators, &default.value)
             .map_err(|reason| rejected_default(&key, &reason, host))?;
     }
-    let host_now = host.upgrade().ok_or_else(closed)?;
+    let host_now = host.upgrade().ok_or_else(Error::closed)?;
     let mut spec = Some(spec);
-    let mut outcome = Err(closed());
+    let mut outcome = Err(Error::closed());
     host_now.between_commits(&mut |generation, registry| {
         // A shared slot may keep a last good value that is not in force, which a new handle must not get.
         let is_broken = |spec: &Spec<T>| {
@@ -310,7 +310,7 @@ fn new_slot<T: Send + Sync + 'static>(
     registry: &mut Registry,
 ) -> Result<DynamicProperty<T>, Error> {
     let Some(spec) = left.take() else {
-        return Err(closed());
+        return Err(Error::closed());
     };
     let is_plain =
         spec.fallbacks.is_empty() && spec.default.is_none() && spec.validators.is_empty();
@@ -376,8 +376,4 @@ fn sharable<T: Send + Sync + 'static>(
                 && decoder.prefix == spec.decoder.prefix;
             same.then(|| slot.keep())
         })
-}
-
-fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the properties were dropped")
 }

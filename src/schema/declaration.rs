@@ -17,7 +17,7 @@ use crate::sync::panics;
 use crate::value::Value;
 use crate::value::key::Key;
 use crate::value::node::Node;
-use crate::value::secret::{self, noticing};
+use crate::value::secret::{self, detect_secret_read};
 
 /// The declaration of one key that holds a `T`; made by [`Schema::key`](crate::Schema::key).
 ///
@@ -115,7 +115,7 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         let mut allowed: Vec<T> = Vec::new();
         for value in &values {
             let read = |masked| decode::from_value(key, value, &origin(), masked);
-            let (outcome, secret) = noticing(|| read(false));
+            let (outcome, secret) = detect_secret_read(|| read(false));
             self.reveals_secret |= secret || secret::holds_secret(value);
             match outcome {
                 Ok(value) => allowed.push(value),
@@ -247,19 +247,19 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
                 check_value(&rules, key, found, is_hidden, generation)
             }),
         };
-        for path in decode::secret_places::<T>() {
+        for path in decode::secret_paths::<T>() {
             field.add_secret_path(&key, path);
         }
         if let Some(default) = &field.default {
             let node = Node::of(default.clone(), &origin());
-            let mut read = decode::Places::default();
+            let mut read = decode::SecretKeys::default();
             let decode = || {
                 let value =
-                    decode::from_node_noting::<T>(key.as_str(), Some(&node), true, &mut read);
+                    decode::from_node_recording::<T>(key.as_str(), Some(&node), true, &mut read);
                 drop(value.map(Discard::new));
             };
             // `default_fault` reports a panic.
-            let (_, secret) = noticing(|| panics::catch(decode));
+            let (_, secret) = detect_secret_read(|| panics::catch(decode));
             field.reveals_secret |= secret || secret::holds_secret(default);
             let read = read.certain.iter().chain(&read.possible);
             let below = read.filter_map(|read| Key::parse(read).ok());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::decode::Way;
+use crate::decode::TypePath;
 use crate::error::{Error, ErrorKind, MASK};
 use crate::schema::Schema;
 use crate::schema::rule::{Limit, Rule};
@@ -18,7 +18,7 @@ use crate::value::hamt::Entry;
 use crate::value::key::Key;
 use crate::value::node::Node;
 use crate::value::origin::Origin;
-use crate::value::secret::{self, noticing};
+use crate::value::secret::{self, detect_secret_read};
 
 /// A declared key whatever its type.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ pub(super) struct Field {
     /// The keys below it at which the type, or the default, has secrets.
     pub(super) secret_keys: Vec<Key>,
     /// The paths at which the type has secrets whose names depend on the value.
-    pub(super) secret_paths: Vec<Way>,
+    pub(super) secret_paths: Vec<TypePath>,
     /// Whether the default or an allowed value holds a secret, wherever.
     pub(super) reveals_secret: bool,
     pub(super) restart_required: bool,
@@ -60,7 +60,7 @@ pub(super) type Check = Arc<
 
 impl Field {
     /// Adds a path in the type at which a secret is read.
-    pub(super) fn add_secret_path(&mut self, key: &Key, mut path: Way) {
+    pub(super) fn add_secret_path(&mut self, key: &Key, mut path: TypePath) {
         // A list of secrets is one.
         while path.last().is_some_and(Option::is_none) {
             path.pop();
@@ -139,7 +139,7 @@ impl Field {
         generation: Option<&Generation>,
     ) -> Result<(), Error> {
         let check = || (self.check)(key, found, is_hidden, generation);
-        let (verdict, read_secret) = noticing(|| panics::catch(check));
+        let (verdict, read_secret) = detect_secret_read(|| panics::catch(check));
         verdict.unwrap_or_else(|panic| {
             // The panic message may quote the value, or any part of it.
             let masked = read_secret || is_hidden() || holds_secret(found, generation);
@@ -162,8 +162,8 @@ pub(super) fn check_value<T: DeserializeOwned + 'static>(
     is_hidden: IsHidden<'_>,
     generation: Option<&Generation>,
 ) -> Result<(), Error> {
-    let (value, read_secret) = noticing(|| match generation {
-        Some(generation) => generation.decode_noting(key, found),
+    let (value, read_secret) = detect_secret_read(|| match generation {
+        Some(generation) => generation.decode_recording(key, found),
         None => found
             .decode(key, false.into())
             .or_else(|_| found.decode(key, is_hidden().into())),

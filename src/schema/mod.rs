@@ -51,7 +51,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::de::DeserializeOwned;
 
-use crate::decode::Way;
+use crate::decode::TypePath;
 use crate::error::{Error, ErrorKind};
 use crate::schema::field::{Fault, Field};
 use crate::schema::nearest::{Lookalikes, Names};
@@ -250,7 +250,7 @@ impl Schema {
             let above = key.segments().count();
             for below in self.below(key.as_str()) {
                 let names: Vec<_> = below.segments().skip(above).collect();
-                let matches = |path: &Way| {
+                let matches = |path: &TypePath| {
                     let mut steps = path.iter().zip(&names);
                     steps.all(|(wanted, name)| wanted.is_none_or(|wanted| wanted == name))
                 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::decode::{self, Mask, Places};
+use crate::decode::{self, Mask, SecretKeys};
 use crate::error::{Error, ErrorKind};
 use crate::tree::diff;
 use crate::value::Value;
@@ -111,7 +111,7 @@ impl<'a> Found<'a> {
             Found::Inside(value, entry) => (*value, entry),
         };
         let secret = matches!(&derived.node, Node::Resolved(r) if r.secret);
-        Some(decode::shown(value, masked || secret))
+        Some(decode::describe(value, masked || secret))
     }
 
     /// The value without serde, for a type that needs none.
@@ -150,20 +150,22 @@ impl<'a> Found<'a> {
     }
 
     /// As [`decode`](Self::decode) without a mask, and adds the keys that were read as a secret.
-    pub(super) fn decode_noting<T: DeserializeOwned>(
+    pub(super) fn decode_recording<T: DeserializeOwned>(
         &self,
         key: &str,
-        secrets: &mut Places,
+        secrets: &mut SecretKeys,
     ) -> Result<T, Error> {
         match self {
-            Found::Nothing => decode::from_node_noting(key, None, false, secrets),
-            Found::Root(table) => decode::from_table_noting(key, Some(table), false, secrets),
-            Found::Entry(entry) => decode::from_node_noting(key, Some(&entry.node), false, secrets),
+            Found::Nothing => decode::from_node_recording(key, None, false, secrets),
+            Found::Root(table) => decode::from_table_recording(key, Some(table), false, secrets),
+            Found::Entry(entry) => {
+                decode::from_node_recording(key, Some(&entry.node), false, secrets)
+            }
             Found::Broken(_) => self.decode(key, false.into()),
             Found::Inside(value, entry) => {
                 let nowhere = Origin::new("", "");
                 let origin = entry.node.origin().unwrap_or(&nowhere);
-                decode::from_value_noting(key, value, origin, false, secrets)
+                decode::from_value_recording(key, value, origin, false, secrets)
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::decode::{self, Mask, Places};
+use crate::decode::{self, Mask, SecretKeys};
 use crate::error::Error;
 use crate::tree::found::Found;
 use crate::tree::snapshot::Generation;
@@ -108,18 +108,18 @@ impl Generation {
 
     /// Decodes what stands at a key, and from now on hides what was read as a secret. Errors do not
     /// show what may be one.
-    pub(crate) fn decode_noting<T: DeserializeOwned>(
+    pub(crate) fn decode_recording<T: DeserializeOwned>(
         &self,
         key: &str,
         found: Found<'_>,
     ) -> Result<T, Error> {
         self.check_arguments::<T>(key, found)?;
-        match self.decode_once_noting(key, found) {
+        match self.decode_once_recording(key, found) {
             Ok(value) => Ok(value),
             Err(error) => match self.without_rivals::<T>(key, found, error) {
                 Some(entry) => {
                     let found = Found::Entry(&entry);
-                    let outcome = self.decode_once_noting(key, found);
+                    let outcome = self.decode_once_recording(key, found);
                     outcome.or_else(|_| self.decode_masked(key, found))
                 }
                 None => self.decode_masked(key, found),
@@ -128,13 +128,13 @@ impl Generation {
         }
     }
 
-    fn decode_once_noting<T: DeserializeOwned>(
+    fn decode_once_recording<T: DeserializeOwned>(
         &self,
         key: &str,
         found: Found<'_>,
     ) -> Result<T, Error> {
-        let mut secrets = Places::default();
-        let outcome = found.decode_noting(key, &mut secrets);
+        let mut secrets = SecretKeys::default();
+        let outcome = found.decode_recording(key, &mut secrets);
         self.add_referred_secrets(&mut secrets.certain);
         self.add_referred_secrets(&mut secrets.possible);
         self.secrets.add_read(secrets);
@@ -143,8 +143,8 @@ impl Generation {
 
     /// Decodes an absent subtree as an empty one, and from now on hides what is read as a secret in it.
     pub(crate) fn decode_absent<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
-        let mut secrets = Places::default();
-        let outcome = decode::from_table_noting(key, None, false, &mut secrets);
+        let mut secrets = SecretKeys::default();
+        let outcome = decode::from_table_recording(key, None, false, &mut secrets);
         self.secrets.add_read(secrets);
         // What is read later is a secret before it is there.
         self.secrets.add_all(decode::secret_keys::<T>(key));

@@ -154,7 +154,7 @@ impl Generation {
             Some(value) => Ok(value),
             None => {
                 self.hide_fields::<T>(key, found);
-                self.decode_noting(key, found)
+                self.decode_recording(key, found)
                     .map_err(|error| self.explain_missing_of::<T>(key, error))
             }
         }
@@ -187,7 +187,7 @@ impl Generation {
                 Some(value) => Ok(Some(value)),
                 None => {
                     self.hide_fields::<T>(key, found);
-                    self.decode_noting(key, found)
+                    self.decode_recording(key, found)
                         .map(Some)
                         .map_err(|error| self.explain_missing(error))
                 }
@@ -305,7 +305,7 @@ impl Snapshot {
         self.0.note(key, found);
         let read = match found {
             Found::Nothing => self.0.decode_absent(key),
-            found => self.0.decode_noting(key, found),
+            found => self.0.decode_recording(key, found),
         };
         read.map_err(|error| self.0.explain_missing(error))
     }
