@@ -221,7 +221,7 @@ fn told(props: &Properties, keys: &[String]) -> Vec<String> {
             ex.origin.map(|o| o.to_string()).unwrap_or_default(),
             ex.layers
                 .iter()
-                .map(|l| (l.name.clone(), format!("{:?}", l.says), l.wins))
+                .map(|l| (l.name.clone(), format!("{:?}", l.value), l.wins))
                 .collect::<Vec<_>>()
         ));
     }

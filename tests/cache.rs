@@ -564,7 +564,9 @@ fn of_several_restored_layers_only_the_one_that_an_error_names_is_dropped() {
         let cached = |store: &Store| store.clone().with(|policy| policy.optional().cached());
         let builder = Properties::builder().state_dir(&place.dir);
         let builder = builder.source(cached(&good)).source(cached(&bad));
-        let b = Schema::key::<i64>("b").check("not wanted any more", move |_| !check);
+        let b = Schema::key::<i64>("b").validate("not wanted any more", move |_| {
+            (!check).then_some(()).ok_or_else(|| "not accepted".into())
+        });
         builder.schema(Schema::new().declare(b)).build().unwrap()
     };
     good.is_down(false);
@@ -1262,7 +1264,11 @@ fn a_good_cache_is_used_whatever_the_others_hold() {
         }
         let schema = ["a", "b", "c"].iter().fold(Schema::new(), |schema, key| {
             let key = Schema::key::<i64>(*key);
-            schema.declare(key.check("too much", move |n| *n <= most))
+            schema.declare(key.validate("too much", move |n| {
+                (*n <= most)
+                    .then_some(())
+                    .ok_or_else(|| "not accepted".into())
+            }))
         });
         builder.schema(schema).build()
     };

@@ -53,16 +53,16 @@ fn registering_calls_nobody_and_a_change_tells_old_new_origin_and_generation() -
     let (memory, props, n) = inline_key(1);
     let (report, inbox) = reports();
     let _sub = n.on_change(move |change| {
-        let origin = change.origin.map(ToString::to_string);
-        let old_origin = change.old_origin.is_some();
-        let key = change.key.to_string();
+        let origin = change.new_origin().map(ToString::to_string);
+        let old_origin = change.old_origin().is_some();
+        let key = change.key().to_string();
         report((
-            *change.old,
-            *change.new,
+            *change.old_value(),
+            *change.new_value(),
             key,
             origin,
             old_origin,
-            change.generation,
+            change.generation(),
         ));
     });
     assert!(inbox.all().is_empty(), "not at registration");
@@ -100,9 +100,9 @@ fn only_a_different_typed_value_is_a_change() -> Result<(), Error> {
     let number = props.property::<u32>("n").build()?;
     let text = props.property::<String>("n").build()?;
     let (report, numbers) = reports();
-    let _a = number.on_change(move |change| report(*change.new));
+    let _a = number.on_change(move |change| report(*change.new_value()));
     let (report, texts) = reports();
-    let _b = text.on_change(move |change| report(change.new.clone()));
+    let _b = text.on_change(move |change| report(change.new_value().clone()));
 
     memory.set("n", "1")?;
     assert!(
@@ -122,7 +122,7 @@ fn only_a_different_typed_value_is_a_change() -> Result<(), Error> {
 fn a_value_that_goes_and_comes_back_is_two_changes_for_who_keeps_up() -> Result<(), Error> {
     let (memory, _props, n) = inline_key(1);
     let (report, inbox) = reports();
-    let _sub = n.on_change(move |change| report((*change.old, *change.new)));
+    let _sub = n.on_change(move |change| report((*change.old_value(), *change.new_value())));
     memory.set("n", 2)?;
     memory.set("n", 1)?;
     assert_eq!(inbox.all(), [(1, 2), (2, 1)]);
@@ -227,7 +227,7 @@ fn a_forgotten_subscription_lives_as_long_as_the_properties() -> Result<(), Erro
     let (report, inbox) = reports();
     {
         let captured = Arc::clone(&captured);
-        n.on_change(move |change| report((Arc::strong_count(&captured), *change.new).1))
+        n.on_change(move |change| report((Arc::strong_count(&captured), *change.new_value()).1))
             .detach();
     }
     memory.set("n", 5)?;
@@ -253,8 +253,8 @@ fn a_callback_that_panics_is_counted_and_the_four_others_are_always_called() -> 
         .map(|(i, newest)| {
             let newest = Arc::clone(newest);
             n.on_change(move |change| {
-                assert!(i != 2, "boom number {}", change.new);
-                newest.store(*change.new, Ordering::SeqCst);
+                assert!(i != 2, "boom number {}", change.new_value());
+                newest.store(*change.new_value(), Ordering::SeqCst);
             })
         })
         .collect();
@@ -306,15 +306,15 @@ fn every_call_is_legal_in_a_callback(inline: bool) {
                 let Some(props) = last.lock().unwrap().clone() else {
                     return;
                 };
-                assert_eq!(props.get::<u32>("n").unwrap(), *change.new);
-                assert_eq!(n.get(), *change.new);
-                assert_eq!(n.load().to_string(), change.new.to_string());
-                props.set("set", *change.new).unwrap();
-                memory.set("memory", *change.new).unwrap();
-                memory.replace([("n", *change.new)]).unwrap();
+                assert_eq!(props.get::<u32>("n").unwrap(), *change.new_value());
+                assert_eq!(n.get(), *change.new_value());
+                assert_eq!(n.load().to_string(), change.new_value().to_string());
+                props.set("set", *change.new_value()).unwrap();
+                memory.set("memory", *change.new_value()).unwrap();
+                memory.replace([("n", *change.new_value())]).unwrap();
                 let other = props.property::<u32>("set").default(0).build().unwrap();
-                assert_eq!(other.get(), *change.new);
-                assert_eq!(other.map(|v| v + 1).get(), change.new + 1);
+                assert_eq!(other.get(), *change.new_value());
+                assert_eq!(other.map(|v| v + 1).get(), change.new_value() + 1);
                 assert!(n.or_key("set").is_ok());
                 assert!(
                     props
@@ -351,11 +351,14 @@ fn every_call_is_legal_in_a_callback(inline: bool) {
                     props.scoped("n"),
                     n.versioned(),
                 );
-                assert_eq!(n.wait_until(|_| true, Duration::ZERO).unwrap(), *change.new);
+                assert_eq!(
+                    n.wait_until(|_| true, Duration::ZERO).unwrap(),
+                    *change.new_value()
+                );
                 drop(own.lock().unwrap().take());
                 drop(props);
                 drop(last.lock().unwrap().take());
-                report(*change.new);
+                report(*change.new_value());
             })
         };
         *own.lock().unwrap() = Some(sub);
@@ -392,7 +395,7 @@ fn ping_pong(inline: bool) {
     let bounce = |to: &'static str| {
         let (props, report) = (props.clone(), report.clone());
         move |change: &liveprops::property::Change<'_, u32>| {
-            if let Err(error) = props.set(to, change.new + 1) {
+            if let Err(error) = props.set(to, change.new_value() + 1) {
                 report(error.kind());
             }
         }
@@ -447,8 +450,8 @@ fn a_callback_that_triggers_itself_is_cut_off_and_reported() -> Result<(), Error
         let again = props.clone();
         let sub = a.on_change(move |change| {
             // A bound, so that the test ends if the crate finds none.
-            if *change.new < 5_000 {
-                if let Err(error) = again.set("a", change.new + 1) {
+            if *change.new_value() < 5_000 {
+                if let Err(error) = again.set("a", change.new_value() + 1) {
                     report(error.kind());
                 }
             } else {
@@ -469,7 +472,11 @@ fn a_busy_callback_that_writes_other_keys_is_never_mistaken_for_a_loop() -> Resu
     let (report, inbox) = reports();
     let writes = props.clone();
     let _sub = n.on_change(move |change| {
-        report(writes.set("seen", *change.new).map(|_| *change.new));
+        report(
+            writes
+                .set("seen", *change.new_value())
+                .map(|_| *change.new_value()),
+        );
     });
     for i in 1..=2_000 {
         memory.set("n", i)?;
@@ -495,7 +502,7 @@ fn a_callback_corrects_what_another_thread_writes(inline: bool) {
     let (report, inbox) = reports();
     let corrects = props.clone();
     let _sub = a.on_change(move |change| {
-        if *change.new < 0 {
+        if *change.new_value() < 0 {
             report(corrects.set("a", 0).map(|_| ()).map_err(|e| e.kind()));
             corrected.send(()).unwrap();
             go_on.recv_timeout(DEADLINE).unwrap();
@@ -546,7 +553,7 @@ fn a_pair_that_triggers_each_other_is_cut_off_after_writes_from_outside_too() ->
         move |change: &liveprops::property::Change<'_, u64>| {
             // A bound, so that the test ends if the crate finds no loop.
             if calls.fetch_add(1, Ordering::SeqCst) < 50_000 {
-                if let Err(error) = props.set(to, change.new + 1) {
+                if let Err(error) = props.set(to, change.new_value() + 1) {
                     assert_eq!(error.kind(), ErrorKind::Loop);
                     loops.fetch_add(1, Ordering::SeqCst);
                 }
@@ -575,14 +582,14 @@ fn a_slow_callback_delays_neither_commits_nor_others_and_sees_the_final_value_la
     let (report, slow) = reports();
     let (open, gate) = channel::<()>();
     let _slow = n.on_change(move |change| {
-        report(*change.new);
+        report(*change.new_value());
         let _ = gate.recv();
     });
     let (report, fast) = reports();
     let _fast: Vec<_> = (0..99)
         .map(|_| {
             let report = report.clone();
-            n.on_change(move |change| report(*change.new))
+            n.on_change(move |change| report(*change.new_value()))
         })
         .collect();
     for i in 1..=20 {
@@ -615,7 +622,7 @@ fn several_stuck_callbacks_leave_room_for_the_others() -> Result<(), Error> {
                     thread::sleep(Duration::from_millis(1));
                 }
             } else {
-                report(*change.new);
+                report(*change.new_value());
             }
         }));
     }
@@ -647,9 +654,11 @@ fn in_a_hundred_thousand_commits_no_subscriber_goes_back_and_all_end_on_the_last
             subs.push(handle.on_change(move |change| {
                 let (value, generation) = (&state.0, &state.1);
                 // Values grow, generations grow, and the old value is what was seen last.
-                assert!(value.swap(*change.new, Ordering::SeqCst) == *change.old);
-                assert!(*change.new > *change.old);
-                assert!(generation.swap(change.generation, Ordering::SeqCst) < change.generation);
+                assert!(value.swap(*change.new_value(), Ordering::SeqCst) == *change.old_value());
+                assert!(*change.new_value() > *change.old_value());
+                assert!(
+                    generation.swap(change.generation(), Ordering::SeqCst) < change.generation()
+                );
             }));
         }
     }
@@ -959,7 +968,7 @@ fn the_threads_of_idle_properties_end() {
         .map(|_| {
             let (memory, props, n) = one_key(0);
             let report = report.clone();
-            let sub = n.on_change(move |change| report(*change.new));
+            let sub = n.on_change(move |change| report(*change.new_value()));
             memory.set("n", 1).unwrap();
             (memory, props, n, sub)
         })
@@ -1384,7 +1393,7 @@ fn the_life_of_a_source_is_told_in_order() -> Result<(), Error> {
 fn inline_callbacks_have_run_when_the_commit_returns_on_its_thread() -> Result<(), Error> {
     let (memory, _props, n) = inline_key(0);
     let (report, inbox) = reports();
-    let _sub = n.on_change(move |change| report((*change.new, thread::current().id())));
+    let _sub = n.on_change(move |change| report((*change.new_value(), thread::current().id())));
     for i in 1..=100 {
         memory.set("n", i)?;
         assert_eq!(inbox.all(), [(i, thread::current().id())]);
@@ -1399,8 +1408,8 @@ fn an_inline_callback_of_one_instance_that_writes_to_another_runs_that_ones_call
     let (first, _one, a) = inline_key(0);
     let (second, _two, b) = inline_key(0);
     let (report, inbox) = reports();
-    let _a = a.on_change(move |change| second.set("n", *change.new).unwrap());
-    let _b = b.on_change(move |change| report(*change.new));
+    let _a = a.on_change(move |change| second.set("n", *change.new_value()).unwrap());
+    let _b = b.on_change(move |change| report(*change.new_value()));
     first.set("n", 1)?;
     assert_eq!(inbox.all(), [1]);
     Ok(())
@@ -1430,7 +1439,7 @@ fn a_subscriber_registered_while_a_storm_rages_ends_on_the_final_value() -> Resu
             handle.get(),
             newest,
             n.on_change(move |change| {
-                seen.store(*change.new, Ordering::SeqCst);
+                seen.store(*change.new_value(), Ordering::SeqCst);
             }),
         ));
         thread::yield_now();

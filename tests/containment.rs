@@ -25,6 +25,15 @@ use liveprops::{
     SourceContext, Update, Value, Watching,
 };
 
+/// The verdict of a validator that accepts values of which a condition is true.
+fn accept_if(condition: bool) -> Result<(), String> {
+    if condition {
+        Ok(())
+    } else {
+        Err("not acceptable".to_owned())
+    }
+}
+
 fn within(limit: Duration, mut want: impl FnMut() -> bool) -> bool {
     let until = Instant::now() + limit;
     while Instant::now() < until {
@@ -288,7 +297,7 @@ fn a_source_that_panics_when_asked_about_itself_is_an_error() {
 
 #[test]
 fn no_rank_beats_the_override_layer_and_no_timeout_is_too_long() {
-    let strong = liveprops::Layer::new("strong", i32::MIN);
+    let strong = liveprops::Layer::new("strong", i32::MAX);
     let props = Properties::builder()
         .source_in(strong, Memory::from([("a", 1)]))
         .load_timeout(Duration::MAX)
@@ -578,7 +587,7 @@ fn no_value_is_dropped_under_the_commit_lock() {
     let strict = props
         .property::<Loud>("a")
         .default(Loud(0))
-        .validate(|value| value.0 < 100)
+        .validate(|value| accept_if(value.0 < 100))
         .build()
         .unwrap();
     let mapped = strict.map(|value| Loud(value.0 + 1_000));
@@ -586,7 +595,7 @@ fn no_value_is_dropped_under_the_commit_lock() {
         .property::<Loud>("a")
         .validate(|value| {
             assert!(value.0 < 50, "panics");
-            true
+            Ok(())
         })
         .build()
         .unwrap();
@@ -596,7 +605,10 @@ fn no_value_is_dropped_under_the_commit_lock() {
             Ok(a) if a > 2 => Err("too large".into()),
             _ => Ok(()),
         })
-        .schema(Schema::new().declare(Schema::key::<Loud>("a").check("small", |a| a.0 < 9)))
+        .schema(
+            Schema::new()
+                .declare(Schema::key::<Loud>("a").validate("small", |a| accept_if(a.0 < 9))),
+        )
         .build()
         .unwrap();
     let of_whole = whole.property::<Loud>("a").build().unwrap();
@@ -625,7 +637,7 @@ fn no_value_is_dropped_under_the_commit_lock() {
             drop(props.check(id, document));
         }),
         ("a handle that cannot be built", &|| {
-            let never = props.property::<Loud>("a").validate(|_| false);
+            let never = props.property::<Loud>("a").validate(|_| accept_if(false));
             assert!(never.build().is_err());
         }),
     ];
@@ -661,7 +673,7 @@ fn a_payload_that_panics_while_it_is_dropped_is_contained_wherever_it_comes_from
                     if is_armed.load(Ordering::SeqCst) {
                         panic_any(Bomb::nested(nested));
                     }
-                    true
+                    Ok(())
                 })
                 .build()
                 .unwrap();
@@ -723,7 +735,7 @@ fn a_panic_payload_is_dropped_without_the_commit_lock() {
         if is_armed.load(Ordering::SeqCst) && *a > 10 {
             panic_any(Loud(2));
         }
-        true
+        Ok(())
     });
     let handle = handle.build().unwrap();
     let is_armed = Arc::clone(&armed);
@@ -982,11 +994,11 @@ fn closures_that_panic_while_they_are_dropped_are_contained_each() {
             let handle = props.property::<u32>("a");
             let handle = handle.validate(move |_| {
                 one.touch();
-                true
+                Ok(())
             });
             let handle = handle.validate(move |_| {
                 two.touch();
-                true
+                Ok(())
             });
             let handle = handle.build().unwrap();
             handles.push(handle.map(move |value| {
@@ -1052,7 +1064,7 @@ mod the_end_of_a_thread {
                 .source(Memory::from([("b", 1)]))
                 .build()
                 .unwrap();
-            let bad = other.property::<u32>("b").validate(|b| *b < 5);
+            let bad = other.property::<u32>("b").validate(|b| accept_if(*b < 5));
             let bad = bad.build().unwrap();
             assert_eq!(other.set("b", 9).unwrap_err().kind(), ErrorKind::Rejected);
             assert_eq!(bad.get(), 1);

@@ -42,7 +42,7 @@ fn number(props: &Properties, key: &str) -> Option<i64> {
 fn changes(of: &DynamicProperty<i64>) -> (Receiver<(i64, i64)>, Subscription) {
     let (send, receive) = channel();
     let guard = of.on_change(move |change| {
-        let _ = send.send((*change.old, *change.new));
+        let _ = send.send((*change.old_value(), *change.new_value()));
     });
     (receive, guard)
 }
@@ -55,8 +55,12 @@ fn an_edit_by_rename_reaches_handle_and_callback_once_with_its_place() {
     let (send, heard) = channel();
     let _guard = retries.on_change(move |change| {
         let place = |origin: Option<&liveprops::Origin>| origin.unwrap().to_string();
-        let seen = (*change.old, *change.new, change.generation);
-        let _ = send.send((seen, place(change.old_origin), place(change.origin)));
+        let seen = (
+            *change.old_value(),
+            *change.new_value(),
+            change.generation(),
+        );
+        let _ = send.send((seen, place(change.old_origin()), place(change.new_origin())));
     });
     let before = props.generation();
     replace(&desk.path, "\n[http]\n  retries =  4\n");
@@ -583,7 +587,7 @@ fn overlays_of_a_cascade_appear_and_vanish_and_the_base_shows_again() {
     let said = |name: &str| {
         let layers = props.explain("who").layers;
         let layer = layers.into_iter().find(|layer| layer.name.ends_with(name));
-        (layer.as_ref().unwrap().wins, layer.unwrap().says)
+        (layer.as_ref().unwrap().wins, layer.unwrap().value)
     };
     assert!(matches!(said("app-prod.toml"), (false, LayerValue::Value(two)) if two == "2"));
 
@@ -783,7 +787,11 @@ fn without_file_events_changes_are_found_by_polling() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let into = Arc::clone(&seen);
     let a = props.property::<i64>("a").build().unwrap();
-    let _guard = a.on_change(move |change| into.lock().unwrap().push((*change.old, *change.new)));
+    let _guard = a.on_change(move |change| {
+        into.lock()
+            .unwrap()
+            .push((*change.old_value(), *change.new_value()))
+    });
     for value in 1..=3 {
         fs::write(&desk.path, format!("a = {value}\n")).unwrap();
         replace(&conf.path().join("1.toml"), format!("b = {value}\n"));

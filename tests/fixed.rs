@@ -348,7 +348,7 @@ fn no_source_takes_the_rank_of_bootstrap_and_no_bootstrap_source_leaves_it() -> 
             .move_source(other.source, fixed.layer.clone())
             .map(drop),
         props
-            .move_source(fixed.source, liveprops::Layer::new("weak", 900))
+            .move_source(fixed.source, liveprops::Layer::new("weak", 100))
             .map(drop),
         props.remove_source(fixed.source).map(drop),
         Properties::builder()

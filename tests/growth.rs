@@ -172,7 +172,10 @@ fn rejections_grow_with_what_is_rejected() {
             .source(memory.clone())
             .build()
             .unwrap();
-        let good = |value: &i64| *value < 2;
+        let good = |value: &i64| match value {
+            ..2 => Ok(()),
+            _ => Err("too large".into()),
+        };
         let handle = |key: &String| props.property::<i64>(key).validate(good).build().unwrap();
         let handles: Vec<_> = keys(n).iter().map(handle).collect();
         (props, handles)
@@ -994,7 +997,7 @@ fn a_million_short_lived_handles_leave_less_than_four_megabytes_behind() {
         let key = format!("tenant.{i}.limit");
         let handle = || props.property::<i64>(&key).default(1);
         match i % 16 {
-            0 => drop(handle().validate(|_| true).build().unwrap()),
+            0 => drop(handle().validate(|_| Ok(())).build().unwrap()),
             1 => drop(handle().build().unwrap().map(|limit| limit + 1)),
             2 => drop(handle().build().unwrap().on_change(|_| ())),
             3 => drop(handle().build().unwrap().changes()),

@@ -16,6 +16,15 @@ use liveprops::{DynamicProperty, Error, ErrorKind, MAX_KEY_BYTES, Properties, Va
 use serde::Deserialize;
 use support::{Inbox, reports};
 
+/// The verdict of a validator that accepts values of which a condition is true.
+fn accept_if(condition: bool) -> Result<(), String> {
+    if condition {
+        Ok(())
+    } else {
+        Err("not acceptable".to_owned())
+    }
+}
+
 fn inline(memory: &Memory) -> Properties {
     Properties::builder()
         .inline_callbacks()
@@ -30,7 +39,7 @@ where
 {
     let (report, inbox) = reports();
     (
-        handle.on_change(move |change| report(change.new.clone())),
+        handle.on_change(move |change| report(change.new_value().clone())),
         inbox,
     )
 }
@@ -289,7 +298,7 @@ fn handles_of_one_key_and_type_share_their_value_and_other_types_work_beside_the
     };
     assert!(shares(&one, &two) && shares(&one, &one.clone()));
     let with_default = props.property::<String>("n").default("d".into()).build()?;
-    let checked = props.property::<String>("n").validate(|_| true).build()?;
+    let checked = props.property::<String>("n").validate(|_| Ok(())).build()?;
     assert!(!shares(&one, &with_default) && !shares(&one, &checked));
     let numbers = (
         props.property::<u8>("n").build()?,
@@ -439,7 +448,7 @@ fn ten_thousand_handles_on_one_key_all_follow_it() -> Result<(), Error> {
         .map(|_| {
             props
                 .property::<u32>("n")
-                .validate(|_| true)
+                .validate(|_| Ok(()))
                 .build()
                 .unwrap()
         })
@@ -816,7 +825,10 @@ fn reading_goes_on_after_the_properties_are_gone() -> Result<(), Error> {
 fn a_validator_of_a_handle_vetoes_on_set_on_add_and_at_build() -> Result<(), Error> {
     let memory = Memory::from([("n", 5)]);
     let props = inline(&memory);
-    let n = props.property::<u32>("n").validate(|n| *n < 10).build()?;
+    let n = props
+        .property::<u32>("n")
+        .validate(|n| accept_if(*n < 10))
+        .build()?;
     let reason = |n: &u32| {
         if *n < 10 {
             Ok(())
@@ -827,7 +839,7 @@ fn a_validator_of_a_handle_vetoes_on_set_on_add_and_at_build() -> Result<(), Err
     let late = props
         .property::<u32>("late")
         .default(1)
-        .validate_with(reason)
+        .validate(reason)
         .build()?;
     let error = memory.set("n", 10).unwrap_err();
     assert_eq!(
@@ -842,14 +854,14 @@ fn a_validator_of_a_handle_vetoes_on_set_on_add_and_at_build() -> Result<(), Err
     );
     let error = props
         .property::<u32>("n")
-        .validate(|n| *n > 5)
+        .validate(|n| accept_if(*n > 5))
         .build()
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected);
     let error = props
         .property::<u32>("x")
         .default(50)
-        .validate(|n| *n < 10)
+        .validate(|n| accept_if(*n < 10))
         .build()
         .unwrap_err();
     assert_eq!(
@@ -882,7 +894,7 @@ fn handles_built_while_a_storm_rages_are_never_stale() -> Result<(), Error> {
     for i in 0..2_000 {
         let handle = match i % 2 {
             0 => props.property::<u32>("n").build()?,
-            _ => props.property::<u32>("n").validate(|_| true).build()?,
+            _ => props.property::<u32>("n").validate(|_| Ok(())).build()?,
         };
         handles.push(handle.map(|n| *n));
         handles.push(handle);
@@ -920,7 +932,7 @@ fn what_was_waited_for_is_read_by_handle_and_by_name() {
         .map(|_| {
             props
                 .property::<u64>("n")
-                .validate(|_| true)
+                .validate(|_| Ok(()))
                 .build()
                 .unwrap()
         })

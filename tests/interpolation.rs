@@ -111,7 +111,7 @@ fn a_dependent_fires_once_for_a_change_of_what_it_refers_to_and_unrelated_ones_n
         .map(|key| {
             let report = report.clone();
             let handle = props.property::<String>(key).build().unwrap();
-            handle.on_change(move |change| report((key, change.new.clone())))
+            handle.on_change(move |change| report((key, change.new_value().clone())))
         })
         .collect();
     let calls = |expected: &[(&'static str, &str)]| {
@@ -612,7 +612,7 @@ fn a_live_handle_keeps_its_last_good_value_while_its_reference_is_unresolved() -
     let fallback = props.property::<String>("url").or_key("port").build()?;
     let mapped = url.map(|url| url.len());
     let (report, inbox) = reports();
-    let _sub = url.on_change(move |change| report(change.new.clone()));
+    let _sub = url.on_change(move |change| report(change.new_value().clone()));
     let generation = props.generation();
     let applied = memory.remove("host").map(|()| props.generation())?;
     assert_eq!(applied, generation + 1, "the update is accepted");
@@ -933,7 +933,7 @@ fn single_raw_values_contain_no_references_whether_they_are_secret_or_not() -> R
         assert_eq!(props.get::<String>(key)?, text, "{key}");
     }
     let told = props.explain("name").layers.into_iter();
-    let says: Vec<LayerValue> = told.map(|layer| layer.says).collect();
+    let says: Vec<LayerValue> = told.map(|layer| layer.value).collect();
     assert!(
         says.contains(&LayerValue::Value(format!("{text:?}"))),
         "as it was written: {says:?}"
@@ -1100,7 +1100,7 @@ fn a_contextual_value_without_a_matching_case_is_absent() -> Result<(), Error> {
         .build()?;
     let limit = props.property::<u32>("limit").default(7).build()?;
     let (report, inbox) = reports();
-    let _sub = limit.on_change(move |change| report(*change.new));
+    let _sub = limit.on_change(move |change| report(*change.new_value()));
     assert_eq!(limit.get(), 7);
     let absent = |props: &Properties| -> Result<(), Error> {
         assert_eq!(props.get_opt::<u32>("limit")?, None);

@@ -343,7 +343,7 @@ fn dropping_the_last_clone_ends_every_thread_even_with_a_source_that_hangs() -> 
         .build()?;
     let (report, inbox) = reports();
     let m = props.property::<u32>("m").build()?;
-    let _sub = m.on_change(move |change| report(*change.new));
+    let _sub = m.on_change(move |change| report(*change.new_value()));
     memory.set("m", 2)?;
     assert_eq!(inbox.next(), 2);
     assert!(threads() >= 3);
@@ -493,7 +493,7 @@ fn a_thousand_lives_leave_no_thread_and_no_file_behind() -> Result<(), Error> {
             .build()?;
         let n = props.property::<u32>("n").build()?;
         let (report, inbox) = reports();
-        let sub = n.on_change(move |change| report(*change.new));
+        let sub = n.on_change(move |change| report(*change.new_value()));
         memory.set("n", i + 1)?;
         if i % 10 == 0 {
             assert_eq!(inbox.next(), i + 1);
@@ -835,7 +835,7 @@ fn an_inline_callback_cannot_wait_for_the_source_on_whose_thread_it_runs() -> Re
             let all = weak.refresh_now().map_err(|error| error.kind());
             let one = weak.refresh_source(id).map_err(|error| error.kind());
             let others = weak.refresh_source(other).map_err(|error| error.kind());
-            report((*change.new, all, one, others, began.elapsed()));
+            report((*change.new_value(), all, one, others, began.elapsed()));
         });
         for round in 1..=2 {
             value.store(round, Ordering::SeqCst);
@@ -1008,7 +1008,7 @@ fn properties_whose_sources_push_need_no_thread_until_a_callback_is_due() -> Res
     let (report, inbox) = reports();
     memory.set("n", 1)?;
     assert_eq!(threads(), 0);
-    let _sub = n.on_change(move |change| report(*change.new));
+    let _sub = n.on_change(move |change| report(*change.new_value()));
     assert_eq!(threads(), 0);
     memory.set("n", 2)?;
     assert_eq!((inbox.next(), threads()), (2, 1));

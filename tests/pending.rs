@@ -156,7 +156,7 @@ fn while_rolled_back_no_source_is_removed_moved_or_added_that_could_not_be_later
         Memory::from([("qps", "100")]),
     );
     let props = builder(&low)
-        .source_in(liveprops::Layer::new("high", 100), high.clone())
+        .source_in(liveprops::Layer::new("high", 900), high.clone())
         .validate(few)
         .build()?;
     let needed = Memory::from([("needed", 1)]);
@@ -170,11 +170,11 @@ fn while_rolled_back_no_source_is_removed_moved_or_added_that_could_not_be_later
     let gone = props.remove_source(needed_id).unwrap_err();
     assert_eq!(gone.key(), Some("needed"), "{gone}");
     let many = Memory::from([("qps", "5000")]);
-    let top = liveprops::Layer::new("top", 10);
+    let top = liveprops::Layer::new("top", 990);
     assert!(props.add_source_in(top.clone(), many).is_err());
     low.set("qps", "nonsense")?;
     let _qps = props.property::<u32>("qps").build()?;
-    let moved = props.move_source(high_id, liveprops::Layer::new("low", 900));
+    let moved = props.move_source(high_id, liveprops::Layer::new("low", 100));
     assert_eq!(moved.unwrap_err().key(), Some("qps"));
     assert!(props.pinned().is_some());
     assert_eq!(props.get::<u32>("qps")?, 100);

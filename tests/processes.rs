@@ -162,7 +162,9 @@ fn a_process_that_was_stopped_catches_up_once() {
 fn follow(path: &str) {
     let props = support::disk::open(File::new(path));
     let a = props.property::<i64>("a").build().unwrap();
-    let _guard = a.on_change(|change| child::say(format!("{} -> {}", change.old, change.new)));
+    let _guard = a.on_change(|change| {
+        child::say(format!("{} -> {}", change.old_value(), change.new_value()))
+    });
     child::say("ready");
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     assert!(is_up(&props));
@@ -220,7 +222,7 @@ fn live(life: usize) {
         .build()
         .unwrap();
     let a = props.property::<i64>("a").build().unwrap();
-    let guard = a.on_change(|change| assert!(*change.new > 0));
+    let guard = a.on_change(|change| assert!(*change.new_value() > 0));
     fs::write(&desk.path, "a = 1\n").unwrap();
     match life % 5 {
         // Ends with everything still running.
@@ -497,7 +499,7 @@ fn fork_and_build(forks: usize) {
         let props = open();
         let a = props.property::<i64>("a").build().unwrap();
         let (report, reported) = std::sync::mpsc::channel();
-        let subscription = a.on_change(move |change| report.send(*change.new).unwrap());
+        let subscription = a.on_change(move |change| report.send(*change.new_value()).unwrap());
         for value in 2..50 {
             props.set("a", value).unwrap();
         }

@@ -196,7 +196,7 @@ fn keys_that_an_update_withholds_together_are_all_reported() {
     let range = it
         .props
         .property::<Range>("range")
-        .validate_with(|range| match range.low <= range.high {
+        .validate(|range| match range.low <= range.high {
             true => Ok(()),
             false => Err("low is above high".to_owned()),
         })

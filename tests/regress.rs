@@ -184,11 +184,11 @@ fn inline_callbacks_of_one_instance_may_change_another() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&told);
     let b = two.property::<u32>("b").default(0).build().unwrap();
-    let _two = b.on_change(move |change| log.lock().unwrap().push(*change.new));
+    let _two = b.on_change(move |change| log.lock().unwrap().push(*change.new_value()));
     let other = two.clone();
     let a = one.property::<u32>("a").default(0).build().unwrap();
     let _one = a.on_change(move |change| {
-        other.set("b", Value::from(*change.new)).unwrap();
+        other.set("b", Value::from(*change.new_value())).unwrap();
     });
     one.set("a", 5).unwrap();
     assert_eq!(*told.lock().unwrap(), [5]);

@@ -360,7 +360,7 @@ fn a_default_list_that_was_hidden_is_not_put_together_with_what_was_rolled_back_
         let lower = Memory::from([("hosts", Value::Unset), ("other", Value::Unset)]);
         let builder = place
             .builder(&upper)
-            .source_in(Layer::new("lower", 900), lower)
+            .source_in(Layer::new("lower", 100), lower)
             .default("hosts", "a,c")
             .default("other", vec!["a", "c"]);
         match more {

@@ -77,18 +77,20 @@ fn each_rule_tells_its_violation() {
         "`a.b`: not one of the allowed values, expected one of \"dev\", \"prod\", found text \
          \"live\" (memory @ 0)"
     );
-    let even = |n: &u32| n % 2 == 0;
-    let schema = Schema::new().declare(Schema::key::<u32>(key).check("an even number", even));
+    let even = |n: &u32| match n % 2 {
+        0 => Ok(()),
+        _ => Err(format!("{n} is odd")),
+    };
+    let schema = Schema::new().declare(Schema::key::<u32>(key).validate("an even number", even));
     assert_eq!(
         fault(schema, &wrong(3.into())),
-        "`a.b`: does not pass the check of the schema, expected an even number, found integer 3 \
-         (memory @ 0)"
+        "`a.b`: 3 is odd, expected an even number, found integer 3 (memory @ 0)"
     );
-    let panics = |_: &u32| panic!("oh");
-    let schema = Schema::new().declare(Schema::key::<u32>(key).check("never", panics));
+    let panics = |_: &u32| -> Result<(), String> { panic!("oh") };
+    let schema = Schema::new().declare(Schema::key::<u32>(key).validate("never", panics));
     assert_eq!(
         fault(schema, &wrong(3.into())),
-        "`a.b`: a rule of the schema panicked: oh (memory @ 0)"
+        "`a.b`: a validator of the schema panicked: oh (memory @ 0)"
     );
 }
 
@@ -255,11 +257,8 @@ fn a_transaction_is_refused_as_a_whole() -> Result<(), Error> {
 
 #[test]
 fn a_source_that_leaves_with_a_required_key_is_held() -> Result<(), Error> {
-    let schema = Schema::new().declare(Schema::key::<u16>("port").required());
-    let props = Properties::builder()
-        .default("port", 80)
-        .schema(schema)
-        .build()?;
+    let schema = Schema::new().declare(Schema::key::<u16>("port").required().default(80));
+    let props = Properties::builder().schema(schema).build()?;
     let error = props.set("port", Value::Unset).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(error.key(), Some("port"));
@@ -359,15 +358,80 @@ fn a_handle_and_the_schema_refuse_with_one_voice() -> Result<(), Error> {
 fn defaults_stand_in_the_weakest_layer_and_name_the_schema() -> Result<(), Error> {
     let schema = Schema::new()
         .declare(Schema::key::<u32>("a").default(1))
-        .declare(Schema::key::<u32>("b").default(1));
+        .declare(Schema::key::<u32>("b"));
     let props = Properties::builder()
-        .default("b", 2)
+        .default("c", 2)
         .schema(schema)
         .build()?;
     assert_eq!(props.get::<u32>("a")?, 1);
-    assert_eq!(props.get::<u32>("b")?, 2, "the program's default");
-    let told = props.explain("a");
-    assert_eq!(told.origin.unwrap().kind(), "schema");
+    assert_eq!(props.get_opt::<u32>("b")?, None);
+    assert_eq!(props.get::<u32>("c")?, 2, "the program's default");
+    let explanation = props.explain("a");
+    assert_eq!(explanation.origin.unwrap().kind(), "schema");
+    let explanation = props.explain("c");
+    assert_eq!(explanation.origin.unwrap().kind(), "default");
+    Ok(())
+}
+
+#[test]
+fn the_builder_gives_no_default_and_no_secrecy_to_a_declared_key() {
+    let schema = Schema::new().declare(Schema::key::<String>("door.code").default("plain"));
+    let error = Properties::builder()
+        .schema(schema.clone())
+        .default("door.code", "hunter2")
+        .secret("door.code")
+        .build()
+        .unwrap_err();
+    let errors: Vec<String> = error.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        [
+            "`door.code`: declared in the schema: use `Declaration::secret` there",
+            "`door.code`: declared in the schema: use `Declaration::default` there",
+        ]
+    );
+    assert!(
+        error
+            .iter()
+            .all(|error| error.kind() == ErrorKind::InvalidKey)
+    );
+    let above = Properties::builder().schema(schema).secret("door");
+    assert!(above.default("door.floor", 1).build().is_ok());
+}
+
+#[test]
+fn a_value_comes_from_the_strongest_place_that_has_one() -> Result<(), Error> {
+    let schema = Schema::new().declare(Schema::key::<String>("k").default("schema"));
+    let source = Memory::new();
+    let props = Properties::builder()
+        .source_in(liveprops::Layer::new("low", 100), Memory::new())
+        .source(source.clone())
+        .schema(schema)
+        .build()?;
+    let k = props
+        .property::<String>("k")
+        .default("handle".into())
+        .build()?;
+    let absent = props
+        .property::<String>("absent")
+        .default("handle".into())
+        .build()?;
+    assert_eq!(k.get(), "schema", "also where the handle has a default");
+    assert_eq!(absent.get(), "handle");
+    source.set("k", "source")?;
+    assert_eq!(k.get(), "source");
+    let later = props.add_source(Memory::from([("k", "later")]))?;
+    assert_eq!(k.get(), "later");
+    let high = liveprops::Layer::new("high", 900);
+    let high = props.add_source_in(high, Memory::from([("k", "high")]))?;
+    assert_eq!(k.get(), "high");
+    props.set("k", "override")?;
+    assert_eq!(k.get(), "override");
+    props.remove("k")?;
+    for (source, shows) in [(high, "later"), (later, "source")] {
+        props.remove_source(source)?;
+        assert_eq!(k.get(), shows);
+    }
     Ok(())
 }
 
@@ -647,9 +711,9 @@ fn a_commit_asks_only_the_rules_of_the_keys_that_changed() -> Result<(), Error> 
         let asked = Arc::clone(&asked);
         let count = move |_: &u32| {
             asked.fetch_add(1, Ordering::Relaxed);
-            true
+            Ok(())
         };
-        schema = schema.declare(Schema::key::<u32>(&format!("s.k{i}")).check("counted", count));
+        schema = schema.declare(Schema::key::<u32>(&format!("s.k{i}")).validate("counted", count));
     }
     let keys = |n: u32| (0..1_000).map(move |i| (format!("s.k{i}"), i + n / 1_000));
     let source: Memory = keys(0).chain([("other".to_owned(), 0)]).collect();
@@ -681,7 +745,7 @@ fn secrets_of_the_schema_are_masked_everywhere() -> Result<(), Error> {
             Schema::key::<String>("d")
                 .secret()
                 .one_of(["hunter2", "hunter3"])
-                .check("named", |_| panic!("hunter2")),
+                .validate("named", |_| panic!("hunter2")),
         );
     for text in [schema.to_text(), schema.to_json_schema()] {
         assert!(!text.contains("hunter"), "{text}");
@@ -734,8 +798,11 @@ fn documented() -> Schema {
         .declare(
             Schema::key::<f64>("ratio")
                 .range(0.0..1.0)
-                .check("not a half", |r| *r != 0.5)
-                .check("real", |_| true),
+                .validate("not a half", |r| match *r {
+                    0.5 => Err("a half".into()),
+                    _ => Ok(()),
+                })
+                .validate("real", |_| Ok(())),
         )
         .declare(Schema::key::<bool>("\"a.b\".on").default(true))
         .declare(Schema::key::<std::collections::BTreeMap<String, u8>>(

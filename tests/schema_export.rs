@@ -409,7 +409,9 @@ fn a_deprecated_key_says_what_to_do_instead() {
     assert_eq!(old["deprecated"], true);
     assert_eq!(comment(&old), "deprecated: use http.port");
     let both = values(
-        key::<u8>().deprecated("").check("odd", |n| n % 2 == 1),
+        key::<u8>().deprecated("").validate("odd", |n| {
+            (n % 2 == 1).then_some(()).ok_or_else(|| "even".into())
+        }),
         &[json!(1)],
         &[],
     );

@@ -84,7 +84,7 @@ fn the_reason_of_a_validator_of_a_handle_shows_no_secret_part_of_the_value() {
     let (_, props, _) = with_secrets(|builder| builder);
     let refuse = |reason: fn(&String) -> String| {
         let handle = props.property::<String>("db.url");
-        hidden(handle.validate_with(move |v| Err(reason(v))).build())
+        hidden(handle.validate(move |v| Err(reason(v))).build())
     };
     let shown = refuse(|url| format!("bad url {url}"));
     assert!(shown.contains("bad url ******"), "{shown}");
@@ -104,7 +104,7 @@ struct Db {
 fn the_reason_of_a_validator_of_a_struct_shows_no_secret_field() {
     let (_, props, _) = with_secrets(|builder| builder);
     let handle = props.property::<Db>("db");
-    let refused = handle.validate_with(|db| Err(format!("no {db:?}"))).build();
+    let refused = handle.validate(|db| Err(format!("no {db:?}"))).build();
     let shown = hidden(refused);
     assert!(shown.contains("no Db { password:"), "{shown}");
 }
@@ -117,7 +117,7 @@ fn the_panic_of_a_validator_or_a_mapping_shows_no_secret_of_another_key() {
     let handle = props.property::<u32>("other");
     let shown = hidden(
         handle
-            .validate_with(move |_| panic!("not beside {quoted}"))
+            .validate(move |_| panic!("not beside {quoted}"))
             .build(),
     );
     assert!(shown.contains("not beside ******"), "{shown}");
@@ -133,11 +133,7 @@ fn a_default_that_is_refused_shows_no_secret() {
     let (_, props, _) = with_secrets(|builder| builder);
     let refuse = |key: &str| {
         let handle = props.property::<String>(key).default(SECRET.to_owned());
-        hidden(
-            handle
-                .validate_with(|v| Err(format!("{v} is known")))
-                .build(),
-        )
+        hidden(handle.validate(|v| Err(format!("{v} is known"))).build())
     };
     let shown = refuse("new.password");
     assert!(shown.contains("the default is not acceptable"), "{shown}");
@@ -237,9 +233,7 @@ fn words_that_quote_no_secret_stay_as_they_are() {
     let props = Properties::builder().source(memory).build().unwrap();
     let handle = props.property::<String>("name");
     let reason = "password: 12 of postgres must be true";
-    let error = handle
-        .validate_with(move |_| Err(reason.to_owned()))
-        .build();
+    let error = handle.validate(move |_| Err(reason.to_owned())).build();
     let error = error.unwrap_err().to_string();
     assert!(error.contains(reason), "{error}");
 }

@@ -367,7 +367,8 @@ fn starved(place: &Place, builder: liveprops::Builder) -> (Memory, Properties, I
     let props = builder.source(memory.clone()).build().unwrap();
     let (report, inbox) = reports();
     let n = props.property::<u32>("n").build().unwrap();
-    n.on_change(move |change| report(*change.new)).detach();
+    n.on_change(move |change| report(*change.new_value()))
+        .detach();
     place.fault("thread", NO_THREAD);
     for i in 1..=10 {
         memory.set("n", i).unwrap();

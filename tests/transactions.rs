@@ -462,10 +462,10 @@ fn a_callback_sees_everything_that_came_with_its_change() -> Result<(), Error> {
     let _sub = a.on_change(move |change| {
         let named = view.get::<u32>("b").unwrap();
         report((
-            *change.new,
+            *change.new_value(),
             b.get(),
             named,
-            view.generation() >= change.generation,
+            view.generation() >= change.generation(),
         ));
     });
     for i in 1..=500 {
@@ -495,7 +495,10 @@ fn a_validator_that_panics_refuses_and_breaks_nothing() -> Result<(), Error> {
         .build()?;
     let m = props
         .property::<i32>("m")
-        .validate(|m| 100 / (m - 7) < 200)
+        .validate(|m| match 100 / (m - 7) {
+            ..200 => Ok(()),
+            _ => Err("too large".into()),
+        })
         .build()?;
     let error = memory.set("n", 13).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Panicked);
@@ -722,7 +725,7 @@ fn no_call_waits_inside_a_validator_a_decoder_or_a_mapping() {
             if is_validator() {
                 in_validator();
             }
-            true
+            Ok(())
         });
         let validated = validated.build().unwrap();
         let _mapped = validated.map(move |m| {
@@ -968,7 +971,7 @@ fn a_validator_that_closes_the_subscription_whose_callback_commits_is_not_stuck(
                 in_validator.send(()).unwrap();
                 report(subscription.close_and_wait().unwrap_err().kind());
             }
-            true
+            Ok(())
         });
         let m = m.build().unwrap();
         let n = props.property::<u32>("n").build().unwrap();
@@ -1044,7 +1047,7 @@ fn a_validator_may_drop_the_last_properties_of_others_and_its_own_without_waitin
                 drop(last);
                 *time.lock().unwrap() = Some(begun.elapsed());
             }
-            true
+            Ok(())
         });
         let n = n.build().unwrap();
         // A callback that waits for the commit keeps a thread busy.

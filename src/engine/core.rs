@@ -381,7 +381,7 @@ impl Engine {
         self.close_listeners.collect_into(&mut listeners);
         for listener in listeners {
             // A waker is user code.
-            if let Err(panic) = panics::catch(|| listener.tell()) {
+            if let Err(panic) = panics::catch(|| listener.notify()) {
                 self.dispatcher.panicked(&panic);
             }
         }

@@ -213,7 +213,7 @@ fn notification(listeners: Vec<Arc<dyn Listener>>, notices: Notices) -> Option<N
     Some(Box::new(move || {
         for listener in listeners {
             // Waking a task is the executor's code.
-            let _ = panics::catch(|| listener.tell());
+            let _ = panics::catch(|| listener.notify());
         }
         notices.deliver();
     }))

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::source::forward::forward;
 use crate::source::{
     Content, Make, Policy, Refusal, Sink, Source, SourceContext, Ticket, Timing, Update, Watching,
+    WithPolicy,
 };
 use crate::value::document::Document;
 use crate::value::origin::Origin;
@@ -33,10 +35,9 @@ impl Masked {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl Source for Masked {
-    fn origin(&self) -> Origin {
-        self.source.origin()
-    }
+    forward!(self => self.source; origin watching refusal timing policy with);
 
     fn load(&self) -> Result<Document, Error> {
         let mut document = self.run(|| self.source.load())?;
@@ -49,10 +50,6 @@ impl Source for Masked {
         Ok(masked(update, &self.credentials))
     }
 
-    fn watching(&self) -> Watching {
-        self.source.watching()
-    }
-
     fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         let sink = MaskingSink {
             sink: Arc::clone(&updates.0),
@@ -60,18 +57,6 @@ impl Source for Masked {
         };
         let updates = SourceContext::new(Arc::new(sink));
         self.run(|| self.source.watch(&updates))
-    }
-
-    fn refusal(&self) -> Refusal {
-        self.source.refusal()
-    }
-
-    fn timing(&self) -> Timing {
-        self.source.timing()
-    }
-
-    fn policy(&self) -> Policy {
-        self.source.policy()
     }
 
     fn credentials(&self) -> Credentials {

@@ -229,7 +229,7 @@ fn a_thousand_puts_during_a_reconnect_end_on_the_last_of_each() {
     let (send, told) = mpsc::channel();
     let n0 = props.property::<i64>("n0").build().unwrap();
     let _guard = n0.on_change(move |change| {
-        let _ = send.send(*change.new);
+        let _ = send.send(*change.new_value());
     });
     within(SOON, "it is up", || is_up(&props));
     for n in 1..=1000 {
@@ -260,7 +260,7 @@ fn changes_go_on_in_their_order_while_streams_end_and_begin() {
     let (send, told) = mpsc::channel();
     let n0 = props.property::<i64>("n0").build().unwrap();
     let _guard = n0.on_change(move |change| {
-        let _ = send.send(*change.new);
+        let _ = send.send(*change.new_value());
     });
     let begun = Instant::now();
     let mut last = 100;

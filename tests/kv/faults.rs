@@ -139,7 +139,7 @@ pub(crate) fn fifty_changes_in_an_outage_arrive_as_one_value<S: Store>() {
     let n0 = props.property::<i64>("n0").build().unwrap();
     let (send, told) = channel();
     let _guard = n0.on_change(move |change| {
-        let _ = send.send(*change.new);
+        let _ = send.send(*change.new_value());
     });
     field.proxy.set(Mode::Refuse);
     within(SOON, "it is told", || is_stale(&props));

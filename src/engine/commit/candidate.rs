@@ -10,7 +10,7 @@ use crate::engine::commit::pins::Pin;
 use crate::engine::commit::rejection::Rejection;
 use crate::engine::commit::rules::Rules;
 use crate::engine::commit::{Base, CommitState};
-use crate::property::slot::Drafts;
+use crate::property::draft::Drafts;
 use crate::property::stale::Stale;
 use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate::Followed;
@@ -239,7 +239,7 @@ fn next_generation(
             },
             pinned: pin.map(|pin| pin.pinned),
         }),
-        at_hand: Generation::short_way(&tree, rules.usage.as_ref()),
+        at_hand: Generation::fast_path_root(&tree, rules.usage.as_ref()),
         root: tree,
         pending: Arc::default(),
         append: Arc::clone(&rules.append),

@@ -7,8 +7,8 @@ use crate::engine::commit::rejection::{KeyIndex, MAX_CULPRITS, Rejection, with_c
 use crate::engine::commit::rules::Rules;
 use crate::engine::commit::{Base, CommitState};
 use crate::error::{Error, ErrorKind};
+use crate::property::draft::Drafts;
 use crate::property::registry::Seen;
-use crate::property::slot::Drafts;
 use crate::property::stale::Stale;
 use crate::schema::Schema;
 use crate::sync::discard::discard;
@@ -110,7 +110,7 @@ impl CommitState {
             Some(&*now.layers),
         );
         let then = Arc::new(Generation {
-            at_hand: Generation::short_way(&root, rules.usage.as_ref()),
+            at_hand: Generation::fast_path_root(&root, rules.usage.as_ref()),
             root,
             ..(**now).clone()
         });

@@ -47,7 +47,7 @@ impl CommitState {
         }
         self.retired.add(old);
         let overlay = overlay.filter(|overlay| self.frozen.set_overlay(overlay));
-        drafts.notify(&mut listeners);
+        drafts.collect_listeners(&mut listeners);
         if effective > 0 {
             self.fill_mailboxes(&generation, changes, &mut listeners);
         }

@@ -106,7 +106,7 @@ impl Notices {
     pub(crate) fn deliver(self) {
         for mailbox in self.mailboxes {
             let subscriber: Arc<dyn Listener> = Arc::<Subscriber>::clone(&mailbox.subscriber);
-            subscriber.tell();
+            subscriber.notify();
         }
         if let Some(wake) = self.wake {
             wake();

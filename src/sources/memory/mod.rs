@@ -212,7 +212,7 @@ impl Shared {
 
     /// Queues a change for all properties that still use this source.
     fn queue(&mut self, update: Update, edit: Edit) -> Vec<Queued> {
-        let update = update.undone_if_refused();
+        let update = update.undone_if_rejected();
         self.revision += 1;
         self.sinks.retain(|sink| !sink.is_stopped());
         let Some((last, others)) = self.sinks.split_last() else {

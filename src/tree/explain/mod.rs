@@ -1,11 +1,12 @@
-//! Why a key has the value it has.
+//! Explains the value of a key: the value in each layer, the winner and the rejected values.
 
-use std::borrow::Cow;
-use std::fmt;
+mod absence;
+mod display;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::error::{Error, MASK, Plain};
+use crate::error::{Error, MASK};
 use crate::tree::diff;
 use crate::tree::layer::SourceId;
 use crate::tree::snapshot::{Found, Generation, Pinned};
@@ -15,17 +16,31 @@ use crate::value::key::Key;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
 use crate::value::secret;
-use crate::value::units;
 
-/// What every layer says about a key, which one wins, and what was refused; secrets are masked.
+pub(crate) use absence::absence;
+use absence::layer_value_at;
+
+/// The value of a key in every layer, which layer wins, and which values were rejected; secrets are
+/// masked.
 ///
-/// Its `Display` is a short table for a person, in which a value of more than 1,024 bytes is cut; the
-/// fields here hold it whole:
+/// Its `Display` is a short table for a person, in which a value of more than 1,024 bytes is cut. The
+/// fields hold the whole value.
 ///
-/// ```text
-/// ratelimit.qps = 500
-///   > env CHECKOUT_                 "500"  env CHECKOUT_RATELIMIT__QPS
-///     file config/checkout.toml     100    file config/checkout.toml:2:7
+/// ```
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let props = Properties::builder()
+///     .source(Memory::from([("qps", 100)]))
+///     .source(Memory::from([("qps", 500)]))
+///     .build()?;
+/// let explanation = props.explain("qps");
+/// assert_eq!(explanation.value.as_deref(), Some("500"));
+/// let winner = explanation.layers.iter().find(|layer| layer.wins).unwrap();
+/// assert_eq!((winner.name.as_str(), winner.rank), ("memory", 500));
+/// assert!(explanation.to_string().starts_with("qps = 500\n"));
+/// let malformed = props.explain("a..b").to_string();
+/// assert!(malformed.contains("not a valid key: a segment between two dots is empty"));
+/// # Ok::<(), liveprops::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -38,13 +53,15 @@ pub struct Explanation {
     pub value: Option<String>,
     /// Where the value in force was written.
     pub origin: Option<Origin>,
-    /// Why the key cannot be read, such as a reference that leads in a circle.
+    /// Why the key cannot be read, such as a reference that leads in a circle. For a malformed key this
+    /// is the one field with content, with [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) or
+    /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge).
     pub broken: Option<Error>,
     /// Why the key is absent, if it is; `None` also for a malformed key.
     pub absent: Option<Absence>,
-    /// What to write instead, if no layer defines the key and one has a key that is spelled nearly like it.
+    /// What to write instead, if no layer defines the key and one has a key with a similar spelling.
     pub advice: Option<String>,
-    /// All layers, the strongest first.
+    /// All layers, the strongest first; none for a malformed key.
     pub layers: Vec<LayerView>,
     /// The generation that was rolled back to, if one was: then its value is in force, whatever the
     /// layers say.
@@ -52,11 +69,22 @@ pub struct Explanation {
     /// What a restart would bring, if the key waits for one; see
     /// [`Builder::restart_required`](crate::Builder::restart_required).
     pub pending_restart: Option<LayerValue>,
-    /// Updates of this key that were refused of late, with the reason.
+    /// Updates of this key that were rejected of late, with the reason.
     pub refused: Vec<Error>,
 }
 
 /// Why a key is absent.
+///
+/// ```
+/// use liveprops::{Properties, explain::Absence, sources::Memory};
+///
+/// let memory = Memory::from([("qps", 1)]);
+/// memory.unset("qps")?;
+/// let props = Properties::builder().source(memory).build()?;
+/// assert!(matches!(props.explain("qps").absent, Some(Absence::Unset { .. })));
+/// assert_eq!(props.explain("burst").absent, Some(Absence::Undefined));
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Absence {
@@ -64,14 +92,14 @@ pub enum Absence {
     Undefined,
     /// A tombstone hides what weaker layers have.
     Unset {
-        /// Where the tombstone stands: at the key or above it.
+        /// The key of the tombstone: the key itself or one above it.
         key: Key,
         /// Where it was written.
         origin: Origin,
     },
-    /// A value that stands further up hides what weaker layers have.
+    /// A value at a key above hides what weaker layers have.
     Hidden {
-        /// Where the value stands.
+        /// The key of that value.
         key: Key,
         /// Where it was written.
         origin: Origin,
@@ -89,7 +117,18 @@ pub enum Absence {
     },
 }
 
-/// What one layer says about a key.
+/// One layer in an [`Explanation`].
+///
+/// ```
+/// use liveprops::{Properties, explain::LayerValue, sources::Memory};
+///
+/// let props = Properties::builder().source(Memory::from([("qps", 100)])).build()?;
+/// let explanation = props.explain("qps");
+/// let layer = &explanation.layers[1]; // below the override layer
+/// assert_eq!((layer.name.as_str(), layer.wins), ("memory", true));
+/// assert_eq!(layer.value, LayerValue::Value("100".to_owned()));
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LayerView {
@@ -97,10 +136,10 @@ pub struct LayerView {
     pub source: SourceId,
     /// The source's name, such as `file app.toml`.
     pub name: String,
-    /// The layer's rank; the lower one wins.
+    /// The layer's rank; the higher one wins.
     pub rank: i32,
-    /// What the layer holds at the key, as it was written.
-    pub says: LayerValue,
+    /// The value of the layer at the key, as it was written.
+    pub value: LayerValue,
     /// Where that was written.
     pub origin: Option<Origin>,
     /// Whether this layer's value is the one in force, or a part of it: several layers win where
@@ -120,13 +159,22 @@ pub struct LayerView {
     pub location: Option<Arc<str>>,
 }
 
-/// What a layer holds at a key.
+/// The value of a layer at a key.
+///
+/// ```
+/// use liveprops::{Properties, explain::LayerValue, sources::Memory};
+///
+/// let props = Properties::builder().source(Memory::from([("http.port", 80)])).build()?;
+/// assert_eq!(props.explain("http").layers[1].value, LayerValue::Table(1));
+/// assert_eq!(props.explain("none").layers[1].value, LayerValue::Nothing);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum LayerValue {
     /// Nothing.
     Nothing,
-    /// A tombstone at the key or above it: the key is absent whatever lower layers say.
+    /// A tombstone at the key or above it: the key is absent whatever lower layers have.
     Unset,
     /// A value, as it would be written.
     Value(String),
@@ -134,24 +182,11 @@ pub enum LayerValue {
     Table(usize),
 }
 
-/// As many bytes of a value are printed.
-const MOST_SHOWN: usize = 1_024;
-
-/// The beginning of a long value and its length, or the value.
-fn shortened(value: &str) -> Cow<'_, str> {
-    if value.len() <= MOST_SHOWN {
-        return Cow::Borrowed(value);
-    }
-    let ends = value.char_indices().map(|(at, _)| at);
-    let end = ends.take_while(|at| *at <= MOST_SHOWN).last().unwrap_or(0);
-    Cow::Owned(format!("{}… ({} bytes)", &value[..end], value.len()))
-}
-
 /// Writes values as texts, with secrets masked.
 struct Texts<'g> {
     generation: &'g Generation,
     masks: bool,
-    /// Whether somebody has said that the key, or one above it, is no secret.
+    /// Whether the builder was given the key, or one above it, as not secret.
     is_plain: bool,
 }
 
@@ -204,9 +239,30 @@ impl Texts<'_> {
 }
 
 impl Explanation {
+    /// The explanation of a malformed key, which no layer can have.
+    pub(crate) fn of_malformed(generation: &Generation, key: &str, error: Error) -> Self {
+        Self {
+            // It may be a value gone wrong, such as an address with a password.
+            key: secret::mask_text(key),
+            generation: generation.number(),
+            value: None,
+            origin: None,
+            broken: Some(error),
+            absent: None,
+            advice: None,
+            layers: Vec::new(),
+            pinned: generation.stamp.pinned,
+            pending_restart: None,
+            refused: Vec::new(),
+        }
+    }
+
     pub(crate) fn of(generation: &Generation, key: &str) -> Self {
-        let found = Found::in_tree(&generation.root, key);
-        let in_force = found.as_ref().map_or(Found::Nothing, |found| *found);
+        let found = Key::parse(key).and_then(|_| Found::in_tree(&generation.root, key));
+        let in_force = match found {
+            Ok(found) => found,
+            Err(error) => return Self::of_malformed(generation, key, error),
+        };
         // A default in a reference to a secret is one as well.
         let show = Texts {
             generation,
@@ -218,7 +274,7 @@ impl Explanation {
             generation: generation.number(),
             value: None,
             origin: generation.origin(key, in_force),
-            broken: found.as_ref().err().cloned(),
+            broken: None,
             absent: None,
             advice: None,
             layers: Vec::new(),
@@ -238,7 +294,7 @@ impl Explanation {
         let mut winners = generation.winners(key, in_force);
         let layers = generation.layers.iter();
         let shown = layers.map(|layer| {
-            let found = layer_says(&layer.root, key);
+            let found = layer_value_at(&layer.root, key);
             match (layer.is_literal, found) {
                 (true, Found::Entry(entry)) => show.literal_value(entry),
                 // What a bootstrap layer has reads as the source wrote it.
@@ -250,7 +306,7 @@ impl Explanation {
             }
         });
         let shown: Vec<(LayerValue, Option<Origin>)> = shown.collect();
-        if found.is_ok_and(|found| found.is_nothing()) {
+        if in_force.is_nothing() {
             let (absent, by) = match explanation.is_up_to_the_layers() {
                 true => absence(generation, key),
                 false => (Absence::Undefined, None),
@@ -261,13 +317,13 @@ impl Explanation {
             }
             explanation.absent = Some(absent);
         }
-        for (at, (layer, (says, origin))) in generation.layers.iter().zip(shown).enumerate() {
+        for (at, (layer, (value, origin))) in generation.layers.iter().zip(shown).enumerate() {
             explanation.layers.push(LayerView {
                 source: layer.id,
                 name: layer.name.to_string(),
                 rank: layer.layer.rank(),
                 wins: winners.contains(&at),
-                says,
+                value,
                 origin,
                 generation: layer.generation,
                 time: layer.time,
@@ -313,7 +369,7 @@ fn pending(
         // There is nothing else in the table.
         let _ = layers.put_path(&path, entry.node.clone());
     }
-    let waits = layer_says(&layers, key);
+    let waits = layer_value_at(&layers, key);
     if at.as_str() != parsed.as_str() && is_same(waits, in_force) {
         return None;
     }
@@ -327,159 +383,5 @@ fn is_same(a: Found<'_>, b: Found<'_>) -> bool {
         (Found::Inside(a, _), Found::Inside(b, _)) => a == b,
         (Found::Entry(a), Found::Entry(b)) => diff::same_as_written(&a.node, &b.node),
         _ => false,
-    }
-}
-
-/// What a layer has at a key; of a key under a tombstone, the tombstone.
-fn layer_says<'a>(root: &'a Table, key: &str) -> Found<'a> {
-    let found = Found::in_tree(root, key).unwrap_or(Found::Nothing);
-    let tombstone = || {
-        let (_, above) = leaf_above(root, key)?;
-        (above.node.written() == Some(&Value::Unset)).then_some(above)
-    };
-    match found {
-        Found::Nothing => tombstone().map_or(Found::Nothing, Found::Entry),
-        found => found,
-    }
-}
-
-/// The leaf of a layer that leaves no room for a key, and its key.
-fn leaf_above<'a>(root: &'a Table, key: &str) -> Option<(Key, &'a Arc<Entry>)> {
-    let key = Key::parse(key).ok()?;
-    let path: Vec<_> = key.segments().collect();
-    (1..path.len()).find_map(|length| {
-        let entry = root.find(&path[..length])?;
-        let above = Key::from_segments(&path[..length]).ok()?;
-        entry.node.table().is_none().then_some((above, entry))
-    })
-}
-
-/// Why a key is absent from the tree that the layers make, and the layer that is the reason.
-pub(crate) fn absence(generation: &Generation, key: &str) -> (Absence, Option<usize>) {
-    let in_force = Found::in_tree(&generation.root, key);
-    let is_unset = in_force.is_ok_and(|found| found.reads_as_unset());
-    for (at, layer) in generation.layers.iter().enumerate() {
-        if layer.lacks_secret(key) {
-            let source = layer.name.to_string();
-            return (Absence::NotKept { source }, Some(at));
-        }
-        let here = match Found::in_tree(&layer.root, key) {
-            Ok(Found::Entry(entry)) if entry.node.table().is_none() => {
-                Key::parse(key).ok().map(|key| (key, entry, true))
-            }
-            Ok(Found::Nothing) => {
-                leaf_above(&layer.root, key).map(|(above, entry)| (above, entry, false))
-            }
-            _ => None,
-        };
-        let Some((key, entry, is_at_key)) = here else {
-            continue;
-        };
-        let Some((written, origin)) = entry.node.written().zip(entry.node.origin().cloned()) else {
-            continue;
-        };
-        let reason = match (written, is_at_key) {
-            (Value::Unset, _) => Absence::Unset { key, origin },
-            // A case holds, and its value is none.
-            (value, true) if is_unset && value.cases().is_some() => Absence::Unset { key, origin },
-            (_, false) => Absence::Hidden { key, origin },
-            (value, true) if value.cases().is_some() => Absence::NoCase { origin },
-            (_, true) => Absence::Undefined,
-        };
-        return (reason, Some(at));
-    }
-    (Absence::Undefined, None)
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Plain(&self.key))?;
-        match (&self.value, &self.broken) {
-            (_, Some(error)) => write!(f, " cannot be read: {error}")?,
-            (Some(value), None) => write!(f, " = {}", Plain(&shortened(value)))?,
-            (None, None) => match &self.absent {
-                Some(Absence::Unset { key, origin }) => {
-                    write!(f, " is unset by {}", Plain(&origin.to_string()))?;
-                    if key.as_str() != self.key {
-                        write!(f, " at `{}`", Plain(key.as_str()))?;
-                    }
-                }
-                Some(Absence::Hidden { key, origin }) => {
-                    let origin = origin.to_string();
-                    write!(f, " is hidden by the value of `{}`", Plain(key.as_str()))?;
-                    write!(f, " ({})", Plain(&origin))?;
-                }
-                Some(Absence::NotKept { source }) => {
-                    write!(f, " has no value until {} answers: ", Plain(source))?;
-                    write!(
-                        f,
-                        "secrets are not kept on disk; see `Cached::with_secrets`"
-                    )?;
-                }
-                Some(Absence::NoCase { origin }) => {
-                    let origin = origin.to_string();
-                    write!(
-                        f,
-                        " is absent: no case holds of the value ({})",
-                        Plain(&origin)
-                    )?;
-                }
-                Some(Absence::Undefined) if self.is_up_to_the_layers() => {
-                    write!(f, " is missing: no layer defines it")?;
-                    if let Some(advice) = &self.advice {
-                        write!(f, "; {}", Plain(advice))?;
-                    }
-                }
-                Some(Absence::Undefined) | None => write!(f, " has no value of its own")?,
-            },
-        }
-        let width = self
-            .layers
-            .iter()
-            .map(|layer| layer.name.len())
-            .max()
-            .unwrap_or(0);
-        for layer in &self.layers {
-            let says = match &layer.says {
-                LayerValue::Nothing => "-".to_owned(),
-                LayerValue::Unset => "unset".to_owned(),
-                LayerValue::Value(value) => shortened(value).into_owned(),
-                LayerValue::Table(keys) => format!("a table of {keys}"),
-            };
-            let mark = if layer.wins { '>' } else { ' ' };
-            let name = Plain(&layer.name).to_string();
-            write!(f, "\n  {mark} {name:width$}  {}", Plain(&says))?;
-            if let Some(origin) = &layer.origin {
-                write!(f, "  ({})", Plain(&origin.to_string()))?;
-            }
-            if let Some(place) = &layer.location {
-                write!(f, "  read from {}", Plain(place))?;
-            }
-            if let Some(confirmed) = layer.cached {
-                let age = units::roughly(confirmed.elapsed().unwrap_or_default());
-                write!(f, "  kept on disk, confirmed {age} ago")?;
-            }
-        }
-        let restart = match self.pinned {
-            Some(_) => "a restart after the unpin",
-            None => "a restart",
-        };
-        match &self.pending_restart {
-            Some(LayerValue::Value(value)) => {
-                write!(f, "\n  {restart} brings {}", Plain(&shortened(value)))?;
-            }
-            Some(LayerValue::Table(keys)) => write!(f, "\n  {restart} brings a table of {keys}")?,
-            Some(LayerValue::Nothing | LayerValue::Unset) => {
-                write!(f, "\n  {restart} takes it away")?
-            }
-            None => {}
-        }
-        if let Some(pinned) = self.pinned {
-            write!(f, "\n  {pinned}; the layers wait until it is unpinned")?;
-        }
-        for refused in &self.refused {
-            write!(f, "\n  refused: {refused}")?;
-        }
-        Ok(())
     }
 }

@@ -1,8 +1,10 @@
-//! Many layers, one tree: at each place the strongest layer wins, tables merge.
+//! Merges layers into one tree: at each path the strongest layer wins, and tables merge.
 //!
-//! Looking down from the strongest layer, tables are gathered until a value or a tombstone stops
-//! the view. A value with no table above it wins; tables above hide it. What only one layer holds
-//! is shared with that layer, not copied, so a change costs the path to it.
+//! From the strongest layer down, tables are collected until a value or a tombstone. A value without a
+//! table above it wins; tables above hide it. A subtree of one layer alone is shared with that layer, not
+//! copied, so a change costs the path to it.
+
+mod shared_list;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -18,9 +20,10 @@ use crate::value::Value;
 use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
 use crate::value::node::{Leaf, Node, Table};
-use crate::value::origin::Origin;
 
-/// What merging takes into account and what it finds.
+pub(crate) use shared_list::{SharedList, shared_list};
+
+/// The rules of a merge, and its findings.
 #[derive(Debug)]
 pub(crate) struct Merge<'a> {
     /// Lists under these keys are joined over all layers instead of replaced.
@@ -33,10 +36,10 @@ pub(crate) struct Merge<'a> {
     pub(crate) findings: Findings,
 }
 
-/// What a merge has to report.
+/// The findings of a merge.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    /// Places where a table and a value met.
+    /// The keys at which a table and a value met.
     pub(crate) clashes: Vec<Error>,
     /// The items of lists that are not in force.
     pub(crate) ignored: Vec<IgnoredItem>,
@@ -45,7 +48,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// What is merged at a key replaces what an earlier change of the same commit led to.
+    /// Begins a merge at a key, which replaces the findings of an earlier change in the same commit.
     fn begin(&mut self, at: &str) {
         self.ignored
             .retain(|item| !key::under(item.key.as_str(), at));
@@ -53,10 +56,10 @@ impl Findings {
     }
 }
 
-/// One layer's table at some place, with the layer's position from the strongest.
+/// One layer's table at some path, with the layer's position from the strongest.
 type Seen<'a> = (usize, &'a Table);
 
-/// What shows at one place.
+/// What the layers have at one path.
 enum Shown<'a> {
     Nothing,
     Leaf(&'a Arc<Entry>),
@@ -82,7 +85,7 @@ impl<'m> Merge<'m> {
         self.tables(&seen, &mut String::new())
     }
 
-    /// Brings the merged tree up to date after one layer changed at `path` and nowhere else.
+    /// Updates the merged tree after one layer changed at `path` alone.
     ///
     /// `before` and `after` are all layers, the strongest first; they differ in `changed` only.
     pub(crate) fn path(
@@ -93,13 +96,14 @@ impl<'m> Merge<'m> {
         changed: usize,
         path: &[Cow<'_, str>],
     ) {
-        let there = |tables: &[&'_ Table]| tables.iter().filter(|table| !table.is_empty()).count();
-        if there(after) == 1 && self.append.is_empty() {
+        let count_filled =
+            |tables: &[&'_ Table]| tables.iter().filter(|table| !table.is_empty()).count();
+        if count_filled(after) == 1 && self.append.is_empty() {
             if let Some(only) = after
                 .iter()
                 .find(|table| !table.is_empty() && !table.special())
             {
-                // What only one layer says is shared with it from the root on.
+                // The tree of one layer alone is shared with it.
                 self.findings.begin("");
                 *merged = (*only).clone();
                 return;
@@ -126,7 +130,7 @@ impl<'m> Merge<'m> {
         key::push_segment(at, name);
         let now = self.shown(after, name, at);
         if !rest.is_empty() && !self.append.contains(at.as_str()) {
-            let was = self.quiet(before, name);
+            let was = self.shown_again(before, name);
             if let (Shown::Tables(was), Shown::Tables(now)) = (&was, &now) {
                 let others = |tables: &[(Seen<'_>, &Arc<Entry>)]| -> Vec<usize> {
                     tables
@@ -141,8 +145,8 @@ impl<'m> Merge<'m> {
                 let alone = matches!(now.as_slice(), [((_, only), _)]
                     if !only.special() && !self.appends_under(at));
                 if let (false, true, Some(mut below)) = (alone, others(was) == others(now), below) {
-                    // The same other layers show here as before, so the difference lies further
-                    // down this path alone. (A table of one layer alone is shared, below.)
+                    // The other layers here are the same as before, so the difference is further down
+                    // this path. (A table of one layer alone is shared below.)
                     let was: Vec<_> = was.iter().map(|(seen, _)| *seen).collect();
                     let now: Vec<_> = now.iter().map(|(seen, _)| *seen).collect();
                     self.step(&mut below, &was, &now, changed, rest, at);
@@ -165,10 +169,9 @@ impl<'m> Merge<'m> {
     }
 
     fn tables(&mut self, seen: &[Seen<'_>], at: &mut String) -> Table {
-        // What says nothing does not keep the other from being shared, as the layer of the program's
-        // own writes at the start.
-        let mut speaking = seen.iter().filter(|(_, table)| !table.is_empty());
-        if let (Some((_, only)), None) = (speaking.next(), speaking.next()) {
+        // Empty tables, such as the override layer at the start, do not prevent sharing.
+        let mut filled = seen.iter().filter(|(_, table)| !table.is_empty());
+        if let (Some((_, only)), None) = (filled.next(), filled.next()) {
             if !only.special() && !self.appends_under(at) {
                 return (*only).clone();
             }
@@ -233,7 +236,7 @@ impl<'m> Merge<'m> {
                 }
                 let seen: Vec<_> = tables.iter().map(|(seen, _)| *seen).collect();
                 let merged = self.tables(&seen, at);
-                // What only tombstones emptied is not there; what a source wrote empty is.
+                // A table that tombstones emptied is absent; one that a source wrote empty is present.
                 if merged.is_empty() && !seen.iter().any(|(_, table)| table.is_empty()) {
                     return None;
                 }
@@ -249,11 +252,15 @@ impl<'m> Merge<'m> {
     fn shown<'a>(&mut self, seen: &[Seen<'a>], name: &str, at: &str) -> Shown<'a> {
         let (shown, hidden) = look(seen, self.bootstrap, name);
         if let Some((above, below)) = hidden {
-            let place = |entry: &Entry| match entry.node.origin() {
+            let located = |entry: &Entry| match entry.node.origin() {
                 Some(origin) => format!("a value ({origin})"),
                 None => "a table".to_owned(),
             };
-            let detail = format!("{} hides {} of a lower layer", place(above), place(below));
+            let detail = format!(
+                "{} hides {} of a lower layer",
+                located(above),
+                located(below)
+            );
             self.findings
                 .clashes
                 .push(Error::new(ErrorKind::InvalidKey, detail).with_key(at));
@@ -261,12 +268,12 @@ impl<'m> Merge<'m> {
         shown
     }
 
-    /// What shows, without telling of clashes once more.
-    fn quiet<'a>(&self, seen: &[Seen<'a>], name: &str) -> Shown<'a> {
+    /// What the layers have under a name, without reporting clashes again.
+    fn shown_again<'a>(&self, seen: &[Seen<'a>], name: &str) -> Shown<'a> {
         look(seen, self.bootstrap, name).0
     }
 
-    /// Notes what putting a list together found.
+    /// Adds the findings of a composed list.
     fn composed(&mut self, composed: Composed, at: &str) -> Arc<Entry> {
         self.findings.clashes.extend(composed.clashes);
         self.findings.ignored.extend(composed.ignored);
@@ -290,10 +297,10 @@ impl<'m> Merge<'m> {
     }
 }
 
-/// Of so few layers, each is asked for each name. That allocates nothing.
+/// Up to this number of layers, each layer is searched for each name, which allocates nothing.
 const FEW_LAYERS: usize = 8;
 
-/// The layers that have each name. Asking each of many layers for each name would be quadratic.
+/// The layers that have each name. To search each of many layers for each name would be quadratic.
 fn by_name<'a>(seen: &[Seen<'a>]) -> HashMap<&'a str, Vec<Seen<'a>>, RandomState> {
     let mut names: HashMap<&str, Vec<Seen<'_>>, RandomState> = HashMap::default();
     for (layer, table) in seen {
@@ -404,81 +411,6 @@ fn items_over<'a>(
         .map(|((layer, _), entry)| View::of(*layer, entry))
         .collect();
     items::overrides_items(&views, below).then_some(views)
-}
-
-/// The list that several layers make up at or above a key.
-#[derive(Debug)]
-pub(crate) struct SharedList {
-    pub(crate) entry: Arc<Entry>,
-    /// The layers that have a part in what stands at the key, the strongest first.
-    pub(crate) layers: Vec<usize>,
-    /// Where that was written, if it is of one place.
-    pub(crate) origin: Option<Origin>,
-}
-
-/// The list that several layers make up at or above a key. `layers` are all layers, the strongest
-/// first.
-pub(crate) fn shared_list<S: AsRef<str>>(
-    layers: &[&Table],
-    append: &BTreeSet<Key>,
-    bootstrap: usize,
-    path: &[S],
-) -> Option<SharedList> {
-    let mut seen: Vec<Seen<'_>> = layers.iter().copied().enumerate().collect();
-    let mut at = String::new();
-    for (depth, name) in path.iter().enumerate() {
-        let (name, inside) = (name.as_ref(), &path[depth + 1..]);
-        key::push_segment(&mut at, name);
-        if append.contains(at.as_str()) {
-            let lists = lists(&seen, bootstrap, name);
-            if let Some(composed) = items::joined(&lists, &at) {
-                return Some(joined_list(composed, &lists, inside));
-            }
-        }
-        match look(&seen, bootstrap, name).0 {
-            Shown::Tables(tables) => seen = tables.into_iter().map(|(seen, _)| seen).collect(),
-            Shown::Items(tables, (layer, list)) => {
-                let composed = items::overlaid(&tables, (layer, list), &at)?;
-                let (layers, origin) = match inside.is_empty() {
-                    true => (composed.layers, composed.entry.node.origin().cloned()),
-                    false => items::parts_inside(&tables, (layer, list.as_ref()), inside),
-                };
-                return Some(SharedList {
-                    entry: composed.entry,
-                    layers,
-                    origin,
-                });
-            }
-            Shown::Nothing | Shown::Leaf(_) => return None,
-        }
-    }
-    None
-}
-
-fn joined_list<S: AsRef<str>>(
-    composed: Composed,
-    lists: &[(usize, &Arc<Entry>)],
-    inside: &[S],
-) -> SharedList {
-    let layers = match inside.first() {
-        None => composed.layers,
-        // Only the items of the weakest layer that has one have the same number in its own list.
-        Some(index) => {
-            let index = index.as_ref().parse::<usize>().ok();
-            let mut counts = lists
-                .iter()
-                .rev()
-                .map(|(layer, list)| (*layer, items::own_count(list)));
-            let weakest = counts.find(|(_, count)| *count > 0);
-            let of_weakest = weakest.filter(|(_, count)| index.is_some_and(|index| index < *count));
-            of_weakest.map(|(layer, _)| layer).into_iter().collect()
-        }
-    };
-    SharedList {
-        origin: composed.entry.node.origin().cloned(),
-        entry: composed.entry,
-        layers,
-    }
 }
 
 /// The lists that are joined at one key: from the strongest layer down to the first that has
