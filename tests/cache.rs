@@ -1,5 +1,5 @@
-//! The last good values are on disk, whole or not at all, and a start without the store uses them
-//! (RES-2; faults C1 to C9).
+//! The cache file has the last good values, complete or not at all, and a start without the store
+//! uses it.
 #![allow(missing_docs, clippy::unwrap_used)]
 #![cfg(unix)]
 
@@ -209,7 +209,7 @@ fn seal(bytes: &mut [u8]) {
 }
 
 #[test]
-fn a_start_without_the_store_uses_what_was_kept_until_the_store_answers() {
+fn a_start_without_the_store_uses_the_cache_until_the_store_answers() {
     let place = Place::new();
     place.keep(&[("n", 1.into()), ("text", "good".into())]);
 
@@ -300,7 +300,7 @@ fn a_store_that_hangs_is_not_waited_for_longer_than_its_deadline() {
 }
 
 #[test]
-fn a_cached_source_needs_a_place_and_a_name_of_its_own() {
+fn a_cached_source_needs_a_directory_and_a_unique_name() {
     let store = || Store::of(&[("n", 1.into())]).with(|policy| policy.cached());
     let error = Properties::builder()
         .source(store())
@@ -322,7 +322,7 @@ fn a_cached_source_needs_a_place_and_a_name_of_its_own() {
 }
 
 #[test]
-fn a_source_that_is_added_later_is_kept_too() {
+fn a_source_that_is_added_later_is_cached_too() {
     let place = Place::new();
     let add = |store: Store| {
         let props = Properties::builder().state_dir(&place.dir).build().unwrap();
@@ -345,7 +345,7 @@ fn a_source_that_is_added_later_is_kept_too() {
 }
 
 #[test]
-fn damage_anywhere_is_refused_with_a_reason() {
+fn damage_anywhere_is_rejected_with_a_reason() {
     let place = Place::new();
     let file = place.keep(&[("n", 1.into()), ("text", "good".into())]);
     let good = fs::read(&file).unwrap();
@@ -399,7 +399,7 @@ fn damage_anywhere_is_refused_with_a_reason() {
 }
 
 #[test]
-fn a_file_of_another_owner_or_version_is_refused() {
+fn a_cache_file_of_another_owner_or_version_is_rejected() {
     let place = Place::new();
     let file = place.keep(&[("n", 1.into())]);
     let good = fs::read(&file).unwrap();
@@ -429,7 +429,7 @@ fn a_file_of_another_owner_or_version_is_refused() {
 }
 
 #[test]
-fn kept_texts_of_the_other_form_are_not_used() {
+fn cached_texts_of_another_encoding_are_not_used() {
     let start = |place: &Place, store: &Store, is_literal: bool| {
         let source = store.clone().with(|policy| match is_literal {
             true => policy.cached().without_references(),
@@ -524,7 +524,7 @@ fn a_rejected_value_never_reaches_the_disk() {
 }
 
 #[test]
-fn kept_values_that_are_refused_now_are_as_good_as_none() {
+fn cached_values_that_are_invalid_now_are_not_used() {
     let place = Place::new();
     place.keep(&[("n", 1.into())]);
     let strict = |source: Box<dyn Source>| {
@@ -555,7 +555,7 @@ fn kept_values_that_are_refused_now_are_as_good_as_none() {
 }
 
 #[test]
-fn of_several_only_the_kept_values_that_are_to_blame_are_dropped() {
+fn only_the_invalid_ones_of_several_cached_values_are_dropped() {
     let place = Place::new();
     let (good, bad) = (Store::down("good"), Store::down("bad"));
     good.set("a", 1);
@@ -587,7 +587,7 @@ fn of_several_only_the_kept_values_that_are_to_blame_are_dropped() {
 }
 
 #[test]
-fn a_store_that_comes_back_empty_is_guarded_against_as_ever() {
+fn an_emptied_store_is_withheld_after_a_start_from_the_cache() {
     let place = Place::new();
     place.keep(&[("n", 1.into())]);
     let store = Store::down("test");
@@ -603,7 +603,7 @@ fn a_store_that_comes_back_empty_is_guarded_against_as_ever() {
 }
 
 #[test]
-fn secrets_are_left_out_unless_they_are_asked_for() {
+fn the_cache_omits_secrets_unless_it_is_told_to_keep_them() {
     let place = Place::new();
     let values: &[(&str, Value)] = &[
         ("db.password", "hunter2-by-name".into()),
@@ -671,7 +671,7 @@ fn secrets_are_left_out_unless_they_are_asked_for() {
 }
 
 #[test]
-fn a_link_at_the_path_or_aside_is_never_followed() {
+fn a_link_at_a_path_of_the_cache_is_never_followed() {
     let place = Place::new();
     let file = place.keep(&[("n", 1.into())]);
     let treasure = place.dir.with_file_name("treasure");
@@ -703,7 +703,7 @@ fn a_link_at_the_path_or_aside_is_never_followed() {
 }
 
 #[test]
-fn what_nobody_can_own_any_more_is_removed_and_nothing_else() {
+fn only_files_without_a_possible_owner_are_removed() {
     let place = Place::new();
     fs::create_dir(&place.dir).unwrap();
     let at = |name: &str| place.dir.join(name);
@@ -789,7 +789,7 @@ fn a_start_in_one_container_leaves_the_file_that_another_container_writes() {
 }
 
 #[test]
-fn where_nothing_can_be_written_serving_goes_on_and_it_is_told_once() {
+fn an_unwritable_cache_directory_is_reported_once_and_changes_nothing_else() {
     let place = Place::new();
     // A directory cannot be made below a file.
     fs::write(&place.dir, b"in the way").unwrap();
@@ -1182,7 +1182,7 @@ fn only_the_user_may_read_whatever_the_umask() {
 }
 
 #[test]
-fn the_end_does_not_wait_for_long_and_loses_nothing() {
+fn shutdown_is_short_and_loses_nothing() {
     let place = Place::new();
     let (stream, props) = streaming(&place.dir);
     for n in 1..=50 {
@@ -1225,7 +1225,7 @@ fn the_time_of_confirmation_is_that_of_the_answer() {
 }
 
 #[test]
-fn what_others_may_have_written_is_not_believed() {
+fn a_cache_file_that_others_may_write_is_not_used() {
     let place = Place::new();
     let file = place.keep(&[("n", 1.into())]);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
@@ -1286,7 +1286,7 @@ fn a_good_cache_is_used_whatever_the_others_hold() {
 }
 
 #[test]
-fn a_start_at_which_a_store_says_nonsense_begins_with_what_was_kept() {
+fn a_start_uses_the_cache_while_the_store_sends_nonsense() {
     let place = Place::new();
     place.keep(&[("n", 1.into()), ("other", 1.into())]);
     let rule = |view: &liveprops::Snapshot| match view.get::<i64>("n").unwrap_or_default() {
@@ -1769,7 +1769,7 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
 }
 
 #[test]
-fn a_source_that_warns_is_not_up_and_loses_the_keys_that_it_leaves_out() {
+fn a_source_that_warns_is_not_up_and_loses_the_keys_that_it_omits() {
     let place = Place::new();
     let warns = Arc::new(AtomicBool::new(false));
     let start = || {
@@ -1854,7 +1854,7 @@ fn pushed() -> Place {
 }
 
 #[test]
-fn a_source_whose_watch_fails_at_the_start_starts_from_the_cache_and_is_begun_again() {
+fn a_source_whose_watch_fails_at_the_start_starts_from_the_cache_and_retries() {
     for way in [Watching::Push, Watching::Stream] {
         let place = pushed();
         let down = Arc::new(AtomicBool::new(true));

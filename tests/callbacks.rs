@@ -1,5 +1,4 @@
-//! When callbacks are called, in which order, and what they may do (CBK-1 to CBK-6; faults L1 to
-//! L5 and L8).
+//! When callbacks run, in which order, and what they may do.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support {
@@ -48,8 +47,7 @@ fn inline_key(value: u32) -> (Memory, Properties, DynamicProperty<u32>) {
 }
 
 #[test]
-fn registering_calls_nobody_and_a_change_tells_old_new_origin_and_generation() -> Result<(), Error>
-{
+fn registering_calls_nobody_and_a_change_has_old_new_origin_and_generation() -> Result<(), Error> {
     let (memory, props, n) = inline_key(1);
     let (report, inbox) = reports();
     let _sub = n.on_change(move |change| {
@@ -119,7 +117,7 @@ fn only_a_different_typed_value_is_a_change() -> Result<(), Error> {
 }
 
 #[test]
-fn a_value_that_goes_and_comes_back_is_two_changes_for_who_keeps_up() -> Result<(), Error> {
+fn a_value_that_goes_and_returns_is_two_changes_for_a_fast_subscriber() -> Result<(), Error> {
     let (memory, _props, n) = inline_key(1);
     let (report, inbox) = reports();
     let _sub = n.on_change(move |change| report((*change.old, *change.new)));
@@ -221,7 +219,7 @@ fn a_dropped_guard_frees_what_its_callback_captured() -> Result<(), Error> {
 }
 
 #[test]
-fn a_forgotten_subscription_lives_as_long_as_the_properties() -> Result<(), Error> {
+fn a_detached_subscription_lives_as_long_as_the_properties() -> Result<(), Error> {
     let (memory, props, n) = one_key(0);
     let captured = Arc::new(());
     let (report, inbox) = reports();
@@ -1264,7 +1262,7 @@ fn change_soon(memory: &Memory) -> thread::JoinHandle<()> {
 }
 
 #[test]
-fn who_waits_for_a_change_needs_no_thread_of_the_callbacks() {
+fn a_waiter_for_a_change_needs_no_callback_thread() {
     for inline in [false, true] {
         while_callbacks_are_stuck(inline, |props, memory| {
             let n = props.property::<u32>("n").build().unwrap();
@@ -1285,7 +1283,7 @@ fn who_waits_for_a_change_needs_no_thread_of_the_callbacks() {
 
 // The commit that wakes it also calls an inline callback that is stuck.
 #[test]
-fn who_waits_for_a_change_is_woken_before_an_inline_callback_of_it() -> Result<(), Error> {
+fn a_waiter_for_a_change_is_woken_before_its_inline_callbacks() -> Result<(), Error> {
     let (memory, props, n) = inline_key(0);
     let (open, gate) = channel::<()>();
     let _sub = n.on_change(move |_| {
@@ -1338,7 +1336,7 @@ fn waiting_for_a_key_ends_with_the_commit_that_brings_it_or_names_what_is_missin
 }
 
 #[test]
-fn the_life_of_a_source_is_told_in_order() -> Result<(), Error> {
+fn the_events_of_a_source_come_in_order() -> Result<(), Error> {
     let props = Properties::builder().inline_callbacks().build()?;
     let (report, inbox) = reports();
     let _sub = props.on_source_event(move |event| {
@@ -1504,7 +1502,7 @@ fn close_in_a_circle(
 }
 
 #[test]
-fn of_callbacks_that_close_each_other_in_a_circle_one_at_least_is_refused_and_all_end() {
+fn callbacks_that_close_each_other_in_a_circle_get_an_error_and_end() {
     within(DEADLINE * 10, || {
         for (callbacks, spread, inline) in [
             (2, 1, false),

@@ -1,5 +1,4 @@
-//! What a user's code may do to the crate without harm: panic where it is asked something, hear of
-//! its own mistakes, ask for what is not there.
+//! Panics, mistakes and surprising requests of user code do no harm.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -61,7 +60,7 @@ fn asking_for_a_missing_key_of_many_costs_no_walk_over_all() {
 }
 
 #[test]
-fn a_callback_of_events_that_panics_is_not_told_of_its_own_panic() {
+fn an_event_callback_that_panics_does_not_get_the_event_of_its_panic() {
     let memory = Memory::from([("a", 1)]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -81,7 +80,7 @@ fn a_callback_of_events_that_panics_is_not_told_of_its_own_panic() {
 }
 
 #[test]
-fn a_malformed_reading_with_a_default_is_told_once_and_not_to_who_makes_it() {
+fn a_malformed_read_with_a_default_is_reported_once_and_not_to_its_reader() {
     let memory = Memory::from([("a", "x")]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -108,7 +107,7 @@ fn a_malformed_reading_with_a_default_is_told_once_and_not_to_who_makes_it() {
 }
 
 #[test]
-fn a_secret_stays_one_however_it_is_spelled_and_whenever_it_was_found_out() {
+fn a_secret_stays_one_in_every_spelling_and_from_its_discovery_on() {
     let memory = Memory::from([
         ("vault.x", "hunter2"),
         ("license", "hunter2"),
@@ -209,7 +208,7 @@ impl Source for Nested {
 }
 
 #[test]
-fn what_is_shared_may_share_something_else() {
+fn a_shared_value_may_use_another_shared_value() {
     let props = Properties::builder().source(Nested).build().unwrap();
     assert!(within(SOON, || props.get_or("same", false)));
 }
@@ -275,7 +274,7 @@ impl Source for Rude {
 }
 
 #[test]
-fn a_source_that_panics_when_asked_about_itself_is_an_error() {
+fn a_panic_in_a_description_of_a_source_is_an_error() {
     for in_origin in [true, false] {
         let rude = Rude {
             in_origin,
@@ -287,7 +286,7 @@ fn a_source_that_panics_when_asked_about_itself_is_an_error() {
 }
 
 #[test]
-fn no_rank_beats_the_override_layer_and_no_timeout_is_too_long() {
+fn the_override_layer_is_the_strongest_and_no_timeout_is_too_long() {
     let strong = liveprops::Layer::new("strong", i32::MIN);
     let props = Properties::builder()
         .source_in(strong, Memory::from([("a", 1)]))
@@ -341,7 +340,7 @@ fn a_rule_over_the_tree_blames_the_keys_that_changed() {
 }
 
 #[test]
-fn a_listener_given_to_the_builder_hears_of_the_first_load() {
+fn a_listener_given_to_the_builder_gets_the_event_of_the_first_load() {
     let (tell, told) = std::sync::mpsc::channel();
     let _props = Properties::builder()
         .on_source_event(move |event| drop(tell.send(event.kind.clone())))
@@ -353,7 +352,7 @@ fn a_listener_given_to_the_builder_hears_of_the_first_load() {
 }
 
 #[test]
-fn what_a_mapping_of_a_secret_fallback_panics_with_is_masked() {
+fn the_panic_of_a_mapping_of_a_secret_fallback_is_masked() {
     let memory = Memory::from([("db.password", "hunter2")]);
     let props = Properties::builder()
         .source(memory.clone())

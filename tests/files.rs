@@ -48,7 +48,7 @@ fn changes(of: &DynamicProperty<i64>) -> (Receiver<(i64, i64)>, Subscription) {
 }
 
 #[test]
-fn an_edit_by_rename_reaches_handle_and_callback_once_with_its_place() {
+fn an_edit_by_rename_reaches_handle_and_callback_once_with_its_origin() {
     let desk = Desk::new("app.toml", "[http]\nretries = 3\n");
     let props = desk.open();
     let retries = props.property::<u32>("http.retries").build().unwrap();
@@ -76,7 +76,7 @@ fn an_edit_by_rename_reaches_handle_and_callback_once_with_its_place() {
 const QUIET: Duration = Duration::from_millis(30);
 
 #[test]
-fn a_rewrite_in_place_is_never_half_applied() {
+fn an_in_place_rewrite_is_never_half_applied() {
     const KEYS: usize = 800;
     const ROUNDS: usize = 300;
     // Every beginning of it parses.
@@ -544,7 +544,7 @@ fn a_link_whose_target_is_gone_keeps_its_values_until_the_link_is_removed() {
 }
 
 #[test]
-fn a_fragment_in_whose_place_a_directory_stands_keeps_its_values() {
+fn a_fragment_that_is_replaced_by_a_directory_keeps_its_values() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("1.toml"), "a = 1\n").unwrap();
@@ -732,7 +732,7 @@ fn an_older_time_stamp_hides_nothing() {
 }
 
 #[test]
-fn what_editors_do_is_one_change_each_and_never_a_missing_file() {
+fn each_save_of_an_editor_is_one_change_and_never_a_missing_file() {
     let desk = Desk::new("app.toml", "a = 0\n");
     let props = desk.open();
     let a = props.property::<i64>("a").build().unwrap();
@@ -807,7 +807,7 @@ fn stale_anywhere(props: &Properties) -> Option<String> {
 }
 
 #[test]
-fn a_file_that_is_away_and_back_keeps_its_values_meanwhile() {
+fn a_file_that_goes_and_returns_keeps_its_values_meanwhile() {
     let desk = Desk::new("app.toml", "a = 1\n");
     let props = desk.open();
     let diary = Diary::of(&props);
@@ -823,7 +823,7 @@ fn a_file_that_is_away_and_back_keeps_its_values_meanwhile() {
 }
 
 #[test]
-fn an_app_is_over_what_is_common_and_a_profile_over_both_as_files_come_and_go() {
+fn an_app_overrides_common_files_and_a_profile_overrides_both() {
     use liveprops::source::Scope;
     let dir = tempfile::tempdir().unwrap();
     let scope = Scope::app("checkout").profile("prod");

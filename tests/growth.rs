@@ -1069,7 +1069,7 @@ where
 }
 
 #[test]
-fn a_read_that_fails_takes_as_long_as_a_few_good_ones() {
+fn a_failed_read_costs_a_few_good_ones() {
     type Map = BTreeMap<String, u8>;
     let n = 32_000;
     let ones = || Value::from("1,".repeat(n));
@@ -1159,7 +1159,7 @@ mod buffered {
     }
 
     #[test]
-    fn what_serde_buffers_grows_with_its_entries() {
+    fn values_that_serde_buffers_grow_with_their_entries() {
         grows_linearly("a flattened map of texts", 200, |n| {
             let entries = (0..n).map(|i| (format!("t.key{i}"), Value::from((i % 300).to_string())));
             let props = tree(entries.chain([("t.id".into(), "1".into())]));

@@ -1,4 +1,4 @@
-//! What health and its events say follows what happened, in its order, once for each cause.
+//! Health and events report what happened, in order, once for each cause.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -94,7 +94,7 @@ impl Source for Polled {
 }
 
 #[test]
-fn a_slow_callback_does_not_bring_back_what_was_true_before_it() {
+fn a_slow_callback_does_not_restore_an_earlier_state() {
     let memory = Memory::from([("n", 1), ("a", 1), ("port", 1)]);
     let (report, told) = reports();
     let props = no_nine()
@@ -134,7 +134,7 @@ fn a_slow_callback_does_not_bring_back_what_was_true_before_it() {
 }
 
 #[test]
-fn books_and_events_follow_the_commits_whoever_makes_them() {
+fn health_and_events_follow_the_commits_of_all_threads() {
     const ROUNDS: i64 = 2_000;
     let memory = Memory::from([("a", 0), ("b", 0)]);
     let (report, told) = reports();
@@ -174,7 +174,7 @@ fn books_and_events_follow_the_commits_whoever_makes_them() {
 }
 
 #[test]
-fn a_key_that_is_refused_for_ever_shows_in_the_whole_and_is_told_of_once() {
+fn a_key_that_stays_rejected_shows_in_overall_health_and_is_reported_once() {
     let bad = Arc::new(AtomicBool::new(false));
     let says = Arc::clone(&bad);
     let mut store = Polled::new(move |load| {
@@ -209,7 +209,7 @@ fn a_key_that_is_refused_for_ever_shows_in_the_whole_and_is_told_of_once() {
 }
 
 #[test]
-fn what_is_refused_shows_at_once_however_stale_its_source_may_be() {
+fn a_rejection_shows_at_once_whatever_max_stale_is() {
     let memory = Memory::from([("n", 1)]);
     let source = memory
         .clone()
@@ -223,7 +223,7 @@ fn what_is_refused_shows_at_once_however_stale_its_source_may_be() {
 }
 
 #[test]
-fn a_document_refused_again_and_again_is_counted_and_told_of_once() {
+fn a_document_rejected_repeatedly_is_counted_and_reported_once() {
     let n = Arc::new(AtomicI64::new(1));
     let (report, told) = reports();
     let props = no_nine()
@@ -284,7 +284,7 @@ fn a_source_that_pushes_is_starting_until_it_has_pushed() {
 }
 
 #[test]
-fn a_source_that_comes_late_is_down_until_values_of_it_are_in_force() {
+fn a_late_source_is_down_until_its_values_are_in_force() {
     let n = Arc::new(AtomicI64::new(-1));
     let (report, told) = reports();
     let props = no_nine()
@@ -396,7 +396,7 @@ fn a_confirmed_removal_is_no_reconnection() {
 }
 
 #[test]
-fn a_failure_whose_message_only_counts_on_is_told_of_once() {
+fn failures_whose_messages_differ_in_numbers_are_reported_once() {
     let store = Polled::new(|load| match load {
         0 => Ok(vec![("n", 1)]),
         1..4 => {
@@ -485,7 +485,7 @@ fn each_version_of_a_file_that_cannot_be_parsed_is_counted_and_listed() {
 }
 
 #[test]
-fn a_source_that_does_not_answer_is_no_refusal() {
+fn an_unreachable_source_is_no_rejection() {
     let n = Arc::new(AtomicI64::new(1));
     let store = Polled::of(&n).with(|policy| policy.manual());
     let props = Properties::builder().source(store).build().unwrap();
@@ -497,7 +497,7 @@ fn a_source_that_does_not_answer_is_no_refusal() {
 }
 
 #[test]
-fn only_the_newest_refusals_are_kept() {
+fn only_the_newest_rejections_are_kept() {
     let memory = Memory::from([("n", 1)]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -517,7 +517,7 @@ fn only_the_newest_refusals_are_kept() {
 }
 
 #[test]
-fn who_hears_slowly_of_events_misses_the_oldest() {
+fn a_slow_event_listener_misses_the_oldest_events() {
     let memory = Memory::from([("n", 0)]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -610,7 +610,7 @@ fn start_from_disk(dir: &std::path::Path, store: &Numbered) -> Properties {
 }
 
 #[test]
-fn a_store_is_not_asked_from_the_revision_of_what_was_kept_on_disk() {
+fn a_watch_does_not_resume_from_the_revision_of_the_cache() {
     let dir = tempfile::tempdir().unwrap();
     let store = Numbered::default();
     let props = start_from_disk(dir.path(), &store);
@@ -629,7 +629,7 @@ fn a_store_is_not_asked_from_the_revision_of_what_was_kept_on_disk() {
 }
 
 #[test]
-fn a_sign_of_life_does_not_confirm_what_was_kept_on_disk() {
+fn a_heartbeat_does_not_confirm_cached_values() {
     let dir = tempfile::tempdir().unwrap();
     let store = Numbered {
         streams: true,

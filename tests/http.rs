@@ -1,4 +1,4 @@
-//! Documents on a web server that misbehaves in every way (SRC-4; faults H1 to H8, H10, H11).
+//! Documents on a web server that misbehaves in every way.
 #![cfg(all(target_os = "linux", feature = "http", feature = "toml"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -103,7 +103,7 @@ fn wire(head: &str, body: &str) -> String {
 }
 
 #[test]
-fn what_has_not_changed_is_not_sent_again_and_makes_no_generation() {
+fn an_unchanged_document_is_not_sent_again_and_makes_no_generation() {
     let web = web();
     for (mode, condition) in [
         ("ok", "match=\""),
@@ -142,7 +142,7 @@ fn what_has_not_changed_is_not_sent_again_and_makes_no_generation() {
 }
 
 #[test]
-fn the_same_bytes_under_other_marks_make_no_generation() {
+fn the_same_bytes_under_another_etag_make_no_generation() {
     let web = web();
     web.set("app.toml", "status 200 etag: \"1\"", GOOD);
     let props = Properties::builder()
@@ -159,7 +159,7 @@ fn the_same_bytes_under_other_marks_make_no_generation() {
 }
 
 #[test]
-fn a_304_that_lies_is_found_at_the_next_poll_without_condition() {
+fn a_wrong_304_is_corrected_by_the_next_unconditional_poll() {
     let web = web();
     web.set("app.toml", "liar", GOOD);
     let props = Properties::builder()
@@ -178,7 +178,7 @@ fn a_304_that_lies_is_found_at_the_next_poll_without_condition() {
 }
 
 #[test]
-fn no_answer_but_a_whole_200_takes_a_value_away() {
+fn only_a_complete_200_removes_a_value() {
     let web = web();
     web.set("app.toml", "ok", GOOD);
     let props = Properties::builder()
@@ -251,7 +251,7 @@ fn no_answer_but_a_whole_200_takes_a_value_away() {
 }
 
 #[test]
-fn a_server_that_wants_no_retry_is_asked_again_when_it_says_or_on_request() {
+fn a_retry_after_is_obeyed_unless_a_refresh_comes_first() {
     let web = web();
     web.set("app.toml", "ok", GOOD);
     let props = Properties::builder()
@@ -302,7 +302,7 @@ fn a_server_that_wants_no_retry_is_asked_again_when_it_says_or_on_request() {
 }
 
 #[test]
-fn whatever_is_slow_is_given_up_in_time() {
+fn every_slow_step_times_out() {
     let web = web();
     let timeout = Duration::from_secs(2);
     web.set("hang.toml", "hang", "");
@@ -370,8 +370,8 @@ fn gives_up_within(http: &Http, most: Duration) {
 }
 
 #[test]
-fn a_resolver_that_says_nothing_is_given_up_in_time() {
-    let test = "a_resolver_that_says_nothing_is_given_up_in_time";
+fn a_silent_resolver_times_out() {
+    let test = "a_silent_resolver_times_out";
     if child::role().is_some() {
         return ask_a_silent_resolver();
     }
@@ -440,8 +440,8 @@ fn ask_a_silent_resolver() {
 }
 
 #[test]
-fn the_proxy_of_the_environment_is_used_unless_told_otherwise() {
-    let test = "the_proxy_of_the_environment_is_used_unless_told_otherwise";
+fn the_proxy_of_the_environment_is_used_by_default() {
+    let test = "the_proxy_of_the_environment_is_used_by_default";
     let url = "http://nobody.invalid/app.toml";
     if child::role().is_some() {
         let document = Http::new(url).load().unwrap();
@@ -523,7 +523,7 @@ fn an_error_names_the_proxy_and_its_variable() {
 }
 
 #[test]
-fn a_body_that_is_cut_or_may_be_is_refused() {
+fn a_body_that_may_be_cut_is_rejected() {
     let web = web();
     let raw = |name: &str, mode: &str, text: String| {
         web.set(name, mode, text);
@@ -933,7 +933,7 @@ fn memory_is_bounded_where_a_response_has_no_end() {
 }
 
 #[test]
-fn redirects_stay_where_they_are_and_end() {
+fn redirects_stay_within_their_origin_and_are_limited() {
     let web = web();
     let load = |name: &str| {
         source(web.url("http", name))
@@ -981,7 +981,7 @@ fn redirects_stay_where_they_are_and_end() {
 }
 
 #[test]
-fn only_a_server_that_proves_who_it_is_is_believed() {
+fn only_an_authenticated_server_is_accepted() {
     let web = web();
     web.set("app.toml", "ok", GOOD);
     let at = |door: &str| source(web.url(door, "app.toml"));
@@ -1017,7 +1017,7 @@ fn only_a_server_that_proves_who_it_is_is_believed() {
 }
 
 #[test]
-fn certificates_are_read_anew_for_each_poll() {
+fn certificates_are_read_again_for_each_poll() {
     let web = web();
     web.set("app.toml", "ok", GOOD);
     let ca = web.file("mine.pem");
@@ -1037,7 +1037,7 @@ fn certificates_are_read_anew_for_each_poll() {
 }
 
 #[test]
-fn a_server_that_is_killed_and_comes_back_is_picked_up_again() {
+fn a_server_that_is_killed_and_returns_is_used_again() {
     let mut web = web();
     web.set("app.toml", "ok", GOOD);
     let props = Properties::builder()
@@ -1091,7 +1091,7 @@ fn a_connection_that_is_closed_after_an_answer_is_no_failure() {
 }
 
 #[test]
-fn an_address_where_nobody_is_fails_the_start_and_says_so() {
+fn an_address_without_a_server_fails_the_start() {
     let http = source(format!("http://me:hunter2@{}/app.toml", nobody()));
     let error = Properties::builder()
         .source(http)
@@ -1109,7 +1109,7 @@ fn an_address_where_nobody_is_fails_the_start_and_says_so() {
 }
 
 #[test]
-fn an_optional_address_that_is_not_found_is_missing_and_not_empty() {
+fn a_missing_optional_document_is_reported_as_missing() {
     let web = web();
     web.set("app.toml", "status 404", "");
     let props = Properties::builder()
@@ -1173,7 +1173,7 @@ fn several_addresses_are_one_union_where_later_ones_win() {
 }
 
 #[test]
-fn a_value_says_at_which_address_line_and_column_it_was_written() {
+fn the_origin_of_a_value_has_address_line_and_column() {
     let web = web();
     web.set("app.toml", "ok", GOOD);
     let url = web.url("http", "app.toml");
@@ -1234,7 +1234,7 @@ fn tokens_and_headers_are_sent_and_never_shown() {
 }
 
 #[test]
-fn what_could_smuggle_a_header_or_a_secret_is_refused_before_anybody_is_asked() {
+fn text_that_could_smuggle_a_header_or_a_secret_is_rejected_without_a_request() {
     let web = web();
     web.set("app.toml", "ok", GOOD);
     let url = web.url("http", "app.toml");
@@ -1301,7 +1301,7 @@ fn the_format_is_the_given_one_or_the_responses_or_the_paths() {
 }
 
 #[test]
-fn that_most_keys_are_gone_is_held() {
+fn a_document_that_lacks_most_keys_is_withheld() {
     let web = web();
     let many: String = (0..20).map(|n| format!("k{n} = {n}\n")).collect();
     web.set("app.toml", "ok", &many);

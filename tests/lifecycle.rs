@@ -1,4 +1,4 @@
-//! Sources of other people's making, and how everything ends (faults L4, L9, L10, I6, I10).
+//! Sources of users, and the shutdown of properties.
 //!
 //! Threads are counted, so the tests of this file take turns.
 #![allow(missing_docs, clippy::unwrap_used)]
@@ -288,7 +288,7 @@ fn a_source_that_fails_and_panics_later_keeps_its_values_is_reported_and_comes_b
 }
 
 #[test]
-fn a_watch_that_panics_or_ends_is_begun_again() -> Result<(), Error> {
+fn a_watch_that_panics_or_ends_is_restarted() -> Result<(), Error> {
     let _turn = turn();
     let source = Custom::new(Watching::Stream).watch(|i, updates| match i {
         0 => panic!("the wire broke"),
@@ -481,7 +481,7 @@ fn a_runtime_of_the_users_may_build_read_await_and_drop() -> Result<(), Error> {
 }
 
 #[test]
-fn a_thousand_lives_leave_no_thread_and_no_file_behind() -> Result<(), Error> {
+fn a_thousand_instances_leave_no_thread_and_no_file_behind() -> Result<(), Error> {
     let _turn = turn();
     let before = (threads(), files());
     for i in 0..1_000u32 {
@@ -561,7 +561,7 @@ fn a_wake_hook_runs_once_when_the_source_is_to_stop() -> Result<(), Error> {
     Ok(())
 }
 
-// L13: after a suspension one catch-up, no burst of missed ticks.
+// After a suspension one catch-up, no burst of missed ticks.
 #[test]
 fn a_poll_that_took_long_is_not_made_up_for_by_a_burst() -> Result<(), Error> {
     let _turn = turn();

@@ -1,4 +1,4 @@
-//! Which layer wins, and what happens when layers come, go and move (LAY-1 to LAY-4, LAY-8).
+//! Which layer wins, and what happens when layers are added, removed and moved.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -123,7 +123,7 @@ fn the_lower_rank_wins_and_within_a_rank_the_later_source() -> Result<(), Error>
 
 // Archaius 2 drops the whole layer with one named source of it; Archaius 1 tells nobody.
 #[test]
-fn removing_a_source_takes_only_its_own_keys_and_tells_their_handles() -> Result<(), Error> {
+fn removing_a_source_removes_only_its_own_keys_and_notifies_their_handles() -> Result<(), Error> {
     let props = Properties::builder().inline_callbacks().build()?;
     let rank = || Layer::new("remote", 300);
     let one = props.add_source_in(rank(), Memory::from([("one", "1"), ("both", "1")]))?;
@@ -174,7 +174,7 @@ fn a_source_added_while_running_overrides_the_others_and_fires_once() -> Result<
 }
 
 #[test]
-fn a_source_whose_values_are_refused_is_not_added() -> Result<(), Error> {
+fn a_source_whose_values_are_rejected_is_not_added() -> Result<(), Error> {
     let props = Properties::builder()
         .source(Memory::from([("n", 1)]))
         .build()?;
@@ -335,7 +335,7 @@ fn a_table_that_meets_a_value_is_reported_and_the_stronger_wins() -> Result<(), 
 }
 
 #[test]
-fn lists_are_joined_where_the_builder_was_told_so_and_nowhere_else() -> Result<(), Error> {
+fn lists_are_joined_only_where_the_builder_asks_for_it() -> Result<(), Error> {
     let (low, high) = (Memory::new(), Memory::new());
     let props = Properties::builder()
         .append("plugins")
@@ -427,7 +427,7 @@ fn fallback_keys_of_a_scoped_handle_stay_in_the_scope() -> Result<(), Error> {
 }
 
 #[test]
-fn relaxed_names_find_one_key_and_refuse_to_guess_between_two() -> Result<(), Error> {
+fn relaxed_names_find_one_key_and_fail_for_two() -> Result<(), Error> {
     let memory = Memory::from([
         ("db.maxPoolSize", 1),
         ("db.min_size", 2),
@@ -457,7 +457,8 @@ fn relaxed_names_find_one_key_and_refuse_to_guess_between_two() -> Result<(), Er
 
 // config-rs 26, 340: keys keep their case. A misspelt one is told the nearest (config-rs 14).
 #[test]
-fn keys_are_case_sensitive_and_a_missing_one_is_told_its_neighbour() -> Result<(), Error> {
+fn keys_are_case_sensitive_and_the_error_of_a_missing_one_suggests_a_neighbour() -> Result<(), Error>
+{
     let props = Properties::builder()
         .source(Memory::from([("http.Retries", 1)]))
         .build()?;

@@ -1,4 +1,4 @@
-//! Whole processes: where there are no file events, stopped for a while, started and ended often.
+//! Whole processes: without file events, stopped for a while, started and ended often.
 #![cfg(all(target_os = "linux", feature = "toml", feature = "watch"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -169,9 +169,9 @@ fn follow(path: &str) {
 }
 
 #[test]
-fn two_hundred_short_lives_end_well() {
+fn two_hundred_short_processes_end_well() {
     const LIVES: usize = 200;
-    let test = "two_hundred_short_lives_end_well";
+    let test = "two_hundred_short_processes_end_well";
     if let Some(life) = child::role() {
         return live(life.parse().unwrap());
     }

@@ -30,7 +30,7 @@ fn a_source_that_pushes_can_be_added_to_running_properties() {
 }
 
 #[test]
-fn an_added_source_that_is_refused_leaves_everything_as_it_was() {
+fn a_rejected_new_source_changes_nothing() {
     let props = Properties::builder().build().unwrap();
     let a = props.property::<u32>("a").default(7).build().unwrap();
     let before = props.generation();
@@ -44,7 +44,7 @@ fn an_added_source_that_is_refused_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn adding_a_source_from_inside_a_validator_is_refused_and_does_not_hang() {
+fn adding_a_source_from_inside_a_validator_fails_at_once() {
     let later: Arc<OnceLock<Properties>> = Arc::default();
     let kinds = Arc::new(Mutex::new(Vec::new()));
     let (inner, log) = (Arc::clone(&later), Arc::clone(&kinds));
@@ -117,7 +117,7 @@ fn a_tombstone_under_a_table_that_shows_is_not_the_winner() {
 }
 
 #[test]
-fn a_memory_source_says_the_same_to_later_properties_as_to_the_first() {
+fn a_memory_source_gives_later_properties_the_same_values() {
     let memory = Memory::new();
     let first = with(&memory);
     memory.set("a.x", 1).unwrap();
@@ -139,7 +139,7 @@ fn a_replacement_that_is_no_document_replaces_nothing() {
 }
 
 #[test]
-fn a_removal_that_is_refused_is_undone_in_the_source_too() {
+fn a_rejected_removal_is_undone_in_the_source_too() {
     let memory = Memory::from([("a", 1)]);
     let props = with(&memory);
     let a = props.property::<u32>("a").build().unwrap();
@@ -149,7 +149,7 @@ fn a_removal_that_is_refused_is_undone_in_the_source_too() {
 }
 
 #[test]
-fn a_refused_removal_of_a_tombstone_takes_no_other_key_with_it() {
+fn a_rejected_removal_of_a_tombstone_removes_no_other_key() {
     let (low, high) = (Memory::from([("a.x", "text")]), Memory::new());
     high.unset("a").unwrap();
     let props = Properties::builder()
@@ -164,7 +164,7 @@ fn a_refused_removal_of_a_tombstone_takes_no_other_key_with_it() {
 }
 
 #[test]
-fn a_refused_key_of_a_new_table_takes_no_other_key_with_it() {
+fn a_rejected_key_of_a_new_table_removes_no_other_key() {
     let (low, high) = (Memory::from([("a", 1)]), Memory::new());
     let props = Properties::builder()
         .source(low)

@@ -235,7 +235,7 @@ fn is_slow<T>(all: &[T], read: impl Fn(&T)) -> bool {
 
 #[test]
 #[ignore = "takes minutes: see the top of the file"]
-fn a_long_bad_day_changes_no_good_value() -> Result<(), Error> {
+fn long_random_failures_change_no_good_value() -> Result<(), Error> {
     let seconds = std::env::var("SOAK_SECONDS").ok();
     let seconds: u64 = seconds.and_then(|it| it.parse().ok()).unwrap_or(60);
     // Its panics are part of it.

@@ -1,4 +1,4 @@
-//! Four stores under one program, and all that can go wrong with each at the same time.
+//! Four stores under one program, and every fault of each at the same time.
 #![cfg(all(
     feature = "consul",
     feature = "etcd",
@@ -14,9 +14,9 @@ use liveprops::health::Status;
 use liveprops::sources::Memory;
 use liveprops::{Properties, Source};
 
-use crate::field::{Field, SOON, Store, within};
 use crate::proxy::Mode;
 use crate::random::Random;
+use crate::scenario::{SOON, Scenario, Store, within};
 
 const SECOND: Duration = Duration::from_secs(1);
 const KEYS: usize = 10;
@@ -58,7 +58,7 @@ impl Fault {
     }
 }
 
-impl<S: Store> Victim for Field<S> {
+impl<S: Store> Victim for Scenario<S> {
     fn name(&self) -> String {
         format!("{:?}", S::KIND).to_lowercase()
     }
@@ -94,13 +94,13 @@ impl<S: Store> Victim for Field<S> {
 }
 
 fn start<S: Store + 'static>() -> Option<Box<dyn Victim>> {
-    let mut field = Field::<S>::with(&[])?;
-    (0..KEYS).for_each(|n| Victim::put(&mut field, n, 0));
-    Some(Box::new(field))
+    let mut scenario = Scenario::<S>::with(&[])?;
+    (0..KEYS).for_each(|n| Victim::put(&mut scenario, n, 0));
+    Some(Box::new(scenario))
 }
 
 #[test]
-fn thirty_seconds_of_faults_in_four_stores_are_never_read() {
+fn thirty_seconds_of_faults_in_four_stores_change_no_reading() {
     let victims = [
         start::<crate::consul::Client>(),
         start::<crate::etcd::Client>(),

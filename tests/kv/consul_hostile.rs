@@ -70,7 +70,7 @@ const ALL: [(&str, Send, ErrorKind); 11] = [
         ErrorKind::TooLarge,
     ),
     (
-        "objects that hold objects of one field",
+        "objects that hold objects of one scenario",
         |to| body(to, "[", r#"{"":0},"#, 31 * MIB, r#"{"":0}]"#),
         ErrorKind::Malformed,
     ),
@@ -160,8 +160,8 @@ fn serve(send: Send) -> String {
 }
 
 #[test]
-fn the_answer_of_a_hostile_agent_takes_bounded_memory() {
-    const TEST: &str = "consul_hostile::the_answer_of_a_hostile_agent_takes_bounded_memory";
+fn memory_is_bounded_for_the_answer_of_a_hostile_agent() {
+    const TEST: &str = "consul_hostile::memory_is_bounded_for_the_answer_of_a_hostile_agent";
     let Some(role) = child::role() else {
         for (what, ..) in &ALL {
             Child::of(TEST).role(what).succeeds();
@@ -192,8 +192,8 @@ fn the_answer_of_a_hostile_agent_takes_bounded_memory() {
 }
 
 #[test]
-fn as_many_small_items_as_fit_take_bounded_memory() {
-    const TEST: &str = "consul_hostile::as_many_small_items_as_fit_take_bounded_memory";
+fn memory_is_bounded_for_as_many_small_items_as_fit() {
+    const TEST: &str = "consul_hostile::memory_is_bounded_for_as_many_small_items_as_fit";
     if child::role().is_none() {
         return Child::of(TEST).succeeds();
     }

@@ -7,7 +7,7 @@ use liveprops::{ErrorKind, Properties, Source};
 
 use crate::child::{self, Child};
 use crate::etcd_standin::{Standin, Then, header, item, n, range, stream, whole};
-use crate::field::health;
+use crate::scenario::health;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -248,8 +248,8 @@ fn memory_is_bounded_whatever_a_server_sends() {
 
 /// The bound holds for what is accepted, too, and for what is held although it is too much.
 #[test]
-fn memory_is_bounded_for_as_many_keys_as_are_taken() {
-    let test = "etcd_hostile::memory_is_bounded_for_as_many_keys_as_are_taken";
+fn memory_is_bounded_for_as_many_keys_as_are_accepted() {
+    let test = "etcd_hostile::memory_is_bounded_for_as_many_keys_as_are_accepted";
     if let Some(role) = child::role() {
         return measure(&role);
     }

@@ -1,4 +1,4 @@
-//! Numbers that look like chance, and come again with the same seed.
+//! Random numbers that repeat with the same seed.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

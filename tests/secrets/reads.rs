@@ -450,7 +450,7 @@ impl Source for Echo {
 }
 
 #[test]
-fn what_a_source_sends_to_its_server_is_in_nothing_that_it_reports() -> Result<(), Error> {
+fn a_source_reports_nothing_that_it_sends_to_its_server() -> Result<(), Error> {
     let out = Outputs::default();
     let temporary = tempfile::tempdir().unwrap();
     let credentials = Credentials::new();
@@ -496,7 +496,7 @@ fn what_a_source_sends_to_its_server_is_in_nothing_that_it_reports() -> Result<(
 }
 
 #[test]
-fn what_is_said_to_be_no_secret_is_shown_in_whole_and_in_parts_by_one_rule() {
+fn a_value_declared_not_secret_is_shown_in_whole_and_in_parts() {
     let memory = Memory::named("m");
     memory
         .set("cmd", Value::from(vec!["https://u:p@h"]))

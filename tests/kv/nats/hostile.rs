@@ -10,7 +10,7 @@ use liveprops::sources::Nats;
 use liveprops::{Properties, Source};
 
 use crate::child::role;
-use crate::memory::{follow, stays_below};
+use crate::process_memory::{follow, stays_below};
 
 /// What the documentation of `Nats` states, in MiB.
 const LIMIT: usize = 200;

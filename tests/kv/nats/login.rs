@@ -11,8 +11,8 @@ use liveprops::sources::Nats;
 use liveprops::{Properties, Source};
 
 use crate::child::{Child, role, say};
-use crate::field::{SOON, health, is_up, within};
 use crate::nats::{Wire, at, subject, with_login};
+use crate::scenario::{SOON, health, is_up, within};
 use crate::server::{Kind, Server};
 
 /// A kind of secret: how a server wants it, how one shows it oneself, and how a source does.

@@ -1,4 +1,4 @@
-//! Whatever way a tree was reached, it reads as one that is built anew from the same layers.
+//! A tree that was updated step by step equals one that is built from scratch.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -55,7 +55,7 @@ fn odd(rng: &mut Rng) -> String {
 }
 
 #[test]
-fn odd_keys_read_as_the_model_says() {
+fn odd_keys_read_as_the_model_predicts() {
     for seed in 1..60u64 {
         let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let mut model: HashMap<Vec<String>, i64> = HashMap::new();
@@ -229,7 +229,7 @@ fn told(props: &Properties, keys: &[String]) -> Vec<String> {
 }
 
 #[test]
-fn a_tree_changed_step_by_step_reads_as_one_built_anew() {
+fn an_incremental_tree_equals_one_built_from_scratch() {
     std::thread::scope(|scope| {
         for first in 0..2 {
             scope.spawn(move || (1..150).skip(first).step_by(2).for_each(change_at_random));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use liveprops::{Properties, Source};
 
 use crate::child::{Child, say};
-use crate::field::within;
+use crate::scenario::within;
 
 /// How long a server may take to do its worst.
 const LONG: Duration = Duration::from_secs(120);

@@ -1,4 +1,4 @@
-//! Many clients of one server, and many lives of one client (faults H9, B5, L6).
+//! Many clients that poll one server, and many consecutive instances of one client.
 //!
 //! The machine is shared by all of this, so the tests of this file take turns.
 #![cfg(all(target_os = "linux", feature = "http", feature = "toml"))]
@@ -251,7 +251,7 @@ fn wants(mut attempt: impl FnMut() -> Result<(), String>) {
 }
 
 #[test]
-fn a_fleet_that_starts_at_one_moment_asks_spread_over_its_interval() {
+fn a_fleet_that_starts_at_one_moment_polls_spread_over_its_interval() {
     let _turn = turn();
     wants(|| Fleet::start().spread_since(now(), "after the start"));
 }
@@ -279,8 +279,8 @@ fn a_fleet_that_a_pause_of_the_server_brought_into_step_leaves_it() {
 }
 
 #[test]
-fn two_hundred_lives_with_an_address_and_a_cache_leave_no_thread_and_no_file_open() {
-    let test = "two_hundred_lives_with_an_address_and_a_cache_leave_no_thread_and_no_file_open";
+fn two_hundred_instances_with_an_address_and_a_cache_leave_no_thread_and_no_file_open() {
+    let test = "two_hundred_instances_with_an_address_and_a_cache_leave_no_thread_and_no_file_open";
     // In a process of its own, where nobody else comes and goes.
     if let Some(url) = child::role() {
         return two_hundred_lives(&url);

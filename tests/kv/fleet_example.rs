@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::example::example;
-use crate::field::{SOON, within};
 use crate::nats::Wire;
+use crate::scenario::{SOON, within};
 use crate::server::{Kind, free_port, tools};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/fleet/fleet.sh");
@@ -518,7 +518,7 @@ fn the_script_ends_only_what_it_has_started() {
 }
 
 #[test]
-fn a_stranger_on_the_port_of_a_service_is_not_taken_for_it() {
+fn another_program_on_the_port_of_a_service_is_recognized() {
     let Some(fleet) = Fleet::new() else { return };
     let stranger = TcpListener::bind(("127.0.0.1", fleet.ports[CHECKOUT + 1])).unwrap();
     std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Three servers that are one store: a member may go, and the values do not.
+//! A store of three servers keeps its values when a member fails.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use liveprops::{Properties, Source};
 
 use crate::cluster::Cluster;
 use crate::faults::others_stay;
-use crate::field::{SOON, Store, is_stale, is_up, tell, within};
+use crate::scenario::{SOON, Store, is_stale, is_up, tell, within};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// How long a change may take from the moment a member went, an election included.
@@ -132,7 +132,7 @@ impl Three {
     }
 }
 
-pub(crate) fn of_three_members_any_may_be_killed_and_a_lost_majority_is_told<S: Members>() {
+pub(crate) fn any_one_of_three_members_may_be_killed_and_a_lost_majority_is_reported<S: Members>() {
     let Some(mut three) = Three::start::<S>(false) else {
         return;
     };
@@ -168,7 +168,7 @@ pub(crate) fn of_three_members_any_may_be_killed_and_a_lost_majority_is_told<S: 
     three.is_well();
 }
 
-pub(crate) fn a_member_that_is_frozen_or_cut_off_from_the_others_is_left<S: Members>() {
+pub(crate) fn a_member_that_is_frozen_or_cut_off_is_left_for_another<S: Members>() {
     let Some(mut three) = Three::start::<S>(true) else {
         return;
     };

@@ -1,4 +1,4 @@
-//! The example `resilient`: a server that dies and comes back, and a program that does too.
+//! The example `resilient`: its server dies and returns, and so does the program.
 #![cfg(all(target_os = "linux", feature = "http", feature = "toml"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 

@@ -50,20 +50,20 @@ pub(crate) trait Store: Sized + Send + Sync {
     }
 }
 
-pub(crate) struct Field<S> {
+pub(crate) struct Scenario<S> {
     pub(crate) server: Server,
     pub(crate) proxy: Proxy,
     pub(crate) store: S,
 }
 
-impl<S: Store> Field<S> {
+impl<S: Store> Scenario<S> {
     /// A store with some values; `None` where no server can be had.
     pub(crate) fn with(values: &[(&str, &str)]) -> Option<Self> {
-        let field = Self::of(Server::start(S::KIND)?);
+        let scenario = Self::of(Server::start(S::KIND)?);
         values
             .iter()
-            .for_each(|(key, value)| field.store.put(key, value));
-        Some(field)
+            .for_each(|(key, value)| scenario.store.put(key, value));
+        Some(scenario)
     }
 
     /// With a server that runs.
@@ -187,9 +187,11 @@ impl Reader {
     /// A fault is over: the program is up and holds what the store does, nothing has panicked and
     /// no read has waited.
     #[track_caller]
-    pub(crate) fn is_well<S: Store>(&self, field: &Field<S>, props: &Properties) {
+    pub(crate) fn is_well<S: Store>(&self, scenario: &Scenario<S>, props: &Properties) {
         within(SOON, "it is up", || is_up(props));
-        within(SOON, "it holds what the store does", || field.agrees(props));
+        within(SOON, "it holds what the store does", || {
+            scenario.agrees(props)
+        });
         // A machine that is busy makes a thread wait, but not for as long as a store does.
         let longest = self.longest.load(Ordering::SeqCst);
         assert!(longest < 500, "a read took {longest} ms");

@@ -1,4 +1,4 @@
-//! What is refused of a memory source is taken back, and nothing else is.
+//! A rejected change of a memory source is undone, and no other change is.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use liveprops::sources::Memory;
 use liveprops::{Document, Error, ErrorKind, Origin, Properties, Value};
 
 #[test]
-fn refused_set_below_an_empty_table_keeps_the_table() {
+fn a_rejected_set_below_an_empty_table_keeps_the_table() {
     let memory = Memory::new();
     memory.set("a", Value::Table(Box::default())).unwrap();
     let props = Properties::builder()
@@ -30,7 +30,7 @@ fn refused_set_below_an_empty_table_keeps_the_table() {
 }
 
 #[test]
-fn a_removal_made_while_a_set_is_refused_is_not_undone() {
+fn a_removal_made_while_a_set_is_rejected_is_not_undone() {
     let memory = Memory::from([("k", 1)]);
     let armed = Arc::new(AtomicBool::new(false));
     let entered = Arc::new(AtomicBool::new(false));
@@ -72,7 +72,7 @@ fn a_removal_made_while_a_set_is_refused_is_not_undone() {
 }
 
 #[test]
-fn two_refused_sets_at_once_leave_the_good_value() {
+fn two_rejected_sets_at_once_leave_the_good_value() {
     let memory = Memory::from([("k", 1)]);
     let armed = Arc::new(AtomicBool::new(false));
     let entered = Arc::new(AtomicBool::new(false));
@@ -109,7 +109,7 @@ fn two_refused_sets_at_once_leave_the_good_value() {
 }
 
 #[test]
-fn a_shared_memory_is_what_it_says_after_refusals() {
+fn a_shared_memory_agrees_with_its_properties_after_rejections() {
     let memory = Memory::from([("a.x", 1), ("b", 2)]);
     let strict = Properties::builder()
         .source(memory.clone())
@@ -163,7 +163,7 @@ fn a_shared_memory_is_what_it_says_after_refusals() {
 }
 
 #[test]
-fn a_value_over_ten_mebibytes_is_refused_by_every_way_that_leads_in() -> Result<(), Error> {
+fn every_write_rejects_a_value_over_ten_mebibytes() -> Result<(), Error> {
     let memory = Memory::from([("n", 1)]);
     let props = Properties::builder().source(memory.clone()).build()?;
     let most = "x".repeat(10 << 20);

@@ -1,6 +1,6 @@
-//! A mass deletion is believed neither too early nor instead of what the source says by now (POL-7;
-//! faults of stores, files and memories that come back, fail or change their mind while something
-//! of theirs is held).
+//! The removal guard withholds a mass removal until it is confirmed, repeated or undone.
+//!
+//! Stores, files and memories fail, return or change their state while an update of theirs is withheld.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -204,7 +204,7 @@ mod files {
 }
 
 #[test]
-fn a_sign_of_life_takes_nothing_back_that_is_held_or_refused() {
+fn a_heartbeat_discards_no_withheld_or_rejected_update() {
     let store = Pushed::default();
     let builder = Properties::builder().validate(|tree| match tree.get::<i64>("k0") {
         Ok(9) => Err("nine".into()),
@@ -227,7 +227,7 @@ fn a_sign_of_life_takes_nothing_back_that_is_held_or_refused() {
 }
 
 #[test]
-fn a_memory_that_is_not_believed_says_what_the_properties_say() -> Result<(), Error> {
+fn a_memory_whose_removal_is_withheld_has_the_values_of_the_properties() -> Result<(), Error> {
     let memory = Memory::from([("a", 1), ("b", 2)]);
     let guard = RemovalGuard::new().accept_after(ms(200));
     let source = memory.clone().with(|policy| policy.guarded(guard));
@@ -245,7 +245,7 @@ fn a_memory_that_is_not_believed_says_what_the_properties_say() -> Result<(), Er
 }
 
 #[test]
-fn a_deletion_said_once_by_a_store_that_then_fails_is_not_believed() {
+fn a_mass_removal_is_not_accepted_from_a_store_that_fails_after_it() {
     let mut store = Store::of(1, 20);
     store.every = ms(50);
     let guard = RemovalGuard::new().accept_after(ms(300));
@@ -263,7 +263,7 @@ fn a_deletion_said_once_by_a_store_that_then_fails_is_not_believed() {
 }
 
 #[test]
-fn a_deletion_is_not_believed_before_it_is_said_again() -> Result<(), Error> {
+fn a_mass_removal_is_withheld_until_the_source_repeats_it() -> Result<(), Error> {
     let store = Store::of(1, 20);
     let guard = RemovalGuard::new().accept_after(ms(200));
     let source = store.clone().with(|policy| policy.manual().guarded(guard));
@@ -277,7 +277,7 @@ fn a_deletion_is_not_believed_before_it_is_said_again() -> Result<(), Error> {
 }
 
 #[test]
-fn a_poll_that_names_no_change_says_what_is_in_force() -> Result<(), Error> {
+fn a_poll_without_changes_discards_a_withheld_update() -> Result<(), Error> {
     /// Says what is gone since the revision it is asked from; there is one revision of each state.
     struct Log(Arc<AtomicBool>, Arc<Mutex<Vec<Option<String>>>>);
     impl Log {
@@ -340,7 +340,7 @@ fn a_poll_that_names_no_change_says_what_is_in_force() -> Result<(), Error> {
 }
 
 #[test]
-fn what_is_believed_and_refused_for_another_reason_is_tried_again() -> Result<(), Error> {
+fn an_accepted_removal_that_is_rejected_for_another_reason_is_retried() -> Result<(), Error> {
     let need = Memory::from([("need", 1)]);
     let store = Pushed::default();
     let guard = RemovalGuard::new().accept_after(ms(100));
@@ -373,7 +373,7 @@ fn what_is_believed_and_refused_for_another_reason_is_tried_again() -> Result<()
 }
 
 #[test]
-fn a_wipe_is_noticed_although_the_keys_came_moments_ago() -> Result<(), Error> {
+fn a_wipe_of_recent_keys_is_withheld() -> Result<(), Error> {
     let store = Store::of(1, 8);
     let source = store
         .clone()
@@ -390,7 +390,7 @@ fn a_wipe_is_noticed_although_the_keys_came_moments_ago() -> Result<(), Error> {
 }
 
 #[test]
-fn a_check_says_what_publishing_would_do() -> Result<(), Error> {
+fn a_dry_run_reports_what_publication_would_do() -> Result<(), Error> {
     let store = Store::of(1, 20);
     let source = store
         .clone()
@@ -407,7 +407,7 @@ fn a_check_says_what_publishing_would_do() -> Result<(), Error> {
 }
 
 #[test]
-fn what_is_not_said_any_more_cannot_be_confirmed() -> Result<(), Error> {
+fn a_withdrawn_removal_cannot_be_confirmed() -> Result<(), Error> {
     let store = Store::of(1, 20);
     let source = store
         .clone()
@@ -437,7 +437,7 @@ fn kept(dir: &Path, keys: usize) {
 }
 
 #[test]
-fn a_store_that_was_wiped_while_nobody_looked_is_not_believed_at_the_start() -> Result<(), Error> {
+fn a_store_wiped_while_the_program_was_down_is_withheld_at_the_start() -> Result<(), Error> {
     let dir = tempfile::tempdir().unwrap();
     kept(dir.path(), 100);
     let store = Store::of(1, 0);
@@ -476,7 +476,7 @@ fn a_store_that_was_wiped_while_nobody_looked_is_not_believed_at_the_start() -> 
 }
 
 #[test]
-fn values_that_were_kept_and_are_refused_hold_nothing() -> Result<(), Error> {
+fn invalid_cached_values_withhold_nothing() -> Result<(), Error> {
     let dir = tempfile::tempdir().unwrap();
     kept(dir.path(), 100);
     let store = Store::of(2, 3);
@@ -497,7 +497,7 @@ fn values_that_were_kept_and_are_refused_hold_nothing() -> Result<(), Error> {
 }
 
 #[test]
-fn a_source_that_pushes_is_looked_after_as_any_other() {
+fn a_source_that_pushes_is_guarded_like_any_other() {
     let (told, stale) = support::reports();
     let store = Pushed::default();
     let guard = RemovalGuard::new().accept_after(ms(200));
@@ -539,7 +539,7 @@ fn a_source_that_pushes_is_looked_after_as_any_other() {
 }
 
 #[test]
-fn of_a_few_keys_all_may_go_one_by_one_while_others_come() -> Result<(), Error> {
+fn few_keys_may_all_be_replaced_one_by_one() -> Result<(), Error> {
     let memory = Memory::from([("a", 1), ("b", 2)]);
     let source = memory
         .clone()
@@ -554,7 +554,7 @@ fn of_a_few_keys_all_may_go_one_by_one_while_others_come() -> Result<(), Error> 
 }
 
 #[test]
-fn a_guard_says_how_many_keys_went_before_and_within_which_time() -> Result<(), Error> {
+fn the_removal_error_counts_earlier_removals_and_names_the_window() -> Result<(), Error> {
     let pushed = Pushed::default();
     let guarded = pushed
         .clone()
@@ -582,7 +582,7 @@ fn a_guard_says_how_many_keys_went_before_and_within_which_time() -> Result<(), 
 }
 
 #[test]
-fn a_smaller_table_in_place_of_a_large_one_is_a_removal_as_well() -> Result<(), Error> {
+fn replacing_a_large_table_by_a_smaller_one_counts_as_removal() -> Result<(), Error> {
     let memory = Memory::new();
     let fields = |count: usize| {
         let fields = (0..count).map(|n| (format!("k{n}").into(), Value::from(1)));

@@ -4,7 +4,7 @@
 //! the debounce time. A writer measures its own pauses, because a busy machine makes them longer: a
 //! round with a pause of the debounce time or more is counted and not asserted.
 //!
-//! `LIVEPROPS_STRESS_ROUNDS=10000 cargo test --features json,yaml,properties,dotenv --test torn`
+//! `LIVEPROPS_STRESS_ROUNDS=10000 cargo test --features json,yaml,properties,dotenv --test torn_writes`
 //! writes that many rounds; the default is as many as fit into some seconds.
 #![cfg(all(unix, feature = "toml"))]
 #![allow(missing_docs, clippy::unwrap_used)]

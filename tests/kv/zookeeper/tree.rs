@@ -1,4 +1,4 @@
-//! ZooKeeper's tree as those before us follow it: what Curator's and Kazoo's own tests ask of theirs.
+//! ZooKeeper's tree: what the tests of Curator and Kazoo require of their tree caches.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use liveprops::Properties;
 
-use crate::field::{Field, SOON, Store, is_up, tell, within};
 use crate::random::Random;
+use crate::scenario::{SOON, Scenario, Store, is_up, tell, within};
 use crate::zookeeper::Client;
 
 fn says(props: &Properties) -> BTreeMap<String, String> {
@@ -20,14 +20,14 @@ fn says(props: &Properties) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_tree_that_changes_at_random_amid_cuts_is_in_the_end_what_the_store_has() {
-    let Some(field) = Field::<Client>::with(&[]) else {
+fn after_random_changes_amid_cuts_the_tree_equals_the_store() {
+    let Some(scenario) = Scenario::<Client>::with(&[]) else {
         return;
     };
     for n in 0..20 {
-        field.store.put(&format!("app/stays{n}"), "1");
+        scenario.store.put(&format!("app/stays{n}"), "1");
     }
-    let props = field.follow();
+    let props = scenario.follow();
     let mut random = Random::new("tree");
     // A node may have data and children, so each can be in the other's way.
     let mut tree: BTreeMap<String, String> = BTreeMap::new();
@@ -48,12 +48,12 @@ fn a_tree_that_changes_at_random_amid_cuts_is_in_the_end_what_the_store_has() {
                     .cloned()
                     .collect();
                 for key in &gone {
-                    field.store.delete(&format!("app/{key}"));
+                    scenario.store.delete(&format!("app/{key}"));
                     tree.remove(key);
                 }
                 // The writer takes what it made once for being there.
                 if !gone.is_empty() {
-                    field.store.forget();
+                    scenario.store.forget();
                 }
             }
             _ => {
@@ -62,12 +62,12 @@ fn a_tree_that_changes_at_random_amid_cuts_is_in_the_end_what_the_store_has() {
                     let folder = names[..end].join("/");
                     tree.entry(folder).or_default();
                 }
-                field.store.put(&format!("app/{path}"), &value);
+                scenario.store.put(&format!("app/{path}"), &value);
                 tree.insert(path, value);
             }
         }
         if random.below(20) == 0 {
-            field.proxy.cut();
+            scenario.proxy.cut();
         }
         std::thread::sleep(Duration::from_millis(random.below(8) as u64));
     }
@@ -92,21 +92,21 @@ fn a_tree_that_changes_at_random_amid_cuts_is_in_the_end_what_the_store_has() {
 }
 
 #[test]
-fn nothing_is_told_after_the_end() {
-    let Some(field) = Field::<Client>::with(&[("app/n0", "0"), ("app/n1", "0")]) else {
+fn nothing_is_reported_after_the_end() {
+    let Some(scenario) = Scenario::<Client>::with(&[("app/n0", "0"), ("app/n1", "0")]) else {
         return;
     };
-    let props = field.follow();
+    let props = scenario.follow();
     let (send, told) = channel();
     let guard = props.on_change_under("", move |batch| {
         let _ = send.send(batch.changes().len());
     });
-    field.store.put("app/n0", "1");
+    scenario.store.put("app/n0", "1");
     assert_eq!(told.recv_timeout(SOON), Ok(1));
     drop(props);
-    within(SOON, "the session ends", || field.proxy.open() == 0);
-    field.store.put("app/n0", "2");
-    field.store.put("app/n1", "2");
+    within(SOON, "the session ends", || scenario.proxy.open() == 0);
+    scenario.store.put("app/n0", "2");
+    scenario.store.put("app/n1", "2");
     std::thread::sleep(Duration::from_millis(300));
     assert!(told.try_recv().is_err());
     drop(guard);
