@@ -1,13 +1,7 @@
 //! When callbacks run, in which order, and what they may do.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[path = "mod.rs"]
-    mod common;
-    pub(crate) use common::*;
-}
+mod support;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -23,7 +17,9 @@ use liveprops::property::Subscription;
 use liveprops::sources::Memory;
 use liveprops::{DynamicProperty, Error, ErrorKind, Properties};
 use support::child::{self, Child};
-use support::{DEADLINE, eventually, reports, within};
+#[cfg(target_os = "linux")]
+use support::proc::{status, threads, threads_named};
+use support::{DEADLINE, Gate, eventually, reports, run_within};
 
 fn one_key(value: u32) -> (Memory, Properties, DynamicProperty<u32>) {
     let memory = Memory::from([("n", value)]);
@@ -286,7 +282,7 @@ fn a_panic_inside_on_change_now_is_contained_too() -> Result<(), Error> {
 
 // notify 205, 463: deadlock when watch or unwatch is called from the handler.
 fn every_call_is_legal_in_a_callback(inline: bool) {
-    within(Duration::from_secs(20), move || {
+    run_within(Duration::from_secs(20), move || {
         let memory = Memory::from([("n", 0)]);
         let mut builder = Properties::builder().source(memory.clone()).history(8);
         if inline {
@@ -602,16 +598,14 @@ fn a_slow_callback_delays_neither_commits_nor_others_and_sees_the_final_value_la
 #[test]
 fn several_stuck_callbacks_leave_room_for_the_others() -> Result<(), Error> {
     let (memory, props, n) = one_key(0);
-    let release = Arc::new(AtomicBool::new(false));
+    let release = Gate::closed();
     let (report, inbox) = reports();
     let mut subs = Vec::new();
     for i in 0..12 {
-        let (release, report) = (Arc::clone(&release), report.clone());
+        let (release, report) = (release.clone(), report.clone());
         subs.push(n.on_change(move |change| {
             if i % 2 == 0 {
-                while !release.load(Ordering::Relaxed) {
-                    thread::sleep(Duration::from_millis(1));
-                }
+                release.pass();
             } else {
                 report(*change.new);
             }
@@ -623,7 +617,7 @@ fn several_stuck_callbacks_leave_room_for_the_others() -> Result<(), Error> {
             assert_eq!(inbox.next(), round);
         }
     }
-    release.store(true, Ordering::Relaxed);
+    release.open();
     drop(subs);
     drop(props);
     Ok(())
@@ -723,12 +717,10 @@ fn a_transaction_of_twenty_keys_is_one_call_of_twenty_changes() -> Result<(), Er
 fn batches_come_in_order_and_lose_no_key_however_slow_the_subscriber_is() -> Result<(), Error> {
     let props = Properties::builder().build()?;
     let (report, inbox) = reports();
-    let gate = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&gate);
+    let gate = Gate::closed();
+    let open = gate.clone();
     let _sub = props.on_change_under("", move |batch| {
-        while !open.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(1));
-        }
+        open.pass();
         let changes = batch.changes().iter();
         let changes: Vec<_> = changes
             .map(|c| (c.key().to_string(), c.new_value().cloned()))
@@ -739,7 +731,7 @@ fn batches_come_in_order_and_lose_no_key_however_slow_the_subscriber_is() -> Res
         props.set(&format!("k{}", i % 300), i)?;
     }
     let last = props.generation();
-    gate.store(true, Ordering::Relaxed);
+    gate.open();
     let (mut at, mut model) = (0, std::collections::BTreeMap::new());
     while at < last {
         let (generation, changes) = inbox.next();
@@ -760,8 +752,8 @@ fn batches_come_in_order_and_lose_no_key_however_slow_the_subscriber_is() -> Res
 #[test]
 fn ten_thousand_commits_pile_up_no_memory_before_a_stuck_subscriber() -> Result<(), Error> {
     let props = Properties::builder().build()?;
-    let gate = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&gate);
+    let gate = Gate::closed();
+    let open = gate.clone();
     let (report, inbox) = reports();
     let _sub = props.on_change_under("", move |batch| {
         report(
@@ -770,9 +762,7 @@ fn ten_thousand_commits_pile_up_no_memory_before_a_stuck_subscriber() -> Result<
                 .last()
                 .and_then(|change| change.get::<String>().unwrap()),
         );
-        while !open.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(1));
-        }
+        open.pass();
     })?;
     let text = |i: u32| format!("{i:01000}");
     props.set("k", text(0))?;
@@ -787,7 +777,7 @@ fn ten_thousand_commits_pile_up_no_memory_before_a_stuck_subscriber() -> Result<
         "{} bytes wait",
         info.bytes_current
     );
-    gate.store(true, Ordering::Relaxed);
+    gate.open();
     let seen = std::iter::from_fn(|| inbox.next()).position(|seen| seen == text(10_000));
     assert!(seen.is_some_and(|calls| calls <= 65), "{seen:?}");
     Ok(())
@@ -950,7 +940,6 @@ fn the_threads_of_idle_properties_end() {
     if child::role().is_none() {
         return Child::of("the_threads_of_idle_properties_end").succeeds();
     }
-    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let before = threads();
     let (report, inbox) = reports();
     let all: Vec<_> = (0..50)
@@ -979,14 +968,7 @@ fn the_threads_of_properties_end_after_their_readers_are_done() {
     if child::role().is_none() {
         return Child::of("the_threads_of_properties_end_after_their_readers_are_done").succeeds();
     }
-    // The system cuts names of threads to 15 bytes.
-    let watchdogs = || {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
-        names
-            .filter(|name| name.trim() == "liveprops-watch")
-            .count()
-    };
+    let watchdogs = || threads_named("liveprops-watch");
     let all: Vec<_> = (0..20)
         .map(|_| {
             let memory = Memory::from([("n", 0)]);
@@ -1021,21 +1003,6 @@ fn the_threads_of_properties_end_after_their_readers_are_done() {
     child::say("all ended");
 }
 
-/// What this process holds in memory, in bytes.
-#[cfg(target_os = "linux")]
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS"));
-    let kib: usize = line
-        .unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
-    kib * 1024
-}
-
 // Three trees of 2.6 MB and their changes: the one a callback works on, the one its next batch
 // begins from, and the one in force. A tree for each of 64 generations took 292 MB.
 #[test]
@@ -1066,9 +1033,9 @@ fn a_stuck_callback_retains_less_than_thirty_megabytes_of_a_small_tree() {
     // The allocator keeps what a commit needs for a moment.
     (0..4).for_each(fill);
     inbox.next();
-    let before = resident();
+    let before = status("VmRSS") as usize * 1024;
     (4..24).for_each(fill);
-    let grown = resident().saturating_sub(before);
+    let grown = (status("VmRSS") as usize * 1024).saturating_sub(before);
     assert!(grown < MOST, "{grown} bytes");
     child::say(format!("{grown} bytes are retained"));
     drop(open);
@@ -1228,16 +1195,14 @@ fn while_callbacks_are_stuck(inline: bool, test: impl FnOnce(&Properties, &Memor
     }
     let props = builder.build().unwrap();
     let stuck = props.property::<u32>("stuck").build().unwrap();
-    let gate = Arc::new(AtomicBool::new(false));
+    let gate = Gate::closed();
     let (report, inbox) = reports();
     let subs: Vec<_> = (0..if inline { 1 } else { 64 })
         .map(|_| {
-            let (gate, report) = (Arc::clone(&gate), report.clone());
+            let (gate, report) = (gate.clone(), report.clone());
             stuck.on_change(move |_| {
                 report(());
-                while !gate.load(Ordering::SeqCst) {
-                    thread::sleep(Duration::from_millis(1));
-                }
+                gate.pass();
             })
         })
         .collect();
@@ -1247,7 +1212,7 @@ fn while_callbacks_are_stuck(inline: bool, test: impl FnOnce(&Properties, &Memor
     };
     subs.iter().for_each(|_| inbox.next());
     test(&props, &memory);
-    gate.store(true, Ordering::SeqCst);
+    gate.open();
     writer.join().unwrap();
 }
 
@@ -1503,7 +1468,7 @@ fn close_in_a_circle(
 
 #[test]
 fn callbacks_that_close_each_other_in_a_circle_get_an_error_and_end() {
-    within(DEADLINE * 10, || {
+    run_within(DEADLINE * 10, || {
         for (callbacks, spread, inline) in [
             (2, 1, false),
             (3, 1, false),
@@ -1530,7 +1495,7 @@ fn callbacks_that_close_each_other_in_a_circle_get_an_error_and_end() {
 
 #[test]
 fn a_callback_waits_for_callbacks_that_wait_for_others_and_not_for_it() {
-    within(DEADLINE * 2, || {
+    run_within(DEADLINE * 2, || {
         let props = Properties::builder().build().unwrap();
         let cells: [Arc<Mutex<Option<Subscription>>>; 3] = Default::default();
         let barrier = Arc::new(std::sync::Barrier::new(3));

@@ -2,9 +2,7 @@
 #![cfg(feature = "toml")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    pub(crate) mod example;
-}
+mod support;
 
 use std::path::Path;
 use std::process::Command;

@@ -2,11 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[cfg(unix)]
-    #[allow(dead_code)]
-    pub(crate) mod child;
-}
+mod support;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -24,16 +20,7 @@ use liveprops::{
     SourceContext, Update, Value, Watching,
 };
 
-fn within(limit: Duration, mut want: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + limit;
-    while Instant::now() < until {
-        if want() {
-            return true;
-        }
-        std::thread::yield_now();
-    }
-    false
-}
+use support::eventually;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -73,9 +60,9 @@ fn an_event_callback_that_panics_does_not_get_the_event_of_its_panic() {
         panic!("as always");
     });
     memory.set("a", 2).unwrap();
-    assert!(within(SOON, || props.health().callback_panics >= 1));
+    assert!(eventually(SOON, || props.health().callback_panics >= 1));
     memory.set("a", 3).unwrap();
-    assert!(within(SOON, || props.health().callback_panics >= 2));
+    assert!(eventually(SOON, || props.health().callback_panics >= 2));
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 
@@ -97,11 +84,11 @@ fn a_malformed_read_with_a_default_is_reported_once_and_not_to_its_reader() {
     for _ in 0..100 {
         assert_eq!(props.get_or("a", 7u32), 7);
     }
-    assert!(within(SOON, || calls.load(Ordering::SeqCst) == 1));
+    assert!(eventually(SOON, || calls.load(Ordering::SeqCst) == 1));
     memory.set("b", "y").unwrap();
     assert_eq!(props.get_or("a", 7u32), 7);
     assert!(
-        within(SOON, || calls.load(Ordering::SeqCst) == 2),
+        eventually(SOON, || calls.load(Ordering::SeqCst) == 2),
         "another generation"
     );
 }
@@ -210,7 +197,7 @@ impl Source for Nested {
 #[test]
 fn a_shared_value_may_use_another_shared_value() {
     let props = Properties::builder().source(Nested).build().unwrap();
-    assert!(within(SOON, || props.get_or("same", false)));
+    assert!(eventually(SOON, || props.get_or("same", false)));
 }
 
 /// Shares a value that needs another value of its own type.
@@ -692,7 +679,7 @@ fn a_payload_that_panics_while_it_is_dropped_is_contained_wherever_it_comes_from
                 armed.store(false, Ordering::SeqCst);
                 props.set("b", 7 + round as u32).unwrap();
                 assert!(
-                    within(SOON, || calls.load(Ordering::SeqCst) == 2 * round),
+                    eventually(SOON, || calls.load(Ordering::SeqCst) == 2 * round),
                     "the callbacks go on"
                 );
             }
@@ -1006,7 +993,7 @@ fn closures_that_panic_while_they_are_dropped_are_contained_each() {
         drop(handles);
         drop(props);
         assert!(
-            within(SOON, || dropped.load(Ordering::SeqCst) == traps),
+            eventually(SOON, || dropped.load(Ordering::SeqCst) == traps),
             "{} of {traps} were dropped",
             dropped.load(Ordering::SeqCst)
         );
@@ -1038,7 +1025,7 @@ mod the_end_of_a_thread {
             let sub = handle.on_change(move |_| call());
             let under = props.on_change_under("", |_| {}).unwrap();
             props.set("a", "and after it").unwrap();
-            assert!(within(SOON, || calls.load(Ordering::SeqCst) == 1));
+            assert!(eventually(SOON, || calls.load(Ordering::SeqCst) == 1));
             sub.close_and_wait().unwrap();
             drop(under);
             let id = props.explain("a").layers[0].source;

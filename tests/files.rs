@@ -3,12 +3,7 @@
 #![cfg(all(unix, feature = "toml", feature = "watch"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[allow(dead_code)]
-    pub(crate) mod disk;
-}
+mod support;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -30,9 +25,8 @@ use liveprops::{DynamicProperty, ErrorKind, Properties};
 
 #[cfg(target_os = "linux")]
 use support::child::{self, Child};
-use support::disk::{
-    self, Desk, Diary, SOON, health, is_up, open, replace, soon, stale, swing, within,
-};
+use support::disk::{self, Desk, Diary, SOON, health, is_up, open, replace, soon, stale, swing};
+use support::time_until;
 
 fn number(props: &Properties, key: &str) -> Option<i64> {
     props.get_opt(key).unwrap()
@@ -130,7 +124,7 @@ fn an_in_place_rewrite_is_never_half_applied() {
             let long = value % 20 == 0;
             thread::sleep(if long { QUIET * 2 } else { QUIET / 20 });
         }
-        within(SOON, || table.load().get("k799") == Some(&ROUNDS));
+        time_until(SOON, || table.load().get("k799") == Some(&ROUNDS));
         done.store(true, Ordering::Relaxed);
         let versions = readers.into_iter().map(|reader| reader.join().unwrap());
         versions.fold(HashSet::new(), |all, some| &all | &some)
@@ -304,7 +298,7 @@ fn an_optional_file_that_appears_later_is_there_within_a_second() {
     let props = open(Dir::new(at("conf.d")).allow_missing());
     fs::create_dir(at("conf.d")).unwrap();
     fs::write(at("conf.d/1.toml"), "a = 1\n").unwrap();
-    assert!(within(Duration::from_secs(1), || number(&props, "a") == Some(1)).is_some());
+    assert!(time_until(Duration::from_secs(1), || number(&props, "a") == Some(1)).is_some());
 }
 
 #[test]
@@ -641,7 +635,7 @@ fn an_overlay_that_loses_its_last_value_keeps_its_values_in_every_format() {
         assert_eq!(number(&props, "a"), Some(2), "{name}: {cut:?}");
         fs::write(desk.at(&name), full.replace('2', "3")).unwrap();
         soon(&name, || number(&props, "a") == Some(3));
-        assert!(within(SOON, || props.health().is_up()).is_some());
+        assert!(time_until(SOON, || props.health().is_up()).is_some());
         // A file that is gone is no accident: its values go.
         fs::remove_file(desk.at(&name)).unwrap();
         soon(&name, || number(&props, "a") == Some(1));
@@ -696,14 +690,14 @@ fn remount<'a>(name: &'a str, mount: &str) -> Option<&'a str> {
     let props = open(File::new(&path).poll(POLL));
     assert_eq!(number(&props, "a"), Some(0));
     // Somebody may be reading it right now.
-    let unmounted = within(SOON, || shell("umount at"));
+    let unmounted = time_until(SOON, || shell("umount at"));
     assert!(unmounted.is_some() && shell(mount), "{name}");
     // Where nobody watches, one poll after the other finds these.
     let (mut value, mut quick) = (0, 0);
-    let followed = within(10 * POLL, || {
+    let followed = time_until(10 * POLL, || {
         value += 1;
         replace(&path, text(value));
-        let seen = within(3 * POLL, || number(&props, "a") == Some(value));
+        let seen = time_until(3 * POLL, || number(&props, "a") == Some(value));
         let seen = seen.expect("no change is lost");
         quick = if seen < POLL / 3 { quick + 1 } else { 0 };
         quick == 4
@@ -789,7 +783,7 @@ fn without_file_events_changes_are_found_by_polling() {
         replace(&conf.path().join("1.toml"), format!("b = {value}\n"));
         let both = || a.get() == value && number(&props, "b") == Some(value);
         // Two poll periods, a while to settle, and what a busy machine takes.
-        assert!(within(poll * 2 + Duration::from_millis(800), both).is_some());
+        assert!(time_until(poll * 2 + Duration::from_millis(800), both).is_some());
     }
     soon("all are told", || {
         *seen.lock().unwrap() == [(0, 1), (1, 2), (2, 3)]

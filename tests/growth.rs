@@ -7,13 +7,7 @@
 //! its times.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[cfg(target_os = "linux")]
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[allow(dead_code)]
-    pub(crate) mod hostile;
-}
+mod support;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -984,12 +978,7 @@ fn a_million_short_lived_handles_leave_less_than_four_megabytes_behind() {
     }
     let props = props(100);
     let lasting = props.property::<i64>("table0.key0").build().unwrap();
-    let resident = || {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.unwrap().trim().split(' ').next().unwrap();
-        number.parse::<u64>().unwrap()
-    };
+    let resident = || support::proc::status("VmRSS");
     let ask = |i: usize| {
         let key = format!("tenant.{i}.limit");
         let handle = || props.property::<i64>(&key).default(1);

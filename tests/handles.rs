@@ -6,14 +6,14 @@ mod support;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use liveprops::health::Status;
 use liveprops::property::Subscription;
 use liveprops::sources::Memory;
 use liveprops::{DynamicProperty, Error, ErrorKind, MAX_KEY_BYTES, Properties, Value};
 use serde::Deserialize;
-use support::{Inbox, reports};
+use support::{Inbox, eventually, reports};
 
 fn inline(memory: &Memory) -> Properties {
     Properties::builder()
@@ -1097,7 +1097,7 @@ fn a_reader_never_drops_the_value_before_and_it_goes_soon_without_another_commit
     reports.recv().unwrap();
     for value in 1_001..=1_004 {
         assert!(
-            within(Duration::from_secs(5), || dropped(value).is_some()),
+            eventually(Duration::from_secs(5), || dropped(value).is_some()),
             "{value} is kept for nobody"
         );
     }
@@ -1128,20 +1128,9 @@ fn idle_readers_keep_one_value_each_however_often_it_changes() -> Result<(), Err
     let kept_values = kept.len();
     drop(kept);
     assert!(
-        within(Duration::from_secs(10), || drops() == 9_999),
+        eventually(Duration::from_secs(10), || drops() == 9_999),
         "{} of {kept_values} are kept for nobody",
         9_999 - drops()
     );
     Ok(())
-}
-
-fn within(limit: Duration, mut wanted: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + limit;
-    while Instant::now() < until {
-        if wanted() {
-            return true;
-        }
-        thread::yield_now();
-    }
-    wanted()
 }

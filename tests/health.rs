@@ -8,21 +8,17 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use liveprops::health::{SourceEventKind, SourceHealth, Status};
+use liveprops::health::{SourceEventKind, Status};
 use liveprops::source::RemovalGuard;
 use liveprops::sources::{File, Memory};
 use liveprops::{
     Builder, Document, Error, ErrorKind, Origin, Properties, Refusal, Source, SourceContext,
     Update, Watching,
 };
-use support::{DEADLINE, eventually, reports};
+use support::{DEADLINE, eventually, first_source, reports};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
-}
-
-fn only(props: &Properties) -> SourceHealth {
-    props.health().sources[0].clone()
 }
 
 /// A builder that refuses nine at `n`.
@@ -116,7 +112,7 @@ fn a_slow_callback_does_not_restore_an_earlier_state() {
     let first = thread::spawn(move || first.replace([("n", 1), ("a", 2), ("port", 2)]));
     is_called.recv().unwrap();
     // The books say what is in force before anybody hears of it.
-    assert_eq!(only(&props).generation, props.generation());
+    assert_eq!(first_source(&props).generation, props.generation());
     memory.set("port", 3).unwrap();
     memory.set("n", 2).unwrap();
     memory.set("n", 9).unwrap_err();
@@ -200,7 +196,7 @@ fn a_key_that_stays_rejected_shows_in_overall_health_and_is_reported_once() {
     let loads = store.loads();
     assert!(eventually(DEADLINE, || store.loads() >= loads + 5));
     assert_eq!(byte.get(), 1);
-    assert_eq!(only(&props).refusals, 1);
+    assert_eq!(first_source(&props).refusals, 1);
     // How often it came is told all the same.
     assert!(props.health().refused[0].count > 5);
     bad.store(false, Ordering::SeqCst);
@@ -272,7 +268,7 @@ fn a_source_that_pushes_is_starting_until_it_has_pushed() {
         .source(silent.clone())
         .build()
         .unwrap();
-    let source = only(&props);
+    let source = first_source(&props);
     assert!(matches!(source.status, Status::Starting));
     assert_eq!((source.last_success, source.generation), (None, 0));
     assert!(!props.health().is_up());
@@ -280,7 +276,7 @@ fn a_source_that_pushes_is_starting_until_it_has_pushed() {
     let update = Update::delta().set("n", 1, silent.origin()).unwrap();
     updates.send(update).unwrap();
     assert!(props.health().is_up());
-    assert!(only(&props).last_success.is_some());
+    assert!(first_source(&props).last_success.is_some());
 }
 
 #[test]
@@ -299,7 +295,7 @@ fn a_late_source_is_down_until_its_values_are_in_force() {
     n.store(9, Ordering::SeqCst);
     assert_eq!(told.next(), "Rejected");
     // It answers, and gives nothing that could grow stale.
-    let source = only(&props);
+    let source = first_source(&props);
     assert!(matches!(source.status, Status::Down { .. }), "{source:?}");
     assert_eq!(source.last_success, None);
     assert!(!props.health().is_up());
@@ -391,7 +387,7 @@ fn a_confirmed_removal_is_no_reconnection() {
     count.store(1, Ordering::SeqCst);
     props.refresh_now().unwrap_err();
     assert!(told.next().starts_with("Rejected"));
-    props.confirm(only(&props).source).unwrap();
+    props.confirm(first_source(&props).source).unwrap();
     assert_eq!(told.all(), ["Recovered", "Updated"]);
 }
 
@@ -419,7 +415,7 @@ fn failures_whose_messages_differ_in_numbers_are_reported_once() {
     for load in 1..5 {
         let error = props.refresh_now().unwrap_err().to_string();
         // Health has the newest all the same.
-        let Status::Stale { reason, .. } = only(&props).status else {
+        let Status::Stale { reason, .. } = first_source(&props).status else {
             panic!("not stale");
         };
         assert_eq!(reason.to_string(), error, "{load}");
@@ -436,7 +432,7 @@ fn values_that_may_grow_old_for_ever_never_count_as_too_old() {
     let source = Polled::of(&n).with(|policy| policy.max_stale(Duration::MAX));
     let props = Properties::builder().source(source).build().unwrap();
     n.store(-1, Ordering::SeqCst);
-    let is_stale = || matches!(only(&props).status, Status::Stale { .. });
+    let is_stale = || matches!(first_source(&props).status, Status::Stale { .. });
     assert!(eventually(DEADLINE, is_stale));
     assert!(props.health().is_up());
 }
@@ -451,11 +447,11 @@ fn lag_is_the_time_in_which_a_change_may_have_waited() {
     assert!(eventually(DEADLINE, || looked.elapsed() >= ms(60)));
     n.store(2, Ordering::SeqCst);
     props.refresh_now().unwrap();
-    let lag = only(&props).lag.unwrap();
+    let lag = first_source(&props).lag.unwrap();
     assert!(lag >= ms(60) && lag < DEADLINE, "{lag:?}");
     // A look that finds nothing new leaves it.
     props.refresh_now().unwrap();
-    assert_eq!(only(&props).lag, Some(lag));
+    assert_eq!(first_source(&props).lag, Some(lag));
 }
 
 #[test]
@@ -615,7 +611,7 @@ fn a_watch_does_not_resume_from_the_revision_of_the_cache() {
     let store = Numbered::default();
     let props = start_from_disk(dir.path(), &store);
     // What is kept may lack secrets, so it is no ground for asking what is new.
-    assert_eq!(only(&props).revision.as_deref(), Some("r1"));
+    assert_eq!(first_source(&props).revision.as_deref(), Some("r1"));
     assert!(eventually(DEADLINE, || !store
         .asked
         .lock()
@@ -636,11 +632,11 @@ fn a_heartbeat_does_not_confirm_cached_values() {
         ..Numbered::default()
     };
     let props = start_from_disk(dir.path(), &store);
-    let confirmed = only(&props).cached.unwrap();
+    let confirmed = first_source(&props).cached.unwrap();
     let alive = || store.asked.lock().unwrap().len();
     let before = alive();
     assert!(eventually(DEADLINE, || alive() >= before + 5));
-    let source = only(&props);
+    let source = first_source(&props);
     assert_eq!(source.cached, Some(confirmed));
     assert!(matches!(source.status, Status::Stale { .. }));
     assert!(!props.health().is_up());
@@ -741,7 +737,7 @@ fn a_part_that_stays_rejected_is_no_event_after_an_update_that_is_rejected_as_a_
     let events = reported.all();
     let parts = events.iter().filter(|key| key.as_deref() == Some("part"));
     assert_eq!(parts.count(), 1, "{events:?}");
-    let health = only(&props);
+    let health = first_source(&props);
     assert_eq!(health.problems.len(), 1);
     let Status::Stale { reason, .. } = health.status else {
         panic!("{health:?}");

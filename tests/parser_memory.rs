@@ -4,15 +4,7 @@
 #![cfg(unix)]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[allow(dead_code)]
-    pub(crate) mod hostile;
-    #[cfg(all(feature = "http", feature = "yaml"))]
-    #[allow(dead_code)]
-    pub(crate) mod web;
-}
+mod support;
 
 use std::collections::BTreeMap;
 

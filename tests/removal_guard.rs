@@ -10,24 +10,20 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use liveprops::health::{SourceHealth, Status};
+use liveprops::health::Status;
 use liveprops::source::RemovalGuard;
 use liveprops::sources::Memory;
 use liveprops::{
     Document, Error, ErrorKind, Origin, Properties, Source, SourceContext, Update, Value, Watching,
 };
-use support::{DEADLINE, eventually};
+use support::{DEADLINE, eventually, first_source};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn only(props: &Properties) -> SourceHealth {
-    props.health().sources[0].clone()
-}
-
 fn is_held(props: &Properties) -> bool {
-    only(props).held.is_some()
+    first_source(props).held.is_some()
 }
 
 /// The same value under as many keys.
@@ -165,7 +161,7 @@ mod files {
             assert!(eventually(DEADLINE, || !is_held(&props)));
             assert!(props.health().is_up());
             // There is nothing left that could be confirmed, now or when the time is over.
-            assert!(props.confirm(only(&props).source).is_err());
+            assert!(props.confirm(first_source(&props).source).is_err());
             assert!(!eventually(ms(2_500), || props.get::<i64>("k7").is_err()));
             assert!(props.health().is_up());
         }
@@ -175,7 +171,7 @@ mod files {
     fn a_file_whose_cut_was_confirmed_can_be_restored() {
         for source in [file, files] {
             let (dir, props) = cut(RemovalGuard::new(), source);
-            props.confirm(only(&props).source).unwrap();
+            props.confirm(first_source(&props).source).unwrap();
             assert!(props.get::<i64>("k7").is_err());
             replace(dir.path(), 20);
             assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_ok()));
@@ -195,7 +191,7 @@ mod files {
         std::fs::remove_file(dir.path().join("app.toml")).unwrap();
         assert!(eventually(DEADLINE, || is_held(&props)));
         assert!(!props.health().is_up());
-        props.confirm(only(&props).source).unwrap();
+        props.confirm(first_source(&props).source).unwrap();
         assert!(props.get::<i64>("k7").is_err());
         replace(dir.path(), 20);
         assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_ok()));
@@ -218,7 +214,7 @@ fn a_heartbeat_discards_no_withheld_or_rejected_update() {
     for bad in [document(1, 0), document(9, 20)] {
         updates.send(Update::full(bad)).unwrap_err();
         updates.heartbeat();
-        assert!(matches!(only(&props).status, Status::Stale { .. }));
+        assert!(matches!(first_source(&props).status, Status::Stale { .. }));
         assert!(!props.health().is_up());
     }
     assert!(!is_held(&props), "it says something else by now");
@@ -318,7 +314,7 @@ fn a_poll_without_changes_discards_a_withheld_update() -> Result<(), Error> {
     let log = Log(Arc::clone(&wiped), Arc::clone(&asked));
     let source = log.with(|policy| policy.manual().guarded(RemovalGuard::new()));
     let props = Properties::builder().source(source).build()?;
-    let id = only(&props).source;
+    let id = first_source(&props).source;
     wiped.store(true, Ordering::SeqCst);
     props.refresh_now().unwrap_err();
     // Restored: nothing has changed since what is in force.
@@ -331,7 +327,7 @@ fn a_poll_without_changes_discards_a_withheld_update() -> Result<(), Error> {
     props.refresh_now().unwrap_err();
     props.confirm(id)?;
     assert_eq!(props.get_opt::<i64>("k7")?, None);
-    assert_eq!(only(&props).revision, None);
+    assert_eq!(first_source(&props).revision, None);
     wiped.store(false, Ordering::SeqCst);
     props.refresh_now()?;
     assert_eq!(props.get::<i64>("k7")?, 1);
@@ -396,7 +392,7 @@ fn a_dry_run_reports_what_publication_would_do() -> Result<(), Error> {
         .clone()
         .with(|policy| policy.manual().guarded(RemovalGuard::new()));
     let props = Properties::builder().source(source).build()?;
-    let id = only(&props).source;
+    let id = first_source(&props).source;
     // Within one window: the second is too much only together with the first.
     for (keys, passes) in [(12, true), (8, false), (11, true)] {
         assert_eq!(props.check(id, document(1, keys)).is_ok(), passes, "{keys}");
@@ -425,7 +421,7 @@ fn a_withdrawn_removal_cannot_be_confirmed() -> Result<(), Error> {
     let error = props.refresh_now().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected);
     assert!(!is_held(&props));
-    assert!(props.confirm(only(&props).source).is_err());
+    assert!(props.confirm(first_source(&props).source).is_err());
     assert_eq!(props.get::<i64>("k7")?, 1);
     Ok(())
 }
@@ -452,7 +448,7 @@ fn a_store_wiped_while_the_program_was_down_is_withheld_at_the_start() -> Result
     let props = start(&store)?;
     assert_eq!(props.get::<i64>("k7")?, 1);
     assert!(!props.health().is_up());
-    let source = only(&props);
+    let source = first_source(&props);
     let held = source.held.unwrap();
     assert_eq!((held.gone, held.of), (100, 100));
     assert!(source.cached.is_some());
@@ -492,7 +488,7 @@ fn invalid_cached_values_withhold_nothing() -> Result<(), Error> {
     assert_eq!(props.get::<i64>("k0")?, 2);
     assert_eq!(props.snapshot().keys().len(), 3);
     assert!(props.health().is_up());
-    assert!(only(&props).cached.is_none() && !is_held(&props));
+    assert!(first_source(&props).cached.is_none() && !is_held(&props));
     Ok(())
 }
 
@@ -569,7 +565,7 @@ fn the_removal_error_counts_earlier_removals_and_names_the_window() -> Result<()
     for part in ["4 of 12 keys", "12 of the 20", "10 seconds"] {
         assert!(told.contains(part), "{part}: {told}");
     }
-    let held = only(&props).held.unwrap();
+    let held = first_source(&props).held.unwrap();
     assert_eq!((held.gone, held.of), (12, 20));
     // All at once needs no explanation.
     updates.send(Update::full(document(1, 12)))?;

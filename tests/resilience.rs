@@ -9,15 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use liveprops::health::{SourceHealth, Status};
+use liveprops::health::Status;
 use liveprops::source::{RemovalGuard, Timing};
 use liveprops::sources::Memory;
 use liveprops::{
     Document, Error, ErrorKind, Origin, Properties, Refusal, Source, SourceContext, Update,
     Watching,
 };
-use store::{Gate, Values};
-use support::eventually;
+use store::Values;
+use support::proc::{open_files, threads};
+use support::{Gate, eventually, first_source};
 
 /// How long anything may take that has to happen.
 const SOON: Duration = Duration::from_secs(10);
@@ -25,29 +26,7 @@ const SOON: Duration = Duration::from_secs(10);
 /// What a store holds and does, for all sources of it.
 mod store {
     use super::*;
-    use std::sync::{Condvar, Mutex};
-
-    /// Closed, it stops whoever comes through.
-    #[derive(Clone, Default)]
-    pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-    impl Gate {
-        pub(crate) fn close(&self) {
-            *self.0.0.lock().unwrap() = true;
-        }
-
-        pub(crate) fn open(&self) {
-            *self.0.0.lock().unwrap() = false;
-            self.0.1.notify_all();
-        }
-
-        pub(crate) fn pass(&self) {
-            let mut closed = self.0.0.lock().unwrap();
-            while *closed {
-                closed = self.0.1.wait(closed).unwrap();
-            }
-        }
-    }
+    use std::sync::Mutex;
 
     #[derive(Clone, Default)]
     pub(crate) struct Values(Arc<Mutex<BTreeMap<String, i64>>>);
@@ -134,14 +113,6 @@ impl Source for Store {
     }
 }
 
-fn only(props: &Properties) -> SourceHealth {
-    props.health().sources[0].clone()
-}
-
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().count()
-}
-
 #[test]
 fn a_hanging_source_is_abandoned_and_retried_and_disturbs_no_other() -> Result<(), Error> {
     let store = Store::new();
@@ -152,7 +123,7 @@ fn a_hanging_source_is_abandoned_and_retried_and_disturbs_no_other() -> Result<(
         .build()?;
     store.gate.close();
     assert!(eventually(SOON, || {
-        matches!(&only(&props).status, Status::Stale { reason, .. } if reason.kind() == ErrorKind::Timeout)
+        matches!(&first_source(&props).status, Status::Stale { reason, .. } if reason.kind() == ErrorKind::Timeout)
     }));
     // Others go on meanwhile, and its own values stay.
     for n in 1..100 {
@@ -351,7 +322,7 @@ fn an_optional_source_that_was_down_is_used_once_it_is_up() -> Result<(), Error>
         .build()?;
     assert!(began.elapsed() < Duration::from_secs(1));
     assert_eq!(props.get::<i64>("n")?, 0);
-    assert!(matches!(only(&props).status, Status::Down { .. }));
+    assert!(matches!(first_source(&props).status, Status::Down { .. }));
     assert!(!props.health().is_up());
     store.is_down(false);
     assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 1));
@@ -452,7 +423,7 @@ fn a_mass_removal_is_withheld_until_it_is_confirmed() -> Result<(), Error> {
     assert_eq!(error.kind(), ErrorKind::Withheld);
     assert!(error.to_string().contains("101 of 101"), "{error}");
     assert_eq!(props.get::<i64>("k7")?, 7);
-    let held = only(&props).held.unwrap();
+    let held = first_source(&props).held.unwrap();
     assert_eq!((held.gone, held.of), (101, 101));
     // Saying it again does not make it true.
     assert!(props.refresh_now().is_err());
@@ -463,11 +434,11 @@ fn a_mass_removal_is_withheld_until_it_is_confirmed() -> Result<(), Error> {
     props.refresh_now()?;
     assert_eq!(props.get::<i64>("k7")?, 8);
     assert_eq!(props.get_opt::<i64>("k80")?, None);
-    assert_eq!(only(&props).held, None);
+    assert_eq!(first_source(&props).held, None);
 
     store.values.clear();
     assert!(props.refresh_now().is_err());
-    let id = only(&props).source;
+    let id = first_source(&props).source;
     assert_eq!(props.confirm(id)?.changed, 60);
     assert_eq!(props.get_opt::<i64>("k7")?, None);
     assert!(props.health().is_up());
@@ -483,7 +454,7 @@ fn a_repeated_mass_removal_is_accepted_if_accept_after_is_set() -> Result<(), Er
         .source(store.clone().with(|policy| policy.guarded(guard)))
         .build()?;
     store.values.clear();
-    assert!(eventually(SOON, || only(&props).held.is_some()));
+    assert!(eventually(SOON, || first_source(&props).held.is_some()));
     assert_eq!(props.get::<i64>("n")?, 1);
     assert!(eventually(SOON, || props
         .get_opt::<i64>("n")
@@ -559,7 +530,7 @@ fn a_prefix_that_is_wiped_key_by_key_is_withheld() -> Result<(), Error> {
     assert_eq!(props.get::<i64>("new")?, 1);
     assert_eq!(props.get::<i64>("k10")?, 10);
 
-    let id = only(&props).source;
+    let id = first_source(&props).source;
     props.confirm(id)?;
     assert_eq!(props.get_opt::<i64>("k10")?, None);
     assert_eq!(props.get::<i64>("new")?, 1);
@@ -586,7 +557,7 @@ fn a_withheld_removal_that_is_undone_leaves_nothing_behind() -> Result<(), Error
     store.send(Update::delta().set("k3", 33, store.origin())?)?;
     assert_eq!(props.get::<i64>("k3")?, 33);
     assert_eq!(props.get_opt::<i64>("k4")?, None);
-    assert_eq!(only(&props).held, None);
+    assert_eq!(first_source(&props).held, None);
     assert!(props.health().is_up());
     Ok(())
 }
@@ -646,12 +617,12 @@ fn a_rejected_update_is_requested_again_from_the_last_accepted_revision() -> Res
     changes.lock().unwrap().push(5);
     assert!(props.refresh_now().is_err());
     assert_eq!(props.get::<i64>("n")?, 4);
-    assert_eq!(only(&props).revision.as_deref(), Some("4"));
+    assert_eq!(first_source(&props).revision.as_deref(), Some("4"));
     assert!(props.refresh_now().is_err());
     limit.set("limit", 9)?;
     props.refresh_now()?;
     assert_eq!(props.get::<i64>("n")?, 5);
-    assert_eq!(only(&props).revision.as_deref(), Some("5"));
+    assert_eq!(first_source(&props).revision.as_deref(), Some("5"));
     props.refresh_now()?;
     let asked = asked.lock().unwrap().clone();
     let from: Vec<_> = asked.iter().map(|from| from.as_deref().unwrap()).collect();
@@ -665,8 +636,8 @@ fn health_has_the_revision_in_force_its_time_and_its_lag() -> Result<(), Error> 
     let props = Properties::builder().source(store.clone()).build()?;
     store.values.set("n", 2);
     assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
-    assert!(eventually(SOON, || only(&props).commits == 2));
-    let source = only(&props);
+    assert!(eventually(SOON, || first_source(&props).commits == 2));
+    let source = first_source(&props);
     assert_eq!(source.generation, props.generation());
     assert!(
         source.lag.unwrap() < Duration::from_secs(5),
@@ -677,9 +648,9 @@ fn health_has_the_revision_in_force_its_time_and_its_lag() -> Result<(), Error> 
     assert!(source.required);
     store.is_down(true);
     assert!(eventually(SOON, || !props.health().is_up()));
-    let before = only(&props).age.unwrap();
+    let before = first_source(&props).age.unwrap();
     thread::sleep(Duration::from_millis(50));
-    assert!(only(&props).age.unwrap() >= before + Duration::from_millis(50));
+    assert!(first_source(&props).age.unwrap() >= before + Duration::from_millis(50));
     Ok(())
 }
 
@@ -699,7 +670,7 @@ fn rejections_are_listed_with_source_reason_time_and_count() -> Result<(), Error
     assert!(props.refresh_now().is_err());
     let refused = props.health().refused;
     let last = refused.last().unwrap();
-    assert_eq!(last.source, Some(only(&props).source));
+    assert_eq!(last.source, Some(first_source(&props).source));
     assert!(last.error.to_string().contains("too many"));
     assert_eq!(last.error.key(), Some("n"));
     assert!(last.time.elapsed().unwrap() < SOON);
@@ -710,7 +681,6 @@ fn rejections_are_listed_with_source_reason_time_and_count() -> Result<(), Error
 
 #[test]
 fn a_thousand_starts_and_ends_leave_no_thread_and_no_file_open() -> Result<(), Error> {
-    let files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let round = || -> Result<(), Error> {
         let store = Store::new();
         let props = Properties::builder()
@@ -722,13 +692,13 @@ fn a_thousand_starts_and_ends_leave_no_thread_and_no_file_open() -> Result<(), E
         Ok(())
     };
     round()?;
-    let (threads_before, files_before) = (threads(), files());
+    let (threads_before, files_before) = (threads(), open_files());
     for _ in 0..1_000 {
         round()?;
     }
     // Other tests of this process come and go.
     assert!(eventually(SOON, || threads() <= threads_before + 16
-        && files() <= files_before + 16));
+        && open_files() <= files_before + 16));
     Ok(())
 }
 
@@ -1074,7 +1044,7 @@ fn a_start_that_must_fail_does_not_wait_for_a_source_that_is_down() {
     missing.is_down(true);
     for (key, last) in [("bad..key", None), ("good", Some(missing))] {
         let waits = waited.clone().with(|policy| policy.wait_forever());
-        let error = support::within(SOON, move || {
+        let error = support::run_within(SOON, move || {
             let builder = Properties::builder().default(key, 1).source(waits);
             match last {
                 None => builder.build(),

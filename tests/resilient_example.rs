@@ -2,9 +2,7 @@
 #![cfg(all(target_os = "linux", feature = "http", feature = "toml"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    pub(crate) mod example;
-}
+mod support;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -4,12 +4,7 @@
 #![cfg(all(target_os = "linux", target_env = "gnu", feature = "toml"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[path = "mod.rs"]
-    pub(crate) mod common;
-}
+mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +19,7 @@ use liveprops::{
     Document, Error, ErrorKind, Origin, Properties, Source, SourceContext, Update, Watching,
 };
 use support::child::{self, Child};
-use support::common::{Inbox, eventually, reports};
+use support::{Inbox, eventually, reports};
 
 const SOON: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use liveprops::property::Subscription;
 use liveprops::sources::Memory;
 use liveprops::{Document, DynamicProperty, Error, ErrorKind, Layer, Properties, SourceId, Value};
-use support::{reports, within};
+use support::{reports, run_within};
 
 #[test]
 fn a_sum_rewritten_a_hundred_thousand_times_is_never_seen_broken() -> Result<(), Error> {
@@ -539,7 +539,7 @@ fn a_validator_that_waits_delays_no_reader() -> Result<(), Error> {
 
 #[test]
 fn a_validator_may_read_and_each_of_its_writes_fails_at_once() {
-    within(Duration::from_secs(10), || {
+    run_within(Duration::from_secs(10), || {
         let memory = Memory::from([("n", 1)]);
         let cell: Arc<OnceLock<Properties>> = Arc::default();
         let inner = Arc::clone(&cell);
@@ -690,7 +690,7 @@ impl<'de> serde::Deserialize<'de> for Decoded {
 
 #[test]
 fn no_call_waits_inside_a_validator_a_decoder_or_a_mapping() {
-    within(Duration::from_secs(20), || {
+    run_within(Duration::from_secs(20), || {
         type Act = Box<dyn Fn() + Send>;
         let memory = Memory::from([("n", 1), ("m", 1)]);
         let act: Arc<Mutex<Option<Act>>> = Arc::default();
@@ -792,7 +792,7 @@ fn keep_committing() -> (Properties, DynamicProperty<u32>, SourceId) {
 
 #[test]
 fn a_validator_changes_and_builds_other_properties_and_waits_for_none() {
-    within(Duration::from_secs(20), || {
+    run_within(Duration::from_secs(20), || {
         let memory = Memory::from([("n", 1)]);
         let other = Properties::builder().source(memory.clone()).build();
         let other = other.unwrap();
@@ -892,7 +892,7 @@ fn write_across() -> ([(Properties, Memory); 2], [Outcomes; 2]) {
 #[test]
 fn each_write_of_a_validator_to_busy_other_properties_is_applied_or_fails() {
     const ROUNDS: usize = 300;
-    within(Duration::from_secs(60), || {
+    run_within(Duration::from_secs(60), || {
         let cells: [Arc<OnceLock<Properties>>; 3] = Default::default();
         let (report, inbox) = reports();
         let report = Arc::new(Mutex::new(report));
@@ -939,7 +939,7 @@ fn each_write_of_a_validator_to_busy_other_properties_is_applied_or_fails() {
 
 #[test]
 fn validators_of_two_properties_that_write_to_each_other_fail_and_change_nothing() {
-    within(Duration::from_secs(20), || {
+    run_within(Duration::from_secs(20), || {
         let (pair, outcomes) = write_across();
         for (call, kind) in outcomes.into_iter().flatten() {
             assert_eq!(kind, Some(ErrorKind::Reentrant), "{call}");
@@ -956,7 +956,7 @@ fn validators_of_two_properties_that_write_to_each_other_fail_and_change_nothing
 
 #[test]
 fn a_validator_that_closes_the_subscription_whose_callback_commits_is_not_stuck() {
-    within(Duration::from_secs(20), || {
+    run_within(Duration::from_secs(20), || {
         let props = Properties::builder().default("n", 1).build().unwrap();
         let cell: Arc<Mutex<Option<Subscription>>> = Arc::default();
         let (in_callback, is_in_callback) = std::sync::mpsc::channel();
@@ -1001,7 +1001,7 @@ fn a_validator_that_closes_the_subscription_whose_callback_commits_is_not_stuck(
 #[test]
 fn a_callback_may_wait_and_ends_when_what_it_waits_for_comes() {
     for inline in [true, false] {
-        within(Duration::from_secs(20), move || {
+        run_within(Duration::from_secs(20), move || {
             let builder = Properties::builder().default("n", 1).default("m", 1);
             let props = match inline {
                 true => builder.inline_callbacks().build().unwrap(),
@@ -1035,7 +1035,7 @@ fn a_callback_may_wait_and_ends_when_what_it_waits_for_comes() {
 
 #[test]
 fn a_validator_may_drop_the_last_properties_of_others_and_its_own_without_waiting() {
-    within(Duration::from_secs(20), || {
+    run_within(Duration::from_secs(20), || {
         let props = Properties::builder().default("n", 1).build().unwrap();
         let cell: Arc<Mutex<Option<Properties>>> = Arc::default();
         let own = Arc::clone(&cell);

@@ -13,7 +13,9 @@ use liveprops::{Properties, Source};
 
 use crate::faults::{BACK, others_stay};
 use crate::proxy::Mode;
-use crate::scenario::{Reader, SOON, Scenario, Store, health, is_stale, is_up, tell, toml, within};
+use crate::scenario::{
+    Reader, SOON, Scenario, Store, health, is_stale, is_up, tell, toml, wait_until,
+};
 use crate::server::{Kind, Server, free_port};
 use crate::suite;
 
@@ -115,10 +117,10 @@ fn the_last_key_is_removed_and_can_return() {
     assert_eq!(only.get(), 1);
     // The answer is 404 then, with a higher index.
     scenario.store.delete("app/only");
-    within(SOON, "it is gone", || only.get() == 7);
+    wait_until(SOON, "it is gone", || only.get() == 7);
     assert!(is_up(&props), "nothing is wrong");
     scenario.store.put("app/only", "2");
-    within(SOON, "it is back", || only.get() == 2);
+    wait_until(SOON, "it is back", || only.get() == 2);
 }
 
 #[test]
@@ -135,7 +137,7 @@ fn a_rejected_token_removes_nothing_and_is_read_again() {
         let put = ureq::put(format!("{at}/v1/kv/app/n")).header("x-consul-token", MASTER);
         put.send(value).is_ok_and(|answer| answer.status() == 200)
     };
-    within(SOON, "the rules are in force", || put("1"));
+    wait_until(SOON, "the rules are in force", || put("1"));
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("token");
     std::fs::write(&token, format!("{MASTER}\n")).unwrap();
@@ -149,7 +151,7 @@ fn a_rejected_token_removes_nothing_and_is_read_again() {
     // Nobody may read without one: an empty list would be no refusal.
     std::fs::write(&token, "wrong").unwrap();
     // An agent may answer for a moment as if nothing were there, which is held.
-    within(SOON, "it is told", || {
+    wait_until(SOON, "it is told", || {
         let Status::Stale { reason, .. } = health(&props).status else {
             return false;
         };
@@ -160,8 +162,8 @@ fn a_rejected_token_removes_nothing_and_is_read_again() {
     assert_eq!(n.get(), 1);
     assert!(put("2"));
     std::fs::write(&token, MASTER).unwrap();
-    within(SOON, "it is read anew", || n.get() == 2);
-    within(SOON, "health says so", || is_up(&props));
+    wait_until(SOON, "it is read anew", || n.get() == 2);
+    wait_until(SOON, "health says so", || is_up(&props));
 
     let shown = format!("{:?}", consul().token(MASTER.to_owned()));
     assert!(!shown.contains(MASTER), "{shown}");
@@ -207,10 +209,10 @@ fn an_incomplete_or_old_answer_changes_nothing() {
     ] {
         let answer = format!("404 x\r\nX-Consul-Index: 9\r\n{header}\r\nContent-Length: 0\r\n\r\n");
         scenario.proxy.aim(stand_in_with(&answer).0);
-        within(SOON, "it is told", || why(&props).contains(says));
+        wait_until(SOON, "it is told", || why(&props).contains(says));
         assert_eq!(props.get::<u32>("n").unwrap(), 1);
         scenario.proxy.aim(scenario.server.port());
-        within(SOON, "it is over", || is_up(&props));
+        wait_until(SOON, "it is over", || is_up(&props));
     }
 }
 
@@ -266,7 +268,7 @@ fn an_error_response_removes_nothing() {
         (503, "log of the agent"),
     ]) {
         scenario.proxy.aim(stand_in(status));
-        within(SOON, "it is told", || {
+        wait_until(SOON, "it is told", || {
             let told = why(&props);
             told.contains(&status.to_string()) && told.contains(says) && told.contains("no way")
         });
@@ -275,7 +277,7 @@ fn an_error_response_removes_nothing() {
         std::thread::sleep(SECOND / 2);
         assert_eq!(props.get::<i64>("n0").unwrap(), n - 1);
         scenario.proxy.aim(scenario.server.port());
-        let took = within(BACK, "the change", || props.get::<i64>("n0").unwrap() == n);
+        let took = wait_until(BACK, "the change", || props.get::<i64>("n0").unwrap() == n);
         tell::<Client>(&format!("an answer of {status}: over"), took);
         reader.is_well(&scenario, &props);
     }
@@ -328,23 +330,23 @@ fn an_agent_without_a_leader_removes_nothing() {
         let servers = peers["Servers"].as_array().unwrap();
         servers.len() == 2 && servers.iter().all(|it| it["Voter"] == true)
     };
-    within(SOON, "the second has a vote", both);
+    wait_until(SOON, "the second has a vote", both);
     let props = scenario.follow();
     let reader = Reader::of(&props);
     second.kill();
     let begun = Instant::now();
-    within(SOON, "it is told", || {
+    wait_until(SOON, "it is told", || {
         let told = why(&props);
         told.contains("500") && told.contains("No cluster leader")
     });
     tell::<Client>("no leader: told", begun.elapsed());
     assert!(others_stay(&props) && props.get::<i64>("n0").unwrap() == 0);
     assert!(second.restart());
-    within(SOON, "it decides again", || {
+    wait_until(SOON, "it decides again", || {
         let answer = ureq::put(format!("{}/kv/app/n0", scenario.store.0)).send("1");
         answer.is_ok_and(|answer| answer.status() == 200)
     });
-    let took = within(BACK, "the change", || props.get::<i64>("n0").unwrap() == 1);
+    let took = wait_until(BACK, "the change", || props.get::<i64>("n0").unwrap() == 1);
     tell::<Client>("no leader: over", took);
     reader.is_well(&scenario, &props);
 }
@@ -365,7 +367,7 @@ fn a_store_that_is_restored_from_the_past_is_read_from_scratch() {
     }
     scenario.store.put("app/new", "1");
     scenario.store.delete("app/n7");
-    within(SOON, "it is followed", || {
+    wait_until(SOON, "it is followed", || {
         scenario.agrees(&props) && n0() == 50
     });
     let index = |props: &Properties| -> u64 { health(props).revision.unwrap().parse().unwrap() };
@@ -374,21 +376,21 @@ fn a_store_that_is_restored_from_the_past_is_read_from_scratch() {
     std::thread::sleep(SECOND / 4);
     let answer = ureq::put(format!("{}/snapshot", scenario.store.0)).send(&past[..]);
     assert_eq!(answer.unwrap().status(), 200);
-    let took = within(2 * SECOND, "the past", || {
+    let took = wait_until(2 * SECOND, "the past", || {
         n0() == 0 && scenario.agrees(&props)
     });
     tell::<Client>("restored from the past", took);
     assert!(index(&props) < before, "the index went backwards");
     scenario.store.put("app/n0", "1");
-    within(SECOND, "it is followed", || n0() == 1);
+    wait_until(SECOND, "it is followed", || n0() == 1);
     // The same while it cannot be seen.
     scenario.proxy.set(Mode::Refuse);
-    within(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "it is told", || is_stale(&props));
     scenario.store.delete("app/n8");
     let answer = ureq::put(format!("{}/snapshot", scenario.store.0)).send(&past[..]);
     assert_eq!(answer.unwrap().status(), 200);
     scenario.proxy.set(Mode::Pass);
-    within(BACK, "the past", || n0() == 0);
+    wait_until(BACK, "the past", || n0() == 0);
     reader.is_well(&scenario, &props);
 }
 
@@ -411,7 +413,7 @@ fn a_server_that_is_no_consul_agent_is_skipped_for_the_next_address() {
         .unwrap();
     assert_eq!(props.get::<u32>("n").unwrap(), 1);
     scenario.store.put("app/n", "2");
-    within(SOON, "it is followed", || {
+    wait_until(SOON, "it is followed", || {
         props.get::<u32>("n").unwrap() == 2
     });
 }

@@ -12,7 +12,7 @@ use liveprops::sources::Consul;
 use liveprops::{Properties, Source};
 
 use crate::consul::Client;
-use crate::scenario::{SOON, Scenario, Store, health, is_up, say, within};
+use crate::scenario::{SOON, Scenario, Store, health, is_up, say, wait_until};
 use crate::server::{Kind, Server};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -34,9 +34,9 @@ fn flat(count: usize) -> Option<Scenario<Client>> {
 /// Waits until the watch waits for changes.
 fn is_followed(scenario: &Scenario<Client>, props: &Properties, n: i64) {
     scenario.store.put("app/n", n.to_string());
-    within(SOON, "the change", || props.get::<i64>("n").unwrap() == n);
+    wait_until(SOON, "the change", || props.get::<i64>("n").unwrap() == n);
     let requests = scenario.proxy.requests().len();
-    within(SOON, "the watch waits again", || {
+    wait_until(SOON, "the watch waits again", || {
         scenario.proxy.requests().len() > requests
     });
 }
@@ -55,7 +55,7 @@ fn bytes_per_heartbeat(count: usize, between: impl Fn(&Scenario<Client>)) -> Opt
             let requests = scenario.proxy.requests();
             requests.iter().filter(|at| **at > begun).count() > seen
         };
-        within(SOON, "a heartbeat", next);
+        wait_until(SOON, "a heartbeat", next);
         // Its answer, and further requests of the same heartbeat.
         thread::sleep(SECOND / 2);
         seen = {
@@ -71,7 +71,7 @@ fn bytes_per_heartbeat(count: usize, between: impl Fn(&Scenario<Client>)) -> Opt
     assert!(took > 2 * SECOND * (HEARTBEATS as u32 - 1), "{took:?}");
     // The watch was not affected.
     scenario.store.put("app/n", "2");
-    within(SOON, "a change", || props.get::<i64>("n").unwrap() == 2);
+    wait_until(SOON, "a change", || props.get::<i64>("n").unwrap() == 2);
     assert!(is_up(&props));
     Some(bytes / HEARTBEATS)
 }
@@ -112,7 +112,7 @@ fn a_change_arrives_in_ten_seconds_although_the_connection_of_the_watch_is_dead(
         assert_eq!(scenario.proxy.swallow("&wait="), 1, "the watch");
         let begun = Instant::now();
         scenario.store.put("app/deep/er/n", round.to_string());
-        let took = within(SOON, "the change", || nested() == Some(round));
+        let took = wait_until(SOON, "the change", || nested() == Some(round));
         say(format!(
             "Consul: the watch is dead: {} ms",
             took.as_millis()
@@ -134,7 +134,7 @@ fn a_deletion_arrives_although_the_connection_of_the_watch_is_dead() {
     assert_eq!(scenario.proxy.swallow("&wait="), 1, "the watch");
     let begun = Instant::now();
     scenario.store.delete("app/key7");
-    within(SOON, "the deletion", || {
+    wait_until(SOON, "the deletion", || {
         props.get_opt::<String>("key7").unwrap().is_none()
     });
     assert!(begun.elapsed() < TEN_SECONDS);
@@ -148,11 +148,11 @@ fn a_document_arrives_although_the_connection_of_the_watch_is_dead() {
     };
     let source = Client::document(scenario.proxy.port(), "app.toml");
     let props = Properties::builder().source(source).build().unwrap();
-    let n = |wanted: i64| within(SOON, "it", || props.get::<i64>("n").unwrap() == wanted);
+    let n = |wanted: i64| wait_until(SOON, "it", || props.get::<i64>("n").unwrap() == wanted);
     scenario.store.put("app.toml", "n = 2");
     n(2);
     let requests = scenario.proxy.requests().len();
-    within(SOON, "the watch waits again", || {
+    wait_until(SOON, "the watch waits again", || {
         scenario.proxy.requests().len() > requests
     });
     assert_eq!(scenario.proxy.swallow("&wait="), 1, "the watch");
@@ -187,7 +187,7 @@ impl Guarded {
         let guarded = Self {
             scenario: Scenario::of(server),
         };
-        within(SOON, "the rules are in force", || {
+        wait_until(SOON, "the rules are in force", || {
             guarded.put("kv/app/n", "1").is_some()
         });
         Some(guarded)
@@ -254,13 +254,13 @@ fn a_token_for_the_prefix_alone_is_enough_for_heartbeats() {
         for n in 0..4 {
             guarded.put("kv/elsewhere/n", &n.to_string()).unwrap();
             let requests = proxy.requests().len();
-            within(SOON, "a heartbeat", || proxy.requests().len() > requests);
+            wait_until(SOON, "a heartbeat", || proxy.requests().len() > requests);
         }
         assert_eq!(failures.load(Ordering::SeqCst), 0, "{settings}");
         assert_eq!(proxy.swallow("&wait="), 1, "the watch");
         let begun = Instant::now();
         guarded.put("kv/app/n", "2").unwrap();
-        within(SOON, "the change", || props.get::<u32>("n").unwrap() == 2);
+        wait_until(SOON, "the change", || props.get::<u32>("n").unwrap() == 2);
         assert!(begun.elapsed() < TEN_SECONDS, "{settings}");
     }
 }
@@ -296,11 +296,11 @@ fn a_token_that_loses_or_gets_its_rights_is_noticed_soon() {
     };
     set("all");
     let begun = Instant::now();
-    within(2 * SOON, "what it may read", || n() == Some(1));
+    wait_until(2 * SOON, "what it may read", || n() == Some(1));
     say(format!("Consul: rights given: {:?}", begun.elapsed()));
     set("app");
     let begun = Instant::now();
-    within(2 * SOON, "what it may not read", || n().is_none());
+    wait_until(2 * SOON, "what it may not read", || n().is_none());
     say(format!("Consul: rights taken: {:?}", begun.elapsed()));
 }
 
@@ -334,7 +334,7 @@ fn an_absent_prefix_is_read_ever_less_often_while_other_keys_change() {
         say(format!("Consul: an absent prefix: {count} requests in 6 s"));
         let begun = Instant::now();
         scenario.store.put("not/there/n", "1");
-        within(SOON, "what was created", || {
+        wait_until(SOON, "what was created", || {
             props.get_opt::<i64>("n").unwrap() == Some(1)
         });
         let took = begun.elapsed();
@@ -463,7 +463,7 @@ fn an_answer_that_is_too_large_is_not_read_again_until_something_changes() {
         .source(consul.with(|policy| policy.optional()))
         .build()
         .unwrap();
-    within(SOON, "the watch waits", || {
+    wait_until(SOON, "the watch waits", || {
         reads.load(Ordering::SeqCst) >= 3
     });
     let (before, begun) = (reads.load(Ordering::SeqCst), Instant::now());
@@ -475,7 +475,7 @@ fn an_answer_that_is_too_large_is_not_read_again_until_something_changes() {
     let told = format!("{:?}", health(&props).status);
     assert!(told.contains("13107200 bytes"), "{told}");
     is_large.store(false, Ordering::SeqCst);
-    within(SOON, "what fits", || {
+    wait_until(SOON, "what fits", || {
         props.get_opt::<u32>("n").unwrap() == Some(1) && is_up(&props)
     });
 }
@@ -527,7 +527,7 @@ fn an_agent_that_closes_its_connections_without_notice_is_no_failure() {
     for n in 2..5 {
         thread::sleep(3 * SECOND);
         version.store(n, Ordering::SeqCst);
-        within(SOON, "a change", || props.get::<usize>("n").unwrap() == n);
+        wait_until(SOON, "a change", || props.get::<usize>("n").unwrap() == n);
         assert!(is_up(&props));
     }
     assert_eq!(failures.load(Ordering::SeqCst), 0);

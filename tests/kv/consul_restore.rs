@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crate::consul::Client;
-use crate::scenario::{SOON, Scenario, Store, health, is_up, tell, within};
+use crate::scenario::{SOON, Scenario, Store, health, is_up, tell, wait_until};
 
 /// What the agent keeps, as it keeps it.
 fn snapshot(at: &str) -> Vec<u8> {
@@ -43,14 +43,14 @@ fn a_restored_older_snapshot_is_followed() {
         let _ = send.send(keys.collect::<Vec<String>>());
     });
     assert_eq!(n0.get(), 199);
-    within(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "it is told", || is_up(&props));
     let index = || -> u64 { health(&props).revision.unwrap().parse().unwrap() };
     let before = index();
     // The watch is set.
     std::thread::sleep(Duration::from_millis(500));
     let done = ureq::put(format!("{at}/v1/snapshot")).send(&older[..]);
     assert_eq!(done.unwrap().status(), 200);
-    let took = within(SOON, "what was", || n0.get() == 0);
+    let took = wait_until(SOON, "what was", || n0.get() == 0);
     tell::<Client>("an older snapshot restored", took);
     // A read that blocks is not woken by it, and ends by itself.
     assert!(took < Duration::from_secs(5), "{took:?}");
@@ -61,7 +61,7 @@ fn a_restored_older_snapshot_is_followed() {
     // It is followed from there.
     for n in 1..20 {
         scenario.store.put("app/n0", n.to_string());
-        let took = within(SOON, "a change", || n0.get() == n);
+        let took = wait_until(SOON, "a change", || n0.get() == n);
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
     assert!(is_up(&props) && health(&props).held.is_none());

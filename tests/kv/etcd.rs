@@ -11,7 +11,9 @@ use liveprops::sources::{Etcd, Memory};
 use liveprops::{Properties, Source};
 
 use crate::proxy::{Mode, Proxy};
-use crate::scenario::{Reader, SOON, Scenario, Store, health, is_stale, is_up, tell, toml, within};
+use crate::scenario::{
+    Reader, SOON, Scenario, Store, health, is_stale, is_up, tell, toml, wait_until,
+};
 use crate::server::{Kind, Server};
 use crate::suite;
 
@@ -177,7 +179,7 @@ fn a_compaction_while_it_was_cut_off_hides_nothing() {
     let props = scenario.follow();
     let reader = Reader::of(&props);
     scenario.proxy.set(Mode::Refuse);
-    within(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "it is told", || is_stale(&props));
     scenario.store.put("app/new", "1");
     for n in 0..200 {
         scenario.store.put("app/n0", n.to_string());
@@ -188,9 +190,9 @@ fn a_compaction_while_it_was_cut_off_hides_nothing() {
     scenario.store.compact();
     scenario.store.put("app/after", "1");
     scenario.proxy.set(Mode::Pass);
-    let took = within(SOON, "all of it", || scenario.agrees(&props));
+    let took = wait_until(SOON, "all of it", || scenario.agrees(&props));
     tell::<Client>("compaction while cut", took);
-    within(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "it is told", || is_up(&props));
     // And again while it swallows, so that it goes on from where it was.
     scenario.proxy.set(Mode::HalfOpen);
     scenario.store.put("app/n7", "77");
@@ -198,7 +200,7 @@ fn a_compaction_while_it_was_cut_off_hides_nothing() {
     scenario.store.compact();
     std::thread::sleep(SECOND);
     scenario.proxy.set(Mode::Pass);
-    let took = within(SOON, "all of it", || scenario.agrees(&props));
+    let took = wait_until(SOON, "all of it", || scenario.agrees(&props));
     tell::<Client>("compaction while half-open", took);
     reader.is_well(&scenario, &props);
 }
@@ -207,7 +209,7 @@ fn a_compaction_while_it_was_cut_off_hides_nothing() {
 fn a_compacted_stream_is_restarted() {
     let Some(scenario) = scenario(20) else { return };
     let props = scenario.follow();
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
     // The place of the program is behind what is compacted when the next stream begins.
     for n in 0..50 {
         scenario.store.put("other", n.to_string());
@@ -219,7 +221,7 @@ fn a_compacted_stream_is_restarted() {
     }
     scenario.store.put("app/n0", "50");
     scenario.store.delete("app/n1");
-    within(SECOND, "it is followed", || scenario.agrees(&props));
+    wait_until(SECOND, "it is followed", || scenario.agrees(&props));
 }
 
 #[test]
@@ -231,7 +233,7 @@ fn a_thousand_puts_during_a_reconnect_end_on_the_last_of_each() {
     let _guard = n0.on_change(move |change| {
         let _ = send.send(*change.new);
     });
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
     for n in 1..=1000 {
         match n {
             200 => scenario.proxy.set(Mode::Refuse),
@@ -249,7 +251,7 @@ fn a_thousand_puts_during_a_reconnect_end_on_the_last_of_each() {
             scenario.store.delete("app/n19");
         }
     }
-    let took = within(SOON, "the last values", || scenario.agrees(&props));
+    let took = wait_until(SOON, "the last values", || scenario.agrees(&props));
     tell::<Client>("1,000 puts during a reconnect", took);
     let seen: Vec<i64> = told.try_iter().collect();
     assert!(seen.is_sorted() && seen.last() == Some(&1000), "{seen:?}");
@@ -271,7 +273,7 @@ fn changes_go_on_in_their_order_while_streams_end_and_begin() {
     while begun.elapsed() < 10 * SECOND {
         last += 1;
         scenario.store.put("app/n0", last.to_string());
-        slowest = slowest.max(within(SECOND, "a change", || n0.get() == last));
+        slowest = slowest.max(wait_until(SECOND, "a change", || n0.get() == last));
         std::thread::sleep(Duration::from_millis(9));
     }
     tell::<Client>("the slowest change over 10 s", slowest);
@@ -284,14 +286,14 @@ fn changes_go_on_in_their_order_while_streams_end_and_begin() {
 fn a_storm_of_changes_is_few_generations() {
     let Some(scenario) = scenario(20) else { return };
     let props = scenario.follow();
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
     let before = props.generation();
     let begun = Instant::now();
     for n in 1..=1000 {
         scenario.store.put("app/n0", n.to_string());
     }
     let n0 = || props.get::<i64>("n0").unwrap();
-    let took = within(SOON, "the last one", || n0() == 1000);
+    let took = wait_until(SOON, "the last one", || n0() == 1000);
     tell::<Client>("the last of 1,000", took);
     let generations = props.generation() - before;
     let most = 40 + begun.elapsed().as_millis() as u64 / 100;
@@ -306,22 +308,22 @@ fn a_storm_of_changes_is_few_generations() {
 fn a_stream_that_goes_silent_is_noticed_in_time() {
     let Some(scenario) = scenario(20) else { return };
     let props = scenario.follow();
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
     std::thread::sleep(SECOND / 2);
     scenario.proxy.set(Mode::HalfOpen);
     scenario.store.put("app/n0", "1");
-    let took = within(8 * SECOND, "it is told", || is_stale(&props));
+    let took = wait_until(8 * SECOND, "it is told", || is_stale(&props));
     tell::<Client>("half-open stream: told", took);
     scenario.proxy.set(Mode::Pass);
-    within(10 * SECOND, "the change", || scenario.agrees(&props));
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(10 * SECOND, "the change", || scenario.agrees(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
     std::thread::sleep(SECOND / 2);
     scenario.server.freeze();
-    let took = within(8 * SECOND, "it is told", || is_stale(&props));
+    let took = wait_until(8 * SECOND, "it is told", || is_stale(&props));
     tell::<Client>("frozen stream: told", took);
     scenario.server.thaw();
     scenario.store.put("app/n0", "2");
-    within(10 * SECOND, "the change", || scenario.agrees(&props));
+    wait_until(10 * SECOND, "the change", || scenario.agrees(&props));
 }
 
 #[test]
@@ -346,7 +348,7 @@ fn a_store_that_others_write_to_is_caught_up_with() {
     scenario
         .store
         .change(&[("app/n0", Some(b"7")), ("app/n1", None)]);
-    within(SECOND, "a change", || n0() == 7);
+    wait_until(SECOND, "a change", || n0() == 7);
     assert!(scenario.agrees(&props));
 }
 
@@ -411,7 +413,7 @@ fn a_change_between_two_streams_is_not_jumped_over_where_the_store_is_far_ahead(
     let etcd = Etcd::prefix("app").address(local(member_that_is_far_ahead()));
     let props = Properties::builder().source(etcd).build().unwrap();
     assert_eq!(props.get::<u32>("n").unwrap(), 0);
-    within(SOON, "the change", || props.get::<u32>("n").unwrap() == 7);
+    wait_until(SOON, "the change", || props.get::<u32>("n").unwrap() == 7);
 }
 
 #[test]
@@ -469,24 +471,24 @@ fn a_user_whose_token_expires_again_and_again_is_logged_in_again() {
             encode(n.to_string())
         );
         // On a busy machine the token may expire before it is used.
-        within(SOON, "the change is written", || {
+        wait_until(SOON, "the change is written", || {
             root.log_in("root", "r");
             root.try_ask("kv/put", &body).is_ok()
         });
-        within(SOON, "a change", || n0(&props) == n && n0(&other) == n);
+        wait_until(SOON, "a change", || n0(&props) == n && n0(&other) == n);
     }
     // Everything is read again with a token that is too old.
     proxy.cut();
     root.put("app/n0", "4");
-    within(SOON, "a change", || n0(&props) == 4 && n0(&other) == 4);
+    wait_until(SOON, "a change", || n0(&props) == 4 && n0(&other) == 4);
     // Another password is used as soon as it is there.
     root.ask(
         "auth/user/changepw",
         "{\"name\":\"shop\",\"password\":\"n3w\"}",
     );
-    within(SOON, "it is told", || is_stale(&props) && is_stale(&other));
+    wait_until(SOON, "it is told", || is_stale(&props) && is_stale(&other));
     std::fs::write(&file, "n3w\n").unwrap();
-    within(SOON, "the new password", || is_up(&other));
+    wait_until(SOON, "the new password", || is_up(&other));
     assert!(is_stale(&props) && n0(&props) == 4);
 }
 
@@ -515,11 +517,11 @@ fn a_user_is_logged_in_once_the_store_checks_users_and_not_before() {
             last += 1;
             root.put("app/n0", last.to_string());
             for (at, props) in programs.iter().enumerate() {
-                within(SOON, "a change", || props.get::<i64>("n0").unwrap() == last);
-                within(SOON, "it is up", || is_up(props));
+                wait_until(SOON, "a change", || props.get::<i64>("n0").unwrap() == last);
+                wait_until(SOON, "it is up", || is_up(props));
                 // Some servers do not look at a token that they have given before.
                 if !off || at + 1 == programs.len() {
-                    within(SOON, "it is told", || is_unchecked(props) == off);
+                    wait_until(SOON, "it is told", || is_unchecked(props) == off);
                 }
             }
         }
@@ -556,7 +558,7 @@ fn one_of_two_members_may_be_down() {
     let props = Properties::builder().source(etcd).build().unwrap();
     let n0 = || props.get::<i64>("n0").unwrap();
     assert_eq!(props.snapshot().keys().len(), 20);
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
     // To and fro, as one goes and the other comes, and nobody is told of anything.
     for (n, gone) in (1..5).zip([Mode::Refuse, Mode::Reset, Mode::Refuse, Mode::Reset]) {
         let (to, from) = match n % 2 {
@@ -567,7 +569,7 @@ fn one_of_two_members_may_be_down() {
         to.set(Mode::Pass);
         from.set(gone);
         scenario.store.put("app/n0", n.to_string());
-        let took = within(SECOND, "the other one", || {
+        let took = wait_until(SECOND, "the other one", || {
             assert!(is_up(&props));
             n0() == n
         });
@@ -577,9 +579,9 @@ fn one_of_two_members_may_be_down() {
     second.set(Mode::HalfOpen);
     scenario.proxy.set(Mode::Pass);
     scenario.store.put("app/n0", "9");
-    let took = within(9 * SECOND, "the other one", || n0() == 9);
+    let took = wait_until(9 * SECOND, "the other one", || n0() == 9);
     tell::<Client>("the other member, from one that swallows", took);
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
 }
 
 #[test]
@@ -623,8 +625,8 @@ fn a_key_that_expires_lets_the_weaker_layer_show() {
         &format!("{{\"key\":\"{key}\",\"value\":\"{value}\",\"lease\":\"{lease}\"}}"),
     );
     let n0 = || props.get::<i64>("n0").unwrap();
-    within(SOON, "the value", || n0() == 5);
-    let took = within(SOON, "it expires", || n0() == -1);
+    wait_until(SOON, "the value", || n0() == 5);
+    let took = wait_until(SOON, "it expires", || n0() == -1);
     tell::<Client>("lease of 1 s", took);
 }
 
@@ -666,18 +668,18 @@ fn a_member_without_a_quorum_changes_nothing() {
     (0..10).for_each(|n| store.put(&format!("app/n{n}"), "0"));
     let etcd = Etcd::prefix("app").address(local(first.port()));
     let props = Properties::builder().source(etcd).build().unwrap();
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
     // Its stream has begun.
     std::thread::sleep(SECOND);
     order.send(()).unwrap();
     done.recv().unwrap();
-    let took = within(10 * SECOND, "it is told", || is_stale(&props));
+    let took = wait_until(10 * SECOND, "it is told", || is_stale(&props));
     tell::<Client>("no leader: told", took);
     assert_eq!(props.get::<i64>("n0").unwrap(), 0);
     order.send(()).unwrap();
     done.recv().unwrap();
     store.put("app/n0", "1");
-    let took = within(SOON, "the change", || props.get::<i64>("n0").unwrap() == 1);
+    let took = wait_until(SOON, "the change", || props.get::<i64>("n0").unwrap() == 1);
     tell::<Client>("no leader: over", took);
 }
 
@@ -736,10 +738,10 @@ fn certificates_are_shown_and_checked() {
         .build()
         .unwrap();
     let n0 = || props.get::<i64>("n0").unwrap();
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
     for n in 1..=3 {
         store.put("app/n0", n.to_string());
-        let took = within(SECOND, "a change", || n0() == n);
+        let took = wait_until(SECOND, "a change", || n0() == n);
         tell::<Client>("put to handle, by TLS", took);
         // The stream is begun anew.
         std::thread::sleep(2 * SECOND);

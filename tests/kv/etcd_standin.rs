@@ -10,7 +10,7 @@ use liveprops::health::SourceEventKind;
 use liveprops::sources::Etcd;
 use liveprops::{ErrorKind, Properties, Source};
 
-use crate::scenario::{SOON, is_stale, is_up, within};
+use crate::scenario::{SOON, is_stale, is_up, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -213,8 +213,8 @@ fn is_polled_less_and_less_often(servers: &[&Standin], what: &str) {
             _ => (stream(1 << 40, &[]), Then::Hold),
         });
     }
-    within(SOON, "the value", || n(&props) == 7);
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "the value", || n(&props) == 7);
+    wait_until(SOON, "it is up", || is_up(&props));
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn a_connection_that_is_closed_after_an_answer_is_no_failure() {
             .build()
             .unwrap();
         // Two streams and more.
-        within(SOON, "a change", || n(&props) >= before + 2);
+        wait_until(SOON, "a change", || n(&props) >= before + 2);
         let all: Vec<String> = failures.try_iter().collect();
         assert!(all.is_empty(), "{all:?}");
         assert!(is_up(&props));

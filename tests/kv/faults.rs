@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use liveprops::Properties;
 
-use crate::child::{self, Child};
 use crate::proxy::Mode;
-use crate::scenario::{Reader, SOON, Scenario, Store, health, is_stale, is_up, say, tell, within};
+use crate::scenario::{
+    Reader, SOON, Scenario, Store, health, is_stale, is_up, say, tell, wait_until,
+};
 use crate::server::Server;
+use crate::support::child::{self, Child};
+use crate::support::proc::{open_files, threads};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The longest pause between two tries, and what it takes to try.
@@ -37,7 +40,7 @@ fn scenario<S: Store>() -> Option<Scenario<S>> {
 fn is_followed<S: Store>(scenario: &Scenario<S>, props: &Properties) {
     for n in [-1, 0] {
         scenario.store.put("app/n0", n.to_string());
-        within(SOON, "it is followed", || {
+        wait_until(SOON, "it is followed", || {
             props.get::<i64>("n0").unwrap() == n
         });
     }
@@ -77,7 +80,7 @@ fn killed_for<S: Store>(seconds: u64) {
     let n0 = props.property::<i64>("n0").build().unwrap();
     scenario.server.kill();
     let killed = Instant::now();
-    within(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "it is told", || is_stale(&props));
     assert!(others_stay(&props) && n0.get() == 0);
     while killed.elapsed() < SECOND * seconds as u32 {
         std::thread::sleep(SECOND / 100);
@@ -91,7 +94,7 @@ fn killed_for<S: Store>(seconds: u64) {
     scenario.restart();
     scenario.store.put("app/n0", "1");
     scenario.store.delete("app/n19");
-    let took = within(BACK, "the change after the outage", || n0.get() == 1);
+    let took = wait_until(BACK, "the change after the outage", || n0.get() == 1);
     tell::<S>(&format!("kill -9, {seconds} s down"), took);
     reader.is_well(&scenario, &props);
 }
@@ -113,20 +116,20 @@ pub(crate) fn changes_during_an_outage_are_reported_once_and_nothing_else<S: Sto
     });
     // Nothing changes: nothing is told.
     scenario.proxy.set(Mode::Refuse);
-    within(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "it is told", || is_stale(&props));
     scenario.proxy.set(Mode::Pass);
-    within(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "it is told", || is_up(&props));
     assert!(told.try_recv().is_err(), "nothing had changed");
 
     scenario.proxy.set(Mode::Refuse);
-    within(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "it is told", || is_stale(&props));
     for n in 0..3 {
         scenario.store.put(&format!("app/n{n}"), "77");
     }
     scenario.store.delete("app/n3");
     std::thread::sleep(3 * SECOND);
     scenario.proxy.set(Mode::Pass);
-    let took = within(BACK, "all of it", || props.get::<i64>("n2").unwrap() == 77);
+    let took = wait_until(BACK, "all of it", || props.get::<i64>("n2").unwrap() == 77);
     tell::<S>("cut for 3 s", took);
     let mut changes = told.recv_timeout(SOON).unwrap();
     changes.sort();
@@ -146,13 +149,13 @@ pub(crate) fn fifty_changes_in_an_outage_arrive_as_one_value<S: Store>() {
         let _ = send.send(*change.new);
     });
     scenario.proxy.set(Mode::Refuse);
-    within(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "it is told", || is_stale(&props));
     for n in 1..=50 {
         scenario.store.put("app/n0", n.to_string());
     }
     scenario.proxy.set(Mode::Pass);
     assert_eq!(told.recv_timeout(SOON).unwrap(), 50);
-    within(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "it is told", || is_up(&props));
     assert!(told.try_recv().is_err());
 }
 
@@ -169,7 +172,7 @@ pub(crate) fn the_values_of_a_wiped_store_stay<S: Store>() {
     scenario.server.wipe();
     scenario.restart();
     scenario.store.put("app/n0", "1");
-    let took = within(BACK, "it is told", || health(&props).held.is_some());
+    let took = wait_until(BACK, "it is told", || health(&props).held.is_some());
     tell::<S>("wiped: held", took);
     assert!(
         others_stay(&props),
@@ -179,11 +182,11 @@ pub(crate) fn the_values_of_a_wiped_store_stay<S: Store>() {
     for (key, value) in keys().iter().skip(1) {
         scenario.store.put(key, value);
     }
-    within(SOON, "nothing is held any more", || {
+    wait_until(SOON, "nothing is held any more", || {
         health(&props).held.is_none()
     });
     scenario.store.put("app/n0", "2");
-    within(SOON, "it is followed", || {
+    wait_until(SOON, "it is followed", || {
         props.get::<i64>("n0").unwrap() == 2
     });
     assert!(others_stay(&props));
@@ -207,10 +210,10 @@ pub(crate) fn a_replaced_store_is_read_from_scratch<S: Store>() {
     std::mem::swap(&mut scenario.server, &mut other.server);
     std::mem::swap(&mut scenario.store, &mut other.store);
     scenario.proxy.aim(scenario.server.port());
-    let took = within(2 * SECOND, "what it holds", || scenario.agrees(&props));
+    let took = wait_until(2 * SECOND, "what it holds", || scenario.agrees(&props));
     tell::<S>("another store in its place", took);
     scenario.store.put("app/n0", "2");
-    let took = within(2 * SECOND, "a change", || {
+    let took = wait_until(2 * SECOND, "a change", || {
         props.get::<i64>("n0").unwrap() == 2
     });
     assert!(took < 2 * SECOND);
@@ -231,14 +234,14 @@ fn frozen_for<S: Store>(seconds: u64) {
     scenario.server.freeze();
     let frozen = Instant::now();
     let limit = DEADLINE + SECOND;
-    let told = within(limit, "it is told", || is_stale(&props));
+    let told = wait_until(limit, "it is told", || is_stale(&props));
     while frozen.elapsed() < SECOND * seconds as u32 {
         assert!(is_stale(&props) && others_stay(&props));
         std::thread::sleep(SECOND / 100);
     }
     scenario.server.thaw();
     scenario.store.put("app/n0", "1");
-    let took = within(SECOND * 3 / 2, "the change after it", || {
+    let took = wait_until(SECOND * 3 / 2, "the change after it", || {
         props.get::<i64>("n0").unwrap() == 1
     });
     tell::<S>(&format!("frozen for {seconds} s: told"), told);
@@ -256,12 +259,12 @@ pub(crate) fn a_connection_that_swallows_everything_is_closed<S: Store>() {
     scenario.proxy.set(Mode::HalfOpen);
     scenario.store.put("app/n0", "1");
     scenario.store.delete("app/n19");
-    let took = within(DEADLINE + SECOND, "it is told", || is_stale(&props));
+    let took = wait_until(DEADLINE + SECOND, "it is told", || is_stale(&props));
     tell::<S>("half-open: told", took);
     assert!(others_stay(&props));
     scenario.proxy.set(Mode::Pass);
     // What was sent before is never answered.
-    let took = within(TIMEOUT + SECOND, "the change", || {
+    let took = wait_until(TIMEOUT + SECOND, "the change", || {
         props.get::<i64>("n0").unwrap() == 1
     });
     tell::<S>("half-open: over", took);
@@ -280,12 +283,12 @@ pub(crate) fn a_connection_that_is_reset_or_stalls_is_replaced<S: Store>() {
         let before = connections();
         scenario.proxy.set(mode);
         scenario.store.put("app/n0", n.to_string());
-        let took = within(DEADLINE + SECOND, "it is told", || is_stale(&props));
+        let took = wait_until(DEADLINE + SECOND, "it is told", || is_stale(&props));
         tell::<S>(&format!("{mode:?}: told"), took);
-        within(BACK, "it is begun anew", || connections() > before);
+        wait_until(BACK, "it is begun anew", || connections() > before);
         assert!(others_stay(&props));
         scenario.proxy.set(Mode::Pass);
-        let took = within(BACK, "the change", || props.get::<i64>("n0").unwrap() == n);
+        let took = wait_until(BACK, "the change", || props.get::<i64>("n0").unwrap() == n);
         tell::<S>(&format!("{mode:?}: over"), took);
         reader.is_well(&scenario, &props);
     }
@@ -314,7 +317,7 @@ pub(crate) fn a_store_that_is_absent_at_the_start_is_used_once_it_is_up<S: Store
     }
     let store = S::connect(&server);
     store.change(&[("app/n0", Some(b"0")), ("app/n1", Some(b"1"))]);
-    let took = within(BACK, "it is there", || {
+    let took = wait_until(BACK, "it is there", || {
         props.get_opt::<i64>("n1").unwrap() == Some(1)
     });
     tell::<S>("absent at the start", took);
@@ -328,7 +331,7 @@ pub(crate) fn the_end_does_not_wait_for_a_read_that_waits<S: Store>() {
     let mut all: Vec<Duration> = (0..7)
         .map(|_| {
             let props = scenario.follow();
-            within(SOON, "it waits for changes", || is_up(&props));
+            wait_until(SOON, "it waits for changes", || is_up(&props));
             // It has read, has paused, and waits.
             std::thread::sleep(Duration::from_millis(400));
             let begun = Instant::now();
@@ -340,17 +343,14 @@ pub(crate) fn the_end_does_not_wait_for_a_read_that_waits<S: Store>() {
     tell::<S>("drop", all[3]);
     // A machine that is busy makes one or the other late.
     assert!(all[3] < SECOND / 10 && all[6] < SECOND / 2, "{all:?}");
-    within(SOON, "nothing is connected any more", || {
+    wait_until(SOON, "nothing is connected any more", || {
         scenario.proxy.open() == 0
     });
 }
 
 /// How many threads and files of this process are open.
 fn open() -> [usize; 2] {
-    ["task", "fd"].map(|what| {
-        let all = std::fs::read_dir(format!("/proc/self/{what}"));
-        all.unwrap().count()
-    })
+    [threads(), open_files()]
 }
 
 /// Runs a test in a process of its own, where nobody else has threads and files that come and go.
@@ -392,7 +392,7 @@ pub(crate) fn fifty_cuts_leak_nothing_and_end_on_the_last_value<S: Store>() {
         };
         // Whatever is made once for all.
         drop(scenario.follow());
-        within(SOON, "it has ended", || scenario.proxy.open() == 0);
+        wait_until(SOON, "it has ended", || scenario.proxy.open() == 0);
         let before = open();
         // The more often one was cut off, the later it comes back; so there are some.
         let programs: Vec<Properties> = (0..10).map(|_| scenario.follow()).collect();
@@ -400,7 +400,7 @@ pub(crate) fn fifty_cuts_leak_nothing_and_end_on_the_last_value<S: Store>() {
         programs
             .iter()
             .for_each(|props| is_followed(&scenario, props));
-        within(SOON, "all are connected", || {
+        wait_until(SOON, "all are connected", || {
             scenario.proxy.open() >= programs.len() * S::CONNECTIONS
         });
         let connections = || scenario.proxy.connections().len();
@@ -410,7 +410,7 @@ pub(crate) fn fifty_cuts_leak_nothing_and_end_on_the_last_value<S: Store>() {
             scenario.store.put("app/n0", n.to_string());
             std::thread::sleep(SECOND / 10);
         }
-        let took = within(BACK, "the last value", || {
+        let took = wait_until(BACK, "the last value", || {
             programs
                 .iter()
                 .all(|props| props.get::<i64>("n0").unwrap() == 50)
@@ -422,7 +422,7 @@ pub(crate) fn fifty_cuts_leak_nothing_and_end_on_the_last_value<S: Store>() {
         let made = connections() - first;
         assert!(made >= 30, "only {made} connections were made");
         nothing_leaks(following, "after 50 cuts");
-        within(SOON, "the server forgets them", || {
+        wait_until(SOON, "the server forgets them", || {
             scenario.store.readers() <= programs.len()
         });
         drop((programs, readers));
@@ -459,7 +459,7 @@ fn two_hundred_programs<S: Store>() {
         return;
     };
     drop(scenario.follow());
-    within(SOON, "it has ended", || scenario.proxy.open() == 0);
+    wait_until(SOON, "it has ended", || scenario.proxy.open() == 0);
     let before = open();
     let programs: Vec<Properties> = (0..PROGRAMS).map(|_| scenario.follow()).collect();
     let all_have = |n: i64| {
@@ -467,7 +467,7 @@ fn two_hundred_programs<S: Store>() {
         programs.all(|props| props.get::<i64>("n0").unwrap() == n && is_up(props))
     };
     scenario.store.put("app/n0", "-1");
-    within(SOON, "all follow", || all_have(-1));
+    wait_until(SOON, "all follow", || all_have(-1));
     let spread = |what: &str, times: Vec<Instant>, from: Instant, until: Instant| {
         let times = &times;
         let (peak, mean) = rate(times, from, until);
@@ -484,7 +484,7 @@ fn two_hundred_programs<S: Store>() {
     };
     scenario.server.kill();
     let killed = Instant::now();
-    within(3 * SECOND, "all are told", || programs.iter().all(is_stale));
+    wait_until(3 * SECOND, "all are told", || programs.iter().all(is_stale));
     while killed.elapsed() < 3 * SECOND {
         std::thread::sleep(SECOND / 100);
     }
@@ -496,7 +496,7 @@ fn two_hundred_programs<S: Store>() {
     scenario.restart();
     scenario.store.put("app/n0", "1");
     let ready = Instant::now();
-    let took = within(10 * SECOND, "all have it", || all_have(1));
+    let took = wait_until(10 * SECOND, "all have it", || all_have(1));
     tell::<S>("200 programs, 3 s down", took);
     let back = Instant::now();
     let made = scenario.proxy.connections();

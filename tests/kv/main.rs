@@ -15,15 +15,14 @@
 ))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[allow(dead_code)] // other tests do more with it
-#[path = "../support/child.rs"]
-mod child;
 #[path = "../kit/cluster.rs"]
 mod cluster;
 #[path = "../kit/proxy.rs"]
 mod proxy;
 #[path = "../kit/server.rs"]
 mod server;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod chaos;
 #[cfg(feature = "consul")]
@@ -40,9 +39,6 @@ mod etcd;
 mod etcd_hostile;
 #[cfg(feature = "etcd")]
 mod etcd_standin;
-#[cfg(any(feature = "consul", all(feature = "nats", feature = "watch")))]
-#[path = "../support/example.rs"]
-mod example;
 mod faults;
 #[cfg(all(feature = "nats", feature = "watch"))]
 mod fleet_example;
@@ -58,7 +54,6 @@ mod order;
 #[cfg(any(feature = "nats", feature = "zookeeper"))]
 mod process_memory;
 mod quorum;
-mod random;
 mod scenario;
 mod sources;
 mod values;

@@ -17,7 +17,7 @@ use crate::cluster::Cluster;
 use crate::faults::others_stay;
 use crate::proxy::{Mode, Proxy};
 use crate::quorum::Members;
-use crate::scenario::{Reader, SOON, Scenario, Store, health, is_up, tell, toml, within};
+use crate::scenario::{Reader, SOON, Scenario, Store, health, is_up, tell, toml, wait_until};
 use crate::server::{Kind, Server};
 use crate::suite;
 
@@ -145,12 +145,12 @@ pub(crate) struct Client(Mutex<Wire>);
 
 /// What a test of several servers does, where an answer may stay away.
 pub(crate) mod cluster {
-    use super::{BufRead, BufReader, Read, SECOND, SOON, TcpStream, Wire, Write, within};
+    use super::{BufRead, BufReader, Read, SECOND, SOON, TcpStream, Wire, Write, wait_until};
 
     /// Makes a bucket that three servers keep, as soon as they know of each other.
     pub(crate) fn make(port: u16) {
         let mut wire = Wire::connect(port, "");
-        within(SOON, "the bucket", || {
+        wait_until(SOON, "the bucket", || {
             let answer = wire.ask_to_make(",\"num_replicas\":3");
             !answer.contains("\"error\"")
         });
@@ -325,7 +325,7 @@ fn a_burst_becomes_few_generations_and_the_last_value_is_right() {
         let answer = wire.request(&key, "", (n + 100).to_string().as_bytes());
         assert!(answer.contains("\"seq\":"), "{answer}");
     }
-    within(SOON, "the last", || props.get::<u32>("n7").unwrap() == 163);
+    wait_until(SOON, "the last", || props.get::<u32>("n7").unwrap() == 163);
     assert_eq!(n0(&props), 156);
     let generations = props.generation() - before;
     println!("Nats: 64 puts: {generations} generations");
@@ -337,7 +337,7 @@ fn a_deleted_consumer_is_noticed_and_created_again() {
     let Some(scenario) = scenario() else { return };
     let props = scenario.follow();
     let reader = Reader::of(&props);
-    within(SOON, "it is followed", || {
+    wait_until(SOON, "it is followed", || {
         scenario.store.wire().consumers().len() == 1
     });
     let names = scenario.store.wire().consumers();
@@ -346,7 +346,7 @@ fn a_deleted_consumer_is_noticed_and_created_again() {
         scenario.store.wire().api(&what, "");
     }
     scenario.store.put("app/n0", "1");
-    let took = within(6 * SECOND, "the change", || n0(&props) == 1);
+    let took = wait_until(6 * SECOND, "the change", || n0(&props) == 1);
     tell::<Client>("consumer deleted", took);
     reader.is_well(&scenario, &props);
     assert_eq!(scenario.store.wire().consumers().len(), 1);
@@ -362,7 +362,7 @@ fn a_purged_key_is_removed_with_and_without_a_marker() {
         .store
         .wire()
         .request(&subject("app/n1"), purge, b"");
-    within(2 * SECOND, "the purge of a key", || {
+    wait_until(2 * SECOND, "the purge of a key", || {
         props.get_opt::<i64>("n1").unwrap().is_none()
     });
     // As a server says of what has expired.
@@ -371,18 +371,18 @@ fn a_purged_key_is_removed_with_and_without_a_marker() {
         .store
         .wire()
         .request(&subject("app/n2"), marker, b"");
-    within(2 * SECOND, "what has expired", || {
+    wait_until(2 * SECOND, "what has expired", || {
         props.get_opt::<i64>("n2").unwrap().is_none()
     });
     // Of this no message tells.
     let filter = format!("{{\"filter\":\"{}\"}}", subject("app/n3"));
     scenario.store.wire().api("STREAM.PURGE.KV_config", &filter);
-    let took = within(6 * SECOND, "the purge of the stream", || {
+    let took = wait_until(6 * SECOND, "the purge of the stream", || {
         props.get_opt::<i64>("n3").unwrap().is_none()
     });
     tell::<Client>("purged without a marker", took);
     scenario.store.put("app/n0", "1");
-    within(SOON, "it is followed", || n0(&props) == 1);
+    wait_until(SOON, "it is followed", || n0(&props) == 1);
     reader.is_well(&scenario, &props);
 }
 
@@ -392,16 +392,16 @@ fn a_missing_bucket_is_empty_and_followed_once_it_is_created() {
     scenario.store.wire().api("STREAM.DELETE.KV_config", "");
     let props = scenario.follow();
     assert!(props.snapshot().keys().is_empty());
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
     std::thread::sleep(SECOND);
     scenario.store.wire().make("");
     scenario.store.put("app/deep/er/n", "7");
-    let took = within(2 * SECOND, "the bucket", || {
+    let took = wait_until(2 * SECOND, "the bucket", || {
         props.get_opt::<u32>("deep.er.n").unwrap() == Some(7)
     });
     tell::<Client>("bucket made", took);
     scenario.store.put("app/deep/er/n", "8");
-    within(SOON, "it is followed", || {
+    wait_until(SOON, "it is followed", || {
         props.get::<u32>("deep.er.n").unwrap() == 8
     });
 }
@@ -414,17 +414,17 @@ fn a_recreated_bucket_is_followed_and_its_removals_are_withheld() {
     scenario.store.wire().api("STREAM.DELETE.KV_config", "");
     scenario.store.wire().make("");
     scenario.store.put("app/n0", "1");
-    let took = within(6 * SECOND, "it is told", || health(&props).held.is_some());
+    let took = wait_until(6 * SECOND, "it is told", || health(&props).held.is_some());
     tell::<Client>("bucket made anew: held", took);
     assert!(others_stay(&props));
     for n in 1..20 {
         scenario.store.put(&format!("app/n{n}"), n.to_string());
     }
-    within(SOON, "nothing is held any more", || {
+    wait_until(SOON, "nothing is held any more", || {
         health(&props).held.is_none()
     });
     scenario.store.put("app/n0", "2");
-    within(SOON, "it is followed", || n0(&props) == 2);
+    wait_until(SOON, "it is followed", || n0(&props) == 2);
     reader.is_well(&scenario, &props);
 }
 
@@ -443,7 +443,7 @@ fn a_bucket_that_expires_values_is_reported_and_expired_keys_go() {
     refresh();
     scenario.store.put("app/brief", "1");
     let props = scenario.follow();
-    let told = within(SOON, "it is warned of", || {
+    let told = wait_until(SOON, "it is warned of", || {
         health(&props).degraded.is_some()
     });
     assert!(told < SECOND, "{told:?}");
@@ -453,7 +453,7 @@ fn a_bucket_that_expires_values_is_reported_and_expired_keys_go() {
         "{warning}"
     );
     let mut refreshed = Instant::now();
-    let took = within(SOON, "it expires", || {
+    let took = wait_until(SOON, "it expires", || {
         if refreshed.elapsed() > 2 * SECOND {
             refresh();
             refreshed = Instant::now();
@@ -487,16 +487,16 @@ fn the_values_of_a_bucket_in_which_everything_expires_stay() {
     }
     let props = scenario.follow();
     let messages = || scenario.store.wire().api("STREAM.INFO.KV_config", "");
-    within(SOON, "all are gone there", || {
+    wait_until(SOON, "all are gone there", || {
         messages().contains("\"messages\":0,")
     });
-    let took = within(SOON, "it is told", || health(&props).held.is_some());
+    let took = wait_until(SOON, "it is told", || health(&props).held.is_some());
     tell::<Client>("all expired: held", took);
     std::thread::sleep(SECOND);
     assert!(others_stay(&props) && n0(&props) == 0);
     // The loader writes again.
     (0..20).for_each(|n| scenario.store.put(&format!("app/n{n}"), n.to_string()));
-    within(SOON, "nothing is held any more", || {
+    wait_until(SOON, "nothing is held any more", || {
         health(&props).held.is_none()
     });
     assert!(others_stay(&props));
@@ -551,12 +551,12 @@ fn three_members() -> Option<(Cluster, usize)> {
     cluster::make(cluster.servers[0].port());
     for n in 0..20 {
         let (key, value) = (format!("app/n{n}"), n.to_string());
-        within(SOON, "it can be written to", || {
+        wait_until(SOON, "it can be written to", || {
             Client::try_put(&cluster, 0, &key, &value)
         });
     }
     let mut leader = None;
-    within(SOON, "one leads", || {
+    wait_until(SOON, "one leads", || {
         leader = (0..3).find(|n| Client::leads(&cluster, *n));
         leader.is_some()
     });
@@ -570,7 +570,7 @@ fn a_member_comes_back_behind(wiped: bool) {
     let port = cluster.servers[leader].port();
     let nats = || below("app").address(format!("127.0.0.1:{port}"));
     let props = Properties::builder().source(nats()).build().unwrap();
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
     let member = cluster.others(leader)[0];
     cluster.kill(member);
     if wiped {
@@ -589,7 +589,7 @@ fn a_member_comes_back_behind(wiped: bool) {
     }
     let last = 7;
     wire.request(&subject("app/n0"), "", b"7");
-    within(SOON, "the last", || n0(&props) == last);
+    wait_until(SOON, "the last", || n0(&props) == last);
     let ended = AtomicBool::new(false);
     let (read, failed) = std::thread::scope(|scope| {
         let (ended, props) = (&ended, &props);
@@ -620,9 +620,9 @@ fn a_member_comes_back_behind(wiped: bool) {
     println!("Nats: a member behind: {read} read, {failed} failed");
     // A busy machine reads more slowly.
     assert!(read > 2 && failed < 5, "{read} {failed}");
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
     cluster.servers[member].wait();
-    within(10 * SECOND, "one consumer is left", || {
+    wait_until(10 * SECOND, "one consumer is left", || {
         wire.consumers().len() == 1
     });
 }
@@ -649,7 +649,7 @@ fn a_mirror_of_a_bucket_is_read_by_its_own_name() {
     let props = Properties::builder().source(copy).build().unwrap();
     assert!(others_stay(&props));
     scenario.store.put("app/n0", "1");
-    within(SOON, "a change", || n0(&props) == 1);
+    wait_until(SOON, "a change", || n0(&props) == 1);
     let origin = props.explain("n0").origin.unwrap().to_string();
     assert!(origin.contains("copy.app.n0"), "{origin}");
 }
@@ -659,24 +659,24 @@ fn fifty_cuts_leave_no_consumer_behind() {
     let Some(scenario) = scenario() else { return };
     let programs: Vec<Properties> = (0..10).map(|_| scenario.follow()).collect();
     for n in 1..=6 {
-        within(SOON, "all follow", || {
+        wait_until(SOON, "all follow", || {
             scenario.store.wire().consumers().len() >= 10 && scenario.proxy.open() >= 10
         });
         scenario.proxy.cut();
         scenario.store.put("app/n0", n.to_string());
         std::thread::sleep(Duration::from_millis(50));
     }
-    within(SOON, "the last value", || {
+    wait_until(SOON, "the last value", || {
         programs.iter().all(|props| n0(props) == 6)
     });
     assert!(scenario.proxy.connections().len() >= 10 + 60);
     let some = scenario.store.wire().consumers().len();
     println!("Nats: 60 cuts: {some} consumers");
-    within(10 * SECOND, "one is left for each", || {
+    wait_until(10 * SECOND, "one is left for each", || {
         scenario.store.wire().consumers().len() == 10
     });
     drop(programs);
-    within(SECOND, "none is left", || {
+    wait_until(SECOND, "none is left", || {
         scenario.store.wire().consumers().is_empty()
     });
 }
@@ -686,7 +686,7 @@ pub(crate) fn follows(nats: Nats) -> Result<(), liveprops::Error> {
     let props = Properties::builder().load_timeout(3 * SECOND).source(nats);
     let props = props.build()?;
     assert_eq!(props.get::<u32>("app.k")?, 1);
-    within(SOON, "it is followed", || is_up(&props));
+    wait_until(SOON, "it is followed", || is_up(&props));
     Ok(())
 }
 
@@ -861,14 +861,14 @@ fn a_silent_server_is_left_within_the_heartbeat_timeout() {
     let props = scenario.follow();
     std::thread::sleep(SECOND);
     scenario.store.put("app/n0", "1");
-    let took = within(SECOND, "a change by itself", || n0(&props) == 1);
+    let took = wait_until(SECOND, "a change by itself", || n0(&props) == 1);
     tell::<Client>("one put to handle", took);
     scenario.proxy.set(Mode::Stall);
-    let took = within(6 * SECOND, "it is told", || !is_up(&props));
+    let took = wait_until(6 * SECOND, "it is told", || !is_up(&props));
     tell::<Client>("stalled: told", took);
     scenario.store.put("app/n0", "2");
     scenario.proxy.set(Mode::Pass);
-    within(6 * SECOND, "the change", || n0(&props) == 2);
+    wait_until(6 * SECOND, "the change", || n0(&props) == 2);
 }
 
 #[test]
@@ -880,13 +880,13 @@ fn a_second_address_is_used_when_the_first_fails() {
     let props = Properties::builder().source(nats).build().unwrap();
     dead.set(Mode::Refuse);
     scenario.store.put("app/n0", "1");
-    within(2 * SECOND, "the change", || n0(&props) == 1);
+    wait_until(2 * SECOND, "the change", || n0(&props) == 1);
     // Both ways.
     dead.set(Mode::Pass);
     scenario.proxy.set(Mode::HalfOpen);
     scenario.store.put("app/n0", "2");
-    within(10 * SECOND, "the change", || n0(&props) == 2);
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(10 * SECOND, "the change", || n0(&props) == 2);
+    wait_until(SOON, "it is up", || is_up(&props));
 }
 
 #[test]

@@ -13,8 +13,8 @@ use liveprops::source::Scope;
 use liveprops::{Properties, Source, Value};
 
 use crate::proxy::Mode;
-use crate::random::Random;
-use crate::scenario::{SOON, Scenario, Store, health, is_stale, is_up, tell, within};
+use crate::scenario::{SOON, Scenario, Store, health, is_stale, is_up, tell, wait_until};
+use crate::support::Random;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -78,7 +78,7 @@ pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_and_revert_nothing<S: Sto
             });
         }
         for cut in 1..=50 {
-            within(3 * SOON, "the writers go on", || {
+            wait_until(3 * SOON, "the writers go on", || {
                 done.load(Ordering::SeqCst) >= cut * WRITES / 51
             });
             // After so many failures the next try may be seconds away.
@@ -90,7 +90,7 @@ pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_and_revert_nothing<S: Sto
         }
     });
     let wrote = begun.elapsed();
-    let took = within(SOON, "the last values", || {
+    let took = wait_until(SOON, "the last values", || {
         (0..WRITERS * KEYS).all(|n| props.get::<i64>(&format!("n{n}")).unwrap() == LAST)
     });
     let generations = props.generation() - before;
@@ -102,7 +102,7 @@ pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_and_revert_nothing<S: Sto
         scenario.proxy.connections().len(),
         took.as_millis()
     );
-    within(SOON, "all is told", || {
+    wait_until(SOON, "all is told", || {
         let seen = seen.lock().unwrap();
         seen.len() == WRITERS * KEYS
             && (0..WRITERS * KEYS).all(|n| seen[&format!("n{n}")].last() == Some(&LAST))
@@ -110,7 +110,7 @@ pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_and_revert_nothing<S: Sto
     for (key, values) in &*seen.lock().unwrap() {
         assert!(values.is_sorted(), "{key}: {values:?}");
     }
-    within(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "it is told", || is_up(&props));
 }
 
 pub(crate) fn five_hundred_random_changes_are_each_seen_at_once<S: Store>() {
@@ -119,7 +119,7 @@ pub(crate) fn five_hundred_random_changes_are_each_seen_at_once<S: Store>() {
         return;
     };
     let props = scenario.follow();
-    within(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "it is told", || is_up(&props));
     let mut random = Random::new(&format!("{:?}", S::KIND));
     let (send, made) = channel::<(String, Option<i64>, Instant)>();
     let watching = props.clone();
@@ -165,7 +165,7 @@ pub(crate) fn five_hundred_random_changes_are_each_seen_at_once<S: Store>() {
         random.shuffle(&mut order[KEYS / 2..]);
         for &n in &order {
             value += 1;
-            let stays = !there[n] || random.below(4) > 0;
+            let stays = !there[n] || random.index(4) > 0;
             there[n] = stays;
             let (key, wanted) = (format!("app/n{n}"), stays.then_some(value));
             let at = Instant::now();
@@ -174,7 +174,7 @@ pub(crate) fn five_hundred_random_changes_are_each_seen_at_once<S: Store>() {
                 false => scenario.store.delete(&key),
             }
             send.send((format!("n{n}"), wanted, at)).unwrap();
-            std::thread::sleep(Duration::from_millis(random.below(21) as u64));
+            std::thread::sleep(Duration::from_millis(random.below(21)));
         }
     }
     drop(send);
@@ -196,13 +196,13 @@ pub(crate) fn a_key_that_is_created_later_is_seen<S: Store>() {
     };
     let source = S::prefix(scenario.proxy.port(), "one/two/three");
     let props = Properties::builder().source(source).build().unwrap();
-    within(SOON, "nothing is an answer", || is_up(&props));
+    wait_until(SOON, "nothing is an answer", || is_up(&props));
     assert!(props.snapshot().keys().is_empty());
     // Until the watch is set that is nothing special.
     std::thread::sleep(SECOND / 2);
     let begun = Instant::now();
     scenario.store.put("one/two/three/deep/n", "1");
-    within(SOON, "what was created", || {
+    wait_until(SOON, "what was created", || {
         props.get_opt::<i64>("deep.n").unwrap() == Some(1)
     });
     let took = begun.elapsed();
@@ -215,11 +215,11 @@ pub(crate) fn the_values_of_a_wiped_prefix_stay<S: Store>() {
         return;
     };
     let props = scenario.follow();
-    within(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "it is told", || is_up(&props));
     let keys: Vec<String> = (0..30).map(|n| format!("app/n{n}")).collect();
     let all: Vec<(&str, Option<&[u8]>)> = keys.iter().map(|key| (key.as_str(), None)).collect();
     scenario.store.change(&all);
-    let took = within(SOON, "it is told", || health(&props).held.is_some());
+    let took = wait_until(SOON, "it is told", || health(&props).held.is_some());
     tell::<S>("a wiped prefix: held", took);
     let until = Instant::now() + SECOND;
     while Instant::now() < until {
@@ -228,8 +228,8 @@ pub(crate) fn the_values_of_a_wiped_prefix_stay<S: Store>() {
     }
     // Another connection says so, too.
     scenario.proxy.cut();
-    within(SOON, "it is connected again", || scenario.proxy.open() > 0);
-    within(SOON, "it is still held", || {
+    wait_until(SOON, "it is connected again", || scenario.proxy.open() > 0);
+    wait_until(SOON, "it is still held", || {
         let health = health(&props);
         health.held.is_some() && health.age.is_some_and(|age| age < SECOND)
     });
@@ -259,7 +259,7 @@ pub(crate) fn a_start_waits_for_a_late_store_or_continues_without_it<S: Store>()
         tell::<S>("a start that waits for a store that is 3 s late", took);
         assert!(took >= LATE && took < LATE + 6 * SECOND, "{took:?}");
         assert_eq!(with.get::<i64>("n1").unwrap(), 0);
-        within(6 * SECOND, "it is there", || {
+        wait_until(6 * SECOND, "it is there", || {
             without.get_opt::<i64>("n1").unwrap() == Some(0)
         });
     });
@@ -276,14 +276,14 @@ pub(crate) fn a_start_without_the_store_uses_the_cache<S: Store>() {
         props.build().unwrap()
     };
     let props = start(&scenario);
-    within(SOON, "the first values are kept", || {
+    wait_until(SOON, "the first values are kept", || {
         !files(dir.path()).is_empty()
     });
     let first = files(dir.path());
     scenario.store.put("app/n1", "7");
-    within(SOON, "a change", || props.get::<i64>("n1").unwrap() == 7);
+    wait_until(SOON, "a change", || props.get::<i64>("n1").unwrap() == 7);
     // The end does not wait for a slow disk.
-    within(SOON, "the change is kept", || files(dir.path()) != first);
+    wait_until(SOON, "the change is kept", || files(dir.path()) != first);
     drop(props);
     scenario.server.kill();
     let begun = Instant::now();
@@ -294,8 +294,8 @@ pub(crate) fn a_start_without_the_store_uses_the_cache<S: Store>() {
     assert!(is_stale(&props) && health(&props).cached.is_some());
     scenario.restart();
     scenario.store.put("app/n1", "8");
-    within(SOON, "the change", || props.get::<i64>("n1").unwrap() == 8);
-    within(SOON, "it is told", || {
+    wait_until(SOON, "the change", || props.get::<i64>("n1").unwrap() == 8);
+    wait_until(SOON, "it is told", || {
         is_up(&props) && health(&props).cached.is_none()
     });
 }
@@ -335,8 +335,8 @@ pub(crate) fn scopes_with_more_fields_are_stronger_in_their_order<S: Store>() {
     let props = Properties::builder().sources(sources).build().unwrap();
     let qps = props.property::<u32>("qps").default(99).build().unwrap();
     for (n, name) in names.iter().enumerate().rev() {
-        within(SOON, "the next layer shows", || qps.get() == n as u32);
+        wait_until(SOON, "the next layer shows", || qps.get() == n as u32);
         scenario.store.delete(&format!("conf/{name}/qps"));
     }
-    within(SOON, "the default is left", || qps.get() == 99);
+    wait_until(SOON, "the default is left", || qps.get() == 99);
 }

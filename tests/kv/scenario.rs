@@ -9,9 +9,10 @@ use liveprops::health::{SourceHealth, Status};
 use liveprops::source::Scope;
 use liveprops::{Builder, Format, Properties, Source};
 
-use crate::child;
 use crate::proxy::Proxy;
 use crate::server::{Kind, Server};
+use crate::support::child;
+pub(crate) use crate::support::wait_until;
 
 /// How long anything may take that has to happen.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -101,17 +102,6 @@ impl<S: Store> Scenario<S> {
     }
 }
 
-/// How long it took until something held.
-#[track_caller]
-pub(crate) fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) -> Duration {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    begun.elapsed()
-}
-
 /// The store's health: it is the weakest source.
 pub(crate) fn health(props: &Properties) -> SourceHealth {
     props.health().sources.last().unwrap().clone()
@@ -188,8 +178,8 @@ impl Reader {
     /// no read has waited.
     #[track_caller]
     pub(crate) fn is_well<S: Store>(&self, scenario: &Scenario<S>, props: &Properties) {
-        within(SOON, "it is up", || is_up(props));
-        within(SOON, "it holds what the store does", || {
+        wait_until(SOON, "it is up", || is_up(props));
+        wait_until(SOON, "it holds what the store does", || {
             scenario.agrees(props)
         });
         // A machine that is busy makes a thread wait, but not for as long as a store does.

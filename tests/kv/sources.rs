@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use liveprops::{Properties, Source};
 
-use crate::scenario::{SOON, Scenario, Store, health, within};
+use crate::scenario::{SOON, Scenario, Store, health, wait_until};
 
 pub(crate) fn health_and_explanations_name_the_location_of_a_source<S: Store>() {
     let Some(scenario) = Scenario::<S>::with(&[("app/n", "1")]) else {
         return;
     };
     let props = scenario.follow();
-    within(SOON, "it says where it is", || {
+    wait_until(SOON, "it says where it is", || {
         health(&props).location.is_some()
     });
     let place = health(&props).location.unwrap();
@@ -37,7 +37,7 @@ pub(crate) fn one_source_in_two_programs_reports_every_change_to_both<S: Store>(
     let programs = [follow(), follow()];
     for n in 1..=20 {
         scenario.store.put("app/n", n.to_string());
-        within(SOON, "both have it", || {
+        wait_until(SOON, "both have it", || {
             let has = |props: &Properties| props.get::<i64>("n").unwrap() == n;
             programs.iter().all(has)
         });
@@ -68,7 +68,7 @@ fn a_discovered_address_is_reported_with_its_parts_and_its_server() {
         .source(Consul::prefix("app").locator(locator))
         .build()
         .unwrap();
-    within(SOON, "it says where it is", || {
+    wait_until(SOON, "it says where it is", || {
         health(&props).location.is_some()
     });
     let told = props.explain("n").to_string();
@@ -88,7 +88,7 @@ fn a_discovered_address_is_reported_with_its_parts_and_its_server() {
         ]))
         .build()
         .unwrap();
-    within(SOON, "it says where it is", || {
+    wait_until(SOON, "it says where it is", || {
         health(&props).location.is_some()
     });
     let told = health(&props).location.unwrap();

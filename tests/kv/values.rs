@@ -8,7 +8,7 @@ use liveprops::source::Scope;
 use liveprops::sources::Memory;
 use liveprops::{ErrorKind, Properties, Source, Value};
 
-use crate::scenario::{SOON, Scenario, Store, health, is_up, tell, within};
+use crate::scenario::{SOON, Scenario, Store, health, is_up, tell, wait_until};
 
 pub(crate) fn values_and_changes_are_seen_and_a_deleted_key_falls_through<S: Store>() {
     let Some(scenario) = Scenario::<S>::with(&[("app/rate/qps", "100"), ("app/name", "shop")])
@@ -30,19 +30,19 @@ pub(crate) fn values_and_changes_are_seen_and_a_deleted_key_falls_through<S: Sto
     assert!(origin.contains("app"), "{origin}");
     for n in 0..20 {
         scenario.store.put("app/rate/qps", (n + 200).to_string());
-        let took = within(SOON, "a change", || qps.get() == n + 200);
+        let took = wait_until(SOON, "a change", || qps.get() == n + 200);
         if n == 19 {
             tell::<S>("put to handle", took);
         }
     }
     scenario.store.put("app/new/deep/key", "1");
-    within(SOON, "a new key", || {
+    wait_until(SOON, "a new key", || {
         props.get::<u32>("new.deep.key").is_ok()
     });
     scenario.store.delete("app/rate/qps");
-    within(SOON, "a deletion", || qps.get() == 1);
+    wait_until(SOON, "a deletion", || qps.get() == 1);
     scenario.store.delete("app/name");
-    within(SOON, "another", || {
+    wait_until(SOON, "another", || {
         props.get_opt::<String>("name").unwrap().is_none()
     });
     let health = props.health().sources;
@@ -116,12 +116,12 @@ pub(crate) fn a_value_that_is_no_text_or_too_large_is_rejected_alone<S: Store>()
     assert!(told.contains("bad") && told.contains("UTF-8"), "{told}");
     // A good value that is followed by a bad one stays.
     scenario.store.put("app/good1", [0xff]);
-    within(SOON, "the second is told", || {
+    wait_until(SOON, "the second is told", || {
         health(&props).problems.len() == 2
     });
     assert_eq!(props.get::<u32>("good1").unwrap(), 1);
     scenario.store.put("app/good2", "22");
-    within(SOON, "others change", || {
+    wait_until(SOON, "others change", || {
         props.get::<u32>("good2").unwrap() == 22
     });
     // The largest value that the store takes, but for what it needs for itself, is read if it is not
@@ -129,22 +129,22 @@ pub(crate) fn a_value_that_is_no_text_or_too_large_is_rejected_alone<S: Store>()
     let large = "x".repeat(S::LARGEST - (2 << 10));
     scenario.store.put("app/large", &large);
     match large.len() <= 1 << 20 {
-        true => within(SOON, "it is there", || {
+        true => wait_until(SOON, "it is there", || {
             props.get_opt::<String>("large").unwrap().as_ref() == Some(&large)
         }),
-        false => within(SOON, "it is refused alone", || {
+        false => wait_until(SOON, "it is refused alone", || {
             let problems = health(&props).problems;
             problems.iter().any(|it| it.to_string().contains("1048576"))
         }),
     };
     scenario.store.put("app/good2", "23");
-    within(SOON, "others change", || {
+    wait_until(SOON, "others change", || {
         props.get::<u32>("good2").unwrap() == 23
     });
     scenario.store.put("app/good1", "11");
     scenario.store.delete("app/large");
     scenario.store.delete("app/bad");
-    within(SOON, "both are over", || health(&props).problems.is_empty());
+    wait_until(SOON, "both are over", || health(&props).problems.is_empty());
     assert_eq!(props.get::<u32>("good1").unwrap(), 11);
     assert!(is_up(&props));
 }
@@ -169,7 +169,7 @@ pub(crate) fn a_key_may_hold_a_document<S: Store>() {
     assert!(whole.get::<bool>("whole").unwrap());
     scenario.store.put("app/limits", "qps = ");
     scenario.store.put("all", "whole = ");
-    within(SOON, "it is told", || {
+    wait_until(SOON, "it is told", || {
         health(&mounted).problems.len() == 1 && !is_up(&whole)
     });
     assert_eq!(mounted.get::<u32>("limits.qps").unwrap(), 5);
@@ -186,11 +186,11 @@ pub(crate) fn a_key_may_hold_a_document<S: Store>() {
     assert!(whole.get::<bool>("whole").unwrap());
     scenario.store.put("app/limits", "qps = 6\n");
     scenario.store.put("all", "whole = false\n");
-    within(SOON, "both are good again", || {
+    wait_until(SOON, "both are good again", || {
         mounted.get::<u32>("limits.qps").unwrap() == 6 && !whole.get::<bool>("whole").unwrap()
     });
     assert!(mounted.get_opt::<Value>("limits.deep.x").unwrap().is_none());
-    within(SOON, "health says so", || {
+    wait_until(SOON, "health says so", || {
         is_up(&whole) && health(&mounted).problems.is_empty()
     });
 }
@@ -212,10 +212,10 @@ pub(crate) fn a_document_that_is_absent_at_the_start_is_an_error_unless_it_is_op
     let status = format!("{:?}", health(&props).status);
     assert!(status.contains("does not exist"), "{status}");
     scenario.store.put("all", "qps = 5\n");
-    within(SOON, "the document", || {
+    wait_until(SOON, "the document", || {
         props.get_opt::<u32>("qps").unwrap() == Some(5)
     });
-    within(SOON, "health says so", || is_up(&props));
+    wait_until(SOON, "health says so", || is_up(&props));
 }
 
 pub(crate) fn a_prefix_without_keys_is_a_hint<S: Store>() {
@@ -235,10 +235,10 @@ pub(crate) fn a_prefix_without_keys_is_a_hint<S: Store>() {
         "{hint}"
     );
     scenario.store.put("nope/n", "1");
-    within(SOON, "a key", || {
+    wait_until(SOON, "a key", || {
         props.get_opt::<u32>("n").unwrap() == Some(1)
     });
-    within(SOON, "no hint", || health(&props).hints.is_empty());
+    wait_until(SOON, "no hint", || health(&props).hints.is_empty());
 }
 
 pub(crate) fn a_key_inside_a_document_is_a_clash_and_the_document_stays<S: Store>() {
@@ -253,7 +253,7 @@ pub(crate) fn a_key_inside_a_document_is_a_clash_and_the_document_stays<S: Store
     };
     let props = follow();
     scenario.store.put("app/limits/qps", "9");
-    within(SOON, "it is told", || health(&props).problems.len() == 1);
+    wait_until(SOON, "it is told", || health(&props).problems.len() == 1);
     let told = health(&props).problems[0].to_string();
     assert!(
         told.contains("is ignored") && told.contains("qps"),
@@ -266,7 +266,7 @@ pub(crate) fn a_key_inside_a_document_is_a_clash_and_the_document_stays<S: Store
         assert_eq!(health(props).problems.len(), 1);
     }
     scenario.store.delete("app/limits/qps");
-    within(SOON, "it is over", || health(&props).problems.is_empty());
+    wait_until(SOON, "it is over", || health(&props).problems.is_empty());
     assert_eq!(props.get::<u32>("limits.qps").unwrap(), 1);
 }
 
@@ -291,10 +291,10 @@ pub(crate) fn scopes_are_layers_and_a_value_walks_down_as_stronger_ones_go<S: St
     let props = Properties::builder().sources(sources).build().unwrap();
     let qps = props.property::<u32>("qps").default(99).build().unwrap();
     for n in (0..4).rev() {
-        within(SOON, "the next layer shows", || qps.get() == n);
+        wait_until(SOON, "the next layer shows", || qps.get() == n);
         scenario.store.delete(&keys[n as usize]);
     }
-    within(SOON, "the default is left", || qps.get() == 99);
+    wait_until(SOON, "the default is left", || qps.get() == 99);
 }
 
 pub(crate) fn ten_thousand_keys_are_loaded_and_one_change_is_one_change<S: Store>() {
@@ -317,7 +317,7 @@ pub(crate) fn ten_thousand_keys_are_loaded_and_one_change_is_one_change<S: Store
     assert_eq!(props.snapshot().keys().len(), 10_000);
     let before = props.generation();
     scenario.store.put("app/k7/n7", "2");
-    let took = within(SOON, "a change", || props.get::<u32>("k7.n7").unwrap() == 2);
+    let took = wait_until(SOON, "a change", || props.get::<u32>("k7.n7").unwrap() == 2);
     tell::<S>("one change among 10,000 keys", took);
     assert_eq!(props.generation(), before + 1);
 }
@@ -332,7 +332,7 @@ pub(crate) fn a_store_over_the_limit_is_rejected_and_read_once_it_is_below<S: St
         scenario.store.put(&format!("app/large{n}"), &large);
     }
     scenario.store.put("app/n", "1");
-    within(SOON, "it is told", || match health(&props).status {
+    wait_until(SOON, "it is told", || match health(&props).status {
         Status::Stale { reason, .. } => reason.kind() == ErrorKind::TooLarge,
         _ => false,
     });
@@ -340,7 +340,7 @@ pub(crate) fn a_store_over_the_limit_is_rejected_and_read_once_it_is_below<S: St
     for n in 20..60 {
         scenario.store.delete(&format!("app/large{n}"));
     }
-    within(SOON, "what is left", || {
+    wait_until(SOON, "what is left", || {
         let has = |key: &str| {
             props
                 .get::<String>(key)
@@ -348,6 +348,6 @@ pub(crate) fn a_store_over_the_limit_is_rejected_and_read_once_it_is_below<S: St
         };
         has("large0") && has("large19") && props.get::<u32>("n").unwrap() == 1
     });
-    within(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "it is told", || is_up(&props));
     assert!(props.get_opt::<String>("large20").unwrap().is_none());
 }

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 
 use crate::consul::Client;
-use crate::example::example;
 use crate::scenario::{SOON, Scenario};
+use crate::support::example::example;
 
 #[test]
 fn an_error_about_an_address_hides_its_password() {

@@ -14,7 +14,9 @@ use liveprops::{Properties, Source};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::proxy::{Mode, Proxy};
-use crate::scenario::{Reader, SOON, Scenario, Store, health, is_stale, is_up, tell, toml, within};
+use crate::scenario::{
+    Reader, SOON, Scenario, Store, health, is_stale, is_up, tell, toml, wait_until,
+};
 use crate::server::{Kind, Server, free_port};
 use crate::suite;
 
@@ -369,7 +371,7 @@ fn a_change_is_seen_within_a_few_milliseconds() {
         std::thread::sleep(Duration::from_millis(30));
         let begun = Instant::now();
         scenario.store.put("app/n0", n.to_string());
-        within(SOON, "a change", || n0.get() == n);
+        wait_until(SOON, "a change", || n0.get() == n);
         all.push(begun.elapsed());
     }
     all.sort();
@@ -386,23 +388,23 @@ fn an_expired_session_is_replaced_and_brings_all_changes() {
     let props = scenario.follow();
     let reader = Reader::of(&props);
     scenario.store.put("app/n3", "3");
-    within(SOON, "it is followed", || get(&props, "n3") == Some(3));
+    wait_until(SOON, "it is followed", || get(&props, "n3") == Some(3));
     scenario.proxy.set(Mode::HalfOpen);
     scenario.store.put("app/n0", "1");
     scenario.store.delete("app/n1");
-    within(5 * SECOND, "it is told", || is_stale(&props));
+    wait_until(5 * SECOND, "it is told", || is_stale(&props));
     // Longer than the server keeps the session.
     std::thread::sleep(8 * SECOND);
     scenario.store.put("app/n2", "2");
     assert_eq!(get(&props, "n1"), Some(0));
     assert!(scenario.proxy.open() <= 1, "what is given up is closed");
     scenario.proxy.set(Mode::Pass);
-    let took = within(SOON, "all of it", || {
+    let took = wait_until(SOON, "all of it", || {
         get(&props, "n0") == Some(1) && get(&props, "n1").is_none() && get(&props, "n2") == Some(2)
     });
     tell::<Client>("session expired", took);
     scenario.store.put("app/n1", "3");
-    within(SECOND, "the watch is set again", || {
+    wait_until(SECOND, "the watch is set again", || {
         get(&props, "n1") == Some(3)
     });
     reader.is_well(&scenario, &props);
@@ -423,20 +425,20 @@ fn a_node_that_is_deleted_and_created_again_while_cut_is_one_change_or_none() {
         let _ = send.send(keys);
     });
     scenario.proxy.set(Mode::Refuse);
-    within(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "it is told", || is_stale(&props));
     for (key, value) in [("app/n0", "7"), ("app/n1", "0")] {
         scenario.store.delete(key);
         scenario.store.put(key, value);
     }
     scenario.proxy.set(Mode::Pass);
     assert_eq!(told.recv_timeout(SOON).unwrap(), ["n0"]);
-    within(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "it is told", || is_up(&props));
     // The same with nothing in between.
     scenario.store.delete("app/n0");
     scenario.store.put("app/n0", "8");
-    within(SOON, "the last value", || get(&props, "n0") == Some(8));
+    wait_until(SOON, "the last value", || get(&props, "n0") == Some(8));
     scenario.store.put("app/n1", "9");
-    within(SOON, "the one that looks the same", || {
+    wait_until(SOON, "the one that looks the same", || {
         get(&props, "n1") == Some(9)
     });
     reader.is_well(&scenario, &props);
@@ -452,7 +454,7 @@ fn a_root_that_is_created_later_is_followed() {
     assert!(props.snapshot().keys().is_empty() && is_up(&props));
     scenario.store.put("one/n", "0");
     scenario.store.put("one/two/three/deep/n", "1");
-    let took = within(SECOND, "what was created", || {
+    let took = wait_until(SECOND, "what was created", || {
         get(&props, "deep.n") == Some(1)
     });
     tell::<Client>("created three levels deep", took);
@@ -461,12 +463,12 @@ fn a_root_that_is_created_later_is_followed() {
         let key = format!("one/two/three/{path}");
         scenario.store.delete(key.trim_end_matches('/'));
     }
-    within(SOON, "it is held, or gone", || {
+    wait_until(SOON, "it is held, or gone", || {
         health(&props).held.is_some() || get(&props, "deep.n").is_none()
     });
     let again = Client::connect(&scenario.server);
     again.put("one/two/three/deep/n", "2");
-    within(SECOND, "what was created again", || {
+    wait_until(SECOND, "what was created again", || {
         get(&props, "deep.n") == Some(2)
     });
 }
@@ -489,13 +491,13 @@ fn a_node_without_data_is_a_folder_and_children_win_over_data() {
     };
     scenario.store.put("app/folder", "");
     scenario.store.put("app/n0", "");
-    within(SOON, "the layer below shows", || {
+    wait_until(SOON, "the layer below shows", || {
         get(&props, "n0") == Some(77)
     });
     assert!(props.get_opt::<String>("folder").unwrap().is_none());
     scenario.store.put("app/n1/deep", "1");
-    within(SOON, "the child", || get(&props, "n1.deep") == Some(1));
-    within(SOON, "the clash is told", || {
+    wait_until(SOON, "the child", || get(&props, "n1.deep") == Some(1));
+    wait_until(SOON, "the clash is told", || {
         props
             .health()
             .sources
@@ -503,7 +505,7 @@ fn a_node_without_data_is_a_folder_and_children_win_over_data() {
             .any(|one| !one.problems.is_empty())
     });
     scenario.store.put("app/n1", "");
-    within(SOON, "the clash is over", || {
+    wait_until(SOON, "the clash is over", || {
         props
             .health()
             .sources
@@ -512,7 +514,7 @@ fn a_node_without_data_is_a_folder_and_children_win_over_data() {
     });
     scenario.store.put("app/n1", "5");
     scenario.store.delete("app/n1/deep");
-    within(SOON, "the data count", || get(&props, "n1") == Some(5));
+    wait_until(SOON, "the data count", || get(&props, "n1") == Some(5));
     assert!(source().commits > 0);
 }
 
@@ -545,7 +547,7 @@ fn transactions_that_follow_each_other_are_never_seen_in_halves() {
         all(&n.to_string());
         std::thread::sleep(Duration::from_millis(n % 9));
     }
-    within(SOON, "the last", || get(&props, "k0.n0") == Some(40));
+    wait_until(SOON, "the last", || get(&props, "k0.n0") == Some(40));
     let batches: Vec<(usize, usize)> = told.try_iter().collect();
     println!(
         "ZooKeeper: 40 transactions of 64: {} generations",
@@ -566,7 +568,7 @@ fn a_thousand_writes_are_few_generations_and_end_on_the_last() {
             .put(&format!("app/n{}", n % 10), n.to_string());
     }
     let wrote = begun.elapsed();
-    within(SOON, "the last", || {
+    wait_until(SOON, "the last", || {
         (991..=1000).all(|n| get(&props, &format!("n{}", n % 10)) == Some(n))
     });
     let count = props.generation() - before;
@@ -605,17 +607,17 @@ fn an_unreadable_node_is_rejected_alone_and_a_digest_makes_it_readable() {
     // It is said again in each session.
     scenario.proxy.cut();
     scenario.store.put("app/private", "3");
-    within(SOON, "with a digest", || get(&text, "private") == Some(3));
+    wait_until(SOON, "with a digest", || get(&text, "private") == Some(3));
     scenario.store.put("app/n0", "1");
-    within(SOON, "without one", || get(&without, "n0") == Some(1));
+    wait_until(SOON, "without one", || get(&without, "n0") == Some(1));
     // What is opened is read, although no watch tells of that.
     scenario.store.open_to_all("/app/private");
     scenario.store.open_to_all("/app/vault");
-    let took = within(5 * SECOND, "what is opened", || {
+    let took = wait_until(5 * SECOND, "what is opened", || {
         get(&without, "private") == Some(3) && get(&without, "vault.n") == Some(2)
     });
     tell::<Client>("an ACL that was opened", took);
-    within(SOON, "nothing is wrong", || {
+    wait_until(SOON, "nothing is wrong", || {
         health(&without).problems.is_empty()
     });
     // A root that may not be read is an error, and shows no password.
@@ -643,8 +645,8 @@ fn any_of_several_servers_with_a_chroot_is_used() {
     assert_eq!(props.snapshot().keys().len(), 1);
     scenario.proxy.set(Mode::Refuse);
     scenario.store.put("production/app/n0", "8");
-    within(SOON, "by another", || get(&props, "n0") == Some(8));
-    within(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "by another", || get(&props, "n0") == Some(8));
+    wait_until(SOON, "it is told", || is_up(&props));
     let locator = Locator::new("LIVEPROPS_TEST_ZK")
         .vars([("LIVEPROPS_TEST_ZK_PORT", port.to_string())])
         .host("127.0.0.1");
@@ -672,12 +674,12 @@ fn an_end_leaves_no_session_behind() {
     for _ in 0..5 {
         let props = scenario.follow();
         scenario.store.put("app/n0", "-1");
-        within(SOON, "it is followed", || get(&props, "n0") == Some(-1));
+        wait_until(SOON, "it is followed", || get(&props, "n0") == Some(-1));
         scenario.store.put("app/n0", "0");
-        within(SOON, "it is followed", || get(&props, "n0") == Some(0));
+        wait_until(SOON, "it is followed", || get(&props, "n0") == Some(0));
         assert_eq!(sessions(scenario.server.port()), before + 1);
     }
-    within(SECOND, "the last has ended", || {
+    wait_until(SECOND, "the last has ended", || {
         sessions(scenario.server.port()) == before
     });
 }
@@ -738,20 +740,20 @@ fn tls_authenticates_server_and_client() {
     assert_eq!(get(&props, "n"), Some(1));
     for n in 2..20 {
         store.put("app/n", n.to_string());
-        within(SOON, "a change", || get(&props, "n") == Some(n));
+        wait_until(SOON, "a change", || get(&props, "n") == Some(n));
     }
     store.put("app/large", "x".repeat(900_000));
-    within(SOON, "much at once", || {
+    wait_until(SOON, "much at once", || {
         props
             .get_opt::<String>("large")
             .unwrap()
             .is_some_and(|text| text.len() == 900_000)
     });
     proxy.set(Mode::HalfOpen);
-    within(5 * SECOND, "it is told", || is_stale(&props));
+    wait_until(5 * SECOND, "it is told", || is_stale(&props));
     store.put("app/n", "77");
     proxy.set(Mode::Pass);
-    within(SOON, "the change", || get(&props, "n") == Some(77));
+    wait_until(SOON, "the change", || get(&props, "n") == Some(77));
     let begun = Instant::now();
     drop(props);
     assert!(

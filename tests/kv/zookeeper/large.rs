@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use liveprops::sources::ZooKeeper;
 use liveprops::{Properties, Source};
 
-use crate::scenario::{SOON, Scenario, Store, health, is_up, tell, within};
+use crate::scenario::{SOON, Scenario, Store, health, is_up, tell, wait_until};
 use crate::zookeeper::Client;
 use crate::zookeeper_standin::{CHILDREN, DATA, StandIn, data, names};
 
@@ -48,7 +48,7 @@ fn a_tree_is_read_as_long_as_answers_come() {
     let patient = source().with(|policy| policy.required_within(60 * SECOND));
     let props = Properties::builder().source(patient).build().unwrap();
     assert_eq!(props.snapshot().keys().len(), COUNT);
-    within(SOON, "it follows", || {
+    wait_until(SOON, "it follows", || {
         is_up(&props) && health(&props).location.is_some()
     });
     let sessions = server.sessions.load(Ordering::SeqCst) - before;
@@ -80,9 +80,9 @@ fn a_hundred_thousand_nodes_are_loaded_and_followed() {
     tell::<Client>("100,000 nodes loaded", begun.elapsed());
     assert_eq!(props.snapshot().keys().len(), 100_000);
     scenario.store.put("app/section0/key0", "7");
-    let took = within(SOON, "a change", || {
+    let took = wait_until(SOON, "a change", || {
         props.get_opt::<String>("section0.key0").unwrap().as_deref() == Some("7")
     });
     tell::<Client>("a change among 100,000 nodes, with the second load", took);
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use liveprops::Properties;
 
-use crate::random::Random;
-use crate::scenario::{SOON, Scenario, Store, is_up, tell, within};
+use crate::scenario::{SOON, Scenario, Store, is_up, tell, wait_until};
+use crate::support::Random;
 use crate::zookeeper::Client;
 
 fn says(props: &Properties) -> BTreeMap<String, String> {
@@ -32,13 +32,13 @@ fn after_random_changes_amid_cuts_the_tree_equals_the_store() {
     // A node may have data and children, so each can be in the other's way.
     let mut tree: BTreeMap<String, String> = BTreeMap::new();
     for turn in 0..400 {
-        let depth = 1 + random.below(3);
+        let depth = 1 + random.index(3);
         let names: Vec<String> = (0..depth)
-            .map(|_| ["a", "b", "c"][random.below(3)].to_owned())
+            .map(|_| ["a", "b", "c"][random.index(3)].to_owned())
             .collect();
         let path = names.join("/");
         let below = format!("{path}/");
-        match random.below(3) {
+        match random.index(3) {
             // With all that is below it, the deepest first.
             0 => {
                 let gone: Vec<String> = tree
@@ -66,10 +66,10 @@ fn after_random_changes_amid_cuts_the_tree_equals_the_store() {
                 tree.insert(path, value);
             }
         }
-        if random.below(20) == 0 {
+        if random.index(20) == 0 {
             scenario.proxy.cut();
         }
-        std::thread::sleep(Duration::from_millis(random.below(8) as u64));
+        std::thread::sleep(Duration::from_millis(random.below(8)));
     }
     let is_above = |key: &str| {
         let below = format!("{key}/");
@@ -82,13 +82,13 @@ fn after_random_changes_amid_cuts_the_tree_equals_the_store() {
         .map(|(key, value)| (key.replace('/', "."), value.clone()))
         .collect();
     wanted.extend((0..20).map(|n| (format!("stays{n}"), "1".to_owned())));
-    let took = within(SOON, "what the store has", || says(&props) == wanted);
+    let took = wait_until(SOON, "what the store has", || says(&props) == wanted);
     tell::<Client>("a random tree: equal", took);
     // A value that a deeper key hides is a rejected part.
     let hides = tree
         .iter()
         .any(|(key, value)| !value.is_empty() && is_above(key));
-    within(SOON, "health follows", || is_up(&props) != hides);
+    wait_until(SOON, "health follows", || is_up(&props) != hides);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn nothing_is_reported_after_the_end() {
     scenario.store.put("app/n0", "1");
     assert_eq!(told.recv_timeout(SOON), Ok(1));
     drop(props);
-    within(SOON, "the session ends", || scenario.proxy.open() == 0);
+    wait_until(SOON, "the session ends", || scenario.proxy.open() == 0);
     scenario.store.put("app/n0", "2");
     scenario.store.put("app/n1", "2");
     std::thread::sleep(Duration::from_millis(300));
