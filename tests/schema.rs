@@ -1,6 +1,8 @@
 //! A schema is enforced from the start on; unknown and unused keys are reported.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use liveprops::{
     Watching,
 };
 use serde::Deserialize;
+use support::golden;
 
 fn build(schema: Schema, source: &Memory) -> Result<Properties, Error> {
     Properties::builder()
@@ -38,7 +41,7 @@ fn each_rule_reports_its_violation() {
     let schema = Schema::new().declare(Schema::key::<u32>(key).required());
     assert_eq!(
         fault(schema, &Memory::default()),
-        "`a.b`: required, and no layer defines it, expected u32"
+        "`a.b`: required, but no layer defines it, expected u32"
     );
     let schema = Schema::new().declare(Schema::key::<u32>(key));
     assert_eq!(
@@ -69,7 +72,7 @@ fn each_rule_reports_its_violation() {
     let schema = Schema::new().declare(Schema::key::<String>(key).length(1..=3));
     assert_eq!(
         fault(schema, &wrong("four".into())),
-        "`a.b`: not of the right length, expected length 1..=3, found text \"four\" (memory @ 0)"
+        "`a.b`: wrong length, expected length 1..=3, found text \"four\" (memory @ 0)"
     );
     let schema = Schema::new().declare(Schema::key::<String>(key).one_of(["dev", "prod"]));
     assert_eq!(
@@ -81,7 +84,7 @@ fn each_rule_reports_its_violation() {
     let schema = Schema::new().declare(Schema::key::<u32>(key).check("an even number", even));
     assert_eq!(
         fault(schema, &wrong(3.into())),
-        "`a.b`: does not pass the check of the schema, expected an even number, found integer 3 \
+        "`a.b`: fails a check of the schema, expected an even number, found integer 3 \
          (memory @ 0)"
     );
     let panics = |_: &u32| panic!("oh");
@@ -143,7 +146,7 @@ fn five_faults_are_one_report_of_five() {
             "`http.port`: out of range, expected u16 (0 to 65535), found text \"70000\" (memory @ 0)",
             "`mode`: not one of the allowed values, expected one of \"dev\", \"prod\", found text \
              \"live\" (memory @ 0)",
-            "`name`: required, and no layer defines it (`nmae` is there), expected string",
+            "`name`: required, but no layer defines it (`nmae` is there), expected string",
             "`ratelimit.qps`: out of range, expected 1..=10000, found text \"0\" (memory @ 0)",
         ]
     );
@@ -806,16 +809,6 @@ fn a_default_inside_a_list_is_an_error_of_the_declaration() {
         .declare(Schema::key::<u16>("0.port").default(80));
     let props = Properties::builder().schema(schema).build().unwrap();
     assert_eq!(props.get::<u16>("0.port").unwrap(), 80);
-}
-
-fn golden(path: &str, now: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    if std::env::var("GOLDEN").is_ok_and(|what| what == "write") {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, now).unwrap();
-    }
-    let then = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(now, then.replace("\r\n", "\n"));
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub(crate) mod wait;
 #[cfg(all(feature = "http", target_os = "linux"))]
 pub(crate) mod web;
 
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -84,6 +85,17 @@ impl Gate {
         let closed = self.0.0.lock().unwrap();
         drop(self.0.1.wait_while(closed, |closed| *closed).unwrap());
     }
+}
+
+/// Compares a text with a file of this repository, which `GOLDEN=write` writes.
+#[track_caller]
+pub(crate) fn golden(path: &str, now: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var("GOLDEN").is_ok_and(|what| what == "write") {
+        std::fs::write(&path, now).unwrap();
+    }
+    let then = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(now, then.replace("\r\n", "\n"));
 }
 
 /// The health of the strongest source.

@@ -89,7 +89,12 @@ impl Supervisor {
         let runners = match only {
             None => self.watchdog.runners(),
             Some(id) => {
-                let gone = || Error::new(ErrorKind::Closed, format!("{id} is not there"));
+                let gone = || {
+                    Error::new(
+                        ErrorKind::Closed,
+                        format!("{id} does not exist, or was removed"),
+                    )
+                };
                 vec![self.watchdog.runner(id).ok_or_else(gone)?]
             }
         };
