@@ -48,6 +48,7 @@
 //! | `etcd` | no | etcd, by its JSON gateway: [`sources`]`::Etcd` |
 //! | `nats` | no | buckets of NATS JetStream: [`sources`]`::Nats` |
 //! | `zookeeper` | no | ZooKeeper's tree: [`sources`]`::ZooKeeper` |
+//! | `test-util` | no | a clock that a test moves by hand: `test_util::ManualClock` |
 //!
 //! With any of the four stores there is [`sources`]`::Locator`, too, which finds where a store is.
 
@@ -77,6 +78,12 @@ pub mod health {
         Health, Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth,
         StaleProperty, Status,
     };
+}
+
+#[cfg(feature = "test-util")]
+pub mod test_util {
+    //! What the tests of a program that uses this crate may need.
+    pub use crate::engine::manual_clock::ManualClock;
 }
 
 pub use error::{Error, ErrorKind};

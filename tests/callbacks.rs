@@ -1564,3 +1564,20 @@ fn an_inline_callback_runs_on_the_thread_of_its_commit_while_others_run_theirs()
     of_a.join().unwrap();
     Ok(())
 }
+
+#[test]
+fn inline_callbacks_of_one_instance_may_change_another() {
+    let build = || Properties::builder().inline_callbacks().build().unwrap();
+    let (one, two) = (build(), build());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&told);
+    let b = two.property::<u32>("b").default(0).build().unwrap();
+    let _two = b.on_change(move |change| log.lock().unwrap().push(*change.new));
+    let other = two.clone();
+    let a = one.property::<u32>("a").default(0).build().unwrap();
+    let _one = a.on_change(move |change| {
+        other.set("b", *change.new).unwrap();
+    });
+    one.set("a", 5).unwrap();
+    assert_eq!(*told.lock().unwrap(), [5]);
+}

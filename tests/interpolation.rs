@@ -1541,3 +1541,24 @@ fn a_key_that_a_secret_refers_to_as_a_whole_is_secret() -> Result<(), Error> {
     assert!(props.explain("part").to_string().contains("lion"));
     Ok(())
 }
+
+#[test]
+fn a_cycle_through_a_name_that_is_itself_a_reference_ends_when_the_name_changes() {
+    let (memory, props) = with([("b", "a"), ("c", "1")]);
+    memory.set("a", "${${b}}").unwrap();
+    let broken = props.get::<String>("a").unwrap_err();
+    assert_eq!(broken.kind(), ErrorKind::Reference);
+    memory.set("b", "c").unwrap();
+    assert_eq!(props.get::<String>("a").unwrap(), "1");
+}
+
+#[test]
+fn a_reference_follows_its_key_into_a_table_and_out_again() {
+    let (memory, props) = with([("a", "${t:none}")]);
+    assert_eq!(props.get::<String>("a").unwrap(), "none");
+    memory.set("t.x", 1).unwrap();
+    let broken = props.get::<String>("a").unwrap_err();
+    assert_eq!(broken.kind(), ErrorKind::Reference);
+    memory.remove("t.x").unwrap();
+    assert_eq!(props.get::<String>("a").unwrap(), "none");
+}

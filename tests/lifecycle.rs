@@ -532,19 +532,20 @@ fn a_wake_hook_runs_once_when_the_source_is_to_stop() -> Result<(), Error> {
     let (report, inbox) = reports();
     let source = Custom::new(Watching::Stream).watch(move |_, updates| {
         let (wake, woken) = std::sync::mpsc::channel();
-        let report = report.clone();
+        let stopped = report.clone();
         updates.on_stop(move || {
-            report(());
+            stopped("stop");
             let _ = wake.send(());
         });
+        report("watch");
         let _ = woken.recv();
         assert!(updates.is_stopped());
         Ok(())
     });
     let props = Properties::builder().source(source).build()?;
-    thread::sleep(Duration::from_millis(20));
+    assert_eq!(inbox.next(), "watch");
     run_within(Duration::from_secs(1), move || drop(props));
-    inbox.next();
+    assert_eq!(inbox.next(), "stop");
     assert!(inbox.within(Duration::from_millis(20)).is_none());
     Ok(())
 }

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex, OnceLock};
+
 use liveprops::explain::LayerValue;
 use liveprops::sources::{Env, Memory};
 use liveprops::{Error, ErrorKind, Layer, Properties, Value};
@@ -1004,4 +1006,73 @@ fn an_error_about_an_item_names_where_that_item_was_written() -> Result<(), Erro
     assert!(error.contains(&format!("{file}:3:3")), "{error}");
     assert!(!error.contains("joined"), "{error}");
     Ok(())
+}
+
+#[test]
+fn a_source_that_pushes_can_be_added_to_running_properties() {
+    let props = Properties::builder().build().unwrap();
+    let memory = Memory::from([("a", 1)]);
+    let id = props.add_source(memory.clone()).unwrap();
+    assert_eq!(props.get::<u32>("a").unwrap(), 1);
+    memory.set("a", 2).unwrap();
+    assert_eq!(props.get::<u32>("a").unwrap(), 2);
+    props.remove_source(id).unwrap();
+    assert_eq!(props.get_opt::<u32>("a").unwrap(), None);
+    memory.set("a", 3).unwrap();
+    props.add_source(memory).unwrap();
+    assert_eq!(props.get::<u32>("a").unwrap(), 3);
+}
+
+#[test]
+fn a_rejected_new_source_changes_nothing() {
+    let props = Properties::builder().build().unwrap();
+    let a = props.property::<u32>("a").default(7).build().unwrap();
+    let before = props.generation();
+    let memory = Memory::from([("a", "text")]);
+    let refused = props.add_source(memory.clone()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Mismatch);
+    assert_eq!((a.get(), props.generation()), (7, before));
+    memory.set("a", 1).unwrap();
+    assert_eq!(a.get(), 7, "the source is not attached");
+    assert!(props.health().sources.is_empty());
+}
+
+#[test]
+fn adding_a_source_from_inside_a_validator_fails_at_once() {
+    let later: Arc<OnceLock<Properties>> = Arc::default();
+    let kinds = Arc::new(Mutex::new(Vec::new()));
+    let (inner, log) = (Arc::clone(&later), Arc::clone(&kinds));
+    let memory = Memory::new();
+    let props = Properties::builder()
+        .source(memory.clone())
+        .validate(move |_| {
+            if let Some(props) = inner.get() {
+                let outcome = props.add_source(Memory::from([("b", 1)]));
+                log.lock().unwrap().push(outcome.unwrap_err().kind());
+            }
+            Ok(())
+        })
+        .build()
+        .unwrap();
+    later.set(props.clone()).unwrap();
+    memory.set("a", 1).unwrap();
+    assert_eq!(*kinds.lock().unwrap(), [ErrorKind::Reentrant]);
+    assert_eq!(props.get_opt::<u32>("b").unwrap(), None);
+}
+
+#[test]
+fn a_tombstone_under_a_table_that_shows_is_not_the_winner() {
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    let props = Properties::builder()
+        .source(low.clone())
+        .source(high.clone())
+        .build()
+        .unwrap();
+    low.unset("a").unwrap();
+    high.set("a.x", 1).unwrap();
+    let explained = props.explain("a");
+    assert!(
+        explained.layers.iter().all(|layer| !layer.wins),
+        "{explained}"
+    );
 }

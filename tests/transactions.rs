@@ -1074,3 +1074,14 @@ fn a_validator_may_drop_the_last_properties_of_others_and_its_own_without_waitin
         go_on.send(()).unwrap();
     });
 }
+
+#[test]
+fn a_table_is_not_absent_for_a_condition() {
+    let builder = Properties::builder().source(Memory::from([("a.x", 1)]));
+    let props = builder.build().unwrap();
+    let outcome = props.transaction(|tx| {
+        tx.if_value("a", None)?;
+        tx.set("b", 1)
+    });
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Conflict);
+}

@@ -11,6 +11,8 @@ use crate::engine::commit::candidate::{Rules, TreeValidator};
 use crate::engine::commit::pins::{BOOTSTRAP_RANK, DEFAULT_RANK, reserved};
 use crate::engine::core::Engine;
 use crate::engine::health::SourceEvent;
+#[cfg(feature = "test-util")]
+use crate::engine::manual_clock::ManualClock;
 use crate::error::{Error, ErrorKind};
 use crate::properties::start::{Limits, Loaded, Started, after, layer};
 use crate::properties::{Owner, Properties};
@@ -390,6 +392,13 @@ impl Builder {
     /// ```
     pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(path.into());
+        self
+    }
+
+    /// Measures pauses and deadlines by a clock that a test moves by hand, in place of the system's.
+    #[cfg(feature = "test-util")]
+    pub fn manual_clock(mut self, clock: &ManualClock) -> Self {
+        self.clock = clock.clock();
         self
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::mpsc;
 
+use super::support::eventually;
 use super::*;
 
 /// Everything that is said of a key, and what is on disk.
@@ -368,10 +369,7 @@ fn a_wrong_guess_is_undone_and_the_keys_left_out_of_the_cache_are_listed() -> Re
                 .map(ToString::to_string)
                 .collect()
         };
-        let until = std::time::Instant::now() + Duration::from_secs(20);
-        while guessed().is_empty() && std::time::Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        eventually(Duration::from_secs(20), || !guessed().is_empty());
         let explained = ["gate.pin", "auth.place", "auth.password", "link", "named"];
         let explained = explained
             .map(|key| props.explain(key).to_string())
