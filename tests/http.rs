@@ -214,7 +214,7 @@ fn only_a_complete_200_removes_a_value() {
             b"qps = 7 and no gzip at all",
             "not the gzip",
         ),
-        ("hang", b"", "timeout of"),
+        ("hang", b"", "given up"),
     ];
     for (mode, body, says) in faults {
         web.set("app.toml", mode, body);
@@ -274,7 +274,7 @@ fn a_retry_after_is_obeyed_unless_a_refresh_comes_first() {
         "status 404 retry-after: 30",
         "status 503",
     ] {
-        let gap = gap(mode, "the server answered");
+        let gap = gap(mode, "the answer is");
         assert!(gap <= POLL + SLACK, "{mode}: {gap:?}");
     }
 
@@ -932,11 +932,7 @@ fn redirects_stay_within_their_origin_and_are_limited() {
     web.set("named.toml", &format!("status 301 location: {named}"), "");
     refused(load("named.toml"), ErrorKind::Unavailable, "another origin");
     web.set("local.toml", "status 302 location: file:///etc/passwd", "");
-    refused(
-        load("local.toml"),
-        ErrorKind::Unavailable,
-        "invalid redirect",
-    );
+    refused(load("local.toml"), ErrorKind::Unavailable, "not valid");
     web.set("loop.toml", "status 307 location: /loop.toml", "");
     refused(
         load("loop.toml"),
@@ -945,11 +941,7 @@ fn redirects_stay_within_their_origin_and_are_limited() {
     );
     assert_eq!(web.log("loop.toml").len(), 6);
     web.set("where.toml", "status 302", "");
-    refused(
-        load("where.toml"),
-        ErrorKind::Unavailable,
-        "without a location",
-    );
+    refused(load("where.toml"), ErrorKind::Unavailable, "where to");
     web.set("many.toml", "status 300 location: /end.toml", "");
     refused(
         load("many.toml"),

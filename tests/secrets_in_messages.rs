@@ -140,7 +140,7 @@ fn the_error_of_a_rejected_default_shows_no_secret() {
         )
     };
     let shown = refuse("new.password");
-    assert!(shown.contains("invalid default"), "{shown}");
+    assert!(shown.contains("the default is not acceptable"), "{shown}");
     let shown = refuse("new.name");
     assert!(shown.contains("****** is known"), "{shown}");
 }

@@ -268,7 +268,7 @@ impl Engine {
     /// Refuses the layer of the program's own writes, which stays where it is.
     pub(crate) fn is_a_source(&self, id: SourceId) -> Result<(), Error> {
         if id == self.overrides {
-            let detail = "is the override layer, which cannot be removed or moved";
+            let detail = "is the override layer, which always is there and always wins";
             return Err(Error::new(ErrorKind::Other, format!("{id} {detail}")));
         }
         Ok(())
@@ -443,7 +443,7 @@ impl Engine {
             return Err(Error::new(ErrorKind::Reentrant, detail));
         }
         if self.closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Closed, "the properties were dropped"));
+            return Err(Error::new(ErrorKind::Closed, "the properties are gone"));
         }
         let depth = dispatcher::depth_of_commit();
         if depth > dispatcher::MAX_DEPTH {
@@ -486,7 +486,7 @@ impl Engine {
         }
         self.serve_to(placed)?;
         let outcome = placed.outcome.lock().take();
-        outcome.unwrap_or_else(|| Err(Error::new(ErrorKind::Closed, "the properties were dropped")))
+        outcome.unwrap_or_else(|| Err(Error::new(ErrorKind::Closed, "the properties are gone")))
     }
 
     /// Commits the queue up to a placed order, or withdraws the order if this thread cannot commit.

@@ -199,11 +199,9 @@ impl Trail {
         if self.key.len() > MAX_KEY_BYTES {
             // The name itself is not shown: so long a one may be a value gone wrong.
             let detail = format!("not a valid key: longer than {MAX_KEY_BYTES} bytes");
-            let error = Error::new(ErrorKind::TooLarge, detail).with_origin(at());
-            return Err(match before {
-                0 => error,
-                _ => error.with_key(shown(&self.key[..before])),
-            });
+            return Err(Error::new(ErrorKind::TooLarge, detail)
+                .with_key(shown(&self.key[..before]))
+                .with_origin(at()));
         }
         Ok(before)
     }

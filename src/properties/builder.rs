@@ -453,7 +453,8 @@ impl Builder {
             frozen.extend(schema.restart_required().cloned());
         }
         if frozen.iter().any(Key::is_root) {
-            let detail = "`restart_required` cannot cover the whole tree; name the keys that a program reads once";
+            let detail = "`restart_required` does not take the whole tree; name the keys that a \
+                          program reads once";
             faults.push(Error::new(ErrorKind::InvalidKey, detail));
         }
         let rules = Rules {

@@ -73,7 +73,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
     pub fn validate(self, accept: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
         self.validate_with(move |value| match accept(value) {
             true => Ok(()),
-            false => Err("rejected by the property's validator".to_owned()),
+            false => Err("refused by the property's validator".to_owned()),
         })
     }
 
@@ -246,8 +246,8 @@ fn refused_default(key: &Key, reason: &str, host: &HostRef) -> Error {
         });
     }
     let detail = match shown {
-        Some(reason) => format!("invalid default: {reason}"),
-        None => "invalid default".to_owned(),
+        Some(reason) => format!("the default is not acceptable: {reason}"),
+        None => "the default is not acceptable".to_owned(),
     };
     Error::new(ErrorKind::Rejected, detail).with_key(key)
 }
@@ -343,5 +343,5 @@ fn sharable<T: Send + Sync + 'static>(
 }
 
 fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the properties were dropped")
+    Error::new(ErrorKind::Closed, "the properties this belongs to are gone")
 }

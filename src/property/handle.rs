@@ -267,7 +267,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let late = || {
             Error::new(
                 ErrorKind::Timeout,
-                format!("condition not met within {timeout:?}"),
+                format!("did not become what was waited for within {timeout:?}"),
             )
             .with_key(self.key())
         };

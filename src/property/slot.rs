@@ -284,7 +284,7 @@ fn refused(reason: String, key: &Key, generation: &Generation, found: Found<'_>)
     let hidden = generation.hides(key.as_str(), found);
     // The reason may quote the value, or a secret part of it, or any other.
     let reason = if hidden {
-        "rejected by the property's validator".to_owned()
+        "refused by the property's validator".to_owned()
     } else {
         without_secrets(&reason, &[generation])
     };

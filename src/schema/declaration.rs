@@ -351,7 +351,7 @@ impl Field {
         if !self.required {
             return None;
         }
-        let mut detail = String::from("required, but no layer defines it");
+        let mut detail = String::from("required, and no layer defines it");
         let below = || match self.shape.kind {
             Kind::Any => generation.spelled_below(key.as_str()),
             _ => None,
@@ -465,9 +465,9 @@ impl Limit {
     fn fault(&self) -> &'static str {
         match self {
             Limit::Range(..) => "out of range",
-            Limit::Length(..) => "wrong length",
+            Limit::Length(..) => "not of the right length",
             Limit::OneOf(_) => "not one of the allowed values",
-            Limit::Check(_) => "fails a check of the schema",
+            Limit::Check(_) => "does not pass the check of the schema",
         }
     }
 

@@ -87,7 +87,8 @@ impl Args {
             return None;
         }
         let detail = format!(
-            "is `true`, because the next argument is not its value; to set a value, write `--{argument}=VALUE`"
+            "is `true`, and the argument after it is not its value; if it is meant to be, write \
+             `--{argument}=VALUE`"
         );
         Some(Error::new(ErrorKind::InvalidKey, detail))
     }

@@ -204,7 +204,7 @@ fn an_incomplete_or_old_answer_changes_nothing() {
             "X-Consul-Results-Filtered-By-ACLs: true",
             "may not read all",
         ),
-        ("X-Consul-KnownLeader: false", "no leader"),
+        ("X-Consul-KnownLeader: false", "without its leader"),
         ("X-Consul-LastContact: 60000", "60s"),
     ] {
         let answer = format!("404 x\r\nX-Consul-Index: 9\r\n{header}\r\nContent-Length: 0\r\n\r\n");

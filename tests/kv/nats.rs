@@ -776,7 +776,7 @@ fn a_key_signs_and_so_does_a_file_of_credentials() {
     let empty = at(&server).credentials_file(&good).load().unwrap();
     assert!(empty.iter().next().is_none());
     let told = at(&server).load().unwrap_err().to_string();
-    assert!(told.contains("rejects the credentials"), "{told}");
+    assert!(told.contains("check the credentials"), "{told}");
     let bad = file("bad.creds", "SUsomething");
     let told = at(&server).credentials_file(&bad).load().unwrap_err();
     assert!(!told.to_string().contains("SUsomething"), "{told}");
@@ -927,7 +927,7 @@ fn an_address_of_another_scheme_is_not_contacted() {
         let nats = Nats::bucket("config").token("s3cr3t".to_owned());
         let nats = nats.address(format!("{scheme}://{address}"));
         let told = nats.ca(dir.path().join("ca.pem")).load().unwrap_err();
-        assert!(told.to_string().contains("invalid address"), "{told}");
+        assert!(told.to_string().contains("not valid"), "{told}");
     }
     let nobody = listener.accept().unwrap_err();
     assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);

@@ -383,7 +383,7 @@ pub(in crate::decode) fn again<T: DeserializeOwned>(
             go_on &= slow.borrow_mut().learn(other, &mut errors, root.key);
         }
         if left > 0 {
-            let note = format!("{left} more values are rejected for the same reason");
+            let note = format!("{left} more values are refused for the same reason");
             let last = errors.pop();
             errors.extend(last.map(|last| last.with_more(&note)));
         }

@@ -151,13 +151,13 @@ impl Cache {
     ) -> Result<Result<Kept, Unkept>, Error> {
         let refuse = |detail: &str| Error::new(ErrorKind::Other, detail).with_origin(owner);
         let Some(file::StateDir { path: dir, .. }) = self.dir.get() else {
-            let detail = "a cached source needs `Builder::state_dir`";
+            let detail = "is to be kept on disk, and `Builder::state_dir` does not say where";
             return Err(refuse(detail));
         };
         {
             let mut state = self.shared.state.lock();
             if state.files.iter().any(|file| file.owner == *owner) {
-                let detail = "two cached sources have this name and would share a file; give one another name";
+                let detail = "is to be kept on disk twice, and both would have the same file";
                 return Err(refuse(detail));
             }
             state.files.push(Tended {
@@ -177,16 +177,16 @@ impl Cache {
         }
         self.run(engine).map_err(|cause| {
             self.remove(source);
-            refuse(&format!("no thread can be started for the cache: {cause}"))
+            refuse(&format!("no thread can be started to keep it: {cause}"))
         })?;
         let path = file::path(dir, owner);
         let unusable = |reason: String| {
-            let detail = format!("the cache file {} is {reason}", path.display());
+            let detail = format!("what was kept of it in {} is {reason}", path.display());
             Unkept::Unusable(Error::new(ErrorKind::Malformed, detail).with_origin(owner))
         };
         let read = || {
             let bytes = file::read(&path).map_err(unusable)?.ok_or_else(|| {
-                let detail = format!("no values are cached in {} yet", dir.display());
+                let detail = format!("nothing was kept of it in {} yet", dir.display());
                 Unkept::Missing(Error::new(ErrorKind::NotFound, detail).with_origin(owner))
             })?;
             let kept = encoding::read(&bytes, owner).map_err(unusable)?;
@@ -377,7 +377,7 @@ impl Shared {
         let pause = ((now - began) * 3).clamp(PAUSE, LONG_PAUSE);
         let problem = outcome.as_ref().err().map(|cause| {
             let detail = format!(
-                "its values cannot be cached in {}; retrying: {cause}",
+                "its values cannot be kept in {}, which is tried again: {cause}",
                 dir.path.display()
             );
             Error::new(ErrorKind::Unavailable, detail).with_origin(&job.owner)

@@ -39,7 +39,8 @@ impl Cache {
         let path = dir.path.join(FILE);
         let unusable = |reason: String| {
             let detail = format!(
-                "the roll-back file {} is {reason}; the layers are in force instead",
+                "the roll-back of an earlier run, kept in {}, is {reason}; what the layers say is \
+                 in force",
                 path.display()
             );
             Error::new(ErrorKind::Malformed, detail)
@@ -90,7 +91,7 @@ impl Cache {
         };
         written.map_err(|cause| {
             let detail = format!(
-                "in force until the next restart only: {} cannot be written: {cause}",
+                "in force, but a restart will not know of it: {} cannot be written: {cause}",
                 dir.path.join(FILE).display()
             );
             Error::new(ErrorKind::Unavailable, detail)

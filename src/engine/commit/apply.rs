@@ -429,7 +429,8 @@ fn report_withheld(refused: &mut Vec<Error>, kept: &[(Key, Option<Origin>)]) {
     let more = withheld.len().saturating_sub(MAX_WITHHELD);
     let errors = withheld.into_iter().take(MAX_WITHHELD).map(|(key, origin)| {
         let detail = format!(
-            "is withheld with {with}the same update, which was rejected; it counts when the update is accepted"
+            "is withheld with {with}the same update, which was refused; it counts when the update is \
+             accepted"
         );
         let error = Error::new(ErrorKind::Rejected, detail).with_key(key);
         match origin {
@@ -476,7 +477,7 @@ fn set(
     origin: &Origin,
 ) -> Result<(), Error> {
     if path.is_empty() {
-        let detail = "the root cannot have a value; set the keys below it";
+        let detail = "the root holds no value; set the keys below it";
         return Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(origin));
     }
     let fits = value.check(path.len());

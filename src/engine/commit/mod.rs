@@ -219,7 +219,7 @@ impl CommitState {
             Command::Confirm { source, .. } => {
                 let at = index_of(source)?;
                 let Some(mut root) = self.guards.says(source).cloned() else {
-                    let detail = format!("{source} has no withheld update to confirm");
+                    let detail = format!("nothing of {source} waits to be confirmed");
                     return Err(Error::new(ErrorKind::Other, detail));
                 };
                 if old.layers[at].layer.is_bootstrap() {
@@ -332,7 +332,8 @@ impl CommitState {
         if self.pins.tree().is_some_and(|_| old.is_initial()) {
             self.pins.pin(None);
             let detail = format!(
-                "the roll-back of an earlier run is rejected, and the layers are in force instead (each start tries it until `unpin`): {refused}"
+                "the roll-back of an earlier run is refused, and what the layers say is in force \
+                 (it is tried at each start, until `unpin` ends it): {refused}"
             );
             let no_pin = Error::new(refused.kind(), detail);
             return match self.add(current, rules, old, layers, instead) {
@@ -544,7 +545,7 @@ fn check(old: &Generation, conditions: Vec<Condition>) -> Result<(), Error> {
         match condition {
             Condition::Generation(wanted) if wanted != old.number() => {
                 let detail = format!(
-                    "expected generation {wanted}, found {}; read again and retry",
+                    "generation {wanted} was expected and {} is in force; read again and retry",
                     old.number()
                 );
                 return Err(Error::new(ErrorKind::Conflict, detail));
@@ -562,7 +563,7 @@ fn check(old: &Generation, conditions: Vec<Condition>) -> Result<(), Error> {
                     _ => false,
                 };
                 if !holds {
-                    let detail = "its value changed; read again and retry";
+                    let detail = "is not what was expected any more; read again and retry";
                     return Err(Error::new(ErrorKind::Conflict, detail).with_key(key));
                 }
             }

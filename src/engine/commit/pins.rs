@@ -482,8 +482,8 @@ pub(crate) fn too_late(name: &str) -> Error {
 
 /// The error for a source that would take or leave the bootstrap rank.
 pub(crate) fn reserved(name: &str) -> Error {
-    let detail =
-        "the bootstrap rank is reserved for sources of `Builder::bootstrap`, which keep it";
+    let detail = "the bootstrap rank is reserved: a source has it from `Builder::bootstrap` on, for \
+                  good";
     Error::new(ErrorKind::Rejected, detail).with_origin(name)
 }
 
@@ -511,7 +511,7 @@ pub(crate) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
                 return;
             }
             let detail = format!(
-                "is ignored: {} set it at the start; bootstrap values change only with a restart",
+                "is ignored: {} has set it at the start, and only a start sets it",
                 bootstrap.name
             );
             let error = Error::new(ErrorKind::Rejected, detail).with_key(&key);
@@ -551,7 +551,7 @@ pub(crate) fn check_write(layers: &[Arc<LayerState>], key: &Key) -> Result<(), E
             (None, None) => continue,
         };
         let detail = format!(
-            "would have no effect: {} set `{at}` at the start; bootstrap values change only with a restart",
+            "would have no effect: {} set `{at}` at the start, and only a start sets it",
             bootstrap.name
         );
         return Err(Error::new(ErrorKind::Rejected, detail).with_key(key));

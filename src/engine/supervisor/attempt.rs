@@ -291,7 +291,7 @@ impl Attempt {
         let error = match outcome {
             Err(error) => error,
             Ok(()) if again => return Then::GoOn,
-            Ok(()) => Error::new(ErrorKind::Unavailable, "the watch ended without an error"),
+            Ok(()) => Error::new(ErrorKind::Unavailable, "the watch ended by itself"),
         };
         updates.report_error(error.clone());
         let lasted = runner.clock.now().saturating_duration_since(begun) >= HEALTHY;

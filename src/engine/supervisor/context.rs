@@ -73,7 +73,7 @@ impl Ticket for EngineTicket {
 fn closed() -> Error {
     Error::new(
         ErrorKind::Closed,
-        "the properties were dropped, or the source was removed",
+        "the properties are gone, or the source was removed",
     )
 }
 

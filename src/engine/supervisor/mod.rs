@@ -89,12 +89,7 @@ impl Supervisor {
         let runners = match only {
             None => self.watchdog.runners(),
             Some(id) => {
-                let gone = || {
-                    Error::new(
-                        ErrorKind::Closed,
-                        format!("{id} does not exist, or was removed"),
-                    )
-                };
+                let gone = || Error::new(ErrorKind::Closed, format!("{id} is not there"));
                 vec![self.watchdog.runner(id).ok_or_else(gone)?]
             }
         };

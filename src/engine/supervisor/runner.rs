@@ -334,7 +334,7 @@ impl SourceRunner {
                 return Err(closed());
             }
             if until.is_some_and(|until| self.clock.now() >= until) {
-                let detail = "did not answer in time; its values stay, and it is tried again";
+                let detail = "did not answer in time; its values stay, and it is asked again";
                 return Err(Error::new(ErrorKind::Timeout, detail).with_origin(&self.name));
             }
             self.clock.wait(&self.bell, &mut state, until);
@@ -449,14 +449,14 @@ impl SourceRunner {
         };
         let (pause, then) = match state.left.checked_sub(MAX_LEFT + 1) {
             None => {
-                let then = "abandoned, and tried again on another thread".to_owned();
+                let then = "left to itself, and asked again on another thread".to_owned();
                 (backoff::after_failures(state.failures), then)
             }
             // Each costs a thread, perhaps for good.
             Some(more) => {
                 let (pause, most) = backoff::while_threads_hang(more);
                 let left = state.left;
-                let then = format!("{left} threads hang in it, so it is not tried for {most:?}");
+                let then = format!("{left} threads hang in it, so it is left alone for {most:?}");
                 (pause, then)
             }
         };
@@ -567,7 +567,7 @@ impl SourceRunner {
 fn closed() -> Error {
     Error::new(
         ErrorKind::Closed,
-        "the properties were dropped, or the source was removed",
+        "the properties are gone, or the source was removed",
     )
 }
 

@@ -129,7 +129,7 @@ pub(super) fn read_head(
 fn refuse_filtered(head: Head) -> Result<(), Error> {
     if head.is_filtered {
         return Err(http_client::unavailable(
-            "the answer omits keys: the ACL token may not read all keys below the prefix",
+            "the answer leaves keys out: the ACL token may not read all below the prefix",
         ));
     }
     Ok(())
@@ -153,7 +153,7 @@ fn head(response: Response<Body>, limits: Limits) -> Result<(Head, Response<Body
         _ => return Err(refused(status, &text(response, limits)?)),
     };
     if !has_leader || behind > MAX_BEHIND {
-        let detail = format!("the servers have had no leader for {behind:?}");
+        let detail = format!("the server has been without its leader for {behind:?}");
         return Err(http_client::unavailable(detail));
     }
     let head = Head {
@@ -201,18 +201,19 @@ pub(super) fn discard(response: Response<Body>, limits: Limits) -> Result<(), Er
 fn refused(status: u16, body: &[u8]) -> Error {
     let hint = match status {
         403 => "check the ACL token and its rules",
-        429 => "send fewer requests",
+        429 => "the agent asks for fewer requests",
         500 => "the servers have no leader, or the data centre is not known",
         _ => "see the log of the agent",
     };
     let says = String::from_utf8_lossy(body);
     let says = http_client::cut(says.lines().next().unwrap_or_default());
-    http_client::answered(status, &says, hint)
+    http_client::unavailable(format!("the answer is {status} ({says}): {hint}"))
 }
 
 fn too_large(what: &str) -> Error {
     let detail = format!(
-        "the answer has {what}, expected at most {MAX_DOCUMENT_BYTES} bytes of names and values; use a longer prefix"
+        "the answer holds {what}, and {MAX_DOCUMENT_BYTES} bytes of names and values are the most \
+         that is taken: read a longer prefix"
     );
     Error::new(ErrorKind::TooLarge, detail)
 }

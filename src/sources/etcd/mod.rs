@@ -321,7 +321,7 @@ fn shown(address: &str) -> String {
     match Url::parse(address) {
         Ok(url) => url.to_string(),
         Err(_) => shown_invalid(address)
-            .unwrap_or("an invalid address")
+            .unwrap_or("an address that is not valid")
             .to_owned(),
     }
 }

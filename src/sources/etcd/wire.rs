@@ -341,7 +341,7 @@ fn refused(status: u16, body: &[u8]) -> Fault {
         _ => "see the log of the member",
     };
     Fault {
-        error: http_client::answered(status, &says, hint),
+        error: http_client::unavailable(format!("the answer is {status} ({says}): {hint}")),
         // A token that is too old is told of in several ways.
         renew: matches!(status, 400 | 401 | 403),
         says,

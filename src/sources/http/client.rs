@@ -85,7 +85,7 @@ pub(super) fn fetch(client: &Client, ask: &Ask<'_>) -> Result<Answer, Error> {
             304 if ask.marks.is_some() => return Ok(Answer::Same),
             301 | 302 | 303 | 307 | 308 => {
                 let Some(location) = text(&response, LOCATION) else {
-                    return Err(unavailable("a redirect without a location"));
+                    return Err(unavailable("a redirect that does not say where to"));
                 };
                 url = url
                     .redirect(&location)
@@ -94,7 +94,7 @@ pub(super) fn fetch(client: &Client, ask: &Ask<'_>) -> Result<Answer, Error> {
             status => return Err(refused(status, &response)),
         }
     }
-    let detail = format!("more than {REDIRECTS} redirects, perhaps in a circle");
+    let detail = format!("more than {REDIRECTS} redirects: do they lead in a circle?");
     Err(unavailable(detail))
 }
 
@@ -143,7 +143,8 @@ fn document(response: Response<Body>, ask: &Ask<'_>) -> Result<Answer, Error> {
     let content_type = text(&response, CONTENT_TYPE);
     if let Some(media) = content_type.as_deref().map(media_type) {
         if media == "text/html" || media == "application/xhtml+xml" {
-            let detail = "expected a document, found a web page (`text/html`); look for a login or an error page in between";
+            let detail = "a web page (`text/html`) came in place of a document: \
+                          is there a login or an error page in between?";
             return Err(Error::new(ErrorKind::Malformed, detail));
         }
     }
@@ -152,7 +153,7 @@ fn document(response: Response<Body>, ask: &Ask<'_>) -> Result<Answer, Error> {
         Some("gzip" | "x-gzip") => true,
         Some(other) => {
             let detail = format!(
-                "the content encoding `{}` is not supported; have the server send gzip, or none",
+                "the content encoding `{}` is not supported: send gzip, or none",
                 cut(other)
             );
             return Err(Error::new(ErrorKind::Malformed, detail));
@@ -227,20 +228,18 @@ fn body_fault(fault: io::Error, length: Option<u64>, packed: bool, limits: Limit
 /// Why a response that is no document is refused, and what may help.
 fn refused(status: u16, response: &Response<Body>) -> Error {
     let hint = match status {
-        204 | 205 => {
-            "an empty response is no document; to remove all keys, send an empty document with status 200"
-        }
-        206 => "a part of the document was not requested",
-        304 => "the request had no condition",
+        204 | 205 => "an empty answer is no document: to take all keys away, send an empty one",
+        206 => "a part of the document came unasked",
+        304 => "the server says that nothing has changed to a request that did not ask",
         401 | 403 | 407 => "check the credentials",
         404 | 410 => "check the address; the values stay as they are",
-        429 => "poll less often",
-        500..=599 => "the server, or a proxy before it, failed",
-        _ => "expected status 200",
+        429 => "the server asks for fewer requests: poll less often",
+        500..=599 => "the server, or one before it, has a problem",
+        _ => "only 200 brings a document",
     };
     let reason = response.status().canonical_reason().unwrap_or_default();
     let line = format!("{status} {reason}");
-    let error = unavailable(format!("the server answered {}; {hint}", line.trim_end()));
+    let error = unavailable(format!("the answer is {}: {hint}", line.trim_end()));
     match retry_after(response) {
         Some(pause) if status == 429 || status >= 500 => error.with_retry_after(pause),
         _ => error,

@@ -370,7 +370,7 @@ impl Place {
         let name = match &address {
             Ok(address) => address.to_string(),
             Err(_) => shown_invalid(url.trim())
-                .unwrap_or("an invalid address")
+                .unwrap_or("(an address that is not valid)")
                 .to_owned(),
         };
         Self {

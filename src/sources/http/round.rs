@@ -124,16 +124,13 @@ impl Http {
             match &place.address {
                 Ok(address) => all.push(address),
                 Err(why) => {
-                    let detail = format!("invalid address: {why}");
+                    let detail = format!("the address is not valid: {why}");
                     return Err(wrong(detail, &place.origin));
                 }
             }
         }
         if all.is_empty() {
-            return Err(wrong(
-                "no address was given; set at least one".to_owned(),
-                &self.origin(),
-            ));
+            return Err(wrong("no address was given".to_owned(), &self.origin()));
         }
         let web: Vec<_> = all.iter().filter_map(|it| it.web()).collect();
         let named = |(name, _): &(String, _)| name.eq_ignore_ascii_case("authorization");

@@ -53,7 +53,7 @@ impl Address {
     /// If it is none. Nothing of it is quoted but a scheme, because it may hold a password.
     pub(super) fn parse(text: &str) -> Result<(Self, Option<Login>), Error> {
         let bad = |why: &str| {
-            let detail = format!("invalid address{why}");
+            let detail = format!("the address is not valid{why}");
             Error::new(ErrorKind::Other, detail)
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
@@ -62,7 +62,7 @@ impl Address {
             "tls" | "https" => true,
             other if !other.is_empty() && other.chars().all(|c| c.is_ascii_alphanumeric()) => {
                 return Err(bad(&format!(
-                    ": unknown scheme `{scheme}`, expected `nats` or `tls`"
+                    ": its scheme is `{scheme}`, not `nats` or `tls`"
                 )));
             }
             _ => return Err(bad("")),
@@ -81,13 +81,13 @@ impl Address {
         };
         let plain = |c: char| c.is_alphanumeric() || "-._:%".contains(c);
         if host.is_empty() || !host.chars().all(plain) {
-            return Err(bad(": the host is missing or malformed"));
+            return Err(bad(": a host is missing, or is none"));
         }
         let port = match port.filter(|port| !port.is_empty()) {
             None => PORT,
             Some(port) => match port.parse() {
                 Ok(port @ 1..) => port,
-                _ => return Err(bad(": the port is not a number from 1 to 65535")),
+                _ => return Err(bad(": a port is 1 to 65535")),
             },
         };
         let host = host.to_owned();
@@ -226,14 +226,14 @@ pub(super) async fn connect(
     let all = async {
         let place = (address.host.as_str(), address.port);
         let found = lookup_host(place).await;
-        let found = found.map_err(|_| unavailable("the host name has no address"))?;
-        let mut outcome = Err(unavailable("the host name has no address"));
+        let found = found.map_err(|_| unavailable("the host's name has no address"))?;
+        let mut outcome = Err(unavailable("the host's name has no address"));
         for place in found {
             let one = async {
                 let stream = TcpStream::connect(place).await;
                 let stream = stream
                     .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-                    .map_err(|fault| unavailable(format!("cannot connect: {fault}")))?;
+                    .map_err(|fault| unavailable(format!("there is no connection: {fault}")))?;
                 begin(stream, address, login, tls, wants_tls).await
             };
             outcome = match timeout(CONNECT, one).await {
@@ -294,7 +294,7 @@ async fn encrypt(
     wanted: bool,
 ) -> Result<impl Stream + use<>, Error> {
     let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-        let detail = "the host is not a name that a certificate can have";
+        let detail = "the host is no name that a certificate can be for";
         Error::new(ErrorKind::Other, detail)
     })?;
     let encrypted = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
@@ -313,9 +313,9 @@ async fn encrypt(
 fn refused(error: &str) -> Error {
     let lower = error.to_ascii_lowercase();
     if lower.contains("authoriz") || lower.contains("authentic") {
-        unavailable("the server rejects the credentials")
+        unavailable("the server refuses: check the credentials")
     } else {
-        unavailable(format!("the server rejects the connection: {}", cut(error)))
+        unavailable(format!("the server refuses: {}", cut(error)))
     }
 }
 
@@ -355,7 +355,7 @@ mod tests {
             "nats://me:%ff@h",
         ] {
             let told = Address::parse(wrong).err().unwrap().to_string();
-            assert!(told.contains("invalid address"), "{told}");
+            assert!(told.contains("not valid"), "{told}");
             assert!(!told.contains("s3cret"), "{told}");
         }
         let told = Address::parse("wss://h").err().unwrap().to_string();

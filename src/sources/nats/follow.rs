@@ -146,7 +146,7 @@ impl Nats {
             outcome = read => outcome,
             limit = progress.is_over() => Err(late.unwrap_or_else(|| {
                 let detail = format!(
-                    "the timeout of {limit:?} passed before everything was read"
+                    "given up before everything was read: the timeout of {limit:?} is over"
                 );
                 Error::new(ErrorKind::Timeout, detail)
             })),

@@ -519,7 +519,8 @@ impl Feed {
     pub(super) fn fault(&self) -> Option<Error> {
         let member = self.elsewhere.as_ref()?;
         let detail = format!(
-            "the timeout passed before the server placed a consumer on the leader; the last was on `{}`, which may be behind",
+            "given up before the server placed a consumer on the member that leads: the last was on \
+             `{}`, which may be behind",
             cut(member)
         );
         Some(Error::new(ErrorKind::Timeout, detail))
@@ -591,7 +592,7 @@ pub(super) fn unavailable(detail: impl Into<String>) -> Error {
 }
 
 pub(super) fn late(end: &str, limit: Duration) -> Error {
-    let detail = format!("the timeout of {limit:?} passed before {end}");
+    let detail = format!("given up before {end}: the timeout of {limit:?} is over");
     Error::new(ErrorKind::Timeout, detail)
 }
 

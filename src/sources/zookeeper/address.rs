@@ -44,14 +44,14 @@ impl Address {
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         // Not shown: who writes a password here should not read it in a log.
         let bad = |why: &str| {
-            let detail = format!("invalid address: {why}");
+            let detail = format!("the address is not valid: {why}");
             Error::new(ErrorKind::Other, detail)
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "tcp" | "zk" | "zookeeper" | "http" => false,
             "tls" | "ssl" | "zks" | "https" | "tcp+tls" => true,
-            _ => return Err(bad("unknown scheme, expected `tcp` or `tls`")),
+            _ => return Err(bad("its scheme is not known")),
         };
         let (server, chroot) = match rest.find('/') {
             Some(at) => rest.split_at(at),
@@ -66,13 +66,13 @@ impl Address {
         };
         let plain = |c: char| c.is_alphanumeric() || "-._:%".contains(c);
         if host.is_empty() || !host.chars().all(plain) {
-            return Err(bad("the host is missing or malformed"));
+            return Err(bad("a host is missing, or is none"));
         }
         let port = match port.filter(|port| !port.is_empty()) {
             None => PORT,
             Some(port) => match port.parse() {
                 Ok(port @ 1..) => port,
-                _ => return Err(bad("the port is not a number from 1 to 65535")),
+                _ => return Err(bad("a port is 1 to 65535")),
             },
         };
         Ok(Self {

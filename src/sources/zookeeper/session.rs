@@ -249,7 +249,7 @@ impl Session {
         let mut answer = Reader(&answer.bytes);
         let (_protocol, _timeout, id) = (answer.int()?, answer.int()?, answer.long()?);
         match id {
-            0 => Err(unavailable("the server opens no session; see its log")),
+            0 => Err(unavailable("the server gives no session: see its log")),
             _ => Ok(()),
         }
     }
@@ -482,7 +482,7 @@ fn left(until: Instant) -> Duration {
 const ENDED: &str = "the server ended the connection: see its log, where it refuses clients";
 
 fn late(what: &str) -> Error {
-    unavailable(format!("{what} timed out"))
+    unavailable(format!("{what} did not come in time"))
 }
 
 fn broken(fault: &io::Error) -> Error {

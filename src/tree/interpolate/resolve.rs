@@ -387,7 +387,7 @@ impl<'a> Sight<'a> {
             return Ok(value(&entry.node).and_then(|value| value.descend(rest)));
         }
         Err(Stop::Broken(trouble(format!(
-            "refers to `{key}`, which is a table; refer to a key below it"
+            "refers to `{key}`, which is a table"
         ))))
     }
 }

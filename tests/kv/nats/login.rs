@@ -62,7 +62,7 @@ fn is_rotated(kept: &Kept, renew: impl Fn(&mut Server)) {
     renew(&mut server);
     wait_until(SOON, "the old one is not taken any more", || !is_up(&props));
     wait_until(SOON, "that is said", || {
-        format!("{:?}", health(&props)).contains("rejects the credentials")
+        format!("{:?}", health(&props)).contains("check the credentials")
     });
     assert!(!format!("{:?}", health(&props)).contains("s3cret"));
     assert_eq!(k(), Some(1));

@@ -431,7 +431,8 @@ impl Dir {
             shown.push_str(", ...");
         }
         let detail = format!(
-            "files of unknown formats are ignored: {shown}; set their format with `format`, or move them elsewhere"
+            "files of no known format are left out: {shown}; name their format by `format`, or move \
+             them elsewhere"
         );
         Some(Error::new(ErrorKind::Malformed, detail).with_origin(Source::origin(self)))
     }
@@ -465,8 +466,7 @@ fn clashes<'a>(base: &Table, over: &'a Table, path: &mut Vec<&'a str>, found: &m
         match (&old.node, &entry.node) {
             (Node::Table(old), Node::Table(new)) => clashes(old, new, path, found),
             (old, new) if old.table().is_some() != new.table().is_some() => {
-                let detail =
-                    "a value in one fragment and a table in another; the later fragment wins";
+                let detail = "a value here and a table there; the later fragment wins";
                 let mut error = Error::new(ErrorKind::InvalidKey, detail);
                 if let Ok(key) = Key::from_segments(&*path) {
                     error = error.with_key(key);

@@ -237,7 +237,7 @@ fn explain(fault: Fault, origin: &Origin) -> Error {
     match fault {
         Fault::Missing => Error::new(
             ErrorKind::Unavailable,
-            "not a directory, or it does not exist",
+            "the directory does not exist, or is none",
         )
         .with_origin(origin),
         fault => fault.error(origin),

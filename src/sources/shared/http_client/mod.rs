@@ -2,7 +2,6 @@
 //! mean; `tls` sets up what is trusted, `url` takes addresses apart, `reuse` sends again what a closed connection
 //! has lost.
 
-use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -63,13 +62,13 @@ impl Limits {
         if Instant::now() >= self.deadline {
             return self.whole_over(end);
         }
-        let detail = format!("the {what} timeout of {limit:?} passed before {end}");
+        let detail = format!("given up before {end}: the {what} timeout of {limit:?} is over");
         Error::new(ErrorKind::Timeout, detail)
     }
 
     pub(crate) fn whole_over(self, end: &str) -> Error {
         let limit = self.timeout;
-        let detail = format!("the timeout of {limit:?} passed before {end}");
+        let detail = format!("given up before {end}: the timeout of {limit:?} is over");
         Error::new(ErrorKind::Timeout, detail)
     }
 }
@@ -129,14 +128,12 @@ pub(crate) fn explain(fault: ureq::Error, limits: Limits, end: &str) -> Error {
         ureq::Error::Io(fault) => {
             let within = fault.get_ref();
             let tls = within.is_some_and(|it| it.is::<rustls::Error>());
-            if tls {
-                return tls_failed(fault);
-            }
-            unavailable(format!("the request failed: {fault}"))
+            let what = if tls { "TLS" } else { "the exchange" };
+            unavailable(format!("{what} failed: {fault}"))
         }
-        ureq::Error::Rustls(fault) => tls_failed(fault),
-        ureq::Error::Tls(fault) => tls_failed(fault),
-        ureq::Error::HostNotFound => unavailable("the host name has no address"),
+        ureq::Error::Rustls(fault) => unavailable(format!("TLS failed: {fault}")),
+        ureq::Error::Tls(fault) => unavailable(format!("TLS failed: {fault}")),
+        ureq::Error::HostNotFound => unavailable("the host's name has no address"),
         ureq::Error::Protocol(fault) => {
             unavailable(format!("the response is not valid HTTP: {fault}"))
         }
@@ -144,28 +141,9 @@ pub(crate) fn explain(fault: ureq::Error, limits: Limits, end: &str) -> Error {
         ureq::Error::ConnectProxyFailed(_) => unavailable("the proxy refused to connect"),
         ureq::Error::InvalidProxyUrl => unavailable("the address of the proxy is not valid"),
         // Its text would quote the address.
-        ureq::Error::BadUri(_) => Error::new(ErrorKind::Other, "invalid address"),
-        fault => unavailable(format!("the request failed: {fault}")),
+        ureq::Error::BadUri(_) => Error::new(ErrorKind::Other, "the address is not valid"),
+        fault => unavailable(format!("the exchange failed: {fault}")),
     }
-}
-
-fn tls_failed(fault: impl fmt::Display) -> Error {
-    let text = fault.to_string();
-    let hint = if text.contains("UnknownIssuer") {
-        "; trust its authority with `ca`"
-    } else {
-        ""
-    };
-    unavailable(format!("TLS failed: {text}{hint}"))
-}
-
-/// The error of a response that is not used; `says` is the first line of its body.
-pub(crate) fn answered(status: u16, says: &str, hint: &str) -> Error {
-    let says = match says {
-        "" => String::new(),
-        says => format!(" ({says})"),
-    };
-    unavailable(format!("the server answered {status}{says}; {hint}"))
 }
 
 pub(crate) fn unavailable(detail: impl Into<String>) -> Error {

@@ -36,7 +36,7 @@ pub(crate) fn config(pems: &Pems) -> Result<TlsConfig, Error> {
 #[cfg(any(feature = "consul", feature = "etcd"))]
 pub(crate) fn server(address: &str, files: &Files, api: &str) -> Result<Url, Error> {
     let refuse = |why: &str| {
-        let detail = format!("invalid address: {why}");
+        let detail = format!("the address is not valid: {why}");
         Error::new(ErrorKind::Other, detail)
     };
     let url = Url::parse(address).map_err(refuse)?;

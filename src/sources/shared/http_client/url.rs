@@ -151,7 +151,8 @@ impl Url {
             it if scheme_of(it).is_some() => it.to_owned(),
             it => format!("{}{}", self.origin(), self.resolve(it)),
         };
-        let mut next = Self::parse(&whole).map_err(|why| format!("an invalid redirect: {why}"))?;
+        let mut next =
+            Self::parse(&whole).map_err(|why| format!("a redirect that is not valid: {why}"))?;
         if self.secure && !next.secure {
             return Err(format!(
                 "a redirect from https to http, to {}, is not followed",

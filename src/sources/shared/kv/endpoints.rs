@@ -114,8 +114,7 @@ impl Endpoints {
                 // A counter: its order with other memory does not matter.
                 let turn = self.turn.load(Ordering::Relaxed);
                 let address = addresses.get(turn % addresses.len().max(1)).cloned();
-                let none =
-                    || Error::new(ErrorKind::Other, "no address was given; set at least one");
+                let none = || Error::new(ErrorKind::Other, "no address was given");
                 Ok(Endpoint {
                     address: address.ok_or_else(none)?,
                     found: None,

@@ -187,7 +187,7 @@ impl Locator {
             None => Found {
                 value: self.port.ok_or_else(|| {
                     let detail = format!(
-                        "no port: {}_PORT is not set, and the locator has no default",
+                        "no port: {}_PORT is not set, and there is no default",
                         self.prefix
                     );
                     Error::new(ErrorKind::NotFound, detail)

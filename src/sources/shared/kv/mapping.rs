@@ -100,7 +100,7 @@ impl Mapping {
     pub(crate) fn of_scope(&self, scope: &Scope) -> Result<Vec<Self>, Error> {
         if self.is_document() {
             let detail = format!(
-                "`{}` is a single document; a scope needs a prefix",
+                "`{}` is one document: a scope is below a prefix",
                 self.wanted()
             );
             return Err(Error::new(ErrorKind::Other, detail));

@@ -357,15 +357,17 @@ impl Mirror {
         let wanted = self.mapping.wanted();
         let more = if self.incomplete { "more than " } else { "" };
         let detail = if self.wants_all() {
-            format!("held too much below `{wanted}`, and has to be read again")
+            format!("held too much below `{wanted}`, and is to be read again")
         } else if self.count() > MAX_KEYS {
             format!(
-                "holds {more}{} keys below `{wanted}`, expected at most {MAX_KEYS}; use a longer prefix, or put several values into one document",
+                "holds {more}{} keys below `{wanted}`, and {MAX_KEYS} is the most that is taken; name a \
+                 longer prefix, or put several values into one document",
                 self.count(),
             )
         } else {
             format!(
-                "holds {more}{} bytes below `{wanted}` with the names, expected at most {MAX_DOCUMENT_BYTES}; use a longer prefix",
+                "holds {more}{} bytes below `{wanted}`, names and all, and {MAX_DOCUMENT_BYTES} is the \
+                 most that is taken",
                 self.bytes,
             )
         };
