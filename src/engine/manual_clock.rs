@@ -19,7 +19,7 @@ use crate::engine::clock::{Clock, Fake};
 ///
 /// # Examples
 ///
-/// ```
+/// ```no_run
 /// use std::time::Duration;
 /// use liveprops::test_util::ManualClock;
 /// use liveprops::{Properties, sources::Env};
@@ -51,7 +51,8 @@ impl ManualClock {
     /// Moves the clock, and waits until the threads of all properties that use it have done what
     /// is due by then.
     ///
-    /// A thread that hangs, as in a call of a source, is waited for at most a tenth of a second.
+    /// A thread that takes longer, as in a call of a source that hangs, is waited for at most a tenth of a
+    /// second. So a test on a busy machine waits for its condition with a deadline besides.
     pub fn advance(&self, by: Duration) {
         self.fake.advance(by);
         self.fake.settle();
