@@ -214,7 +214,7 @@ fn only_a_complete_200_removes_a_value() {
             b"qps = 7 and no gzip at all",
             "not the gzip",
         ),
-        ("hang", b"", "given up"),
+        ("hang", b"", "timed out"),
     ];
     for (mode, body, says) in faults {
         web.set("app.toml", mode, body);
@@ -941,7 +941,11 @@ fn redirects_stay_within_their_origin_and_are_limited() {
     );
     assert_eq!(web.log("loop.toml").len(), 6);
     web.set("where.toml", "status 302", "");
-    refused(load("where.toml"), ErrorKind::Unavailable, "where to");
+    refused(
+        load("where.toml"),
+        ErrorKind::Unavailable,
+        "without a target",
+    );
     web.set("many.toml", "status 300 location: /end.toml", "");
     refused(
         load("many.toml"),

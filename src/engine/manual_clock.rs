@@ -55,7 +55,7 @@ impl ManualClock {
     /// second. So a test on a busy machine waits for its condition with a deadline besides.
     pub fn advance(&self, by: Duration) {
         self.fake.advance(by);
-        self.fake.settle();
+        self.fake.catch_up();
     }
 
     pub(crate) fn clock(&self) -> Clock {

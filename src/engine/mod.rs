@@ -10,5 +10,9 @@ pub(crate) mod health;
 pub(crate) mod manual_clock;
 #[cfg(all(test, loom))]
 mod models;
+pub(crate) mod queue;
+mod record;
+mod shared;
 pub(crate) mod supervisor;
+mod sweep;
 pub(crate) mod threads;

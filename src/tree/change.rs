@@ -67,8 +67,8 @@ impl KeyChange {
             return Ok(None);
         };
         let key = self.key.as_str();
-        let mut secrets = decode::Places::default();
-        let outcome = decode::from_node_noting(key, Some(&entry.node), false, &mut secrets);
+        let mut secrets = decode::SecretKeys::default();
+        let outcome = decode::from_node_recording(key, Some(&entry.node), false, &mut secrets);
         if !secrets.certain.is_empty() {
             let targets = missing::sole_targets(&entry.node).into_iter();
             let targets = targets.map(|target| target.as_str().to_owned());

@@ -119,19 +119,19 @@ pub(crate) struct LayerState {
     /// The generation that brought the newest change of this layer, and when.
     pub(crate) generation: u64,
     pub(crate) time: SystemTime,
-    /// When the values were last confirmed, if they are those that were kept on disk.
-    pub(crate) kept: Option<SystemTime>,
-    /// The secrets that are missing because they are not kept on disk, while `kept` is set.
+    /// When the values were last confirmed, if they were restored from disk.
+    pub(crate) restored: Option<SystemTime>,
+    /// The secrets that restored values lack, since secrets are not written to disk.
     pub(crate) left_out: Arc<[Key]>,
-    /// Whether the values of the source contain no references: what looks like one is escaped.
+    /// Whether the values of the source contain no references: a text that looks like one is escaped.
     pub(crate) is_literal: bool,
 }
 
 impl LayerState {
-    /// Whether a key, or one below it, has no value because secrets are not kept on disk.
+    /// Whether a key, or one below it, has no value because secrets are not written to disk.
     pub(crate) fn lacks_secret(&self, key: &str) -> bool {
         let is_at = |left_out: &Key| under(left_out.as_str(), key) || under(key, left_out.as_str());
-        self.kept.is_some() && self.left_out.iter().any(is_at)
+        self.restored.is_some() && self.left_out.iter().any(is_at)
     }
 
     /// What sorts layers from the strongest to the weakest.
