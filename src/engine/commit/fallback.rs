@@ -317,6 +317,7 @@ mod tests {
         assert_eq!(values.iter().flatten().count(), 1, "the loaded one");
         assert_eq!(runs.load(Ordering::SeqCst), 2);
 
+        stores.go_down();
         let checks = Arc::new(AtomicUsize::new(0));
         let schema = names.iter().fold(Schema::new(), |schema, name| {
             let checks = Arc::clone(&checks);
@@ -329,6 +330,6 @@ mod tests {
         let props = stores.builder().schema(schema).build().unwrap();
         assert!(stores.values(&props).iter().all(Option::is_none));
         let checks = checks.load(Ordering::SeqCst);
-        assert!(checks <= 2 * names.len(), "{checks}");
+        assert!(checks <= 4 * names.len(), "{checks}");
     }
 }

@@ -6,7 +6,6 @@ use std::thread::sleep;
 
 use super::*;
 use crate::source::conformance::{Editor, check};
-use crate::sources::fs::watch::RENAME_GAP;
 use crate::sources::fs::watch::testing::{SOON, Watched, replace, watch};
 
 fn dir() -> tempfile::TempDir {
@@ -259,7 +258,7 @@ fn config_map(source: impl Fn(&Path) -> Dir, rounds: i64) {
     let begun = Instant::now();
     swing(&at("..data"), Path::new("..-1"));
     fs::remove_file(at("4.toml")).unwrap();
-    let at_once = begun.elapsed() < RENAME_GAP / 2;
+    let at_once = begun.elapsed() < crate::sources::fs::watch::RENAME_GAP / 2;
     watched.expect("f3", -1);
     watched.expect_none("f4");
     // A machine that is busy may let the link dangle for longer than the gap.
