@@ -1,14 +1,7 @@
-//! When callbacks are called, in which order, and what they may do (CBK-1 to CBK-6; faults L1 to
-//! L5 and L8).
+//! When callbacks run, in which order, and what they may do.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[path = "mod.rs"]
-    mod common;
-    pub(crate) use common::*;
-}
+mod support;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -24,7 +17,9 @@ use liveprops::property::Subscription;
 use liveprops::sources::Memory;
 use liveprops::{DynamicProperty, Error, ErrorKind, Properties};
 use support::child::{self, Child};
-use support::{DEADLINE, eventually, reports, within};
+#[cfg(target_os = "linux")]
+use support::proc::{status, threads, threads_named};
+use support::{DEADLINE, Gate, eventually, reports, run_within};
 
 fn one_key(value: u32) -> (Memory, Properties, DynamicProperty<u32>) {
     let memory = Memory::from([("n", value)]);
@@ -48,8 +43,7 @@ fn inline_key(value: u32) -> (Memory, Properties, DynamicProperty<u32>) {
 }
 
 #[test]
-fn registering_calls_nobody_and_a_change_tells_old_new_origin_and_generation() -> Result<(), Error>
-{
+fn registering_calls_nobody_and_a_change_has_old_new_origin_and_generation() -> Result<(), Error> {
     let (memory, props, n) = inline_key(1);
     let (report, inbox) = reports();
     let _sub = n.on_change(move |change| {
@@ -119,7 +113,7 @@ fn only_a_different_typed_value_is_a_change() -> Result<(), Error> {
 }
 
 #[test]
-fn a_value_that_goes_and_comes_back_is_two_changes_for_who_keeps_up() -> Result<(), Error> {
+fn a_value_that_goes_and_returns_is_two_changes_for_a_fast_subscriber() -> Result<(), Error> {
     let (memory, _props, n) = inline_key(1);
     let (report, inbox) = reports();
     let _sub = n.on_change(move |change| report((*change.old_value(), *change.new_value())));
@@ -221,7 +215,7 @@ fn a_dropped_guard_frees_what_its_callback_captured() -> Result<(), Error> {
 }
 
 #[test]
-fn a_forgotten_subscription_lives_as_long_as_the_properties() -> Result<(), Error> {
+fn a_detached_subscription_lives_as_long_as_the_properties() -> Result<(), Error> {
     let (memory, props, n) = one_key(0);
     let captured = Arc::new(());
     let (report, inbox) = reports();
@@ -288,7 +282,7 @@ fn a_panic_inside_on_change_now_is_contained_too() -> Result<(), Error> {
 
 // notify 205, 463: deadlock when watch or unwatch is called from the handler.
 fn every_call_is_legal_in_a_callback(inline: bool) {
-    within(Duration::from_secs(20), move || {
+    run_within(Duration::from_secs(20), move || {
         let memory = Memory::from([("n", 0)]);
         let mut builder = Properties::builder().source(memory.clone()).history(8);
         if inline {
@@ -611,16 +605,14 @@ fn a_slow_callback_delays_neither_commits_nor_others_and_sees_the_final_value_la
 #[test]
 fn several_stuck_callbacks_leave_room_for_the_others() -> Result<(), Error> {
     let (memory, props, n) = one_key(0);
-    let release = Arc::new(AtomicBool::new(false));
+    let release = Gate::closed();
     let (report, inbox) = reports();
     let mut subs = Vec::new();
     for i in 0..12 {
-        let (release, report) = (Arc::clone(&release), report.clone());
+        let (release, report) = (release.clone(), report.clone());
         subs.push(n.on_change(move |change| {
             if i % 2 == 0 {
-                while !release.load(Ordering::Relaxed) {
-                    thread::sleep(Duration::from_millis(1));
-                }
+                release.pass();
             } else {
                 report(*change.new_value());
             }
@@ -632,7 +624,7 @@ fn several_stuck_callbacks_leave_room_for_the_others() -> Result<(), Error> {
             assert_eq!(inbox.next(), round);
         }
     }
-    release.store(true, Ordering::Relaxed);
+    release.open();
     drop(subs);
     drop(props);
     Ok(())
@@ -734,12 +726,10 @@ fn a_transaction_of_twenty_keys_is_one_call_of_twenty_changes() -> Result<(), Er
 fn batches_come_in_order_and_lose_no_key_however_slow_the_subscriber_is() -> Result<(), Error> {
     let props = Properties::builder().build()?;
     let (report, inbox) = reports();
-    let gate = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&gate);
+    let gate = Gate::closed();
+    let open = gate.clone();
     let _sub = props.on_change_under("", move |batch| {
-        while !open.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(1));
-        }
+        open.pass();
         let changes = batch.changes().iter();
         let changes: Vec<_> = changes
             .map(|c| (c.key().to_string(), c.new_value().cloned()))
@@ -750,7 +740,7 @@ fn batches_come_in_order_and_lose_no_key_however_slow_the_subscriber_is() -> Res
         props.set(&format!("k{}", i % 300), i)?;
     }
     let last = props.generation();
-    gate.store(true, Ordering::Relaxed);
+    gate.open();
     let (mut at, mut model) = (0, std::collections::BTreeMap::new());
     while at < last {
         let (generation, changes) = inbox.next();
@@ -771,8 +761,8 @@ fn batches_come_in_order_and_lose_no_key_however_slow_the_subscriber_is() -> Res
 #[test]
 fn ten_thousand_commits_pile_up_no_memory_before_a_stuck_subscriber() -> Result<(), Error> {
     let props = Properties::builder().build()?;
-    let gate = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&gate);
+    let gate = Gate::closed();
+    let open = gate.clone();
     let (report, inbox) = reports();
     let _sub = props.on_change_under("", move |batch| {
         report(
@@ -781,9 +771,7 @@ fn ten_thousand_commits_pile_up_no_memory_before_a_stuck_subscriber() -> Result<
                 .last()
                 .and_then(|change| change.get::<String>().unwrap()),
         );
-        while !open.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(1));
-        }
+        open.pass();
     })?;
     let text = |i: u32| format!("{i:01000}");
     props.set("k", text(0))?;
@@ -798,7 +786,7 @@ fn ten_thousand_commits_pile_up_no_memory_before_a_stuck_subscriber() -> Result<
         "{} bytes wait",
         info.bytes_current
     );
-    gate.store(true, Ordering::Relaxed);
+    gate.open();
     let seen = std::iter::from_fn(|| inbox.next()).position(|seen| seen == text(10_000));
     assert!(seen.is_some_and(|calls| calls <= 65), "{seen:?}");
     Ok(())
@@ -961,7 +949,6 @@ fn the_threads_of_idle_properties_end() {
     if child::role().is_none() {
         return Child::of("the_threads_of_idle_properties_end").succeeds();
     }
-    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let before = threads();
     let (report, inbox) = reports();
     let all: Vec<_> = (0..50)
@@ -990,14 +977,7 @@ fn the_threads_of_properties_end_after_their_readers_are_done() {
     if child::role().is_none() {
         return Child::of("the_threads_of_properties_end_after_their_readers_are_done").succeeds();
     }
-    // The system cuts names of threads to 15 bytes.
-    let watchdogs = || {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
-        names
-            .filter(|name| name.trim() == "liveprops-watch")
-            .count()
-    };
+    let watchdogs = || threads_named("liveprops-watch");
     let all: Vec<_> = (0..20)
         .map(|_| {
             let memory = Memory::from([("n", 0)]);
@@ -1032,21 +1012,6 @@ fn the_threads_of_properties_end_after_their_readers_are_done() {
     child::say("all ended");
 }
 
-/// What this process holds in memory, in bytes.
-#[cfg(target_os = "linux")]
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS"));
-    let kib: usize = line
-        .unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
-    kib * 1024
-}
-
 // Three trees of 2.6 MB and their changes: the one a callback works on, the one its next batch
 // begins from, and the one in force. A tree for each of 64 generations took 292 MB.
 #[test]
@@ -1077,9 +1042,9 @@ fn a_stuck_callback_retains_less_than_thirty_megabytes_of_a_small_tree() {
     // The allocator keeps what a commit needs for a moment.
     (0..4).for_each(fill);
     inbox.next();
-    let before = resident();
+    let before = status("VmRSS") as usize * 1024;
     (4..24).for_each(fill);
-    let grown = resident().saturating_sub(before);
+    let grown = (status("VmRSS") as usize * 1024).saturating_sub(before);
     assert!(grown < MOST, "{grown} bytes");
     child::say(format!("{grown} bytes are retained"));
     drop(open);
@@ -1239,16 +1204,14 @@ fn while_callbacks_are_stuck(inline: bool, test: impl FnOnce(&Properties, &Memor
     }
     let props = builder.build().unwrap();
     let stuck = props.property::<u32>("stuck").build().unwrap();
-    let gate = Arc::new(AtomicBool::new(false));
+    let gate = Gate::closed();
     let (report, inbox) = reports();
     let subs: Vec<_> = (0..if inline { 1 } else { 64 })
         .map(|_| {
-            let (gate, report) = (Arc::clone(&gate), report.clone());
+            let (gate, report) = (gate.clone(), report.clone());
             stuck.on_change(move |_| {
                 report(());
-                while !gate.load(Ordering::SeqCst) {
-                    thread::sleep(Duration::from_millis(1));
-                }
+                gate.pass();
             })
         })
         .collect();
@@ -1258,7 +1221,7 @@ fn while_callbacks_are_stuck(inline: bool, test: impl FnOnce(&Properties, &Memor
     };
     subs.iter().for_each(|_| inbox.next());
     test(&props, &memory);
-    gate.store(true, Ordering::SeqCst);
+    gate.open();
     writer.join().unwrap();
 }
 
@@ -1273,7 +1236,7 @@ fn change_soon(memory: &Memory) -> thread::JoinHandle<()> {
 }
 
 #[test]
-fn who_waits_for_a_change_needs_no_thread_of_the_callbacks() {
+fn a_waiter_for_a_change_needs_no_callback_thread() {
     for inline in [false, true] {
         while_callbacks_are_stuck(inline, |props, memory| {
             let n = props.property::<u32>("n").build().unwrap();
@@ -1294,7 +1257,7 @@ fn who_waits_for_a_change_needs_no_thread_of_the_callbacks() {
 
 // The commit that wakes it also calls an inline callback that is stuck.
 #[test]
-fn who_waits_for_a_change_is_woken_before_an_inline_callback_of_it() -> Result<(), Error> {
+fn a_waiter_for_a_change_is_woken_before_its_inline_callbacks() -> Result<(), Error> {
     let (memory, props, n) = inline_key(0);
     let (open, gate) = channel::<()>();
     let _sub = n.on_change(move |_| {
@@ -1347,7 +1310,7 @@ fn waiting_for_a_key_ends_with_the_commit_that_brings_it_or_names_what_is_missin
 }
 
 #[test]
-fn the_life_of_a_source_is_told_in_order() -> Result<(), Error> {
+fn the_events_of_a_source_come_in_order() -> Result<(), Error> {
     let props = Properties::builder().inline_callbacks().build()?;
     let (report, inbox) = reports();
     let _sub = props.on_source_event(move |event| {
@@ -1513,8 +1476,8 @@ fn close_in_a_circle(
 }
 
 #[test]
-fn of_callbacks_that_close_each_other_in_a_circle_one_at_least_is_refused_and_all_end() {
-    within(DEADLINE * 10, || {
+fn callbacks_that_close_each_other_in_a_circle_get_an_error_and_end() {
+    run_within(DEADLINE * 10, || {
         for (callbacks, spread, inline) in [
             (2, 1, false),
             (3, 1, false),
@@ -1541,7 +1504,7 @@ fn of_callbacks_that_close_each_other_in_a_circle_one_at_least_is_refused_and_al
 
 #[test]
 fn a_callback_waits_for_callbacks_that_wait_for_others_and_not_for_it() {
-    within(DEADLINE * 2, || {
+    run_within(DEADLINE * 2, || {
         let props = Properties::builder().build().unwrap();
         let cells: [Arc<Mutex<Option<Subscription>>>; 3] = Default::default();
         let barrier = Arc::new(std::sync::Barrier::new(3));
@@ -1609,4 +1572,21 @@ fn an_inline_callback_runs_on_the_thread_of_its_commit_while_others_run_theirs()
     assert_eq!(ran_on.try_recv(), Ok(thread::current().id()));
     of_a.join().unwrap();
     Ok(())
+}
+
+#[test]
+fn inline_callbacks_of_one_instance_may_change_another() {
+    let build = || Properties::builder().inline_callbacks().build().unwrap();
+    let (one, two) = (build(), build());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&told);
+    let b = two.property::<u32>("b").default(0).build().unwrap();
+    let _two = b.on_change(move |change| log.lock().unwrap().push(*change.new_value()));
+    let other = two.clone();
+    let a = one.property::<u32>("a").default(0).build().unwrap();
+    let _one = a.on_change(move |change| {
+        other.set("b", *change.new_value()).unwrap();
+    });
+    one.set("a", 5).unwrap();
+    assert_eq!(*told.lock().unwrap(), [5]);
 }

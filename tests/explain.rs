@@ -1,4 +1,4 @@
-//! Everything can be explained and no secret is shown (LAY-7, TYP-4; fault A2).
+//! Explanations cover every value and show no secret.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -129,7 +129,7 @@ fn a_malformed_key_is_explained_by_its_error_alone() -> Result<(), Error> {
 
 // maelstrom 181: shadowed but invalid values go unnoticed. They are at least told.
 #[test]
-fn a_refused_value_is_told_with_its_origin_and_reason() -> Result<(), Error> {
+fn a_rejected_value_is_explained_with_its_origin_and_reason() -> Result<(), Error> {
     let memory = Memory::named("m");
     memory.set("n", 1)?;
     let props = Properties::builder().source(memory.clone()).build()?;
@@ -657,8 +657,7 @@ fn a_contextual_value_without_a_matching_case_is_explained() -> Result<(), Error
 }
 
 #[test]
-fn an_error_about_a_missing_key_says_where_it_is_unset_or_that_no_case_matches() -> Result<(), Error>
-{
+fn an_error_about_a_missing_key_names_its_tombstone_or_unmatched_cases() -> Result<(), Error> {
     let table = |fields: Vec<(&str, liveprops::Value)>| {
         let fields = fields.into_iter().map(|(name, value)| (name.into(), value));
         liveprops::Value::Table(Box::new(fields.collect()))
@@ -700,7 +699,7 @@ fn an_error_about_a_missing_key_says_where_it_is_unset_or_that_no_case_matches()
 }
 
 #[test]
-fn what_looks_like_a_reference_in_a_secret_is_shown_nowhere() -> Result<(), Error> {
+fn text_like_a_reference_in_a_secret_is_shown_nowhere() -> Result<(), Error> {
     #[derive(Debug, Deserialize)]
     struct Door {
         #[allow(dead_code)]

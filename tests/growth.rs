@@ -7,13 +7,7 @@
 //! its times.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[cfg(target_os = "linux")]
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[allow(dead_code)]
-    pub(crate) mod hostile;
-}
+mod support;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -987,12 +981,7 @@ fn a_million_short_lived_handles_leave_less_than_four_megabytes_behind() {
     }
     let props = props(100);
     let lasting = props.property::<i64>("table0.key0").build().unwrap();
-    let resident = || {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.unwrap().trim().split(' ').next().unwrap();
-        number.parse::<u64>().unwrap()
-    };
+    let resident = || support::proc::status("VmRSS");
     let ask = |i: usize| {
         let key = format!("tenant.{i}.limit");
         let handle = || props.property::<i64>(&key).default(1);
@@ -1072,7 +1061,7 @@ where
 }
 
 #[test]
-fn a_read_that_fails_takes_as_long_as_a_few_good_ones() {
+fn a_failed_read_costs_a_few_good_ones() {
     type Map = BTreeMap<String, u8>;
     let n = 32_000;
     let ones = || Value::from("1,".repeat(n));
@@ -1162,7 +1151,7 @@ mod buffered {
     }
 
     #[test]
-    fn what_serde_buffers_grows_with_its_entries() {
+    fn values_that_serde_buffers_grow_with_their_entries() {
         grows_linearly("a flattened map of texts", 200, |n| {
             let entries = (0..n).map(|i| (format!("t.key{i}"), Value::from((i % 300).to_string())));
             let props = tree(entries.chain([("t.id".into(), "1".into())]));

@@ -159,7 +159,7 @@ fn module(file: &str) -> &str {
 }
 
 #[test]
-fn no_arrow_runs_back() {
+fn no_module_imports_a_later_one() {
     let mut wrong = Vec::new();
     for Import { file, line, path } in imports() {
         let (own, Some(other)) = (module(&file), path.first()) else {
@@ -221,7 +221,7 @@ fn no_backend_imports_another() {
 }
 
 #[test]
-fn a_client_crate_is_named_in_one_place_only() {
+fn a_client_crate_is_named_by_one_backend_only() {
     let mut wrong = Vec::new();
     for (file, line, text) in code() {
         for (client, homes) in CLIENTS {

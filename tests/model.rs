@@ -890,7 +890,7 @@ prop_state_machine! {
     })]
 
     #[test]
-    fn the_properties_do_what_the_model_does(sequential 30..50 => Real);
+    fn the_properties_agree_with_the_model(sequential 30..50 => Real);
 }
 
 /// Only makes the steps.
@@ -950,5 +950,5 @@ prop_state_machine! {
     })]
 
     #[test]
-    fn what_is_pinned_stays_as_the_model_says_across_restarts(sequential 20..40 => Pinned);
+    fn pinned_values_stay_as_the_model_predicts_across_restarts(sequential 20..40 => Pinned);
 }

@@ -1,5 +1,7 @@
-//! What a schema declares holds from the start on; what is unknown and what is never read is told.
+//! A schema is enforced from the start on; unknown and unused keys are reported.
 #![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +13,7 @@ use liveprops::{
     Watching,
 };
 use serde::Deserialize;
+use support::golden;
 
 fn build(schema: Schema, source: &Memory) -> Result<Properties, Error> {
     Properties::builder()
@@ -31,7 +34,7 @@ fn told(error: &Error) -> Vec<String> {
 }
 
 #[test]
-fn each_rule_tells_its_violation() {
+fn each_rule_reports_its_violation() {
     let wrong = |value: Value| Memory::from([("a.b", value)]);
     let key = "a.b";
 
@@ -95,7 +98,7 @@ fn each_rule_tells_its_violation() {
 }
 
 #[test]
-fn what_is_as_declared_is_accepted() -> Result<(), Error> {
+fn values_that_fit_their_declarations_are_accepted() -> Result<(), Error> {
     let schema = Schema::new()
         .declare(Schema::key::<u32>("n").range(1..=9).one_of([3, 5]))
         .declare(
@@ -160,7 +163,7 @@ fn five_faults_are_one_report_of_five() {
 }
 
 #[test]
-fn all_bad_fields_of_a_declared_struct_are_told() {
+fn all_bad_fields_of_a_declared_struct_are_reported() {
     #[derive(Deserialize)]
     #[allow(dead_code)]
     struct Upstream {
@@ -180,7 +183,7 @@ fn all_bad_fields_of_a_declared_struct_are_told() {
 }
 
 #[test]
-fn a_later_update_is_refused_key_by_key() -> Result<(), Error> {
+fn a_later_update_is_rejected_key_by_key() -> Result<(), Error> {
     let source = Memory::from([
         ("ratelimit.qps", "5"),
         ("db.pin", "1234"),
@@ -237,7 +240,7 @@ fn of_several_keys_only_the_bad_ones_keep_their_old_values() -> Result<(), Error
 }
 
 #[test]
-fn a_transaction_is_refused_as_a_whole() -> Result<(), Error> {
+fn a_transaction_is_rejected_as_a_whole() -> Result<(), Error> {
     let source = Memory::from([("db.pin", "1"), ("http.port", "80"), ("name", "shop")]);
     let props = build(five(), &source)?;
     let seen = props.generation();
@@ -256,7 +259,7 @@ fn a_transaction_is_refused_as_a_whole() -> Result<(), Error> {
 }
 
 #[test]
-fn a_source_that_leaves_with_a_required_key_is_held() -> Result<(), Error> {
+fn a_source_with_a_required_key_cannot_be_removed() -> Result<(), Error> {
     let schema = Schema::new().declare(Schema::key::<u16>("port").required().default(80));
     let props = Properties::builder().schema(schema).build()?;
     let error = props.set("port", Value::Unset).unwrap_err();
@@ -266,7 +269,7 @@ fn a_source_that_leaves_with_a_required_key_is_held() -> Result<(), Error> {
 }
 
 #[test]
-fn a_value_that_changes_through_a_reference_is_looked_at() -> Result<(), Error> {
+fn a_value_that_changes_through_a_reference_is_validated() -> Result<(), Error> {
     let schema = Schema::new().declare(Schema::key::<u32>("b").range(..10));
     let source = Memory::from([("a", "5"), ("b", "${a}")]);
     let props = build(schema, &source)?;
@@ -276,7 +279,7 @@ fn a_value_that_changes_through_a_reference_is_looked_at() -> Result<(), Error> 
 }
 
 #[test]
-fn a_value_in_the_way_of_a_declared_key_is_refused() -> Result<(), Error> {
+fn a_value_above_a_declared_key_is_rejected() -> Result<(), Error> {
     let schema = Schema::new()
         .declare(Schema::key::<u32>("a.b").required())
         .declare(Schema::key::<u32>("list.1").range(..5));
@@ -318,7 +321,7 @@ impl Source for Documents {
 }
 
 #[test]
-fn a_document_is_refused_as_a_whole() -> Result<(), Error> {
+fn a_document_is_rejected_as_a_whole() -> Result<(), Error> {
     let schema = Schema::new()
         .declare(Schema::key::<u32>("a").range(..10))
         .declare(Schema::key::<u32>("b").range(..10));
@@ -342,7 +345,7 @@ fn a_document_is_refused_as_a_whole() -> Result<(), Error> {
 }
 
 #[test]
-fn a_handle_and_the_schema_refuse_with_one_voice() -> Result<(), Error> {
+fn a_handle_and_the_schema_reject_with_one_message() -> Result<(), Error> {
     let schema = Schema::new().declare(Schema::key::<u32>("n").range(..10));
     let source = Memory::from([("n", 1)]);
     let props = build(schema, &source)?;
@@ -436,7 +439,7 @@ fn a_value_comes_from_the_strongest_place_that_has_one() -> Result<(), Error> {
 }
 
 #[test]
-fn what_is_wrong_with_the_schema_itself_is_told_at_once() {
+fn a_fault_of_the_schema_itself_is_reported_at_once() {
     let schema = Schema::new()
         .declare(Schema::key::<u32>("a..b"))
         .declare(Schema::key::<u32>("a").default("x"))
@@ -451,7 +454,7 @@ fn what_is_wrong_with_the_schema_itself_is_told_at_once() {
 }
 
 #[test]
-fn two_schemas_are_one() {
+fn two_schemas_are_merged() {
     let first = Schema::new().declare(Schema::key::<u32>("a").required());
     let second = Schema::new().declare(Schema::key::<u32>("b").required());
     let both = Properties::builder().schema(first).schema(second).build();
@@ -542,7 +545,7 @@ fn the_key_that_is_meant_is_suggested() -> Result<(), Error> {
 }
 
 #[test]
-fn suggestions_for_a_crowd_of_keys_take_no_time() -> Result<(), Error> {
+fn suggestions_for_many_keys_are_quick() -> Result<(), Error> {
     let name = |i: u32| format!("some.{}.name{i:06}", i % 300);
     let mut schema = Schema::new().strict("").deny_unknown();
     for i in 0..20_000 {
@@ -563,7 +566,7 @@ fn suggestions_for_a_crowd_of_keys_take_no_time() -> Result<(), Error> {
 }
 
 #[test]
-fn deprecated_keys_that_are_set_are_told() -> Result<(), Error> {
+fn deprecated_keys_that_are_set_are_reported() -> Result<(), Error> {
     let schema = Schema::new()
         .declare(Schema::key::<u16>("port").deprecated("use http.port"))
         .declare(Schema::key::<u16>("idle").deprecated("").default(5))
@@ -603,7 +606,7 @@ fn deprecated_keys_that_are_set_are_told() -> Result<(), Error> {
 }
 
 #[test]
-fn properties_give_their_schema_back() -> Result<(), Error> {
+fn properties_return_their_schema() -> Result<(), Error> {
     let first = Schema::new().declare(Schema::key::<u16>("a"));
     let second = Schema::new().declare(Schema::key::<u16>("b").default(1));
     let props = Properties::builder().schema(first).schema(second).build()?;
@@ -638,7 +641,7 @@ fn only_strict_prefixes_are_listed() -> Result<(), Error> {
 }
 
 #[test]
-fn of_ten_keys_three_are_used() -> Result<(), Error> {
+fn three_of_ten_keys_are_used() -> Result<(), Error> {
     let source: Memory = (0..10).map(|i| (format!("k{i}"), i)).collect();
     let props = Properties::builder().source(source).track_usage().build()?;
     assert_eq!(props.unused_keys().len(), 10);
@@ -697,14 +700,14 @@ fn handles_structs_fallbacks_lists_and_references_are_uses() -> Result<(), Error
 }
 
 #[test]
-fn usage_is_not_tracked_unless_asked_for() -> Result<(), Error> {
+fn usage_is_tracked_only_if_it_is_enabled() -> Result<(), Error> {
     let props = Properties::builder().default("a", 1).build()?;
     assert!(props.unused_keys().is_empty());
     Ok(())
 }
 
 #[test]
-fn a_commit_asks_only_the_rules_of_the_keys_that_changed() -> Result<(), Error> {
+fn a_commit_runs_only_the_rules_of_changed_keys() -> Result<(), Error> {
     let asked = Arc::new(AtomicUsize::new(0));
     let mut schema = Schema::new();
     for i in 0..1_000 {
@@ -813,7 +816,7 @@ fn documented() -> Schema {
 }
 
 #[test]
-fn a_crowd_of_unknown_keys_is_one_fault_more() -> Result<(), Error> {
+fn many_unknown_keys_are_one_more_fault() -> Result<(), Error> {
     let schema = Schema::new()
         .declare(Schema::key::<u32>("known"))
         .strict("")
@@ -839,12 +842,12 @@ fn a_crowd_of_unknown_keys_is_one_fault_more() -> Result<(), Error> {
 }
 
 #[test]
-fn the_text_is_as_ever() {
+fn the_text_export_matches_its_golden_file() {
     golden("tests/golden/schema.txt", &documented().to_text());
 }
 
 #[test]
-fn the_json_schema_is_as_ever() {
+fn the_json_schema_export_matches_its_golden_file() {
     let text = documented().to_json_schema();
     golden("tests/golden/schema.json", &text);
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -875,16 +878,6 @@ fn a_default_inside_a_list_is_an_error_of_the_declaration() {
     assert_eq!(props.get::<u16>("0.port").unwrap(), 80);
 }
 
-fn golden(path: &str, now: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    if std::env::var("GOLDEN").is_ok_and(|what| what == "write") {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, now).unwrap();
-    }
-    let then = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(now, then.replace("\r\n", "\n"));
-}
-
 #[test]
 fn a_declared_key_that_needs_a_restart_keeps_its_value_until_then() {
     let memory = Memory::from([("http.port", 80)]);
@@ -901,7 +894,7 @@ fn a_declared_key_that_needs_a_restart_keeps_its_value_until_then() {
 }
 
 #[test]
-fn a_value_that_would_keep_the_next_start_from_working_is_refused_now() {
+fn a_value_that_would_break_the_next_start_is_rejected_now() {
     let memory = Memory::from([
         ("http.port", Value::from(80)),
         ("http.host", "a".into()),

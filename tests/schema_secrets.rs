@@ -101,7 +101,7 @@ fn a_default_with_a_secret_of_any_type_is_not_shown() {
 }
 
 #[test]
-fn a_bad_default_of_a_secret_is_told_without_it() {
+fn an_error_about_a_bad_default_of_a_secret_does_not_show_it() {
     let bad = format!("bad {MARK}");
     for schema in [
         only(Schema::key::<Secret<u32>>("k").default(MARK)),
@@ -177,7 +177,7 @@ fn allowed_values_and_bounds_of_a_secret_are_not_shown() {
 }
 
 #[test]
-fn what_one_key_hides_another_one_does_not_show() {
+fn a_value_that_one_key_hides_is_not_shown_by_another() {
     let outer = || Schema::key::<BTreeMap<String, Value>>("a").default(table([("b", MARK.into())]));
     let string = || Schema::key::<String>("a.b");
     for schema in [
@@ -206,7 +206,7 @@ fn what_one_key_hides_another_one_does_not_show() {
 }
 
 #[test]
-fn what_is_no_secret_is_shown() {
+fn a_value_that_is_not_secret_is_shown() {
     let schema = Schema::new()
         .declare(
             Schema::key::<BTreeMap<String, String>>("a").default(table([("b", "seen".into())])),
@@ -281,7 +281,7 @@ fn a_rule_that_panics_over_a_later_value_quotes_no_secret() -> Result<(), Error>
 }
 
 #[test]
-fn what_turned_out_to_be_a_secret_is_not_quoted_by_a_rule() -> Result<(), Error> {
+fn a_rule_does_not_quote_a_value_that_turned_out_to_be_secret() -> Result<(), Error> {
     let calm = |any: &Value| match any.to_string().contains("boom") {
         true => panic!("{any}"),
         false => Ok(()),

@@ -1,5 +1,5 @@
-//! Whatever a secret is marked by and wherever it stands, nothing that the crate puts out shows it:
-//! no text, no event, no report, no export and no file (TYP-4; faults A2, C7).
+//! No output of the crate shows a secret, whatever marks it and wherever it is written: no text,
+//! event, report, export or file.
 #![cfg(unix)]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -769,7 +769,7 @@ fn no_output_of_a_full_run_shows_a_planted_secret() -> Result<(), Error> {
 // The times at which something is said of a value must not matter: what is known to be a secret by
 // now is not shown, although it was looked at, or was to be shown, before that was known.
 #[test]
-fn what_turns_out_to_be_a_secret_is_not_shown_any_more() -> Result<(), Error> {
+fn a_value_that_turns_out_to_be_secret_is_not_shown_any_more() -> Result<(), Error> {
     let memory = Memory::from([("seal", MARK), ("refers", "x/${seal}")]);
     let props = Properties::builder()
         .source(memory.clone())

@@ -7,13 +7,13 @@ use crate::sync::lock::{Condvar, MutexGuard};
 /// A monotonic clock: wall clocks are for display only.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Clock {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "test-util"))]
     fake: Option<std::sync::Arc<Fake>>,
 }
 
 impl Clock {
     pub(crate) fn now(&self) -> Instant {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "test-util"))]
         if let Some(fake) = &self.fake {
             return fake.now();
         }
@@ -22,7 +22,7 @@ impl Clock {
 
     /// A thread that goes by this clock is about to begin: a test's clock waits for it.
     pub(crate) fn expect_thread(&self) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "test-util"))]
         if let Some(fake) = &self.fake {
             fake.expect_thread();
         }
@@ -30,7 +30,7 @@ impl Clock {
 
     /// That thread has begun.
     pub(crate) fn thread_begins(&self) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "test-util"))]
         if let Some(fake) = &self.fake {
             fake.thread_begins();
         }
@@ -43,7 +43,7 @@ impl Clock {
         guard: &mut MutexGuard<'_, T>,
         until: Option<Instant>,
     ) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "test-util"))]
         if let Some(fake) = &self.fake {
             fake.wait(condvar, guard);
             return;
@@ -57,10 +57,10 @@ impl Clock {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "test-util"))]
 pub(crate) use fake::Fake;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "test-util"))]
 mod fake {
     use std::cell::Cell;
     use std::collections::HashMap;

@@ -8,6 +8,8 @@ use crate::engine::clock::Clock;
 use crate::engine::commit::bootstrap::reserved;
 use crate::engine::commit::rules::TreeValidator;
 use crate::engine::health::SourceEvent;
+#[cfg(feature = "test-util")]
+use crate::engine::manual_clock::ManualClock;
 use crate::error::Error;
 #[cfg(doc)]
 use crate::error::ErrorKind;
@@ -402,6 +404,13 @@ impl Builder {
     /// ```
     pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(path.into());
+        self
+    }
+
+    /// Measures pauses and deadlines by a clock that a test moves by hand, in place of the system's.
+    #[cfg(feature = "test-util")]
+    pub fn manual_clock(mut self, clock: &ManualClock) -> Self {
+        self.clock = clock.clock();
         self
     }
 

@@ -328,7 +328,15 @@ impl Started {
             }
             None => (None, None),
         };
-        let why = |error: Error| Error::all([error].into_iter().chain(missing).collect());
+        let name = Arc::clone(&state.name);
+        let why = |error: Error| {
+            // The error of a user's source need not name the source.
+            let error = match error.origin() {
+                Some(_) => error,
+                None => error.with_origin(name),
+            };
+            Error::all([error].into_iter().chain(missing).collect())
+        };
         let first = if !loaded.pushes() {
             let runner = &loaded.runner;
             runner.wait_for_first(deadline, kept.is_some(), doomed)

@@ -83,7 +83,7 @@ fn checked(name: &str) -> Result<&str, Error> {
     }
     let shown: String = name.chars().take(80).collect();
     let detail = format!(
-        "`{shown}` is not a name or a profile: 1 to 64 of letters, digits, `_`, `.` and `-`"
+        "`{shown}` is not a name or a profile; expected 1 to 64 letters, digits, `_`, `.` and `-`"
     );
     Err(Error::new(ErrorKind::InvalidKey, detail))
 }

@@ -144,7 +144,7 @@ impl Value {
         }
         let bytes = self.bytes();
         if bytes > MAX_VALUE_BYTES {
-            let detail = format!("a value of {bytes} bytes, and {MAX_VALUE_BYTES} is the most");
+            let detail = format!("a value of {bytes} bytes, expected at most {MAX_VALUE_BYTES}");
             return Err(Error::new(ErrorKind::TooLarge, detail));
         }
         Ok(())

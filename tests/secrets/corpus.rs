@@ -60,7 +60,7 @@ fn shown_at(key: &str, value: &str) -> String {
 }
 
 #[test]
-fn names_of_keys_are_judged_as_the_corpus_says() {
+fn names_of_keys_are_classified_as_the_corpus_states() {
     let names = names();
     assert!(
         names.len() > 180,
@@ -79,7 +79,7 @@ fn names_of_keys_are_judged_as_the_corpus_says() {
 }
 
 #[test]
-fn forms_of_values_are_judged_as_the_corpus_says() {
+fn forms_of_values_are_classified_as_the_corpus_states() {
     let forms = forms();
     assert!(
         forms.len() > 150,

@@ -1,4 +1,4 @@
-//! One bad value of a store withholds its own key: the others count, and what waits is reported.
+//! A bad value withholds only its own key, and every withheld key is reported.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -225,7 +225,7 @@ fn keys_that_an_update_withholds_together_are_all_reported() {
 }
 
 #[test]
-fn what_a_rule_of_the_whole_tree_withholds_is_reported_key_by_key() {
+fn keys_that_a_rule_of_the_whole_tree_withholds_are_reported_key_by_key() {
     let store = Memory::named("store");
     let props = Properties::builder()
         .source(store.clone())

@@ -1,4 +1,4 @@
-//! What an error says about values that no type can read: the key, its layer, the type and the remedy.
+//! An error about a value that no type can read has the key, the layer, the type and the remedy.
 #![cfg(all(feature = "toml", feature = "yaml", feature = "dotenv"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -93,7 +93,7 @@ fn a_field_that_an_appended_item_lacks_names_the_variable_of_the_item() {
 }
 
 #[test]
-fn a_field_that_an_item_of_a_file_lacks_names_the_place_of_the_item() {
+fn the_error_of_a_missing_field_names_the_line_of_its_item() {
     let text = "peers:\n  - host: a\n    port: 1\n  - host: b\n";
     let props = props("cv.yaml", text, &[]);
     let error = bind_error::<Peers>(&props, "");
@@ -103,7 +103,7 @@ fn a_field_that_an_item_of_a_file_lacks_names_the_place_of_the_item() {
 }
 
 #[test]
-fn a_missing_field_says_that_no_layer_defines_it_and_which_key_may_be_meant() {
+fn the_error_of_a_missing_field_suggests_a_key() {
     #[derive(Debug, Deserialize)]
     #[allow(dead_code)]
     struct Web {
@@ -128,7 +128,7 @@ fn a_missing_field_says_that_no_layer_defines_it_and_which_key_may_be_meant() {
 }
 
 #[test]
-fn a_snapshot_says_of_an_absent_key_what_get_says() {
+fn a_snapshot_and_get_give_one_error_for_an_absent_key() {
     let props = props("a.toml", "zy = 80\n", &[]);
     let bound = bind_error::<u32>(&props, "zz");
     let got = props.0.get::<u32>("zz").unwrap_err();
@@ -179,7 +179,7 @@ fn map_of(text: &str) -> Result<String, String> {
 }
 
 #[test]
-fn text_of_entries_without_a_comma_is_refused() {
+fn text_of_entries_without_a_comma_is_rejected() {
     for text in [
         "host=db port=5432",
         "host=db  port = 5432",
@@ -249,7 +249,7 @@ fn a_value_may_hold_signs_that_begin_no_entry() {
 }
 
 #[test]
-fn text_in_braces_takes_no_bare_dot_no_nul_and_no_sign_in_an_escape() {
+fn text_in_braces_rejects_a_bare_dot_a_nul_and_a_signed_escape() {
     for (text, says) in [
         ("{db.host = \"h\"}", "a name with a dot"),
         ("{\"a\":\"x\\u0000y\"}", "a NUL character"),

@@ -1,4 +1,4 @@
-//! ZooKeeper's tree as those before us follow it: what Curator's and Kazoo's own tests ask of theirs.
+//! ZooKeeper's tree: what the tests of Curator and Kazoo require of their tree caches.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use liveprops::Properties;
 
-use crate::field::{Field, SOON, Store, is_up, tell, within};
-use crate::random::Random;
+use crate::scenario::{SOON, Scenario, Store, is_up, tell, wait_until};
+use crate::support::Random;
 use crate::zookeeper::Client;
 
 fn says(props: &Properties) -> BTreeMap<String, String> {
@@ -20,25 +20,25 @@ fn says(props: &Properties) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_tree_that_changes_at_random_amid_cuts_is_in_the_end_what_the_store_has() {
-    let Some(field) = Field::<Client>::with(&[]) else {
+fn after_random_changes_amid_cuts_the_tree_equals_the_store() {
+    let Some(scenario) = Scenario::<Client>::with(&[]) else {
         return;
     };
     for n in 0..20 {
-        field.store.put(&format!("app/stays{n}"), "1");
+        scenario.store.put(&format!("app/stays{n}"), "1");
     }
-    let props = field.follow();
+    let props = scenario.follow();
     let mut random = Random::new("tree");
     // A node may have data and children, so each can be in the other's way.
     let mut tree: BTreeMap<String, String> = BTreeMap::new();
     for turn in 0..400 {
-        let depth = 1 + random.below(3);
+        let depth = 1 + random.index(3);
         let names: Vec<String> = (0..depth)
-            .map(|_| ["a", "b", "c"][random.below(3)].to_owned())
+            .map(|_| ["a", "b", "c"][random.index(3)].to_owned())
             .collect();
         let path = names.join("/");
         let below = format!("{path}/");
-        match random.below(3) {
+        match random.index(3) {
             // With all that is below it, the deepest first.
             0 => {
                 let gone: Vec<String> = tree
@@ -48,12 +48,12 @@ fn a_tree_that_changes_at_random_amid_cuts_is_in_the_end_what_the_store_has() {
                     .cloned()
                     .collect();
                 for key in &gone {
-                    field.store.delete(&format!("app/{key}"));
+                    scenario.store.delete(&format!("app/{key}"));
                     tree.remove(key);
                 }
                 // The writer takes what it made once for being there.
                 if !gone.is_empty() {
-                    field.store.forget();
+                    scenario.store.forget();
                 }
             }
             _ => {
@@ -62,14 +62,14 @@ fn a_tree_that_changes_at_random_amid_cuts_is_in_the_end_what_the_store_has() {
                     let folder = names[..end].join("/");
                     tree.entry(folder).or_default();
                 }
-                field.store.put(&format!("app/{path}"), &value);
+                scenario.store.put(&format!("app/{path}"), &value);
                 tree.insert(path, value);
             }
         }
-        if random.below(20) == 0 {
-            field.proxy.cut();
+        if random.index(20) == 0 {
+            scenario.proxy.cut();
         }
-        std::thread::sleep(Duration::from_millis(random.below(8) as u64));
+        std::thread::sleep(Duration::from_millis(random.below(8)));
     }
     let is_above = |key: &str| {
         let below = format!("{key}/");
@@ -82,31 +82,31 @@ fn a_tree_that_changes_at_random_amid_cuts_is_in_the_end_what_the_store_has() {
         .map(|(key, value)| (key.replace('/', "."), value.clone()))
         .collect();
     wanted.extend((0..20).map(|n| (format!("stays{n}"), "1".to_owned())));
-    let took = within(SOON, "what the store has", || says(&props) == wanted);
+    let took = wait_until(SOON, "what the store has", || says(&props) == wanted);
     tell::<Client>("a random tree: equal", took);
     // A value that a deeper key hides is a rejected part.
     let hides = tree
         .iter()
         .any(|(key, value)| !value.is_empty() && is_above(key));
-    within(SOON, "health follows", || is_up(&props) != hides);
+    wait_until(SOON, "health follows", || is_up(&props) != hides);
 }
 
 #[test]
-fn nothing_is_told_after_the_end() {
-    let Some(field) = Field::<Client>::with(&[("app/n0", "0"), ("app/n1", "0")]) else {
+fn nothing_is_reported_after_the_end() {
+    let Some(scenario) = Scenario::<Client>::with(&[("app/n0", "0"), ("app/n1", "0")]) else {
         return;
     };
-    let props = field.follow();
+    let props = scenario.follow();
     let (send, told) = channel();
     let guard = props.on_change_under("", move |batch| {
         let _ = send.send(batch.changes().len());
     });
-    field.store.put("app/n0", "1");
+    scenario.store.put("app/n0", "1");
     assert_eq!(told.recv_timeout(SOON), Ok(1));
     drop(props);
-    within(SOON, "the session ends", || field.proxy.open() == 0);
-    field.store.put("app/n0", "2");
-    field.store.put("app/n1", "2");
+    wait_until(SOON, "the session ends", || scenario.proxy.open() == 0);
+    scenario.store.put("app/n0", "2");
+    scenario.store.put("app/n1", "2");
     std::thread::sleep(Duration::from_millis(300));
     assert!(told.try_recv().is_err());
     drop(guard);

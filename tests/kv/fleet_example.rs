@@ -9,10 +9,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::example::example;
-use crate::field::{SOON, within};
 use crate::nats::Wire;
+use crate::scenario::{SOON, wait_until};
 use crate::server::{Kind, free_port, tools};
+use crate::support::example::example;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/fleet/fleet.sh");
 const SERVICES: [&str; 3] = ["checkout", "search", "mail"];
@@ -150,7 +150,7 @@ impl Fleet {
     #[track_caller]
     fn follows(&self, service: usize, n: u32) -> Duration {
         let what = format!("change {n} of {}", SERVICES[service]);
-        within(SOON, &what, || self.answer(service).is_change(n))
+        wait_until(SOON, &what, || self.answer(service).is_change(n))
     }
 
     fn file(&self, service: usize) -> PathBuf {
@@ -172,7 +172,7 @@ impl Fleet {
     fn is_logged(&self, name: &str, words: &[&str]) {
         let says = |line: &str| words.iter().all(|word| line.contains(word));
         let what = format!("{words:?} in the log of {name}");
-        within(SOON, &what, || self.log(name).lines().any(says));
+        wait_until(SOON, &what, || self.log(name).lines().any(says));
     }
 
     fn published(&self) -> usize {
@@ -196,7 +196,7 @@ impl Fleet {
     #[track_caller]
     fn has_published(&self, wanted: usize) -> Duration {
         let what = format!("{wanted} published");
-        let took = within(SOON, &what, || self.published() >= wanted);
+        let took = wait_until(SOON, &what, || self.published() >= wanted);
         assert_eq!(self.published(), wanted);
         took
     }
@@ -213,7 +213,7 @@ impl Fleet {
         assert!(kill.unwrap().success());
         let command = format!("/proc/{pid}/cmdline");
         // Of one that nobody waits for an empty one stays.
-        within(SOON, "it is gone", || {
+        wait_until(SOON, "it is gone", || {
             fs::read(&command).unwrap_or_default().is_empty()
         });
     }
@@ -366,7 +366,7 @@ fn edits(fleet: &Fleet) {
     let greeting = r#"A "quoted" \ word"#;
     fleet.script(&["set", "mail", "greeting", greeting]);
     fleet.script(&["set", "mail", "limit", "5000"]);
-    within(SOON, "what was set", || {
+    wait_until(SOON, "what was set", || {
         let answer = fleet.answer(MAIL);
         answer.greeting == greeting && answer.limit == 5000
     });
@@ -425,7 +425,7 @@ fn restarts(fleet: &Fleet, traffic: &Traffic) {
     // The loader publishes only what the bucket does not hold.
     let (published, connected) = (fleet.published_by_now(), fleet.connected());
     fleet.script(&["restart", "loader"]);
-    within(SOON, "it is back", || fleet.connected() > connected);
+    wait_until(SOON, "it is back", || fleet.connected() > connected);
     fleet.write(MAIL, &change(3));
     fleet.follows(MAIL, 3);
     fleet.has_published(published + 1);
@@ -518,7 +518,7 @@ fn the_script_ends_only_what_it_has_started() {
 }
 
 #[test]
-fn a_stranger_on_the_port_of_a_service_is_not_taken_for_it() {
+fn another_program_on_the_port_of_a_service_is_recognized() {
     let Some(fleet) = Fleet::new() else { return };
     let stranger = TcpListener::bind(("127.0.0.1", fleet.ports[CHECKOUT + 1])).unwrap();
     std::thread::spawn(move || {

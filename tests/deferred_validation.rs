@@ -1,5 +1,4 @@
-//! What waits behind a pin or for a restart is judged on the day it comes, not on the day it takes
-//! effect.
+//! A change that waits for a restart, or behind a roll-back, is validated when it arrives.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use liveprops::sources::Memory;
@@ -20,7 +19,7 @@ fn few(view: &liveprops::Snapshot) -> Result<(), String> {
 }
 
 #[test]
-fn what_waits_behind_a_roll_back_is_refused_if_it_could_not_be_taken() -> Result<(), Error> {
+fn a_change_behind_a_roll_back_is_rejected_if_it_is_invalid() -> Result<(), Error> {
     let memory = Memory::from([("qps", "100"), ("other", "1")]);
     let props = builder(&memory).validate(few).build()?;
     let qps = props.property::<u32>("qps").build()?;
@@ -41,7 +40,7 @@ fn what_waits_behind_a_roll_back_is_refused_if_it_could_not_be_taken() -> Result
 }
 
 #[test]
-fn where_the_layers_were_bad_before_they_may_change_behind_a_roll_back() -> Result<(), Error> {
+fn layers_that_were_invalid_before_may_change_behind_a_roll_back() -> Result<(), Error> {
     let dir = tempfile::tempdir().unwrap();
     let start = |memory: &Memory| builder(memory).validate(few).state_dir(dir.path()).build();
     let memory = Memory::from([("qps", "100")]);
@@ -63,7 +62,7 @@ fn where_the_layers_were_bad_before_they_may_change_behind_a_roll_back() -> Resu
 }
 
 #[test]
-fn over_a_roll_back_of_an_earlier_run_stands_what_this_start_sets() -> Result<(), Error> {
+fn bootstrap_values_override_a_roll_back_of_an_earlier_run() -> Result<(), Error> {
     let dir = tempfile::tempdir().unwrap();
     let start = |address: &str, memory: &Memory| {
         builder(memory)
@@ -86,7 +85,7 @@ fn over_a_roll_back_of_an_earlier_run_stands_what_this_start_sets() -> Result<()
 }
 
 #[test]
-fn what_waits_for_a_restart_must_suit_handles_and_rules_of_today() -> Result<(), Error> {
+fn a_change_that_waits_for_a_restart_must_suit_present_handles_and_rules() -> Result<(), Error> {
     let memory = Memory::from([("qps", "100"), ("url", "http://${host}"), ("host", "a")]);
     let rule = |view: &liveprops::Snapshot| match view.get::<String>("url").unwrap_or_default() {
         url if url.contains("bad") => Err(format!("{url} is bad")),
@@ -113,7 +112,7 @@ fn what_waits_for_a_restart_must_suit_handles_and_rules_of_today() -> Result<(),
 }
 
 #[test]
-fn what_only_the_start_sets_is_not_set_later_by_a_source_that_came_late() -> Result<(), Error> {
+fn a_late_bootstrap_source_sets_nothing() -> Result<(), Error> {
     #[derive(Clone, Default)]
     struct Late(std::sync::Arc<std::sync::atomic::AtomicU32>);
 
@@ -149,8 +148,8 @@ fn what_only_the_start_sets_is_not_set_later_by_a_source_that_came_late() -> Res
 }
 
 #[test]
-fn while_rolled_back_no_source_is_removed_moved_or_added_that_could_not_be_later()
--> Result<(), Error> {
+fn a_source_change_behind_a_roll_back_is_rejected_if_it_is_invalid_without_it() -> Result<(), Error>
+{
     let (low, high) = (
         Memory::from([("qps", "10")]),
         Memory::from([("qps", "100")]),
@@ -227,7 +226,7 @@ fn keys_that_wait_for_a_restart_are_listed_while_rolled_back() -> Result<(), Err
 }
 
 #[test]
-fn a_source_that_is_refused_at_generation_0_does_not_end_a_roll_back() -> Result<(), Error> {
+fn a_source_that_is_rejected_at_generation_0_does_not_end_a_roll_back() -> Result<(), Error> {
     let dir = tempfile::tempdir().unwrap();
     let start = |memory: &Memory| builder(memory).validate(few).state_dir(dir.path()).build();
     let memory = Memory::new();

@@ -1,15 +1,10 @@
-//! System calls that hang, fail or are the last of their process (faults F17, F31, C1, C2).
+//! System calls that hang, fail or are the last of their process.
 //!
 //! Each test runs in a child process with `support/faults.c` in front of the C library.
 #![cfg(all(target_os = "linux", target_env = "gnu", feature = "toml"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[path = "mod.rs"]
-    pub(crate) mod common;
-}
+mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +19,7 @@ use liveprops::{
     Document, Error, ErrorKind, Origin, Properties, Source, SourceContext, Update, Watching,
 };
 use support::child::{self, Child};
-use support::common::{Inbox, eventually, reports};
+use support::{Inbox, eventually, reports};
 
 const SOON: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
@@ -248,8 +243,8 @@ fn kept(place: &Place) -> Option<i64> {
 }
 
 #[test]
-fn whatever_call_fails_while_values_are_kept_serving_goes_on_and_nothing_is_left() {
-    let test = "whatever_call_fails_while_values_are_kept_serving_goes_on_and_nothing_is_left";
+fn serving_continues_whichever_system_call_of_the_cache_fails() {
+    let test = "serving_continues_whichever_system_call_of_the_cache_fails";
     Place::of(test, |place| {
         let memory = Memory::from([("n", 0)]);
         let props = caching(place, memory.clone()).unwrap();
@@ -279,8 +274,8 @@ fn whatever_call_fails_while_values_are_kept_serving_goes_on_and_nothing_is_left
 }
 
 #[test]
-fn whatever_call_is_the_last_of_a_process_the_old_or_the_new_is_kept() {
-    let test = "whatever_call_is_the_last_of_a_process_the_old_or_the_new_is_kept";
+fn a_kill_at_any_system_call_leaves_the_old_or_the_new_cache() {
+    let test = "a_kill_at_any_system_call_leaves_the_old_or_the_new_cache";
     let steps = ["open", "write", "fsync", "rename", "renamed"];
     if let Some(dir) = child::role() {
         let place = Place(dir.into());
@@ -324,8 +319,8 @@ fn whatever_call_is_the_last_of_a_process_the_old_or_the_new_is_kept() {
 }
 
 #[test]
-fn a_file_is_synced_before_it_is_put_in_place_and_its_directory_afterwards() {
-    let test = "a_file_is_synced_before_it_is_put_in_place_and_its_directory_afterwards";
+fn a_file_is_synced_before_its_rename_and_its_directory_afterwards() {
+    let test = "a_file_is_synced_before_its_rename_and_its_directory_afterwards";
     Place::of(test, |place| {
         fs::write(place.faults().join("trace"), "").unwrap();
         let above = place.hit().join("made");
@@ -414,8 +409,8 @@ fn a_callback_that_found_no_thread_is_reported_and_runs_with_the_next_commit() {
 }
 
 #[test]
-fn a_callback_that_found_no_thread_runs_when_somebody_looks_at_the_health() {
-    const TEST: &str = "a_callback_that_found_no_thread_runs_when_somebody_looks_at_the_health";
+fn a_callback_that_found_no_thread_runs_when_health_is_read() {
+    const TEST: &str = "a_callback_that_found_no_thread_runs_when_health_is_read";
     Place::of(TEST, |place| {
         let (_memory, props, inbox) = starved(place, Properties::builder());
         assert!(trouble(&props).is_some());
@@ -548,8 +543,8 @@ impl Source for Shrinks {
 
 // Validators may hang, and the monitor must not.
 #[test]
-fn what_is_accepted_after_its_time_waits_for_a_thread_of_its_own() {
-    const TEST: &str = "what_is_accepted_after_its_time_waits_for_a_thread_of_its_own";
+fn an_update_that_accept_after_accepts_waits_for_its_own_thread() {
+    const TEST: &str = "an_update_that_accept_after_accepts_waits_for_its_own_thread";
     Place::of(TEST, |place| {
         let (report, inbox) = reports();
         let guard = RemovalGuard::new().accept_after(Duration::from_millis(200));
@@ -575,8 +570,8 @@ fn what_is_accepted_after_its_time_waits_for_a_thread_of_its_own() {
 }
 
 #[test]
-fn a_start_that_finds_no_thread_says_so_and_the_next_one_is_as_good_as_ever() {
-    const TEST: &str = "a_start_that_finds_no_thread_says_so_and_the_next_one_is_as_good_as_ever";
+fn a_start_without_threads_fails_and_a_later_one_works() {
+    const TEST: &str = "a_start_without_threads_fails_and_a_later_one_works";
     Place::of(TEST, |place| {
         let start = || {
             Properties::builder()

@@ -4,15 +4,12 @@
 //! the debounce time. A writer measures its own pauses, because a busy machine makes them longer: a
 //! round with a pause of the debounce time or more is counted and not asserted.
 //!
-//! `LIVEPROPS_STRESS_ROUNDS=10000 cargo test --features json,yaml,properties,dotenv --test torn`
+//! `LIVEPROPS_STRESS_ROUNDS=10000 cargo test --features json,yaml,properties,dotenv --test torn_writes`
 //! writes that many rounds; the default is as many as fit into some seconds.
 #![cfg(all(unix, feature = "toml"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[path = "mod.rs"]
-    pub(crate) mod common;
-}
+mod support;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -26,7 +23,7 @@ use std::time::{Duration, Instant};
 use liveprops::property::Subscription;
 use liveprops::sources::{Dir, File};
 use liveprops::{Format, Properties, Snapshot};
-use support::common::{DEADLINE, eventually};
+use support::{DEADLINE, Random, eventually};
 
 /// The debounce time.
 const DEBOUNCE: Duration = Duration::from_millis(30);
@@ -53,23 +50,6 @@ fn extension(format: &str) -> &str {
     match format {
         "dotenv" => "env",
         other => other,
-    }
-}
-
-/// A generator of random numbers, good enough to pick from.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        Self(RandomState::new().hash_one(0) | 1)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % end
     }
 }
 
@@ -165,7 +145,7 @@ impl Writer {
             format,
             prefix,
             version: 0,
-            random: Random::new(),
+            random: Random::new("torn writes"),
             began: None,
             longest: Duration::ZERO,
         }
@@ -199,10 +179,10 @@ impl Writer {
 
     fn pause(&mut self) {
         let half = DEBOUNCE.as_micros() as usize / 2;
-        let micros = match self.random.below(4) {
+        let micros = match self.random.index(4) {
             0 => 0,
-            1 => self.random.below(2_000),
-            _ => self.random.below(half),
+            1 => self.random.index(2_000),
+            _ => self.random.index(half),
         };
         if micros > 0 {
             sleep(Duration::from_micros(micros as u64));
@@ -214,7 +194,7 @@ impl Writer {
         self.version += 1;
         self.began = None;
         self.longest = Duration::ZERO;
-        let style = self.styles[self.random.below(self.styles.len())];
+        let style = self.styles[self.random.index(self.styles.len())];
         let text = self.text();
         let mut create = OpenOptions::new();
         create.write(true).create(true).truncate(true);
@@ -260,9 +240,9 @@ impl Writer {
 
     /// Writes the text in parts: cut anywhere, or at the ends of lines, where each beginning parses.
     fn fill(&mut self, options: &OpenOptions, text: &str) {
-        let parts = 1 + self.random.below(8);
-        let mut cuts: Vec<usize> = (1..parts).map(|_| self.random.below(text.len())).collect();
-        if self.random.below(4) > 0 {
+        let parts = 1 + self.random.index(8);
+        let mut cuts: Vec<usize> = (1..parts).map(|_| self.random.index(text.len())).collect();
+        if self.random.index(4) > 0 {
             let line = |at: &mut usize| *at = text[..*at].rfind('\n').map_or(0, |end| end + 1);
             cuts.iter_mut().for_each(line);
         }
@@ -274,7 +254,7 @@ impl Writer {
             self.pause();
             self.step(|_| file.write_all(&text.as_bytes()[cut[0]..cut[1]]).unwrap());
         }
-        if self.random.below(2) == 0 {
+        if self.random.index(2) == 0 {
             self.pause();
         }
         self.step(|_| drop(file));
@@ -416,7 +396,7 @@ fn rewrite(mut writer: Writer, props: &Properties, tally: &Arc<Tally>, until: &U
         let (style, longest) = writer.write();
         rounds.push((style, tally.count(longest)));
         // Mostly the next version comes at once; now and then this one has time to be seen.
-        match writer.random.below(4) {
+        match writer.random.index(4) {
             0 => sleep(DEBOUNCE * 2),
             1 => {}
             _ => writer.pause(),
@@ -560,8 +540,8 @@ fn a_file_that_is_polled_and_rewritten_in_parts_is_never_half_in_force() {
 /// Starts once while a file is being rewritten.
 fn start(writer: &mut Writer, random: &mut Random, tally: &Tally) {
     let (path, prefix) = (writer.path.clone(), writer.prefix.clone());
-    let delay = Duration::from_micros(random.below(60_000) as u64);
-    let kind = [Kind::File, Kind::PolledFile, Kind::Dir][random.below(3)];
+    let delay = Duration::from_micros(random.index(60_000) as u64);
+    let kind = [Kind::File, Kind::PolledFile, Kind::Dir][random.index(3)];
     let before = writer.version;
     let (written, found) = thread::scope(|scope| {
         let written = scope.spawn(|| writer.write());
@@ -605,11 +585,11 @@ fn a_start_finds_a_complete_version_while_a_file_is_rewritten() {
                 let mut writer = Writer::new(path, format, "app".to_owned()).begin();
                 let (tally, until) = (&tally, &until);
                 scope.spawn(move || {
-                    let mut random = Random::new();
+                    let mut random = Random::new("torn writes");
                     while !until.reached(tally) {
                         start(&mut writer, &mut random, tally);
                         // Half of the starts find a file that was not touched for a while.
-                        if random.below(2) == 0 {
+                        if random.index(2) == 0 {
                             sleep(DEBOUNCE * 3);
                         }
                     }

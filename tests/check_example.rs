@@ -1,10 +1,8 @@
-//! The example `check`, as a gate before a deployment runs it (VAL-6).
+//! The example `check`, as a gate before a deployment.
 #![cfg(feature = "toml")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    pub(crate) mod example;
-}
+mod support;
 
 use std::path::Path;
 use std::process::Command;
@@ -25,7 +23,7 @@ const BASE: &str = "[ratelimit]\nqps = 100\n[db]\npassword = \"hunter2\"\n";
 const PROD: &str = "[ratelimit]\nqps = 500\nmax_burst = 9\n[db]\npassword = \"c0rrect\"\n";
 
 #[test]
-fn good_files_pass_and_bad_ones_fail_with_the_place_of_the_fault() {
+fn the_example_passes_good_files_and_fails_bad_ones_with_line_and_column() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
     write("base.toml", BASE);
@@ -57,7 +55,7 @@ fn good_files_pass_and_bad_ones_fail_with_the_place_of_the_fault() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_in_one_run() {
+fn one_run_of_the_example_reports_all_faults() {
     let dir = tempfile::tempdir().unwrap();
     let wrong = "[RateLimit]\nqps = 5\n[ratelimit]\nburst = 9\nqps = 0\n[other]\nthing = 1\n";
     std::fs::write(dir.path().join("wrong.toml"), wrong).unwrap();
@@ -79,7 +77,7 @@ fn everything_that_is_wrong_is_told_in_one_run() {
 }
 
 #[test]
-fn a_deprecated_key_is_told_and_accepted() {
+fn the_example_reports_and_accepts_a_deprecated_key() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("old.toml"), BASE.replace("qps", "limit")).unwrap();
     let (code, out, err) = run(dir.path(), &["check", "old.toml"]);
@@ -91,7 +89,7 @@ fn a_deprecated_key_is_told_and_accepted() {
 }
 
 #[test]
-fn a_change_that_would_be_refused_fails() {
+fn the_example_fails_for_a_change_that_would_be_rejected() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("base.toml"), BASE).unwrap();
     let wrong = BASE.replace("100", "0").replace("hunter2", "c0rrect");
@@ -106,7 +104,7 @@ fn a_change_that_would_be_refused_fails() {
 }
 
 #[test]
-fn what_is_dumped_explained_and_compared_is_as_recorded_and_masks_secrets() {
+fn dump_explanation_and_comparison_match_the_record_and_mask_secrets() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("base.toml"), BASE).unwrap();
     std::fs::write(dir.path().join("prod.toml"), PROD).unwrap();

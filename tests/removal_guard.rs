@@ -1,6 +1,6 @@
-//! A mass deletion is believed neither too early nor instead of what the source says by now (POL-7;
-//! faults of stores, files and memories that come back, fail or change their mind while something
-//! of theirs is held).
+//! The removal guard withholds a mass removal until it is confirmed, repeated or undone.
+//!
+//! Stores, files and memories fail, return or change their state while an update of theirs is withheld.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -10,24 +10,20 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use liveprops::health::{SourceHealth, Status};
+use liveprops::health::Status;
 use liveprops::source::RemovalGuard;
 use liveprops::sources::Memory;
 use liveprops::{
     Document, Error, ErrorKind, Origin, Properties, Source, SourceContext, Update, Value, Watching,
 };
-use support::{DEADLINE, eventually};
+use support::{DEADLINE, eventually, first_source};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn only(props: &Properties) -> SourceHealth {
-    props.health().sources[0].clone()
-}
-
 fn is_held(props: &Properties) -> bool {
-    only(props).held.is_some()
+    first_source(props).held.is_some()
 }
 
 /// The same value under as many keys.
@@ -165,7 +161,7 @@ mod files {
             assert!(eventually(DEADLINE, || !is_held(&props)));
             assert!(props.health().is_up());
             // There is nothing left that could be confirmed, now or when the time is over.
-            assert!(props.confirm(only(&props).source).is_err());
+            assert!(props.confirm(first_source(&props).source).is_err());
             assert!(!eventually(ms(2_500), || props.get::<i64>("k7").is_err()));
             assert!(props.health().is_up());
         }
@@ -175,7 +171,7 @@ mod files {
     fn a_file_whose_cut_was_confirmed_can_be_restored() {
         for source in [file, files] {
             let (dir, props) = cut(RemovalGuard::new(), source);
-            props.confirm(only(&props).source).unwrap();
+            props.confirm(first_source(&props).source).unwrap();
             assert!(props.get::<i64>("k7").is_err());
             replace(dir.path(), 20);
             assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_ok()));
@@ -195,7 +191,7 @@ mod files {
         std::fs::remove_file(dir.path().join("app.toml")).unwrap();
         assert!(eventually(DEADLINE, || is_held(&props)));
         assert!(!props.health().is_up());
-        props.confirm(only(&props).source).unwrap();
+        props.confirm(first_source(&props).source).unwrap();
         assert!(props.get::<i64>("k7").is_err());
         replace(dir.path(), 20);
         assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_ok()));
@@ -204,7 +200,7 @@ mod files {
 }
 
 #[test]
-fn a_sign_of_life_takes_nothing_back_that_is_held_or_refused() {
+fn a_heartbeat_discards_no_withheld_or_rejected_update() {
     let store = Pushed::default();
     let builder = Properties::builder().validate(|tree| match tree.get::<i64>("k0") {
         Ok(9) => Err("nine".into()),
@@ -218,7 +214,7 @@ fn a_sign_of_life_takes_nothing_back_that_is_held_or_refused() {
     for bad in [document(1, 0), document(9, 20)] {
         updates.send(Update::full(bad)).unwrap_err();
         updates.heartbeat();
-        assert!(matches!(only(&props).status, Status::Stale { .. }));
+        assert!(matches!(first_source(&props).status, Status::Stale { .. }));
         assert!(!props.health().is_up());
     }
     assert!(!is_held(&props), "it says something else by now");
@@ -227,7 +223,7 @@ fn a_sign_of_life_takes_nothing_back_that_is_held_or_refused() {
 }
 
 #[test]
-fn a_memory_that_is_not_believed_says_what_the_properties_say() -> Result<(), Error> {
+fn a_memory_whose_removal_is_withheld_has_the_values_of_the_properties() -> Result<(), Error> {
     let memory = Memory::from([("a", 1), ("b", 2)]);
     let guard = RemovalGuard::new().accept_after(ms(200));
     let source = memory.clone().with(|policy| policy.guarded(guard));
@@ -245,7 +241,7 @@ fn a_memory_that_is_not_believed_says_what_the_properties_say() -> Result<(), Er
 }
 
 #[test]
-fn a_deletion_said_once_by_a_store_that_then_fails_is_not_believed() {
+fn a_mass_removal_is_not_accepted_from_a_store_that_fails_after_it() {
     let mut store = Store::of(1, 20);
     store.every = ms(50);
     let guard = RemovalGuard::new().accept_after(ms(300));
@@ -263,7 +259,7 @@ fn a_deletion_said_once_by_a_store_that_then_fails_is_not_believed() {
 }
 
 #[test]
-fn a_deletion_is_not_believed_before_it_is_said_again() -> Result<(), Error> {
+fn a_mass_removal_is_withheld_until_the_source_repeats_it() -> Result<(), Error> {
     let store = Store::of(1, 20);
     let guard = RemovalGuard::new().accept_after(ms(200));
     let source = store.clone().with(|policy| policy.manual().guarded(guard));
@@ -277,7 +273,7 @@ fn a_deletion_is_not_believed_before_it_is_said_again() -> Result<(), Error> {
 }
 
 #[test]
-fn a_poll_that_names_no_change_says_what_is_in_force() -> Result<(), Error> {
+fn a_poll_without_changes_discards_a_withheld_update() -> Result<(), Error> {
     /// Says what is gone since the revision it is asked from; there is one revision of each state.
     struct Log(Arc<AtomicBool>, Arc<Mutex<Vec<Option<String>>>>);
     impl Log {
@@ -318,7 +314,7 @@ fn a_poll_that_names_no_change_says_what_is_in_force() -> Result<(), Error> {
     let log = Log(Arc::clone(&wiped), Arc::clone(&asked));
     let source = log.with(|policy| policy.manual().guarded(RemovalGuard::new()));
     let props = Properties::builder().source(source).build()?;
-    let id = only(&props).source;
+    let id = first_source(&props).source;
     wiped.store(true, Ordering::SeqCst);
     props.refresh_now().unwrap_err();
     // Restored: nothing has changed since what is in force.
@@ -331,7 +327,7 @@ fn a_poll_that_names_no_change_says_what_is_in_force() -> Result<(), Error> {
     props.refresh_now().unwrap_err();
     props.confirm(id)?;
     assert_eq!(props.get_opt::<i64>("k7")?, None);
-    assert_eq!(only(&props).revision, None);
+    assert_eq!(first_source(&props).revision, None);
     wiped.store(false, Ordering::SeqCst);
     props.refresh_now()?;
     assert_eq!(props.get::<i64>("k7")?, 1);
@@ -340,7 +336,7 @@ fn a_poll_that_names_no_change_says_what_is_in_force() -> Result<(), Error> {
 }
 
 #[test]
-fn what_is_believed_and_refused_for_another_reason_is_tried_again() -> Result<(), Error> {
+fn an_accepted_removal_that_is_rejected_for_another_reason_is_retried() -> Result<(), Error> {
     let need = Memory::from([("need", 1)]);
     let store = Pushed::default();
     let guard = RemovalGuard::new().accept_after(ms(100));
@@ -373,7 +369,7 @@ fn what_is_believed_and_refused_for_another_reason_is_tried_again() -> Result<()
 }
 
 #[test]
-fn a_wipe_is_noticed_although_the_keys_came_moments_ago() -> Result<(), Error> {
+fn a_wipe_of_recent_keys_is_withheld() -> Result<(), Error> {
     let store = Store::of(1, 8);
     let source = store
         .clone()
@@ -390,13 +386,13 @@ fn a_wipe_is_noticed_although_the_keys_came_moments_ago() -> Result<(), Error> {
 }
 
 #[test]
-fn a_check_says_what_publishing_would_do() -> Result<(), Error> {
+fn a_dry_run_reports_what_publication_would_do() -> Result<(), Error> {
     let store = Store::of(1, 20);
     let source = store
         .clone()
         .with(|policy| policy.manual().guarded(RemovalGuard::new()));
     let props = Properties::builder().source(source).build()?;
-    let id = only(&props).source;
+    let id = first_source(&props).source;
     // Within one window: the second is too much only together with the first.
     for (keys, passes) in [(12, true), (8, false), (11, true)] {
         assert_eq!(props.check(id, document(1, keys)).is_ok(), passes, "{keys}");
@@ -407,7 +403,7 @@ fn a_check_says_what_publishing_would_do() -> Result<(), Error> {
 }
 
 #[test]
-fn what_is_not_said_any_more_cannot_be_confirmed() -> Result<(), Error> {
+fn a_withdrawn_removal_cannot_be_confirmed() -> Result<(), Error> {
     let store = Store::of(1, 20);
     let source = store
         .clone()
@@ -425,7 +421,7 @@ fn what_is_not_said_any_more_cannot_be_confirmed() -> Result<(), Error> {
     let error = props.refresh_now().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected);
     assert!(!is_held(&props));
-    assert!(props.confirm(only(&props).source).is_err());
+    assert!(props.confirm(first_source(&props).source).is_err());
     assert_eq!(props.get::<i64>("k7")?, 1);
     Ok(())
 }
@@ -437,7 +433,7 @@ fn kept(dir: &Path, keys: usize) {
 }
 
 #[test]
-fn a_store_that_was_wiped_while_nobody_looked_is_not_believed_at_the_start() -> Result<(), Error> {
+fn a_store_wiped_while_the_program_was_down_is_withheld_at_the_start() -> Result<(), Error> {
     let dir = tempfile::tempdir().unwrap();
     kept(dir.path(), 100);
     let store = Store::of(1, 0);
@@ -452,7 +448,7 @@ fn a_store_that_was_wiped_while_nobody_looked_is_not_believed_at_the_start() -> 
     let props = start(&store)?;
     assert_eq!(props.get::<i64>("k7")?, 1);
     assert!(!props.health().is_up());
-    let source = only(&props);
+    let source = first_source(&props);
     let held = source.held.unwrap();
     assert_eq!((held.gone, held.of), (100, 100));
     assert!(source.cached.is_some());
@@ -476,7 +472,7 @@ fn a_store_that_was_wiped_while_nobody_looked_is_not_believed_at_the_start() -> 
 }
 
 #[test]
-fn values_that_were_kept_and_are_refused_hold_nothing() -> Result<(), Error> {
+fn invalid_cached_values_withhold_nothing() -> Result<(), Error> {
     let dir = tempfile::tempdir().unwrap();
     kept(dir.path(), 100);
     let store = Store::of(2, 3);
@@ -492,12 +488,12 @@ fn values_that_were_kept_and_are_refused_hold_nothing() -> Result<(), Error> {
     assert_eq!(props.get::<i64>("k0")?, 2);
     assert_eq!(props.snapshot().keys().len(), 3);
     assert!(props.health().is_up());
-    assert!(only(&props).cached.is_none() && !is_held(&props));
+    assert!(first_source(&props).cached.is_none() && !is_held(&props));
     Ok(())
 }
 
 #[test]
-fn a_source_that_pushes_is_looked_after_as_any_other() {
+fn a_source_that_pushes_is_guarded_like_any_other() {
     let (told, stale) = support::reports();
     let store = Pushed::default();
     let guard = RemovalGuard::new().accept_after(ms(200));
@@ -539,7 +535,7 @@ fn a_source_that_pushes_is_looked_after_as_any_other() {
 }
 
 #[test]
-fn of_a_few_keys_all_may_go_one_by_one_while_others_come() -> Result<(), Error> {
+fn few_keys_may_all_be_replaced_one_by_one() -> Result<(), Error> {
     let memory = Memory::from([("a", 1), ("b", 2)]);
     let source = memory
         .clone()
@@ -554,7 +550,7 @@ fn of_a_few_keys_all_may_go_one_by_one_while_others_come() -> Result<(), Error> 
 }
 
 #[test]
-fn a_guard_says_how_many_keys_went_before_and_within_which_time() -> Result<(), Error> {
+fn the_removal_error_counts_earlier_removals_and_names_the_window() -> Result<(), Error> {
     let pushed = Pushed::default();
     let guarded = pushed
         .clone()
@@ -569,7 +565,7 @@ fn a_guard_says_how_many_keys_went_before_and_within_which_time() -> Result<(), 
     for part in ["4 of 12 keys", "12 of the 20", "10 seconds"] {
         assert!(told.contains(part), "{part}: {told}");
     }
-    let held = only(&props).held.unwrap();
+    let held = first_source(&props).held.unwrap();
     assert_eq!((held.gone, held.of), (12, 20));
     // All at once needs no explanation.
     updates.send(Update::full(document(1, 12)))?;
@@ -582,7 +578,7 @@ fn a_guard_says_how_many_keys_went_before_and_within_which_time() -> Result<(), 
 }
 
 #[test]
-fn a_smaller_table_in_place_of_a_large_one_is_a_removal_as_well() -> Result<(), Error> {
+fn replacing_a_large_table_by_a_smaller_one_counts_as_removal() -> Result<(), Error> {
     let memory = Memory::new();
     let fields = |count: usize| {
         let fields = (0..count).map(|n| (format!("k{n}").into(), Value::from(1)));

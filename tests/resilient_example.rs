@@ -1,10 +1,8 @@
-//! The example `resilient`: a server that dies and comes back, and a program that does too.
+//! The example `resilient`: its server dies and returns, and so does the program.
 #![cfg(all(target_os = "linux", feature = "http", feature = "toml"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    pub(crate) mod example;
-}
+mod support;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

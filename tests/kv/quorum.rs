@@ -1,4 +1,4 @@
-//! Three servers that are one store: a member may go, and the values do not.
+//! A store of three servers keeps its values when a member fails.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use liveprops::{Properties, Source};
 
 use crate::cluster::Cluster;
 use crate::faults::others_stay;
-use crate::field::{SOON, Store, is_stale, is_up, tell, within};
+use crate::scenario::{SOON, Store, is_stale, is_up, tell, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// How long a change may take from the moment a member went, an election included.
@@ -30,7 +30,7 @@ pub(crate) trait Members: Store {
 
 fn leader<S: Members>(cluster: &Cluster) -> usize {
     let mut found = None;
-    within(SOON, "one leads", || {
+    wait_until(SOON, "one leads", || {
         found = (0..3).find(|n| S::leads(cluster, *n));
         found.is_some()
     });
@@ -61,7 +61,7 @@ impl Three {
         S::prepare(&cluster);
         for n in 0..20 {
             let (key, value) = (format!("app/n{n}"), n.to_string());
-            within(SOON, "it can be written to", || {
+            wait_until(SOON, "it can be written to", || {
                 S::try_put(&cluster, 0, &key, &value)
             });
         }
@@ -74,8 +74,8 @@ impl Three {
         };
         // The watch is set.
         three.put::<S>(&[0, 1, 2]);
-        within(SOON, "it is followed", || three.is_last());
-        within(SOON, "it is told", || is_up(&three.props));
+        wait_until(SOON, "it is followed", || three.is_last());
+        wait_until(SOON, "it is told", || is_up(&three.props));
         Some(three)
     }
 
@@ -85,7 +85,7 @@ impl Three {
         self.last += 1;
         let key = format!("app/step{}", self.last);
         // The others may elect a leader first.
-        within(3 * SOON, "one can write", || {
+        wait_until(3 * SOON, "one can write", || {
             let mut members = members.iter();
             members.any(|n| S::try_put(&self.cluster, *n, &key, "1"))
         });
@@ -99,7 +99,7 @@ impl Three {
     /// The member that the program is connected to.
     fn connected(&self) -> usize {
         let mut found = None;
-        within(SOON, "it is connected to one", || {
+        wait_until(SOON, "it is connected to one", || {
             let open: Vec<usize> = (0..3)
                 .filter(|n| self.cluster.proxies[*n].open() > 0)
                 .collect();
@@ -116,7 +116,7 @@ impl Three {
         let others = self.cluster.others(member);
         self.put::<S>(&others);
         let wrote = begun.elapsed();
-        within(SOON, what, || self.is_last());
+        wait_until(SOON, what, || self.is_last());
         let took = begun.elapsed();
         println!(
             "{:?}: {what}: seen after {} ms, of which {} until the others took it",
@@ -128,11 +128,11 @@ impl Three {
     }
 
     fn is_well(&self) {
-        within(SOON, "it is told", || is_up(&self.props));
+        wait_until(SOON, "it is told", || is_up(&self.props));
     }
 }
 
-pub(crate) fn of_three_members_any_may_be_killed_and_a_lost_majority_is_told<S: Members>() {
+pub(crate) fn any_one_of_three_members_may_be_killed_and_a_lost_majority_is_reported<S: Members>() {
     let Some(mut three) = Three::start::<S>(false) else {
         return;
     };
@@ -146,7 +146,7 @@ pub(crate) fn of_three_members_any_may_be_killed_and_a_lost_majority_is_told<S: 
     // A leader goes on for a moment. Whatever the last one answers after that is neither believed,
     // nor are the values given up.
     let mut told = None;
-    within(SOON, "that there is no majority", || {
+    wait_until(SOON, "that there is no majority", || {
         assert!(three.is_last());
         told = match is_stale(&three.props) {
             true => told.or(Some(Instant::now())),
@@ -159,7 +159,7 @@ pub(crate) fn of_three_members_any_may_be_killed_and_a_lost_majority_is_told<S: 
     three.cluster.restart(second);
     let begun = Instant::now();
     three.put::<S>(&[second]);
-    within(BUDGET, "the change after it", || three.is_last());
+    wait_until(BUDGET, "the change after it", || three.is_last());
     tell::<S>("a majority again: seen", begun.elapsed());
     three.is_well();
     three.cluster.restart(first);
@@ -168,7 +168,7 @@ pub(crate) fn of_three_members_any_may_be_killed_and_a_lost_majority_is_told<S: 
     three.is_well();
 }
 
-pub(crate) fn a_member_that_is_frozen_or_cut_off_from_the_others_is_left<S: Members>() {
+pub(crate) fn a_member_that_is_frozen_or_cut_off_is_left_for_another<S: Members>() {
     let Some(mut three) = Three::start::<S>(true) else {
         return;
     };
@@ -179,9 +179,9 @@ pub(crate) fn a_member_that_is_frozen_or_cut_off_from_the_others_is_left<S: Memb
     three.is_well();
     three.cluster.servers[frozen].thaw();
     three.put::<S>(&[frozen]);
-    within(SOON, "it is followed", || three.is_last());
+    wait_until(SOON, "it is followed", || three.is_last());
     // One that leads takes itself for the leader for a while.
-    within(SOON, "one is followed that may be cut off", || {
+    wait_until(SOON, "one is followed that may be cut off", || {
         let leader = leader::<S>(&three.cluster);
         let first = leader + usize::from(!S::ELECTS_BY_GATES);
         three.props = follow::<S>(&three.cluster, first % 3);
@@ -193,7 +193,7 @@ pub(crate) fn a_member_that_is_frozen_or_cut_off_from_the_others_is_left<S: Memb
     three.is_well();
     three.cluster.heal();
     three.put::<S>(&[0, 1, 2]);
-    within(SOON, "it is followed", || three.is_last());
+    wait_until(SOON, "it is followed", || three.is_last());
     three.is_well();
 }
 

@@ -9,9 +9,10 @@ use liveprops::health::{SourceHealth, Status};
 use liveprops::source::Scope;
 use liveprops::{Builder, Format, Properties, Source};
 
-use crate::child;
 use crate::proxy::Proxy;
 use crate::server::{Kind, Server};
+use crate::support::child;
+pub(crate) use crate::support::wait_until;
 
 /// How long anything may take that has to happen.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -50,20 +51,20 @@ pub(crate) trait Store: Sized + Send + Sync {
     }
 }
 
-pub(crate) struct Field<S> {
+pub(crate) struct Scenario<S> {
     pub(crate) server: Server,
     pub(crate) proxy: Proxy,
     pub(crate) store: S,
 }
 
-impl<S: Store> Field<S> {
+impl<S: Store> Scenario<S> {
     /// A store with some values; `None` where no server can be had.
     pub(crate) fn with(values: &[(&str, &str)]) -> Option<Self> {
-        let field = Self::of(Server::start(S::KIND)?);
+        let scenario = Self::of(Server::start(S::KIND)?);
         values
             .iter()
-            .for_each(|(key, value)| field.store.put(key, value));
-        Some(field)
+            .for_each(|(key, value)| scenario.store.put(key, value));
+        Some(scenario)
     }
 
     /// With a server that runs.
@@ -99,17 +100,6 @@ impl<S: Store> Field<S> {
         assert!(self.server.restart());
         self.store = S::connect(&self.server);
     }
-}
-
-/// How long it took until something held.
-#[track_caller]
-pub(crate) fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) -> Duration {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    begun.elapsed()
 }
 
 /// The store's health: it is the weakest source.
@@ -187,9 +177,11 @@ impl Reader {
     /// A fault is over: the program is up and holds what the store does, nothing has panicked and
     /// no read has waited.
     #[track_caller]
-    pub(crate) fn is_well<S: Store>(&self, field: &Field<S>, props: &Properties) {
-        within(SOON, "it is up", || is_up(props));
-        within(SOON, "it holds what the store does", || field.agrees(props));
+    pub(crate) fn is_well<S: Store>(&self, scenario: &Scenario<S>, props: &Properties) {
+        wait_until(SOON, "it is up", || is_up(props));
+        wait_until(SOON, "it holds what the store does", || {
+            scenario.agrees(props)
+        });
         // A machine that is busy makes a thread wait, but not for as long as a store does.
         let longest = self.longest.load(Ordering::SeqCst);
         assert!(longest < 500, "a read took {longest} ms");

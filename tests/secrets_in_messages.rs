@@ -1,5 +1,5 @@
-//! Words that are no value and may quote one: of validators, of panics, of errors about references, names
-//! and broken structs. None shows a known secret, and all else stays readable.
+//! Messages that may quote a value: of validators, panics, and errors about references, names and
+//! broken structs. None shows a known secret, and all other text stays readable.
 #![allow(missing_docs, clippy::unwrap_used)]
 #![cfg(all(feature = "yaml", feature = "toml"))]
 
@@ -15,9 +15,9 @@ use liveprops::{
 };
 use serde::Deserialize;
 
-#[path = "secret_words/misspelled.rs"]
+#[path = "secrets_in_messages/misspelled.rs"]
 mod misspelled;
-#[path = "secret_words/structs.rs"]
+#[path = "secrets_in_messages/structs.rs"]
 mod structs;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -129,7 +129,7 @@ fn the_panic_of_a_validator_or_a_mapping_shows_no_secret_of_another_key() {
 }
 
 #[test]
-fn a_default_that_is_refused_shows_no_secret() {
+fn the_error_of_a_rejected_default_shows_no_secret() {
     let (_, props, _) = with_secrets(|builder| builder);
     let refuse = |key: &str| {
         let handle = props.property::<String>(key).default(SECRET.to_owned());
@@ -309,7 +309,7 @@ fn of(format: Format, text: &'static str) -> Properties {
 }
 
 #[test]
-fn a_broken_reference_in_a_secret_says_what_is_wrong_and_what_to_do() {
+fn the_error_of_a_broken_reference_in_a_secret_has_reason_and_remedy() {
     let props = of(
         Format::toml(),
         "db.url = 'pg://u:hunter2zz@${host}/x'\ndb.password = 'pa${hunter2zz}x'\n\

@@ -1,15 +1,10 @@
-//! Many clients of one server, and many lives of one client (faults H9, B5, L6).
+//! Many clients that poll one server, and many consecutive instances of one client.
 //!
 //! The machine is shared by all of this, so the tests of this file take turns.
 #![cfg(all(target_os = "linux", feature = "http", feature = "toml"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[allow(dead_code)]
-    pub(crate) mod web;
-}
+mod support;
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +15,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use liveprops::sources::Http;
 use liveprops::{DynamicProperty, Properties, Source};
 use support::child::{self, Child};
+use support::proc::{open_files, threads};
 use support::web::{Web, serve_if_asked};
+use support::{eventually, wait_until};
 
 const CLIENTS: usize = 200;
 const POLL: Duration = Duration::from_secs(1);
@@ -49,15 +46,6 @@ fn the_server_of_these_tests() {
 
 fn web() -> Web {
     Web::start("the_server_of_these_tests")
-}
-
-#[track_caller]
-fn soon(what: &str, mut want: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !want() {
-        assert!(begun.elapsed() < SOON, "not within {SOON:?}: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// The clock that the server notes arrivals by.
@@ -99,7 +87,7 @@ impl Fleet {
             clients,
         };
         fleet.web.signal("-CONT");
-        soon("all have the first value", || fleet.agrees());
+        wait_until(SOON, "all have the first value", || fleet.agrees());
         fleet.bystander.waited();
         fleet
     }
@@ -119,7 +107,7 @@ impl Fleet {
     /// Wants the requests of some intervals from a moment on to be spread.
     fn spread_since(&self, moment: Duration, what: &str) -> Result<(), String> {
         let until = moment + 4 * POLL;
-        soon("some intervals", || now() > until);
+        wait_until(SOON, "some intervals", || now() > until);
         let waited = self.bystander.waited();
         let mut arrivals = self.arrivals_since(moment);
         arrivals.retain(|at| *at <= until);
@@ -149,7 +137,7 @@ impl Fleet {
         let text = format!("qps = {}", self.value);
         self.web.set("app.toml", "ok", text);
         let over = Instant::now() + length;
-        soon("all notice", || {
+        wait_until(SOON, "all notice", || {
             let mut clients = self.clients.iter();
             clients.all(|(props, _)| !props.health().is_up())
         });
@@ -161,7 +149,7 @@ impl Fleet {
         self.web.restart();
         let back = now();
         self.bystander.waited();
-        soon("all have the new value", || self.agrees());
+        wait_until(SOON, "all have the new value", || self.agrees());
         println!("after {length:?} all agree within {:?}", now() - back);
         self.spread_since(back, "after an outage")
     }
@@ -180,7 +168,7 @@ impl Fleet {
         let back = now();
         self.web.signal("-CONT");
         let mut all = Vec::new();
-        soon("all are answered", || {
+        wait_until(SOON, "all are answered", || {
             all = self.arrivals_since(back);
             all.len() >= CLIENTS
         });
@@ -251,7 +239,7 @@ fn wants(mut attempt: impl FnMut() -> Result<(), String>) {
 }
 
 #[test]
-fn a_fleet_that_starts_at_one_moment_asks_spread_over_its_interval() {
+fn a_fleet_that_starts_at_one_moment_polls_spread_over_its_interval() {
     let _turn = turn();
     wants(|| Fleet::start().spread_since(now(), "after the start"));
 }
@@ -279,8 +267,8 @@ fn a_fleet_that_a_pause_of_the_server_brought_into_step_leaves_it() {
 }
 
 #[test]
-fn two_hundred_lives_with_an_address_and_a_cache_leave_no_thread_and_no_file_open() {
-    let test = "two_hundred_lives_with_an_address_and_a_cache_leave_no_thread_and_no_file_open";
+fn two_hundred_instances_with_an_address_and_a_cache_leave_no_thread_and_no_file_open() {
+    let test = "two_hundred_instances_with_an_address_and_a_cache_leave_no_thread_and_no_file_open";
     // In a process of its own, where nobody else comes and goes.
     if let Some(url) = child::role() {
         return two_hundred_lives(&url);
@@ -294,8 +282,7 @@ fn two_hundred_lives_with_an_address_and_a_cache_leave_no_thread_and_no_file_ope
 }
 
 fn two_hundred_lives(url: &str) {
-    let count = |dir: &str| fs::read_dir(dir).unwrap().count();
-    let open = || (count("/proc/self/task"), count("/proc/self/fd"));
+    let open = || (threads(), open_files());
     let state = tempfile::tempdir().unwrap();
     let life = |i: u32| {
         let http = |url: &str| {
@@ -330,10 +317,7 @@ fn two_hundred_lives(url: &str) {
         }
     };
     let settled = |before: (usize, usize)| {
-        let begun = Instant::now();
-        while open() != before && begun.elapsed() < SOON {
-            thread::sleep(Duration::from_millis(5));
-        }
+        eventually(SOON, || open() == before);
         open()
     };
     // Whatever is made once for all.
@@ -346,7 +330,7 @@ fn two_hundred_lives(url: &str) {
     }
     let took = begun.elapsed();
     assert_eq!(settled(before), before, "(threads, files)");
-    let kept = count(state.path().to_str().unwrap());
+    let kept = fs::read_dir(state.path()).unwrap().count();
     assert!((1..=3).contains(&kept), "{kept} files are kept");
     child::say(format!("{before:?} threads and files after {took:?}"));
 }

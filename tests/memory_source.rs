@@ -1,7 +1,8 @@
-//! What is refused of a memory source is taken back, and nothing else is.
+//! A memory source: what it gives to later properties, and how a rejected change is undone.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,8 +10,15 @@ use std::time::Duration;
 use liveprops::sources::Memory;
 use liveprops::{Document, Error, ErrorKind, Origin, Properties, Value};
 
+fn with(memory: &Memory) -> Properties {
+    Properties::builder()
+        .source(memory.clone())
+        .build()
+        .unwrap()
+}
+
 #[test]
-fn refused_set_below_an_empty_table_keeps_the_table() {
+fn a_rejected_set_below_an_empty_table_keeps_the_table() {
     let memory = Memory::new();
     memory.set("a", Value::Table(Box::default())).unwrap();
     let props = Properties::builder()
@@ -30,7 +38,7 @@ fn refused_set_below_an_empty_table_keeps_the_table() {
 }
 
 #[test]
-fn a_removal_made_while_a_set_is_refused_is_not_undone() {
+fn a_removal_made_while_a_set_is_rejected_is_not_undone() {
     let memory = Memory::from([("k", 1)]);
     let armed = Arc::new(AtomicBool::new(false));
     let entered = Arc::new(AtomicBool::new(false));
@@ -72,7 +80,7 @@ fn a_removal_made_while_a_set_is_refused_is_not_undone() {
 }
 
 #[test]
-fn two_refused_sets_at_once_leave_the_good_value() {
+fn two_rejected_sets_at_once_leave_the_good_value() {
     let memory = Memory::from([("k", 1)]);
     let armed = Arc::new(AtomicBool::new(false));
     let entered = Arc::new(AtomicBool::new(false));
@@ -109,7 +117,7 @@ fn two_refused_sets_at_once_leave_the_good_value() {
 }
 
 #[test]
-fn a_shared_memory_is_what_it_says_after_refusals() {
+fn a_shared_memory_agrees_with_its_properties_after_rejections() {
     let memory = Memory::from([("a.x", 1), ("b", 2)]);
     let strict = Properties::builder()
         .source(memory.clone())
@@ -163,7 +171,7 @@ fn a_shared_memory_is_what_it_says_after_refusals() {
 }
 
 #[test]
-fn a_value_over_ten_mebibytes_is_refused_by_every_way_that_leads_in() -> Result<(), Error> {
+fn every_write_rejects_a_value_over_ten_mebibytes() -> Result<(), Error> {
     let memory = Memory::from([("n", 1)]);
     let props = Properties::builder().source(memory.clone()).build()?;
     let most = "x".repeat(10 << 20);
@@ -184,4 +192,65 @@ fn a_value_over_ten_mebibytes_is_refused_by_every_way_that_leads_in() -> Result<
     }
     assert_eq!(props.get::<String>("large")?.len(), most.len());
     Ok(())
+}
+
+#[test]
+fn a_memory_source_gives_later_properties_the_same_values() {
+    let memory = Memory::new();
+    let first = with(&memory);
+    memory.set("a.x", 1).unwrap();
+    let table = BTreeMap::from([("y", 2)]);
+    memory.set("a", table).unwrap();
+    let second = with(&memory);
+    for props in [first, second] {
+        assert_eq!(props.get_opt::<u32>("a.x").unwrap(), None);
+        assert_eq!(props.get::<u32>("a.y").unwrap(), 2);
+    }
+}
+
+#[test]
+fn a_replacement_that_is_no_document_replaces_nothing() {
+    let memory = Memory::from([("a", 1)]);
+    let clash = memory.replace([("b", 1), ("b.x", 2)]).unwrap_err();
+    assert_eq!(clash.kind(), ErrorKind::InvalidKey);
+    assert_eq!(with(&memory).get::<u32>("a").unwrap(), 1);
+}
+
+#[test]
+fn a_rejected_removal_is_undone_in_the_source_too() {
+    let memory = Memory::from([("a", 1)]);
+    let props = with(&memory);
+    let a = props.property::<u32>("a").build().unwrap();
+    assert!(memory.remove("a").is_err());
+    assert_eq!(a.get(), 1);
+    assert_eq!(with(&memory).get::<u32>("a").unwrap(), 1);
+}
+
+#[test]
+fn a_rejected_removal_of_a_tombstone_removes_no_other_key() {
+    let (low, high) = (Memory::from([("a.x", "text")]), Memory::new());
+    high.unset("a").unwrap();
+    let props = Properties::builder()
+        .source(low)
+        .source(high.clone())
+        .build()
+        .unwrap();
+    let x = props.property::<u32>("a.x").default(7).build().unwrap();
+    assert!(high.replace([("b", 1)]).is_err());
+    assert_eq!(x.get(), 7, "the tombstone stays");
+    assert_eq!(props.get::<u32>("b").unwrap(), 1, "the rest is taken");
+}
+
+#[test]
+fn a_rejected_key_of_a_new_table_removes_no_other_key() {
+    let (low, high) = (Memory::from([("a", 1)]), Memory::new());
+    let props = Properties::builder()
+        .source(low)
+        .source(high.clone())
+        .build()
+        .unwrap();
+    let x = props.property::<Option<u32>>("a.x").build().unwrap();
+    assert!(high.replace([("a.x", "text"), ("a.y", "fine")]).is_err());
+    assert_eq!(x.get(), None);
+    assert_eq!(props.get::<String>("a.y").unwrap(), "fine");
 }

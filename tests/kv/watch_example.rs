@@ -5,11 +5,11 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 
 use crate::consul::Client;
-use crate::example::example;
-use crate::field::{Field, SOON};
+use crate::scenario::{SOON, Scenario};
+use crate::support::example::example;
 
 #[test]
-fn an_address_that_is_wrong_is_told_without_its_password() {
+fn an_error_about_an_address_hides_its_password() {
     for url in [
         "ftp://me:s3cret@h/x",
         "me:s3cret@h/x",
@@ -26,11 +26,11 @@ fn an_address_that_is_wrong_is_told_without_its_password() {
 }
 
 #[test]
-fn the_example_prints_what_is_there_and_what_changes() {
-    let Some(field) = Field::<Client>::with(&[("app/rate/qps", "100")]) else {
+fn the_example_prints_values_and_changes() {
+    let Some(scenario) = Scenario::<Client>::with(&[("app/rate/qps", "100")]) else {
         return;
     };
-    let url = format!("consul://127.0.0.1:{}/app", field.proxy.port());
+    let url = format!("consul://127.0.0.1:{}/app", scenario.proxy.port());
     let mut watch = Command::new(example("kv_watch"))
         .arg(url)
         .stdin(Stdio::piped())
@@ -57,7 +57,7 @@ fn the_example_prints_what_is_there_and_what_changes() {
     };
     wait_for("rate.qps = \"100\"");
     wait_for("watching");
-    crate::field::Store::put(&field.store, "app/rate/qps", "200");
+    crate::scenario::Store::put(&scenario.store, "app/rate/qps", "200");
     wait_for("rate.qps: \"100\" -> \"200\" (consul app/rate/qps @");
     drop(watch.stdin.take());
     assert!(watch.wait().unwrap().success());

@@ -1,4 +1,4 @@
-//! Lists that several layers make up, and of which an item cannot be read.
+//! Lists that several layers make up and that contain an unreadable item.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use liveprops::sources::Memory;

@@ -4,12 +4,7 @@
 #![cfg(all(unix, feature = "toml", feature = "watch"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[allow(dead_code)]
-    pub(crate) mod disk;
-}
+mod support;
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,7 +13,8 @@ use std::time::Duration;
 use liveprops::{Properties, sources::File};
 use peak_alloc::PeakAlloc;
 use support::child::{Child, role, say};
-use support::disk::{is_up, open, within};
+use support::disk::{is_up, open};
+use support::time_until;
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -72,7 +68,7 @@ impl Large {
             before,
             live: 0,
         };
-        assert!(within(DEADLINE, || is_up(&large.props)).is_some());
+        assert!(time_until(DEADLINE, || is_up(&large.props)).is_some());
         // The text of the file is freed a moment later.
         let is_stable = |live: &mut usize| {
             let before = std::mem::replace(live, HEAP.current_usage());
@@ -80,7 +76,7 @@ impl Large {
             before == *live
         };
         let mut live = 0;
-        assert!(within(DEADLINE, || is_stable(&mut live)).is_some());
+        assert!(time_until(DEADLINE, || is_stable(&mut live)).is_some());
         large.live = live - large.before;
         large
     }
@@ -91,7 +87,7 @@ impl Large {
 
     fn reload(&self, n: usize) {
         fs::rename(self.path.with_extension(n.to_string()), &self.path).unwrap();
-        let arrived = within(DEADLINE, || self.props.get_opt("n").unwrap() == Some(n));
+        let arrived = time_until(DEADLINE, || self.props.get_opt("n").unwrap() == Some(n));
         assert!(arrived.is_some(), "reload {n}");
     }
 }
@@ -104,7 +100,7 @@ fn an_idle_program_holds_one_tree_after_a_reload() {
     let large = Large::load();
     for n in 1..=2 {
         large.reload(n);
-        let freed = within(DEADLINE, || large.now() < large.live * 11 / 10);
+        let freed = time_until(DEADLINE, || large.now() < large.live * 11 / 10);
         assert!(freed.is_some(), "{} where {} live", large.now(), large.live);
     }
     // What a reader holds is freed soon after the reader lets go, without another commit.
@@ -112,7 +108,7 @@ fn an_idle_program_holds_one_tree_after_a_reload() {
     large.reload(3);
     assert_eq!(reader.get::<usize>("n").unwrap(), 2);
     drop(reader);
-    let freed = within(DEADLINE, || large.now() < large.live * 11 / 10);
+    let freed = time_until(DEADLINE, || large.now() < large.live * 11 / 10);
     assert!(freed.is_some(), "{} where {} live", large.now(), large.live);
     say(format!("{} where {} live", large.now(), large.live));
 }

@@ -1,13 +1,8 @@
-//! Files that are wrong: what is refused, what stays in force, what is said and where.
+//! Malformed files: what is rejected, what stays in force, and what the error says.
 #![cfg(all(unix, feature = "toml", feature = "watch"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[allow(dead_code)]
-    pub(crate) mod disk;
-}
+mod support;
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -24,7 +19,7 @@ use support::child::{self, Child};
 use support::disk::{Desk, Diary, health, is_up, open, replace, soon, stale};
 
 #[test]
-fn a_file_cut_to_nothing_keeps_its_values_and_health_says_why() {
+fn an_emptied_file_keeps_its_values_and_health_has_the_reason() {
     let desk = Desk::new("app.toml", "a = 1\n");
     let props = desk.open();
     let a = props.property::<i64>("a").build().unwrap();
@@ -42,7 +37,7 @@ fn a_file_cut_to_nothing_keeps_its_values_and_health_says_why() {
 }
 
 #[test]
-fn a_file_cut_in_mid_table_keeps_its_values_says_the_line_and_recovers() {
+fn a_file_cut_in_mid_table_keeps_its_values_and_recovers() {
     let whole = "[http]\nretries = 3\n\n[db]\npool = 5\n";
     let desk = Desk::new("app.toml", whole);
     let props = desk.open();
@@ -82,7 +77,7 @@ fn a_file_cut_in_mid_table_keeps_its_values_says_the_line_and_recovers() {
 }
 
 #[test]
-fn one_bad_value_under_a_live_handle_refuses_the_whole_file() {
+fn one_bad_value_under_a_live_handle_rejects_the_whole_file() {
     let desk = Desk::new("app.toml", "qps = 100\nburst = 10\n");
     let props = desk.open();
     let qps = props.property::<u32>("qps").build().unwrap();
@@ -112,7 +107,7 @@ fn one_bad_value_under_a_live_handle_refuses_the_whole_file() {
 }
 
 #[test]
-fn without_a_live_handle_a_bad_value_is_an_error_of_who_reads_it() {
+fn without_a_live_handle_a_bad_value_is_an_error_of_its_read() {
     let desk = Desk::new("app.toml", "qps = 100\nburst = 10\n");
     let props = desk.open();
     replace(&desk.path, "burst = 99\nqps = \"many\"\n");
@@ -256,7 +251,7 @@ fn hostile() -> Vec<Hostile> {
 }
 
 #[test]
-fn hostile_content_is_refused_with_its_place_at_the_start_and_later() {
+fn hostile_content_is_rejected_with_its_line_at_the_start_and_later() {
     for case in hostile() {
         if !support::disk::knows(case.extension) {
             continue;
@@ -301,7 +296,7 @@ fn hostile_content_is_refused_with_its_place_at_the_start_and_later() {
 }
 
 #[test]
-fn what_is_just_within_the_limits_is_taken() {
+fn content_just_within_the_limits_is_accepted() {
     let mut large = b"a = 42\n#".to_vec();
     large.resize(MAX_DOCUMENT_BYTES, b'x');
     let path: Vec<_> = (0..63).map(|level| format!("l{level}")).collect();
@@ -327,7 +322,7 @@ fn what_is_just_within_the_limits_is_taken() {
 }
 
 #[test]
-fn references_in_a_circle_are_refused_and_named() {
+fn a_reference_cycle_is_rejected_and_named() {
     let circle = "n = 1\na = \"${b}\"\nb = \"${c}\"\nc = \"${a}\"\n";
     let named = |error: &Error| {
         let text = error.to_string();
@@ -522,7 +517,7 @@ fn a_file_that_may_not_be_read_for_a_while_keeps_its_values_and_recovers() {
 }
 
 #[test]
-fn a_panic_of_who_reads_takes_no_value_away() {
+fn a_panic_of_a_decoder_removes_no_value() {
     #[derive(Debug)]
     struct Bomb;
     impl<'de> serde::Deserialize<'de> for Bomb {
@@ -549,7 +544,7 @@ fn a_panic_of_who_reads_takes_no_value_away() {
 }
 
 #[test]
-fn a_file_that_was_refused_is_taken_when_another_source_makes_it_acceptable() {
+fn a_rejected_file_is_accepted_once_another_source_makes_it_valid() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("low.toml");
     fs::write(&path, "min = 1\n").unwrap();

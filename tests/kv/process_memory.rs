@@ -8,28 +8,21 @@ use std::time::Duration;
 
 use liveprops::{Properties, Source};
 
-use crate::child::{Child, say};
-use crate::field::within;
+use crate::support::child::{Child, say};
+use crate::support::proc::status;
+use crate::support::wait_until;
 
 /// How long a server may take to do its worst.
 const LONG: Duration = Duration::from_secs(120);
 
-/// What this process holds at most since it began, in KiB.
-fn most() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let number = line.unwrap().split_whitespace().nth(1).unwrap();
-    number.parse().unwrap()
-}
-
 /// The child's part: follows a source until the parent has seen enough, and says by how many KiB it
 /// has grown.
 pub(crate) fn follow(source: impl Source) {
-    let before = most();
+    let before = status("VmHWM");
     let source = source.with(|policy| policy.optional_after(Duration::from_millis(10)));
     let props = Properties::builder().source(source).build().unwrap();
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
-    say(most() - before);
+    say(status("VmHWM") - before);
     drop(props);
 }
 
@@ -44,7 +37,7 @@ pub(crate) fn stays_below(
 ) {
     let role = role.to_string();
     let mut child = Child::of(test).role(&role).start();
-    within(LONG, "the server did its worst", &mut is_enough);
+    wait_until(LONG, "the server did its worst", &mut is_enough);
     assert!(child.ends_well(), "{role}");
     let grown: usize = child.said.recv_timeout(LONG).unwrap().parse().unwrap();
     println!("{test}: {role}: {} KiB", grown);

@@ -1,5 +1,4 @@
-//! Values that are fixed from the start on, and waiting for values at the start (VAL-4, VAL-5,
-//! RES-3).
+//! Bootstrap values, keys that need a restart, and waiting for keys at the start.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -13,7 +12,7 @@ use liveprops::{Error, ErrorKind, Properties, Value};
 use support::{Random, reports};
 
 #[test]
-fn a_key_that_needs_a_restart_keeps_its_value_and_says_what_waits() -> Result<(), Error> {
+fn a_key_that_needs_a_restart_keeps_its_value_and_reports_the_pending_one() -> Result<(), Error> {
     let memory = Memory::from([("http.port", 80), ("qps", 1)]);
     let (report, told) = reports();
     let props = Properties::builder()
@@ -59,7 +58,7 @@ fn a_key_that_needs_a_restart_keeps_its_value_and_says_what_waits() -> Result<()
 }
 
 #[test]
-fn what_needs_a_restart_may_be_a_table_a_reference_a_secret_or_absent() -> Result<(), Error> {
+fn a_key_that_needs_a_restart_may_be_a_table_a_reference_a_secret_or_absent() -> Result<(), Error> {
     let memory = Memory::from([
         ("db.host", Value::from("a")),
         ("db.port", Value::from(1)),
@@ -147,7 +146,7 @@ fn a_bootstrap_key_is_not_redefined_by_anyone_and_whoever_tries_is_reported() ->
 }
 
 #[test]
-fn a_bootstrap_source_is_loaded_once_and_keeps_what_it_said() -> Result<(), Error> {
+fn a_bootstrap_source_is_loaded_once_and_keeps_its_values() -> Result<(), Error> {
     let boot = Memory::from([("a", 1)]);
     let props = Properties::builder().bootstrap(boot.clone()).build()?;
     assert!(boot.set("a", 2).is_err());
@@ -157,7 +156,7 @@ fn a_bootstrap_source_is_loaded_once_and_keeps_what_it_said() -> Result<(), Erro
 }
 
 #[test]
-fn waiting_for_keys_ends_when_they_are_there_and_names_who_is_missing() -> Result<(), Error> {
+fn waiting_for_keys_ends_when_they_are_set_or_names_the_missing_ones() -> Result<(), Error> {
     let memory = Memory::from([("a", 1)]);
     let props = Properties::builder().source(memory.clone()).build()?;
     props.wait_for(["a"], Duration::ZERO)?;
@@ -181,7 +180,7 @@ fn waiting_for_keys_ends_when_they_are_there_and_names_who_is_missing() -> Resul
 }
 
 #[test]
-fn whatever_happens_frozen_keys_stay_and_all_others_are_what_the_layers_say() -> Result<(), Error> {
+fn frozen_keys_stay_and_all_others_follow_the_layers() -> Result<(), Error> {
     const KEYS: [&str; 8] = ["a", "t.u", "t.v.w", "t.v.x", "t.v", "t", "l", "b.c"];
     const FROZEN: [&str; 3] = ["t.v", "a", "b.c"];
     for seed in 1..60 {
@@ -255,7 +254,7 @@ fn whatever_happens_frozen_keys_stay_and_all_others_are_what_the_layers_say() ->
 }
 
 #[test]
-fn a_joined_list_takes_nothing_from_other_layers_where_bootstrap_sets_it() -> Result<(), Error> {
+fn a_joined_list_that_bootstrap_sets_ignores_other_layers() -> Result<(), Error> {
     let remote = Memory::named("remote");
     remote.set("hosts", vec!["evil"])?;
     let props = Properties::builder()
@@ -405,7 +404,7 @@ fn the_program_writes_neither_at_nor_above_nor_below_a_bootstrap_value() -> Resu
 }
 
 #[test]
-fn a_bootstrap_source_that_changes_later_hears_that_it_is_too_late() -> Result<(), Error> {
+fn a_bootstrap_source_that_changes_later_gets_an_error() -> Result<(), Error> {
     let boot = Memory::from([("a", 1)]);
     let props = Properties::builder().bootstrap(boot.clone()).build()?;
     for late in [
