@@ -455,7 +455,13 @@ fn writes(all: &mut Catalog) {
         })
         .build()
         .unwrap();
-    let _port = props.property::<u16>("db.port").build().unwrap();
+    let port = props
+        .property::<u16>("db.port")
+        .validate(|port| match port {
+            9 => Err("port 9 discards what it gets".to_owned()),
+            _ => Ok(()),
+        });
+    let _port = port.build().unwrap();
     let even = props.property::<i64>("even").default(0);
     let even = even.validate(|n| match n % 2 {
         0 => Ok(()),
