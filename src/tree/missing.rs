@@ -167,6 +167,9 @@ impl Generation {
         while let Some(key) = secrets.get(at) {
             let targets = match Found::in_tree(&self.root, key) {
                 Ok(Found::Entry(entry)) => sole_targets(&entry.node),
+                Ok(Found::Inside(..) | Found::Broken(_)) => {
+                    self.sole_target_inside(key).into_iter().collect()
+                }
                 _ => Vec::new(),
             };
             for target in targets {

@@ -413,6 +413,9 @@ impl Generation {
     ) -> Result<T, Error> {
         let mut secrets = Places::default();
         let outcome = found.decode_noting(key, &mut secrets);
+        if outcome.is_err() {
+            self.add_broken_secrets::<T>(key, found, &mut secrets);
+        }
         self.add_referred_secrets(&mut secrets.certain);
         self.add_referred_secrets(&mut secrets.possible);
         self.secrets.add_read(secrets);
