@@ -33,7 +33,7 @@ use crate::sync::lock::{self, Building, CannotLock, CommitLock, Mutex};
 use crate::sync::panics::{self, Panicked};
 use crate::sync::process::ProcessId;
 use crate::tree::diff;
-use crate::tree::layer::{Layer, LayerState, SourceId};
+use crate::tree::layer::{Layer, LayerState, LeftOut, SourceId};
 use crate::tree::quoted::{Quotable, without_secrets};
 use crate::tree::snapshot::{Found, Generation, Pending, Pinned, Stamp};
 use crate::value::document::Document;
@@ -862,16 +862,17 @@ impl Engine {
             if is_literal {
                 document.escape_references();
             }
+            let mut left_out = LeftOut::default();
             if let Some(layer) = old.layers.iter().find(|layer| layer.id == source) {
                 document.keep_last_good(&layer.root);
+                left_out = document.still_left_out(&layer.left_out);
             }
-            let (root, _) = document.into_parts();
+            let contents = (document.into_parts().0, left_out);
             // The decoders and validators are the user's code.
-            let tried =
-                panics::catch(|| commit_state.try_out(&self.rules, &old, source, root, refusal))
-                    .unwrap_or_else(|panic| {
-                        Err(Error::from_panic("trying an update", panic.message()))
-                    })?;
+            let tried = panics::catch(|| {
+                commit_state.try_out(&self.rules, &old, source, contents, refusal)
+            })
+            .unwrap_or_else(|panic| Err(Error::from_panic("trying an update", panic.message())))?;
             Ok(Tried {
                 before: old,
                 after: tried.after,

@@ -225,7 +225,8 @@ impl Properties {
             }
         }
         let key = Key::parse(key).unwrap_or_else(|_| Key::root());
-        explanation.refused = self.0.engine.health_registry.refused_of(key.as_str());
+        (explanation.refused, explanation.clashes) =
+            self.0.engine.health_registry.refused_of(key.as_str());
         explanation
     }
 

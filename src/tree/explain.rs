@@ -54,6 +54,9 @@ pub struct Explanation {
     pub pending_restart: Option<LayerValue>,
     /// Updates of this key that were refused of late, with the reason.
     pub refused: Vec<Error>,
+    /// Clashes of layers at this key, above or below it: a value in force hides one of a weaker layer.
+    /// Nothing was refused.
+    pub clashes: Vec<Error>,
 }
 
 /// Why a key is absent.
@@ -76,8 +79,8 @@ pub enum Absence {
         /// Where it was written.
         origin: Origin,
     },
-    /// The key, or one below it, is a secret of a source that has not answered since the start, and
-    /// secrets are not kept on disk; see [`Cached::with_secrets`](crate::source::Cached::with_secrets).
+    /// The key, or one below it, is a secret of a source that has not answered since the start, or not in
+    /// full, and secrets are not kept on disk; see [`Cached::with_secrets`](crate::source::Cached::with_secrets).
     NotKept {
         /// The name of the source.
         source: String,
@@ -225,6 +228,7 @@ impl Explanation {
             pinned: generation.stamp.pinned,
             pending_restart: pending(generation, key, in_force, &show),
             refused: Vec::new(),
+            clashes: Vec::new(),
         };
         match in_force {
             Found::Entry(entry) => {
@@ -410,7 +414,7 @@ impl fmt::Display for Explanation {
                     write!(f, " ({})", Plain(&origin))?;
                 }
                 Some(Absence::NotKept { source }) => {
-                    write!(f, " has no value until {} answers: ", Plain(source))?;
+                    write!(f, " has no value until {} answers in full: ", Plain(source))?;
                     write!(
                         f,
                         "secrets are not kept on disk; see `Cached::with_secrets`"
@@ -479,6 +483,9 @@ impl fmt::Display for Explanation {
         }
         for refused in &self.refused {
             write!(f, "\n  refused: {refused}")?;
+        }
+        for clash in &self.clashes {
+            write!(f, "\n  note: {clash}")?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::error::{Error, ErrorKind};
 use crate::value::key::{Key, under};
 use crate::value::node::Table;
 
@@ -108,6 +109,9 @@ impl fmt::Display for SourceId {
     }
 }
 
+/// The keys of secrets that a layer lacks because they are not kept on disk.
+pub(crate) type LeftOut = Arc<[Key]>;
+
 /// One source's values at one generation.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerState {
@@ -121,8 +125,9 @@ pub(crate) struct LayerState {
     pub(crate) time: SystemTime,
     /// When the values were last confirmed, if they are those that were kept on disk.
     pub(crate) kept: Option<SystemTime>,
-    /// The secrets that are missing because they are not kept on disk, while `kept` is set.
-    pub(crate) left_out: Arc<[Key]>,
+    /// The secrets that are missing because they are not kept on disk: of all of the source, or of the
+    /// parts that it could not read since.
+    pub(crate) left_out: LeftOut,
     /// Whether the values of the source contain no references: what looks like one is escaped.
     pub(crate) is_literal: bool,
 }
@@ -131,13 +136,24 @@ impl LayerState {
     /// Whether a key, or one below it, has no value because secrets are not kept on disk.
     pub(crate) fn lacks_secret(&self, key: &str) -> bool {
         let is_at = |left_out: &Key| under(left_out.as_str(), key) || under(key, left_out.as_str());
-        self.kept.is_some() && self.left_out.iter().any(is_at)
+        self.left_out.iter().any(is_at)
     }
 
     /// What sorts layers from the strongest to the weakest.
     pub(crate) fn order(&self) -> (i32, std::cmp::Reverse<u64>) {
         (self.layer.rank, std::cmp::Reverse(self.id.0))
     }
+}
+
+/// Says that secrets are missing because they are not kept on disk, if some are.
+pub(crate) fn left_out_hint(left_out: &[Key]) -> Option<Error> {
+    let first = left_out.first()?;
+    let count = left_out.len();
+    let detail = format!(
+        "one of {count} that started without a value, as secrets are not kept on disk; see \
+         `Cached::with_secrets`"
+    );
+    Some(Error::new(ErrorKind::NotFound, detail).with_key(first))
 }
 
 /// How many of the layers, sorted from the strongest, are bootstrap layers.

@@ -280,7 +280,7 @@ fn item_origin(key: &str, leaf: &Entry) -> Option<Origin> {
 }
 
 /// Said about a reference to a secret that is missing after a start from the cache.
-const NOT_KEPT: &str = "the key has no value until its source answers, as secrets are not kept on disk; \
+const NOT_KEPT: &str = "the key has no value until its source answers in full, as secrets are not kept on disk; \
                         see `Cached::with_secrets`";
 
 impl Generation {

@@ -14,7 +14,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::tree::layer;
 use crate::value::Value;
 use crate::value::hamt::Entry;
 use crate::value::key::{Key, MAX_DEPTH, MAX_KEY_BYTES, push_segment};
@@ -88,13 +89,7 @@ pub(crate) struct Kept {
 impl Kept {
     /// Says that secrets are missing, if some are.
     pub(crate) fn without_secrets(&self) -> Option<Error> {
-        let first = self.left_out.first()?;
-        let count = self.left_out.len();
-        let detail = format!(
-            "one of {count} that started without a value, as secrets are not kept on disk; see \
-             `Cached::with_secrets`"
-        );
-        Some(Error::new(ErrorKind::NotFound, detail).with_key(first))
+        layer::left_out_hint(&self.left_out)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::property::stale::Stale;
 use crate::source::{Edit, Refusal};
 use crate::sync::Cell;
 use crate::tree::diff;
-use crate::tree::layer::{SourceId, count_bootstrap};
+use crate::tree::layer::{LeftOut, SourceId, count_bootstrap};
 use crate::tree::merge::{Findings, Merge};
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
@@ -88,7 +88,7 @@ impl CommitState {
                 let done = if is_new {
                     self.edit(current, rules, old, at, edits, Editor::Source(refusal))?
                 } else {
-                    self.replace(current, rules, old, at, says, refusal)?
+                    self.replace(current, rules, old, at, (says, LeftOut::default()), refusal)?
                 };
                 if held_before {
                     self.believe(current, source);
@@ -115,7 +115,7 @@ impl CommitState {
         rules: &Rules,
         old: &Arc<Generation>,
         at: usize,
-        root: Table,
+        contents: (Table, LeftOut),
         refusal: Refusal,
     ) -> Result<Done, Error> {
         let Prepared {
@@ -123,7 +123,7 @@ impl CommitState {
             findings,
             refused,
             kept,
-        } = self.prepare(rules, old, at, root, refusal)?;
+        } = self.prepare(rules, old, at, contents, refusal)?;
         Ok(self.publish(current, rules, proposal, findings, (refused, kept)))
     }
 
@@ -133,7 +133,7 @@ impl CommitState {
         rules: &Rules,
         old: &Arc<Generation>,
         source: SourceId,
-        root: Table,
+        contents: (Table, LeftOut),
         refusal: Refusal,
     ) -> Result<Attempt, Error> {
         let gone = || Error::new(ErrorKind::Closed, format!("{source} was removed"));
@@ -141,7 +141,7 @@ impl CommitState {
         let at = at.ok_or_else(gone)?;
         let layer = &old.layers[at];
         if layer.layer.is_bootstrap() {
-            return if pins::same_tables(&layer.root, &root) {
+            return if pins::same_tables(&layer.root, &contents.0) {
                 Ok(Attempt {
                     after: Arc::clone(old),
                     refused: Vec::new(),
@@ -152,8 +152,8 @@ impl CommitState {
             };
         }
         self.guards
-            .would_hold(source, &old.layers[at].root, &root)?;
-        let prepared = self.prepare(rules, old, at, root, refusal)?;
+            .would_hold(source, &old.layers[at].root, &contents.0)?;
+        let prepared = self.prepare(rules, old, at, contents, refusal)?;
         let Prepared {
             proposal, refused, ..
         } = prepared;
@@ -169,7 +169,7 @@ impl CommitState {
         rules: &Rules,
         old: &Arc<Generation>,
         at: usize,
-        mut root: Table,
+        (mut root, left_out): (Table, LeftOut),
         refusal: Refusal,
     ) -> Result<Prepared, Error> {
         let layers = &old.layers;
@@ -180,6 +180,7 @@ impl CommitState {
             let mut next = layers.to_vec();
             let layer = Arc::make_mut(&mut next[at]);
             (layer.root, layer.kept) = (root.clone(), None);
+            layer.left_out = Arc::clone(&left_out);
             let (merged, merge) = merge_all(rules, &next);
             let mut findings = merge.findings;
             findings.clashes.extend(pins::ignored(&next, at, None));
@@ -327,6 +328,9 @@ impl CommitState {
             }
             let mut next = layers.to_vec();
             let layer = Arc::make_mut(&mut next[at]);
+            if layer.kept.is_some() {
+                layer.left_out = LeftOut::default();
+            }
             (layer.root, layer.kept) = (roots.swap_remove(at), None);
             let Merge {
                 referring,

@@ -23,7 +23,7 @@ use crate::sync::Cell;
 use crate::sync::discard::{Publishing, discard};
 use crate::tree::diff;
 use crate::tree::interpolate::{self, References};
-use crate::tree::layer::{Layer, LayerState, SourceId, count_bootstrap};
+use crate::tree::layer::{Layer, LayerState, LeftOut, SourceId, count_bootstrap, left_out_hint};
 use crate::tree::merge::{Findings, Merge};
 use crate::tree::snapshot::{Found, Generation, Pending, Pinned, Snapshot};
 use crate::value::Value;
@@ -176,14 +176,17 @@ impl CommitState {
                 let at = index_of(source)?;
                 let mut document = document;
                 document.keep_last_good(&old.layers[at].root);
-                let (root, problems) = document.into_parts();
+                let left_out = document.still_left_out(&old.layers[at].left_out);
+                let (root, mut problems) = document.into_parts();
+                problems.hints.extend(left_out_hint(&left_out));
                 if old.layers[at].layer.is_bootstrap() {
                     return confirm_bootstrap(&old, at, &root);
                 }
                 let said = if undone { Said::Tentative } else { Said::All };
                 self.guards
                     .judge(source, &old.layers[at].root, &root, said)?;
-                let mut done = self.replace(current, rules, &old, at, root, refusal)?;
+                let contents = (root, left_out);
+                let mut done = self.replace(current, rules, &old, at, contents, refusal)?;
                 self.believe(current, source);
                 done.problems = Some(problems);
                 Ok(done)
@@ -227,7 +230,8 @@ impl CommitState {
                         interpolate::fix(&mut root, &old.root, context);
                     });
                 }
-                let done = self.replace(current, rules, &old, at, root, Refusal::Whole)?;
+                let contents = (root, LeftOut::default());
+                let done = self.replace(current, rules, &old, at, contents, Refusal::Whole)?;
                 self.believe(current, source);
                 Ok(done)
             }

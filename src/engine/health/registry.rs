@@ -80,6 +80,9 @@ impl Inner {
             news.errors.push(error);
         } else {
             self.note(news, None, generation, error);
+            if let Some(noted) = self.refused.back_mut() {
+                noted.is_clash = true;
+            }
         }
     }
 
@@ -99,6 +102,7 @@ impl Inner {
             time: SystemTime::now(),
             count: before.as_ref().map_or(1, |old| old.count + 1),
             generation,
+            is_clash: false,
         });
         news.errors.extend(before.map(|old| old.error));
     }

@@ -12,6 +12,7 @@ use std::ops::Range;
 use crate::error::MASK;
 use crate::value::secret::assignments::{assignments, escaped_parameters};
 use crate::value::secret::encode;
+use crate::value::secret::files::{pgpass, redis_rules, refresh_tokens, vault_texts};
 use crate::value::secret::logins::logins;
 use crate::value::secret::names::{header_looks_secret, looks_secret};
 use crate::value::secret::tokens::{hashes, tokens};
@@ -74,7 +75,7 @@ fn find(text: &str, found: &mut Found<'_>) {
     let go_on = (!has(b'@') || (user_infos(text, found) && logins(text, found)))
         && (!has(b'=') || assignments(text, found))
         && (!has(b'%') || escaped_parameters(text, found))
-        && (!has(b':') || fields(text, found))
+        && (!has(b':') || (fields(text, found) && pgpass(text, found)))
         && (!has(b' ')
             || (schemes(text, found)
                 && options(text, found)
@@ -82,8 +83,9 @@ fn find(text: &str, found: &mut Found<'_>) {
                 && statements(text, found)))
         && (!has(b'<') || elements(text, found))
         && (!has(b'-') || private_keys(text, found))
-        && (!has(b'/') || webhooks(text, found))
-        && (!has(b'$') || hashes(text, found));
+        && (!has(b'/') || (webhooks(text, found) && refresh_tokens(text, found)))
+        && (!(has(b'>') || has(b'#')) || redis_rules(text, found))
+        && (!has(b'$') || (hashes(text, found) && vault_texts(text, found)));
     if go_on {
         tokens(text, found);
     }
@@ -513,10 +515,13 @@ const PRIVATE_KEYS: [&str; 3] = [
 
 /// Private keys in PEM and in other forms of text.
 fn private_keys(text: &str, found: &mut Found<'_>) -> bool {
-    for (at, begin) in text.match_indices("-----BEGIN ") {
-        let title = text[at + begin.len()..].split("-----").next();
-        if title.is_some_and(|title| title.contains("PRIVATE KEY")) {
-            return found(at..text.len());
+    // Of PEM and of SSH2.
+    for (begin, end) in [("-----BEGIN ", "-----"), ("---- BEGIN ", "----")] {
+        for (at, _) in text.match_indices(begin) {
+            let title = text[at + begin.len()..].split(end).next();
+            if title.is_some_and(|title| title.contains("PRIVATE KEY")) {
+                return found(at..text.len());
+            }
         }
     }
     PRIVATE_KEYS

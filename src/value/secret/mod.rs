@@ -15,6 +15,7 @@ pub(crate) mod buffered;
 mod contents;
 mod credentials;
 mod encode;
+mod files;
 mod forms;
 mod keys;
 mod logins;
