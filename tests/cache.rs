@@ -2048,5 +2048,5 @@ fn a_file_that_is_missing_at_a_start_keeps_its_cached_values() {
 }
 
 #[cfg(feature = "toml")]
-#[path = "cache/partial.rs"]
+#[path = "cached/partial.rs"]
 mod partial;

@@ -147,3 +147,23 @@ fn an_item_of_a_list_that_is_a_reference_marks_the_key_that_it_refers_to() {
     let shown = props.explain("plate").to_string();
     assert!(!shown.contains(MARK), "{shown}");
 }
+
+#[test]
+fn a_change_that_is_read_as_a_list_of_secrets_shows_no_broken_reference() {
+    let memory = Memory::named("m");
+    let props = Properties::builder()
+        .source(memory.clone())
+        .build()
+        .unwrap();
+    let before = props.snapshot();
+    let list = Value::from(vec!["a", "${hunter2abc}"]);
+    memory.set("list", list).unwrap();
+    let changes = props.snapshot().changes_since(&before);
+    let error = changes[0].get::<Vec<Secret<String>>>().unwrap_err();
+    let out = Outputs::default();
+    out.error("change", &error);
+    out.debug("changes", &changes);
+    out.text("explain", props.explain("list"));
+    let all = out.0.lock().unwrap();
+    assert!(all.iter().all(|(_, text)| !text.contains(MARK)), "{all:?}");
+}
