@@ -555,7 +555,7 @@ fn kept_values_that_are_refused_now_are_as_good_as_none() {
 }
 
 #[test]
-fn of_several_only_the_kept_values_that_are_to_blame_are_dropped() {
+fn of_several_restored_layers_only_the_one_that_an_error_names_is_dropped() {
     let place = Place::new();
     let (good, bad) = (Store::down("good"), Store::down("bad"));
     good.set("a", 1);
@@ -564,11 +564,8 @@ fn of_several_only_the_kept_values_that_are_to_blame_are_dropped() {
         let cached = |store: &Store| store.clone().with(|policy| policy.optional().cached());
         let builder = Properties::builder().state_dir(&place.dir);
         let builder = builder.source(cached(&good)).source(cached(&bad));
-        let builder = builder.validate(move |tree| match tree.get_opt::<i64>("b") {
-            Ok(Some(_)) if check => Err("b is not wanted any more".into()),
-            _ => Ok(()),
-        });
-        builder.build().unwrap()
+        let b = Schema::key::<i64>("b").check("not wanted any more", move |_| !check);
+        builder.schema(Schema::new().declare(b)).build().unwrap()
     };
     good.is_down(false);
     bad.is_down(false);
@@ -1263,14 +1260,11 @@ fn a_good_cache_is_used_whatever_the_others_hold() {
                 false => policy.cached(),
             }));
         }
-        let rule = move |view: &liveprops::Snapshot| {
-            let over = |key: &&str| view.get::<i64>(key).is_ok_and(|n| n > most);
-            match ["a", "b", "c"].iter().any(over) {
-                true => Err("too much".to_owned()),
-                false => Ok(()),
-            }
-        };
-        builder.validate(rule).build()
+        let schema = ["a", "b", "c"].iter().fold(Schema::new(), |schema, key| {
+            let key = Schema::key::<i64>(*key);
+            schema.declare(key.check("too much", move |n| *n <= most))
+        });
+        builder.schema(schema).build()
     };
     drop(start(false, 9).unwrap());
     let props = start(true, 2).unwrap();

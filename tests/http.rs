@@ -230,7 +230,7 @@ fn no_answer_but_a_whole_200_takes_a_value_away() {
             b"qps = 7 and no gzip at all",
             "not the gzip",
         ),
-        ("hang", b"", "given up"),
+        ("hang", b"", "timed out"),
     ];
     for (mode, body, says) in faults {
         web.set("app.toml", mode, body);
@@ -965,7 +965,11 @@ fn redirects_stay_where_they_are_and_end() {
     );
     assert_eq!(web.log("loop.toml").len(), 6);
     web.set("where.toml", "status 302", "");
-    refused(load("where.toml"), ErrorKind::Unavailable, "where to");
+    refused(
+        load("where.toml"),
+        ErrorKind::Unavailable,
+        "without a target",
+    );
     web.set("many.toml", "status 300 location: /end.toml", "");
     refused(
         load("many.toml"),

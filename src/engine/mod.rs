@@ -8,5 +8,9 @@ pub(crate) mod dispatcher;
 pub(crate) mod health;
 #[cfg(all(test, loom))]
 mod models;
+pub(crate) mod queue;
+mod record;
+mod shared;
 pub(crate) mod supervisor;
+mod sweep;
 pub(crate) mod threads;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::clock::Clock;
-use crate::engine::commit::candidate::{Rules, TreeValidator};
-use crate::engine::commit::pins::{BOOTSTRAP_RANK, DEFAULT_RANK, reserved};
+use crate::engine::commit::OVERRIDES;
+use crate::engine::commit::bootstrap::reserved;
+use crate::engine::commit::rules::{Rules, TreeValidator};
 use crate::engine::core::Engine;
 use crate::engine::health::SourceEvent;
 use crate::error::{Error, ErrorKind};
@@ -17,7 +18,7 @@ use crate::properties::{Owner, Properties};
 use crate::schema::Schema;
 use crate::source::Source;
 use crate::sync::discard::{Contained, Discard};
-use crate::tree::layer::Layer;
+use crate::tree::layer::{BOOTSTRAP_RANK, DEFAULT_RANK, Layer};
 use crate::tree::snapshot::Snapshot;
 use crate::tree::usage::Usage;
 use crate::value::Value;
@@ -470,8 +471,8 @@ impl Builder {
         }
         if let Some(dir) = self.state_dir {
             engine.cache.open(dir);
-            match engine.cache.rolled_back() {
-                Ok(Some(before)) => engine.begin_with(before)?,
+            match engine.cache.earlier_pin() {
+                Ok(Some(pin)) => engine.restore_pin(pin)?,
                 Ok(None) => {}
                 Err(unusable) => engine.health_registry.note(0, unusable),
             }
@@ -479,7 +480,7 @@ impl Builder {
         let deadline = after(self.timeout);
 
         let mut layers = vec![layer(
-            engine.overrides,
+            OVERRIDES,
             Layer::with_any_rank("overrides", OVERRIDE_RANK),
             "overrides",
         )];
@@ -522,8 +523,8 @@ impl Builder {
         if !faults.is_empty() {
             return Err(Error::all(faults));
         }
-        let instead = follow.iter().filter_map(Loaded::instead).collect();
-        let applied = engine.admit(layers, instead).map_err(|error| {
+        let fallbacks = follow.iter().filter_map(Loaded::fallback).collect();
+        let applied = engine.admit(layers, fallbacks).map_err(|error| {
             let missing = follow.iter().filter_map(Loaded::stood_in_for);
             Error::all([error].into_iter().chain(missing).collect())
         })?;

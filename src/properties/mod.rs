@@ -163,7 +163,7 @@ impl Properties {
                 }
                 engine
                     .health_registry
-                    .malformed(key, self.generation(), error);
+                    .report_malformed(key, self.generation(), error);
                 default
             }
         }
@@ -415,17 +415,17 @@ impl Properties {
         let mut loaded = match started.finish(after(timeout), false) {
             Ok(loaded) => loaded,
             Err(error) => {
-                engine.give_up(id);
+                engine.abandon(id);
                 return Err(error);
             }
         };
-        let instead = loaded.instead().into_iter().collect();
-        match engine.admit(vec![loaded.state.clone()], instead) {
+        let fallbacks = loaded.fallback().into_iter().collect();
+        match engine.admit(vec![loaded.state.clone()], fallbacks) {
             Ok(applied) => {
                 if let Some(lost) = loaded.lost(engine, &applied) {
                     // It holds nothing, so hardly anything can be against that.
                     let _ = engine.commit(Command::Remove(id));
-                    engine.give_up(id);
+                    engine.abandon(id);
                     return Err(lost);
                 }
                 loaded.judged(engine, &applied);
@@ -433,7 +433,7 @@ impl Properties {
                 Ok(id)
             }
             Err(error) => {
-                engine.give_up(id);
+                engine.abandon(id);
                 Err(error)
             }
         }
@@ -450,11 +450,11 @@ impl Properties {
     /// checked with the tree that [`unpin`](Self::unpin) would bring.
     pub fn remove_source(&self, id: SourceId) -> Result<CommitOutcome, Error> {
         let engine = &self.0.engine;
-        engine.is_a_source(id)?;
+        engine.check_is_source(id)?;
         engine.check_rank(Some(id), &Layer::new("", Layer::RANK))?;
         let applied = engine.commit(Command::Remove(id))?;
-        engine.forget(id);
-        engine.health_registry.close(id, applied.generation);
+        engine.remove_source(id);
+        engine.health_registry.remove(id, applied.generation);
         Ok(applied)
     }
 
@@ -466,10 +466,10 @@ impl Properties {
     /// [`ErrorKind::Rejected`](crate::ErrorKind::Rejected) also for the layer of a bootstrap source,
     /// whose rank is reserved.
     pub fn move_source(&self, id: SourceId, layer: Layer) -> Result<CommitOutcome, Error> {
-        self.0.engine.is_a_source(id)?;
+        self.0.engine.check_is_source(id)?;
         self.0.engine.check_rank(Some(id), &layer)?;
         let applied = self.0.engine.commit(Command::Move(id, layer.clone()))?;
-        self.0.engine.health_registry.moved(id, layer);
+        self.0.engine.health_registry.set_layer(id, layer);
         Ok(applied)
     }
 
@@ -515,10 +515,7 @@ impl Properties {
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the source is not there, [`ErrorKind::Other`](crate::ErrorKind::Other) if nothing of it is
     /// held; why the tree without those keys is refused.
     pub fn confirm(&self, id: SourceId) -> Result<CommitOutcome, Error> {
-        self.0.engine.commit(Command::Confirm {
-            source: id,
-            by_time: false,
-        })
+        self.0.engine.commit(Command::Confirm(id))
     }
 
     /// The generations that are kept, see [`Builder::history`], the oldest first; the last is the one
@@ -589,12 +586,12 @@ impl Properties {
     ///
     /// Why it would be refused as a whole; [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the source is not there.
     pub fn check(&self, source: SourceId, candidate: Document) -> Result<DryRun, Error> {
-        let tried = self.0.engine.try_out(source, candidate)?;
+        let tried = self.0.engine.dry_run(source, candidate)?;
         let snapshot = Snapshot(tried.after);
         Ok(DryRun {
             changes: snapshot.changes_since(&Snapshot(tried.before)),
             snapshot,
-            refused: tried.refused,
+            refused: tried.rejected,
             stale_properties: tried.stale.into_iter().map(StaleProperty::now).collect(),
         })
     }

@@ -152,7 +152,7 @@ fn read_key<T: DeserializeOwned>(
     key: &str,
     found: Found<'_>,
 ) -> Result<T, Error> {
-    let read = generation.decode_noting(key, found);
+    let read = generation.decode_recording(key, found);
     read.map_err(|error| generation.explain_missing_of::<T>(key, error))
 }
 
@@ -163,7 +163,7 @@ fn read_table<T: DeserializeOwned>(
 ) -> Result<T, Error> {
     let read = match found {
         Found::Nothing => generation.decode_absent(key),
-        found => generation.decode_noting(key, found),
+        found => generation.decode_recording(key, found),
     };
     read.map_err(|error| generation.explain_missing(error))
 }
@@ -211,9 +211,9 @@ fn build<T: Send + Sync + 'static>(
         validate(&terms.validators, &default.value)
             .map_err(|reason| refused_default(&key, &reason, host))?;
     }
-    let host_now = host.upgrade().ok_or_else(closed)?;
+    let host_now = host.upgrade().ok_or_else(Error::closed)?;
     let mut terms = Some(terms);
-    let mut outcome = Err(closed());
+    let mut outcome = Err(Error::closed());
     host_now.between_commits(&mut |generation, registry| {
         // A slot that keeps its last good value would give a new handle a value that is not in force.
         let is_broken = |terms: &Spec<T>| {
@@ -274,7 +274,7 @@ fn fresh<T: Send + Sync + 'static>(
     registry: &mut Registry,
 ) -> Result<DynamicProperty<T>, Error> {
     let Some(terms) = left.take() else {
-        return Err(closed());
+        return Err(Error::closed());
     };
     let plain =
         terms.fallbacks.is_empty() && terms.default.is_none() && terms.validators.is_empty();
@@ -340,8 +340,4 @@ fn sharable<T: Send + Sync + 'static>(
                 && decoder.prefix == terms.decoder.prefix;
             same.then(|| slot.keep())
         })
-}
-
-fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the properties this belongs to are gone")
 }

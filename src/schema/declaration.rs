@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::decode::{self, Way};
+use crate::decode::{self, TypePath};
 use crate::error::{Error, ErrorKind, MASK};
 use crate::schema::Schema;
 use crate::schema::shape::{Kind, Shape};
@@ -21,7 +21,7 @@ use crate::value::hamt::Entry;
 use crate::value::key::Key;
 use crate::value::node::Node;
 use crate::value::origin::Origin;
-use crate::value::secret::{self, noticing};
+use crate::value::secret::{self, detect_secret_read};
 use crate::value::units::ByteSize;
 
 /// What is declared of one key that holds a `T`; made by [`Schema::key`](crate::Schema::key).
@@ -81,7 +81,7 @@ pub(super) struct Field {
     /// Where the type, or the default, has secrets below the key.
     pub(super) marks: Vec<Key>,
     /// Where the type has secrets whose names depend on the value.
-    pub(super) ways: Vec<Way>,
+    pub(super) ways: Vec<TypePath>,
     /// Whether the default or an allowed value has a secret in it, wherever.
     pub(super) leaks: bool,
     pub(super) restart: bool,
@@ -162,7 +162,7 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         let mut allowed: Vec<T> = Vec::new();
         for value in &values {
             let read = |masked| decode::from_value(key, value, &origin(), masked);
-            let (outcome, secret) = noticing(|| read(false));
+            let (outcome, secret) = detect_secret_read(|| read(false));
             self.leaks |= secret || secret::holds_secret(value);
             match outcome {
                 Ok(value) => allowed.push(value),
@@ -257,19 +257,19 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
                 judge(&rules, key, found, hidden, generation)
             }),
         };
-        for way in decode::secret_places::<T>() {
+        for way in decode::secret_paths::<T>() {
             field.mark(&key, way);
         }
         if let Some(default) = &field.default {
             let node = Node::of(default.clone(), &origin());
-            let mut read = decode::Places::default();
+            let mut read = decode::SecretKeys::default();
             let decode = || {
                 let value =
-                    decode::from_node_noting::<T>(key.as_str(), Some(&node), true, &mut read);
+                    decode::from_node_recording::<T>(key.as_str(), Some(&node), true, &mut read);
                 drop(value.map(Discard::new));
             };
             // A panic is told with the verdict on the default.
-            let (_, secret) = noticing(|| panics::catch(decode));
+            let (_, secret) = detect_secret_read(|| panics::catch(decode));
             field.leaks |= secret || secret::holds_secret(default);
             let read = read.certain.iter().chain(&read.possible);
             let below = read.filter_map(|read| Key::parse(read).ok());
@@ -302,7 +302,7 @@ impl<T> fmt::Debug for Declaration<T> {
 
 impl Field {
     /// Notes a place in the type where a secret is read.
-    fn mark(&mut self, key: &Key, mut way: Way) {
+    fn mark(&mut self, key: &Key, mut way: TypePath) {
         // A list of secrets is one.
         while way.last().is_some_and(Option::is_none) {
             way.pop();
@@ -379,7 +379,7 @@ impl Field {
         generation: Option<&Generation>,
     ) -> Result<(), Error> {
         let ask = || (self.judge)(key, found, hidden, generation);
-        let (verdict, read) = noticing(|| panics::catch(ask));
+        let (verdict, read) = detect_secret_read(|| panics::catch(ask));
         verdict.unwrap_or_else(|panic| {
             // What it panicked with may quote the value, or any part of it.
             let masked = read || hidden() || holds_secret(found, generation);
@@ -401,8 +401,8 @@ fn judge<T: DeserializeOwned + 'static>(
     hidden: Hidden<'_>,
     generation: Option<&Generation>,
 ) -> Result<(), Error> {
-    let (value, read) = noticing(|| match generation {
-        Some(generation) => generation.decode_noting(key, found),
+    let (value, read) = detect_secret_read(|| match generation {
+        Some(generation) => generation.decode_recording(key, found),
         None => found
             .decode(key, false.into())
             .or_else(|_| found.decode(key, hidden().into())),

@@ -49,7 +49,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::de::DeserializeOwned;
 
-use crate::decode::Way;
+use crate::decode::TypePath;
 use crate::error::{Error, ErrorKind};
 use crate::schema::declaration::{Fault, Field};
 use crate::schema::nearest::{Lookalikes, Names};
@@ -242,7 +242,7 @@ impl Schema {
             let above = key.segments().count();
             for below in self.below(key.as_str()) {
                 let names: Vec<_> = below.segments().skip(above).collect();
-                let leads = |way: &Way| {
+                let leads = |way: &TypePath| {
                     let mut steps = way.iter().zip(&names);
                     steps.all(|(wanted, name)| wanted.is_none_or(|wanted| wanted == name))
                 };

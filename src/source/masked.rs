@@ -8,7 +8,6 @@ use crate::error::Error;
 use crate::source::{
     Content, Make, Policy, Refusal, Sink, Source, SourceContext, Ticket, Timing, Update, Watching,
 };
-use crate::sync::panics;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Credentials;
@@ -29,8 +28,7 @@ impl Masked {
 
     /// Runs code of the source; what it panics with may quote a credential as well.
     fn run<R>(&self, run: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
-        let outcome = panics::catch(run)
-            .unwrap_or_else(|panic| Err(Error::from_panic("the source", panic.message())));
+        let outcome = Error::catch("the source", run);
         outcome.map_err(|error| self.credentials.mask_error(error))
     }
 }

@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use serde::de::DeserializeOwned;
 
-use crate::decode::{self, Places};
+use crate::decode::{self, SecretKeys};
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
 use crate::value::key::Key;
@@ -27,9 +27,9 @@ fn as_written(node: &Node) -> Option<Node> {
 }
 
 /// Adds the keys at and below `key` that a `T` reads as secrets although references there are broken.
-pub(crate) fn add_secrets<T: DeserializeOwned>(key: &str, node: &Node, secrets: &mut Places) {
+pub(crate) fn add_secrets<T: DeserializeOwned>(key: &str, node: &Node, secrets: &mut SecretKeys) {
     if let Some(written) = as_written(node) {
-        drop(decode::from_node_noting::<T>(
+        drop(decode::from_node_recording::<T>(
             key,
             Some(&written),
             true,
@@ -44,7 +44,7 @@ impl Generation {
         &self,
         key: &str,
         found: Found<'_>,
-        secrets: &mut Places,
+        secrets: &mut SecretKeys,
     ) {
         match found {
             Found::Nothing | Found::Inside(..) => {}
@@ -55,7 +55,7 @@ impl Generation {
                 else {
                     return;
                 };
-                drop(decode::from_value_noting::<T>(
+                drop(decode::from_value_recording::<T>(
                     key, value, origin, true, secrets,
                 ));
             }

@@ -68,8 +68,8 @@ impl KeyChange {
             return Ok(None);
         };
         let key = self.key.as_str();
-        let mut secrets = decode::Places::default();
-        let outcome = decode::from_node_noting(key, Some(&entry.node), false, &mut secrets);
+        let mut secrets = decode::SecretKeys::default();
+        let outcome = decode::from_node_recording(key, Some(&entry.node), false, &mut secrets);
         if outcome.is_err() {
             broken_secrets::add_secrets::<T>(key, &entry.node, &mut secrets);
         }

@@ -275,7 +275,7 @@ impl Explanation {
                 origin,
                 generation: layer.generation,
                 time: layer.time,
-                cached: layer.kept,
+                cached: layer.restored,
                 location: None,
             });
         }

@@ -284,7 +284,7 @@ fn is_list(value: &Value) -> bool {
     match value {
         Value::List(_) => true,
         Value::Text(_) => {
-            !value.may_refer() && decode::items(value).is_some() && !decode::spells_a_map(value)
+            !value.may_refer() && decode::items(value).is_some() && !decode::is_map_text(value)
         }
         _ => false,
     }

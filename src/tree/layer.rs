@@ -109,7 +109,7 @@ impl fmt::Display for SourceId {
     }
 }
 
-/// The keys of secrets that a layer lacks because they are not kept on disk.
+/// The keys of secrets that a layer lacks because they are not written to disk.
 pub(crate) type LeftOut = Arc<[Key]>;
 
 /// One source's values at one generation.
@@ -123,17 +123,17 @@ pub(crate) struct LayerState {
     /// The generation that brought the newest change of this layer, and when.
     pub(crate) generation: u64,
     pub(crate) time: SystemTime,
-    /// When the values were last confirmed, if they are those that were kept on disk.
-    pub(crate) kept: Option<SystemTime>,
-    /// The secrets that are missing because they are not kept on disk: of all of the source, or of the
-    /// parts that it could not read since.
+    /// When the values were last confirmed, if they were restored from disk.
+    pub(crate) restored: Option<SystemTime>,
+    /// The secrets that restored values lack, since secrets are not written to disk: all of them, or those
+    /// of the parts that the source could not read since.
     pub(crate) left_out: LeftOut,
-    /// Whether the values of the source contain no references: what looks like one is escaped.
+    /// Whether the values of the source contain no references: a text that looks like one is escaped.
     pub(crate) is_literal: bool,
 }
 
 impl LayerState {
-    /// Whether a key, or one below it, has no value because secrets are not kept on disk.
+    /// Whether a key, or one below it, has no value because secrets are not written to disk.
     pub(crate) fn lacks_secret(&self, key: &str) -> bool {
         let is_at = |left_out: &Key| under(left_out.as_str(), key) || under(key, left_out.as_str());
         self.left_out.iter().any(is_at)
@@ -145,7 +145,7 @@ impl LayerState {
     }
 }
 
-/// Says that secrets are missing because they are not kept on disk, if some are.
+/// The hint that secrets are missing because they are not written to disk, if some are.
 pub(crate) fn left_out_hint(left_out: &[Key]) -> Option<Error> {
     let first = left_out.first()?;
     let count = left_out.len();

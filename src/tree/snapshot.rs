@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 
-use crate::decode::{self, Mask, Places};
+use crate::decode::{self, Mask, SecretKeys};
 use crate::error::{Error, ErrorKind, MASK};
 use crate::tree::change::{self, KeyChange};
 use crate::tree::diff;
@@ -204,7 +204,7 @@ impl<'a> Found<'a> {
             Found::Inside(value, entry) => (*value, entry),
         };
         let secret = matches!(&derived.node, Node::Resolved(r) if r.secret);
-        Some(decode::shown(value, masked || secret))
+        Some(decode::describe(value, masked || secret))
     }
 
     /// The value by the short way, for a key that is not plain itself.
@@ -243,20 +243,22 @@ impl<'a> Found<'a> {
     }
 
     /// As [`decode`](Self::decode) without a mask, and adds the keys that were read as a secret.
-    fn decode_noting<T: DeserializeOwned>(
+    fn decode_recording<T: DeserializeOwned>(
         &self,
         key: &str,
-        secrets: &mut Places,
+        secrets: &mut SecretKeys,
     ) -> Result<T, Error> {
         match self {
-            Found::Nothing => decode::from_node_noting(key, None, false, secrets),
-            Found::Root(table) => decode::from_table_noting(key, Some(table), false, secrets),
-            Found::Entry(entry) => decode::from_node_noting(key, Some(&entry.node), false, secrets),
+            Found::Nothing => decode::from_node_recording(key, None, false, secrets),
+            Found::Root(table) => decode::from_table_recording(key, Some(table), false, secrets),
+            Found::Entry(entry) => {
+                decode::from_node_recording(key, Some(&entry.node), false, secrets)
+            }
             Found::Broken(_) => self.decode(key, false.into()),
             Found::Inside(value, entry) => {
                 let nowhere = Origin::new("", "");
                 let origin = entry.node.origin().unwrap_or(&nowhere);
-                decode::from_value_noting(key, value, origin, false, secrets)
+                decode::from_value_recording(key, value, origin, false, secrets)
             }
         }
     }
@@ -386,18 +388,18 @@ impl Generation {
 
     /// Decodes what stands at a key, and from now on hides what was read as a secret. Errors do not
     /// show what may be one.
-    pub(crate) fn decode_noting<T: DeserializeOwned>(
+    pub(crate) fn decode_recording<T: DeserializeOwned>(
         &self,
         key: &str,
         found: Found<'_>,
     ) -> Result<T, Error> {
         self.check_arguments::<T>(key, found)?;
-        match self.decode_once_noting(key, found) {
+        match self.decode_once_recording(key, found) {
             Ok(value) => Ok(value),
             Err(error) => match self.without_rivals::<T>(key, found, error) {
                 Some(entry) => {
                     let found = Found::Entry(&entry);
-                    let outcome = self.decode_once_noting(key, found);
+                    let outcome = self.decode_once_recording(key, found);
                     outcome.or_else(|_| self.decode_masked(key, found))
                 }
                 None => self.decode_masked(key, found),
@@ -406,13 +408,13 @@ impl Generation {
         }
     }
 
-    fn decode_once_noting<T: DeserializeOwned>(
+    fn decode_once_recording<T: DeserializeOwned>(
         &self,
         key: &str,
         found: Found<'_>,
     ) -> Result<T, Error> {
-        let mut secrets = Places::default();
-        let outcome = found.decode_noting(key, &mut secrets);
+        let mut secrets = SecretKeys::default();
+        let outcome = found.decode_recording(key, &mut secrets);
         if outcome.is_err() {
             self.add_broken_secrets::<T>(key, found, &mut secrets);
         }
@@ -424,8 +426,8 @@ impl Generation {
 
     /// Decodes an absent subtree as an empty one, and from now on hides what is read as a secret in it.
     pub(crate) fn decode_absent<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
-        let mut secrets = Places::default();
-        let outcome = decode::from_table_noting(key, None, false, &mut secrets);
+        let mut secrets = SecretKeys::default();
+        let outcome = decode::from_table_recording(key, None, false, &mut secrets);
         self.secrets.add_read(secrets);
         // What is read later is a secret before it is there.
         self.secrets.add_all(decode::secret_keys::<T>(key));
@@ -505,7 +507,7 @@ impl Generation {
             Some(value) => Ok(value),
             None => {
                 self.hide_fields::<T>(key, found);
-                self.decode_noting(key, found)
+                self.decode_recording(key, found)
                     .map_err(|error| self.explain_missing_of::<T>(key, error))
             }
         }
@@ -538,7 +540,7 @@ impl Generation {
                 Some(value) => Ok(Some(value)),
                 None => {
                     self.hide_fields::<T>(key, found);
-                    self.decode_noting(key, found)
+                    self.decode_recording(key, found)
                         .map(Some)
                         .map_err(|error| self.explain_missing(error))
                 }
@@ -752,7 +754,7 @@ impl Snapshot {
         self.0.note(key, found);
         let read = match found {
             Found::Nothing => self.0.decode_absent(key),
-            found => self.0.decode_noting(key, found),
+            found => self.0.decode_recording(key, found),
         };
         read.map_err(|error| self.0.explain_missing(error))
     }

@@ -16,6 +16,7 @@ pub(crate) mod literal;
 pub(crate) mod name;
 pub(crate) mod node;
 pub(crate) mod origin;
+pub(crate) mod percent;
 pub(crate) mod plain;
 pub(crate) mod scan;
 pub(crate) mod secret;

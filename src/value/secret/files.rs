@@ -1,15 +1,15 @@
 //! Secrets in the files and the commands of tools: the lines of `pgpass`, rules of Redis, texts of Ansible
 //! Vault, and refresh tokens of Google.
 
-use crate::value::secret::forms::{Found, is_shown_value, words};
+use crate::value::secret::values::{OnSecret, is_shown_value, words};
 
 /// The passwords in lines of `pgpass`: `host:5432:database:user:password`.
-pub(super) fn pgpass(text: &str, found: &mut Found<'_>) -> bool {
+pub(super) fn find_pgpass_passwords(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
     let mut begin = 0;
     for line in text.split('\n') {
         let end = begin + line.trim_end_matches('\r').len();
         let password = password_in(&text[begin..end]);
-        if password.is_some_and(|password| !found(end - password.len()..end)) {
+        if password.is_some_and(|password| !on_secret(end - password.len()..end)) {
             return false;
         }
         begin += line.len() + 1;
@@ -41,7 +41,7 @@ fn password_in(line: &str) -> Option<&str> {
 }
 
 /// The passwords in rules of Redis: `user app on >hunter2 ~* +@all`, `ACL SETUSER app >hunter2`.
-pub(super) fn redis_rules(text: &str, found: &mut Found<'_>) -> bool {
+pub(super) fn find_redis_passwords(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
     if !text.contains([' ', '\t']) || !text.contains(['>', '#']) {
         return true;
     }
@@ -59,7 +59,7 @@ pub(super) fn redis_rules(text: &str, found: &mut Found<'_>) -> bool {
             b'#' => is_hash(),
             _ => false,
         };
-        if is_rule && is_password && !found(word.start + 1..word.end) {
+        if is_rule && is_password && !on_secret(word.start + 1..word.end) {
             return false;
         }
     }
@@ -67,13 +67,13 @@ pub(super) fn redis_rules(text: &str, found: &mut Found<'_>) -> bool {
 }
 
 /// Texts that Ansible Vault encrypted.
-pub(super) fn vault_texts(text: &str, found: &mut Found<'_>) -> bool {
+pub(super) fn find_vault_texts(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
     const BEGIN: &str = "$ANSIBLE_VAULT;";
-    text.find(BEGIN).is_none_or(|at| found(at..text.len()))
+    text.find(BEGIN).is_none_or(|at| on_secret(at..text.len()))
 }
 
 /// Refresh tokens of Google: `1//0g` and 30 characters or more.
-pub(super) fn refresh_tokens(text: &str, found: &mut Found<'_>) -> bool {
+pub(super) fn find_refresh_tokens(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
     let mut done = 0;
     text.match_indices("1//0").all(|(at, begin)| {
@@ -84,6 +84,6 @@ pub(super) fn refresh_tokens(text: &str, found: &mut Found<'_>) -> bool {
         let rest = &text.as_bytes()[at + begin.len()..];
         let length = rest.iter().take_while(|byte| is_part(byte)).count();
         done = at + begin.len() + length;
-        length < 30 || found(at..done)
+        length < 30 || on_secret(at..done)
     })
 }
