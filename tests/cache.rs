@@ -2049,3 +2049,7 @@ fn a_file_that_is_missing_at_a_start_keeps_its_cached_values() {
     assert_eq!(number(&props, "a"), None);
     assert!(props.health().is_up());
 }
+
+#[cfg(feature = "toml")]
+#[path = "cached/partial.rs"]
+mod partial;
