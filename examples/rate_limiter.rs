@@ -1,5 +1,5 @@
-//! A token bucket that follows its property while it is under load: each phase sets another rate,
-//! and the requests that get through follow it.
+//! A token bucket that follows its property under load. Each phase sets another rate, and the number of
+//! accepted requests follows.
 //!
 //! `cargo run --release --example rate_limiter`
 
@@ -18,7 +18,13 @@ struct TokenBucket {
 
 impl TokenBucket {
     fn new(props: &Properties) -> Result<Self, Error> {
-        let positive = |value: &f64| *value > 0.0;
+        let positive = |value: &f64| {
+            if *value > 0.0 {
+                Ok(())
+            } else {
+                Err("must be positive".to_owned())
+            }
+        };
         let rate = props
             .property("ratelimit.qps")
             .default(100.0)

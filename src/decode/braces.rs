@@ -1,4 +1,4 @@
-//! Text that spells a table: JSON, or an inline table such as `{a = 1, b = "x"}`.
+//! Reads text in braces as a table: JSON, or an inline table such as `{a = 1, b = "x"}`.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::decode::text;
 use crate::value::Value;
 use crate::value::key::{MAX_DEPTH, MAX_TABLES, MAX_VALUES};
 
-/// Whether text is meant as a table in braces.
+/// Whether a text is meant as a table in braces.
 pub(super) fn is_braced(text: &str) -> bool {
     text.trim_start().starts_with('{')
 }
@@ -24,7 +24,7 @@ pub(super) fn table(text: &str) -> Result<BTreeMap<Box<str>, Value>, &'static st
     Ok(fields)
 }
 
-/// The items of a list in JSON; `None` if this is no JSON.
+/// The items of a JSON list; `None` if the text is no JSON.
 pub(super) fn json_list(text: &str) -> Option<Box<[Value]>> {
     let mut reader = Reader::new(text, true);
     reader.skip();
@@ -39,7 +39,7 @@ pub(super) fn json_list(text: &str) -> Option<Box<[Value]>> {
     }
 }
 
-/// Whether the text of a JSON list has an item with an escaped NUL, which every format refuses.
+/// Whether the text of a JSON list has an item with an escaped NUL, which every format rejects.
 pub(super) fn list_holds_nul(text: &str) -> bool {
     let text = text.trim_start();
     if !text.starts_with('[') || !text.contains("\\u0000") {
@@ -56,7 +56,7 @@ pub(super) fn unquote(text: &str) -> Result<(String, &str), &'static str> {
     Ok((inside, reader.rest()))
 }
 
-/// A text may have as many tables and values as a document.
+/// A text has the same limits as a document.
 pub(super) const MANY_TABLES: &str = "more than 100000 tables and lists in one text";
 pub(super) const MANY_VALUES: &str = "more than 1000000 values in one text";
 
@@ -69,8 +69,8 @@ const NO_COMMA: &str = "a missing comma between two entries";
 struct Reader<'a> {
     text: &'a str,
     at: usize,
-    /// Whether only JSON is taken.
-    strict: bool,
+    /// Whether only JSON is accepted.
+    is_json: bool,
     /// The tables and lists so far.
     tables: usize,
     /// The other values so far.
@@ -78,11 +78,11 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(text: &'a str, strict: bool) -> Self {
+    fn new(text: &'a str, is_json: bool) -> Self {
         Self {
             text,
             at: 0,
-            strict,
+            is_json,
             tables: 0,
             values: 0,
         }
@@ -101,8 +101,8 @@ impl<'a> Reader<'a> {
         self.rest().chars().next()
     }
 
-    /// Steps over a character that may be here, and over the space around it.
-    fn takes(&mut self, c: char) -> bool {
+    /// Skips a character, if it is the next one, and the space around it.
+    fn skips(&mut self, c: char) -> bool {
         self.skip();
         let found = self.peek() == Some(c);
         if found {
@@ -126,13 +126,13 @@ impl<'a> Reader<'a> {
 
     fn table(&mut self, depth: usize) -> Result<BTreeMap<Box<str>, Value>, &'static str> {
         self.open(depth)?;
-        if !self.takes('{') {
+        if !self.skips('{') {
             return Err("no `{` at its start");
         }
         let mut fields = BTreeMap::new();
-        while !self.takes('}') {
+        while !self.skips('}') {
             let name = self.name()?;
-            let named = (!self.strict && self.takes('=')) || self.takes(':');
+            let named = (!self.is_json && self.skips('=')) || self.skips(':');
             if !named {
                 return Err("a name without `=` or `:` in braces");
             }
@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
             if fields.insert(name, value).is_some() {
                 return Err("a name that stands twice");
             }
-            if !self.takes(',') {
+            if !self.skips(',') {
                 match self.peek() {
                     Some('}') => {}
                     None | Some(']') => return Err("a `{` that is not closed"),
@@ -153,11 +153,11 @@ impl<'a> Reader<'a> {
 
     fn list(&mut self, depth: usize) -> Result<Value, &'static str> {
         self.open(depth)?;
-        self.takes('[');
+        self.skips('[');
         let mut items = Vec::new();
-        while !self.takes(']') {
+        while !self.skips(']') {
             items.push(self.value(depth + 1)?);
-            if !self.takes(',') {
+            if !self.skips(',') {
                 match self.peek() {
                     Some(']') => {}
                     None | Some('}') => return Err("a `[` that is not closed"),
@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
         if let Some(quote) = self.quote() {
             return self.quoted(quote).map(String::into_boxed_str);
         }
-        if self.strict {
+        if self.is_json {
             return Err(NO_JSON);
         }
         let name = self.bare(&['=', ':', ',', '{', '}', '[', ']', '"']);
@@ -203,7 +203,7 @@ impl<'a> Reader<'a> {
                 Some(quote) => self.quoted(quote).map(Value::from),
                 None => Err(NO_JSON),
             },
-            _ if self.strict => json_scalar(self.bare(&[',', '}', ']'])).ok_or(NO_JSON),
+            _ if self.is_json => json_scalar(self.bare(&[',', '}', ']'])).ok_or(NO_JSON),
             _ => {
                 let word = self.bare(&[',', '}', ']']);
                 if word.contains(['\n', '\r']) || text::runs_on(word, &['=', ':']) {
@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
 
     fn quote(&self) -> Option<char> {
         self.peek()
-            .filter(|c| *c == '"' || (*c == '\'' && !self.strict))
+            .filter(|c| *c == '"' || (*c == '\'' && !self.is_json))
     }
 
     fn bare(&mut self, ends: &[char]) -> &'a str {
@@ -288,8 +288,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What a bare word is. A number that is spelled unusually stays text, which reads as the same number
-/// and keeps its spelling.
+/// The value of a bare word. A number in an unusual notation stays text, which is read as the same number
+/// and keeps its notation.
 fn scalar(word: &str) -> Value {
     match word {
         "true" => return Value::Bool(true),
@@ -310,7 +310,7 @@ fn scalar(word: &str) -> Value {
     }
 }
 
-/// What a bare word is in JSON. A number keeps its spelling.
+/// The value of a bare word in JSON. A number keeps its notation.
 fn json_scalar(word: &str) -> Option<Value> {
     if let "true" | "false" | "null" = word {
         return Some(scalar(word));

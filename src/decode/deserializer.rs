@@ -15,12 +15,12 @@ use crate::decode::diagnose::inference::EntryTypes;
 use crate::decode::diagnose::placeholder::Placeholder;
 use crate::decode::diagnose::visit_recorder::VisitRecorder;
 use crate::decode::diagnose::wording::type_name;
-use crate::decode::diagnose::{secret_trials, untyped};
+use crate::decode::diagnose::{trial, untyped};
 use crate::decode::forward::forward_similar_methods;
 use crate::decode::input::{Input, Path, Segment};
 use crate::decode::request::Context;
 use crate::decode::scalars::{address, visit_int};
-use crate::decode::text::{self, Whole};
+use crate::decode::text::{self, AnyInteger};
 use crate::value::Value;
 use crate::value::key;
 use crate::value::origin::Origin;
@@ -70,8 +70,8 @@ macro_rules! integers {
             let range = || format!("{} ({} to {})", stringify!($t), $t::MIN, $t::MAX);
             let number = self.integer(stringify!($t), &range).and_then(|number| {
                 let number = match number {
-                    Whole::Signed(number) => $t::try_from(number).ok(),
-                    Whole::Huge(number) => $t::try_from(number).ok(),
+                    AnyInteger::Signed(number) => $t::try_from(number).ok(),
+                    AnyInteger::Huge(number) => $t::try_from(number).ok(),
                 };
                 number.ok_or_else(|| self.fault("out of range", range()))
             });
@@ -251,7 +251,7 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
         or_placeholder!(self.deserialize_struct(name, fields, visitor));
         if let Some((path, _)) = self.context.request.substitute {
             if key::under(&self.path_text(), path) {
-                secret_trials::record_fields(fields);
+                trial::record_fields(fields);
             }
         }
         self.record_entry_types(EntryTypes::Distinct);

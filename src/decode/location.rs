@@ -9,7 +9,7 @@ use crate::error::ErrorKind;
 use crate::value::key;
 use crate::value::malformed_case;
 use crate::value::origin::Origin;
-use crate::value::secret::{self, looks_secret};
+use crate::value::secret::{self, Secrets, looks_secret};
 
 /// The detail of a null in a list.
 pub(crate) const NULL_ITEM: &str = "the item is null; write a value, or leave the item out";
@@ -34,27 +34,26 @@ pub(super) fn first_origin(input: Input<'_>) -> Option<&Origin> {
 }
 
 impl<'a, 'de> ValueDeserializer<'a, 'de> {
+    /// The known secret keys.
+    pub(super) fn secrets(&self) -> Option<&'a Secrets> {
+        self.context.request.mask.secrets
+    }
+
     /// Whether the key of the value is secret.
     pub(super) fn is_secret_by_name(&self, path: &str) -> bool {
-        let secrets = self.context.request.mask.secrets;
-        secrets.map_or_else(|| looks_secret(path), |secrets| secrets.is_secret(path))
+        let by_name = || looks_secret(path);
+        self.secrets().map_or_else(by_name, |it| it.is_secret(path))
     }
 
     /// Whether errors mask the value.
     pub(super) fn is_masked(&self, path: &str) -> bool {
-        let by_name = || match self.context.request.mask.secrets {
+        let by_name = || match self.secrets() {
             Some(secrets) if self.input.is_container() => secrets.is_secret(path),
             // A text may spell a table with a secret key.
             Some(secrets) => secrets.hides(path),
             None => looks_secret(path),
         };
-        let is_plain = || {
-            self.context
-                .request
-                .mask
-                .secrets
-                .is_some_and(|it| it.form_is_plain(path))
-        };
+        let is_plain = || self.secrets().is_some_and(|it| it.form_is_plain(path));
         let by_form = || match self.input {
             Input::Text(text) => {
                 self.count_search(text);
@@ -113,18 +112,14 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
             return fault;
         }
         let mut location = self.location();
-        if self.input.is_container() && (inner.custom || inner.found.is_some()) {
+        if self.input.is_container() && (inner.custom || inner.rejection.is_some()) {
             // serde may quote any value below.
             let holds_secret = self.context.reads_secret.get()
-                || self
-                    .context
-                    .request
-                    .mask
-                    .secrets
-                    .is_some_and(|it| it.hides(&location.path))
+                || self.secrets().is_some_and(|it| it.hides(&location.path))
                 || self.input.holds_secret();
             location.may_quote |= holds_secret;
-            if let Some(found) = inner.found.as_ref().and_then(Found::description) {
+            let found = inner.rejection.as_ref().map(|rejection| &rejection.found);
+            if let Some(found) = found.and_then(Found::description) {
                 location.description = Some(found);
                 location.masked |= holds_secret;
             }
@@ -145,10 +140,8 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
             key::push_segment(&mut location.path, field);
             if let Some((input, origin)) = self.find(field) {
                 let path = location.path.as_str();
-                let is_secret = match self.context.request.mask.secrets {
-                    Some(secrets) => secrets.hides(path),
-                    None => looks_secret(path),
-                };
+                let by_name = || looks_secret(path);
+                let is_secret = self.secrets().map_or_else(by_name, |it| it.hides(path));
                 location.masked |= is_secret || input.holds_secret();
                 location.description = Some(input.description());
                 location.origin = origin.or(self.origin).map(ToString::to_string);

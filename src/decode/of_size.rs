@@ -59,8 +59,8 @@ impl<'de> Visitor<'de> for SizeVisitor {
 
 /// The number of a text in any base, if 64 bits hold it.
 fn natural(text: &str) -> Option<u64> {
-    match text::whole(text) {
-        Ok(text::Whole::Signed(number)) => u64::try_from(number).ok(),
+    match text::integer(text) {
+        Ok(text::AnyInteger::Signed(number)) => u64::try_from(number).ok(),
         _ => None,
     }
 }

@@ -72,7 +72,7 @@ impl ValueDeserializer<'_, '_> {
 
     /// The names of the entries with known secrets; `None` if they are not known.
     fn secrets_below(&self, path: &str) -> Option<BTreeSet<String>> {
-        match self.context.request.mask.secrets {
+        match self.secrets() {
             Some(secrets) => secrets.names_below(path),
             None => Some(BTreeSet::new()),
         }

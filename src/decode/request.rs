@@ -125,11 +125,11 @@ impl<'a> Request<'a> {
     /// Runs one pass over the value.
     #[inline]
     pub(super) fn run<'de, T: Deserialize<'de>>(
-        self,
+        &self,
         diagnosis: Option<(&RefCell<Diagnosis>, &'de TextArena)>,
     ) -> Result<T, Fault> {
         let context = Context {
-            request: &self,
+            request: self,
             reads_secret: Cell::new(false),
             converted_name: Cell::new(None),
             work: Cell::new(0),

@@ -12,7 +12,7 @@ use crate::decode::deserializer::ValueDeserializer;
 use crate::decode::diagnose::collect::or_collect;
 use crate::decode::diagnose::fault::Fault;
 use crate::decode::input::Input;
-use crate::decode::text::{self, Float, NumberFault, Whole};
+use crate::decode::text::{self, AnyInteger, Float, NumberError};
 use crate::value::units;
 
 /// The detail of a float that a program set.
@@ -29,20 +29,20 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
         &self,
         expected: &str,
         range: &dyn Fn() -> String,
-    ) -> Result<Whole, Fault> {
+    ) -> Result<AnyInteger, Fault> {
         match self.input.canonical() {
-            Input::Int(value) => Ok(Whole::Signed(i128::from(value))),
-            Input::Big(value) => Ok(Whole::Signed(*value)),
-            Input::Text(text) => text::whole(text).map_err(|fault| match fault {
-                NumberFault::Empty => self.fault("empty text", expected),
-                NumberFault::Range => self.fault("out of range", range()),
+            Input::Int(value) => Ok(AnyInteger::Signed(i128::from(value))),
+            Input::Big(value) => Ok(AnyInteger::Signed(*value)),
+            Input::Text(text) => text::integer(text).map_err(|fault| match fault {
+                NumberError::Empty => self.fault("empty text", expected),
+                NumberError::Range => self.fault("out of range", range()),
                 _ => self.fault("not an integer", expected),
             }),
             // Programs that write JSON and YAML do not distinguish `5.0` from `5`.
             _ => match self.written() {
-                Some(written) => written.whole().map_err(|fault| match fault {
-                    NumberFault::Range => self.fault("out of range", range()),
-                    NumberFault::Inexact => self.fault(LOST_DIGITS, expected),
+                Some(written) => written.integer().map_err(|fault| match fault {
+                    NumberError::Range => self.fault("out of range", range()),
+                    NumberError::Inexact => self.fault(LOST_DIGITS, expected),
                     _ => self.fault("not an integer", expected),
                 }),
                 None => Err(self.wrong_type(expected)),
@@ -53,8 +53,8 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
     /// Reads a float.
     pub(super) fn float<F: Float>(&self, expected: &str) -> Result<F, Fault> {
         let float = match self.input.canonical() {
-            Input::Int(value) => F::of_i128(i128::from(value)).ok_or(NumberFault::Inexact),
-            Input::Big(value) => F::of_i128(*value).ok_or(NumberFault::Inexact),
+            Input::Int(value) => F::of_i128(i128::from(value)).ok_or(NumberError::Inexact),
+            Input::Big(value) => F::of_i128(*value).ok_or(NumberError::Inexact),
             Input::Text(text) => text::float(text),
             _ => match self.written() {
                 Some(written) => written.float(),
@@ -62,10 +62,10 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
             },
         };
         float.map_err(|fault| match fault {
-            NumberFault::Empty => self.fault("empty text", expected),
-            NumberFault::Malformed => self.fault("not a number", expected),
-            NumberFault::Range => self.fault("out of range", expected),
-            NumberFault::Inexact => {
+            NumberError::Empty => self.fault("empty text", expected),
+            NumberError::Malformed => self.fault("not a number", expected),
+            NumberError::Range => self.fault("out of range", expected),
+            NumberError::Inexact => {
                 self.fault("an integer this type cannot hold exactly", expected)
             }
         })
@@ -99,8 +99,8 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
             Input::Text(text) => self.size_of_text(text),
             Input::Float(value) if value.fract() == 0.0 => {
                 match self.integer("ByteSize", &|| "ByteSize".to_owned()) {
-                    Ok(Whole::Huge(_)) => Err(self.fault("out of range", "ByteSize")),
-                    Ok(Whole::Signed(number)) => Ok(number),
+                    Ok(AnyInteger::Huge(_)) => Err(self.fault("out of range", "ByteSize")),
+                    Ok(AnyInteger::Signed(number)) => Ok(number),
                     Err(fault) => Err(fault),
                 }
             }
@@ -125,9 +125,9 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
     fn size_of_text(&self, text: &str) -> Result<i128, Fault> {
         units::byte_size(text)
             .map(|size| i128::from(size.as_u64()))
-            .or_else(|detail| match text::whole(text) {
+            .or_else(|detail| match text::integer(text) {
                 // A number in another base has no unit.
-                Ok(Whole::Signed(number)) if !text.trim_start().starts_with('-') => Ok(number),
+                Ok(AnyInteger::Signed(number)) if !text.trim_start().starts_with('-') => Ok(number),
                 _ => Err(self.fault(detail, "ByteSize")),
             })
     }
@@ -169,13 +169,13 @@ pub(super) fn visit_int<'de, V: Visitor<'de>>(value: i128, visitor: V) -> Result
 type Parts = SeqDeserializer<std::array::IntoIter<Part, 2>, Fault>;
 
 /// A duration as serde's own implementation reads it.
-pub(in crate::decode) fn duration_parts(value: Duration) -> Parts {
+pub(crate) fn duration_parts(value: Duration) -> Parts {
     let nanos = u64::from(value.subsec_nanos());
     SeqDeserializer::new([Part(value.as_secs()), Part(nanos)].into_iter())
 }
 
 /// The seconds or the nanoseconds of a duration.
-pub(in crate::decode) struct Part(u64);
+pub(crate) struct Part(u64);
 
 impl IntoDeserializer<'_, Fault> for Part {
     type Deserializer = serde::de::value::U64Deserializer<Fault>;

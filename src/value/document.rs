@@ -122,7 +122,7 @@ impl Document {
         origin: &Origin,
     ) -> Result<(), Error> {
         if key.is_root() {
-            let detail = "the root holds no value";
+            let detail = "the root cannot have a value; set the keys below it";
             return Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(origin));
         }
         let fits = value.check(path.len());
@@ -364,6 +364,19 @@ impl Document {
     pub(crate) fn keep_last_good(&mut self, before: &Table) {
         let emptied = self.unread.keep_last_good(&mut self.root, before);
         self.report.problems.extend(emptied);
+    }
+
+    /// Whether a part of the source could not be read.
+    pub(crate) fn is_partial(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// The keys among `left_out` that still lack a value because a part of the source could not be read.
+    pub(crate) fn still_left_out(&self, left_out: &[Key]) -> Arc<[Key]> {
+        let is_missing = |key: &&Key| {
+            self.unread.may_have(key.as_str()) && self.root.find(key.segments()).is_none()
+        };
+        left_out.iter().filter(is_missing).cloned().collect()
     }
 
     /// Has all values contain no references: `${` in them is text.

@@ -13,7 +13,7 @@ const MAX_RETRIES: usize = 32;
 
 /// The choices that are left for the enum that fails at present.
 #[derive(Clone, Default)]
-pub(in crate::decode) struct Alternatives {
+pub(crate) struct Alternatives {
     /// The path of the enum.
     path: String,
     retries: usize,
@@ -31,7 +31,7 @@ struct Alternative {
 impl Inference {
     /// Returns the first of the forms that the variants of the enum at `path` expect, and keeps the
     /// others. Without any, returns to the alternative that was kept last.
-    pub(in crate::decode) fn choose_alternative(
+    pub(crate) fn choose_alternative(
         &mut self,
         path: &str,
         choices: Vec<(Visit, Form)>,

@@ -17,7 +17,7 @@ const SEARCH: usize = 32;
 
 /// What the passes of a diagnosis have cost.
 #[derive(Default)]
-pub(in crate::decode) struct Budget {
+pub(crate) struct Budget {
     total: usize,
     /// The cost of the most expensive pass.
     largest: usize,
@@ -26,41 +26,41 @@ pub(in crate::decode) struct Budget {
 
 impl Budget {
     /// Adds the cost of a pass.
-    pub(in crate::decode) fn count(&mut self, work: usize) {
+    pub(crate) fn count(&mut self, work: usize) {
         self.total = self.total.saturating_add(work);
         self.largest = self.largest.max(work);
         self.last = work;
     }
 
     /// Subtracts the last pass: a pass that finds a form is needed, and there are few forms.
-    pub(in crate::decode) fn uncount_last_pass(&mut self) {
+    pub(crate) fn uncount_last_pass(&mut self) {
         self.total = self.total.saturating_sub(std::mem::take(&mut self.last));
     }
 
     /// Whether the passes have cost so much that the search ends.
-    pub(in crate::decode) fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         self.total > FREE_WORK.saturating_add(MAX_PASSES.saturating_mul(self.largest))
     }
 }
 
 impl ValueDeserializer<'_, '_> {
     /// Counts the entries of a list or a table, or one entry that is read.
-    pub(in crate::decode) fn count_entries(&self, entries: usize) {
+    pub(crate) fn count_entries(&self, entries: usize) {
         self.count(ENTRY * entries);
     }
 
     /// Counts a value that serde buffers.
-    pub(in crate::decode) fn count_visit(&self) {
+    pub(crate) fn count_visit(&self) {
         self.count(VISIT);
     }
 
     /// Counts a text that is searched for secrets.
-    pub(in crate::decode) fn count_search(&self, text: &str) {
+    pub(crate) fn count_search(&self, text: &str) {
         self.count(SEARCH * text.len());
     }
 
     /// Counts the cost of something in this pass, such as the bytes of a text that is split.
-    pub(in crate::decode) fn count(&self, work: usize) {
+    pub(crate) fn count(&self, work: usize) {
         let total = self.context.work.get();
         self.context.work.set(total.saturating_add(work));
     }

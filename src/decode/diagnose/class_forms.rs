@@ -6,7 +6,7 @@ use crate::decode::input::Input;
 
 /// How a value is written. Values of one class and one notation get the same form.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(in crate::decode) enum Notation {
+pub(crate) enum Notation {
     Text,
     /// An item of JSON text.
     Item,
@@ -17,7 +17,7 @@ pub(in crate::decode) enum Notation {
 }
 
 impl Notation {
-    pub(in crate::decode) fn of(de: &ValueDeserializer<'_, '_>) -> Self {
+    pub(crate) fn of(de: &ValueDeserializer<'_, '_>) -> Self {
         match de.input.canonical() {
             Input::Text(_) if de.json.is_some() => Notation::Item,
             Input::Text(_) => Notation::Text,
@@ -31,21 +31,21 @@ impl Notation {
 
 /// The forms of a class. A value gets the first form that it can be read in.
 #[derive(Clone, Default)]
-pub(in crate::decode) struct Forms(Vec<(Notation, Form)>);
+pub(crate) struct Forms(Vec<(Notation, Form)>);
 
 impl Forms {
     /// The first form of a notation that applies.
-    pub(in crate::decode) fn find(
+    pub(crate) fn find<R>(
         &self,
         notation: Notation,
-        applies: impl Fn(Form) -> bool,
-    ) -> Option<Form> {
+        apply: impl Fn(Form) -> Option<R>,
+    ) -> Option<R> {
         let forms = self.0.iter().filter(|(of, _)| *of == notation);
-        forms.map(|(_, form)| *form).find(|form| applies(*form))
+        forms.map(|(_, form)| *form).find_map(apply)
     }
 
     /// Adds a form, behind those that earlier variants expect of the same value.
-    pub(in crate::decode) fn add(&mut self, notation: Notation, earlier: &[Form], form: Form) {
+    pub(crate) fn add(&mut self, notation: Notation, earlier: &[Form], form: Form) {
         let position =
             |all: &[(Notation, Form)], form| all.iter().position(|it| *it == (notation, form));
         let expected = earlier.iter().copied().chain([form]);
@@ -63,7 +63,7 @@ impl Forms {
     }
 
     /// Puts a form before all others.
-    pub(in crate::decode) fn promote(&mut self, notation: Notation, form: Form) {
+    pub(crate) fn promote(&mut self, notation: Notation, form: Form) {
         self.0.retain(|it| *it != (notation, form));
         self.0.insert(0, (notation, form));
     }

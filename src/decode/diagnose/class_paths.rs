@@ -22,7 +22,7 @@ pub(super) const NAMES: char = '\u{1e}';
 pub(super) const VARIANT: char = '\u{1d}';
 
 /// A path at which serde asked for a value of any type.
-pub(in crate::decode) struct Site {
+pub(crate) struct Site {
     pub(super) path: String,
     /// The path, and whether the name or the value is meant.
     pub(super) id: String,
@@ -33,7 +33,7 @@ pub(in crate::decode) struct Site {
 
 impl Inference {
     /// The site of a value.
-    pub(in crate::decode) fn site(&self, de: &ValueDeserializer<'_, '_>) -> Site {
+    pub(crate) fn site(&self, de: &ValueDeserializer<'_, '_>) -> Site {
         let path = de.path_text();
         let (id, class) = if de.is_name {
             let table = de.path.parent.map(|table| self.class(table));

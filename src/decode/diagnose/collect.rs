@@ -14,7 +14,7 @@ use crate::decode::input::{Path, Segment};
 
 /// The classes of which faults can be collected.
 #[derive(Default)]
-pub(in crate::decode) struct Collected {
+pub(crate) struct Collected {
     /// The classes of lists and maps, whose entries have one type.
     uniform: HashSet<String>,
     /// The classes of which a fault has come out of a pass.
@@ -49,7 +49,7 @@ impl Collected {
     }
 
     /// Whether a fault at a path can be collected: no type hides those of its class.
-    pub(in crate::decode) fn may_collect(&mut self, path: &Path<'_>, fault: &Fault) -> bool {
+    pub(crate) fn may_collect(&mut self, path: &Path<'_>, fault: &Fault) -> bool {
         let Some(class) = self.class(path) else {
             return false;
         };
@@ -62,7 +62,7 @@ impl Collected {
     }
 
     /// Records that the fault at a path has come out of a pass.
-    pub(in crate::decode) fn report(&mut self, path: &str) {
+    pub(crate) fn report(&mut self, path: &str) {
         let raised = self.raised.take();
         let class = raised.filter(|(at, _)| at == path).map(|(_, class)| class);
         self.reported.extend(class);
@@ -71,7 +71,7 @@ impl Collected {
 
 impl ValueDeserializer<'_, '_> {
     /// Records a list or a map, whose entries have one type.
-    pub(in crate::decode) fn record_uniform(&self) {
+    pub(crate) fn record_uniform(&self) {
         if let Some(diagnosis) = self.context.diagnosis {
             let diagnosis = &mut *diagnosis.borrow_mut();
             if diagnosis.inference.reporting {
@@ -82,7 +82,7 @@ impl ValueDeserializer<'_, '_> {
 
     /// The placeholder for a bad value, if its fault can be collected; otherwise the fault.
     #[cold]
-    pub(in crate::decode) fn placeholder_for(&self, fault: Fault) -> Result<Placeholder, Fault> {
+    pub(crate) fn placeholder_for(&self, fault: Fault) -> Result<Placeholder, Fault> {
         match self.context.diagnosis {
             Some(diagnosis) if !self.is_name => diagnosis.borrow_mut().collect(self.path, fault),
             _ => Err(fault),
@@ -102,4 +102,4 @@ macro_rules! or_collect {
         }
     };
 }
-pub(in crate::decode) use or_collect;
+pub(crate) use or_collect;

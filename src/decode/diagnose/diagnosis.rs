@@ -44,10 +44,10 @@ fn buffered_below(path: &str) -> String {
 
 /// The state of a diagnosis. All paths are canonical keys.
 #[derive(Default)]
-pub(in crate::decode) struct Diagnosis {
-    pub(in crate::decode) inference: Inference,
+pub(crate) struct Diagnosis {
+    pub(crate) inference: Inference,
     pub(super) collected: Collected,
-    pub(in crate::decode) budget: Budget,
+    pub(crate) budget: Budget,
     /// The bad values whose types accept few placeholders.
     pub(super) any_placeholders: HashMap<String, AnyPlaceholder>,
     /// The types of missing fields.
@@ -73,7 +73,7 @@ pub(super) enum AnyPlaceholder {
 
 impl Diagnosis {
     /// A copy for passes whose results do not count.
-    pub(in crate::decode) fn fork(&self) -> Self {
+    pub(crate) fn fork(&self) -> Self {
         Self {
             inference: self.inference.clone(),
             any_placeholders: self.any_placeholders.clone(),
@@ -85,10 +85,7 @@ impl Diagnosis {
     }
 
     /// The level of the placeholder for a path, if the value there is bad.
-    pub(in crate::decode) fn placeholder_level(
-        &self,
-        path: impl FnOnce() -> String,
-    ) -> Option<usize> {
+    pub(crate) fn placeholder_level(&self, path: impl FnOnce() -> String) -> Option<usize> {
         if self.bad_values.is_empty() {
             return None;
         }
@@ -101,12 +98,12 @@ impl Diagnosis {
     }
 
     /// Whether an entry of a table is left out.
-    pub(in crate::decode) fn is_skipped(&self, table: &str, name: &str) -> bool {
+    pub(crate) fn is_skipped(&self, table: &str, name: &str) -> bool {
         !self.skipped.is_empty() && self.skipped.contains(&below(table, name))
     }
 
     /// The missing fields of the struct at a path.
-    pub(in crate::decode) fn missing_at(&self, path: &str) -> Vec<&'static str> {
+    pub(crate) fn missing_at(&self, path: &str) -> Vec<&'static str> {
         self.missing.get(path).cloned().unwrap_or_default()
     }
 
@@ -131,11 +128,7 @@ impl Diagnosis {
     }
 
     /// Records the type of a missing field.
-    pub(in crate::decode) fn record_missing_type(
-        &mut self,
-        path: &str,
-        expected: impl FnOnce() -> String,
-    ) {
+    pub(crate) fn record_missing_type(&mut self, path: &str, expected: impl FnOnce() -> String) {
         if self.is_missing(path) && !self.missing_types.contains_key(path) {
             self.missing_types.insert(path.to_owned(), expected());
         }
@@ -154,12 +147,12 @@ impl Diagnosis {
     }
 
     /// Whether the search for errors has cost enough.
-    pub(in crate::decode) fn is_exhausted(&self) -> bool {
+    pub(crate) fn is_exhausted(&self) -> bool {
         self.inference.reporting && self.budget.is_spent()
     }
 
     /// Whether a path is that of a missing field.
-    pub(in crate::decode) fn is_missing(&self, path: &str) -> bool {
+    pub(crate) fn is_missing(&self, path: &str) -> bool {
         let mut missing = self.missing.iter();
         missing.any(|(table, names)| names.iter().any(|name| below(table, name) == path))
     }
@@ -188,7 +181,7 @@ impl Diagnosis {
     }
 
     /// Collects a fault, and puts a placeholder in the place of its value from now on.
-    pub(in crate::decode) fn collect_fault(&mut self, fault: Fault) {
+    pub(crate) fn collect_fault(&mut self, fault: Fault) {
         let path = fault
             .0
             .location
@@ -322,7 +315,7 @@ impl Diagnosis {
             let level = self.bad_values.get(*path);
             under(path, &location.path) && level.is_some_and(|level| level + 1 < LEVELS)
         };
-        let is_of_value = fault.0.found.is_some() || fault.0.custom;
+        let is_of_value = fault.0.rejection.is_some() || fault.0.custom;
         let mut visited_placeholders = self.visited_placeholders.iter().filter(|_| is_of_value);
         let Some(path) = visited_placeholders.find(may_be) else {
             return false;

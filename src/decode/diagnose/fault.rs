@@ -10,8 +10,8 @@ use serde::de::{Expected, Unexpected};
 
 use crate::decode::diagnose::form::INTEGERS;
 use crate::decode::diagnose::rejection::{self, Found, Rejection};
-use crate::decode::diagnose::secret_trials;
 use crate::decode::diagnose::text_arena::address;
+use crate::decode::diagnose::trial;
 use crate::decode::diagnose::wording::{
     is_number, is_serde_internal, is_serde_wording, list_names, truncate,
 };
@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, MASK};
 const HIDDEN_DETAIL: &str = "cannot be read";
 
 /// The detail of an environment variable that is set to empty text.
-pub(in crate::decode) const EMPTY_VARIABLE: &str = "empty text: the variable is set to nothing; unset it, or \
+pub(crate) const EMPTY_VARIABLE: &str = "empty text: the variable is set to nothing; unset it, or \
                                          skip empty variables by `Env::ignore_empty`";
 
 /// The detail of a value of a type that is never accepted.
@@ -35,43 +35,39 @@ const UNREAD_SECRET: &str = "a secret that cannot be read";
 
 /// A failed request. Boxed, so that the result of a success stays small.
 #[derive(Debug)]
-pub(in crate::decode) struct Fault(pub(in crate::decode) Box<FaultData>);
+pub(crate) struct Fault(pub(crate) Box<FaultData>);
 
 #[derive(Debug)]
-pub(in crate::decode) struct FaultData {
-    pub(in crate::decode) kind: ErrorKind,
-    pub(in crate::decode) detail: String,
+pub(crate) struct FaultData {
+    pub(crate) kind: ErrorKind,
+    pub(crate) detail: String,
     /// Whether `detail` is the message of a user's type, which may quote the value.
-    pub(in crate::decode) custom: bool,
-    pub(in crate::decode) expected: Option<String>,
+    pub(crate) custom: bool,
+    pub(crate) expected: Option<String>,
     /// Whether `expected` is the type at the location, as the message names none.
-    pub(in crate::decode) expected_from_type: bool,
+    pub(crate) expected_from_type: bool,
     /// The type of the field, if `expected` is internal to serde.
-    pub(in crate::decode) field_type: Option<String>,
+    pub(crate) field_type: Option<String>,
     /// Whether the type rejected the value during its visit, so that serde had not buffered it.
-    pub(in crate::decode) unbuffered: bool,
-    /// The value that serde rejected, as serde reports it.
-    pub(in crate::decode) found: Option<Found>,
-    /// Which value that was; see [`Rejection::subject`].
-    pub(in crate::decode) subject: Option<usize>,
-    /// The variants of the enum, if the name of a variant is unknown.
-    pub(in crate::decode) variants: Option<&'static [&'static str]>,
+    pub(crate) unbuffered: bool,
+    /// The rejection that it is about.
+    pub(crate) rejection: Option<Rejection>,
     /// The field that a struct has in several spellings.
-    pub(in crate::decode) duplicate: Option<&'static str>,
+    pub(crate) duplicate: Option<&'static str>,
     /// If the other spelling of that field is not known: the names of the table that the struct has read.
     /// The last one is a spelling, and one of the others is.
-    pub(in crate::decode) read_names: Vec<Box<str>>,
+    pub(crate) read_names: Vec<Box<str>>,
     /// The names below the location that mean the same field or variant.
-    pub(in crate::decode) rivals: Vec<Box<str>>,
+    pub(crate) rivals: Vec<Box<str>>,
     /// The field that a struct lacks.
-    pub(in crate::decode) missing_field: Option<&'static str>,
+    pub(crate) missing_field: Option<&'static str>,
     /// The field that a struct does not know.
-    pub(in crate::decode) unknown_field: Option<String>,
+    pub(crate) unknown_field: Option<String>,
     /// Added to the detail.
-    pub(in crate::decode) hint: Cow<'static, str>,
+    pub(crate) hint: Cow<'static, str>,
     /// An error that needs no location, such as that of a broken reference.
-    pub(in crate::decode) complete: Option<Error>,
-    pub(in crate::decode) location: Option<Location>,
+    pub(crate) complete: Option<Error>,
+    pub(crate) location: Option<Location>,
 }
 
 impl FaultData {
@@ -85,22 +81,22 @@ impl FaultData {
 
 /// A path of the tree, and what an error shows of the value there.
 #[derive(Clone, Debug)]
-pub(in crate::decode) struct Location {
-    pub(in crate::decode) path: String,
+pub(crate) struct Location {
+    pub(crate) path: String,
     /// The kind and the shortened text of the value.
-    pub(in crate::decode) description: Option<String>,
-    pub(in crate::decode) origin: Option<String>,
-    pub(in crate::decode) masked: bool,
+    pub(crate) description: Option<String>,
+    pub(crate) origin: Option<String>,
+    pub(crate) masked: bool,
     /// Whether the message of a user's type may quote a secret below the path.
-    pub(in crate::decode) may_quote: bool,
+    pub(crate) may_quote: bool,
     /// Whether the name of the entry is bad, and not its value.
-    pub(in crate::decode) is_name: bool,
+    pub(crate) is_name: bool,
     /// Whether the value comes from an environment variable.
-    pub(in crate::decode) is_variable: bool,
+    pub(crate) is_variable: bool,
 }
 
 impl Fault {
-    pub(in crate::decode) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self(Box::new(FaultData {
             kind,
             detail: detail.into(),
@@ -109,9 +105,7 @@ impl Fault {
             expected_from_type: false,
             field_type: None,
             unbuffered: false,
-            found: None,
-            subject: None,
-            variants: None,
+            rejection: None,
             duplicate: None,
             read_names: Vec::new(),
             rivals: Vec::new(),
@@ -123,13 +117,13 @@ impl Fault {
         }))
     }
 
-    pub(in crate::decode) fn mismatch(detail: &str, expected: impl Into<String>) -> Self {
+    pub(crate) fn mismatch(detail: &str, expected: impl Into<String>) -> Self {
         let mut fault = Self::new(ErrorKind::Mismatch, detail);
         fault.0.expected = Some(expected.into());
         fault
     }
 
-    pub(in crate::decode) fn complete(error: Error) -> Self {
+    pub(crate) fn complete(error: Error) -> Self {
         let mut fault = Self::new(error.kind(), "");
         fault.0.complete = Some(error);
         fault
@@ -138,15 +132,11 @@ impl Fault {
     /// The fault of a rejection, which is recorded.
     fn rejected(detail: &str, rejection: Rejection) -> Self {
         rejection::push(&rejection);
-        let mut fault = Self::mismatch(detail, rejection.expected);
-        fault.0.found = Some(rejection.found);
-        fault.0.subject = rejection.subject;
-        fault.0.variants = rejection.variants;
-        fault
+        Self::of_rejection(detail, rejection)
     }
 
     /// Makes this the fault of rivals: names of a table that mean the same field or variant.
-    pub(in crate::decode) fn set_rivals(
+    pub(crate) fn set_rivals(
         &mut self,
         table: String,
         names: Vec<String>,
@@ -181,8 +171,9 @@ impl Fault {
     }
 
     /// Whether two passes have failed with the same fault.
-    pub(in crate::decode) fn is_like(&self, other: &Self) -> bool {
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
         let (one, other) = (&self.0, &other.0);
+        let found = |inner: &FaultData| inner.rejection.as_ref().map(|it| it.found.clone());
         let path = |inner: &FaultData| {
             inner
                 .location
@@ -191,52 +182,47 @@ impl Fault {
         };
         one.detail == other.detail
             && one.expected == other.expected
-            && one.found == other.found
+            && found(one) == found(other)
             && one.missing_field == other.missing_field
             && one.unknown_field == other.unknown_field
             && path(one) == path(other)
     }
 
     /// Whether it is about a secret that serde had buffered.
-    pub(in crate::decode) fn is_about_secret(&self) -> bool {
+    pub(crate) fn is_about_secret(&self) -> bool {
         self.0.detail.contains(UNREAD_SECRET)
     }
 
     /// Whether it may be about a buffered value.
-    pub(in crate::decode) fn may_be_buffered(&self) -> bool {
-        let by_serde = self.0.custom || self.0.found.is_some() || self.0.detail == WRONG_LENGTH;
+    pub(crate) fn may_be_buffered(&self) -> bool {
+        let by_serde = self.0.custom || self.0.rejection.is_some() || self.0.detail == WRONG_LENGTH;
         by_serde && !self.0.unbuffered
     }
 
-    /// The rejection that this fault is about.
-    pub(in crate::decode) fn rejection(&self) -> Option<Rejection> {
-        Some(Rejection {
-            found: self.0.found.clone()?,
-            subject: self.0.subject,
-            expected: self.0.expected.clone().unwrap_or_default(),
-            candidates: Vec::new(),
-            variants: self.0.variants,
-        })
-    }
-
     /// The rejection of a text by a type that accepts no text at all, only numbers or booleans.
-    pub(in crate::decode) fn rejection_of_any_text(&self) -> Option<Rejection> {
-        let rejection = self.rejection()?;
+    pub(crate) fn rejection_of_any_text(&self) -> Option<&Rejection> {
+        let is_wrong_type = self.0.detail == WRONG_TYPE;
+        let rejection = self.0.rejection.as_ref().filter(|_| is_wrong_type)?;
         let is_scalar = rejection.expected == "a boolean" || is_number(&rejection.expected);
         let is_text = matches!(rejection.found, Found::Text(_));
-        (is_scalar && is_text && self.0.detail == WRONG_TYPE).then_some(rejection)
+        (is_scalar && is_text).then_some(rejection)
     }
 
-    /// The fault of a text that a type rejects which accepts no text.
-    pub(in crate::decode) fn of_text(text: Found, expected: &str, location: Location) -> Self {
-        let mut fault = Self::mismatch(WRONG_TYPE, expected);
-        fault.0.found = Some(text);
+    /// The fault of another text that the same type rejects.
+    pub(crate) fn of_text(rejection: Rejection, location: Location) -> Self {
+        let mut fault = Self::of_rejection(WRONG_TYPE, rejection);
         fault.0.location = Some(location);
         fault
     }
 
+    fn of_rejection(detail: &str, rejection: Rejection) -> Self {
+        let mut fault = Self::mismatch(detail, &*rejection.expected);
+        fault.0.rejection = Some(rejection);
+        fault
+    }
+
     /// Masks what another fault of the same type masks.
-    pub(in crate::decode) fn mask_as(&mut self, other: &Fault) {
+    pub(crate) fn mask_as(&mut self, other: &Fault) {
         if let (Some(location), Some(other)) = (&mut self.0.location, &other.0.location) {
             location.masked |= other.masked;
             location.may_quote |= other.may_quote;
@@ -244,7 +230,7 @@ impl Fault {
     }
 
     /// Moves it to another location. The type at the old one is then not expected any more.
-    pub(in crate::decode) fn move_to(&mut self, location: Location) {
+    pub(crate) fn move_to(&mut self, location: Location) {
         let inner = &mut *self.0;
         let is_elsewhere = inner
             .location
@@ -257,7 +243,7 @@ impl Fault {
     }
 
     /// The error about the fault; `key` is that of a fault without a location.
-    pub(in crate::decode) fn into_error(self, key: &str) -> Error {
+    pub(crate) fn into_error(self, key: &str) -> Error {
         let inner = *self.0;
         let is_hidden = inner.hides_detail();
         let (path, found, origin, masked) = match inner.location {
@@ -351,7 +337,7 @@ impl serde::de::Error for Fault {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        secret_trials::record_variants(expected);
+        trial::record_variants(expected);
         let rejection = Rejection {
             found: Found::Text(variant.into()),
             subject: Some(address(variant)),
@@ -369,7 +355,7 @@ impl serde::de::Error for Fault {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        secret_trials::record_fields(&[field]);
+        trial::record_fields(&[field]);
         let mut fault = Self::new(ErrorKind::NotFound, "not set");
         fault.0.missing_field = Some(field);
         fault

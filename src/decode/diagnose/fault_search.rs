@@ -12,7 +12,7 @@ use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
 use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::form::Form;
 use crate::decode::diagnose::passes::{Search, run_discarding};
-use crate::decode::diagnose::rejection::{self, Found};
+use crate::decode::diagnose::rejection::{self, Found, Rejection};
 use crate::decode::diagnose::visits::{Visit, below, is_below};
 use crate::decode::request::Request;
 use crate::value::key::under;
@@ -24,7 +24,7 @@ const ONE_VARIANT: &str = "map with a single key";
 const MAX_RIVALS: usize = 64;
 
 /// Moves a fault about a buffered value to the location of that value.
-pub(in crate::decode) fn locate<T: DeserializeOwned>(
+pub(crate) fn locate<T: DeserializeOwned>(
     request: Request<'_>,
     diagnosis: &RefCell<Diagnosis>,
     fault: &mut Fault,
@@ -51,7 +51,7 @@ pub(in crate::decode) fn locate<T: DeserializeOwned>(
     let Some(outer) = fault.0.location.clone().filter(|_| may_be_buffered) else {
         return;
     };
-    if !search.inference(|inference| inference.visits_below(&outer.path)) {
+    if !search.inference().visits_below(&outer.path) {
         return;
     }
     let duplicate = fault
@@ -72,12 +72,12 @@ pub(in crate::decode) fn locate<T: DeserializeOwned>(
     let found = found.or_else(|| search.find_only(fault, &outer.path));
     let path = found.as_ref().map_or(&outer.path, |visit| &visit.path);
     // The last pass may have visited markers; another one visits the values.
-    search.inference(|inference| inference.described_below = Some(path.clone()));
+    search.inference().described_below = Some(path.clone());
     drop(pass());
-    let location = search.inference(|inference| {
-        inference.described_below = None;
-        inference.location_of(&found?.id)
-    });
+    let mut inference = search.inference();
+    inference.described_below = None;
+    let location = found.and_then(|found| inference.location_of(&found.id));
+    drop(inference);
     if let Some(mut location) = location {
         // The outer location is masked for all that it holds, this one for a single value.
         location.masked |= masked;
@@ -99,16 +99,19 @@ fn set_rivals(
     names: Vec<String>,
     duplicate: Option<&str>,
 ) {
-    let origin = |name: &String| request.first_origin_of(&below(&table, name));
+    let origin = |name: &String| {
+        duplicate?;
+        let origin = request.first_origin_of(&below(&table, name))?;
+        Some(origin.to_string())
+    };
     let origins = names.iter().map(origin);
-    let origins = origins.map(|origin| origin.map(|origin| origin.to_string()));
     let origins = origins.collect();
     fault.set_rivals(table, names, origins, duplicate);
 }
 
 /// The faults of the values that the type rejects for the same reason as a located one: at most
 /// `limit`, and how many more there are.
-pub(in crate::decode) fn rejected_alike<T: DeserializeOwned>(
+pub(crate) fn rejected_alike<T: DeserializeOwned>(
     request: Request<'_>,
     diagnosis: &RefCell<Diagnosis>,
     fault: &Fault,
@@ -120,17 +123,16 @@ pub(in crate::decode) fn rejected_alike<T: DeserializeOwned>(
     };
     let pass = || run_discarding::<T>(request, diagnosis);
     let search = Search::new(diagnosis, &pass);
-    let Some(mut visit) = search.inference(|inference| inference.buffered_at(&location.path))
-    else {
+    let Some(mut visit) = search.inference().buffered_at(&location.path) else {
         return (Vec::new(), 0);
     };
     // The classes are known once the tables around have been probed.
-    let known = search.inference(|inference| inference.assumptions.entry_types.len());
+    let known = search.inference().assumptions.entry_types.len();
     search.probe_tables(&mut visit);
-    if search.inference(|inference| inference.assumptions.entry_types.len()) != known {
+    if search.inference().assumptions.entry_types.len() != known {
         drop(pass());
     }
-    let mut alike = diagnosis.borrow().inference.alike(&visit, &rejection);
+    let mut alike = diagnosis.borrow().inference.alike(&visit, rejection);
     let left = alike.len().saturating_sub(limit);
     alike.truncate(limit);
     if alike.is_empty() {
@@ -144,17 +146,26 @@ pub(in crate::decode) fn rejected_alike<T: DeserializeOwned>(
     inference.described_ids.clear();
     let text = |id: &String| inference.text_of(id);
     let faults = ids.iter().filter_map(text);
-    let faults =
-        faults.map(|(found, location)| Fault::of_text(found, &rejection.expected, location));
+    let faults = faults.map(|(found, location)| {
+        let rejection = rejection.clone();
+        Fault::of_text(
+            Rejection {
+                found,
+                subject: None,
+                ..rejection
+            },
+            location,
+        )
+    });
     (faults.collect(), left)
 }
 
 impl Search<'_> {
     /// Finds the one of several equal values that a fault is about; `None` if nothing is equal.
     fn find_equal(&self, fault: &Fault) -> Option<Option<Visit>> {
-        let rejection = fault.rejection()?;
+        let rejection = fault.0.rejection.as_ref()?;
         let location = fault.0.location.as_ref()?;
-        let all = self.inference(|inference| inference.all_of(&rejection, &location.path));
+        let all = self.inference().all_of(rejection, &location.path);
         let candidates: Vec<_> = all.into_iter().map(|visit| (visit, Form::Plain)).collect();
         if let ([(visit, _)], Some(_)) = (candidates.as_slice(), rejection.subject) {
             return Some(Some(visit.clone()));
@@ -162,20 +173,20 @@ impl Search<'_> {
         if candidates.len() < 2 || !rejection.found.has_marker() {
             return None;
         }
-        let found = self.choose_by_marker(&rejection, &candidates);
+        let found = self.choose_by_marker(rejection, &candidates);
         Some(found.map(|(visit, _)| visit))
     }
 
     /// Finds the only value that a fault can be about.
     fn find_only(&self, fault: &Fault, below: &str) -> Option<Visit> {
-        self.inference(|inference| inference.only(fault, below).cloned())
+        self.inference().only(fault, below).cloned()
     }
 
     /// Finds the value that a fault is about by leaving out others. serde reads the values in the order
     /// of their visits, so those after the value do not matter.
     fn find_by_leaving_out(&self, fault: &Fault, below: &str) -> Option<Visit> {
-        let is_known = self.inference(|inference| inference.only(fault, below).is_some());
-        let all = self.inference(|inference| inference.all_below(below));
+        let is_known = self.inference().only(fault, below).is_some();
+        let all = self.inference().all_below(below);
         if all.is_empty() || is_known {
             return None;
         }
@@ -243,7 +254,7 @@ impl Search<'_> {
         if let Some(field) = duplicate {
             return self.find_buffered_spellings(field, path);
         }
-        let tables = self.inference(|inference| inference.entries_below(path));
+        let tables = self.inference().entries_below(path);
         if fault.0.expected.as_deref() == Some(ONE_VARIANT) {
             let here = &fault.0.location.as_ref()?.path;
             let found = tables.into_iter().find(|(table, _)| table == here);
@@ -265,7 +276,7 @@ impl Search<'_> {
     /// that the type accepts once it has the field.
     fn find_table_without(&self, field: &'static str, fault: &Fault) -> Option<String> {
         let outer = parent(&fault.0.location.as_ref()?.path)?;
-        let all = self.inference(|inference| inference.all_below(&outer));
+        let all = self.inference().all_below(&outer);
         if !all.iter().any(|visit| visit.found == Found::Map) {
             return None;
         }
@@ -320,7 +331,7 @@ impl Search<'_> {
     /// Finds the first two spellings of a field that serde has buffered. serde reads the values in the order of
     /// their visits.
     fn find_buffered_spellings(&self, field: &str, path: &str) -> Option<(String, Vec<String>)> {
-        let all = self.inference(|inference| inference.all_below(path));
+        let all = self.inference().all_below(path);
         let is_twice = |omitted: &mut dyn Iterator<Item = &Visit>| {
             let omitted = omitted.map(|visit| visit.path.clone());
             drop(self.run_without(omitted));
@@ -348,9 +359,9 @@ impl Search<'_> {
     /// Runs a pass that leaves out some paths.
     fn run_without(&self, omitted: impl IntoIterator<Item = String>) -> Result<(), Fault> {
         let omitted = omitted.into_iter().collect();
-        self.inference(|inference| inference.omitted = omitted);
+        self.inference().omitted = omitted;
         let (result, _) = self.run_pass();
-        self.inference(|inference| inference.omitted.clear());
+        self.inference().omitted.clear();
         result
     }
 }

@@ -1,5 +1,8 @@
 //! The forms in which a value can be visited by serde's buffer.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use serde::de::Visitor;
 
 use crate::decode::braces;
@@ -9,13 +12,13 @@ use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::rejection::{Found, Rejection};
 use crate::decode::input::Input;
 use crate::decode::scalars::{duration_parts, visit_int};
-use crate::decode::text::{self, Whole};
+use crate::decode::text::{self, AnyInteger};
 use crate::value::key;
 use crate::value::units;
 
 /// What a value is visited as.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(in crate::decode) enum Form {
+pub(crate) enum Form {
     /// As it is written.
     Plain,
     /// A number or a boolean as its text.
@@ -40,7 +43,7 @@ pub(in crate::decode) enum Form {
 
 /// What the names of a table allow to read it as.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::decode) enum TableShape {
+pub(crate) enum TableShape {
     Empty,
     /// One name, and null.
     Null,
@@ -53,7 +56,7 @@ pub(in crate::decode) enum TableShape {
 
 impl TableShape {
     /// The shape of a table with these names.
-    pub(in crate::decode) fn of_names<'n>(names: impl Iterator<Item = &'n str>) -> Self {
+    pub(crate) fn of_names<'n>(names: impl Iterator<Item = &'n str>) -> Self {
         let Some(mut indexes) = names.map(key::list_index).collect::<Option<Vec<_>>>() else {
             return TableShape::Named;
         };
@@ -67,7 +70,7 @@ impl TableShape {
 }
 
 /// serde's names for the integer types.
-pub(in crate::decode) const INTEGERS: [&str; 12] = [
+pub(crate) const INTEGERS: [&str; 12] = [
     "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize",
 ];
 
@@ -76,16 +79,16 @@ const LISTS: [&str; 5] = ["sequence", "tuple", "array", "list", "set"];
 
 impl Form {
     /// The form of a scalar that a type may accept which has rejected it.
-    pub(in crate::decode) fn of(input: Input<'_>, rejection: &Rejection) -> Option<Self> {
+    pub(crate) fn of(input: Input<'_>, rejection: &Rejection) -> Option<Self> {
         if let (Input::Text(text), Some(names)) = (input, rejection.variants) {
-            if braces::is_braced(text) && Form::Map.fits(&input) {
+            if braces::is_braced(text) && Form::Map.fits(input) {
                 return Some(Form::Map);
             }
             let name = ValueDeserializer::variant(text.trim(), names);
             return (name != text && names.contains(&name)).then_some(Form::Name(names));
         }
         let better = Self::candidates(input, rejection);
-        let better = better.iter().copied().find(|form| form.fits(&input));
+        let better = better.iter().copied().find(|form| form.fits(input));
         // Its form comes from an equal value or from another value of its class.
         let plain = || {
             let found = Found::of_input(&input.canonical())?;
@@ -97,10 +100,7 @@ impl Form {
 
     /// The forms that a type may expect which has rejected a scalar, whether the scalar can be read in them
     /// or not.
-    pub(in crate::decode) fn candidates(
-        input: Input<'_>,
-        rejection: &Rejection,
-    ) -> &'static [Self] {
+    pub(crate) fn candidates(input: Input<'_>, rejection: &Rejection) -> &'static [Self] {
         let expected = rejection.expected.as_str();
         let words = || expected.split(|c: char| !c.is_alphanumeric());
         let has = |names: &[&str]| words().any(|word| names.contains(&word));
@@ -139,7 +139,7 @@ impl Form {
     }
 
     /// The form of a table that a type may accept which has rejected it.
-    pub(in crate::decode) fn of_table(shape: TableShape, rejection: &Rejection) -> Option<Self> {
+    pub(crate) fn of_table(shape: TableShape, rejection: &Rejection) -> Option<Self> {
         let mut words = rejection.expected.split(|c: char| !c.is_alphanumeric());
         match (&rejection.found, shape) {
             (Found::Map, TableShape::Null) if rejection.expected == "map with a single key" => {
@@ -161,158 +161,135 @@ impl Form {
         }
     }
 
-    /// The value in its notation for text, and without it otherwise.
-    fn input_of<'a>(self, input: Input<'a>) -> Input<'a> {
-        match self {
-            Form::Text => input,
-            _ => input.canonical(),
-        }
-    }
-
-    /// Whether a scalar can be read in this form.
-    fn fits(self, input: &Input<'_>) -> bool {
-        match (self, &self.input_of(*input)) {
-            (Form::Plain, _) => true,
-            (
-                Form::Text,
-                Input::Bool(_)
-                | Input::Int(_)
-                | Input::Big(_)
-                | Input::Float(_)
-                | Input::Spelled(_),
-            ) => true,
-            (Form::Trimmed, Input::Text(text)) => text.trim().len() != text.len(),
-            (Form::Bool, Input::Text(text)) => text::boolean(text).is_some(),
-            (Form::Integer, Input::Text(text)) => text::whole(text).is_ok(),
-            // The digits decide whether it is an integer, and not all callers have them.
+    /// Whether a scalar can be read in this form. Without the digits of a float, its value decides.
+    fn fits(self, input: Input<'_>) -> bool {
+        match (self, input.canonical()) {
             (Form::Integer, Input::Float(value)) => value.fract() == 0.0,
-            (Form::F32, Input::Text(text)) => text::float::<f32>(text).is_ok(),
-            (Form::F64, Input::Text(text)) => text::float::<f64>(text).is_ok(),
-            (Form::Duration, Input::Text(text)) => units::duration(text).is_ok(),
-            (Form::Duration, Input::Int(value)) => *value == 0,
-            (Form::Duration, Input::Float(value)) => *value == 0.0,
-            (Form::List, Input::Text(text)) => text::items(text).is_ok(),
-            (Form::BrokenList, Input::Text(text)) => text::items(text).is_err(),
-            (Form::Map, Input::Text(text)) if braces::is_braced(text) => {
-                braces::table(text).is_ok()
-            }
-            (Form::Map, Input::Text(text)) => text::pairs(text).is_ok(),
-            (Form::Unit, Input::Text(text)) => text.trim().is_empty(),
-            (Form::Name(names), Input::Text(text)) => {
-                names.contains(&ValueDeserializer::variant(text.trim(), names))
-            }
-            _ => false,
+            (Form::Duration, Input::Float(value)) => value == 0.0,
+            _ => self.read(input).is_some(),
         }
     }
 
-    /// Whether a value can be visited in this form.
-    pub(in crate::decode) fn applies(self, de: &ValueDeserializer<'_, '_>) -> bool {
-        match de.input {
-            Input::Table(_) | Input::Fields(_) | Input::Nothing => match self {
-                Form::List => !matches!(de.shape(), TableShape::Gaps | TableShape::Named),
-                Form::BrokenList => de.shape() == TableShape::Gaps,
-                Form::Unit => matches!(de.shape(), TableShape::Empty | TableShape::Null),
-                Form::OnlyName => de.shape() == TableShape::Null,
-                _ => false,
+    /// Reads a scalar in this form; `None` if it cannot be read so.
+    fn read(self, input: Input<'_>) -> Option<Formed<'_>> {
+        let variant = ValueDeserializer::variant;
+        match (self, input.canonical()) {
+            (Form::Plain, _) => Some(Formed::Plain),
+            (Form::Trimmed, Input::Text(text)) if text.trim().len() != text.len() => {
+                Some(Formed::Text(Cow::Borrowed(text.trim())))
+            }
+            (Form::Bool, Input::Text(text)) => text::boolean(text).map(Formed::Bool),
+            (Form::Integer, Input::Text(text)) => text::integer(text).ok().map(Formed::Integer),
+            (Form::Integer, Input::Float(_)) => {
+                let number = WrittenFloat::of(input)?.integer();
+                number.ok().map(Formed::Integer)
+            }
+            (Form::F32, Input::Text(text)) => text::float(text).ok().map(Formed::F32),
+            (Form::F64, Input::Text(text)) => text::float(text).ok().map(Formed::F64),
+            (Form::Duration, Input::Text(text)) => units::duration(text).ok().map(Formed::Duration),
+            (Form::Duration, Input::Int(0)) => Some(Formed::Duration(Duration::ZERO)),
+            (Form::Duration, Input::Float(_)) if WrittenFloat::of(input)?.is_zero() => {
+                Some(Formed::Duration(Duration::ZERO))
+            }
+            (Form::List, Input::Text(text)) => text::items(text).ok().map(|_| Formed::List),
+            (Form::BrokenList, Input::Text(text)) => text::items(text).err().map(|_| Formed::List),
+            (Form::Map, Input::Text(text)) if braces::is_braced(text) => {
+                braces::table(text).ok().map(|_| Formed::Map)
+            }
+            (Form::Map, Input::Text(text)) => text::pairs(text).ok().map(|_| Formed::Map),
+            (Form::Unit, Input::Text(text)) if text.trim().is_empty() => Some(Formed::Unit),
+            (Form::Name(names), Input::Text(text)) => {
+                let name = variant(text.trim(), names);
+                let is_known = names.contains(&name);
+                is_known.then_some(Formed::Text(Cow::Borrowed(name)))
+            }
+            (Form::Text, Input::Bool(_) | Input::Int(_) | Input::Big(_) | Input::Float(_)) => {
+                input.text().map(Formed::Text)
+            }
+            _ => None,
+        }
+    }
+
+    /// The value in this form; `None` if it cannot be visited so.
+    pub(crate) fn apply<'a>(self, de: &ValueDeserializer<'a, '_>) -> Option<Formed<'a>> {
+        match (de.input, self) {
+            (Input::Table(_) | Input::Fields(_) | Input::Nothing, _) => match self {
+                Form::List if !matches!(de.shape(), TableShape::Gaps | TableShape::Named) => {
+                    Some(Formed::List)
+                }
+                Form::BrokenList if de.shape() == TableShape::Gaps => Some(Formed::List),
+                Form::Unit if matches!(de.shape(), TableShape::Empty | TableShape::Null) => {
+                    Some(Formed::Unit)
+                }
+                Form::OnlyName if de.shape() == TableShape::Null => {
+                    let name = de.sole_null_entry()?.name;
+                    Some(Formed::Text(Cow::Borrowed(name)))
+                }
+                _ => None,
             },
             // As it is written, and not with its JSON type.
-            _ if self == Form::Text && de.json.is_some() => true,
-            input => match (self, de.written()) {
-                (Form::Integer, Some(written)) => written.whole().is_ok(),
-                (Form::Duration, Some(written)) => written.is_zero(),
-                _ => self.fits(&input),
-            },
+            (input, Form::Text) if de.json.is_some() => input.text().map(Formed::Text),
+            (input, _) => self.read(input),
         }
     }
+}
 
-    /// How serde reports a value that was visited in this form.
-    pub(in crate::decode) fn reported_as(self, de: &ValueDeserializer<'_, '_>) -> Found {
-        let input = &self.input_of(de.input);
-        let text = |input: &Input<'_>| input.text().unwrap_or_default().into_owned();
-        match (self, input) {
-            (Form::Text, _) => Found::Text(text(input)),
-            (Form::Trimmed, _) => Found::Text(text(input).trim().to_owned()),
-            (Form::Bool, Input::Text(text)) => Found::Bool(text::boolean(text).unwrap_or_default()),
-            (Form::Integer, Input::Text(text)) => match text::whole(text) {
-                Ok(Whole::Signed(value)) => Found::Number(value.to_string()),
-                Ok(Whole::Huge(value)) => Found::Number(value.to_string()),
-                Err(_) => Found::Other,
-            },
-            (Form::Integer, Input::Float(_)) => match de.written().map(WrittenFloat::whole) {
-                Some(Ok(Whole::Signed(value))) => Found::Number(value.to_string()),
-                _ => Found::Other,
-            },
-            (Form::Plain, Input::Float(_)) => match de.written().and_then(WrittenFloat::vanished) {
+/// A value in one of its forms.
+pub(crate) enum Formed<'a> {
+    Plain,
+    Text(Cow<'a, str>),
+    Bool(bool),
+    Integer(AnyInteger),
+    F32(f32),
+    F64(f64),
+    Duration(Duration),
+    List,
+    Map,
+    Unit,
+}
+
+impl Formed<'_> {
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self, Formed::Plain)
+    }
+
+    /// How serde reports the value after its visit.
+    pub(crate) fn reported_as(&self, de: &ValueDeserializer<'_, '_>) -> Found {
+        match self {
+            Formed::Plain => match de.written().and_then(WrittenFloat::vanished) {
                 Some(text) => Found::Text(text.to_owned()),
-                None => Found::of_input(input).unwrap_or(Found::Other),
+                None => Found::of_input(&de.input.canonical()).unwrap_or(Found::Other),
             },
-            (Form::F32, Input::Text(text)) => match text::float::<f32>(text) {
-                Ok(value) => Found::Number(format!("{:?}", f64::from(value))),
-                Err(_) => Found::Other,
-            },
-            (Form::F64, Input::Text(text)) => match text::float::<f64>(text) {
-                Ok(value) => Found::Number(format!("{value:?}")),
-                Err(_) => Found::Other,
-            },
-            (Form::Duration | Form::List | Form::BrokenList, _) => Found::Seq,
-            (Form::Map, _) => Found::Map,
-            (Form::Unit, _) => Found::Unit,
-            (Form::OnlyName, _) => match de.sole_null_entry() {
-                Some(child) => Found::Text(child.name.to_owned()),
-                None => Found::Map,
-            },
-            (Form::Name(names), Input::Text(text)) => {
-                Found::Text(ValueDeserializer::variant(text.trim(), names).to_owned())
-            }
-            (_, input) => Found::of_input(input).unwrap_or(Found::Other),
+            Formed::Text(text) => Found::Text(text.clone().into_owned()),
+            Formed::Bool(value) => Found::Bool(*value),
+            Formed::Integer(AnyInteger::Signed(value)) => Found::Number(value.to_string()),
+            Formed::Integer(AnyInteger::Huge(value)) => Found::Number(value.to_string()),
+            Formed::F32(value) => Found::Number(format!("{:?}", f64::from(*value))),
+            Formed::F64(value) => Found::Number(format!("{value:?}")),
+            Formed::Duration(_) | Formed::List => Found::Seq,
+            Formed::Map => Found::Map,
+            Formed::Unit => Found::Unit,
         }
     }
 
-    /// Visits a value in this form.
-    pub(in crate::decode) fn visit<'de, V: Visitor<'de>>(
+    /// Visits the value.
+    pub(crate) fn visit<'de, V: Visitor<'de>>(
         self,
         de: ValueDeserializer<'_, 'de>,
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let result = match (self, self.input_of(de.input)) {
-            (Form::Text, input) => de.visit_text(&input.text().unwrap_or_default(), visitor),
-            (Form::Trimmed, Input::Text(text)) => de.visit_text(text.trim(), visitor),
-            (Form::Bool, Input::Text(text)) => {
-                visitor.visit_bool(text::boolean(text).unwrap_or_default())
-            }
-            (Form::Integer, Input::Text(text)) => match text::whole(text) {
-                Ok(Whole::Signed(value)) => visit_int(value, visitor),
-                Ok(Whole::Huge(value)) => visitor.visit_u128(value),
-                Err(_) => return de.visit_plain(visitor),
-            },
-            (Form::Integer, Input::Float(_)) => match de.written().map(WrittenFloat::whole) {
-                Some(Ok(Whole::Signed(value))) => visit_int(value, visitor),
-                Some(Ok(Whole::Huge(value))) => visitor.visit_u128(value),
-                _ => return de.visit_plain(visitor),
-            },
-            (Form::F32, Input::Text(text)) => match text::float(text) {
-                Ok(value) => visitor.visit_f32(value),
-                Err(_) => return de.visit_plain(visitor),
-            },
-            (Form::F64, Input::Text(text)) => match text::float(text) {
-                Ok(value) => visitor.visit_f64(value),
-                Err(_) => return de.visit_plain(visitor),
-            },
-            (Form::Duration, Input::Text(text)) => {
-                visitor.visit_seq(duration_parts(units::duration(text).unwrap_or_default()))
-            }
-            (Form::Duration, _) => visitor.visit_seq(duration_parts(std::time::Duration::ZERO)),
-            (Form::List | Form::BrokenList, _) => return de.seq(None, visitor),
-            (Form::Map, Input::Text(_)) => return de.map(visitor),
-            (Form::Unit, _) => visitor.visit_unit(),
-            (Form::OnlyName, _) => match de.sole_null_entry() {
-                Some(child) => de.visit_text(child.name, visitor),
-                None => return de.visit_plain(visitor),
-            },
-            (Form::Name(names), Input::Text(text)) => {
-                de.visit_text(ValueDeserializer::variant(text.trim(), names), visitor)
-            }
-            _ => return de.visit_plain(visitor),
+        let result = match self {
+            Formed::Plain => return de.visit_plain(visitor),
+            Formed::List => return de.seq(None, visitor),
+            Formed::Map => return de.map(visitor),
+            Formed::Text(text) => de.visit_text(&text, visitor),
+            Formed::Bool(value) => visitor.visit_bool(value),
+            Formed::Integer(AnyInteger::Signed(value)) => visit_int(value, visitor),
+            Formed::Integer(AnyInteger::Huge(value)) => visitor.visit_u128(value),
+            Formed::F32(value) => visitor.visit_f32(value),
+            Formed::F64(value) => visitor.visit_f64(value),
+            Formed::Duration(value) => visitor.visit_seq(duration_parts(value)),
+            Formed::Unit => visitor.visit_unit(),
         };
         result.map_err(|fault| de.locate_as::<V::Value>(fault))
     }

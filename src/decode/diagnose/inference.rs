@@ -28,7 +28,7 @@ use crate::decode::diagnose::class_forms::{Forms, Notation};
 use crate::decode::diagnose::class_paths::{
     EACH, STEP, Site, VARIANT, field_of_variant, is_in_class, items_around,
 };
-use crate::decode::diagnose::form::Form;
+use crate::decode::diagnose::form::{Form, Formed};
 use crate::decode::diagnose::look::look;
 use crate::decode::diagnose::rejection::{self, Found};
 use crate::decode::diagnose::text_arena::address;
@@ -37,16 +37,16 @@ use crate::decode::input::{Input, Path, Segment};
 use crate::value::key::under;
 
 /// The name and the value of a probe.
-pub(in crate::decode) const PROBE: &str = "\u{1}liveprops probe";
+pub(crate) const PROBE: &str = "\u{1}liveprops probe";
 /// The part of [`PROBE`] that keys and messages show unescaped.
-pub(in crate::decode) const PROBE_WORDS: &str = "liveprops probe";
+pub(crate) const PROBE_WORDS: &str = "liveprops probe";
 
 /// How many values may expect another form than others of their class.
 const MAX_EXCEPTIONS: usize = 256;
 
 /// What the passes have inferred about the values that serde buffers.
 #[derive(Clone, Default)]
-pub(in crate::decode) struct Inference {
+pub(crate) struct Inference {
     /// The values that this pass has visited, in order.
     pub(super) visits: Vec<Visit>,
     /// The indexes of equal visits.
@@ -58,48 +58,48 @@ pub(in crate::decode) struct Inference {
     tables: HashSet<String>,
     /// How many values expected another form than others of their class.
     exception_count: usize,
-    pub(in crate::decode) alternatives: Alternatives,
+    pub(crate) alternatives: Alternatives,
     /// Whether this pass has found a tag, so that its classes are out of date.
     found_tag: bool,
     /// The class of the container that the next pass probes.
-    pub(in crate::decode) probing: Option<String>,
+    pub(crate) probing: Option<String>,
     /// The sites whose values the next pass replaces by markers: unique values.
-    pub(in crate::decode) markers: HashMap<String, usize>,
+    pub(crate) markers: HashMap<String, usize>,
     /// The paths that the next pass leaves out.
-    pub(in crate::decode) omitted: HashSet<String>,
+    pub(crate) omitted: HashSet<String>,
     /// The texts in tables by class, while a tag is looked for.
-    pub(in crate::decode) table_texts: Option<HashMap<String, TableTexts>>,
+    pub(crate) table_texts: Option<HashMap<String, TableTexts>>,
     /// How many rejections there were before the last visit. Later ones are about buffered values.
-    pub(in crate::decode) rejections_before: usize,
+    pub(crate) rejections_before: usize,
     /// Whether the passes collect errors.
-    pub(in crate::decode) reporting: bool,
+    pub(crate) reporting: bool,
     /// The path at and below which the next pass records the location of each visit.
-    pub(in crate::decode) described_below: Option<String>,
+    pub(crate) described_below: Option<String>,
     /// The sites of which the next pass records the location.
-    pub(in crate::decode) described_ids: HashSet<String>,
+    pub(crate) described_ids: HashSet<String>,
 }
 
 /// What may turn out wrong, so that [`Alternatives`] restores it.
 #[derive(Clone, Default)]
 pub(super) struct Assumptions {
     /// The forms of each class.
-    pub(in crate::decode) forms: HashMap<String, Forms>,
+    pub(crate) forms: HashMap<String, Forms>,
     /// The forms of sites that differ from those of their class.
-    pub(in crate::decode) exceptions: HashMap<String, Form>,
+    pub(crate) exceptions: HashMap<String, Form>,
     /// The sites, with their forms, that a class got its forms from.
-    pub(in crate::decode) evidence: HashMap<String, Vec<(String, Form)>>,
+    pub(crate) evidence: HashMap<String, Vec<(String, Form)>>,
     /// The forms that a site had already.
-    pub(in crate::decode) tried: HashSet<(String, Form)>,
+    pub(crate) tried: HashSet<(String, Form)>,
     /// Whether the entries of a container have one type, by its class.
-    pub(in crate::decode) entry_types: HashMap<String, EntryTypes>,
+    pub(crate) entry_types: HashMap<String, EntryTypes>,
     /// The classes of tables that are read as lists.
-    pub(in crate::decode) read_as_list: HashSet<String>,
+    pub(crate) read_as_list: HashSet<String>,
     /// The name of the tag, by the class of its table.
-    pub(in crate::decode) tags: HashMap<String, String>,
+    pub(crate) tags: HashMap<String, String>,
     /// The classes whose items are told apart by what they look like.
-    pub(in crate::decode) split_classes: HashSet<String>,
+    pub(crate) split_classes: HashSet<String>,
     /// The forms that were put before the others of their class.
-    pub(in crate::decode) promoted: HashSet<(String, Notation, Form)>,
+    pub(crate) promoted: HashSet<(String, Notation, Form)>,
 }
 
 /// The texts of the entries in each table of a class, with the path of the table.
@@ -107,7 +107,7 @@ type TableTexts = Vec<(String, HashMap<String, String>)>;
 
 /// Whether the entries of a container have one type.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::decode) enum EntryTypes {
+pub(crate) enum EntryTypes {
     /// As in a list or a map.
     Uniform,
     /// As in a tuple or a struct.
@@ -115,23 +115,23 @@ pub(in crate::decode) enum EntryTypes {
 }
 
 impl Inference {
-    /// The form that is inferred for a value.
-    pub(in crate::decode) fn form(
+    /// The form that is inferred for a value, and the value in it.
+    pub(crate) fn form<'a>(
         &self,
         site: &Site,
-        de: &ValueDeserializer<'_, '_>,
-    ) -> Option<Form> {
+        de: &ValueDeserializer<'a, '_>,
+    ) -> Option<(Form, Formed<'a>)> {
+        let apply = |form: Form| Some((form, form.apply(de)?));
         let exception = self.assumptions.exceptions.get(&site.id).copied();
-        let applies = |form: Form| form.applies(de);
         let of_class = || {
             let forms = self.assumptions.forms.get(&site.class)?;
-            forms.find(Notation::of(de), applies)
+            forms.find(Notation::of(de), apply)
         };
-        exception.filter(|form| applies(*form)).or_else(of_class)
+        exception.and_then(apply).or_else(of_class)
     }
 
     /// Records the visit of a value.
-    pub(in crate::decode) fn record_visit(
+    pub(crate) fn record_visit(
         &mut self,
         site: Site,
         de: &ValueDeserializer<'_, '_>,
@@ -161,7 +161,7 @@ impl Inference {
     }
 
     /// Records that serde asks for the tag of an enum here.
-    pub(in crate::decode) fn record_tag(&mut self, de: &ValueDeserializer<'_, '_>) {
+    pub(crate) fn record_tag(&mut self, de: &ValueDeserializer<'_, '_>) {
         let (Some(table), Segment::Name(name)) = (de.path.parent, de.path.segment) else {
             return;
         };
@@ -174,13 +174,13 @@ impl Inference {
     }
 
     /// Records whether the entries of a container have one type.
-    pub(in crate::decode) fn record_entry_types(&mut self, path: &Path<'_>, kind: EntryTypes) {
+    pub(crate) fn record_entry_types(&mut self, path: &Path<'_>, kind: EntryTypes) {
         let class = self.class(path);
         self.assumptions.entry_types.insert(class, kind);
     }
 
     /// Leaves out and adds what the pass wants of a table's entries; returns the value of its tag.
-    pub(in crate::decode) fn enter_table<'a>(
+    pub(crate) fn enter_table<'a>(
         &mut self,
         de: &ValueDeserializer<'_, '_>,
         entries: &mut Vec<Child<'a>>,
@@ -219,7 +219,7 @@ impl Inference {
     }
 
     /// Leaves out and adds what the pass wants of a list's items.
-    pub(in crate::decode) fn enter_list(
+    pub(crate) fn enter_list(
         &mut self,
         de: &ValueDeserializer<'_, '_>,
         items: &mut Vec<Child<'_>>,
@@ -256,36 +256,36 @@ impl Inference {
     }
 
     /// The number of the marker that replaces the value of a site in this pass.
-    pub(in crate::decode) fn marker(&self, site: &Site) -> Option<usize> {
+    pub(crate) fn marker(&self, site: &Site) -> Option<usize> {
         self.markers.get(&site.id).copied()
     }
 
     /// Records the address of the text that was visited last.
-    pub(in crate::decode) fn record_address(&mut self, text: &str) {
+    pub(crate) fn record_address(&mut self, text: &str) {
         if let Some(last) = self.visits.len().checked_sub(1) {
             self.addresses.insert(address(text), last);
         }
     }
 
     /// Replaces the address of a rejected text by the index of its visit.
-    pub(in crate::decode) fn resolve(&self, subject: &mut Option<usize>) {
+    pub(crate) fn resolve(&self, subject: &mut Option<usize>) {
         *subject = subject.and_then(|address| self.addresses.get(&address).copied());
     }
 
     /// Forgets the visits of the last pass.
-    pub(in crate::decode) fn start_pass(&mut self) {
+    pub(crate) fn start_pass(&mut self) {
         self.visits.clear();
         self.by_found.clear();
         self.addresses.clear();
     }
 
     /// Whether the last pass has found a tag, so that it has to be repeated.
-    pub(in crate::decode) fn take_found_tag(&mut self) -> bool {
+    pub(crate) fn take_found_tag(&mut self) -> bool {
         std::mem::take(&mut self.found_tag)
     }
 
     /// The outermost table around a class that has not been probed.
-    pub(in crate::decode) fn unknown_table(&self, class: &str) -> Option<String> {
+    pub(crate) fn unknown_table(&self, class: &str) -> Option<String> {
         let ends = class.match_indices(STEP).map(|(at, _)| at);
         ends.map(|end| &class[..end])
             .find(|table| {
@@ -297,7 +297,7 @@ impl Inference {
     }
 
     /// A list whose items share a form and that has not been probed.
-    pub(in crate::decode) fn unknown_list(&self) -> Option<String> {
+    pub(crate) fn unknown_list(&self) -> Option<String> {
         let each = format!("{STEP}{EACH}");
         let lists = self.assumptions.forms.keys().flat_map(|class| {
             let ends = class.match_indices(&each).map(|(at, _)| at);
@@ -309,11 +309,8 @@ impl Inference {
             .map(str::to_owned)
     }
 
-    /// Records that a list is a tuple: its items share no form.
-    pub(in crate::decode) fn set_tuple(&mut self, list: &str) {
-        self.assumptions
-            .entry_types
-            .insert(list.to_owned(), EntryTypes::Distinct);
+    /// Gives the items of a tuple forms of their own, instead of one for all.
+    pub(crate) fn separate_items(&mut self, list: &str) {
         let each = format!("{list}{STEP}{EACH}");
         let below: Vec<String> = self
             .assumptions
@@ -331,13 +328,13 @@ impl Inference {
     }
 
     /// Whether a value has another form already, which others of its class expect.
-    pub(in crate::decode) fn conflicts(&self, visit: &Visit) -> bool {
+    pub(crate) fn conflicts(&self, visit: &Visit) -> bool {
         let has_forms = self.assumptions.forms.contains_key(&visit.class);
         (has_forms && visit.form.is_some()) || self.assumptions.exceptions.contains_key(&visit.id)
     }
 
     /// Gives a form to a value, and to the others of its class where none of them conflicts.
-    pub(in crate::decode) fn set_form(&mut self, visit: &Visit, form: Form) {
+    pub(crate) fn set_form(&mut self, visit: &Visit, form: Form) {
         self.assumptions.tried.insert((visit.id.clone(), form));
         if form == Form::List {
             self.assumptions.read_as_list.insert(visit.class.clone());
@@ -381,7 +378,7 @@ impl Inference {
     }
 
     /// Gives a value a form of its own.
-    pub(in crate::decode) fn set_exception(&mut self, visit: &Visit, form: Form) {
+    pub(crate) fn set_exception(&mut self, visit: &Visit, form: Form) {
         self.exception_count += 1;
         self.assumptions.tried.insert((visit.id.clone(), form));
         self.assumptions.exceptions.insert(visit.id.clone(), form);
@@ -389,7 +386,7 @@ impl Inference {
 
     /// Splits the class of a value that expects another form than others of its class; returns whether
     /// there was a class to split.
-    pub(in crate::decode) fn split(&mut self, visit: &Visit, form: Form) -> bool {
+    pub(crate) fn split(&mut self, visit: &Visit, form: Form) -> bool {
         let mut items = items_around(&visit.class);
         let field = field_of_variant(&visit.class);
         items.extend(
@@ -434,17 +431,17 @@ impl Inference {
     }
 
     /// Whether so many values expect a form of their own that the search ends.
-    pub(in crate::decode) fn is_exhausted(&self) -> bool {
+    pub(crate) fn is_exhausted(&self) -> bool {
         self.exception_count >= MAX_EXCEPTIONS
     }
 
     /// Counts a choice that is taken back.
-    pub(in crate::decode) fn count_retry(&mut self) {
+    pub(crate) fn count_retry(&mut self) {
         self.exception_count += 1;
     }
 
     /// The innermost table around a class that is one of several alike and has no tag yet.
-    pub(in crate::decode) fn untagged_item(&self, class: &str) -> Option<String> {
+    pub(crate) fn untagged_item(&self, class: &str) -> Option<String> {
         let ends = class.match_indices(STEP).map(|(at, _)| at);
         let tables = ends.map(|end| &class[..end]);
         let mut tables = tables
@@ -454,7 +451,7 @@ impl Inference {
 
     /// Finds the tag of the tables of a class: of the entries that differ between two tables whose values
     /// expect different forms, the one with the fewest texts. Returns whether there is one.
-    pub(in crate::decode) fn choose_tag(&mut self, table: &str, visit: &Visit) -> bool {
+    pub(crate) fn choose_tag(&mut self, table: &str, visit: &Visit) -> bool {
         let Some(mut texts) = self.table_texts.take() else {
             return false;
         };
@@ -496,7 +493,7 @@ impl Inference {
     }
 
     /// Records how many rejections there were before the present visit.
-    pub(in crate::decode) fn record_rejections_before(&mut self) {
+    pub(crate) fn record_rejections_before(&mut self) {
         self.rejections_before = rejection::count();
     }
 }

@@ -13,7 +13,7 @@ const MAX_NESTING: usize = 3;
 const MAX_NAMES: usize = 16;
 
 /// What a value looks like. Two values with the same look are most likely of one variant.
-pub(in crate::decode) fn look(input: Input<'_>) -> String {
+pub(crate) fn look(input: Input<'_>) -> String {
     let mut look = String::new();
     add_look(input, MAX_NESTING, &mut look);
     look
@@ -100,7 +100,7 @@ fn add_text(text: &str, look: &mut String) {
     let can_be = [
         text.trim().is_empty(),
         text::boolean(text).is_some(),
-        text::whole(text).is_ok(),
+        text::integer(text).is_ok(),
         text::float::<f64>(text).is_ok(),
         units::duration(text).is_ok(),
         braces::is_braced(text) || is_pairs(),

@@ -5,14 +5,14 @@
 //! accepts everything, or when no form helps: then the fault goes to
 //! [`report`](crate::decode::diagnose::report).
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::HashSet;
 
 use serde::de::DeserializeOwned;
 
 use crate::decode::diagnose::class_paths::with_each;
 use crate::decode::diagnose::diagnosis::Diagnosis;
-use crate::decode::diagnose::fault::Fault;
+use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::form::Form;
 use crate::decode::diagnose::inference::{EntryTypes, Inference, PROBE, PROBE_WORDS};
 use crate::decode::diagnose::rejection::{self, Found, Rejection};
@@ -21,16 +21,16 @@ use crate::decode::diagnose::visits::Visit;
 use crate::decode::request::Request;
 
 /// The result of a pass without its value, and all rejections of the pass.
-pub(in crate::decode) type Outcome = (Result<(), Fault>, Vec<Rejection>);
+pub(crate) type Outcome = (Result<(), Fault>, Vec<Rejection>);
 
 #[cfg(test)]
 thread_local! {
     /// How many passes this thread has run.
-    pub(in crate::decode) static PASSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    pub(crate) static PASSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// Decodes until each buffered value has the form that its type expects, or until a fault remains.
-pub(in crate::decode) fn decode_in_passes<T: DeserializeOwned>(
+pub(crate) fn decode_in_passes<T: DeserializeOwned>(
     request: Request<'_>,
     diagnosis: &RefCell<Diagnosis>,
 ) -> Result<T, Fault> {
@@ -38,7 +38,7 @@ pub(in crate::decode) fn decode_in_passes<T: DeserializeOwned>(
     let search = Search::new(diagnosis, &pass);
     loop {
         let (result, log) = run(request, diagnosis);
-        if search.inference(Inference::take_found_tag) {
+        if search.inference().take_found_tag() {
             continue;
         }
         match result {
@@ -67,16 +67,18 @@ fn run<T: DeserializeOwned>(
     let arena = TextArena::new();
     let (mut result, mut log) = rejection::record(|| request.run::<T>(Some((diagnosis, &arena))));
     let inference = &diagnosis.borrow().inference;
-    if let Err(fault) = &mut result {
-        inference.resolve(&mut fault.0.subject);
+    let of_fault = result
+        .as_mut()
+        .err()
+        .and_then(|fault| fault.0.rejection.as_mut());
+    for rejection in log.iter_mut().chain(of_fault) {
+        inference.resolve(&mut rejection.subject);
     }
-    log.iter_mut()
-        .for_each(|rejection| inference.resolve(&mut rejection.subject));
     (result, log)
 }
 
 /// Runs one pass for its fault and its rejections.
-pub(in crate::decode) fn run_discarding<T: DeserializeOwned>(
+pub(crate) fn run_discarding<T: DeserializeOwned>(
     request: Request<'_>,
     diagnosis: &RefCell<Diagnosis>,
 ) -> Outcome {
@@ -99,38 +101,41 @@ impl<'a> Search<'a> {
         (self.pass)()
     }
 
-    pub(super) fn inference<R>(&self, act: impl FnOnce(&mut Inference) -> R) -> R {
-        act(&mut self.diagnosis.borrow_mut().inference)
+    pub(super) fn inference(&self) -> RefMut<'_, Inference> {
+        RefMut::map(self.diagnosis.borrow_mut(), |diagnosis| {
+            &mut diagnosis.inference
+        })
     }
 
     /// Gives a value the form that its type expects; returns whether there is such a value.
     fn improve(&self, fault: &Fault, log: &[Rejection]) -> bool {
-        if self.inference(|inference| inference.is_exhausted()) {
+        if self.inference().is_exhausted() {
             return false;
         }
         let Some((mut visit, form)) = self.choose(fault, log) else {
             return false;
         };
         self.probe_tables(&mut visit);
-        let conflict = self.inference(|inference| inference.conflicts(&visit));
+        let conflict = self.inference().conflicts(&visit);
         if conflict && self.find_tag(&visit) {
             return true;
         }
         // Without an enum, only the items of a tuple have several types.
         let is_of_tuple = !fault.0.custom && visit.is_item();
-        self.inference(|inference| match (conflict, is_of_tuple) {
+        let mut inference = self.inference();
+        match (conflict, is_of_tuple) {
             (true, true) => inference.set_exception(&visit, form),
             (true, false) if inference.split(&visit, form) => {}
             _ => inference.set_form(&visit, form),
-        });
+        }
         true
     }
 
     /// Chooses the value that a fault is about, and the form that its type expects.
     fn choose(&self, fault: &Fault, log: &[Rejection]) -> Option<(Visit, Form)> {
         let below = fault.0.location.as_ref()?.path.as_str();
-        if let Some(rejection) = fault.rejection() {
-            return self.choose_one(&rejection, below, Some(fault));
+        if let Some(rejection) = &fault.0.rejection {
+            return self.choose_one(rejection, below, Some(fault));
         }
         if !fault.0.custom {
             return None;
@@ -146,12 +151,10 @@ impl<'a> Search<'a> {
         }
         // The form as it is comes last: another variant may expect what one variant rejects.
         choices.sort_by_key(|(visit, form)| visit.is_fallback(*form));
-        self.inference(|inference| {
-            let item = inference.item_around(last.first().copied(), below);
-            let chosen = inference.choose_alternative(&item, choices);
-            let around = || Some((inference.given_around(&last, below)?, Form::Plain));
-            chosen.or_else(around)
-        })
+        let mut inference = self.inference();
+        let item = inference.item_around(last.first().copied(), below);
+        let chosen = inference.choose_alternative(&item, choices);
+        chosen.or_else(|| Some((inference.given_around(&last, below)?, Form::Plain)))
     }
 
     /// The rejections of the values of the enum whose variants all failed, each once, and the indexes
@@ -162,37 +165,35 @@ impl<'a> Search<'a> {
         log: &[Rejection],
         below: &str,
     ) -> (Vec<Rejection>, Vec<usize>) {
-        let log = self.inference(|inference| &log[inference.rejections_before.min(log.len())..]);
+        let before = self.inference().rejections_before;
+        let log = log.get(before..).unwrap_or_default();
         let Some(last) = log.last() else {
             return (Vec::new(), Vec::new());
         };
         self.probe_around(last, below);
-        let mut last = self.inference(|inference| inference.rejected_below(last, below));
-        if last.len() > 1 && self.inference(|inference| inference.are_of_several_items(&last)) {
+        let mut last = self.inference().rejected_below(last, below);
+        if last.len() > 1 && self.inference().are_of_several_items(&last) {
             let found = self.relevant_item(fault, below);
             drop(self.run_pass());
             if let Some(path) = found {
-                let is_here =
-                    |at: &usize| self.inference(|inference| inference.is_near(*at, &path));
+                let is_here = |at: &usize| self.inference().is_near(*at, &path);
                 let here: Vec<_> = last.iter().copied().filter(is_here).collect();
                 last = if here.is_empty() { last } else { here };
             }
         }
-        let rejections = self.inference(|inference| {
-            let near = |rejection: &Rejection| inference.near(rejection, &last, below);
-            let start = log.iter().rposition(|rejection| near(rejection).is_empty());
-            let mut known = HashSet::new();
-            let mut rejections = Vec::new();
-            for rejection in &log[start.map_or(0, |at| at + 1)..] {
-                if known.insert((rejection.subject, &rejection.found, &rejection.expected)) {
-                    rejections.push(Rejection {
-                        candidates: near(rejection),
-                        ..rejection.clone()
-                    });
-                }
+        let inference = self.inference();
+        let near = |rejection: &Rejection| inference.near(rejection, &last, below);
+        let start = log.iter().rposition(|rejection| near(rejection).is_empty());
+        let mut known = HashSet::new();
+        let mut rejections = Vec::new();
+        for rejection in &log[start.map_or(0, |at| at + 1)..] {
+            if known.insert((rejection.subject, &rejection.found, &rejection.expected)) {
+                rejections.push(Rejection {
+                    candidates: near(rejection),
+                    ..rejection.clone()
+                });
             }
-            rejections
-        });
+        }
         (rejections, last)
     }
 
@@ -201,7 +202,7 @@ impl<'a> Search<'a> {
         let mut found: Option<String> = None;
         loop {
             let path = found.as_deref().unwrap_or(below);
-            let items = self.inference(|inference| inference.items_below(path));
+            let items = self.inference().items_below(path);
             match self.last_relevant(fault, &items) {
                 Some(item) => found = Some(item.path.clone()),
                 None => return found,
@@ -211,15 +212,15 @@ impl<'a> Search<'a> {
 
     /// Probes the tables around the value that a rejection is about.
     fn probe_around(&self, rejection: &Rejection, below: &str) {
-        let visit = self.inference(|inference| {
-            let first = *inference.rejected_below(rejection, below).first()?;
-            inference.visit(first)
-        });
-        if let Some(mut visit) = visit {
-            if self.probe_tables(&mut visit) {
-                // The visits of a pass without the probe are needed.
-                drop(self.run_pass());
-            }
+        let first = self
+            .inference()
+            .rejected_below(rejection, below)
+            .first()
+            .copied();
+        let visit = first.and_then(|first| self.inference().visit(first));
+        // The visits of a pass without the probe are needed.
+        if visit.is_some_and(|mut visit| self.probe_tables(&mut visit)) {
+            drop(self.run_pass());
         }
     }
 
@@ -239,8 +240,7 @@ impl<'a> Search<'a> {
         let of_value = rejections
             .iter()
             .filter(|rejection| rejection.subject == Some(at));
-        let forms =
-            of_value.flat_map(|rejection| self.inference(|it| it.candidate_forms(at, rejection)));
+        let forms = of_value.flat_map(|rejection| self.inference().candidate_forms(at, rejection));
         forms
             .copied()
             .take_while(|earlier| *earlier != form)
@@ -256,16 +256,14 @@ impl<'a> Search<'a> {
         fault: Option<&Fault>,
     ) -> Option<(Visit, Form)> {
         let is_fault = fault.is_some();
-        let mut candidates = self.inference(|inference| {
-            let mut all = inference.candidates(rejection, below);
-            // A broken list would keep the other variants from being tried.
-            all.retain(|(_, form)| is_fault || *form != Form::BrokenList);
-            if !rejection.candidates.is_empty() {
-                all.retain(|(at, _)| rejection.candidates.contains(at));
-            }
-            let of = |(at, form)| Some((inference.visit(at)?, form));
-            all.into_iter().filter_map(of).collect::<Vec<_>>()
-        });
+        let mut all = self.inference().candidates(rejection, below);
+        // A broken list would keep the other variants from being tried.
+        all.retain(|(_, form)| is_fault || *form != Form::BrokenList);
+        if !rejection.candidates.is_empty() {
+            all.retain(|(at, _)| rejection.candidates.contains(at));
+        }
+        let of = |(at, form)| Some((self.inference().visit(at)?, form));
+        let mut candidates: Vec<_> = all.into_iter().filter_map(of).collect();
         match fault {
             Some(fault) => self.retain_rejected(fault, rejection, below, &mut candidates),
             // A value without a form is more likely to be the one that the variant rejects.
@@ -273,7 +271,11 @@ impl<'a> Search<'a> {
         }
         let same = |pair: &[(Visit, Form)]| pair[0].0.class == pair[1].0.class;
         let new = |(visit, _): &(Visit, Form)| {
-            self.inference(|inference| !inference.assumptions.forms.contains_key(&visit.class))
+            !self
+                .inference()
+                .assumptions
+                .forms
+                .contains_key(&visit.class)
         };
         // For a class without a form, any of its values will do.
         let alike = candidates.windows(2).all(same) && candidates.first().is_none_or(new);
@@ -300,7 +302,7 @@ impl<'a> Search<'a> {
         if rejection.subject.is_some() || !candidates.iter().any(has_form) {
             return;
         }
-        let all = self.inference(|inference| inference.all_rejected(rejection, below));
+        let all = self.inference().all_rejected(rejection, below);
         if all.len() < 2 {
             return;
         }
@@ -323,10 +325,11 @@ impl<'a> Search<'a> {
                 .iter()
                 .map(|at| (candidates[*at].0.id.clone(), *at))
                 .collect();
-            self.inference(|inference| inference.markers = markers);
+            self.inference().markers = markers;
             let (result, log) = self.run_pass();
-            self.inference(|inference| inference.markers.clear());
-            let rejected = result.err()?.rejection().or_else(|| log.last().cloned())?;
+            self.inference().markers.clear();
+            let rejected = result.err()?.0.rejection;
+            let rejected = rejected.or_else(|| log.last().cloned())?;
             let has_marker = |at: &&usize| rejected.found == marker(&rejection.found, **at);
             let at = *left.iter().find(has_marker)?;
             if rejected.expected == rejection.expected {
@@ -345,80 +348,78 @@ impl<'a> Search<'a> {
     /// whether any table had to be probed.
     pub(super) fn probe_tables(&self, visit: &mut Visit) -> bool {
         let mut any = false;
-        while let Some(table) = self.inference(|inference| inference.unknown_table(&visit.class)) {
-            let kind = if self.probe(&table) {
-                EntryTypes::Uniform
-            } else {
-                EntryTypes::Distinct
+        loop {
+            let Some(table) = self.inference().unknown_table(&visit.class) else {
+                return any;
             };
-            self.inference(|inference| {
-                inference
-                    .assumptions
-                    .entry_types
-                    .insert(table.clone(), kind)
-            });
-            if kind == EntryTypes::Uniform {
+            if self.probe(&table) {
                 visit.class = with_each(&visit.class, &table);
             }
             any = true;
         }
-        any
     }
 
-    /// Whether the type reads an additional entry of a container like the others.
+    /// Finds out whether the entries of a container have one type: whether the type reads an additional
+    /// entry like the others.
     fn probe(&self, container: &str) -> bool {
-        self.inference(|inference| inference.probing = Some(container.to_owned()));
+        self.inference().probing = Some(container.to_owned());
         let (result, log) = self.run_pass();
-        self.inference(|inference| inference.probing = None);
-        let Err(fault) = result else { return false };
-        if fault.0.unknown_field.is_some() {
-            return false;
-        }
-        let probe = Found::Text(PROBE.to_owned());
-        let location = fault.0.location.as_ref();
-        let is_of_probe = |rejection: &Rejection| rejection.found == probe;
-        fault.0.found.as_ref() == Some(&probe)
-            || log.iter().any(is_of_probe)
-            || location.is_some_and(|location| {
-                let found = location.description.as_deref().unwrap_or_default();
-                location.path.contains(PROBE_WORDS) || found.contains(PROBE_WORDS)
-            })
+        let is_uniform = result.is_err_and(|fault| is_about_probe(&fault, &log));
+        let mut inference = self.inference();
+        inference.probing = None;
+        let types = if is_uniform {
+            EntryTypes::Uniform
+        } else {
+            EntryTypes::Distinct
+        };
+        let known = &mut inference.assumptions.entry_types;
+        known.insert(container.to_owned(), types);
+        is_uniform
     }
 
     /// Probes the lists whose items share a form; returns whether none of them is a tuple.
     fn confirm_lists(&self) -> bool {
         let mut all = true;
-        while let Some(list) = self.inference(|inference| inference.unknown_list()) {
-            if self.probe(&list) {
-                self.inference(|inference| {
-                    inference
-                        .assumptions
-                        .entry_types
-                        .insert(list.clone(), EntryTypes::Uniform)
-                });
-            } else {
-                self.inference(|inference| inference.set_tuple(&list));
+        loop {
+            let Some(list) = self.inference().unknown_list() else {
+                return all;
+            };
+            if !self.probe(&list) {
+                self.inference().separate_items(&list);
                 all = false;
             }
         }
-        all
     }
 
     /// Finds the tag of the tables around a value whose form conflicts with that of others.
     fn find_tag(&self, visit: &Visit) -> bool {
-        let Some(table) = self.inference(|inference| inference.untagged_item(&visit.class)) else {
+        let Some(table) = self.inference().untagged_item(&visit.class) else {
             return false;
         };
-        self.inference(|inference| inference.table_texts = Some(Default::default()));
+        self.inference().table_texts = Some(Default::default());
         drop(self.run_pass());
-        self.inference(|inference| inference.choose_tag(&table, visit))
+        self.inference().choose_tag(&table, visit)
     }
 }
 
 /// The marker that replaces one of several equal values.
-pub(in crate::decode) fn marker(found: &Found, at: usize) -> Found {
+pub(crate) fn marker(found: &Found, at: usize) -> Found {
     match found {
         Found::Number(_) => Found::Number((i64::MAX - at as i64).to_string()),
         _ => Found::Text(format!("{PROBE} {at}")),
     }
+}
+
+/// Whether a pass has failed because of the probe.
+fn is_about_probe(fault: &Fault, log: &[Rejection]) -> bool {
+    if fault.0.unknown_field.is_some() {
+        return false;
+    }
+    let probe = Found::Text(PROBE.to_owned());
+    let mut rejections = log.iter().chain(&fault.0.rejection);
+    let is_shown = |location: &Location| {
+        let description = location.description.as_deref().unwrap_or_default();
+        location.path.contains(PROBE_WORDS) || description.contains(PROBE_WORDS)
+    };
+    rejections.any(|it| it.found == probe) || fault.0.location.as_ref().is_some_and(is_shown)
 }

@@ -12,7 +12,7 @@ use crate::decode::diagnose::rejection::Found;
 use crate::decode::forward::{forward_fields_of_variant, forward_similar_methods};
 
 /// How many placeholders a type is offered.
-pub(in crate::decode) const LEVELS: usize = 6;
+pub(crate) const LEVELS: usize = 6;
 
 const TEXTS: [&str; LEVELS] = [
     "",
@@ -30,19 +30,19 @@ const MAX_NESTING: usize = 16;
 /// A deserializer that answers any request with a simple value. A type that rejects it is offered the next
 /// level.
 #[derive(Clone, Copy)]
-pub(in crate::decode) struct Placeholder {
+pub(crate) struct Placeholder {
     level: usize,
     depth: usize,
 }
 
 impl Placeholder {
-    pub(in crate::decode) fn new(level: usize) -> Self {
+    pub(crate) fn new(level: usize) -> Self {
         let level = level.min(LEVELS - 1);
         Self { level, depth: 0 }
     }
 
     /// What `deserialize_any` visits, as serde reports it.
-    pub(in crate::decode) fn found(self) -> Found {
+    pub(crate) fn found(self) -> Found {
         match self.level {
             0 => Found::Number("0".to_owned()),
             1 => Found::Text(String::new()),
@@ -54,7 +54,7 @@ impl Placeholder {
     }
 
     /// The text for a type that accepts any type, but rejects all but text; `None` at the last level.
-    pub(in crate::decode) fn text(self) -> Option<&'static str> {
+    pub(crate) fn text(self) -> Option<&'static str> {
         TEXTS.get(self.level + 1).copied()
     }
 

@@ -13,20 +13,20 @@ use crate::decode::input::Input;
 
 /// A value that a type does not accept.
 #[derive(Clone, Debug)]
-pub(in crate::decode) struct Rejection {
-    pub(in crate::decode) found: Found,
+pub(crate) struct Rejection {
+    pub(crate) found: Found,
     /// Which value it is: the address of its text, and after the pass the index of its visit.
-    pub(in crate::decode) subject: Option<usize>,
-    pub(in crate::decode) expected: String,
+    pub(crate) subject: Option<usize>,
+    pub(crate) expected: String,
     /// The visits that it may be about; if empty, all that are equal.
-    pub(in crate::decode) candidates: Vec<usize>,
+    pub(crate) candidates: Vec<usize>,
     /// The variants of the enum, if the value is the name of an unknown one.
-    pub(in crate::decode) variants: Option<&'static [&'static str]>,
+    pub(crate) variants: Option<&'static [&'static str]>,
 }
 
 /// A value as serde reports it in an error.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(in crate::decode) enum Found {
+pub(crate) enum Found {
     Text(String),
     Number(String),
     Bool(bool),
@@ -99,7 +99,7 @@ impl Rejection {
 
 impl Found {
     /// How serde reports a value that is visited as it is.
-    pub(in crate::decode) fn of_input(input: &Input<'_>) -> Option<Self> {
+    pub(crate) fn of_input(input: &Input<'_>) -> Option<Self> {
         Some(match input {
             Input::Text(text) => Found::Text((*text).to_owned()),
             Input::Bool(value) => Found::Bool(*value),
@@ -136,7 +136,7 @@ impl Found {
     }
 
     /// The description of the value for an error, if serde reports its text.
-    pub(in crate::decode) fn description(&self) -> Option<String> {
+    pub(crate) fn description(&self) -> Option<String> {
         match self {
             Found::Text(value) => Some(format!("text {}", shorten(value))),
             Found::Number(value) => Some(format!("number {value}")),

@@ -23,7 +23,7 @@ const SEARCH_ENDED: &str = "more values may be bad: serde buffers them, and the 
 
 /// Decodes after a failure: with buffered values in other forms, or else to report all errors.
 #[cold]
-pub(in crate::decode) fn diagnose<T: DeserializeOwned>(
+pub(crate) fn diagnose<T: DeserializeOwned>(
     request: Request<'_>,
     mut first: Fault,
 ) -> Result<T, Error> {

@@ -39,9 +39,7 @@ pub(crate) fn secret_paths<T: DeserializeOwned>() -> BTreeSet<TypePath> {
 }
 
 /// As [`secret_paths`]; `discard` receives each value that the type made of placeholders.
-pub(in crate::decode) fn secret_paths_with<T: DeserializeOwned>(
-    discard: fn(T),
-) -> BTreeSet<TypePath> {
+pub(crate) fn secret_paths_with<T: DeserializeOwned>(discard: fn(T)) -> BTreeSet<TypePath> {
     let progress = RefCell::new(Progress::default());
     for _ in 0..MAX_ROUNDS {
         let before = progress.borrow().finished.len();

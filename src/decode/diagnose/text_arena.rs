@@ -9,7 +9,7 @@ use std::cell::{Cell, OnceCell};
 const FIRST_CAPACITY: usize = 16;
 
 /// Owns the visited texts of one pass.
-pub(in crate::decode) struct TextArena {
+pub(crate) struct TextArena {
     texts: Vec<OnceCell<Box<str>>>,
     used: Cell<usize>,
     next: OnceCell<Box<TextArena>>,
@@ -19,7 +19,7 @@ pub(in crate::decode) struct TextArena {
 const END: char = '\0';
 
 impl TextArena {
-    pub(in crate::decode) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::of(FIRST_CAPACITY)
     }
 
@@ -32,7 +32,7 @@ impl TextArena {
     }
 
     /// A copy of a text at an address that no other text has.
-    pub(in crate::decode) fn keep(&self, text: &str) -> &str {
+    pub(crate) fn keep(&self, text: &str) -> &str {
         let at = self.used.get();
         let Some(slot) = self.texts.get(at) else {
             let len = self.texts.len() * 2;
@@ -46,7 +46,7 @@ impl TextArena {
 }
 
 /// The address of a text.
-pub(in crate::decode) fn address(text: &str) -> usize {
+pub(crate) fn address(text: &str) -> usize {
     text.as_ptr().addr()
 }
 

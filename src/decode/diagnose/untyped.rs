@@ -11,59 +11,55 @@ use serde::de::{Deserializer, Visitor};
 use crate::decode::deserializer::ValueDeserializer;
 use crate::decode::diagnose::diagnosis::{AnyPlaceholder, Diagnosis};
 use crate::decode::diagnose::fault::Fault;
-use crate::decode::diagnose::form::Form;
+use crate::decode::diagnose::form::Formed;
 use crate::decode::diagnose::passes;
 use crate::decode::diagnose::placeholder::Placeholder;
 use crate::decode::diagnose::rejection::Found;
-use crate::decode::diagnose::secret_trials;
+use crate::decode::diagnose::trial;
 use crate::decode::scalars::duration_parts;
 
 /// Visits a value for a type that accepts any type.
-pub(in crate::decode) fn visit_any<'de, V: Visitor<'de>>(
+pub(crate) fn visit_any<'de, V: Visitor<'de>>(
     de: ValueDeserializer<'_, 'de>,
     diagnosis: &RefCell<Diagnosis>,
     visitor: V,
 ) -> Result<V::Value, Fault> {
     let name = de.input.text().filter(|_| de.is_name);
-    if let Some(number) = name.and_then(|name| secret_trials::field_number(&name)) {
+    if let Some(number) = name.and_then(|name| trial::field_number(&name)) {
         return visitor.visit_u64(number);
     }
     if let Some(placeholder) = de.placeholder() {
         return visit_placeholder(de, placeholder, diagnosis, visitor);
     }
-    let (form, marker, de) = {
+    let (formed, marker, de) = {
         let inference = &mut diagnosis.borrow_mut().inference;
         let site = inference.site(&de);
-        let inferred = inference.form(&site, &de);
-        let form = inferred.unwrap_or(Form::Plain);
-        let typed = if form == Form::Plain {
-            de.as_json()
-        } else {
-            de
-        };
-        let mut found = form.reported_as(&typed);
+        let (form, formed) = inference.form(&site, &de).unzip();
+        let formed = formed.unwrap_or(Formed::Plain);
+        let typed = if formed.is_plain() { de.as_json() } else { de };
+        let mut found = formed.reported_as(&typed);
         let marker = inference.marker(&site);
         if let Some(number) = marker {
             found = passes::marker(&found, number);
         }
         let marker = marker.map(|_| found.clone());
-        if form != Form::Plain {
+        if !formed.is_plain() {
             de.record_name(|| format!("{found:?}"));
         }
-        inference.record_visit(site, &de, found, inferred, false);
+        inference.record_visit(site, &de, found, form, false);
         inference.record_rejections_before();
         de.count_visit();
-        (form, marker, typed)
+        (formed, marker, typed)
     };
     let result = match marker {
         None => {
-            return form
+            return formed
                 .visit(de, visitor)
                 .map_err(|fault| mark_unbuffered(&de, fault));
         }
         Some(Found::Text(marker)) => visitor.visit_str(&marker),
         Some(Found::Number(marker)) => visitor.visit_i64(marker.parse().unwrap_or(i64::MAX)),
-        Some(_) => return form.visit(de, visitor),
+        Some(_) => return formed.visit(de, visitor),
     };
     result.map_err(|fault| de.locate(fault))
 }
@@ -110,33 +106,33 @@ fn mark_unbuffered(de: &ValueDeserializer<'_, '_>, mut fault: Fault) -> Fault {
 }
 
 /// Visits the name of an entry, or the tag of an enum.
-pub(in crate::decode) fn visit_identifier<'de, V: Visitor<'de>>(
+pub(crate) fn visit_identifier<'de, V: Visitor<'de>>(
     de: ValueDeserializer<'_, 'de>,
     diagnosis: &RefCell<Diagnosis>,
     visitor: V,
 ) -> Result<V::Value, Fault> {
-    let form = {
+    let formed = {
         let inference = &mut diagnosis.borrow_mut().inference;
         if !de.is_name {
             inference.record_tag(&de);
         }
         let site = inference.site(&de);
-        let inferred = inference.form(&site, &de);
-        let form = inferred.unwrap_or(Form::Plain);
-        let found = form.reported_as(&de);
-        if form != Form::Plain {
+        let (form, formed) = inference.form(&site, &de).unzip();
+        let formed = formed.unwrap_or(Formed::Plain);
+        let found = formed.reported_as(&de);
+        if !formed.is_plain() {
             de.record_name(|| format!("{found:?}"));
         }
-        inference.record_visit(site, &de, found, inferred, true);
-        form
+        inference.record_visit(site, &de, found, form, true);
+        formed
     };
-    match form {
-        Form::Plain => match (de.placeholder(), de.input.text()) {
-            (None, Some(text)) => de
-                .visit_text(&text, visitor)
-                .map_err(|fault| de.locate_as::<V::Value>(fault)),
-            _ => de.deserialize_str(visitor),
-        },
-        form => form.visit(de, visitor),
+    if !formed.is_plain() {
+        return formed.visit(de, visitor);
+    }
+    match (de.placeholder(), de.input.text()) {
+        (None, Some(text)) => de
+            .visit_text(&text, visitor)
+            .map_err(|fault| de.locate_as::<V::Value>(fault)),
+        _ => de.deserialize_str(visitor),
     }
 }

@@ -12,13 +12,13 @@ use crate::value::Value;
 use crate::value::secret::buffered::{self, VisitKind};
 
 /// Forwards a visit to the visitor of the type, and records it in a traced pass.
-pub(in crate::decode) struct VisitRecorder<'a, 'de, V> {
+pub(crate) struct VisitRecorder<'a, 'de, V> {
     visitor: V,
     de: ValueDeserializer<'a, 'de>,
 }
 
 impl<'a, 'de, V> VisitRecorder<'a, 'de, V> {
-    pub(in crate::decode) fn new(de: ValueDeserializer<'a, 'de>, visitor: V) -> Self {
+    pub(crate) fn new(de: ValueDeserializer<'a, 'de>, visitor: V) -> Self {
         Self { visitor, de }
     }
 

@@ -13,6 +13,7 @@ use crate::decode::diagnose::form::{Form, TableShape};
 use crate::decode::diagnose::inference::Inference;
 use crate::decode::diagnose::rejection::{Found, Rejection};
 use crate::decode::input::Input;
+use crate::value::Value;
 use crate::value::key::{Key, push_segment, under};
 
 /// How many values others are compared with.
@@ -20,36 +21,32 @@ const MAX_NEAR: usize = 16;
 
 /// A value that a pass has visited without knowing its type.
 #[derive(Clone)]
-pub(in crate::decode) struct Visit {
-    pub(in crate::decode) path: String,
-    pub(in crate::decode) id: String,
-    pub(in crate::decode) class: String,
-    pub(in crate::decode) found: Found,
+pub(crate) struct Visit {
+    pub(crate) path: String,
+    pub(crate) id: String,
+    pub(crate) class: String,
+    pub(crate) found: Found,
     pub(super) raw: Raw,
-    pub(in crate::decode) notation: Notation,
+    pub(crate) notation: Notation,
     /// The form that was inferred for it.
-    pub(in crate::decode) form: Option<Form>,
+    pub(crate) form: Option<Form>,
     /// The forms that earlier variants of an enum expect of it.
-    pub(in crate::decode) earlier: Vec<Form>,
+    pub(crate) earlier: Vec<Form>,
     /// Whether it is the name of an entry.
-    pub(in crate::decode) is_name: bool,
+    pub(crate) is_name: bool,
     /// Whether it is the tag of an enum, which serde does not buffer.
     pub(super) is_tag: bool,
     /// Only in a pass that describes it.
-    pub(in crate::decode) location: Option<Location>,
+    pub(crate) location: Option<Location>,
 }
 
-/// A value as the tree holds it.
+/// A value as the tree has it.
 #[derive(Clone)]
 pub(super) enum Raw {
-    Text(String),
-    Bool(bool),
-    Int(i64),
-    Big(Box<i128>),
-    Float(f64),
-    Table(TableShape),
+    Scalar(Value),
     /// An item of JSON text.
     Item(String),
+    Table(TableShape),
     Other,
 }
 
@@ -57,29 +54,28 @@ impl Raw {
     pub(super) fn of(de: &ValueDeserializer<'_, '_>) -> Self {
         match de.input.canonical() {
             Input::Text(text) if de.json.is_some() => Raw::Item(text.to_owned()),
-            Input::Text(text) => Raw::Text(text.to_owned()),
-            Input::Bool(value) => Raw::Bool(value),
-            Input::Int(value) => Raw::Int(value),
-            Input::Big(value) => Raw::Big(Box::new(*value)),
-            Input::Float(value) => Raw::Float(value),
+            Input::Text(text) => Raw::Scalar(text.into()),
+            Input::Bool(value) => Raw::Scalar(value.into()),
+            Input::Int(value) => Raw::Scalar(value.into()),
+            Input::Big(value) => Raw::Scalar((*value).into()),
+            Input::Float(value) => Raw::Scalar(Value::Float(value)),
             Input::Table(_) | Input::Fields(_) | Input::Nothing => Raw::Table(de.shape()),
             _ => Raw::Other,
         }
     }
 
+    fn is_text(&self) -> bool {
+        matches!(self, Raw::Scalar(Value::Text(_)) | Raw::Item(_))
+    }
+
     /// The form that the type expects which has rejected the value.
     fn form(&self, rejection: &Rejection) -> Option<Form> {
-        let input = match self {
-            Raw::Text(text) => Input::Text(text),
-            Raw::Bool(value) => Input::Bool(*value),
-            Raw::Int(value) => Input::Int(*value),
-            Raw::Big(value) => Input::Big(value),
-            Raw::Float(value) => Input::Float(*value),
-            Raw::Table(shape) => return Form::of_table(*shape, rejection),
-            Raw::Item(text) => return Self::form_of_item(text, rejection),
-            Raw::Other => return None,
-        };
-        Form::of(input, rejection)
+        match self {
+            Raw::Scalar(value) => Form::of(Input::of_value(value), rejection),
+            Raw::Item(text) => Self::form_of_item(text, rejection),
+            Raw::Table(shape) => Form::of_table(*shape, rejection),
+            Raw::Other => None,
+        }
     }
 
     /// The form of an item of JSON text. An item that is wrong as JSON is plain text.
@@ -94,12 +90,12 @@ impl Raw {
 
 impl Visit {
     /// Whether a form is the fallback of the value: the value as it is written.
-    pub(in crate::decode) fn is_fallback(&self, form: Form) -> bool {
+    pub(crate) fn is_fallback(&self, form: Form) -> bool {
         form == Form::Plain || (form == Form::Text && matches!(self.raw, Raw::Item(_)))
     }
 
     /// Whether it is itself an item of a list or a value of a map.
-    pub(in crate::decode) fn is_item(&self) -> bool {
+    pub(crate) fn is_item(&self) -> bool {
         items_around(&self.class).last().is_some_and(|item| {
             let rest = &self.class[item.len()..];
             rest.is_empty() || (rest.starts_with(VARIANT) && !rest.contains(STEP))
@@ -112,12 +108,12 @@ impl Visit {
     }
 
     pub(super) fn is_boolean(&self) -> bool {
-        matches!(self.raw, Raw::Bool(_))
+        matches!(self.raw, Raw::Scalar(Value::Bool(_)))
     }
 
     /// Whether it is an integer that 64 bits do not hold.
     pub(super) fn is_long_integer(&self) -> bool {
-        matches!(&self.raw, Raw::Big(value) if u64::try_from(**value).is_err())
+        matches!(&self.raw, Raw::Scalar(Value::Big(value)) if u64::try_from(**value).is_err())
     }
 
     /// The path of the table or the list around it, and its name there.
@@ -127,14 +123,14 @@ impl Visit {
         Some((around.to_owned(), key.segments().last()?.into_owned()))
     }
 
-    pub(in crate::decode) fn is_container(&self) -> bool {
+    pub(crate) fn is_container(&self) -> bool {
         matches!(self.found, Found::Map | Found::Seq)
     }
 }
 
 impl Inference {
     /// The indexes of the visits that a rejection may be about.
-    pub(in crate::decode) fn rejected(&self, rejection: &Rejection) -> Vec<usize> {
+    pub(crate) fn rejected(&self, rejection: &Rejection) -> Vec<usize> {
         match rejection.subject {
             Some(at) => vec![at],
             None => self
@@ -146,16 +142,12 @@ impl Inference {
     }
 
     /// The only visit below a path that a fault can be about.
-    pub(in crate::decode) fn only(&self, fault: &Fault, below: &str) -> Option<&Visit> {
-        self.only_rejected(&fault.rejection()?, below)
+    pub(crate) fn only(&self, fault: &Fault, below: &str) -> Option<&Visit> {
+        self.only_rejected(fault.0.rejection.as_ref()?, below)
     }
 
     /// The only visit below a path that a rejection can be about.
-    pub(in crate::decode) fn only_rejected(
-        &self,
-        rejection: &Rejection,
-        below: &str,
-    ) -> Option<&Visit> {
+    pub(crate) fn only_rejected(&self, rejection: &Rejection, below: &str) -> Option<&Visit> {
         let rejection = self.rejected(rejection);
         let visit = rejection.into_iter().filter_map(|at| self.visits.get(at));
         let mut visit = visit.filter(|visit| under(&visit.path, below));
@@ -166,7 +158,7 @@ impl Inference {
     }
 
     /// The origin of the first visit at or below a path.
-    pub(in crate::decode) fn origin_below(&self, path: &str) -> Option<String> {
+    pub(crate) fn origin_below(&self, path: &str) -> Option<String> {
         let below = self.visits.iter().filter(|visit| under(&visit.path, path));
         below
             .filter_map(|visit| visit.location.as_ref()?.origin.clone())
@@ -174,7 +166,7 @@ impl Inference {
     }
 
     /// Whether the pass has visited a value at a path that is no table.
-    pub(in crate::decode) fn is_value(&self, path: &str) -> bool {
+    pub(crate) fn is_value(&self, path: &str) -> bool {
         let here = |visit: &Visit| {
             visit.is_buffered() && visit.path == path && !matches!(visit.raw, Raw::Table(_))
         };
@@ -182,7 +174,7 @@ impl Inference {
     }
 
     /// The text or the number that the pass has visited at a path.
-    pub(in crate::decode) fn value_at(&self, path: &str) -> Option<&Visit> {
+    pub(crate) fn value_at(&self, path: &str) -> Option<&Visit> {
         let here = |visit: &&Visit| {
             !visit.is_name
                 && visit.path == path
@@ -192,18 +184,18 @@ impl Inference {
     }
 
     /// Whether the pass has visited anything at or below a path.
-    pub(in crate::decode) fn visits_below(&self, path: &str) -> bool {
+    pub(crate) fn visits_below(&self, path: &str) -> bool {
         self.visits.iter().any(|visit| under(&visit.path, path))
     }
 
     /// The location of a site, after a pass that described it.
-    pub(in crate::decode) fn location_of(&self, id: &str) -> Option<Location> {
+    pub(crate) fn location_of(&self, id: &str) -> Option<Location> {
         let visit = self.visits.iter().find(|visit| visit.id == id);
         visit.and_then(|visit| visit.location.clone())
     }
 
     /// The value and the location of a site, after a pass that described it.
-    pub(in crate::decode) fn text_of(&self, id: &str) -> Option<(Found, Location)> {
+    pub(crate) fn text_of(&self, id: &str) -> Option<(Found, Location)> {
         let visit = self.visits.iter().find(|visit| visit.id == id)?;
         Some((visit.found.clone(), visit.location.clone()?))
     }
@@ -215,16 +207,15 @@ impl Inference {
     }
 
     /// The visit at a path whose value serde may have buffered.
-    pub(in crate::decode) fn buffered_at(&self, path: &str) -> Option<Visit> {
+    pub(crate) fn buffered_at(&self, path: &str) -> Option<Visit> {
         let mut visit = self.visits.iter();
         let found = visit.find(|visit| visit.is_buffered() && visit.path == path);
         found.cloned()
     }
 
     /// The other texts of the class of a rejected value that have no form which the type accepts.
-    pub(in crate::decode) fn alike(&self, refused: &Visit, rejection: &Rejection) -> Vec<Visit> {
+    pub(crate) fn alike(&self, refused: &Visit, rejection: &Rejection) -> Vec<Visit> {
         let is_alike = |visit: &&Visit| {
-            let is_text = matches!(visit.raw, Raw::Text(_) | Raw::Item(_));
             let other = || Rejection {
                 found: visit.found.clone(),
                 ..rejection.clone()
@@ -233,20 +224,20 @@ impl Inference {
                 && visit.class == refused.class
                 && visit.id != refused.id
                 && matches!(visit.found, Found::Text(_))
-                && is_text
+                && visit.raw.is_text()
                 && visit.raw.form(&other()).is_none()
         };
         self.visits.iter().filter(is_alike).cloned().collect()
     }
 
     /// The visits below a path in order, without names and tags.
-    pub(in crate::decode) fn all_below(&self, path: &str) -> Vec<Visit> {
+    pub(crate) fn all_below(&self, path: &str) -> Vec<Visit> {
         let below = |visit: &&Visit| visit.is_buffered() && is_below(&visit.path, path);
         self.visits.iter().filter(below).cloned().collect()
     }
 
     /// The tables at and below a path, each with the names of its visited entries.
-    pub(in crate::decode) fn entries_below(&self, path: &str) -> Vec<(String, Vec<String>)> {
+    pub(crate) fn entries_below(&self, path: &str) -> Vec<(String, Vec<String>)> {
         let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for visit in self
             .visits
@@ -261,7 +252,7 @@ impl Inference {
     }
 
     /// The outermost items of lists and maps that the pass has visited below a path.
-    pub(in crate::decode) fn items_below(&self, path: &str) -> Vec<Visit> {
+    pub(crate) fn items_below(&self, path: &str) -> Vec<Visit> {
         let mut items: Vec<Visit> = Vec::new();
         for visit in &self.visits {
             let is_inside = items
@@ -275,21 +266,17 @@ impl Inference {
     }
 
     /// Whether serde may have buffered anything at or below a path.
-    pub(in crate::decode) fn buffers_below(&self, path: &str) -> bool {
+    pub(crate) fn buffers_below(&self, path: &str) -> bool {
         let mut visit = self.visits.iter();
         visit.any(|visit| visit.is_buffered() && under(&visit.path, path))
     }
 
-    pub(in crate::decode) fn visit(&self, at: usize) -> Option<Visit> {
+    pub(crate) fn visit(&self, at: usize) -> Option<Visit> {
         self.visits.get(at).cloned()
     }
 
     /// The visits that a rejection may be about and that could have another form, with that form.
-    pub(in crate::decode) fn candidates(
-        &self,
-        rejection: &Rejection,
-        below: &str,
-    ) -> Vec<(usize, Form)> {
+    pub(crate) fn candidates(&self, rejection: &Rejection, below: &str) -> Vec<(usize, Form)> {
         let all = self.rejected(rejection);
         let find = |name: bool| -> Vec<(usize, Form)> {
             let visit = all
@@ -313,13 +300,9 @@ impl Inference {
     }
 
     /// The forms that a rejection asks for, whether the value can be read in them or not.
-    pub(in crate::decode) fn candidate_forms(
-        &self,
-        at: usize,
-        rejection: &Rejection,
-    ) -> &'static [Form] {
+    pub(crate) fn candidate_forms(&self, at: usize, rejection: &Rejection) -> &'static [Form] {
         match self.visits.get(at).map(|visit| &visit.raw) {
-            Some(Raw::Text(text)) if rejection.variants.is_none() => {
+            Some(Raw::Scalar(Value::Text(text))) if rejection.variants.is_none() => {
                 Form::candidates(Input::Text(text), rejection)
             }
             _ => &[],
@@ -327,7 +310,7 @@ impl Inference {
     }
 
     /// The innermost visit at or around some others that has a form from others of its class.
-    pub(in crate::decode) fn given_around(&self, all: &[usize], below: &str) -> Option<Visit> {
+    pub(crate) fn given_around(&self, all: &[usize], below: &str) -> Option<Visit> {
         let inner = all.iter().filter_map(|at| self.visits.get(*at));
         let mut around: Vec<&Visit> = inner
             .flat_map(|inner| {
@@ -349,7 +332,7 @@ impl Inference {
     }
 
     /// The path of the outermost item around a visit, or else `below`.
-    pub(in crate::decode) fn item_around(&self, at: Option<usize>, below: &str) -> String {
+    pub(crate) fn item_around(&self, at: Option<usize>, below: &str) -> String {
         if self
             .visits
             .iter()
@@ -368,11 +351,7 @@ impl Inference {
     }
 
     /// The visits at and below a path that a rejection may be about, without those around others.
-    pub(in crate::decode) fn rejected_below(
-        &self,
-        rejection: &Rejection,
-        below: &str,
-    ) -> Vec<usize> {
+    pub(crate) fn rejected_below(&self, rejection: &Rejection, below: &str) -> Vec<usize> {
         let mut all = self.rejected(rejection);
         all.retain(|at| {
             self.visits
@@ -402,19 +381,14 @@ impl Inference {
     }
 
     /// Whether visits belong to several items of a list or a map.
-    pub(in crate::decode) fn are_of_several_items(&self, all: &[usize]) -> bool {
+    pub(crate) fn are_of_several_items(&self, all: &[usize]) -> bool {
         let path = |at: &usize| self.visits.get(*at).map(|visit| parent(&visit.path));
         let is_item = |at: &usize| self.visits.get(*at).is_some_and(Visit::is_item);
         all.iter().any(is_item) || all.windows(2).any(|pair| path(&pair[0]) != path(&pair[1]))
     }
 
     /// The visits that a rejection may be about and that are near others.
-    pub(in crate::decode) fn near(
-        &self,
-        rejection: &Rejection,
-        others: &[usize],
-        below: &str,
-    ) -> Vec<usize> {
+    pub(crate) fn near(&self, rejection: &Rejection, others: &[usize], below: &str) -> Vec<usize> {
         let mut all = self.rejected_below(rejection, below);
         let others: Vec<&str> = others
             .iter()
@@ -427,7 +401,7 @@ impl Inference {
 
     /// Whether a visit is at, around, inside or beside a path. Items of a list or a map are not beside
     /// each other.
-    pub(in crate::decode) fn is_near(&self, at: usize, path: &str) -> bool {
+    pub(crate) fn is_near(&self, at: usize, path: &str) -> bool {
         let Some(visit) = self.visits.get(at) else {
             return false;
         };
@@ -437,7 +411,7 @@ impl Inference {
     }
 
     /// The visits at and below a path that a rejection may be about, without names.
-    pub(in crate::decode) fn all_of(&self, rejection: &Rejection, below: &str) -> Vec<Visit> {
+    pub(crate) fn all_of(&self, rejection: &Rejection, below: &str) -> Vec<Visit> {
         let all = self.rejected_below(rejection, below).into_iter();
         let visit = all.filter_map(|at| self.visits.get(at));
         visit.filter(|visit| !visit.is_name).cloned().collect()

@@ -6,7 +6,7 @@ use crate::decode::diagnose::form::INTEGERS;
 const SERDE_INTERNAL: &str = "\u{1}serde";
 
 /// The name of a type without its modules.
-pub(in crate::decode) fn type_name<T: ?Sized>() -> String {
+pub(crate) fn type_name<T: ?Sized>() -> String {
     let full = std::any::type_name::<T>();
     let inside = [
         "serde_core::private",
@@ -55,7 +55,7 @@ fn implemented_for(name: &str) -> &str {
 }
 
 /// Whether the name of an expected type means nothing outside of serde.
-pub(in crate::decode) fn is_serde_internal(expected: &str) -> bool {
+pub(crate) fn is_serde_internal(expected: &str) -> bool {
     expected == SERDE_INTERNAL || expected == "any value"
 }
 
@@ -83,7 +83,7 @@ pub(super) fn list_names(names: &[&str]) -> String {
 }
 
 /// Quotes a text and truncates it to a readable length.
-pub(in crate::decode) fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     format!("{:?}", truncate(text, 32))
 }
 

@@ -127,3 +127,15 @@ fn digits_that_no_signed_integer_holds_are_text_as_they_are_written() {
         );
     }
 }
+
+#[test]
+fn a_line_break_in_a_string_is_reported_where_the_string_begins() {
+    for (text, at) in [
+        ("{\"a\": \"x\ny\"}", "f:1:7"),
+        ("{\n  \"a\": \"x \\\" y\n\"}", "f:2:8"),
+        ("{\"a\nb\": 1}", "f:1:2"),
+    ] {
+        let error = Format::json().parse(text.as_bytes(), &Origin::new("f", ""));
+        assert_eq!(error.unwrap_err().origin(), Some(at), "{text}");
+    }
+}

@@ -266,7 +266,7 @@ proptest! {
 fn text_without_quotes_is_refused_with_what_was_expected() {
     let error = Format::toml().parse(b"a = hunter2", &Origin::new("f", ""));
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("must stand in quotes"), "{error}");
+    assert!(error.contains("expected text in quotes"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
 }
 
@@ -329,5 +329,19 @@ fn digits_that_no_signed_integer_holds_are_text_as_they_are_written() {
             value(Format::toml(), &format!("v = [{digits}]")),
             Ok(Value::from(vec![text]))
         );
+    }
+}
+
+#[test]
+fn a_number_without_digits_is_refused() {
+    for text in ["0x", "0o", "0b"] {
+        for document in [
+            format!("v = {text}"),
+            format!("v = [1, {text}]"),
+            format!("v = {{a = {text}}}"),
+        ] {
+            let found = value(Format::toml(), &document);
+            assert_eq!(found, Err(ErrorKind::Malformed), "{document}");
+        }
     }
 }

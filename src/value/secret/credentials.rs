@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::sync::lock::Mutex;
-use crate::value::secret::encode::{from_base64, from_percent, to_base64, to_percent};
+use crate::value::percent;
+use crate::value::secret::encode::{from_base64, from_percent, to_base64};
 use crate::value::secret::forms::{mask_parts, text_holds_secret};
 use crate::value::secret::names::{header_looks_secret, parameter_looks_secret};
 
@@ -202,7 +203,7 @@ impl fmt::Debug for Credentials {
 
 /// The forms in which a server may quote a credential.
 fn forms(credential: &str) -> Vec<Box<str>> {
-    let percent = to_percent(credential);
+    let percent = percent::encode(credential);
     let base64 = to_base64(credential.as_bytes());
     let mut forms = vec![
         credential.to_owned(),
