@@ -302,7 +302,8 @@ fn unread_enum(fault: &Fault, inference: &Inference) -> Option<(String, Option<S
         let (table, tag) = inference.tag_at(path)?;
         return Some((table, Some(tag)));
     }
-    fault.0.custom.then(|| (path.clone(), None))
+    let is_buffered = fault.0.custom && inference.buffers_below(path);
+    is_buffered.then(|| (path.clone(), None))
 }
 
 /// The identity of a type.
