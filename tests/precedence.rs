@@ -670,7 +670,7 @@ fn a_number_that_is_not_written_as_an_index_is_ignored_and_reported_by_its_own_n
     }
     let props = with(&["01"])?;
     let problems = problems(&props, "env");
-    for part in ["`01` is no index", "write `1`", "APP_L__01"] {
+    for part in ["`01` is not an index", "write `1`", "APP_L__01"] {
         assert!(problems[0].1.contains(part), "{}", problems[0].1);
     }
     assert!(with(&["0"])?.health().is_up());
