@@ -1777,7 +1777,7 @@ fn a_source_that_warns_is_not_up_and_loses_the_keys_that_it_leaves_out() {
         let source = Parts(Arc::new(move |document| {
             document.set("a", 1, Origin::new("part", "one"))?;
             match warns.load(Ordering::SeqCst) {
-                true => document.warn(Error::new(ErrorKind::Other, "the token expires soon")),
+                true => document.warn(Error::new(ErrorKind::Unavailable, "the token expires soon")),
                 false => document.set("b", 2, Origin::new("part", "two"))?,
             }
             Ok(())

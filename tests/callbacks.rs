@@ -452,7 +452,7 @@ fn a_callback_that_triggers_itself_is_cut_off_and_reported() -> Result<(), Error
                     report(error.kind());
                 }
             } else {
-                report(ErrorKind::Other);
+                report(ErrorKind::Timeout);
             }
         });
         props.set("a", 1)?;

@@ -86,7 +86,7 @@ fn a_broken_field_of_an_item_leaves_the_other_fields_readable() -> Result<(), Er
         ("host".into(), Value::from("${nope}")),
         ("port".into(), Value::from(1)),
     ];
-    let list = Value::List(vec![Value::Table(Box::new(item.into()))].into());
+    let list = Value::List(vec![Value::Table(item.into())].into());
     let lower = || Memory::from([("l", list.clone())]);
     let upper = |key| Memory::from([(key, "x")]);
     for (key, host) in [
@@ -111,9 +111,9 @@ fn a_broken_field_of_an_item_leaves_the_other_fields_readable() -> Result<(), Er
 fn a_contextual_item_with_a_broken_condition_is_broken() -> Result<(), Error> {
     let case = |fields: [(&str, Value); 2]| {
         let fields = fields.map(|(name, value)| (name.into(), value));
-        Value::Table(Box::new(fields.into()))
+        Value::Table(fields.into())
     };
-    let wanted = Value::Table(Box::new([("env".into(), Value::from("prod"))].into()));
+    let wanted = Value::Table([("env".into(), Value::from("prod"))].into());
     let item = Value::List(vec![case([("if", wanted), ("value", Value::from("x"))])].into());
     let memory = Memory::from([("env", Value::from("${nope}")), ("l.0", item)]);
     memory.set("l.1", "y")?;

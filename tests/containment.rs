@@ -337,7 +337,7 @@ fn a_rule_over_the_tree_blames_the_keys_that_changed() {
             .is_some_and(|origin| origin.starts_with("memory"))
     );
     assert_eq!(props.explain("min").refused.len(), 1);
-    assert_eq!(props.get::<Value>("min").unwrap(), Value::Int(1));
+    assert_eq!(props.get::<Value>("min").unwrap(), Value::from(1));
 }
 
 #[test]

@@ -612,10 +612,10 @@ fn a_key_under_a_tombstone_is_explained_as_unset_by_it() -> Result<(), Error> {
 
 #[test]
 fn a_contextual_value_without_a_matching_case_is_explained() -> Result<(), Error> {
-    let wanted = liveprops::Value::Table(Box::new([("env".into(), "prod".into())].into()));
-    let case = liveprops::Value::Table(Box::new(
+    let wanted = liveprops::Value::Table([("env".into(), "prod".into())].into());
+    let case = liveprops::Value::Table(
         [("if".into(), wanted), ("value".into(), 5.into())].into(),
-    ));
+    );
     let memory = Memory::new();
     memory.set("limit", liveprops::Value::List([case].into()))?;
     let props = Properties::builder().source(memory).build()?;
@@ -633,7 +633,7 @@ fn an_error_about_a_missing_key_says_where_it_is_unset_or_that_no_case_matches()
 {
     let table = |fields: Vec<(&str, liveprops::Value)>| {
         let fields = fields.into_iter().map(|(name, value)| (name.into(), value));
-        liveprops::Value::Table(Box::new(fields.collect()))
+        liveprops::Value::Table(fields.collect())
     };
     let cases = |value: liveprops::Value| {
         let wanted = table(vec![("env", "prod".into())]);
@@ -753,7 +753,7 @@ fn a_change_of_a_table_without_keys_is_shown_as_such() -> Result<(), Error> {
     let memory = Memory::new();
     let props = Properties::builder().source(memory.clone()).build()?;
     let before = props.snapshot();
-    memory.set("t", Value::Table(Box::default()))?;
+    memory.set("t", Value::Table(Default::default()))?;
     let after = props.snapshot();
     let came = after.changes_since(&before)[0].to_string();
     assert!(came.starts_with("t: absent -> an empty table"), "{came}");

@@ -194,7 +194,7 @@ fn whatever_happens_frozen_keys_stay_and_all_others_are_what_the_layers_say() ->
             let _ = match random.below(6) {
                 0 => memory.remove(key),
                 1 => memory.unset(key),
-                2 => memory.set(key, Value::Table(Box::default())),
+                2 => memory.set(key, Value::Table(Default::default())),
                 _ => memory.set(key, random.below(4) as i64),
             };
         };
@@ -287,10 +287,10 @@ fn references_and_cases_of_bootstrap_values_keep_what_they_are_at_the_start() ->
     let case = |region: &str, value: &str| {
         let wanted = [("region".into(), Value::from(region))];
         let fields = [
-            ("if".into(), Value::Table(Box::new(wanted.into()))),
+            ("if".into(), Value::Table(wanted.into())),
             ("value".into(), Value::from(value)),
         ];
-        Value::Table(Box::new(fields.into()))
+        Value::Table(fields.into())
     };
     let boot = Memory::from([
         ("store.url", Value::from("https://${host}/${late:none}")),
@@ -480,7 +480,7 @@ fn an_item_of_a_list_that_needs_a_restart_keeps_its_list() -> Result<(), Error> 
             ("port".into(), Value::from(port)),
             ("more".into(), Value::from(more)),
         ];
-        Value::List(vec![Value::Table(Box::new(item.into()))].into())
+        Value::List(vec![Value::Table(item.into())].into())
     };
     let schema = liveprops::Schema::new()
         .declare(liveprops::Schema::key::<u16>("listen.0.port").restart_required());

@@ -651,9 +651,9 @@ fn referred(n: usize, value: impl Into<Value>) -> Memory {
 
 fn fields(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
     let fields = fields.into_iter();
-    Value::Table(Box::new(
+    Value::Table(
         fields.map(|(name, value)| (name.into(), value)).collect(),
-    ))
+    )
 }
 
 /// A case of a contextual value.

@@ -586,7 +586,7 @@ fn a_smaller_table_in_place_of_a_large_one_is_a_removal_as_well() -> Result<(), 
     let memory = Memory::new();
     let fields = |count: usize| {
         let fields = (0..count).map(|n| (format!("k{n}").into(), Value::from(1)));
-        Value::Table(Box::new(fields.collect()))
+        Value::Table(fields.collect())
     };
     memory.set("t", fields(20))?;
     let guarded = memory

@@ -1009,9 +1009,9 @@ fn only_a_server_that_proves_who_it_is_is_believed() {
     let shown = mutual().client_certificate(&chain, &key);
     assert_eq!(qps(&shown.load().unwrap()), Some(&100.into()));
     let odd = mutual().client_certificate(&chain, web.file("tls.key"));
-    refused(odd.load(), ErrorKind::Other, "do not make a pair");
+    refused(odd.load(), ErrorKind::InvalidConfig, "do not make a pair");
     let none = mutual().client_certificate(&key, &key);
-    refused(none.load(), ErrorKind::Other, "holds no certificate");
+    refused(none.load(), ErrorKind::InvalidConfig, "holds no certificate");
     let gone = at("tls").ca(web.file("nobody.pem"));
     refused(gone.load(), down, "does not exist");
 }
@@ -1228,7 +1228,7 @@ fn tokens_and_headers_are_sent_and_never_shown() {
         assert!(!shown.contains(secret), "{shown}");
     }
     fs::write(&token, " \n").unwrap();
-    refused(http.load(), ErrorKind::Other, "empty");
+    refused(http.load(), ErrorKind::InvalidConfig, "empty");
     fs::remove_file(&token).unwrap();
     refused(http.load(), ErrorKind::Unavailable, "does not exist");
 }
@@ -1267,7 +1267,7 @@ fn what_could_smuggle_a_header_or_a_secret_is_refused_before_anybody_is_asked() 
         ),
         (Http::union(Vec::<String>::new()), "no address"),
     ] {
-        refused(http.load(), ErrorKind::Other, says);
+        refused(http.load(), ErrorKind::InvalidConfig, says);
     }
     assert_eq!(web.log("app.toml"), Vec::<String>::new());
 }

@@ -81,7 +81,7 @@ fn a_value_that_is_one_reference_takes_over_the_type() -> Result<(), Error> {
     memory.set("m", "${n}")?;
     memory.set("deep", vec!["${n}", "x${n}"])?;
     assert_eq!(props.get::<Vec<u32>>("copy")?, [1, 2, 3]);
-    assert_eq!(props.get::<Value>("m")?, Value::Int(42));
+    assert_eq!(props.get::<Value>("m")?, Value::from(42));
     assert_eq!(props.get::<u32>("item")?, 2);
     assert_eq!(props.get::<Vec<String>>("deep")?, ["42", "x42"]);
     memory.set("bad", "x${list}")?;
@@ -540,7 +540,7 @@ fn a_reference_that_becomes_a_value_together_with_its_target_is_counted_once() -
         tx.set("c", "5")?;
         tx.set(
             "d",
-            Value::Table(Box::new([("e".into(), Value::from("6"))].into())),
+            Value::Table([("e".into(), Value::from("6"))].into()),
         )
     });
     assert!(applied.is_err(), "a value and a table at once");
@@ -774,12 +774,12 @@ fn a_handle_cannot_be_built_on_an_unresolved_reference_even_with_a_default() -> 
 fn a_condition_whose_key_is_unresolved_is_an_error_of_the_contextual_value() -> Result<(), Error> {
     let (memory, props) = with([("region", "eu"), ("zone", "${region}")]);
     let case = |wanted: &str, value: i64| {
-        let wanted = Value::Table(Box::new([("zone".into(), Value::from(wanted))].into()));
-        Value::Table(Box::new(
+        let wanted = Value::Table([("zone".into(), Value::from(wanted))].into());
+        Value::Table(
             [("if".into(), wanted), ("value".into(), Value::from(value))].into(),
-        ))
+        )
     };
-    let last = Value::Table(Box::new([("value".into(), Value::from(9))].into()));
+    let last = Value::Table([("value".into(), Value::from(9))].into());
     memory.set(
         "limit",
         Value::List(vec![case("eu", 1), case("us", 2), last].into()),
@@ -1080,10 +1080,10 @@ fn quotes_of_a_dotenv_file_without_references_escape_nothing() -> Result<(), Err
 /// A contextual value whose cases hold for a value of `env`.
 fn cases<const N: usize>(cases: [(&str, Value); N]) -> Value {
     let case = |(wanted, value): (&str, Value)| {
-        let wanted = Value::Table(Box::new([("env".into(), Value::from(wanted))].into()));
-        Value::Table(Box::new(
+        let wanted = Value::Table([("env".into(), Value::from(wanted))].into());
+        Value::Table(
             [("if".into(), wanted), ("value".into(), value)].into(),
-        ))
+        )
     };
     Value::List(cases.into_iter().map(case).collect())
 }
@@ -1426,9 +1426,9 @@ fn an_error_about_a_referred_value_names_where_the_value_comes_from() -> Result<
 
 /// A contextual value of one case.
 fn case_if(key: &str, wanted: impl Into<Value>, value: impl Into<Value>) -> Value {
-    let wanted = Value::Table(Box::new([(key.into(), wanted.into())].into()));
+    let wanted = Value::Table([(key.into(), wanted.into())].into());
     let fields = [("if".into(), wanted), ("value".into(), value.into())];
-    Value::List([Value::Table(Box::new(fields.into()))].into())
+    Value::List([Value::Table(fields.into())].into())
 }
 
 #[test]
@@ -1479,7 +1479,7 @@ fn a_condition_compares_as_the_type_of_the_wanted_value_reads_the_key() -> Resul
 fn an_error_about_a_list_of_malformed_cases_names_the_fault() -> Result<(), Error> {
     let table = |fields: Vec<(&str, Value)>| {
         let fields = fields.into_iter().map(|(name, value)| (name.into(), value));
-        Value::Table(Box::new(fields.collect()))
+        Value::Table(fields.collect())
     };
     let wanted = || table(vec![("env", "prod".into())]);
     for (first, fault) in [

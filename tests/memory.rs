@@ -12,7 +12,7 @@ use liveprops::{Document, Error, ErrorKind, Origin, Properties, Value};
 #[test]
 fn refused_set_below_an_empty_table_keeps_the_table() {
     let memory = Memory::new();
-    memory.set("a", Value::Table(Box::default())).unwrap();
+    memory.set("a", Value::Table(Default::default())).unwrap();
     let props = Properties::builder()
         .source(memory.clone())
         .build()

@@ -143,7 +143,7 @@ fn removing_a_source_takes_only_its_own_keys_and_tells_their_handles() -> Result
     props.remove_source(one)?;
     assert_eq!((ones.all(), boths.all()), (vec![None], vec![None]));
     let again = props.remove_source(one).unwrap_err();
-    assert_eq!(again.kind(), ErrorKind::Closed);
+    assert_eq!(again.kind(), ErrorKind::NotFound);
     Ok(())
 }
 
@@ -813,7 +813,7 @@ fn a_field_of_an_item_of_a_list_of_tables_is_overridden_by_itself() -> Result<()
     let server = |name: &str, port: i64| {
         let fields = [("name", Value::from(name)), ("port", Value::from(port))];
         let fields = fields.map(|(name, value)| (name.into(), value));
-        Value::Table(Box::new(fields.into_iter().collect()))
+        Value::Table(fields.into_iter().collect())
     };
     file.set("l", Value::List([server("a", 1), server("b", 2)].into()))?;
     let env = Env::prefix("APP_").vars([

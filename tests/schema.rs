@@ -61,7 +61,7 @@ fn each_rule_tells_its_violation() {
         fault(schema, &wrong("2d".into())),
         "`a.b`: out of range, expected ..86400s, found text \"2d\" (memory @ 0)"
     );
-    let schema = Schema::new().declare(Schema::key::<ByteSize>(key).range(ByteSize(1 << 10)..));
+    let schema = Schema::new().declare(Schema::key::<ByteSize>(key).range(ByteSize::from_bytes(1 << 10)..));
     assert_eq!(
         fault(schema, &wrong("3 B".into())),
         "`a.b`: out of range, expected 1 KiB.., found text \"3 B\" (memory @ 0)"
@@ -729,7 +729,7 @@ fn documented() -> Schema {
                 .describe("a \"quoted\"\nline"),
         )
         .declare(Schema::key::<Duration>("http.timeout").default("30s"))
-        .declare(Schema::key::<ByteSize>("http.body").range(..=ByteSize(1 << 20)))
+        .declare(Schema::key::<ByteSize>("http.body").range(..=ByteSize::from_bytes(1 << 20)))
         .declare(Schema::key::<Vec<String>>("hosts").default(vec!["a", "b"]))
         .declare(
             Schema::key::<f64>("ratio")

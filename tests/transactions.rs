@@ -138,7 +138,7 @@ fn a_malformed_key_or_an_error_of_the_closure_ends_the_transaction_before_it_beg
     assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidKey);
     let error = props.transaction(|tx| {
         tx.set("good", 1)?;
-        Err(Error::new(ErrorKind::Other, "changed my mind"))
+        Err(Error::new(ErrorKind::Rejected, "changed my mind"))
     });
     assert_eq!(error.unwrap_err().to_string(), "changed my mind");
     let root = props.transaction(|tx| tx.set("", 1)).unwrap_err();
@@ -167,8 +167,8 @@ fn of_two_writers_of_ten_thousand_increments_none_is_lost() -> Result<(), Error>
                             if w == 0 {
                                 tx.if_generation(tx.view().generation());
                             } else {
-                                let seen = (n > 0).then_some(Value::Int(n));
-                                tx.if_value("n", seen.or(Some(Value::Int(0))))?;
+                                let seen = (n > 0).then_some(Value::from(n));
+                                tx.if_value("n", seen.or(Some(Value::from(0))))?;
                             }
                             tx.set("n", n + 1)
                         });
@@ -224,7 +224,7 @@ fn a_condition_on_a_value_holds_for_values_absence_and_nothing_else() -> Result<
 fn a_condition_on_an_item_of_a_list_or_a_value_inside_one_holds_for_that_value_only()
 -> Result<(), Error> {
     let memory = Memory::from([("ports", vec![80, 81])]);
-    let server = |port: i64| Value::Table(Box::new([("port".into(), port.into())].into()));
+    let server = |port: i64| Value::Table([("port".into(), port.into())].into());
     memory.set("servers", vec![server(80), server(81)])?;
     let props = Properties::builder().source(memory).build()?;
     let only_if = |key: &str, value: Option<Value>| {

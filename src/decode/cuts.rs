@@ -5,12 +5,12 @@
 //! that one. So a part is shown only if the known places tell that the text was cut in the same way.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::decode::braces;
 use crate::decode::place::De;
-use crate::value::Value;
 use crate::value::key;
+use crate::value::table::Table as Fields;
 
 /// Which items that were cut out of a text may not be shown.
 pub(super) enum MaskedItems {
@@ -61,9 +61,9 @@ impl De<'_, '_> {
     /// Whether nothing of the fields that were cut out of a text in braces may be shown. Each masks itself
     /// if it is secret, unless the secret was cut out of the text in another way.
     #[cold]
-    pub(super) fn masks_fields(&self, fields: &BTreeMap<Box<str>, Value>) -> bool {
+    pub(super) fn masks_fields(&self, fields: &Fields) -> bool {
         let path = self.path_text();
-        let is_field = |name: &String| fields.contains_key(name.as_str());
+        let is_field = |name: &String| fields.get(name).is_some();
         let is_cut_so = || {
             self.secrets_below(&path)
                 .is_some_and(|names| names.iter().all(is_field))

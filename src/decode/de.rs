@@ -373,7 +373,7 @@ impl<'de> De<'_, 'de> {
         let result = match self.input.canonical() {
             Input::Bool(value) => visitor.visit_bool(value),
             Input::Int(value) => visitor.visit_i64(value),
-            Input::Big(value) => visit_int(*value, visitor),
+            Input::Big(value) => visit_int(value.get(), visitor),
             Input::Float(value) => match self.written().and_then(Written::vanished) {
                 Some(text) => self.text_any(text, visitor),
                 None => visitor.visit_f64(value),

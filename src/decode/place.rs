@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Visitor};
 
@@ -26,6 +25,7 @@ use crate::error::{Error, ErrorKind, MASK};
 use crate::value::key::{self, MAX_DEPTH};
 use crate::value::origin::Origin;
 use crate::value::secret::{self, Secrets, buffered, looks_secret};
+use crate::value::table::Table as Fields;
 use crate::value::units;
 use crate::value::{Value, malformed_case};
 
@@ -33,7 +33,7 @@ use crate::value::{Value, malformed_case};
 pub(super) enum Held<'a> {
     Nothing,
     Pairs(Vec<Pair<'a>>),
-    Table(Option<BTreeMap<Box<str>, Value>>),
+    Table(Option<Fields>),
 }
 
 /// What was cut out of a text while its items are read.
@@ -300,8 +300,7 @@ impl<'a, 'de> De<'a, 'de> {
             origin: self
                 .item_origin()
                 .or_else(|| self.origin.cloned())
-                .or_else(|| first_origin(self.input).cloned())
-                .map(|origin| origin.to_string()),
+                .or_else(|| first_origin(self.input).cloned()),
             masked: self.is_masked(&path),
             quotes: false,
             name: self.name,
@@ -369,7 +368,7 @@ impl<'a, 'de> De<'a, 'de> {
                 };
                 place.masked |= is_secret || input.holds_secret();
                 place.found = Some(input.shown());
-                place.origin = origin.or(self.origin).map(ToString::to_string);
+                place.origin = origin.or(self.origin).cloned();
             }
         }
         inner.place = Some(place);
@@ -515,7 +514,7 @@ impl<'a, 'de> De<'a, 'de> {
     pub(super) fn whole(&self, wanted: &str, range: &dyn Fn() -> String) -> Result<Whole, Fault> {
         match self.input.canonical() {
             Input::Int(value) => Ok(Whole::Signed(i128::from(value))),
-            Input::Big(value) => Ok(Whole::Signed(*value)),
+            Input::Big(value) => Ok(Whole::Signed(value.get())),
             Input::Text(text) => text::whole(text).map_err(|fault| match fault {
                 NumberFault::Empty => self.fault("empty text", wanted),
                 NumberFault::Range => self.fault("out of range", range()),
@@ -536,7 +535,7 @@ impl<'a, 'de> De<'a, 'de> {
     pub(super) fn float<F: Float>(&self, wanted: &str) -> Result<F, Fault> {
         let float = match self.input.canonical() {
             Input::Int(value) => F::of_i128(i128::from(value)).ok_or(NumberFault::Inexact),
-            Input::Big(value) => F::of_i128(*value).ok_or(NumberFault::Inexact),
+            Input::Big(value) => F::of_i128(value.get()).ok_or(NumberFault::Inexact),
             Input::Text(text) => text::float(text),
             _ => match self.written() {
                 Some(written) => written.float(),
@@ -667,7 +666,7 @@ impl<'a, 'de> De<'a, 'de> {
         let mut fault = self.fault(&detail, wanted);
         let origin = child.origin.or_else(|| first_origin(child.input));
         if let (Some(place), Some(origin)) = (&mut fault.0.place, origin) {
-            place.origin = Some(origin.to_string());
+            place.origin = Some(origin.clone());
         }
         fault
     }
@@ -677,7 +676,7 @@ impl<'a, 'de> De<'a, 'de> {
         &self,
         text: &'a str,
         wanted: &dyn Fn() -> String,
-    ) -> Result<BTreeMap<Box<str>, Value>, Fault> {
+    ) -> Result<Fields, Fault> {
         let cut = |text: &'a str| Ok(vec![braces::table(text)?]);
         let tables = self.cut(text, &cut, wanted)?;
         Ok(tables.into_iter().next().unwrap_or_default())
@@ -896,7 +895,7 @@ impl<'a, 'de> De<'a, 'de> {
 
     fn size_of_text(&self, text: &str) -> Result<i128, Fault> {
         units::byte_size(text)
-            .map(|size| i128::from(size.as_u64()))
+            .map(|size| i128::from(size.bytes()))
             .or_else(|detail| match text::whole(text) {
                 // A number in another base has no unit.
                 Ok(Whole::Signed(number)) if !text.trim_start().starts_with('-') => Ok(number),

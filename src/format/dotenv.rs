@@ -191,7 +191,7 @@ impl Reader<'_> {
             Found::TextAfterQuote(at) => {
                 let detail =
                     "text after the closing quote; put all of the value in one pair of quotes";
-                let problem = malformed(detail, at).with_key(key.as_str());
+                let problem = malformed(detail, at).with_key_text(key.as_str());
                 self.report(Problem::Value(problem));
                 Ok(())
             }
@@ -389,7 +389,7 @@ fn given_twice(key: &Key, first: Option<u32>, at: Origin) -> Error {
         first.unwrap_or(line)
     );
     Error::new(ErrorKind::InvalidKey, detail)
-        .with_key(key.as_str())
+        .with_key_text(key.as_str())
         .with_origin(at)
 }
 

@@ -442,7 +442,7 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if it is not there;
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if it is not there;
     /// [`ErrorKind::Rejected`](crate::ErrorKind::Rejected) for a
     /// [bootstrap source](Builder::bootstrap), which stays; why the tree without it is refused, for
     /// example because a live handle needs one of its keys. While a roll-back is in force, that is
@@ -495,7 +495,7 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// As [`refresh_now`](Self::refresh_now); [`ErrorKind::Closed`](crate::ErrorKind::Closed) if it is not there.
+    /// As [`refresh_now`](Self::refresh_now); [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if it is not there.
     pub fn refresh_source(&self, id: SourceId) -> Result<(), Error> {
         self.refresh(Some(id))
     }
@@ -511,8 +511,8 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the source is not there, [`ErrorKind::Other`](crate::ErrorKind::Other) if nothing of it is
-    /// held; why the tree without those keys is refused.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the source is not there or nothing of it
+    /// is held; why the tree without those keys is refused.
     pub fn confirm(&self, id: SourceId) -> Result<CommitOutcome, Error> {
         self.0.engine.commit(Command::Confirm {
             source: id,
@@ -586,7 +586,7 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// Why it would be refused as a whole; [`ErrorKind::Closed`](crate::ErrorKind::Closed) if the source is not there.
+    /// Why it would be refused as a whole; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the source is not there.
     pub fn check(&self, source: SourceId, candidate: Document) -> Result<DryRun, Error> {
         let tried = self.0.engine.try_out(source, candidate)?;
         let snapshot = Snapshot(tried.after);

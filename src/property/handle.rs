@@ -331,7 +331,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     ///
     /// # Errors
     ///
-    /// As building the handle; [`ErrorKind::Other`] for a property made by [`map`](Self::map).
+    /// As building the handle; [`ErrorKind::InvalidConfig`] for a property made by [`map`](Self::map).
     pub fn or_key(&self, key: &str) -> Result<Self, Error> {
         builder::with_fallback(&self.slot, key)
     }

@@ -97,7 +97,7 @@ impl KeyChange {
             .filter(|fault| fault.is_unresolved())
             .and_then(|fault| std::error::Error::source(fault)?.downcast_ref::<Error>());
         let is_secret = first
-            .and_then(Error::key)
+            .and_then(Error::key_text)
             .is_some_and(|key| self.secrets.hides(key));
         let masked = is_secret.then(|| error.without(&|_| true)).flatten();
         masked.unwrap_or(error)

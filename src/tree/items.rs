@@ -215,7 +215,7 @@ impl<'a> View<'a> {
                         let (own, after) = own.unwrap_or_default();
                         rest = after;
                         let content = Content::Value(value, own);
-                        (&**name, View { content, ..*self })
+                        (name, View { content, ..*self })
                     })
                     .collect()
             }
@@ -301,7 +301,7 @@ fn are_indexes(tables: &[View<'_>]) -> bool {
             }
             Content::Value(Value::Table(fields), _) => {
                 any |= !fields.is_empty();
-                fields.keys().all(|name| is_decimal(name))
+                fields.keys().all(is_decimal)
             }
             _ => false,
         };
@@ -405,7 +405,7 @@ impl Composer {
         let shown = look(views, &mut clash);
         if clash {
             let detail = "a table hides a value of a lower layer";
-            let error = Error::new(ErrorKind::InvalidKey, detail).with_key(&*at);
+            let error = Error::new(ErrorKind::InvalidKey, detail).with_key_text(&*at);
             self.clashes.push(error);
         }
         match shown {
@@ -419,7 +419,7 @@ impl Composer {
                 }
             }
             Shown::Tables(tables) => {
-                let mut fields = BTreeMap::new();
+                let mut fields = Vec::new();
                 let start = tables.first().map_or_else(nowhere, View::start);
                 let mut origins = vec![start];
                 let mut broken = None;
@@ -427,7 +427,7 @@ impl Composer {
                     let length = at.len();
                     key::push_segment(at, name);
                     if let Some(field) = self.value(&views, at) {
-                        fields.insert(name.into(), field.value);
+                        fields.push((name, field.value));
                         origins.extend(field.origins);
                         broken = broken.or(field.broken);
                     }
@@ -437,7 +437,7 @@ impl Composer {
                 let empty = tables.iter().filter(|table| table.is_empty_table());
                 self.layers.extend(empty.clone().map(|table| table.layer));
                 let is_there = !fields.is_empty() || empty.count() > 0;
-                let value = Value::Table(Box::new(fields));
+                let value = Value::Table(fields.into_iter().collect());
                 is_there.then_some(Placed {
                     value,
                     origins,

@@ -256,7 +256,7 @@ impl<'m> Merge<'m> {
             let detail = format!("{} hides {} of a lower layer", place(above), place(below));
             self.findings
                 .clashes
-                .push(Error::new(ErrorKind::InvalidKey, detail).with_key(at));
+                .push(Error::new(ErrorKind::InvalidKey, detail).with_key_text(at));
         }
         shown
     }

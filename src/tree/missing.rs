@@ -9,6 +9,7 @@ use crate::tree::explain::{Absence, absence};
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
+use crate::value::origin::Origin;
 use crate::value::node::Node;
 
 /// As many referred values are named in one error.
@@ -31,14 +32,14 @@ impl Generation {
             let all = error.iter().cloned();
             return Error::all(all.map(|error| self.explain_missing(error)).collect());
         }
-        let Some(missing) = error.key().filter(|_| error.kind() == ErrorKind::NotFound) else {
+        let Some(missing) = error.key_text().filter(|_| error.kind() == ErrorKind::NotFound) else {
             return error;
         };
         if error.detail() == Some(decode::NULL_ITEM) {
             return error;
         }
         let explained = |detail: String| {
-            let explained = Error::new(ErrorKind::NotFound, detail).with_key(missing);
+            let explained = Error::new(ErrorKind::NotFound, detail).with_key_text(missing);
             match error.expected() {
                 Some(wanted) => explained.with_expected(wanted),
                 None => explained,
@@ -68,7 +69,7 @@ impl Generation {
     fn explain_absence(
         &self,
         missing: &str,
-        beside: Option<&str>,
+        beside: Option<&Origin>,
         explained: &dyn Fn(String) -> Error,
     ) -> Option<Error> {
         let found = Found::in_tree(&self.root, missing).ok()?;
@@ -117,7 +118,7 @@ impl Generation {
             return error;
         }
         let found = error
-            .key()
+            .key_text()
             .and_then(|key| Found::in_tree(&self.root, key).ok());
         let leaf = found.and_then(|found| found.leaf());
         let Some(Node::Resolved(resolved)) = leaf.map(|entry| &entry.node) else {

@@ -354,7 +354,7 @@ impl Generation {
         let mut seen: BTreeSet<&Key> = BTreeSet::new();
         let mut queue = vec![(error, resolved)];
         while let Some((error, resolved)) = queue.pop() {
-            if error.key().is_some_and(|key| self.secrets.hides(key)) {
+            if error.key_text().is_some_and(|key| self.secrets.hides(key)) {
                 return true;
             }
             for key in resolved.refers.iter().filter(|key| seen.insert(key)) {
@@ -676,7 +676,7 @@ impl Generation {
     /// As [`explain_missing`](Self::explain_missing) for a key that is read as a `T`: if that is a
     /// struct or a map, also the key that may be meant for one below.
     pub(crate) fn explain_missing_of<T: DeserializeOwned>(&self, key: &str, error: Error) -> Error {
-        let is_absent = error.kind() == ErrorKind::NotFound && error.key() == Some(key);
+        let is_absent = error.kind() == ErrorKind::NotFound && error.key_text() == Some(key);
         if !is_absent || self.spelled_otherwise(key).is_some() {
             return self.explain_missing(error);
         }
@@ -684,7 +684,7 @@ impl Generation {
         let as_table = decode::from_table::<T>(key, None, true).map(drop);
         let fields = match &as_table {
             Ok(()) => Vec::new(),
-            Err(errors) => errors.iter().filter_map(Error::key).collect(),
+            Err(errors) => errors.iter().filter_map(Error::key_text).collect(),
         };
         if fields.contains(&key) {
             return self.explain_missing(error);
@@ -813,12 +813,12 @@ impl Snapshot {
                 ErrorKind::NotFound,
                 "no layer defines it, in whatever spelling",
             )
-            .with_key(name)),
+            .with_key_text(name)),
             [only] => Ok(only.clone()),
             several => {
                 let list: Vec<String> = several.iter().map(|key| format!("`{key}`")).collect();
                 let detail = format!("could be any of {}", list.join(", "));
-                Err(Error::new(ErrorKind::InvalidKey, detail).with_key(name))
+                Err(Error::new(ErrorKind::InvalidKey, detail).with_key_text(name))
             }
         }
     }

@@ -39,7 +39,7 @@ impl Standing {
 ///
 /// let mut document = Document::new();
 /// document.set("fridge.temperature", 4, Origin::new("fridge", "door"))?;
-/// assert_eq!(document.get("fridge.temperature"), Some(&Value::Int(4)));
+/// assert_eq!(document.get("fridge.temperature"), Some(&Value::from(4)));
 /// assert!(document.set("fridge", true, Origin::new("fridge", "door")).is_err());
 /// # Ok::<(), liveprops::Error>(())
 /// ```
@@ -511,7 +511,7 @@ mod tests {
     #[test]
     fn a_table_without_keys_is_not_counted_and_not_listed() {
         let mut document = Document::new();
-        let table = Value::Table(Box::default());
+        let table = Value::Table(Default::default());
         document
             .set("a.b", table, Origin::new("memory", ""))
             .unwrap();

@@ -41,9 +41,9 @@ impl Unread {
     pub(crate) fn add(&mut self, problem: &Error) {
         let parts = Arc::make_mut(&mut self.parts);
         parts.extend(problem.iter().map(|one| {
-            match (one.key(), one.origin().or(problem.origin())) {
+            match (one.key_text(), one.origin().or(problem.origin())) {
                 (Some(key), _) => Part::Key(key.into()),
-                (None, Some(origin)) => Part::Origin(origin.into()),
+                (None, Some(origin)) => Part::Origin(origin.to_string().into()),
                 (None, None) => Part::Any,
             }
         }));

@@ -83,7 +83,7 @@ impl Raw {
             Raw::List(items) => Value::List(items.iter().map(Raw::value).collect()),
             Raw::Table(fields) => {
                 let fields = fields.iter().map(|(k, v)| (k.as_str().into(), v.value()));
-                Value::Table(Box::new(fields.collect()))
+                Value::Table(fields.collect())
             }
             Raw::Fixed(raw, _) => raw.value(),
             Raw::Literal(value) => value.clone(),
@@ -371,7 +371,7 @@ fn whole(items: Vec<Raw>) -> Raw {
             Raw::List(items) => Value::List(items.iter().map(read).collect()),
             Raw::Table(fields) => {
                 let fields = fields.iter().map(|(k, v)| (k.as_str().into(), read(v)));
-                Value::Table(Box::new(fields.collect()))
+                Value::Table(fields.collect())
             }
             raw => raw.value(),
         }
@@ -763,7 +763,7 @@ impl View {
         if let Some(broken) = broken {
             return Read::Broken(broken);
         }
-        Read::Value(Value::Table(Box::new(fields)))
+        Read::Value(Value::from(fields))
     }
 }
 
@@ -846,7 +846,7 @@ fn without_cases(root: &Tree, raw: &Raw, stack: &mut Stack) -> Result<Value, Bro
             for (name, raw) in fields {
                 table.insert(name.as_str().into(), without_cases(root, raw, stack)?);
             }
-            Ok(Value::Table(Box::new(table)))
+            Ok(Value::from(table))
         }
         plain => Ok(plain.value()),
     }

@@ -1258,7 +1258,7 @@ fn winners(explained: &Explanation) -> Vec<&str> {
 }
 
 fn empty() -> Value {
-    Value::Table(Box::default())
+    Value::Table(Default::default())
 }
 
 /// Puts a node where there is room for it.

@@ -436,7 +436,7 @@ impl Source for Echo {
 
     fn watch(&self, updates: &liveprops::source::SourceContext) -> Result<(), Error> {
         updates.set_location(format!("server of {MARK}"));
-        updates.set_degraded(Some(Error::new(ErrorKind::Other, format!("slow: {MARK}"))));
+        updates.set_degraded(Some(Error::new(ErrorKind::Unavailable, format!("slow: {MARK}"))));
         let document = self.load()?;
         drop(updates.send(Update::full(document)));
         *self.is_broken.lock().unwrap() = true;

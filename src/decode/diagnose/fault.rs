@@ -11,6 +11,7 @@ use crate::decode::diagnose::identity::address;
 use crate::decode::diagnose::suspect;
 use crate::decode::input::Input;
 use crate::error::{Error, ErrorKind, MASK};
+use crate::value::origin::Origin;
 
 /// Stands for the words of a user's type: they may quote the value, and that one may be secret.
 const UNSAID: &str = "cannot be read";
@@ -91,7 +92,7 @@ fn is_of_serde(words: &str) -> bool {
 pub(in crate::decode) struct Place {
     pub(in crate::decode) path: String,
     pub(in crate::decode) found: Option<String>,
-    pub(in crate::decode) origin: Option<String>,
+    pub(in crate::decode) origin: Option<Origin>,
     pub(in crate::decode) masked: bool,
     /// Whether the words of a user's type may quote a secret that stands below.
     pub(in crate::decode) quotes: bool,
@@ -167,7 +168,7 @@ impl Got {
             Input::Text(text) => Got::Text((*text).to_owned()),
             Input::Bool(value) => Got::Bool(*value),
             Input::Int(value) => Got::Number(value.to_string()),
-            Input::Big(value) => match u64::try_from(**value) {
+            Input::Big(value) => match u64::try_from(value.get()) {
                 Ok(value) => Got::Number(value.to_string()),
                 Err(_) => Got::Other,
             },
@@ -373,8 +374,8 @@ impl Fault {
             None => (key.to_owned(), None, None, true),
         };
         if let Some(mut error) = inner.done {
-            if error.key().is_none() {
-                error = error.with_key(path);
+            if error.key_text().is_none() {
+                error = error.with_key_text(&path);
             }
             return match (error.origin().is_some(), origin) {
                 (false, Some(origin)) => error.with_origin(origin),
@@ -393,7 +394,7 @@ impl Fault {
         }
         // The empty key is the root of the tree, which has no name to show.
         if !path.is_empty() {
-            error = error.with_key(path);
+            error = error.with_key_text(&path);
         }
         let wanted = inner.wanted.filter(|wanted| !is_inside_of_serde(wanted));
         if let Some(wanted) = wanted.or(inner.asked) {

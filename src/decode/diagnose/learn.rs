@@ -29,6 +29,8 @@ use crate::decode::diagnose::untagged::Alternatives;
 use crate::decode::input::{Input, Path, Segment};
 use crate::decode::place::De;
 use crate::value::key::{self, Key, push_segment, under};
+use crate::value::origin::Origin;
+use crate::value::scalar::Wide;
 
 /// The name and the text of a probe.
 pub(in crate::decode) const PROBE: &str = "\u{1}liveprops probe";
@@ -155,7 +157,7 @@ enum Raw {
     Text(String),
     Bool(bool),
     Int(i64),
-    Big(Box<i128>),
+    Big(Wide),
     Float(f64),
     Table(Shape),
     /// An item of JSON text.
@@ -170,7 +172,7 @@ impl Raw {
             Input::Text(text) => Raw::Text(text.to_owned()),
             Input::Bool(value) => Raw::Bool(value),
             Input::Int(value) => Raw::Int(value),
-            Input::Big(value) => Raw::Big(Box::new(*value)),
+            Input::Big(value) => Raw::Big(value),
             Input::Float(value) => Raw::Float(value),
             Input::Table(_) | Input::Fields(_) | Input::Nothing => Raw::Table(de.shape()),
             _ => Raw::Other,
@@ -182,7 +184,7 @@ impl Raw {
             Raw::Text(text) => Input::Text(text),
             Raw::Bool(value) => Input::Bool(*value),
             Raw::Int(value) => Input::Int(*value),
-            Raw::Big(value) => Input::Big(value),
+            Raw::Big(value) => Input::Big(*value),
             Raw::Float(value) => Input::Float(*value),
             Raw::Table(shape) => return Form::of_table(*shape, judged),
             Raw::Item(text) => return Self::form_of_item(text, judged),
@@ -472,7 +474,7 @@ impl Learned {
     }
 
     /// Where the first of the values below a place was written.
-    pub(in crate::decode) fn origin_below(&self, path: &str) -> Option<String> {
+    pub(in crate::decode) fn origin_below(&self, path: &str) -> Option<Origin> {
         let below = self.seen.iter().filter(|seen| under(&seen.path, path));
         below
             .filter_map(|seen| seen.place.as_ref()?.origin.clone())

@@ -114,7 +114,7 @@ impl Slow {
 
     /// Adds what is wanted to the errors of missing fields.
     fn name_wanted(&self, error: Error) -> Error {
-        let wanted = error.key().and_then(|key| self.wanted.get(key));
+        let wanted = error.key_text().and_then(|key| self.wanted.get(key));
         let wanted = wanted.filter(|wanted| !is_inside_of_serde(wanted));
         match wanted {
             Some(wanted) if error.kind() == ErrorKind::NotFound && error.expected().is_none() => {

@@ -394,7 +394,7 @@ fn fill(shape: &Shape, plain: &Tried, try_one: &dyn Fn(&Value) -> Tried) -> bool
 /// A value of a type that holds nothing else.
 fn value_of(wanted: &str) -> Option<Value> {
     match wanted {
-        "bool" | "a boolean" => Some(Value::Bool(true)),
+        "bool" | "a boolean" => Some(Value::from(true)),
         "char" | "a character" => Some(Value::from("x")),
         "f32" | "f64" => Some(Value::from(1.5)),
         "i8" | "i16" | "i32" | "i64" | "i128" | "u8" | "u16" | "u32" | "u64" | "u128" => {
@@ -417,11 +417,11 @@ impl Shape {
     fn with(&self, mut entries: BTreeMap<Box<str>, Value>) -> Value {
         let tag = |tag: Tag| tag.map(|(name, variant)| entry(name, Value::from(variant)));
         entries.extend(tag(self.tag));
-        let inner = Value::Table(Box::new(entries));
+        let inner = Value::from(entries);
         self.above.iter().rfold(inner, |inner, (above, name)| {
             let mut entries = BTreeMap::from([entry(name, inner)]);
             entries.extend(tag(*above));
-            Value::Table(Box::new(entries))
+            Value::from(entries)
         })
     }
 }

@@ -127,12 +127,12 @@ fn each_kind_of_bad_item_is_named() {
     all_named::<String>(&Value::from(vec![1]));
     all_named::<()>(&text);
     all_named::<Option<u8>>(&text);
-    all_named::<Vec<u8>>(&Value::Int(1));
+    all_named::<Vec<u8>>(&Value::from(1));
     all_named::<(u8, u8)>(&Value::from("1,2,3"));
     all_named::<BTreeMap<String, u8>>(&text);
     all_named::<Pair>(&text);
     all_named::<Pair>(&Value::from("{a"));
-    all_named::<Speed>(&Value::Int(1));
+    all_named::<Speed>(&Value::from(1));
     all_named::<Speed>(&Value::from(vec![1]));
     all_named::<Speed>(&text);
     all_named::<Duration>(&text);

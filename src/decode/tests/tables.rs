@@ -50,8 +50,8 @@ fn text_in_braces_is_a_table_where_one_is_wanted() {
     );
     assert!(read::<BTreeMap<String, u8>>("{}").unwrap().is_empty());
     let value: BTreeMap<String, Value> = read(r#"{"a": 1, "b": [true, "1"]}"#).unwrap();
-    assert_eq!(value["a"], Value::Int(1));
-    assert_eq!(value["b"], Value::from(vec![Value::Bool(true), "1".into()]));
+    assert_eq!(value["a"], Value::from(1));
+    assert_eq!(value["b"], Value::from(vec![Value::from(true), "1".into()]));
     assert_eq!(read::<String>("{a=1}").unwrap(), "{a=1}");
 }
 

@@ -296,28 +296,31 @@ impl<'a> Writer<'a> {
     }
 
     fn value(&mut self, value: &Value) {
+        if let Some(spelled) = value.spelled() {
+            self.bytes.push(tag::SPELLED);
+            self.value(spelled.value());
+            text(&mut self.bytes, spelled.as_str());
+            return;
+        }
         let bytes = &mut self.bytes;
         match value {
             Value::Unset => bytes.push(tag::UNSET),
-            Value::Bool(false) => bytes.push(tag::FALSE),
-            Value::Bool(true) => bytes.push(tag::TRUE),
-            Value::Int(value) => {
-                bytes.push(tag::INT);
-                bytes.extend(value.to_le_bytes());
-            }
-            Value::Big(value) => {
-                bytes.push(tag::BIG);
-                bytes.extend(value.to_le_bytes());
-            }
-            Value::Float(value) => {
-                bytes.push(tag::FLOAT);
-                bytes.extend(value.to_bits().to_le_bytes());
-            }
-            Value::Spelled(spelled) => {
-                bytes.push(tag::SPELLED);
-                self.value(spelled.value());
-                text(&mut self.bytes, spelled.as_str());
-            }
+            Value::Bool(value) if value.get() => bytes.push(tag::TRUE),
+            Value::Bool(_) => bytes.push(tag::FALSE),
+            Value::Number(value) => match (value.as_i64(), value.as_i128(), value.as_f64()) {
+                (Some(value), ..) => {
+                    bytes.push(tag::INT);
+                    bytes.extend(value.to_le_bytes());
+                }
+                (None, Some(value), _) => {
+                    bytes.push(tag::BIG);
+                    bytes.extend(value.to_le_bytes());
+                }
+                (None, None, value) => {
+                    bytes.push(tag::FLOAT);
+                    bytes.extend(value.unwrap_or_default().to_bits().to_le_bytes());
+                }
+            },
             Value::Text(value) => {
                 bytes.push(tag::TEXT);
                 text(bytes, value);
@@ -330,7 +333,7 @@ impl<'a> Writer<'a> {
             Value::Table(fields) => {
                 bytes.push(tag::FIELDS);
                 number(bytes, fields.len());
-                for (name, value) in &**fields {
+                for (name, value) in fields.iter() {
                     text(&mut self.bytes, name);
                     self.value(value);
                 }
@@ -529,11 +532,11 @@ impl<'a> Reader<'a> {
         self.part()?;
         Ok(match self.byte()? {
             tag::UNSET => Value::Unset,
-            tag::FALSE => Value::Bool(false),
-            tag::TRUE => Value::Bool(true),
-            tag::INT => Value::Int(i64::from_le_bytes(self.array()?)),
-            tag::BIG => Value::Big(Box::new(i128::from_le_bytes(self.array()?))),
-            tag::FLOAT => Value::Float(f64::from_bits(u64::from_le_bytes(self.array()?))),
+            tag::FALSE => Value::from(false),
+            tag::TRUE => Value::from(true),
+            tag::INT => Value::from(i64::from_le_bytes(self.array()?)),
+            tag::BIG => Value::from(i128::from_le_bytes(self.array()?)),
+            tag::FLOAT => Value::from(f64::from_bits(u64::from_le_bytes(self.array()?))),
             tag::SPELLED => {
                 let value = self.value(depth + 1)?;
                 value.with_spelling(self.text()?)
@@ -547,12 +550,12 @@ impl<'a> Reader<'a> {
                 Value::List(items.into())
             }
             tag::FIELDS => {
-                let mut fields = std::collections::BTreeMap::new();
+                let mut fields = Vec::new();
                 for _ in 0..self.number()? {
-                    let name = self.text()?;
-                    fields.insert(name.into(), self.value(depth + 1)?);
+                    let name: Box<str> = self.text()?.into();
+                    fields.push((name, self.value(depth + 1)?));
                 }
-                Value::Table(Box::new(fields))
+                Value::Table(fields.into_iter().collect())
             }
             _ => return Err("damaged: no such value".to_owned()),
         })

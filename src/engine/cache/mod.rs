@@ -149,7 +149,7 @@ impl Cache {
         cached: &Cached,
         form: Form,
     ) -> Result<Result<Kept, Unkept>, Error> {
-        let refuse = |detail: &str| Error::new(ErrorKind::Other, detail).with_origin(owner);
+        let refuse = |detail: &str| Error::new(ErrorKind::InvalidConfig, detail).with_source_name(owner);
         let Some(file::StateDir { path: dir, .. }) = self.dir.get() else {
             let detail = "is to be kept on disk, and `Builder::state_dir` does not say where";
             return Err(refuse(detail));
@@ -177,17 +177,18 @@ impl Cache {
         }
         self.run(engine).map_err(|cause| {
             self.remove(source);
-            refuse(&format!("no thread can be started to keep it: {cause}"))
+            let detail = format!("no thread can be started to keep it: {cause}");
+            Error::new(ErrorKind::Unavailable, detail).with_source_name(owner)
         })?;
         let path = file::path(dir, owner);
         let unusable = |reason: String| {
             let detail = format!("what was kept of it in {} is {reason}", path.display());
-            Unkept::Unusable(Error::new(ErrorKind::Malformed, detail).with_origin(owner))
+            Unkept::Unusable(Error::new(ErrorKind::Malformed, detail).with_source_name(owner))
         };
         let read = || {
             let bytes = file::read(&path).map_err(unusable)?.ok_or_else(|| {
                 let detail = format!("nothing was kept of it in {} yet", dir.display());
-                Unkept::Missing(Error::new(ErrorKind::NotFound, detail).with_origin(owner))
+                Unkept::Missing(Error::new(ErrorKind::NotFound, detail).with_source_name(owner))
             })?;
             let kept = encoding::read(&bytes, owner).map_err(unusable)?;
             if kept.form != form && kept.root.has_reference_syntax() {
@@ -380,7 +381,7 @@ impl Shared {
                 "its values cannot be kept in {}, which is tried again: {cause}",
                 dir.path.display()
             );
-            Error::new(ErrorKind::Unavailable, detail).with_origin(&job.owner)
+            Error::new(ErrorKind::Unavailable, detail).with_source_name(&job.owner)
         });
         {
             let mut state = self.state.lock();

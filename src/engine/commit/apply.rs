@@ -136,7 +136,7 @@ impl CommitState {
         root: Table,
         refusal: Refusal,
     ) -> Result<Attempt, Error> {
-        let gone = || Error::new(ErrorKind::Closed, format!("{source} was removed"));
+        let gone = || Error::new(ErrorKind::NotFound, format!("{source} was removed"));
         let at = old.layers.iter().position(|layer| layer.id == source);
         let at = at.ok_or_else(gone)?;
         let layer = &old.layers[at];
@@ -416,7 +416,7 @@ fn report_withheld(refused: &mut Vec<Error>, kept: &[(Key, Option<Origin>)]) {
     let named: Vec<Key> = refused
         .iter()
         .flat_map(Error::iter)
-        .filter_map(|error| Key::parse(error.key()?).ok())
+        .filter_map(|error| Key::parse(error.key_text()?).ok())
         .collect();
     let index = KeyIndex::new(named.iter());
     let unnamed = |key: &Key| {

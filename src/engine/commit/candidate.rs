@@ -278,7 +278,7 @@ impl CommitState {
         if let Some(schema) = &rules.schema {
             // A first load may bring nothing, and keys be missing for that.
             let news = (!old.is_initial()).then_some(&*changes);
-            let reported = refusals.iter().map(|refused| refused.error.key());
+            let reported = refusals.iter().map(|refused| refused.error.key_text());
             let reported: HashSet<Option<String>> =
                 reported.map(|key| key.map(str::to_owned)).collect();
             let mut faults = schema.faults(&candidate, news);
@@ -286,7 +286,7 @@ impl CommitState {
             faults.retain(|(error, _)| old.is_initial() || !error.is_unresolved());
             for (error, keys) in faults {
                 // A handle on the key has rejected it already.
-                if reported.is_empty() || !reported.contains(&error.key().map(str::to_owned)) {
+                if reported.is_empty() || !reported.contains(&error.key_text().map(str::to_owned)) {
                     refusals.push(Rejection::together(error, keys));
                 }
             }
@@ -482,7 +482,7 @@ fn named(changes: &KeyIndex<'_>, error: &Error, of_slot: &[Key]) -> (Vec<Key>, V
     let mut in_own_table = false;
     let is_whole = |place: &str| of_slot.iter().any(|key| key.as_str() == place);
     for one in error.iter() {
-        let places = one.key().into_iter().flat_map(lineage);
+        let places = one.key_text().into_iter().flat_map(lineage);
         let mut places = places.take_while(|place| !is_whole(place));
         let Some(place) = places.find(|place| changes.related(place).next().is_some()) else {
             return (Vec::new(), Vec::new());

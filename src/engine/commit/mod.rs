@@ -154,8 +154,12 @@ impl CommitState {
         order: Command,
     ) -> Result<Done, Error> {
         let old = current.full();
+        let gone_kind = match &order {
+            Command::Update { .. } | Command::Write { .. } => ErrorKind::Closed,
+            _ => ErrorKind::NotFound,
+        };
         let index_of = |id: SourceId| {
-            let gone = || Error::new(ErrorKind::Closed, format!("{id} was removed"));
+            let gone = || Error::new(gone_kind, format!("{id} was removed"));
             old.layers
                 .iter()
                 .position(|layer| layer.id == id)
@@ -220,7 +224,7 @@ impl CommitState {
                 let at = index_of(source)?;
                 let Some(mut root) = self.guards.says(source).cloned() else {
                     let detail = format!("nothing of {source} waits to be confirmed");
-                    return Err(Error::new(ErrorKind::Other, detail));
+                    return Err(Error::new(ErrorKind::NotFound, detail));
                 };
                 if old.layers[at].layer.is_bootstrap() {
                     rules.with_context(None, |context| {

@@ -477,14 +477,14 @@ fn same_entry(a: &Option<Arc<Entry>>, b: &Option<Arc<Entry>>) -> bool {
 /// The error for a bootstrap source that changes after the start.
 pub(crate) fn too_late(name: &str) -> Error {
     let detail = "bootstrap sources cannot change after start-up; restart the program";
-    Error::new(ErrorKind::Rejected, detail).with_origin(name)
+    Error::new(ErrorKind::Rejected, detail).with_source_name(name)
 }
 
 /// The error for a source that would take or leave the bootstrap rank.
 pub(crate) fn reserved(name: &str) -> Error {
     let detail = "the bootstrap rank is reserved: a source has it from `Builder::bootstrap` on, for \
                   good";
-    Error::new(ErrorKind::Rejected, detail).with_origin(name)
+    Error::new(ErrorKind::Rejected, detail).with_source_name(name)
 }
 
 /// Why what a layer says is not in force: only the start of the program sets those keys.

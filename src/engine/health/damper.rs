@@ -90,8 +90,9 @@ pub(super) fn cause(error: &Error) -> String {
 fn cause_at_origin(error: &Error) -> String {
     let mut text = String::new();
     for one in error.iter() {
-        let origin = one.origin().map(without_position);
-        for part in [one.key(), origin, Some(&cause(one))].into_iter().flatten() {
+        let origin = one.origin().map(ToString::to_string);
+        let origin = origin.as_deref().map(without_position);
+        for part in [one.key_text(), origin, Some(&cause(one))].into_iter().flatten() {
             text.push_str(part);
             text.push('\n');
         }

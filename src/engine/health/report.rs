@@ -172,7 +172,7 @@ impl HealthRegistry {
         let concerns = |error: &Error| {
             error
                 .iter()
-                .any(|e| e.key().is_some_and(|k| under(k, key) || under(key, k)))
+                .any(|e| e.key_text().is_some_and(|k| under(k, key) || under(key, k)))
         };
         self.inner
             .lock()

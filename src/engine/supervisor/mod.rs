@@ -51,7 +51,7 @@ impl Supervisor {
         let run = if runner.needs_monitor {
             self.watchdog.run(engine.weak()).map_err(|cause| {
                 let detail = format!("no thread can be started for it: {cause}");
-                Error::new(ErrorKind::Unavailable, detail).with_origin(&runner.name)
+                Error::new(ErrorKind::Unavailable, detail).with_source_name(&runner.name)
             })
         } else {
             Ok(())
@@ -89,7 +89,7 @@ impl Supervisor {
         let runners = match only {
             None => self.watchdog.runners(),
             Some(id) => {
-                let gone = || Error::new(ErrorKind::Closed, format!("{id} is not there"));
+                let gone = || Error::new(ErrorKind::NotFound, format!("{id} is not there"));
                 vec![self.watchdog.runner(id).ok_or_else(gone)?]
             }
         };

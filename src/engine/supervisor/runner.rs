@@ -244,7 +244,7 @@ impl SourceRunner {
                     Some(Err(error)) => error,
                     _ => {
                         let detail = "did not answer before the deadline of the initial load";
-                        Error::new(ErrorKind::Timeout, detail).with_origin(&self.name)
+                        Error::new(ErrorKind::Timeout, detail).with_source_name(&self.name)
                     }
                 });
             }
@@ -335,7 +335,7 @@ impl SourceRunner {
             }
             if until.is_some_and(|until| self.clock.now() >= until) {
                 let detail = "did not answer in time; its values stay, and it is asked again";
-                return Err(Error::new(ErrorKind::Timeout, detail).with_origin(&self.name));
+                return Err(Error::new(ErrorKind::Timeout, detail).with_source_name(&self.name));
             }
             self.clock.wait(&self.bell, &mut state, until);
         }
@@ -463,7 +463,7 @@ impl SourceRunner {
         // Too far away for the clock is never.
         state.revive = now.checked_add(pause);
         let error = Error::new(ErrorKind::Timeout, format!("{what}; {then}"));
-        let error = error.with_origin(&self.name);
+        let error = error.with_source_name(&self.name);
         if state.answer_by.is_some_and(|by| by <= now) {
             // Whoever wanted a round of a watch has waited for it long enough.
             state.begun = state.begun.max(state.wanted);
@@ -500,7 +500,7 @@ impl SourceRunner {
             }
             Err(cause) => {
                 let detail = format!("no thread can be started for it: {cause}");
-                Err(Error::new(ErrorKind::Unavailable, detail).with_origin(&self.name))
+                Err(Error::new(ErrorKind::Unavailable, detail).with_source_name(&self.name))
             }
         }
     }

@@ -45,15 +45,15 @@ fn scalars_follow_the_core_schema() {
             }
         );
     }
-    assert_eq!(of("012"), Ok(Value::Int(12)));
+    assert_eq!(of("012"), Ok(Value::from(12)));
     assert_eq!(of("'12'"), Ok(Value::from("12")));
     assert_eq!(of("!!str 12"), Ok(Value::from("12")));
-    assert_eq!(of("!!int '12'"), Ok(Value::Int(12)));
+    assert_eq!(of("!!int '12'"), Ok(Value::from(12)));
     assert_eq!(of("! 12"), Ok(Value::from("12")));
-    assert_eq!(of("0x1F"), Ok(Value::Int(31)));
-    assert_eq!(of("0o17"), Ok(Value::Int(15)));
-    assert_eq!(of("+.5e1"), Ok(Value::Float(5.0)));
-    assert_eq!(of("-.inf"), Ok(Value::Float(f64::NEG_INFINITY)));
+    assert_eq!(of("0x1F"), Ok(Value::from(31)));
+    assert_eq!(of("0o17"), Ok(Value::from(15)));
+    assert_eq!(of("+.5e1"), Ok(Value::from(5.0)));
+    assert_eq!(of("-.inf"), Ok(Value::from(f64::NEG_INFINITY)));
     assert_eq!(of("18446744073709551615"), Ok(Value::from(u64::MAX)));
     assert_eq!(of(&i128::MAX.to_string()), Ok(Value::from(i128::MAX)));
     for bad in [
@@ -175,11 +175,11 @@ fn core_tags_may_be_written_in_full() {
 #[test]
 fn a_core_tag_refuses_what_is_not_of_its_kind_with_the_place() {
     let of = |text: &str| value(Format::yaml(), &format!("v: {text}"));
-    assert_eq!(of("!!int 0x1F"), Ok(Value::Int(31)));
-    assert_eq!(of("!!int \"12\""), Ok(Value::Int(12)));
-    assert_eq!(of("!!float 1"), Ok(Value::Float(1.0)));
-    assert_eq!(of("!!float .inf"), Ok(Value::Float(f64::INFINITY)));
-    assert_eq!(of("!!bool TRUE"), Ok(Value::Bool(true)));
+    assert_eq!(of("!!int 0x1F"), Ok(Value::from(31)));
+    assert_eq!(of("!!int \"12\""), Ok(Value::from(12)));
+    assert_eq!(of("!!float 1"), Ok(Value::from(1.0)));
+    assert_eq!(of("!!float .inf"), Ok(Value::from(f64::INFINITY)));
+    assert_eq!(of("!!bool TRUE"), Ok(Value::from(true)));
     assert_eq!(of("!!null ~"), Ok(Value::Unset));
     assert_eq!(of("!!null ''"), Ok(Value::Unset));
     assert_eq!(of("!!str"), Ok(Value::from("")));
@@ -272,5 +272,5 @@ fn digits_that_no_signed_integer_holds_are_text_as_they_are_written() {
     assert_eq!(of(&format!("!!float {long}")), Err(ErrorKind::Malformed));
     assert_eq!(of(&format!("!!bool {long}")), Err(ErrorKind::Malformed));
     let float = of(&format!("!!float {}", u128::MAX)).unwrap();
-    assert_eq!(float.canonical(), &Value::Float(u128::MAX as f64));
+    assert_eq!(float.canonical(), &Value::from(u128::MAX as f64));
 }

@@ -117,7 +117,7 @@ impl Http {
     /// What can be wrong with the source whatever the servers say; whether it asks any.
     fn check(&self) -> Result<bool, Error> {
         let wrong = |detail: String, origin: &Origin| {
-            Error::new(ErrorKind::Other, detail).with_origin(origin)
+            Error::new(ErrorKind::InvalidConfig, detail).with_origin(origin)
         };
         let mut all = Vec::new();
         for place in self.targets.iter().flat_map(|target| &target.0) {
@@ -168,7 +168,7 @@ impl Http {
             let token = token.read("the file of the bearer token")?;
             let token = token.trim();
             if token.is_empty() {
-                return Err(Error::new(ErrorKind::Other, "the bearer token is empty"));
+                return Err(Error::new(ErrorKind::InvalidConfig, "the bearer token is empty"));
             }
             self.options.credentials.add(token);
             headers.push(http_client::header(
@@ -270,7 +270,7 @@ impl Http {
                     limits: round.limits,
                 };
                 let Some(client) = &round.client else {
-                    return Err(Error::new(ErrorKind::Other, "there is no client"));
+                    return Err(Error::new(ErrorKind::Unavailable, "there is no client"));
                 };
                 let mut answer = client::fetch(client, &ask)?;
                 if matches!(answer, Answer::Unmeasured) {

@@ -54,7 +54,7 @@ impl Address {
     pub(super) fn parse(text: &str) -> Result<(Self, Option<Login>), Error> {
         let bad = |why: &str| {
             let detail = format!("the address is not valid{why}");
-            Error::new(ErrorKind::Other, detail)
+            Error::new(ErrorKind::InvalidConfig, detail)
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
         let tls = match scheme.to_ascii_lowercase().as_str() {
@@ -128,7 +128,7 @@ impl Login {
     /// Signs with a seed.
     pub(super) fn of_seed(seed: &str) -> Result<Self, Error> {
         let key = KeyPair::from_seed(seed.trim())
-            .map_err(|_| Error::new(ErrorKind::Other, "the key to sign with is not valid"))?;
+            .map_err(|_| Error::new(ErrorKind::InvalidConfig, "the key to sign with is not valid"))?;
         Ok(Self {
             key: Some(key),
             ..Self::default()
@@ -170,7 +170,7 @@ impl Login {
         if let Some(key) = &self.key {
             let signed = key
                 .sign(nonce.as_bytes())
-                .map_err(|_| Error::new(ErrorKind::Other, "the key to sign with is not valid"))?;
+                .map_err(|_| Error::new(ErrorKind::InvalidConfig, "the key to sign with is not valid"))?;
             add("sig", Some(&URL_SAFE_NO_PAD.encode(signed)));
             if self.jwt.is_none() {
                 add("nkey", Some(&key.public_key()));
@@ -295,7 +295,7 @@ async fn encrypt(
 ) -> Result<impl Stream + use<>, Error> {
     let name = ServerName::try_from(host.to_owned()).map_err(|_| {
         let detail = "the host is no name that a certificate can be for";
-        Error::new(ErrorKind::Other, detail)
+        Error::new(ErrorKind::InvalidConfig, detail)
     })?;
     let encrypted = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
     encrypted.await.map_err(|fault| {

@@ -82,7 +82,7 @@ impl Link {
         let answer = answer.map_err(|why| match why {
             Unanswered::Late => late(&format!("JetStream answered{}", self.said()), ANSWER),
             Unanswered::NoResponders => unavailable("there is no JetStream here"),
-            Unanswered::InvalidSubject => Error::new(ErrorKind::Other, "a name is not valid"),
+            Unanswered::InvalidSubject => Error::new(ErrorKind::InvalidConfig, "a name is not valid"),
             Unanswered::Ended => unavailable("the connection has ended"),
         })?;
         if answer.length > MAX_ANSWER {
@@ -257,7 +257,7 @@ impl Bucket {
             "values expire in this bucket, after {age}, of which the server tells nobody: they are \
              looked for every {every:?}"
         );
-        Some(Error::new(ErrorKind::Other, detail))
+        Some(Error::new(ErrorKind::InvalidConfig, detail))
     }
 
     /// The member that a consumer is on, if that is not the one that leads. The server takes any

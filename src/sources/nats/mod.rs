@@ -293,7 +293,7 @@ impl Nats {
         let mapping = &self.options.mapping;
         let refuse = |what: &str, name: &str| {
             let detail = format!("`{name}` is not {what}");
-            Err(Error::new(ErrorKind::Other, detail).with_origin(self.origin()))
+            Err(Error::new(ErrorKind::InvalidConfig, detail).with_origin(self.origin()))
         };
         let bucket = &self.options.bucket;
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
@@ -351,7 +351,7 @@ impl Nats {
                 secrets.for_each(|line| credentials.add(line));
                 // What is wrong with it is not told: that could quote it.
                 Login::of_credentials(&text)
-                    .ok_or_else(|| Error::new(ErrorKind::Other, format!("{what} holds none")))?
+                    .ok_or_else(|| Error::new(ErrorKind::InvalidConfig, format!("{what} holds none")))?
             }
         }))
     }

@@ -45,7 +45,7 @@ impl Address {
         // Not shown: who writes a password here should not read it in a log.
         let bad = |why: &str| {
             let detail = format!("the address is not valid: {why}");
-            Error::new(ErrorKind::Other, detail)
+            Error::new(ErrorKind::InvalidConfig, detail)
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
         let tls = match scheme.to_ascii_lowercase().as_str() {

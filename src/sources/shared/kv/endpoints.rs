@@ -56,7 +56,7 @@ impl Endpoint {
 /// An error of a server, with where that is.
 pub(crate) fn named(error: Error, origin: &Origin, place: &str) -> Error {
     match error.origin() {
-        None => error.with_origin(format!("{origin} at {place}")),
+        None => error.with_source_name(&format!("{origin} at {place}")),
         Some(_) => error,
     }
 }
@@ -114,7 +114,7 @@ impl Endpoints {
                 // A counter: its order with other memory does not matter.
                 let turn = self.turn.load(Ordering::Relaxed);
                 let address = addresses.get(turn % addresses.len().max(1)).cloned();
-                let none = || Error::new(ErrorKind::Other, "no address was given");
+                let none = || Error::new(ErrorKind::InvalidConfig, "no address was given");
                 Ok(Endpoint {
                     address: address.ok_or_else(none)?,
                     found: None,

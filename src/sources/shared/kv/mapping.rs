@@ -103,7 +103,7 @@ impl Mapping {
                 "`{}` is one document: a scope is below a prefix",
                 self.wanted()
             );
-            return Err(Error::new(ErrorKind::Other, detail));
+            return Err(Error::new(ErrorKind::InvalidConfig, detail));
         }
         let one = |name: String| {
             if name.contains(self.separator) {
@@ -210,7 +210,7 @@ impl Mapping {
         given.or_else(of_name).ok_or_else(|| {
             let why = Format::unknown(key.as_ref());
             Error::new(
-                ErrorKind::Other,
+                ErrorKind::InvalidConfig,
                 format!("is to hold a document, and {why}"),
             )
         })

@@ -555,7 +555,7 @@ impl Mirror {
         let more = all().count() - told.len();
         if more > 0 {
             let detail = format!("{more} more keys cannot be used");
-            told.push(Error::new(ErrorKind::Other, detail));
+            told.push(Error::new(ErrorKind::Malformed, detail));
         }
         told
     }
