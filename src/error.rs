@@ -312,10 +312,13 @@ impl Error {
             Some(text) => Subject::of_text(&text),
             None => key.clone(),
         });
-        let origin = inner.origin.as_ref().map(|origin| match map(&origin.to_string()) {
-            Some(text) => Origin::of_text(&text),
-            None => origin.clone(),
-        });
+        let origin = inner
+            .origin
+            .as_ref()
+            .map(|origin| match map(&origin.to_string()) {
+                Some(text) => Origin::of_text(&text),
+                None => origin.clone(),
+            });
         let expected = mapped(&inner.expected, map_own);
         let [found, detail] = [&inner.found, &inner.detail].map(|text| mapped(text, map));
         let mut next: Option<&(dyn StdError + 'static)> = self.source();

@@ -183,15 +183,15 @@ fn value(rng: &mut Rng, keys: &[String]) -> Value {
         0 => Value::Unset,
         1 => Value::Table(Default::default()),
         2 => Value::from(BTreeMap::from([
-            ("x".into(), Value::from(rng.below(4) as i64)),
+            ("x", Value::from(rng.below(4) as i64)),
             (
-                "y".into(),
+                "y",
                 Value::from(format!("${{{}}}", keys[rng.below(keys.len())])),
             ),
         ])),
         3 => Value::from(BTreeMap::from([
-            ("x".into(), Value::Unset),
-            ("k1".into(), Value::from(2)),
+            ("x", Value::Unset),
+            ("k1", Value::from(2)),
         ])),
         4 | 5 => Value::List((0..rng.below(3)).map(|i| Value::from(i as i64)).collect()),
         6 => Value::from("p,q"),

@@ -24,8 +24,8 @@ use liveprops::health::{SourceEventKind, SourceHealth, Status};
 use liveprops::property::Subscription;
 use liveprops::source::{Cached, RemovalGuard, Timing};
 use liveprops::{
-    Document, Error, ErrorKind, Origin, Properties, Schema, Secret, Source, SourceContext, Update,
-    Value, Watching,
+    Document, Error, ErrorKind, Key, Origin, Properties, Schema, Secret, Source, SourceContext,
+    Update, Value, Watching,
 };
 use support::child::{self, Child};
 use support::common::{Random, eventually};
@@ -1709,8 +1709,11 @@ impl Source for Parts {
 fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_restart() {
     let problem = || Error::new(ErrorKind::Malformed, "cannot be read");
     let ways: [(&str, Error); 3] = [
-        ("its key", problem().with_key("b")),
-        ("its origin", problem().with_origin("part two:3:1")),
+        ("its key", problem().with_key("b".parse::<Key>().unwrap())),
+        (
+            "its origin",
+            problem().with_origin(Origin::new("part", "two").at(3, 1)),
+        ),
         ("nothing of it", problem()),
     ];
     for (way, problem) in ways {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use liveprops::explain::{Absence, LayerValue};
 use liveprops::sources::{Args, Env, Memory};
-use liveprops::{Document, Error, Layer, Origin, Properties, Secret, Source, Update, Value};
+use liveprops::{Document, Error, Key, Layer, Origin, Properties, Secret, Source, Update, Value};
 use serde::Deserialize;
 
 #[test]
@@ -111,11 +111,18 @@ fn a_refused_value_is_told_with_its_origin_and_reason() -> Result<(), Error> {
     assert_eq!(told.refused.len(), 1);
     let error = &told.refused[0];
     assert_eq!(
-        (error.key(), error.expected()),
+        (error.key().map(Key::as_str), error.expected()),
         (Some("n"), Some("u8 (0 to 255)"))
     );
     assert!(error.found().unwrap().contains("256"));
-    assert!(error.origin().unwrap().starts_with("memory m @"), "{error}");
+    assert!(
+        error
+            .origin()
+            .unwrap()
+            .to_string()
+            .starts_with("memory m @"),
+        "{error}"
+    );
     assert!(told.to_string().contains("refused"), "{told}");
     Ok(())
 }
@@ -612,10 +619,8 @@ fn a_key_under_a_tombstone_is_explained_as_unset_by_it() -> Result<(), Error> {
 
 #[test]
 fn a_contextual_value_without_a_matching_case_is_explained() -> Result<(), Error> {
-    let wanted = liveprops::Value::Table([("env".into(), "prod".into())].into());
-    let case = liveprops::Value::Table(
-        [("if".into(), wanted), ("value".into(), 5.into())].into(),
-    );
+    let wanted = liveprops::Value::Table([("env", "prod")].into());
+    let case = liveprops::Value::Table([("if", wanted), ("value", 5.into())].into());
     let memory = Memory::new();
     memory.set("limit", liveprops::Value::List([case].into()))?;
     let props = Properties::builder().source(memory).build()?;
@@ -632,8 +637,7 @@ fn a_contextual_value_without_a_matching_case_is_explained() -> Result<(), Error
 fn an_error_about_a_missing_key_says_where_it_is_unset_or_that_no_case_matches() -> Result<(), Error>
 {
     let table = |fields: Vec<(&str, liveprops::Value)>| {
-        let fields = fields.into_iter().map(|(name, value)| (name.into(), value));
-        liveprops::Value::Table(fields.collect())
+        liveprops::Value::Table(fields.into_iter().collect())
     };
     let cases = |value: liveprops::Value| {
         let wanted = table(vec![("env", "prod".into())]);
@@ -655,7 +659,11 @@ fn an_error_about_a_missing_key_says_where_it_is_unset_or_that_no_case_matches()
         let text = error.to_string();
         assert_eq!(error.kind(), liveprops::ErrorKind::NotFound, "{text}");
         assert!(text.contains(part), "{text}");
-        assert_eq!(error.origin(), Some(&*origin), "{text}");
+        assert_eq!(
+            error.origin().map(ToString::to_string).as_deref(),
+            Some(&*origin),
+            "{text}"
+        );
         assert!(!text.contains("did you mean"), "{text}");
     };
     check("a", "unset", origin("a").to_string());
@@ -667,7 +675,7 @@ fn an_error_about_a_missing_key_says_where_it_is_unset_or_that_no_case_matches()
     let error = props.property::<u32>("timeout.x").build().unwrap_err();
     assert!(!error.to_string().contains("`timeout.x`?"), "{error}");
     let error = props.get::<u32>("nothing").unwrap_err();
-    assert_eq!(error.origin(), None);
+    assert_eq!(error.origin().map(ToString::to_string).as_deref(), None);
     Ok(())
 }
 

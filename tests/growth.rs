@@ -650,10 +650,7 @@ fn referred(n: usize, value: impl Into<Value>) -> Memory {
 }
 
 fn fields(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
-    let fields = fields.into_iter();
-    Value::Table(
-        fields.map(|(name, value)| (name.into(), value)).collect(),
-    )
+    Value::Table(fields.into_iter().collect())
 }
 
 /// A case of a contextual value.

@@ -585,7 +585,7 @@ fn a_guard_says_how_many_keys_went_before_and_within_which_time() -> Result<(), 
 fn a_smaller_table_in_place_of_a_large_one_is_a_removal_as_well() -> Result<(), Error> {
     let memory = Memory::new();
     let fields = |count: usize| {
-        let fields = (0..count).map(|n| (format!("k{n}").into(), Value::from(1)));
+        let fields = (0..count).map(|n| (format!("k{n}"), 1));
         Value::Table(fields.collect())
     };
     memory.set("t", fields(20))?;

@@ -1011,7 +1011,11 @@ fn only_a_server_that_proves_who_it_is_is_believed() {
     let odd = mutual().client_certificate(&chain, web.file("tls.key"));
     refused(odd.load(), ErrorKind::InvalidConfig, "do not make a pair");
     let none = mutual().client_certificate(&key, &key);
-    refused(none.load(), ErrorKind::InvalidConfig, "holds no certificate");
+    refused(
+        none.load(),
+        ErrorKind::InvalidConfig,
+        "holds no certificate",
+    );
     let gone = at("tls").ca(web.file("nobody.pem"));
     refused(gone.load(), down, "does not exist");
 }

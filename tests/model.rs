@@ -648,7 +648,12 @@ impl World {
                 .collect();
             let source = health.sources.iter().find(|s| s.source == layer.id);
             let source = source.unwrap();
-            let mut found: Vec<&str> = source.problems.iter().filter_map(|p| p.key()).collect();
+            let mut found: Vec<&str> = source
+                .problems
+                .iter()
+                .filter_map(|p| p.key())
+                .map(Key::as_str)
+                .collect();
             found.sort_unstable();
             assert_eq!(found, wanted, "{:?}", source.problems);
             assert!(wanted.is_empty() || !matches!(source.status, Status::Up));

@@ -5,7 +5,7 @@ mod support;
 
 use liveprops::explain::LayerValue;
 use liveprops::sources::{Env, Memory};
-use liveprops::{Error, ErrorKind, Layer, Properties, Value};
+use liveprops::{Error, ErrorKind, Key, Layer, Properties, Value};
 use support::{Inbox, reports};
 
 type Seen = Option<String>;
@@ -194,7 +194,7 @@ fn a_required_key_keeps_its_source_from_being_removed_until_another_has_it() -> 
     let n = props.property::<u32>("n").build()?;
     let error = props.remove_source(id).unwrap_err();
     assert_eq!(
-        (error.kind(), error.key()),
+        (error.kind(), error.key().map(Key::as_str)),
         (ErrorKind::NotFound, Some("n"))
     );
     assert_eq!(n.get(), 1);
@@ -320,7 +320,8 @@ fn a_table_that_meets_a_value_is_reported_and_the_stronger_wins() -> Result<(), 
     let clash = |key: &str| {
         let refused = props.health().refused;
         refused.iter().any(|error| {
-            error.error.key() == Some(key) && error.error.to_string().contains("hides")
+            error.error.key().map(Key::as_str) == Some(key)
+                && error.error.to_string().contains("hides")
         })
     };
     assert!(clash("db"), "{:?}", props.health().refused);
@@ -572,7 +573,7 @@ fn problems(props: &Properties, source: &str) -> Vec<(String, String)> {
         .unwrap();
     let problems = source.problems.iter();
     problems
-        .map(|problem| (problem.key().unwrap().to_owned(), problem.to_string()))
+        .map(|problem| (problem.key().unwrap().to_string(), problem.to_string()))
         .collect()
 }
 
@@ -700,7 +701,7 @@ fn an_index_that_the_program_sets_past_the_end_is_an_error() -> Result<(), Error
     low.set("l", vec!["x"])?;
     let error = props.set("l.5", "F").unwrap_err();
     assert_eq!(
-        (error.kind(), error.key()),
+        (error.kind(), error.key().map(Key::as_str)),
         (ErrorKind::InvalidKey, Some("l.5"))
     );
     let error = props.transaction(|tx| tx.unset("l.0")).unwrap_err();
@@ -812,8 +813,7 @@ fn a_field_of_an_item_of_a_list_of_tables_is_overridden_by_itself() -> Result<()
     let file = Memory::named("file");
     let server = |name: &str, port: i64| {
         let fields = [("name", Value::from(name)), ("port", Value::from(port))];
-        let fields = fields.map(|(name, value)| (name.into(), value));
-        Value::Table(fields.into_iter().collect())
+        Value::Table(fields.into())
     };
     file.set("l", Value::List([server("a", 1), server("b", 2)].into()))?;
     let env = Env::prefix("APP_").vars([
@@ -888,7 +888,7 @@ fn of_two_variants_of_an_enum_the_one_of_the_stronger_layer_counts() -> Result<(
     low.set("both.file.path", "/x")?;
     let error = props.get::<Storage>("both").unwrap_err();
     assert_eq!(
-        (error.kind(), error.key()),
+        (error.kind(), error.key().map(Key::as_str)),
         (ErrorKind::Mismatch, Some("both"))
     );
     for part in [

@@ -196,9 +196,7 @@ impl<'a> Reader<'a> {
             return Err(MANY_VALUES);
         }
         match self.peek() {
-            Some('{') => {
-                self.table(depth).map(Value::Table)
-            }
+            Some('{') => self.table(depth).map(Value::Table),
             Some('[') => self.list(depth),
             Some('"' | '\'') => match self.quote() {
                 Some(quote) => self.quoted(quote).map(Value::from),

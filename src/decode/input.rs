@@ -8,8 +8,8 @@ use crate::value::Value;
 use crate::value::key;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
-use crate::value::secret;
 use crate::value::scalar::{Number, Repr, Wide};
+use crate::value::secret;
 use crate::value::spelled::Spelled;
 use crate::value::table::Table as Fields;
 

@@ -38,7 +38,9 @@ impl<'de> Visitor<'de> for SizeVisitor {
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<ByteSize, E> {
         let refused = |_| E::invalid_value(Unexpected::Signed(value), &self);
-        u64::try_from(value).map(ByteSize::from_bytes).map_err(refused)
+        u64::try_from(value)
+            .map(ByteSize::from_bytes)
+            .map_err(refused)
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<ByteSize, E> {

@@ -498,7 +498,7 @@ mod tests {
             let [problem] = document.problems() else {
                 panic!("{line}: {:?}", document.problems());
             };
-            assert_eq!(problem.origin(), Some("f:2:1"), "{line}");
+            assert_eq!(problem.origin().unwrap().to_string(), "f:2:1", "{line}");
             assert!(!problem.to_string().contains("hunter2"), "{problem}");
         }
     }
@@ -534,7 +534,10 @@ mod tests {
                     let line = text.lines().position(|line| line.contains(data.trim()));
                     let at = format!("f:{}:", line.unwrap() + 1);
                     let problems = document.problems();
-                    let is_here = |it: &&Error| it.origin().is_some_and(|it| it.starts_with(&at));
+                    let is_here = |it: &&Error| {
+                        it.origin()
+                            .is_some_and(|it| it.to_string().starts_with(&at))
+                    };
                     assert_eq!(
                         problems.iter().filter(is_here).count(),
                         1,
@@ -580,8 +583,11 @@ mod tests {
             let [problem] = document.problems() else {
                 panic!("{line}: {:?}", document.problems());
             };
-            assert_eq!(problem.key(), Some("a"), "{problem}");
-            assert!(problem.origin().unwrap().starts_with("f:2:"), "{problem}");
+            assert_eq!(problem.key_text(), Some("a"), "{problem}");
+            assert!(
+                problem.origin().unwrap().to_string().starts_with("f:2:"),
+                "{problem}"
+            );
             assert!(!problem.to_string().contains("hunter2"), "{problem}");
         }
     }
@@ -598,7 +604,7 @@ mod tests {
                 "{text}"
             );
             let problem = document.problems().last().unwrap();
-            assert_eq!(problem.key(), Some("a"), "{problem}");
+            assert_eq!(problem.key_text(), Some("a"), "{problem}");
             assert!(
                 problem.to_string().contains("the last one counts"),
                 "{problem}"
@@ -616,7 +622,7 @@ mod tests {
             let [problem] = document.problems() else {
                 panic!("{text}: {:?}", document.problems());
             };
-            assert_eq!(problem.key(), Some(key), "{problem}");
+            assert_eq!(problem.key_text(), Some(key), "{problem}");
             assert!(problem.to_string().contains("f:1:"), "{problem}");
         }
     }

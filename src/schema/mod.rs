@@ -28,7 +28,7 @@
 //! assert_eq!(props.unknown_keys()[0].to_string(), "`http.prot` is not declared, did you mean `http.port`? (memory @ 0)");
 //!
 //! let refused = source.set("http.port", 70_000).unwrap_err(); // later, too
-//! assert_eq!(refused.key(), Some("http.port"));
+//! assert_eq!(refused.key().map(Key::as_str), Some("http.port"));
 //! assert_eq!(props.get::<u16>("http.port")?, 80);
 //! # Ok::<(), liveprops::Error>(())
 //! ```

@@ -23,7 +23,9 @@ impl Generation {
             let all = error.iter().cloned();
             return Error::all(all.map(|error| self.explain_argument(error)).collect());
         }
-        let key = error.key_text().filter(|_| error.kind() == ErrorKind::Mismatch);
+        let key = error
+            .key_text()
+            .filter(|_| error.kind() == ErrorKind::Mismatch);
         match key.and_then(|key| self.bare_argument(key)) {
             Some(origin) => error.with_note(&remedy(origin)),
             None => error,

@@ -9,8 +9,8 @@ use crate::tree::explain::{Absence, absence};
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
-use crate::value::origin::Origin;
 use crate::value::node::Node;
+use crate::value::origin::Origin;
 
 /// As many referred values are named in one error.
 const MOST_REFERRED: usize = 3;
@@ -32,7 +32,10 @@ impl Generation {
             let all = error.iter().cloned();
             return Error::all(all.map(|error| self.explain_missing(error)).collect());
         }
-        let Some(missing) = error.key_text().filter(|_| error.kind() == ErrorKind::NotFound) else {
+        let Some(missing) = error
+            .key_text()
+            .filter(|_| error.kind() == ErrorKind::NotFound)
+        else {
             return error;
         };
         if error.detail() == Some(decode::NULL_ITEM) {

@@ -502,7 +502,7 @@ mod tests {
             document.set(first, "x", at(first)).unwrap();
             let error = document.set(second, "y", at(second)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidKey);
-            assert_eq!(error.key(), Some(second));
+            assert_eq!(error.key_text(), Some(second));
             let wanted = format!("would be both a value and a table: {wanted}");
             assert!(error.to_string().contains(&wanted), "{error}");
         }

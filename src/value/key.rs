@@ -382,6 +382,19 @@ impl From<&Key> for Key {
     }
 }
 
+impl PartialEq<str> for Key {
+    /// Whether this is the canonical text of the key.
+    fn eq(&self, text: &str) -> bool {
+        *self.0 == *text
+    }
+}
+
+impl PartialEq<&str> for Key {
+    fn eq(&self, text: &&str) -> bool {
+        self == *text
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

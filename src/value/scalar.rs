@@ -216,7 +216,10 @@ mod tests {
         let float = Value::from(3.1).with_spelling("3.10");
         assert_eq!((float.as_i64(), float.as_f64()), (None, Some(3.1)));
         let yes = Value::from(true).with_spelling("TRUE");
-        assert_eq!((yes.as_bool(), yes.as_i64(), yes.as_str()), (Some(true), None, None));
+        assert_eq!(
+            (yes.as_bool(), yes.as_i64(), yes.as_str()),
+            (Some(true), None, None)
+        );
         assert_eq!(Value::from("5").as_i64(), None);
         assert_eq!(Value::from(i128::MAX).as_f64(), None);
         assert_eq!(Value::from(i128::MIN).as_f64(), Some(-(2_f64.powi(127))));

@@ -54,7 +54,8 @@ impl Value {
         if self.spelled().is_some() {
             return self;
         }
-        let is_float_of_integer = |value: f64| value.abs() < BEYOND_INTEGERS && !is_shortest_exact(value);
+        let is_float_of_integer =
+            |value: f64| value.abs() < BEYOND_INTEGERS && !is_shortest_exact(value);
         let spell = |value: Value| {
             Box::new(Spelled {
                 value,

@@ -76,7 +76,9 @@ impl Table {
 impl<K: Into<Box<str>>, V: Into<Value>> FromIterator<(K, V)> for Table {
     /// Collects fields; of those with one name the last counts.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(fields: I) -> Self {
-        let fields = fields.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let fields = fields
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()));
         let mut fields: Vec<(Box<str>, Value)> = fields.collect();
         fields.sort_by(|(a, _), (b, _)| a.cmp(b));
         fields.dedup_by(|later, kept| {
@@ -124,7 +126,10 @@ mod tests {
     #[test]
     fn fields_are_sorted_and_the_last_of_a_name_counts() {
         let mut table = Table::from([("b", 1), ("a", 2), ("b", 3), ("c", 4), ("b", 5)]);
-        let fields: Vec<_> = table.iter().map(|(name, value)| (name, value.as_i64())).collect();
+        let fields: Vec<_> = table
+            .iter()
+            .map(|(name, value)| (name, value.as_i64()))
+            .collect();
         assert_eq!(fields, [("a", Some(2)), ("b", Some(5)), ("c", Some(4))]);
         assert_eq!(table.get("d"), None);
         assert_eq!(table.remove("b"), Some(Value::from(5)));

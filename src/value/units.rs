@@ -285,7 +285,9 @@ pub(crate) fn byte_size(text: &str) -> Result<ByteSize, &'static str> {
         },
     };
     let bytes = number.times(factor)?;
-    u64::try_from(bytes).map(ByteSize::from_bytes).map_err(|_| TOO_LARGE)
+    u64::try_from(bytes)
+        .map(ByteSize::from_bytes)
+        .map_err(|_| TOO_LARGE)
 }
 
 /// Whether a single letter may mean a power of 1000 or of 1024.
@@ -443,7 +445,11 @@ mod tests {
             ("0.5KiB", 512),
             ("18446744073709551615", u64::MAX),
         ] {
-            assert_eq!(byte_size(text), Ok(ByteSize::from_bytes(expected)), "{text}");
+            assert_eq!(
+                byte_size(text),
+                Ok(ByteSize::from_bytes(expected)),
+                "{text}"
+            );
         }
         for bad in [
             "",

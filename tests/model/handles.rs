@@ -79,7 +79,7 @@ fn broken_like(raw: &Raw, reference: &str) -> Value {
         }
         Raw::Table(fields) => {
             let fields = fields.iter();
-            let fields = fields.map(|(k, v)| (k.as_str().into(), broken_like(v, reference)));
+            let fields = fields.map(|(k, v)| (k.as_str(), broken_like(v, reference)));
             Value::Table(fields.collect())
         }
         raw if raw.refers() => Value::from(format!("<{reference}>")),
@@ -104,7 +104,7 @@ fn literal(value: &Value) -> Value {
         Value::Text(text) => Value::from(escaped(text)),
         Value::List(items) => Value::List(items.iter().map(literal).collect()),
         Value::Table(fields) => {
-            let fields = fields.iter().map(|(k, v)| (k.clone(), literal(v)));
+            let fields = fields.iter().map(|(k, v)| (k, literal(v)));
             Value::Table(fields.collect())
         }
         other => other.clone(),
@@ -162,7 +162,14 @@ impl Handle {
             4 => bound(props, asked, key, oracle),
             5 => plain::<u32>(props, asked, two, 7, |v| *v != 1, oracle),
             6 => mapped(props, asked, two, oracle),
-            _ => plain::<Value>(props, asked, own, 0.into(), |v| *v != Value::from(4), oracle),
+            _ => plain::<Value>(
+                props,
+                asked,
+                own,
+                0.into(),
+                |v| *v != Value::from(4),
+                oracle,
+            ),
         }
     }
 

@@ -839,7 +839,8 @@ impl World {
                 let refused = self.props().health().refused;
                 let told = refused.iter().any(|refused| {
                     let text = refused.error.to_string();
-                    refused.error.key() == Some(&key) && text.contains("is ignored")
+                    refused.error.key().map(Key::as_str) == Some(&key)
+                        && text.contains("is ignored")
                 });
                 assert!(told, "{key} is ignored and not reported: {refused:#?}");
             }

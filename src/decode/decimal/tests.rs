@@ -102,7 +102,9 @@ fn check(value: &Value, text: &str, digits: Option<&str>) {
     agrees_buffered::<u8>(value, text, digits);
     agrees_buffered::<i64>(value, text, digits);
     agrees_buffered::<u64>(value, text, digits);
-    let size = digits.and_then(|digits| digits.parse().ok()).map(ByteSize::from_bytes);
+    let size = digits
+        .and_then(|digits| digits.parse().ok())
+        .map(ByteSize::from_bytes);
     assert_eq!(read::<ByteSize>(value).ok(), size, "{text}");
     assert_eq!(buffered::<ByteSize>(value).ok(), size, "{text} buffered");
     let zero = (digits == Some("0")).then_some(Duration::ZERO);
@@ -251,7 +253,10 @@ fn a_number_stays_a_number_for_a_type_that_takes_anything() {
 fn another_deserializer_gives_a_size_as_a_float() {
     let size = |json: &str| serde_json::from_str::<ByteSize>(json);
     assert_eq!(size("5.0").unwrap(), ByteSize::from_bytes(5));
-    assert_eq!(size("1e19").unwrap(), ByteSize::from_bytes(10_000_000_000_000_000_000));
+    assert_eq!(
+        size("1e19").unwrap(),
+        ByteSize::from_bytes(10_000_000_000_000_000_000)
+    );
     assert!(size("5.5").is_err());
 }
 

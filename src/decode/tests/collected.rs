@@ -166,7 +166,7 @@ fn a_bad_field_of_many_buffered_ones_is_the_only_one_reported() {
     let value = |name: &str| Value::from(if name == "a0" { "x" } else { "5" });
     let entries: Vec<(&str, Value)> = NAMES.iter().map(|name| (*name, value(name))).collect();
     let error = bind::<Whole>(&entries).map(drop).unwrap_err();
-    let keys: Vec<_> = error.iter().map(Error::key).collect();
+    let keys: Vec<_> = error.iter().map(Error::key_text).collect();
     assert_eq!(keys, [Some("a0")], "{error}");
     assert!(!error.is_partial(), "{error}");
 }
@@ -193,7 +193,7 @@ fn one_bad_secret_of_a_thousand_is_found_and_is_known_to_be_the_only_one() {
         bind::<Whole<Secret<u32>>>(&entries).map(drop).unwrap_err(),
         bind::<Whole<u32>>(&entries).map(drop).unwrap_err(),
     ] {
-        let keys: Vec<_> = error.iter().map(Error::key).collect();
+        let keys: Vec<_> = error.iter().map(Error::key_text).collect();
         assert_eq!(keys, [Some("k700")], "{error}");
         assert!(!error.is_partial(), "{error}");
     }

@@ -205,7 +205,7 @@ fn an_absent_table_that_is_read_as_a_scalar_is_not_set() {
 fn a_null_in_a_list_is_named_as_null() {
     let list = Value::from(vec![Value::from(1), Value::Unset, Value::from(3)]);
     let error = read::<Vec<u8>>(list).unwrap_err();
-    assert_eq!(error.key(), Some("k.1"), "{error}");
+    assert_eq!(error.key_text(), Some("k.1"), "{error}");
     let shown = error.to_string();
     assert!(shown.contains("null") && shown.contains("u8"), "{shown}");
     assert!(!shown.contains("no layer"), "{shown}");

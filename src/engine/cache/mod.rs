@@ -149,7 +149,8 @@ impl Cache {
         cached: &Cached,
         form: Form,
     ) -> Result<Result<Kept, Unkept>, Error> {
-        let refuse = |detail: &str| Error::new(ErrorKind::InvalidConfig, detail).with_source_name(owner);
+        let refuse =
+            |detail: &str| Error::new(ErrorKind::InvalidConfig, detail).with_source_name(owner);
         let Some(file::StateDir { path: dir, .. }) = self.dir.get() else {
             let detail = "is to be kept on disk, and `Builder::state_dir` does not say where";
             return Err(refuse(detail));

@@ -858,7 +858,7 @@ mod tests {
             polled: false,
         };
         health_registry.open(source, Arc::from("test"), Layer::new("test", 0), expected);
-        let odd = || Error::new(ErrorKind::Mismatch, "found hunter").with_key("door");
+        let odd = || Error::new(ErrorKind::Mismatch, "found hunter").with_key_text("door");
         let answer = |refused: Vec<Error>| Answer {
             refused,
             ..Answer::default()

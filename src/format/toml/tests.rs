@@ -58,7 +58,7 @@ fn a_repeated_name_is_told_with_its_whole_key() {
     ] {
         let origin = Origin::new("f", "");
         let error = Format::toml().parse(text.as_bytes(), &origin).unwrap_err();
-        assert_eq!(error.key(), Some(key), "{text}");
+        assert_eq!(error.key_text(), Some(key), "{text}");
         let lines = format!("first on line {first} and again on line {second}");
         assert!(error.to_string().contains(&lines), "{text}: {error}");
     }

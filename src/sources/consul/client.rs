@@ -112,7 +112,10 @@ impl Consul {
         self.options.credentials.add(&token);
         if token.trim().is_empty() {
             // Without one the agent answers as to anybody, and that may look empty.
-            return Err(Error::new(ErrorKind::InvalidConfig, "the ACL token is empty"));
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                "the ACL token is empty",
+            ));
         }
         let (_, value) = http_client::header("x-consul-token", token.trim())?;
         Ok(Some(value))

@@ -168,7 +168,10 @@ impl Http {
             let token = token.read("the file of the bearer token")?;
             let token = token.trim();
             if token.is_empty() {
-                return Err(Error::new(ErrorKind::InvalidConfig, "the bearer token is empty"));
+                return Err(Error::new(
+                    ErrorKind::InvalidConfig,
+                    "the bearer token is empty",
+                ));
             }
             self.options.credentials.add(token);
             headers.push(http_client::header(

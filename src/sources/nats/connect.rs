@@ -127,8 +127,12 @@ impl Login {
 
     /// Signs with a seed.
     pub(super) fn of_seed(seed: &str) -> Result<Self, Error> {
-        let key = KeyPair::from_seed(seed.trim())
-            .map_err(|_| Error::new(ErrorKind::InvalidConfig, "the key to sign with is not valid"))?;
+        let key = KeyPair::from_seed(seed.trim()).map_err(|_| {
+            Error::new(
+                ErrorKind::InvalidConfig,
+                "the key to sign with is not valid",
+            )
+        })?;
         Ok(Self {
             key: Some(key),
             ..Self::default()
@@ -168,9 +172,12 @@ impl Login {
         add("auth_token", self.token.as_ref());
         add("jwt", self.jwt.as_ref());
         if let Some(key) = &self.key {
-            let signed = key
-                .sign(nonce.as_bytes())
-                .map_err(|_| Error::new(ErrorKind::InvalidConfig, "the key to sign with is not valid"))?;
+            let signed = key.sign(nonce.as_bytes()).map_err(|_| {
+                Error::new(
+                    ErrorKind::InvalidConfig,
+                    "the key to sign with is not valid",
+                )
+            })?;
             add("sig", Some(&URL_SAFE_NO_PAD.encode(signed)));
             if self.jwt.is_none() {
                 add("nkey", Some(&key.public_key()));

@@ -82,7 +82,9 @@ impl Link {
         let answer = answer.map_err(|why| match why {
             Unanswered::Late => late(&format!("JetStream answered{}", self.said()), ANSWER),
             Unanswered::NoResponders => unavailable("there is no JetStream here"),
-            Unanswered::InvalidSubject => Error::new(ErrorKind::InvalidConfig, "a name is not valid"),
+            Unanswered::InvalidSubject => {
+                Error::new(ErrorKind::InvalidConfig, "a name is not valid")
+            }
             Unanswered::Ended => unavailable("the connection has ended"),
         })?;
         if answer.length > MAX_ANSWER {

@@ -350,8 +350,9 @@ impl Nats {
                 let secrets = text.lines().filter(|line| !line.starts_with('-'));
                 secrets.for_each(|line| credentials.add(line));
                 // What is wrong with it is not told: that could quote it.
-                Login::of_credentials(&text)
-                    .ok_or_else(|| Error::new(ErrorKind::InvalidConfig, format!("{what} holds none")))?
+                Login::of_credentials(&text).ok_or_else(|| {
+                    Error::new(ErrorKind::InvalidConfig, format!("{what} holds none"))
+                })?
             }
         }))
     }

@@ -450,10 +450,7 @@ mod tests {
 
     fn value(entry: &Entry) -> i64 {
         match &entry.node {
-            Node::Leaf(Leaf {
-                value: Value::from(value),
-                ..
-            }) => *value,
+            Node::Leaf(leaf) => leaf.value.as_i64().unwrap(),
             other => panic!("{other:?}"),
         }
     }

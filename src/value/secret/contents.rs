@@ -1,6 +1,5 @@
 //! Whether a value contains a secret: by a name in it, or by the form of a text.
 
-
 use crate::value::Value;
 use crate::value::node::{Node, Table};
 use crate::value::secret::forms;

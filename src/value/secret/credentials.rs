@@ -346,7 +346,7 @@ mod tests {
             assert_eq!(credentials.mask(text), masked);
         }
         let error = Error::new(crate::ErrorKind::Unavailable, "postgres says no")
-            .with_key("postgres")
+            .with_key_text("postgres")
             .with_expected("true");
         let shown = credentials.mask_error(error).to_string();
         assert!(
