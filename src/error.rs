@@ -65,7 +65,8 @@ pub enum ErrorKind {
     Loop,
     /// What was waited for did not happen in time.
     Timeout,
-    /// The [`Properties`](crate::Properties) this belongs to is gone.
+    /// The [`Properties`](crate::Properties) this belongs to is gone, or the source that sends an update
+    /// was removed.
     Closed,
     /// User code (a validator, a `Deserialize`, a source) panicked.
     Panicked,

@@ -116,7 +116,7 @@ impl Builder {
     /// changes after the start, as any source that pushes can.
     ///
     /// ```
-    /// use liveprops::{Properties, sources::Memory};
+    /// use liveprops::{Key, Properties, sources::Memory};
     ///
     /// let remote = Memory::from([("store.url", "https://elsewhere.example"), ("qps", "5")]);
     /// let props = Properties::builder()

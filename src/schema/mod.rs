@@ -1,7 +1,7 @@
 //! What is declared of keys: types, ranges, what is required, what is secret.
 //!
 //! ```
-//! use liveprops::{ErrorKind, Properties, Schema, sources::Memory};
+//! use liveprops::{ErrorKind, Key, Properties, Schema, sources::Memory};
 //!
 //! let schema = Schema::new()
 //!     .declare(Schema::key::<u32>("ratelimit.qps").range(1..=10_000).default(100))

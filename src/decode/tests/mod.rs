@@ -231,10 +231,10 @@ fn every_input_of_the_table_reads_as_it_says() {
     ]);
     rows.good::<f64>([
         (Value::from(3), 3.0),
-        (Value::from(1 << 53), 9_007_199_254_740_992.0),
+        (Value::from(1i64 << 53), 9_007_199_254_740_992.0),
     ]);
     rows.bad::<f64>([
-        Value::from((1 << 53) + 1),
+        Value::from((1i64 << 53) + 1),
         Value::from(i128::MAX),
         Value::from(true),
     ]);
