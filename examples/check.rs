@@ -1,18 +1,18 @@
-//! Looks at configuration without running the program: for a gate before a deployment, and for the
-//! person who wonders where a value comes from. Secrets are masked in all that is printed.
+//! Checks configuration without running the program: before a deployment, or to find out where a value
+//! comes from. Secrets are masked in the whole output.
 //!
 //! ```text
-//! cargo run --example check -- check base.toml prod.toml     is it acceptable? exit code 1 if not
-//! cargo run --example check -- dump base.toml prod.toml      all values, and where each is written
+//! cargo run --example check -- check base.toml prod.toml     exit code 1 if something is wrong
+//! cargo run --example check -- dump base.toml prod.toml      all values and their origins
 //! cargo run --example check -- explain ratelimit.qps base.toml prod.toml
-//! cargo run --example check -- diff base.toml prod.toml      what would change if the first one
-//!                                                            became the second one: code 1 if refused
-//! cargo run --example check -- schema                        what can be set; `--json` for editors
+//! cargo run --example check -- diff base.toml prod.toml      what changes from the first to the second;
+//!                                                            exit code 1 if the second is rejected
+//! cargo run --example check -- schema                        the declared keys; `--json` for editors
 //! ```
 //!
-//! Later files override earlier ones. The rules are those of a program with a rate limit. All that
-//! is wrong is told in one run: values, keys that are missing, and keys that nobody declared, each
-//! with the one that may be meant. Keys that should not be used any more are told and accepted.
+//! Later files override earlier ones. The schema is that of a program with a rate limit. One run reports
+//! everything that is wrong: bad values, missing keys, and undeclared keys with the nearest declared one.
+//! Deprecated keys are reported and accepted.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! A source of one's own: the load average of the machine, read again twice a second.
+//! A source of your own: the load average of the machine, polled twice a second.
 //!
 //! `cargo run --example custom_source`
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use liveprops::{Document, Error, ErrorKind, Origin, Properties, Source, Watching};
 
-/// Values from a file that the kernel makes up anew at each reading.
+/// Values from a file that the kernel generates for each reading.
 struct LoadAverage {
     path: &'static str,
 }

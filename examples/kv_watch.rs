@@ -1,11 +1,11 @@
-//! Follows a key-value store and prints what changes:
+//! Follows a key-value store and prints its changes:
 //!
 //! ```sh
 //! cargo run --example kv_watch --features consul,etcd,nats,zookeeper -- consul://127.0.0.1:8500/config
 //! ```
 //!
-//! `etcd://host:2379/prefix`, `nats://host:4222/bucket/prefix` and `zookeeper://host:2181/path` are the
-//! others. It ends when its input does.
+//! The other addresses are `etcd://host:2379/prefix`, `nats://host:4222/bucket/prefix` and
+//! `zookeeper://host:2181/path`. The program ends when its input ends.
 
 use std::io::Read;
 

@@ -1,5 +1,5 @@
-//! A live configuration from end to end: a file, the environment and the command line in layers,
-//! readers that never stop, an edit of the file, and what everybody saw of it.
+//! A live configuration from end to end: a file, the environment and the command line as layers, readers
+//! under load, an edit of the file, and what the readers and the callbacks saw.
 //!
 //! `cargo run --example quickstart` or `cargo run --example quickstart -- --ratelimit.burst=7`
 

@@ -1,5 +1,5 @@
-//! A token bucket that follows its property while it is under load: each phase sets another rate,
-//! and the requests that get through follow it.
+//! A token bucket that follows its property under load. Each phase sets another rate, and the number of
+//! accepted requests follows.
 //!
 //! `cargo run --release --example rate_limiter`
 

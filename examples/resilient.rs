@@ -1,5 +1,5 @@
-//! A rate limit from a server that dies and comes back: the program goes on with the last good value,
-//! and even starts with it.
+//! A rate limit from a server that dies and comes back. The program continues with the last good value,
+//! and starts with it while the server is down.
 //!
 //! `cargo run --example resilient --features http`
 //!

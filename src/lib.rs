@@ -15,41 +15,47 @@
 //! # Ok::<(), liveprops::Error>(())
 //! ```
 //!
-//! # The tour
+//! New users start with [`guide::getting_started`]. Other chapters of the [`guide`] explain
+//! [layering](guide::layering), [conversions](guide::conversions), [changes](guide::changes),
+//! [failures](guide::failures), [schemas](guide::schema) and [stores](guide::stores).
 //!
-//! - [`Properties`] is the whole: build it from [`sources`], read by name with
-//!   [`get`](Properties::get), ask [`explain`](Properties::explain) and
-//!   [`health`](Properties::health).
-//! - [`DynamicProperty`] is a handle on one key, or on a struct
-//!   ([`bind`](Properties::bind)). Reading it costs about an atomic load.
-//! - [`on_change`](DynamicProperty::on_change) and
-//!   [`on_change_under`](Properties::on_change_under) subscribe;
-//!   [`property::Subscription`] is the guard.
-//! - [`Snapshot`] reads many keys of one generation, [`Transaction`] writes several as one.
-//! - [`Source`] is what to implement for a place of one's own; [`Source::with`] says what the program
-//!   wants of one: required or not, how stale, what to hold.
-//! - [`Properties::history`], [`rollback_to`](Properties::rollback_to),
-//!   [`check`](Properties::check) and [`Snapshot::changes_since`] compare and go back;
-//!   [`Builder::bootstrap`] and [`Builder::restart_required`] fix what must not change.
-//! - [`guide`] has chapters on layering, changes, failures, schemas and stores.
-//! - [`guide::conversions`] says how text becomes numbers, durations, lists, structs and enums, what
-//!   `${references}` do, and how lists of several layers make one.
-//! - [`Schema`] declares keys with their types and rules; what breaks it is told all at once.
+//! # Overview
+//!
+//! | to | use |
+//! |---|---|
+//! | load and layer sources | [`Properties::builder`], [`sources`], [`Layer`] |
+//! | read a value once | [`Properties::get`], [`get_or`](Properties::get_or), [`get_opt`](Properties::get_opt) |
+//! | follow a key, or a table as a struct | [`Properties::property`], [`Properties::bind`]; both give a [`DynamicProperty`] |
+//! | react to changes | [`on_change`](DynamicProperty::on_change), [`on_change_under`](Properties::on_change_under), [`changed`](DynamicProperty::changed) |
+//! | read many keys of one generation | [`Properties::snapshot`] |
+//! | write several keys as one | [`Properties::transaction`] |
+//! | learn why a key has its value | [`Properties::explain`] |
+//! | learn what is wrong | [`Properties::health`], [`Properties::status`], [`on_source_event`](Properties::on_source_event) |
+//! | say what a program expects of a source | [`Source::with`], [`Policy`] |
+//! | declare keys | [`Schema`] |
+//! | compare, go back, try out | [`Properties::history`], [`rollback_to`](Properties::rollback_to), [`check`](Properties::check) |
+//! | fix what must not change | [`Builder::bootstrap`], [`Builder::restart_required`] |
+//! | write a source | [`Source`], [`source::conformance`] |
 //!
 //! # Features
 //!
-//! | feature | default | what it adds |
+//! Each feature compiles alone, and changes nothing until its source or format is used.
+//!
+//! | feature | default | adds |
 //! |---|---|---|
 //! | `toml` | yes | TOML |
-//! | `watch` | yes | file events; without it files are polled |
+//! | `watch` | yes | file events; without them, files are polled |
 //! | `json`, `yaml`, `properties`, `dotenv` | no | these formats |
 //! | `http` | no | documents on web servers: [`sources`]`::Http` |
 //! | `consul` | no | Consul's key-value store: [`sources`]`::Consul` |
-//! | `etcd` | no | etcd, by its JSON gateway: [`sources`]`::Etcd` |
-//! | `nats` | no | buckets of NATS JetStream: [`sources`]`::Nats` |
-//! | `zookeeper` | no | ZooKeeper's tree: [`sources`]`::ZooKeeper` |
+//! | `etcd` | no | etcd 3.4 or newer: [`sources`]`::Etcd` |
+//! | `nats` | no | key-value buckets of NATS JetStream: [`sources`]`::Nats` |
+//! | `zookeeper` | no | ZooKeeper 3.6 or newer: [`sources`]`::ZooKeeper` |
 //!
-//! With any of the four stores there is [`sources`]`::Locator`, too, which finds where a store is.
+//! Each of the four stores also adds [`sources`]`::Locator`, which finds the address of a store.
+
+// Shows on docs.rs which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod decode;
 mod engine;

@@ -29,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// How often a file is reloaded at most.
 const RELOADS: usize = 4;
 
-/// What `ARCHITECTURE.md` states: the old tree, the new one and the text, in live bytes.
+/// The old tree, the new one and the text, in live bytes. `BENCHMARKS.md` states it.
 const PEAK: f64 = 2.25;
 
 /// A large file in force, and the bytes that it takes.

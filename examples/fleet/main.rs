@@ -1,17 +1,17 @@
-//! A small fleet: a loader that publishes the files of three services in a bucket of NATS, and three
-//! services that follow their document and swap it in while they answer requests.
+//! A small fleet: a loader that publishes the files of three services to a NATS bucket, and three services
+//! that follow their documents while they answer requests.
 //!
 //! ```sh
 //! examples/fleet/fleet.sh up                      # a server, the loader and the services
 //! examples/fleet/fleet.sh set checkout limit 50   # edits a file; one service changes
-//! examples/fleet/fleet.sh logs                    # who said what
+//! examples/fleet/fleet.sh logs                    # the log of each process
 //! examples/fleet/fleet.sh down
 //! ```
 //!
-//! The files are the truth: what else is written into the bucket, and a bucket that is wiped, is put
-//! right within a second. Only the newest is ever published, so a service that was down starts with
-//! that and nothing else. A file that cannot be used is not published; who wrote past the loader is
-//! refused by the service. Neither stops for that, nor for the server's being away.
+//! The files decide: the loader corrects foreign writes and a wiped bucket within a second. It publishes
+//! only the newest version, so a service that was down starts with that. It does not publish a file that
+//! cannot be used. A service rejects a bad document that was written past the loader. Neither of them
+//! stops for that, or while the server is away.
 //!
 //! The script starts this program in its roles: `fleet loader SERVER DIR` and
 //! `fleet service SERVER NAME PORT STATE`.

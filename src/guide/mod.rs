@@ -1,5 +1,8 @@
-//! Chapters to read: how the crate behaves where several of its parts meet. They hold no code.
+//! Chapters about how to use the crate. Start with [`getting_started`].
 
+pub mod getting_started {
+    #![doc = include_str!("getting_started.md")]
+}
 pub mod layering {
     #![doc = include_str!("layering.md")]
 }

@@ -12,7 +12,7 @@ use liveprops::{ErrorKind, Source};
 
 use crate::child::{self, Child};
 
-/// What one read may take at most, as `ARCHITECTURE.md` states: an answer of 32 MiB, and 12.5 MiB of
+/// What one read may take at most, as `src/guide/stores.md` states: an answer of 32 MiB, and 12.5 MiB of
 /// items as they are parsed and as they are held.
 const MOST: usize = 192 << 20;
 

@@ -12,7 +12,7 @@ use crate::field::health;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How much memory a program may take for what is refused, and for as many keys as are taken, in MiB:
-/// `ARCHITECTURE.md` states both.
+/// `src/guide/stores.md` states the first.
 const MOST_REFUSED: usize = 160;
 const MOST_TAKEN: usize = 384;
 
