@@ -60,7 +60,7 @@ fn values() -> impl Strategy<Value = Value> {
         Just(Value::Unset),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
-        any::<i128>().prop_map(|value| Value::from(value)),
+        any::<i128>().prop_map(Value::from),
         any::<u64>().prop_map(|bits| Value::from(f64::from_bits(bits))),
         ".{0,20}".prop_map(|text| Value::Text(text.into())),
         any::<i16>().prop_map(|value| Value::from(value).with_spelling(&format!("{value:#x}"))),
